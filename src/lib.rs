@@ -1,0 +1,2 @@
+//! byway: an embeddable address translator that can move live connections.
+#![no_std]
