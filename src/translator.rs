@@ -39,6 +39,7 @@ mod transmit;
 use crate::config::{Config, ConfigError};
 use crate::connection::Direction;
 use crate::table::hash::Key;
+use crate::table::index::Layout;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::phase::Phase;
@@ -79,7 +80,8 @@ impl<S: Storage> Translator<S> {
         config.check()?;
         let view = storage.view();
         view.check()?;
-        let state = State::new(config, view.connections.len(), !view.measured.is_empty());
+        let layout = Layout::new(view.index, view.connections.len());
+        let state = State::new(config, layout, !view.measured.is_empty());
         storage.parts().clear();
         Ok(Self { state, storage })
     }

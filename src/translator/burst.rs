@@ -70,8 +70,7 @@ impl<S: Storage> Translator<S> {
         let direction = self.way(plain.destination())?;
         let hash = self.state.keys.hash(plain.key(direction));
         let memory = self.storage.parts();
-        let start = memory.connections.len() * 2 * direction as usize;
-        prefetch(memory.index, start + self.state.layout.position(hash));
+        prefetch(memory.index, self.state.layout.position(direction, hash));
         Some(Ahead { direction, hash, slot: None })
     }
 
@@ -79,12 +78,7 @@ impl<S: Storage> Translator<S> {
     #[inline(always)]
     fn guess(&mut self, ahead: &mut Ahead) {
         let memory = self.storage.parts();
-        let share = memory.connections.len() * 2;
-        let start = share * ahead.direction as usize;
-        let Some(words) = memory.index.get(start..start + share) else {
-            return;
-        };
-        ahead.slot = self.state.layout.guess(words, ahead.hash);
+        ahead.slot = self.state.layout.guess(memory.index, ahead.direction, ahead.hash);
         if let Some(slot) = ahead.slot {
             prefetch(memory.connections, slot as usize);
         }

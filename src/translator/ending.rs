@@ -2,6 +2,7 @@
 
 use super::Translator;
 use super::state::Table;
+use crate::connection::Direction;
 use crate::event::{Closed, Event};
 use crate::table::connection::{
     CLIENT_COUNTED, ConnectionSlot, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT,
@@ -96,7 +97,7 @@ impl Table<'_> {
         };
         let key = connection.key_there();
         let hash = self.state.keys.hash(key);
-        self.there().remove(hash, slot);
+        self.index(Direction::ToServer).remove(hash, slot);
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
@@ -118,7 +119,7 @@ impl Table<'_> {
         }
         if connection.phase.is_listed() {
             let hash = self.state.keys.hash(connection.key_there());
-            self.there().remove(hash, slot);
+            self.index(Direction::ToServer).remove(hash, slot);
         }
         self.unlist_back(slot);
         self.state.ages.remove(self.memory.connections, connection.phase.class(), slot);
@@ -139,10 +140,10 @@ impl Table<'_> {
             return;
         };
         let hash = self.state.keys.hash(connection.key_back());
-        self.back().remove(hash, slot);
+        self.index(Direction::ToClient).remove(hash, slot);
         if connection.has(SIBLINGS) {
             let hash = self.state.keys.hash(connection.key_siblings());
-            self.back().remove(hash, slot);
+            self.index(Direction::ToClient).remove(hash, slot);
             self.state.siblings -= 1;
             if let Some(c) = self.slot_mut(slot) {
                 c.flags &= !SIBLINGS;

@@ -1,8 +1,8 @@
 //! The packet that nearly every packet is: whole, without IP options, TCP or UDP, of a connection that is there and
 //! that it does not change, or of none at all.
 //!
-//! This is a shorter way to what `process` would do, and never another: whatever is not plain here is left to it,
-//! untouched and uncounted.
+//! This is a shorter way to what `Table::translate` would do, and never another: whatever is not plain here is left to
+//! that, untouched and uncounted.
 
 use super::Translator;
 use crate::config::Checksums;
@@ -38,18 +38,12 @@ impl Plain {
         let payload = rest.get(..view.total_length().wrapping_sub(HEADER))?;
         let udp = payload.first_chunk::<8>()?;
         let protocol = view.protocol();
-        if protocol == UDP {
-            let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
-            if length < 8 || length > payload.len() {
-                return None;
-            }
-        } else if protocol == TCP {
-            let tcp = payload.first_chunk::<{ tcp::HEADER }>()?;
-            let length = usize::from(tcp[12] >> 4) << 2;
-            if length < tcp::HEADER || length > payload.len() {
-                return None;
-            }
-        } else {
+        let (least, length) = match protocol {
+            UDP => (8, usize::from(u16::from_be_bytes([udp[4], udp[5]]))),
+            TCP => (tcp::HEADER, usize::from(payload.first_chunk::<{ tcp::HEADER }>()?[12] >> 4) << 2),
+            _ => return None,
+        };
+        if length < least || length > payload.len() {
             return None;
         }
         let [.., a, b, c, d, e, f, g, h] = *header;
@@ -82,26 +76,47 @@ impl<S: Storage> Translator<S> {
     #[inline(always)]
     pub(super) fn fast(&mut self, packet: &mut [u8], guess: Option<u32>) -> Option<Verdict> {
         let plain = Plain::read(packet)?;
-        let Some(direction) = self.way(plain.destination()) else { return Some(self.state.pass()) };
+        match self.way(plain.destination()) {
+            Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet, guess),
+            Some(Direction::ToClient) => self.fast_along(Direction::ToClient, &plain, packet, guess),
+            None => Some(self.state.pass()),
+        }
+    }
+
+    /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
+    #[inline(always)]
+    pub(super) fn way(&self, destination: u32) -> Option<Direction> {
+        let seen = self.state.filter.look(destination);
+        if seen.may_be_alternative() && self.state.alternative(destination).is_some() {
+            Some(Direction::ToClient)
+        } else if seen.may_be_diverted() {
+            Some(Direction::ToServer)
+        } else if self.state.kept != 0 {
+            Some(Direction::ToClient)
+        } else {
+            None
+        }
+    }
+
+    /// Compiled once for each way, so that nothing is chosen at run time.
+    #[inline(always)]
+    fn fast_along(
+        &mut self,
+        direction: Direction,
+        plain: &Plain,
+        packet: &mut [u8],
+        guess: Option<u32>,
+    ) -> Option<Verdict> {
         let key = plain.key(direction);
         let memory = self.storage.parts();
         let state = &mut self.state;
-        let slot = match guess {
+        let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.key(direction) == key);
+        let slot = match guess.filter(is_it) {
             Some(guess) => guess,
-            None => {
-                let share = memory.connections.len() * 2;
-                let words = match direction {
-                    Direction::ToServer => memory.index.get(..share)?,
-                    Direction::ToClient => memory.index.get(share..share * 2)?,
-                };
-                state.layout.find(words, state.keys.hash(key), |slot| {
-                    memory.connections.get(slot as usize).is_some_and(|c| c.key(direction) == key)
-                })?
-            }
+            None => state.layout.find(memory.index, direction, state.keys.hash(key), |slot| is_it(&slot))?,
         };
         let connection = memory.connections.get_mut(slot as usize)?;
-        let troubled = connection.key(direction) != key
-            || connection.epoch != state.moves.epoch
+        let troubled = connection.epoch != state.moves.epoch
             || state.extras
             || state.timers.is_dead(connection.phase, connection.last, state.tick);
         if troubled {
@@ -110,7 +125,7 @@ impl<S: Storage> Translator<S> {
 
         let (header, payload) = packet.split_first_chunk_mut::<HEADER>()?;
         let software = state.config.checksums == Checksums::Software;
-        let (change, ports) = connection.becomes(direction);
+        let (addresses, ports) = connection.becomes(direction);
         if plain.protocol == TCP {
             let total = Header(header).total_length();
             let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>()?;
@@ -125,8 +140,11 @@ impl<S: Storage> Translator<S> {
                 [tcp[16], tcp[17]] = checksum::update(old, connection.transport.along(direction)).to_be_bytes();
             }
         } else {
-            let first_answer = direction == Direction::ToClient && connection.phase != Phase::UdpAnswered;
-            if first_answer || !connection.phase.is_listed() {
+            let settled = match direction {
+                Direction::ToServer => connection.phase.is_listed(),
+                Direction::ToClient => connection.phase == Phase::UdpAnswered,
+            };
+            if !settled {
                 return None;
             }
             let udp = payload.first_chunk_mut::<8>()?;
@@ -136,8 +154,8 @@ impl<S: Storage> Translator<S> {
                 [udp[6], udp[7]] = checksum::update_udp(old, connection.transport.along(direction)).to_be_bytes();
             }
         }
-        [header[12], header[13], header[14], header[15], header[16], header[17], header[18], header[19]] =
-            change.to_be_bytes();
+        let [.., a, b, c, d, e, f, g, h] = header;
+        [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();
         if software {
             let old = u16::from_be_bytes([header[10], header[11]]);
             [header[10], header[11]] = checksum::update(old, connection.network.along(direction)).to_be_bytes();
@@ -155,20 +173,6 @@ impl<S: Storage> Translator<S> {
                 state.counters.to_client = state.counters.to_client.wrapping_add(1);
                 Some(Verdict::ToClient)
             }
-        }
-    }
-
-    /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
-    #[inline(always)]
-    pub(super) fn way(&self, destination: u32) -> Option<Direction> {
-        if self.state.alternative(destination).is_some() {
-            Some(Direction::ToClient)
-        } else if self.state.filter.may_hold(destination) {
-            Some(Direction::ToServer)
-        } else if self.state.kept != 0 {
-            Some(Direction::ToClient)
-        } else {
-            None
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::state::Table;
 use crate::config::Midstream;
+use crate::connection::Direction;
 use crate::event::Event;
 use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{DivertSlot, servers_of};
@@ -166,7 +167,7 @@ impl Table<'_> {
         let (tick, now) = (self.state.tick, self.state.now);
         self.state.ages.append(self.memory.connections, new.phase.class(), slot, tick);
         self.state.kept += u32::from(new.has(SOURCE_KEPT));
-        self.state.filter.add(new.original);
+        self.state.filter.add_diverted(new.original);
         if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
             measure.start(now);
         }
@@ -179,7 +180,7 @@ impl Table<'_> {
     /// Writes a connection into its slot and both indexes; false, and nothing changed, if there is no room in them.
     pub(crate) fn enter(&mut self, slot: u32, new: &ConnectionSlot) -> bool {
         let hash = self.state.keys.hash(new.key_there());
-        if !self.there().insert(hash, slot) {
+        if !self.index(Direction::ToServer).insert(hash, slot) {
             return false;
         }
         if let Some(place) = self.slot_mut(slot) {
@@ -188,7 +189,7 @@ impl Table<'_> {
         if self.list_back(slot) {
             return true;
         }
-        self.there().remove(hash, slot);
+        self.index(Direction::ToServer).remove(hash, slot);
         if let Some(place) = self.slot_mut(slot) {
             *place = ConnectionSlot::EMPTY;
         }
@@ -201,13 +202,13 @@ impl Table<'_> {
             return false;
         };
         let hash = self.state.keys.hash(connection.key_back());
-        if !self.back().insert(hash, slot) {
+        if !self.index(Direction::ToClient).insert(hash, slot) {
             return false;
         }
         if connection.has(SIBLINGS) {
             let siblings = self.state.keys.hash(connection.key_siblings());
-            if !self.back().insert(siblings, slot) {
-                self.back().remove(hash, slot);
+            if !self.index(Direction::ToClient).insert(siblings, slot) {
+                self.index(Direction::ToClient).remove(hash, slot);
                 return false;
             }
             self.state.siblings += 1;
@@ -253,11 +254,10 @@ impl Table<'_> {
     fn find_siblings(&self, key: Key) -> Option<u32> {
         let hash = self.state.keys.hash(key);
         let layout = self.state.layout;
-        let share = self.memory.connections.len() * 2;
         let connections = &*self.memory.connections;
-        let words = self.memory.index.get(share..share * 2)?;
         let same = |c: &ConnectionSlot| c.has(SIBLINGS) && c.key_siblings() == key;
-        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(same))
+        layout
+            .find(self.memory.index, Direction::ToClient, hash, |slot| connections.get(slot as usize).is_some_and(same))
     }
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.

@@ -194,14 +194,16 @@ impl Table<'_> {
 
     /// Builds the filter anew from the rules. The addresses of connections stay in it as long as there are any.
     fn refilter(&mut self) {
-        if self.state.used == 0 {
-            self.state.filter.clear();
-        }
         let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
         let filter = &mut self.state.filter;
-        filter.set_everything(rules.iter().any(|rule| rule.host().is_none()));
+        if self.state.used == 0 {
+            filter.clear_diverted();
+        }
+        if rules.iter().any(|rule| rule.host().is_none()) {
+            filter.divert_everything();
+        }
         for host in rules.iter().filter_map(DivertSlot::host) {
-            filter.add(host);
+            filter.add_diverted(host);
         }
     }
 }

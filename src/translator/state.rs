@@ -9,11 +9,11 @@ use crate::table::clients::Clients;
 use crate::table::connection::{ConnectionSlot, NONE};
 use crate::table::divert::Diverts;
 use crate::table::filter::Filter;
-use crate::table::hash::{Keys, Label};
+use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::{Index, Layout};
 use crate::table::moves::Moves;
 use crate::table::server::Servers;
-use crate::table::storage::{INDEX_WORDS, Parts};
+use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::timers::Timers;
 use crate::translator::transmit::Outbox;
@@ -64,15 +64,18 @@ pub(crate) struct Table<'a> {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, connections: usize, measured: bool) -> Self {
+    pub(crate) fn new(config: Config, layout: Layout, measured: bool) -> Self {
         let keys = Keys::new(&config.secret);
-        let filter = Filter::new(keys.choose(Label::Client, [0, 0]) as u32);
+        let mut filter = Filter::new(keys.choose(Label::Client, [0, 0]) as u32);
+        for alternative in config.alternatives.iter() {
+            filter.add_alternatives(alternative.first, alternative.last);
+        }
         Self {
             timers: Timers::new(&config.timeouts),
             now: Instant::ZERO,
             tick: Tick(0),
             counters: Counters::ZERO,
-            layout: Layout::new(connections),
+            layout,
             filter,
             ages: Ages::EMPTY,
             free: NONE,
@@ -165,28 +168,13 @@ impl State {
 }
 
 impl<'a> Table<'a> {
-    /// The memory's index words, parted into the way there, the way back and the clients' counts.
-    fn words(&mut self) -> (&mut [u32], &mut [u32], &mut [u32]) {
-        let share = self.memory.connections.len() * (INDEX_WORDS - 1) / 2;
-        let (there, rest) = self.memory.index.split_at_mut_checked(share).unwrap_or_default();
-        let (back, clients) = rest.split_at_mut_checked(share).unwrap_or_default();
-        (there, back, clients)
-    }
-
-    pub(crate) fn there(&mut self) -> Index<'_> {
-        let layout = self.state.layout;
-        Index::new(self.words().0, layout)
-    }
-
-    pub(crate) fn back(&mut self) -> Index<'_> {
-        let layout = self.state.layout;
-        Index::new(self.words().1, layout)
+    /// The index of this way.
+    pub(crate) fn index(&mut self, direction: Direction) -> Index<'_> {
+        self.state.layout.index(self.memory.index, direction)
     }
 
     pub(crate) fn clients(&mut self) -> Clients<'_> {
-        let connections = self.memory.connections.len();
-        let words = self.words().2;
-        Clients::new(words.get_mut(..connections).unwrap_or_default())
+        Clients::new(self.state.layout.clients(self.memory.index))
     }
 
     pub(crate) fn servers(&mut self) -> Servers<'_> {
@@ -210,24 +198,22 @@ impl<'a> Table<'a> {
         self.state.keys.choose(Label::Client, [u64::from(client), 1])
     }
 
-    /// The slot of the connection with this key for the way there.
-    pub(crate) fn find_there(&self, key: crate::table::hash::Key) -> Option<u32> {
+    /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
+    /// ones included.
+    pub(crate) fn find(&self, direction: Direction, key: Key) -> Option<u32> {
         let hash = self.state.keys.hash(key);
-        let layout = self.state.layout;
-        let share = self.memory.connections.len() * 2;
-        let words = self.memory.index.get(..share)?;
         let connections = &*self.memory.connections;
-        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(|c| c.key_there() == key))
+        self.state.layout.find(self.memory.index, direction, hash, |slot| {
+            connections.get(slot as usize).is_some_and(|c| c.key(direction) == key)
+        })
     }
 
-    /// The slot of the connection, held ones included, with this key for the way back.
-    pub(crate) fn find_back(&self, key: crate::table::hash::Key) -> Option<u32> {
-        let hash = self.state.keys.hash(key);
-        let layout = self.state.layout;
-        let share = self.memory.connections.len() * 2;
-        let words = self.memory.index.get(share..share * 2)?;
-        let connections = &*self.memory.connections;
-        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(|c| c.key_back() == key))
+    pub(crate) fn find_there(&self, key: Key) -> Option<u32> {
+        self.find(Direction::ToServer, key)
+    }
+
+    pub(crate) fn find_back(&self, key: Key) -> Option<u32> {
+        self.find(Direction::ToClient, key)
     }
 
     pub(crate) fn tell(&mut self, event: Event) {
