@@ -116,6 +116,16 @@ impl ConnectionSlot {
         }
     }
 
+    /// Whether that key is `key`.
+    #[inline(always)]
+    pub(crate) const fn has_key(&self, direction: Direction, key: Key) -> bool {
+        let mine = self.key(direction);
+        // Three comparisons with what lies in the slot, rather than one with what is put together from it.
+        mine.addresses == key.addresses
+            && (mine.ports >> 16) as u32 == (key.ports >> 16) as u32
+            && self.protocol == key.ports as u8
+    }
+
     /// Source and destination address, and source and destination port, of a packet that goes this way when it has
     /// been translated.
     #[inline(always)]

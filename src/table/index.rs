@@ -2,7 +2,7 @@
 //!
 //! A bucket is sixteen 32-bit words: twelve tags of one octet in the first three, a word that stays zero, and twelve
 //! slot numbers. A tag is a piece of the key's hash, and zero where there is no entry. All tags of a bucket are
-//! compared at once, in 128-bit arithmetic that every processor has.
+//! compared at once (see `tags`).
 //!
 //! A key has a first bucket and a second one; its entry lies in the first unless that was full. With two words of room
 //! for each connection a bucket is two thirds full when the table is, and one key in sixty lies in its second bucket.
@@ -13,13 +13,11 @@
 
 use super::hash::reduce;
 use super::storage::INDEX_WORDS;
+use super::tags::{self, ENTRIES};
 use crate::connection::Direction;
 
 /// Words in a bucket: one line of 64 octets.
 pub(crate) const WORDS: usize = 16;
-
-/// Entries in a bucket.
-const ENTRIES: usize = 12;
 
 /// Where the slot numbers begin.
 const SLOTS: usize = WORDS - ENTRIES;
@@ -36,7 +34,7 @@ pub(crate) struct Index<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     /// Where the two indexes begin, in words.
-    bases: [usize; 2],
+    bases: [u32; 2],
     clients: (usize, usize),
     buckets: u32,
 }
@@ -51,7 +49,7 @@ impl Layout {
         let buckets = connections * 2 / WORDS;
         let share = buckets * WORDS;
         Self {
-            bases: [start, start + share],
+            bases: [start as u32, (start + share) as u32],
             clients: (start + 2 * share, start + 2 * share + connections),
             buckets: buckets as u32,
         }
@@ -69,8 +67,8 @@ impl Layout {
     #[inline(always)]
     const fn base(self, direction: Direction) -> usize {
         match direction {
-            Direction::ToServer => self.bases[0],
-            Direction::ToClient => self.bases[1],
+            Direction::ToServer => self.bases[0] as usize,
+            Direction::ToClient => self.bases[1] as usize,
         }
     }
 
@@ -103,13 +101,11 @@ impl Layout {
                 bucket = self.other(bucket, tag);
             }
             let words = at(words, base, bucket)?;
-            let mut hits = equal(tags(words), tag);
-            while hits != 0 {
-                let slot = slot(words, hits);
+            for place in tags::equal(tags_of(words), tag) {
+                let slot = slot(words, place);
                 if found(slot) {
                     return Some(slot);
                 }
-                hits &= hits - 1;
             }
         }
         None
@@ -120,8 +116,8 @@ impl Layout {
     #[inline(always)]
     pub(crate) fn guess(self, words: &[u32], direction: Direction, hash: u64) -> Option<u32> {
         let words = at(words, self.base(direction), self.first(hash))?;
-        let hits = equal(tags(words), tag(hash));
-        (hits != 0).then(|| slot(words, hits))
+        let place = tags::equal(tags_of(words), tag(hash)).next()?;
+        Some(slot(words, place))
     }
 
     /// The position of the first word of a key's first bucket, for prefetching.
@@ -134,7 +130,8 @@ impl Layout {
 /// The words of a bucket.
 #[inline(always)]
 fn at(words: &[u32], base: usize, bucket: u32) -> Option<&[u32; WORDS]> {
-    words.get(base + bucket as usize * WORDS..)?.first_chunk()
+    let start = base + bucket as usize * WORDS;
+    words.get(start..start + WORDS)?.first_chunk()
 }
 
 /// A key's tag: never zero.
@@ -144,29 +141,15 @@ const fn tag(hash: u64) -> u8 {
     if tag == 0 { 1 } else { tag }
 }
 
-/// The tags of a bucket, the first in the lowest octet.
 #[inline(always)]
-const fn tags(words: &[u32; WORDS]) -> u128 {
-    words[0] as u128 | (words[1] as u128) << 32 | (words[2] as u128) << 64 | (words[3] as u128) << 96
+const fn tags_of(words: &[u32; WORDS]) -> tags::Words {
+    [words[0], words[1], words[2]]
 }
 
-const ONES: u128 = u128::MAX / 255;
-
-/// The highest bit of each tag.
-const MARKS: u128 = (ONES << 7) & ((1 << (8 * ENTRIES)) - 1);
-
-/// Marks the octets of `tags` that equal `tag`, by their highest bit. An octet above a marked one may be marked
-/// falsely; the lowest mark is true.
+/// The slot number of an entry.
 #[inline(always)]
-const fn equal(tags: u128, tag: u8) -> u128 {
-    let differs = tags ^ (ONES * tag as u128);
-    differs.wrapping_sub(ONES) & !differs & MARKS
-}
-
-/// The slot number of the lowest mark.
-#[inline(always)]
-fn slot(words: &[u32; WORDS], hits: u128) -> u32 {
-    words.get(SLOTS + (hits.trailing_zeros() / 8) as usize).copied().unwrap_or(0)
+fn slot(words: &[u32; WORDS], place: usize) -> u32 {
+    words.get(SLOTS + place).copied().unwrap_or(0)
 }
 
 impl Index<'_> {
@@ -196,8 +179,10 @@ impl Index<'_> {
     /// Puts an entry into a bucket if that has room.
     fn put(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
         let Some(words) = self.bucket(bucket) else { return false };
-        let place = (equal(tags(words), 0).trailing_zeros() / 8) as usize;
-        place < ENTRIES && set(words, place, tag, slot)
+        match tags::equal(tags_of(words), 0).next() {
+            Some(place) => set(words, place, tag, slot),
+            None => false,
+        }
     }
 
     /// Puts an entry in the place of one that has room in its own other bucket.
@@ -205,7 +190,7 @@ impl Index<'_> {
     fn replace(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
         for place in 0..ENTRIES {
             let Some(words) = self.bucket(bucket) else { return false };
-            let old_tag = (tags(words) >> (place * 8)) as u8;
+            let old_tag = tag_at(words, place);
             let old_slot = words.get(SLOTS + place).copied().unwrap_or(0);
             let other = self.layout.other(bucket, old_tag);
             if other != bucket && self.put(other, old_tag, old_slot) {
@@ -217,13 +202,16 @@ impl Index<'_> {
 
     fn take(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
         let Some(words) = self.bucket(bucket) else { return false };
-        let tags = tags(words);
-        let is_it = |place: &usize| (tags >> (place * 8)) as u8 == tag && words.get(SLOTS + place) == Some(&slot);
+        let is_it = |place: &usize| tag_at(words, *place) == tag && words.get(SLOTS + place) == Some(&slot);
         match (0..ENTRIES).find(is_it) {
             Some(place) => set(words, place, 0, 0),
             None => false,
         }
     }
+}
+
+fn tag_at(words: &[u32; WORDS], place: usize) -> u8 {
+    words.get(place / 4).map_or(0, |w| (w >> (place % 4 * 8)) as u8)
 }
 
 /// Writes an entry of a bucket.
@@ -330,20 +318,6 @@ mod tests {
         assert!(!index.insert(99, 3));
         for slot in 0..ENTRIES as u32 {
             assert!(index.remove(u64::from(slot) << 7 | 3, slot));
-        }
-    }
-
-    #[test]
-    fn the_lowest_mark_is_true() {
-        let hashes = hashes(4_000);
-        for pair in hashes.chunks_exact(2) {
-            let tags = u128::from(pair[0]) | u128::from(pair[1]) << 64;
-            for tag in [0_u8, 1, 0x80, 0xff, pair[0] as u8, (pair[1] >> 8) as u8] {
-                let expected = tags.to_le_bytes()[..ENTRIES].iter().position(|t| *t == tag);
-                let hits = equal(tags, tag);
-                let found = (hits != 0).then(|| (hits.trailing_zeros() / 8) as usize);
-                assert_eq!(found, expected, "{tags:#x} {tag:#x}");
-            }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::track::measure::MeasureSlot;
 /// bucket of 16 words overflows once in two thousand.
 pub const INDEX_WORDS: usize = 5;
 
-/// The most connections that one translator can keep apart: slot numbers leave the index at least four bits of hash.
+/// The most connections that one translator can keep apart: positions in the indexes are 32-bit numbers.
 pub(crate) const MAX_CONNECTIONS: usize = 1 << 28;
 
 /// The memory of a translator: [`Fixed`], [`Borrowed`], [`Heap`] (feature `alloc`), or a `&mut` to one of them.

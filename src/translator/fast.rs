@@ -14,7 +14,7 @@ use crate::verdict::Verdict;
 use crate::wire::checksum;
 use crate::wire::flow::{TCP, UDP};
 use crate::wire::ipv4::{self, HEADER, Header};
-use crate::wire::tcp::{self, FIN, RST, SYN, Segment};
+use crate::wire::tcp::{self, ACK, FIN, RST, SYN, Segment};
 
 /// The addresses of a plain packet, packed as they stand in it.
 #[derive(Clone, Copy)]
@@ -23,6 +23,8 @@ pub(super) struct Plain {
     addresses: u64,
     /// Source port and destination port.
     ports: u32,
+    /// Octets behind the transport header.
+    data: u32,
     protocol: u8,
 }
 
@@ -50,6 +52,7 @@ impl Plain {
         Some(Self {
             addresses: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
             ports: u32::from_be_bytes([udp[0], udp[1], udp[2], udp[3]]),
+            data: (payload.len() - length) as u32,
             protocol,
         })
     }
@@ -110,7 +113,7 @@ impl<S: Storage> Translator<S> {
         let key = plain.key(direction);
         let memory = self.storage.parts();
         let state = &mut self.state;
-        let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.key(direction) == key);
+        let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.has_key(direction, key));
         let slot = match guess.filter(is_it) {
             Some(guess) => guess,
             None => state.layout.find(memory.index, direction, state.keys.hash(key), |slot| is_it(&slot))?,
@@ -127,17 +130,14 @@ impl<S: Storage> Translator<S> {
         let software = state.config.checksums == Checksums::Software;
         let (addresses, ports) = connection.becomes(direction);
         if plain.protocol == TCP {
-            let total = Header(header).total_length();
             let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>()?;
-            let segment = Segment::read(tcp, total.wrapping_sub(HEADER))?;
-            if segment.has(SYN | FIN | RST) || connection.phase != Phase::Established {
+            if tcp[13] & (SYN | FIN | RST | ACK) != ACK || connection.phase != Phase::Established {
                 return None;
             }
-            connection.sequences.note(direction, segment);
+            connection.sequences.note_data(direction, &Segment::with(tcp, plain.data));
             [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();
             if software {
-                let old = u16::from_be_bytes([tcp[16], tcp[17]]);
-                [tcp[16], tcp[17]] = checksum::update(old, connection.transport.along(direction)).to_be_bytes();
+                [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], connection.transport.along(direction));
             }
         } else {
             let settled = match direction {
@@ -150,15 +150,13 @@ impl<S: Storage> Translator<S> {
             let udp = payload.first_chunk_mut::<8>()?;
             [udp[0], udp[1], udp[2], udp[3]] = ports.to_be_bytes();
             if software {
-                let old = u16::from_be_bytes([udp[6], udp[7]]);
-                [udp[6], udp[7]] = checksum::update_udp(old, connection.transport.along(direction)).to_be_bytes();
+                [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], connection.transport.along(direction));
             }
         }
         let [.., a, b, c, d, e, f, g, h] = header;
         [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();
         if software {
-            let old = u16::from_be_bytes([header[10], header[11]]);
-            [header[10], header[11]] = checksum::update(old, connection.network.along(direction)).to_be_bytes();
+            [header[10], header[11]] = checksum::update([header[10], header[11]], connection.network.along(direction));
         }
         match direction {
             Direction::ToServer => {
