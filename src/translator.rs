@@ -94,9 +94,10 @@ impl<S: Storage> Translator<S> {
     ///
     /// `now` is the time at which the packet came. Early or late by a few milliseconds does not matter; a connection
     /// lives as much too short or too long as the times are wrong.
+    #[inline]
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
         self.state.advance(now);
-        match self.fast(packet, None) {
+        match self.fast(packet) {
             Some(verdict) => verdict,
             None => self.table().translate(packet),
         }

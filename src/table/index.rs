@@ -101,7 +101,13 @@ impl Layout {
                 bucket = self.other(bucket, tag);
             }
             let words = at(words, base, bucket)?;
-            for place in tags::equal(tags_of(words), tag) {
+            for place in tags::among_eight(tags_of(words), tag) {
+                let slot = slot(words, place);
+                if found(slot) {
+                    return Some(slot);
+                }
+            }
+            for place in tags::among_four(tags_of(words), tag) {
                 let slot = slot(words, place);
                 if found(slot) {
                     return Some(slot);
@@ -116,7 +122,8 @@ impl Layout {
     #[inline(always)]
     pub(crate) fn guess(self, words: &[u32], direction: Direction, hash: u64) -> Option<u32> {
         let words = at(words, self.base(direction), self.first(hash))?;
-        let place = tags::equal(tags_of(words), tag(hash)).next()?;
+        let (tags, tag) = (tags_of(words), tag(hash));
+        let place = tags::among_eight(tags, tag).next().or_else(|| tags::among_four(tags, tag).next())?;
         Some(slot(words, place))
     }
 
@@ -179,7 +186,7 @@ impl Index<'_> {
     /// Puts an entry into a bucket if that has room.
     fn put(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
         let Some(words) = self.bucket(bucket) else { return false };
-        match tags::equal(tags_of(words), 0).next() {
+        match tags::free(tags_of(words)) {
             Some(place) => set(words, place, tag, slot),
             None => false,
         }

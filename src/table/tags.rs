@@ -6,31 +6,30 @@ pub(crate) const ENTRIES: usize = 12;
 /// The words that hold them.
 pub(crate) type Words = [u32; 3];
 
-const ONES: u64 = u64::MAX / 255;
-
-/// The places whose tags are equal, from the lowest up, first among eight tags and then among four. The first place of
-/// each is certain; one that follows may be wrong.
+/// The places of equal tags, from the lowest up. The first one is certain; one that follows may be wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places {
     /// A mark is the highest bit of its tag's octet.
     marks: u64,
-    /// The last four tags, as long as they have not been compared.
-    left: Option<u32>,
-    tag: u8,
+    offset: usize,
 }
 
-/// Where `tag` stands among the tags.
+/// Where `tag` stands among the first eight tags.
 #[inline(always)]
-pub(crate) const fn equal([a, b, c]: Words, tag: u8) -> Places {
-    Places { marks: marks(a as u64 | (b as u64) << 32, tag), left: Some(c), tag }
+pub(crate) const fn among_eight([a, b, _]: Words, tag: u8) -> Places {
+    const ONES: u64 = u64::MAX / 255;
+    let differs = (a as u64 | (b as u64) << 32) ^ (ONES * tag as u64);
+    // A subtraction borrows from the octet above only if this one was zero: so the lowest mark is true, and one above
+    // it may be false.
+    Places { marks: differs.wrapping_sub(ONES) & !differs & (ONES << 7), offset: 0 }
 }
 
-/// Marks the octets that equal `tag`. A subtraction borrows from the octet above only if this one was zero: so the
-/// lowest mark is true, and one above it may be false.
+/// Where `tag` stands among the last four tags.
 #[inline(always)]
-const fn marks(tags: u64, tag: u8) -> u64 {
-    let differs = tags ^ (ONES * tag as u64);
-    differs.wrapping_sub(ONES) & !differs & (ONES << 7)
+pub(crate) const fn among_four([_, _, c]: Words, tag: u8) -> Places {
+    const ONES: u32 = u32::MAX / 255;
+    let differs = c ^ (ONES * tag as u32);
+    Places { marks: (differs.wrapping_sub(ONES) & !differs & (ONES << 7)) as u64, offset: 8 }
 }
 
 impl Iterator for Places {
@@ -39,17 +38,17 @@ impl Iterator for Places {
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
         if self.marks == 0 {
-            // The upper half of the word is filled with what cannot be equal.
-            let unequal = u64::from(u32::from_ne_bytes([!self.tag; 4])) << 32;
-            self.marks = marks(u64::from(self.left.take()?) | unequal, self.tag);
-            if self.marks == 0 {
-                return None;
-            }
+            return None;
         }
-        let place = self.marks.trailing_zeros() / 8 + if self.left.is_none() { 8 } else { 0 };
+        let place = (self.marks.trailing_zeros() / 8) as usize;
         self.marks &= self.marks - 1;
-        Some(place as usize)
+        Some(self.offset + place)
     }
+}
+
+/// The first place without an entry.
+pub(crate) fn free(words: Words) -> Option<usize> {
+    among_eight(words, 0).chain(among_four(words, 0)).next()
 }
 
 #[cfg(test)]
@@ -69,7 +68,7 @@ mod tests {
             for tag in [0, 1, 2, 3, 0x80, 0xff] {
                 let octets: std::vec::Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
                 let expected: std::vec::Vec<usize> = (0..ENTRIES).filter(|p| octets[*p] == tag).collect();
-                let found: std::vec::Vec<usize> = equal(words, tag).collect();
+                let found: std::vec::Vec<usize> = among_eight(words, tag).chain(among_four(words, tag)).collect();
                 assert_eq!(found.first(), expected.first());
                 assert!(expected.iter().all(|p| found.contains(p)));
                 assert!(found.iter().all(|p| *p < ENTRIES));

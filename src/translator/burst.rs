@@ -54,7 +54,7 @@ impl<S: Storage> Translator<S> {
             }
             for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(ahead) {
                 let packet = packet.as_mut();
-                *verdict = match self.fast(packet, ahead.and_then(|a| a.slot)) {
+                *verdict = match self.fast_with(packet, ahead.and_then(|a| a.slot)) {
                     Some(verdict) => verdict,
                     None => self.table().translate(packet),
                 };

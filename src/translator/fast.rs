@@ -76,8 +76,14 @@ impl Plain {
 
 impl<S: Storage> Translator<S> {
     /// Translates or passes a plain packet. `None` if there is more to it than that.
+    #[inline(never)]
+    pub(super) fn fast(&mut self, packet: &mut [u8]) -> Option<Verdict> {
+        self.fast_with(packet, None)
+    }
+
+    /// The same with a guess which slot it is.
     #[inline(always)]
-    pub(super) fn fast(&mut self, packet: &mut [u8], guess: Option<u32>) -> Option<Verdict> {
+    pub(super) fn fast_with(&mut self, packet: &mut [u8], guess: Option<u32>) -> Option<Verdict> {
         let plain = Plain::read(packet)?;
         match self.way(plain.destination()) {
             Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet, guess),

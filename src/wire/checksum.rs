@@ -77,12 +77,12 @@ pub(crate) const fn update(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
 /// (RFC 768).
 #[inline(always)]
 pub(crate) const fn update_udp(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
-    if let [0, 0] = checksum {
+    if u16::from_ne_bytes(checksum) == 0 {
         return checksum;
     }
-    match update(checksum, delta) {
-        [0, 0] => [0xff, 0xff],
-        updated => updated,
+    match u16::from_ne_bytes(update(checksum, delta)) {
+        0 => [0xff, 0xff],
+        updated => updated.to_ne_bytes(),
     }
 }
 
