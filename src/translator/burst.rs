@@ -12,9 +12,10 @@ use crate::verdict::Verdict;
 /// once gains nothing.
 const WIDTH: usize = 32;
 
-/// What is known of a packet before it is translated.
+/// What is known of a plain packet before it is translated.
 #[derive(Clone, Copy)]
 struct Ahead {
+    plain: Plain,
     direction: Direction,
     hash: u64,
     slot: Option<u32>,
@@ -54,7 +55,16 @@ impl<S: Storage> Translator<S> {
             }
             for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(ahead) {
                 let packet = packet.as_mut();
-                *verdict = match self.fast_with(packet, ahead.and_then(|a| a.slot)) {
+                let fast = match ahead {
+                    Some(Ahead { plain, direction: Direction::ToServer, slot, .. }) => {
+                        self.fast_along(Direction::ToServer, &plain, packet, slot)
+                    }
+                    Some(Ahead { plain, direction: Direction::ToClient, slot, .. }) => {
+                        self.fast_along(Direction::ToClient, &plain, packet, slot)
+                    }
+                    None => self.fast(packet),
+                };
+                *verdict = match fast {
                     Some(verdict) => verdict,
                     None => self.table().translate(packet),
                 };
@@ -71,7 +81,7 @@ impl<S: Storage> Translator<S> {
         let hash = self.state.keys.hash(plain.key(direction));
         let memory = self.storage.parts();
         prefetch(memory.index, self.state.layout.position(direction, hash));
-        Some(Ahead { direction, hash, slot: None })
+        Some(Ahead { plain, direction, hash, slot: None })
     }
 
     /// Guesses a packet's slot by its bucket, and asks for it.

@@ -5,7 +5,6 @@
 //! that, untouched and uncounted.
 
 use super::Translator;
-use crate::config::Checksums;
 use crate::connection::Direction;
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
@@ -96,7 +95,8 @@ impl<S: Storage> Translator<S> {
     #[inline(always)]
     pub(super) fn way(&self, destination: u32) -> Option<Direction> {
         let seen = self.state.filter.look(destination);
-        if seen.may_be_alternative() && self.state.alternative(destination).is_some() {
+        let either = seen.may_be_alternative() && seen.may_be_diverted();
+        if seen.may_be_alternative() && (!either || self.state.alternative(destination).is_some()) {
             Some(Direction::ToClient)
         } else if seen.may_be_diverted() {
             Some(Direction::ToServer)
@@ -109,7 +109,7 @@ impl<S: Storage> Translator<S> {
 
     /// Compiled once for each way, so that nothing is chosen at run time.
     #[inline(always)]
-    fn fast_along(
+    pub(super) fn fast_along(
         &mut self,
         direction: Direction,
         plain: &Plain,
@@ -125,15 +125,13 @@ impl<S: Storage> Translator<S> {
             None => state.layout.find(memory.index, direction, state.keys.hash(key), |slot| is_it(&slot))?,
         };
         let connection = memory.connections.get_mut(slot as usize)?;
-        let troubled = connection.epoch != state.moves.epoch
-            || state.extras
+        let troubled = u16::from(connection.epoch) != state.plain_epoch
             || state.timers.is_dead(connection.phase, connection.last, state.tick);
         if troubled {
             return None;
         }
 
         let (header, payload) = packet.split_first_chunk_mut::<HEADER>()?;
-        let software = state.config.checksums == Checksums::Software;
         let (addresses, ports) = connection.becomes(direction);
         if plain.protocol == TCP {
             let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>()?;
@@ -142,9 +140,7 @@ impl<S: Storage> Translator<S> {
             }
             connection.sequences.note_data(direction, &Segment::with(tcp, plain.data));
             [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();
-            if software {
-                [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], connection.transport.along(direction));
-            }
+            [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], connection.transport.along(direction));
         } else {
             let settled = match direction {
                 Direction::ToServer => connection.phase.is_listed(),
@@ -155,15 +151,11 @@ impl<S: Storage> Translator<S> {
             }
             let udp = payload.first_chunk_mut::<8>()?;
             [udp[0], udp[1], udp[2], udp[3]] = ports.to_be_bytes();
-            if software {
-                [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], connection.transport.along(direction));
-            }
+            [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], connection.transport.along(direction));
         }
         let [.., a, b, c, d, e, f, g, h] = header;
         [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();
-        if software {
-            [header[10], header[11]] = checksum::update([header[10], header[11]], connection.network.along(direction));
-        }
+        [header[10], header[11]] = checksum::update([header[10], header[11]], connection.network.along(direction));
         match direction {
             Direction::ToServer => {
                 connection.last = state.tick;

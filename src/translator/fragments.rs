@@ -67,7 +67,6 @@ impl Table<'_> {
         };
         *count = count.wrapping_add(1);
         if verdict != Verdict::Pass {
-            let checksums = matches!(self.state.config.checksums, Checksums::Software);
             Change {
                 source: follow.source,
                 destination: follow.destination,
@@ -75,11 +74,10 @@ impl Table<'_> {
                 destination_port: 0,
                 network: follow.network,
                 transport: Delta(0),
-                checksums,
             }
             .network(parts.header);
             if Header(parts.header).identification() != follow.identification {
-                rewrite::identification(parts.header, follow.identification, checksums);
+                rewrite::identification(parts.header, follow.identification, self.state.config.checksums);
             }
         }
         verdict
@@ -105,7 +103,10 @@ impl Table<'_> {
         if fate == Fate::Passed && !self.concerns(old.destination()) {
             return;
         }
-        let network = Delta::of([old.source(), old.destination()], [new.source(), new.destination()]);
+        let network = match self.state.config.checksums {
+            Checksums::Software => Delta::of([old.source(), old.destination()], [new.source(), new.destination()]),
+            Checksums::Hardware => Delta(0),
+        };
         let (timeout, now) = (self.state.timers.fragment, self.state.tick);
         let follow = Follow {
             fate,

@@ -273,6 +273,7 @@ impl Table<'_> {
             servers += usize::from(slot.attached);
         }
         self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
+        self.state.set_plain_epoch();
         Ok(servers)
     }
 
@@ -319,7 +320,7 @@ impl Table<'_> {
         let listed = alternative.is_some_and(|alternative| {
             self.unlist_back(slot);
             (new.alternative, new.alternative_port) = alternative;
-            new.set_deltas();
+            new.set_deltas(self.state.config.checksums);
             if let Some(connection) = self.slot_mut(slot) {
                 *connection = new;
             }

@@ -146,7 +146,7 @@ impl Table<'_> {
     /// # Errors
     /// [`DropReason::TableFull`], in which case nothing has changed, but for what was given up to make room.
     pub(crate) fn install(&mut self, mut new: ConnectionSlot) -> Result<u32, DropReason> {
-        new.set_deltas();
+        new.set_deltas(self.state.config.checksums);
         new.epoch = self.state.moves.epoch;
         let slot = self.allocate().ok_or(DropReason::TableFull)?;
         if !self.enter(slot, &new) {

@@ -382,10 +382,11 @@ impl Table<'_> {
                 return Err(RecordError::AlternativeTaken);
             }
             self.unlist_back(slot);
+            let checksums = self.state.config.checksums;
             if let Some(c) = self.slot_mut(slot) {
                 (c.alternative, c.alternative_port) = (new.alternative, new.alternative_port);
                 (c.server, c.server_port) = (new.server, new.server_port);
-                c.set_deltas();
+                c.set_deltas(checksums);
             }
             // The place that was left is free again, so there is room.
             if !self.list_back(slot) {

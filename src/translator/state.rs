@@ -2,6 +2,7 @@
 
 use crate::config::{Alternative, Config};
 use crate::connection::Connection;
+use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::event::{Closed, Event, EventQueue};
 use crate::table::age::Ages;
@@ -19,7 +20,6 @@ use crate::track::timers::Timers;
 use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::rewrite::Change;
-use crate::{config::Checksums, connection::Direction};
 
 /// The translator less its memory.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     /// Whether packets need more than their addresses rewritten: identification or measurements.
     pub(crate) extras: bool,
+    /// The epoch of connections whose packets may be plain: that of the moves, or none if there are extras.
+    pub(crate) plain_epoch: u16,
 }
 
 /// State and memory together: what all the slower work is done on.
@@ -63,9 +65,13 @@ pub(crate) struct Table<'a> {
     pub(crate) memory: Parts<'a>,
 }
 
+/// An epoch that no connection has.
+const NO_EPOCH: u16 = 256;
+
 impl State {
     pub(crate) fn new(config: Config, layout: Layout, measured: bool) -> Self {
         let keys = Keys::new(&config.secret);
+        let extras = config.rewrite_identification || measured;
         let mut filter = Filter::new(keys.choose(Label::Client, [0, 0]) as u32);
         for alternative in config.alternatives.iter() {
             filter.add_alternatives(alternative.first, alternative.last);
@@ -90,9 +96,17 @@ impl State {
             identification: 0,
             events: EventQueue::EMPTY,
             outbox: Outbox::new(),
-            extras: config.rewrite_identification || measured,
+            extras,
+            plain_epoch: if extras { NO_EPOCH } else { 0 },
             keys,
             config,
+        }
+    }
+
+    /// Takes note of a new epoch.
+    pub(crate) fn set_plain_epoch(&mut self) {
+        if !self.extras {
+            self.plain_epoch = u16::from(self.moves.epoch);
         }
     }
 
@@ -130,7 +144,6 @@ impl State {
     /// What a packet of this connection that goes this way becomes.
     #[inline]
     pub(crate) fn change(&self, slot: &ConnectionSlot, direction: Direction) -> Change {
-        let checksums = matches!(self.config.checksums, Checksums::Software);
         match direction {
             Direction::ToServer => Change {
                 source: slot.alternative,
@@ -139,7 +152,6 @@ impl State {
                 destination_port: slot.server_port,
                 network: slot.network,
                 transport: slot.transport,
-                checksums,
             },
             Direction::ToClient => Change {
                 source: slot.original,
@@ -148,7 +160,6 @@ impl State {
                 destination_port: slot.client_port,
                 network: slot.network.reversed(),
                 transport: slot.transport.reversed(),
-                checksums,
             },
         }
     }

@@ -102,7 +102,7 @@ impl Table<'_> {
         // What must not be fragmented needs no identification of its own (RFC 6864, section 4.1).
         let atomic = fragmentation & ipv4::DONT_FRAGMENT != 0 && !ipv4::is_fragment(fragmentation);
         if self.state.config.rewrite_identification && !atomic {
-            let checksums = self.state.config.checksums == crate::config::Checksums::Software;
+            let checksums = self.state.config.checksums;
             let new = self.state.next_identification();
             rewrite::identification(parts.header, new, checksums);
         }

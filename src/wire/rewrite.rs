@@ -3,6 +3,7 @@
 use super::checksum::{self, Delta};
 use super::flow::{ICMP, TCP, UDP};
 use super::ipv4::{HEADER, Parts};
+use crate::config::Checksums;
 
 /// New addresses for a packet, and the deltas that its checksums follow.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +16,6 @@ pub(crate) struct Change {
     pub(crate) network: Delta,
     /// Of the transport checksum: both addresses and both ports; for ICMP echo, the identifier.
     pub(crate) transport: Delta,
-    /// False where the hardware computes the checksums.
-    pub(crate) checksums: bool,
 }
 
 impl Change {
@@ -24,9 +23,7 @@ impl Change {
     pub(crate) fn network(&self, header: &mut [u8; HEADER]) {
         header[12..16].copy_from_slice(&self.source.to_be_bytes());
         header[16..20].copy_from_slice(&self.destination.to_be_bytes());
-        if self.checksums {
-            [header[10], header[11]] = checksum::update([header[10], header[11]], self.network);
-        }
+        [header[10], header[11]] = checksum::update([header[10], header[11]], self.network);
     }
 
     /// Rewrites addresses and ports of a whole packet or a first fragment. The caller has parsed it: its payload
@@ -35,27 +32,17 @@ impl Change {
         self.network(parts.header);
         match protocol {
             UDP => {
-                let Some(udp) = parts.payload.first_chunk_mut::<8>() else {
-                    return;
-                };
+                let Some(udp) = parts.payload.first_chunk_mut::<8>() else { return };
                 self.ports(udp);
-                if self.checksums {
-                    [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], self.transport);
-                }
+                [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], self.transport);
             }
             TCP => {
-                let Some(tcp) = parts.payload.first_chunk_mut::<20>() else {
-                    return;
-                };
+                let Some(tcp) = parts.payload.first_chunk_mut::<20>() else { return };
                 self.ports(tcp);
-                if self.checksums {
-                    [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], self.transport);
-                }
+                [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], self.transport);
             }
             ICMP => {
-                let Some(icmp) = parts.payload.first_chunk_mut::<8>() else {
-                    return;
-                };
+                let Some(icmp) = parts.payload.first_chunk_mut::<8>() else { return };
                 // One of the two ports is the identifier, the other is zero.
                 icmp[4..6].copy_from_slice(&(self.source_port | self.destination_port).to_be_bytes());
                 [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], self.transport);
@@ -73,11 +60,11 @@ impl Change {
     }
 }
 
-/// Replaces the identification of a packet, and puts the header checksum right.
-pub(crate) fn identification(header: &mut [u8; HEADER], new: u16, checksums: bool) {
+/// Replaces the identification of a packet, and puts the header checksum right if that is ours to keep.
+pub(crate) fn identification(header: &mut [u8; HEADER], new: u16, checksums: Checksums) {
     let old = u16::from_be_bytes([header[4], header[5]]);
     header[4..6].copy_from_slice(&new.to_be_bytes());
-    if checksums {
+    if checksums == Checksums::Software {
         let delta = Delta::of([u32::from(old)], [u32::from(new)]);
         [header[10], header[11]] = checksum::update([header[10], header[11]], delta);
     }
