@@ -38,6 +38,7 @@ mod transmit;
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Direction;
+use crate::table::divert;
 use crate::table::hash::Key;
 use crate::table::index::Layout;
 use crate::table::storage::Storage;
@@ -54,6 +55,7 @@ pub use records::{Imported, RECORD_LENGTH, Record, RecordError};
 pub use rules::{Diverted, Removed};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};
 
+use fast::Left;
 use moving::CaughtUp;
 use state::{State, Table};
 use tracking::Tracked;
@@ -98,8 +100,8 @@ impl<S: Storage> Translator<S> {
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
         self.state.advance(now);
         match self.fast(packet) {
-            Some(verdict) => verdict,
-            None => self.table().translate(packet),
+            Ok(verdict) => verdict,
+            Err(left) => self.table().translate(packet, left),
         }
     }
 
@@ -123,7 +125,7 @@ impl Table<'_> {
     /// Any packet, the plain ones included.
     #[cold]
     #[inline(never)]
-    fn translate(&mut self, packet: &mut [u8]) -> Verdict {
+    fn translate(&mut self, packet: &mut [u8], left: Left) -> Verdict {
         if packet.first().is_some_and(|first| first >> 4 != 4) {
             return self.state.pass();
         }
@@ -143,15 +145,20 @@ impl Table<'_> {
         match flow.shape {
             Shape::IcmpError => self.icmp_error(&mut parts, &flow),
             Shape::Other => self.state.pass(),
-            Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow),
+            Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow, left),
         }
     }
 
     /// A packet with ports: a whole one, or a first fragment.
-    fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+    fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
+        // Where it was looked for in vain it need not be looked for again.
+        let find = |table: &Self, direction| {
+            let known = left != Left::Unknown(direction);
+            known.then(|| table.find(direction, Key::of(flow, direction))).flatten()
+        };
         let near_destination = self.state.alternative(flow.destination).is_some();
         if near_destination || self.state.kept != 0 {
-            if let Some(slot) = self.find_back(Key::of(flow, Direction::ToClient))
+            if let Some(slot) = find(self, Direction::ToClient)
                 && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
             {
                 return verdict;
@@ -168,7 +175,7 @@ impl Table<'_> {
         if !self.state.filter.may_hold(flow.destination) {
             return self.state.pass();
         }
-        if let Some(slot) = self.find_there(Key::of(flow, Direction::ToServer))
+        if let Some(slot) = find(self, Direction::ToServer)
             && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
         {
             return verdict;
@@ -270,7 +277,7 @@ impl Table<'_> {
         let echo_request = flow.protocol == ICMP && payload.first() == Some(&crate::wire::icmp::ECHO_REQUEST);
         let ours = !echo_request && (low..=high).contains(&flow.destination_port);
         let destination = (flow.destination, flow.destination_port);
-        if !ours || (flow.protocol != ICMP && self.diverts().forwards(flow.protocol, destination)) {
+        if !ours || (flow.protocol != ICMP && divert::forwards(self.rules(), flow.protocol, destination)) {
             return None;
         }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));

@@ -50,13 +50,8 @@ pub(crate) enum RowName {
 
 /// `None`: help was asked for.
 pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let mut arguments = Arguments {
-        flows: vec![1, 1_000, 100_000, 1_000_000],
-        passes: 5,
-        json: false,
-        cores: 1,
-        count: None,
-    };
+    let mut arguments =
+        Arguments { flows: vec![1, 1_000, 100_000, 1_000_000], passes: 5, json: false, cores: 1, count: None };
     let mut flows_given = false;
     let mut row = None;
     let mut of_count = None;
@@ -64,11 +59,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Argume
     let mut words = words;
     while let Some(word) = words.next() {
         let option = word.as_str();
-        let mut value = || {
-            words
-                .next()
-                .ok_or_else(|| format!("{option}: a value is missing"))
-        };
+        let mut value = || words.next().ok_or_else(|| format!("{option}: a value is missing"));
         match option {
             "--help" | "-h" => return Ok(None),
             "--json" => arguments.json = true,
@@ -83,18 +74,11 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Argume
             "--cores" => arguments.cores = parse_number(option, &value()?, 256)?,
             "--row" => row = Some(parse_row(&value()?)?),
             "--protocol" => {
-                protocol = choose(option, &value()?, &[Protocol::Udp, Protocol::Tcp], |p| {
-                    p.name()
-                })?;
+                protocol = choose(option, &value()?, &[Protocol::Udp, Protocol::Tcp], |p| p.name())?;
                 of_count = Some("--protocol");
             }
             "--call" => {
-                call = Some(choose(
-                    option,
-                    &value()?,
-                    &[Call::Single, Call::Burst],
-                    |c| c.name(),
-                )?);
+                call = Some(choose(option, &value()?, &[Call::Single, Call::Burst], |c| c.name())?);
                 of_count = Some("--call");
             }
             "--direction" => {
@@ -110,13 +94,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Argume
         }
     }
     if let Some(row) = row {
-        arguments.count = Some(Count {
-            row,
-            protocol,
-            call,
-            direction,
-            chunks,
-        });
+        arguments.count = Some(Count { row, protocol, call, direction, chunks });
         if !flows_given {
             arguments.flows = vec![1_000];
         }
@@ -146,17 +124,9 @@ fn parse_row(text: &str) -> Result<RowName, String> {
     })
 }
 
-fn choose<T: Copy>(
-    option: &str,
-    text: &str,
-    all: &[T],
-    name: impl Fn(T) -> &'static str,
-) -> Result<T, String> {
-    all.iter()
-        .copied()
-        .find(|&one| name(one) == text)
-        .ok_or_else(|| {
-            let names: Vec<&str> = all.iter().map(|&one| name(one)).collect();
-            format!("{option}: {text:?} is none of {}", names.join(", "))
-        })
+fn choose<T: Copy>(option: &str, text: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Result<T, String> {
+    all.iter().copied().find(|&one| name(one) == text).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|&one| name(one)).collect();
+        format!("{option}: {text:?} is none of {}", names.join(", "))
+    })
 }

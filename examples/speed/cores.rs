@@ -21,10 +21,7 @@ pub(crate) struct Scaling {
 }
 
 pub(crate) fn measure(cores: u32, flows: &[u32], passes: u32) -> Result<Vec<Scaling>, String> {
-    flows
-        .iter()
-        .map(|&connections| measure_one(cores, connections, passes))
-        .collect()
+    flows.iter().map(|&connections| measure_one(cores, connections, passes)).collect()
 }
 
 fn measure_one(cores: u32, connections: u32, passes: u32) -> Result<Scaling, String> {

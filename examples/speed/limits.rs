@@ -36,22 +36,13 @@ pub(crate) fn rows(flows: &Rc<Flows>) -> Vec<Box<dyn Row>> {
     let one_line = Rc::new(RefCell::new(Tables::one_line(flows)));
     let two_lines = Rc::new(RefCell::new(Tables::two_lines(flows)));
     let none = Rc::new(RefCell::new(Tables::none(flows)));
-    [
-        (Limit::L1, none),
-        (Limit::L3w, one_line),
-        (Limit::L4w, Rc::clone(&two_lines)),
-        (Limit::L5w, two_lines),
-    ]
-    .into_iter()
-    .map(|(limit, tables)| {
-        let work = Work {
-            limit,
-            tables,
-            flows: Rc::clone(flows),
-        };
-        Box::new(SteadyRow::new(work, limit as u64)) as Box<dyn Row>
-    })
-    .collect()
+    [(Limit::L1, none), (Limit::L3w, one_line), (Limit::L4w, Rc::clone(&two_lines)), (Limit::L5w, two_lines)]
+        .into_iter()
+        .map(|(limit, tables)| {
+            let work = Work { limit, tables, flows: Rc::clone(flows) };
+            Box::new(SteadyRow::new(work, limit as u64)) as Box<dyn Row>
+        })
+        .collect()
 }
 
 /// One limit as a row.
@@ -123,8 +114,7 @@ impl Steady for Work {
             Protocol::Udp => 28,
             Protocol::Tcp => 40,
         };
-        let right =
-            packets == tables.packets && bytes == packets * length && last_seen == tables.now;
+        let right = packets == tables.packets && bytes == packets * length && last_seen == tables.now;
         if self.limit == Limit::L1 || right {
             return Ok(());
         }
@@ -143,16 +133,10 @@ impl Work {
 
 /// What each flow becomes. An alternative port serves several servers, here as in byway.
 pub(crate) fn server_side(flows: &Flows, flow: u32) -> Pair {
-    Pair {
-        source: SocketAddrV4::new(ALTERNATIVE, 1024 + (flow % 64_512) as u16),
-        destination: flows.server(flow),
-    }
+    Pair { source: SocketAddrV4::new(ALTERNATIVE, 1024 + (flow % 64_512) as u16), destination: flows.server(flow) }
 }
 
 /// What every flow becomes where there is no state.
 pub(crate) fn any_server_side() -> Pair {
-    Pair {
-        source: SocketAddrV4::new(ALTERNATIVE, 1024),
-        destination: server(0),
-    }
+    Pair { source: SocketAddrV4::new(ALTERNATIVE, 1024), destination: server(0) }
 }

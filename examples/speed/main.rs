@@ -95,10 +95,7 @@ fn count_row(count: &Count, connections: u32) -> Result<Option<String>, String> 
     let Some(mut row) = rows.find(|row| wanted(row.as_ref())) else {
         return Ok(None);
     };
-    let timed = row.pass(Effort {
-        warm_up: 0,
-        chunks: count.chunks,
-    })?;
+    let timed = row.pass(Effort { warm_up: 0, chunks: count.chunks })?;
     row.finish()?;
     Ok(Some(format!("{}\n", timed.items)))
 }
@@ -106,8 +103,6 @@ fn count_row(count: &Count, connections: u32) -> Result<Option<String>, String> 
 /// A reader that has gone away is no error.
 fn print(text: &str) -> ExitCode {
     let mut output = std::io::stdout().lock();
-    let _ = output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush());
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
     ExitCode::SUCCESS
 }

@@ -20,10 +20,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) const EMPTY: Self = Self {
-        bytes: [0; 62],
-        length: 0,
-    };
+    pub(crate) const EMPTY: Self = Self { bytes: [0; 62], length: 0 };
 
     #[inline(always)]
     pub(crate) fn length(&self) -> u16 {
@@ -54,11 +51,7 @@ impl Slot {
                 packet[24..26].copy_from_slice(&8_u16.to_be_bytes());
                 26
             }
-            Content::Segment {
-                flags,
-                sequence,
-                acknowledgment,
-            } => {
+            Content::Segment { flags, sequence, acknowledgment } => {
                 packet[9] = 6;
                 packet[24..28].copy_from_slice(&sequence.to_be_bytes());
                 packet[28..32].copy_from_slice(&acknowledgment.to_be_bytes());
@@ -106,11 +99,7 @@ impl core::fmt::Debug for Slot {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Content {
     Datagram,
-    Segment {
-        flags: u8,
-        sequence: u32,
-        acknowledgment: u32,
-    },
+    Segment { flags: u8, sequence: u32, acknowledgment: u32 },
 }
 
 impl Content {
@@ -134,17 +123,11 @@ impl Content {
 
 /// The numbers that the SYN of each side of the flow carries.
 fn initial_sequences(flow: u32) -> (u32, u32) {
-    (
-        flow.wrapping_mul(0x9e37_79b1),
-        flow.wrapping_mul(0x85eb_ca77),
-    )
+    (flow.wrapping_mul(0x9e37_79b1), flow.wrapping_mul(0x85eb_ca77))
 }
 
 fn sum(bytes: &[u8]) -> u32 {
-    bytes
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum()
+    bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum()
 }
 
 fn fold(mut sum: u32) -> u16 {

@@ -17,12 +17,7 @@ pub(crate) struct Line {
 
 /// The lines of rows that were measured side by side; `samples[row][pass]` are nanoseconds.
 pub(crate) fn summarize(labels: &[Label], samples: &[Vec<f64>], connections: u32) -> Vec<Line> {
-    let samples_of = |limit| {
-        labels
-            .iter()
-            .position(|label| label.limit == Some(limit))
-            .map(|row| &samples[row])
-    };
+    let samples_of = |limit| labels.iter().position(|label| label.limit == Some(limit)).map(|row| &samples[row]);
     labels
         .iter()
         .zip(samples)
@@ -31,12 +26,7 @@ pub(crate) fn summarize(labels: &[Label], samples: &[Vec<f64>], connections: u32
                 let ratios = times.iter().zip(samples_of(limit)?);
                 Some((limit, median(ratios.map(|(time, least)| time / least))))
             });
-            Line {
-                label,
-                connections,
-                nanoseconds: median(times.iter().copied()),
-                against,
-            }
+            Line { label, connections, nanoseconds: median(times.iter().copied()), against }
         })
         .collect()
 }
@@ -60,13 +50,7 @@ pub(crate) fn table(lines: &[Line]) -> String {
         "connections", "protocol", "row", "call", "direction", "ns", "limit", "ratio", "at most"
     );
     for line in lines {
-        let Label {
-            measure,
-            call,
-            direction,
-            protocol,
-            limit,
-        } = line.label;
+        let Label { measure, call, direction, protocol, limit } = line.label;
         let limit = limit.or(line.against.map(|(limit, _)| limit));
         let ratio = line.against.map(|(_, ratio)| format!("{ratio:.2}"));
         let at_most = measure.at_most(call, line.connections);
@@ -81,9 +65,7 @@ pub(crate) fn table(lines: &[Line]) -> String {
             line.nanoseconds,
             limit.map_or("", Limit::name),
             ratio.unwrap_or_default(),
-            at_most
-                .map(|ratio| format!("{ratio:.1}"))
-                .unwrap_or_default(),
+            at_most.map(|ratio| format!("{ratio:.1}")).unwrap_or_default(),
         );
     }
     text
@@ -100,9 +82,7 @@ pub(crate) fn scaling_table(scaling: &[Scaling]) -> String {
             line.cores,
             line.nanoseconds,
             line.speedup,
-            line.label
-                .limit
-                .map_or(line.label.measure.name(), Limit::name),
+            line.label.limit.map_or(line.label.measure.name(), Limit::name),
         );
     }
     text
@@ -122,22 +102,13 @@ pub(crate) fn json(lines: &[Line], scaling: &[Scaling]) -> String {
         let limit = line.label.limit;
         let members = members(line.label, line.connections, line.nanoseconds, limit, None);
         let speedup = number(Some(line.speedup));
-        format!(
-            "  {{{members}, \"cores\": {}, \"speedup\": {speedup}}}",
-            line.cores
-        )
+        format!("  {{{members}, \"cores\": {}, \"speedup\": {speedup}}}", line.cores)
     });
     let objects: Vec<String> = one_core.chain(more_cores).collect();
     format!("[\n{}\n]\n", objects.join(",\n"))
 }
 
-fn members(
-    label: Label,
-    connections: u32,
-    nanoseconds: f64,
-    limit: Option<Limit>,
-    ratio: Option<f64>,
-) -> String {
+fn members(label: Label, connections: u32, nanoseconds: f64, limit: Option<Limit>, ratio: Option<f64>) -> String {
     format!(
         "\"row\": {}, \"call\": {}, \"direction\": {}, \"protocol\": {}, \"connections\": {connections}, \
          \"nanoseconds\": {}, \"limit\": {}, \"ratio\": {}",

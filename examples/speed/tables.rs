@@ -75,13 +75,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     pub(crate) fn none(flows: &Flows) -> Self {
-        Self {
-            shape: Shape::new(flows.count()),
-            index: Vec::new(),
-            entries: Vec::new(),
-            now: 0,
-            packets: 0,
-        }
+        Self { shape: Shape::new(flows.count()), index: Vec::new(), entries: Vec::new(), now: 0, packets: 0 }
     }
 
     pub(crate) fn one_line(flows: &Flows) -> Self {
@@ -122,9 +116,7 @@ impl Tables {
         let mut lines = [0; BURST];
         for burst in chunk.slots.chunks_mut(BURST) {
             for (slot, line) in burst.iter().zip(&mut lines) {
-                *line = self
-                    .shape
-                    .line(Fields::of_packet(slot).hash(protocol_of(slot)));
+                *line = self.shape.line(Fields::of_packet(slot).hash(protocol_of(slot)));
                 prefetch(&self.entries[*line]);
             }
             for (slot, &line) in burst.iter_mut().zip(&lines) {
@@ -153,9 +145,7 @@ impl Tables {
         let mut numbers = [0; BURST];
         for burst in chunk.slots.chunks_mut(BURST) {
             for (slot, cell) in burst.iter().zip(&mut cells) {
-                *cell = self
-                    .shape
-                    .cell(Fields::of_packet(slot).hash(protocol_of(slot)));
+                *cell = self.shape.cell(Fields::of_packet(slot).hash(protocol_of(slot)));
                 prefetch(&self.index[cell.0]);
             }
             for (number, &(bucket, cell)) in numbers.iter_mut().zip(&cells) {

@@ -20,10 +20,7 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     pub(crate) fn new() -> Self {
-        Self {
-            slots: vec![Slot::EMPTY; CHUNK],
-            flows: vec![0; CHUNK],
-        }
+        Self { slots: vec![Slot::EMPTY; CHUNK], flows: vec![0; CHUNK] }
     }
 }
 
@@ -70,10 +67,7 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    pub(crate) const USUAL: Self = Self {
-        warm_up: 128,
-        chunks: 512,
-    };
+    pub(crate) const USUAL: Self = Self { warm_up: 128, chunks: 512 };
 }
 
 /// The result of a pass.
@@ -99,11 +93,7 @@ pub(crate) struct SteadyRow<S> {
 
 impl<S: Steady> SteadyRow<S> {
     pub(crate) fn new(steady: S, seed: u64) -> Self {
-        Self {
-            steady,
-            random: Random(seed),
-            chunk: Chunk::new(),
-        }
+        Self { steady, random: Random(seed), chunk: Chunk::new() }
     }
 }
 
@@ -113,10 +103,7 @@ impl<S: Steady> Row for SteadyRow<S> {
     }
 
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
-        let mut total = Timed {
-            items: 0,
-            duration: Duration::ZERO,
-        };
+        let mut total = Timed { items: 0, duration: Duration::ZERO };
         for number in 0..effort.warm_up + effort.chunks {
             for flow in &mut self.chunk.flows {
                 *flow = self.random.below(self.steady.flows());
@@ -157,18 +144,12 @@ fn timed_chunk(chunk: &mut Chunk, work: &mut dyn FnMut(&mut Chunk)) {
 }
 
 /// Holds `chunk` against the packets that `expected` writes for each flow.
-pub(crate) fn compare(
-    chunk: &Chunk,
-    label: Label,
-    mut expected: impl FnMut(u32, &mut Slot),
-) -> Result<(), String> {
+pub(crate) fn compare(chunk: &Chunk, label: Label, mut expected: impl FnMut(u32, &mut Slot)) -> Result<(), String> {
     let mut slot = Slot::EMPTY;
     for (actual, &flow) in chunk.slots.iter().zip(&chunk.flows) {
         expected(flow, &mut slot);
         if *actual != slot {
-            return Err(format!(
-                "{label:?}: flow {flow} came out as {actual:?}, not as {slot:?}"
-            ));
+            return Err(format!("{label:?}: flow {flow} came out as {actual:?}, not as {slot:?}"));
         }
     }
     Ok(())

@@ -68,10 +68,7 @@ pub(crate) fn protocol_of(slot: &Slot) -> u8 {
 #[inline(always)]
 pub(crate) fn rewrite(slot: &mut Slot, old: Fields, new: Fields) {
     // RFC 1624, equation 3: the new checksum is ~(~checksum + ~old + new).
-    let addresses = halves(!old.source)
-        + halves(!old.destination)
-        + halves(new.source)
-        + halves(new.destination);
+    let addresses = halves(!old.source) + halves(!old.destination) + halves(new.source) + halves(new.destination);
     let ports = u32::from(!old.source_port)
         + u32::from(!old.destination_port)
         + u32::from(new.source_port)

@@ -32,16 +32,11 @@ impl Flows {
         protocol: Protocol,
         mut suits: impl FnMut(Protocol, Pair) -> bool,
     ) -> Result<Self, String> {
-        let mut flows = Self {
-            protocol,
-            tries: vec![0; count as usize],
-        };
+        let mut flows = Self { protocol, tries: vec![0; count as usize] };
         for flow in 0..count {
             while !suits(protocol, flows.client_side(flow)) {
                 let tries = &mut flows.tries[flow as usize];
-                *tries = tries
-                    .checked_add(1)
-                    .ok_or("no client port suits the limits")?;
+                *tries = tries.checked_add(1).ok_or("no client port suits the limits")?;
             }
         }
         Ok(flows)
@@ -55,10 +50,7 @@ impl Flows {
     pub(crate) fn client_side(&self, flow: u32) -> Pair {
         let host = Ipv4Addr::from_bits(0x0a00_0000 + flow / 16);
         let port = 4096 + u16::from(self.tries[flow as usize]) * 16 + (flow % 16) as u16;
-        Pair {
-            source: SocketAddrV4::new(host, port),
-            destination: original(remote_of(flow)),
-        }
+        Pair { source: SocketAddrV4::new(host, port), destination: original(remote_of(flow)) }
     }
 
     /// The server to which the flow is diverted.

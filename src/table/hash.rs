@@ -55,12 +55,20 @@ impl Keys {
         fold(first ^ k2, k3)
     }
 
+    /// Where a client's count is placed.
+    pub(crate) const fn hash_client(&self, client: u32) -> u64 {
+        // No packet has a protocol number beyond 255, so that this is the key of no connection.
+        self.hash(Key { addresses: client as u64, ports: u64::MAX })
+    }
+
     /// A number that a stranger cannot foresee, the same for the same words.
     pub(crate) fn choose(&self, label: Label, words: [u64; 2]) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.sip.0 ^ label as u64, self.sip.1);
-        hasher.write_u64(words[0]);
-        hasher.write_u64(words[1]);
-        hasher.finish()
+        let hasher = SipHasher13::new_with_keys(self.sip.0 ^ label as u64, self.sip.1);
+        let mut octets = [0; 16];
+        let (first, second) = octets.split_at_mut(8);
+        first.copy_from_slice(&words[0].to_le_bytes());
+        second.copy_from_slice(&words[1].to_le_bytes());
+        hasher.hash(&octets)
     }
 }
 
@@ -71,7 +79,7 @@ pub(crate) enum Label {
     Port = 1,
     Alternative,
     Server,
-    Client,
+    Filter,
     Identification,
 }
 

@@ -65,8 +65,8 @@ impl<S: Storage> Translator<S> {
                     None => self.fast(packet),
                 };
                 *verdict = match fast {
-                    Some(verdict) => verdict,
-                    None => self.table().translate(packet),
+                    Ok(verdict) => verdict,
+                    Err(left) => self.table().translate(packet, left),
                 };
             }
         }

@@ -14,9 +14,6 @@ use crate::track::phase::{Class, Phase};
 /// How many connections one call of `poll` looks at.
 const LOOKS: usize = 64;
 
-/// How many connections each new one looks at for dead ones, so that a table whose caller never polls is swept too.
-const LOOKS_WHEN_OPENING: usize = 2;
-
 /// How many of the oldest cheap connections of each class are compared when one has to go.
 const SAMPLES: usize = 4;
 
@@ -59,10 +56,8 @@ impl Table<'_> {
             self.state.ages.remove(self.memory.connections, old, slot);
             self.state.ages.append(self.memory.connections, new, slot, tick);
         }
-        if self.state.config.tell_changes
-            && let Some(view) = self.slot(slot).and_then(ConnectionSlot::view)
-        {
-            self.tell(Event::Changed(view));
+        if self.state.config.tell_changes {
+            self.tell(slot, Event::Changed);
         }
     }
 
@@ -74,17 +69,17 @@ impl Table<'_> {
         if connection.phase.is_over() {
             return;
         }
-        let view = connection.view();
         let (flags, member, client) = (connection.flags, connection.member, connection.client);
         connection.flags &= !(CLIENT_COUNTED | SERVER_COUNTED);
         if flags & CLIENT_COUNTED != 0 {
-            let hash = self.client_hash(client);
+            let hash = self.state.keys.hash_client(client);
             self.clients().subtract(hash);
         }
         if flags & SERVER_COUNTED != 0 {
             self.servers().discount(member);
         }
-        self.tell_closed(view, why);
+        self.count_closed(why);
+        self.tell(slot, |connection| Event::Closed { connection, why });
     }
 
     /// Ends a connection that was not tracked to its end: its alternative endpoint is held for a while (RFC 6888,
@@ -168,37 +163,32 @@ impl Table<'_> {
         }
     }
 
-    /// Looks at the heads of the age lists, at most `looks` of them; true if there may be more to do now.
-    pub(crate) fn expire(&mut self, mut looks: usize) -> bool {
+    /// Looks at the head of an age list, and again at the next, as long as there is something to do and `looks` is not
+    /// used up. A connection that is dead is ended, one that was busy is put at the end of the list.
+    fn expire(&mut self, class: Class, looks: &mut usize) {
         let now = self.state.tick;
-        for class in Class::ALL {
-            loop {
-                let head = self.state.ages.head(class);
-                let Some(connection) = self.slot(head) else {
-                    break;
-                };
-                let dead = self.state.timers.is_dead(connection.phase, connection.last, now);
-                if !dead && !self.state.timers.lap_is_over(class, connection.stamp, now) {
-                    break;
-                }
-                if looks == 0 {
-                    return true;
-                }
-                looks -= 1;
-                if dead {
-                    self.bury(head);
-                } else {
-                    self.state.ages.remove(self.memory.connections, class, head);
-                    self.state.ages.append(self.memory.connections, class, head, now);
-                }
+        while *looks > 0 {
+            let head = self.state.ages.head(class);
+            let Some(connection) = self.slot(head) else { return };
+            let dead = self.state.timers.is_dead(connection.phase, connection.last, now);
+            if dead {
+                self.bury(head);
+            } else if self.state.timers.lap_is_over(class, connection.stamp, now) {
+                self.state.ages.remove(self.memory.connections, class, head);
+                self.state.ages.append(self.memory.connections, class, head, now);
+            } else {
+                return;
             }
+            *looks -= 1;
         }
-        false
     }
 
     /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
     pub(crate) fn poll(&mut self) {
-        self.expire(LOOKS);
+        let mut looks = LOOKS;
+        for class in Class::ALL {
+            self.expire(class, &mut looks);
+        }
         self.sweep(LOOKS);
     }
 
@@ -221,7 +211,11 @@ impl Table<'_> {
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
-        self.expire(LOOKS_WHEN_OPENING);
+        // One look with each new connection, so that a table whose caller never polls is swept too.
+        let turn = self.state.serial as usize % Class::COUNT;
+        if let Some(class) = Class::ALL.get(turn) {
+            self.expire(*class, &mut 1);
+        }
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }
@@ -270,7 +264,7 @@ impl Table<'_> {
                 let Some(&connection) = self.slot(slot) else {
                     break;
                 };
-                let hash = self.client_hash(connection.client);
+                let hash = self.state.keys.hash_client(connection.client);
                 let count = self.clients().count(hash);
                 if best.is_none_or(|(most, _)| count > most) {
                     best = Some((count, slot));

@@ -73,21 +73,27 @@ impl Plain {
     }
 }
 
-impl<S: Storage> Translator<S> {
-    /// Translates or passes a plain packet. `None` if there is more to it than that.
-    #[inline(never)]
-    pub(super) fn fast(&mut self, packet: &mut [u8]) -> Option<Verdict> {
-        self.fast_with(packet, None)
-    }
+/// Why a packet is left to `Table::translate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// There is more to it than plain translation.
+    NotPlain,
+    /// It belongs to no connection that is known if it goes this way.
+    Unknown(Direction),
+}
 
-    /// The same with a guess which slot it is.
-    #[inline(always)]
-    pub(super) fn fast_with(&mut self, packet: &mut [u8], guess: Option<u32>) -> Option<Verdict> {
-        let plain = Plain::read(packet)?;
+impl<S: Storage> Translator<S> {
+    /// Translates or passes a plain packet.
+    ///
+    /// # Errors
+    /// Why there is more to it than that.
+    #[inline(never)]
+    pub(super) fn fast(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
         match self.way(plain.destination()) {
-            Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet, guess),
-            Some(Direction::ToClient) => self.fast_along(Direction::ToClient, &plain, packet, guess),
-            None => Some(self.state.pass()),
+            Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet, None),
+            Some(Direction::ToClient) => self.fast_along(Direction::ToClient, &plain, packet, None),
+            None => Ok(self.state.pass()),
         }
     }
 
@@ -107,7 +113,8 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Compiled once for each way, so that nothing is chosen at run time.
+    /// Translates a plain packet that goes this way, with a guess which slot it is. Compiled once for each way, so that
+    /// nothing is chosen at run time.
     #[inline(always)]
     pub(super) fn fast_along(
         &mut self,
@@ -115,28 +122,31 @@ impl<S: Storage> Translator<S> {
         plain: &Plain,
         packet: &mut [u8],
         guess: Option<u32>,
-    ) -> Option<Verdict> {
+    ) -> Result<Verdict, Left> {
         let key = plain.key(direction);
         let memory = self.storage.parts();
         let state = &mut self.state;
         let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.has_key(direction, key));
         let slot = match guess.filter(is_it) {
             Some(guess) => guess,
-            None => state.layout.find(memory.index, direction, state.keys.hash(key), |slot| is_it(&slot))?,
+            None => state
+                .layout
+                .find(memory.index, direction, state.keys.hash(key), |slot| is_it(&slot))
+                .ok_or(Left::Unknown(direction))?,
         };
-        let connection = memory.connections.get_mut(slot as usize)?;
+        let connection = memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;
         let troubled = u16::from(connection.epoch) != state.plain_epoch
             || state.timers.is_dead(connection.phase, connection.last, state.tick);
         if troubled {
-            return None;
+            return Err(Left::NotPlain);
         }
 
-        let (header, payload) = packet.split_first_chunk_mut::<HEADER>()?;
+        let (header, payload) = packet.split_first_chunk_mut::<HEADER>().ok_or(Left::NotPlain)?;
         let (addresses, ports) = connection.becomes(direction);
         if plain.protocol == TCP {
-            let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>()?;
+            let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>().ok_or(Left::NotPlain)?;
             if tcp[13] & (SYN | FIN | RST | ACK) != ACK || connection.phase != Phase::Established {
-                return None;
+                return Err(Left::NotPlain);
             }
             connection.sequences.note_data(direction, &Segment::with(tcp, plain.data));
             [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();
@@ -147,9 +157,9 @@ impl<S: Storage> Translator<S> {
                 Direction::ToClient => connection.phase == Phase::UdpAnswered,
             };
             if !settled {
-                return None;
+                return Err(Left::NotPlain);
             }
-            let udp = payload.first_chunk_mut::<8>()?;
+            let udp = payload.first_chunk_mut::<8>().ok_or(Left::NotPlain)?;
             [udp[0], udp[1], udp[2], udp[3]] = ports.to_be_bytes();
             [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], connection.transport.along(direction));
         }
@@ -160,14 +170,14 @@ impl<S: Storage> Translator<S> {
             Direction::ToServer => {
                 connection.last = state.tick;
                 state.counters.to_server = state.counters.to_server.wrapping_add(1);
-                Some(Verdict::ToServer)
+                Ok(Verdict::ToServer)
             }
             Direction::ToClient => {
                 if state.config.refresh_from_server {
                     connection.last = state.tick;
                 }
                 state.counters.to_client = state.counters.to_client.wrapping_add(1);
-                Some(Verdict::ToClient)
+                Ok(Verdict::ToClient)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Fragments: the first goes through the table, the later ones follow it.
 
+use super::fast::Left;
 use super::state::Table;
 use crate::config::Checksums;
 use crate::time::Tick;
@@ -26,7 +27,7 @@ impl Table<'_> {
         }
         let before = *parts.header;
         let verdict = match flow.shape {
-            Shape::FirstFragment => self.whole(parts, flow),
+            Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
             _ => self.state.pass(),
         };
         self.teach(&before, parts, verdict);

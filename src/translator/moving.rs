@@ -332,10 +332,8 @@ impl Table<'_> {
         }
         self.recount(slot, course);
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
-        if let Some(connection) = self.slot(slot).and_then(ConnectionSlot::view) {
-            let from = crate::endpoint::endpoint(old.server, old.server_port);
-            self.tell(Event::Moved { connection, from });
-        }
+        let from = crate::endpoint::endpoint(old.server, old.server_port);
+        self.tell(slot, |connection| Event::Moved { connection, from });
         CaughtUp::Moved
     }
 

@@ -5,7 +5,7 @@ use crate::config::Midstream;
 use crate::connection::Direction;
 use crate::event::Event;
 use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
-use crate::table::divert::{DivertSlot, servers_of};
+use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Wanted};
 use crate::table::server;
@@ -115,10 +115,12 @@ impl Table<'_> {
     /// # Errors
     /// The reason why there is none, in which case nothing has changed, but for what was given up to make room.
     pub(crate) fn open(&mut self, plan: &Plan) -> Result<u32, DropReason> {
-        let client_hash = self.client_hash(plan.client.0);
         let limit = self.state.config.client_limit;
-        if limit != 0 && self.clients().count(client_hash) >= limit {
-            return Err(DropReason::ClientLimit);
+        if limit != 0 {
+            let hash = self.state.keys.hash_client(plan.client.0);
+            if self.clients().count(hash) >= limit {
+                return Err(DropReason::ClientLimit);
+            }
         }
         let mut new = ConnectionSlot {
             client: plan.client.0,
@@ -153,7 +155,7 @@ impl Table<'_> {
             self.give_back(slot);
             return Err(DropReason::TableFull);
         }
-        let client_hash = self.client_hash(new.client);
+        let client_hash = self.state.keys.hash_client(new.client);
         let mut counted = 0;
         if self.clients().add(client_hash) {
             counted |= CLIENT_COUNTED;
@@ -171,9 +173,7 @@ impl Table<'_> {
         if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
             measure.start(now);
         }
-        if let Some(view) = self.slot(slot).and_then(ConnectionSlot::view) {
-            self.tell(Event::Opened(view));
-        }
+        self.tell(slot, Event::Opened);
         Ok(slot)
     }
 
@@ -232,11 +232,13 @@ impl Table<'_> {
             return self.is_free(new, given).then_some(given);
         }
         self.state.serial = self.state.serial.wrapping_add(1);
-        let wanted = Wanted { client: (new.client, new.client_port), server: (new.server, new.server_port) };
+        let wanted = Wanted {
+            client: (new.client, new.client_port),
+            server: (new.server, new.server_port),
+            serial: self.state.serial,
+        };
         let config = &self.state.config;
-        let (keys, alternatives, choice) = (self.state.keys.clone(), config.alternatives, config.port_choice);
-        let serial = self.state.serial;
-        ports::choose(&keys, &alternatives, choice, wanted, serial, |candidate| {
+        ports::choose(&self.state.keys, &config.alternatives, config.port_choice, wanted, |candidate| {
             candidate.1 != 0 && !self.is_forwarded(new.protocol, candidate) && self.is_free(new, candidate)
         })
     }
@@ -261,17 +263,17 @@ impl Table<'_> {
     }
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
-    fn is_forwarded(&mut self, protocol: u8, endpoint: (u32, u16)) -> bool {
+    fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
         if protocol == ICMP || !self.state.filter.may_hold(endpoint.0) {
             return false;
         }
-        self.diverts().forwards(protocol, endpoint)
+        divert::forwards(self.rules(), protocol, endpoint)
     }
 
     /// The rule for a packet that begins a connection.
     fn rule_for(&mut self, flow: &Flow) -> Option<DivertSlot> {
         let destination = (flow.destination, flow.destination_port);
-        let rule = self.diverts().find(flow.protocol, flow.source, destination)?;
+        let rule = divert::find(self.rules(), flow.protocol, flow.source, destination)?;
         if let Some(alternative) = self.state.alternative(flow.destination) {
             // A packet to our own address is no traffic to divert, unless a rule speaks of that very address; and a
             // packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.

@@ -30,7 +30,7 @@ use super::state::Table;
 use crate::connection::Connection;
 use crate::event::Event;
 use crate::table::connection::{ConnectionSlot, SIBLINGS, SOURCE_KEPT};
-use crate::table::divert::servers_of;
+use crate::table::divert::{self, servers_of};
 use crate::table::server::{self, Servers};
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
@@ -393,10 +393,8 @@ impl Table<'_> {
                 self.release(slot);
                 return Err(RecordError::TableFull);
             }
-            if let Some(connection) = self.slot(slot).and_then(ConnectionSlot::view) {
-                let from = crate::endpoint::endpoint(old.server, old.server_port);
-                self.tell(Event::Moved { connection, from });
-            }
+            let from = crate::endpoint::endpoint(old.server, old.server_port);
+            self.tell(slot, |connection| Event::Moved { connection, from });
         }
         let tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
@@ -423,7 +421,7 @@ impl Table<'_> {
             return;
         };
         if connection.has(CLIENT_COUNTED) {
-            let hash = self.client_hash(connection.client);
+            let hash = self.state.keys.hash_client(connection.client);
             self.clients().subtract(hash);
         }
         if connection.has(SERVER_COUNTED) {
@@ -437,7 +435,7 @@ impl Table<'_> {
     /// The entry of the rule that this connection could have been opened by, if it names its server.
     fn member_of(&mut self, new: &ConnectionSlot) -> u16 {
         let original = (new.original, new.original_port);
-        let Some(rule) = self.diverts().find(new.protocol, new.client, original) else {
+        let Some(rule) = divert::find(self.rules(), new.protocol, new.client, original) else {
             return server::NONE;
         };
         let servers = Servers(self.memory.servers);

@@ -8,7 +8,7 @@ use crate::event::{Closed, Event, EventQueue};
 use crate::table::age::Ages;
 use crate::table::clients::Clients;
 use crate::table::connection::{ConnectionSlot, NONE};
-use crate::table::divert::Diverts;
+use crate::table::divert::{DivertSlot, Diverts};
 use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::{Index, Layout};
@@ -72,7 +72,7 @@ impl State {
     pub(crate) fn new(config: Config, layout: Layout, measured: bool) -> Self {
         let keys = Keys::new(&config.secret);
         let extras = config.rewrite_identification || measured;
-        let mut filter = Filter::new(keys.choose(Label::Client, [0, 0]) as u32);
+        let mut filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
         for alternative in config.alternatives.iter() {
             filter.add_alternatives(alternative.first, alternative.last);
         }
@@ -196,17 +196,17 @@ impl<'a> Table<'a> {
         Diverts { slots: self.memory.diverts, length: self.state.diverts }
     }
 
+    /// The rules in use, the most specific first.
+    pub(crate) fn rules(&self) -> &[DivertSlot] {
+        self.memory.diverts.get(..self.state.diverts).unwrap_or_default()
+    }
+
     pub(crate) fn slot(&self, slot: u32) -> Option<&ConnectionSlot> {
         self.memory.connections.get(slot as usize)
     }
 
     pub(crate) fn slot_mut(&mut self, slot: u32) -> Option<&mut ConnectionSlot> {
         self.memory.connections.get_mut(slot as usize)
-    }
-
-    /// What a client's connections are counted under.
-    pub(crate) fn client_hash(&self, client: u32) -> u64 {
-        self.state.keys.choose(Label::Client, [u64::from(client), 1])
     }
 
     /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
@@ -227,14 +227,22 @@ impl<'a> Table<'a> {
         self.find(Direction::ToClient, key)
     }
 
-    pub(crate) fn tell(&mut self, event: Event) {
-        let slots = &mut *self.memory.events;
-        if !slots.is_empty() && !self.state.events.push(slots, &event) {
+    /// Tells an event about the connection in a slot, if anybody wants to know.
+    pub(crate) fn tell(&mut self, slot: u32, event: impl FnOnce(Connection) -> Event) {
+        if self.memory.events.is_empty() {
+            return;
+        }
+        if self.state.events.is_full(self.memory.events) {
             self.state.counters.events_lost = self.state.counters.events_lost.wrapping_add(1);
+            return;
+        }
+        if let Some(view) = self.slot(slot).and_then(ConnectionSlot::view) {
+            self.state.events.push(self.memory.events, &event(view));
         }
     }
 
-    pub(crate) fn tell_closed(&mut self, connection: Option<Connection>, why: Closed) {
+    /// Counts a connection's end.
+    pub(crate) fn count_closed(&mut self, why: Closed) {
         let counters = &mut self.state.counters;
         let count = match why {
             Closed::Finished => &mut counters.closed,
@@ -244,8 +252,5 @@ impl<'a> Table<'a> {
             Closed::Stranded => &mut counters.stranded,
         };
         *count = count.wrapping_add(1);
-        if let Some(connection) = connection {
-            self.tell(Event::Closed { connection, why });
-        }
     }
 }
