@@ -91,7 +91,7 @@ impl Table<'_> {
             return;
         };
         let key = connection.key_there();
-        let hash = self.state.keys.hash(key);
+        let hash = self.state.keys.place(key);
         self.index(Direction::ToServer).remove(hash, slot);
         let Some(connection) = self.slot_mut(slot) else {
             return;
@@ -113,7 +113,7 @@ impl Table<'_> {
             return;
         }
         if connection.phase.is_listed() {
-            let hash = self.state.keys.hash(connection.key_there());
+            let hash = self.state.keys.place(connection.key_there());
             self.index(Direction::ToServer).remove(hash, slot);
         }
         self.unlist_back(slot);
@@ -134,10 +134,10 @@ impl Table<'_> {
         let Some(&connection) = self.slot(slot) else {
             return;
         };
-        let hash = self.state.keys.hash(connection.key_back());
+        let hash = self.state.keys.place(connection.key_back());
         self.index(Direction::ToClient).remove(hash, slot);
         if connection.has(SIBLINGS) {
-            let hash = self.state.keys.hash(connection.key_siblings());
+            let hash = self.state.keys.place(connection.key_siblings());
             self.index(Direction::ToClient).remove(hash, slot);
             self.state.siblings -= 1;
             if let Some(c) = self.slot_mut(slot) {

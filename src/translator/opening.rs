@@ -179,7 +179,7 @@ impl Table<'_> {
 
     /// Writes a connection into its slot and both indexes; false, and nothing changed, if there is no room in them.
     pub(crate) fn enter(&mut self, slot: u32, new: &ConnectionSlot) -> bool {
-        let hash = self.state.keys.hash(new.key_there());
+        let hash = self.state.keys.place(new.key_there());
         if !self.index(Direction::ToServer).insert(hash, slot) {
             return false;
         }
@@ -201,12 +201,12 @@ impl Table<'_> {
         let Some(&connection) = self.slot(slot) else {
             return false;
         };
-        let hash = self.state.keys.hash(connection.key_back());
+        let hash = self.state.keys.place(connection.key_back());
         if !self.index(Direction::ToClient).insert(hash, slot) {
             return false;
         }
         if connection.has(SIBLINGS) {
-            let siblings = self.state.keys.hash(connection.key_siblings());
+            let siblings = self.state.keys.place(connection.key_siblings());
             if !self.index(Direction::ToClient).insert(siblings, slot) {
                 self.index(Direction::ToClient).remove(hash, slot);
                 return false;
@@ -254,7 +254,7 @@ impl Table<'_> {
     }
 
     fn find_siblings(&self, key: Key) -> Option<u32> {
-        let hash = self.state.keys.hash(key);
+        let hash = self.state.keys.place(key);
         let layout = self.state.layout;
         let connections = &*self.memory.connections;
         let same = |c: &ConnectionSlot| c.has(SIBLINGS) && c.key_siblings() == key;

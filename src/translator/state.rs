@@ -212,7 +212,7 @@ impl<'a> Table<'a> {
     /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
     /// ones included.
     pub(crate) fn find(&self, direction: Direction, key: Key) -> Option<u32> {
-        let hash = self.state.keys.hash(key);
+        let hash = self.state.keys.place(key);
         let connections = &*self.memory.connections;
         self.state.layout.find(self.memory.index, direction, hash, |slot| {
             connections.get(slot as usize).is_some_and(|c| c.key(direction) == key)
