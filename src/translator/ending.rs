@@ -12,10 +12,10 @@ use crate::time::Instant;
 use crate::track::phase::{Class, Phase};
 
 /// How many connections one call of `poll` looks at.
-const LOOKS: usize = 64;
+pub(crate) const LOOKS: usize = 64;
 
 /// How many connections each new one looks at for dead ones, so that a table whose caller never polls is swept too.
-const LOOKS_WHEN_OPENING: usize = 2;
+pub(crate) const LOOKS_WHEN_OPENING: usize = 2;
 
 /// How many of the oldest cheap connections of each class are compared when one has to go.
 const SAMPLES: usize = 4;
@@ -221,7 +221,6 @@ impl Table<'_> {
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
-        self.expire(LOOKS_WHEN_OPENING);
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }

@@ -320,6 +320,7 @@ impl Table<'_> {
             self.unlist_back(slot);
             (new.alternative, new.alternative_port) = alternative;
             new.set_deltas();
+            self.reclaim(&new);
             if let Some(connection) = self.slot_mut(slot) {
                 *connection = new;
             }

@@ -26,6 +26,7 @@ use core::fmt;
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 use super::Translator;
+use super::ending::LOOKS_WHEN_OPENING;
 use super::state::Table;
 use crate::connection::Connection;
 use crate::event::Event;
@@ -344,6 +345,7 @@ impl Table<'_> {
                 return Err(RecordError::ForeignAlternative);
             }
         }
+        self.expire(LOOKS_WHEN_OPENING);
         let known = self.find_there(new.key_there());
         if let Some(known) = known
             && !self.is_dead(known)
