@@ -122,6 +122,8 @@ impl Table<'_> {
             self.index(Direction::ToServer).remove(hash, slot);
         }
         self.unlist_back(slot);
+        let unsaid = u64::from(connection.has(OWES_CLIENT)) + u64::from(connection.has(OWES_SERVER));
+        self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
         self.state.ages.remove(self.memory.connections, connection.phase.class(), slot);
         self.state.used -= 1;
         if connection.has(SOURCE_KEPT) {

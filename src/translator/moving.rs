@@ -9,9 +9,9 @@ use super::Translator;
 use super::state::Table;
 use crate::event::{Closed, Event};
 use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
-use crate::table::divert::Target;
+use crate::table::divert::{Target, servers_of};
 use crate::table::moves::{Course, DONE, MoveSlot};
-use crate::table::server::{self, Place, ServerSlot};
+use crate::table::server::{self, Place, ServerSlot, Servers};
 use crate::table::storage::Storage;
 use crate::track::phase::Phase;
 use crate::wire::flow::{ICMP, TCP};
@@ -267,10 +267,12 @@ impl Table<'_> {
         } else {
             server::NONE
         };
-        let mut servers = 0;
+        let entries = Servers(self.memory.servers);
+        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
+        let servers = rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum();
         for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
             slot.set_target(target);
-            servers += usize::from(slot.attached);
         }
         self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         Ok(servers)
