@@ -298,11 +298,15 @@ impl Table<'_> {
     fn rule_for(&mut self, flow: &Flow) -> Option<DivertSlot> {
         let destination = (flow.destination, flow.destination_port);
         let rule = self.diverts().find(flow.protocol, flow.source, destination)?;
+        // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
+        let no_host = self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination);
+        if no_host && rule.host().is_none() {
+            return None;
+        }
         if let Some(alternative) = self.state.alternative(flow.destination) {
-            // A packet to our own address is no traffic to divert, unless a rule speaks of that very address; and a
-            // packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
+            // A packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
             let given_away = (alternative.ports.0..=alternative.ports.1).contains(&flow.destination_port);
-            if rule.host().is_none() || (given_away && flow.protocol != ICMP && !rule.has_port()) {
+            if given_away && flow.protocol != ICMP && !rule.has_port() {
                 return None;
             }
         }
