@@ -342,7 +342,7 @@ impl Table<'_> {
     }
 
     /// Ends a connection that could not be moved. `unlisted` says that it is in the index of the way there alone.
-    fn strand(&mut self, slot: u32, unlisted: bool) {
+    pub(crate) fn strand(&mut self, slot: u32, unlisted: bool) {
         if unlisted && let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !SIBLINGS;
         }
