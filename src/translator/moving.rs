@@ -227,7 +227,7 @@ impl Table<'_> {
 
     /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
     fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
-        let mut servers = server::Servers(self.memory.servers);
+        let mut servers = Servers(self.memory.servers);
         let Some(slot) = servers.get_mut(entry) else {
             return entry;
         };
@@ -395,7 +395,7 @@ impl Table<'_> {
                 return;
             }
             if cursor >= self.state.fresh {
-                let mut servers = server::Servers(self.memory.servers);
+                let mut servers = Servers(self.memory.servers);
                 self.state.moves.settle(self.memory.moves, &mut servers);
                 return;
             }
