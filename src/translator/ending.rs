@@ -28,7 +28,8 @@ impl<S: Storage> Translator<S> {
         self.table().poll();
     }
 
-    /// When [`poll`](Self::poll) should be called next; `None` if there is nothing to wait for.
+    /// When [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) should be called next; `None` if there is
+    /// nothing to wait for. As long as there is something to fetch with `poll_transmit`, that is at once.
     ///
     /// It may change with every other call. Coming early is harmless and wastes a little energy. Coming late is
     /// harmless to traffic, since a connection past its time-out is dead to every packet whether or not it was swept;
