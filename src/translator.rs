@@ -38,6 +38,7 @@ mod transmit;
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Direction;
+use crate::table::connection::SOURCE_KEPT;
 use crate::table::divert;
 use crate::table::hash::Key;
 use crate::table::index::Layout;
@@ -163,13 +164,14 @@ impl Table<'_> {
             {
                 return verdict;
             }
-            if near_destination {
-                if let Some(slot) = self.open_sibling(flow) {
-                    return self.carry_first(slot, Direction::ToClient, parts, flow);
-                }
-                if let Some(verdict) = self.unclaimed(parts.payload, flow) {
-                    return verdict;
-                }
+            if let Some(slot) = self.open_sibling(flow) {
+                return self.carry_first(slot, Direction::ToClient, parts, flow);
+            }
+            if near_destination && let Some(verdict) = self.unclaimed(parts.payload, flow) {
+                return verdict;
+            }
+            if self.is_late(flow) {
+                return self.state.drop(DropReason::OldServer);
             }
         }
         if !self.state.filter.may_hold(flow.destination) {
@@ -268,6 +270,15 @@ impl Table<'_> {
             }
             _ => Revisit::Carry,
         }
+    }
+
+    /// Whether a packet comes from the original server to a client that keeps its address and was moved away from that
+    /// server: the client would take it for one of the new server's.
+    fn is_late(&self, flow: &Flow) -> bool {
+        let source = (flow.source, flow.source_port);
+        let slot = self.find_there(Key::of(flow, Direction::ToClient)).and_then(|slot| self.slot(slot));
+        slot.is_some_and(|c| c.has(SOURCE_KEPT) && (c.server, c.server_port) != source)
+            && self.state.moves.left(self.memory.moves, source)
     }
 
     /// A packet to an alternative address that nobody waits for. `None` if a rule may speak of the address, or if the

@@ -13,7 +13,8 @@ use crate::endpoint::{Prefix, Protocol, mask};
 /// several match a packet the most specific decides: the longest destination prefix, then a port rather than none,
 /// then a protocol rather than none, then the longest client prefix.
 ///
-/// A port speaks of TCP and UDP; ICMP echo has none and is matched by rules without a port.
+/// A port speaks of TCP and UDP; ICMP echo has none and is matched by rules without a port. A prefix shorter than 32
+/// bits speaks neither of the translator's own addresses nor of what is no host: multicast, broadcast, loopback.
 ///
 /// ```
 /// use byway::{Match, Prefix, Protocol};

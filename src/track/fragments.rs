@@ -124,9 +124,14 @@ pub(crate) struct First {
 
 /// Checks a first fragment before anything is done with it: that it is well-formed, and that no fragment of its
 /// datagram was seen that it would overlap.
-pub(crate) fn check_first(slots: &[FragmentSlot], header: Header<'_>, length: usize) -> Result<(), DropReason> {
+pub(crate) fn check_first(
+    slots: &[FragmentSlot],
+    header: Header<'_>,
+    length: usize,
+    is_old: impl Fn(Tick) -> bool,
+) -> Result<(), DropReason> {
     let (start, end) = range(header, length)?;
-    match slots.iter().find(|s| s.is_of(header)) {
+    match slots.iter().find(|s| s.is_of(header) && !is_old(s.last)) {
         Some(note) if note.overlaps(start, end) => Err(DropReason::OverlappingFragment),
         _ => Ok(()),
     }

@@ -116,6 +116,12 @@ impl Table<'_> {
                 first = entry;
             }
         }
+        // A re-divert may have left the rule with one server twice.
+        while let Some(slot) = servers.get(kept) {
+            let next = slot.next;
+            servers.detach(kept);
+            kept = next;
+        }
         let slot = DivertSlot::new(divert, first);
         match place {
             Ok(place) => {
@@ -158,7 +164,7 @@ impl Table<'_> {
             return Err(DivertError::PortZero);
         }
         let targets = divert.targets();
-        if targets.len() > 1 && targets.iter().all(|t| t.weight == 0) || targets.is_empty() {
+        if targets.iter().all(|t| t.weight == 0) {
             return Err(DivertError::EmptyGroup);
         }
         if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {

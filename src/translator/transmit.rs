@@ -87,8 +87,8 @@ impl Bucket {
             *self = Self { tokens: rate, filled: now, started: true };
         }
         let elapsed = now.as_micros().saturating_sub(self.filled.as_micros());
-        // A second of 2^20 microseconds: a little less is said than is allowed, without a 64-bit division.
-        let earned = if elapsed >= 1 << 20 { u64::from(rate) } else { (elapsed * u64::from(rate)) >> 20 };
+        // 4295 / 2^32 is a millionth, to within one in 100 000, without a 64-bit division.
+        let earned = (elapsed.min(1_000_000) * u64::from(rate) * 4_295) >> 32;
         if earned > 0 {
             self.tokens = rate.min(self.tokens.saturating_add(earned as u16));
             self.filled = now;

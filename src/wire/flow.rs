@@ -104,6 +104,15 @@ impl Flow {
             let echo = flow.shape == Shape::Whole;
             return Ok(Self { shape: if echo { self.shape } else { Shape::Other }, ..flow });
         }
+        if self.protocol == TCP {
+            let length = parts.payload.get(12).map_or(0, |octet| usize::from(octet >> 4) << 2);
+            if length < tcp::HEADER {
+                return Err(DropReason::MalformedTransport);
+            }
+            if length > parts.payload.len() {
+                return Err(DropReason::TinyFragment);
+            }
+        }
         match parts.payload.first_chunk::<4>() {
             Some(ports) => Ok(self.with_ports(ports)),
             None => Err(DropReason::TinyFragment),
