@@ -145,3 +145,8 @@ pub mod slots {
     pub use crate::track::fragments::FragmentSlot as Fragment;
     pub use crate::track::measure::MeasureSlot as Measure;
 }
+
+/// The program in the README.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
