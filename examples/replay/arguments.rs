@@ -27,8 +27,8 @@ replay IN [OUT] --alternative ADDRESS:LOW-HIGH --divert ORIGINAL=TARGET...
   --json                     prints the summary as one JSON object
 
 Who sends the first packet of a connection that a rule matches is the client. Equal captures and arguments give equal
-output. The exit code is 0 if every round trip was exact, 1 if one differed or a file cannot be read or written, and 2
-if the arguments are wrong.
+output. The exit code is 0 if no round trip differed, 1 if one did or a file cannot be read or written, and 2 if the
+arguments are wrong.
 ";
 
 /// What the program is to do.

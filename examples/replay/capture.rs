@@ -273,3 +273,6 @@ impl<R: Read> Read for Filling<R> {
         Ok(filled)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -274,7 +274,7 @@ mod tests {
         for file in captures() {
             let whole = replay(&file).0.packets;
             let mut before = 0;
-            let step = file.len() / 25;
+            let step = file.len() / 12;
             for end in (0..file.len()).step_by(step) {
                 let (summary, error) = replay(&file[..end]);
                 assert!(summary.packets >= before && summary.packets <= whole);
@@ -296,7 +296,7 @@ mod tests {
         };
         let mut damaged = 0;
         for file in captures() {
-            for _ in 0..8 {
+            for _ in 0..5 {
                 let mut file = file.clone();
                 for _ in 0..1 + next(40) {
                     let at = next(file.len());
