@@ -113,9 +113,10 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Translates a plain packet that goes this way, with a guess which slot it is. Compiled once for each way, so that
-    /// nothing is chosen at run time.
-    #[inline(always)]
+    /// Translates a plain packet that goes this way, with a guess which slot it is. On a large processor it is compiled
+    /// once for each way, so that nothing is chosen at run time; on a small one flash is dearer.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn fast_along(
         &mut self,
         direction: Direction,

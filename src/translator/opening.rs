@@ -283,13 +283,10 @@ impl Table<'_> {
         }
     }
 
+    /// The slot of the connection that takes answers from the server's other ports under this key.
     fn find_siblings(&self, key: Key) -> Option<u32> {
-        let hash = self.state.keys.place(key);
-        let layout = self.state.layout;
-        let connections = &*self.memory.connections;
-        let same = |c: &ConnectionSlot| c.has(SIBLINGS) && c.key_siblings() == key;
-        layout
-            .find(self.memory.index, Direction::ToClient, hash, |slot| connections.get(slot as usize).is_some_and(same))
+        let of_siblings = |c: &ConnectionSlot| if c.has(SIBLINGS) { c.key_siblings() } else { Key::NONE };
+        self.search(Direction::ToClient, key, of_siblings)
     }
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
