@@ -66,7 +66,8 @@
 //!   there was one, they are lost.
 //! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again.
 //! - **No segmentation offload**, and no checksum offload for ICMP: the translator has to look into ICMP errors. The
-//!   other offloads are the wrapped device's; where it computes checksums, what it is given need not be right.
+//!   other offloads are the wrapped device's. [`Checksums::Hardware`](crate::Checksums::Hardware) is right only where it
+//!   has the stack neither compute nor verify checksums.
 //! - **Link addresses are not filtered**: a wrapped device that is promiscuous has the translator see frames for others.
 //!
 //! [`ToServer`]: Verdict::ToServer

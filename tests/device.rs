@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use byway::device::TranslatingDevice;
 use byway::{Config, Divert, DropReason, Fixed, Redivert, Translator};
 use smoltcp::iface::{Config as Settings, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::socket::{tcp as tcp_socket, udp as udp_socket};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
@@ -27,6 +27,8 @@ struct Wire {
     checksum: ChecksumCapabilities,
     received: VecDeque<Vec<u8>>,
     sent: Vec<Vec<u8>>,
+    /// The last frame's.
+    sent_meta: PacketMeta,
     /// Whether it takes frames to send.
     room: bool,
 }
@@ -35,7 +37,8 @@ impl Wire {
     fn new(medium: Medium) -> Self {
         let mtu = if medium == Medium::Ethernet { 1514 } else { 1500 };
         let checksum = ChecksumCapabilities::default();
-        Self { medium, mtu, checksum, received: VecDeque::new(), sent: Vec::new(), room: true }
+        let (received, sent, sent_meta) = (VecDeque::new(), Vec::new(), PacketMeta::default());
+        Self { medium, mtu, checksum, received, sent, sent_meta, room: true }
     }
 }
 
@@ -45,16 +48,30 @@ impl RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         f(&self.0)
     }
+
+    fn meta(&self) -> PacketMeta {
+        meta(7)
+    }
 }
 
-struct Leave<'a>(&'a mut Vec<Vec<u8>>);
+fn meta(id: u32) -> PacketMeta {
+    let mut meta = PacketMeta::default();
+    meta.id = id;
+    meta
+}
+
+struct Leave<'a>(&'a mut Wire);
 
 impl TxToken for Leave<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         let mut frame = vec![0xee; length];
         let result = f(&mut frame);
-        self.0.push(frame);
+        self.0.sent.push(frame);
         result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.0.sent_meta = meta;
     }
 }
 
@@ -66,17 +83,18 @@ impl Device for Wire {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = self.medium;
         capabilities.max_transmission_unit = self.mtu;
+        capabilities.max_burst_size = Some(3);
         capabilities.checksum = self.checksum.clone();
         capabilities
     }
 
     fn receive(&mut self, _: Instant) -> Option<(Received, Leave<'_>)> {
         let frame = self.received.pop_front().filter(|_| self.room)?;
-        Some((Received(frame), Leave(&mut self.sent)))
+        Some((Received(frame), Leave(self)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Leave<'_>> {
-        self.room.then_some(Leave(&mut self.sent))
+        self.room.then_some(Leave(self))
     }
 }
 
@@ -156,13 +174,16 @@ fn the_token_that_comes_with_a_frame_translates_too() {
     let other = udp(at("9.9.9.9:9"), at(CLIENT), b"other");
     device.inner_mut().received.push_back(other.clone());
     let question = udp(at(CLIENT), at(ORIGINAL), b"?");
-    let (received, token) = device.receive(Instant::ZERO).unwrap();
+    let (received, mut token) = device.receive(Instant::ZERO).unwrap();
+    assert_eq!(received.meta(), meta(7));
+    token.set_meta(meta(8));
     received.consume(|frame| {
         assert_eq!(frame, other);
         token.consume(question.len(), |buffer| buffer.copy_from_slice(&question));
         assert_eq!(frame, other);
     });
     assert_eq!(device.inner().sent, [udp(at(ALTERNATIVE), at(SERVER), b"?")]);
+    assert_eq!(device.inner().sent_meta, meta(8));
 }
 
 #[test]
@@ -236,6 +257,12 @@ fn what_the_translator_has_to_say_reaches_both_ends() {
                 assert_ne!(receive(&mut device, &back_in(medium, &packet)), []);
             }
         }
+        // The stack talks to a neighbour too; the way to the server stays the router's.
+        let neighbour = [2, 0, 0, 0, 0, 3];
+        let aside = udp(at(CLIENT), at("1.2.3.5:9"), b"neighbour");
+        if medium == Medium::Ethernet {
+            assert!(send(&mut device, &ethernet(STACK, neighbour, 0x0800, &aside)).is_some());
+        }
         device.translator_mut().redivert(at(SERVER), at(OTHER), Redivert::Reset).unwrap();
         assert!(device.poll_at().is_some_and(|at| at <= Instant::ZERO));
 
@@ -248,7 +275,10 @@ fn what_the_translator_has_to_say_reaches_both_ends() {
 
         let to_client = next(&mut device).unwrap();
         let expected = rst(tcp(at(ORIGINAL), at(CLIENT), (RST | ACK, 501, 101), b""));
-        assert_eq!(to_client, back_in(medium, &expected), "{medium:?}");
+        match medium {
+            Medium::Ethernet => assert_eq!(to_client, ethernet(neighbour, STACK, 0x0800, &expected)),
+            Medium::Ip => assert_eq!(to_client, expected),
+        }
         assert_eq!(next(&mut device), None);
         let expected = rst(tcp(at(ALTERNATIVE), at(SERVER), (RST | ACK, 101, 501), b""));
         assert_eq!(device.inner().sent, [out(medium, &expected)], "{medium:?}");
@@ -271,6 +301,10 @@ fn a_client_whose_connection_is_refused_is_told() {
         assert!(send(&mut device, &out(medium, &udp(at(CLIENT), at(ORIGINAL), b"1"))).is_some());
         let refused = udp(at("1.2.3.4:3457"), at(ORIGINAL), b"2");
         assert_eq!(send(&mut device, &out(medium, &refused)), None);
+        device.inner_mut().room = false;
+        assert_eq!(next(&mut device), None);
+        assert!(device.poll_at().is_some_and(|at| at <= Instant::ZERO), "it waits in the device");
+        device.inner_mut().room = true;
         let told = next(&mut device).unwrap();
         let packet = &told[told.len() - 56..];
         assert_eq!(told, back_in(medium, packet));
@@ -307,12 +341,31 @@ fn capabilities_are_those_of_the_wrapped_device() {
     let mut device = device(wire, figure_3());
     let capabilities = device.capabilities();
     assert_eq!((capabilities.medium, capabilities.max_transmission_unit), (Medium::Ethernet, 1514));
+    assert_eq!(capabilities.max_burst_size, Some(3));
     let checksum = capabilities.checksum;
     assert!(!checksum.ipv4.rx() && !checksum.udp.tx() && checksum.tcp.rx() && !checksum.tcp.tx());
     // The translator looks into ICMP errors, and would drop what has no checksum.
     assert!(!checksum.icmpv4.rx() && checksum.icmpv4.tx());
     device.inner_mut().checksum.icmpv4 = Checksum::Rx;
     assert!(device.capabilities().checksum.icmpv4.rx() && device.capabilities().checksum.icmpv4.tx());
+}
+
+/// Polling the interface is enough to have dead connections closed, and `poll_at` says when.
+#[test]
+fn time_does_its_work() {
+    let mut device = device(Wire::new(Medium::Ip), figure_3());
+    assert_eq!(device.poll_at(), None);
+    assert!(send(&mut device, &udp(at(CLIENT), at(ORIGINAL), b"?")).is_some());
+    let mut now = Instant::ZERO;
+    for _ in 0..100 {
+        let Some(next) = device.poll_at().filter(|next| *next > now) else {
+            break;
+        };
+        now = next;
+        assert!(device.receive(now).is_none());
+    }
+    assert_eq!((device.translator().counters().expired, device.translator().connections().count()), (1, 0));
+    assert!((300..=750).contains(&now.secs()), "closed or released at {now}");
 }
 
 #[test]
