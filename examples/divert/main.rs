@@ -50,5 +50,5 @@ fn main() -> ExitCode {
     };
     // A reader who has seen enough, such as `head`, has no wish to hear of it.
     let _ = report::print(&mut std::io::stdout().lock(), &story, &arguments);
-    if story.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if story.fault().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -27,10 +27,9 @@ pub(crate) fn print(out: &mut impl Write, story: &Story, arguments: &Arguments) 
         writeln!(out, "\nFor Wireshark: client-side.pcap and server-side.pcap in {}", folder.display())?;
     }
     writeln!(out)?;
-    if story.is_good() {
-        writeln!(out, "{}", style.good("All of it came, from two servers, and the client saw one."))
-    } else {
-        writeln!(out, "{}", style.bad("Something is wrong: see above."))
+    match story.fault() {
+        None => writeln!(out, "{}", style.good("All of it came, from two servers, and the client saw one.")),
+        Some(fault) => writeln!(out, "{}", style.bad(&format!("This went wrong: {fault}."))),
     }
 }
 
@@ -66,7 +65,8 @@ fn event(place: Place, deed: Deed) -> (u8, String) {
 
 fn chapters(out: &mut impl Write, chapters: &[Chapter], style: &Style) -> io::Result<()> {
     let [(a, _), (b, _)] = SERVERS;
-    let title = format!("Downloads of {} octets, moved from {a} to {b} half-way", grouped(SIZE as u64));
+    let title =
+        format!("Downloads of {} octets, moved from {a} to {b} half-way (simulated time)", grouped(SIZE as u64));
     writeln!(out, "\n{}", style.bold(&title))?;
     writeln!(out)?;
     let row = |name: &str, cell: &dyn Fn(&Chapter) -> String| {

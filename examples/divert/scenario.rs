@@ -39,8 +39,12 @@ pub(crate) struct Story {
 }
 
 impl Story {
-    pub(crate) fn is_good(&self) -> bool {
-        self.figure.len() == EVENTS && self.chapters.iter().all(Chapter::is_good)
+    /// What is not as it should be, if anything.
+    pub(crate) fn fault(&self) -> Option<String> {
+        if self.figure.len() != EVENTS {
+            return Some("Figure 3 has gaps".into());
+        }
+        self.chapters.iter().find_map(|chapter| Some(format!("{}: {}", chapter.protocol, chapter.fault()?)))
     }
 }
 
@@ -64,14 +68,21 @@ pub(crate) struct Chapter {
 }
 
 impl Chapter {
-    pub(crate) fn is_good(&self) -> bool {
-        let seen = |seen: Seen| seen.expected > 0 && seen.other == 0;
+    fn fault(&self) -> Option<&'static str> {
         let [got, right] = &self.hashes;
-        got == right
-            && self.delivered.iter().all(|octets| *octets > 0)
-            && self.delivered.iter().sum::<usize>() == SIZE
-            && seen(self.by_client)
-            && seen(self.by_servers)
+        if self.delivered.contains(&0) {
+            Some("one of the servers delivered nothing")
+        } else if self.delivered.iter().sum::<usize>() != SIZE {
+            Some("the download is not complete")
+        } else if got != right {
+            Some("what came is not what the servers have")
+        } else if self.by_client.expected == 0 || self.by_client.other != 0 {
+            Some("the client saw packets that were not from the original destination")
+        } else if self.by_servers.expected == 0 || self.by_servers.other != 0 {
+            Some("the servers saw packets that were not from the proxy")
+        } else {
+            None
+        }
     }
 }
 
@@ -177,23 +188,24 @@ mod tests {
 
     #[test]
     fn each_thing_that_can_be_wrong_is_noticed() {
-        assert!(good().is_good());
-        let spoilt: [fn(&mut Chapter); 7] = [
-            |chapter| chapter.delivered = [SIZE, 0],
-            |chapter| chapter.delivered = [0, SIZE],
-            |chapter| chapter.delivered = [SIZE / 2, SIZE / 2 - 1],
-            |chapter| chapter.by_client.other = 1,
-            |chapter| chapter.by_client.expected = 0,
-            |chapter| chapter.by_servers.other = 1,
-            |chapter| chapter.hashes[0] = "other".into(),
+        assert_eq!(good().fault(), None);
+        type Spoil = fn(&mut Chapter);
+        let spoilt: [(Spoil, &str); 7] = [
+            (|chapter| chapter.delivered = [SIZE, 0], "delivered nothing"),
+            (|chapter| chapter.delivered = [0, SIZE], "delivered nothing"),
+            (|chapter| chapter.delivered = [SIZE / 2, SIZE / 2 - 1], "not complete"),
+            (|chapter| chapter.hashes[0] = "other".into(), "what came"),
+            (|chapter| chapter.by_client.other = 1, "the client saw"),
+            (|chapter| chapter.by_client.expected = 0, "the client saw"),
+            (|chapter| chapter.by_servers.other = 1, "the servers saw"),
         ];
-        for spoil in spoilt {
+        for (spoil, named) in spoilt {
             let mut chapter = good();
             spoil(&mut chapter);
-            assert!(!chapter.is_good());
+            assert!(chapter.fault().is_some_and(|fault| fault.contains(named)), "{:?}", chapter.fault());
         }
         let story = Story { figure: Vec::new(), connection: String::new(), chapters: vec![good()] };
-        assert!(!story.is_good(), "Figure 3 is missing");
+        assert_eq!(story.fault().as_deref(), Some("Figure 3 has gaps"));
     }
 
     #[test]
