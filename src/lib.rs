@@ -109,6 +109,8 @@ extern crate std;
 mod config;
 mod connection;
 mod counters;
+#[cfg(feature = "smoltcp")]
+pub mod device;
 mod endpoint;
 mod event;
 mod prefetch;
