@@ -1,0 +1,29 @@
+//! Faults that the naive model and the fuzzers found, one test each.
+
+mod support;
+
+use core::net::SocketAddrV4;
+
+use byway::{Config, Divert, Heap, Imported, PortChoice, Protocol, Record, Redivert, State, Target, Translator};
+use support::*;
+
+const CLIENT: &str = "1.2.3.4:3456";
+const ORIGINAL: &str = "100.100.100.100:80";
+
+fn targets(t: &Translator<Heap>, original: SocketAddrV4) -> Vec<Target> {
+    t.find_divert(original).unwrap().servers().map(|(w, _)| w.target).collect()
+}
+
+/// for those that are there.
+#[test]
+fn an_address_that_is_exchanged_keeps_the_port_of_the_rule() {
+    for how in [Redivert::Switch, Redivert::Drain] {
+        let mut t = translator(config());
+        t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:8080"))).unwrap();
+        t.redivert(ip("123.45.67.89"), ip("123.45.67.90"), how).unwrap();
+        assert_eq!(targets(&t, at(ORIGINAL)), [Target::Endpoint(at("123.45.67.90:8080"))]);
+        let sent = there(&mut t, s(0), &udp(at(CLIENT), at(ORIGINAL), b""));
+        assert_eq!(ends(&sent).1, at("123.45.67.90:8080"));
+        assert_eq!(t.connections_on(at("123.45.67.90:8080")), 1);
+    }
+}
