@@ -27,3 +27,15 @@ fn an_address_that_is_exchanged_keeps_the_port_of_the_rule() {
         assert_eq!(t.connections_on(at("123.45.67.90:8080")), 1);
     }
 }
+
+/// `PortChoice` says that every choice falls back to a port of the whole range.
+#[test]
+fn a_client_of_a_low_port_gets_a_high_one_when_no_low_one_is_free() {
+    let config = Config::new([7; 32]).alternative(ip("10.10.10.10"), 1023..=1030).port_choice(PortChoice::SameRange);
+    let mut t = translator(config);
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"))).unwrap();
+    for port in 1..=2 {
+        let sent = there(&mut t, s(0), &udp(SocketAddrV4::new(ip("1.2.3.4"), port), at(ORIGINAL), b""));
+        assert_eq!(ends(&sent).0.port() == 1023, port == 1);
+    }
+}
