@@ -39,3 +39,21 @@ fn a_client_of_a_low_port_gets_a_high_one_when_no_low_one_is_free() {
         assert_eq!(ends(&sent).0.port() == 1023, port == 1);
     }
 }
+
+/// An echo has no port, also on its way over several servers: a re-divert of one port does not catch it.
+#[test]
+fn an_echo_that_follows_two_re_diverts_has_no_port_in_between() {
+    for prompt in [true, false] {
+        let mut t = translator(config());
+        t.divert(Divert::new(ip("100.100.100.100")).to(ip("123.45.67.89"))).unwrap();
+        let ping = echo(8, ip("1.2.3.4"), ip("100.100.100.100"), 7, b"");
+        let _ = there(&mut t, s(0), &ping);
+        t.redivert(ip("123.45.67.89"), at("123.45.67.90:80"), Redivert::Switch).unwrap();
+        if prompt {
+            t.poll(s(0));
+        }
+        t.redivert(at("123.45.67.90:80"), ip("123.45.67.91"), Redivert::Switch).unwrap();
+        let sent = there(&mut t, s(0), &ping);
+        assert_eq!(address(&sent, 16), ip("123.45.67.90"), "prompt: {prompt}");
+    }
+}

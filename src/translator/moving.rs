@@ -296,15 +296,13 @@ impl Table<'_> {
             return CaughtUp::Stayed;
         }
         let server = (old.server, old.server_port);
-        let Some(mut course) = self.state.moves.course(self.memory.moves, behind, server) else {
+        let portless = old.protocol == ICMP;
+        let Some(course) = self.state.moves.course(self.memory.moves, behind, server, portless) else {
             return CaughtUp::Stayed;
         };
         if course.reset && old.protocol == TCP {
             self.start_reset(slot);
             return CaughtUp::Reset;
-        }
-        if old.protocol == ICMP {
-            course.server.1 = 0;
         }
         if course.server == server {
             return CaughtUp::Stayed;
