@@ -48,7 +48,7 @@ use crate::track::phase::Phase;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, Shape, TCP};
 use crate::wire::ipv4::{self, Header, Parts};
-use crate::wire::tcp::{RST, SYN, Segment};
+use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
@@ -254,7 +254,7 @@ impl Table<'_> {
         };
         let segment = payload.first_chunk().filter(|_| flow.protocol == TCP);
         let segment = segment.and_then(|h| Segment::read(h, payload.len()));
-        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST));
+        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST | ACK));
         match connection.phase {
             Phase::Held => Revisit::Miss,
             Phase::TimeWait | Phase::Resetting if anew => {

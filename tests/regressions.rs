@@ -57,3 +57,23 @@ fn an_echo_that_follows_two_re_diverts_has_no_port_in_between() {
         assert_eq!(address(&sent, 16), ip("123.45.67.90"), "prompt: {prompt}");
     }
 }
+
+/// A client's SYN begins anew in TIME-WAIT; its SYN+ACK begins nothing, and ends nothing either.
+#[test]
+fn a_syn_ack_does_not_end_a_time_wait() {
+    let mut t = translator(config());
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"))).unwrap();
+    let sent = there(&mut t, s(0), &tcp(at(CLIENT), at(ORIGINAL), (SYN, 100, 0), b""));
+    let (alternative, server) = ends(&sent);
+    let _ = back(&mut t, s(0), &tcp(server, alternative, (RST | ACK, 0, 101), b""));
+    let state = |t: &Translator<Heap>| t.connection(Protocol::Tcp, at(CLIENT), at(ORIGINAL)).map(|(c, _)| c.state);
+    assert_eq!(state(&t), Some(State::TimeWait));
+    let _ = there(&mut t, s(1), &tcp(at(CLIENT), at(ORIGINAL), (SYN | ACK, 100, 1), b""));
+    assert_eq!(state(&t), Some(State::TimeWait));
+    let _ = there(&mut t, s(1), &tcp(at(CLIENT), at(ORIGINAL), (SYN, 900, 0), b""));
+    assert_eq!(state(&t), Some(State::Opening));
+}
+
+fn record(t: &Translator<Heap>) -> Record {
+    t.records().next().unwrap()
+}
