@@ -105,3 +105,13 @@ fn a_record_that_keeps_the_source_is_found_from_both_sides() {
         let _ = back(&mut to, s(0), &udp(at("123.45.67.89:80"), ends(&sent).0, b""));
     }
 }
+
+/// Hardware that computes the checksums of IPv4, TCP and UDP knows nothing of ICMP.
+#[test]
+fn an_echo_has_its_checksum_also_where_the_hardware_does_the_others() {
+    let mut t = translator(config().checksums(byway::Checksums::Hardware));
+    t.divert(Divert::new(ip("100.100.100.100")).to(ip("123.45.67.89"))).unwrap();
+    let sent = there(&mut t, s(0), &echo(8, ip("1.2.3.4"), ip("100.100.100.100"), 7, b"ping"));
+    assert!(checksums(&sent).transport);
+    assert_ne!(sent[24..26], [0, 7]);
+}

@@ -143,11 +143,12 @@ impl ConnectionSlot {
         Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, 0))
     }
 
-    /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in them: then
-    /// both are zero, and no packet needs to ask.
+    /// Computes the deltas from the addresses. Where the hardware computes the checksums of IPv4, TCP and UDP nothing
+    /// changes in those: then the deltas are zero, and no packet needs to ask.
     pub(crate) fn set_deltas(&mut self, checksums: Checksums) {
         (self.network, self.transport) = match checksums {
             Checksums::Software => self.deltas(),
+            Checksums::Hardware if self.protocol == ICMP => (Delta(0), self.deltas().1),
             Checksums::Hardware => (Delta(0), Delta(0)),
         };
     }
