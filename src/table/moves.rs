@@ -123,13 +123,7 @@ impl Moves {
 
     /// Where a connection of this epoch that stands on `server` is to go. `None` if it stays.
     /// The servers of an ICMP echo are `portless`.
-    pub(crate) fn course(
-        &self,
-        slots: &[MoveSlot],
-        epoch: u8,
-        server: (u32, u16),
-        portless: bool,
-    ) -> Option<Course> {
+    pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Course> {
         let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
         let mut course = Course { server, reset: false, entry: server::NONE };
         let mut moved = false;
