@@ -291,6 +291,10 @@ impl Table<'_> {
         if !ours || (flow.protocol != ICMP && divert::forwards(self.rules(), flow.protocol, destination)) {
             return None;
         }
+        // The rule of a connection may be gone, and its packets go on.
+        if self.find_there(Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
+            return None;
+        }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));
         Some(self.state.drop(if left { DropReason::OldServer } else { DropReason::NoConnection }))
     }

@@ -109,3 +109,24 @@ fn an_echo_has_its_checksum_also_where_the_hardware_does_the_others() {
     assert!(checksums(&sent).transport);
     assert_ne!(sent[24..26], [0, 7]);
 }
+
+/// The connections of a rule that is removed go on, also those of a port forward.
+#[test]
+fn a_forwarded_connection_outlives_its_rule() {
+    let mut t = translator(config());
+    let (forwarded, server) = (at("10.10.10.10:8080"), at("192.168.1.9:80"));
+    t.divert(Divert::new(forwarded).to(server)).unwrap();
+    let sent = there(&mut t, s(0), &udp(at(CLIENT), forwarded, b""));
+    t.remove(forwarded).unwrap();
+    let again = there(&mut t, s(1), &udp(at(CLIENT), forwarded, b""));
+    assert_eq!(ends(&again), ends(&sent));
+    let _ = back(&mut t, s(1), &udp(server, ends(&sent).0, b""));
+}
+
+/// One of our own addresses has no other server to masquerade to.
+#[test]
+fn an_own_address_is_not_masqueraded_to_itself() {
+    let mut t = translator(config());
+    let rule = Divert::new(at("10.10.10.10:8080"));
+    assert_eq!(t.divert(rule), Err(byway::DivertError::OwnTarget { target: Target::Same }));
+}
