@@ -48,7 +48,7 @@ use crate::track::phase::Phase;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, Shape, TCP};
 use crate::wire::ipv4::{self, Header, Parts};
-use crate::wire::tcp::{RST, SYN, Segment};
+use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
@@ -254,7 +254,7 @@ impl Table<'_> {
         };
         let segment = payload.first_chunk().filter(|_| flow.protocol == TCP);
         let segment = segment.and_then(|h| Segment::read(h, payload.len()));
-        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST));
+        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST | ACK));
         match connection.phase {
             Phase::Held => Revisit::Miss,
             Phase::TimeWait | Phase::Resetting if anew => {
@@ -289,6 +289,10 @@ impl Table<'_> {
         let ours = !echo_request && (low..=high).contains(&flow.destination_port);
         let destination = (flow.destination, flow.destination_port);
         if !ours || (flow.protocol != ICMP && divert::forwards(self.rules(), flow.protocol, destination)) {
+            return None;
+        }
+        // The rule of a connection may be gone, and its packets go on.
+        if self.find_there(Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
             return None;
         }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));

@@ -46,7 +46,10 @@ pub(crate) fn choose(
         let port = match choice {
             PortChoice::Keep if attempt == 0 && within(range, wanted.client.1) => wanted.client.1,
             PortChoice::Random => random.port(range),
-            PortChoice::Keep | PortChoice::SameRange => random.port(narrow(range, wanted.client.1)),
+            PortChoice::Keep | PortChoice::SameRange if attempt < ATTEMPTS / 2 => {
+                random.port(narrow(range, wanted.client.1))
+            }
+            PortChoice::Keep | PortChoice::SameRange => random.port(range),
         };
         if is_free((address, port)) {
             return Some((address, port));

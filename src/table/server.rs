@@ -4,7 +4,7 @@
 //! entry counts it; so a re-divert that moves every connection of an entry at once moves its count too, by changing
 //! the entry. An entry that no rule points at any more stays until its last connection has gone.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use super::divert::Target;
 use crate::endpoint::endpoint;
@@ -70,6 +70,14 @@ impl ServerSlot {
             Kind::Free | Kind::Same => original,
             Kind::Address => (self.address, original.1),
             Kind::Endpoint => (self.address, self.port),
+        }
+    }
+
+    /// What the entry's target becomes when its server is exchanged: an address alone keeps the port.
+    pub(crate) const fn moved_to(&self, target: Target) -> Target {
+        match (self.kind, target) {
+            (Kind::Endpoint, Target::Address(address)) => Target::Endpoint(SocketAddrV4::new(address, self.port)),
+            _ => target,
         }
     }
 

@@ -175,6 +175,9 @@ impl Table<'_> {
                 return Err(DivertError::DuplicateServer { target });
             }
             let Some(place) = place_of(target) else {
+                if matches.destination().length() == 32 && self.state.is_own(matches.destination().bits()) {
+                    return Err(DivertError::OwnTarget { target });
+                }
                 if divert.keep_source && targets.len() == 1 {
                     return Err(DivertError::NothingToDo);
                 }
