@@ -144,10 +144,12 @@ impl ConnectionSlot {
     }
 
     /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in them: then
-    /// both are zero, and no packet needs to ask.
+    /// both are zero, and no packet needs to ask. No hardware computes that of ICMP.
     pub(crate) fn set_deltas(&mut self, checksums: Checksums) {
+        let (network, transport) = self.deltas();
         (self.network, self.transport) = match checksums {
-            Checksums::Software => self.deltas(),
+            Checksums::Software => (network, transport),
+            Checksums::Hardware if self.protocol == ICMP => (Delta(0), transport),
             Checksums::Hardware => (Delta(0), Delta(0)),
         };
     }
