@@ -356,8 +356,8 @@ pub enum PortChoice {
 pub enum Checksums {
     /// The translator, incrementally (RFC 1624): a wrong checksum stays wrong.
     Software,
-    /// The hardware that sends the packet computes all of them: IPv4 header, TCP and UDP are left as they came. ICMP
-    /// errors are still put right, since no hardware knows what they quote.
+    /// The hardware that sends the packet computes those of the IPv4 header, TCP and UDP: they are not kept right. Those
+    /// of ICMP are, and of what its errors quote.
     Hardware,
 }
 
