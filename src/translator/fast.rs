@@ -162,7 +162,9 @@ impl<S: Storage> Translator<S> {
             }
             let udp = payload.first_chunk_mut::<8>().ok_or(Left::NotPlain)?;
             [udp[0], udp[1], udp[2], udp[3]] = ports.to_be_bytes();
-            [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], connection.transport.along(direction));
+            if let Some(field) = udp.last_chunk_mut() {
+                checksum::update_udp(field, connection.transport.along(direction));
+            }
         }
         let [.., a, b, c, d, e, f, g, h] = header;
         [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();
