@@ -175,7 +175,7 @@ fn identifications_do_not_repeat_before_all_were_used() {
     for _ in 0..65_536 {
         let seen = there(&mut t, s(0), &may);
         let id = u16::from_be_bytes([seen[4], seen[5]]);
-        assert!(!std::mem::replace(&mut used[usize::from(id)], true));
+        assert!(!core::mem::replace(&mut used[usize::from(id)], true));
         *steps.entry(id.wrapping_sub(last)).or_default() += 1;
         last = id;
     }
