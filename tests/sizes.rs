@@ -50,7 +50,9 @@ fn the_size_of_everything_is_within_its_budget() {
     ];
     println!("| what | octets |\n| --- | ---: |");
     for (what, octets) in rows {
-        println!("| {what} | {octets} |");
+        let row = format!("| {what} | {octets} |");
+        println!("{row}");
+        assert!(include_str!("../README.md").contains(&row), "the README says something else about {what}");
     }
     assert_eq!(SLOT, 64, "a connection's own part is exactly one cache line");
     const { assert!(SLOT + INDEX + CLIENTS <= 96) };
