@@ -5,12 +5,12 @@ use super::state::Table;
 use crate::config::Midstream;
 use crate::connection::Direction;
 use crate::event::Event;
-use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Wanted};
 use crate::table::server;
-use crate::track::phase::Phase;
+use crate::track::phase::{Class, Phase};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, TCP, UDP};
 use crate::wire::ipv4::Parts;
@@ -276,7 +276,9 @@ impl Table<'_> {
 
     /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.
     pub(crate) fn reclaim(&mut self, new: &ConnectionSlot) {
-        if let Some(slot) = self.find_back(new.key_back())
+        let nothing_held = self.state.ages.head(Class::Held) == NONE;
+        if !nothing_held
+            && let Some(slot) = self.find_back(new.key_back())
             && self.slot(slot).is_some_and(|c| c.phase == Phase::Held)
         {
             self.release(slot);
@@ -291,7 +293,7 @@ impl Table<'_> {
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
     fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
-        if protocol == ICMP || !self.state.filter.may_hold(endpoint.0) {
+        if protocol == ICMP || !self.state.forwards {
             return false;
         }
         divert::forwards(self.rules(), protocol, endpoint)

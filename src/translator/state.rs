@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) moves: Moves,
     /// Rules in use.
     pub(crate) diverts: usize,
+    /// Whether one of them is about an address of our own: a port forward.
+    pub(crate) forwards: bool,
     pub(crate) generation: u32,
     /// Grows by one with each connection opened.
     pub(crate) serial: u64,
@@ -91,6 +93,7 @@ impl State {
             siblings: 0,
             moves: Moves::NONE,
             diverts: 0,
+            forwards: false,
             generation: 0,
             serial: 0,
             identification: 0,
