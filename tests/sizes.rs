@@ -53,8 +53,8 @@ fn the_size_of_everything_is_within_its_budget() {
         println!("| {what} | {octets} |");
     }
     assert_eq!(SLOT, 64, "a connection's own part is exactly one cache line");
-    assert!(SLOT + INDEX + CLIENTS <= 96);
-    assert!(SLOT + INDEX + CLIENTS + MEASURED <= 160);
+    const { assert!(SLOT + INDEX + CLIENTS <= 96) };
+    const { assert!(SLOT + INDEX + CLIENTS + MEASURED <= 160) };
     assert_eq!(align_of::<slots::Connection>(), 64);
 }
 
@@ -76,7 +76,8 @@ fn a_small_router_holds_170_connections() {
 /// The three owners of memory do the same with it.
 #[test]
 fn fixed_borrowed_and_heap_behave_alike() {
-    fn story<S: byway::Storage>(storage: S) -> (Vec<(byway::Verdict, Vec<u8>)>, byway::Counters, Vec<byway::Event>) {
+    type Told = (Vec<(byway::Verdict, Vec<u8>)>, byway::Counters, Vec<byway::Event>);
+    fn story<S: byway::Storage>(storage: S) -> Told {
         let mut t = Translator::new(config(), storage).unwrap();
         t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
         let mut seen = Vec::new();
