@@ -201,11 +201,8 @@ impl Config {
             return Err(error);
         }
         for alternative in self.alternatives.iter() {
-            for address in [alternative.first, alternative.last] {
-                let address = Ipv4Addr::from_bits(address);
-                if crate::wire::ipv4::is_martian(address.to_bits()) {
-                    return Err(ConfigError::MartianAlternative { address });
-                }
+            if let Some(address) = crate::wire::ipv4::martian_within(alternative.first, alternative.last) {
+                return Err(ConfigError::MartianAlternative { address: Ipv4Addr::from_bits(address) });
             }
         }
         if self.client_limit > 65_534 {
@@ -408,7 +405,8 @@ pub enum ConfigError {
         /// What was asked for.
         value: u32,
     },
-    /// The storage has room for fewer than 8 connections, or for more than 2^28 of them.
+    /// The storage has room for fewer than 8 connections, for 13 to 15 (of which its index would hold 12), or for more
+    /// than 2^28.
     Capacity {
         /// How many connections it has room for.
         connections: usize,
@@ -444,7 +442,11 @@ impl fmt::Display for ConfigError {
             }
             Self::ClientLimit { value } => write!(f, "client limit of {value} is above 65534"),
             Self::Capacity { connections } => {
-                write!(f, "room for {connections} connections; 8 to {} are possible", storage::MAX_CONNECTIONS)
+                write!(
+                    f,
+                    "room for {connections} connections; possible are 8 to 12, and 16 to {}",
+                    storage::MAX_CONNECTIONS
+                )
             }
             Self::MismatchedStorage { name, length, expected } => {
                 write!(f, "storage for {name} has {length} places instead of {expected}")

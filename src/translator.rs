@@ -158,7 +158,7 @@ impl Table<'_> {
             known.then(|| table.find(direction, Key::of(flow, direction))).flatten()
         };
         let near_destination = self.state.alternative(flow.destination).is_some();
-        if near_destination || self.state.kept != 0 {
+        if near_destination {
             if let Some(slot) = find(self, Direction::ToClient)
                 && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
             {
@@ -167,20 +167,33 @@ impl Table<'_> {
             if let Some(slot) = self.open_sibling(flow) {
                 return self.carry_first(slot, Direction::ToClient, parts, flow);
             }
-            if near_destination && let Some(verdict) = self.unclaimed(parts.payload, flow) {
+            if let Some(verdict) = self.unclaimed(parts.payload, flow) {
                 return verdict;
+            }
+        }
+        let diverted = self.state.filter.may_hold(flow.destination);
+        if diverted
+            && let Some(slot) = find(self, Direction::ToServer)
+            && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
+        {
+            return verdict;
+        }
+        if !near_destination && self.state.kept != 0 {
+            // Where the source is kept the way back leads to the client's own address.
+            if let Some(slot) = find(self, Direction::ToClient)
+                && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
+            {
+                return verdict;
+            }
+            if let Some(slot) = self.open_sibling(flow) {
+                return self.carry_first(slot, Direction::ToClient, parts, flow);
             }
             if self.is_late(flow) {
                 return self.state.drop(DropReason::OldServer);
             }
         }
-        if !self.state.filter.may_hold(flow.destination) {
+        if !diverted {
             return self.state.pass();
-        }
-        if let Some(slot) = find(self, Direction::ToServer)
-            && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
-        {
-            return verdict;
         }
         match self.open_there(flow, parts) {
             Ok(slot) => self.carry_first(slot, Direction::ToServer, parts, flow),

@@ -9,7 +9,7 @@ use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, NONE, SERVER_COUN
 use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Wanted};
-use crate::table::server;
+use crate::table::server::{self, ServerSlot};
 use crate::track::phase::{Class, Phase};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, TCP, UDP};
@@ -41,6 +41,9 @@ impl Table<'_> {
         let Some(rule) = self.rule_for(flow) else {
             return Err(self.state.pass());
         };
+        if rule.keeps_source() && self.servers().get(rule.servers).is_some_and(ServerSlot::keeps_destination) {
+            return Err(self.state.pass());
+        }
         if ipv4::is_martian(flow.source) {
             return Err(self.state.drop(DropReason::MartianSource));
         }

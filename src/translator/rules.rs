@@ -178,9 +178,6 @@ impl Table<'_> {
                 if matches.destination().length() == 32 && self.state.is_own(matches.destination().bits()) {
                     return Err(DivertError::OwnTarget { target });
                 }
-                if divert.keep_source && targets.len() == 1 {
-                    return Err(DivertError::NothingToDo);
-                }
                 continue;
             };
             if place.port == Some(0) {
