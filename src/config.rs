@@ -163,7 +163,7 @@ impl Config {
     }
 
     /// Whether the identification of packets that may be fragmented is replaced by one of our own, so that two
-    /// clients behind one alternative address cannot use the same at once (RFC 7857, section 9; RFC 6864). Default:
+    /// clients behind one alternative address cannot use the same at once (RFC 7857, section 10; RFC 6864). Default:
     /// it is kept.
     #[must_use]
     pub const fn rewrite_identification(mut self, rewrite: bool) -> Self {

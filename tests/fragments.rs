@@ -134,7 +134,7 @@ fn interleaved_datagrams_of_several_clients_do_not_mix() {
     }
 }
 
-/// RFC 7857, section 9; RFC 6864: with the same identification behind one address, the server would mix the two.
+/// RFC 7857, section 10; RFC 6864: with the same identification behind one address, the server would mix the two.
 #[test]
 fn rewritten_identifications_are_different_for_each_datagram_and_equal_within_one() {
     let mut t = diverting(config().rewrite_identification(true));

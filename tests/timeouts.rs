@@ -284,7 +284,7 @@ fn poll_at_leads_to_the_end_of_one_idle_connection() {
     }
 }
 
-/// What keeps a connection alive, and what must not: RSTs and ICMP errors (RFC 7857, section 7; RFC 5508, REQ-6).
+/// What keeps a connection alive, and what must not: RSTs and ICMP errors (RFC 7857, section 7.1; RFC 5508, REQ-6).
 #[test]
 fn only_signs_of_life_refresh() {
     type Say = fn(&mut Translator<Heap>, Instant);

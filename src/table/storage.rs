@@ -9,8 +9,8 @@ use crate::event::EventSlot;
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
 
-/// How many 32-bit words of index a connection takes: two for each way and one for its client's count. At half load a
-/// bucket of 16 words overflows once in two thousand.
+/// How many 32-bit words of index a connection takes: two for each way and one for its client's count. With that a
+/// bucket of the index is two thirds full when the table is full.
 pub const INDEX_WORDS: usize = 5;
 
 /// The most connections that one translator can keep apart: positions in the indexes are 32-bit numbers.
