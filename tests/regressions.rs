@@ -144,3 +144,16 @@ fn an_error_about_the_old_port_is_dropped() {
     let error = icmp_error(3, 3, ip("123.45.67.89"), &sent, 28);
     assert_eq!(run(&mut t, s(0), &error).0, Verdict::Drop(DropReason::OldServer));
 }
+
+/// The first number that an end of an adopted connection acknowledges is believed, however high it is.
+#[test]
+fn an_adopted_connection_learns_high_numbers() {
+    // Measurements would take the segments the long way.
+    let mut t = Translator::new(config().midstream(byway::Midstream::Adopt), Heap::new(16, 4)).unwrap();
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"))).unwrap();
+    let sent = there(&mut t, s(0), &tcp(at(CLIENT), at(ORIGINAL), (ACK, 0x9000_0000, 500), b""));
+    let (near, far) = ends(&sent);
+    let _ = back(&mut t, s(0), &tcp(far, near, (ACK, 500, 0x9000_0000), b""));
+    let _ = there(&mut t, s(0), &tcp(at(CLIENT), at(ORIGINAL), (RST, 0x9000_0000, 0), b""));
+    assert_eq!(t.counters().reset, 1);
+}
