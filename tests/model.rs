@@ -13,7 +13,7 @@ use proptest::test_runner::FileFailurePersistence;
 use targets::operations::{STRETCH, explain, run};
 
 fn config() -> ProptestConfig {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 300 };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 2_000 };
     let kept = FileFailurePersistence::Direct("tests/model.proptest-regressions");
     ProptestConfig {
         cases,
@@ -29,11 +29,10 @@ proptest! {
     /// Some operations, each a stretch of octets, after the settings.
     #[test]
     fn the_translator_does_what_the_model_says(
-        settings in any::<[u8; 8]>(),
+        settings in any::<[u8; STRETCH]>(),
         stretches in vec(any::<[u8; STRETCH]>(), 1..100),
     ) {
         let mut input = settings.to_vec();
-        input.resize(STRETCH, 0);
         input.extend(stretches.iter().flatten());
         let failed = std::panic::catch_unwind(|| run(&input)).err();
         if let Some(failed) = failed {

@@ -102,6 +102,11 @@ pub enum Packet {
     Raw([u8; 12]),
 }
 
+/// A client, seldom one that is none.
+fn client(u: &mut Unstructured<'_>) -> arbitrary::Result<Ipv4Addr> {
+    Ok(CLIENTS[pick(u, &[0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 5])?])
+}
+
 fn pick<T: Copy>(u: &mut Unstructured<'_>, from: &[T]) -> arbitrary::Result<T> {
     u.choose(from).copied()
 }
@@ -180,9 +185,9 @@ impl<'a> Arbitrary<'a> for Operation {
             11 => Self::Import { which: u.arbitrary()?, place: u.arbitrary()?, value: u.arbitrary()? },
             12..=16 => Self::Packet(Packet::Client {
                 protocol: protocol(u)?,
-                client: SocketAddrV4::new(pick(u, &CLIENTS)?, 1000 + u.int_in_range(0..=60)?),
+                client: SocketAddrV4::new(client(u)?, 1000 + u.int_in_range(0..=60)?),
                 original: SocketAddrV4::new(pick(u, &ORIGINALS)?, pick(u, &PORTS)?),
-                flags: flags(u)?,
+                flags: if u.ratio(2, 3)? { SYN } else { flags(u)? },
                 number: u.arbitrary()?,
                 size: u.int_in_range(0..=40)?,
             }),
@@ -270,10 +275,11 @@ pub fn run(data: &[u8]) {
         eprint!("{}", explain(data));
     }
     let (settings, choice) = settings(data);
+    let rules = data.get(8).copied().unwrap_or(0);
     if settings.capacity == 8 {
-        sequence::<8>(settings, choice, &operations(data));
+        sequence::<8>(settings, choice, rules, &operations(data));
     } else {
-        sequence::<32>(settings, choice, &operations(data));
+        sequence::<32>(settings, choice, rules, &operations(data));
     }
 }
 
@@ -286,7 +292,7 @@ pub fn explain(data: &[u8]) -> String {
     text
 }
 
-fn sequence<const C: usize>(settings: Settings, choice: PortChoice, operations: &[Operation]) {
+fn sequence<const C: usize>(settings: Settings, choice: PortChoice, rules: u8, operations: &[Operation]) {
     let mut connections = [slots::Connection::EMPTY; C];
     let mut index = vec![0; C * byway::INDEX_WORDS];
     let mut diverts = [slots::Divert::EMPTY; RULES];
@@ -311,6 +317,7 @@ fn sequence<const C: usize>(settings: Settings, choice: PortChoice, operations: 
         burst: Burst::default(),
         wanted: 0,
     };
+    run.first_rules(rules);
     for operation in operations {
         run.step(operation);
     }
@@ -340,6 +347,27 @@ struct Run<'a, F: Storage> {
 }
 
 impl<F: Storage> Run<'_, F> {
+    /// Rules that are there from the start, so that sequences need not find them first.
+    fn first_rules(&mut self, which: u8) {
+        let [first, second, third, _] = ORIGINALS;
+        let one = |target: Target| vec![Weighted { target, weight: 1 }];
+        let endpoint = |address, port| Target::Endpoint(SocketAddrV4::new(address, port));
+        let group = [MIRRORS[0], MIRRORS[1]].map(|m| Weighted { target: Target::Address(m), weight: 2 });
+        for (bit, matches, targets, keep_source, siblings) in [
+            (0, Match::from(first), one(endpoint(MIRRORS[0], 8080)), false, false),
+            (1, Match::from(SocketAddrV4::new(first, 80)), group.to_vec(), false, false),
+            (2, Match::from(second), one(Target::Address(MIRRORS[1])), false, true),
+            (3, Match::from(third), one(Target::Address(MIRRORS[0])), true, false),
+            (4, Match::from(third).protocol(Protocol::Udp), one(Target::Address(MIRRORS[1])), true, true),
+            (5, Match::from(Prefix::ALL), one(Target::Same), false, false),
+            (6, Match::from(SocketAddrV4::new(ALTERNATIVE, 80)), one(Target::Address(MIRRORS[1])), false, false),
+        ] {
+            if which >> bit & 1 != 0 {
+                self.divert(matches, &targets, keep_source, siblings);
+            }
+        }
+    }
+
     /// The time of the next step. It may lie before that of the last one.
     fn now(&mut self) -> u64 {
         if self.wanted >= self.model.now {

@@ -454,7 +454,11 @@ impl Model {
         }
         let to_alternative = *flow.destination.ip() == self.settings.alternative;
         if let Some(conn) = self.find_far(flow) {
-            return self.carry(conn, Way::Back, before, after, verdict, incidents);
+            // Where sources are kept, a server can be a client too: then a packet may be meant either way.
+            let twisted = !to_alternative && self.find_near(flow).is_some() && verdict == Verdict::ToServer;
+            if !twisted {
+                return self.carry(conn, Way::Back, before, after, verdict, incidents);
+            }
         }
         if let Some(parent) = self.parent_of(flow) {
             if verdict == Verdict::ToClient {
