@@ -528,7 +528,7 @@ impl<F: Storage> Run<'_, F> {
             || targets.iter().all(|t| t.weight == 0)
             || twice
             || (own && targets.iter().any(|t| t.target == Target::Same))
-            || matches!(targets, [one] if to_itself(one.target) || (keep_source && one.target == Target::Same));
+            || matches!(targets, [one] if to_itself(one.target));
         match done {
             Ok(done) => {
                 assert!(!wrong, "a rule was taken that makes no sense");

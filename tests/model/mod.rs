@@ -453,12 +453,13 @@ impl Model {
             return assert_eq!(verdict, Verdict::Drop(DropReason::NoPort));
         }
         let to_alternative = *flow.destination.ip() == self.settings.alternative;
+        // A packet to an alternative address belongs to the way back; every other is looked up as one of the way there,
+        // and only then as an answer to a client that keeps its address.
+        if !to_alternative && let Some(conn) = self.near_and_not_anew(flow, payload) {
+            return self.carry(conn, Way::There, before, after, verdict, incidents);
+        }
         if let Some(conn) = self.find_far(flow) {
-            // Where sources are kept, a server can be a client too: then a packet may be meant either way.
-            let twisted = !to_alternative && self.find_near(flow).is_some() && verdict == Verdict::ToServer;
-            if !twisted {
-                return self.carry(conn, Way::Back, before, after, verdict, incidents);
-            }
+            return self.carry(conn, Way::Back, before, after, verdict, incidents);
         }
         if let Some(parent) = self.parent_of(flow) {
             if verdict == Verdict::ToClient {
@@ -488,14 +489,21 @@ impl Model {
                 return;
             }
         }
-        if let Some(conn) = self.find_near(flow) {
-            let anew = flow.protocol == Protocol::Tcp && payload[13] & (SYN | RST | ACK) == SYN;
-            if !(is_over(self.connections[conn].state) && anew) {
-                return self.carry(conn, Way::There, before, after, verdict, incidents);
-            }
-            self.connections.remove(conn);
+        if let Some(conn) = self.near_and_not_anew(flow, payload) {
+            return self.carry(conn, Way::There, before, after, verdict, incidents);
         }
         self.open(flow, before, after, verdict, incidents);
+    }
+
+    /// The connection that a packet of a client belongs to. One that is over ends with a fresh SYN.
+    fn near_and_not_anew(&mut self, flow: Flow, payload: &[u8]) -> Option<usize> {
+        let conn = self.find_near(flow)?;
+        let anew = flow.protocol == Protocol::Tcp && payload[13] & (SYN | RST | ACK) == SYN;
+        if is_over(self.connections[conn].state) && anew {
+            self.connections.remove(conn);
+            return None;
+        }
+        Some(conn)
     }
 
     /// A packet of a client that belongs to no connection.
@@ -516,6 +524,9 @@ impl Model {
         let Some(rule) = found else {
             return assert_eq!(verdict, Verdict::Pass);
         };
+        if rule.is_exception() {
+            return assert_eq!(verdict, Verdict::Pass);
+        }
         if is_martian(*flow.source.ip()) {
             return assert_eq!(verdict, Verdict::Drop(DropReason::MartianSource));
         }

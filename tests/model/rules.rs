@@ -37,6 +37,11 @@ impl Rule {
         self.matches.destination().length() == 32
     }
 
+    /// Whether it keeps source and destination: what it matches passes.
+    pub fn is_exception(&self) -> bool {
+        self.keep_source && matches!(self.targets.as_slice(), [Weighted { target: Target::Same, .. }])
+    }
+
     /// The longest destination prefix, then a port rather than none, then a protocol rather than none, then the
     /// longest client prefix.
     fn rank(&self) -> impl Ord + use<> {
