@@ -22,6 +22,12 @@ impl Chunk {
     pub(crate) fn new() -> Self {
         Self { slots: vec![Slot::EMPTY; CHUNK], flows: vec![0; CHUNK] }
     }
+
+    /// The last chunk of an episode may be shorter.
+    pub(crate) fn resize(&mut self, packets: usize) {
+        self.slots.resize(packets, Slot::EMPTY);
+        self.flows.resize(packets, 0);
+    }
 }
 
 /// One line of the report.
@@ -67,6 +73,24 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
+    pub(crate) fn packets(self) -> u64 {
+        u64::from(self.chunks) * CHUNK as u64
+    }
+
+    /// Repeats an episode of so many items until it has had its share, and at least once.
+    pub(crate) fn repeat(
+        self,
+        items: u32,
+        mut episode: impl FnMut() -> Result<Duration, String>,
+    ) -> Result<Timed, String> {
+        let mut total = Timed { items: 0, duration: Duration::ZERO };
+        while total.items == 0 || total.items + u64::from(items) <= self.packets() {
+            total.duration += episode()?;
+            total.items += u64::from(items);
+        }
+        Ok(total)
+    }
+
     pub(crate) const USUAL: Self = Self { warm_up: 128, chunks: 512 };
 }
 
