@@ -10,7 +10,7 @@ use crate::labels::{Call, Direction, Label, Measure};
 use crate::packet::{Content, Pair};
 use crate::subject::{Calls, Rules, Subject, verify_middle};
 use crate::timed::{Chunk, Row, Steady, SteadyRow, compare};
-use crate::workload::{FEW, Flows, elsewhere};
+use crate::workload::{Flows, elsewhere};
 
 /// Packets of connections that are there, each way and by each call.
 pub(crate) fn hits(subject: &Rc<RefCell<Subject>>) -> Vec<Box<dyn Row>> {
@@ -30,7 +30,7 @@ pub(crate) fn hit(subject: &Rc<RefCell<Subject>>, call: Call, direction: Directi
 
 /// Packets that no rule matches. Where they go has nothing to do with the connections, so there are none.
 pub(crate) fn passes(flows: &Rc<Flows>) -> Result<Vec<Box<dyn Row>>, String> {
-    let subject = Rc::new(RefCell::new(Subject::new(flows, Rules::OwnServers(FEW))?));
+    let subject = Rc::new(RefCell::new(Subject::new(flows, Rules::Few)?));
     let row = |call| {
         let pass = Pass { subject: Rc::clone(&subject), calls: Calls::new(call), packets: 0 };
         Box::new(SteadyRow::new(pass, 32 + call as u64)) as Box<dyn Row>

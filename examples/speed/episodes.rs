@@ -13,7 +13,7 @@ use ::byway::{State, TRANSMIT_BUFFER, Verdict};
 use crate::labels::{Call, Direction, Label, Measure, Protocol};
 use crate::packet::{Content, Pair, Slot};
 use crate::subject::{Calls, LONG, Rules, Subject};
-use crate::timed::{CHUNK, Chunk, Effort, Row, Timed, compare, time};
+use crate::timed::{CHUNK, Chunk, Clock, Effort, Row, Timed, compare};
 use crate::workload::{ALTERNATIVE, Flows, ORIGINALS, Random, original, scattered, server};
 
 /// A translator whose connections come and go.
@@ -24,7 +24,7 @@ pub(crate) struct Churn {
 
 impl Churn {
     pub(crate) fn new(flows: &Rc<Flows>) -> Result<Self, String> {
-        Ok(Self { subject: Subject::new(flows, Rules::OwnServers(ORIGINALS))?, chunk: Chunk::new() })
+        Ok(Self { subject: Subject::new(flows, Rules::OwnServers)?, chunk: Chunk::new() })
     }
 
     fn is_full(&self) -> bool {
@@ -32,18 +32,18 @@ impl Churn {
     }
 
     /// Opens every connection. The time is that of the first packets.
-    fn fill(&mut self, calls: &mut Calls) -> Result<Duration, String> {
+    fn fill(&mut self, calls: &mut Calls, clock: Clock) -> Result<Duration, String> {
         let mut duration = Duration::ZERO;
         let order: Vec<u32> = scattered(self.subject.flows.count()).collect();
         for flows in order.chunks(CHUNK) {
-            duration += self.open(flows, calls)?;
+            duration += self.open(flows, calls, clock)?;
         }
         let count = self.subject.flows.count();
         self.subject.intact(count)?;
         Ok(duration)
     }
 
-    fn open(&mut self, flows: &[u32], calls: &mut Calls) -> Result<Duration, String> {
+    fn open(&mut self, flows: &[u32], calls: &mut Calls, clock: Clock) -> Result<Duration, String> {
         let protocol = self.subject.flows.protocol;
         self.chunk.resize(flows.len());
         self.chunk.flows.copy_from_slice(flows);
@@ -52,7 +52,7 @@ impl Churn {
         }
         self.subject.step();
         let subject = &mut self.subject;
-        let duration = time(&mut self.chunk, &mut |chunk| {
+        let duration = clock.over(&mut self.chunk, &mut |chunk| {
             calls.translate(&mut subject.translator, subject.now, chunk);
         });
         calls.all(&self.chunk, Verdict::ToServer)?;
@@ -68,7 +68,7 @@ impl Churn {
 
     /// Lets every connection end by its time-out, and then every endpoint that it held. The time is that of the calls
     /// of `poll`.
-    pub(crate) fn empty(&mut self) -> Result<Duration, String> {
+    pub(crate) fn empty(&mut self, clock: Clock) -> Result<Duration, String> {
         let subject = &mut self.subject;
         let ended = |subject: &Subject| subject.translator.counters().expired;
         let listed = subject.translator.connections().count() as u64;
@@ -76,7 +76,7 @@ impl Churn {
         for aim in [before + listed, u64::MAX] {
             subject.now = subject.now + LONG;
             let most_calls = subject.flows.count();
-            duration += time(&mut self.chunk, &mut |_| {
+            duration += clock.over(&mut self.chunk, &mut |_| {
                 for _ in 0..most_calls {
                     subject.translator.poll(subject.now);
                     if ended(subject) >= aim || subject.translator.slots_in_use() == 0 {
@@ -120,8 +120,8 @@ impl Row for New {
         let mut churn = self.churn.borrow_mut();
         let count = churn.subject.flows.count();
         effort.repeat(count, || {
-            churn.empty()?;
-            churn.fill(&mut self.calls)
+            churn.empty(Clock::Stopped)?;
+            churn.fill(&mut self.calls, Clock::Running)
         })
     }
 }
@@ -148,10 +148,10 @@ impl Row for Expire {
         let count = churn.subject.flows.count();
         effort.repeat(count, || {
             if !churn.is_full() {
-                churn.empty()?;
-                churn.fill(&mut self.calls)?;
+                churn.empty(Clock::Stopped)?;
+                churn.fill(&mut self.calls, Clock::Stopped)?;
             }
-            churn.empty()
+            churn.empty(Clock::Running)
         })
     }
 }
@@ -167,18 +167,18 @@ pub(crate) struct Flood {
 
 impl Flood {
     pub(crate) fn row(flows: &Rc<Flows>) -> Result<Box<dyn Row>, String> {
-        let subject = Subject::filled(flows, Rules::OwnServers(ORIGINALS), flows.count() / 2)?;
+        let subject = Subject::filled(flows, Rules::OwnServers, flows.count() / 2)?;
         let chunk = Chunk::new();
         let strangers = Vec::new();
         let mut flood = Self { subject, random: Random(64), calls: Calls::new(Call::Single), chunk, strangers };
         while (flood.subject.translator.slots_in_use() as usize) < flood.subject.translator.capacity() {
-            flood.strike()?;
+            flood.strike(Clock::Stopped)?;
         }
         Ok(Box::new(flood))
     }
 
     /// 256 SYNs.
-    fn strike(&mut self) -> Result<Duration, String> {
+    fn strike(&mut self, clock: Clock) -> Result<Duration, String> {
         self.strangers.clear();
         self.chunk.resize(CHUNK);
         for slot in &mut self.chunk.slots {
@@ -192,7 +192,7 @@ impl Flood {
         }
         self.subject.step();
         let (subject, calls) = (&mut self.subject, &mut self.calls);
-        let duration = time(&mut self.chunk, &mut |chunk| {
+        let duration = clock.over(&mut self.chunk, &mut |chunk| {
             calls.translate(&mut subject.translator, subject.now, chunk);
         });
         calls.all(&self.chunk, Verdict::ToServer)?;
@@ -234,7 +234,7 @@ impl Row for Flood {
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
         let evicted = self.subject.translator.counters().evicted;
         let timed = effort.repeat(CHUNK as u32, || {
-            let duration = self.strike()?;
+            let duration = self.strike(Clock::Running)?;
             self.check_established()?;
             Ok(duration)
         })?;

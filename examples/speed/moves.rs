@@ -11,7 +11,7 @@ use crate::episodes::Churn;
 use crate::labels::{Call, Direction, Label, Measure};
 use crate::packet::Content;
 use crate::subject::{Calls, Rules, Subject, verify_middle};
-use crate::timed::{CHUNK, Chunk, Effort, Row, Timed, time};
+use crate::timed::{CHUNK, Chunk, Clock, Effort, Row, Timed};
 use crate::workload::{Flows, Random, scattered};
 
 const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 1, 1), Ipv4Addr::new(198, 19, 1, 2)];
@@ -34,11 +34,12 @@ impl Moving {
     }
 
     /// Moves them all to the other server.
-    fn redivert(&mut self) -> Result<Duration, String> {
+    fn redivert(&mut self, clock: Clock) -> Result<Duration, String> {
         let (from, to) = (SERVERS[self.on], SERVERS[1 - self.on]);
         let mut done = None;
         let translator = &mut self.subject.translator;
-        let duration = time(&mut self.chunk, &mut |_| done = Some(translator.redivert(from, to, Redivert::Switch)));
+        let duration =
+            clock.over(&mut self.chunk, &mut |_| done = Some(translator.redivert(from, to, Redivert::Switch)));
         let done = done.ok_or("not called")?.map_err(|error| error.to_string())?;
         if done.connections != self.subject.flows.count() {
             return Err(format!("the re-divert speaks of {} connections", done.connections));
@@ -80,7 +81,7 @@ impl Row for Instruction {
         moving.settle()?;
         let mut duration = Duration::ZERO;
         for _ in 0..INSTRUCTIONS {
-            duration += moving.redivert()?;
+            duration += moving.redivert(Clock::Running)?;
         }
         Ok(Timed { items: u64::from(INSTRUCTIONS), duration })
     }
@@ -115,7 +116,7 @@ impl Row for Next {
         let packets = u64::from(count).min(effort.packets());
         effort.repeat(packets as u32, || {
             moving.settle()?;
-            moving.redivert()?;
+            moving.redivert(Clock::Stopped)?;
             let moved = moving.subject.translator.counters().moved;
             let mut duration = Duration::ZERO;
             let order: Vec<u32> = scattered(count).take(packets as usize).collect();
@@ -146,7 +147,8 @@ fn next(
         slot.write(content, subject.before(flow, Direction::ToServer));
     }
     subject.step();
-    let duration = time(chunk, &mut |chunk| calls.translate(&mut subject.translator, subject.now, chunk));
+    let duration =
+        Clock::Running.over(chunk, &mut |chunk| calls.translate(&mut subject.translator, subject.now, chunk));
     calls.all(chunk, Verdict::ToServer)?;
     verify_middle(subject, chunk, label, Direction::ToServer)?;
     subject.hear();
@@ -168,10 +170,10 @@ impl Snapshot {
         Box::new(Self { from: Rc::clone(from), to: Rc::clone(to), call, records, chunk: Chunk::new() })
     }
 
-    fn export(&mut self) -> Result<Duration, String> {
+    fn export(&mut self, clock: Clock) -> Result<Duration, String> {
         let (subject, records) = (self.from.borrow(), &mut self.records);
         let (mut written, mut more) = (0, false);
-        let duration = time(&mut self.chunk, &mut |_| {
+        let duration = clock.over(&mut self.chunk, &mut |_| {
             let mut snapshot = subject.translator.records();
             for (place, record) in records.iter_mut().zip(&mut snapshot) {
                 *place = *record.as_bytes();
@@ -187,10 +189,10 @@ impl Snapshot {
 
     fn import(&mut self) -> Result<Duration, String> {
         let churn = &mut *self.to.borrow_mut();
-        churn.empty()?;
+        churn.empty(Clock::Stopped)?;
         let (records, mut result) = (&self.records, Ok(()));
         let subject = &mut churn.subject;
-        let duration = time(&mut self.chunk, &mut |_| {
+        let duration = Clock::Running.over(&mut self.chunk, &mut |_| {
             result = records.iter().try_for_each(|bytes| {
                 let record = Record::from_bytes(bytes).map_err(|error| error.to_string())?;
                 subject.translator.import(subject.now, &record).map_err(|error| error.to_string())?;
@@ -230,11 +232,11 @@ impl Row for Snapshot {
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
         let count = self.records.len() as u32;
         if self.call == Call::Import {
-            self.export()?;
+            self.export(Clock::Stopped)?;
         }
         effort.repeat(count, || match self.call {
             Call::Import => self.import(),
-            _ => self.export(),
+            _ => self.export(Clock::Running),
         })
     }
 }

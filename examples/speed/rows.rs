@@ -8,14 +8,13 @@ use crate::labels::{Call, Direction, Protocol};
 use crate::moves::{Instruction, Moving, Next, Snapshot};
 use crate::subject::{Rules, Subject};
 use crate::timed::{CHUNK, Row};
-use crate::workload::ORIGINALS;
 use crate::{baseline, byway, limits};
 
 /// The rows of one size and protocol, which take turns: the limits, then byway.
 pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Row>>, String> {
     let flows = Rc::new(limits::flows(connections, protocol)?);
     let shared = |subject| Rc::new(RefCell::new(subject));
-    let subject = shared(Subject::filled(&flows, Rules::OwnServers(ORIGINALS), connections)?);
+    let subject = shared(Subject::filled(&flows, Rules::OwnServers, connections)?);
     let mut rows = limits::rows(&flows);
     rows.append(&mut baseline::rows(&flows));
     rows.append(&mut byway::hits(&subject));
@@ -42,6 +41,6 @@ pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Ro
 /// The row that each thread of `--cores` runs: bursts to the server, through a translator of its own.
 pub(crate) fn of_shard(connections: u32, protocol: Protocol) -> Result<Box<dyn Row>, String> {
     let flows = Rc::new(limits::flows(connections, protocol)?);
-    let subject = Subject::filled(&flows, Rules::OwnServers(ORIGINALS), connections)?;
+    let subject = Subject::filled(&flows, Rules::OwnServers, connections)?;
     Ok(byway::hit(&Rc::new(RefCell::new(subject)), Call::Burst, Direction::ToServer))
 }

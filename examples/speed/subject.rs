@@ -9,7 +9,7 @@ use ::byway::{Config, Divert, Heap, Instant, Translator, Verdict};
 use crate::labels::{Call, Direction};
 use crate::packet::{Content, Pair, Slot};
 use crate::timed::{Chunk, compare};
-use crate::workload::{ALTERNATIVE, Flows, ORIGINALS, original, server};
+use crate::workload::{ALTERNATIVE, FEW, Flows, ORIGINALS, original, server};
 
 /// More than any time-out: 2 h 4 min for established TCP connections, 2 min for what they hold.
 pub(crate) const LONG: Duration = Duration::from_secs(3 * 3600);
@@ -20,8 +20,10 @@ const SPARE: usize = 128;
 /// Which rules there are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rules {
-    /// One for each of the first `n` originals, each to a server of its own.
-    OwnServers(u32),
+    /// One for each original, each to a server of its own.
+    OwnServers,
+    /// For 64 of the originals, no two of one address.
+    Few,
     /// One for each original, all to this address, port kept. (Sixteen alternative addresses, since ports are scarce
     /// towards so few servers.)
     OneServer(Ipv4Addr),
@@ -41,19 +43,21 @@ pub(crate) struct Subject {
 impl Subject {
     /// Without connections, and with room for exactly those of `flows`, or for 256 if those are fewer.
     pub(crate) fn new(flows: &Rc<Flows>, rules: Rules) -> Result<Self, String> {
-        let (count, addresses) = match rules {
-            Rules::OwnServers(count) => (count, 1),
-            Rules::OneServer(_) => (ORIGINALS, 16),
+        let (numbers, addresses) = match rules {
+            Rules::OwnServers => ((0..ORIGINALS).step_by(1), 1),
+            Rules::Few => ((0..FEW * 4).step_by(4), 1),
+            Rules::OneServer(_) => ((0..ORIGINALS).step_by(1), 16),
         };
+        let count = numbers.len();
         let last = Ipv4Addr::from_bits(ALTERNATIVE.to_bits() + addresses - 1);
         let config = Config::new([0x5a; 32]).alternatives(ALTERNATIVE, last, 1024..=65535);
         let room = flows.count().max(256) as usize;
-        let storage = Heap::new(room, count as usize).servers(count as usize + SPARE).events(256);
+        let storage = Heap::new(room, count).servers(count + SPARE).events(256);
         let mut translator = Translator::new(config, storage).map_err(|error| error.to_string())?;
-        for number in 0..count {
+        for number in numbers {
             let rule = Divert::new(original(number));
             let rule = match rules {
-                Rules::OwnServers(_) => rule.to(server(number)),
+                Rules::OwnServers | Rules::Few => rule.to(server(number)),
                 Rules::OneServer(address) => rule.to(address),
             };
             translator.divert(rule).map_err(|error| error.to_string())?;
@@ -124,7 +128,7 @@ impl Subject {
         let address = self.addresses.get(flow as usize).copied().unwrap_or(0);
         let alternative = Ipv4Addr::from_bits(ALTERNATIVE.to_bits() + u32::from(address));
         let destination = match self.rules {
-            Rules::OwnServers(_) => self.flows.server(flow),
+            Rules::OwnServers | Rules::Few => self.flows.server(flow),
             Rules::OneServer(address) => SocketAddrV4::new(address, self.flows.client_side(flow).destination.port()),
         };
         Pair { source: SocketAddrV4::new(alternative, self.ports[flow as usize]), destination }

@@ -62,7 +62,7 @@ impl Flows {
 /// How many originals there are, ports counted.
 pub(crate) const ORIGINALS: u32 = REMOTES * PORTS.len() as u32;
 
-/// How many of the originals a rule set of 64 speaks of.
+/// How many rules there are beside packets that none of them matches.
 pub(crate) const FEW: u32 = 64;
 
 /// An endpoint that clients ask for.
