@@ -151,7 +151,7 @@ impl Draw {
             let state =
                 self.state.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             self.state.set(state);
-            let flow = ((state >> 32) * u64::from(self.connections) >> 32) as u32;
+            let flow = (((state >> 32) * u64::from(self.connections)) >> 32) as u32;
             packet(client(flow), destination(flow))
         })
     }
@@ -166,7 +166,7 @@ fn original(flow: u32) -> SocketAddrV4 {
 }
 
 fn elsewhere(flow: u32) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::from_bits(0x5000_0000 | flow.wrapping_mul(0x9e37_79b1) >> 8), 53)
+    SocketAddrV4::new(Ipv4Addr::from_bits(0x5000_0000 | (flow.wrapping_mul(0x9e37_79b1) >> 8)), 53)
 }
 
 fn endpoint(packet: &Packet, address: usize, port: usize) -> SocketAddrV4 {

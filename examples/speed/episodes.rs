@@ -5,7 +5,6 @@
 
 use core::cell::RefCell;
 use core::net::{Ipv4Addr, SocketAddrV4};
-use core::time::Duration;
 use std::rc::Rc;
 
 use ::byway::{State, TRANSMIT_BUFFER, Verdict};
@@ -13,7 +12,7 @@ use ::byway::{State, TRANSMIT_BUFFER, Verdict};
 use crate::labels::{Call, Direction, Label, Measure, Protocol};
 use crate::packet::{Content, Pair, Slot};
 use crate::subject::{Calls, LONG, Rules, Subject};
-use crate::timed::{CHUNK, Chunk, Clock, Effort, Row, Timed, compare};
+use crate::timed::{CHUNK, Chunk, Effort, Row, Stopwatch, Timed, compare};
 use crate::workload::{ALTERNATIVE, Flows, ORIGINALS, Random, original, scattered, server};
 
 /// A translator whose connections come and go.
@@ -31,19 +30,17 @@ impl Churn {
         self.subject.translator.slots_in_use() == self.subject.flows.count()
     }
 
-    /// Opens every connection. The time is that of the first packets.
-    fn fill(&mut self, calls: &mut Calls, clock: Clock) -> Result<Duration, String> {
-        let mut duration = Duration::ZERO;
+    /// Opens every connection. What is timed are the first packets.
+    fn fill(&mut self, calls: &mut Calls, stopwatch: &mut Stopwatch) -> Result<(), String> {
         let order: Vec<u32> = scattered(self.subject.flows.count()).collect();
         for flows in order.chunks(CHUNK) {
-            duration += self.open(flows, calls, clock)?;
+            self.open(flows, calls, stopwatch)?;
         }
         let count = self.subject.flows.count();
-        self.subject.intact(count)?;
-        Ok(duration)
+        self.subject.intact(count)
     }
 
-    fn open(&mut self, flows: &[u32], calls: &mut Calls, clock: Clock) -> Result<Duration, String> {
+    fn open(&mut self, flows: &[u32], calls: &mut Calls, stopwatch: &mut Stopwatch) -> Result<(), String> {
         let protocol = self.subject.flows.protocol;
         self.chunk.resize(flows.len());
         self.chunk.flows.copy_from_slice(flows);
@@ -52,7 +49,7 @@ impl Churn {
         }
         self.subject.step();
         let subject = &mut self.subject;
-        let duration = clock.over(&mut self.chunk, &mut |chunk| {
+        stopwatch.over(flows.len(), &mut self.chunk, &mut |chunk| {
             calls.translate(&mut subject.translator, subject.now, chunk);
         });
         calls.all(&self.chunk, Verdict::ToServer)?;
@@ -63,32 +60,36 @@ impl Churn {
             slot.write(Content::first(flow, protocol), self.subject.server_side(flow));
         })?;
         self.subject.hear();
-        Ok(duration)
+        Ok(())
     }
 
-    /// Lets every connection end by its time-out, and then every endpoint that it held. The time is that of the calls
-    /// of `poll`.
-    pub(crate) fn empty(&mut self, clock: Clock) -> Result<Duration, String> {
+    /// Lets every connection end by its time-out, and then every endpoint that it held. What is timed are the calls of
+    /// `poll`.
+    pub(crate) fn empty(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
         let subject = &mut self.subject;
-        let ended = |subject: &Subject| subject.translator.counters().expired;
-        let listed = subject.translator.connections().count() as u64;
-        let (before, mut duration) = (ended(subject), Duration::ZERO);
-        for aim in [before + listed, u64::MAX] {
+        let listed = subject.translator.connections().count();
+        let expired = subject.translator.counters().expired;
+        let aim = expired + listed as u64;
+        // A call that ends none is a mistake, and comes to an end.
+        let most_calls = 2 * listed + 2;
+        stopwatch.over(listed, &mut self.chunk, &mut |_| {
             subject.now = subject.now + LONG;
-            let most_calls = subject.flows.count();
-            duration += clock.over(&mut self.chunk, &mut |_| {
-                for _ in 0..most_calls {
-                    subject.translator.poll(subject.now);
-                    if ended(subject) >= aim || subject.translator.slots_in_use() == 0 {
-                        break;
-                    }
+            let mut held = true;
+            for _ in 0..most_calls {
+                if subject.translator.slots_in_use() == 0 {
+                    break;
                 }
-            });
-        }
+                subject.translator.poll(subject.now);
+                if held && subject.translator.counters().expired == aim {
+                    held = false;
+                    subject.now = subject.now + LONG;
+                }
+            }
+        });
         subject.hear();
-        let (left, expired) = (subject.translator.slots_in_use(), ended(subject) - before);
-        if left == 0 && expired == listed {
-            return Ok(duration);
+        let (left, expired) = (subject.translator.slots_in_use(), subject.translator.counters().expired - expired);
+        if left == 0 && expired == listed as u64 {
+            return Ok(());
         }
         Err(format!("{expired} connections of {listed} have expired, {left} slots are in use"))
     }
@@ -119,9 +120,9 @@ impl Row for New {
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
         let mut churn = self.churn.borrow_mut();
         let count = churn.subject.flows.count();
-        effort.repeat(count, || {
-            churn.empty(Clock::Stopped)?;
-            churn.fill(&mut self.calls, Clock::Running)
+        effort.repeat(count, |stopwatch| {
+            churn.empty(&mut Stopwatch::stopped())?;
+            churn.fill(&mut self.calls, stopwatch)
         })
     }
 }
@@ -146,12 +147,12 @@ impl Row for Expire {
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
         let mut churn = self.churn.borrow_mut();
         let count = churn.subject.flows.count();
-        effort.repeat(count, || {
+        effort.repeat(count, |stopwatch| {
             if !churn.is_full() {
-                churn.empty(Clock::Stopped)?;
-                churn.fill(&mut self.calls, Clock::Stopped)?;
+                churn.empty(&mut Stopwatch::stopped())?;
+                churn.fill(&mut self.calls, &mut Stopwatch::stopped())?;
             }
-            churn.empty(Clock::Running)
+            churn.empty(stopwatch)
         })
     }
 }
@@ -172,13 +173,13 @@ impl Flood {
         let strangers = Vec::new();
         let mut flood = Self { subject, random: Random(64), calls: Calls::new(Call::Single), chunk, strangers };
         while (flood.subject.translator.slots_in_use() as usize) < flood.subject.translator.capacity() {
-            flood.strike(Clock::Stopped)?;
+            flood.strike(&mut Stopwatch::stopped())?;
         }
         Ok(Box::new(flood))
     }
 
     /// 256 SYNs.
-    fn strike(&mut self, clock: Clock) -> Result<Duration, String> {
+    fn strike(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
         self.strangers.clear();
         self.chunk.resize(CHUNK);
         for slot in &mut self.chunk.slots {
@@ -192,7 +193,7 @@ impl Flood {
         }
         self.subject.step();
         let (subject, calls) = (&mut self.subject, &mut self.calls);
-        let duration = clock.over(&mut self.chunk, &mut |chunk| {
+        stopwatch.over(CHUNK, &mut self.chunk, &mut |chunk| {
             calls.translate(&mut subject.translator, subject.now, chunk);
         });
         calls.all(&self.chunk, Verdict::ToServer)?;
@@ -207,7 +208,7 @@ impl Flood {
         subject.hear();
         let mut buffer = [0; TRANSMIT_BUFFER];
         while subject.translator.poll_transmit(subject.now, &mut buffer).is_some() {}
-        Ok(duration)
+        Ok(())
     }
 
     /// A packet of each of some established connections, which must come through. Not timed.
@@ -233,10 +234,9 @@ impl Row for Flood {
 
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
         let evicted = self.subject.translator.counters().evicted;
-        let timed = effort.repeat(CHUNK as u32, || {
-            let duration = self.strike(Clock::Running)?;
-            self.check_established()?;
-            Ok(duration)
+        let timed = effort.repeat(CHUNK as u32, |stopwatch| {
+            self.strike(stopwatch)?;
+            self.check_established()
         })?;
         // The table is full, so each of them cost another its place.
         let evicted = self.subject.translator.counters().evicted - evicted;

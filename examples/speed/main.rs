@@ -68,7 +68,7 @@ fn measure(arguments: &Arguments) -> Result<String, String> {
             for _ in 0..arguments.passes {
                 for (row, samples) in rows.iter_mut().zip(&mut samples) {
                     let timed = row.pass(Effort::USUAL)?;
-                    samples.push(timed.nanoseconds_per_item());
+                    samples.push(timed.nanoseconds_per_item);
                 }
             }
             rows.iter().try_for_each(|row| row.finish())?;

@@ -2,7 +2,6 @@
 
 use core::cell::RefCell;
 use core::net::Ipv4Addr;
-use core::time::Duration;
 use std::rc::Rc;
 
 use ::byway::{RECORD_LENGTH, Record, Redivert, Verdict};
@@ -11,7 +10,7 @@ use crate::episodes::Churn;
 use crate::labels::{Call, Direction, Label, Measure};
 use crate::packet::Content;
 use crate::subject::{Calls, Rules, Subject, verify_middle};
-use crate::timed::{CHUNK, Chunk, Clock, Effort, Row, Timed};
+use crate::timed::{CHUNK, Chunk, Effort, Row, Stopwatch, Timed};
 use crate::workload::{Flows, Random, scattered};
 
 const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 1, 1), Ipv4Addr::new(198, 19, 1, 2)];
@@ -34,19 +33,18 @@ impl Moving {
     }
 
     /// Moves them all to the other server.
-    fn redivert(&mut self, clock: Clock) -> Result<Duration, String> {
+    fn redivert(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
         let (from, to) = (SERVERS[self.on], SERVERS[1 - self.on]);
         let mut done = None;
         let translator = &mut self.subject.translator;
-        let duration =
-            clock.over(&mut self.chunk, &mut |_| done = Some(translator.redivert(from, to, Redivert::Switch)));
+        stopwatch.over(1, &mut self.chunk, &mut |_| done = Some(translator.redivert(from, to, Redivert::Switch)));
         let done = done.ok_or("not called")?.map_err(|error| error.to_string())?;
         if done.connections != self.subject.flows.count() {
             return Err(format!("the re-divert speaks of {} connections", done.connections));
         }
         self.on = 1 - self.on;
         self.subject.moved(to);
-        Ok(duration)
+        Ok(())
     }
 
     /// Lets those that had no packet follow as well.
@@ -79,11 +77,7 @@ impl Row for Instruction {
     fn pass(&mut self, _: Effort) -> Result<Timed, String> {
         let mut moving = self.0.borrow_mut();
         moving.settle()?;
-        let mut duration = Duration::ZERO;
-        for _ in 0..INSTRUCTIONS {
-            duration += moving.redivert(Clock::Running)?;
-        }
-        Ok(Timed { items: u64::from(INSTRUCTIONS), duration })
+        Effort::ONCE.repeat(INSTRUCTIONS, |stopwatch| (0..INSTRUCTIONS).try_for_each(|_| moving.redivert(stopwatch)))
     }
 
     fn finish(&self) -> Result<(), String> {
@@ -114,32 +108,32 @@ impl Row for Next {
         let moving = &mut *self.moving.borrow_mut();
         let count = moving.subject.flows.count();
         let packets = u64::from(count).min(effort.packets());
-        effort.repeat(packets as u32, || {
+        effort.repeat(packets as u32, |stopwatch| {
             moving.settle()?;
-            moving.redivert(Clock::Stopped)?;
+            moving.redivert(&mut Stopwatch::stopped())?;
             let moved = moving.subject.translator.counters().moved;
-            let mut duration = Duration::ZERO;
             let order: Vec<u32> = scattered(count).take(packets as usize).collect();
             for flows in order.chunks(CHUNK) {
-                duration += next(&mut moving.subject, &mut moving.chunk, &mut self.calls, label, flows)?;
+                next(moving, &mut self.calls, label, flows, stopwatch)?;
             }
             let moved = moving.subject.translator.counters().moved - moved;
             if moved != packets {
                 return Err(format!("{moved} connections moved, by {packets} packets"));
             }
-            Ok(duration)
+            Ok(())
         })
     }
 }
 
 /// One packet of each of these flows, to the server that they stand on now.
 fn next(
-    subject: &mut Subject,
-    chunk: &mut Chunk,
+    moving: &mut Moving,
     calls: &mut Calls,
     label: Label,
     flows: &[u32],
-) -> Result<Duration, String> {
+    stopwatch: &mut Stopwatch,
+) -> Result<(), String> {
+    let Moving { subject, chunk, .. } = moving;
     chunk.resize(flows.len());
     chunk.flows.copy_from_slice(flows);
     for (slot, &flow) in chunk.slots.iter_mut().zip(flows) {
@@ -147,12 +141,11 @@ fn next(
         slot.write(content, subject.before(flow, Direction::ToServer));
     }
     subject.step();
-    let duration =
-        Clock::Running.over(chunk, &mut |chunk| calls.translate(&mut subject.translator, subject.now, chunk));
+    stopwatch.over(flows.len(), chunk, &mut |chunk| calls.translate(&mut subject.translator, subject.now, chunk));
     calls.all(chunk, Verdict::ToServer)?;
     verify_middle(subject, chunk, label, Direction::ToServer)?;
     subject.hear();
-    Ok(duration)
+    Ok(())
 }
 
 /// What a snapshot costs a connection, and what a restore does.
@@ -170,10 +163,10 @@ impl Snapshot {
         Box::new(Self { from: Rc::clone(from), to: Rc::clone(to), call, records, chunk: Chunk::new() })
     }
 
-    fn export(&mut self, clock: Clock) -> Result<Duration, String> {
+    fn export(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
         let (subject, records) = (self.from.borrow(), &mut self.records);
         let (mut written, mut more) = (0, false);
-        let duration = clock.over(&mut self.chunk, &mut |_| {
+        stopwatch.over(records.len(), &mut self.chunk, &mut |_| {
             let mut snapshot = subject.translator.records();
             for (place, record) in records.iter_mut().zip(&mut snapshot) {
                 *place = *record.as_bytes();
@@ -182,17 +175,17 @@ impl Snapshot {
             more = snapshot.next().is_some();
         });
         if written == records.len() && !more {
-            return Ok(duration);
+            return Ok(());
         }
         Err(format!("{written} records of {} connections", records.len()))
     }
 
-    fn import(&mut self) -> Result<Duration, String> {
+    fn import(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
         let churn = &mut *self.to.borrow_mut();
-        churn.empty(Clock::Stopped)?;
+        churn.empty(&mut Stopwatch::stopped())?;
         let (records, mut result) = (&self.records, Ok(()));
         let subject = &mut churn.subject;
-        let duration = Clock::Running.over(&mut self.chunk, &mut |_| {
+        stopwatch.over(records.len(), &mut self.chunk, &mut |_| {
             result = records.iter().try_for_each(|bytes| {
                 let record = Record::from_bytes(bytes).map_err(|error| error.to_string())?;
                 subject.translator.import(subject.now, &record).map_err(|error| error.to_string())?;
@@ -202,8 +195,7 @@ impl Snapshot {
         result?;
         subject.hear();
         subject.intact(records.len() as u32)?;
-        self.check(subject)?;
-        Ok(duration)
+        self.check(subject)
     }
 
     /// The next packet of some connections leaves the restored translator as it leaves the other one.
@@ -232,11 +224,11 @@ impl Row for Snapshot {
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
         let count = self.records.len() as u32;
         if self.call == Call::Import {
-            self.export(Clock::Stopped)?;
+            self.export(&mut Stopwatch::stopped())?;
         }
-        effort.repeat(count, || match self.call {
-            Call::Import => self.import(),
-            _ => self.export(Clock::Running),
+        effort.repeat(count, |stopwatch| match self.call {
+            Call::Import => self.import(stopwatch),
+            _ => self.export(stopwatch),
         })
     }
 }

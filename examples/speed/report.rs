@@ -11,6 +11,8 @@ pub(crate) struct Line {
     pub(crate) label: Label,
     pub(crate) connections: u32,
     pub(crate) nanoseconds: f64,
+    /// How far the passes lie apart, as a share of the median: of the ratio, or of the time where there is none.
+    pub(crate) spread: f64,
     /// The limit of the row, and the median of the ratios to it within one pass.
     pub(crate) against: Option<(Limit, f64)>,
     /// The row of byway that the row is held against as well, and the median of the ratios to it within one pass.
@@ -20,18 +22,28 @@ pub(crate) struct Line {
 /// The lines of rows that were measured side by side; `samples[row][pass]` are nanoseconds.
 pub(crate) fn summarize(labels: &[Label], samples: &[Vec<f64>], connections: u32) -> Vec<Line> {
     let samples_of = |is_it: &dyn Fn(&Label) -> bool| Some(&samples[labels.iter().position(is_it)?]);
-    let ratio = |times: &[f64], least: &[f64]| median(times.iter().zip(least).map(|(time, least)| time / least));
     labels
         .iter()
         .zip(samples)
         .map(|(&label, times)| {
-            let against = label
-                .yardstick(connections)
-                .and_then(|limit| Some((limit, ratio(times, samples_of(&|other| other.limit == Some(limit))?))));
-            let beside = label
-                .beside()
-                .and_then(|beside| Some((beside.measure, ratio(times, samples_of(&|other| *other == beside)?))));
-            Line { label, connections, nanoseconds: median(times.iter().copied()), against, beside }
+            let ratios_to = |is_it: &dyn Fn(&Label) -> bool| {
+                let ratios = times.iter().zip(samples_of(is_it)?).map(|(time, least)| time / least);
+                Some(ratios.collect::<Vec<f64>>())
+            };
+            let limit = label.yardstick(connections);
+            let ratios = limit.and_then(|limit| ratios_to(&|other| other.limit == Some(limit)));
+            let beside = label.beside();
+            let against_beside = beside.and_then(|beside| ratios_to(&|other| *other == beside));
+            Line {
+                label,
+                connections,
+                nanoseconds: median(times.iter().copied()),
+                spread: spread(ratios.as_deref().unwrap_or(times)),
+                against: limit.zip(ratios.map(|ratios| median(ratios.into_iter()))),
+                beside: beside
+                    .map(|beside| beside.measure)
+                    .zip(against_beside.map(|ratios| median(ratios.into_iter()))),
+            }
         })
         .collect()
 }
@@ -48,11 +60,17 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
+fn spread(values: &[f64]) -> f64 {
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
+    let least = values.iter().copied().fold(f64::MAX, f64::min);
+    (most - least) / median(values.iter().copied())
+}
+
 /// A table for people. What is over the project's demand has a `!` behind it.
 pub(crate) fn table(lines: &[Line]) -> String {
     let mut text = format!(
-        "{:>11}  {:<8} {:<9} {:<6} {:<9} {:>10}  {:<5} {:>6} {:>10} {:>12}\n",
-        "connections", "protocol", "row", "call", "direction", "ns", "limit", "ratio", "beside", "at most"
+        "{:>11}  {:<8} {:<9} {:<6} {:<9} {:>10}  {:<5} {:>6} {:>6} {:>10} {:>12}\n",
+        "connections", "protocol", "row", "call", "direction", "ns", "limit", "ratio", "spread", "beside", "at most"
     );
     for line in lines {
         let Label { measure, call, direction, protocol, limit } = line.label;
@@ -60,7 +78,7 @@ pub(crate) fn table(lines: &[Line]) -> String {
         let ratio = line.against.map(|(_, ratio)| format!("{ratio:.2}"));
         let beside = line.beside.map(|(measure, ratio)| format!("{ratio:.2} {}", measure.name()));
         let row = format!(
-            "{:>11}  {:<8} {:<9} {:<6} {:<9} {:>10.2}  {:<5} {:>6} {:>10} {:>12}",
+            "{:>11}  {:<8} {:<9} {:<6} {:<9} {:>10.2}  {:<5} {:>6} {:>5.0}% {:>10} {:>12}",
             line.connections,
             protocol.name(),
             measure.name(),
@@ -69,6 +87,7 @@ pub(crate) fn table(lines: &[Line]) -> String {
             line.nanoseconds,
             limit.map_or("", Limit::name),
             ratio.unwrap_or_default(),
+            line.spread * 100.0,
             beside.unwrap_or_default(),
             line.demand().map(|demand| demand.shown(line)).unwrap_or_default(),
         );
@@ -96,7 +115,7 @@ pub(crate) fn scaling_table(scaling: &[Scaling]) -> String {
 
 /// An array of objects, one a line.
 ///
-/// Only those of `--cores` have `cores` and `speedup`, and only those that are held against another row of byway have
+/// Those of `--cores` have `cores` and `speedup` instead of `spread`, and only those that are held against another row of byway have
 /// `beside` and `times`.
 pub(crate) fn json(lines: &[Line], scaling: &[Scaling]) -> String {
     let one_core = lines.iter().map(|line| {
@@ -106,7 +125,8 @@ pub(crate) fn json(lines: &[Line], scaling: &[Scaling]) -> String {
         let beside = line.beside.map(|(measure, ratio)| {
             format!(", \"beside\": {}, \"times\": {}", string(Some(measure.name())), number(Some(ratio)))
         });
-        format!("  {{{members}{}}}", beside.unwrap_or_default())
+        let spread = number(Some(line.spread));
+        format!("  {{{members}, \"spread\": {spread}{}}}", beside.unwrap_or_default())
     });
     let more_cores = scaling.iter().map(|line| {
         let limit = line.label.limit;

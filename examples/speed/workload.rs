@@ -79,7 +79,7 @@ pub(crate) fn server(number: u32) -> SocketAddrV4 {
 
 /// A destination that no rule speaks of: somewhere in 80.0.0.0/8, seldom the same for two flows.
 pub(crate) fn elsewhere(flow: u32) -> SocketAddrV4 {
-    let address = 0x5000_0000 | flow.wrapping_mul(0x9e37_79b1) >> 8;
+    let address = 0x5000_0000 | (flow.wrapping_mul(0x9e37_79b1) >> 8);
     SocketAddrV4::new(Ipv4Addr::from_bits(address), PORTS[(flow % 4) as usize])
 }
 
