@@ -15,6 +15,9 @@ use crate::subject::{Calls, LONG, Rules, Subject};
 use crate::timed::{CHUNK, Chunk, Effort, Row, Stopwatch, Timed, compare};
 use crate::workload::{ALTERNATIVE, Flows, ORIGINALS, Random, original, scattered, server};
 
+/// How many connections one call of `poll` ends. Were it fewer, some would be left, and the row would fail.
+const LOOKS: usize = 64;
+
 /// A translator whose connections come and go.
 pub(crate) struct Churn {
     pub(crate) subject: Subject,
@@ -69,23 +72,18 @@ impl Churn {
         let subject = &mut self.subject;
         let listed = subject.translator.connections().count();
         let expired = subject.translator.counters().expired;
-        let aim = expired + listed as u64;
-        // A call that ends none is a mistake, and comes to an end.
-        let most_calls = 2 * listed + 2;
-        stopwatch.over(listed, &mut self.chunk, &mut |_| {
+        // Each connection has two ends: its own, and that of what it holds.
+        for _ in 0..2 {
             subject.now = subject.now + LONG;
-            let mut held = true;
-            for _ in 0..most_calls {
-                if subject.translator.slots_in_use() == 0 {
-                    break;
-                }
-                subject.translator.poll(subject.now);
-                if held && subject.translator.counters().expired == aim {
-                    held = false;
-                    subject.now = subject.now + LONG;
-                }
+            for first in (0..listed).step_by(CHUNK) {
+                let ends = (listed - first).min(CHUNK);
+                stopwatch.over(ends.div_ceil(2), &mut self.chunk, &mut |_| {
+                    for _ in 0..ends.div_ceil(LOOKS) {
+                        subject.translator.poll(subject.now);
+                    }
+                });
             }
-        });
+        }
         subject.hear();
         let (left, expired) = (subject.translator.slots_in_use(), subject.translator.counters().expired - expired);
         if left == 0 && expired == listed as u64 {

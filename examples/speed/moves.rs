@@ -165,16 +165,17 @@ impl Snapshot {
 
     fn export(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
         let (subject, records) = (self.from.borrow(), &mut self.records);
-        let (mut written, mut more) = (0, false);
-        stopwatch.over(records.len(), &mut self.chunk, &mut |_| {
-            let mut snapshot = subject.translator.records();
-            for (place, record) in records.iter_mut().zip(&mut snapshot) {
-                *place = *record.as_bytes();
-                written += 1;
-            }
-            more = snapshot.next().is_some();
-        });
-        if written == records.len() && !more {
+        let mut written = 0;
+        let mut snapshot = subject.translator.records();
+        for places in records.chunks_mut(CHUNK) {
+            stopwatch.over(places.len(), &mut self.chunk, &mut |_| {
+                for (place, record) in places.iter_mut().zip(&mut snapshot) {
+                    *place = *record.as_bytes();
+                    written += 1;
+                }
+            });
+        }
+        if written == records.len() && snapshot.next().is_none() {
             return Ok(());
         }
         Err(format!("{written} records of {} connections", records.len()))
@@ -185,14 +186,16 @@ impl Snapshot {
         churn.empty(&mut Stopwatch::stopped())?;
         let (records, mut result) = (&self.records, Ok(()));
         let subject = &mut churn.subject;
-        stopwatch.over(records.len(), &mut self.chunk, &mut |_| {
-            result = records.iter().try_for_each(|bytes| {
-                let record = Record::from_bytes(bytes).map_err(|error| error.to_string())?;
-                subject.translator.import(subject.now, &record).map_err(|error| error.to_string())?;
-                Ok::<_, String>(())
+        for records in records.chunks(CHUNK) {
+            stopwatch.over(records.len(), &mut self.chunk, &mut |_| {
+                result = records.iter().try_for_each(|bytes| {
+                    let record = Record::from_bytes(bytes).map_err(|error| error.to_string())?;
+                    subject.translator.import(subject.now, &record).map_err(|error| error.to_string())?;
+                    Ok::<_, String>(())
+                });
             });
-        });
-        result?;
+            result.clone()?;
+        }
         subject.hear();
         subject.intact(records.len() as u32)?;
         self.check(subject)
