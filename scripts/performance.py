@@ -9,7 +9,8 @@ import json
 import os
 import sys
 
-import chart
+sys.dont_write_bytecode = True
+import chart  # noqa: E402
 
 DOCUMENT = "docs/performance.md"
 BEGIN, END = "<!-- figures: scripts/performance.py -->\n", "<!-- end of figures -->\n"
