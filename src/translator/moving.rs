@@ -177,6 +177,18 @@ impl Table<'_> {
         target: Target,
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
+        let (old, new) = self.check_redivert(from, target)?;
+        let connections = self.servers().connections_on(old);
+        let servers = match how {
+            Redivert::Drain => self.drain(old, target)?,
+            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
+        };
+        self.state.generation = self.state.generation.wrapping_add(1);
+        Ok(Rediverted { generation: self.state.generation, servers, connections })
+    }
+
+    /// Refuses what could never be done, whatever the table holds.
+    pub(super) fn check_redivert(&self, from: Target, target: Target) -> Result<(Place, Place), RedivertError> {
         let (Some(old), Some(new)) = (place_of(from), place_of(target)) else {
             return Err(RedivertError::NoServer);
         };
@@ -189,20 +201,24 @@ impl Table<'_> {
         if self.state.is_own(new.address) {
             return Err(RedivertError::OwnTarget { target });
         }
-        let connections = self.servers().connections_on(old);
-        let servers = match how {
-            Redivert::Drain => self.drain(old, target)?,
-            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
-        };
-        self.state.generation = self.state.generation.wrapping_add(1);
-        Ok(Rediverted { generation: self.state.generation, servers, connections })
+        Ok((old, new))
+    }
+
+    /// How many entries for servers have to be replaced to drain this server; all servers if none is named.
+    pub(super) fn servers_to_drain(&self, old: Option<Place>) -> usize {
+        let affected = |s: &&ServerSlot| s.attached && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
+        self.memory.servers.iter().filter(affected).count()
+    }
+
+    /// Whether connections may stand on this server whose entries speak of other servers too: once they are moved,
+    /// those entries no longer describe them.
+    pub(super) fn needs_entry(&self, old: Place) -> bool {
+        self.memory.servers.iter().any(|s| s.connections != 0 && s.may_overlap(old))
     }
 
     /// Points every rule at the new server, and leaves the old entries to their connections.
     fn drain(&mut self, old: Place, target: Target) -> Result<usize, RedivertError> {
-        let affected = |s: &&ServerSlot| s.attached && s.lies_within(old);
-        let needed = self.memory.servers.iter().filter(affected).filter(|s| s.connections != 0).count();
-        if needed > self.servers().free() {
+        if self.servers_to_drain(Some(old)) > self.servers().free() {
             return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
         }
         let mut servers = 0;
@@ -260,8 +276,7 @@ impl Table<'_> {
         if self.state.moves.is_full(self.memory.moves) {
             return Err(RedivertError::Busy { capacity });
         }
-        let overlaps = self.memory.servers.iter().any(|s| s.connections != 0 && s.may_overlap(old));
-        let entry = if overlaps {
+        let entry = if self.needs_entry(old) {
             let taken = self.servers().take(target, 0, 0);
             taken.ok_or(RedivertError::ServersFull { capacity: self.memory.servers.len() })?
         } else {
