@@ -13,6 +13,8 @@ extern crate std;
 
 mod config;
 mod connection;
+#[cfg(feature = "control")]
+pub mod control;
 mod counters;
 mod endpoint;
 mod event;

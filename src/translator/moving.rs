@@ -162,6 +162,19 @@ impl<S: Storage> Translator<S> {
     }
 }
 
+#[cfg(feature = "control")]
+impl<S: Storage> Translator<S> {
+    /// How many connections a re-divert from this server may move, at most: those on it, and those of rules without a
+    /// target of their own, which may stand anywhere.
+    pub(crate) fn standing_on(&self, server: Target) -> u32 {
+        let Some(place) = place_of(server) else {
+            return 0;
+        };
+        let touched = |s: &&ServerSlot| s.lies_within(place) || s.may_overlap(place);
+        self.storage.view().servers.iter().filter(touched).map(|s| s.connections).sum()
+    }
+}
+
 pub(crate) fn place_of(target: Target) -> Option<Place> {
     match target {
         Target::Same => None,
