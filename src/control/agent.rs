@@ -4,7 +4,7 @@ use core::net::{SocketAddr, SocketAddrV4};
 
 use super::answer::{HEAD, Head};
 use super::apply::Change;
-use super::authentication::{Key, Rights, Secret, TAG};
+use super::authentication::{Key, Keys, Rights, Secret, TAG};
 use super::code::{Code, Effect, Refusal};
 use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
@@ -80,7 +80,7 @@ impl core::error::Error for KeyError {}
 /// ```
 #[derive(Clone, Debug)]
 pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
-    keys: [Option<Key>; KEYS],
+    keys: Keys<KEYS>,
     pub(super) sessions: Sessions<SESSIONS>,
     boot: Secret,
     /// How many sessions were opened since the start.
@@ -99,7 +99,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     #[must_use]
     pub const fn new(entropy: [u8; 32]) -> Self {
         Self {
-            keys: [None; KEYS],
+            keys: Keys::NONE,
             sessions: Sessions::NONE,
             boot: Secret(entropy),
             opened: 0,
@@ -122,30 +122,22 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     /// # Errors
     /// [`KeyError`] if its number is taken or there is no room.
     pub fn add_key(&mut self, key: Key) -> Result<(), KeyError> {
-        if self.key(key.id).is_some() {
+        if self.keys.get(key.id).is_some() {
             return Err(KeyError::Taken { id: key.id });
         }
-        let place = self.keys.iter_mut().find(|k| k.is_none()).ok_or(KeyError::Full { capacity: KEYS })?;
-        *place = Some(key);
-        Ok(())
+        if self.keys.push(key) { Ok(()) } else { Err(KeyError::Full { capacity: KEYS }) }
     }
 
     /// Removes a key and ends its sessions. Whether there was one.
     pub fn remove_key(&mut self, id: u16) -> bool {
-        let place = self.keys.iter_mut().find(|k| k.is_some_and(|k| k.id == id));
-        let removed = place.is_some_and(|place| place.take().is_some());
         self.sessions.end(|s| s.key == id);
-        removed
+        self.keys.remove(id)
     }
 
     /// How many datagrams got no answer for this reason.
     #[must_use]
     pub fn refused(&self, reason: Refused) -> u64 {
         self.refused.get(reason as usize).copied().unwrap_or(0)
-    }
-
-    fn key(&self, id: u16) -> Option<Key> {
-        self.keys.iter().flatten().find(|k| k.id == id).copied()
     }
 
     /// Takes a datagram that came from `from`, carries out what it says, and writes the answer into `answer`; returns
@@ -207,7 +199,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
         let hello = Hello::read(&mut reader).ok_or(Refused::Foreign)?;
-        let key = self.key(hello.key).ok_or(Refused::UnknownKey)?;
+        let key = self.keys.get(hello.key).ok_or(Refused::UnknownKey)?;
         if !key.secret.verifies(datagram) {
             return Err(Refused::BadTag);
         }
@@ -252,7 +244,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             }
             return write_head(&session.secret, header, head, answer);
         }
-        let key = self.key(open.key).ok_or(Refused::UnknownKey)?;
+        let key = self.keys.get(open.key).ok_or(Refused::UnknownKey)?;
         let hello = Hello { key: open.key, nonce: open.nonce };
         let challenge = self.challenge(hello).ok_or(Refused::Stale)?;
         // The session's number is no secret: it was in the challenge.
@@ -264,7 +256,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             return Err(Refused::BadTag);
         }
         let session = Session::new(header.session, secret, key.id, from, self.now);
-        if self.sessions.insert(session).is_some() {
+        if self.sessions.insert(session) {
             self.opened = challenge.number;
             write_head(&secret, header, head, answer)
         } else {
@@ -313,7 +305,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             return write_body(&secret, answering, kept, answer);
         }
 
-        let rights = self.key(key).map_or(Rights::Read, |key| key.rights);
+        let rights = self.keys.get(key).map_or(Rights::Read, |key| key.rights);
         let mut out = Writer::new(answer.get_mut(..MAX_ANSWER - TAG).unwrap_or_default());
         answering.write(&mut out);
         let done = self.obey(translator, id, rights, &received, &mut out);

@@ -142,7 +142,8 @@ impl<S: Storage> Change<'_, S> {
         for _ in 0..LONGEST_CHAIN {
             let mut next = None;
             let mut back = false;
-            let mut look = |matches: &Match, target: Target| {
+            // One copy of it, called from two places.
+            let look: &mut dyn FnMut(&Match, Target) = &mut |matches, target| {
                 let way = destination_of(target, at.1).filter(|_| together(matches, goal));
                 back |= way.is_some_and(|way| covers(goal, way));
                 next = next.or(way);

@@ -159,6 +159,48 @@ impl fmt::Debug for Key {
     }
 }
 
+/// All keys: those in use stand in front. All zeros when empty, so that an agent in a `static` costs no flash.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys<const N: usize> {
+    keys: [Key; N],
+    count: usize,
+}
+
+impl<const N: usize> Keys<N> {
+    pub(crate) const NONE: Self = Self { keys: [Key::new(0, [0; 32], Rights::Read); N], count: 0 };
+
+    pub(crate) fn get(&self, id: u16) -> Option<&Key> {
+        self.keys.iter().take(self.count).find(|k| k.id == id)
+    }
+
+    /// Whether there was room.
+    pub(crate) fn push(&mut self, key: Key) -> bool {
+        let place = self.keys.get_mut(self.count);
+        let pushed = place.map(|place| *place = key).is_some();
+        self.count += usize::from(pushed);
+        pushed
+    }
+
+    /// Whether there was one.
+    pub(crate) fn remove(&mut self, id: u16) -> bool {
+        let Some(place) = self.keys.iter().take(self.count).position(|k| k.id == id) else {
+            return false;
+        };
+        // The last one takes its place, and no secret is left behind.
+        if let Some((hole, rest)) = self.keys.get_mut(place..self.count).and_then(<[Key]>::split_first_mut) {
+            let last = rest.last_mut().unwrap_or(hole);
+            let moved = core::mem::replace(last, Key::new(0, [0; 32], Rights::Read));
+            self.count -= 1;
+            if place < self.count
+                && let Some(hole) = self.keys.get_mut(place)
+            {
+                *hole = moved;
+            }
+        }
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +219,23 @@ mod tests {
             other[i] ^= 1;
             assert!(!Secret(key).verifies(&other), "{i}");
             assert!(!Secret(key).verifies(&whole[..i]), "{i}");
+        }
+    }
+
+    #[test]
+    fn keys_come_and_go() {
+        let mut keys = Keys::<3>::NONE;
+        for id in 1..=3 {
+            assert!(keys.push(Key::new(id, [id as u8; 32], Rights::All)));
+        }
+        assert!(!keys.push(Key::new(4, [4; 32], Rights::All)));
+        for (gone, left) in [(1, [2, 3].as_slice()), (3, &[2]), (2, &[])] {
+            assert!(keys.remove(gone) && !keys.remove(gone) && keys.get(gone).is_none());
+            for id in left {
+                assert_eq!(keys.get(*id).unwrap().secret.0, [*id as u8; 32]);
+            }
+            assert_eq!(keys.count, left.len());
+            assert!(keys.keys[keys.count..].iter().all(|k| k.secret.0 == [0; 32]));
         }
     }
 

@@ -50,27 +50,47 @@ const FIRST_DROP: u16 = 256;
 /// The refusals of datagrams are numbered from here.
 const FIRST_REFUSED: u16 = 512;
 
-type Read = fn(&Counters) -> u64;
-
 /// Numbered from 1.
-const COUNTERS: [(&str, Read); 16] = [
-    ("to_server", |c| c.to_server),
-    ("to_client", |c| c.to_client),
-    ("passed", |c| c.passed),
-    ("held", |c| c.held),
-    ("opened", |c| c.opened),
-    ("imported", |c| c.imported),
-    ("moved", |c| c.moved),
-    ("closed", |c| c.closed),
-    ("reset", |c| c.reset),
-    ("expired", |c| c.expired),
-    ("evicted", |c| c.evicted),
-    ("stranded", |c| c.stranded),
-    ("transmitted", |c| c.transmitted),
-    ("transmit_lost", |c| c.transmit_lost),
-    ("events_lost", |c| c.events_lost),
-    ("fragments_evicted", |c| c.fragments_evicted),
+const COUNTERS: [&str; 16] = [
+    "to_server",
+    "to_client",
+    "passed",
+    "held",
+    "opened",
+    "imported",
+    "moved",
+    "closed",
+    "reset",
+    "expired",
+    "evicted",
+    "stranded",
+    "transmitted",
+    "transmit_lost",
+    "events_lost",
+    "fragments_evicted",
 ];
+
+/// In the order of their names.
+const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
+    [
+        c.to_server,
+        c.to_client,
+        c.passed,
+        c.held,
+        c.opened,
+        c.imported,
+        c.moved,
+        c.closed,
+        c.reset,
+        c.expired,
+        c.evicted,
+        c.stranded,
+        c.transmitted,
+        c.transmit_lost,
+        c.events_lost,
+        c.fragments_evicted,
+    ]
+}
 
 fn number_of<T: PartialEq>(list: &[T], value: &T) -> u8 {
     list.iter().position(|v| v == value).map_or(0, |at| at as u8 + 1)
@@ -94,7 +114,7 @@ pub(crate) fn closed_from(number: u8) -> Option<Closed> {
 
 /// All counters of a translator and of its agent, with their numbers.
 pub(crate) fn all_counters(counters: &Counters, refused: impl Fn(Refused) -> u64) -> impl Iterator<Item = (u16, u64)> {
-    let own = (1..).zip(COUNTERS).map(|(number, (_, read))| (number, read(counters)));
+    let own = (1..).zip(values(counters));
     let drops = (FIRST_DROP..).zip(DROPS).map(|(number, reason)| (number, counters.dropped(reason)));
     let refusals = (FIRST_REFUSED..).zip(Refused::ALL).map(move |(number, reason)| (number, refused(*reason)));
     own.chain(drops).chain(refusals)
@@ -107,7 +127,7 @@ pub fn counter_name(number: u16) -> Option<&'static str> {
     let at = |first: u16| number.checked_sub(first).map(usize::from);
     let refused = || Refused::ALL.get(at(FIRST_REFUSED)?).map(|r| r.name());
     let dropped = || DROPS.get(at(FIRST_DROP)?).map(|r| r.name());
-    refused().or_else(dropped).or_else(|| COUNTERS.get(at(1)?).map(|(name, _)| *name))
+    refused().or_else(dropped).or_else(|| COUNTERS.get(at(1)?).copied())
 }
 
 #[cfg(test)]

@@ -141,18 +141,39 @@ impl<'a> Received<'a> {
     }
 
     /// The instructions, as many as the request says that it has; then what is left over, if anything is.
-    pub(crate) fn instructions(&self) -> impl Iterator<Item = Result<Instruction, Unreadable>> + use<'a> {
-        let mut reader = Reader(self.instructions);
-        let count = usize::from(self.count);
-        (0..=count).filter_map(move |i| match i {
-            _ if i < count => Some(Instruction::read(&mut reader)),
-            _ => (!reader.is_empty()).then_some(Err(Unreadable::Malformed)),
-        })
+    pub(crate) const fn instructions(&self) -> Instructions<'a> {
+        Instructions { reader: Reader(self.instructions), left: self.count, done: false }
     }
 
     /// The instructions of a request in which all can be read.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Instruction> + use<'a> {
         self.instructions().map_while(Result::ok)
+    }
+}
+
+/// Reads instructions, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Instructions<'a> {
+    reader: Reader<'a>,
+    left: u8,
+    done: bool,
+}
+
+impl Iterator for Instructions<'_> {
+    type Item = Result<Instruction, Unreadable>;
+
+    /// Not inlined: requests are gone through in many places, and seldom.
+    #[inline(never)]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            self.done = true;
+            return (!self.reader.is_empty()).then_some(Err(Unreadable::Malformed));
+        };
+        self.left = left;
+        Some(Instruction::read(&mut self.reader))
     }
 }
 

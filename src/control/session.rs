@@ -1,6 +1,6 @@
 //! The sessions of an agent: one key, one peer, and the number of its last request.
 
-use core::net::SocketAddr;
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::MAX_INSTRUCTIONS;
 use super::authentication::{Secret, TAG};
@@ -11,9 +11,10 @@ use crate::time::Instant;
 /// The most octets of an answer that is kept: the head, and an effect for each instruction.
 const KEPT: usize = super::answer::HEAD + MAX_INSTRUCTIONS * Effect::LENGTH;
 
-/// One session.
+/// One session: all zeros where none is, so that an agent in a `static` costs no flash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Session {
+    used: bool,
     pub(crate) id: [u8; 8],
     pub(crate) secret: Secret,
     pub(crate) key: u16,
@@ -54,8 +55,20 @@ pub(crate) enum Order {
 }
 
 impl Session {
+    const NONE: Self = Self {
+        used: false,
+        ..Self::new(
+            [0; 8],
+            Secret([0; 32]),
+            0,
+            SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
+            Instant::ZERO,
+        )
+    };
+
     pub(crate) const fn new(id: [u8; 8], secret: Secret, key: u16, peer: SocketAddr, now: Instant) -> Self {
         Self {
+            used: true,
             id,
             secret,
             key,
@@ -108,45 +121,40 @@ impl Session {
 
 /// All sessions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sessions<const N: usize>([Option<Session>; N]);
+pub(crate) struct Sessions<const N: usize>([Session; N]);
 
 impl<const N: usize> Sessions<N> {
-    pub(crate) const NONE: Self = Self([None; N]);
+    pub(crate) const NONE: Self = Self([Session::NONE; N]);
 
     pub(crate) fn find(&mut self, id: [u8; 8]) -> Option<&mut Session> {
-        self.0.iter_mut().flatten().find(|s| s.id == id)
+        self.each().find(|s| s.id == id)
     }
 
     pub(crate) fn end(&mut self, which: impl Fn(&Session) -> bool) {
-        for slot in &mut self.0 {
-            if slot.as_ref().is_some_and(&which) {
-                *slot = None;
-            }
-        }
+        self.each().filter(|s| which(s)).for_each(|s| *s = Session::NONE);
     }
 
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Session> {
-        self.0.iter_mut().flatten()
+        self.0.iter_mut().filter(|s| s.used)
     }
 
     pub(crate) fn get(&mut self, place: usize) -> Option<&mut Session> {
-        self.0.get_mut(place)?.as_mut()
+        self.0.get_mut(place).filter(|s| s.used)
     }
 
     /// Puts a session in: where none is, or where one is idle, or else in the place of the one that was silent for
     /// longest among those of keys that have more than one, or of this key. So no key can drive out another's only
-    /// session, and each key has at least one where there are as many places as keys. `None` if there is no place.
-    pub(crate) fn insert(&mut self, session: Session) -> Option<&mut Session> {
-        let now = session.last;
-        let place = self.0.iter().position(|s| s.as_ref().is_none_or(|s| s.is_idle(now))).or_else(|| {
-            let of_key = |key| self.0.iter().flatten().filter(|s| s.key == key).count();
+    /// session, and each key has at least one where there are as many places as keys. Whether there was a place.
+    pub(crate) fn insert(&mut self, session: Session) -> bool {
+        let free = self.0.iter().position(|s| !s.used || s.is_idle(session.last)).or_else(|| {
+            let of_key = |key| self.0.iter().filter(|s| s.key == key).count();
             let own = of_key(session.key) != 0;
             let may_go = |s: &Session| if own { s.key == session.key } else { of_key(s.key) > 1 };
-            let candidates = self.0.iter().enumerate().filter_map(|(i, s)| Some((i, s.as_ref()?)));
-            candidates.filter(|(_, s)| may_go(s)).min_by_key(|(_, s)| s.last).map(|(i, _)| i)
-        })?;
-        let slot = self.0.get_mut(place)?;
-        Some(slot.insert(session))
+            let candidates = self.0.iter().enumerate().filter(|(_, s)| may_go(s));
+            candidates.min_by_key(|(_, s)| s.last).map(|(place, _)| place)
+        });
+        let place = free.and_then(|place| self.0.get_mut(place));
+        place.map(|place| *place = session).is_some()
     }
 }
 
@@ -164,17 +172,17 @@ mod tests {
     fn no_key_drives_out_the_only_session_of_another() {
         let mut sessions = Sessions::<3>::NONE;
         for (id, key, at) in [(1, 1, 1), (2, 2, 2), (3, 2, 3)] {
-            assert!(sessions.insert(session(id, key, at)).is_some());
+            assert!(sessions.insert(session(id, key, at)));
         }
         // A third key takes a place of the one that has two; the silent one goes.
-        assert!(sessions.insert(session(4, 3, 4)).is_some());
+        assert!(sessions.insert(session(4, 3, 4)));
         assert!(sessions.find([2; 8]).is_none() && sessions.find([1; 8]).is_some() && sessions.find([3; 8]).is_some());
         // A fourth finds none; the third replaces its own.
-        assert!(sessions.insert(session(5, 4, 5)).is_none());
-        assert!(sessions.insert(session(6, 3, 6)).is_some());
+        assert!(!sessions.insert(session(5, 4, 5)));
+        assert!(sessions.insert(session(6, 3, 6)));
         assert!(sessions.find([4; 8]).is_none() && sessions.find([1; 8]).is_some());
         // Once they are idle, anybody may.
-        assert!(sessions.insert(session(7, 4, 10_000)).is_some());
+        assert!(sessions.insert(session(7, 4, 10_000)));
     }
 
     #[test]
