@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
+pub mod udp;
+
 use core::net::SocketAddr;
 
 use byway::control::{Agent, Answer, Client, Incoming, Instruction, Key, MAX_ANSWER, Refused, Request, Rights, Rule};
