@@ -357,6 +357,44 @@ fn garbage_changes_nothing() {
 }
 
 #[test]
+fn a_flood_does_not_disturb_those_who_have_a_session() {
+    let mut house = House::new();
+    house.agent = house.agent.clone().hashes_per_second(100);
+    let mut open = house.open(ADMIN, peer(1));
+    let mut forger = house.client((ADMIN.0, [9; 32]));
+    let hello = sent(&mut forger, house.now);
+    for _ in 0..10_000 {
+        assert!(house.give(peer(2), &hello).is_err());
+    }
+    // Two were the true one's.
+    assert_eq!(house.agent.refused(Refused::BadTag), 98);
+    assert_eq!(house.agent.refused(Refused::Flooded), 9_902);
+    assert!(house.ask(&mut open, peer(1), &insert(1), |a| a.refused()).is_none());
+    let mut late = house.client(READER);
+    let hello = sent(&mut late, house.now);
+    assert_eq!(refused(&mut house, 3, &hello), Refused::Flooded);
+
+    // Somebody who sees the session can fill it with rubbish, and no more than that is hashed.
+    open.send(house.now, &insert(2)).unwrap();
+    let datagram = sent(&mut open, house.now);
+    let mut forged = datagram.clone();
+    forged[30] ^= 1;
+    for _ in 0..10_000 {
+        assert!(house.give(peer(1), &forged).is_err());
+    }
+    assert_eq!(house.agent.refused(Refused::BadTag), 198);
+    assert_eq!(refused(&mut house, 1, &datagram), Refused::Flooded);
+    // A second later everybody is welcome again.
+    house.now = house.now + core::time::Duration::from_secs(1);
+    assert!(house.give(peer(1), &datagram).is_ok());
+    assert!(house.give(peer(3), &hello).is_ok());
+    for _ in 0..10_000 {
+        let _ = house.give(peer(1), &datagram);
+    }
+    assert_eq!(house.byway.diverts().count(), 2);
+}
+
+#[test]
 fn events_cannot_be_replayed_or_made_up() {
     let mut house = House::new();
     house.byway.divert(Divert::new(Match::from(at("100.1.1.1:80"))).to(at("20.0.0.1:80"))).unwrap();

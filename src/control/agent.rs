@@ -12,13 +12,16 @@ use super::datagram::{
 use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
 use super::request::Received;
-use super::session::{Order, Session, Sessions, Subscription};
+use super::session::{Budget, Order, Session, Sessions, Subscription};
 use super::telling::Telling;
 use super::wire::{Reader, Writer};
 use super::{MAX_INSTRUCTIONS, pages};
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::Translator;
+
+/// See [`Agent::hashes_per_second`].
+const DEFAULT_HASHES: u32 = 100;
 
 /// Why a key was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,9 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     opened: u32,
     pub(super) now: Instant,
     control: Option<SocketAddrV4>,
+    /// What may be hashed for those who have no session, and in vain within sessions.
+    handshakes: Budget,
+    failures: Budget,
     refused: [u64; Refused::ALL.len()],
     pub(super) telling: Telling,
 }
@@ -105,6 +111,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             opened: 0,
             now: Instant::ZERO,
             control: None,
+            handshakes: Budget::new(DEFAULT_HASHES),
+            failures: Budget::new(DEFAULT_HASHES),
             refused: [0; Refused::ALL.len()],
             telling: Telling::NOTHING,
         }
@@ -114,6 +122,18 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     #[must_use]
     pub const fn listening_on(mut self, control: SocketAddrV4) -> Self {
         self.control = Some(control);
+        self
+    }
+
+    /// How many datagrams in a second may cost a hash in vain. Default: 100.
+    ///
+    /// It holds for two kinds apart: attempts to open a session, and, within sessions, datagrams with wrong tags and
+    /// repeated requests. What comes beyond is refused unseen ([`Refused::Flooded`]), so that a flood leaves the
+    /// processor to the traffic. A flood by somebody who knows a key's number keeps new sessions from being opened
+    /// meanwhile; those that are open go on, since their numbers are known only to who can see them.
+    #[must_use]
+    pub const fn hashes_per_second(mut self, limit: u32) -> Self {
+        (self.handshakes, self.failures) = (Budget::new(limit), Budget::new(limit));
         self
     }
 
@@ -180,7 +200,10 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let start = Start::read(&mut reader).ok_or(Refused::Foreign)?;
         let handshake = datagram.len() == HANDSHAKE;
         match start.kind {
-            kind::HELLO if handshake => self.hello(start.version, reader, datagram, answer),
+            kind::HELLO if handshake => {
+                self.begin_handshake()?;
+                self.hello(start.version, reader, datagram, answer)
+            }
             _ if start.version != VERSION => Err(Refused::Version),
             kind::OPEN if handshake => self.open(start, reader, translator.generation(), from, datagram, answer),
             kind::REQUEST => self.request(start, reader, translator, from, datagram, answer),
@@ -212,6 +235,15 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         written.ok_or(Refused::Malformed)
     }
 
+    /// Counts an attempt to open a session, before anything is hashed for it.
+    fn begin_handshake(&mut self) -> Result<(), Refused> {
+        if !self.handshakes.is_left(self.now) {
+            return Err(Refused::Flooded);
+        }
+        self.handshakes.spend();
+        Ok(())
+    }
+
     /// The challenge for the next session. Each number opens one session at most; what two monitors get before either
     /// has used it bears the same number, and the slower one asks again. `None` after 2^32 sessions.
     fn challenge(&self, hello: Hello) -> Option<Challenge> {
@@ -236,6 +268,10 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             if session.sequence != 0 {
                 return Err(Refused::Old);
             }
+            if !self.failures.is_left(self.now) {
+                return Err(Refused::Flooded);
+            }
+            self.failures.spend();
             if !session.secret.verifies(datagram) {
                 return Err(Refused::BadTag);
             }
@@ -244,7 +280,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             }
             return write_head(&session.secret, header, head, answer);
         }
-        let key = self.keys.get(open.key).ok_or(Refused::UnknownKey)?;
+        let key = self.keys.get(open.key).copied().ok_or(Refused::UnknownKey)?;
+        self.begin_handshake()?;
         let hello = Hello { key: open.key, nonce: open.nonce };
         let challenge = self.challenge(hello).ok_or(Refused::Stale)?;
         // The session's number is no secret: it was in the challenge.
@@ -277,6 +314,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let header = Header::read(start, &mut reader).ok_or(Refused::Foreign)?;
         let now = self.now;
         let (body, tag) = reader.0.split_last_chunk::<TAG>().ok_or(Refused::Foreign)?;
+        let failures_left = self.failures.is_left(now);
         let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
         // What cannot be new needs no hash.
         let order = match session.order(header.sequence, tag) {
@@ -284,11 +322,19 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             Order::Conflicting => return Err(Refused::Conflicting),
             order @ (Order::New | Order::Again) => order,
         };
+        if !failures_left {
+            return Err(Refused::Flooded);
+        }
         if !session.secret.verifies(datagram) {
+            self.failures.spend();
             return Err(Refused::BadTag);
         }
         if session.peer != from {
+            self.failures.spend();
             return Err(Refused::Peer);
+        }
+        if order == Order::Again {
+            self.failures.spend();
         }
         if session.is_idle(now) {
             self.sessions.end(|s| s.id == header.session);

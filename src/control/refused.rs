@@ -48,4 +48,8 @@ refusals! {
     Peer = "peer",
     /// It is authentic, and its head makes no sense.
     Malformed = "malformed_request",
+    /// It would cost a hash, and as many as are allowed in a second were in vain already ([`Agent::hashes_per_second`]).
+    ///
+    /// [`Agent::hashes_per_second`]: super::Agent::hashes_per_second
+    Flooded = "flooded",
 }

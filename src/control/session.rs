@@ -2,6 +2,8 @@
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
+use core::time::Duration;
+
 use super::MAX_INSTRUCTIONS;
 use super::authentication::{Secret, TAG};
 use super::code::Effect;
@@ -116,6 +118,31 @@ impl Session {
 
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
         now.duration_since(self.last) > super::SESSION_IDLE
+    }
+}
+
+/// How much may be hashed for nothing: so many in a second, then no more until the next one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    limit: u32,
+    spent: u32,
+    since: Instant,
+}
+
+impl Budget {
+    pub(crate) const fn new(limit: u32) -> Self {
+        Self { limit, spent: 0, since: Instant::ZERO }
+    }
+
+    pub(crate) fn is_left(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.spent) = (now, 0);
+        }
+        self.spent < self.limit
+    }
+
+    pub(crate) const fn spend(&mut self) {
+        self.spent = self.spent.saturating_add(1);
     }
 }
 

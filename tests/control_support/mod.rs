@@ -31,7 +31,9 @@ impl House {
     }
 
     pub fn with(config: Config, entropy: [u8; 32]) -> Self {
-        let mut agent = Agent::new(entropy).listening_on("10.0.0.1:5213".parse().unwrap());
+        let agent = Agent::new(entropy).listening_on("10.0.0.1:5213".parse().unwrap());
+        // Tests send more rubbish in a second than an agent likes.
+        let mut agent = agent.hashes_per_second(u32::MAX);
         let prefix = byway::Prefix::new("100.0.0.0".parse().unwrap(), 8).unwrap();
         for ((id, secret), rights) in [(ADMIN, Rights::All), (READER, Rights::Read), (TENANT, Rights::Divert(prefix))] {
             agent.add_key(Key::new(id, secret, rights)).unwrap();
