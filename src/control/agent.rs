@@ -12,16 +12,13 @@ use super::datagram::{
 use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
 use super::request::Received;
-use super::session::{Budget, Order, Session, Sessions, Subscription};
+use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscription};
 use super::telling::Telling;
 use super::wire::{Reader, Writer};
 use super::{MAX_INSTRUCTIONS, pages};
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::Translator;
-
-/// See [`Agent::hashes_per_second`].
-const DEFAULT_HASHES: u32 = 100;
 
 /// Why a key was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -121,24 +121,28 @@ impl Session {
     }
 }
 
+/// See [`Agent::hashes_per_second`](super::Agent::hashes_per_second).
+pub(crate) const DEFAULT_HASHES: u32 = 100;
+
 /// How much may be hashed for nothing: so many in a second, then no more until the next one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
-    limit: u32,
+    /// How far above the default the limit is, modulo 2^32: zeros, too, where nothing else was said.
+    above: u32,
     spent: u32,
     since: Instant,
 }
 
 impl Budget {
     pub(crate) const fn new(limit: u32) -> Self {
-        Self { limit, spent: 0, since: Instant::ZERO }
+        Self { above: limit.wrapping_sub(DEFAULT_HASHES), spent: 0, since: Instant::ZERO }
     }
 
     pub(crate) fn is_left(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) >= Duration::from_secs(1) {
             (self.since, self.spent) = (now, 0);
         }
-        self.spent < self.limit
+        self.spent < self.above.wrapping_add(DEFAULT_HASHES)
     }
 
     pub(crate) const fn spend(&mut self) {
