@@ -21,6 +21,7 @@ pub enum Event {
         /// The connection after the move.
         connection: Connection,
         /// The server that it stood on before.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         from: SocketAddrV4,
     },
     /// It came to its end.

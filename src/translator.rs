@@ -39,6 +39,7 @@ mod transmit;
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Direction;
+use crate::table::connection::SOURCE_KEPT;
 use crate::table::divert;
 use crate::table::hash::Key;
 use crate::table::index::Layout;
@@ -48,7 +49,7 @@ use crate::track::phase::Phase;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, Shape, TCP};
 use crate::wire::ipv4::{self, Header, Parts};
-use crate::wire::tcp::{RST, SYN, Segment};
+use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
@@ -159,28 +160,42 @@ impl Table<'_> {
             known.then(|| table.find(direction, Key::of(flow, direction))).flatten()
         };
         let near_destination = self.state.alternative(flow.destination).is_some();
-        if near_destination || self.state.kept != 0 {
+        if near_destination {
             if let Some(slot) = find(self, Direction::ToClient)
                 && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
             {
                 return verdict;
             }
-            if near_destination {
-                if let Some(slot) = self.open_sibling(flow) {
-                    return self.carry_first(slot, Direction::ToClient, parts, flow);
-                }
-                if let Some(verdict) = self.unclaimed(parts.payload, flow) {
-                    return verdict;
-                }
+            if let Some(slot) = self.open_sibling(flow) {
+                return self.carry_first(slot, Direction::ToClient, parts, flow);
+            }
+            if let Some(verdict) = self.unclaimed(parts.payload, flow) {
+                return verdict;
             }
         }
-        if !self.state.filter.may_hold(flow.destination) {
-            return self.state.pass();
-        }
-        if let Some(slot) = find(self, Direction::ToServer)
+        let diverted = self.state.filter.may_hold(flow.destination);
+        if diverted
+            && let Some(slot) = find(self, Direction::ToServer)
             && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
         {
             return verdict;
+        }
+        if !near_destination && self.state.kept != 0 {
+            // Where the source is kept the way back leads to the client's own address.
+            if let Some(slot) = find(self, Direction::ToClient)
+                && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
+            {
+                return verdict;
+            }
+            if let Some(slot) = self.open_sibling(flow) {
+                return self.carry_first(slot, Direction::ToClient, parts, flow);
+            }
+            if self.is_late(flow) {
+                return self.state.drop(DropReason::OldServer);
+            }
+        }
+        if !diverted {
+            return self.state.pass();
         }
         match self.open_there(flow, parts) {
             Ok(slot) => self.carry_first(slot, Direction::ToServer, parts, flow),
@@ -254,7 +269,7 @@ impl Table<'_> {
         };
         let segment = payload.first_chunk().filter(|_| flow.protocol == TCP);
         let segment = segment.and_then(|h| Segment::read(h, payload.len()));
-        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST));
+        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST | ACK));
         match connection.phase {
             Phase::Held => Revisit::Miss,
             Phase::TimeWait | Phase::Resetting if anew => {
@@ -272,6 +287,15 @@ impl Table<'_> {
         }
     }
 
+    /// Whether a packet comes from the original server to a client that keeps its address and was moved away from that
+    /// server: the client would take it for one of the new server's.
+    fn is_late(&self, flow: &Flow) -> bool {
+        let source = (flow.source, flow.source_port);
+        let slot = self.find_there(Key::of(flow, Direction::ToClient)).and_then(|slot| self.slot(slot));
+        slot.is_some_and(|c| c.has(SOURCE_KEPT) && (c.server, c.server_port) != source)
+            && self.state.moves.left(self.memory.moves, source)
+    }
+
     /// A packet to an alternative address that nobody waits for. `None` if a rule may speak of the address, or if the
     /// port is not one that we give away: then it is for this machine itself.
     fn unclaimed(&mut self, payload: &[u8], flow: &Flow) -> Option<Verdict> {
@@ -280,6 +304,10 @@ impl Table<'_> {
         let ours = !echo_request && (low..=high).contains(&flow.destination_port);
         let destination = (flow.destination, flow.destination_port);
         if !ours || (flow.protocol != ICMP && divert::forwards(self.rules(), flow.protocol, destination)) {
+            return None;
+        }
+        // The rule of a connection may be gone, and its packets go on.
+        if self.find_there(Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
             return None;
         }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));

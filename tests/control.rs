@@ -448,9 +448,6 @@ fn a_translator_without_alternative_addresses_says_so() {
     let mut admin = house.open(ADMIN, peer(1));
     let request = Request::one(divert(at("100.1.1.1:80"), at("20.0.0.1:80")));
     assert_eq!(result(&mut house, &mut admin, &request).0, Err((Code::NoAlternative, 0)));
-    let kept = Divert::new(at("100.1.1.1:80")).keep_source();
-    let request = Request::one(Instruction::Divert(Rule::new(&kept).unwrap()));
-    assert_eq!(result(&mut house, &mut admin, &request).0, Err((Code::NothingToDo, 0)));
     let group = [Weighted::new(ip("20.0.0.1"), 0), Weighted::new(ip("20.0.0.2"), 0)];
     let rule =
         |group: &[Weighted]| Instruction::Divert(Rule::new(&Divert::new(ip("100.1.1.1")).to_group(group)).unwrap());

@@ -86,8 +86,6 @@ codes! {
     ToItself = 23, "the target is the original destination itself";
     /// [`DivertError::PortZero`].
     PortZero = 24, "port zero";
-    /// [`DivertError::NothingToDo`].
-    NothingToDo = 25, "neither source nor destination would be replaced";
     /// Other rules would divert what goes to the target back to the original destination.
     Loop = 26, "other rules lead from the target back to the original destination";
     /// The rule would divert the port that instructions come to, or divert to it.
@@ -154,7 +152,6 @@ impl From<DivertError> for Refusal {
             DivertError::OwnTarget { .. } => Code::OwnTarget.into(),
             DivertError::ToItself { .. } => Code::ToItself.into(),
             DivertError::PortZero => Code::PortZero.into(),
-            DivertError::NothingToDo => Code::NothingToDo.into(),
         }
     }
 }

@@ -82,7 +82,7 @@ pub(crate) const DONE: u32 = u32::MAX;
 pub(crate) struct Course {
     pub(crate) server: (u32, u16),
     pub(crate) reset: bool,
-    /// The entry of the last move, or [`server::NONE`].
+    /// The entry of the last move that has one, or [`server::NONE`].
     pub(crate) entry: u16,
 }
 
@@ -127,7 +127,8 @@ impl Moves {
     }
 
     /// Where a connection of this epoch that stands on `server` is to go. `None` if it stays.
-    pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16)) -> Option<Course> {
+    /// The servers of an ICMP echo are `portless`.
+    pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Course> {
         let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
         let mut course = Course { server, reset: false, entry: server::NONE };
         let mut moved = false;
@@ -137,8 +138,14 @@ impl Moves {
             };
             if slot.from().holds(course.server) {
                 course.server = slot.to().resolve(course.server.1);
+                if portless {
+                    course.server.1 = 0;
+                }
                 course.reset |= slot.reset;
-                course.entry = slot.entry;
+                // An entry of an earlier move has been pointed at wherever a later one leads.
+                if slot.entry != server::NONE {
+                    course.entry = slot.entry;
+                }
                 moved = true;
             }
         }

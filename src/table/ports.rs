@@ -6,7 +6,7 @@
 //! at no more than [`ATTEMPTS`] of them, however full the range is. With three quarters of a range in use an attempt
 //! fails once in 10^16; with 99 of 100 in use three times in four it succeeds, and the client's next packet draws anew.
 
-use super::hash::{Keys, Label};
+use super::hash::{Keys, Label, reduce};
 use crate::config::{Alternative, List, PortChoice};
 
 /// How many candidates are looked at for one new connection.
@@ -29,22 +29,27 @@ pub(crate) fn choose(
     wanted: Wanted,
     mut is_free: impl FnMut((u32, u16)) -> bool,
 ) -> Option<(u32, u16)> {
-    let addresses: u64 = alternatives.iter().map(|a| u64::from(a.last - a.first) + 1).sum();
+    let addresses = alternatives.iter().fold(0_u32, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1));
     // A client keeps to one address as long as a quarter of the attempts finds a port there (RFC 4787, REQ-2).
     let preferred = match addresses {
         0 => return None,
         1 => 0,
-        _ => keys.choose(Label::Alternative, [u64::from(wanted.client.0), 0]) % addresses,
+        _ => reduce((keys.hash_client(wanted.client.0) >> 32) as u32, addresses),
     };
     let mut random = Random::new(keys, wanted);
     for attempt in 0..ATTEMPTS {
-        let turn = u64::from(attempt / (ATTEMPTS / 4));
-        let place = if addresses == 1 { 0 } else { (preferred + turn) % addresses };
+        let mut place = preferred + attempt / (ATTEMPTS / 4);
+        while place >= addresses {
+            place -= addresses;
+        }
         let (address, range) = nth(alternatives, place)?;
         let port = match choice {
             PortChoice::Keep if attempt == 0 && within(range, wanted.client.1) => wanted.client.1,
             PortChoice::Random => random.port(range),
-            PortChoice::Keep | PortChoice::SameRange => random.port(narrow(range, wanted.client.1)),
+            PortChoice::Keep | PortChoice::SameRange if attempt < ATTEMPTS / 2 => {
+                random.port(narrow(range, wanted.client.1))
+            }
+            PortChoice::Keep | PortChoice::SameRange => random.port(range),
         };
         if is_free((address, port)) {
             return Some((address, port));
@@ -53,13 +58,13 @@ pub(crate) fn choose(
     None
 }
 
-fn nth(alternatives: &List<Alternative>, mut n: u64) -> Option<(u32, (u16, u16))> {
+fn nth(alternatives: &List<Alternative>, mut n: u32) -> Option<(u32, (u16, u16))> {
     for alternative in alternatives.iter() {
-        let span = u64::from(alternative.last - alternative.first) + 1;
-        if n < span {
-            return Some((alternative.first + n as u32, alternative.ports));
+        let last = alternative.last - alternative.first;
+        if n <= last {
+            return Some((alternative.first + n, alternative.ports));
         }
-        n -= span;
+        n -= last + 1;
     }
     None
 }

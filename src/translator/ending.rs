@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::track::phase::{Class, Phase};
 
 /// How many connections one call of `poll` looks at.
-const LOOKS: usize = 64;
+pub(crate) const LOOKS: usize = 64;
 
 /// How many of the oldest cheap connections of each class are compared when one has to go.
 const SAMPLES: usize = 4;
@@ -25,7 +25,8 @@ impl<S: Storage> Translator<S> {
         self.table().poll();
     }
 
-    /// When [`poll`](Self::poll) should be called next; `None` if there is nothing to wait for.
+    /// When [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) should be called next; `None` if there is
+    /// nothing to wait for. As long as there is something to fetch with `poll_transmit`, that is at once.
     ///
     /// It may change with every other call. Coming early is harmless and wastes a little energy. Coming late is
     /// harmless to traffic, since a connection past its time-out is dead to every packet whether or not it was swept;
@@ -91,7 +92,7 @@ impl Table<'_> {
             return;
         };
         let key = connection.key_there();
-        let hash = self.state.keys.hash(key);
+        let hash = self.state.keys.place(key);
         self.index(Direction::ToServer).remove(hash, slot);
         let Some(connection) = self.slot_mut(slot) else {
             return;
@@ -113,10 +114,12 @@ impl Table<'_> {
             return;
         }
         if connection.phase.is_listed() {
-            let hash = self.state.keys.hash(connection.key_there());
+            let hash = self.state.keys.place(connection.key_there());
             self.index(Direction::ToServer).remove(hash, slot);
         }
         self.unlist_back(slot);
+        let unsaid = u64::from(connection.has(OWES_CLIENT)) + u64::from(connection.has(OWES_SERVER));
+        self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
         self.state.ages.remove(self.memory.connections, connection.phase.class(), slot);
         self.state.used -= 1;
         if connection.has(SOURCE_KEPT) {
@@ -134,10 +137,10 @@ impl Table<'_> {
         let Some(&connection) = self.slot(slot) else {
             return;
         };
-        let hash = self.state.keys.hash(connection.key_back());
+        let hash = self.state.keys.place(connection.key_back());
         self.index(Direction::ToClient).remove(hash, slot);
         if connection.has(SIBLINGS) {
-            let hash = self.state.keys.hash(connection.key_siblings());
+            let hash = self.state.keys.place(connection.key_siblings());
             self.index(Direction::ToClient).remove(hash, slot);
             self.state.siblings -= 1;
             if let Some(c) = self.slot_mut(slot) {
@@ -183,20 +186,40 @@ impl Table<'_> {
         }
     }
 
-    /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
-    pub(crate) fn poll(&mut self) {
-        let mut looks = LOOKS;
+    /// Looks at the heads of all age lists, at most `looks` times.
+    pub(crate) fn expire_all(&mut self, mut looks: usize) {
         for class in Class::ALL {
             self.expire(class, &mut looks);
         }
+    }
+
+    /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
+    /// swept too.
+    pub(crate) fn tidy(&mut self) {
+        if let Some(class) = Class::ALL.get(self.state.serial as usize % Class::COUNT) {
+            self.expire(*class, &mut 1);
+        }
+    }
+
+    /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
+    pub(crate) fn poll(&mut self) {
+        self.expire_all(LOOKS);
         self.sweep(LOOKS);
     }
 
     /// When [`Table::poll`] has something to do.
     pub(crate) fn poll_at(&self) -> Option<Instant> {
         let now = self.state.now;
-        if self.state.moves.cursor != crate::table::moves::DONE || self.state.outbox.has_something() {
+        if self.state.outbox.has_something() {
             return Some(now);
+        }
+        let owing = |c: &ConnectionSlot| c.has(OWES_CLIENT | OWES_SERVER);
+        match self.state.moves.cursor {
+            crate::table::moves::DONE => {}
+            cursor if self.slot(cursor).is_some_and(owing) => {
+                return Some(self.state.outbox.next_reset(self.state.config.resets_per_second, now));
+            }
+            _ => return Some(now),
         }
         let tick = self.state.tick;
         let heads = Class::ALL.into_iter().filter_map(|class| {
@@ -211,11 +234,6 @@ impl Table<'_> {
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
-        // One look with each new connection, so that a table whose caller never polls is swept too.
-        let turn = self.state.serial as usize % Class::COUNT;
-        if let Some(class) = Class::ALL.get(turn) {
-            self.expire(*class, &mut 1);
-        }
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }

@@ -89,7 +89,9 @@ impl Table<'_> {
         if !self.concerns(flow.destination) && self.state.kept == 0 {
             return None;
         }
-        fragments::check_first(self.memory.fragments, Header(parts.header), parts.payload.len()).err()
+        let (timeout, now) = (self.state.timers.fragment, self.state.tick);
+        let is_old = |last: Tick| now.since(last) > timeout;
+        fragments::check_first(self.memory.fragments, Header(parts.header), parts.payload.len(), is_old).err()
     }
 
     /// Leaves a note of what became of a first fragment that came with this header.

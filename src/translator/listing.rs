@@ -94,7 +94,7 @@ impl<S: Storage> Translator<S> {
 
     pub(super) fn find(&self, key: Key) -> Option<u32> {
         let view = self.storage.view();
-        let hash = self.state.keys.hash(key);
+        let hash = self.state.keys.place(key);
         let slot = self.state.layout.find(view.index, Direction::ToServer, hash, |slot| {
             view.connections.get(slot as usize).is_some_and(|c| c.key_there() == key)
         })?;

@@ -9,9 +9,9 @@ use super::Translator;
 use super::state::Table;
 use crate::event::{Closed, Event};
 use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
-use crate::table::divert::Target;
+use crate::table::divert::{Target, servers_of};
 use crate::table::moves::{Course, DONE, MoveSlot};
-use crate::table::server::{self, Place, ServerSlot};
+use crate::table::server::{self, Place, ServerSlot, Servers};
 use crate::table::storage::Storage;
 use crate::track::phase::Phase;
 use crate::wire::flow::{ICMP, TCP};
@@ -217,6 +217,14 @@ impl Table<'_> {
         Ok((old, new))
     }
 
+    /// How many servers of rules lie within this one.
+    pub(super) fn servers_within(&mut self, old: Place) -> usize {
+        let entries = Servers(self.memory.servers);
+        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
+        rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum()
+    }
+
     /// How many entries for servers have to be replaced to drain this server; all servers if none is named.
     pub(super) fn servers_to_drain(&self, old: Option<Place>) -> usize {
         let affected = |s: &&ServerSlot| s.attached && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
@@ -256,10 +264,11 @@ impl Table<'_> {
 
     /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
     fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
-        let mut servers = server::Servers(self.memory.servers);
+        let mut servers = Servers(self.memory.servers);
         let Some(slot) = servers.get_mut(entry) else {
             return entry;
         };
+        let target = slot.moved_to(target);
         if slot.connections == 0 {
             slot.set_target(target);
             return entry;
@@ -295,10 +304,9 @@ impl Table<'_> {
         } else {
             server::NONE
         };
-        let mut servers = 0;
+        let servers = self.servers_within(old);
         for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
-            slot.set_target(target);
-            servers += usize::from(slot.attached);
+            slot.set_target(slot.moved_to(target));
         }
         self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         self.state.set_plain_epoch();
@@ -321,15 +329,13 @@ impl Table<'_> {
             return CaughtUp::Stayed;
         }
         let server = (old.server, old.server_port);
-        let Some(mut course) = self.state.moves.course(self.memory.moves, behind, server) else {
+        let portless = old.protocol == ICMP;
+        let Some(course) = self.state.moves.course(self.memory.moves, behind, server, portless) else {
             return CaughtUp::Stayed;
         };
         if course.reset && old.protocol == TCP {
             self.start_reset(slot);
             return CaughtUp::Reset;
-        }
-        if old.protocol == ICMP {
-            course.server.1 = 0;
         }
         if course.server == server {
             return CaughtUp::Stayed;
@@ -349,6 +355,7 @@ impl Table<'_> {
             self.unlist_back(slot);
             (new.alternative, new.alternative_port) = alternative;
             new.set_deltas(self.state.config.checksums);
+            self.reclaim(&new);
             if let Some(connection) = self.slot_mut(slot) {
                 *connection = new;
             }
@@ -366,7 +373,7 @@ impl Table<'_> {
     }
 
     /// Ends a connection that could not be moved. `unlisted` says that it is in the index of the way there alone.
-    fn strand(&mut self, slot: u32, unlisted: bool) {
+    pub(crate) fn strand(&mut self, slot: u32, unlisted: bool) {
         if unlisted && let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !SIBLINGS;
         }
@@ -419,7 +426,7 @@ impl Table<'_> {
                 return;
             }
             if cursor >= self.state.fresh {
-                let mut servers = server::Servers(self.memory.servers);
+                let mut servers = Servers(self.memory.servers);
                 self.state.moves.settle(self.memory.moves, &mut servers);
                 return;
             }

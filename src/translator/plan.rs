@@ -69,8 +69,8 @@ impl Plan<'_> {
         Some(Removed { generation: self.next_generation(), left_behind })
     }
 
-    /// What [`Translator::redivert`] would do. The number of servers is that of the rules as they are, without what
-    /// the plan would make of them.
+    /// What [`Translator::redivert`] would do. What it counts is counted as the tables are, without what the
+    /// instructions before it would make of them.
     ///
     /// # Errors
     /// Those of [`Translator::redivert`].
@@ -95,7 +95,7 @@ impl Plan<'_> {
         self.servers = self.servers.checked_sub(needed).ok_or(RedivertError::ServersFull { capacity })?;
         self.rediverted = true;
         let connections = self.table.servers().connections_on(old);
-        let servers = self.table.memory.servers.iter().filter(|s| s.attached && s.lies_within(old)).count();
+        let servers = self.table.servers_within(old);
         Ok(Rediverted { generation: self.next_generation(), servers, connections })
     }
 

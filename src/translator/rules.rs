@@ -128,6 +128,12 @@ impl Table<'_> {
                 first = entry;
             }
         }
+        // A re-divert may have left the rule with one server twice.
+        while let Some(slot) = servers.get(kept) {
+            let next = slot.next;
+            servers.detach(kept);
+            kept = next;
+        }
         let slot = DivertSlot::new(divert, first);
         match place {
             Ok(place) => {
@@ -196,7 +202,7 @@ impl Table<'_> {
             return Err(DivertError::PortZero);
         }
         let targets = divert.targets();
-        if targets.len() > 1 && targets.iter().all(|t| t.weight == 0) || targets.is_empty() {
+        if targets.iter().all(|t| t.weight == 0) {
             return Err(DivertError::EmptyGroup);
         }
         if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {
@@ -207,8 +213,8 @@ impl Table<'_> {
                 return Err(DivertError::DuplicateServer { target });
             }
             let Some(place) = place_of(target) else {
-                if divert.keep_source && targets.len() == 1 {
-                    return Err(DivertError::NothingToDo);
+                if matches.destination().length() == 32 && self.state.is_own(matches.destination().bits()) {
+                    return Err(DivertError::OwnTarget { target });
                 }
                 continue;
             };
@@ -233,6 +239,8 @@ impl Table<'_> {
     /// Builds the filter anew from the rules. The addresses of connections stay in it as long as there are any.
     fn refilter(&mut self) {
         let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let forwards = rules.iter().filter_map(DivertSlot::host).any(|host| self.state.is_own(host));
+        self.state.forwards = forwards;
         let filter = &mut self.state.filter;
         if self.state.used == 0 {
             filter.clear_diverted();
