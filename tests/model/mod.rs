@@ -116,6 +116,8 @@ pub struct Model {
     /// The table was full at some time: what was held may have been given up since.
     pub crowded: bool,
     pub packets: u64,
+    /// There were connections that take answers from their server's other ports.
+    siblings_seen: bool,
 }
 
 /// What the events of one step were, apart from what the packet itself brings about.
@@ -173,6 +175,7 @@ impl Model {
             asked: Vec::new(),
             crowded: false,
             packets: 0,
+            siblings_seen: false,
         }
     }
 
@@ -475,8 +478,14 @@ impl Model {
             if verdict == Verdict::ToClient {
                 return self.open_sibling(parent, flow, before, after, incidents);
             }
-            assert!(self.may_refuse(*parent.near.source.ip()), "an answer from another port was refused");
-            return assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?}");
+            let refused = match verdict {
+                Verdict::Drop(DropReason::NoPort) => true,
+                Verdict::Drop(DropReason::ClientLimit | DropReason::TableFull) => {
+                    self.may_refuse(*parent.near.source.ip())
+                }
+                _ => false,
+            };
+            return assert!(refused, "{verdict:?} for an answer from another port");
         }
         if to_alternative {
             let in_range = self.settings.ports.contains(&flow.destination.port());
@@ -589,6 +598,7 @@ impl Model {
     }
 
     fn add(&mut self, told: &Connection, kept: bool, siblings: bool) {
+        self.siblings_seen |= siblings;
         self.connections.push(Conn {
             protocol: told.protocol,
             near: told.client_side,
@@ -665,10 +675,10 @@ impl Model {
     }
 
     /// Whether there may be no room for a connection: nothing that may be given up is there. A second entry in the
-    /// index for a server's other ports may find no room before that.
+    /// index for a server's other ports may find no room before that, also beside what is only held.
     fn may_be_full(&self) -> bool {
         let dear = self.connections.iter().filter(|c| !is_cheap(c)).count();
-        dear >= self.settings.capacity || self.connections.iter().any(|c| c.siblings)
+        dear >= self.settings.capacity || self.siblings_seen
     }
 
     fn may_lack_port(&self, rule: &Rule, flow: Flow) -> bool {
