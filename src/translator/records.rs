@@ -342,10 +342,8 @@ impl Table<'_> {
         if self.state.timers.is_dead(new.phase, new.last, self.state.tick) {
             return Err(RecordError::Expired);
         }
-        if new.flags & SOURCE_KEPT == 0 {
-            if !self.state.gives_away((new.alternative, new.alternative_port)) {
-                return Err(RecordError::ForeignAlternative);
-            }
+        if new.flags & SOURCE_KEPT == 0 && !self.state.gives_away((new.alternative, new.alternative_port)) {
+            return Err(RecordError::ForeignAlternative);
         }
         if self.state.is_own(new.server) {
             return Err(RecordError::Field { name: "server", value: new.server });
