@@ -29,8 +29,8 @@ use super::Translator;
 use super::moving::CaughtUp;
 use super::state::Table;
 use crate::connection::Connection;
-use crate::event::Event;
-use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::event::{Closed, Event};
+use crate::table::connection::{ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{self, servers_of};
 use crate::table::server::{self, Servers};
 use crate::table::storage::Storage;
@@ -260,6 +260,8 @@ pub enum RecordError {
     AlternativeTaken,
     /// Its time-out has passed.
     Expired,
+    /// It shows the connection on a server that it has been moved away from since.
+    Outdated,
     /// There is no room for it.
     TableFull,
 }
@@ -279,6 +281,7 @@ impl fmt::Display for RecordError {
             Self::ForeignAlternative => f.write_str("its alternative endpoint is none of ours"),
             Self::AlternativeTaken => f.write_str("its alternative endpoint is taken by another connection"),
             Self::Expired => f.write_str("its time-out has passed"),
+            Self::Outdated => f.write_str("the connection has been moved away from its server"),
             Self::TableFull => f.write_str("there is no room for it"),
         }
     }
@@ -340,10 +343,12 @@ impl Table<'_> {
             return Err(RecordError::Expired);
         }
         if new.flags & SOURCE_KEPT == 0 {
-            let ports = self.state.alternative(new.alternative).map(|a| a.ports);
-            if !ports.is_some_and(|(low, high)| (low..=high).contains(&new.alternative_port)) {
+            if !self.state.gives_away((new.alternative, new.alternative_port)) {
                 return Err(RecordError::ForeignAlternative);
             }
+        }
+        if self.state.is_own(new.server) {
+            return Err(RecordError::Field { name: "server", value: new.server });
         }
         self.tidy();
         let known = self.find_there(new.key_there());
@@ -358,10 +363,11 @@ impl Table<'_> {
         }
         self.vacate(&new)?;
         new.member = self.member_of(&new);
-        let over = new.phase == Phase::TimeWait;
         let slot = self.install(new).map_err(|_: DropReason| RecordError::TableFull)?;
-        if over {
-            self.uncount(slot);
+        if new.phase.is_over() {
+            self.tell(slot, Event::Opened);
+            self.count_closed(Closed::Finished);
+            self.tell(slot, |connection| Event::Closed { connection, why: Closed::Finished });
         }
         self.state.counters.imported = self.state.counters.imported.wrapping_add(1);
         Ok(Imported::New)
@@ -386,12 +392,20 @@ impl Table<'_> {
 
     /// Takes over what a record of a connection that is known knows better.
     fn update(&mut self, slot: u32, new: &ConnectionSlot) -> Result<(), RecordError> {
-        if self.catch_up(slot) == CaughtUp::Stranded {
-            return Err(RecordError::AlternativeTaken);
+        match self.catch_up(slot) {
+            CaughtUp::Stayed | CaughtUp::Moved | CaughtUp::Reset => {}
+            CaughtUp::Stranded => return Err(RecordError::AlternativeTaken),
+            CaughtUp::Home => return Err(RecordError::Expired),
         }
         let Some(&old) = self.slot(slot) else {
             return Err(RecordError::TableFull);
         };
+        // A record that was written before a re-divert and comes after it knows nothing of it.
+        let left = |server| self.state.moves.left(self.memory.moves, server);
+        let outdated = left((new.server, new.server_port)) && !left((old.server, old.server_port));
+        if outdated {
+            return Err(RecordError::Outdated);
+        }
         if old.key_back() != new.key_back() {
             self.vacate(new)?;
             self.unlist_back(slot);
@@ -436,28 +450,11 @@ impl Table<'_> {
         let next = joined(connection.phase, new.phase, connection.sequences.both_acknowledged());
         if next != connection.phase {
             if next == Phase::TimeWait {
-                self.finish(slot, crate::event::Closed::Finished);
+                self.finish(slot, Closed::Finished);
             }
             self.set_phase(slot, next);
         }
         Ok(())
-    }
-
-    /// Takes a connection out of the counts of clients and servers.
-    fn uncount(&mut self, slot: u32) {
-        let Some(&connection) = self.slot(slot) else {
-            return;
-        };
-        if connection.has(CLIENT_COUNTED) {
-            let hash = self.state.keys.hash_client(connection.client);
-            self.clients().subtract(hash);
-        }
-        if connection.has(SERVER_COUNTED) {
-            self.servers().discount(connection.member);
-        }
-        if let Some(connection) = self.slot_mut(slot) {
-            connection.flags &= !(CLIENT_COUNTED | SERVER_COUNTED);
-        }
     }
 
     /// The entry of the rule that this connection could have been opened by, if it names its server.
