@@ -35,7 +35,8 @@ const OPENS: u8 = 2;
 /// # let (secret, nonce, mut now) = ([1; 32], [2; 16], Instant::ZERO);
 /// # fn send(_: &[u8]) {}
 /// # fn receive(_until: Option<Instant>) -> Option<[u8; 64]> { None }
-/// # fn clock() -> Instant { Instant::from_secs(3600) }
+/// # let mut seconds = 0;
+/// # let mut clock = || { seconds += 1; Instant::from_secs(seconds) };
 /// // The nonce is 16 octets of randomness, new for each session.
 /// let mut client = Client::new(now, 1, secret, nonce);
 /// let answered = loop {
