@@ -1,0 +1,127 @@
+//! The way that a frame takes. Read first.
+
+use smoltcp::iface::SocketSet;
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetFrame, EthernetProtocol};
+
+use crate::config::Config;
+use crate::counters::{Counters, Reason, bump};
+use crate::egress::Egress;
+use crate::icmp::{Error, Quote};
+use crate::ipv4::{self, Header};
+use crate::local::Local;
+use crate::translate::{Translate, Verdict};
+use crate::{ETHERNET_HEADER, MAX_FRAME, Wires};
+
+/// A router between two subnets, on two wires or on one.
+#[derive(Debug)]
+pub struct Router<T> {
+    egress: Egress,
+    local: Local,
+    translator: T,
+}
+
+impl<T: Translate> Router<T> {
+    /// A router that knows nobody yet.
+    pub fn new(now: Instant, config: Config, translator: T) -> Self {
+        Self { local: Local::new(now, &config), egress: Egress::new(now, config), translator }
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.egress.counters
+    }
+
+    /// The translator, to ask for its own counters or to change its rules.
+    pub fn translator(&mut self) -> &mut T {
+        &mut self.translator
+    }
+
+    /// Takes a frame that came on `wire`, without its check sequence, and sends what follows from it. The frame is
+    /// rewritten in place.
+    pub fn receive(&mut self, now: Instant, wire: usize, frame: &mut [u8], wires: &mut impl Wires) {
+        let counters = &mut self.egress.counters;
+        bump(&mut counters.received);
+        if frame.len() > MAX_FRAME {
+            return counters.count(Reason::Frame);
+        }
+        let Ok(ethernet) = EthernetFrame::new_checked(&frame[..]) else { return counters.count(Reason::Frame) };
+        let (to, ethertype) = (ethernet.dst_addr(), ethernet.ethertype());
+        let to_us = self.egress.config.interfaces.iter().any(|foot| foot.wire == wire && foot.mac == to);
+        match ethertype {
+            EthernetProtocol::Arp if to_us || to.is_broadcast() => {
+                self.egress.receive_arp(now, wire, &frame[ETHERNET_HEADER..], wires);
+            }
+            EthernetProtocol::Ipv4 if to_us => self.receive_ipv4(now, frame, wires),
+            EthernetProtocol::Arp | EthernetProtocol::Ipv4 => counters.count(Reason::OtherStation),
+            _ => counters.count(Reason::EtherType),
+        }
+    }
+
+    fn receive_ipv4(&mut self, now: Instant, frame: &mut [u8], wires: &mut impl Wires) {
+        let header = match Header::check(&frame[ETHERNET_HEADER..]) {
+            Ok(header) => header,
+            Err(reason) => return self.egress.counters.count(reason),
+        };
+        // What follows the packet is padding.
+        let frame = &mut frame[..ETHERNET_HEADER + header.total_len];
+        let (source, destination) = (header.source, header.destination);
+        if !ipv4::is_host(source) || self.egress.is_own(source) || self.egress.is_edge(source) {
+            return self.egress.counters.count(Reason::MartianSource);
+        }
+        if !ipv4::is_host(destination) || self.egress.is_edge(destination) {
+            return self.egress.counters.count(Reason::MartianDestination);
+        }
+        let quote = Quote::of(&frame[ETHERNET_HEADER..], header.header_len);
+        // A packet for somebody else is going to be forwarded, so its TTL can be looked at before the translator
+        // makes a connection of it. One for ourselves may yet turn out to be on its way back to a client.
+        let expired = header.ttl <= 1;
+        if expired && !self.egress.is_own(destination) {
+            return self.time_exceeded(now, &quote, wires);
+        }
+        let verdict = self.translator.translate(now, &mut frame[ETHERNET_HEADER..]);
+        match verdict {
+            Verdict::Drop => return self.egress.counters.count(Reason::Translator),
+            Verdict::Hold => return self.egress.counters.count(Reason::Held),
+            Verdict::Translated => bump(&mut self.egress.counters.translated),
+            Verdict::Untouched => {}
+        }
+        let packet = &mut frame[ETHERNET_HEADER..];
+        let for_us = Header::read(packet).is_some_and(|header| self.egress.is_own(header.destination));
+        if for_us {
+            bump(&mut self.egress.counters.local);
+            self.local.receive(packet);
+            return self.poll_local(now, wires);
+        }
+        if expired {
+            return self.time_exceeded(now, &quote, wires);
+        }
+        ipv4::decrement_ttl(packet);
+        bump(&mut self.egress.counters.forwarded);
+        self.egress.send(now, frame, Some(&quote), wires);
+    }
+
+    fn time_exceeded(&mut self, now: Instant, quote: &Quote, wires: &mut impl Wires) {
+        self.egress.counters.count(Reason::Ttl);
+        self.egress.report(now, Error::TimeExceeded, Some(quote), wires);
+    }
+
+    fn poll_local(&mut self, now: Instant, wires: &mut impl Wires) {
+        let mut none = [];
+        let mut sockets = SocketSet::new(&mut none[..]);
+        while let Some(frame) = self.local.next_frame(now, &mut sockets) {
+            self.egress.send(now, frame, None, wires);
+        }
+    }
+
+    /// Does what is due. Called late, a next hop that does not answer holds its packet for longer; called early, it
+    /// does nothing.
+    pub fn poll(&mut self, now: Instant, wires: &mut impl Wires) {
+        self.egress.poll(now, wires);
+    }
+
+    /// When [`poll`](Self::poll) has something to do.
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.egress.poll_at()
+    }
+}
