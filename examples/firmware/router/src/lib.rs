@@ -36,6 +36,7 @@ mod counters;
 mod egress;
 mod icmp;
 mod ipv4;
+pub mod lab;
 mod local;
 mod router;
 #[cfg(test)]
