@@ -92,6 +92,15 @@ IMAGES = {
         + ["-device", "virtio-rng-device,bus=virtio-mmio-bus.2"],
         [["-device", "virtio-net-device,netdev=net{port},mac={mac},bus=virtio-mmio-bus.{port}"]] * 2,
     ),
+    "mps2-an385": Image(
+        "mps2-an385",
+        "thumbv7m-none-eabi",
+        # What the image logs comes out of semihosting, which writes to QEMU's standard output.
+        ["qemu-system-arm", "-machine", "mps2-an385", "-serial", "null"]
+        + ["-semihosting-config", "enable=on,target=native"],
+        [["-net", "nic,model=lan9118,netdev=net{port},macaddr={mac}"]],
+        decoder=["defmt-print", "--log-format", "{s}", "-e"],
+    ),
 }
 
 
@@ -122,7 +131,8 @@ class Lab:
 
     def start(self, *command, **options):
         """Starts a program that is ended with the lab."""
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent, **options)
+        options.setdefault("stdin", subprocess.DEVNULL)
+        child = subprocess.Popen(command, preexec_fn=die_with_parent, **options)
         self.children.append(child)
         return child
 
@@ -157,8 +167,7 @@ class Lab:
         self.qemu = self.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output = self.qemu.stdout
         if self.image.decoder:
-            decoder = self.image.decoder(self.elf)
-            output = self.start_decoder(decoder, output)
+            output = self.start(*self.image.decoder, self.elf, stdin=output, stdout=subprocess.PIPE).stdout
         threading.Thread(target=self.read, args=(output,), daemon=True).start()
 
     def read(self, output):

@@ -10,8 +10,8 @@ use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 use crate::machine::Transport;
 
-/// Frames on their way, in each direction: a power of two.
-const QUEUE: usize = 64;
+/// Frames on their way, in each direction: as many as QEMU takes, because it empties a queue a burst at a time.
+const QUEUE: usize = 256;
 /// What the driver asks for: 1526 bytes for a header of at most 12 and a frame of at most 1514.
 const BUFFER: usize = 1536;
 
@@ -168,8 +168,9 @@ impl Wires for Ports {
     }
 }
 
-/// Pages for the queues: two for each, of which a port has two and the source of randomness one.
-const PAGES: usize = 2 * (2 * 2 + 1);
+/// Pages for the queues. One of ours takes two for its descriptors and what it offers, and one for what comes back; each
+/// of the two ports has two of them. The source of randomness has one short queue, of a page each way.
+const PAGES: usize = 2 * 2 * (2 + 1) + (1 + 1);
 
 #[repr(align(4096))]
 struct Pool(UnsafeCell<[u8; PAGES * PAGE_SIZE]>);
