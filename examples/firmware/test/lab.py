@@ -29,12 +29,10 @@ HOSTS = {
 }
 
 
-def enter():
-    """Starts this program again in a user and network namespace of its own."""
-    if os.environ.get("BYWAY_LAB") == "inside":
-        return
-    os.environ["BYWAY_LAB"] = "inside"
-    os.execvp("unshare", ["unshare", "--map-root-user", "--net", sys.executable] + sys.argv)
+def inside(*arguments):
+    """Runs this program again with other arguments, in a user and network namespace of its own."""
+    command = ["unshare", "--map-root-user", "--net", sys.executable, *sys.argv[:1], *arguments]
+    subprocess.run(command, check=True, preexec_fn=die_with_parent)
 
 
 def die_with_parent():
@@ -74,11 +72,15 @@ class Image:
         )
         return os.path.join(folder.stdout.strip(), "release", self.package)
 
+    def macs(self):
+        """The image's link address on either side."""
+        return [f"52:54:00:10:00:{min(side + 1, len(self.ports)):02x}" for side in (0, 1)]
+
     def command(self, elf):
         command = self.qemu + ["-kernel", elf, "-display", "none", "-monitor", "none"]
         for port, device in enumerate(self.ports):
             command += ["-netdev", f"tap,id=net{port},ifname=tap{port},script=no,downscript=no"]
-            command += [option.format(port=port, mac=f"52:54:00:10:00:{port + 1:02x}") for option in device]
+            command += [option.format(port=port, mac=self.macs()[port]) for option in device]
         return command
 
 
@@ -138,6 +140,12 @@ class Lab:
 
     def wire(self):
         run("ip", "link", "set", "lo", "up")
+        # Where bridges hand packets to the firewall, they drop what is malformed before the image sees it.
+        for kind in ("iptables", "arptables"):
+            switch = f"/proc/sys/net/bridge/bridge-nf-call-{kind}"
+            if os.path.exists(switch):
+                with open(switch, "w", encoding="ascii") as file:
+                    file.write("0")
         for port in range(len(self.image.ports)):
             run("ip", "link", "add", f"br{port}", "type", "bridge", "forward_delay", "0")
             run("ip", "link", "set", f"br{port}", "up")
