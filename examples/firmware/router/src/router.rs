@@ -66,7 +66,8 @@ impl<T: Translate> Router<T> {
         // What follows the packet is padding.
         let frame = &mut frame[..ETHERNET_HEADER + header.total_len];
         let (source, destination) = (header.source, header.destination);
-        if !ipv4::is_host(source) || self.egress.is_own(source) || self.egress.is_edge(source) {
+        let own = |address| self.egress.is_own(address) || self.egress.is_alternative(address);
+        if !ipv4::is_host(source) || own(source) || self.egress.is_edge(source) {
             return self.egress.counters.count(Reason::MartianSource);
         }
         if !ipv4::is_host(destination) || self.egress.is_edge(destination) {
@@ -76,7 +77,7 @@ impl<T: Translate> Router<T> {
         // A packet for somebody else is going to be forwarded, so its TTL can be looked at before the translator
         // makes a connection of it. One for ourselves may yet turn out to be on its way back to a client.
         let expired = header.ttl <= 1;
-        if expired && !self.egress.is_own(destination) {
+        if expired && !own(destination) {
             return self.time_exceeded(now, &quote, wires);
         }
         let verdict = self.translator.translate(now, &mut frame[ETHERNET_HEADER..]);
@@ -87,11 +88,15 @@ impl<T: Translate> Router<T> {
             Verdict::Untouched => {}
         }
         let packet = &mut frame[ETHERNET_HEADER..];
-        let for_us = Header::read(packet).is_some_and(|header| self.egress.is_own(header.destination));
-        if for_us {
+        let Some(Header { destination, .. }) = Header::read(packet) else { return };
+        if self.egress.is_own(destination) {
             bump(&mut self.egress.counters.local);
             self.local.receive(packet);
             return self.poll_local(now, wires);
+        }
+        if self.egress.is_alternative(destination) {
+            // The translator knows of nobody to whom this could go back.
+            return self.egress.counters.count(Reason::NobodysReturn);
         }
         if expired {
             return self.time_exceeded(now, &quote, wires);

@@ -14,6 +14,7 @@ const ROUTER_MACS: [EthernetAddress; 2] = [EthernetAddress([2, 0, 0, 0, 1, 1]), 
 const CLIENT_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 2, 1]);
 const SERVER_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 2, 2]);
 const ROUTER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 2, 0, 1)];
+const ALTERNATIVE: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 10);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 20);
 const SERVER_MTU: usize = 1400;
@@ -45,7 +46,13 @@ struct Bench<T> {
 fn config(stick: bool) -> Config {
     let foot = |index: usize, mtu| {
         let wire = if stick { 0 } else { index };
-        Interface { wire, mac: ROUTER_MACS[wire], address: Ipv4Cidr::new(ROUTER[index], 24), mtu }
+        Interface {
+            wire,
+            mac: ROUTER_MACS[wire],
+            address: Ipv4Cidr::new(ROUTER[index], 24),
+            mtu,
+            alternative: (index == 1).then_some(ALTERNATIVE),
+        }
     };
     Config { interfaces: [foot(0, 1500), foot(1, SERVER_MTU)], gateway: None, seed: 1 }
 }
@@ -381,6 +388,20 @@ fn a_full_queue_is_counted() {
     assert_eq!(bench.dropped(Reason::QueueFull), 1);
 }
 
+#[test]
+fn an_alternative_address_is_answered_for_and_belongs_to_the_translator() {
+    let mut bench = Bench::new().acquainted();
+    let sent = bench.request(1, SERVER_MAC, SERVER, ALTERNATIVE);
+    let reply = ArpRepr::parse(&ArpPacket::new_checked(&sent[0].1[14..]).expect("ARP")).expect("ARP");
+    let ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. } = reply else { panic!() };
+    assert_eq!((source_hardware_addr, source_protocol_addr), (ROUTER_MACS[1], ALTERNATIVE));
+    assert!(bench.request(0, CLIENT_MAC, CLIENT, ALTERNATIVE).is_empty());
+    assert!(bench.ip(1, &udp(SERVER, ALTERNATIVE, 100, false)).is_empty());
+    assert_eq!(bench.dropped(Reason::NobodysReturn), 1);
+    assert!(bench.ip(0, &udp(ALTERNATIVE, SERVER, 100, false)).is_empty());
+    assert_eq!(bench.dropped(Reason::MartianSource), 1);
+}
+
 /// Moves everything for `10.1.0.1` on to the server, as a translator does with what comes back to its own address.
 struct Forwarder;
 
@@ -440,7 +461,8 @@ fn no_frame_makes_it_panic() {
     for round in 0..200_000_u32 {
         let side = random.below(2);
         let (mac, host) = if side == 0 { (CLIENT_MAC, CLIENT) } else { (SERVER_MAC, SERVER) };
-        let other = [CLIENT, SERVER, ROUTER[0], ROUTER[1], Ipv4Addr::from(random.next() as u32)][random.below(5)];
+        let other =
+            [CLIENT, SERVER, ROUTER[0], ROUTER[1], ALTERNATIVE, Ipv4Addr::from(random.next() as u32)][random.below(6)];
         let len = 28 + random.below(1473);
         let mut bytes = match random.below(6) {
             0 => arp(ArpOperation::Request, mac, host, EthernetAddress::BROADCAST, other),
