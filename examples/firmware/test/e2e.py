@@ -5,9 +5,11 @@
 """
 
 import argparse
+import json
 import os
 import sys
 
+import capture
 import lab
 
 
@@ -20,6 +22,37 @@ def plain_forwarding(net):
     for own in ("10.1.0.1", "10.2.0.1"):
         seen = net.on("client", "ping", "-n", "-c", "2", "-i", "0.2", "-W", "2", own)
         assert " 0% packet loss" in seen, seen
+
+
+def captures(net):
+    """What the image sends has right checksums, fits the link, and is what the other side sent but for its TTL."""
+    with capture.Captures(net) as seen:
+        net.serve("b", 80, sys.executable, "-m", "http.server", "80", "--directory", lab.FIRMWARE)
+        page = net.on("client", "curl", "-sS", "--fail", "http://10.2.0.30/Cargo.lock")
+        with open(os.path.join(lab.FIRMWARE, "Cargo.lock"), encoding="utf-8") as file:
+            assert page == file.read()
+        net.on("client", "ping", "-n", "-c", "2", "-i", "0.2", "-s", "1472", "-M", "dont", "10.2.0.20")
+        net.on("client", "traceroute", "-n", "-w", "1", "10.2.0.20")
+    for host, mtu in (("client", 1500), ("a", 1400), ("b", 1400)):
+        packets = seen.from_image(host)
+        assert packets
+        for packet in packets:
+            assert packet.checksums_are_right(), packet
+            assert packet.length <= mtu, packet
+    protocols = [{packet.protocol for packet in seen.from_image(host)} for host in ("client", "a", "b")]
+    assert protocols == [{1, 6}, {1, 17}, {6}], protocols
+
+
+def throughput(net):
+    """Ten seconds of iperf3: nothing is lost but what a full queue loses."""
+    net.serve("a", 5201, "iperf3", "--server")
+    before = net.watchdog()
+    seen = json.loads(net.on("client", "iperf3", "--client", "10.2.0.20", "--time", "10", "--json"))
+    after = net.watchdog()
+    lost = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+    print(f"    {seen['end']['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s, {lost}", flush=True)
+    assert lost.keys() <= {"received", "sent", "forwarded", "translated", "icmp_errors", "too_big", "queue_full", "ether_type", "other_station"}, lost
+    assert seen["end"]["sum_received"]["bits_per_second"] > 5e6
 
 
 def traceroute(net):
@@ -59,10 +92,13 @@ def bad_input(net, seed, seconds):
     after = net.watchdog()
     rose = {name for name, count in after.items() if count > before.get(name, 0)}
     assert {"arp", "arp_conflict", "ipv4", "martian_source", "martian_destination", "ttl", "no_route"} <= rose, after
+    # The hosts heard strangers claim the router's address, and some believed it. What is tested here is the router.
+    for host in lab.HOSTS:
+        net.on(host, "ip", "neighbour", "flush", "dev", "eth0")
     plain_forwarding(net)
 
 
-CHECKS = (plain_forwarding, traceroute, path_mtu, unreachable)
+CHECKS = (plain_forwarding, traceroute, path_mtu, unreachable, captures, throughput)
 
 
 def check(name, elf, seed, seconds):

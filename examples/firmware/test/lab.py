@@ -218,3 +218,11 @@ class Lab:
     def start_on(self, host, *command, **options):
         """Starts a program on a host."""
         return self.start("nsenter", "--target", self.pids[host], "--net", *command, **options)
+
+    def serve(self, host, port, *command):
+        """Starts a server on a host, and waits until it listens on a TCP port."""
+        self.start_on(host, *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not self.on(host, "ss", "-Hltn", f"sport = :{port}"):
+            assert time.monotonic() < deadline, f"{command[0]} does not listen"
+            time.sleep(0.05)

@@ -8,7 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$(cd ../.. && pwd)
 
-"$root/scripts/need.sh" qemu-system-arm qemu-system-misc iproute2 iputils-ping traceroute util-linux python3
+"$root/scripts/need.sh" qemu-system-arm qemu-system-misc iproute2 util-linux python3 \
+    iputils-ping traceroute curl iperf3
 command -v defmt-print >/dev/null || cargo install --locked --version 1.2.0 defmt-print
 
 cargo test --locked
