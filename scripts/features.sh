@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs a cargo command on the library with each combination of its features that differs from the others.
+#
+#   scripts/features.sh COMMAND [ARGS...]
+#
+#   scripts/features.sh clippy --lib -- -D warnings
+set -euo pipefail
+
+(($#)) || { sed -n 's/^#   /  /p' "$0" >&2; exit 2; }
+cd "$(dirname "$0")/.."
+
+# All subsets of the features; of those that switch on the same, because one feature implies another, only one.
+combinations=$(cargo metadata --no-deps --format-version 1 | jq -r '
+    .packages[] | select(.name == "byway").features | del(.default) as $features
+    | def with_implied:
+          (. + [.[] | $features[.][] | select($features[.])] | unique) as $more
+          | if $more == . then . else $more | with_implied end;
+      reduce ($features | keys[]) as $feature ([[]]; . + map(. + [$feature]))
+      | map(with_implied) | unique[] | join(",")')
+
+while read -r combination; do
+    echo "$1 with features: ${combination:-none}"
+    cargo "$1" --quiet --package byway --no-default-features --features "$combination" "${@:2}" </dev/null
+done <<<"$combinations"

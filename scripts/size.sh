@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Prints, as a Markdown table, the flash and static RAM that byway adds to a minimal image (tests/bare-metal/).
+# Flash is code, constants and initial values; RAM is initialised and zeroed static memory, most of it the table.
+#
+#   scripts/size.sh [TARGET]...        thumbv6m-none-eabi thumbv7em-none-eabihf riscv32imac-unknown-none-elf
+set -euo pipefail
+
+scripts=$(cd "$(dirname "$0")" && pwd)
+(($#)) || set -- thumbv6m-none-eabi thumbv7em-none-eabihf riscv32imac-unknown-none-elf
+
+# Prints "FLASH RAM" in bytes, from the line "text data bss ..." (constants count as text there).
+flash_and_ram() { llvm-size "$("$scripts/image.sh" "$@")" | awk 'NR == 2 { print $1 + $2, $2 + $3 }'; }
+
+echo "| target | opt-level | flash without | with byway | **difference** | RAM without | with byway | **difference** |"
+echo "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+for target in "$@"; do
+    for level in s 3; do
+        # In variables of their own, so that a failed build ends the script.
+        without=$(flash_and_ram "$target" "$level" image)
+        with=$(flash_and_ram "$target" "$level" image byway)
+        read -r flash_without ram_without <<<"$without"
+        read -r flash_with ram_with <<<"$with"
+        echo "| $target | $level | $flash_without | $flash_with | **$((flash_with - flash_without))**" \
+            "| $ram_without | $ram_with | **$((ram_with - ram_without))** |"
+    done
+done

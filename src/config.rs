@@ -1,0 +1,539 @@
+//! What a translator is told once, when it is made.
+
+use core::fmt;
+use core::net::Ipv4Addr;
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+use crate::table::storage;
+
+/// How many alternative address ranges, and how many other own addresses, one translator can have.
+pub const MAX_ALTERNATIVES: usize = 8;
+
+/// Settings of a [`Translator`](crate::Translator). Only the secret is mandatory; rules that replace the source need an
+/// alternative address too.
+///
+/// ```
+/// use byway::{Config, Midstream, Timeouts};
+/// use core::net::Ipv4Addr;
+/// use core::time::Duration;
+///
+/// let config = Config::new([0x5a; 32]) // from the machine's source of randomness, of course
+///     .alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535)
+///     .client_limit(500)
+///     .midstream(Midstream::Drop)
+///     .timeouts(Timeouts { udp: Duration::from_secs(180), ..Timeouts::RECOMMENDED });
+/// # let _ = config;
+/// ```
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) secret: [u8; 32],
+    pub(crate) alternatives: List<Alternative>,
+    pub(crate) own: List<u32>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) short_timeouts: bool,
+    pub(crate) midstream: Midstream,
+    pub(crate) inexact_reset: InexactReset,
+    pub(crate) port_choice: PortChoice,
+    pub(crate) client_limit: u32,
+    pub(crate) refresh_from_server: bool,
+    pub(crate) rewrite_identification: bool,
+    pub(crate) checksums: Checksums,
+    pub(crate) tell_changes: bool,
+    pub(crate) errors_per_second: u16,
+    pub(crate) resets_per_second: u16,
+    overflow: Option<ConfigError>,
+}
+
+impl Config {
+    /// A configuration with the defaults that are named at each method.
+    ///
+    /// `secret` keys every choice that a stranger must not foresee: hashes, alternative ports, identifications. Take
+    /// 32 octets from the machine's source of randomness, new ones at each start. Translators that exchange records
+    /// need not share it.
+    #[must_use]
+    pub const fn new(secret: [u8; 32]) -> Self {
+        Self {
+            secret,
+            alternatives: List::new(Alternative { first: 0, last: 0, ports: (0, 0) }),
+            own: List::new(0),
+            timeouts: Timeouts::RECOMMENDED,
+            short_timeouts: false,
+            midstream: Midstream::Pass,
+            inexact_reset: InexactReset::Pass,
+            port_choice: PortChoice::Random,
+            client_limit: 0,
+            refresh_from_server: true,
+            rewrite_identification: false,
+            checksums: Checksums::Software,
+            tell_changes: false,
+            errors_per_second: 100,
+            resets_per_second: 10_000,
+            overflow: None,
+        }
+    }
+
+    /// Adds an alternative source address, and the ports (and ICMP echo identifiers) that may be used of it.
+    ///
+    /// A packet to this address and one of these ports belongs to the way back. Other ports of the address are the
+    /// machine's own, and packets to them pass. Repeat it for several addresses; a client keeps to one of them as long
+    /// as that has ports (RFC 4787, REQ-2, "paired").
+    #[must_use]
+    pub const fn alternative(self, address: Ipv4Addr, ports: RangeInclusive<u16>) -> Self {
+        self.alternatives(address, address, ports)
+    }
+
+    /// Adds every address from `first` to `last` as an alternative source address, each with these ports. It takes
+    /// one of the [`MAX_ALTERNATIVES`] places, however many addresses it is.
+    #[must_use]
+    pub const fn alternatives(mut self, first: Ipv4Addr, last: Ipv4Addr, ports: RangeInclusive<u16>) -> Self {
+        let ports = (*ports.start(), *ports.end());
+        if ports.0 > ports.1 || first.to_bits() > last.to_bits() {
+            self.overflow = Some(ConfigError::EmptyAlternative { first, last, ports });
+            return self;
+        }
+        let new = Alternative { first: first.to_bits(), last: last.to_bits(), ports };
+        if !self.alternatives.push(new) {
+            self.overflow = Some(ConfigError::TooManyAlternatives);
+        }
+        self
+    }
+
+    /// Adds another address of this machine, besides the alternative ones: packets that claim to come from it are
+    /// dropped where a rule matches them, and nothing can be diverted to it.
+    #[must_use]
+    pub const fn own(mut self, address: Ipv4Addr) -> Self {
+        if !self.own.push(address.to_bits()) {
+            self.overflow = Some(ConfigError::TooManyOwn);
+        }
+        self
+    }
+
+    /// How long connections live without a packet. Default: [`Timeouts::RECOMMENDED`].
+    #[must_use]
+    pub const fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Permits time-outs below the floors of the RFCs ([`Timeouts::FLOORS`]), for tests and for machines that have
+    /// less memory than good manners.
+    #[must_use]
+    pub const fn allow_short_timeouts(mut self) -> Self {
+        self.short_timeouts = true;
+        self
+    }
+
+    /// What becomes of a TCP segment from the middle of a connection that is not known. Default: [`Midstream::Pass`].
+    #[must_use]
+    pub const fn midstream(mut self, midstream: Midstream) -> Self {
+        self.midstream = midstream;
+        self
+    }
+
+    /// What becomes of a RST that does not have the expected sequence number. Default: [`InexactReset::Pass`].
+    #[must_use]
+    pub const fn inexact_reset(mut self, inexact_reset: InexactReset) -> Self {
+        self.inexact_reset = inexact_reset;
+        self
+    }
+
+    /// How alternative ports are chosen. Default: [`PortChoice::Random`].
+    #[must_use]
+    pub const fn port_choice(mut self, choice: PortChoice) -> Self {
+        self.port_choice = choice;
+        self
+    }
+
+    /// How many connections one client address may have at once (RFC 6888, REQ-4), at most 65 534. Zero means no
+    /// limit, and is the default.
+    #[must_use]
+    pub const fn client_limit(mut self, connections: u32) -> Self {
+        self.client_limit = connections;
+        self
+    }
+
+    /// Whether packets from the server keep a connection alive as well as packets from the client (RFC 4787, REQ-6).
+    /// Default: they do.
+    #[must_use]
+    pub const fn refresh_from_server(mut self, refresh: bool) -> Self {
+        self.refresh_from_server = refresh;
+        self
+    }
+
+    /// Whether the identification of packets that may be fragmented is replaced by one of our own, so that two
+    /// clients behind one alternative address cannot use the same at once (RFC 7857, section 9; RFC 6864). Default:
+    /// it is kept.
+    #[must_use]
+    pub const fn rewrite_identification(mut self, rewrite: bool) -> Self {
+        self.rewrite_identification = rewrite;
+        self
+    }
+
+    /// Who puts the checksums of translated packets right. Default: [`Checksums::Software`].
+    #[must_use]
+    pub const fn checksums(mut self, checksums: Checksums) -> Self {
+        self.checksums = checksums;
+        self
+    }
+
+    /// Whether [`Event::Changed`](crate::Event::Changed) tells of each change of a connection's state, as another
+    /// portion that shares the connections wants to know. Default: no.
+    #[must_use]
+    pub const fn tell_changes(mut self, tell: bool) -> Self {
+        self.tell_changes = tell;
+        self
+    }
+
+    /// How many packets of its own the translator may say in a second: ICMP errors about refused packets and RSTs
+    /// about evicted connections (RFC 1812, section 4.3.2.8), and, apart from those, the RSTs that a re-divert with
+    /// [`Redivert::Reset`](crate::Redivert::Reset) orders. Default: 100 and 10 000. Zero silences that kind.
+    #[must_use]
+    pub const fn transmit_rates(mut self, errors_per_second: u16, resets_per_second: u16) -> Self {
+        self.errors_per_second = errors_per_second;
+        self.resets_per_second = resets_per_second;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(error) = self.overflow {
+            return Err(error);
+        }
+        for alternative in self.alternatives.iter() {
+            for address in [alternative.first, alternative.last] {
+                let address = Ipv4Addr::from_bits(address);
+                if crate::wire::ipv4::is_martian(address.to_bits()) {
+                    return Err(ConfigError::MartianAlternative { address });
+                }
+            }
+        }
+        if self.client_limit > 65_534 {
+            return Err(ConfigError::ClientLimit { value: self.client_limit });
+        }
+        self.timeouts.check(self.short_timeouts)
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Everything but the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("alternatives", &self.alternatives)
+            .field("own", &self.own)
+            .field("timeouts", &self.timeouts)
+            .field("midstream", &self.midstream)
+            .field("inexact_reset", &self.inexact_reset)
+            .field("port_choice", &self.port_choice)
+            .field("client_limit", &self.client_limit)
+            .field("refresh_from_server", &self.refresh_from_server)
+            .field("rewrite_identification", &self.rewrite_identification)
+            .field("checksums", &self.checksums)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long a connection lives without a packet, by what it is doing.
+///
+/// They are kept in units of 65.536 ms, rounded up: nothing ends early, and nothing lives longer than one unit more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Timeouts {
+    /// TCP, handshake complete and not closed by both sides.
+    pub tcp_established: Duration,
+    /// TCP, opening or closing.
+    pub tcp_transitory: Duration,
+    /// UDP.
+    pub udp: Duration,
+    /// ICMP echo.
+    pub icmp: Duration,
+    /// Between two fragments of one datagram.
+    pub fragment: Duration,
+    /// How long an alternative port is kept from being used again towards the same server after its connection ended.
+    pub hold: Duration,
+}
+
+impl Timeouts {
+    /// What the RFCs recommend, and the default:
+    ///
+    /// - TCP established 2 h 4 min (RFC 5382, REQ-5: not less, since hosts send keep-alives after 2 h)
+    /// - TCP transitory 4 min (RFC 5382, REQ-5; RFC 7857, section 2.1)
+    /// - UDP 5 min (RFC 4787, REQ-5: recommended)
+    /// - ICMP 60 s (RFC 5508, REQ-2)
+    /// - fragments 30 s (RFC 791, section 3.2 says 15 s and up; peers use 30 s)
+    /// - hold 120 s (RFC 6888, REQ-8; and the TIME-WAIT of the usual hosts)
+    pub const RECOMMENDED: Self = Self {
+        tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),
+        tcp_transitory: Duration::from_secs(4 * 60),
+        udp: Duration::from_secs(5 * 60),
+        icmp: Duration::from_secs(60),
+        fragment: Duration::from_secs(30),
+        hold: Duration::from_secs(120),
+    };
+
+    /// The least that the RFCs allow: as recommended, but 2 min for UDP (RFC 4787, REQ-5) and 2 s for fragments (no
+    /// RFC names one).
+    pub const FLOORS: Self =
+        Self { udp: Duration::from_secs(2 * 60), fragment: Duration::from_secs(2), ..Self::RECOMMENDED };
+
+    /// The most that can be kept apart: five days.
+    pub const MAX: Duration = Duration::from_secs(5 * 24 * 3600);
+
+    pub(crate) fn check(&self, short: bool) -> Result<(), ConfigError> {
+        for ((name, value), (_, floor)) in self.named().into_iter().zip(Self::FLOORS.named()) {
+            let floor = if short { Duration::from_millis(1) } else { floor };
+            if value < floor {
+                return Err(ConfigError::TimeoutTooShort { name, value, floor });
+            }
+            if value > Self::MAX {
+                return Err(ConfigError::TimeoutTooLong { name, value });
+            }
+        }
+        Ok(())
+    }
+
+    const fn named(&self) -> [(&'static str, Duration); 6] {
+        [
+            ("tcp_established", self.tcp_established),
+            ("tcp_transitory", self.tcp_transitory),
+            ("udp", self.udp),
+            ("icmp", self.icmp),
+            ("fragment", self.fragment),
+            ("hold", self.hold),
+        ]
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::RECOMMENDED
+    }
+}
+
+/// What becomes of a TCP segment that a rule matches, that is no SYN, and whose connection is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Midstream {
+    /// It passes untouched: its connection began before the rule did, and its server knows it.
+    Pass,
+    /// It opens a connection as if it were a SYN: the servers share their state, or the client is to be reset by the
+    /// new one.
+    Adopt,
+    /// It is dropped.
+    Drop,
+}
+
+/// What becomes of a RST whose sequence number is not the one that its receiver expects. Neither choice ends the
+/// connection (RFC 5961, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum InexactReset {
+    /// It is translated like any segment; its receiver will know what to make of it.
+    Pass,
+    /// It is dropped.
+    Drop,
+}
+
+/// How an alternative port is chosen. All of them fall back to a random port of the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum PortChoice {
+    /// At random over the range (RFC 6056, keyed).
+    Random,
+    /// At random among the ports that are on the same side of 1024 as the client's (RFC 4787, REQ-3a).
+    SameRange,
+    /// The client's own port if it is in the range and free; else as [`PortChoice::SameRange`].
+    Keep,
+}
+
+/// Who puts the checksums of translated packets right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Checksums {
+    /// The translator, incrementally (RFC 1624): a wrong checksum stays wrong.
+    Software,
+    /// The hardware that sends the packet computes all of them: IPv4 header, TCP and UDP are left as they came. ICMP
+    /// errors are still put right, since no hardware knows what they quote.
+    Hardware,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// More alternative address ranges than [`MAX_ALTERNATIVES`].
+    TooManyAlternatives,
+    /// More other own addresses than [`MAX_ALTERNATIVES`].
+    TooManyOwn,
+    /// A range of alternative addresses or ports that holds nothing.
+    EmptyAlternative {
+        /// The first address.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        first: Ipv4Addr,
+        /// The last address.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        last: Ipv4Addr,
+        /// The first and the last port.
+        ports: (u16, u16),
+    },
+    /// An alternative address that no packet may bear (RFC 1812, section 5.3.7).
+    MartianAlternative {
+        /// The address.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        address: Ipv4Addr,
+    },
+    /// A time-out below the floor of the RFCs; see [`Config::allow_short_timeouts`].
+    TimeoutTooShort {
+        /// Which field of [`Timeouts`].
+        name: &'static str,
+        /// What was asked for.
+        value: Duration,
+        /// The least that is allowed.
+        floor: Duration,
+    },
+    /// A time-out above [`Timeouts::MAX`].
+    TimeoutTooLong {
+        /// Which field of [`Timeouts`].
+        name: &'static str,
+        /// What was asked for.
+        value: Duration,
+    },
+    /// A limit per client above 65 534.
+    ClientLimit {
+        /// What was asked for.
+        value: u32,
+    },
+    /// The storage has room for fewer than 8 connections, or for more than 2^28 of them.
+    Capacity {
+        /// How many connections it has room for.
+        connections: usize,
+    },
+    /// The storage has fewer index places than [`INDEX_WORDS`](crate::INDEX_WORDS) for each connection, or a number
+    /// of measurements that is neither zero nor the number of connections.
+    MismatchedStorage {
+        /// Which of the slices.
+        name: &'static str,
+        /// Its length.
+        length: usize,
+        /// The length that it should have.
+        expected: usize,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyAlternatives => write!(f, "more than {MAX_ALTERNATIVES} ranges of alternative addresses"),
+            Self::TooManyOwn => write!(f, "more than {MAX_ALTERNATIVES} own addresses"),
+            Self::EmptyAlternative { first, last, ports: (low, high) } => {
+                write!(f, "alternative {first}-{last}, ports {low}-{high}: the range is empty")
+            }
+            Self::MartianAlternative { address } => {
+                write!(f, "alternative {address}: no packet may bear this address")
+            }
+            Self::TimeoutTooShort { name, value, floor } => {
+                write!(f, "time-out {name} of {value:?} is below the floor of {floor:?}")
+            }
+            Self::TimeoutTooLong { name, value } => {
+                write!(f, "time-out {name} of {value:?} is above {:?}", Timeouts::MAX)
+            }
+            Self::ClientLimit { value } => write!(f, "client limit of {value} is above 65534"),
+            Self::Capacity { connections } => {
+                write!(f, "room for {connections} connections; 8 to {} are possible", storage::MAX_CONNECTIONS)
+            }
+            Self::MismatchedStorage { name, length, expected } => {
+                write!(f, "storage for {name} has {length} places instead of {expected}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// A range of alternative addresses and the ports of each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alternative {
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    pub(crate) ports: (u16, u16),
+}
+
+/// A short list inside the configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct List<T> {
+    items: [T; MAX_ALTERNATIVES],
+    length: u8,
+}
+
+impl<T: Copy> List<T> {
+    const fn new(filler: T) -> Self {
+        Self { items: [filler; MAX_ALTERNATIVES], length: 0 }
+    }
+
+    const fn push(&mut self, item: T) -> bool {
+        if self.length as usize >= MAX_ALTERNATIVES {
+            return false;
+        }
+        self.items[self.length as usize] = item;
+        self.length += 1;
+        true
+    }
+
+    #[inline]
+    pub(crate) fn iter(&self) -> core::iter::Take<core::slice::Iter<'_, T>> {
+        self.items.iter().take(usize::from(self.length))
+    }
+}
+
+impl<T: Copy + fmt::Debug> fmt::Debug for List<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 10, 10);
+
+    #[test]
+    #[allow(clippy::reversed_empty_ranges, reason = "it is what is tested")]
+    fn what_cannot_be_used_is_named() {
+        let good = Config::new([0; 32]).alternative(ADDRESS, 1024..=65535);
+        assert_eq!(good.check(), Ok(()));
+        let ports = (9, 1);
+        assert_eq!(
+            Config::new([0; 32]).alternative(ADDRESS, 9..=1).check(),
+            Err(ConfigError::EmptyAlternative { first: ADDRESS, last: ADDRESS, ports })
+        );
+        let address = Ipv4Addr::LOCALHOST;
+        assert_eq!(
+            Config::new([0; 32]).alternative(address, 1..=9).check(),
+            Err(ConfigError::MartianAlternative { address })
+        );
+        let many = (0..9).fold(Config::new([0; 32]), |c, _| c.alternative(ADDRESS, 1..=1));
+        assert_eq!(many.check(), Err(ConfigError::TooManyAlternatives));
+        assert_eq!(good.clone().client_limit(70_000).check(), Err(ConfigError::ClientLimit { value: 70_000 }));
+    }
+
+    #[test]
+    fn the_floors_of_the_rfcs_hold_unless_waived_by_name() {
+        let value = Duration::from_secs(7_439);
+        let short = Timeouts { tcp_established: value, ..Timeouts::RECOMMENDED };
+        let config = Config::new([0; 32]).alternative(ADDRESS, 1024..=65535).timeouts(short);
+        let floor = Duration::from_secs(7_440);
+        assert_eq!(config.check(), Err(ConfigError::TimeoutTooShort { name: "tcp_established", value, floor }));
+        assert_eq!(config.allow_short_timeouts().check(), Ok(()));
+    }
+
+    #[test]
+    fn the_secret_is_not_shown() {
+        let shown = std::format!("{:?}", Config::new([0xAB; 32]));
+        assert!(!shown.contains("171") && !shown.to_lowercase().contains("ab, "));
+    }
+}

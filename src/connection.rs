@@ -1,0 +1,157 @@
+//! A connection as the outside sees it.
+
+use core::fmt;
+use core::net::SocketAddrV4;
+use core::time::Duration;
+
+use crate::endpoint::{Pair, Protocol};
+use crate::time::Instant;
+
+/// One current connection: the document's pair of pairs, and what is known about it.
+///
+/// UDP flows and ICMP echo exchanges are connections too, as in the document. This is a copy; it does not change when
+/// the connection does.
+///
+/// The exact packet that the server sees for a packet from `client_side.source` to `client_side.destination` bears
+/// `server_side.source` and `server_side.destination`; its answer comes back the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Connection {
+    /// TCP, UDP or ICMP echo.
+    pub protocol: Protocol,
+    /// `(client, original destination)`: what the client's packets bear, and what it sees in the answers.
+    pub client_side: Pair,
+    /// `(alternative source, diverted destination)`: what the server's packets bear.
+    pub server_side: Pair,
+    /// What it is doing.
+    pub state: State,
+}
+
+impl fmt::Display for Connection {
+    /// The document's notation: `(client, original), (alternative, server)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (c, s) = (self.client_side, self.server_side);
+        write!(f, "({}, {}), ({}, {})", c.source, c.destination, s.source, s.destination)
+    }
+}
+
+/// What a connection is doing. Each state has one of the time-outs of [`Timeouts`](crate::Timeouts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum State {
+    /// TCP: the client has sent its SYN (transitory).
+    Opening,
+    /// TCP: both have sent a SYN (transitory).
+    Opened,
+    /// TCP: the handshake is complete, and nobody has said good-bye (established).
+    Established,
+    /// TCP: the client has sent its FIN, the server may go on sending (established).
+    ClientClosed,
+    /// TCP: the server has sent its FIN, the client may go on sending (established).
+    ServerClosed,
+    /// TCP: both have sent a FIN (transitory).
+    Closing,
+    /// TCP: both FINs are acknowledged, or a RST with the expected sequence number was seen; late segments are still
+    /// translated (held).
+    TimeWait,
+    /// TCP: somebody sent a RST with another sequence number than the expected one; the next segment of any other
+    /// kind brings it back to `Established` (transitory).
+    Doubtful,
+    /// TCP: being reset by a re-divert: whatever an end sends is answered with a RST (held).
+    Resetting,
+    /// UDP or ICMP echo: the server has not answered yet.
+    Unanswered,
+    /// UDP or ICMP echo: the server has answered.
+    Answered,
+}
+
+impl State {
+    /// A short name in lower case, stable across versions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Opened => "opened",
+            Self::Established => "established",
+            Self::ClientClosed => "client_closed",
+            Self::ServerClosed => "server_closed",
+            Self::Closing => "closing",
+            Self::TimeWait => "time_wait",
+            Self::Doubtful => "doubtful",
+            Self::Resetting => "resetting",
+            Self::Unanswered => "unanswered",
+            Self::Answered => "answered",
+        }
+    }
+}
+
+/// One of the two ways that a packet of a connection can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Direction {
+    /// From the client to the server: the document's client process 201.
+    ToServer,
+    /// From the server to the client: the document's server process 203.
+    ToClient,
+}
+
+/// What was measured of one connection, where the storage has room for it
+/// ([`Fixed`](crate::Fixed), [`Heap::measured`](crate::Heap::measured)): the document's "performance information".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Measured {
+    /// What the client sent.
+    pub to_server: Volume,
+    /// What the server sent.
+    pub to_client: Volume,
+    /// When its first packet came.
+    pub first: Instant,
+    /// When its last packet came, to within 65.5 ms.
+    pub last: Instant,
+    /// TCP: from the client's SYN to the server's SYN, seen from here: the server's share of the handshake.
+    pub server_handshake: Option<Duration>,
+    /// TCP: from the server's SYN to the client's acknowledgement, seen from here: the client's share.
+    pub client_handshake: Option<Duration>,
+    /// TCP: smoothed round-trip time from here to the server and back (RFC 6298, section 2, gain 1/8). UDP and ICMP
+    /// echo: smoothed time from a packet to the next answer.
+    pub round_trip: Option<Duration>,
+    /// TCP segments with data that had been sent before, both ways; at most 65 535 are counted.
+    pub retransmissions: u16,
+    /// TCP segments with RST, both ways; at most 255 are counted.
+    pub resets: u16,
+    /// ICMP errors about packets of this connection, both ways; at most 255 are counted.
+    pub icmp_errors: u16,
+}
+
+/// How much went one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Volume {
+    /// Packets translated.
+    pub packets: u64,
+    /// Octets in them, IPv4 headers included.
+    pub octets: u64,
+    /// The smallest packet, in octets; zero if there was none.
+    pub smallest: u16,
+    /// The largest packet, in octets; zero if there was none.
+    pub largest: u16,
+}
+
+/// The server that a connection's packets go to just now.
+impl Connection {
+    /// The original destination: the server that the client believes it talks to.
+    #[must_use]
+    pub const fn original(&self) -> SocketAddrV4 {
+        self.client_side.destination
+    }
+
+    /// The current destination: the server that it really talks to.
+    #[must_use]
+    pub const fn server(&self) -> SocketAddrV4 {
+        self.server_side.destination
+    }
+}

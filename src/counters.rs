@@ -1,0 +1,83 @@
+//! What has happened so far, one number for each thing that can happen.
+
+use crate::verdict::DropReason;
+
+/// Counts since the translator was made. None of them is ever reset, and none wraps in practice (64 bits).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Counters {
+    /// Packets translated on their way to the server.
+    pub to_server: u64,
+    /// Packets restored on their way to the client.
+    pub to_client: u64,
+    /// Packets that were none of ours.
+    pub passed: u64,
+    /// Later fragments whose first fragment had not been seen.
+    pub held: u64,
+    dropped: [u64; DropReason::COUNT],
+    /// Connections opened by a packet.
+    pub opened: u64,
+    /// Connections taken over from a record.
+    pub imported: u64,
+    /// Connections moved to another server by a re-divert.
+    pub moved: u64,
+    /// Connections that came to their end: both sides said good-bye.
+    pub closed: u64,
+    /// Connections ended by a RST with the expected sequence number, or by a re-divert that resets.
+    pub reset: u64,
+    /// Connections ended by their time-out.
+    pub expired: u64,
+    /// Connections given up to make room for another.
+    pub evicted: u64,
+    /// Connections ended because no port was free for them on the server that they were moved to.
+    pub stranded: u64,
+    /// ICMP errors and RSTs that the translator had to say and that were fetched.
+    pub transmitted: u64,
+    /// What the translator had to say and could not: the rate limit was reached, or nobody fetched.
+    pub transmit_lost: u64,
+    /// Events that found the queue full.
+    pub events_lost: u64,
+    /// Datagrams whose fragments were forgotten before their time, to make room for another's.
+    pub fragments_evicted: u64,
+}
+
+impl Counters {
+    pub(crate) const ZERO: Self = Self {
+        to_server: 0,
+        to_client: 0,
+        passed: 0,
+        held: 0,
+        dropped: [0; DropReason::COUNT],
+        opened: 0,
+        imported: 0,
+        moved: 0,
+        closed: 0,
+        reset: 0,
+        expired: 0,
+        evicted: 0,
+        stranded: 0,
+        transmitted: 0,
+        transmit_lost: 0,
+        events_lost: 0,
+        fragments_evicted: 0,
+    };
+
+    /// Packets dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// Packets dropped for any reason.
+    #[must_use]
+    pub fn dropped_in_all(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    pub(crate) fn count_drop(&mut self, reason: DropReason) {
+        if let Some(count) = self.dropped.get_mut(reason as usize) {
+            *count = count.wrapping_add(1);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Who talks to whom: protocols, prefixes, and the document's pairs of addresses.
+
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+/// A protocol whose packets can be told apart by connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Protocol {
+    /// ICMP echo (RFC 792): the identifier stands in for the client's port, and the server's port is zero.
+    Icmp,
+    /// TCP (RFC 9293).
+    Tcp,
+    /// UDP (RFC 768).
+    Udp,
+}
+
+impl Protocol {
+    /// The number in the protocol field of the IPv4 header.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Icmp => 1,
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    /// The protocol with this number, if it is one that is translated.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Icmp),
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Icmp => "icmp",
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// The addresses that one packet of a connection bears: where from and where to.
+///
+/// For [`Protocol::Icmp`] the source's port is the echo identifier and the destination's port is zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair {
+    /// Where the packet comes from on the way to the server.
+    pub source: SocketAddrV4,
+    /// Where the packet goes on the way to the server.
+    pub destination: SocketAddrV4,
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.source, self.destination)
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Pair {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let (s, d) = (self.source.ip().octets(), self.destination.ip().octets());
+        defmt::write!(f, "{}:{} -> {}:{}", s, self.source.port(), d, self.destination.port());
+    }
+}
+
+/// A range of addresses that share their first `length` bits (RFC 4632).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    network: u32,
+    length: u8,
+}
+
+impl Prefix {
+    /// Every address.
+    pub const ALL: Self = Self { network: 0, length: 0 };
+
+    /// The prefix of `length` bits that `address` lies in; bits behind the prefix are cleared. `None` if `length` is
+    /// above 32.
+    #[must_use]
+    pub const fn new(address: Ipv4Addr, length: u8) -> Option<Self> {
+        if length > 32 {
+            return None;
+        }
+        Some(Self { network: address.to_bits() & mask(length), length })
+    }
+
+    /// The prefix that holds this address alone.
+    #[must_use]
+    pub const fn host(address: Ipv4Addr) -> Self {
+        Self { network: address.to_bits(), length: 32 }
+    }
+
+    /// The first address of the prefix.
+    #[must_use]
+    pub const fn network(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network)
+    }
+
+    /// How many leading bits are fixed, 0 to 32.
+    #[must_use]
+    pub const fn length(self) -> u8 {
+        self.length
+    }
+
+    /// Whether `address` lies in the prefix.
+    #[must_use]
+    pub const fn contains(self, address: Ipv4Addr) -> bool {
+        self.holds(address.to_bits())
+    }
+
+    pub(crate) const fn holds(self, address: u32) -> bool {
+        (address ^ self.network) & mask(self.length) == 0
+    }
+
+    pub(crate) const fn bits(self) -> u32 {
+        self.network
+    }
+}
+
+pub(crate) const fn mask(length: u8) -> u32 {
+    match u32::MAX.checked_shl(32 - length as u32) {
+        Some(mask) => mask,
+        None => 0,
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network(), self.length)
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Prefix {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{}/{}", self.network().octets(), self.length);
+    }
+}
+
+pub(crate) const fn endpoint(address: u32, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from_bits(address), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_holds_its_own_addresses_only() {
+        let prefix = Prefix::new(Ipv4Addr::new(10, 1, 2, 3), 24).unwrap();
+        assert_eq!(prefix.network(), Ipv4Addr::new(10, 1, 2, 0));
+        assert!(prefix.contains(Ipv4Addr::new(10, 1, 2, 255)));
+        assert!(!prefix.contains(Ipv4Addr::new(10, 1, 3, 0)));
+        assert!(Prefix::ALL.contains(Ipv4Addr::BROADCAST));
+        assert_eq!(Prefix::new(Ipv4Addr::LOCALHOST, 33), None);
+    }
+}

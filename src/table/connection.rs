@@ -1,0 +1,146 @@
+//! The current connections (211 in the document): one slot each, both sides of a connection in one cache line.
+
+use super::hash::Key;
+use crate::connection::Connection;
+use crate::endpoint::{Pair, Protocol, endpoint};
+use crate::time::Tick;
+use crate::track::phase::Phase;
+use crate::track::sequence::Sequences;
+use crate::track::timers::Stamp;
+use crate::wire::checksum::Delta;
+use crate::wire::flow::ICMP;
+
+/// No slot: the end of a list.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Room for one connection in a translator's storage: exactly one 64-octet cache line, all zeros when unused.
+///
+/// Everything that a packet reads or writes of its connection lies here; the rest of a connection's 84 octets is its
+/// share of the indexes ([`INDEX_WORDS`](crate::INDEX_WORDS)).
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct ConnectionSlot {
+    // The key of the way there, then that of the way back.
+    pub(crate) client: u32,
+    pub(crate) original: u32,
+    pub(crate) client_port: u16,
+    pub(crate) original_port: u16,
+    pub(crate) alternative_port: u16,
+    pub(crate) server_port: u16,
+    pub(crate) alternative: u32,
+    pub(crate) server: u32,
+    /// What both addresses change in the IPv4 header's checksum on the way there.
+    pub(crate) network: Delta,
+    /// What addresses and ports change in the transport checksum on the way there.
+    pub(crate) transport: Delta,
+    pub(crate) last: Tick,
+    pub(crate) sequences: Sequences,
+    pub(crate) protocol: u8,
+    pub(crate) phase: Phase,
+    pub(crate) flags: u8,
+    /// The number, modulo 256, of the last re-divert that this connection has followed.
+    pub(crate) epoch: u8,
+    /// Neighbours in the age list, or the next free slot.
+    pub(crate) previous: u32,
+    pub(crate) next: u32,
+    /// The server's entry among the counted servers.
+    pub(crate) member: u16,
+    /// When it was put at the end of its age list.
+    pub(crate) stamp: Stamp,
+}
+
+const _: () = assert!(size_of::<ConnectionSlot>() == 64);
+
+/// The client keeps its address: only the destination is rewritten.
+pub(crate) const SOURCE_KEPT: u8 = 1;
+/// Answers from the server's other ports belong to the client: there is a second entry in the index.
+pub(crate) const SIBLINGS: u8 = 2;
+/// Its client's count includes it.
+pub(crate) const CLIENT_COUNTED: u8 = 4;
+/// Its server's count includes it.
+pub(crate) const SERVER_COUNTED: u8 = 8;
+/// The client is to be told with a RST.
+pub(crate) const OWES_CLIENT: u8 = 16;
+/// The server is to be told with a RST.
+pub(crate) const OWES_SERVER: u8 = 32;
+
+impl ConnectionSlot {
+    /// An unused slot.
+    pub const EMPTY: Self = Self {
+        client: 0,
+        original: 0,
+        client_port: 0,
+        original_port: 0,
+        alternative_port: 0,
+        server_port: 0,
+        alternative: 0,
+        server: 0,
+        network: Delta(0),
+        transport: Delta(0),
+        last: Tick(0),
+        sequences: Sequences::from_words([0; 4]),
+        protocol: 0,
+        phase: Phase::Free,
+        flags: 0,
+        epoch: 0,
+        previous: 0,
+        next: 0,
+        member: 0,
+        stamp: Stamp(0),
+    };
+
+    #[inline]
+    pub(crate) const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The key under which a packet of the client finds it.
+    #[inline]
+    pub(crate) const fn key_there(&self) -> Key {
+        Key::new(self.protocol, (self.client, self.client_port), (self.original, self.original_port))
+    }
+
+    /// The key under which a packet of the server finds it.
+    #[inline]
+    pub(crate) const fn key_back(&self) -> Key {
+        Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, self.server_port))
+    }
+
+    /// The key under which a packet from another port of the server finds it.
+    pub(crate) const fn key_siblings(&self) -> Key {
+        Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, 0))
+    }
+
+    /// Computes the deltas from the addresses.
+    pub(crate) fn set_deltas(&mut self) {
+        let before = [self.client, self.original];
+        let after = [self.alternative, self.server];
+        self.network = Delta::of(before, after);
+        let ports = self.ports_delta();
+        self.transport = if self.protocol == ICMP { ports } else { self.network.and(ports) };
+    }
+
+    /// What the ports alone change on the way there.
+    pub(crate) fn ports_delta(&self) -> Delta {
+        Delta::of(
+            [u32::from(self.client_port), u32::from(self.original_port)],
+            [u32::from(self.alternative_port), u32::from(self.server_port)],
+        )
+    }
+
+    /// How the outside sees it. `None` if it holds no connection whose packets are translated.
+    pub(crate) fn view(&self) -> Option<Connection> {
+        Some(Connection {
+            protocol: Protocol::from_number(self.protocol)?,
+            client_side: Pair {
+                source: endpoint(self.client, self.client_port),
+                destination: endpoint(self.original, self.original_port),
+            },
+            server_side: Pair {
+                source: endpoint(self.alternative, self.alternative_port),
+                destination: endpoint(self.server, self.server_port),
+            },
+            state: self.phase.state()?,
+        })
+    }
+}

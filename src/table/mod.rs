@@ -1,0 +1,13 @@
+//! The address table (207 in the document): diverted addresses (209) and current connections (211).
+
+pub(crate) mod age;
+pub(crate) mod clients;
+pub(crate) mod connection;
+pub(crate) mod divert;
+pub(crate) mod filter;
+pub(crate) mod hash;
+pub(crate) mod index;
+pub(crate) mod moves;
+pub(crate) mod ports;
+pub(crate) mod server;
+pub(crate) mod storage;

@@ -1,0 +1,155 @@
+//! The re-diverts that connections may still have to follow.
+//!
+//! A re-divert is written down once, here, whatever the number of connections that it moves. Each connection knows the
+//! number of the last one that it has followed (its epoch, modulo 256); the first packet that finds it behind lets it
+//! catch up. Meanwhile a sweep goes through the slots, a few at each call, and lets the silent ones catch up too; when
+//! it has been through, no connection is behind any more, and the places can be used again.
+
+use super::server::{self, Place, Servers};
+
+/// How many re-diverts can be outstanding at most, whatever the storage: epochs modulo 256 must stay apart.
+pub(crate) const MAX_OUTSTANDING: usize = 64;
+
+/// Room for one outstanding re-divert in a translator's storage.
+#[derive(Clone, Copy, Debug)]
+pub struct MoveSlot {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    from_port: u16,
+    to_port: u16,
+    any_from_port: bool,
+    keep_port: bool,
+    pub(crate) reset: bool,
+    /// An entry of its own, for connections that the entry they stand on no longer describes; or none.
+    pub(crate) entry: u16,
+}
+
+impl MoveSlot {
+    /// An unused place.
+    pub const EMPTY: Self = Self {
+        from: 0,
+        to: 0,
+        from_port: 0,
+        to_port: 0,
+        any_from_port: false,
+        keep_port: false,
+        reset: false,
+        entry: 0,
+    };
+
+    pub(crate) fn new(from: Place, to: Place, reset: bool, entry: u16) -> Self {
+        Self {
+            from: from.address,
+            to: to.address,
+            from_port: from.port.unwrap_or(0),
+            to_port: to.port.unwrap_or(0),
+            any_from_port: from.port.is_none(),
+            keep_port: to.port.is_none(),
+            reset,
+            entry,
+        }
+    }
+
+    pub(crate) fn from(&self) -> Place {
+        Place { address: self.from, port: (!self.any_from_port).then_some(self.from_port) }
+    }
+
+    pub(crate) fn to(&self) -> Place {
+        Place { address: self.to, port: (!self.keep_port).then_some(self.to_port) }
+    }
+}
+
+/// The state of the moves; their places lie in the storage, as a ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moves {
+    /// The number of the newest move.
+    pub(crate) epoch: u8,
+    /// How many of the newest a connection may still have to follow.
+    outstanding: u8,
+    /// How many places of the ring tell of moves at all, outstanding or not.
+    known: u8,
+    /// The place of the next move.
+    next: u8,
+    /// The next slot that the sweep looks at; [`DONE`] if there is nothing to sweep for.
+    pub(crate) cursor: u32,
+}
+
+/// There is nothing to sweep for.
+pub(crate) const DONE: u32 = u32::MAX;
+
+/// Where a connection is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Course {
+    pub(crate) server: (u32, u16),
+    pub(crate) reset: bool,
+    /// The entry of the last move, or [`server::NONE`].
+    pub(crate) entry: u16,
+}
+
+impl Moves {
+    pub(crate) const NONE: Self = Self { epoch: 0, outstanding: 0, known: 0, next: 0, cursor: DONE };
+
+    fn capacity(slots: &[MoveSlot]) -> usize {
+        slots.len().min(MAX_OUTSTANDING)
+    }
+
+    pub(crate) fn is_full(&self, slots: &[MoveSlot]) -> bool {
+        usize::from(self.outstanding) >= Self::capacity(slots)
+    }
+
+    /// Writes down a move, and has the sweep begin again.
+    pub(crate) fn push(&mut self, slots: &mut [MoveSlot], new: MoveSlot) {
+        let capacity = Self::capacity(slots);
+        if let Some(slot) = slots.get_mut(usize::from(self.next)) {
+            *slot = new;
+        }
+        self.next = if usize::from(self.next) + 1 >= capacity { 0 } else { self.next + 1 };
+        self.epoch = self.epoch.wrapping_add(1);
+        self.outstanding += 1;
+        self.known = (usize::from(self.known) + 1).min(capacity) as u8;
+        self.cursor = 0;
+    }
+
+    /// The sweep has been through: nobody is behind. The entries that the moves held are let go.
+    pub(crate) fn settle(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>) {
+        for ago in 0..self.outstanding {
+            if let Some(slot) = self.ago(slots, ago) {
+                servers.detach(slot.entry);
+            }
+        }
+        self.outstanding = 0;
+        self.cursor = DONE;
+    }
+
+    /// Where a connection of this epoch that stands on `server` is to go. `None` if it stays.
+    pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16)) -> Option<Course> {
+        let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
+        let mut course = Course { server, reset: false, entry: server::NONE };
+        let mut moved = false;
+        for ago in (0..behind).rev() {
+            let Some(slot) = self.ago(slots, ago) else {
+                continue;
+            };
+            if slot.from().holds(course.server) {
+                course.server = slot.to().resolve(course.server.1);
+                course.reset |= slot.reset;
+                course.entry = slot.entry;
+                moved = true;
+            }
+        }
+        moved.then_some(course)
+    }
+
+    /// Whether connections were moved away from this server, as far as is remembered.
+    pub(crate) fn left(&self, slots: &[MoveSlot], server: (u32, u16)) -> bool {
+        (0..self.known).filter_map(|ago| self.ago(slots, ago)).any(|slot| slot.from().holds(server))
+    }
+
+    fn ago<'s>(&self, slots: &'s [MoveSlot], ago: u8) -> Option<&'s MoveSlot> {
+        let capacity = Self::capacity(slots);
+        let back = usize::from(ago) + 1;
+        let next = usize::from(self.next);
+        let place = if next >= back { next - back } else { (next + capacity).checked_sub(back)? };
+        slots.get(place)
+    }
+}

@@ -1,0 +1,414 @@
+//! Who owns the memory: one algorithm over slices, and three owners of them.
+
+use super::connection::ConnectionSlot;
+use super::divert::DivertSlot;
+use super::moves::MoveSlot;
+use super::server::ServerSlot;
+use crate::config::ConfigError;
+use crate::event::EventSlot;
+use crate::track::fragments::FragmentSlot;
+use crate::track::measure::MeasureSlot;
+
+/// How many 32-bit words of index a connection takes: two for each way and one for its client's count. At half load a
+/// bucket of 16 words overflows once in two thousand.
+pub const INDEX_WORDS: usize = 5;
+
+/// The most connections that one translator can keep apart: slot numbers leave the index at least four bits of hash.
+pub(crate) const MAX_CONNECTIONS: usize = 1 << 28;
+
+/// The memory of a translator: [`Fixed`], [`Borrowed`], [`Heap`] (feature `alloc`), or a `&mut` to one of them.
+///
+/// Sealed: the three differ only in who owns the slices.
+pub trait Storage: sealed::Memory {}
+
+impl<T: sealed::Memory> Storage for T {}
+
+pub(crate) mod sealed {
+    use super::{Parts, View};
+
+    pub trait Memory {
+        fn parts(&mut self) -> Parts<'_>;
+        fn view(&self) -> View<'_>;
+    }
+
+    impl<T: Memory> Memory for &mut T {
+        #[inline(always)]
+        fn parts(&mut self) -> Parts<'_> {
+            (**self).parts()
+        }
+
+        #[inline(always)]
+        fn view(&self) -> View<'_> {
+            (**self).view()
+        }
+    }
+}
+
+/// The slices that the algorithm works on.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    pub(crate) connections: &'a mut [ConnectionSlot],
+    pub(crate) index: &'a mut [u32],
+    pub(crate) diverts: &'a mut [DivertSlot],
+    pub(crate) servers: &'a mut [ServerSlot],
+    pub(crate) moves: &'a mut [MoveSlot],
+    pub(crate) fragments: &'a mut [FragmentSlot],
+    pub(crate) events: &'a mut [EventSlot],
+    pub(crate) measured: &'a mut [MeasureSlot],
+}
+
+/// The slices that listing reads.
+#[derive(Debug)]
+pub struct View<'a> {
+    pub(crate) connections: &'a [ConnectionSlot],
+    pub(crate) index: &'a [u32],
+    pub(crate) diverts: &'a [DivertSlot],
+    pub(crate) servers: &'a [ServerSlot],
+    pub(crate) measured: &'a [MeasureSlot],
+}
+
+impl Parts<'_> {
+    /// Empties every table, whatever was in it.
+    pub(crate) fn clear(&mut self) {
+        self.connections.fill(ConnectionSlot::EMPTY);
+        self.index.fill(0);
+        self.diverts.fill(DivertSlot::EMPTY);
+        self.servers.fill(ServerSlot::EMPTY);
+        self.moves.fill(MoveSlot::EMPTY);
+        self.fragments.fill(FragmentSlot::EMPTY);
+        self.events.fill(EventSlot::EMPTY);
+        self.measured.fill(MeasureSlot::EMPTY);
+    }
+}
+
+impl View<'_> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let connections = self.connections.len();
+        if !(8..=MAX_CONNECTIONS).contains(&connections) {
+            return Err(ConfigError::Capacity { connections });
+        }
+        let expected = connections * INDEX_WORDS;
+        if self.index.len() < expected {
+            return Err(ConfigError::MismatchedStorage { name: "index", length: self.index.len(), expected });
+        }
+        let measured = self.measured.len();
+        if measured != 0 && measured != connections {
+            return Err(ConfigError::MismatchedStorage { name: "measured", length: measured, expected: connections });
+        }
+        Ok(())
+    }
+}
+
+/// An array that begins with a cache line, so that an index bucket is one line.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+struct Lines<T>(T);
+
+/// Arrays: `Fixed<CONNECTIONS, DIVERTS>`, all zeros when new, without any allocator.
+///
+/// `DIVERTS` is the number of rules, of their servers in all, and of re-diverts in one sweep (at most 64 of those).
+/// `FRAGMENTS` datagrams can be under way in fragments at once, `EVENTS` events wait to be fetched, and `MEASURED` is
+/// zero, or `CONNECTIONS` to have each connection measured.
+///
+/// A `static` of it lies in `.bss`. A translator takes it by value, or by `&mut` where it is too large for the stack:
+///
+/// ```
+/// use byway::{Config, Fixed, Translator};
+///
+/// let mut storage = Box::new(Fixed::<1024, 64>::new()); // or a `static` in a cell
+/// let translator = Translator::new(Config::new([7; 32]), &mut *storage)?;
+/// # let _ = translator;
+/// # Ok::<(), byway::ConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fixed<
+    const CONNECTIONS: usize,
+    const DIVERTS: usize,
+    const FRAGMENTS: usize = 8,
+    const EVENTS: usize = 8,
+    const MEASURED: usize = 0,
+> {
+    connections: [ConnectionSlot; CONNECTIONS],
+    index: Lines<[[u32; INDEX_WORDS]; CONNECTIONS]>,
+    diverts: [DivertSlot; DIVERTS],
+    servers: [ServerSlot; DIVERTS],
+    moves: [MoveSlot; DIVERTS],
+    fragments: [FragmentSlot; FRAGMENTS],
+    events: [EventSlot; EVENTS],
+    measured: [MeasureSlot; MEASURED],
+}
+
+impl<const CONNECTIONS: usize, const DIVERTS: usize> Fixed<CONNECTIONS, DIVERTS> {
+    /// Empty tables, with room for 8 fragmented datagrams and 8 events, and without measurements.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::sized()
+    }
+}
+
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> Fixed<C, D, F, E, M> {
+    /// Empty tables, all sizes as the type says.
+    ///
+    /// ```
+    /// // 100 connections, 4 rules, 2 fragmented datagrams, 16 events, every connection measured.
+    /// let storage = byway::Fixed::<100, 4, 2, 16, 100>::sized();
+    /// # let _ = storage;
+    /// ```
+    #[must_use]
+    pub const fn sized() -> Self {
+        Self {
+            connections: [ConnectionSlot::EMPTY; C],
+            index: Lines([[0; INDEX_WORDS]; C]),
+            diverts: [DivertSlot::EMPTY; D],
+            servers: [ServerSlot::EMPTY; D],
+            moves: [MoveSlot::EMPTY; D],
+            fragments: [FragmentSlot::EMPTY; F],
+            events: [EventSlot::EMPTY; E],
+            measured: [MeasureSlot::EMPTY; M],
+        }
+    }
+}
+
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> Default for Fixed<C, D, F, E, M> {
+    fn default() -> Self {
+        Self::sized()
+    }
+}
+
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> sealed::Memory
+    for Fixed<C, D, F, E, M>
+{
+    #[inline(always)]
+    fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            connections: &mut self.connections,
+            index: self.index.0.as_flattened_mut(),
+            diverts: &mut self.diverts,
+            servers: &mut self.servers,
+            moves: &mut self.moves,
+            fragments: &mut self.fragments,
+            events: &mut self.events,
+            measured: &mut self.measured,
+        }
+    }
+
+    #[inline(always)]
+    fn view(&self) -> View<'_> {
+        View {
+            connections: &self.connections,
+            index: self.index.0.as_flattened(),
+            diverts: &self.diverts,
+            servers: &self.servers,
+            measured: &self.measured,
+        }
+    }
+}
+
+/// Slices that the caller owns, of any length. What is in them is cleared when the translator is made.
+///
+/// ```
+/// use byway::{Borrowed, Config, Translator, slots};
+///
+/// let mut connections = [slots::Connection::EMPTY; 100];
+/// let mut index = [0; 100 * byway::INDEX_WORDS];
+/// let mut diverts = [slots::Divert::EMPTY; 4];
+/// let mut servers = [slots::Server::EMPTY; 8];
+/// let mut moves = [slots::Move::EMPTY; 4];
+/// let storage = Borrowed::new(&mut connections, &mut index, &mut diverts, &mut servers, &mut moves);
+/// let translator = Translator::new(Config::new([7; 32]), storage)?;
+/// # let _ = translator;
+/// # Ok::<(), byway::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct Borrowed<'a>(Parts<'a>);
+
+impl<'a> Borrowed<'a> {
+    /// Tables over these slices: one slot a connection, [`INDEX_WORDS`] words of index a connection (best aligned to
+    /// 64 octets), one slot a rule, one a server of a rule, one a re-divert within one sweep.
+    #[must_use]
+    pub fn new(
+        connections: &'a mut [ConnectionSlot],
+        index: &'a mut [u32],
+        diverts: &'a mut [DivertSlot],
+        servers: &'a mut [ServerSlot],
+        moves: &'a mut [MoveSlot],
+    ) -> Self {
+        Self(Parts {
+            connections,
+            index,
+            diverts,
+            servers,
+            moves,
+            fragments: &mut [],
+            events: &mut [],
+            measured: &mut [],
+        })
+    }
+
+    /// Adds room for datagrams that are under way in fragments, one slot each. Without it fragments are held.
+    #[must_use]
+    pub fn fragments(mut self, fragments: &'a mut [FragmentSlot]) -> Self {
+        self.0.fragments = fragments;
+        self
+    }
+
+    /// Adds room for events that wait to be fetched. Without it none are kept, and none are counted as lost.
+    #[must_use]
+    pub fn events(mut self, events: &'a mut [EventSlot]) -> Self {
+        self.0.events = events;
+        self
+    }
+
+    /// Adds room for measurements, one slot a connection. Without it none are made.
+    #[must_use]
+    pub fn measured(mut self, measured: &'a mut [MeasureSlot]) -> Self {
+        self.0.measured = measured;
+        self
+    }
+}
+
+impl sealed::Memory for Borrowed<'_> {
+    #[inline(always)]
+    fn parts(&mut self) -> Parts<'_> {
+        let p = &mut self.0;
+        Parts {
+            connections: p.connections,
+            index: p.index,
+            diverts: p.diverts,
+            servers: p.servers,
+            moves: p.moves,
+            fragments: p.fragments,
+            events: p.events,
+            measured: p.measured,
+        }
+    }
+
+    #[inline(always)]
+    fn view(&self) -> View<'_> {
+        let p = &self.0;
+        View {
+            connections: p.connections,
+            index: p.index,
+            diverts: p.diverts,
+            servers: p.servers,
+            measured: p.measured,
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+pub use heap::Heap;
+
+#[cfg(feature = "alloc")]
+mod heap {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::{
+        ConnectionSlot, DivertSlot, EventSlot, FragmentSlot, INDEX_WORDS, MeasureSlot, MoveSlot, Parts, ServerSlot,
+        View, sealed,
+    };
+
+    /// Memory from the heap, all of it taken when it is made: nothing is allocated after that.
+    ///
+    /// ```
+    /// use byway::{Config, Heap, Translator};
+    ///
+    /// let storage = Heap::new(100_000, 64).events(1_000).measured();
+    /// let translator = Translator::new(Config::new([7; 32]), storage)?;
+    /// # let _ = translator;
+    /// # Ok::<(), byway::ConfigError>(())
+    /// ```
+    #[derive(Debug)]
+    pub struct Heap {
+        connections: Vec<ConnectionSlot>,
+        index: Vec<u32>,
+        /// How many words of `index` lie before its first cache line.
+        skip: usize,
+        diverts: Vec<DivertSlot>,
+        servers: Vec<ServerSlot>,
+        moves: Vec<MoveSlot>,
+        fragments: Vec<FragmentSlot>,
+        events: Vec<EventSlot>,
+        measured: Vec<MeasureSlot>,
+    }
+
+    /// A line of 16 words.
+    const LINE: usize = 16;
+
+    impl Heap {
+        /// Empty tables for this many connections, and for this many rules, servers of rules, and re-diverts in one
+        /// sweep; with room for 64 fragmented datagrams and 64 events, and without measurements.
+        #[must_use]
+        pub fn new(connections: usize, diverts: usize) -> Self {
+            let index = vec![0_u32; connections.saturating_mul(INDEX_WORDS) + LINE];
+            let skip = index.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE);
+            Self {
+                connections: vec![ConnectionSlot::EMPTY; connections],
+                index,
+                skip,
+                diverts: vec![DivertSlot::EMPTY; diverts],
+                servers: vec![ServerSlot::EMPTY; diverts],
+                moves: vec![MoveSlot::EMPTY; diverts],
+                fragments: vec![FragmentSlot::EMPTY; 64],
+                events: vec![EventSlot::EMPTY; 64],
+                measured: Vec::new(),
+            }
+        }
+
+        /// Room for `count` servers of rules in all.
+        #[must_use]
+        pub fn servers(mut self, count: usize) -> Self {
+            self.servers = vec![ServerSlot::EMPTY; count];
+            self
+        }
+
+        /// Room for `count` datagrams under way in fragments.
+        #[must_use]
+        pub fn fragments(mut self, count: usize) -> Self {
+            self.fragments = vec![FragmentSlot::EMPTY; count];
+            self
+        }
+
+        /// Room for `count` events that wait to be fetched.
+        #[must_use]
+        pub fn events(mut self, count: usize) -> Self {
+            self.events = vec![EventSlot::EMPTY; count];
+            self
+        }
+
+        /// Measures each connection.
+        #[must_use]
+        pub fn measured(mut self) -> Self {
+            self.measured = vec![MeasureSlot::EMPTY; self.connections.len()];
+            self
+        }
+    }
+
+    impl sealed::Memory for Heap {
+        #[inline(always)]
+        fn parts(&mut self) -> Parts<'_> {
+            Parts {
+                connections: &mut self.connections,
+                index: self.index.get_mut(self.skip..).unwrap_or_default(),
+                diverts: &mut self.diverts,
+                servers: &mut self.servers,
+                moves: &mut self.moves,
+                fragments: &mut self.fragments,
+                events: &mut self.events,
+                measured: &mut self.measured,
+            }
+        }
+
+        #[inline(always)]
+        fn view(&self) -> View<'_> {
+            View {
+                connections: &self.connections,
+                index: self.index.get(self.skip..).unwrap_or_default(),
+                diverts: &self.diverts,
+                servers: &self.servers,
+                measured: &self.measured,
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Time as an argument: the library has no clock of its own.
+
+use core::time::Duration;
+
+/// A point in time, in microseconds since an arbitrary zero that the caller chooses once.
+///
+/// Zero may be the start of the program, the start of a capture, or 1970; only differences count. A call whose time
+/// is earlier than that of the call before it is taken to happen at the later of the two.
+///
+/// ```
+/// use byway::Instant;
+/// use core::time::Duration;
+///
+/// let start = Instant::from_millis(1_500);
+/// assert_eq!(start + Duration::from_secs(2), Instant::from_micros(3_500_000));
+/// assert_eq!(start.duration_since(Instant::ZERO), Duration::from_millis(1_500));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Instant {
+    micros: u64,
+}
+
+impl Instant {
+    /// The caller's zero.
+    pub const ZERO: Self = Self { micros: 0 };
+
+    /// `micros` microseconds after the caller's zero.
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
+        Self { micros }
+    }
+
+    /// `millis` milliseconds after the caller's zero; saturates.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self { micros: millis.saturating_mul(1_000) }
+    }
+
+    /// `secs` seconds after the caller's zero; saturates.
+    #[must_use]
+    pub const fn from_secs(secs: u64) -> Self {
+        Self { micros: secs.saturating_mul(1_000_000) }
+    }
+
+    /// Microseconds since the caller's zero.
+    #[must_use]
+    pub const fn as_micros(self) -> u64 {
+        self.micros
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    #[must_use]
+    pub const fn duration_since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.micros.saturating_sub(earlier.micros))
+    }
+
+    pub(crate) const fn tick(self) -> Tick {
+        Tick((self.micros >> Tick::SHIFT) as u32)
+    }
+}
+
+impl core::ops::Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates at the end of time.
+    fn add(self, duration: Duration) -> Self {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self { micros: self.micros.saturating_add(micros) }
+    }
+}
+
+/// Time as the tables keep it: units of 2^16 microseconds (65.536 ms), modulo 2^32 (8.9 years).
+///
+/// A shift makes one from an [`Instant`], where milliseconds would take a 64-bit division that a small processor does
+/// not have; and 32 bits of milliseconds would wrap in 49 days, which routers live to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tick(pub(crate) u32);
+
+impl Tick {
+    const SHIFT: u32 = 16;
+
+    /// Ticks in `duration`, rounded up, so that nothing ends early.
+    pub(crate) const fn count(duration: Duration) -> u32 {
+        let micros = duration.as_micros();
+        let ticks = (micros + (1 << Self::SHIFT) - 1) >> Self::SHIFT;
+        if ticks > u32::MAX as u128 { u32::MAX } else { ticks as u32 }
+    }
+
+    /// Ticks since `earlier`. A time that seems to lie ahead (by less than half the range) counts as now.
+    #[inline]
+    pub(crate) const fn since(self, earlier: Self) -> u32 {
+        let elapsed = self.0.wrapping_sub(earlier.0);
+        if elapsed > u32::MAX / 2 { 0 } else { elapsed }
+    }
+
+    pub(crate) const fn plus(self, ticks: u32) -> Self {
+        Self(self.0.wrapping_add(ticks))
+    }
+
+    /// The first instant at which this tick has come, seen from `now`; `now` itself if it has come already.
+    pub(crate) fn instant(self, now: Instant) -> Instant {
+        let ahead = self.0.wrapping_sub(now.tick().0);
+        if ahead == 0 || ahead > u32::MAX / 2 {
+            return now;
+        }
+        let ticks = (now.micros >> Self::SHIFT).saturating_add(u64::from(ahead));
+        Instant { micros: ticks << Self::SHIFT }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_never_rounded_down() {
+        assert_eq!(Tick::count(Duration::from_micros(0)), 0);
+        assert_eq!(Tick::count(Duration::from_micros(1)), 1);
+        assert_eq!(Tick::count(Duration::from_micros(65_536)), 1);
+        assert_eq!(Tick::count(Duration::from_micros(65_537)), 2);
+        assert_eq!(Tick::count(Duration::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn ticks_wrap_without_losing_their_order() {
+        let before = Tick(u32::MAX - 1);
+        assert_eq!(before.plus(5).since(before), 5);
+        assert_eq!(before.since(before.plus(5)), 0);
+    }
+
+    #[test]
+    fn a_tick_comes_back_as_the_first_instant_of_its_unit() {
+        let now = Instant::from_micros(70_000);
+        assert_eq!(now.tick(), Tick(1));
+        assert_eq!(Tick(3).instant(now), Instant::from_micros(3 << 16));
+        assert_eq!(Tick(0).instant(now), now);
+    }
+}

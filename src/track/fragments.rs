@@ -1,0 +1,279 @@
+//! Fragments without reassembly (RFC 4787, REQ-14; RFC 1858; RFC 3128).
+//!
+//! Only the first fragment of a datagram has ports. It goes through the table like a whole packet and leaves a note
+//! here of what became of it; the later ones follow the note. A later one that comes before its first finds no note
+//! and is handed back to the caller, who may hold it. Each note remembers which parts of the datagram were seen, as at
+//! most four disjoint ranges, so that nothing can be written twice: what overlaps is dropped, and so is what would
+//! need a fifth range.
+
+use crate::time::Tick;
+use crate::verdict::DropReason;
+use crate::wire::checksum::Delta;
+use crate::wire::ipv4::{self, Header};
+
+const RANGES: usize = 4;
+
+/// Room for one datagram under way in fragments in a translator's storage: all zeros when unused.
+#[derive(Clone, Copy, Debug)]
+pub struct FragmentSlot {
+    source: u32,
+    destination: u32,
+    new_source: u32,
+    new_destination: u32,
+    last: Tick,
+    identification: u16,
+    new_identification: u16,
+    network: Delta,
+    protocol: u8,
+    fate: Fate,
+    /// Disjoint ranges in units of 8 octets, `start..end`, in ascending order; those behind the last are empty.
+    ranges: [(u16, u16); RANGES],
+}
+
+/// What became of the first fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Fate {
+    /// There is no note in this slot.
+    Free = 0,
+    ToServer,
+    ToClient,
+    Passed,
+}
+
+/// What a later fragment is to become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Follow {
+    pub(crate) fate: Fate,
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    pub(crate) network: Delta,
+    pub(crate) identification: u16,
+}
+
+impl FragmentSlot {
+    /// An unused slot.
+    pub const EMPTY: Self = Self {
+        source: 0,
+        destination: 0,
+        new_source: 0,
+        new_destination: 0,
+        last: Tick(0),
+        identification: 0,
+        new_identification: 0,
+        network: Delta(0),
+        protocol: 0,
+        fate: Fate::Free,
+        ranges: [(0, 0); RANGES],
+    };
+
+    fn is_of(&self, header: Header<'_>) -> bool {
+        self.fate != Fate::Free
+            && self.identification == header.identification()
+            && self.source == header.source()
+            && self.destination == header.destination()
+            && self.protocol == header.protocol()
+    }
+
+    /// Adds a range to those that were seen.
+    fn add(&mut self, start: u16, end: u16) -> Result<(), DropReason> {
+        let used = self.ranges.iter().filter(|r| r.0 != r.1).count();
+        let ranges = self.ranges.get_mut(..used).unwrap_or_default();
+        let overlaps = |r: &(u16, u16)| start < r.1 && r.0 < end;
+        if ranges.iter().any(overlaps) {
+            return Err(DropReason::OverlappingFragment);
+        }
+        let before = ranges.iter().position(|r| r.1 == start);
+        let after = ranges.iter().position(|r| r.0 == end);
+        match (before, after) {
+            (Some(b), Some(a)) => {
+                let joined = ranges.get(a).map_or(end, |r| r.1);
+                if let Some(range) = ranges.get_mut(b) {
+                    range.1 = joined;
+                }
+                if let Some(tail) = self.ranges.get_mut(a..) {
+                    tail.rotate_left(1);
+                }
+                if let Some(last) = self.ranges.last_mut() {
+                    *last = (0, 0);
+                }
+            }
+            (Some(b), None) => {
+                if let Some(range) = ranges.get_mut(b) {
+                    range.1 = end;
+                }
+            }
+            (None, Some(a)) => {
+                if let Some(range) = ranges.get_mut(a) {
+                    range.0 = start;
+                }
+            }
+            (None, None) => {
+                let place = ranges.iter().position(|r| r.0 > start).unwrap_or(used);
+                if used == RANGES {
+                    return Err(DropReason::ScatteredFragment);
+                }
+                if let Some(tail) = self.ranges.get_mut(place..=used) {
+                    tail.rotate_right(1);
+                    if let Some(first) = tail.first_mut() {
+                        *first = (start, end);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which part of its datagram a fragment is, in units of 8 octets.
+///
+/// # Errors
+/// [`DropReason::MalformedIpv4`] if it is empty, does not end on a unit although more follow, or reaches beyond the
+/// largest datagram (RFC 791, section 3.1).
+fn range(header: Header<'_>, length: usize) -> Result<(u16, u16), DropReason> {
+    let start = ipv4::offset(header.fragmentation());
+    let units = length.div_ceil(8);
+    let end = usize::from(start) + units;
+    let ragged = ipv4::more_fragments(header.fragmentation()) && !length.is_multiple_of(8);
+    let too_long = usize::from(start) * 8 + length + header.header_length() > 65_535;
+    if units == 0 || ragged || too_long {
+        return Err(DropReason::MalformedIpv4);
+    }
+    Ok((start, u16::try_from(end).map_err(|_| DropReason::MalformedIpv4)?))
+}
+
+/// What the first fragment says of the ones that will follow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct First {
+    pub(crate) follow: Follow,
+    pub(crate) last: Tick,
+}
+
+/// Checks a first fragment before anything is done with it: that it is well-formed, and that no fragment of its
+/// datagram was seen that it would overlap.
+pub(crate) fn check_first(slots: &[FragmentSlot], header: Header<'_>, length: usize) -> Result<(), DropReason> {
+    let (start, end) = range(header, length)?;
+    match slots.iter().find(|s| s.is_of(header)) {
+        Some(note) if note.ranges.iter().any(|r| start < r.1 && r.0 < end) => Err(DropReason::OverlappingFragment),
+        _ => Ok(()),
+    }
+}
+
+/// Leaves a note of what became of a first fragment whose header is given as it came. True if the note of another
+/// datagram was given up for it before its time.
+pub(crate) fn teach(
+    slots: &mut [FragmentSlot],
+    (header, length): (Header<'_>, usize),
+    first: &First,
+    is_old: impl Fn(Tick) -> bool,
+) -> bool {
+    let Ok((start, end)) = range(header, length) else {
+        return false;
+    };
+    let place = slots
+        .iter()
+        .position(|s| s.is_of(header))
+        .or_else(|| slots.iter().position(|s| s.fate == Fate::Free || is_old(s.last)))
+        .or_else(|| {
+            let age = |s: &FragmentSlot| first.last.since(s.last);
+            (0..slots.len()).max_by_key(|i| slots.get(*i).map_or(0, age))
+        });
+    let Some(slot) = place.and_then(|p| slots.get_mut(p)) else {
+        return false;
+    };
+    let evicted = slot.fate != Fate::Free && !slot.is_of(header) && !is_old(slot.last);
+    *slot = FragmentSlot {
+        source: header.source(),
+        destination: header.destination(),
+        new_source: first.follow.source,
+        new_destination: first.follow.destination,
+        last: first.last,
+        identification: header.identification(),
+        new_identification: first.follow.identification,
+        network: first.follow.network,
+        protocol: header.protocol(),
+        fate: first.follow.fate,
+        ranges: [(start, end), (0, 0), (0, 0), (0, 0)],
+    };
+    evicted
+}
+
+/// What a later fragment is to become. `None` if no first fragment is known.
+///
+/// # Errors
+/// [`DropReason::OverlappingFragment`], [`DropReason::ScatteredFragment`] or [`DropReason::MalformedIpv4`].
+pub(crate) fn follow(
+    slots: &mut [FragmentSlot],
+    header: Header<'_>,
+    length: usize,
+    now: Tick,
+    is_old: impl Fn(Tick) -> bool,
+) -> Result<Option<Follow>, DropReason> {
+    let (start, end) = range(header, length)?;
+    let Some(slot) = slots.iter_mut().find(|s| s.is_of(header) && !is_old(s.last)) else {
+        return Ok(None);
+    };
+    slot.add(start, end)?;
+    slot.last = now;
+    Ok(Some(Follow {
+        fate: slot.fate,
+        source: slot.new_source,
+        destination: slot.new_destination,
+        network: slot.network,
+        identification: slot.new_identification,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_join_and_refuse_to_overlap() {
+        let mut slot = FragmentSlot { ranges: [(0, 10), (0, 0), (0, 0), (0, 0)], ..FragmentSlot::EMPTY };
+        assert_eq!(slot.add(20, 30), Ok(()));
+        assert_eq!(slot.ranges[..2], [(0, 10), (20, 30)]);
+        assert_eq!(slot.add(5, 6), Err(DropReason::OverlappingFragment));
+        assert_eq!(slot.add(9, 12), Err(DropReason::OverlappingFragment));
+        assert_eq!(slot.add(19, 21), Err(DropReason::OverlappingFragment));
+        assert_eq!(slot.add(10, 20), Ok(()));
+        assert_eq!(slot.ranges, [(0, 30), (0, 0), (0, 0), (0, 0)]);
+        assert_eq!(slot.add(40, 50), Ok(()));
+        assert_eq!(slot.add(60, 70), Ok(()));
+        assert_eq!(slot.add(80, 90), Ok(()));
+        assert_eq!(slot.add(100, 110), Err(DropReason::ScatteredFragment));
+        assert_eq!(slot.add(35, 40), Ok(()));
+        assert_eq!(slot.add(50, 55), Ok(()));
+        assert_eq!(slot.add(30, 35), Ok(()));
+        assert_eq!(slot.ranges, [(0, 55), (60, 70), (80, 90), (0, 0)]);
+    }
+
+    /// Against a plain list of units, over all orders of a few fragments.
+    #[test]
+    fn ranges_agree_with_a_bitmap() {
+        let mut state = 7_u32;
+        for _ in 0..2_000 {
+            let mut slot = FragmentSlot::EMPTY;
+            let mut seen = [false; 64];
+            for _ in 0..12 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let start = (state >> 8) % 56;
+                let end = start + 1 + (state >> 20) % 8;
+                let range = start as usize..end as usize;
+                match slot.add(start as u16, end as u16) {
+                    Ok(()) => {
+                        assert!(seen[range.clone()].iter().all(|s| !s));
+                        seen[range].fill(true);
+                    }
+                    Err(DropReason::OverlappingFragment) => assert!(seen[range].iter().any(|s| *s)),
+                    Err(other) => assert_eq!(other, DropReason::ScatteredFragment),
+                }
+                let mut drawn = [false; 64];
+                for (start, end) in slot.ranges {
+                    drawn[usize::from(start)..usize::from(end)].fill(true);
+                }
+                assert_eq!(drawn, seen);
+            }
+        }
+    }
+}

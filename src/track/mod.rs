@@ -1,0 +1,8 @@
+//! What a connection is doing.
+
+pub(crate) mod fragments;
+pub(crate) mod measure;
+pub(crate) mod phase;
+pub(crate) mod sequence;
+pub(crate) mod tcp;
+pub(crate) mod timers;

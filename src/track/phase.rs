@@ -1,0 +1,100 @@
+//! The phases of a connection's life, and what each means to the tables.
+
+use crate::connection::State;
+
+/// What a connection is doing; also the content of a slot that holds none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// No connection.
+    Free = 0,
+    /// The connection is over, but its alternative endpoint must not be used again yet. It is found from the server's
+    /// side only.
+    Held,
+    Opening,
+    Opened,
+    Established,
+    ClientClosed,
+    ServerClosed,
+    Closing,
+    TimeWait,
+    Doubtful,
+    Resetting,
+    UdpUnanswered,
+    UdpAnswered,
+    IcmpUnanswered,
+    IcmpAnswered,
+}
+
+/// The age lists: connections that are given up together, in this order, when the table is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Class {
+    /// Over, but holding its alternative endpoint.
+    Held = 0,
+    /// TCP half-open or closing.
+    TcpTransitory,
+    /// UDP that nobody has answered.
+    UdpUnanswered,
+    /// ICMP echo.
+    Icmp,
+    /// UDP, answered.
+    Udp,
+    /// TCP established.
+    TcpEstablished,
+}
+
+impl Class {
+    pub(crate) const COUNT: usize = 6;
+    pub(crate) const ALL: [Self; Self::COUNT] =
+        [Self::Held, Self::TcpTransitory, Self::UdpUnanswered, Self::Icmp, Self::Udp, Self::TcpEstablished];
+
+    /// The classes whose live connections are given up for the sake of a new one. An answered UDP or an established
+    /// TCP connection never is.
+    pub(crate) const CHEAP: [Self; 3] = [Self::TcpTransitory, Self::UdpUnanswered, Self::Icmp];
+}
+
+impl Phase {
+    pub(crate) const COUNT: usize = 16;
+
+    pub(crate) const fn class(self) -> Class {
+        match self {
+            Self::Free | Self::Held | Self::TimeWait | Self::Resetting => Class::Held,
+            Self::Opening | Self::Opened | Self::Closing => Class::TcpTransitory,
+            // Doubtful stands with the established ones: a forged RST must not make a connection cheap to give up.
+            Self::Established | Self::ClientClosed | Self::ServerClosed | Self::Doubtful => Class::TcpEstablished,
+            Self::UdpUnanswered => Class::UdpUnanswered,
+            Self::UdpAnswered => Class::Udp,
+            Self::IcmpUnanswered | Self::IcmpAnswered => Class::Icmp,
+        }
+    }
+
+    /// Whether the connection has come to its end, and only its packets' stragglers are still seen to.
+    pub(crate) const fn is_over(self) -> bool {
+        matches!(self, Self::Free | Self::Held | Self::TimeWait | Self::Resetting)
+    }
+
+    /// Whether packets of it are still translated.
+    #[inline]
+    pub(crate) const fn is_listed(self) -> bool {
+        !matches!(self, Self::Free | Self::Held)
+    }
+
+    /// What the outside calls it. A slot without a connection has no name.
+    pub(crate) const fn state(self) -> Option<State> {
+        Some(match self {
+            Self::Free | Self::Held => return None,
+            Self::Opening => State::Opening,
+            Self::Opened => State::Opened,
+            Self::Established => State::Established,
+            Self::ClientClosed => State::ClientClosed,
+            Self::ServerClosed => State::ServerClosed,
+            Self::Closing => State::Closing,
+            Self::TimeWait => State::TimeWait,
+            Self::Doubtful => State::Doubtful,
+            Self::Resetting => State::Resetting,
+            Self::UdpUnanswered | Self::IcmpUnanswered => State::Unanswered,
+            Self::UdpAnswered | Self::IcmpAnswered => State::Answered,
+        })
+    }
+}

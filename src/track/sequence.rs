@@ -1,0 +1,136 @@
+//! What each end of a TCP connection has sent and acknowledged.
+
+use crate::connection::Direction;
+use crate::wire::tcp::{ACK, Segment};
+
+/// Of each side, the sequence number behind the last that it has used, and the highest that it has acknowledged.
+///
+/// Zero stands for "not known". A number that happens to be zero (one in 2^32) is taken for unknown until the next
+/// segment, which makes a RST inexact for that long and does no other harm; four flags would not fit into the line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Sequences {
+    sent: [u32; 2],
+    acknowledged: [u32; 2],
+}
+
+/// Sequence numbers further ahead than this are not believed: 16 MiB, more than any window in use. A side that really
+/// is further ahead is believed as soon as the other side acknowledges it.
+const PLAUSIBLE: u32 = 1 << 24;
+
+impl Sequences {
+    /// Takes note of a segment that goes this way.
+    #[inline]
+    pub(crate) fn note(&mut self, direction: Direction, segment: Segment) {
+        let end = segment.sequence.wrapping_add(segment.span());
+        let [sent, other_sent] = match direction {
+            Direction::ToServer => {
+                let [there, back] = &mut self.sent;
+                [there, back]
+            }
+            Direction::ToClient => {
+                let [there, back] = &mut self.sent;
+                [back, there]
+            }
+        };
+        if end.wrapping_sub(*sent) < PLAUSIBLE || *sent == 0 {
+            *sent = end;
+        }
+        if segment.has(ACK) {
+            let acknowledged = match direction {
+                Direction::ToServer => &mut self.acknowledged[0],
+                Direction::ToClient => &mut self.acknowledged[1],
+            };
+            let new = segment.acknowledgment;
+            if new.wrapping_sub(*acknowledged) < u32::MAX / 2 || *acknowledged == 0 {
+                *acknowledged = new;
+            }
+            // What the receiver has, the sender has sent, even if it did not pass here.
+            if new.wrapping_sub(*other_sent) < u32::MAX / 2 || *other_sent == 0 {
+                *other_sent = new;
+            }
+        }
+    }
+
+    /// The sequence number that this way's next new octet will have: what its receiver expects when all has arrived.
+    /// `None` if nothing is known.
+    pub(crate) const fn sent(&self, direction: Direction) -> Option<u32> {
+        match self.sent[direction as usize] {
+            0 => None,
+            sent => Some(sent),
+        }
+    }
+
+    /// The highest number that the side which sends this way has acknowledged: what it expects next. `None` if it has
+    /// acknowledged nothing.
+    pub(crate) const fn acknowledged(&self, direction: Direction) -> Option<u32> {
+        match self.acknowledged[direction as usize] {
+            0 => None,
+            acknowledged => Some(acknowledged),
+        }
+    }
+
+    /// Whether each side has acknowledged all that the other has sent.
+    pub(crate) const fn both_acknowledged(&self) -> bool {
+        let known = self.sent[0] != 0 && self.sent[1] != 0;
+        known && self.acknowledged[1] == self.sent[0] && self.acknowledged[0] == self.sent[1]
+    }
+
+    pub(crate) const fn to_words(self) -> [u32; 4] {
+        [self.sent[0], self.sent[1], self.acknowledged[0], self.acknowledged[1]]
+    }
+
+    pub(crate) const fn from_words(words: [u32; 4]) -> Self {
+        Self { sent: [words[0], words[1]], acknowledged: [words[2], words[3]] }
+    }
+
+    /// Takes over whatever `other` is ahead in: another portion has seen the other half of the connection.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let both = self.sent.iter_mut().chain(&mut self.acknowledged).zip(other.to_words());
+        for (mine, theirs) in both {
+            if *mine == 0 || (theirs != 0 && theirs.wrapping_sub(*mine) < u32::MAX / 2) {
+                *mine = theirs;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{ToClient, ToServer};
+
+    fn data(sequence: u32, data: u32, acknowledgment: u32) -> Segment {
+        Segment { sequence, acknowledgment, data, flags: ACK }
+    }
+
+    #[test]
+    fn it_follows_what_is_sent_and_not_what_is_repeated() {
+        let mut s = Sequences::default();
+        s.note(ToServer, data(1_000, 100, 9));
+        assert_eq!(s.sent(ToServer), Some(1_100));
+        s.note(ToServer, data(1_000, 50, 9));
+        assert_eq!(s.sent(ToServer), Some(1_100));
+        s.note(ToClient, data(9, 0, 1_100));
+        assert_eq!(s.acknowledged(ToClient), Some(1_100));
+        assert!(s.both_acknowledged());
+    }
+
+    #[test]
+    fn a_wild_number_is_not_believed_until_it_is_acknowledged() {
+        let mut s = Sequences::default();
+        s.note(ToServer, data(1_000, 0, 9));
+        s.note(ToServer, data(0x8000_0000, 100, 9));
+        assert_eq!(s.sent(ToServer), Some(1_000));
+        s.note(ToClient, data(9, 0, 0x2000_0000));
+        assert_eq!(s.sent(ToServer), Some(0x2000_0000));
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let mut s = Sequences::default();
+        s.note(ToServer, data(u32::MAX - 10, 0, 9));
+        s.note(ToServer, data(u32::MAX - 10, 100, 9));
+        assert_eq!(s.sent(ToServer), Some(89));
+    }
+}

@@ -1,0 +1,124 @@
+//! How long each phase may last, in ticks.
+
+use super::phase::{Class, Phase};
+use crate::config::Timeouts;
+use crate::time::Tick;
+
+/// The time-outs, laid out by phase, so that a packet needs one look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timers {
+    by_phase: [u32; Phase::COUNT],
+    /// How long until each age list is gone through once more: a quarter of its time-out, in units of [`Stamp`].
+    laps: [u16; Class::COUNT],
+    pub(crate) fragment: u32,
+}
+
+/// When a connection was put at the end of its age list: units of 64 ticks (4.2 s), modulo 2^16 (76 h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp(pub(crate) u16);
+
+impl Stamp {
+    const SHIFT: u32 = 6;
+
+    pub(crate) const fn of(tick: Tick) -> Self {
+        Self((tick.0 >> Self::SHIFT) as u16)
+    }
+}
+
+impl Timers {
+    pub(crate) fn new(timeouts: &Timeouts) -> Self {
+        let established = Tick::count(timeouts.tcp_established);
+        let transitory = Tick::count(timeouts.tcp_transitory);
+        let udp = Tick::count(timeouts.udp);
+        let icmp = Tick::count(timeouts.icmp);
+        let hold = Tick::count(timeouts.hold);
+        let mut by_phase = [0; Phase::COUNT];
+        for (phase, ticks) in [
+            (Phase::Held, hold),
+            (Phase::Opening, transitory),
+            (Phase::Opened, transitory),
+            (Phase::Established, established),
+            (Phase::ClientClosed, established),
+            (Phase::ServerClosed, established),
+            (Phase::Closing, transitory),
+            (Phase::TimeWait, hold),
+            (Phase::Doubtful, transitory),
+            (Phase::Resetting, hold),
+            (Phase::UdpUnanswered, udp),
+            (Phase::UdpAnswered, udp),
+            (Phase::IcmpUnanswered, icmp),
+            (Phase::IcmpAnswered, icmp),
+        ] {
+            if let Some(slot) = by_phase.get_mut(phase as usize) {
+                *slot = ticks;
+            }
+        }
+        let lap = |ticks: u32| ((ticks / 4) >> Stamp::SHIFT) as u16;
+        let laps = [lap(hold), lap(transitory), lap(udp), lap(icmp), lap(udp), lap(established)];
+        Self { by_phase, laps, fragment: Tick::count(timeouts.fragment) }
+    }
+
+    /// Whether a connection in this phase, last seen at `last`, has outlived its time-out.
+    #[inline]
+    pub(crate) fn is_dead(&self, phase: Phase, last: Tick, now: Tick) -> bool {
+        now.since(last) > self.of(phase)
+    }
+
+    /// The first tick at which it will have.
+    pub(crate) fn death(&self, phase: Phase, last: Tick) -> Tick {
+        last.plus(self.of(phase).saturating_add(1))
+    }
+
+    #[inline]
+    fn of(&self, phase: Phase) -> u32 {
+        self.by_phase.get(phase as usize & (Phase::COUNT - 1)).copied().unwrap_or(0)
+    }
+
+    /// Whether the head of an age list has stood there for a lap and is to be looked at.
+    pub(crate) fn lap_is_over(&self, class: Class, stamp: Stamp, now: Tick) -> bool {
+        let lap = self.laps.get(class as usize).copied().unwrap_or(0);
+        let age = Stamp::of(now).0.wrapping_sub(stamp.0);
+        age > lap && age < u16::MAX / 2 + lap
+    }
+
+    /// The first tick at which the lap will be over.
+    pub(crate) fn end_of_lap(&self, class: Class, stamp: Stamp, now: Tick) -> Tick {
+        let lap = self.laps.get(class as usize).copied().unwrap_or(0);
+        let left = stamp.0.wrapping_add(lap).wrapping_add(1).wrapping_sub(Stamp::of(now).0);
+        if left == 0 || left > u16::MAX / 2 + lap {
+            return now;
+        }
+        Tick((now.0 >> Stamp::SHIFT).wrapping_add(u32::from(left)) << Stamp::SHIFT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_dies_early() {
+        let timers = Timers::new(&Timeouts::RECOMMENDED);
+        let start = crate::Instant::from_secs(1_000).tick();
+        let at = |seconds: u64| crate::Instant::from_secs(1_000 + seconds).tick();
+        assert!(!timers.is_dead(Phase::Established, start, at(7_440)));
+        assert!(timers.is_dead(Phase::Established, start, at(7_441)));
+        assert!(!timers.is_dead(Phase::UdpAnswered, start, at(300)));
+        assert!(timers.is_dead(Phase::UdpAnswered, start, at(301)));
+    }
+
+    #[test]
+    fn a_lap_ends_when_it_says_it_will() {
+        let timers = Timers::new(&Timeouts::RECOMMENDED);
+        for class in Class::ALL {
+            for tick in [0, 1, 63, 64, 1_000_000, u32::MAX - 70] {
+                let now = Tick(tick);
+                let stamp = Stamp::of(now);
+                let end = timers.end_of_lap(class, stamp, now);
+                assert!(end.since(now) > 0, "{class:?} {tick}");
+                assert!(timers.lap_is_over(class, stamp, end), "{class:?} {tick}");
+                assert!(!timers.lap_is_over(class, stamp, Tick(end.0.wrapping_sub(1))), "{class:?} {tick}");
+            }
+        }
+    }
+}

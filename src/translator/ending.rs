@@ -1,0 +1,282 @@
+//! How connections end: by themselves, by their time-out, or to make room.
+
+use super::Translator;
+use super::state::Table;
+use crate::event::{Closed, Event};
+use crate::table::connection::{
+    CLIENT_COUNTED, ConnectionSlot, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT,
+};
+use crate::table::storage::Storage;
+use crate::time::Instant;
+use crate::track::phase::{Class, Phase};
+
+/// How many connections one call of `poll` looks at.
+const LOOKS: usize = 64;
+
+/// How many connections each new one looks at for dead ones, so that a table whose caller never polls is swept too.
+const LOOKS_WHEN_OPENING: usize = 2;
+
+/// How many of the oldest cheap connections of each class are compared when one has to go.
+const SAMPLES: usize = 4;
+
+impl<S: Storage> Translator<S> {
+    /// Does the work that time brings, a bounded share of it: closes connections whose time-out has passed, and lets
+    /// silent connections follow a re-divert. [`poll_at`](Self::poll_at) says when to call it.
+    pub fn poll(&mut self, now: Instant) {
+        self.state.advance(now);
+        self.table().poll();
+    }
+
+    /// When [`poll`](Self::poll) should be called next; `None` if there is nothing to wait for.
+    ///
+    /// It may change with every other call. Coming early is harmless and wastes a little energy. Coming late is
+    /// harmless to traffic, since a connection past its time-out is dead to every packet whether or not it was swept;
+    /// but its slot stays taken, and [`Event::Closed`](crate::Event::Closed) comes as late. Even who comes in time
+    /// learns of the end of a connection that had been busy up to a quarter of its time-out late.
+    #[must_use]
+    pub fn poll_at(&mut self) -> Option<Instant> {
+        self.table().poll_at()
+    }
+
+    /// The next event, the oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let memory = self.storage.parts();
+        self.state.events.pop(memory.events)
+    }
+}
+
+impl Table<'_> {
+    /// Moves a connection to another phase, and to the age list that belongs to it.
+    pub(crate) fn set_phase(&mut self, slot: u32, phase: Phase) {
+        let tick = self.state.tick;
+        let Some(connection) = self.slot_mut(slot) else {
+            return;
+        };
+        let (old, new) = (connection.phase.class(), phase.class());
+        connection.phase = phase;
+        if old != new {
+            self.state.ages.remove(self.memory.connections, old, slot);
+            self.state.ages.append(self.memory.connections, new, slot, tick);
+        }
+        if self.state.config.tell_changes
+            && let Some(view) = self.slot(slot).and_then(ConnectionSlot::view)
+        {
+            self.tell(Event::Changed(view));
+        }
+    }
+
+    /// The connection has come to its end: it is told and counted, once. Its slot stays as it is.
+    pub(crate) fn finish(&mut self, slot: u32, why: Closed) {
+        let Some(connection) = self.slot_mut(slot) else {
+            return;
+        };
+        if connection.phase.is_over() {
+            return;
+        }
+        let view = connection.view();
+        let (flags, member, client) = (connection.flags, connection.member, connection.client);
+        connection.flags &= !(CLIENT_COUNTED | SERVER_COUNTED);
+        if flags & CLIENT_COUNTED != 0 {
+            let hash = self.client_hash(client);
+            self.clients().subtract(hash);
+        }
+        if flags & SERVER_COUNTED != 0 {
+            self.servers().discount(member);
+        }
+        self.tell_closed(view, why);
+    }
+
+    /// Ends a connection that was not tracked to its end: its alternative endpoint is held for a while (RFC 6888,
+    /// REQ-8).
+    pub(crate) fn hold(&mut self, slot: u32, why: Closed) {
+        self.finish(slot, why);
+        let tick = self.state.tick;
+        let Some(connection) = self.slot(slot) else {
+            return;
+        };
+        let key = connection.key_there();
+        let hash = self.state.keys.hash(key);
+        self.there().remove(hash, slot);
+        let Some(connection) = self.slot_mut(slot) else {
+            return;
+        };
+        let old = connection.phase.class();
+        connection.phase = Phase::Held;
+        connection.flags &= !(OWES_CLIENT | OWES_SERVER);
+        connection.last = tick;
+        self.state.ages.remove(self.memory.connections, old, slot);
+        self.state.ages.append(self.memory.connections, Class::Held, slot, tick);
+    }
+
+    /// Gives a slot back, whatever it holds.
+    pub(crate) fn release(&mut self, slot: u32) {
+        let Some(&connection) = self.slot(slot) else {
+            return;
+        };
+        if connection.phase == Phase::Free {
+            return;
+        }
+        if connection.phase.is_listed() {
+            let hash = self.state.keys.hash(connection.key_there());
+            self.there().remove(hash, slot);
+        }
+        self.unlist_back(slot);
+        self.state.ages.remove(self.memory.connections, connection.phase.class(), slot);
+        self.state.used -= 1;
+        if connection.has(SOURCE_KEPT) {
+            self.state.kept -= 1;
+        }
+        let free = self.state.free;
+        if let Some(c) = self.slot_mut(slot) {
+            *c = ConnectionSlot { next: free, ..ConnectionSlot::EMPTY };
+        }
+        self.state.free = slot;
+    }
+
+    /// Takes a connection out of the index of the way back.
+    pub(crate) fn unlist_back(&mut self, slot: u32) {
+        let Some(&connection) = self.slot(slot) else {
+            return;
+        };
+        let hash = self.state.keys.hash(connection.key_back());
+        self.back().remove(hash, slot);
+        if connection.has(SIBLINGS) {
+            let hash = self.state.keys.hash(connection.key_siblings());
+            self.back().remove(hash, slot);
+            self.state.siblings -= 1;
+            if let Some(c) = self.slot_mut(slot) {
+                c.flags &= !SIBLINGS;
+            }
+        }
+    }
+
+    /// Whether a connection has outlived its time-out.
+    pub(crate) fn is_dead(&self, slot: u32) -> bool {
+        self.slot(slot).is_some_and(|c| self.state.timers.is_dead(c.phase, c.last, self.state.tick))
+    }
+
+    /// Ends a connection that is dead.
+    pub(crate) fn bury(&mut self, slot: u32) {
+        let Some(connection) = self.slot(slot) else {
+            return;
+        };
+        if connection.phase.is_over() {
+            self.release(slot);
+        } else {
+            self.hold(slot, Closed::Expired);
+        }
+    }
+
+    /// Looks at the heads of the age lists, at most `looks` of them; true if there may be more to do now.
+    pub(crate) fn expire(&mut self, mut looks: usize) -> bool {
+        let now = self.state.tick;
+        for class in Class::ALL {
+            loop {
+                let head = self.state.ages.head(class);
+                let Some(connection) = self.slot(head) else {
+                    break;
+                };
+                let dead = self.state.timers.is_dead(connection.phase, connection.last, now);
+                if !dead && !self.state.timers.lap_is_over(class, connection.stamp, now) {
+                    break;
+                }
+                if looks == 0 {
+                    return true;
+                }
+                looks -= 1;
+                if dead {
+                    self.bury(head);
+                } else {
+                    self.state.ages.remove(self.memory.connections, class, head);
+                    self.state.ages.append(self.memory.connections, class, head, now);
+                }
+            }
+        }
+        false
+    }
+
+    /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
+    pub(crate) fn poll(&mut self) {
+        self.expire(LOOKS);
+        self.sweep(LOOKS);
+    }
+
+    /// When [`Table::poll`] has something to do.
+    pub(crate) fn poll_at(&self) -> Option<Instant> {
+        let now = self.state.now;
+        if self.state.moves.cursor != crate::table::moves::DONE || self.state.outbox.has_something() {
+            return Some(now);
+        }
+        let tick = self.state.tick;
+        let heads = Class::ALL.into_iter().filter_map(|class| {
+            let head = self.slot(self.state.ages.head(class))?;
+            let death = self.state.timers.death(head.phase, head.last).instant(now);
+            let lap = self.state.timers.end_of_lap(class, head.stamp, tick).instant(now);
+            Some(death.min(lap))
+        });
+        heads.min()
+    }
+
+    /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
+    /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
+    pub(crate) fn allocate(&mut self) -> Option<u32> {
+        self.expire(LOOKS_WHEN_OPENING);
+        if let Some(slot) = self.take_free() {
+            return Some(slot);
+        }
+        let dead = Class::ALL.into_iter().map(|class| self.state.ages.head(class)).find(|head| self.is_dead(*head));
+        if let Some(dead) = dead {
+            self.bury(dead);
+            self.release(dead);
+        } else {
+            let held = self.state.ages.head(Class::Held);
+            let victim = if held == NONE { self.cheapest()? } else { held };
+            self.evict(victim);
+        }
+        self.take_free()
+    }
+
+    /// Gives up a connection for the sake of another.
+    pub(crate) fn evict(&mut self, slot: u32) {
+        self.owe_resets_now(slot);
+        self.finish(slot, Closed::Evicted);
+        self.release(slot);
+    }
+
+    fn take_free(&mut self) -> Option<u32> {
+        let slot = match self.slot(self.state.free) {
+            Some(free) => {
+                let slot = self.state.free;
+                self.state.free = free.next;
+                slot
+            }
+            None if (self.state.fresh as usize) < self.memory.connections.len() => {
+                self.state.fresh += 1;
+                self.state.fresh - 1
+            }
+            None => return None,
+        };
+        self.state.used += 1;
+        Some(slot)
+    }
+
+    /// Of the oldest few connections of each cheap class, the one whose client has most connections.
+    fn cheapest(&mut self) -> Option<u32> {
+        let mut best = None;
+        for class in Class::CHEAP {
+            let mut slot = self.state.ages.head(class);
+            for _ in 0..SAMPLES {
+                let Some(&connection) = self.slot(slot) else {
+                    break;
+                };
+                let hash = self.client_hash(connection.client);
+                let count = self.clients().count(hash);
+                if best.is_none_or(|(most, _)| count > most) {
+                    best = Some((count, slot));
+                }
+                slot = connection.next;
+            }
+        }
+        best.map(|(_, slot)| slot)
+    }
+}

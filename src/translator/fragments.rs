@@ -1,0 +1,106 @@
+//! Fragments: the first goes through the table, the later ones follow it.
+
+use super::state::Table;
+use crate::config::Checksums;
+use crate::time::Tick;
+use crate::track::fragments::{self, Fate, First, Follow};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::checksum::Delta;
+use crate::wire::flow::{Flow, TCP};
+use crate::wire::ipv4::{self, HEADER, Header, Parts};
+use crate::wire::rewrite::{self, Change};
+
+impl Table<'_> {
+    /// Whether a packet to this address can belong to a connection, as far as its destination tells.
+    pub(crate) fn concerns(&self, destination: u32) -> bool {
+        self.state.alternative(destination).is_some() || self.state.filter.may_hold(destination)
+    }
+
+    /// A fragment behind the first one: it follows the note that the first one left.
+    pub(crate) fn later_fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        let concerned = self.concerns(flow.destination);
+        if !concerned && self.state.kept == 0 {
+            return self.state.pass();
+        }
+        let header = Header(parts.header);
+        // Units of 8 octets: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
+        if concerned && flow.protocol == TCP && ipv4::offset(header.fragmentation()) == 1 {
+            return self.state.drop(DropReason::OverlappingFragment);
+        }
+        let (timeout, now) = (self.state.timers.fragment, self.state.tick);
+        let is_old = |last: Tick| now.since(last) > timeout;
+        match fragments::follow(self.memory.fragments, header, parts.payload.len(), now, is_old) {
+            Ok(Some(follow)) => self.follow_first(parts, &follow),
+            Ok(None) if concerned => {
+                self.state.counters.held = self.state.counters.held.wrapping_add(1);
+                Verdict::Hold
+            }
+            Ok(None) => self.state.pass(),
+            Err(_) if !concerned => self.state.pass(),
+            Err(reason) => self.state.drop(reason),
+        }
+    }
+
+    fn follow_first(&mut self, parts: &mut Parts<'_>, follow: &Follow) -> Verdict {
+        let (verdict, counters) = (follow.fate, &mut self.state.counters);
+        let (count, verdict) = match verdict {
+            Fate::Free | Fate::Passed => (&mut counters.passed, Verdict::Pass),
+            Fate::ToServer => (&mut counters.to_server, Verdict::ToServer),
+            Fate::ToClient => (&mut counters.to_client, Verdict::ToClient),
+        };
+        *count = count.wrapping_add(1);
+        if verdict != Verdict::Pass {
+            let checksums = matches!(self.state.config.checksums, Checksums::Software);
+            Change {
+                source: follow.source,
+                destination: follow.destination,
+                source_port: 0,
+                destination_port: 0,
+                network: follow.network,
+                transport: Delta(0),
+                checksums,
+            }
+            .network(parts.header);
+            if Header(parts.header).identification() != follow.identification {
+                rewrite::identification(parts.header, follow.identification, checksums);
+            }
+        }
+        verdict
+    }
+
+    /// What speaks against a first fragment before anything is done with it.
+    pub(crate) fn check_first(&self, parts: &Parts<'_>, flow: &Flow) -> Option<DropReason> {
+        if !self.concerns(flow.destination) && self.state.kept == 0 {
+            return None;
+        }
+        fragments::check_first(self.memory.fragments, Header(parts.header), parts.payload.len()).err()
+    }
+
+    /// Leaves a note of what became of a first fragment that came with this header.
+    pub(crate) fn teach(&mut self, before: &[u8; HEADER], parts: &Parts<'_>, verdict: Verdict) {
+        let fate = match verdict {
+            Verdict::ToServer => Fate::ToServer,
+            Verdict::ToClient => Fate::ToClient,
+            Verdict::Pass => Fate::Passed,
+            Verdict::Hold | Verdict::Drop(_) => return,
+        };
+        let (old, new) = (Header(before), Header(parts.header));
+        if fate == Fate::Passed && !self.concerns(old.destination()) {
+            return;
+        }
+        let network = Delta::of([old.source(), old.destination()], [new.source(), new.destination()]);
+        let (timeout, now) = (self.state.timers.fragment, self.state.tick);
+        let follow = Follow {
+            fate,
+            source: new.source(),
+            destination: new.destination(),
+            network,
+            identification: new.identification(),
+        };
+        let is_old = |last: Tick| now.since(last) > timeout;
+        let seen = (old, parts.payload.len());
+        if fragments::teach(self.memory.fragments, seen, &First { follow, last: now }, is_old) {
+            self.state.counters.fragments_evicted = self.state.counters.fragments_evicted.wrapping_add(1);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the tables hold, for whoever wants to see it.
+
+use core::net::SocketAddrV4;
+
+use super::Translator;
+use super::state::State;
+use crate::config::{ConfigError, Timeouts};
+use crate::connection::{Connection, Measured};
+use crate::counters::Counters;
+use crate::endpoint::Protocol;
+use crate::table::connection::ConnectionSlot;
+use crate::table::hash::Key;
+use crate::table::storage::Storage;
+use crate::track::measure::MeasureSlot;
+use crate::track::timers::Timers;
+
+/// An iterator over the current connections, in no particular order; from
+/// [`Translator::connections`].
+///
+/// Each step looks at as many slots as lie empty before the next connection.
+#[derive(Clone, Debug)]
+pub struct Connections<'a> {
+    state: &'a State,
+    slots: &'a [ConnectionSlot],
+    measured: &'a [MeasureSlot],
+    next: usize,
+}
+
+impl Connections<'_> {
+    fn next_slot(&mut self) -> Option<(usize, &ConnectionSlot)> {
+        loop {
+            let place = self.next;
+            let slot = self.slots.get(place)?;
+            self.next += 1;
+            let dead = self.state.timers.is_dead(slot.phase, slot.last, self.state.tick);
+            if slot.phase.is_listed() && !dead {
+                return Some((place, slot));
+            }
+        }
+    }
+
+    /// The next connection together with what was measured of it, if the storage has room for measurements.
+    pub fn next_measured(&mut self) -> Option<(Connection, Option<Measured>)> {
+        let (state, measured) = (self.state, self.measured);
+        let (place, slot) = self.next_slot()?;
+        let report = measured.get(place).map(|m| m.report(slot.last, state.now));
+        Some((slot.view()?, report))
+    }
+}
+
+impl Iterator for Connections<'_> {
+    type Item = Connection;
+
+    fn next(&mut self) -> Option<Connection> {
+        self.next_slot()?.1.view()
+    }
+}
+
+impl<S: Storage> Translator<S> {
+    /// The current connections, those that are over but still see to stragglers included.
+    ///
+    /// A connection that has not followed a re-divert yet is shown on the server that its last packet went to.
+    #[must_use]
+    pub fn connections(&self) -> Connections<'_> {
+        self.connections_from(0)
+    }
+
+    /// The current connections from the slot `first` on, for listing in pages: [`Connections::position`] says where
+    /// the next page begins.
+    #[must_use]
+    pub fn connections_from(&self, first: usize) -> Connections<'_> {
+        let view = self.storage.view();
+        let (slots, measured) = (view.connections, view.measured);
+        let fresh = slots.get(..self.state.fresh as usize).unwrap_or(slots);
+        Connections { state: &self.state, slots: fresh, measured, next: first }
+    }
+
+    /// The connection between this client and this original destination, and what was measured of it.
+    #[must_use]
+    pub fn connection(
+        &self,
+        protocol: Protocol,
+        client: SocketAddrV4,
+        original: SocketAddrV4,
+    ) -> Option<(Connection, Option<Measured>)> {
+        let near = (client.ip().to_bits(), client.port());
+        let far = (original.ip().to_bits(), original.port());
+        let slot = self.find(Key::new(protocol.number(), near, far))?;
+        let view = self.storage.view();
+        let connection = view.connections.get(slot as usize)?;
+        let measured = view.measured.get(slot as usize);
+        Some((connection.view()?, measured.map(|m| m.report(connection.last, self.state.now))))
+    }
+
+    pub(super) fn find(&self, key: Key) -> Option<u32> {
+        let view = self.storage.view();
+        let words = view.index.get(..view.connections.len() * 2)?;
+        let slot = self.state.layout.find(words, self.state.keys.hash(key), |slot| {
+            view.connections.get(slot as usize).is_some_and(|c| c.key_there() == key)
+        })?;
+        let connection = view.connections.get(slot as usize)?;
+        let dead = self.state.timers.is_dead(connection.phase, connection.last, self.state.tick);
+        (!dead).then_some(slot)
+    }
+
+    /// How many slots are in use: current connections, and those that are over and hold their alternative endpoint.
+    #[must_use]
+    pub const fn slots_in_use(&self) -> u32 {
+        self.state.used
+    }
+
+    /// How many connections there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.storage.view().connections.len()
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
+    /// Changes the time-outs, for connections that are there as well as for new ones.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if one is below the floor of the RFCs, unless the configuration allows it, or above
+    /// [`Timeouts::MAX`].
+    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), ConfigError> {
+        timeouts.check(self.state.config.short_timeouts)?;
+        self.state.timers = Timers::new(&timeouts);
+        self.state.config.timeouts = timeouts;
+        Ok(())
+    }
+
+    /// The time-outs.
+    #[must_use]
+    pub const fn timeouts(&self) -> Timeouts {
+        self.state.config.timeouts
+    }
+
+    /// Changes how many connections one client may have; zero for no limit. Those that are there stay.
+    ///
+    /// # Errors
+    /// [`ConfigError::ClientLimit`] above 65 534.
+    pub fn set_client_limit(&mut self, connections: u32) -> Result<(), ConfigError> {
+        if connections > 65_534 {
+            return Err(ConfigError::ClientLimit { value: connections });
+        }
+        self.state.config.client_limit = connections;
+        Ok(())
+    }
+
+    /// How many connections one client may have; zero for no limit.
+    #[must_use]
+    pub const fn client_limit(&self) -> u32 {
+        self.state.config.client_limit
+    }
+}
+
+impl Connections<'_> {
+    /// The slot at which the next page begins.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.next
+    }
+}

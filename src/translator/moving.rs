@@ -1,0 +1,415 @@
+//! Re-diverting: the document's exchange of the current destination during a connection.
+//!
+//! The instruction changes the rules and writes itself down; it looks at no connection. Each connection follows when
+//! its next packet finds it behind, or when the sweep comes by.
+
+use core::fmt;
+
+use super::Translator;
+use super::state::Table;
+use crate::event::{Closed, Event};
+use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::divert::Target;
+use crate::table::moves::{Course, DONE, MoveSlot};
+use crate::table::server::{self, Place, ServerSlot};
+use crate::table::storage::Storage;
+use crate::track::phase::Phase;
+use crate::wire::flow::{ICMP, TCP};
+use crate::wire::ipv4;
+
+/// How a re-divert treats the connections that stand on the old server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Redivert {
+    /// They go to the new server from their next packet on: the document's exchange of the address. For UDP and for
+    /// servers that share their state.
+    Switch,
+    /// They stay until they end; only new connections go to the new server.
+    Drain,
+    /// As `Switch`, but each TCP connection is ended: both of its ends are told so by a RST with the sequence number
+    /// that they expect, which the caller fetches with
+    /// [`poll_transmit`](crate::Translator::poll_transmit). A client that would wait in silence for the old server
+    /// connects anew at once, and gets the new one.
+    Reset,
+}
+
+/// What a re-divert has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Rediverted {
+    /// The table's generation after it.
+    pub generation: u32,
+    /// How many servers of rules pointed at the old server and point at the new one now.
+    pub servers: usize,
+    /// How many connections stood on the old server, as far as rules that name it tell; with
+    /// [`Redivert::Drain`] they still do. Connections that a rule without a target of its own brought there
+    /// ([`Target::Same`], or a kept port where the re-divert names one) are moved too, and counted on the new server
+    /// as they move.
+    pub connections: u32,
+}
+
+/// Why a re-divert was refused. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum RedivertError {
+    /// A side is [`Target::Same`], which names no server.
+    NoServer,
+    /// Old and new server are the same.
+    SameServer,
+    /// The new server's address is one that no host can have (RFC 1812, section 5.3.7), or its port is zero.
+    MartianTarget {
+        /// The new server.
+        target: Target,
+    },
+    /// The new server is one of the translator's own addresses.
+    OwnTarget {
+        /// The new server.
+        target: Target,
+    },
+    /// There are not enough entries for servers: draining ones keep theirs until their last connection ends.
+    ServersFull {
+        /// How many entries there are in all.
+        capacity: usize,
+    },
+    /// As many re-diverts as there is room for are still being followed. Call
+    /// [`poll`](crate::Translator::poll) and [`poll_transmit`](crate::Translator::poll_transmit), then try again.
+    Busy {
+        /// How many re-diverts there is room for.
+        capacity: usize,
+    },
+}
+
+impl fmt::Display for RedivertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoServer => f.write_str("\"the same\" names no server"),
+            Self::SameServer => f.write_str("old and new server are the same"),
+            Self::MartianTarget { target } => {
+                write!(f, "target {target}: no host can have this address and port")
+            }
+            Self::OwnTarget { target } => {
+                write!(f, "target {target} is an address of the translator itself")
+            }
+            Self::ServersFull { capacity } => write!(f, "no room for another server: {capacity} entries are in use"),
+            Self::Busy { capacity } => write!(f, "{capacity} re-diverts are still being followed"),
+        }
+    }
+}
+
+impl core::error::Error for RedivertError {}
+
+/// What catching up has made of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CaughtUp {
+    /// It is where it was.
+    Stayed,
+    /// It stands on another server.
+    Moved,
+    /// It is being reset.
+    Reset,
+    /// It is gone: no port was free for it.
+    Stranded,
+}
+
+impl<S: Storage> Translator<S> {
+    /// Moves what stands on the server `from` to the server `to`, in the middle of connections: the document's
+    /// exchange of the current destination. The rules that point at `from` point at `to` afterwards, and every
+    /// connection whose current destination is `from` is treated as [`Redivert`] says.
+    ///
+    /// An address without port stands for all of its ports, and as `to` keeps the port. The work does not depend on
+    /// the number of connections: each follows with its next packet, or when [`poll`](Self::poll) comes by. Packets
+    /// of the old server that are still on their way are dropped and counted ([`DropReason::OldServer`]). A
+    /// connection keeps its alternative port if that is free towards the new server; otherwise it gets another, and
+    /// if there is none it is closed ([`Closed::Stranded`]).
+    ///
+    /// [`DropReason::OldServer`]: crate::DropReason::OldServer
+    ///
+    /// # Errors
+    /// [`RedivertError`] says what is wrong; nothing has changed then.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+    /// let overloaded = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 80);
+    /// let idle = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 90), 80);
+    /// byway.divert(Divert::new(original).to(overloaded))?;
+    /// let done = byway.redivert(overloaded, idle, Redivert::Switch)?;
+    /// assert_eq!((done.servers, done.connections), (1, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn redivert(
+        &mut self,
+        from: impl Into<Target>,
+        to: impl Into<Target>,
+        how: Redivert,
+    ) -> Result<Rediverted, RedivertError> {
+        self.table().redivert(from.into(), to.into(), how)
+    }
+
+    /// How many connections stand on a server just now, as far as the targets of rules tell it apart; see
+    /// [`Rediverted::connections`]. Connections that have come to their end are not counted.
+    #[must_use]
+    pub fn connections_on(&self, server: impl Into<Target>) -> u32 {
+        let Some(place) = place_of(server.into()) else {
+            return 0;
+        };
+        self.storage.view().servers.iter().filter(|s| s.lies_within(place)).map(|s| s.connections).sum()
+    }
+}
+
+pub(crate) fn place_of(target: Target) -> Option<Place> {
+    match target {
+        Target::Same => None,
+        Target::Address(address) => Some(Place { address: address.to_bits(), port: None }),
+        Target::Endpoint(e) => Some(Place { address: e.ip().to_bits(), port: Some(e.port()) }),
+    }
+}
+
+impl Table<'_> {
+    pub(crate) fn redivert(
+        &mut self,
+        from: Target,
+        target: Target,
+        how: Redivert,
+    ) -> Result<Rediverted, RedivertError> {
+        let (Some(old), Some(new)) = (place_of(from), place_of(target)) else {
+            return Err(RedivertError::NoServer);
+        };
+        if old == new {
+            return Err(RedivertError::SameServer);
+        }
+        if ipv4::is_martian(new.address) || new.port == Some(0) {
+            return Err(RedivertError::MartianTarget { target });
+        }
+        if self.state.is_own(new.address) {
+            return Err(RedivertError::OwnTarget { target });
+        }
+        let connections = self.servers().connections_on(old);
+        let servers = match how {
+            Redivert::Drain => self.drain(old, target)?,
+            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
+        };
+        self.state.generation = self.state.generation.wrapping_add(1);
+        Ok(Rediverted { generation: self.state.generation, servers, connections })
+    }
+
+    /// Points every rule at the new server, and leaves the old entries to their connections.
+    fn drain(&mut self, old: Place, target: Target) -> Result<usize, RedivertError> {
+        let affected = |s: &&ServerSlot| s.attached && s.lies_within(old);
+        let needed = self.memory.servers.iter().filter(affected).filter(|s| s.connections != 0).count();
+        if needed > self.servers().free() {
+            return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
+        }
+        let mut servers = 0;
+        for rule in 0..self.state.diverts {
+            let Some(first) = self.memory.diverts.get(rule).map(|r| r.servers) else {
+                break;
+            };
+            let mut before = server::NONE;
+            let mut entry = first;
+            while let Some(slot) = self.memory.servers.get(usize::from(entry)).copied() {
+                let next = slot.next;
+                if slot.lies_within(old) {
+                    servers += 1;
+                    entry = self.replace_entry(rule, before, entry, target);
+                }
+                before = entry;
+                entry = next;
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
+    fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
+        let mut servers = server::Servers(self.memory.servers);
+        let Some(slot) = servers.get_mut(entry) else {
+            return entry;
+        };
+        if slot.connections == 0 {
+            slot.set_target(target);
+            return entry;
+        }
+        let ServerSlot { weight, seed, next, .. } = *slot;
+        let Some(new) = servers.take(target, weight, seed) else {
+            return entry;
+        };
+        servers.detach(entry);
+        if let Some(slot) = servers.get_mut(new) {
+            slot.next = next;
+        }
+        match servers.get_mut(before) {
+            Some(slot) => slot.next = new,
+            None => {
+                if let Some(rule) = self.memory.diverts.get_mut(rule) {
+                    rule.servers = new;
+                }
+            }
+        }
+        new
+    }
+
+    /// Points every entry at the new server, and writes the move down for the connections.
+    fn switch(&mut self, old: Place, target: Target, new: Place, reset: bool) -> Result<usize, RedivertError> {
+        let capacity = self.memory.moves.len();
+        if self.state.moves.is_full(self.memory.moves) {
+            return Err(RedivertError::Busy { capacity });
+        }
+        let overlaps = self.memory.servers.iter().any(|s| s.connections != 0 && s.may_overlap(old));
+        let entry = if overlaps {
+            let taken = self.servers().take(target, 0, 0);
+            taken.ok_or(RedivertError::ServersFull { capacity: self.memory.servers.len() })?
+        } else {
+            server::NONE
+        };
+        let mut servers = 0;
+        for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
+            slot.set_target(target);
+            servers += usize::from(slot.attached);
+        }
+        self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
+        Ok(servers)
+    }
+
+    /// Lets a connection follow the re-diverts that it has not followed yet.
+    pub(crate) fn catch_up(&mut self, slot: u32) -> CaughtUp {
+        let epoch = self.state.moves.epoch;
+        let Some(connection) = self.slot_mut(slot) else {
+            return CaughtUp::Stayed;
+        };
+        let behind = connection.epoch;
+        if behind == epoch {
+            return CaughtUp::Stayed;
+        }
+        connection.epoch = epoch;
+        let old = *connection;
+        if old.phase.is_over() {
+            return CaughtUp::Stayed;
+        }
+        let server = (old.server, old.server_port);
+        let Some(mut course) = self.state.moves.course(self.memory.moves, behind, server) else {
+            return CaughtUp::Stayed;
+        };
+        if course.reset && old.protocol == TCP {
+            self.start_reset(slot);
+            return CaughtUp::Reset;
+        }
+        if old.protocol == ICMP {
+            course.server.1 = 0;
+        }
+        if course.server == server {
+            return CaughtUp::Stayed;
+        }
+        self.relocate(slot, &old, course)
+    }
+
+    /// Puts a connection onto another server.
+    fn relocate(&mut self, slot: u32, old: &ConnectionSlot, course: Course) -> CaughtUp {
+        let mut new = *old;
+        (new.server, new.server_port) = course.server;
+        let here = (old.alternative, old.alternative_port);
+        let alternative = self
+            .choose_alternative(&new, Some(here))
+            .or_else(|| if old.has(SOURCE_KEPT) { None } else { self.choose_alternative(&new, None) });
+        let listed = alternative.is_some_and(|alternative| {
+            self.unlist_back(slot);
+            (new.alternative, new.alternative_port) = alternative;
+            new.set_deltas();
+            if let Some(connection) = self.slot_mut(slot) {
+                *connection = new;
+            }
+            self.list_back(slot)
+        });
+        if !listed {
+            self.strand(slot, alternative.is_some());
+            return CaughtUp::Stranded;
+        }
+        self.recount(slot, course);
+        self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
+        if let Some(connection) = self.slot(slot).and_then(ConnectionSlot::view) {
+            let from = crate::endpoint::endpoint(old.server, old.server_port);
+            self.tell(Event::Moved { connection, from });
+        }
+        CaughtUp::Moved
+    }
+
+    /// Ends a connection that could not be moved. `unlisted` says that it is in the index of the way there alone.
+    fn strand(&mut self, slot: u32, unlisted: bool) {
+        if unlisted && let Some(connection) = self.slot_mut(slot) {
+            connection.flags &= !SIBLINGS;
+        }
+        self.owe_resets_now(slot);
+        self.finish(slot, Closed::Stranded);
+        self.release(slot);
+    }
+
+    /// Counts a moved connection where it stands now, if its entry speaks of another server.
+    fn recount(&mut self, slot: u32, course: Course) {
+        let Some(&connection) = self.slot(slot) else {
+            return;
+        };
+        let original = (connection.original, connection.original_port);
+        let described = self.servers().get(connection.member).is_some_and(|s| {
+            let (address, port) = s.resolve(original);
+            address == course.server.0 && (port == course.server.1 || connection.protocol == ICMP)
+        });
+        if described || course.entry == server::NONE {
+            return;
+        }
+        if connection.has(SERVER_COUNTED) {
+            self.servers().discount(connection.member);
+        }
+        let counted = self.servers().count(course.entry);
+        if let Some(connection) = self.slot_mut(slot) {
+            connection.member = course.entry;
+            connection.flags &= !SERVER_COUNTED;
+            connection.flags |= if counted { SERVER_COUNTED } else { 0 };
+        }
+    }
+
+    /// Ends a TCP connection, and owes both of its ends a RST.
+    fn start_reset(&mut self, slot: u32) {
+        self.finish(slot, Closed::Rediverted);
+        self.set_phase(slot, Phase::Resetting);
+        let tick = self.state.tick;
+        if let Some(connection) = self.slot_mut(slot) {
+            connection.last = tick;
+            connection.flags |= OWES_CLIENT | OWES_SERVER;
+        }
+    }
+
+    /// Lets connections catch up, at most `slots` of them; stops at one whose ends are to be told with a RST, until
+    /// that was fetched.
+    pub(crate) fn sweep(&mut self, slots: usize) {
+        for _ in 0..slots {
+            let cursor = self.state.moves.cursor;
+            if cursor == DONE {
+                return;
+            }
+            if cursor >= self.state.fresh {
+                let mut servers = server::Servers(self.memory.servers);
+                self.state.moves.settle(self.memory.moves, &mut servers);
+                return;
+            }
+            if self.slot(cursor).is_some_and(|c| c.phase != Phase::Free) {
+                self.catch_up(cursor);
+            }
+            if self.slot(cursor).is_some_and(|c| c.has(OWES_CLIENT | OWES_SERVER)) {
+                if self.state.config.resets_per_second != 0 {
+                    return;
+                }
+                // Silenced by the configuration: the ends will find out by themselves.
+                self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(2);
+                if let Some(connection) = self.slot_mut(cursor) {
+                    connection.flags &= !(OWES_CLIENT | OWES_SERVER);
+                }
+            }
+            self.state.moves.cursor = cursor + 1;
+        }
+    }
+}

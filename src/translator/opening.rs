@@ -1,0 +1,357 @@
+//! How connections begin.
+
+use super::state::Table;
+use crate::config::Midstream;
+use crate::event::Event;
+use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::divert::{DivertSlot, servers_of};
+use crate::table::hash::{Key, Label};
+use crate::table::ports::{self, Wanted};
+use crate::table::server;
+use crate::track::phase::Phase;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::flow::{Flow, ICMP, TCP, UDP};
+use crate::wire::ipv4::Parts;
+use crate::wire::tcp::{ACK, RST, SYN, Segment};
+use crate::wire::{icmp, ipv4};
+
+/// What is decided about a new connection before it gets a slot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) protocol: u8,
+    pub(crate) client: (u32, u16),
+    pub(crate) original: (u32, u16),
+    /// The alternative endpoint where it is given; `None` if one is to be chosen.
+    pub(crate) alternative: Option<(u32, u16)>,
+    pub(crate) server: (u32, u16),
+    pub(crate) member: u16,
+    pub(crate) source_kept: bool,
+    pub(crate) siblings: bool,
+    pub(crate) phase: Phase,
+}
+
+impl Table<'_> {
+    /// Opens the connection that a packet of a client begins, if there is a rule for it.
+    ///
+    /// # Errors
+    /// The verdict on a packet that opens none.
+    pub(crate) fn open_there(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
+        let Some(rule) = self.rule_for(flow) else {
+            return Err(self.state.pass());
+        };
+        if ipv4::is_martian(flow.source) {
+            return Err(self.state.drop(DropReason::MartianSource));
+        }
+        if self.state.is_own(flow.source) {
+            return Err(self.state.drop(DropReason::OwnSource));
+        }
+        let phase = match flow.protocol {
+            TCP => self.phase_of_first(parts.payload)?,
+            UDP => Phase::UdpUnanswered,
+            _ if parts.payload.first() == Some(&icmp::ECHO_REQUEST) => Phase::IcmpUnanswered,
+            _ => return Err(self.state.pass()),
+        };
+        let client = (flow.source, flow.source_port);
+        let original = (flow.destination, flow.destination_port);
+        let member = self.member_for(rule.servers, client.0, original.0);
+        let Some(member) = member else {
+            return Err(self.state.drop(DropReason::TableFull));
+        };
+        let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
+        if flow.protocol == ICMP {
+            server.1 = 0;
+        }
+        self.open(&Plan {
+            protocol: flow.protocol,
+            client,
+            original,
+            alternative: rule.keeps_source().then_some(client),
+            server,
+            member,
+            source_kept: rule.keeps_source(),
+            siblings: rule.has_siblings() && flow.protocol == UDP,
+            phase,
+        })
+        .map_err(|reason| {
+            self.state.say_prohibited(reason, flow, parts);
+            self.state.drop(reason)
+        })
+    }
+
+    /// Opens the connection that a packet from another port of a server begins, if the connection with that server
+    /// says that those belong to its client.
+    pub(crate) fn open_sibling(&mut self, flow: &Flow) -> Option<u32> {
+        if self.state.siblings == 0 || flow.protocol != UDP {
+            return None;
+        }
+        let alternative = (flow.destination, flow.destination_port);
+        let key = Key::new(UDP, alternative, (flow.source, 0));
+        let parent = self.find_siblings(key)?;
+        if self.is_dead(parent) {
+            return None;
+        }
+        self.catch_up(parent);
+        let parent = *self.slot(parent)?;
+        if parent.server != flow.source || !parent.phase.is_listed() {
+            return None;
+        }
+        self.open(&Plan {
+            protocol: UDP,
+            client: (parent.client, parent.client_port),
+            original: (parent.original, flow.source_port),
+            alternative: Some(alternative),
+            server: (flow.source, flow.source_port),
+            member: parent.member,
+            source_kept: parent.has(SOURCE_KEPT),
+            siblings: false,
+            phase: Phase::UdpUnanswered,
+        })
+        .ok()
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// The reason why there is none, in which case nothing has changed, but for what was given up to make room.
+    pub(crate) fn open(&mut self, plan: &Plan) -> Result<u32, DropReason> {
+        let client_hash = self.client_hash(plan.client.0);
+        let limit = self.state.config.client_limit;
+        if limit != 0 && self.clients().count(client_hash) >= limit {
+            return Err(DropReason::ClientLimit);
+        }
+        let mut new = ConnectionSlot {
+            client: plan.client.0,
+            client_port: plan.client.1,
+            original: plan.original.0,
+            original_port: plan.original.1,
+            server: plan.server.0,
+            server_port: plan.server.1,
+            last: self.state.tick,
+            protocol: plan.protocol,
+            phase: plan.phase,
+            member: plan.member,
+            flags: if plan.source_kept { SOURCE_KEPT } else { 0 } | if plan.siblings { SIBLINGS } else { 0 },
+            ..ConnectionSlot::EMPTY
+        };
+        (new.alternative, new.alternative_port) =
+            self.choose_alternative(&new, plan.alternative).ok_or(DropReason::NoPort)?;
+        let slot = self.install(new)?;
+        self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
+        Ok(slot)
+    }
+
+    /// Gives a connection that is complete a slot, and counts and tells it.
+    ///
+    /// # Errors
+    /// [`DropReason::TableFull`], in which case nothing has changed, but for what was given up to make room.
+    pub(crate) fn install(&mut self, mut new: ConnectionSlot) -> Result<u32, DropReason> {
+        new.set_deltas();
+        new.epoch = self.state.moves.epoch;
+        let slot = self.allocate().ok_or(DropReason::TableFull)?;
+        if !self.enter(slot, &new) {
+            self.give_back(slot);
+            return Err(DropReason::TableFull);
+        }
+        let client_hash = self.client_hash(new.client);
+        let mut counted = 0;
+        if self.clients().add(client_hash) {
+            counted |= CLIENT_COUNTED;
+        }
+        if self.servers().count(new.member) {
+            counted |= SERVER_COUNTED;
+        }
+        if let Some(connection) = self.slot_mut(slot) {
+            connection.flags |= counted;
+        }
+        let (tick, now) = (self.state.tick, self.state.now);
+        self.state.ages.append(self.memory.connections, new.phase.class(), slot, tick);
+        self.state.kept += u32::from(new.has(SOURCE_KEPT));
+        self.state.filter.add(new.original);
+        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
+            measure.start(now);
+        }
+        if let Some(view) = self.slot(slot).and_then(ConnectionSlot::view) {
+            self.tell(Event::Opened(view));
+        }
+        Ok(slot)
+    }
+
+    /// Writes a connection into its slot and both indexes; false, and nothing changed, if there is no room in them.
+    pub(crate) fn enter(&mut self, slot: u32, new: &ConnectionSlot) -> bool {
+        let hash = self.state.keys.hash(new.key_there());
+        if !self.there().insert(hash, slot) {
+            return false;
+        }
+        if let Some(place) = self.slot_mut(slot) {
+            *place = *new;
+        }
+        if self.list_back(slot) {
+            return true;
+        }
+        self.there().remove(hash, slot);
+        if let Some(place) = self.slot_mut(slot) {
+            *place = ConnectionSlot::EMPTY;
+        }
+        false
+    }
+
+    /// Enters a connection into the index of the way back; false, and nothing changed, if there is no room.
+    pub(crate) fn list_back(&mut self, slot: u32) -> bool {
+        let Some(&connection) = self.slot(slot) else {
+            return false;
+        };
+        let hash = self.state.keys.hash(connection.key_back());
+        if !self.back().insert(hash, slot) {
+            return false;
+        }
+        if connection.has(SIBLINGS) {
+            let siblings = self.state.keys.hash(connection.key_siblings());
+            if !self.back().insert(siblings, slot) {
+                self.back().remove(hash, slot);
+                return false;
+            }
+            self.state.siblings += 1;
+        }
+        true
+    }
+
+    /// Returns a slot that `allocate` gave and nothing was entered for.
+    pub(crate) fn give_back(&mut self, slot: u32) {
+        let free = self.state.free;
+        if let Some(connection) = self.slot_mut(slot) {
+            *connection = ConnectionSlot { next: free, ..ConnectionSlot::EMPTY };
+        }
+        self.state.free = slot;
+        self.state.used -= 1;
+    }
+
+    /// A free alternative endpoint for a connection that has everything else.
+    pub(crate) fn choose_alternative(&mut self, new: &ConnectionSlot, given: Option<(u32, u16)>) -> Option<(u32, u16)> {
+        if let Some(given) = given {
+            return self.is_free(new, given).then_some(given);
+        }
+        self.state.serial = self.state.serial.wrapping_add(1);
+        let wanted = Wanted { client: (new.client, new.client_port), server: (new.server, new.server_port) };
+        let config = &self.state.config;
+        let (keys, alternatives, choice) = (self.state.keys.clone(), config.alternatives, config.port_choice);
+        let serial = self.state.serial;
+        ports::choose(&keys, &alternatives, choice, wanted, serial, |candidate| {
+            candidate.1 != 0 && !self.is_forwarded(new.protocol, candidate) && self.is_free(new, candidate)
+        })
+    }
+
+    /// Whether no connection, and no held one, has this alternative endpoint towards the same server.
+    fn is_free(&self, new: &ConnectionSlot, alternative: (u32, u16)) -> bool {
+        let candidate = ConnectionSlot { alternative: alternative.0, alternative_port: alternative.1, ..*new };
+        if self.find_back(candidate.key_back()).is_some() {
+            return false;
+        }
+        let key = candidate.key_siblings();
+        !candidate.has(SIBLINGS) || self.find_siblings(key).is_none()
+    }
+
+    fn find_siblings(&self, key: Key) -> Option<u32> {
+        let hash = self.state.keys.hash(key);
+        let layout = self.state.layout;
+        let share = self.memory.connections.len() * 2;
+        let connections = &*self.memory.connections;
+        let words = self.memory.index.get(share..share * 2)?;
+        let same = |c: &ConnectionSlot| c.has(SIBLINGS) && c.key_siblings() == key;
+        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(same))
+    }
+
+    /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
+    fn is_forwarded(&mut self, protocol: u8, endpoint: (u32, u16)) -> bool {
+        if protocol == ICMP || !self.state.filter.may_hold(endpoint.0) {
+            return false;
+        }
+        self.diverts().forwards(protocol, endpoint)
+    }
+
+    /// The rule for a packet that begins a connection.
+    fn rule_for(&mut self, flow: &Flow) -> Option<DivertSlot> {
+        let destination = (flow.destination, flow.destination_port);
+        let rule = self.diverts().find(flow.protocol, flow.source, destination)?;
+        if let Some(alternative) = self.state.alternative(flow.destination) {
+            // A packet to our own address is no traffic to divert, unless a rule speaks of that very address; and a
+            // packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
+            let given_away = (alternative.ports.0..=alternative.ports.1).contains(&flow.destination_port);
+            if rule.host().is_none() || (given_away && flow.protocol != ICMP && !rule.has_port()) {
+                return None;
+            }
+        }
+        Some(rule)
+    }
+
+    /// What a connection starts as that this TCP segment begins.
+    fn phase_of_first(&mut self, payload: &[u8]) -> Result<Phase, Verdict> {
+        let segment = payload.first_chunk().and_then(|h| Segment::read(h, payload.len()));
+        let Some(segment) = segment else {
+            return Err(self.state.drop(DropReason::MalformedTransport));
+        };
+        if segment.has(SYN) && !segment.has(ACK) && !segment.has(RST) {
+            return Ok(Phase::Opening);
+        }
+        match self.state.config.midstream {
+            // Only what a client says inside a connection is adopted: a SYN+ACK answers somebody else's SYN, and a
+            // RST ends what there is none of.
+            Midstream::Adopt if segment.has(ACK) && !segment.has(SYN | RST) => Ok(Phase::Established),
+            Midstream::Drop => Err(self.state.drop(DropReason::Midstream)),
+            Midstream::Adopt | Midstream::Pass => Err(self.state.pass()),
+        }
+    }
+
+    /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,
+    /// original address and server. Each server's share of the clients is its share of the weights, and a server that
+    /// comes or goes moves no clients but its own (weighted rendezvous hashing).
+    fn member_for(&mut self, first: u16, client: u32, original: u32) -> Option<u16> {
+        let keys = &self.state.keys;
+        let servers = server::Servers(self.memory.servers);
+        let mut best: Option<(u16, u64, u64)> = None;
+        for entry in servers_of(&servers, first) {
+            let Some(slot) = servers.get(entry) else {
+                continue;
+            };
+            if slot.next == server::NONE && best.is_none() && first == entry {
+                return Some(entry);
+            }
+            if slot.weight == 0 {
+                continue;
+            }
+            let words = [u64::from(client) << 32 | u64::from(original), u64::from(slot.seed)];
+            let hash = keys.choose(Label::Server, words);
+            let (cost, weight) = (negative_log2(hash as u32), u64::from(slot.weight));
+            // cost / weight < best cost / best weight, without the division.
+            if best.is_none_or(|(_, least, of)| cost * of < least * weight) {
+                best = Some((entry, cost, weight));
+            }
+        }
+        best.map(|(entry, ..)| entry)
+    }
+}
+
+/// `-log2((hash + 1) / 2^32)` in units of 2^-24, by the position of the highest bit and a parabola between powers of two
+/// (within 0.01 of the true value).
+const fn negative_log2(hash: u32) -> u64 {
+    let value = hash as u64 + 1;
+    let exponent = 63 - value.leading_zeros() as u64;
+    let fraction = ((value << (63 - exponent)) << 1) >> 40;
+    // log2(1 + f) is about f + 0.3431 f (1 - f) for f in 0..1, in 24-bit fixed point.
+    let bend = (fraction * ((1 << 24) - fraction)) >> 24;
+    let log = (exponent << 24) + fraction + ((bend * 5_756_000) >> 24);
+    (32_u64 << 24).saturating_sub(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_logarithm_is_near_enough() {
+        for hash in (0..=u32::MAX).step_by(65_537).chain([0, 1, 2, u32::MAX]) {
+            let exact = 32.0 - (f64::from(hash) + 1.0).log2();
+            let ours = negative_log2(hash) as f64 / f64::from(1 << 24);
+            assert!((exact - ours).abs() < 0.01, "{hash}: {ours}, not {exact}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Everything of a translator that is not in the tables' memory.
+
+use crate::config::{Alternative, Config};
+use crate::connection::Connection;
+use crate::counters::Counters;
+use crate::event::{Closed, Event, EventQueue};
+use crate::table::age::Ages;
+use crate::table::clients::Clients;
+use crate::table::connection::{ConnectionSlot, NONE};
+use crate::table::divert::Diverts;
+use crate::table::filter::Filter;
+use crate::table::hash::{Keys, Label};
+use crate::table::index::{Index, Layout};
+use crate::table::moves::Moves;
+use crate::table::server::Servers;
+use crate::table::storage::{INDEX_WORDS, Parts};
+use crate::time::{Instant, Tick};
+use crate::track::timers::Timers;
+use crate::translator::transmit::Outbox;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::rewrite::Change;
+use crate::{config::Checksums, connection::Direction};
+
+/// The translator less its memory.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) keys: Keys,
+    pub(crate) timers: Timers,
+    pub(crate) now: Instant,
+    pub(crate) tick: Tick,
+    pub(crate) counters: Counters,
+    pub(crate) layout: Layout,
+    pub(crate) filter: Filter,
+    pub(crate) ages: Ages,
+    /// The first of the slots that were given back, linked by `next`.
+    pub(crate) free: u32,
+    /// The first slot that was never used.
+    pub(crate) fresh: u32,
+    /// Slots in use, held ones included.
+    pub(crate) used: u32,
+    /// Those of them whose connections keep their source.
+    pub(crate) kept: u32,
+    /// Those of them that have a second entry for the server's other ports.
+    pub(crate) siblings: u32,
+    pub(crate) moves: Moves,
+    /// Rules in use.
+    pub(crate) diverts: usize,
+    pub(crate) generation: u32,
+    /// Grows by one with each connection opened.
+    pub(crate) serial: u64,
+    pub(crate) identification: u64,
+    pub(crate) events: EventQueue,
+    pub(crate) outbox: Outbox,
+    /// Whether packets need more than their addresses rewritten: identification or measurements.
+    pub(crate) extras: bool,
+}
+
+/// State and memory together: what all the slower work is done on.
+#[derive(Debug)]
+pub(crate) struct Table<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) memory: Parts<'a>,
+}
+
+impl State {
+    pub(crate) fn new(config: Config, connections: usize, measured: bool) -> Self {
+        let keys = Keys::new(&config.secret);
+        let filter = Filter::new(keys.choose(Label::Client, [0, 0]) as u32);
+        Self {
+            timers: Timers::new(&config.timeouts),
+            now: Instant::ZERO,
+            tick: Tick(0),
+            counters: Counters::ZERO,
+            layout: Layout::new(connections),
+            filter,
+            ages: Ages::EMPTY,
+            free: NONE,
+            fresh: 0,
+            used: 0,
+            kept: 0,
+            siblings: 0,
+            moves: Moves::NONE,
+            diverts: 0,
+            generation: 0,
+            serial: 0,
+            identification: 0,
+            events: EventQueue::EMPTY,
+            outbox: Outbox::new(),
+            extras: config.rewrite_identification || measured,
+            keys,
+            config,
+        }
+    }
+
+    /// Lets time go on; it never goes back.
+    #[inline]
+    pub(crate) fn advance(&mut self, now: Instant) {
+        if now > self.now {
+            self.now = now;
+            self.tick = now.tick();
+        }
+    }
+
+    /// The range of alternative addresses that `address` lies in.
+    #[inline]
+    pub(crate) fn alternative(&self, address: u32) -> Option<&Alternative> {
+        self.config.alternatives.iter().find(|a| address.wrapping_sub(a.first) <= a.last - a.first)
+    }
+
+    pub(crate) fn is_own(&self, address: u32) -> bool {
+        self.alternative(address).is_some() || self.config.own.iter().any(|own| *own == address)
+    }
+
+    #[cold]
+    pub(crate) fn drop(&mut self, reason: DropReason) -> Verdict {
+        self.counters.count_drop(reason);
+        Verdict::Drop(reason)
+    }
+
+    #[inline]
+    pub(crate) fn pass(&mut self) -> Verdict {
+        self.counters.passed = self.counters.passed.wrapping_add(1);
+        Verdict::Pass
+    }
+
+    /// What a packet of this connection that goes this way becomes.
+    #[inline]
+    pub(crate) fn change(&self, slot: &ConnectionSlot, direction: Direction) -> Change {
+        let checksums = matches!(self.config.checksums, Checksums::Software);
+        match direction {
+            Direction::ToServer => Change {
+                source: slot.alternative,
+                destination: slot.server,
+                source_port: slot.alternative_port,
+                destination_port: slot.server_port,
+                network: slot.network,
+                transport: slot.transport,
+                checksums,
+            },
+            Direction::ToClient => Change {
+                source: slot.original,
+                destination: slot.client,
+                source_port: slot.original_port,
+                destination_port: slot.client_port,
+                network: slot.network.reversed(),
+                transport: slot.transport.reversed(),
+                checksums,
+            },
+        }
+    }
+
+    /// An identification that no other datagram of late has had: a counter under a keyed permutation of 16 bits.
+    pub(crate) fn next_identification(&mut self) -> u16 {
+        let count = self.identification;
+        self.identification = count.wrapping_add(1);
+        // Four rounds of a Feistel network over two octets, new keys for each 65 536.
+        let (mut left, mut right) = ((count >> 8) as u8, count as u8);
+        for round in 0..4_u64 {
+            let mixed = self.keys.choose(Label::Identification, [count >> 16, round << 8 | u64::from(right)]);
+            (left, right) = (right, left ^ mixed as u8);
+        }
+        u16::from_be_bytes([left, right])
+    }
+}
+
+impl<'a> Table<'a> {
+    /// The memory's index words, parted into the way there, the way back and the clients' counts.
+    fn words(&mut self) -> (&mut [u32], &mut [u32], &mut [u32]) {
+        let share = self.memory.connections.len() * (INDEX_WORDS - 1) / 2;
+        let (there, rest) = self.memory.index.split_at_mut_checked(share).unwrap_or_default();
+        let (back, clients) = rest.split_at_mut_checked(share).unwrap_or_default();
+        (there, back, clients)
+    }
+
+    pub(crate) fn there(&mut self) -> Index<'_> {
+        let layout = self.state.layout;
+        Index::new(self.words().0, layout)
+    }
+
+    pub(crate) fn back(&mut self) -> Index<'_> {
+        let layout = self.state.layout;
+        Index::new(self.words().1, layout)
+    }
+
+    pub(crate) fn clients(&mut self) -> Clients<'_> {
+        let connections = self.memory.connections.len();
+        let words = self.words().2;
+        Clients::new(words.get_mut(..connections).unwrap_or_default())
+    }
+
+    pub(crate) fn servers(&mut self) -> Servers<'_> {
+        Servers(self.memory.servers)
+    }
+
+    pub(crate) fn diverts(&mut self) -> Diverts<'_> {
+        Diverts { slots: self.memory.diverts, length: self.state.diverts }
+    }
+
+    pub(crate) fn slot(&self, slot: u32) -> Option<&ConnectionSlot> {
+        self.memory.connections.get(slot as usize)
+    }
+
+    pub(crate) fn slot_mut(&mut self, slot: u32) -> Option<&mut ConnectionSlot> {
+        self.memory.connections.get_mut(slot as usize)
+    }
+
+    /// What a client's connections are counted under.
+    pub(crate) fn client_hash(&self, client: u32) -> u64 {
+        self.state.keys.choose(Label::Client, [u64::from(client), 1])
+    }
+
+    /// The slot of the connection with this key for the way there.
+    pub(crate) fn find_there(&self, key: crate::table::hash::Key) -> Option<u32> {
+        let hash = self.state.keys.hash(key);
+        let layout = self.state.layout;
+        let share = self.memory.connections.len() * 2;
+        let words = self.memory.index.get(..share)?;
+        let connections = &*self.memory.connections;
+        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(|c| c.key_there() == key))
+    }
+
+    /// The slot of the connection, held ones included, with this key for the way back.
+    pub(crate) fn find_back(&self, key: crate::table::hash::Key) -> Option<u32> {
+        let hash = self.state.keys.hash(key);
+        let layout = self.state.layout;
+        let share = self.memory.connections.len() * 2;
+        let words = self.memory.index.get(share..share * 2)?;
+        let connections = &*self.memory.connections;
+        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(|c| c.key_back() == key))
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        let slots = &mut *self.memory.events;
+        if !slots.is_empty() && !self.state.events.push(slots, &event) {
+            self.state.counters.events_lost = self.state.counters.events_lost.wrapping_add(1);
+        }
+    }
+
+    pub(crate) fn tell_closed(&mut self, connection: Option<Connection>, why: Closed) {
+        let counters = &mut self.state.counters;
+        let count = match why {
+            Closed::Finished => &mut counters.closed,
+            Closed::Reset | Closed::Rediverted => &mut counters.reset,
+            Closed::Expired => &mut counters.expired,
+            Closed::Evicted => &mut counters.evicted,
+            Closed::Stranded => &mut counters.stranded,
+        };
+        *count = count.wrapping_add(1);
+        if let Some(connection) = connection {
+            self.tell(Event::Closed { connection, why });
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a packet of a known connection changes about the connection.
+
+use super::state::Table;
+use crate::config::InexactReset;
+use crate::connection::Direction;
+use crate::event::Closed;
+use crate::track::phase::Phase;
+use crate::track::tcp::{self, Reset};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::flow::TCP;
+use crate::wire::ipv4::{self, Header, Parts};
+use crate::wire::rewrite;
+use crate::wire::tcp::{RST, Segment};
+
+/// What tracking says of a packet that is to be translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tracked {
+    /// It keeps its connection alive.
+    Refreshing,
+    /// It does not: a RST is no sign of life (RFC 7857, section 7).
+    Quiet,
+    /// It is dropped.
+    Dropped(Verdict),
+}
+
+impl Table<'_> {
+    /// Follows a TCP segment that is more than data and acknowledgement in an established connection.
+    pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: Segment) -> Tracked {
+        let now = self.state.now;
+        let Some(&connection) = self.slot(slot) else {
+            return Tracked::Quiet;
+        };
+        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
+            measure.time_segment(direction, segment, &connection.sequences, now);
+        }
+        if segment.has(RST) {
+            return self.follow_reset(slot, direction, segment);
+        }
+        let Some(connection) = self.slot_mut(slot) else {
+            return Tracked::Quiet;
+        };
+        connection.sequences.note(direction, segment);
+        let phase = connection.phase;
+        let next = tcp::advance(phase, direction, segment, &connection.sequences);
+        if next != phase {
+            if next == Phase::TimeWait {
+                self.finish(slot, Closed::Finished);
+            }
+            self.set_phase(slot, next);
+        }
+        Tracked::Refreshing
+    }
+
+    fn follow_reset(&mut self, slot: u32, direction: Direction, segment: Segment) -> Tracked {
+        let Some(connection) = self.slot(slot) else {
+            return Tracked::Quiet;
+        };
+        let phase = connection.phase;
+        match tcp::judge_reset(phase, direction, segment, &connection.sequences) {
+            _ if phase.is_over() => Tracked::Quiet,
+            Reset::Exact => {
+                self.finish(slot, Closed::Reset);
+                self.set_phase(slot, Phase::TimeWait);
+                let tick = self.state.tick;
+                if let Some(connection) = self.slot_mut(slot) {
+                    connection.last = tick;
+                }
+                Tracked::Quiet
+            }
+            Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
+                Tracked::Dropped(self.state.drop(DropReason::InexactReset))
+            }
+            Reset::Inexact => {
+                if phase == Phase::Established {
+                    self.set_phase(slot, Phase::Doubtful);
+                }
+                Tracked::Quiet
+            }
+        }
+    }
+
+    /// The server has answered a UDP datagram or an ICMP echo for the first time.
+    pub(crate) fn answered(&mut self, slot: u32) {
+        match self.slot(slot).map(|c| c.phase) {
+            Some(Phase::UdpUnanswered) => self.set_phase(slot, Phase::UdpAnswered),
+            Some(Phase::IcmpUnanswered) => self.set_phase(slot, Phase::IcmpAnswered),
+            _ => {}
+        }
+    }
+
+    /// What is done to a translated packet beyond its addresses, where the configuration asks for it.
+    pub(crate) fn do_extras(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>) {
+        let header = Header(parts.header);
+        let (fragmentation, total, protocol) = (header.fragmentation(), header.total_length(), header.protocol());
+        let now = self.state.now;
+        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
+            measure.count(direction, total);
+            if protocol != TCP {
+                measure.time_datagram(direction, now);
+            }
+        }
+        // What must not be fragmented needs no identification of its own (RFC 6864, section 4.1).
+        let atomic = fragmentation & ipv4::DONT_FRAGMENT != 0 && !ipv4::is_fragment(fragmentation);
+        if self.state.config.rewrite_identification && !atomic {
+            let checksums = self.state.config.checksums == crate::config::Checksums::Software;
+            let new = self.state.next_identification();
+            rewrite::identification(parts.header, new, checksums);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What the translator itself has to say: RSTs and ICMP errors, fetched by the caller.
+
+use core::net::Ipv4Addr;
+
+use super::Translator;
+use super::state::{State, Table};
+use crate::connection::Direction;
+use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER};
+use crate::table::moves::DONE;
+use crate::table::storage::Storage;
+use crate::time::Instant;
+use crate::track::phase::Phase;
+use crate::verdict::DropReason;
+use crate::wire::flow::{Flow, ICMP, TCP};
+use crate::wire::icmp;
+use crate::wire::ipv4::{self, Header, Parts};
+use crate::wire::tcp::{ACK, RST, Segment};
+use crate::wire::{checksum, tcp};
+
+/// How many octets the buffer for [`Translator::poll_transmit`](crate::Translator::poll_transmit) needs: an IPv4 and
+/// an ICMP header, and the longest IPv4 header with 8 octets as the quote.
+pub const TRANSMIT_BUFFER: usize = ipv4::HEADER + icmp::HEADER + QUOTE;
+
+/// The longest IPv4 header, and 64 bits of what it carries (RFC 792).
+const QUOTE: usize = 60 + 8;
+
+/// How many messages wait to be fetched. More than a few would be old news.
+const WAITING: usize = 4;
+
+/// How many slots one call looks at for connections to reset.
+const LOOKS: usize = 256;
+
+/// A packet that the translator has put into the caller's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use = "the packet is to be sent"]
+pub struct Transmit {
+    /// How many octets of the buffer it takes.
+    pub length: usize,
+    /// Whether it goes towards the client or towards the server; its header says the rest.
+    pub direction: Direction,
+}
+
+/// A message that waits.
+#[derive(Clone, Copy, Debug)]
+enum Message {
+    Reset {
+        direction: Direction,
+        source: (u32, u16),
+        destination: (u32, u16),
+        sequence: u32,
+        acknowledgment: u32,
+    },
+    /// Administratively prohibited, about the packet that the quote begins.
+    Prohibited {
+        from: u32,
+        quote: [u8; QUOTE],
+        length: u8,
+    },
+}
+
+/// Messages that wait, and the rates at which they may be said.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    waiting: [Option<Message>; WAITING],
+    errors: Bucket,
+    resets: Bucket,
+}
+
+/// A token bucket that holds what may be said within a second.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: u16,
+    filled: Instant,
+    started: bool,
+}
+
+impl Bucket {
+    const NEW: Self = Self { tokens: 0, filled: Instant::ZERO, started: false };
+
+    /// Takes a token if there is one.
+    fn take(&mut self, rate: u16, now: Instant) -> bool {
+        if !self.started {
+            *self = Self { tokens: rate, filled: now, started: true };
+        }
+        let elapsed = now.as_micros().saturating_sub(self.filled.as_micros());
+        let earned = if elapsed >= 1_000_000 { u64::from(rate) } else { elapsed * u64::from(rate) / 1_000_000 };
+        if earned > 0 {
+            self.tokens = rate.min(self.tokens.saturating_add(earned as u16));
+            self.filled = now;
+        }
+        let some = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        some
+    }
+}
+
+impl Outbox {
+    pub(crate) const fn new() -> Self {
+        Self { waiting: [None; WAITING], errors: Bucket::NEW, resets: Bucket::NEW }
+    }
+
+    pub(crate) fn has_something(&self) -> bool {
+        self.waiting.iter().any(Option::is_some)
+    }
+
+    fn push(&mut self, message: Message) -> bool {
+        match self.waiting.iter_mut().find(|m| m.is_none()) {
+            Some(place) => {
+                *place = Some(message);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The message that waited longest.
+    fn pop(&mut self) -> Option<Message> {
+        let first = self.waiting.first_mut()?.take();
+        self.waiting.rotate_left(1);
+        first
+    }
+}
+
+impl State {
+    /// Has a message fetched, if the rate allows and there is room.
+    fn say(&mut self, message: Message) {
+        let rate = self.config.errors_per_second;
+        if !(self.outbox.errors.take(rate, self.now) && self.outbox.push(message)) {
+            self.counters.transmit_lost = self.counters.transmit_lost.wrapping_add(1);
+        }
+    }
+
+    /// Tells a client that its new connection was refused (RFC 6888, REQ-11; RFC 5508, REQ-8), unless the packet is
+    /// one that no error may be about (RFC 1122, section 3.2.2): an ICMP error, a later fragment, a broadcast or
+    /// multicast, or from a source that is no single host.
+    pub(crate) fn say_prohibited(&mut self, reason: DropReason, flow: &Flow, parts: &Parts<'_>) {
+        let refused = matches!(reason, DropReason::TableFull | DropReason::ClientLimit | DropReason::NoPort);
+        let hosts = ipv4::is_unicast(flow.source) && ipv4::is_unicast(flow.destination);
+        let own = self.config.own.iter().next().copied().or(self.config.alternatives.iter().next().map(|a| a.first));
+        let Some(from) = own.filter(|_| refused && hosts && !ipv4::is_martian(flow.source)) else {
+            return;
+        };
+        let mut quote = [0; QUOTE];
+        let mut length = 0;
+        for octet in parts.header.iter().chain(parts.options).chain(parts.payload.iter().take(8)) {
+            if let Some(place) = quote.get_mut(length) {
+                *place = *octet;
+                length += 1;
+            }
+        }
+        self.say(Message::Prohibited { from, quote, length: length as u8 });
+    }
+
+    /// Answers a segment of a connection that is being reset, as a host does that knows of no connection: with the
+    /// sequence number that the segment says it expects (RFC 9293, section 3.10.7.1).
+    pub(crate) fn answer_with_reset(&mut self, slot: &ConnectionSlot, direction: Direction, segment: Segment) {
+        if segment.has(RST) {
+            return;
+        }
+        let (source, destination) = ends(slot, direction.opposite());
+        let sequence = if segment.has(ACK) { segment.acknowledgment } else { 0 };
+        let acknowledgment = segment.sequence.wrapping_add(segment.span());
+        self.say(Message::Reset { direction: direction.opposite(), source, destination, sequence, acknowledgment });
+    }
+}
+
+impl<S: Storage> Translator<S> {
+    /// Puts the next packet that the translator itself has to say into `buffer`, which needs [`TRANSMIT_BUFFER`]
+    /// octets: a RST for an end of a connection that was reset or given up, or an ICMP error (administratively
+    /// prohibited) about a connection that was refused. `None` if there is nothing to say just now, or if the buffer
+    /// is too small, in which case nothing is lost.
+    ///
+    /// Call it after [`translate`](Self::translate), [`poll`](Self::poll) and [`redivert`](Self::redivert) until it
+    /// returns `None`. Who never calls it loses those messages, and they are counted. They are rate-limited
+    /// ([`Config::transmit_rates`](crate::Config::transmit_rates)), their checksums are valid, and none is about an
+    /// ICMP error, a later fragment, a multicast or a source that is no host.
+    ///
+    /// After a re-divert with [`Redivert::Reset`](crate::Redivert::Reset) each call looks at a bounded number of
+    /// connections; `None` may then mean "not yet", and [`poll_at`](Self::poll_at) says to come back at once.
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        self.state.advance(now);
+        self.table().poll_transmit(buffer)
+    }
+}
+
+/// The addresses of a packet of this connection that goes this way.
+const fn ends(slot: &ConnectionSlot, direction: Direction) -> ((u32, u16), (u32, u16)) {
+    match direction {
+        Direction::ToClient => ((slot.original, slot.original_port), (slot.client, slot.client_port)),
+        Direction::ToServer => ((slot.alternative, slot.alternative_port), (slot.server, slot.server_port)),
+    }
+}
+
+/// A RST for one end of a connection: its sequence number is the one that this end expects next.
+fn reset(slot: &ConnectionSlot, direction: Direction) -> Message {
+    let (source, destination) = ends(slot, direction);
+    Message::Reset {
+        direction,
+        source,
+        destination,
+        sequence: slot.sequences.sent(direction).unwrap_or(0),
+        acknowledgment: slot.sequences.sent(direction.opposite()).unwrap_or(0),
+    }
+}
+
+impl Table<'_> {
+    /// Has both ends of a TCP connection told that it is over, since its slot is needed now.
+    pub(crate) fn owe_resets_now(&mut self, slot: u32) {
+        let Some(&connection) = self.slot(slot) else {
+            return;
+        };
+        if connection.protocol != TCP || connection.phase.is_over() {
+            return;
+        }
+        self.state.say(reset(&connection, Direction::ToClient));
+        if connection.phase != Phase::Opening {
+            self.state.say(reset(&connection, Direction::ToServer));
+        }
+    }
+
+    pub(crate) fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        let buffer = buffer.first_chunk_mut::<TRANSMIT_BUFFER>()?;
+        let message = self.state.outbox.pop().or_else(|| self.next_reset())?;
+        let transmit = write(&message, buffer);
+        self.state.counters.transmitted = self.state.counters.transmitted.wrapping_add(1);
+        Some(transmit)
+    }
+
+    /// The next RST that a re-divert has ordered.
+    fn next_reset(&mut self) -> Option<Message> {
+        if self.state.moves.cursor == DONE {
+            return None;
+        }
+        self.sweep(LOOKS);
+        let cursor = self.state.moves.cursor;
+        let &connection = self.slot(cursor)?;
+        let (direction, flag) = if connection.has(OWES_CLIENT) {
+            (Direction::ToClient, OWES_CLIENT)
+        } else if connection.has(OWES_SERVER) {
+            (Direction::ToServer, OWES_SERVER)
+        } else {
+            return None;
+        };
+        if !self.state.outbox.resets.take(self.state.config.resets_per_second, self.state.now) {
+            return None;
+        }
+        if let Some(connection) = self.slot_mut(cursor) {
+            connection.flags &= !flag;
+        }
+        Some(reset(&connection, direction))
+    }
+}
+
+/// Writes a whole packet, its checksums included.
+fn write(message: &Message, buffer: &mut [u8; TRANSMIT_BUFFER]) -> Transmit {
+    buffer.fill(0);
+    match *message {
+        Message::Reset { direction, source, destination, sequence, acknowledgment } => {
+            const LENGTH: usize = ipv4::HEADER + tcp::HEADER;
+            write_ipv4(buffer, LENGTH, TCP, source.0, destination.0);
+            if let Some(tcp) = buffer.get_mut(ipv4::HEADER..LENGTH).and_then(|b| b.first_chunk_mut::<20>()) {
+                tcp[0..2].copy_from_slice(&source.1.to_be_bytes());
+                tcp[2..4].copy_from_slice(&destination.1.to_be_bytes());
+                tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+                tcp[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
+                tcp[12] = 5 << 4;
+                tcp[13] = RST | ACK;
+                let pseudo = pseudo_header(source.0, destination.0, tcp.len());
+                let sum = checksum::finish(checksum::sum(pseudo, tcp));
+                tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+            }
+            Transmit { length: LENGTH, direction }
+        }
+        Message::Prohibited { from, quote, length } => {
+            let length = usize::from(length);
+            let total = ipv4::HEADER + icmp::HEADER + length;
+            let client = Header(quote.first_chunk().unwrap_or(&[0; ipv4::HEADER])).source();
+            write_ipv4(buffer, total, ICMP, from, client);
+            if let Some(message) = buffer.get_mut(ipv4::HEADER..total) {
+                if let (Some(to), Some(from)) = (message.get_mut(icmp::HEADER..), quote.get(..length)) {
+                    to.copy_from_slice(from);
+                }
+                if let Some(header) = message.first_chunk_mut::<{ icmp::HEADER }>() {
+                    header[0] = icmp::UNREACHABLE;
+                    header[1] = icmp::PROHIBITED;
+                }
+                let sum = checksum::finish(checksum::sum(0, message));
+                if let Some(header) = message.first_chunk_mut::<{ icmp::HEADER }>() {
+                    header[2..4].copy_from_slice(&sum.to_be_bytes());
+                }
+            }
+            Transmit { length: total, direction: Direction::ToClient }
+        }
+    }
+}
+
+/// How many routers what we say may pass (RFC 1700's recommendation).
+const TIME_TO_LIVE: u8 = 64;
+
+fn write_ipv4(buffer: &mut [u8; TRANSMIT_BUFFER], total: usize, protocol: u8, source: u32, destination: u32) {
+    let Some(header) = buffer.first_chunk_mut::<{ ipv4::HEADER }>() else {
+        return;
+    };
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&(total as u16).to_be_bytes());
+    // What is never fragmented needs no identification (RFC 6864).
+    header[6..8].copy_from_slice(&ipv4::DONT_FRAGMENT.to_be_bytes());
+    header[8] = TIME_TO_LIVE;
+    header[9] = protocol;
+    header[12..16].copy_from_slice(&Ipv4Addr::from_bits(source).octets());
+    header[16..20].copy_from_slice(&Ipv4Addr::from_bits(destination).octets());
+    let sum = checksum::finish(checksum::sum(0, header));
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn pseudo_header(source: u32, destination: u32, length: usize) -> u32 {
+    let addresses = checksum::sum(checksum::sum(0, &source.to_be_bytes()), &destination.to_be_bytes());
+    addresses + u32::from(TCP) + length as u32
+}

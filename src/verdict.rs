@@ -1,0 +1,95 @@
+//! What the caller does with a packet.
+
+use core::fmt;
+
+/// What the caller must do with the packet that it handed to [`Translator::translate`](crate::Translator::translate).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[must_use = "the packet is to be sent, held or dropped"]
+pub enum Verdict {
+    /// Send it: it was diverted, both of its addresses are rewritten, and it is on its way to the server.
+    ToServer,
+    /// Send it: it was restored, and it is on its way to the client.
+    ToClient,
+    /// Send it as it is: it is no business of the translator, and its bytes are untouched.
+    Pass,
+    /// Keep it for a moment or drop it: a later fragment whose first fragment has not been seen. Its bytes are
+    /// untouched; offer it again after the next fragment of the same datagram was translated.
+    Hold,
+    /// Drop it: its bytes are untouched, and the reason is counted.
+    Drop(DropReason),
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Why a packet was dropped. Each reason has a counter of its own in
+        /// [`Counters::dropped`](crate::Counters::dropped).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum DropReason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// A short name in lower case with underscores, stable across versions.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The IPv4 header is cut short or contradicts itself (RFC 791, section 3.1).
+    MalformedIpv4 = "malformed_ipv4",
+    /// The TCP, UDP or ICMP header is cut short or contradicts itself.
+    MalformedTransport = "malformed_transport",
+    /// The source is an address that no packet may come from (RFC 1812, section 5.3.7; RFC 3704).
+    MartianSource = "martian_source",
+    /// The source is one of the translator's own addresses.
+    OwnSource = "own_source",
+    /// It is for an alternative address and port, and belongs to no connection that is alive.
+    NoConnection = "no_connection",
+    /// It comes from a server that its connection was moved away from.
+    OldServer = "old_server",
+    /// A TCP segment from the middle of a connection that is not known, and the configuration says to drop those.
+    Midstream = "midstream",
+    /// A RST with another sequence number than the expected one, and the configuration says to drop those (RFC 5961).
+    InexactReset = "inexact_reset",
+    /// The connection is being reset: its end is told so by a RST of our own.
+    Resetting = "resetting",
+    /// There is no room for another connection, and none that may be given up for it.
+    TableFull = "table_full",
+    /// The client has as many connections as one client may have (RFC 6888, REQ-4).
+    ClientLimit = "client_limit",
+    /// No alternative port was found free towards this server (RFC 6888, REQ-11).
+    NoPort = "no_port",
+    /// The first fragment is too short to hold the transport header (RFC 1858, section 3).
+    TinyFragment = "tiny_fragment",
+    /// A fragment overlaps one that was seen before, or reaches into the transport header (RFC 3128).
+    OverlappingFragment = "overlapping_fragment",
+    /// The datagram's fragments come in more disjoint pieces than are kept in mind.
+    ScatteredFragment = "scattered_fragment",
+    /// An ICMP message with a wrong checksum, of its own or in the header that it quotes (RFC 5508, REQ-3).
+    IcmpChecksum = "icmp_checksum",
+    /// An ICMP error that quotes a packet of no connection that is known (RFC 5508, REQ-4 and REQ-5).
+    IcmpUnrelated = "icmp_unrelated",
+}
+
+impl DropReason {
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

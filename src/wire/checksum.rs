@@ -1,0 +1,147 @@
+//! The Internet checksum (RFC 1071), and how it follows a change (RFC 1624).
+//!
+//! A checksum is the one's complement of the one's complement sum of the 16-bit words that it covers. When a word
+//! `m` becomes `m'`, equation 3 of RFC 1624 gives the new checksum: `HC' = ~(~HC + ~m + m')`. The sum does not care
+//! about order, so all of `~m + m'` of a connection's addresses and ports fold into one 16-bit [`Delta`], computed
+//! once; the way back has the complement of it. Two facts that the code rests on:
+//!
+//! - A header's or segment's sum `~HC + m1 + m2 + ...` is never 0x0000 when any word is non-zero, only 0xFFFF, so
+//!   senders write checksums 0x0000 to 0xFFFE; equation 3 maps those into the same set, and back without a loss.
+//! - UDP (RFC 768) takes 0x0000 for "no checksum" and writes 0xFFFF instead of a computed zero. Both stand for the
+//!   same number, so only the written form needs care: see [`update_udp`].
+
+/// The one's complement sum of what went in less what came out, folded to 16 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Delta(pub(crate) u16);
+
+impl Delta {
+    /// The delta of replacing the 32-bit words `old` by the 32-bit words `new`.
+    pub(crate) fn of<const N: usize>(old: [u32; N], new: [u32; N]) -> Self {
+        let mut sum = 0_u64;
+        for word in old {
+            sum += u64::from(!word);
+        }
+        for word in new {
+            sum += u64::from(word);
+        }
+        // 32-bit words fold to 16 bits just as 16-bit words do, since 2^32 - 1 is a multiple of 2^16 - 1.
+        Self(fold64(sum))
+    }
+
+    /// This and that change together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(fold(u32::from(self.0) + u32::from(other.0)))
+    }
+
+    /// The change that undoes this one.
+    #[inline]
+    pub(crate) const fn reversed(self) -> Self {
+        Self(!self.0)
+    }
+}
+
+#[inline]
+const fn fold(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+const fn fold64(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    fold(sum as u32)
+}
+
+/// The checksum after `delta` (RFC 1624, equation 3).
+#[inline]
+pub(crate) const fn update(checksum: u16, delta: Delta) -> u16 {
+    let sum = (!checksum) as u32 + delta.0 as u32;
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// The UDP checksum after `delta`: zero, which means none, stays zero, and a computed zero is written 0xFFFF
+/// (RFC 768).
+#[inline]
+pub(crate) const fn update_udp(checksum: u16, delta: Delta) -> u16 {
+    if checksum == 0 {
+        return 0;
+    }
+    match update(checksum, delta) {
+        0 => 0xffff,
+        updated => updated,
+    }
+}
+
+/// The one's complement sum of `bytes`, added to `start`; an odd last byte counts as the upper half of a word.
+///
+/// Translation never needs it. It serves the packets that the translator has to say itself, and the checks of ICMP
+/// errors that RFC 5508 asks for.
+pub(crate) fn sum(start: u32, bytes: &[u8]) -> u32 {
+    let (words, rest) = bytes.as_chunks::<2>();
+    let mut sum = u64::from(start);
+    for word in words {
+        sum += u64::from(u16::from_be_bytes(*word));
+    }
+    if let [last] = rest {
+        sum += u64::from(*last) << 8;
+    }
+    u32::from(fold64(sum))
+}
+
+/// The checksum that belongs to a sum.
+pub(crate) const fn finish(sum: u32) -> u16 {
+    !fold(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_rfc_1624_section_4() {
+        let delta = Delta::of([0x5555], [0x3285]);
+        assert_eq!(update(0xdd2f, delta), 0x0000);
+    }
+
+    /// Equation 3 against a full recomputation: every remainder of a sum, every old word, and new words with all
+    /// kinds of carries.
+    #[test]
+    fn equation_3_equals_recomputation() {
+        for rest in (0..=0xffff_u32).step_by(13) {
+            for old in (0..=0xffff_u32).step_by(1021) {
+                let before = finish(rest + old);
+                for new in [0_u32, 1, 0x7fff, 0x8000, 0xfffe, 0xffff] {
+                    let after = update(before, Delta::of([old], [new]));
+                    let full = finish(rest + new);
+                    let same = after == full || (after ^ full == 0xffff && (after == 0 || full == 0));
+                    assert!(same, "rest {rest:#x}, {old:#x} -> {new:#x}: {after:#x}, not {full:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_way_back_undoes_the_way_there() {
+        let delta = Delta::of([0x0102_0304, 80], [0xffff_ffff, 65535]);
+        for checksum in 0..0xffff_u16 {
+            assert_eq!(update(update(checksum, delta), delta.reversed()), checksum);
+        }
+    }
+
+    #[test]
+    fn udp_never_turns_a_checksum_into_none_nor_none_into_one() {
+        for checksum in 0..=0xffff_u16 {
+            for delta in [0, 1, 0x1234, 0xfffe, 0xffff].map(Delta) {
+                assert_eq!(update_udp(checksum, delta) == 0, checksum == 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sum_takes_any_length() {
+        assert_eq!(finish(sum(0, &[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])), !0xddf2);
+        assert_eq!(sum(0, &[0xab]), 0xab00);
+        assert_eq!(sum(0, &[0xff; 65_535]), sum(0, &[0xff, 0x00]));
+        assert_eq!(sum(7, &[]), 7);
+    }
+}

@@ -1,0 +1,49 @@
+//! The TCP header (RFC 9293, section 3.1).
+
+/// Octets of a header without options.
+pub(crate) const HEADER: usize = 20;
+
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const ACK: u8 = 0x10;
+
+/// What tracking needs to know of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgment: u32,
+    /// Octets of data, without SYN and FIN.
+    pub(crate) data: u32,
+    pub(crate) flags: u8,
+}
+
+impl Segment {
+    /// Reads the segment that begins with `header` and is `length` octets long in all. `None` if its data offset is
+    /// impossible.
+    #[inline]
+    pub(crate) fn read(header: &[u8; HEADER], length: usize) -> Option<Self> {
+        let header_length = usize::from(header[12] >> 4) << 2;
+        let data = length.checked_sub(header_length)?;
+        if header_length < HEADER {
+            return None;
+        }
+        Some(Self {
+            sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+            acknowledgment: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
+            data: data as u32,
+            flags: header[13],
+        })
+    }
+
+    #[inline]
+    pub(crate) const fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// How much of the sequence space it takes: its data, and one each for SYN and FIN.
+    #[inline]
+    pub(crate) const fn span(self) -> u32 {
+        self.data + (self.flags >> 1 & 1) as u32 + (self.flags & 1) as u32
+    }
+}
