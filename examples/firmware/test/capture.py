@@ -54,6 +54,13 @@ class Packet:
     def is_fragment(self):
         return struct.unpack("!H", self.bytes[6:8])[0] & 0x3FFF != 0
 
+    def addresses(self):
+        """Source and destination, and those of the packet that an ICMP error quotes."""
+        found = [self.source, self.destination]
+        if self.protocol == ICMP and self.payload[:1] in (b"\x03", b"\x0b") and len(self.payload) >= 28:
+            found += [socket.inet_ntoa(self.payload[20:24]), socket.inet_ntoa(self.payload[24:28])]
+        return found
+
     def checksums_are_right(self):
         """Of the header, and of what it carries as far as it is all there."""
         if not checksum_is_right(self.bytes[: (self.bytes[0] & 15) * 4]):

@@ -7,6 +7,7 @@
 import argparse
 import json
 import os
+import random
 import sys
 
 import capture
@@ -27,8 +28,8 @@ def plain_forwarding(net):
 def captures(net):
     """What the image sends has right checksums, fits the link, and is what the other side sent but for its TTL."""
     with capture.Captures(net) as seen:
-        net.serve("b", 80, sys.executable, "-m", "http.server", "80", "--directory", lab.FIRMWARE)
-        page = net.on("client", "curl", "-sS", "--fail", "http://10.2.0.30/Cargo.lock")
+        net.serve("b", 8080, sys.executable, "-m", "http.server", "8080", "--directory", lab.FIRMWARE)
+        page = net.on("client", "curl", "-sS", "--fail", "http://10.2.0.30:8080/Cargo.lock")
         with open(os.path.join(lab.FIRMWARE, "Cargo.lock"), encoding="utf-8") as file:
             assert page == file.read()
         net.on("client", "ping", "-n", "-c", "2", "-i", "0.2", "-s", "1472", "-M", "dont", "10.2.0.20")
@@ -41,18 +42,6 @@ def captures(net):
             assert packet.length <= mtu, packet
     protocols = [{packet.protocol for packet in seen.from_image(host)} for host in ("client", "a", "b")]
     assert protocols == [{1, 6}, {1, 17}, {6}], protocols
-
-
-def throughput(net):
-    """Ten seconds of iperf3: nothing is lost but what a full queue loses."""
-    net.serve("a", 5201, "iperf3", "--server")
-    before = net.watchdog()
-    seen = json.loads(net.on("client", "iperf3", "--client", "10.2.0.20", "--time", "10", "--json"))
-    after = net.watchdog()
-    lost = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
-    print(f"    {seen['end']['sum_received']['bits_per_second'] / 1e6:.0f} Mbit/s, {lost}", flush=True)
-    assert lost.keys() <= {"received", "sent", "forwarded", "translated", "icmp_errors", "too_big", "queue_full", "ether_type", "other_station"}, lost
-    assert seen["end"]["sum_received"]["bits_per_second"] > 5e6
 
 
 def traceroute(net):
@@ -79,6 +68,71 @@ def unreachable(net):
     assert "From 10.1.0.1 icmp_seq=1 Destination Host Unreachable" in seen, seen
 
 
+# What the client asks for; it is nowhere, and the image diverts it.
+ORIGINAL = "100.100.100.100"
+
+
+def start_servers(net):
+    """The same services on both servers; each says who it is."""
+    for name in ("a", "b"):
+        folder = os.path.join(net.folder, name)
+        os.mkdir(folder)
+        with open(os.path.join(folder, "name"), "w", encoding="ascii") as file:
+            file.write(name)
+        with open(os.path.join(folder, "file"), "wb") as file:
+            file.write(random.Random(1).randbytes(2_000_000))
+        net.serve(name, 80, sys.executable, "-m", "http.server", "80", "--directory", folder)
+        net.serve(name, 9000, sys.executable, os.path.join(lab.HERE, "udp.py"), "serve", name, "9000")
+        net.serve(name, 5201, "iperf3", "--server")
+
+
+def diverted(net):
+    """The client asks for an address that is nowhere and is served by A: TCP, UDP, ping, traceroute, path MTU."""
+    start_servers(net)
+    udp = os.path.join(lab.HERE, "udp.py")
+    with capture.Captures(net) as seen:
+        assert net.on("client", "curl", "-sS", "--fail", f"http://{ORIGINAL}/name") == "a"
+        got = os.path.join(net.folder, "got")
+        net.on("client", "curl", "-sS", "--fail", "-o", got, f"http://{ORIGINAL}/file")
+        with open(got, "rb") as file:
+            assert file.read() == random.Random(1).randbytes(2_000_000)
+        transfer = json.loads(net.on("client", sys.executable, udp, "ask", ORIGINAL, "9000", "1"))
+        assert transfer["order"] == ["a"] and not transfer["missing"], transfer
+        ping = net.on("client", "ping", "-n", "-c", "3", "-i", "0.2", "-W", "2", ORIGINAL)
+        assert " 0% packet loss" in ping and f"64 bytes from {ORIGINAL}" in ping, ping
+        for how in ("--icmp", "--udp"):
+            trace = net.on("client", "traceroute", "-n", how, "-q", "3", "-w", "2", ORIGINAL)
+            hops = [line.split()[1] for line in trace.splitlines()[1:]]
+            assert hops == ["10.1.0.1", ORIGINAL] and "*" not in trace, trace
+        ping = net.on("client", "ping", "-n", "-c", "1", "-W", "2", "-M", "do", "-s", "1472", ORIGINAL, check=False)
+        assert "mtu = 1400" in ping.replace("mtu=", "mtu = "), ping
+        # Nobody listens there: the server's refusal comes back as the original's.
+        refused = net.on("client", "curl", "-sS", "--max-time", "5", f"http://{ORIGINAL}:81/", check=False)
+        assert "curl: (7)" in refused, refused
+    hidden = {"client": ("10.2.0.20", "10.2.0.30", "10.2.0.1"), "a": ("10.1.0.10", ORIGINAL), "b": ("10.1.0.10", ORIGINAL)}
+    for host, addresses in hidden.items():
+        for packet in seen.from_image(host):
+            assert packet.checksums_are_right(), packet
+            assert not set(addresses) & set(packet.addresses()), packet
+    assert {packet.protocol for packet in seen.from_image("client")} == {1, 6, 17}
+    assert {packet.protocol for packet in seen.from_image("a")} == {1, 6, 17}
+    assert not seen.from_image("b")
+
+
+def throughput(net):
+    """Ten seconds of iperf3 through the translator: nothing is lost but what a full queue loses."""
+    before = net.watchdog()
+    seen = json.loads(net.on("client", "iperf3", "--client", ORIGINAL, "--time", "10", "--json"))
+    after = net.watchdog()
+    rose = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
+    rate = seen["end"]["sum_received"]["bits_per_second"] / 1e6
+    print(f"    {rate:.0f} Mbit/s, {rose}", flush=True)
+    totals = {"received", "sent", "forwarded", "translated", "icmp_errors", "connections", "to_server", "to_client", "opened"}
+    noise = {"ether_type", "other_station", "too_big", "queue_full"}
+    assert rose.keys() <= totals | noise, rose
+    assert rate > 5 and after["translated"] > 10_000
+
+
 def bad_input(net, seed, seconds):
     """Damaged frames on both sides: the image counts what it drops, and forwards as before."""
     before = net.watchdog()
@@ -96,9 +150,10 @@ def bad_input(net, seed, seconds):
     for host in lab.HOSTS:
         net.on(host, "ip", "neighbour", "flush", "dev", "eth0")
     plain_forwarding(net)
+    assert net.on("client", "curl", "-sS", "--fail", f"http://{ORIGINAL}/name") == "a"
 
 
-CHECKS = (plain_forwarding, traceroute, path_mtu, unreachable, captures, throughput)
+CHECKS = (plain_forwarding, traceroute, path_mtu, unreachable, captures, diverted, throughput)
 
 
 def check(name, elf, seed, seconds):

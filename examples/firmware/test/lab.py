@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -114,6 +115,8 @@ class Lab:
         self.children, self.console, self.arrived = [], [], threading.Condition()
         self.pids = {}
         self.qemu = None
+        self.scratch = tempfile.TemporaryDirectory()
+        self.folder = self.scratch.name
 
     def __enter__(self):
         try:
@@ -130,6 +133,7 @@ class Lab:
             child.kill()
         for child in self.children:
             child.wait()
+        self.scratch.cleanup()
 
     def start(self, *command, **options):
         """Starts a program that is ended with the lab."""
@@ -220,9 +224,9 @@ class Lab:
         return self.start("nsenter", "--target", self.pids[host], "--net", *command, **options)
 
     def serve(self, host, port, *command):
-        """Starts a server on a host, and waits until it listens on a TCP port."""
+        """Starts a server on a host, and waits until it listens on a port."""
         self.start_on(host, *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
-        while not self.on(host, "ss", "-Hltn", f"sport = :{port}"):
+        while not self.on(host, "ss", "-Hltun", f"sport = :{port}"):
             assert time.monotonic() < deadline, f"{command[0]} does not listen"
             time.sleep(0.05)

@@ -15,7 +15,7 @@ use core::panic::PanicInfo;
 
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use defmt_semihosting as _;
-use router::{Duration, EthernetAddress, Plain, Router, Wires, lab};
+use router::{Duration, EthernetAddress, Router, Wires, lab};
 use static_cell::StaticCell;
 
 use crate::clock::Clock;
@@ -27,7 +27,7 @@ const WATCHDOG: Duration = Duration::from_secs(1);
 /// Frames taken before anything else gets its turn.
 const TURN: usize = 32;
 
-static ROUTER: StaticCell<Router<Plain>> = StaticCell::new();
+static ROUTER: StaticCell<Router<lab::Tables>> = StaticCell::new();
 static FRAME: StaticCell<[u8; RECEIVE]> = StaticCell::new();
 
 #[entry]
@@ -42,7 +42,7 @@ fn main() -> ! {
     let mac = EthernetAddress(wire.0.mac());
     let seed = secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let config = lab::config([(0, mac), (0, mac)], seed);
-    let router = ROUTER.init_with(|| Router::new(clock.now(), config, Plain));
+    let router = ROUTER.init_with(|| Router::new(clock.now(), config, lab::translator(secret)));
     let frame = FRAME.init_with(|| [0; RECEIVE]);
     for foot in &config.interfaces {
         defmt::info!("subnet {} of {} mtu {}", foot.address, foot.mac, foot.mtu);
@@ -62,7 +62,7 @@ fn main() -> ! {
             router.poll(now, &mut wire);
         }
         if now >= watchdog {
-            defmt::info!("watchdog {=i64}s {}", now.secs(), router.counters());
+            defmt::info!("watchdog {=i64}s {}", now.secs(), router.watchdog());
             watchdog += WATCHDOG;
         }
         if idle {

@@ -9,7 +9,7 @@ mod port;
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
-use router::{Duration, EthernetAddress, Instant, Plain, Router, lab};
+use router::{Duration, EthernetAddress, Instant, Router, lab};
 use static_cell::StaticCell;
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::{DeviceType, Transport};
@@ -23,7 +23,7 @@ const WATCHDOG: Duration = Duration::from_secs(1);
 /// Frames taken from one port before it is the other one's turn.
 const TURN: usize = 32;
 
-static ROUTER: StaticCell<Router<Plain>> = StaticCell::new();
+static ROUTER: StaticCell<Router<lab::Tables>> = StaticCell::new();
 static BUFFERS: [StaticCell<Buffers>; 2] = [const { StaticCell::new() }; 2];
 
 #[riscv_rt::entry]
@@ -54,7 +54,7 @@ fn main() -> ! {
     let [client, server] = ports.0.each_ref().map(|port| EthernetAddress(port.mac()));
     let seed = secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let config = lab::config([(0, client), (1, server)], seed);
-    let router = ROUTER.init_with(|| Router::new(machine.now(), config, Plain));
+    let router = ROUTER.init_with(|| Router::new(machine.now(), config, lab::translator(secret)));
     for foot in &config.interfaces {
         let _ = writeln!(Console, "port {}: {} {} mtu {}", foot.wire, foot.mac, foot.address, foot.mtu);
     }
@@ -78,7 +78,7 @@ fn main() -> ! {
             router.poll(now, &mut ports);
         }
         if now >= watchdog {
-            let _ = writeln!(Console, "watchdog {}s {}", now.secs(), router.counters());
+            let _ = writeln!(Console, "watchdog {}s {}", now.secs(), router.watchdog());
             watchdog += WATCHDOG;
         }
         if idle {
@@ -88,7 +88,7 @@ fn main() -> ! {
 }
 
 /// Takes one frame from a port, if there is one.
-fn receive(router: &mut Router<Plain>, ports: &mut Ports, wire: usize, now: Instant) -> bool {
+fn receive(router: &mut Router<lab::Tables>, ports: &mut Ports, wire: usize, now: Instant) -> bool {
     let Some(port) = ports.0.get_mut(wire) else { return false };
     let Some(mut frame) = port.receive() else { return false };
     router.receive(now, wire, frame.bytes(), ports);

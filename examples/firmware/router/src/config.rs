@@ -17,10 +17,6 @@ pub struct Interface {
     pub address: Ipv4Cidr,
     /// The longest IP packet in bytes that this subnet takes; at most 1500.
     pub mtu: usize,
-    /// An address of this subnet that belongs to the translator: the router answers ARP for it, and everything that
-    /// comes for it is on its way back to a client. (The router's own address may be the translator's as well; with
-    /// one of its own, no port is shared with the router's services.)
-    pub alternative: Option<Ipv4Addr>,
 }
 
 impl Interface {
@@ -33,11 +29,6 @@ impl Interface {
     pub(crate) fn is_edge(&self, address: Ipv4Addr) -> bool {
         self.address.prefix_len() < 31
             && (address == self.address.network().address() || Some(address) == self.address.broadcast())
-    }
-
-    /// Whether the router answers ARP for `address` here.
-    pub(crate) fn answers_for(&self, address: Ipv4Addr) -> bool {
-        self.address.address() == address || self.alternative == Some(address)
     }
 
     /// The longest packet for this subnet that also fits into a frame.

@@ -57,8 +57,6 @@ reasons! {
     Displaced = "displaced",
     /// Too many next hops are being asked for.
     ArpBusy = "arp_busy",
-    /// For an alternative address, and the translator passed it on.
-    NobodysReturn = "nobodys_return",
     /// The translator dropped it, and counted why.
     Translator = "translator",
     /// The translator wants to see it again later, and we keep nothing.

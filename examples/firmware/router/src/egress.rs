@@ -41,11 +41,6 @@ impl Egress {
         self.config.interfaces.iter().any(|foot| foot.address.address() == address)
     }
 
-    /// Whether what comes for `address` may be on its way back to a client, wherever it seems to go.
-    pub(crate) fn is_alternative(&self, address: Ipv4Addr) -> bool {
-        self.config.interfaces.iter().any(|foot| foot.alternative == Some(address))
-    }
-
     /// Whether `address` is the directed broadcast or the network address of one of the subnets.
     pub(crate) fn is_edge(&self, address: Ipv4Addr) -> bool {
         self.config.interfaces.iter().any(|foot| foot.is_edge(address))
@@ -123,7 +118,7 @@ impl Egress {
         let here = feet.iter().enumerate().find(|(_, foot)| foot.wire == wire && foot.address.contains_addr(&sender));
         let Some((interface, foot)) = here else {
             // Also a probe for a duplicate, whose sender is 0.0.0.0 (RFC 5227): it is answered if it is for us.
-            let asked = feet.iter().position(|foot| foot.wire == wire && foot.answers_for(target));
+            let asked = feet.iter().position(|foot| foot.wire == wire && foot.address.address() == target);
             match asked {
                 Some(interface)
                     if sender.is_unspecified() && mac.is_unicast() && operation == ArpOperation::Request =>
@@ -134,20 +129,20 @@ impl Egress {
             }
             return;
         };
-        if foot.answers_for(sender) {
+        if sender == foot.address.address() {
             return self.counters.count(Reason::ArpConflict);
         }
         if !mac.is_unicast() || !foot.has_host(sender) {
             return self.counters.count(Reason::Arp);
         }
-        let to_us = foot.answers_for(target);
+        let to_us = target == foot.address.address();
         let hop = Hop { interface, address: sender };
         let foot = *foot;
         if let Some(frame) = self.cache.heard(now, hop, mac, to_us) {
             deliver(&mut self.counters, &mut self.piece, &foot, mac, frame, wires);
         }
         if to_us && operation == ArpOperation::Request {
-            self.answer(hop, mac, target, wires);
+            self.answer(hop, mac, foot.address.address(), wires);
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  wire ──> Ethernet ──┬─ ARP ──> the cache of next hops (`arp`)
-//!                      └─ IPv4 ─> checks (`ipv4`) ─> translate (`translate`) ─┬─> TTL, route, MTU, next hop (`egress`) ──> wire
-//!                                                                            └─> the router's own address (`local`)
+//!                      └─ IPv4 ─> checks (`ipv4`) ─> byway ─┬─> TTL, route, MTU, next hop (`egress`) ──> wire
+//!                                                          └─> the router's own address (`local`)
 //! ```
 //!
 //! The shape is that of byway and of smoltcp: no clock, no drivers, no allocator. The board calls
@@ -18,13 +18,15 @@
 //! - **The router's own address** belongs to a smoltcp `Interface`. Since ARP is already done, that interface works at
 //!   the IP level (`Medium::Ip`): one interface and one set of sockets serve both subnets, and what it sends takes the
 //!   same way out as a forwarded packet.
-//! - **Translation** comes before routing: the packet is shown to the translator as it came, and routed by the
+//! - **Translation** is byway's, and comes before routing: the packet is shown to the translator as it came, and routed by the
 //!   destination that it has afterwards. An ICMP error that the router itself has to send quotes the packet as it
-//!   *came*, so it needs no translating back.
+//!   *came*, so it needs no translating back. The alternative address is the router's own one on the servers' side;
+//!   byway takes its ports from 1024 on, and passes the rest, and echo requests, to the router.
 //!
 //! # Not done
 //!
-//! IPv6, VLAN tags, IGMP and multicast routing, ICMP redirects, reassembly of fragments that are addressed to the router
+//! Keeping the later fragments of a datagram whose first has not been seen yet (dropped and counted as `held`; they come
+//! in order on every link but the strangest), IPv6, VLAN tags, IGMP and multicast routing, ICMP redirects, reassembly of fragments that are addressed to the router
 //! itself, fragmentation of a packet that carries IP options (dropped and counted), and the processing of IP options:
 //! they are forwarded as they are.
 #![cfg_attr(not(test), no_std)]
@@ -41,14 +43,14 @@ mod local;
 mod router;
 #[cfg(test)]
 mod tests;
-mod translate;
+mod watchdog;
 
 pub use config::{Config, Interface};
 pub use counters::{Counters, Reason};
 pub use router::Router;
 pub use smoltcp::time::{Duration, Instant};
 pub use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
-pub use translate::{Plain, Translate, Verdict};
+pub use watchdog::Watchdog;
 
 /// The longest Ethernet frame, without its check sequence: 14 bytes of header and 1500 of payload.
 pub const MAX_FRAME: usize = ETHERNET_HEADER + 1500;

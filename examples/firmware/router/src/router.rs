@@ -1,5 +1,6 @@
 //! The way that a frame takes. Read first.
 
+use byway::{Storage, TRANSMIT_BUFFER, Translator, Verdict};
 use smoltcp::iface::SocketSet;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};
@@ -10,20 +11,23 @@ use crate::egress::Egress;
 use crate::icmp::{Error, Quote};
 use crate::ipv4::{self, Header};
 use crate::local::Local;
-use crate::translate::{Translate, Verdict};
+use crate::watchdog::Watchdog;
 use crate::{ETHERNET_HEADER, MAX_FRAME, Wires};
+
+/// Messages of the translator that are sent at a time; it asks to be polled again for the rest.
+const MESSAGES: usize = 8;
 
 /// A router between two subnets, on two wires or on one.
 #[derive(Debug)]
-pub struct Router<T> {
+pub struct Router<S> {
     egress: Egress,
     local: Local,
-    translator: T,
+    translator: Translator<S>,
 }
 
-impl<T: Translate> Router<T> {
+impl<S: Storage> Router<S> {
     /// A router that knows nobody yet.
-    pub fn new(now: Instant, config: Config, translator: T) -> Self {
+    pub fn new(now: Instant, config: Config, translator: Translator<S>) -> Self {
         Self { local: Local::new(now, &config), egress: Egress::new(now, config), translator }
     }
 
@@ -32,8 +36,14 @@ impl<T: Translate> Router<T> {
         &self.egress.counters
     }
 
-    /// The translator, to ask for its own counters or to change its rules.
-    pub fn translator(&mut self) -> &mut T {
+    /// The same with the translator's, to be printed.
+    pub fn watchdog(&self) -> Watchdog<'_> {
+        let connections = self.translator.slots_in_use();
+        Watchdog { router: &self.egress.counters, translator: self.translator.counters(), connections }
+    }
+
+    /// The translator, to change its rules.
+    pub fn translator(&mut self) -> &mut Translator<S> {
         &mut self.translator
     }
 
@@ -52,7 +62,10 @@ impl<T: Translate> Router<T> {
             EthernetProtocol::Arp if to_us || to.is_broadcast() => {
                 self.egress.receive_arp(now, wire, &frame[ETHERNET_HEADER..], wires);
             }
-            EthernetProtocol::Ipv4 if to_us => self.receive_ipv4(now, frame, wires),
+            EthernetProtocol::Ipv4 if to_us => {
+                self.receive_ipv4(now, frame, wires);
+                self.speak(now, wires);
+            }
             EthernetProtocol::Arp | EthernetProtocol::Ipv4 => counters.count(Reason::OtherStation),
             _ => counters.count(Reason::EtherType),
         }
@@ -66,8 +79,7 @@ impl<T: Translate> Router<T> {
         // What follows the packet is padding.
         let frame = &mut frame[..ETHERNET_HEADER + header.total_len];
         let (source, destination) = (header.source, header.destination);
-        let own = |address| self.egress.is_own(address) || self.egress.is_alternative(address);
-        if !ipv4::is_host(source) || own(source) || self.egress.is_edge(source) {
+        if !ipv4::is_host(source) || self.egress.is_own(source) || self.egress.is_edge(source) {
             return self.egress.counters.count(Reason::MartianSource);
         }
         if !ipv4::is_host(destination) || self.egress.is_edge(destination) {
@@ -77,26 +89,21 @@ impl<T: Translate> Router<T> {
         // A packet for somebody else is going to be forwarded, so its TTL can be looked at before the translator
         // makes a connection of it. One for ourselves may yet turn out to be on its way back to a client.
         let expired = header.ttl <= 1;
-        if expired && !own(destination) {
+        if expired && !self.egress.is_own(destination) {
             return self.time_exceeded(now, &quote, wires);
         }
-        let verdict = self.translator.translate(now, &mut frame[ETHERNET_HEADER..]);
-        match verdict {
-            Verdict::Drop => return self.egress.counters.count(Reason::Translator),
+        match self.translator.translate(time(now), &mut frame[ETHERNET_HEADER..]) {
+            Verdict::ToServer | Verdict::ToClient => bump(&mut self.egress.counters.translated),
+            Verdict::Pass => {}
             Verdict::Hold => return self.egress.counters.count(Reason::Held),
-            Verdict::Translated => bump(&mut self.egress.counters.translated),
-            Verdict::Untouched => {}
+            Verdict::Drop(_) => return self.egress.counters.count(Reason::Translator),
         }
         let packet = &mut frame[ETHERNET_HEADER..];
-        let Some(Header { destination, .. }) = Header::read(packet) else { return };
-        if self.egress.is_own(destination) {
+        let for_us = Header::read(packet).is_some_and(|header| self.egress.is_own(header.destination));
+        if for_us {
             bump(&mut self.egress.counters.local);
             self.local.receive(packet);
             return self.poll_local(now, wires);
-        }
-        if self.egress.is_alternative(destination) {
-            // The translator knows of nobody to whom this could go back.
-            return self.egress.counters.count(Reason::NobodysReturn);
         }
         if expired {
             return self.time_exceeded(now, &quote, wires);
@@ -119,14 +126,34 @@ impl<T: Translate> Router<T> {
         }
     }
 
-    /// Does what is due. Called late, a next hop that does not answer holds its packet for longer; called early, it
-    /// does nothing.
+    /// Sends what the translator itself has to say.
+    fn speak(&mut self, now: Instant, wires: &mut impl Wires) {
+        let mut frame = [0; ETHERNET_HEADER + TRANSMIT_BUFFER];
+        for _ in 0..MESSAGES {
+            let Some(message) = self.translator.poll_transmit(time(now), &mut frame[ETHERNET_HEADER..]) else { return };
+            self.egress.send(now, &mut frame[..ETHERNET_HEADER + message.length], None, wires);
+        }
+    }
+
+    /// Does what is due. Called late, a next hop that does not answer holds its packet for longer, and a
+    /// connection that is over its slot; called early, it does nothing.
     pub fn poll(&mut self, now: Instant, wires: &mut impl Wires) {
         self.egress.poll(now, wires);
+        self.translator.poll(time(now));
+        self.speak(now, wires);
     }
 
     /// When [`poll`](Self::poll) has something to do.
-    pub fn poll_at(&self) -> Option<Instant> {
-        self.egress.poll_at()
+    pub fn poll_at(&mut self) -> Option<Instant> {
+        let translator = self.translator.poll_at().map(|due| {
+            let micros = i64::try_from(due.as_micros()).unwrap_or(i64::MAX);
+            Instant::from_micros(micros)
+        });
+        self.egress.poll_at().into_iter().chain(translator).min()
     }
+}
+
+/// The same time for byway; both count from the board's start.
+fn time(now: Instant) -> byway::Instant {
+    byway::Instant::from_micros(u64::try_from(now.total_micros()).unwrap_or(0))
 }

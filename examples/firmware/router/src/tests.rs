@@ -5,16 +5,15 @@ use core::net::Ipv4Addr;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet,
-    Icmpv4Repr, IpProtocol, Ipv4Cidr, Ipv4Packet, Ipv4Repr,
+    Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
 };
 
-use crate::{Config, Instant, Interface, MAX_FRAME, Plain, Reason, Router, Translate, Verdict, Wires};
+use crate::{Instant, MAX_FRAME, Reason, Router, Wires, lab};
 
 const ROUTER_MACS: [EthernetAddress; 2] = [EthernetAddress([2, 0, 0, 0, 1, 1]), EthernetAddress([2, 0, 0, 0, 1, 2])];
 const CLIENT_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 2, 1]);
 const SERVER_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 2, 2]);
 const ROUTER: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 2, 0, 1)];
-const ALTERNATIVE: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 10);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 20);
 const SERVER_MTU: usize = 1400;
@@ -36,37 +35,23 @@ impl Wires for Sent {
     }
 }
 
-struct Bench<T> {
-    router: Router<T>,
+struct Bench {
+    router: Router<lab::Tables>,
     wires: Sent,
     now: Instant,
     stick: bool,
 }
 
-fn config(stick: bool) -> Config {
-    let foot = |index: usize, mtu| {
-        let wire = if stick { 0 } else { index };
-        Interface {
-            wire,
-            mac: ROUTER_MACS[wire],
-            address: Ipv4Cidr::new(ROUTER[index], 24),
-            mtu,
-            alternative: (index == 1).then_some(ALTERNATIVE),
-        }
-    };
-    Config { interfaces: [foot(0, 1500), foot(1, SERVER_MTU)], gateway: None, seed: 1 }
-}
-
-impl Bench<Plain> {
+impl Bench {
     fn new() -> Self {
-        Self::with(Plain, false)
+        Self::on(false)
     }
-}
 
-impl<T: Translate> Bench<T> {
-    fn with(translator: T, stick: bool) -> Self {
+    fn on(stick: bool) -> Self {
         let now = Instant::from_secs(1);
-        Self { router: Router::new(now, config(stick), translator), wires: Sent::default(), now, stick }
+        let feet = [0, 1].map(|index| if stick { 0 } else { index }).map(|wire| (wire, ROUTER_MACS[wire]));
+        let router = Router::new(now, lab::config(feet, 1), lab::translator([7; 32]));
+        Self { router, wires: Sent::default(), now, stick }
     }
 
     /// Both hosts have spoken to the router.
@@ -195,7 +180,7 @@ fn a_packet_is_forwarded_with_one_less_to_live() {
 
 #[test]
 fn on_a_stick_both_subnets_share_the_wire() {
-    let mut bench = Bench::with(Plain, true).acquainted();
+    let mut bench = Bench::on(true).acquainted();
     let sent = bench.ip(0, &udp(CLIENT, SERVER, 100, false));
     assert_eq!(sent.len(), 1);
     let (wire, bytes) = &sent[0];
@@ -388,45 +373,50 @@ fn a_full_queue_is_counted() {
     assert_eq!(bench.dropped(Reason::QueueFull), 1);
 }
 
+/// What the client asks for, and where it is sent instead.
+const ORIGINAL: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 100);
+
 #[test]
-fn an_alternative_address_is_answered_for_and_belongs_to_the_translator() {
+fn a_diverted_packet_is_routed_by_its_new_destination_and_its_answer_comes_back_restored() {
     let mut bench = Bench::new().acquainted();
-    let sent = bench.request(1, SERVER_MAC, SERVER, ALTERNATIVE);
-    let reply = ArpRepr::parse(&ArpPacket::new_checked(&sent[0].1[14..]).expect("ARP")).expect("ARP");
-    let ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. } = reply else { panic!() };
-    assert_eq!((source_hardware_addr, source_protocol_addr), (ROUTER_MACS[1], ALTERNATIVE));
-    assert!(bench.request(0, CLIENT_MAC, CLIENT, ALTERNATIVE).is_empty());
-    assert!(bench.ip(1, &udp(SERVER, ALTERNATIVE, 100, false)).is_empty());
-    assert_eq!(bench.dropped(Reason::NobodysReturn), 1);
-    assert!(bench.ip(0, &udp(ALTERNATIVE, SERVER, 100, false)).is_empty());
-    assert_eq!(bench.dropped(Reason::MartianSource), 1);
-}
+    let sent = bench.ip(0, &udp(CLIENT, ORIGINAL, 100, false));
+    let there = packet_to(&sent[0], 1);
+    assert_eq!((there.src_addr(), there.dst_addr(), there.hop_limit()), (ROUTER[1], SERVER, 63));
+    let mut answer = udp(SERVER, ROUTER[1], 100, false);
+    let ports = [&there.payload()[2..4], &there.payload()[..2]].concat();
+    answer[20..24].copy_from_slice(&ports);
+    let sent = bench.ip(1, &answer);
+    let back = packet_to(&sent[0], 0);
+    assert_eq!((back.src_addr(), back.dst_addr(), back.hop_limit()), (ORIGINAL, CLIENT, 63));
+    assert_eq!(back.payload()[..4], [0x20, 0, 0x10, 0]);
+    assert_eq!(bench.router.counters().translated, 2);
 
-/// Moves everything for `10.1.0.1` on to the server, as a translator does with what comes back to its own address.
-struct Forwarder;
-
-impl Translate for Forwarder {
-    fn translate(&mut self, _now: Instant, bytes: &mut [u8]) -> Verdict {
-        let mut packet = Ipv4Packet::new_unchecked(bytes);
-        if packet.dst_addr() != ROUTER[0] {
-            return Verdict::Untouched;
-        }
-        packet.set_dst_addr(SERVER);
-        packet.fill_checksum();
-        Verdict::Translated
-    }
+    // On its last hop, and quoted to the server as the server sent it.
+    let mut last = Ipv4Packet::new_unchecked(answer);
+    last.set_hop_limit(1);
+    last.fill_checksum();
+    let last = last.into_inner();
+    let sent = bench.ip(1, &last);
+    let error = packet_to(&sent[0], 1);
+    assert_eq!((error.dst_addr(), icmp(&error)), (SERVER, (11, 0, &last[..28])));
+    assert_eq!(bench.dropped(Reason::Translator), 0);
 }
 
 #[test]
-fn a_translated_packet_is_routed_by_its_new_destination_and_quoted_as_it_came() {
-    let mut bench = Bench::with(Forwarder, false).acquainted();
-    let sent = bench.ip(0, &echo_request(CLIENT, ROUTER[0], 9, b"hello"));
-    let packet = packet_to(&sent[0], 1);
-    assert_eq!((packet.dst_addr(), packet.hop_limit()), (SERVER, 8));
-    let original = echo_request(CLIENT, ROUTER[0], 1, b"hello");
+fn an_error_about_a_diverted_packet_quotes_it_as_the_client_sent_it() {
+    let mut bench = Bench::new().acquainted();
+    let original = udp(CLIENT, ORIGINAL, SERVER_MTU + 1, true);
     let sent = bench.ip(0, &original);
-    assert_eq!(packet_to(&sent[0], 0).payload()[8..], original[..28]);
-    assert_eq!(bench.router.counters().translated, 2);
+    let error = packet_to(&sent[0], 0);
+    assert_eq!((error.src_addr(), icmp(&error)), (ROUTER[0], (3, 4, &original[..28])));
+}
+
+#[test]
+fn what_nobody_waits_for_is_dropped_by_the_translator() {
+    let mut bench = Bench::new().acquainted();
+    assert!(bench.ip(1, &udp(SERVER, ROUTER[1], 100, false)).is_empty());
+    assert_eq!(bench.dropped(Reason::Translator), 1);
+    assert!(bench.router.watchdog().to_string().ends_with(" dropped: byway.no_connection=1"));
 }
 
 #[test]
@@ -461,8 +451,7 @@ fn no_frame_makes_it_panic() {
     for round in 0..200_000_u32 {
         let side = random.below(2);
         let (mac, host) = if side == 0 { (CLIENT_MAC, CLIENT) } else { (SERVER_MAC, SERVER) };
-        let other =
-            [CLIENT, SERVER, ROUTER[0], ROUTER[1], ALTERNATIVE, Ipv4Addr::from(random.next() as u32)][random.below(6)];
+        let other = [CLIENT, SERVER, ROUTER[0], ROUTER[1], Ipv4Addr::from(random.next() as u32)][random.below(5)];
         let len = 28 + random.below(1473);
         let mut bytes = match random.below(6) {
             0 => arp(ArpOperation::Request, mac, host, EthernetAddress::BROADCAST, other),
