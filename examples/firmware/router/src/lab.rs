@@ -10,7 +10,7 @@
 
 use core::net::Ipv4Addr;
 
-use byway::{ConfigError, Divert, DivertError, Fixed, Translator};
+use byway::{Divert, Fixed, Translator};
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use crate::{Config, Interface};
@@ -33,11 +33,10 @@ pub type Tables = Fixed<1024, 64>;
 /// Never, unless the constants above contradict each other.
 pub fn translator(secret: [u8; 32]) -> Translator<Tables> {
     let config = byway::Config::new(secret).alternative(FEET[1], PORTS).own(FEET[0]);
-    let made = Translator::new(config, Tables::new());
-    let mut translator = made.unwrap_or_else(|error: ConfigError| panic!("{error}"));
+    let Ok(mut translator) = Translator::new(config, Tables::new()) else { panic!("the configuration is good") };
     for (original, server) in DIVERTED {
         let entered = translator.divert(Divert::new(original).to(server));
-        entered.unwrap_or_else(|error: DivertError| panic!("{error}"));
+        assert!(entered.is_ok(), "the rules are good");
     }
     translator
 }
