@@ -24,6 +24,7 @@
 
 mod burst;
 mod ending;
+mod fast;
 mod fragments;
 mod icmp;
 mod listing;
@@ -37,7 +38,6 @@ mod transmit;
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Direction;
-use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
 use crate::time::Instant;
@@ -45,7 +45,7 @@ use crate::track::phase::Phase;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, Shape, TCP};
 use crate::wire::ipv4::{self, Header, Parts};
-use crate::wire::tcp::{FIN, RST, SYN, Segment};
+use crate::wire::tcp::{RST, SYN, Segment};
 
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
@@ -94,203 +94,10 @@ impl<S: Storage> Translator<S> {
     /// lives as much too short or too long as the times are wrong.
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
         self.state.advance(now);
-        match self.read(packet) {
-            Ok((mut parts, flow)) => self.process(&mut parts, &flow, None),
-            Err(verdict) => verdict,
-        }
-    }
-
-    /// Reads what a packet says.
-    #[inline(always)]
-    fn read<'p>(&mut self, packet: &'p mut [u8]) -> Result<(Parts<'p>, Flow), Verdict> {
-        if packet.first().is_some_and(|first| first >> 4 != 4) {
-            return Err(self.state.pass());
-        }
-        let parts = match ipv4::split(packet) {
-            Ok(parts) => parts,
-            Err(reason) => return Err(self.state.drop(reason)),
-        };
-        match Flow::read(&parts) {
-            Ok(flow) => Ok((parts, flow)),
-            Err(reason) => Err(self.unreadable(Header(parts.header).destination(), reason)),
-        }
-    }
-
-    /// What becomes of a packet whose parts have been read. `guess` is a slot that it is likely to belong to.
-    #[inline(always)]
-    fn process(&mut self, parts: &mut Parts<'_>, flow: &Flow, guess: Option<u32>) -> Verdict {
-        if flow.shape != Shape::Whole {
-            return self.process_rare(parts, flow);
-        }
-        self.process_whole(parts, flow, guess)
-    }
-
-    /// A whole packet, or a first fragment: it has ports.
-    #[inline(always)]
-    fn process_whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, guess: Option<u32>) -> Verdict {
-        let near_destination = self.state.alternative(flow.destination).is_some();
-        let kept = self.state.kept != 0;
-        if near_destination || kept {
-            if let Some(slot) = self.look_up(Direction::ToClient, flow, guess)
-                && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
-            {
-                return verdict;
-            }
-            if near_destination && let Some(verdict) = self.miss_back(parts, flow) {
-                return verdict;
-            }
-        }
-        if !self.state.filter.may_hold(flow.destination) {
-            return self.state.pass();
-        }
-        if let Some(slot) = self.look_up(Direction::ToServer, flow, guess)
-            && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
-        {
-            return verdict;
-        }
-        self.miss_there(parts, flow)
-    }
-
-    /// The connection that a packet belongs to which goes this way.
-    #[inline(always)]
-    fn look_up(&mut self, direction: Direction, flow: &Flow, guess: Option<u32>) -> Option<u32> {
-        let key = key_of(direction, flow);
-        let matches = |c: &ConnectionSlot| match direction {
-            Direction::ToServer => c.key_there() == key && c.phase.is_listed(),
-            Direction::ToClient => c.key_back() == key,
-        };
-        let memory = self.storage.parts();
-        if let Some(guess) = guess
-            && memory.connections.get(guess as usize).is_some_and(matches)
-        {
-            return Some(guess);
-        }
-        let share = memory.connections.len() * 2;
-        let words = match direction {
-            Direction::ToServer => memory.index.get(..share)?,
-            Direction::ToClient => memory.index.get(share..share * 2)?,
-        };
-        let connections = &*memory.connections;
-        let hash = self.state.keys.hash(key);
-        self.state.layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(matches))
-    }
-
-    /// Carries a packet over, on a connection that it belongs to. `None` if the connection turns out to be over: the
-    /// packet is then one of no connection.
-    #[inline(always)]
-    fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Option<Verdict> {
-        let memory = self.storage.parts();
-        let connection = memory.connections.get_mut(slot as usize)?;
-        let state = &mut self.state;
-        if connection.epoch != state.moves.epoch
-            || state.timers.is_dead(connection.phase, connection.last, state.tick)
-            || matches!(connection.phase, Phase::Held | Phase::TimeWait | Phase::Resetting)
-        {
-            match self.table().revisit(slot, direction, parts.payload, flow) {
-                Revisit::Carry => {}
-                Revisit::Miss => return None,
-                Revisit::Done(verdict) => return Some(verdict),
-            }
-        }
-
-        let memory = self.storage.parts();
-        let connection = memory.connections.get_mut(slot as usize)?;
-        let state = &mut self.state;
-        let mut refreshing = direction == Direction::ToServer || state.config.refresh_from_server;
-        if flow.protocol == TCP {
-            let segment = parts.payload.first_chunk().and_then(|h| Segment::read(h, parts.payload.len()))?;
-            let plain = !segment.has(SYN | FIN | RST) && connection.phase == Phase::Established;
-            if plain && !state.extras {
-                connection.sequences.note(direction, segment);
-            } else {
-                match self.table().follow_segment(slot, direction, segment) {
-                    Tracked::Refreshing => {}
-                    Tracked::Quiet => refreshing = false,
-                    Tracked::Dropped(verdict) => return Some(verdict),
-                }
-            }
-        } else if direction == Direction::ToClient
-            && matches!(connection.phase, Phase::UdpUnanswered | Phase::IcmpUnanswered)
-        {
-            self.table().answered(slot);
-        }
-
-        let memory = self.storage.parts();
-        let connection = memory.connections.get_mut(slot as usize)?;
-        let state = &mut self.state;
-        if refreshing {
-            connection.last = state.tick;
-        }
-        state.change(connection, direction).apply(parts, flow.protocol);
-        if state.extras {
-            self.table().do_extras(slot, direction, parts);
-        }
-        let counters = &mut self.state.counters;
-        let (count, verdict) = match direction {
-            Direction::ToServer => (&mut counters.to_server, Verdict::ToServer),
-            Direction::ToClient => (&mut counters.to_client, Verdict::ToClient),
-        };
-        *count = count.wrapping_add(1);
-        Some(verdict)
-    }
-
-    /// A packet of a client that belongs to no connection: it may begin one.
-    #[cold]
-    #[inline(never)]
-    fn miss_there(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        match self.table().open_there(flow, parts) {
-            Ok(slot) => self.carry_first(slot, Direction::ToServer, parts, flow),
-            Err(verdict) => verdict,
-        }
-    }
-
-    /// A packet to an alternative address that belongs to no connection. `None` if a rule may speak of that address.
-    #[cold]
-    #[inline(never)]
-    fn miss_back(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Option<Verdict> {
-        if let Some(slot) = self.table().open_sibling(flow) {
-            return Some(self.carry_first(slot, Direction::ToClient, parts, flow));
-        }
-        self.table().unclaimed(parts.payload, flow)
-    }
-
-    /// The first packet of a connection.
-    fn carry_first(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        // A connection that was opened a moment ago is neither dead nor over.
-        match self.carry(slot, direction, parts, flow) {
+        match self.fast(packet, None) {
             Some(verdict) => verdict,
-            None => self.state.drop(DropReason::NoConnection),
+            None => self.table().translate(packet),
         }
-    }
-
-    /// Fragments, ICMP errors, and what is not translated at all.
-    #[cold]
-    #[inline(never)]
-    fn process_rare(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        let first = ipv4::is_fragment(Header(parts.header).fragmentation()) && flow.shape != Shape::LaterFragment;
-        if !first {
-            return match flow.shape {
-                Shape::LaterFragment => self.table().later_fragment(parts, flow),
-                Shape::IcmpError => self.table().icmp_error(parts, flow),
-                Shape::Whole | Shape::FirstFragment | Shape::Other => self.state.pass(),
-            };
-        }
-        if let Some(reason) = self.table().check_first(parts, flow) {
-            return self.state.drop(reason);
-        }
-        let before = *parts.header;
-        let verdict = match flow.shape {
-            Shape::FirstFragment => self.process_whole(parts, flow, None),
-            _ => self.state.pass(),
-        };
-        self.table().teach(&before, parts, verdict);
-        verdict
-    }
-
-    /// A packet whose transport header is cut short: it is dropped if it could be one of ours.
-    #[cold]
-    fn unreadable(&mut self, destination: u32, reason: DropReason) -> Verdict {
-        if self.table().concerns(destination) { self.state.drop(reason) } else { self.state.pass() }
     }
 
     #[inline(always)]
@@ -310,9 +117,113 @@ enum Revisit {
 }
 
 impl Table<'_> {
-    /// Looks again at a connection that may be dead, over, or behind a re-divert.
+    /// Any packet, the plain ones included.
     #[cold]
     #[inline(never)]
+    fn translate(&mut self, packet: &mut [u8]) -> Verdict {
+        if packet.first().is_some_and(|first| first >> 4 != 4) {
+            return self.state.pass();
+        }
+        let mut parts = match ipv4::split(packet) {
+            Ok(parts) => parts,
+            Err(reason) => return self.state.drop(reason),
+        };
+        let flow = match Flow::read(&parts) {
+            Ok(flow) => flow,
+            // What is cut short is dropped if it could be one of ours.
+            Err(reason) if self.concerns(Header(parts.header).destination()) => return self.state.drop(reason),
+            Err(_) => return self.state.pass(),
+        };
+        if ipv4::is_fragment(Header(parts.header).fragmentation()) {
+            return self.fragment(&mut parts, &flow);
+        }
+        match flow.shape {
+            Shape::IcmpError => self.icmp_error(&mut parts, &flow),
+            Shape::Other => self.state.pass(),
+            Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow),
+        }
+    }
+
+    /// A packet with ports: a whole one, or a first fragment.
+    fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        let near_destination = self.state.alternative(flow.destination).is_some();
+        if near_destination || self.state.kept != 0 {
+            if let Some(slot) = self.find_back(Key::of(flow, Direction::ToClient))
+                && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
+            {
+                return verdict;
+            }
+            if near_destination {
+                if let Some(slot) = self.open_sibling(flow) {
+                    return self.carry_first(slot, Direction::ToClient, parts, flow);
+                }
+                if let Some(verdict) = self.unclaimed(parts.payload, flow) {
+                    return verdict;
+                }
+            }
+        }
+        if !self.state.filter.may_hold(flow.destination) {
+            return self.state.pass();
+        }
+        if let Some(slot) = self.find_there(Key::of(flow, Direction::ToServer))
+            && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
+        {
+            return verdict;
+        }
+        match self.open_there(flow, parts) {
+            Ok(slot) => self.carry_first(slot, Direction::ToServer, parts, flow),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// The first packet of a connection.
+    fn carry_first(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        // A connection that was opened a moment ago is neither dead nor over.
+        match self.carry(slot, direction, parts, flow) {
+            Some(verdict) => verdict,
+            None => self.state.drop(DropReason::NoConnection),
+        }
+    }
+
+    /// Carries a packet over, on a connection that it belongs to. `None` if the connection turns out to be over: the
+    /// packet is then one of no connection.
+    fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Option<Verdict> {
+        match self.revisit(slot, direction, parts.payload, flow) {
+            Revisit::Carry => {}
+            Revisit::Miss => return None,
+            Revisit::Done(verdict) => return Some(verdict),
+        }
+        let mut refreshing = direction == Direction::ToServer || self.state.config.refresh_from_server;
+        if flow.protocol == TCP {
+            let segment = parts.payload.first_chunk().and_then(|h| Segment::read(h, parts.payload.len()))?;
+            match self.follow_segment(slot, direction, segment) {
+                Tracked::Refreshing => {}
+                Tracked::Quiet => refreshing = false,
+                Tracked::Dropped(verdict) => return Some(verdict),
+            }
+        } else if direction == Direction::ToClient {
+            self.answered(slot);
+        }
+        let tick = self.state.tick;
+        let connection = self.slot_mut(slot)?;
+        if refreshing {
+            connection.last = tick;
+        }
+        let connection = *connection;
+        self.state.change(&connection, direction).apply(parts, flow.protocol);
+        if self.state.extras {
+            self.do_extras(slot, direction, parts);
+        }
+        let counters = &mut self.state.counters;
+        let (count, verdict) = match direction {
+            Direction::ToServer => (&mut counters.to_server, Verdict::ToServer),
+            Direction::ToClient => (&mut counters.to_client, Verdict::ToClient),
+        };
+        *count = count.wrapping_add(1);
+        Some(verdict)
+    }
+
+    /// Looks again at a connection that may be dead, over, or behind a re-divert.
     fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], flow: &Flow) -> Revisit {
         if self.is_dead(slot) {
             self.bury(slot);
@@ -361,14 +272,5 @@ impl Table<'_> {
         }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));
         Some(self.state.drop(if left { DropReason::OldServer } else { DropReason::NoConnection }))
-    }
-}
-
-#[inline(always)]
-fn key_of(direction: Direction, flow: &Flow) -> Key {
-    let (source, destination) = ((flow.source, flow.source_port), (flow.destination, flow.destination_port));
-    match direction {
-        Direction::ToServer => Key::new(flow.protocol, source, destination),
-        Direction::ToClient => Key::new(flow.protocol, destination, source),
     }
 }

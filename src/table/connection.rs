@@ -1,7 +1,7 @@
 //! The current connections (211 in the document): one slot each, both sides of a connection in one cache line.
 
 use super::hash::Key;
-use crate::connection::Connection;
+use crate::connection::{Connection, Direction};
 use crate::endpoint::{Pair, Protocol, endpoint};
 use crate::time::Tick;
 use crate::track::phase::Phase;
@@ -20,15 +20,16 @@ pub(crate) const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct ConnectionSlot {
-    // The key of the way there, then that of the way back.
-    pub(crate) client: u32,
+    // Each endpoint beside its peer, so that both are read, compared and written at once: the client's side, then the
+    // server's side.
     pub(crate) original: u32,
-    pub(crate) client_port: u16,
+    pub(crate) client: u32,
     pub(crate) original_port: u16,
-    pub(crate) alternative_port: u16,
-    pub(crate) server_port: u16,
-    pub(crate) alternative: u32,
+    pub(crate) client_port: u16,
     pub(crate) server: u32,
+    pub(crate) alternative: u32,
+    pub(crate) server_port: u16,
+    pub(crate) alternative_port: u16,
     /// What both addresses change in the IPv4 header's checksum on the way there.
     pub(crate) network: Delta,
     /// What addresses and ports change in the transport checksum on the way there.
@@ -104,6 +105,26 @@ impl ConnectionSlot {
     #[inline]
     pub(crate) const fn key_back(&self) -> Key {
         Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, self.server_port))
+    }
+
+    /// The key under which a packet that goes this way finds it.
+    #[inline(always)]
+    pub(crate) const fn key(&self, direction: Direction) -> Key {
+        match direction {
+            Direction::ToServer => self.key_there(),
+            Direction::ToClient => self.key_back(),
+        }
+    }
+
+    /// Source and destination address, and source and destination port, of a packet that goes this way when it has
+    /// been translated.
+    #[inline(always)]
+    pub(crate) const fn becomes(&self, direction: Direction) -> (u64, u32) {
+        let ((source, source_port), (destination, destination_port)) = match direction {
+            Direction::ToServer => ((self.alternative, self.alternative_port), (self.server, self.server_port)),
+            Direction::ToClient => ((self.original, self.original_port), (self.client, self.client_port)),
+        };
+        ((source as u64) << 32 | destination as u64, (source_port as u32) << 16 | destination_port as u32)
     }
 
     /// The key under which a packet from another port of the server finds it.

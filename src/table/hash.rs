@@ -13,6 +13,9 @@ use core::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use crate::connection::Direction;
+use crate::wire::flow::Flow;
+
 /// The secret, laid out for use.
 #[derive(Clone)]
 pub(crate) struct Keys {
@@ -81,6 +84,22 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// From addresses and ports that are packed already, the nearer in the upper half.
+    #[inline]
+    pub(crate) const fn packed(protocol: u8, addresses: u64, ports: u32) -> Self {
+        Self { addresses, ports: (ports as u64) << 16 | protocol as u64 }
+    }
+
+    /// The key of the connection that a packet belongs to if it goes this way.
+    pub(crate) const fn of(flow: &Flow, direction: Direction) -> Self {
+        let source = (flow.source, flow.source_port);
+        let destination = (flow.destination, flow.destination_port);
+        match direction {
+            Direction::ToServer => Self::new(flow.protocol, source, destination),
+            Direction::ToClient => Self::new(flow.protocol, destination, source),
+        }
+    }
+
     #[inline]
     pub(crate) const fn new(protocol: u8, near: (u32, u16), far: (u32, u16)) -> Self {
         Self {

@@ -1,13 +1,12 @@
 //! Many packets at once: their cache lines are fetched together.
 
-use super::{Translator, key_of};
+use super::Translator;
+use super::fast::Plain;
 use crate::connection::Direction;
 use crate::prefetch::prefetch;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::verdict::Verdict;
-use crate::wire::flow::{Flow, Shape};
-use crate::wire::ipv4;
 
 /// How many packets' lines are asked for before the first is touched. More than the processor can have under way at
 /// once gains nothing.
@@ -54,10 +53,10 @@ impl<S: Storage> Translator<S> {
                 self.guess(ahead);
             }
             for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(ahead) {
-                let guess = ahead.and_then(|a| a.slot);
-                *verdict = match self.read(packet.as_mut()) {
-                    Ok((mut parts, flow)) => self.process(&mut parts, &flow, guess),
-                    Err(verdict) => verdict,
+                let packet = packet.as_mut();
+                *verdict = match self.fast(packet, ahead.and_then(|a| a.slot)) {
+                    Some(verdict) => verdict,
+                    None => self.table().translate(packet),
                 };
             }
         }
@@ -66,17 +65,10 @@ impl<S: Storage> Translator<S> {
 
     /// Reads a packet's key and asks for its bucket.
     #[inline(always)]
-    fn look_ahead(&mut self, packet: &mut [u8]) -> Option<Ahead> {
-        let parts = ipv4::split(packet).ok()?;
-        let flow = Flow::read(&parts).ok().filter(|flow| flow.shape == Shape::Whole)?;
-        let direction = if self.state.alternative(flow.destination).is_some() {
-            Direction::ToClient
-        } else if self.state.filter.may_hold(flow.destination) {
-            Direction::ToServer
-        } else {
-            return None;
-        };
-        let hash = self.state.keys.hash(key_of(direction, &flow));
+    fn look_ahead(&mut self, packet: &[u8]) -> Option<Ahead> {
+        let plain = Plain::read(packet)?;
+        let direction = self.way(plain.destination())?;
+        let hash = self.state.keys.hash(plain.key(direction));
         let memory = self.storage.parts();
         let start = memory.connections.len() * 2 * direction as usize;
         prefetch(memory.index, start + self.state.layout.position(hash));

@@ -6,7 +6,7 @@ use crate::time::Tick;
 use crate::track::fragments::{self, Fate, First, Follow};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::Delta;
-use crate::wire::flow::{Flow, TCP};
+use crate::wire::flow::{Flow, Shape, TCP};
 use crate::wire::ipv4::{self, HEADER, Header, Parts};
 use crate::wire::rewrite::{self, Change};
 
@@ -16,8 +16,25 @@ impl Table<'_> {
         self.state.alternative(destination).is_some() || self.state.filter.may_hold(destination)
     }
 
+    /// A fragment of anything.
+    pub(crate) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        if flow.shape == Shape::LaterFragment {
+            return self.later_fragment(parts, flow);
+        }
+        if let Some(reason) = self.check_first(parts, flow) {
+            return self.state.drop(reason);
+        }
+        let before = *parts.header;
+        let verdict = match flow.shape {
+            Shape::FirstFragment => self.whole(parts, flow),
+            _ => self.state.pass(),
+        };
+        self.teach(&before, parts, verdict);
+        verdict
+    }
+
     /// A fragment behind the first one: it follows the note that the first one left.
-    pub(crate) fn later_fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+    fn later_fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let concerned = self.concerns(flow.destination);
         if !concerned && self.state.kept == 0 {
             return self.state.pass();
@@ -69,7 +86,7 @@ impl Table<'_> {
     }
 
     /// What speaks against a first fragment before anything is done with it.
-    pub(crate) fn check_first(&self, parts: &Parts<'_>, flow: &Flow) -> Option<DropReason> {
+    fn check_first(&self, parts: &Parts<'_>, flow: &Flow) -> Option<DropReason> {
         if !self.concerns(flow.destination) && self.state.kept == 0 {
             return None;
         }
@@ -77,7 +94,7 @@ impl Table<'_> {
     }
 
     /// Leaves a note of what became of a first fragment that came with this header.
-    pub(crate) fn teach(&mut self, before: &[u8; HEADER], parts: &Parts<'_>, verdict: Verdict) {
+    fn teach(&mut self, before: &[u8; HEADER], parts: &Parts<'_>, verdict: Verdict) {
         let fate = match verdict {
             Verdict::ToServer => Fate::ToServer,
             Verdict::ToClient => Fate::ToClient,

@@ -10,6 +10,8 @@
 //! - UDP (RFC 768) takes 0x0000 for "no checksum" and writes 0xFFFF instead of a computed zero. Both stand for the
 //!   same number, so only the written form needs care: see [`update_udp`].
 
+use crate::connection::Direction;
+
 /// The one's complement sum of what went in less what came out, folded to 16 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delta(pub(crate) u16);
@@ -31,6 +33,15 @@ impl Delta {
     /// This and that change together.
     pub(crate) fn and(self, other: Self) -> Self {
         Self(fold(u32::from(self.0) + u32::from(other.0)))
+    }
+
+    /// This change for a packet on its way there, the opposite for one on its way back.
+    #[inline(always)]
+    pub(crate) const fn along(self, direction: Direction) -> Self {
+        match direction {
+            Direction::ToServer => self,
+            Direction::ToClient => self.reversed(),
+        }
     }
 
     /// The change that undoes this one.

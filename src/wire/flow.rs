@@ -41,7 +41,6 @@ impl Flow {
     /// # Errors
     /// [`DropReason::MalformedTransport`] if a whole packet's transport header is cut short or contradicts itself;
     /// [`DropReason::TinyFragment`] if a first fragment does not hold it (RFC 1858).
-    #[inline]
     pub(crate) fn read(parts: &Parts<'_>) -> Result<Self, DropReason> {
         let header = Header(parts.header);
         let protocol = header.protocol();
@@ -79,14 +78,12 @@ impl Flow {
         }
     }
 
-    #[inline]
     const fn with_ports(mut self, ports: &[u8; 4]) -> Self {
         self.source_port = u16::from_be_bytes([ports[0], ports[1]]);
         self.destination_port = u16::from_be_bytes([ports[2], ports[3]]);
         self
     }
 
-    #[cold]
     fn read_fragment(self, parts: &Parts<'_>) -> Result<Self, DropReason> {
         if self.shape == Shape::LaterFragment {
             return Ok(self);
@@ -113,7 +110,6 @@ impl Flow {
         }
     }
 
-    #[cold]
     fn read_rare(self, parts: &Parts<'_>) -> Result<Self, DropReason> {
         match self.protocol {
             ICMP => self.read_icmp(parts),
