@@ -100,7 +100,8 @@ impl Config {
     }
 
     /// Adds another address of this machine, besides the alternative ones: packets that claim to come from it are
-    /// dropped where a rule matches them, and nothing can be diverted to it.
+    /// dropped where a rule matches them, packets to it pass unless a rule names this very address, and nothing can be
+    /// diverted to it.
     #[must_use]
     pub const fn own(mut self, address: Ipv4Addr) -> Self {
         if !self.own.push(address.to_bits()) {

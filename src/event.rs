@@ -21,6 +21,7 @@ pub enum Event {
         /// The connection after the move.
         connection: Connection,
         /// The server that it stood on before.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         from: SocketAddrV4,
     },
     /// It came to its end.
@@ -170,15 +171,17 @@ pub(crate) struct EventQueue {
 impl EventQueue {
     pub(crate) const EMPTY: Self = Self { first: 0, length: 0 };
 
-    /// Puts `event` behind the others. False if there is no room; the older events stay, since they tell how the
-    /// story began.
-    #[must_use]
-    pub(crate) fn push(&mut self, slots: &mut [EventSlot], event: &Event) -> bool {
-        let length = self.length as usize;
-        if length >= slots.len() {
-            return false;
+    /// Whether there is no room for another event. The older ones stay then, since they tell how the story began.
+    pub(crate) const fn is_full(&self, slots: &[EventSlot]) -> bool {
+        self.length as usize >= slots.len()
+    }
+
+    /// Puts `event` behind the others, if there is room.
+    pub(crate) fn push(&mut self, slots: &mut [EventSlot], event: &Event) {
+        if self.is_full(slots) {
+            return;
         }
-        let mut place = self.first as usize + length;
+        let mut place = (self.first + self.length) as usize;
         if place >= slots.len() {
             place -= slots.len();
         }
@@ -186,7 +189,6 @@ impl EventQueue {
             *slot = EventSlot::pack(event);
         }
         self.length += 1;
-        true
     }
 
     pub(crate) fn pop(&mut self, slots: &[EventSlot]) -> Option<Event> {
@@ -228,7 +230,7 @@ mod tests {
             Event::Closed { connection: connection(1), why: Closed::Stranded },
         ];
         for event in &events {
-            assert!(queue.push(&mut slots, event));
+            queue.push(&mut slots, event);
         }
         for event in events {
             assert_eq!(queue.pop(&slots), Some(event));
@@ -240,13 +242,14 @@ mod tests {
     fn a_full_queue_keeps_the_oldest() {
         let mut slots = [EventSlot::EMPTY; 2];
         let mut queue = EventQueue::EMPTY;
-        assert!(queue.push(&mut slots, &Event::Opened(connection(1))));
-        assert!(queue.push(&mut slots, &Event::Opened(connection(2))));
-        assert!(!queue.push(&mut slots, &Event::Opened(connection(3))));
+        for port in 1..=3 {
+            queue.push(&mut slots, &Event::Opened(connection(port)));
+        }
+        assert!(queue.is_full(&slots));
         assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(1))));
-        assert!(queue.push(&mut slots, &Event::Opened(connection(4))));
+        queue.push(&mut slots, &Event::Opened(connection(4)));
         assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(2))));
         assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(4))));
-        assert!(!{ EventQueue::EMPTY }.push(&mut [], &Event::Opened(connection(1))));
+        assert!(EventQueue::EMPTY.is_full(&[]));
     }
 }

@@ -1,14 +1,109 @@
 //! A `no_std` translator that moves a client's traffic from the server it asked for to another one, even in
 //! mid-connection, and the client never notices.
+//!
+//! Both addresses of each packet are rewritten on the way to the server and restored on the way back (full NAT). A rule
+//! says which destination goes where instead; [`Translator::redivert`] moves the connections that are already there,
+//! whatever their number, at constant cost.
+//!
+//! # A program
+//!
+//! ```
+//! use byway::{Config, Divert, Fixed, Instant, Translator, Verdict};
+//! use core::net::SocketAddrV4;
+//! # fn receive() -> Option<(Instant, Vec<u8>)> { None }
+//! # fn send(_: &[u8]) {}
+//!
+//! let secret = [0x5a; 32]; // from the machine's source of randomness
+//! let config = Config::new(secret).alternative("10.10.10.10".parse()?, 1024..=65535);
+//! let mut byway = Translator::new(config, Fixed::<64, 8>::new())?;
+//! let (original, server): (SocketAddrV4, SocketAddrV4) = ("100.100.100.100:80".parse()?, "123.45.67.89:80".parse()?);
+//! byway.divert(Divert::new(original).to(server))?;
+//!
+//! while let Some((now, mut packet)) = receive() {
+//!     match byway.translate(now, &mut packet) {
+//!         Verdict::ToServer | Verdict::ToClient => send(&packet), // rewritten
+//!         Verdict::Pass => send(&packet),                         // none of ours, untouched
+//!         Verdict::Hold => {}                                     // a fragment before its first: offer it again
+//!         Verdict::Drop(_reason) => {}                            // untouched, and counted by reason
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The loop around it
+//!
+//! There is no clock, no socket, no thread and no allocator in here; the caller has all of them.
+//!
+//! 1. Each packet that the machine forwards, starting at its IPv4 header, goes through [`Translator::translate`] (or
+//!    many at once through [`Translator::translate_burst`]), before it is routed: its destination may be another
+//!    afterwards.
+//! 2. What the translator itself has to say is fetched with [`Translator::poll_transmit`].
+//! 3. What happened is fetched with [`Translator::poll_event`], if the storage has room for events.
+//! 4. At the time that [`Translator::poll_at`] names, or a little later, [`Translator::poll`] is called.
+//! 5. Instructions ([`divert`](Translator::divert), [`remove`](Translator::remove),
+//!    [`redivert`](Translator::redivert)) may come at any time between two packets.
+//!
+//! # The contract
+//!
+//! 1. Bytes change if and only if the verdict says that the packet was translated. The length never changes.
+//! 2. No input makes it panic: not any bytes, not any time, not any order of calls.
+//! 3. Valid checksums stay valid, and a packet whose checksum was wrong is not repaired into a right one. UDP zero stays
+//!    zero; a computed zero is sent as 0xFFFF.
+//! 4. Work per call is bounded, and the bound does not depend on how many connections there are: for a packet, for
+//!    expiry, for an instruction, for a full table and for a re-divert of every connection at once.
+//! 5. One record holds both sides of a connection. There is no state in which one half can be found and the other
+//!    cannot.
+//! 6. After a restore, what the client sees is what it would have seen from the original destination: addresses, ports,
+//!    ICMP errors and the header quoted inside them.
+//! 7. With [`Fixed`] and [`Borrowed`] storage nothing is ever allocated; with `Heap` storage (feature `alloc`)
+//!    nothing is allocated after it was made.
+//! 8. Time that runs backwards is clamped. Equal secrets, inputs and times give equal outputs: there is no hidden state.
+//! 9. What the table cannot hold is refused or evicted by a stated policy, and counted by reason. Nothing vanishes
+//!    silently.
+//!
+//! Each of them is a property that is tested and fuzzed; see `tests/` and `fuzz/` in the repository.
+//!
+//! # The path of a packet
+//!
+//! ```text
+//!        client side                        translator                          server side
+//!
+//!  1.2.3.4:3456 -> 100.100.100.100:80                          10.10.10.10:513 -> 123.45.67.89:80
+//!  ------------------------------------>  rule? connection?  ------------------------------------>
+//!                                         rewrite both ends
+//!  <------------------------------------  restore both ends  <------------------------------------
+//!  100.100.100.100:80 -> 1.2.3.4:3456                          123.45.67.89:80 -> 10.10.10.10:513
+//! ```
+//!
+//! A packet to an alternative address and one of its ports belongs to the way back; every other packet is looked up as
+//! the way there. A connection is unique by protocol, alternative endpoint and server, so that one alternative port
+//! serves different servers at once.
+//!
+//! # What happens when the table is full
+//!
+//! A new connection takes the place of a dead one; else of one that only holds its alternative endpoint (120 s after an
+//! end that was not tracked, RFC 6888 REQ-8); else of a half-open TCP, unanswered UDP or ICMP echo connection: of the
+//! four oldest of each of those kinds, the one whose client has most. An established TCP or an answered UDP connection
+//! is never given up. If there is none to give up the packet is dropped ([`DropReason::TableFull`]), and its sender is
+//! told by ICMP (administratively prohibited).
+//!
+//! # What it never does
+//!
+//! Look into payloads, guess (there is no ALG), reassemble fragments, decrement the time to live (the router around it
+//! does), resolve link addresses, translate IPv6.
+//!
+//! # Features
+//!
+//! `alloc` adds the storage `Heap`; `std` is the same. `defmt` adds `defmt::Format` to the
+//! public types. A feature adds an API; it never changes behaviour and never sets a size.
 
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(not(target_arch = "x86_64"), forbid(unsafe_code))]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, doctest))]
 extern crate std;
 
 mod config;
@@ -50,3 +145,8 @@ pub mod slots {
     pub use crate::track::fragments::FragmentSlot as Fragment;
     pub use crate::track::measure::MeasureSlot as Measure;
 }
+
+/// The program in the README.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

@@ -98,14 +98,14 @@ impl Tick {
         Self(self.0.wrapping_add(ticks))
     }
 
-    /// The first instant at which this tick has come, seen from `now`; `now` itself if it has come already.
+    /// The first instant at which this tick has come, seen from `now`; `now` itself if it has come already. Saturates.
     pub(crate) fn instant(self, now: Instant) -> Instant {
         let ahead = self.0.wrapping_sub(now.tick().0);
         if ahead == 0 || ahead > u32::MAX / 2 {
             return now;
         }
-        let ticks = (now.micros >> Self::SHIFT).saturating_add(u64::from(ahead));
-        Instant { micros: ticks << Self::SHIFT }
+        let ticks = (now.micros >> Self::SHIFT) + u64::from(ahead);
+        Instant { micros: ticks.saturating_mul(1 << Self::SHIFT) }
     }
 }
 

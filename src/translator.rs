@@ -38,7 +38,10 @@ mod transmit;
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Direction;
+use crate::table::connection::SOURCE_KEPT;
+use crate::table::divert;
 use crate::table::hash::Key;
+use crate::table::index::Layout;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::phase::Phase;
@@ -53,6 +56,7 @@ pub use records::{Imported, RECORD_LENGTH, Record, RecordError};
 pub use rules::{Diverted, Removed};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};
 
+use fast::Left;
 use moving::CaughtUp;
 use state::{State, Table};
 use tracking::Tracked;
@@ -79,7 +83,8 @@ impl<S: Storage> Translator<S> {
         config.check()?;
         let view = storage.view();
         view.check()?;
-        let state = State::new(config, view.connections.len(), !view.measured.is_empty());
+        let layout = Layout::new(view.index, view.connections.len());
+        let state = State::new(config, layout, !view.measured.is_empty());
         storage.parts().clear();
         Ok(Self { state, storage })
     }
@@ -92,11 +97,12 @@ impl<S: Storage> Translator<S> {
     ///
     /// `now` is the time at which the packet came. Early or late by a few milliseconds does not matter; a connection
     /// lives as much too short or too long as the times are wrong.
+    #[inline]
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
         self.state.advance(now);
-        match self.fast(packet, None) {
-            Some(verdict) => verdict,
-            None => self.table().translate(packet),
+        match self.fast(packet) {
+            Ok(verdict) => verdict,
+            Err(left) => self.table().translate(packet, left),
         }
     }
 
@@ -120,7 +126,7 @@ impl Table<'_> {
     /// Any packet, the plain ones included.
     #[cold]
     #[inline(never)]
-    fn translate(&mut self, packet: &mut [u8]) -> Verdict {
+    fn translate(&mut self, packet: &mut [u8], left: Left) -> Verdict {
         if packet.first().is_some_and(|first| first >> 4 != 4) {
             return self.state.pass();
         }
@@ -140,32 +146,38 @@ impl Table<'_> {
         match flow.shape {
             Shape::IcmpError => self.icmp_error(&mut parts, &flow),
             Shape::Other => self.state.pass(),
-            Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow),
+            Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow, left),
         }
     }
 
     /// A packet with ports: a whole one, or a first fragment.
-    fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+    fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
+        // Where it was looked for in vain it need not be looked for again.
+        let find = |table: &Self, direction| {
+            let known = left != Left::Unknown(direction);
+            known.then(|| table.find(direction, Key::of(flow, direction))).flatten()
+        };
         let near_destination = self.state.alternative(flow.destination).is_some();
         if near_destination || self.state.kept != 0 {
-            if let Some(slot) = self.find_back(Key::of(flow, Direction::ToClient))
+            if let Some(slot) = find(self, Direction::ToClient)
                 && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
             {
                 return verdict;
             }
-            if near_destination {
-                if let Some(slot) = self.open_sibling(flow) {
-                    return self.carry_first(slot, Direction::ToClient, parts, flow);
-                }
-                if let Some(verdict) = self.unclaimed(parts.payload, flow) {
-                    return verdict;
-                }
+            if let Some(slot) = self.open_sibling(flow) {
+                return self.carry_first(slot, Direction::ToClient, parts, flow);
+            }
+            if near_destination && let Some(verdict) = self.unclaimed(parts.payload, flow) {
+                return verdict;
+            }
+            if self.is_late(flow) {
+                return self.state.drop(DropReason::OldServer);
             }
         }
         if !self.state.filter.may_hold(flow.destination) {
             return self.state.pass();
         }
-        if let Some(slot) = self.find_there(Key::of(flow, Direction::ToServer))
+        if let Some(slot) = find(self, Direction::ToServer)
             && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
         {
             return verdict;
@@ -260,6 +272,15 @@ impl Table<'_> {
         }
     }
 
+    /// Whether a packet comes from the original server to a client that keeps its address and was moved away from that
+    /// server: the client would take it for one of the new server's.
+    fn is_late(&self, flow: &Flow) -> bool {
+        let source = (flow.source, flow.source_port);
+        let slot = self.find_there(Key::of(flow, Direction::ToClient)).and_then(|slot| self.slot(slot));
+        slot.is_some_and(|c| c.has(SOURCE_KEPT) && (c.server, c.server_port) != source)
+            && self.state.moves.left(self.memory.moves, source)
+    }
+
     /// A packet to an alternative address that nobody waits for. `None` if a rule may speak of the address, or if the
     /// port is not one that we give away: then it is for this machine itself.
     fn unclaimed(&mut self, payload: &[u8], flow: &Flow) -> Option<Verdict> {
@@ -267,7 +288,7 @@ impl Table<'_> {
         let echo_request = flow.protocol == ICMP && payload.first() == Some(&crate::wire::icmp::ECHO_REQUEST);
         let ours = !echo_request && (low..=high).contains(&flow.destination_port);
         let destination = (flow.destination, flow.destination_port);
-        if !ours || (flow.protocol != ICMP && self.diverts().forwards(flow.protocol, destination)) {
+        if !ours || (flow.protocol != ICMP && divert::forwards(self.rules(), flow.protocol, destination)) {
             return None;
         }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));

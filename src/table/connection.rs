@@ -1,6 +1,7 @@
 //! The current connections (211 in the document): one slot each, both sides of a connection in one cache line.
 
 use super::hash::Key;
+use crate::config::Checksums;
 use crate::connection::{Connection, Direction};
 use crate::endpoint::{Pair, Protocol, endpoint};
 use crate::time::Tick;
@@ -30,9 +31,9 @@ pub struct ConnectionSlot {
     pub(crate) alternative: u32,
     pub(crate) server_port: u16,
     pub(crate) alternative_port: u16,
-    /// What both addresses change in the IPv4 header's checksum on the way there.
+    /// What both addresses change in the IPv4 header's checksum on the way there, if that is ours to keep right.
     pub(crate) network: Delta,
-    /// What addresses and ports change in the transport checksum on the way there.
+    /// What addresses and ports change in the transport checksum on the way there, if that is ours to keep right.
     pub(crate) transport: Delta,
     pub(crate) last: Tick,
     pub(crate) sequences: Sequences,
@@ -116,6 +117,16 @@ impl ConnectionSlot {
         }
     }
 
+    /// Whether that key is `key`.
+    #[inline(always)]
+    pub(crate) const fn has_key(&self, direction: Direction, key: Key) -> bool {
+        let mine = self.key(direction);
+        // Three comparisons with what lies in the slot, rather than one with what is put together from it.
+        mine.addresses == key.addresses
+            && (mine.ports >> 16) as u32 == (key.ports >> 16) as u32
+            && self.protocol == key.ports as u8
+    }
+
     /// Source and destination address, and source and destination port, of a packet that goes this way when it has
     /// been translated.
     #[inline(always)]
@@ -132,13 +143,20 @@ impl ConnectionSlot {
         Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, 0))
     }
 
-    /// Computes the deltas from the addresses.
-    pub(crate) fn set_deltas(&mut self) {
-        let before = [self.client, self.original];
-        let after = [self.alternative, self.server];
-        self.network = Delta::of(before, after);
+    /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in them: then
+    /// both are zero, and no packet needs to ask.
+    pub(crate) fn set_deltas(&mut self, checksums: Checksums) {
+        (self.network, self.transport) = match checksums {
+            Checksums::Software => self.deltas(),
+            Checksums::Hardware => (Delta(0), Delta(0)),
+        };
+    }
+
+    /// What addresses and ports change in the IPv4 and in the transport checksum on the way there.
+    pub(crate) fn deltas(&self) -> (Delta, Delta) {
+        let network = Delta::of([self.client, self.original], [self.alternative, self.server]);
         let ports = self.ports_delta();
-        self.transport = if self.protocol == ICMP { ports } else { self.network.and(ports) };
+        (network, if self.protocol == ICMP { ports } else { network.and(ports) })
     }
 
     /// What the ports alone change on the way there.

@@ -13,7 +13,8 @@ use crate::endpoint::{Prefix, Protocol, mask};
 /// several match a packet the most specific decides: the longest destination prefix, then a port rather than none,
 /// then a protocol rather than none, then the longest client prefix.
 ///
-/// A port speaks of TCP and UDP; ICMP echo has none and is matched by rules without a port.
+/// A port speaks of TCP and UDP; ICMP echo has none and is matched by rules without a port. A prefix shorter than 32
+/// bits speaks neither of the translator's own addresses nor of what is no host: multicast, broadcast, loopback.
 ///
 /// ```
 /// use byway::{Match, Prefix, Protocol};
@@ -441,50 +442,54 @@ impl Diverts<'_> {
             self.length -= 1;
         }
     }
+}
 
-    /// The most specific rule for a new connection. The work grows with the number of different prefix lengths and
-    /// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
-    pub(crate) fn find(&self, protocol: u8, client: u32, destination: (u32, u16)) -> Option<DivertSlot> {
-        let mut rules = self.rules();
-        // ICMP echo has no port that a rule could speak of.
-        let port = (protocol != crate::wire::flow::ICMP).then_some(destination.1);
-        while let Some(longest) = rules.first() {
-            let length = longest.length;
-            let end = rules.partition_point(|s| s.length == length);
-            let (same, rest) = rules.split_at_checked(end).unwrap_or((rules, &[]));
-            rules = rest;
-            let network = destination.0 & mask(length);
-            let start = same.partition_point(|s| s.network < network);
-            let same = same.get(start..).unwrap_or_default();
-            let end = same.partition_point(|s| s.network == network);
-            let same = same.get(..end).unwrap_or_default();
-            let ported = same.partition_point(|s| s.flags & HAS_PORT != 0);
-            let (with_port, without) = same.split_at_checked(ported).unwrap_or((same, &[]));
-            if let Some(port) = port {
-                let start = with_port.partition_point(|s| s.port < port);
-                let mut equal = with_port.iter().skip(start).take_while(|s| s.port == port);
-                if let Some(found) = equal.find(|s| s.admits(protocol, client)) {
-                    return Some(*found);
-                }
-            }
-            if let Some(found) = without.iter().find(|s| s.admits(protocol, client)) {
-                return Some(*found);
-            }
-        }
-        None
+/// Where a rule for this destination and port stands among rules of one prefix length.
+const fn rank(network: u32, port: Option<u16>) -> u64 {
+    match port {
+        Some(port) => (network as u64) << 17 | port as u64,
+        None => (network as u64) << 17 | 1 << 16,
     }
 }
 
-impl Diverts<'_> {
-    /// Whether some rule speaks of exactly this address and port, whoever the client is.
-    pub(crate) fn forwards(&self, protocol: u8, (address, port): (u32, u16)) -> bool {
-        let rules = self.rules();
-        let before = |s: &DivertSlot| s.length == 32 && (s.network, !s.has_port(), s.port) < (address, false, port);
-        let start = rules.partition_point(before);
-        let same = |s: &&DivertSlot| s.host() == Some(address) && s.port() == Some(port);
-        let mut equal = rules.iter().skip(start).take_while(same);
-        equal.any(|s| s.protocol == 0 || s.protocol == protocol)
+impl DivertSlot {
+    const fn rank(&self) -> u64 {
+        rank(self.network, if self.has_port() { Some(self.port) } else { None })
     }
+}
+
+/// The most specific of the rules for a new connection. The work grows with the number of different prefix lengths and
+/// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
+pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destination: (u32, u16)) -> Option<DivertSlot> {
+    // ICMP echo has no port that a rule could speak of.
+    let port = (protocol != crate::wire::flow::ICMP).then_some(destination.1);
+    while let Some(longest) = rules.first() {
+        let length = longest.length;
+        let end = match rules.last() {
+            Some(last) if last.length == length => rules.len(),
+            _ => rules.partition_point(|s| s.length == length),
+        };
+        let (same, rest) = rules.split_at_checked(end).unwrap_or((rules, &[]));
+        rules = rest;
+        let network = destination.0 & mask(length);
+        for port in [port, None] {
+            let rank = rank(network, port);
+            let start = same.partition_point(|s| s.rank() < rank);
+            let mut equal = same.iter().skip(start).take_while(|s| s.rank() == rank);
+            if let Some(found) = equal.find(|s| s.admits(protocol, client)) {
+                return Some(*found);
+            }
+        }
+    }
+    None
+}
+
+/// Whether some rule speaks of exactly this address and port, whoever the client is.
+pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
+    let rank = rank(address, Some(port));
+    let start = rules.partition_point(|s| s.length == 32 && s.rank() < rank);
+    let mut equal = rules.iter().skip(start).take_while(|s| s.length == 32 && s.rank() == rank);
+    equal.any(|s| s.protocol == 0 || s.protocol == protocol)
 }
 
 /// The servers of a rule, one after the other.
@@ -602,9 +607,7 @@ mod tests {
         reversed.reverse();
         let bits = |a, b, c, d| Ipv4Addr::new(a, b, c, d).to_bits();
         for order in [matches, reversed] {
-            let mut slots = table(&order);
-            let length = slots.len();
-            let table = Diverts { slots: &mut slots, length };
+            let rules = table(&order);
             for (protocol, client, destination, expected) in [
                 (6, bits(9, 9, 9, 9), (bits(8, 8, 8, 8), 80), 0),
                 (1, bits(9, 9, 9, 9), (bits(8, 8, 8, 8), 0), 8),
@@ -618,7 +621,7 @@ mod tests {
                 (6, bits(10, 1, 2, 3), (host.to_bits(), 80), 7),
                 (6, bits(10, 1, 2, 3), (host.to_bits(), 79), 9),
             ] {
-                let found = table.find(protocol, client, destination).unwrap();
+                let found = find(&rules, protocol, client, destination).unwrap();
                 assert_eq!(found.matches(), matches[expected], "{protocol} {destination:?}");
             }
         }

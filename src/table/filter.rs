@@ -1,45 +1,120 @@
-//! Which destinations are worth looking up: most packets that are none of ours are told by one bit.
+//! Which destinations are worth looking up: most packets that are none of ours are told by two bits.
 
-/// A set of addresses that may hold more than was put in, never less (a Bloom filter with one hash): 1024 bits.
+/// What may be known of a destination. More may be said of an address than was put in, never less (a Bloom filter with
+/// one keyed hash): 1024 places of two bits.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
-    bits: [u32; 32],
+    words: [u32; WORDS],
     factor: u32,
-    /// Everything is worth looking up: there is a rule for a whole prefix.
-    everything: bool,
+}
+
+const WORDS: usize = 64;
+
+/// A rule or a connection may have it as its original destination.
+const DIVERTED: u32 = 1;
+/// It may be an alternative address.
+const ALTERNATIVE: u32 = 2;
+/// Either bit of all places of a word.
+const EVERY_PLACE: u32 = 0x5555_5555;
+
+/// What the filter says of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen(u32);
+
+impl Seen {
+    /// It may be an alternative address.
+    #[inline]
+    pub(crate) const fn may_be_alternative(self) -> bool {
+        self.0 & ALTERNATIVE != 0
+    }
+
+    /// It may be diverted.
+    #[inline]
+    pub(crate) const fn may_be_diverted(self) -> bool {
+        self.0 & DIVERTED != 0
+    }
 }
 
 impl Filter {
-    /// An empty set; `secret` decides which addresses share a bit.
+    /// An empty filter; `secret` decides which addresses share a place.
     pub(crate) const fn new(secret: u32) -> Self {
-        Self { bits: [0; 32], factor: secret | 1, everything: false }
+        Self { words: [0; WORDS], factor: secret | 1 }
     }
 
     #[inline]
-    pub(crate) fn may_hold(&self, address: u32) -> bool {
-        let (word, bit) = self.place(address);
-        self.everything || self.bits.get(word).is_some_and(|w| w >> bit & 1 != 0)
+    pub(crate) fn look(&self, address: u32) -> Seen {
+        let (word, shift) = self.place(address);
+        Seen(self.words.get(word).map_or(0, |w| w >> shift & 3))
     }
 
-    pub(crate) fn add(&mut self, address: u32) {
-        let (word, bit) = self.place(address);
-        if let Some(w) = self.bits.get_mut(word) {
-            *w |= 1 << bit;
+    /// Whether a rule or a connection may have `address` as its original destination.
+    pub(crate) fn may_hold(&self, address: u32) -> bool {
+        self.look(address).may_be_diverted()
+    }
+
+    pub(crate) fn add_diverted(&mut self, address: u32) {
+        self.add(address, DIVERTED);
+    }
+
+    /// Takes every address for diverted: there is a rule for a whole prefix.
+    pub(crate) fn divert_everything(&mut self) {
+        for word in &mut self.words {
+            *word |= EVERY_PLACE * DIVERTED;
         }
     }
 
-    /// Whether everything is to be looked up.
-    pub(crate) fn set_everything(&mut self, everything: bool) {
-        self.everything = everything;
+    /// Forgets which addresses are diverted.
+    pub(crate) fn clear_diverted(&mut self) {
+        for word in &mut self.words {
+            *word &= EVERY_PLACE * ALTERNATIVE;
+        }
     }
 
-    pub(crate) fn clear(&mut self) {
-        self.bits = [0; 32];
+    /// Adds the alternative addresses from `first` to `last`.
+    pub(crate) fn add_alternatives(&mut self, first: u32, last: u32) {
+        // More addresses than places take every place.
+        if last - first >= (WORDS * 16) as u32 {
+            for word in &mut self.words {
+                *word |= EVERY_PLACE * ALTERNATIVE;
+            }
+            return;
+        }
+        for address in first..=last {
+            self.add(address, ALTERNATIVE);
+        }
+    }
+
+    fn add(&mut self, address: u32, bit: u32) {
+        let (word, shift) = self.place(address);
+        if let Some(w) = self.words.get_mut(word) {
+            *w |= bit << shift;
+        }
     }
 
     #[inline]
     const fn place(&self, address: u32) -> (usize, u32) {
-        let hash = address.wrapping_mul(self.factor) >> 22;
-        ((hash >> 5) as usize & 31, hash & 31)
+        let hash = address.wrapping_mul(self.factor);
+        ((hash >> 26) as usize, hash >> 22 << 1 & 30)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_in_is_seen() {
+        let mut filter = Filter::new(0x9e37_79b9);
+        assert!((0..100_000).all(|a| filter.look(a) == Seen(0)));
+        filter.add_diverted(7);
+        filter.add_alternatives(100, 110);
+        assert!(filter.may_hold(7));
+        assert!((100..=110).all(|a| filter.look(a).may_be_alternative()));
+        let falsely = (1_000..101_000).filter(|a| filter.look(*a) != Seen(0)).count();
+        assert!(falsely < 3_000, "{falsely} of 100000");
+        filter.divert_everything();
+        assert!((0..1_000).all(|a| filter.look(a).may_be_diverted()));
+        filter.clear_diverted();
+        assert!(!filter.may_hold(7) && filter.look(105).may_be_alternative());
     }
 }

@@ -9,8 +9,6 @@
 //! - [`Keys::choose`] picks what a stranger may see and must not foresee (ports, servers of a group, identifications).
 //!   It is SipHash-1-3, a pseudo-random function.
 
-use core::hash::Hasher;
-
 use siphasher::sip::SipHasher13;
 
 use crate::connection::Direction;
@@ -38,13 +36,16 @@ impl Keys {
         }
         // Each use gets keys of its own, derived by the pseudo-random function, so that what leaks from one tells
         // nothing of another.
-        let derive = |label: u64| {
-            let mut hasher = SipHasher13::new_with_keys(key[0] ^ key[2], key[1] ^ key[3].rotate_left(32));
-            hasher.write_u64(label);
-            hasher.write(secret);
-            hasher.finish()
-        };
-        Self { fold: [derive(1), derive(2), derive(3), derive(4) | 1], sip: (derive(5), derive(6)) }
+        let [k0, k1, k2, k3] = key;
+        let root = Self { fold: [0; 4], sip: (k0, k1) };
+        let derive = |use_of: u64| root.choose(Label::Derive, [k2 ^ use_of, k3]);
+        let mut fold = [0; 4];
+        for (use_of, key) in fold.iter_mut().enumerate() {
+            *key = derive(use_of as u64);
+        }
+        // The last factor is odd, so that it loses nothing.
+        fold[3] |= 1;
+        Self { fold, sip: (derive(4), derive(5)) }
     }
 
     /// Where a connection's key is placed.
@@ -55,12 +56,27 @@ impl Keys {
         fold(first ^ k2, k3)
     }
 
+    /// The same, compiled once: for whatever is not done with every packet.
+    #[inline(never)]
+    pub(crate) fn place(&self, key: Key) -> u64 {
+        self.hash(key)
+    }
+
+    /// Where a client's count is placed.
+    pub(crate) fn hash_client(&self, client: u32) -> u64 {
+        // No packet has a protocol number beyond 255, so that this is the key of no connection.
+        self.place(Key { addresses: u64::from(client), ports: u64::MAX })
+    }
+
     /// A number that a stranger cannot foresee, the same for the same words.
+    #[inline(never)]
     pub(crate) fn choose(&self, label: Label, words: [u64; 2]) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.sip.0 ^ label as u64, self.sip.1);
-        hasher.write_u64(words[0]);
-        hasher.write_u64(words[1]);
-        hasher.finish()
+        let hasher = SipHasher13::new_with_keys(self.sip.0 ^ label as u64, self.sip.1);
+        let mut octets = [0; 16];
+        let (first, second) = octets.split_at_mut(8);
+        first.copy_from_slice(&words[0].to_le_bytes());
+        second.copy_from_slice(&words[1].to_le_bytes());
+        hasher.hash(&octets)
     }
 }
 
@@ -68,10 +84,11 @@ impl Keys {
 #[derive(Clone, Copy, Debug)]
 #[repr(u64)]
 pub(crate) enum Label {
-    Port = 1,
+    Derive = 0,
+    Port,
     Alternative,
     Server,
-    Client,
+    Filter,
     Identification,
 }
 

@@ -1,190 +1,236 @@
 //! From a key to a slot in at most two cache lines: an index of buckets, one line each.
 //!
-//! A bucket is sixteen 32-bit words. A word is zero, or the number of a slot plus one in its lower bits and a piece of
-//! the key's hash, the tag, in all bits above. A key has a first bucket and a second one; its word lies in the first
-//! unless that was full. Used words stand in front of unused ones, so that a search ends at the first zero. With two
-//! words of room for each connection a bucket is half full on average, and one key in two thousand lies in its second
-//! bucket. If both are full, one of the words in them is moved to its own other bucket, which takes its tag alone.
+//! A bucket is sixteen 32-bit words: twelve tags of one octet in the first three, a word that stays zero, and twelve
+//! slot numbers. A tag is a piece of the key's hash, and zero where there is no entry. All tags of a bucket are
+//! compared at once (see `tags`).
 //!
-//! So every call looks at two buckets at most, or at [`WORDS`] more while it makes room: there is no load, and no set
+//! A key has a first bucket and a second one; its entry lies in the first unless that was full. With two words of room
+//! for each connection a bucket is two thirds full when the table is, and one key in sixty lies in its second bucket.
+//! If both are full, one of the entries in them is moved to its own other bucket, which takes its tag alone.
+//!
+//! So every call looks at two buckets at most, or at two dozen more while it makes room: there is no load, and no set
 //! of keys, that makes it longer.
 
 use super::hash::reduce;
+use super::storage::INDEX_WORDS;
+use super::tags::{self, ENTRIES};
+use crate::connection::Direction;
 
 /// Words in a bucket: one line of 64 octets.
 pub(crate) const WORDS: usize = 16;
+
+/// Where the slot numbers begin.
+const SLOTS: usize = WORDS - ENTRIES;
 
 /// An index over the words of the storage.
 #[derive(Debug)]
 pub(crate) struct Index<'a> {
     words: &'a mut [u32],
     layout: Layout,
+    base: usize,
 }
 
-/// How the words of an index are parted into slot number and tag, and how many buckets there are.
+/// How the storage's words are parted into the two indexes and the clients' counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
+    /// Where the two indexes begin, in words.
+    bases: [u32; 2],
+    clients: (usize, usize),
     buckets: u32,
-    slot_mask: u32,
 }
 
 impl Layout {
-    /// For this many connections.
-    pub(crate) const fn new(connections: usize) -> Self {
-        let buckets = (connections * 2 / WORDS) as u32;
-        // One value more than there are slots, for the zero that marks an unused word.
-        let slot_bits = u32::BITS - (connections as u32).leading_zeros();
-        Self { buckets, slot_mask: (1_u32 << slot_bits) - 1 }
+    /// For this many connections, over these words, of which there are enough.
+    pub(crate) fn new(words: &[u32], connections: usize) -> Self {
+        // The indexes begin on a cache line if there are words to spare.
+        let spare = words.len().saturating_sub(connections * INDEX_WORDS);
+        let skip = words.as_ptr().align_offset(WORDS * size_of::<u32>());
+        let start = if skip <= spare { skip } else { 0 };
+        let buckets = connections * 2 / WORDS;
+        let share = buckets * WORDS;
+        Self {
+            bases: [start as u32, (start + share) as u32],
+            clients: (start + 2 * share, start + 2 * share + connections),
+            buckets: buckets as u32,
+        }
     }
 
-    #[inline]
-    const fn tag(self, hash: u64) -> u32 {
-        hash as u32 & !self.slot_mask
+    pub(crate) fn index(self, words: &mut [u32], direction: Direction) -> Index<'_> {
+        Index { words, layout: self, base: self.base(direction) }
     }
 
-    #[inline]
+    /// The words of the clients' counts.
+    pub(crate) fn clients(self, words: &mut [u32]) -> &mut [u32] {
+        words.get_mut(self.clients.0..self.clients.1).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    const fn base(self, direction: Direction) -> usize {
+        match direction {
+            Direction::ToServer => self.bases[0] as usize,
+            Direction::ToClient => self.bases[1] as usize,
+        }
+    }
+
+    #[inline(always)]
     const fn first(self, hash: u64) -> u32 {
         reduce((hash >> 32) as u32, self.buckets)
     }
 
-    /// The other bucket of a word that lies in `bucket`; the other of the other is the first again.
+    /// The other bucket of an entry that lies in `bucket`; the other of the other is the first again.
     #[inline]
-    const fn other(self, bucket: u32, tag: u32) -> u32 {
-        let sum = reduce(tag.wrapping_mul(0x9e37_79b1), self.buckets);
+    const fn other(self, bucket: u32, tag: u8) -> u32 {
+        let sum = reduce((tag as u32).wrapping_mul(0x9e37_79b1), self.buckets);
         if sum >= bucket { sum - bucket } else { sum + self.buckets - bucket }
     }
 
-    /// The slot that `found` accepts, among those in an index's words whose tag is that of `hash`.
+    /// The slot that `found` accepts, among those in the index of this way whose tag is that of `hash`.
     #[inline(always)]
-    pub(crate) fn find(self, words: &[u32], hash: u64, mut found: impl FnMut(u32) -> bool) -> Option<u32> {
-        let tag = self.tag(hash);
-        let first = self.first(hash);
-        if let Some(slot) = self.scan(words, first, tag, &mut found) {
-            return Some(slot);
-        }
-        self.scan(words, self.other(first, tag), tag, &mut found)
-    }
-
-    /// The first slot in the key's first bucket whose tag is that of `hash`: most likely, but not surely, the right
-    /// one.
-    #[inline]
-    pub(crate) fn guess(self, words: &[u32], hash: u64) -> Option<u32> {
-        let tag = self.tag(hash);
-        self.scan(words, self.first(hash), tag, &mut |_| true)
-    }
-
-    #[inline(always)]
-    fn scan(self, words: &[u32], bucket: u32, tag: u32, found: &mut impl FnMut(u32) -> bool) -> Option<u32> {
-        let start = bucket as usize * WORDS;
-        let words = words.get(start..)?.first_chunk::<WORDS>()?;
-        for &word in words {
-            let differs = word ^ tag;
-            if differs <= self.slot_mask && word != 0 {
-                // The tag is equal, so what differs is the slot number alone.
-                let slot = differs.wrapping_sub(1);
+    pub(crate) fn find(
+        self,
+        words: &[u32],
+        direction: Direction,
+        hash: u64,
+        mut found: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let (base, tag) = (self.base(direction), tag(hash));
+        let mut bucket = self.first(hash);
+        // A loop rather than two searches, so that the comparison of keys is compiled once.
+        for second in [false, true] {
+            if second {
+                bucket = self.other(bucket, tag);
+            }
+            let words = at(words, base, bucket)?;
+            for place in tags::among_eight(tags_of(words), tag) {
+                let slot = slot(words, place);
                 if found(slot) {
                     return Some(slot);
                 }
-            } else if word == 0 {
-                return None;
+            }
+            for place in tags::among_four(tags_of(words), tag) {
+                let slot = slot(words, place);
+                if found(slot) {
+                    return Some(slot);
+                }
             }
         }
         None
     }
 
+    /// The first slot in the key's first bucket whose tag is that of `hash`: most likely, but not surely, the right
+    /// one.
+    #[inline(always)]
+    pub(crate) fn guess(self, words: &[u32], direction: Direction, hash: u64) -> Option<u32> {
+        let words = at(words, self.base(direction), self.first(hash))?;
+        let (tags, tag) = (tags_of(words), tag(hash));
+        let place = tags::among_eight(tags, tag).next().or_else(|| tags::among_four(tags, tag).next())?;
+        Some(slot(words, place))
+    }
+
     /// The position of the first word of a key's first bucket, for prefetching.
-    #[inline]
-    pub(crate) const fn position(self, hash: u64) -> usize {
-        self.first(hash) as usize * WORDS
+    #[inline(always)]
+    pub(crate) const fn position(self, direction: Direction, hash: u64) -> usize {
+        self.base(direction) + self.first(hash) as usize * WORDS
     }
 }
 
-impl<'a> Index<'a> {
-    #[inline]
-    pub(crate) const fn new(words: &'a mut [u32], layout: Layout) -> Self {
-        Self { words, layout }
-    }
+/// The words of a bucket.
+#[inline(always)]
+fn at(words: &[u32], base: usize, bucket: u32) -> Option<&[u32; WORDS]> {
+    let start = base + bucket as usize * WORDS;
+    words.get(start..start + WORDS)?.first_chunk()
+}
 
-    /// See [`Layout::find`].
-    #[cfg(test)]
-    pub(crate) fn find(&self, hash: u64, found: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.layout.find(self.words, hash, found)
-    }
+/// A key's tag: never zero.
+#[inline(always)]
+const fn tag(hash: u64) -> u8 {
+    let tag = hash as u8;
+    if tag == 0 { 1 } else { tag }
+}
 
+#[inline(always)]
+const fn tags_of(words: &[u32; WORDS]) -> tags::Words {
+    [words[0], words[1], words[2]]
+}
+
+/// The slot number of an entry.
+#[inline(always)]
+fn slot(words: &[u32; WORDS], place: usize) -> u32 {
+    words.get(SLOTS + place).copied().unwrap_or(0)
+}
+
+impl Index<'_> {
     /// Enters `slot` under `hash`. False if there is no room for it, in which case nothing is changed.
     #[must_use]
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) -> bool {
-        let tag = self.layout.tag(hash);
-        let word = tag | (slot + 1);
+        let tag = tag(hash);
         let first = self.layout.first(hash);
         let second = self.layout.other(first, tag);
-        if self.append(first, word) || self.append(second, word) {
+        if self.put(first, tag, slot) || self.put(second, tag, slot) {
             return true;
         }
-        self.replace(first, word) || self.replace(second, word)
+        self.replace(first, tag, slot) || self.replace(second, tag, slot)
     }
 
     /// Removes `slot` from under `hash`. False if it is not there.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) -> bool {
-        let tag = self.layout.tag(hash);
-        let word = tag | (slot + 1);
+        let tag = tag(hash);
         let first = self.layout.first(hash);
-        self.take(first, word) || self.take(self.layout.other(first, tag), word)
+        self.take(first, tag, slot) || self.take(self.layout.other(first, tag), tag, slot)
     }
 
     fn bucket(&mut self, bucket: u32) -> Option<&mut [u32; WORDS]> {
-        self.words.get_mut(bucket as usize * WORDS..)?.first_chunk_mut::<WORDS>()
+        self.words.get_mut(self.base + bucket as usize * WORDS..)?.first_chunk_mut()
     }
 
-    fn append(&mut self, bucket: u32, word: u32) -> bool {
-        let Some(words) = self.bucket(bucket) else {
-            return false;
-        };
-        match words.iter_mut().find(|w| **w == 0) {
-            Some(free) => {
-                *free = word;
-                true
-            }
+    /// Puts an entry into a bucket if that has room.
+    fn put(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
+        let Some(words) = self.bucket(bucket) else { return false };
+        match tags::free(tags_of(words)) {
+            Some(place) => set(words, place, tag, slot),
             None => false,
         }
     }
 
-    /// Puts `word` in the place of one that has room in its own other bucket.
+    /// Puts an entry in the place of one that has room in its own other bucket.
     #[cold]
-    fn replace(&mut self, bucket: u32, word: u32) -> bool {
-        for place in 0..WORDS {
-            let Some(&old) = self.bucket(bucket).and_then(|words| words.get(place)) else {
-                return false;
-            };
-            let other = self.layout.other(bucket, old & !self.layout.slot_mask);
-            if other != bucket && self.append(other, old) {
-                if let Some(here) = self.bucket(bucket).and_then(|words| words.get_mut(place)) {
-                    *here = word;
-                }
-                return true;
+    fn replace(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
+        for place in 0..ENTRIES {
+            let Some(words) = self.bucket(bucket) else { return false };
+            let old_tag = tag_at(words, place);
+            let old_slot = words.get(SLOTS + place).copied().unwrap_or(0);
+            let other = self.layout.other(bucket, old_tag);
+            if other != bucket && self.put(other, old_tag, old_slot) {
+                return self.bucket(bucket).is_some_and(|words| set(words, place, tag, slot));
             }
         }
         false
     }
 
-    fn take(&mut self, bucket: u32, word: u32) -> bool {
-        let Some(words) = self.bucket(bucket) else {
-            return false;
-        };
-        let used = words.iter().position(|w| *w == 0).unwrap_or(WORDS);
-        let Some(place) = words.iter().position(|w| *w == word) else {
-            return false;
-        };
-        // The last used word takes the place, so that used words go on standing in front.
-        let last = words.get(used.wrapping_sub(1)).copied().unwrap_or(0);
-        if let Some(here) = words.get_mut(place) {
-            *here = last;
+    fn take(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
+        let Some(words) = self.bucket(bucket) else { return false };
+        let is_it = |place: &usize| tag_at(words, *place) == tag && words.get(SLOTS + place) == Some(&slot);
+        match (0..ENTRIES).find(is_it) {
+            Some(place) => set(words, place, 0, 0),
+            None => false,
         }
-        if let Some(end) = words.get_mut(used.wrapping_sub(1)) {
-            *end = 0;
-        }
-        true
     }
+}
+
+fn tag_at(words: &[u32; WORDS], place: usize) -> u8 {
+    words.get(place / 4).map_or(0, |w| (w >> (place % 4 * 8)) as u8)
+}
+
+/// Writes an entry of a bucket.
+fn set(words: &mut [u32; WORDS], place: usize, tag: u8, slot: u32) -> bool {
+    let shift = place % 4 * 8;
+    if let Some(tags) = words.get_mut(place / 4) {
+        *tags = *tags & !(0xff << shift) | u32::from(tag) << shift;
+    }
+    if let Some(word) = words.get_mut(SLOTS + place) {
+        *word = slot;
+    }
+    true
 }
 
 #[cfg(test)]
@@ -192,6 +238,8 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
     use std::{vec, vec::Vec};
+
+    const BACK: Direction = Direction::ToClient;
 
     fn hashes(count: usize) -> Vec<u64> {
         let mut state = 0x1234_5678_9abc_def0_u64;
@@ -204,17 +252,23 @@ mod tests {
         (0..count).map(|_| next()).collect()
     }
 
+    fn words(connections: usize) -> (Vec<u32>, Layout) {
+        let words = vec![0; connections * INDEX_WORDS + WORDS];
+        let layout = Layout::new(&words, connections);
+        (words, layout)
+    }
+
     #[test]
     fn a_full_table_is_found_again_and_emptied() {
-        for connections in [8, 15, 16, 31, 170, 1_000, 65_536, 200_000] {
-            let mut words = vec![0; connections * 2];
-            let mut index = Index::new(&mut words, Layout::new(connections));
+        for connections in [8, 31, 170, 1_000, 65_536, 200_000] {
+            let (mut words, layout) = words(connections);
+            let mut index = layout.index(&mut words, BACK);
             let hashes = hashes(connections);
             for (slot, hash) in hashes.iter().enumerate() {
                 assert!(index.insert(*hash, slot as u32), "{connections}: {slot}");
             }
             for (slot, hash) in hashes.iter().enumerate() {
-                assert_eq!(index.find(*hash, |s| s == slot as u32), Some(slot as u32));
+                assert_eq!(layout.find(index.words, BACK, *hash, |s| s == slot as u32), Some(slot as u32));
             }
             for (slot, hash) in hashes.iter().enumerate() {
                 assert!(index.remove(*hash, slot as u32));
@@ -227,8 +281,8 @@ mod tests {
     #[test]
     fn it_agrees_with_a_map_under_churn() {
         let connections = 64;
-        let mut words = vec![0; connections * 2];
-        let mut index = Index::new(&mut words, Layout::new(connections));
+        let (mut words, layout) = words(connections);
+        let mut index = layout.index(&mut words, BACK);
         let mut model = HashMap::new();
         let hashes = hashes(20_000);
         for (step, hash) in hashes.iter().enumerate() {
@@ -241,34 +295,36 @@ mod tests {
                 }
             }
             for (slot, hash) in &model {
-                assert_eq!(index.find(*hash, |s| s == *slot), Some(*slot));
+                assert_eq!(layout.find(index.words, BACK, *hash, |s| s == *slot), Some(*slot));
             }
         }
     }
 
     #[test]
     fn colliding_keys_fill_two_buckets_and_no_more() {
-        let connections = 1_000;
-        let mut words = vec![0; connections * 2];
-        let mut index = Index::new(&mut words, Layout::new(connections));
-        let entered = (0..100).filter(|slot| index.insert(0xdead_beef_0000_0000, *slot)).count();
-        assert_eq!(entered, 2 * WORDS);
+        let (mut words, layout) = words(1_000);
+        let mut index = layout.index(&mut words, BACK);
+        let hash = 0xdead_beef_0000_0000;
+        let entered = (0..100).filter(|slot| index.insert(hash, *slot)).count();
+        assert_eq!(entered, 2 * ENTRIES);
         let mut looked_at = 0;
-        index.find(0xdead_beef_0000_0000, |_| {
+        layout.find(index.words, BACK, hash, |_| {
             looked_at += 1;
             false
         });
-        assert_eq!(looked_at, 2 * WORDS);
+        assert!(looked_at <= 2 * ENTRIES);
     }
 
     #[test]
     fn nothing_is_lost_when_there_is_no_room() {
-        let mut words = vec![0; 16];
-        let mut index = Index::new(&mut words, Layout::new(8));
-        for slot in 0..16 {
-            assert!(index.insert(u64::from(slot) << 7, slot % 8));
+        let (mut words, layout) = words(8);
+        let mut index = layout.index(&mut words, BACK);
+        for slot in 0..ENTRIES as u32 {
+            assert!(index.insert(u64::from(slot) << 7 | 3, slot));
         }
         assert!(!index.insert(99, 3));
-        assert!(words.iter().all(|w| *w != 0));
+        for slot in 0..ENTRIES as u32 {
+            assert!(index.remove(u64::from(slot) << 7 | 3, slot));
+        }
     }
 }

@@ -11,3 +11,4 @@ pub(crate) mod moves;
 pub(crate) mod ports;
 pub(crate) mod server;
 pub(crate) mod storage;
+pub(crate) mod tags;

@@ -82,7 +82,7 @@ pub(crate) const DONE: u32 = u32::MAX;
 pub(crate) struct Course {
     pub(crate) server: (u32, u16),
     pub(crate) reset: bool,
-    /// The entry of the last move, or [`server::NONE`].
+    /// The entry of the last move that has one, or [`server::NONE`].
     pub(crate) entry: u16,
 }
 
@@ -133,7 +133,10 @@ impl Moves {
             if slot.from().holds(course.server) {
                 course.server = slot.to().resolve(course.server.1);
                 course.reset |= slot.reset;
-                course.entry = slot.entry;
+                // An entry of an earlier move has been pointed at wherever a later one leads.
+                if slot.entry != server::NONE {
+                    course.entry = slot.entry;
+                }
                 moved = true;
             }
         }

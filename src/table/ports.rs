@@ -6,38 +6,43 @@
 //! at no more than [`ATTEMPTS`] of them, however full the range is. With three quarters of a range in use an attempt
 //! fails once in 10^16; with 99 of 100 in use three times in four it succeeds, and the client's next packet draws anew.
 
-use super::hash::{Keys, Label};
+use super::hash::{Keys, Label, reduce};
 use crate::config::{Alternative, List, PortChoice};
 
 /// How many candidates are looked at for one new connection.
 pub(crate) const ATTEMPTS: u32 = 128;
 
-/// The client and the server that an alternative endpoint is sought for.
+/// What an alternative endpoint is sought for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) client: (u32, u16),
     pub(crate) server: (u32, u16),
+    /// A number that was not used before.
+    pub(crate) serial: u64,
 }
 
-/// Draws candidates until `is_free` takes one. `serial` is a number that was not used before.
+/// Draws candidates until `is_free` takes one.
 pub(crate) fn choose(
     keys: &Keys,
     alternatives: &List<Alternative>,
     choice: PortChoice,
     wanted: Wanted,
-    serial: u64,
     mut is_free: impl FnMut((u32, u16)) -> bool,
 ) -> Option<(u32, u16)> {
-    let addresses: u64 = alternatives.iter().map(|a| u64::from(a.last - a.first) + 1).sum();
-    if addresses == 0 {
-        return None;
-    }
+    let addresses = alternatives.iter().fold(0_u32, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1));
     // A client keeps to one address as long as a quarter of the attempts finds a port there (RFC 4787, REQ-2).
-    let preferred = keys.choose(Label::Alternative, [u64::from(wanted.client.0), 0]) % addresses;
-    let mut random = Random::new(keys, wanted, serial);
+    let preferred = match addresses {
+        0 => return None,
+        1 => 0,
+        _ => reduce(keys.choose(Label::Alternative, [u64::from(wanted.client.0), 0]) as u32, addresses),
+    };
+    let mut random = Random::new(keys, wanted);
     for attempt in 0..ATTEMPTS {
-        let turn = u64::from(attempt / (ATTEMPTS / 4));
-        let (address, range) = nth(alternatives, (preferred + turn) % addresses)?;
+        let mut place = preferred + attempt / (ATTEMPTS / 4);
+        while place >= addresses {
+            place -= addresses;
+        }
+        let (address, range) = nth(alternatives, place)?;
         let port = match choice {
             PortChoice::Keep if attempt == 0 && within(range, wanted.client.1) => wanted.client.1,
             PortChoice::Random => random.port(range),
@@ -50,13 +55,13 @@ pub(crate) fn choose(
     None
 }
 
-fn nth(alternatives: &List<Alternative>, mut n: u64) -> Option<(u32, (u16, u16))> {
+fn nth(alternatives: &List<Alternative>, mut n: u32) -> Option<(u32, (u16, u16))> {
     for alternative in alternatives.iter() {
-        let span = u64::from(alternative.last - alternative.first) + 1;
-        if n < span {
-            return Some((alternative.first + n as u32, alternative.ports));
+        let last = alternative.last - alternative.first;
+        if n <= last {
+            return Some((alternative.first + n, alternative.ports));
         }
-        n -= span;
+        n -= last + 1;
     }
     None
 }
@@ -80,11 +85,12 @@ struct Random<'a> {
 }
 
 impl<'a> Random<'a> {
-    fn new(keys: &'a Keys, wanted: Wanted, serial: u64) -> Self {
+    fn new(keys: &'a Keys, wanted: Wanted) -> Self {
         let client = u64::from(wanted.client.0) << 16 | u64::from(wanted.client.1);
         let server = u64::from(wanted.server.0) << 16 | u64::from(wanted.server.1);
-        let first = keys.choose(Label::Client, [client, server]);
-        Self { keys, words: [first, serial << 8], bits: 0, left: 0 }
+        // The serial number alone makes the words differ from all others; the endpoints only add to what a stranger
+        // would have to know.
+        Self { keys, words: [client ^ server.rotate_left(32), wanted.serial << 8], bits: 0, left: 0 }
     }
 
     fn port(&mut self, range: (u16, u16)) -> u16 {

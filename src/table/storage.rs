@@ -13,7 +13,7 @@ use crate::track::measure::MeasureSlot;
 /// bucket of 16 words overflows once in two thousand.
 pub const INDEX_WORDS: usize = 5;
 
-/// The most connections that one translator can keep apart: slot numbers leave the index at least four bits of hash.
+/// The most connections that one translator can keep apart: positions in the indexes are 32-bit numbers.
 pub(crate) const MAX_CONNECTIONS: usize = 1 << 28;
 
 /// The memory of a translator: [`Fixed`], [`Borrowed`], [`Heap`] (feature `alloc`), or a `&mut` to one of them.
@@ -223,8 +223,8 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 pub struct Borrowed<'a>(Parts<'a>);
 
 impl<'a> Borrowed<'a> {
-    /// Tables over these slices: one slot a connection, [`INDEX_WORDS`] words of index a connection (best aligned to
-    /// 64 octets), one slot a rule, one a server of a rule, one a re-divert within one sweep.
+    /// Tables over these slices: one slot a connection, [`INDEX_WORDS`] words of index a connection (best with
+    /// 16 more, so that it can begin on a cache line), one slot a rule, one a server of a rule, one a re-divert within one sweep.
     #[must_use]
     pub fn new(
         connections: &'a mut [ConnectionSlot],
@@ -323,8 +323,6 @@ mod heap {
     pub struct Heap {
         connections: Vec<ConnectionSlot>,
         index: Vec<u32>,
-        /// How many words of `index` lie before its first cache line.
-        skip: usize,
         diverts: Vec<DivertSlot>,
         servers: Vec<ServerSlot>,
         moves: Vec<MoveSlot>,
@@ -333,20 +331,15 @@ mod heap {
         measured: Vec<MeasureSlot>,
     }
 
-    /// A line of 16 words.
-    const LINE: usize = 16;
-
     impl Heap {
         /// Empty tables for this many connections, and for this many rules, servers of rules, and re-diverts in one
         /// sweep; with room for 64 fragmented datagrams and 64 events, and without measurements.
         #[must_use]
         pub fn new(connections: usize, diverts: usize) -> Self {
-            let index = vec![0_u32; connections.saturating_mul(INDEX_WORDS) + LINE];
-            let skip = index.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE);
             Self {
                 connections: vec![ConnectionSlot::EMPTY; connections],
-                index,
-                skip,
+                // One line more, so that the index can begin with a line wherever the allocator puts it.
+                index: vec![0; connections.saturating_mul(INDEX_WORDS) + 16],
                 diverts: vec![DivertSlot::EMPTY; diverts],
                 servers: vec![ServerSlot::EMPTY; diverts],
                 moves: vec![MoveSlot::EMPTY; diverts],
@@ -390,7 +383,7 @@ mod heap {
         fn parts(&mut self) -> Parts<'_> {
             Parts {
                 connections: &mut self.connections,
-                index: self.index.get_mut(self.skip..).unwrap_or_default(),
+                index: &mut self.index,
                 diverts: &mut self.diverts,
                 servers: &mut self.servers,
                 moves: &mut self.moves,
@@ -404,7 +397,7 @@ mod heap {
         fn view(&self) -> View<'_> {
             View {
                 connections: &self.connections,
-                index: self.index.get(self.skip..).unwrap_or_default(),
+                index: &self.index,
                 diverts: &self.diverts,
                 servers: &self.servers,
                 measured: &self.measured,

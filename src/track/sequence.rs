@@ -18,9 +18,33 @@ pub(crate) struct Sequences {
 /// is further ahead is believed as soon as the other side acknowledges it.
 const PLAUSIBLE: u32 = 1 << 24;
 
+/// A number is ahead of another if it is by less than half of all numbers (RFC 9293, section 3.4).
+const AHEAD: u32 = 1 << 31;
+
 impl Sequences {
+    /// Takes note of a segment of data or acknowledgement alone, as [`Self::note`] does, on a connection where both
+    /// sides' numbers are known.
+    #[inline(always)]
+    pub(crate) fn note_data(&mut self, direction: Direction, segment: &Segment) {
+        let [there, back] = &mut self.sent;
+        let [acknowledged_there, acknowledged_back] = &mut self.acknowledged;
+        let (sent, other_sent, acknowledged) = match direction {
+            Direction::ToServer => (there, back, acknowledged_there),
+            Direction::ToClient => (back, there, acknowledged_back),
+        };
+        let (end, new) = (segment.sequence.wrapping_add(segment.data), segment.acknowledgment);
+        if end.wrapping_sub(*sent) < PLAUSIBLE {
+            *sent = end;
+        }
+        if new.wrapping_sub(*acknowledged) < AHEAD {
+            *acknowledged = new;
+        }
+        if new.wrapping_sub(*other_sent) < AHEAD {
+            *other_sent = new;
+        }
+    }
+
     /// Takes note of a segment that goes this way.
-    #[inline]
     pub(crate) fn note(&mut self, direction: Direction, segment: Segment) {
         let end = segment.sequence.wrapping_add(segment.span());
         let [sent, other_sent] = match direction {
@@ -42,11 +66,11 @@ impl Sequences {
                 Direction::ToClient => &mut self.acknowledged[1],
             };
             let new = segment.acknowledgment;
-            if new.wrapping_sub(*acknowledged) < u32::MAX / 2 || *acknowledged == 0 {
+            if new.wrapping_sub(*acknowledged) < AHEAD || *acknowledged == 0 {
                 *acknowledged = new;
             }
             // What the receiver has, the sender has sent, even if it did not pass here.
-            if new.wrapping_sub(*other_sent) < u32::MAX / 2 || *other_sent == 0 {
+            if new.wrapping_sub(*other_sent) < AHEAD || *other_sent == 0 {
                 *other_sent = new;
             }
         }
@@ -88,7 +112,7 @@ impl Sequences {
     pub(crate) fn merge(&mut self, other: Self) {
         let both = self.sent.iter_mut().chain(&mut self.acknowledged).zip(other.to_words());
         for (mine, theirs) in both {
-            if *mine == 0 || (theirs != 0 && theirs.wrapping_sub(*mine) < u32::MAX / 2) {
+            if *mine == 0 || (theirs != 0 && theirs.wrapping_sub(*mine) < AHEAD) {
                 *mine = theirs;
             }
         }

@@ -59,9 +59,10 @@ impl Timers {
     }
 
     /// Whether a connection in this phase, last seen at `last`, has outlived its time-out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_dead(&self, phase: Phase, last: Tick, now: Tick) -> bool {
-        now.since(last) > self.of(phase)
+        // No connection was last seen in the future, since time never goes back.
+        now.0.wrapping_sub(last.0) > self.of(phase)
     }
 
     /// The first tick at which it will have.
@@ -69,7 +70,7 @@ impl Timers {
         last.plus(self.of(phase).saturating_add(1))
     }
 
-    #[inline]
+    #[inline(always)]
     fn of(&self, phase: Phase) -> u32 {
         self.by_phase.get(phase as usize & (Phase::COUNT - 1)).copied().unwrap_or(0)
     }

@@ -12,9 +12,10 @@ use crate::verdict::Verdict;
 /// once gains nothing.
 const WIDTH: usize = 32;
 
-/// What is known of a packet before it is translated.
+/// What is known of a plain packet before it is translated.
 #[derive(Clone, Copy)]
 struct Ahead {
+    plain: Plain,
     direction: Direction,
     hash: u64,
     slot: Option<u32>,
@@ -54,9 +55,18 @@ impl<S: Storage> Translator<S> {
             }
             for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(ahead) {
                 let packet = packet.as_mut();
-                *verdict = match self.fast(packet, ahead.and_then(|a| a.slot)) {
-                    Some(verdict) => verdict,
-                    None => self.table().translate(packet),
+                let fast = match ahead {
+                    Some(Ahead { plain, direction: Direction::ToServer, slot, .. }) => {
+                        self.fast_along(Direction::ToServer, &plain, packet, slot)
+                    }
+                    Some(Ahead { plain, direction: Direction::ToClient, slot, .. }) => {
+                        self.fast_along(Direction::ToClient, &plain, packet, slot)
+                    }
+                    None => self.fast(packet),
+                };
+                *verdict = match fast {
+                    Ok(verdict) => verdict,
+                    Err(left) => self.table().translate(packet, left),
                 };
             }
         }
@@ -70,21 +80,15 @@ impl<S: Storage> Translator<S> {
         let direction = self.way(plain.destination())?;
         let hash = self.state.keys.hash(plain.key(direction));
         let memory = self.storage.parts();
-        let start = memory.connections.len() * 2 * direction as usize;
-        prefetch(memory.index, start + self.state.layout.position(hash));
-        Some(Ahead { direction, hash, slot: None })
+        prefetch(memory.index, self.state.layout.position(direction, hash));
+        Some(Ahead { plain, direction, hash, slot: None })
     }
 
     /// Guesses a packet's slot by its bucket, and asks for it.
     #[inline(always)]
     fn guess(&mut self, ahead: &mut Ahead) {
         let memory = self.storage.parts();
-        let share = memory.connections.len() * 2;
-        let start = share * ahead.direction as usize;
-        let Some(words) = memory.index.get(start..start + share) else {
-            return;
-        };
-        ahead.slot = self.state.layout.guess(words, ahead.hash);
+        ahead.slot = self.state.layout.guess(memory.index, ahead.direction, ahead.hash);
         if let Some(slot) = ahead.slot {
             prefetch(memory.connections, slot as usize);
         }

@@ -2,6 +2,7 @@
 
 use super::Translator;
 use super::state::Table;
+use crate::connection::Direction;
 use crate::event::{Closed, Event};
 use crate::table::connection::{
     CLIENT_COUNTED, ConnectionSlot, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT,
@@ -11,10 +12,7 @@ use crate::time::Instant;
 use crate::track::phase::{Class, Phase};
 
 /// How many connections one call of `poll` looks at.
-const LOOKS: usize = 64;
-
-/// How many connections each new one looks at for dead ones, so that a table whose caller never polls is swept too.
-const LOOKS_WHEN_OPENING: usize = 2;
+pub(crate) const LOOKS: usize = 64;
 
 /// How many of the oldest cheap connections of each class are compared when one has to go.
 const SAMPLES: usize = 4;
@@ -27,7 +25,8 @@ impl<S: Storage> Translator<S> {
         self.table().poll();
     }
 
-    /// When [`poll`](Self::poll) should be called next; `None` if there is nothing to wait for.
+    /// When [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) should be called next; `None` if there is
+    /// nothing to wait for. As long as there is something to fetch with `poll_transmit`, that is at once.
     ///
     /// It may change with every other call. Coming early is harmless and wastes a little energy. Coming late is
     /// harmless to traffic, since a connection past its time-out is dead to every packet whether or not it was swept;
@@ -58,10 +57,8 @@ impl Table<'_> {
             self.state.ages.remove(self.memory.connections, old, slot);
             self.state.ages.append(self.memory.connections, new, slot, tick);
         }
-        if self.state.config.tell_changes
-            && let Some(view) = self.slot(slot).and_then(ConnectionSlot::view)
-        {
-            self.tell(Event::Changed(view));
+        if self.state.config.tell_changes {
+            self.tell(slot, Event::Changed);
         }
     }
 
@@ -73,17 +70,17 @@ impl Table<'_> {
         if connection.phase.is_over() {
             return;
         }
-        let view = connection.view();
         let (flags, member, client) = (connection.flags, connection.member, connection.client);
         connection.flags &= !(CLIENT_COUNTED | SERVER_COUNTED);
         if flags & CLIENT_COUNTED != 0 {
-            let hash = self.client_hash(client);
+            let hash = self.state.keys.hash_client(client);
             self.clients().subtract(hash);
         }
         if flags & SERVER_COUNTED != 0 {
             self.servers().discount(member);
         }
-        self.tell_closed(view, why);
+        self.count_closed(why);
+        self.tell(slot, |connection| Event::Closed { connection, why });
     }
 
     /// Ends a connection that was not tracked to its end: its alternative endpoint is held for a while (RFC 6888,
@@ -95,8 +92,8 @@ impl Table<'_> {
             return;
         };
         let key = connection.key_there();
-        let hash = self.state.keys.hash(key);
-        self.there().remove(hash, slot);
+        let hash = self.state.keys.place(key);
+        self.index(Direction::ToServer).remove(hash, slot);
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
@@ -117,10 +114,12 @@ impl Table<'_> {
             return;
         }
         if connection.phase.is_listed() {
-            let hash = self.state.keys.hash(connection.key_there());
-            self.there().remove(hash, slot);
+            let hash = self.state.keys.place(connection.key_there());
+            self.index(Direction::ToServer).remove(hash, slot);
         }
         self.unlist_back(slot);
+        let unsaid = u64::from(connection.has(OWES_CLIENT)) + u64::from(connection.has(OWES_SERVER));
+        self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
         self.state.ages.remove(self.memory.connections, connection.phase.class(), slot);
         self.state.used -= 1;
         if connection.has(SOURCE_KEPT) {
@@ -138,11 +137,11 @@ impl Table<'_> {
         let Some(&connection) = self.slot(slot) else {
             return;
         };
-        let hash = self.state.keys.hash(connection.key_back());
-        self.back().remove(hash, slot);
+        let hash = self.state.keys.place(connection.key_back());
+        self.index(Direction::ToClient).remove(hash, slot);
         if connection.has(SIBLINGS) {
-            let hash = self.state.keys.hash(connection.key_siblings());
-            self.back().remove(hash, slot);
+            let hash = self.state.keys.place(connection.key_siblings());
+            self.index(Direction::ToClient).remove(hash, slot);
             self.state.siblings -= 1;
             if let Some(c) = self.slot_mut(slot) {
                 c.flags &= !SIBLINGS;
@@ -167,37 +166,44 @@ impl Table<'_> {
         }
     }
 
-    /// Looks at the heads of the age lists, at most `looks` of them; true if there may be more to do now.
-    pub(crate) fn expire(&mut self, mut looks: usize) -> bool {
+    /// Looks at the head of an age list, and again at the next, as long as there is something to do and `looks` is not
+    /// used up. A connection that is dead is ended, one that was busy is put at the end of the list.
+    fn expire(&mut self, class: Class, looks: &mut usize) {
         let now = self.state.tick;
-        for class in Class::ALL {
-            loop {
-                let head = self.state.ages.head(class);
-                let Some(connection) = self.slot(head) else {
-                    break;
-                };
-                let dead = self.state.timers.is_dead(connection.phase, connection.last, now);
-                if !dead && !self.state.timers.lap_is_over(class, connection.stamp, now) {
-                    break;
-                }
-                if looks == 0 {
-                    return true;
-                }
-                looks -= 1;
-                if dead {
-                    self.bury(head);
-                } else {
-                    self.state.ages.remove(self.memory.connections, class, head);
-                    self.state.ages.append(self.memory.connections, class, head, now);
-                }
+        while *looks > 0 {
+            let head = self.state.ages.head(class);
+            let Some(connection) = self.slot(head) else { return };
+            let dead = self.state.timers.is_dead(connection.phase, connection.last, now);
+            if dead {
+                self.bury(head);
+            } else if self.state.timers.lap_is_over(class, connection.stamp, now) {
+                self.state.ages.remove(self.memory.connections, class, head);
+                self.state.ages.append(self.memory.connections, class, head, now);
+            } else {
+                return;
             }
+            *looks -= 1;
         }
-        false
+    }
+
+    /// Looks at the heads of all age lists, at most `looks` times.
+    pub(crate) fn expire_all(&mut self, mut looks: usize) {
+        for class in Class::ALL {
+            self.expire(class, &mut looks);
+        }
+    }
+
+    /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
+    /// swept too.
+    pub(crate) fn tidy(&mut self) {
+        if let Some(class) = Class::ALL.get(self.state.serial as usize % Class::COUNT) {
+            self.expire(*class, &mut 1);
+        }
     }
 
     /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
     pub(crate) fn poll(&mut self) {
-        self.expire(LOOKS);
+        self.expire_all(LOOKS);
         self.sweep(LOOKS);
     }
 
@@ -220,7 +226,6 @@ impl Table<'_> {
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
-        self.expire(LOOKS_WHEN_OPENING);
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }
@@ -269,7 +274,7 @@ impl Table<'_> {
                 let Some(&connection) = self.slot(slot) else {
                     break;
                 };
-                let hash = self.client_hash(connection.client);
+                let hash = self.state.keys.hash_client(connection.client);
                 let count = self.clients().count(hash);
                 if best.is_none_or(|(most, _)| count > most) {
                     best = Some((count, slot));

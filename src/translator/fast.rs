@@ -1,11 +1,10 @@
 //! The packet that nearly every packet is: whole, without IP options, TCP or UDP, of a connection that is there and
 //! that it does not change, or of none at all.
 //!
-//! This is a shorter way to what `process` would do, and never another: whatever is not plain here is left to it,
-//! untouched and uncounted.
+//! This is a shorter way to what `Table::translate` would do, and never another: whatever is not plain here is left to
+//! that, untouched and uncounted.
 
 use super::Translator;
-use crate::config::Checksums;
 use crate::connection::Direction;
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
@@ -14,7 +13,7 @@ use crate::verdict::Verdict;
 use crate::wire::checksum;
 use crate::wire::flow::{TCP, UDP};
 use crate::wire::ipv4::{self, HEADER, Header};
-use crate::wire::tcp::{self, FIN, RST, SYN, Segment};
+use crate::wire::tcp::{self, ACK, FIN, RST, SYN, Segment};
 
 /// The addresses of a plain packet, packed as they stand in it.
 #[derive(Clone, Copy)]
@@ -23,6 +22,8 @@ pub(super) struct Plain {
     addresses: u64,
     /// Source port and destination port.
     ports: u32,
+    /// Octets behind the transport header.
+    data: u32,
     protocol: u8,
 }
 
@@ -38,24 +39,19 @@ impl Plain {
         let payload = rest.get(..view.total_length().wrapping_sub(HEADER))?;
         let udp = payload.first_chunk::<8>()?;
         let protocol = view.protocol();
-        if protocol == UDP {
-            let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
-            if length < 8 || length > payload.len() {
-                return None;
-            }
-        } else if protocol == TCP {
-            let tcp = payload.first_chunk::<{ tcp::HEADER }>()?;
-            let length = usize::from(tcp[12] >> 4) << 2;
-            if length < tcp::HEADER || length > payload.len() {
-                return None;
-            }
-        } else {
+        let (least, length) = match protocol {
+            UDP => (8, usize::from(u16::from_be_bytes([udp[4], udp[5]]))),
+            TCP => (tcp::HEADER, usize::from(payload.first_chunk::<{ tcp::HEADER }>()?[12] >> 4) << 2),
+            _ => return None,
+        };
+        if length < least || length > payload.len() {
             return None;
         }
         let [.., a, b, c, d, e, f, g, h] = *header;
         Some(Self {
             addresses: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
             ports: u32::from_be_bytes([udp[0], udp[1], udp[2], udp[3]]),
+            data: (payload.len() - length) as u32,
             protocol,
         })
     }
@@ -77,98 +73,112 @@ impl Plain {
     }
 }
 
-impl<S: Storage> Translator<S> {
-    /// Translates or passes a plain packet. `None` if there is more to it than that.
-    #[inline(always)]
-    pub(super) fn fast(&mut self, packet: &mut [u8], guess: Option<u32>) -> Option<Verdict> {
-        let plain = Plain::read(packet)?;
-        let Some(direction) = self.way(plain.destination()) else { return Some(self.state.pass()) };
-        let key = plain.key(direction);
-        let memory = self.storage.parts();
-        let state = &mut self.state;
-        let slot = match guess {
-            Some(guess) => guess,
-            None => {
-                let share = memory.connections.len() * 2;
-                let words = match direction {
-                    Direction::ToServer => memory.index.get(..share)?,
-                    Direction::ToClient => memory.index.get(share..share * 2)?,
-                };
-                state.layout.find(words, state.keys.hash(key), |slot| {
-                    memory.connections.get(slot as usize).is_some_and(|c| c.key(direction) == key)
-                })?
-            }
-        };
-        let connection = memory.connections.get_mut(slot as usize)?;
-        let troubled = connection.key(direction) != key
-            || connection.epoch != state.moves.epoch
-            || state.extras
-            || state.timers.is_dead(connection.phase, connection.last, state.tick);
-        if troubled {
-            return None;
-        }
+/// Why a packet is left to `Table::translate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// There is more to it than plain translation.
+    NotPlain,
+    /// It belongs to no connection that is known if it goes this way.
+    Unknown(Direction),
+}
 
-        let (header, payload) = packet.split_first_chunk_mut::<HEADER>()?;
-        let software = state.config.checksums == Checksums::Software;
-        let (change, ports) = connection.becomes(direction);
-        if plain.protocol == TCP {
-            let total = Header(header).total_length();
-            let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>()?;
-            let segment = Segment::read(tcp, total.wrapping_sub(HEADER))?;
-            if segment.has(SYN | FIN | RST) || connection.phase != Phase::Established {
-                return None;
-            }
-            connection.sequences.note(direction, segment);
-            [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();
-            if software {
-                let old = u16::from_be_bytes([tcp[16], tcp[17]]);
-                [tcp[16], tcp[17]] = checksum::update(old, connection.transport.along(direction)).to_be_bytes();
-            }
-        } else {
-            let first_answer = direction == Direction::ToClient && connection.phase != Phase::UdpAnswered;
-            if first_answer || !connection.phase.is_listed() {
-                return None;
-            }
-            let udp = payload.first_chunk_mut::<8>()?;
-            [udp[0], udp[1], udp[2], udp[3]] = ports.to_be_bytes();
-            if software {
-                let old = u16::from_be_bytes([udp[6], udp[7]]);
-                [udp[6], udp[7]] = checksum::update_udp(old, connection.transport.along(direction)).to_be_bytes();
-            }
-        }
-        [header[12], header[13], header[14], header[15], header[16], header[17], header[18], header[19]] =
-            change.to_be_bytes();
-        if software {
-            let old = u16::from_be_bytes([header[10], header[11]]);
-            [header[10], header[11]] = checksum::update(old, connection.network.along(direction)).to_be_bytes();
-        }
-        match direction {
-            Direction::ToServer => {
-                connection.last = state.tick;
-                state.counters.to_server = state.counters.to_server.wrapping_add(1);
-                Some(Verdict::ToServer)
-            }
-            Direction::ToClient => {
-                if state.config.refresh_from_server {
-                    connection.last = state.tick;
-                }
-                state.counters.to_client = state.counters.to_client.wrapping_add(1);
-                Some(Verdict::ToClient)
-            }
+impl<S: Storage> Translator<S> {
+    /// Translates or passes a plain packet.
+    ///
+    /// # Errors
+    /// Why there is more to it than that.
+    #[inline(never)]
+    pub(super) fn fast(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
+        match self.way(plain.destination()) {
+            Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet, None),
+            Some(Direction::ToClient) => self.fast_along(Direction::ToClient, &plain, packet, None),
+            None => Ok(self.state.pass()),
         }
     }
 
     /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
     #[inline(always)]
     pub(super) fn way(&self, destination: u32) -> Option<Direction> {
-        if self.state.alternative(destination).is_some() {
+        let seen = self.state.filter.look(destination);
+        let either = seen.may_be_alternative() && seen.may_be_diverted();
+        if seen.may_be_alternative() && (!either || self.state.alternative(destination).is_some()) {
             Some(Direction::ToClient)
-        } else if self.state.filter.may_hold(destination) {
+        } else if seen.may_be_diverted() {
             Some(Direction::ToServer)
         } else if self.state.kept != 0 {
             Some(Direction::ToClient)
         } else {
             None
+        }
+    }
+
+    /// Translates a plain packet that goes this way, with a guess which slot it is. Compiled once for each way, so that
+    /// nothing is chosen at run time.
+    #[inline(always)]
+    pub(super) fn fast_along(
+        &mut self,
+        direction: Direction,
+        plain: &Plain,
+        packet: &mut [u8],
+        guess: Option<u32>,
+    ) -> Result<Verdict, Left> {
+        let key = plain.key(direction);
+        let memory = self.storage.parts();
+        let state = &mut self.state;
+        let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.has_key(direction, key));
+        let slot = match guess.filter(is_it) {
+            Some(guess) => guess,
+            None => state
+                .layout
+                .find(memory.index, direction, state.keys.hash(key), |slot| is_it(&slot))
+                .ok_or(Left::Unknown(direction))?,
+        };
+        let connection = memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;
+        let troubled = u16::from(connection.epoch) != state.plain_epoch
+            || state.timers.is_dead(connection.phase, connection.last, state.tick);
+        if troubled {
+            return Err(Left::NotPlain);
+        }
+
+        let (header, payload) = packet.split_first_chunk_mut::<HEADER>().ok_or(Left::NotPlain)?;
+        let (addresses, ports) = connection.becomes(direction);
+        if plain.protocol == TCP {
+            let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>().ok_or(Left::NotPlain)?;
+            if tcp[13] & (SYN | FIN | RST | ACK) != ACK || connection.phase != Phase::Established {
+                return Err(Left::NotPlain);
+            }
+            connection.sequences.note_data(direction, &Segment::with(tcp, plain.data));
+            [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();
+            [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], connection.transport.along(direction));
+        } else {
+            let settled = match direction {
+                Direction::ToServer => connection.phase.is_listed(),
+                Direction::ToClient => connection.phase == Phase::UdpAnswered,
+            };
+            if !settled {
+                return Err(Left::NotPlain);
+            }
+            let udp = payload.first_chunk_mut::<8>().ok_or(Left::NotPlain)?;
+            [udp[0], udp[1], udp[2], udp[3]] = ports.to_be_bytes();
+            [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], connection.transport.along(direction));
+        }
+        let [.., a, b, c, d, e, f, g, h] = header;
+        [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();
+        [header[10], header[11]] = checksum::update([header[10], header[11]], connection.network.along(direction));
+        match direction {
+            Direction::ToServer => {
+                connection.last = state.tick;
+                state.counters.to_server = state.counters.to_server.wrapping_add(1);
+                Ok(Verdict::ToServer)
+            }
+            Direction::ToClient => {
+                if state.config.refresh_from_server {
+                    connection.last = state.tick;
+                }
+                state.counters.to_client = state.counters.to_client.wrapping_add(1);
+                Ok(Verdict::ToClient)
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Fragments: the first goes through the table, the later ones follow it.
 
+use super::fast::Left;
 use super::state::Table;
 use crate::config::Checksums;
 use crate::time::Tick;
@@ -26,7 +27,7 @@ impl Table<'_> {
         }
         let before = *parts.header;
         let verdict = match flow.shape {
-            Shape::FirstFragment => self.whole(parts, flow),
+            Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
             _ => self.state.pass(),
         };
         self.teach(&before, parts, verdict);
@@ -67,7 +68,6 @@ impl Table<'_> {
         };
         *count = count.wrapping_add(1);
         if verdict != Verdict::Pass {
-            let checksums = matches!(self.state.config.checksums, Checksums::Software);
             Change {
                 source: follow.source,
                 destination: follow.destination,
@@ -75,11 +75,10 @@ impl Table<'_> {
                 destination_port: 0,
                 network: follow.network,
                 transport: Delta(0),
-                checksums,
             }
             .network(parts.header);
             if Header(parts.header).identification() != follow.identification {
-                rewrite::identification(parts.header, follow.identification, checksums);
+                rewrite::identification(parts.header, follow.identification, self.state.config.checksums);
             }
         }
         verdict
@@ -90,7 +89,9 @@ impl Table<'_> {
         if !self.concerns(flow.destination) && self.state.kept == 0 {
             return None;
         }
-        fragments::check_first(self.memory.fragments, Header(parts.header), parts.payload.len()).err()
+        let (timeout, now) = (self.state.timers.fragment, self.state.tick);
+        let is_old = |last: Tick| now.since(last) > timeout;
+        fragments::check_first(self.memory.fragments, Header(parts.header), parts.payload.len(), is_old).err()
     }
 
     /// Leaves a note of what became of a first fragment that came with this header.
@@ -105,7 +106,10 @@ impl Table<'_> {
         if fate == Fate::Passed && !self.concerns(old.destination()) {
             return;
         }
-        let network = Delta::of([old.source(), old.destination()], [new.source(), new.destination()]);
+        let network = match self.state.config.checksums {
+            Checksums::Software => Delta::of([old.source(), old.destination()], [new.source(), new.destination()]),
+            Checksums::Hardware => Delta(0),
+        };
         let (timeout, now) = (self.state.timers.fragment, self.state.tick);
         let follow = Follow {
             fate,

@@ -59,6 +59,7 @@ impl Table<'_> {
         if c.server != quoted.destination {
             return self.state.drop(DropReason::OldServer);
         }
+        let (network, transport) = c.deltas();
         let requote = Requote {
             quoted: Quoted {
                 source: c.client,
@@ -67,8 +68,8 @@ impl Table<'_> {
                 destination_port: c.original_port,
                 protocol: c.protocol,
             },
-            network: c.network.reversed(),
-            transport: c.transport.reversed(),
+            network: network.reversed(),
+            transport: transport.reversed(),
             ports: c.ports_delta().reversed(),
         };
         // From the server itself it seems to come from the original; from a router on the way it comes from that.
@@ -87,6 +88,7 @@ impl Table<'_> {
         let Some(&c) = self.slot(slot) else {
             return self.state.drop(DropReason::IcmpUnrelated);
         };
+        let (network, transport) = c.deltas();
         let requote = Requote {
             quoted: Quoted {
                 source: c.server,
@@ -95,8 +97,8 @@ impl Table<'_> {
                 destination_port: c.alternative_port,
                 protocol: c.protocol,
             },
-            network: c.network,
-            transport: c.transport,
+            network,
+            transport,
             ports: c.ports_delta(),
         };
         self.rewrite_error(slot, parts, &requote, (c.alternative, c.server), flow);
@@ -113,16 +115,12 @@ impl Table<'_> {
         outer: &Flow,
     ) {
         icmp::requote(parts.payload, requote);
-        Change {
-            source,
-            destination,
-            source_port: 0,
-            destination_port: 0,
-            network: Delta::of([outer.source, outer.destination], [source, destination]),
-            transport: Delta(0),
-            checksums: matches!(self.state.config.checksums, Checksums::Software),
-        }
-        .network(parts.header);
+        let network = match self.state.config.checksums {
+            Checksums::Software => Delta::of([outer.source, outer.destination], [source, destination]),
+            Checksums::Hardware => Delta(0),
+        };
+        Change { source, destination, source_port: 0, destination_port: 0, network, transport: Delta(0) }
+            .network(parts.header);
         if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
             measure.count_icmp_error();
         }

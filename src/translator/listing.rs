@@ -5,7 +5,7 @@ use core::net::SocketAddrV4;
 use super::Translator;
 use super::state::State;
 use crate::config::{ConfigError, Timeouts};
-use crate::connection::{Connection, Measured};
+use crate::connection::{Connection, Direction, Measured};
 use crate::counters::Counters;
 use crate::endpoint::Protocol;
 use crate::table::connection::ConnectionSlot;
@@ -94,8 +94,8 @@ impl<S: Storage> Translator<S> {
 
     pub(super) fn find(&self, key: Key) -> Option<u32> {
         let view = self.storage.view();
-        let words = view.index.get(..view.connections.len() * 2)?;
-        let slot = self.state.layout.find(words, self.state.keys.hash(key), |slot| {
+        let hash = self.state.keys.place(key);
+        let slot = self.state.layout.find(view.index, Direction::ToServer, hash, |slot| {
             view.connections.get(slot as usize).is_some_and(|c| c.key_there() == key)
         })?;
         let connection = view.connections.get(slot as usize)?;

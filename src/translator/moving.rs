@@ -9,9 +9,9 @@ use super::Translator;
 use super::state::Table;
 use crate::event::{Closed, Event};
 use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
-use crate::table::divert::Target;
+use crate::table::divert::{Target, servers_of};
 use crate::table::moves::{Course, DONE, MoveSlot};
-use crate::table::server::{self, Place, ServerSlot};
+use crate::table::server::{self, Place, ServerSlot, Servers};
 use crate::table::storage::Storage;
 use crate::track::phase::Phase;
 use crate::wire::flow::{ICMP, TCP};
@@ -227,7 +227,7 @@ impl Table<'_> {
 
     /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
     fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
-        let mut servers = server::Servers(self.memory.servers);
+        let mut servers = Servers(self.memory.servers);
         let Some(slot) = servers.get_mut(entry) else {
             return entry;
         };
@@ -267,12 +267,15 @@ impl Table<'_> {
         } else {
             server::NONE
         };
-        let mut servers = 0;
+        let entries = Servers(self.memory.servers);
+        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
+        let servers = rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum();
         for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
             slot.set_target(target);
-            servers += usize::from(slot.attached);
         }
         self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
+        self.state.set_plain_epoch();
         Ok(servers)
     }
 
@@ -319,7 +322,8 @@ impl Table<'_> {
         let listed = alternative.is_some_and(|alternative| {
             self.unlist_back(slot);
             (new.alternative, new.alternative_port) = alternative;
-            new.set_deltas();
+            new.set_deltas(self.state.config.checksums);
+            self.reclaim(&new);
             if let Some(connection) = self.slot_mut(slot) {
                 *connection = new;
             }
@@ -331,15 +335,13 @@ impl Table<'_> {
         }
         self.recount(slot, course);
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
-        if let Some(connection) = self.slot(slot).and_then(ConnectionSlot::view) {
-            let from = crate::endpoint::endpoint(old.server, old.server_port);
-            self.tell(Event::Moved { connection, from });
-        }
+        let from = crate::endpoint::endpoint(old.server, old.server_port);
+        self.tell(slot, |connection| Event::Moved { connection, from });
         CaughtUp::Moved
     }
 
     /// Ends a connection that could not be moved. `unlisted` says that it is in the index of the way there alone.
-    fn strand(&mut self, slot: u32, unlisted: bool) {
+    pub(crate) fn strand(&mut self, slot: u32, unlisted: bool) {
         if unlisted && let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !SIBLINGS;
         }
@@ -392,7 +394,7 @@ impl Table<'_> {
                 return;
             }
             if cursor >= self.state.fresh {
-                let mut servers = server::Servers(self.memory.servers);
+                let mut servers = Servers(self.memory.servers);
                 self.state.moves.settle(self.memory.moves, &mut servers);
                 return;
             }

@@ -1,10 +1,12 @@
 //! How connections begin.
 
+use super::ending::LOOKS;
 use super::state::Table;
 use crate::config::Midstream;
+use crate::connection::Direction;
 use crate::event::Event;
 use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
-use crate::table::divert::{DivertSlot, servers_of};
+use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Wanted};
 use crate::table::server;
@@ -95,9 +97,17 @@ impl Table<'_> {
         if parent.server != flow.source || !parent.phase.is_listed() {
             return None;
         }
+        // The client may talk to that port already, by its own choice and from another alternative port.
+        let client = (parent.client, parent.client_port);
+        if let Some(known) = self.find_there(Key::new(UDP, client, (parent.original, flow.source_port))) {
+            if !self.is_dead(known) {
+                return None;
+            }
+            self.bury(known);
+        }
         self.open(&Plan {
             protocol: UDP,
-            client: (parent.client, parent.client_port),
+            client,
             original: (parent.original, flow.source_port),
             alternative: Some(alternative),
             server: (flow.source, flow.source_port),
@@ -114,10 +124,17 @@ impl Table<'_> {
     /// # Errors
     /// The reason why there is none, in which case nothing has changed, but for what was given up to make room.
     pub(crate) fn open(&mut self, plan: &Plan) -> Result<u32, DropReason> {
-        let client_hash = self.client_hash(plan.client.0);
+        self.tidy();
         let limit = self.state.config.client_limit;
-        if limit != 0 && self.clients().count(client_hash) >= limit {
-            return Err(DropReason::ClientLimit);
+        if limit != 0 {
+            let hash = self.state.keys.hash_client(plan.client.0);
+            if self.clients().count(hash) >= limit {
+                // Some of them may be dead and not swept yet.
+                self.expire_all(LOOKS);
+            }
+            if self.clients().count(hash) >= limit {
+                return Err(DropReason::ClientLimit);
+            }
         }
         let mut new = ConnectionSlot {
             client: plan.client.0,
@@ -133,8 +150,13 @@ impl Table<'_> {
             flags: if plan.source_kept { SOURCE_KEPT } else { 0 } | if plan.siblings { SIBLINGS } else { 0 },
             ..ConnectionSlot::EMPTY
         };
-        (new.alternative, new.alternative_port) =
-            self.choose_alternative(&new, plan.alternative).ok_or(DropReason::NoPort)?;
+        let alternative = self.choose_alternative(&new, plan.alternative).or_else(|| {
+            // Some may be held by connections that are dead and not swept yet.
+            self.expire_all(LOOKS);
+            self.choose_alternative(&new, plan.alternative)
+        });
+        (new.alternative, new.alternative_port) = alternative.ok_or(DropReason::NoPort)?;
+        self.reclaim(&new);
         let slot = self.install(new)?;
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
         Ok(slot)
@@ -145,14 +167,14 @@ impl Table<'_> {
     /// # Errors
     /// [`DropReason::TableFull`], in which case nothing has changed, but for what was given up to make room.
     pub(crate) fn install(&mut self, mut new: ConnectionSlot) -> Result<u32, DropReason> {
-        new.set_deltas();
+        new.set_deltas(self.state.config.checksums);
         new.epoch = self.state.moves.epoch;
         let slot = self.allocate().ok_or(DropReason::TableFull)?;
         if !self.enter(slot, &new) {
             self.give_back(slot);
             return Err(DropReason::TableFull);
         }
-        let client_hash = self.client_hash(new.client);
+        let client_hash = self.state.keys.hash_client(new.client);
         let mut counted = 0;
         if self.clients().add(client_hash) {
             counted |= CLIENT_COUNTED;
@@ -166,20 +188,18 @@ impl Table<'_> {
         let (tick, now) = (self.state.tick, self.state.now);
         self.state.ages.append(self.memory.connections, new.phase.class(), slot, tick);
         self.state.kept += u32::from(new.has(SOURCE_KEPT));
-        self.state.filter.add(new.original);
+        self.state.filter.add_diverted(new.original);
         if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
             measure.start(now);
         }
-        if let Some(view) = self.slot(slot).and_then(ConnectionSlot::view) {
-            self.tell(Event::Opened(view));
-        }
+        self.tell(slot, Event::Opened);
         Ok(slot)
     }
 
     /// Writes a connection into its slot and both indexes; false, and nothing changed, if there is no room in them.
     pub(crate) fn enter(&mut self, slot: u32, new: &ConnectionSlot) -> bool {
-        let hash = self.state.keys.hash(new.key_there());
-        if !self.there().insert(hash, slot) {
+        let hash = self.state.keys.place(new.key_there());
+        if !self.index(Direction::ToServer).insert(hash, slot) {
             return false;
         }
         if let Some(place) = self.slot_mut(slot) {
@@ -188,7 +208,7 @@ impl Table<'_> {
         if self.list_back(slot) {
             return true;
         }
-        self.there().remove(hash, slot);
+        self.index(Direction::ToServer).remove(hash, slot);
         if let Some(place) = self.slot_mut(slot) {
             *place = ConnectionSlot::EMPTY;
         }
@@ -200,14 +220,14 @@ impl Table<'_> {
         let Some(&connection) = self.slot(slot) else {
             return false;
         };
-        let hash = self.state.keys.hash(connection.key_back());
-        if !self.back().insert(hash, slot) {
+        let hash = self.state.keys.place(connection.key_back());
+        if !self.index(Direction::ToClient).insert(hash, slot) {
             return false;
         }
         if connection.has(SIBLINGS) {
-            let siblings = self.state.keys.hash(connection.key_siblings());
-            if !self.back().insert(siblings, slot) {
-                self.back().remove(hash, slot);
+            let siblings = self.state.keys.place(connection.key_siblings());
+            if !self.index(Direction::ToClient).insert(siblings, slot) {
+                self.index(Direction::ToClient).remove(hash, slot);
                 return false;
             }
             self.state.siblings += 1;
@@ -231,52 +251,68 @@ impl Table<'_> {
             return self.is_free(new, given).then_some(given);
         }
         self.state.serial = self.state.serial.wrapping_add(1);
-        let wanted = Wanted { client: (new.client, new.client_port), server: (new.server, new.server_port) };
+        let wanted = Wanted {
+            client: (new.client, new.client_port),
+            server: (new.server, new.server_port),
+            serial: self.state.serial,
+        };
         let config = &self.state.config;
-        let (keys, alternatives, choice) = (self.state.keys.clone(), config.alternatives, config.port_choice);
-        let serial = self.state.serial;
-        ports::choose(&keys, &alternatives, choice, wanted, serial, |candidate| {
+        ports::choose(&self.state.keys, &config.alternatives, config.port_choice, wanted, |candidate| {
             candidate.1 != 0 && !self.is_forwarded(new.protocol, candidate) && self.is_free(new, candidate)
         })
     }
 
-    /// Whether no connection, and no held one, has this alternative endpoint towards the same server.
+    /// Whether no connection, and no held one, has this alternative endpoint towards the same server. What this very
+    /// connection has, or held when it lived before, does not count.
     fn is_free(&self, new: &ConnectionSlot, alternative: (u32, u16)) -> bool {
         let candidate = ConnectionSlot { alternative: alternative.0, alternative_port: alternative.1, ..*new };
-        if self.find_back(candidate.key_back()).is_some() {
+        let same = |slot| self.slot(slot).is_some_and(|c| c.key_there() == new.key_there());
+        let held = |slot| self.slot(slot).is_some_and(|c| c.phase == Phase::Held);
+        if self.find_back(candidate.key_back()).is_some_and(|slot| !(same(slot) && held(slot))) {
             return false;
         }
-        let key = candidate.key_siblings();
-        !candidate.has(SIBLINGS) || self.find_siblings(key).is_none()
+        !candidate.has(SIBLINGS) || self.find_siblings(candidate.key_siblings()).is_none_or(same)
+    }
+
+    /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.
+    pub(crate) fn reclaim(&mut self, new: &ConnectionSlot) {
+        if let Some(slot) = self.find_back(new.key_back())
+            && self.slot(slot).is_some_and(|c| c.phase == Phase::Held)
+        {
+            self.release(slot);
+        }
     }
 
     fn find_siblings(&self, key: Key) -> Option<u32> {
-        let hash = self.state.keys.hash(key);
+        let hash = self.state.keys.place(key);
         let layout = self.state.layout;
-        let share = self.memory.connections.len() * 2;
         let connections = &*self.memory.connections;
-        let words = self.memory.index.get(share..share * 2)?;
         let same = |c: &ConnectionSlot| c.has(SIBLINGS) && c.key_siblings() == key;
-        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(same))
+        layout
+            .find(self.memory.index, Direction::ToClient, hash, |slot| connections.get(slot as usize).is_some_and(same))
     }
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
-    fn is_forwarded(&mut self, protocol: u8, endpoint: (u32, u16)) -> bool {
+    fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
         if protocol == ICMP || !self.state.filter.may_hold(endpoint.0) {
             return false;
         }
-        self.diverts().forwards(protocol, endpoint)
+        divert::forwards(self.rules(), protocol, endpoint)
     }
 
     /// The rule for a packet that begins a connection.
     fn rule_for(&mut self, flow: &Flow) -> Option<DivertSlot> {
         let destination = (flow.destination, flow.destination_port);
-        let rule = self.diverts().find(flow.protocol, flow.source, destination)?;
+        let rule = divert::find(self.rules(), flow.protocol, flow.source, destination)?;
+        // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
+        let no_host = self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination);
+        if no_host && rule.host().is_none() {
+            return None;
+        }
         if let Some(alternative) = self.state.alternative(flow.destination) {
-            // A packet to our own address is no traffic to divert, unless a rule speaks of that very address; and a
-            // packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
+            // A packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
             let given_away = (alternative.ports.0..=alternative.ports.1).contains(&flow.destination_port);
-            if rule.host().is_none() || (given_away && flow.protocol != ICMP && !rule.has_port()) {
+            if given_away && flow.protocol != ICMP && !rule.has_port() {
                 return None;
             }
         }

@@ -26,11 +26,12 @@ use core::fmt;
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 use super::Translator;
+use super::moving::CaughtUp;
 use super::state::Table;
 use crate::connection::Connection;
 use crate::event::Event;
-use crate::table::connection::{ConnectionSlot, SIBLINGS, SOURCE_KEPT};
-use crate::table::divert::servers_of;
+use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::divert::{self, servers_of};
 use crate::table::server::{self, Servers};
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
@@ -344,6 +345,7 @@ impl Table<'_> {
                 return Err(RecordError::ForeignAlternative);
             }
         }
+        self.tidy();
         let known = self.find_there(new.key_there());
         if let Some(known) = known
             && !self.is_dead(known)
@@ -354,13 +356,7 @@ impl Table<'_> {
         if let Some(dead) = known {
             self.bury(dead);
         }
-        if let Some(taken) = self.find_back(new.key_back()) {
-            // What only holds the endpoint gives way: it was held for this very connection, or for one long gone.
-            if self.slot(taken).is_some_and(|c| c.phase != Phase::Held) {
-                return Err(RecordError::AlternativeTaken);
-            }
-            self.release(taken);
-        }
+        self.vacate(&new)?;
         new.member = self.member_of(&new);
         let over = new.phase == Phase::TimeWait;
         let slot = self.install(new).map_err(|_: DropReason| RecordError::TableFull)?;
@@ -371,31 +367,60 @@ impl Table<'_> {
         Ok(Imported::New)
     }
 
+    /// Frees the alternative endpoint of a record from what is dead or only holds it: it was held for this very
+    /// connection, or for one long gone.
+    fn vacate(&mut self, new: &ConnectionSlot) -> Result<(), RecordError> {
+        let Some(taken) = self.find_back(new.key_back()) else {
+            return Ok(());
+        };
+        if self.is_dead(taken) {
+            self.bury(taken);
+        }
+        match self.slot(taken).map(|c| c.phase) {
+            Some(Phase::Held) => self.release(taken),
+            Some(Phase::Free) | None => {}
+            Some(_) => return Err(RecordError::AlternativeTaken),
+        }
+        Ok(())
+    }
+
     /// Takes over what a record of a connection that is known knows better.
     fn update(&mut self, slot: u32, new: &ConnectionSlot) -> Result<(), RecordError> {
-        self.catch_up(slot);
+        if self.catch_up(slot) == CaughtUp::Stranded {
+            return Err(RecordError::AlternativeTaken);
+        }
         let Some(&old) = self.slot(slot) else {
             return Err(RecordError::TableFull);
         };
         if old.key_back() != new.key_back() {
-            if self.find_back(new.key_back()).is_some() {
-                return Err(RecordError::AlternativeTaken);
-            }
+            self.vacate(new)?;
             self.unlist_back(slot);
+            let mut moved = ConnectionSlot {
+                alternative: new.alternative,
+                alternative_port: new.alternative_port,
+                server: new.server,
+                server_port: new.server_port,
+                ..old
+            };
+            moved.set_deltas(self.state.config.checksums);
             if let Some(c) = self.slot_mut(slot) {
-                (c.alternative, c.alternative_port) = (new.alternative, new.alternative_port);
-                (c.server, c.server_port) = (new.server, new.server_port);
-                c.set_deltas();
+                *c = moved;
             }
-            // The place that was left is free again, so there is room.
             if !self.list_back(slot) {
-                self.release(slot);
+                self.strand(slot, true);
                 return Err(RecordError::TableFull);
             }
-            if let Some(connection) = self.slot(slot).and_then(ConnectionSlot::view) {
-                let from = crate::endpoint::endpoint(old.server, old.server_port);
-                self.tell(Event::Moved { connection, from });
+            if old.has(SERVER_COUNTED) {
+                self.servers().discount(old.member);
+                let member = self.member_of(&moved);
+                let counted = self.servers().count(member);
+                if let Some(c) = self.slot_mut(slot) {
+                    c.member = member;
+                    c.flags = c.flags & !SERVER_COUNTED | if counted { SERVER_COUNTED } else { 0 };
+                }
             }
+            let from = crate::endpoint::endpoint(old.server, old.server_port);
+            self.tell(slot, |connection| Event::Moved { connection, from });
         }
         let tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
@@ -417,12 +442,11 @@ impl Table<'_> {
 
     /// Takes a connection out of the counts of clients and servers.
     fn uncount(&mut self, slot: u32) {
-        use crate::table::connection::{CLIENT_COUNTED, SERVER_COUNTED};
         let Some(&connection) = self.slot(slot) else {
             return;
         };
         if connection.has(CLIENT_COUNTED) {
-            let hash = self.client_hash(connection.client);
+            let hash = self.state.keys.hash_client(connection.client);
             self.clients().subtract(hash);
         }
         if connection.has(SERVER_COUNTED) {
@@ -436,7 +460,7 @@ impl Table<'_> {
     /// The entry of the rule that this connection could have been opened by, if it names its server.
     fn member_of(&mut self, new: &ConnectionSlot) -> u16 {
         let original = (new.original, new.original_port);
-        let Some(rule) = self.diverts().find(new.protocol, new.client, original) else {
+        let Some(rule) = divert::find(self.rules(), new.protocol, new.client, original) else {
             return server::NONE;
         };
         let servers = Servers(self.memory.servers);

@@ -116,6 +116,12 @@ impl Table<'_> {
                 first = entry;
             }
         }
+        // A re-divert may have left the rule with one server twice.
+        while let Some(slot) = servers.get(kept) {
+            let next = slot.next;
+            servers.detach(kept);
+            kept = next;
+        }
         let slot = DivertSlot::new(divert, first);
         match place {
             Ok(place) => {
@@ -158,7 +164,7 @@ impl Table<'_> {
             return Err(DivertError::PortZero);
         }
         let targets = divert.targets();
-        if targets.len() > 1 && targets.iter().all(|t| t.weight == 0) || targets.is_empty() {
+        if targets.iter().all(|t| t.weight == 0) {
             return Err(DivertError::EmptyGroup);
         }
         if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {
@@ -194,14 +200,16 @@ impl Table<'_> {
 
     /// Builds the filter anew from the rules. The addresses of connections stay in it as long as there are any.
     fn refilter(&mut self) {
-        if self.state.used == 0 {
-            self.state.filter.clear();
-        }
         let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
         let filter = &mut self.state.filter;
-        filter.set_everything(rules.iter().any(|rule| rule.host().is_none()));
+        if self.state.used == 0 {
+            filter.clear_diverted();
+        }
+        if rules.iter().any(|rule| rule.host().is_none()) {
+            filter.divert_everything();
+        }
         for host in rules.iter().filter_map(DivertSlot::host) {
-            filter.add(host);
+            filter.add_diverted(host);
         }
     }
 }

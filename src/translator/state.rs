@@ -2,24 +2,24 @@
 
 use crate::config::{Alternative, Config};
 use crate::connection::Connection;
+use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::event::{Closed, Event, EventQueue};
 use crate::table::age::Ages;
 use crate::table::clients::Clients;
 use crate::table::connection::{ConnectionSlot, NONE};
-use crate::table::divert::Diverts;
+use crate::table::divert::{DivertSlot, Diverts};
 use crate::table::filter::Filter;
-use crate::table::hash::{Keys, Label};
+use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::{Index, Layout};
 use crate::table::moves::Moves;
 use crate::table::server::Servers;
-use crate::table::storage::{INDEX_WORDS, Parts};
+use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::timers::Timers;
 use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::rewrite::Change;
-use crate::{config::Checksums, connection::Direction};
 
 /// The translator less its memory.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     /// Whether packets need more than their addresses rewritten: identification or measurements.
     pub(crate) extras: bool,
+    /// The epoch of connections whose packets may be plain: that of the moves, or none if there are extras.
+    pub(crate) plain_epoch: u16,
 }
 
 /// State and memory together: what all the slower work is done on.
@@ -63,16 +65,23 @@ pub(crate) struct Table<'a> {
     pub(crate) memory: Parts<'a>,
 }
 
+/// An epoch that no connection has.
+const NO_EPOCH: u16 = 256;
+
 impl State {
-    pub(crate) fn new(config: Config, connections: usize, measured: bool) -> Self {
+    pub(crate) fn new(config: Config, layout: Layout, measured: bool) -> Self {
         let keys = Keys::new(&config.secret);
-        let filter = Filter::new(keys.choose(Label::Client, [0, 0]) as u32);
+        let extras = config.rewrite_identification || measured;
+        let mut filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
+        for alternative in config.alternatives.iter() {
+            filter.add_alternatives(alternative.first, alternative.last);
+        }
         Self {
             timers: Timers::new(&config.timeouts),
             now: Instant::ZERO,
             tick: Tick(0),
             counters: Counters::ZERO,
-            layout: Layout::new(connections),
+            layout,
             filter,
             ages: Ages::EMPTY,
             free: NONE,
@@ -87,9 +96,17 @@ impl State {
             identification: 0,
             events: EventQueue::EMPTY,
             outbox: Outbox::new(),
-            extras: config.rewrite_identification || measured,
+            extras,
+            plain_epoch: if extras { NO_EPOCH } else { 0 },
             keys,
             config,
+        }
+    }
+
+    /// Takes note of a new epoch.
+    pub(crate) fn set_plain_epoch(&mut self) {
+        if !self.extras {
+            self.plain_epoch = u16::from(self.moves.epoch);
         }
     }
 
@@ -127,7 +144,6 @@ impl State {
     /// What a packet of this connection that goes this way becomes.
     #[inline]
     pub(crate) fn change(&self, slot: &ConnectionSlot, direction: Direction) -> Change {
-        let checksums = matches!(self.config.checksums, Checksums::Software);
         match direction {
             Direction::ToServer => Change {
                 source: slot.alternative,
@@ -136,7 +152,6 @@ impl State {
                 destination_port: slot.server_port,
                 network: slot.network,
                 transport: slot.transport,
-                checksums,
             },
             Direction::ToClient => Change {
                 source: slot.original,
@@ -145,7 +160,6 @@ impl State {
                 destination_port: slot.client_port,
                 network: slot.network.reversed(),
                 transport: slot.transport.reversed(),
-                checksums,
             },
         }
     }
@@ -165,28 +179,13 @@ impl State {
 }
 
 impl<'a> Table<'a> {
-    /// The memory's index words, parted into the way there, the way back and the clients' counts.
-    fn words(&mut self) -> (&mut [u32], &mut [u32], &mut [u32]) {
-        let share = self.memory.connections.len() * (INDEX_WORDS - 1) / 2;
-        let (there, rest) = self.memory.index.split_at_mut_checked(share).unwrap_or_default();
-        let (back, clients) = rest.split_at_mut_checked(share).unwrap_or_default();
-        (there, back, clients)
-    }
-
-    pub(crate) fn there(&mut self) -> Index<'_> {
-        let layout = self.state.layout;
-        Index::new(self.words().0, layout)
-    }
-
-    pub(crate) fn back(&mut self) -> Index<'_> {
-        let layout = self.state.layout;
-        Index::new(self.words().1, layout)
+    /// The index of this way.
+    pub(crate) fn index(&mut self, direction: Direction) -> Index<'_> {
+        self.state.layout.index(self.memory.index, direction)
     }
 
     pub(crate) fn clients(&mut self) -> Clients<'_> {
-        let connections = self.memory.connections.len();
-        let words = self.words().2;
-        Clients::new(words.get_mut(..connections).unwrap_or_default())
+        Clients::new(self.state.layout.clients(self.memory.index))
     }
 
     pub(crate) fn servers(&mut self) -> Servers<'_> {
@@ -197,6 +196,11 @@ impl<'a> Table<'a> {
         Diverts { slots: self.memory.diverts, length: self.state.diverts }
     }
 
+    /// The rules in use, the most specific first.
+    pub(crate) fn rules(&self) -> &[DivertSlot] {
+        self.memory.diverts.get(..self.state.diverts).unwrap_or_default()
+    }
+
     pub(crate) fn slot(&self, slot: u32) -> Option<&ConnectionSlot> {
         self.memory.connections.get(slot as usize)
     }
@@ -205,39 +209,40 @@ impl<'a> Table<'a> {
         self.memory.connections.get_mut(slot as usize)
     }
 
-    /// What a client's connections are counted under.
-    pub(crate) fn client_hash(&self, client: u32) -> u64 {
-        self.state.keys.choose(Label::Client, [u64::from(client), 1])
-    }
-
-    /// The slot of the connection with this key for the way there.
-    pub(crate) fn find_there(&self, key: crate::table::hash::Key) -> Option<u32> {
-        let hash = self.state.keys.hash(key);
-        let layout = self.state.layout;
-        let share = self.memory.connections.len() * 2;
-        let words = self.memory.index.get(..share)?;
+    /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
+    /// ones included.
+    pub(crate) fn find(&self, direction: Direction, key: Key) -> Option<u32> {
+        let hash = self.state.keys.place(key);
         let connections = &*self.memory.connections;
-        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(|c| c.key_there() == key))
+        self.state.layout.find(self.memory.index, direction, hash, |slot| {
+            connections.get(slot as usize).is_some_and(|c| c.key(direction) == key)
+        })
     }
 
-    /// The slot of the connection, held ones included, with this key for the way back.
-    pub(crate) fn find_back(&self, key: crate::table::hash::Key) -> Option<u32> {
-        let hash = self.state.keys.hash(key);
-        let layout = self.state.layout;
-        let share = self.memory.connections.len() * 2;
-        let words = self.memory.index.get(share..share * 2)?;
-        let connections = &*self.memory.connections;
-        layout.find(words, hash, |slot| connections.get(slot as usize).is_some_and(|c| c.key_back() == key))
+    pub(crate) fn find_there(&self, key: Key) -> Option<u32> {
+        self.find(Direction::ToServer, key)
     }
 
-    pub(crate) fn tell(&mut self, event: Event) {
-        let slots = &mut *self.memory.events;
-        if !slots.is_empty() && !self.state.events.push(slots, &event) {
+    pub(crate) fn find_back(&self, key: Key) -> Option<u32> {
+        self.find(Direction::ToClient, key)
+    }
+
+    /// Tells an event about the connection in a slot, if anybody wants to know.
+    pub(crate) fn tell(&mut self, slot: u32, event: impl FnOnce(Connection) -> Event) {
+        if self.memory.events.is_empty() {
+            return;
+        }
+        if self.state.events.is_full(self.memory.events) {
             self.state.counters.events_lost = self.state.counters.events_lost.wrapping_add(1);
+            return;
+        }
+        if let Some(view) = self.slot(slot).and_then(ConnectionSlot::view) {
+            self.state.events.push(self.memory.events, &event(view));
         }
     }
 
-    pub(crate) fn tell_closed(&mut self, connection: Option<Connection>, why: Closed) {
+    /// Counts a connection's end.
+    pub(crate) fn count_closed(&mut self, why: Closed) {
         let counters = &mut self.state.counters;
         let count = match why {
             Closed::Finished => &mut counters.closed,
@@ -247,8 +252,5 @@ impl<'a> Table<'a> {
             Closed::Stranded => &mut counters.stranded,
         };
         *count = count.wrapping_add(1);
-        if let Some(connection) = connection {
-            self.tell(Event::Closed { connection, why });
-        }
     }
 }

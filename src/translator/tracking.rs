@@ -46,7 +46,7 @@ impl Table<'_> {
             if next == Phase::TimeWait {
                 self.finish(slot, Closed::Finished);
             }
-            self.set_phase(slot, next);
+            self.begin_phase(slot, next);
         }
         Tracked::Refreshing
     }
@@ -60,11 +60,7 @@ impl Table<'_> {
             _ if phase.is_over() => Tracked::Quiet,
             Reset::Exact => {
                 self.finish(slot, Closed::Reset);
-                self.set_phase(slot, Phase::TimeWait);
-                let tick = self.state.tick;
-                if let Some(connection) = self.slot_mut(slot) {
-                    connection.last = tick;
-                }
+                self.begin_phase(slot, Phase::TimeWait);
                 Tracked::Quiet
             }
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
@@ -72,11 +68,21 @@ impl Table<'_> {
             }
             Reset::Inexact => {
                 if phase == Phase::Established {
-                    self.set_phase(slot, Phase::Doubtful);
+                    self.begin_phase(slot, Phase::Doubtful);
                 }
                 Tracked::Quiet
             }
         }
+    }
+
+    /// Moves a connection to another phase, whose time-out begins now, even if the packet itself prolongs nothing: it
+    /// may be shorter than the connection has been silent for.
+    fn begin_phase(&mut self, slot: u32, phase: Phase) {
+        let tick = self.state.tick;
+        if let Some(connection) = self.slot_mut(slot) {
+            connection.last = tick;
+        }
+        self.set_phase(slot, phase);
     }
 
     /// The server has answered a UDP datagram or an ICMP echo for the first time.
@@ -102,7 +108,7 @@ impl Table<'_> {
         // What must not be fragmented needs no identification of its own (RFC 6864, section 4.1).
         let atomic = fragmentation & ipv4::DONT_FRAGMENT != 0 && !ipv4::is_fragment(fragmentation);
         if self.state.config.rewrite_identification && !atomic {
-            let checksums = self.state.config.checksums == crate::config::Checksums::Software;
+            let checksums = self.state.config.checksums;
             let new = self.state.next_identification();
             rewrite::identification(parts.header, new, checksums);
         }

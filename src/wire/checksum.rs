@@ -12,7 +12,10 @@
 
 use crate::connection::Direction;
 
-/// The one's complement sum of what went in less what came out, folded to 16 bits.
+/// The one's complement sum of what went in less what came out, folded to 16 bits, in network byte order.
+///
+/// The sum is the same in either byte order, but for the order of its own two octets (RFC 1071, section 2B); kept as it
+/// lies in a packet it is added to a packet's checksum without turning either around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delta(pub(crate) u16);
 
@@ -27,7 +30,7 @@ impl Delta {
             sum += u64::from(word);
         }
         // 32-bit words fold to 16 bits just as 16-bit words do, since 2^32 - 1 is a multiple of 2^16 - 1.
-        Self(fold64(sum))
+        Self(fold64(sum).to_be())
     }
 
     /// This and that change together.
@@ -63,23 +66,23 @@ const fn fold64(sum: u64) -> u16 {
     fold(sum as u32)
 }
 
-/// The checksum after `delta` (RFC 1624, equation 3).
-#[inline]
-pub(crate) const fn update(checksum: u16, delta: Delta) -> u16 {
-    let sum = (!checksum) as u32 + delta.0 as u32;
-    !((sum & 0xffff) + (sum >> 16)) as u16
+/// The checksum after `delta` (RFC 1624, equation 3), both as they stand in the packet.
+#[inline(always)]
+pub(crate) const fn update(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
+    let sum = (!u16::from_ne_bytes(checksum)) as u32 + delta.0 as u32;
+    (!((sum & 0xffff) + (sum >> 16)) as u16).to_ne_bytes()
 }
 
 /// The UDP checksum after `delta`: zero, which means none, stays zero, and a computed zero is written 0xFFFF
 /// (RFC 768).
-#[inline]
-pub(crate) const fn update_udp(checksum: u16, delta: Delta) -> u16 {
-    if checksum == 0 {
-        return 0;
+#[inline(always)]
+pub(crate) const fn update_udp(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
+    if u16::from_ne_bytes(checksum) == 0 {
+        return checksum;
     }
-    match update(checksum, delta) {
-        0 => 0xffff,
-        updated => updated,
+    match u16::from_ne_bytes(update(checksum, delta)) {
+        0 => [0xff, 0xff],
+        updated => updated.to_ne_bytes(),
     }
 }
 
@@ -108,10 +111,15 @@ pub(crate) const fn finish(sum: u32) -> u16 {
 mod tests {
     use super::*;
 
+    /// `update` on numbers.
+    fn updated(checksum: u16, delta: Delta) -> u16 {
+        u16::from_be_bytes(update(checksum.to_be_bytes(), delta))
+    }
+
     #[test]
     fn the_example_of_rfc_1624_section_4() {
         let delta = Delta::of([0x5555], [0x3285]);
-        assert_eq!(update(0xdd2f, delta), 0x0000);
+        assert_eq!(updated(0xdd2f, delta), 0x0000);
     }
 
     /// Equation 3 against a full recomputation: every remainder of a sum, every old word, and new words with all
@@ -122,7 +130,7 @@ mod tests {
             for old in (0..=0xffff_u32).step_by(1021) {
                 let before = finish(rest + old);
                 for new in [0_u32, 1, 0x7fff, 0x8000, 0xfffe, 0xffff] {
-                    let after = update(before, Delta::of([old], [new]));
+                    let after = updated(before, Delta::of([old], [new]));
                     let full = finish(rest + new);
                     let same = after == full || (after ^ full == 0xffff && (after == 0 || full == 0));
                     assert!(same, "rest {rest:#x}, {old:#x} -> {new:#x}: {after:#x}, not {full:#x}");
@@ -135,7 +143,7 @@ mod tests {
     fn the_way_back_undoes_the_way_there() {
         let delta = Delta::of([0x0102_0304, 80], [0xffff_ffff, 65535]);
         for checksum in 0..0xffff_u16 {
-            assert_eq!(update(update(checksum, delta), delta.reversed()), checksum);
+            assert_eq!(updated(updated(checksum, delta), delta.reversed()), checksum);
         }
     }
 
@@ -143,7 +151,8 @@ mod tests {
     fn udp_never_turns_a_checksum_into_none_nor_none_into_one() {
         for checksum in 0..=0xffff_u16 {
             for delta in [0, 1, 0x1234, 0xfffe, 0xffff].map(Delta) {
-                assert_eq!(update_udp(checksum, delta) == 0, checksum == 0);
+                let none = update_udp(checksum.to_be_bytes(), delta) == [0, 0];
+                assert_eq!(none, checksum == 0);
             }
         }
     }

@@ -101,8 +101,17 @@ impl Flow {
         if self.protocol == ICMP {
             // An ICMP error is too small to be fragmented; what claims to be one is not looked into.
             let flow = self.read_icmp(parts)?;
-            let echo = flow.shape == Shape::Whole;
-            return Ok(Self { shape: if echo { self.shape } else { Shape::Other }, ..flow });
+            let error = flow.shape == Shape::IcmpError;
+            return Ok(Self { shape: if error { Shape::Other } else { flow.shape }, ..flow });
+        }
+        if self.protocol == TCP {
+            let length = parts.payload.get(12).map_or(0, |octet| usize::from(octet >> 4) << 2);
+            if length < tcp::HEADER {
+                return Err(DropReason::MalformedTransport);
+            }
+            if length > parts.payload.len() {
+                return Err(DropReason::TinyFragment);
+            }
         }
         match parts.payload.first_chunk::<4>() {
             Some(ports) => Ok(self.with_ports(ports)),

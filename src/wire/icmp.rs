@@ -121,8 +121,7 @@ pub(crate) fn requote(message: &mut [u8], change: &Requote) {
 
     // The quoted header's addresses change by as much as its checksum takes back, so that the message's own checksum
     // sees no difference; see `checksum` for why the two are exact opposites.
-    let before = u16::from_be_bytes([ip[10], ip[11]]);
-    ip[10..12].copy_from_slice(&checksum::update(before, change.network).to_be_bytes());
+    [ip[10], ip[11]] = checksum::update([ip[10], ip[11]], change.network);
     ip[12..16].copy_from_slice(&new.source.to_be_bytes());
     ip[16..20].copy_from_slice(&new.destination.to_be_bytes());
 
@@ -143,17 +142,17 @@ pub(crate) fn requote(message: &mut [u8], change: &Requote) {
         first[2..4].copy_from_slice(&new.destination_port.to_be_bytes());
     }
     if let Some(field) = transport.get_mut(checksum_at..checksum_at + 2) {
-        let before = u16::from_be_bytes([field[0], field[1]]);
+        let before = [field[0], field[1]];
         let after = if new.protocol == UDP {
             checksum::update_udp(before, change.transport)
         } else {
             checksum::update(before, change.transport)
         };
-        field.copy_from_slice(&after.to_be_bytes());
-        seen = seen.and(Delta::of([u32::from(before)], [u32::from(after)]));
+        field.copy_from_slice(&after);
+        let word = |octets| u32::from(u16::from_be_bytes(octets));
+        seen = seen.and(Delta::of([word(before)], [word(after)]));
     }
-    let own = u16::from_be_bytes([icmp[2], icmp[3]]);
-    icmp[2..4].copy_from_slice(&checksum::update(own, seen).to_be_bytes());
+    [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], seen);
 }
 
 const _: () = assert!(tcp::HEADER == 20 && HEADER == 8);

@@ -3,6 +3,7 @@
 use super::checksum::{self, Delta};
 use super::flow::{ICMP, TCP, UDP};
 use super::ipv4::{HEADER, Parts};
+use crate::config::Checksums;
 
 /// New addresses for a packet, and the deltas that its checksums follow.
 #[derive(Clone, Copy, Debug)]
@@ -15,62 +16,41 @@ pub(crate) struct Change {
     pub(crate) network: Delta,
     /// Of the transport checksum: both addresses and both ports; for ICMP echo, the identifier.
     pub(crate) transport: Delta,
-    /// False where the hardware computes the checksums.
-    pub(crate) checksums: bool,
 }
 
 impl Change {
     /// Rewrites the addresses of the IPv4 header: all that a later fragment has.
-    #[inline]
     pub(crate) fn network(&self, header: &mut [u8; HEADER]) {
         header[12..16].copy_from_slice(&self.source.to_be_bytes());
         header[16..20].copy_from_slice(&self.destination.to_be_bytes());
-        if self.checksums {
-            let checksum = u16::from_be_bytes([header[10], header[11]]);
-            header[10..12].copy_from_slice(&checksum::update(checksum, self.network).to_be_bytes());
-        }
+        [header[10], header[11]] = checksum::update([header[10], header[11]], self.network);
     }
 
     /// Rewrites addresses and ports of a whole packet or a first fragment. The caller has parsed it: its payload
     /// holds the transport header.
-    #[inline]
     pub(crate) fn apply(&self, parts: &mut Parts<'_>, protocol: u8) {
         self.network(parts.header);
         match protocol {
             UDP => {
-                let Some(udp) = parts.payload.first_chunk_mut::<8>() else {
-                    return;
-                };
+                let Some(udp) = parts.payload.first_chunk_mut::<8>() else { return };
                 self.ports(udp);
-                if self.checksums {
-                    let checksum = u16::from_be_bytes([udp[6], udp[7]]);
-                    udp[6..8].copy_from_slice(&checksum::update_udp(checksum, self.transport).to_be_bytes());
-                }
+                [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], self.transport);
             }
             TCP => {
-                let Some(tcp) = parts.payload.first_chunk_mut::<20>() else {
-                    return;
-                };
+                let Some(tcp) = parts.payload.first_chunk_mut::<20>() else { return };
                 self.ports(tcp);
-                if self.checksums {
-                    let checksum = u16::from_be_bytes([tcp[16], tcp[17]]);
-                    tcp[16..18].copy_from_slice(&checksum::update(checksum, self.transport).to_be_bytes());
-                }
+                [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], self.transport);
             }
             ICMP => {
-                let Some(icmp) = parts.payload.first_chunk_mut::<8>() else {
-                    return;
-                };
+                let Some(icmp) = parts.payload.first_chunk_mut::<8>() else { return };
                 // One of the two ports is the identifier, the other is zero.
                 icmp[4..6].copy_from_slice(&(self.source_port | self.destination_port).to_be_bytes());
-                let checksum = u16::from_be_bytes([icmp[2], icmp[3]]);
-                icmp[2..4].copy_from_slice(&checksum::update(checksum, self.transport).to_be_bytes());
+                [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], self.transport);
             }
             _ => {}
         }
     }
 
-    #[inline]
     fn ports<const N: usize>(&self, transport: &mut [u8; N]) {
         if let Some(ports) = transport.first_chunk_mut::<4>() {
             let [s0, s1] = self.source_port.to_be_bytes();
@@ -80,13 +60,12 @@ impl Change {
     }
 }
 
-/// Replaces the identification of a packet, and puts the header checksum right.
-pub(crate) fn identification(header: &mut [u8; HEADER], new: u16, checksums: bool) {
+/// Replaces the identification of a packet, and puts the header checksum right if that is ours to keep.
+pub(crate) fn identification(header: &mut [u8; HEADER], new: u16, checksums: Checksums) {
     let old = u16::from_be_bytes([header[4], header[5]]);
     header[4..6].copy_from_slice(&new.to_be_bytes());
-    if checksums {
-        let checksum = u16::from_be_bytes([header[10], header[11]]);
+    if checksums == Checksums::Software {
         let delta = Delta::of([u32::from(old)], [u32::from(new)]);
-        header[10..12].copy_from_slice(&checksum::update(checksum, delta).to_be_bytes());
+        [header[10], header[11]] = checksum::update([header[10], header[11]], delta);
     }
 }

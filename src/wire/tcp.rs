@@ -21,19 +21,21 @@ pub(crate) struct Segment {
 impl Segment {
     /// Reads the segment that begins with `header` and is `length` octets long in all. `None` if its data offset is
     /// impossible.
-    #[inline]
     pub(crate) fn read(header: &[u8; HEADER], length: usize) -> Option<Self> {
         let header_length = usize::from(header[12] >> 4) << 2;
         let data = length.checked_sub(header_length)?;
-        if header_length < HEADER {
-            return None;
-        }
-        Some(Self {
+        (header_length >= HEADER).then(|| Self::with(header, data as u32))
+    }
+
+    /// Reads the segment that begins with `header` and has this many octets of data.
+    #[inline(always)]
+    pub(crate) const fn with(header: &[u8; HEADER], data: u32) -> Self {
+        Self {
             sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
             acknowledgment: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
-            data: data as u32,
+            data,
             flags: header[13],
-        })
+        }
     }
 
     #[inline]

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
+pub mod talk;
+
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use byway::{Config, Heap, Instant, Translator, Verdict};

@@ -1,0 +1,115 @@
+//! Link layers: where the IPv4 packet begins in a frame.
+
+/// What a frame begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Ethernet,
+    /// The IP header itself.
+    Raw,
+    /// What `tcpdump -i any` writes, version 1.
+    Cooked1,
+    /// Version 2, from libpcap 1.10 on.
+    Cooked2,
+}
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content<'a> {
+    /// An IPv4 packet, and the link layer's padding if there is any.
+    Ipv4(&'a [u8]),
+    /// Another protocol.
+    Other,
+    /// It ends before it says what it holds.
+    Short,
+}
+
+const IPV4: u16 = 0x0800;
+
+impl Link {
+    /// The link layer with this number in pcap and pcapng files, if it is one that we read.
+    pub(crate) const fn from_number(number: i32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Ethernet),
+            // 12 and 14 are what raw IP was called on some systems before it got a number of its own; 228 and 229 say
+            // the version of IP as well.
+            12 | 14 | 101 | 228 | 229 => Some(Self::Raw),
+            113 => Some(Self::Cooked1),
+            276 => Some(Self::Cooked2),
+            _ => None,
+        }
+    }
+
+    /// What is in a frame.
+    pub(crate) fn content(self, frame: &[u8]) -> Content<'_> {
+        let (kind, header) = match self {
+            Self::Ethernet => (number(frame, 12), 14),
+            Self::Raw => (Some(IPV4), 0),
+            Self::Cooked1 => (number(frame, 14), 16),
+            Self::Cooked2 => (number(frame, 0), 20),
+        };
+        match (kind, frame.get(header..)) {
+            (Some(kind), Some(rest)) => without_tags(kind, rest),
+            _ => Content::Short,
+        }
+    }
+}
+
+/// Skips VLAN tags: 802.1Q, 802.1ad (QinQ), and the number that QinQ had before the standard.
+fn without_tags(mut kind: u16, mut rest: &[u8]) -> Content<'_> {
+    while matches!(kind, 0x8100 | 0x88a8 | 0x9100) {
+        let (Some(inner), Some(behind)) = (number(rest, 2), rest.get(4..)) else {
+            return Content::Short;
+        };
+        (kind, rest) = (inner, behind);
+    }
+    let is_version_4 = rest.first().is_none_or(|first| first >> 4 == 4);
+    if kind == IPV4 && is_version_4 { Content::Ipv4(rest) } else { Content::Other }
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packet_begins_behind_the_link_layer_and_its_tags() {
+        let packet = [0x45, 1, 2, 3];
+        let ethernet = |tags: &[u8]| [&[0xee; 12], tags, &[8, 0], &packet].concat();
+        let cooked1 = [&[0; 14][..], &[8, 0], &packet].concat();
+        let cooked2 = [&[8, 0][..], &[0; 18], &packet].concat();
+        for (link, frame) in [
+            (1, ethernet(&[])),
+            (1, ethernet(&[0x81, 0, 0, 7])),
+            (1, ethernet(&[0x88, 0xa8, 0, 70, 0x81, 0, 0, 7])),
+            (101, packet.to_vec()),
+            (113, cooked1),
+            (276, cooked2),
+        ] {
+            let content = Link::from_number(link).unwrap().content(&frame);
+            assert_eq!(content, Content::Ipv4(&packet), "{link} {frame:02x?}");
+        }
+        assert_eq!(Link::from_number(127), None);
+    }
+
+    #[test]
+    fn other_protocols_and_short_frames_hold_none() {
+        let arp = [&[0; 12][..], &[8, 6], &[0; 28]].concat();
+        let ipv6 = [&[0; 12][..], &[0x86, 0xdd], &[0x60; 40]].concat();
+        for frame in [&arp, &ipv6] {
+            assert_eq!(Link::Ethernet.content(frame), Content::Other);
+        }
+        assert_eq!(Link::Raw.content(&[0x60; 40]), Content::Other);
+        let half_a_tag = [&[0; 12][..], &[0x81, 0, 0]].concat();
+        for (link, frame) in [
+            (Link::Ethernet, &[0; 13][..]),
+            (Link::Ethernet, &half_a_tag),
+            (Link::Cooked1, &[8, 0, 8, 0]),
+            (Link::Cooked2, &[8, 0, 8, 0]),
+        ] {
+            assert_eq!(link.content(frame), Content::Short, "{link:?} {frame:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What is timed, and how: chunks of 256 packets, built and verified outside the timed section.
+
+use core::hint::black_box;
+use core::time::Duration;
+use std::time::Instant;
+
+use crate::labels::Label;
+use crate::packet::Slot;
+use crate::workload::Random;
+
+/// Packets in a chunk: 16 KiB of slots, which stay in the first cache.
+pub(crate) const CHUNK: usize = 256;
+
+/// The packets that one timed section handles, and the flow of each.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) flows: Vec<u32>,
+}
+
+impl Chunk {
+    pub(crate) fn new() -> Self {
+        Self { slots: vec![Slot::EMPTY; CHUNK], flows: vec![0; CHUNK] }
+    }
+}
+
+/// One line of the report.
+pub(crate) trait Row {
+    fn label(&self) -> Label;
+
+    /// Measures once. An error says which output was wrong.
+    fn pass(&mut self, effort: Effort) -> Result<Timed, String>;
+
+    /// Called after the last pass: what can only be checked at the end.
+    fn finish(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Work that goes on for ever in the same way, packets of randomly drawn flows: most rows.
+pub(crate) trait Steady {
+    fn label(&self) -> Label;
+
+    /// How many flows there are to draw from.
+    fn flows(&self) -> u32;
+
+    /// Builds the packets of `chunk.flows`. Not timed.
+    fn build(&mut self, chunk: &mut Chunk);
+
+    /// The timed part.
+    fn run(&mut self, chunk: &mut Chunk);
+
+    /// Compares every output with what it must be. Not timed.
+    fn verify(&mut self, chunk: &Chunk) -> Result<(), String>;
+
+    fn finish(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// How much one pass of a steady row does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Chunks before the clock counts, which bring the caches to their usual state.
+    pub(crate) warm_up: u32,
+    pub(crate) chunks: u32,
+}
+
+impl Effort {
+    pub(crate) const USUAL: Self = Self { warm_up: 128, chunks: 512 };
+}
+
+/// The result of a pass.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timed {
+    /// Packets, or whatever else the row counts.
+    pub(crate) items: u64,
+    pub(crate) duration: Duration,
+}
+
+impl Timed {
+    pub(crate) fn nanoseconds_per_item(&self) -> f64 {
+        self.duration.as_nanos() as f64 / self.items as f64
+    }
+}
+
+/// A steady row together with its draws.
+pub(crate) struct SteadyRow<S> {
+    steady: S,
+    random: Random,
+    chunk: Chunk,
+}
+
+impl<S: Steady> SteadyRow<S> {
+    pub(crate) fn new(steady: S, seed: u64) -> Self {
+        Self { steady, random: Random(seed), chunk: Chunk::new() }
+    }
+}
+
+impl<S: Steady> Row for SteadyRow<S> {
+    fn label(&self) -> Label {
+        self.steady.label()
+    }
+
+    fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
+        let mut total = Timed { items: 0, duration: Duration::ZERO };
+        for number in 0..effort.warm_up + effort.chunks {
+            for flow in &mut self.chunk.flows {
+                *flow = self.random.below(self.steady.flows());
+            }
+            self.steady.build(&mut self.chunk);
+            if number < effort.warm_up {
+                self.steady.run(&mut self.chunk);
+            } else {
+                let steady = &mut self.steady;
+                total.duration += time(&mut self.chunk, &mut |chunk| steady.run(chunk));
+                total.items += self.chunk.slots.len() as u64;
+            }
+            self.steady.verify(&self.chunk)?;
+        }
+        Ok(total)
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        self.steady.finish()
+    }
+}
+
+/// The time that `work` takes on `chunk`.
+///
+/// `Instant` reads the time stamp counter behind a fence; two of them cost a chunk some 0.1 ns a packet, every row alike.
+pub(crate) fn time(chunk: &mut Chunk, work: &mut dyn FnMut(&mut Chunk)) -> Duration {
+    let start = Instant::now();
+    timed_chunk(chunk, work);
+    start.elapsed()
+}
+
+/// The only function under which `scripts/instructions.sh` counts; it finds it by this name.
+#[inline(never)]
+fn timed_chunk(chunk: &mut Chunk, work: &mut dyn FnMut(&mut Chunk)) {
+    work(chunk);
+    // Keeps the call above from becoming a jump out of this function.
+    black_box(chunk);
+}
+
+/// Holds `chunk` against the packets that `expected` writes for each flow.
+pub(crate) fn compare(chunk: &Chunk, label: Label, mut expected: impl FnMut(u32, &mut Slot)) -> Result<(), String> {
+    let mut slot = Slot::EMPTY;
+    for (actual, &flow) in chunk.slots.iter().zip(&chunk.flows) {
+        expected(flow, &mut slot);
+        if *actual != slot {
+            return Err(format!("{label:?}: flow {flow} came out as {actual:?}, not as {slot:?}"));
+        }
+    }
+    Ok(())
+}

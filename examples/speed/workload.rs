@@ -1,0 +1,96 @@
+//! The flows: 16 for each client host of 10.0.0.0/8, to 251 originals with 4 ports each.
+//!
+//! A flow is arithmetic on its number, and one byte: the state of the code under test shall be what the caches
+//! have to fetch, not that of the benchmark.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::labels::Protocol;
+use crate::packet::Pair;
+
+/// More flows would run into the alternative address, 10.10.10.10.
+pub(crate) const MOST_FLOWS: u32 = 10_000_000;
+
+pub(crate) const ALTERNATIVE: Ipv4Addr = Ipv4Addr::new(10, 10, 10, 10);
+
+const REMOTES: u32 = 251;
+const PORTS: [u16; 4] = [53, 80, 443, 8080];
+
+#[derive(Debug)]
+pub(crate) struct Flows {
+    pub(crate) protocol: Protocol,
+    /// For each flow, how often its client port had to be chosen again until it suited.
+    tries: Vec<u8>,
+}
+
+impl Flows {
+    /// `count` flows, each of which `suits` has accepted.
+    ///
+    /// The limits keep each flow at a fixed place that its hash names, so no two flows may share one.
+    pub(crate) fn new(
+        count: u32,
+        protocol: Protocol,
+        mut suits: impl FnMut(Protocol, Pair) -> bool,
+    ) -> Result<Self, String> {
+        let mut flows = Self { protocol, tries: vec![0; count as usize] };
+        for flow in 0..count {
+            while !suits(protocol, flows.client_side(flow)) {
+                let tries = &mut flows.tries[flow as usize];
+                *tries = tries.checked_add(1).ok_or("no client port suits the limits")?;
+            }
+        }
+        Ok(flows)
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.tries.len() as u32
+    }
+
+    /// The client, and the destination that it asks for.
+    pub(crate) fn client_side(&self, flow: u32) -> Pair {
+        let host = Ipv4Addr::from_bits(0x0a00_0000 + flow / 16);
+        let port = 4096 + u16::from(self.tries[flow as usize]) * 16 + (flow % 16) as u16;
+        Pair { source: SocketAddrV4::new(host, port), destination: original(remote_of(flow)) }
+    }
+
+    /// The server to which the flow is diverted.
+    pub(crate) fn server(&self, flow: u32) -> SocketAddrV4 {
+        server(remote_of(flow))
+    }
+}
+
+/// How many originals there are, ports counted.
+pub(crate) const ORIGINALS: u32 = REMOTES * PORTS.len() as u32;
+
+/// An endpoint that clients ask for.
+pub(crate) fn original(number: u32) -> SocketAddrV4 {
+    let address = Ipv4Addr::from_bits(0xc612_0001 + number / 4); // 198.18.0.1 and on
+    SocketAddrV4::new(address, PORTS[(number % 4) as usize])
+}
+
+/// The server that stands in for `original(number)`.
+pub(crate) fn server(number: u32) -> SocketAddrV4 {
+    let address = Ipv4Addr::from_bits(0xc613_0001 + number / 4); // 198.19.0.1 and on
+    SocketAddrV4::new(address, 8000 + (number % 4) as u16)
+}
+
+fn remote_of(flow: u32) -> u32 {
+    let mixed = u64::from(flow).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    ((mixed * u64::from(ORIGINALS)) >> 32) as u32
+}
+
+/// A small generator of numbers (SplitMix64): the draws are the same in each run.
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// A number below `bound`, uniform but for one part in 2^32 / `bound`.
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        (((mixed >> 32) * u64::from(bound)) >> 32) as u32
+    }
+}

@@ -1,0 +1,78 @@
+//! Twelve tags of one octet, compared with another eight and four at a time, in arithmetic that every processor has.
+
+/// Tags in a bucket.
+pub(crate) const ENTRIES: usize = 12;
+
+/// The words that hold them.
+pub(crate) type Words = [u32; 3];
+
+/// The places of equal tags, from the lowest up. The first one is certain; one that follows may be wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places {
+    /// A mark is the highest bit of its tag's octet.
+    marks: u64,
+    offset: usize,
+}
+
+/// Where `tag` stands among the first eight tags.
+#[inline(always)]
+pub(crate) const fn among_eight([a, b, _]: Words, tag: u8) -> Places {
+    const ONES: u64 = u64::MAX / 255;
+    let differs = (a as u64 | (b as u64) << 32) ^ (ONES * tag as u64);
+    // A subtraction borrows from the octet above only if this one was zero: so the lowest mark is true, and one above
+    // it may be false.
+    Places { marks: differs.wrapping_sub(ONES) & !differs & (ONES << 7), offset: 0 }
+}
+
+/// Where `tag` stands among the last four tags.
+#[inline(always)]
+pub(crate) const fn among_four([_, _, c]: Words, tag: u8) -> Places {
+    const ONES: u32 = u32::MAX / 255;
+    let differs = c ^ (ONES * tag as u32);
+    Places { marks: (differs.wrapping_sub(ONES) & !differs & (ONES << 7)) as u64, offset: 8 }
+}
+
+impl Iterator for Places {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        if self.marks == 0 {
+            return None;
+        }
+        let place = (self.marks.trailing_zeros() / 8) as usize;
+        self.marks &= self.marks - 1;
+        Some(self.offset + place)
+    }
+}
+
+/// The first place without an entry.
+pub(crate) fn free(words: Words) -> Option<usize> {
+    among_eight(words, 0).chain(among_four(words, 0)).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_place_is_missed_and_the_first_is_right() {
+        let mut state = 1_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Few different octets, so that there are hits, neighbours of hits, and zeros.
+            state >> 16 & 0x0301_0301 | (state >> 3 & 0x80ff_0000)
+        };
+        for _ in 0..10_000 {
+            let words = [next(), next(), next()];
+            for tag in [0, 1, 2, 3, 0x80, 0xff] {
+                let octets: std::vec::Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+                let expected: std::vec::Vec<usize> = (0..ENTRIES).filter(|p| octets[*p] == tag).collect();
+                let found: std::vec::Vec<usize> = among_eight(words, tag).chain(among_four(words, tag)).collect();
+                assert_eq!(found.first(), expected.first());
+                assert!(expected.iter().all(|p| found.contains(p)));
+                assert!(found.iter().all(|p| *p < ENTRIES));
+            }
+        }
+    }
+}
