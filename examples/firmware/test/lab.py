@@ -65,12 +65,9 @@ class Image:
 
     def build(self):
         script = os.environ.get("BARE_METAL", os.path.join(ROOT, "scripts", "bare-metal.sh"))
-        environment = dict(os.environ, CARGO_TARGET_DIR=os.path.join(FIRMWARE, "target"))
         command = [script, self.target, "--", "build", "--release", "--locked", "--package", self.package]
-        subprocess.run(command, cwd=FIRMWARE, env=environment, check=True)
-        folder = subprocess.run(
-            [script, "--folder", self.target], env=environment, check=True, text=True, stdout=subprocess.PIPE
-        )
+        subprocess.run(command, cwd=FIRMWARE, check=True)
+        folder = subprocess.run([script, "--folder", self.target], check=True, text=True, stdout=subprocess.PIPE)
         return os.path.join(folder.stdout.strip(), "release", self.package)
 
     def macs(self):
