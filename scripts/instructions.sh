@@ -16,7 +16,7 @@ usage() {
 check=no
 case $# in
 0) ;;
-1) [ "$1" = --check ] && check=yes || usage ;;
+1) if [ "$1" = --check ]; then check=yes; else usage; fi ;;
 *) usage ;;
 esac
 
@@ -82,5 +82,5 @@ if [ $check = yes ]; then
             exit failed
         }' $baseline "$work/counted" >"$work/verdict" && failed=0 || failed=1
     cat "$work/verdict" >&2
-    exit $failed
+    exit "$failed"
 fi

@@ -163,7 +163,7 @@ impl Config {
     }
 
     /// Whether the identification of packets that may be fragmented is replaced by one of our own, so that two
-    /// clients behind one alternative address cannot use the same at once (RFC 7857, section 9; RFC 6864). Default:
+    /// clients behind one alternative address cannot use the same at once (RFC 7857, section 10; RFC 6864). Default:
     /// it is kept.
     #[must_use]
     pub const fn rewrite_identification(mut self, rewrite: bool) -> Self {
@@ -201,11 +201,8 @@ impl Config {
             return Err(error);
         }
         for alternative in self.alternatives.iter() {
-            for address in [alternative.first, alternative.last] {
-                let address = Ipv4Addr::from_bits(address);
-                if crate::wire::ipv4::is_martian(address.to_bits()) {
-                    return Err(ConfigError::MartianAlternative { address });
-                }
+            if let Some(address) = crate::wire::ipv4::martian_within(alternative.first, alternative.last) {
+                return Err(ConfigError::MartianAlternative { address: Ipv4Addr::from_bits(address) });
             }
         }
         if self.client_limit > 65_534 {
@@ -356,8 +353,8 @@ pub enum PortChoice {
 pub enum Checksums {
     /// The translator, incrementally (RFC 1624): a wrong checksum stays wrong.
     Software,
-    /// The hardware that sends the packet computes all of them: IPv4 header, TCP and UDP are left as they came. ICMP
-    /// errors are still put right, since no hardware knows what they quote.
+    /// The hardware that sends the packet computes those of the IPv4 header, TCP and UDP: they are not kept right. Those
+    /// of ICMP are, and of what its errors quote.
     Hardware,
 }
 
@@ -408,7 +405,8 @@ pub enum ConfigError {
         /// What was asked for.
         value: u32,
     },
-    /// The storage has room for fewer than 8 connections, or for more than 2^28 of them.
+    /// The storage has room for fewer than 8 connections, for 13 to 15 (of which its index would hold 12), or for more
+    /// than 2^28.
     Capacity {
         /// How many connections it has room for.
         connections: usize,
@@ -444,7 +442,11 @@ impl fmt::Display for ConfigError {
             }
             Self::ClientLimit { value } => write!(f, "client limit of {value} is above 65534"),
             Self::Capacity { connections } => {
-                write!(f, "room for {connections} connections; 8 to {} are possible", storage::MAX_CONNECTIONS)
+                write!(
+                    f,
+                    "room for {connections} connections; possible are 8 to 12, and 16 to {}",
+                    storage::MAX_CONNECTIONS
+                )
             }
             Self::MismatchedStorage { name, length, expected } => {
                 write!(f, "storage for {name} has {length} places instead of {expected}")

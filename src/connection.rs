@@ -141,7 +141,6 @@ pub struct Volume {
     pub largest: u16,
 }
 
-/// The server that a connection's packets go to just now.
 impl Connection {
     /// The original destination: the server that the client believes it talks to.
     #[must_use]

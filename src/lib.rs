@@ -94,8 +94,9 @@
 //!
 //! # Features
 //!
-//! `alloc` adds the storage `Heap`; `std` is the same. `defmt` adds `defmt::Format` to the
-//! public types. A feature adds an API; it never changes behaviour and never sets a size.
+//! `alloc` adds the storage `Heap`; `std` is the same. `defmt` adds `defmt::Format` to verdicts, events, counters,
+//! errors and what they are made of. `smoltcp` adds the module `device`. A feature adds an API; it never changes
+//! behaviour and never sets a size.
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -109,6 +110,8 @@ extern crate std;
 mod config;
 mod connection;
 mod counters;
+#[cfg(feature = "smoltcp")]
+pub mod device;
 mod endpoint;
 mod event;
 mod prefetch;

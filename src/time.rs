@@ -81,10 +81,12 @@ impl Tick {
     const SHIFT: u32 = 16;
 
     /// Ticks in `duration`, rounded up, so that nothing ends early.
-    pub(crate) const fn count(duration: Duration) -> u32 {
-        let micros = duration.as_micros();
-        let ticks = (micros + (1 << Self::SHIFT) - 1) >> Self::SHIFT;
-        if ticks > u32::MAX as u128 { u32::MAX } else { ticks as u32 }
+    #[inline(never)]
+    pub(crate) fn count(duration: Duration) -> u32 {
+        let micros = duration.as_secs().saturating_mul(1_000_000);
+        let micros = micros.saturating_add(u64::from(duration.subsec_nanos().div_ceil(1_000)));
+        let ticks = micros.saturating_add((1 << Self::SHIFT) - 1) >> Self::SHIFT;
+        u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
     /// Ticks since `earlier`. A time that seems to lie ahead (by less than half the range) counts as now.

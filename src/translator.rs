@@ -48,7 +48,7 @@ use crate::track::phase::Phase;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, Shape, TCP};
 use crate::wire::ipv4::{self, Header, Parts};
-use crate::wire::tcp::{RST, SYN, Segment};
+use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
@@ -158,7 +158,7 @@ impl Table<'_> {
             known.then(|| table.find(direction, Key::of(flow, direction))).flatten()
         };
         let near_destination = self.state.alternative(flow.destination).is_some();
-        if near_destination || self.state.kept != 0 {
+        if near_destination {
             if let Some(slot) = find(self, Direction::ToClient)
                 && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
             {
@@ -167,20 +167,33 @@ impl Table<'_> {
             if let Some(slot) = self.open_sibling(flow) {
                 return self.carry_first(slot, Direction::ToClient, parts, flow);
             }
-            if near_destination && let Some(verdict) = self.unclaimed(parts.payload, flow) {
+            if let Some(verdict) = self.unclaimed(parts.payload, flow) {
                 return verdict;
+            }
+        }
+        let diverted = self.state.filter.may_hold(flow.destination);
+        if diverted
+            && let Some(slot) = find(self, Direction::ToServer)
+            && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
+        {
+            return verdict;
+        }
+        if !near_destination && self.state.kept != 0 {
+            // Where the source is kept the way back leads to the client's own address.
+            if let Some(slot) = find(self, Direction::ToClient)
+                && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
+            {
+                return verdict;
+            }
+            if let Some(slot) = self.open_sibling(flow) {
+                return self.carry_first(slot, Direction::ToClient, parts, flow);
             }
             if self.is_late(flow) {
                 return self.state.drop(DropReason::OldServer);
             }
         }
-        if !self.state.filter.may_hold(flow.destination) {
+        if !diverted {
             return self.state.pass();
-        }
-        if let Some(slot) = find(self, Direction::ToServer)
-            && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
-        {
-            return verdict;
         }
         match self.open_there(flow, parts) {
             Ok(slot) => self.carry_first(slot, Direction::ToServer, parts, flow),
@@ -254,7 +267,7 @@ impl Table<'_> {
         };
         let segment = payload.first_chunk().filter(|_| flow.protocol == TCP);
         let segment = segment.and_then(|h| Segment::read(h, payload.len()));
-        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST));
+        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST | ACK));
         match connection.phase {
             Phase::Held => Revisit::Miss,
             Phase::TimeWait | Phase::Resetting if anew => {
@@ -289,6 +302,10 @@ impl Table<'_> {
         let ours = !echo_request && (low..=high).contains(&flow.destination_port);
         let destination = (flow.destination, flow.destination_port);
         if !ours || (flow.protocol != ICMP && divert::forwards(self.rules(), flow.protocol, destination)) {
+            return None;
+        }
+        // The rule of a connection may be gone, and its packets go on.
+        if self.find_there(Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
             return None;
         }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));

@@ -200,7 +200,6 @@ fn every_wrong_instruction_is_refused_and_changes_nothing() {
         (d().to(martian("255.255.255.255")), DivertError::MartianTarget { target: martian("255.255.255.255") }),
         (d().to(at("9.9.9.9:0")), DivertError::PortZero),
         (Divert::new(at("9.9.9.9:0")).to(at(SERVER)), DivertError::PortZero),
-        (d().keep_source(), DivertError::NothingToDo),
         (d().to_group(&twice), DivertError::DuplicateServer { target: at(SERVER).into() }),
     ] {
         assert_eq!(t.divert(divert), Err(error));
@@ -360,4 +359,15 @@ fn drain_and_switch_one_after_the_other_lose_no_count() {
     assert_eq!(on(&t), [0, 0, 0]);
     assert_eq!(t.counters().expired, 150);
     assert_eq!(t.counters().dropped(DropReason::OldServer), 0);
+}
+
+/// RFC 6888, REQ-6: destinations that a wider rule speaks of and that are not to be translated.
+#[test]
+fn a_rule_that_keeps_both_is_an_exception() {
+    let mut t = translator(config());
+    t.divert(Divert::new(Prefix::ALL)).unwrap();
+    t.divert(Divert::new(ip("100.100.100.0")).keep_source()).unwrap();
+    assert_eq!(run(&mut t, s(0), &udp(at("1.2.3.4:5"), at("100.100.100.0:53"), b"")).0, Verdict::Pass);
+    assert_eq!(run(&mut t, s(0), &udp(at("1.2.3.4:5"), at("100.100.100.1:53"), b"")).0, Verdict::ToServer);
+    assert_eq!((t.connections().count(), t.counters().passed), (1, 1));
 }

@@ -2,7 +2,9 @@
 
 mod support;
 
-use byway::{Divert, Heap, Imported, Protocol, RecordError, Redivert, Translator, Verdict};
+use byway::{
+    Divert, Event, Heap, Imported, Protocol, RECORD_LENGTH, Record, RecordError, Redivert, State, Translator, Verdict,
+};
 use support::talk::*;
 use support::*;
 
@@ -66,4 +68,382 @@ fn a_dead_connection_gives_its_endpoint_to_a_record() {
     ask(&mut t, s(0), client(1), at(ORIGINAL));
     assert_eq!(t.import(s(299), &record), Err(RecordError::AlternativeTaken));
     assert_eq!(t.import(s(1_000), &record), Ok(Imported::New));
+}
+
+fn bytes_of(t: &Translator<Heap>) -> Vec<[u8; RECORD_LENGTH]> {
+    t.records().map(|record| *record.as_bytes()).collect()
+}
+
+fn rules(t: &mut Translator<Heap>) {
+    t.divert(Divert::new(ip("100.100.100.100")).to(ip("123.45.67.89"))).unwrap();
+    t.divert(Divert::new(ip("100.100.100.101")).to(ip("123.45.67.90")).keep_source()).unwrap();
+    t.divert(Divert::new(at("100.100.100.102:69")).to(at("123.45.67.91:69")).replies_from_any_port()).unwrap();
+}
+
+/// A restart in the middle of everything, with another secret and another clock: nobody notices.
+#[test]
+fn a_restart_with_a_snapshot_loses_no_connection() {
+    let mut before = translator(config());
+    rules(&mut before);
+    let (original, kept, tftp) = (at(ORIGINAL), at("100.100.100.101:53"), at("100.100.100.102:69"));
+    let (c, v) = (CLIENT_START + 1, SERVER_START + 1);
+    let mut tcp_ends = Vec::new();
+    for n in 0..20 {
+        tcp_ends.push(connect(&mut before, s(1_000), client(n), original));
+        ask_and_answer(&mut before, s(1_000), client(n), original);
+        ask(&mut before, s(1_000), client(n), kept);
+        let ping = echo(8, *client(n).ip(), *original.ip(), 7, b"");
+        there(&mut before, s(1_000), &ping);
+    }
+    let (transfer, _) = ask(&mut before, s(1_000), client(1), tftp);
+    // One is half closed, one is over, one has only begun.
+    there(&mut before, s(1_001), &tcp(client(0), original, (FIN | ACK, c, v), b""));
+    there(&mut before, s(1_001), &tcp(client(1), original, (RST, c, 0), b""));
+    there(&mut before, s(1_001), &tcp(client(50), original, (SYN, 7, 0), b""));
+    let listed: Vec<_> = before.connections().collect();
+    let snapshot = bytes_of(&before);
+    assert_eq!((snapshot.len(), listed.len()), (82, 82));
+
+    let other_secret = byway::Config::new([0x99; 32]).alternative(ip(ALTERNATIVE), 1024..=65535);
+    let mut after = translator(other_secret);
+    rules(&mut after);
+    for bytes in &snapshot {
+        let record = Record::from_bytes(bytes).unwrap();
+        assert_eq!(after.import(s(5), &record), Ok(Imported::New));
+        assert_eq!(record.as_bytes(), bytes);
+        assert!(listed.contains(&record.connection().unwrap()));
+    }
+    let mut restored: Vec<_> = after.connections().collect();
+    restored.sort_by_key(|c| (c.protocol, c.client_side));
+    let mut listed_sorted = listed.clone();
+    listed_sorted.sort_by_key(|c| (c.protocol, c.client_side));
+    assert_eq!(restored, listed_sorted);
+    // A connection that is over is on no server.
+    let on = |t: &Translator<Heap>| ["123.45.67.89", "123.45.67.90", "123.45.67.91"].map(|a| t.connections_on(ip(a)));
+    assert_eq!(on(&after), on(&before));
+
+    // Everything goes on, with exactly the packets that it would have had, by another clock.
+    let (now_before, now_after) = (s(1_002), s(6));
+    for (n, &(alternative, server)) in tcp_ends.iter().enumerate() {
+        let n = n as u32;
+        let same = |before: &mut Translator<Heap>, after: &mut Translator<Heap>, packet: Vec<u8>| {
+            let seen = run(before, now_before, &packet);
+            assert!(matches!(seen.0, Verdict::ToServer | Verdict::ToClient), "{:?}", seen.0);
+            assert_eq!(run(after, now_after, &packet), seen);
+            seen.1
+        };
+        for original in [original, kept] {
+            let question = same(&mut before, &mut after, udp(client(n), original, b"again"));
+            let (source, target) = ends(&question);
+            same(&mut before, &mut after, udp(target, source, b"answer"));
+        }
+        same(&mut before, &mut after, echo(8, *client(n).ip(), *original.ip(), 7, b""));
+        if n > 1 {
+            let data = same(&mut before, &mut after, tcp(client(n), original, (ACK, c, v), b"data"));
+            assert_eq!(data, tcp(alternative, server, (ACK, c, v), b"data"));
+            same(&mut before, &mut after, tcp(server, alternative, (RST, v, 0), b""));
+            assert_eq!(state(&after, Protocol::Tcp, client(n), original), Some(State::TimeWait));
+        }
+    }
+    assert_eq!((after.counters().opened, after.counters().imported), (0, 82));
+    let fresh = udp(at("123.45.67.91:3333"), transfer, b"");
+    assert_eq!(back(&mut before, now_before, &fresh), back(&mut after, now_after, &fresh));
+    let fin = tcp(tcp_ends[0].1, tcp_ends[0].0, (FIN | ACK, v, c + 1), b"");
+    back(&mut after, now_after, &fin);
+    assert_eq!(state(&after, Protocol::Tcp, client(0), original), Some(State::Closing));
+}
+
+/// The time without a packet goes along: a restart prolongs nothing.
+#[test]
+fn a_restored_connection_is_as_old_as_it_was() {
+    let mut before = diverting(config());
+    ask_and_answer(&mut before, s(1_000), at(CLIENT), at(ORIGINAL));
+    // Time goes on for the translator although the connection is silent.
+    before.poll(s(1_200));
+    let record = before.record(&connection(&before, Protocol::Udp)).unwrap();
+    let mut after = diverting(config());
+    assert_eq!(after.import(s(10_000), &record), Ok(Imported::New));
+    after.poll(s(10_099));
+    assert_eq!(after.connections().count(), 1);
+    after.poll(s(10_102));
+    assert_eq!(after.connections().count(), 0);
+    before.poll(s(1_301));
+    assert_eq!(before.record(&record.connection().unwrap()), None, "it is dead");
+    assert_eq!(bytes_of(&before).len(), 0);
+    // A record that lay about for too long.
+    let mut late = translator(config().allow_short_timeouts());
+    let short = byway::Timeouts { udp: core::time::Duration::from_secs(100), ..byway::Timeouts::RECOMMENDED };
+    late.set_timeouts(short).unwrap();
+    assert_eq!(late.import(s(0), &record), Err(RecordError::Expired));
+    assert_eq!((late.slots_in_use(), late.counters().imported), (0, 0));
+}
+
+/// A record is taken whole or not at all: each bit counts.
+#[test]
+fn every_damaged_octet_and_every_length_is_refused() {
+    let mut t = translator(config());
+    rules(&mut t);
+    connect(&mut t, s(0), at(CLIENT), at(ORIGINAL));
+    ask(&mut t, s(0), at(CLIENT), at("100.100.100.101:53"));
+    ask(&mut t, s(0), at(CLIENT), at("100.100.100.102:69"));
+    there(&mut t, s(0), &echo(8, *at(CLIENT).ip(), ip("100.100.100.100"), 7, b""));
+    let records = bytes_of(&t);
+    assert_eq!(records.len(), 4);
+    for good in records {
+        assert!(Record::from_bytes(&good).is_ok());
+        for place in 0..RECORD_LENGTH {
+            for bit in 0..8 {
+                let mut bad = good;
+                bad[place] ^= 1 << bit;
+                let error = Record::from_bytes(&bad).unwrap_err();
+                match place {
+                    0 | 1 => assert_eq!(error, RecordError::NoRecord),
+                    2 => assert_eq!(error, RecordError::Version { found: bad[2] }),
+                    _ => assert!(matches!(error, RecordError::Checksum { .. }), "octet {place}: {error}"),
+                }
+            }
+        }
+        for length in 0..RECORD_LENGTH {
+            assert_eq!(Record::from_bytes(&good[..length]), Err(RecordError::Truncated { length }));
+        }
+        let longer = [&good[..], &[1, 2, 3]].concat();
+        assert_eq!(Record::from_bytes(&longer).unwrap().as_bytes(), &good);
+    }
+    for garbage in [[0_u8; RECORD_LENGTH], [0xff; RECORD_LENGTH]] {
+        assert_eq!(Record::from_bytes(&garbage), Err(RecordError::NoRecord));
+    }
+}
+
+/// CRC-32 (ISO-HDLC), bit by bit.
+fn crc(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for octet in bytes {
+        crc ^= u32::from(*octet);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
+/// With a right checksum, but nonsense in it: named, and nothing is taken over.
+#[test]
+fn a_record_of_what_cannot_be_is_refused_by_name() {
+    let mut t = translator(config());
+    rules(&mut t);
+    ask(&mut t, s(0), at(CLIENT), at(ORIGINAL));
+    ask(&mut t, s(0), at(CLIENT), at("100.100.100.101:53"));
+    let records = bytes_of(&t);
+    let (plain, kept) = (records[0], records[1]);
+    assert_eq!(crc(&plain[..52]).to_be_bytes(), plain[52..], "the checksum is the one that is documented");
+    let forged = |record: [u8; RECORD_LENGTH], at: usize, octets: &[u8]| {
+        let mut record = record;
+        record[at..at + octets.len()].copy_from_slice(octets);
+        let sum = crc(&record[..52]);
+        record[52..].copy_from_slice(&sum.to_be_bytes());
+        Record::from_bytes(&record)
+    };
+    let name = |result: Result<Record, RecordError>| match result {
+        Err(RecordError::Field { name, .. }) => name,
+        other => panic!("{other:?}"),
+    };
+    for (at, octets, field) in [
+        (3, &[0][..], "protocol"),
+        (3, &[2], "protocol"),
+        (3, &[6], "state"),
+        (4, &[0], "state"),
+        (4, &[3], "state"),
+        (4, &[13], "state"),
+        (4, &[255], "state"),
+        (5, &[4], "flags"),
+        (5, &[0xff], "flags"),
+        (8, &[0, 0, 0, 0], "client"),
+        (8, &[127, 0, 0, 1], "client"),
+        (14, &[224, 0, 0, 1], "original"),
+        (20, &[255, 255, 255, 255], "alternative"),
+        (26, &[169, 254, 0, 1], "server"),
+    ] {
+        assert_eq!(name(forged(plain, at, octets)), field, "{octets:?} at {at}");
+    }
+    assert_eq!(name(forged(kept, 20, &[9, 9, 9, 9])), "alternative", "a kept source is the client");
+    // It says that the source is kept, and it is not: any packet of anybody could be caught with that.
+    assert_eq!(name(forged(plain, 5, &[1])), "alternative");
+    // Well formed, but none of ours.
+    let mut other = translator(config());
+    let foreign = forged(plain, 20, &[9, 9, 9, 9]).unwrap();
+    assert_eq!(other.import(s(0), &foreign), Err(RecordError::ForeignAlternative));
+    let low_port = forged(plain, 24, &[0, 80]).unwrap();
+    assert_eq!(other.import(s(0), &low_port), Err(RecordError::ForeignAlternative));
+    assert_eq!((other.slots_in_use(), other.counters().imported), (0, 0));
+    // Taken by somebody else.
+    assert_eq!(other.import(s(0), &Record::from_bytes(&plain).unwrap()), Ok(Imported::New));
+    let rival = forged(plain, 8, &[192, 168, 1, 1]).unwrap();
+    assert_eq!(other.import(s(0), &rival), Err(RecordError::AlternativeTaken));
+    assert_eq!(other.import(s(0), &Record::from_bytes(&plain).unwrap()), Ok(Imported::Updated));
+    assert_eq!((other.slots_in_use(), other.counters().imported), (1, 1));
+}
+
+/// A full table takes no more than it can, and gives nothing established away for a record.
+#[test]
+fn records_find_a_full_table() {
+    let mut source = diverting(config());
+    for n in 0..30 {
+        connect(&mut source, s(0), client(n), at(ORIGINAL));
+    }
+    let mut t = Translator::new(config(), Heap::new(16, 4)).unwrap();
+    let mut taken = 0;
+    for record in source.records() {
+        match t.import(s(0), &record) {
+            Ok(Imported::New) => taken += 1,
+            other => assert_eq!(other, Err(RecordError::TableFull)),
+        }
+    }
+    assert_eq!((taken, t.slots_in_use(), t.counters().evicted), (16, 16, 0));
+}
+
+/// A record may come for a connection that only holds its port any more: it was ahead of its time here.
+#[test]
+fn a_record_revives_a_held_connection() {
+    let mut t = diverting(config());
+    ask(&mut t, s(0), at(CLIENT), at(ORIGINAL));
+    let record = t.record(&connection(&t, Protocol::Udp)).unwrap();
+    t.poll(s(302));
+    assert_eq!((t.connections().count(), t.slots_in_use()), (0, 1));
+    assert_eq!(t.import(s(303), &record), Ok(Imported::New));
+    assert_eq!((t.connections().count(), t.slots_in_use()), (1, 1));
+    let side = record.connection().unwrap().server_side;
+    back(&mut t, s(303), &udp(side.destination, side.source, b""));
+}
+
+/// Two portions: one sees the way there only, the other the way back only. Each tells the other what it learns.
+struct Portions {
+    there: Translator<Heap>,
+    back: Translator<Heap>,
+}
+
+impl Portions {
+    fn new() -> Self {
+        let portion = |secret| {
+            let config = byway::Config::new([secret; 32]).alternative(ip(ALTERNATIVE), 1024..=65535);
+            let mut t = translator(config.tell_changes(true));
+            t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+            t
+        };
+        Self { there: portion(1), back: portion(2) }
+    }
+
+    /// Sends a record of each connection that an event names to the other portion, until neither has anything new.
+    fn exchange(&mut self, now: byway::Instant) {
+        for _ in 0..10 {
+            let mut sent = 0;
+            for turn in 0..2 {
+                let (from, to) =
+                    if turn == 0 { (&mut self.there, &mut self.back) } else { (&mut self.back, &mut self.there) };
+                for event in events(from) {
+                    let (Event::Opened(c) | Event::Changed(c) | Event::Moved { connection: c, .. }) = event else {
+                        continue;
+                    };
+                    if let Some(record) = from.record(&c) {
+                        let wire = *record.as_bytes();
+                        to.import(now, &Record::from_bytes(&wire).unwrap()).unwrap();
+                        sent += 1;
+                    }
+                }
+            }
+            if sent == 0 {
+                return;
+            }
+        }
+        panic!("they talk for ever");
+    }
+
+    #[track_caller]
+    fn client(&mut self, now: byway::Instant, packet: &[u8]) -> Vec<u8> {
+        let seen = there(&mut self.there, now, packet);
+        self.exchange(now);
+        seen
+    }
+
+    #[track_caller]
+    fn server(&mut self, now: byway::Instant, packet: &[u8]) -> Vec<u8> {
+        let seen = back(&mut self.back, now, packet);
+        self.exchange(now);
+        seen
+    }
+
+    #[track_caller]
+    fn both_are(&self, state: State) {
+        assert_eq!((tcp_state(&self.there), tcp_state(&self.back)), (Some(state), Some(state)));
+    }
+}
+
+#[test]
+fn two_portions_carry_a_tcp_connection_from_its_first_to_its_last_segment() {
+    let mut p = Portions::new();
+    let (c, v) = (CLIENT_START + 1, SERVER_START + 1);
+    let client = |segment, data: &[u8]| tcp(at(CLIENT), at(ORIGINAL), segment, data);
+    let seen = p.client(s(0), &client((SYN, CLIENT_START, 0), b""));
+    let (alternative, server) = ends(&seen);
+    let said = |from, segment, data: &[u8]| tcp(from, alternative, segment, data);
+    p.both_are(State::Opening);
+    let seen = p.server(s(0), &said(server, (SYN | ACK, SERVER_START, c), b""));
+    assert_eq!((ends(&seen), checksums(&seen)), ((at(ORIGINAL), at(CLIENT)), BOTH));
+    p.both_are(State::Opened);
+    p.client(s(0), &client((ACK, c, v), b""));
+    p.both_are(State::Established);
+    p.client(s(1), &client((ACK, c, v), &[1; 100]));
+    p.server(s(1), &said(server, (ACK, v, c + 100), &[2; 1_000]));
+    p.client(s(1), &client((ACK, c + 100, v + 1_000), b""));
+
+    // The instruction goes to one portion; the other learns of it by the record.
+    p.there.redivert(at(SERVER), at(OTHER), Redivert::Switch).unwrap();
+    let seen = p.client(s(2), &client((ACK, c + 100, v + 1_000), &[3; 50]));
+    assert_eq!(ends(&seen), (alternative, at(OTHER)));
+    assert_eq!(connection(&p.back, Protocol::Tcp).server(), at(OTHER));
+    let late = said(server, (ACK, v, c + 100), &[2; 1_000]);
+    assert!(matches!(verdict(&mut p.back, s(2), &late), Verdict::Drop(_)));
+    let seen = p.server(s(2), &said(at(OTHER), (ACK, v + 1_000, c + 150), &[4; 20]));
+    assert_eq!(ends(&seen), (at(ORIGINAL), at(CLIENT)));
+
+    p.client(s(3), &client((FIN | ACK, c + 150, v + 1_020), b""));
+    p.both_are(State::ClientClosed);
+    p.server(s(3), &said(at(OTHER), (FIN | ACK, v + 1_020, c + 151), b""));
+    p.both_are(State::Closing);
+    p.client(s(3), &client((ACK, c + 151, v + 1_021), b""));
+    p.both_are(State::TimeWait);
+    for t in [&mut p.there, &mut p.back] {
+        assert_eq!((t.counters().closed, t.connections_on(at(SERVER)), t.connections_on(at(OTHER))), (1, 0, 0));
+        t.poll(s(126));
+        t.poll(s(126));
+        assert_eq!(t.slots_in_use(), 0);
+    }
+}
+
+#[test]
+fn two_portions_carry_datagrams_and_pings() {
+    let mut p = Portions::new();
+    for t in [&mut p.there, &mut p.back] {
+        t.divert(Divert::new(ip("100.100.100.100")).to(ip("123.45.67.89"))).unwrap();
+    }
+    for n in 0..10 {
+        let question = udp(client(n), at(ORIGINAL), b"question");
+        let (alternative, server) = ends(&p.client(s(0), &question));
+        let answer = p.server(s(0), &udp(server, alternative, b"answer"));
+        assert_eq!(answer, udp(at(ORIGINAL), client(n), b"answer"));
+        let ping = echo(8, *client(n).ip(), ip("100.100.100.100"), 7, b"ping");
+        let seen = p.client(s(0), &ping);
+        let id = u16::from_be_bytes([seen[24], seen[25]]);
+        let pong = p.server(s(0), &echo(0, address(&seen, 16), address(&seen, 12), id, b"ping"));
+        assert_eq!(pong, echo(0, ip("100.100.100.100"), *client(n).ip(), 7, b"ping"));
+        assert_eq!(state(&p.there, Protocol::Udp, client(n), at(ORIGINAL)), Some(State::Answered));
+    }
+    // Each portion hears one side only, and forgets those that it does not hear; unless it is told now and then.
+    for step in 1..10_u64 {
+        there(&mut p.there, s(step * 200), &udp(client(1), at(ORIGINAL), b"still here"));
+        for record in p.there.records().collect::<Vec<_>>() {
+            p.back.import(s(step * 200), &record).unwrap();
+        }
+    }
+    let side = p.there.connection(Protocol::Udp, client(1), at(ORIGINAL)).unwrap().0.server_side;
+    back(&mut p.back, s(1_800), &udp(side.destination, side.source, b"I know"));
 }

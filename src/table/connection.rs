@@ -143,13 +143,13 @@ impl ConnectionSlot {
         Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, 0))
     }
 
-    /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in them: then
-    /// both are zero, and no packet needs to ask.
+    /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in those: the
+    /// deltas are zero, and no packet needs to ask. It does not compute those of ICMP.
     pub(crate) fn set_deltas(&mut self, checksums: Checksums) {
-        (self.network, self.transport) = match checksums {
-            Checksums::Software => self.deltas(),
-            Checksums::Hardware => (Delta(0), Delta(0)),
-        };
+        let (network, transport) = self.deltas();
+        let hardware = checksums == Checksums::Hardware;
+        self.network = if hardware { Delta(0) } else { network };
+        self.transport = if hardware && self.protocol != ICMP { Delta(0) } else { transport };
     }
 
     /// What addresses and ports change in the IPv4 and in the transport checksum on the way there.

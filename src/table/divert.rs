@@ -265,6 +265,9 @@ impl<'a> Divert<'a> {
 
     /// Leaves the source as it is: the server sees the client's own address. Its answers must come back through this
     /// translator all the same.
+    ///
+    /// A rule that keeps the source and has no target either lets what it matches pass: an exception from a wider rule
+    /// (RFC 6888, REQ-6).
     #[must_use]
     pub const fn keep_source(mut self) -> Self {
         self.keep_source = true;
@@ -541,8 +544,6 @@ pub enum DivertError {
     },
     /// It diverts to port zero, or matches port zero.
     PortZero,
-    /// It keeps source and destination: nothing would be translated.
-    NothingToDo,
 }
 
 impl fmt::Display for DivertError {
@@ -565,7 +566,6 @@ impl fmt::Display for DivertError {
                 write!(f, "target {target} is the original destination itself")
             }
             Self::PortZero => f.write_str("port zero"),
-            Self::NothingToDo => f.write_str("neither source nor destination would be replaced"),
         }
     }
 }

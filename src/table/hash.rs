@@ -62,10 +62,9 @@ impl Keys {
         self.hash(key)
     }
 
-    /// Where a client's count is placed.
+    /// Where a client's count is placed, and which alternative address it keeps to.
     pub(crate) fn hash_client(&self, client: u32) -> u64 {
-        // No packet has a protocol number beyond 255, so that this is the key of no connection.
-        self.place(Key { addresses: u64::from(client), ports: u64::MAX })
+        self.place(Key { addresses: u64::from(client), ..Key::NONE })
     }
 
     /// A number that a stranger cannot foresee, the same for the same words.
@@ -86,7 +85,6 @@ impl Keys {
 pub(crate) enum Label {
     Derive = 0,
     Port,
-    Alternative,
     Server,
     Filter,
     Identification,
@@ -101,6 +99,9 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// The key of no connection: there is no protocol of this number.
+    pub(crate) const NONE: Self = Self { addresses: 0, ports: u64::MAX };
+
     /// From addresses and ports that are packed already, the nearer in the upper half.
     #[inline]
     pub(crate) const fn packed(protocol: u8, addresses: u64, ports: u32) -> Self {

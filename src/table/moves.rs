@@ -122,7 +122,8 @@ impl Moves {
     }
 
     /// Where a connection of this epoch that stands on `server` is to go. `None` if it stays.
-    pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16)) -> Option<Course> {
+    /// The servers of an ICMP echo are `portless`.
+    pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Course> {
         let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
         let mut course = Course { server, reset: false, entry: server::NONE };
         let mut moved = false;
@@ -132,6 +133,9 @@ impl Moves {
             };
             if slot.from().holds(course.server) {
                 course.server = slot.to().resolve(course.server.1);
+                if portless {
+                    course.server.1 = 0;
+                }
                 course.reset |= slot.reset;
                 // An entry of an earlier move has been pointed at wherever a later one leads.
                 if slot.entry != server::NONE {

@@ -34,7 +34,7 @@ pub(crate) fn choose(
     let preferred = match addresses {
         0 => return None,
         1 => 0,
-        _ => reduce(keys.choose(Label::Alternative, [u64::from(wanted.client.0), 0]) as u32, addresses),
+        _ => reduce((keys.hash_client(wanted.client.0) >> 32) as u32, addresses),
     };
     let mut random = Random::new(keys, wanted);
     for attempt in 0..ATTEMPTS {
@@ -46,7 +46,10 @@ pub(crate) fn choose(
         let port = match choice {
             PortChoice::Keep if attempt == 0 && within(range, wanted.client.1) => wanted.client.1,
             PortChoice::Random => random.port(range),
-            PortChoice::Keep | PortChoice::SameRange => random.port(narrow(range, wanted.client.1)),
+            PortChoice::Keep | PortChoice::SameRange if attempt < ATTEMPTS / 2 => {
+                random.port(narrow(range, wanted.client.1))
+            }
+            PortChoice::Keep | PortChoice::SameRange => random.port(range),
         };
         if is_free((address, port)) {
             return Some((address, port));

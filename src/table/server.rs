@@ -4,7 +4,7 @@
 //! entry counts it; so a re-divert that moves every connection of an entry at once moves its count too, by changing
 //! the entry. An entry that no rule points at any more stays until its last connection has gone.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use super::divert::Target;
 use crate::endpoint::endpoint;
@@ -64,12 +64,25 @@ impl ServerSlot {
         }
     }
 
+    /// Whether it is its rule's only one, and sends to the original destination.
+    pub(crate) fn keeps_destination(&self) -> bool {
+        self.kind == Kind::Same && self.next == NONE
+    }
+
     /// The server for a connection to this original destination.
     pub(crate) const fn resolve(&self, original: (u32, u16)) -> (u32, u16) {
         match self.kind {
             Kind::Free | Kind::Same => original,
             Kind::Address => (self.address, original.1),
             Kind::Endpoint => (self.address, self.port),
+        }
+    }
+
+    /// What the entry's target becomes when its server is exchanged: an address alone keeps the port.
+    pub(crate) const fn moved_to(&self, target: Target) -> Target {
+        match (self.kind, target) {
+            (Kind::Endpoint, Target::Address(address)) => Target::Endpoint(SocketAddrV4::new(address, self.port)),
+            _ => target,
         }
     }
 

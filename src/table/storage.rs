@@ -9,8 +9,8 @@ use crate::event::EventSlot;
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
 
-/// How many 32-bit words of index a connection takes: two for each way and one for its client's count. At half load a
-/// bucket of 16 words overflows once in two thousand.
+/// How many 32-bit words of index a connection takes: two for each way and one for its client's count. With that a
+/// bucket of the index is two thirds full when the table is full.
 pub const INDEX_WORDS: usize = 5;
 
 /// The most connections that one translator can keep apart: positions in the indexes are 32-bit numbers.
@@ -84,7 +84,7 @@ impl Parts<'_> {
 impl View<'_> {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let connections = self.connections.len();
-        if !(8..=MAX_CONNECTIONS).contains(&connections) {
+        if !matches!(connections, 8..=12 | 16..=MAX_CONNECTIONS) {
             return Err(ConfigError::Capacity { connections });
         }
         let expected = connections * INDEX_WORDS;
@@ -110,7 +110,7 @@ struct Lines<T>(T);
 /// `FRAGMENTS` datagrams can be under way in fragments at once, `EVENTS` events wait to be fetched, and `MEASURED` is
 /// zero, or `CONNECTIONS` to have each connection measured.
 ///
-/// A `static` of it lies in `.bss`. A translator takes it by value, or by `&mut` where it is too large for the stack:
+/// A `static` of it, in a cell, lies in `.bss`. A translator takes it by value, or by `&mut` where it is too large for the stack:
 ///
 /// ```
 /// use byway::{Config, Fixed, Translator};

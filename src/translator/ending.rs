@@ -210,8 +210,16 @@ impl Table<'_> {
     /// When [`Table::poll`] has something to do.
     pub(crate) fn poll_at(&self) -> Option<Instant> {
         let now = self.state.now;
-        if self.state.moves.cursor != crate::table::moves::DONE || self.state.outbox.has_something() {
+        if self.state.outbox.has_something() {
             return Some(now);
+        }
+        let owing = |c: &ConnectionSlot| c.has(OWES_CLIENT | OWES_SERVER);
+        match self.state.moves.cursor {
+            crate::table::moves::DONE => {}
+            cursor if self.slot(cursor).is_some_and(owing) => {
+                return Some(self.state.outbox.next_reset(self.state.config.resets_per_second, now));
+            }
+            _ => return Some(now),
         }
         let tick = self.state.tick;
         let heads = Class::ALL.into_iter().filter_map(|class| {

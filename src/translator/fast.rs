@@ -113,9 +113,10 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Translates a plain packet that goes this way, with a guess which slot it is. Compiled once for each way, so that
-    /// nothing is chosen at run time.
-    #[inline(always)]
+    /// Translates a plain packet that goes this way, with a guess which slot it is. On a large processor it is compiled
+    /// once for each way, so that nothing is chosen at run time; on a small one flash is dearer.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn fast_along(
         &mut self,
         direction: Direction,
@@ -161,7 +162,9 @@ impl<S: Storage> Translator<S> {
             }
             let udp = payload.first_chunk_mut::<8>().ok_or(Left::NotPlain)?;
             [udp[0], udp[1], udp[2], udp[3]] = ports.to_be_bytes();
-            [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], connection.transport.along(direction));
+            if let Some(field) = udp.last_chunk_mut() {
+                checksum::update_udp(field, connection.transport.along(direction));
+            }
         }
         let [.., a, b, c, d, e, f, g, h] = header;
         [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();

@@ -231,6 +231,7 @@ impl Table<'_> {
         let Some(slot) = servers.get_mut(entry) else {
             return entry;
         };
+        let target = slot.moved_to(target);
         if slot.connections == 0 {
             slot.set_target(target);
             return entry;
@@ -272,7 +273,7 @@ impl Table<'_> {
         let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
         let servers = rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum();
         for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
-            slot.set_target(target);
+            slot.set_target(slot.moved_to(target));
         }
         self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         self.state.set_plain_epoch();
@@ -295,15 +296,13 @@ impl Table<'_> {
             return CaughtUp::Stayed;
         }
         let server = (old.server, old.server_port);
-        let Some(mut course) = self.state.moves.course(self.memory.moves, behind, server) else {
+        let portless = old.protocol == ICMP;
+        let Some(course) = self.state.moves.course(self.memory.moves, behind, server, portless) else {
             return CaughtUp::Stayed;
         };
         if course.reset && old.protocol == TCP {
             self.start_reset(slot);
             return CaughtUp::Reset;
-        }
-        if old.protocol == ICMP {
-            course.server.1 = 0;
         }
         if course.server == server {
             return CaughtUp::Stayed;

@@ -5,12 +5,12 @@ use super::state::Table;
 use crate::config::Midstream;
 use crate::connection::Direction;
 use crate::event::Event;
-use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Wanted};
-use crate::table::server;
-use crate::track::phase::Phase;
+use crate::table::server::{self, ServerSlot};
+use crate::track::phase::{Class, Phase};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, TCP, UDP};
 use crate::wire::ipv4::Parts;
@@ -41,6 +41,9 @@ impl Table<'_> {
         let Some(rule) = self.rule_for(flow) else {
             return Err(self.state.pass());
         };
+        if rule.keeps_source() && self.servers().get(rule.servers).is_some_and(ServerSlot::keeps_destination) {
+            return Err(self.state.pass());
+        }
         if ipv4::is_martian(flow.source) {
             return Err(self.state.drop(DropReason::MartianSource));
         }
@@ -276,25 +279,24 @@ impl Table<'_> {
 
     /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.
     pub(crate) fn reclaim(&mut self, new: &ConnectionSlot) {
-        if let Some(slot) = self.find_back(new.key_back())
+        let nothing_held = self.state.ages.head(Class::Held) == NONE;
+        if !nothing_held
+            && let Some(slot) = self.find_back(new.key_back())
             && self.slot(slot).is_some_and(|c| c.phase == Phase::Held)
         {
             self.release(slot);
         }
     }
 
+    /// The slot of the connection that takes answers from the server's other ports under this key.
     fn find_siblings(&self, key: Key) -> Option<u32> {
-        let hash = self.state.keys.place(key);
-        let layout = self.state.layout;
-        let connections = &*self.memory.connections;
-        let same = |c: &ConnectionSlot| c.has(SIBLINGS) && c.key_siblings() == key;
-        layout
-            .find(self.memory.index, Direction::ToClient, hash, |slot| connections.get(slot as usize).is_some_and(same))
+        let of_siblings = |c: &ConnectionSlot| if c.has(SIBLINGS) { c.key_siblings() } else { Key::NONE };
+        self.search(Direction::ToClient, key, of_siblings)
     }
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
     fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
-        if protocol == ICMP || !self.state.filter.may_hold(endpoint.0) {
+        if protocol == ICMP || !self.state.forwards {
             return false;
         }
         divert::forwards(self.rules(), protocol, endpoint)

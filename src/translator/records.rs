@@ -400,8 +400,11 @@ impl Table<'_> {
                 alternative_port: new.alternative_port,
                 server: new.server,
                 server_port: new.server_port,
+                flags: old.flags & !SOURCE_KEPT | new.flags & SOURCE_KEPT,
                 ..old
             };
+            self.state.kept += u32::from(moved.has(SOURCE_KEPT));
+            self.state.kept -= u32::from(old.has(SOURCE_KEPT));
             moved.set_deltas(self.state.config.checksums);
             if let Some(c) = self.slot_mut(slot) {
                 *c = moved;

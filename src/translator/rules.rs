@@ -175,8 +175,8 @@ impl Table<'_> {
                 return Err(DivertError::DuplicateServer { target });
             }
             let Some(place) = place_of(target) else {
-                if divert.keep_source && targets.len() == 1 {
-                    return Err(DivertError::NothingToDo);
+                if matches.destination().length() == 32 && self.state.is_own(matches.destination().bits()) {
+                    return Err(DivertError::OwnTarget { target });
                 }
                 continue;
             };
@@ -201,6 +201,8 @@ impl Table<'_> {
     /// Builds the filter anew from the rules. The addresses of connections stay in it as long as there are any.
     fn refilter(&mut self) {
         let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let forwards = rules.iter().filter_map(DivertSlot::host).any(|host| self.state.is_own(host));
+        self.state.forwards = forwards;
         let filter = &mut self.state.filter;
         if self.state.used == 0 {
             filter.clear_diverted();

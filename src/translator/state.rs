@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) moves: Moves,
     /// Rules in use.
     pub(crate) diverts: usize,
+    /// Whether one of them is about an address of our own: a port forward.
+    pub(crate) forwards: bool,
     pub(crate) generation: u32,
     /// Grows by one with each connection opened.
     pub(crate) serial: u64,
@@ -91,6 +93,7 @@ impl State {
             siblings: 0,
             moves: Moves::NONE,
             diverts: 0,
+            forwards: false,
             generation: 0,
             serial: 0,
             identification: 0,
@@ -212,19 +215,27 @@ impl<'a> Table<'a> {
     /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
     /// ones included.
     pub(crate) fn find(&self, direction: Direction, key: Key) -> Option<u32> {
+        match direction {
+            Direction::ToServer => self.find_there(key),
+            Direction::ToClient => self.find_back(key),
+        }
+    }
+
+    /// The slot that is entered under this key in the index of this way, and whose connection has it as `key_of` says.
+    #[inline(never)]
+    pub(crate) fn search(&self, direction: Direction, key: Key, key_of: fn(&ConnectionSlot) -> Key) -> Option<u32> {
         let hash = self.state.keys.place(key);
         let connections = &*self.memory.connections;
-        self.state.layout.find(self.memory.index, direction, hash, |slot| {
-            connections.get(slot as usize).is_some_and(|c| c.key(direction) == key)
-        })
+        let found = |slot| connections.get(slot as usize).is_some_and(|c| key_of(c) == key);
+        self.state.layout.find(self.memory.index, direction, hash, found)
     }
 
     pub(crate) fn find_there(&self, key: Key) -> Option<u32> {
-        self.find(Direction::ToServer, key)
+        self.search(Direction::ToServer, key, ConnectionSlot::key_there)
     }
 
     pub(crate) fn find_back(&self, key: Key) -> Option<u32> {
-        self.find(Direction::ToClient, key)
+        self.search(Direction::ToClient, key, ConnectionSlot::key_back)
     }
 
     /// Tells an event about the connection in a slot, if anybody wants to know.

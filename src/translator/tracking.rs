@@ -17,7 +17,7 @@ use crate::wire::tcp::{RST, Segment};
 pub(crate) enum Tracked {
     /// It keeps its connection alive.
     Refreshing,
-    /// It does not: a RST is no sign of life (RFC 7857, section 7).
+    /// It does not: a RST is no sign of life (RFC 7857, section 7.1).
     Quiet,
     /// It is dropped.
     Dropped(Verdict),

@@ -1,6 +1,7 @@
 //! What the translator itself has to say: RSTs and ICMP errors, fetched by the caller.
 
 use core::net::Ipv4Addr;
+use core::time::Duration;
 
 use super::Translator;
 use super::state::{State, Table};
@@ -81,6 +82,13 @@ struct Bucket {
 impl Bucket {
     const NEW: Self = Self { tokens: 0, filled: Instant::ZERO, started: false };
 
+    /// When there will be a token; `now` if there is one already.
+    fn next(&self, rate: u16, now: Instant) -> Instant {
+        let interval = 1_000_000_u32.checked_div(u32::from(rate)).unwrap_or(1_000_000);
+        let next = self.filled + Duration::from_micros(u64::from(interval) + 1);
+        if !self.started || self.tokens > 0 || next < now { now } else { next }
+    }
+
     /// Takes a token if there is one.
     fn take(&mut self, rate: u16, now: Instant) -> bool {
         if !self.started {
@@ -106,6 +114,11 @@ impl Outbox {
 
     pub(crate) fn has_something(&self) -> bool {
         self.length != 0
+    }
+
+    /// When the next RST that a re-divert has ordered may be said.
+    pub(crate) fn next_reset(&self, rate: u16, now: Instant) -> Instant {
+        self.resets.next(rate, now)
     }
 
     fn push(&mut self, message: Message) -> bool {

@@ -73,16 +73,13 @@ pub(crate) const fn update(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
     (!((sum & 0xffff) + (sum >> 16)) as u16).to_ne_bytes()
 }
 
-/// The UDP checksum after `delta`: zero, which means none, stays zero, and a computed zero is written 0xFFFF
+/// Lets a UDP checksum follow `delta`: zero, which means none, stays zero, and a computed zero is written 0xFFFF
 /// (RFC 768).
 #[inline(always)]
-pub(crate) const fn update_udp(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
-    if u16::from_ne_bytes(checksum) == 0 {
-        return checksum;
-    }
-    match u16::from_ne_bytes(update(checksum, delta)) {
-        0 => [0xff, 0xff],
-        updated => updated.to_ne_bytes(),
+pub(crate) const fn update_udp(checksum: &mut [u8; 2], delta: Delta) {
+    if u16::from_ne_bytes(*checksum) != 0 {
+        let updated = u16::from_ne_bytes(update(*checksum, delta));
+        *checksum = (if updated == 0 { 0xffff } else { updated }).to_ne_bytes();
     }
 }
 
@@ -151,8 +148,9 @@ mod tests {
     fn udp_never_turns_a_checksum_into_none_nor_none_into_one() {
         for checksum in 0..=0xffff_u16 {
             for delta in [0, 1, 0x1234, 0xfffe, 0xffff].map(Delta) {
-                let none = update_udp(checksum.to_be_bytes(), delta) == [0, 0];
-                assert_eq!(none, checksum == 0);
+                let mut field = checksum.to_be_bytes();
+                update_udp(&mut field, delta);
+                assert_eq!(field == [0, 0], checksum == 0);
             }
         }
     }

@@ -143,11 +143,12 @@ pub(crate) fn requote(message: &mut [u8], change: &Requote) {
     }
     if let Some(field) = transport.get_mut(checksum_at..checksum_at + 2) {
         let before = [field[0], field[1]];
-        let after = if new.protocol == UDP {
-            checksum::update_udp(before, change.transport)
+        let mut after = before;
+        if new.protocol == UDP {
+            checksum::update_udp(&mut after, change.transport);
         } else {
-            checksum::update(before, change.transport)
-        };
+            after = checksum::update(before, change.transport);
+        }
         field.copy_from_slice(&after);
         let word = |octets| u32::from(u16::from_be_bytes(octets));
         seen = seen.and(Delta::of([word(before)], [word(after)]));

@@ -104,6 +104,14 @@ pub(crate) const fn is_martian(address: u32) -> bool {
     matches!(address >> 24, 0 | 127 | 224..=255) || address >> 16 == 0xa9fe
 }
 
+/// The lowest address from `first` to `last` that no packet may come from.
+pub(crate) fn martian_within(first: u32, last: u32) -> Option<u32> {
+    // Where each range of such addresses begins.
+    let starts = [0x0000_0000, 0x7f00_0000, 0xa9fe_0000, 0xe000_0000];
+    let within = starts.into_iter().filter(|start| (first..=last).contains(start));
+    [first].into_iter().chain(within).find(|address| is_martian(*address))
+}
+
 /// Whether a datagram to this address may be answered with an ICMP error: not multicast, not broadcast (RFC 1122,
 /// section 3.2.2).
 pub(crate) const fn is_unicast(address: u32) -> bool {
@@ -165,7 +173,11 @@ mod tests {
             ([169, 253, 0, 1], false),
             ([223, 255, 255, 255], false),
         ] {
-            assert_eq!(is_martian(Ipv4Addr::from(address).to_bits()), martian, "{address:?}");
+            let address = Ipv4Addr::from(address).to_bits();
+            assert_eq!(is_martian(address), martian, "{address:#x}");
+            assert_eq!(martian_within(address, address), martian.then_some(address));
         }
+        assert_eq!(martian_within(0x7e00_0000, 0x8000_0000), Some(0x7f00_0000));
+        assert_eq!(martian_within(0x8000_0000, 0x8100_0000), None);
     }
 }

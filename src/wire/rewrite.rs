@@ -34,7 +34,9 @@ impl Change {
             UDP => {
                 let Some(udp) = parts.payload.first_chunk_mut::<8>() else { return };
                 self.ports(udp);
-                [udp[6], udp[7]] = checksum::update_udp([udp[6], udp[7]], self.transport);
+                if let Some(field) = udp.last_chunk_mut() {
+                    checksum::update_udp(field, self.transport);
+                }
             }
             TCP => {
                 let Some(tcp) = parts.payload.first_chunk_mut::<20>() else { return };

@@ -34,11 +34,7 @@ mod with_byway {
     ///
     /// Returns whether the packet is to be sent.
     #[unsafe(no_mangle)]
-    pub fn packet_path(
-        translator: &mut Translator<Storage>,
-        micros: u64,
-        packet: &mut [u8],
-    ) -> bool {
+    pub fn packet_path(translator: &mut Translator<Storage>, micros: u64, packet: &mut [u8]) -> bool {
         let verdict = translator.translate(Instant::from_micros(micros), packet);
         !matches!(verdict, Verdict::Drop(_))
     }
@@ -54,9 +50,7 @@ mod with_byway {
     /// Sets the translator up, in static memory. To be called once.
     pub fn start(secret: [u8; 32]) -> &'static mut Translator<Storage> {
         let config = Config::new(secret).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
-        let Ok(translator) = Translator::new(config, Storage::new()) else {
-            loop {}
-        };
+        let Ok(translator) = Translator::new(config, Storage::new()) else { loop {} };
         // SAFETY: `image` calls this once, so this is the only reference to the memory.
         unsafe { (*MEMORY.0.get()).write(translator) }
     }

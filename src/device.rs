@@ -1,0 +1,468 @@
+//! A smoltcp device that translates what passes through it (feature `smoltcp`).
+//!
+//! [`TranslatingDevice`] wraps any [`phy::Device`] and is one itself, so that an [`Interface`] takes it where it took the
+//! other:
+//!
+//! ```text
+//!   sockets and Interface          the client, or a router's inner side
+//!         |       ^
+//!     transmit  receive
+//!         v       |
+//!   TranslatingDevice              translate(), poll(), poll_transmit()
+//!         |       ^
+//!     transmit  receive
+//!         v       |
+//!   the wrapped device             the network that the servers are in
+//! ```
+//!
+//! What becomes of a frame, either way:
+//!
+//! | the translator says | on its way out | on its way in |
+//! | --- | --- | --- |
+//! | [`ToServer`], [`ToClient`] | the translated frame is sent | the stack gets the translated frame |
+//! | [`Pass`] | it is sent as it is | the stack gets it as it is |
+//! | [`Drop`], [`Hold`] | nothing is sent | the stack gets an empty frame, which it ignores |
+//!
+//! The empty frame keeps to smoltcp's one frame for each call: a flood of packets to drop makes no call longer, and does
+//! not look as if the network had fallen silent. Frames that are not IPv4 (ARP, IPv6, VLAN tags, IEEE 802.15.4) pass.
+//!
+//! The translator works by itself: each call of `receive`, and so each [`Interface::poll`], does what time brings, gives
+//! the stack what the translator has to tell the client, and sends what it has to tell the server. It does not know of
+//! the interface's timers, nor these of its own: wake up at the earlier of [`Interface::poll_at`] and
+//! [`TranslatingDevice::poll_at`].
+//!
+//! ```
+//! use byway::device::TranslatingDevice;
+//! use byway::{Config, Divert, Fixed, Translator};
+//! use core::net::{Ipv4Addr, SocketAddrV4};
+//! use smoltcp::phy::{Loopback, Medium};
+//!
+//! let device = Loopback::new(Medium::Ip); // your driver
+//! let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+//! let translator = Translator::new(config, Fixed::<64, 4>::new())?;
+//! // One buffer for a frame that comes, and one for a frame that goes.
+//! let mut device = TranslatingDevice::new(device, translator, [[0; 1514]; 2]);
+//!
+//! let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+//! let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 80);
+//! device.translator_mut().divert(Divert::new(original).to(server))?;
+//!
+//! // interface.poll(now, &mut device, &mut sockets), as ever
+//! # use smoltcp::iface::{Config as Settings, Interface, SocketSet};
+//! # use smoltcp::{time::Instant, wire::HardwareAddress};
+//! # let mut interface = Interface::new(Settings::new(HardwareAddress::Ip), &mut device, Instant::ZERO);
+//! # interface.poll(Instant::ZERO, &mut device, &mut SocketSet::new([]));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # What is not supported
+//!
+//! - **Link addresses are not changed.** On Ethernet a diverted frame goes to the next hop that the stack chose for the
+//!   original destination: both must be behind the same router, which then sends it on to the server. And somebody must
+//!   answer ARP requests for the alternative addresses: give them to the interface, beside its own.
+//! - **Clients are behind the device.** Servers behind it (a port forward to the stack) are translated as well, but what
+//!   the translator has to say itself about their connections goes the wrong way, and is ignored there.
+//! - **Own packets towards the server** bear, on Ethernet, the link addresses of the last frame that was diverted; before
+//!   there was one, they are lost.
+//! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again.
+//! - **No segmentation offload**, and no checksum offload for ICMP: the translator has to look into ICMP errors. The
+//!   other offloads are the wrapped device's. [`Checksums::Hardware`](crate::Checksums::Hardware) is right only where it
+//!   has the stack neither compute nor verify checksums.
+//! - **Link addresses are not filtered**: a wrapped device that is promiscuous has the translator see frames for others.
+//!
+//! [`ToServer`]: Verdict::ToServer
+//! [`ToClient`]: Verdict::ToClient
+//! [`Pass`]: Verdict::Pass
+//! [`Drop`]: Verdict::Drop
+//! [`Hold`]: Verdict::Hold
+//! [`Interface`]: smoltcp::iface::Interface
+//! [`Interface::poll`]: smoltcp::iface::Interface::poll
+//! [`Interface::poll_at`]: smoltcp::iface::Interface::poll_at
+
+use core::fmt;
+
+use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium, PacketMeta};
+use smoltcp::time::Instant as Timestamp;
+
+use crate::connection::Direction;
+use crate::table::storage::Storage;
+use crate::time::Instant;
+use crate::translator::{Translator, Transmit};
+use crate::verdict::Verdict;
+
+/// Octets of an Ethernet header without tags.
+const ETHERNET: usize = 14;
+
+/// The EtherType of IPv4 (RFC 894).
+const IPV4: [u8; 2] = [0x08, 0x00];
+
+/// The least that the stack is told of the longest frame, in octets: every host takes a datagram of 576 (RFC 791, section
+/// 3.1), and smoltcp subtracts headers from it without looking.
+const LEAST: usize = ETHERNET + 576;
+
+/// How many packets of the translator's own one call sends towards servers; more than that wait for the next call.
+const OWN_PACKETS: usize = 16;
+
+/// A [`phy::Device`] that wraps another and translates what passes through it; see the
+/// [module's documentation](self).
+///
+/// `D` is the wrapped device, `S` the translator's storage, and `B` what a buffer for one frame is: an array, a
+/// `&'static mut [u8]`, a `Vec<u8>`. Nothing is allocated.
+pub struct TranslatingDevice<D, S, B> {
+    device: D,
+    translator: Translator<S>,
+    buffers: [B; 2],
+    /// The longest frame that the stack may send.
+    longest: usize,
+    links: Links,
+    /// A packet of the translator's own that lies in the first buffer and could not be handed over yet.
+    waiting: Option<Transmit>,
+    oversized: u64,
+}
+
+impl<D, S, B> TranslatingDevice<D, S, B>
+where
+    D: phy::Device,
+    S: Storage,
+    B: AsMut<[u8]>,
+{
+    /// Wraps `device`, and translates what passes through it with `translator`.
+    ///
+    /// Each of the two `buffers` holds one frame: the first one that comes, the second one that goes. They should be as
+    /// long as the device's largest frame (its [`max_transmission_unit`](DeviceCapabilities::max_transmission_unit),
+    /// 1514 octets on Ethernet). If they are shorter, the stack is told so, down to 590 octets; a frame that comes all the
+    /// same and is too long for the first is dropped, see [`oversized`](Self::oversized).
+    pub fn new(device: D, translator: Translator<S>, mut buffers: [B; 2]) -> Self {
+        let [first, second] = &mut buffers;
+        let shorter = first.as_mut().len().min(second.as_mut().len());
+        let longest = shorter.max(LEAST);
+        Self { device, translator, buffers, longest, links: Links::NEW, waiting: None, oversized: 0 }
+    }
+
+    /// The translator.
+    pub const fn translator(&self) -> &Translator<S> {
+        &self.translator
+    }
+
+    /// The translator, for instructions, events and listings.
+    ///
+    /// [`poll`](Translator::poll) and [`poll_transmit`](Translator::poll_transmit) need not be called; a packet that is
+    /// fetched here is not sent by the device.
+    pub const fn translator_mut(&mut self) -> &mut Translator<S> {
+        &mut self.translator
+    }
+
+    /// The wrapped device.
+    pub const fn inner(&self) -> &D {
+        &self.device
+    }
+
+    /// The wrapped device. What is sent or received there is not translated.
+    pub const fn inner_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// The wrapped device and the translator with all its connections.
+    pub fn into_inner(self) -> (D, Translator<S>) {
+        (self.device, self.translator)
+    }
+
+    /// When the interface should be polled at the latest for the translator's sake; `None` if there is nothing to wait
+    /// for. [`Translator::poll_at`] says what it costs to come early or late.
+    pub fn poll_at(&mut self) -> Option<Timestamp> {
+        if self.waiting.is_some() {
+            return Some(Timestamp::ZERO);
+        }
+        let at = self.translator.poll_at()?;
+        Some(Timestamp::from_micros(i64::try_from(at.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// How many frames came that were too long for the first buffer, and were dropped.
+    pub const fn oversized(&self) -> u64 {
+        self.oversized
+    }
+
+    /// Does what time brings, sends what the translator has to tell servers, and fetches what it has to tell a client.
+    fn work(&mut self, timestamp: Timestamp) {
+        let now = instant(timestamp);
+        if self.translator.poll_at().is_some_and(|at| at <= now) {
+            self.translator.poll(now);
+        }
+        let medium = self.device.capabilities().medium;
+        let Some(header) = header_length(medium) else {
+            return;
+        };
+        for _ in 0..OWN_PACKETS {
+            let buffer = first(&mut self.buffers);
+            if self.waiting.is_none() {
+                self.waiting = buffer.get_mut(header..).and_then(|b| self.translator.poll_transmit(now, b));
+            }
+            let Some(Transmit { length, direction: Direction::ToServer }) = self.waiting else {
+                return;
+            };
+            let length = header + length;
+            if let Some(frame) = buffer.get_mut(..length)
+                && self.links.address(frame, header, Direction::ToServer)
+            {
+                let Some(token) = self.device.transmit(timestamp) else {
+                    return;
+                };
+                phy::TxToken::consume(token, length, |sent| copy(frame, sent));
+            }
+            self.waiting = None;
+        }
+    }
+}
+
+impl<D, S, B> phy::Device for TranslatingDevice<D, S, B>
+where
+    D: phy::Device,
+    S: Storage,
+    B: AsMut<[u8]>,
+{
+    type RxToken<'a>
+        = RxToken<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = TxToken<'a, D::TxToken<'a>, S>
+    where
+        Self: 'a;
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let inner = self.device.capabilities();
+        // From the default, since this must not offer what a later smoltcp, or one with more features, can offload.
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = inner.medium;
+        capabilities.max_transmission_unit = inner.max_transmission_unit.min(self.longest);
+        capabilities.max_burst_size = inner.max_burst_size;
+        capabilities.checksum = inner.checksum;
+        capabilities.checksum.icmpv4 = match capabilities.checksum.icmpv4 {
+            Checksum::Both | Checksum::Rx => Checksum::Both,
+            Checksum::Tx | Checksum::None => Checksum::Tx,
+        };
+        capabilities
+    }
+
+    fn receive(&mut self, timestamp: Timestamp) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        self.work(timestamp);
+        let now = instant(timestamp);
+        let medium = self.device.capabilities().medium;
+        let [first, second] = &mut self.buffers;
+        let (first, second) = (first.as_mut(), second.as_mut());
+
+        if let Some(Transmit { length, .. }) = self.waiting {
+            let token = self.device.transmit(timestamp)?;
+            self.waiting = None;
+            let header = header_length(medium).unwrap_or(0);
+            let frame = first.get_mut(..header + length).unwrap_or_default();
+            let _always = self.links.address(frame, header, Direction::ToClient);
+            let way = Way { translator: &mut self.translator, links: &mut self.links, medium, now };
+            let sent = TxToken { token, buffer: second, way };
+            return Some((RxToken { frame, meta: PacketMeta::default() }, sent));
+        }
+
+        let (received, token) = self.device.receive(timestamp)?;
+        let meta = phy::RxToken::meta(&received);
+        let mut way = Way { translator: &mut self.translator, links: &mut self.links, medium, now };
+        let length = phy::RxToken::consume(received, |frame| {
+            first.get_mut(..frame.len()).map(|buffer| {
+                copy(frame, buffer);
+                frame.len()
+            })
+        });
+        if length.is_none() {
+            self.oversized = self.oversized.saturating_add(1);
+        }
+        let mut frame = first.get_mut(..length.unwrap_or(0)).unwrap_or_default();
+        if !way.translate(frame) {
+            frame = &mut [];
+        }
+        Some((RxToken { frame, meta }, TxToken { token, buffer: second, way }))
+    }
+
+    fn transmit(&mut self, timestamp: Timestamp) -> Option<Self::TxToken<'_>> {
+        let medium = self.device.capabilities().medium;
+        let token = self.device.transmit(timestamp)?;
+        let [_, second] = &mut self.buffers;
+        let now = instant(timestamp);
+        let way = Way { translator: &mut self.translator, links: &mut self.links, medium, now };
+        Some(TxToken { token, buffer: second.as_mut(), way })
+    }
+}
+
+impl<D: fmt::Debug, S: fmt::Debug, B> fmt::Debug for TranslatingDevice<D, S, B> {
+    /// Everything but what is in the buffers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TranslatingDevice")
+            .field("device", &self.device)
+            .field("translator", &self.translator)
+            .field("links", &self.links)
+            .field("waiting", &self.waiting)
+            .field("oversized", &self.oversized)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A frame that came, already translated; empty if it was dropped.
+#[derive(Debug)]
+pub struct RxToken<'a> {
+    frame: &'a [u8],
+    meta: PacketMeta,
+}
+
+impl phy::RxToken for RxToken<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.frame)
+    }
+
+    fn meta(&self) -> PacketMeta {
+        self.meta
+    }
+}
+
+/// Leave to send a frame, which will be translated.
+#[derive(Debug)]
+pub struct TxToken<'a, T, S> {
+    token: T,
+    buffer: &'a mut [u8],
+    way: Way<'a, S>,
+}
+
+impl<T: phy::TxToken, S: Storage> phy::TxToken for TxToken<'_, T, S> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, length: usize, f: F) -> R {
+        // The frame is written beside the wrapped device, because what is written there can no longer be dropped.
+        let Some(frame) = self.buffer.get_mut(..length) else {
+            // Longer than we have said that frames can be. What must be dropped is sent as zeros, which nobody reads.
+            return self.token.consume(length, |frame| {
+                let result = f(frame);
+                if !self.way.translate_sent(frame) {
+                    frame.fill(0);
+                }
+                result
+            });
+        };
+        let result = f(frame);
+        if self.way.translate_sent(frame) {
+            self.token.consume(length, |sent| copy(frame, sent));
+        }
+        result
+    }
+
+    fn set_meta(&mut self, meta: PacketMeta) {
+        self.token.set_meta(meta);
+    }
+}
+
+/// What translating a frame takes.
+#[derive(Debug)]
+struct Way<'a, S> {
+    translator: &'a mut Translator<S>,
+    links: &'a mut Links,
+    medium: Medium,
+    now: Instant,
+}
+
+impl<S: Storage> Way<'_, S> {
+    /// Translates a frame that the stack sends. False if it is to be dropped.
+    fn translate_sent(&mut self, frame: &mut [u8]) -> bool {
+        let header = frame.first_chunk().copied().filter(|_| self.medium == Medium::Ethernet);
+        let Some(packet) = packet(self.medium, frame) else {
+            return true;
+        };
+        let verdict = self.translator.translate(self.now, packet);
+        if let Some(header) = header {
+            self.links.learn(header, verdict);
+        }
+        goes_on(verdict)
+    }
+
+    /// Translates a frame that came. False if it is to be dropped.
+    fn translate(&mut self, frame: &mut [u8]) -> bool {
+        packet(self.medium, frame).is_none_or(|packet| goes_on(self.translator.translate(self.now, packet)))
+    }
+}
+
+/// Link addresses that the stack has used, as whole Ethernet headers.
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    to_server: Option<[u8; ETHERNET]>,
+    to_client: [u8; ETHERNET],
+}
+
+impl Links {
+    /// To the stack by broadcast, until it has shown its address.
+    const NEW: Self =
+        Self { to_server: None, to_client: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, IPV4[0], IPV4[1]] };
+
+    /// Learns from the header of an IPv4 frame that the stack sent.
+    fn learn(&mut self, header: [u8; ETHERNET], verdict: Verdict) {
+        let [destination, source] = [&header[..6], &header[6..12]];
+        self.to_client[..6].copy_from_slice(source);
+        self.to_client[6..12].copy_from_slice(destination);
+        if verdict == Verdict::ToServer {
+            self.to_server = Some(header);
+        }
+    }
+
+    /// Writes the Ethernet header of a packet of our own, where there is one. False if its addresses are not known.
+    fn address(&self, frame: &mut [u8], header: usize, direction: Direction) -> bool {
+        let Some(place) = frame.first_chunk_mut::<ETHERNET>().filter(|_| header == ETHERNET) else {
+            return true;
+        };
+        let known = match direction {
+            Direction::ToServer => self.to_server,
+            Direction::ToClient => Some(self.to_client),
+        };
+        *place = known.unwrap_or_default();
+        known.is_some()
+    }
+}
+
+const fn goes_on(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::ToServer | Verdict::ToClient | Verdict::Pass => true,
+        Verdict::Hold | Verdict::Drop(_) => false,
+    }
+}
+
+/// The IPv4 packet in a frame. On an IP medium it may be of another version, which the translator passes.
+fn packet(medium: Medium, frame: &mut [u8]) -> Option<&mut [u8]> {
+    match header_length(medium)? {
+        0 => Some(frame).filter(|frame| !frame.is_empty()),
+        header => {
+            let (header, packet) = frame.split_at_mut_checked(header)?;
+            header.ends_with(&IPV4).then_some(packet)
+        }
+    }
+}
+
+/// Octets before the packet; `None` for a medium that we cannot read.
+fn header_length(medium: Medium) -> Option<usize> {
+    // Not a `match`: whoever switches on more of smoltcp's features adds media to it.
+    if medium == Medium::Ethernet {
+        Some(ETHERNET)
+    } else if medium == Medium::Ip {
+        Some(0)
+    } else {
+        None
+    }
+}
+
+fn first<B: AsMut<[u8]>>(buffers: &mut [B; 2]) -> &mut [u8] {
+    let [first, _] = buffers;
+    first.as_mut()
+}
+
+/// Copies without a panic, if a device should give a buffer of another length than it was asked for.
+fn copy(from: &[u8], to: &mut [u8]) {
+    let length = from.len().min(to.len());
+    if let (Some(from), Some(to)) = (from.get(..length), to.get_mut(..length)) {
+        to.copy_from_slice(from);
+    }
+}
+
+/// Our time, of smoltcp's, which is negative only by mistake.
+fn instant(timestamp: Timestamp) -> Instant {
+    Instant::from_micros(u64::try_from(timestamp.total_micros()).unwrap_or(0))
+}

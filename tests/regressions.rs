@@ -1,0 +1,132 @@
+//! Faults that the naive model and the fuzzers found, one test each.
+
+mod support;
+
+use core::net::SocketAddrV4;
+
+use byway::{Config, Divert, Heap, Imported, PortChoice, Protocol, Record, Redivert, State, Target, Translator};
+use support::*;
+
+const CLIENT: &str = "1.2.3.4:3456";
+const ORIGINAL: &str = "100.100.100.100:80";
+
+fn targets(t: &Translator<Heap>, original: SocketAddrV4) -> Vec<Target> {
+    t.find_divert(original).unwrap().servers().map(|(w, _)| w.target).collect()
+}
+
+/// for those that are there.
+#[test]
+fn an_address_that_is_exchanged_keeps_the_port_of_the_rule() {
+    for how in [Redivert::Switch, Redivert::Drain] {
+        let mut t = translator(config());
+        t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:8080"))).unwrap();
+        t.redivert(ip("123.45.67.89"), ip("123.45.67.90"), how).unwrap();
+        assert_eq!(targets(&t, at(ORIGINAL)), [Target::Endpoint(at("123.45.67.90:8080"))]);
+        let sent = there(&mut t, s(0), &udp(at(CLIENT), at(ORIGINAL), b""));
+        assert_eq!(ends(&sent).1, at("123.45.67.90:8080"));
+        assert_eq!(t.connections_on(at("123.45.67.90:8080")), 1);
+    }
+}
+
+/// `PortChoice` says that every choice falls back to a port of the whole range.
+#[test]
+fn a_client_of_a_low_port_gets_a_high_one_when_no_low_one_is_free() {
+    let config = Config::new([7; 32]).alternative(ip("10.10.10.10"), 1023..=1030).port_choice(PortChoice::SameRange);
+    let mut t = translator(config);
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"))).unwrap();
+    for port in 1..=2 {
+        let sent = there(&mut t, s(0), &udp(SocketAddrV4::new(ip("1.2.3.4"), port), at(ORIGINAL), b""));
+        assert_eq!(ends(&sent).0.port() == 1023, port == 1);
+    }
+}
+
+/// An echo has no port, also on its way over several servers: a re-divert of one port does not catch it.
+#[test]
+fn an_echo_that_follows_two_re_diverts_has_no_port_in_between() {
+    for prompt in [true, false] {
+        let mut t = translator(config());
+        t.divert(Divert::new(ip("100.100.100.100")).to(ip("123.45.67.89"))).unwrap();
+        let ping = echo(8, ip("1.2.3.4"), ip("100.100.100.100"), 7, b"");
+        let _ = there(&mut t, s(0), &ping);
+        t.redivert(ip("123.45.67.89"), at("123.45.67.90:80"), Redivert::Switch).unwrap();
+        if prompt {
+            t.poll(s(0));
+        }
+        t.redivert(at("123.45.67.90:80"), ip("123.45.67.91"), Redivert::Switch).unwrap();
+        let sent = there(&mut t, s(0), &ping);
+        assert_eq!(address(&sent, 16), ip("123.45.67.90"), "prompt: {prompt}");
+    }
+}
+
+/// A client's SYN begins anew in TIME-WAIT; its SYN+ACK begins nothing, and ends nothing either.
+#[test]
+fn a_syn_ack_does_not_end_a_time_wait() {
+    let mut t = translator(config());
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"))).unwrap();
+    let sent = there(&mut t, s(0), &tcp(at(CLIENT), at(ORIGINAL), (SYN, 100, 0), b""));
+    let (alternative, server) = ends(&sent);
+    let _ = back(&mut t, s(0), &tcp(server, alternative, (RST | ACK, 0, 101), b""));
+    let state = |t: &Translator<Heap>| t.connection(Protocol::Tcp, at(CLIENT), at(ORIGINAL)).map(|(c, _)| c.state);
+    assert_eq!(state(&t), Some(State::TimeWait));
+    let _ = there(&mut t, s(1), &tcp(at(CLIENT), at(ORIGINAL), (SYN | ACK, 100, 1), b""));
+    assert_eq!(state(&t), Some(State::TimeWait));
+    let _ = there(&mut t, s(1), &tcp(at(CLIENT), at(ORIGINAL), (SYN, 900, 0), b""));
+    assert_eq!(state(&t), Some(State::Opening));
+}
+
+fn record(t: &Translator<Heap>) -> Record {
+    t.records().next().unwrap()
+}
+
+/// A record that says that the source is kept makes the way back known under the client's address.
+#[test]
+fn a_record_that_keeps_the_source_is_found_from_both_sides() {
+    let rule = Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"));
+    let (mut from, mut to) = (translator(config()), translator(config()));
+    from.divert(rule.keep_source()).unwrap();
+    to.divert(rule).unwrap();
+    let question = udp(at(CLIENT), at(ORIGINAL), b"");
+    let _ = there(&mut from, s(0), &question);
+    let _ = there(&mut to, s(0), &question);
+    let known = record(&to);
+    assert_eq!(to.import(s(0), &record(&from)), Ok(Imported::Updated));
+    let sent = there(&mut to, s(0), &question);
+    assert_eq!(ends(&sent), (at(CLIENT), at("123.45.67.89:80")));
+    let _ = back(&mut to, s(0), &udp(at("123.45.67.89:80"), at(CLIENT), b""));
+    // And the other way round.
+    assert_eq!(to.import(s(0), &known), Ok(Imported::Updated));
+    let sent = there(&mut to, s(0), &question);
+    assert_eq!(*ends(&sent).0.ip(), ip("10.10.10.10"));
+    let _ = back(&mut to, s(0), &udp(at("123.45.67.89:80"), ends(&sent).0, b""));
+}
+
+/// Hardware that computes the checksums of IPv4, TCP and UDP knows nothing of ICMP.
+#[test]
+fn an_echo_has_its_checksum_also_where_the_hardware_does_the_others() {
+    let mut t = translator(config().checksums(byway::Checksums::Hardware));
+    t.divert(Divert::new(ip("100.100.100.100")).to(ip("123.45.67.89"))).unwrap();
+    let sent = there(&mut t, s(0), &echo(8, ip("1.2.3.4"), ip("100.100.100.100"), 7, b"ping"));
+    assert!(checksums(&sent).transport);
+    assert_ne!(sent[24..26], [0, 7]);
+}
+
+/// The connections of a rule that is removed go on, also those of a port forward.
+#[test]
+fn a_forwarded_connection_outlives_its_rule() {
+    let mut t = translator(config());
+    let (forwarded, server) = (at("10.10.10.10:8080"), at("192.168.1.9:80"));
+    t.divert(Divert::new(forwarded).to(server)).unwrap();
+    let sent = there(&mut t, s(0), &udp(at(CLIENT), forwarded, b""));
+    t.remove(forwarded).unwrap();
+    let again = there(&mut t, s(1), &udp(at(CLIENT), forwarded, b""));
+    assert_eq!(ends(&again), ends(&sent));
+    let _ = back(&mut t, s(1), &udp(server, ends(&sent).0, b""));
+}
+
+/// One of our own addresses has no other server to masquerade to.
+#[test]
+fn an_own_address_is_not_masqueraded_to_itself() {
+    let mut t = translator(config());
+    let rule = Divert::new(at("10.10.10.10:8080"));
+    assert_eq!(t.divert(rule), Err(byway::DivertError::OwnTarget { target: Target::Same }));
+}
