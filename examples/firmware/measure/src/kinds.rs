@@ -301,13 +301,9 @@ fn others() {
     let poll = depth(&mut || translator.poll(later));
     let remove = depth(&mut || done &= translator.remove(OTHER).is_some());
     assert!(done, "an instruction was refused");
-    for (name, depth) in [
-        ("poll", poll),
-        ("poll_transmit", transmit),
-        ("divert", divert),
-        ("redivert", redivert),
-        ("remove", remove),
-    ] {
+    for (name, depth) in
+        [("poll", poll), ("poll_transmit", transmit), ("divert", divert), ("redivert", redivert), ("remove", remove)]
+    {
         semihosting::println!("stack|{name}||{depth}");
     }
 }

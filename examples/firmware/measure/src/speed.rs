@@ -90,9 +90,8 @@ pub(crate) fn run(translator: &mut Translator<Storage>, counter: Counter) {
     bench.row("UDP, to the server", &udp, Verdict::ToServer);
     bench.row("UDP, to the client", &back, Verdict::ToClient);
 
-    let from = |number, segment, data: &'static [u8]| {
-        Packet::tcp(at(CLIENT, 4000 + number), at(ORIGINAL, 80), segment, data)
-    };
+    let from =
+        |number, segment, data: &'static [u8]| Packet::tcp(at(CLIENT, 4000 + number), at(ORIGINAL, 80), segment, data);
     let syn = |number| from(number, (SYN, 100, 0), &[]);
     bench.row("a new TCP connection", &syn, Verdict::ToServer);
     let there = ends(bench.translator, &syn);
