@@ -25,6 +25,7 @@ WORD = 4
 class Function:
     def __init__(self, name):
         self.name, self.frame, self.calls, self.jumps = name, 0, set(), set()
+        self.calls_pointers = False
 
 
 def registers(operands):
@@ -68,7 +69,7 @@ def read(image):
         ["llvm-objdump", "--disassemble", "--demangle", "--no-show-raw-insn", image],
         check=True, stdout=subprocess.PIPE, text=True,
     ).stdout
-    functions, function, set_by = {}, None, {}
+    functions, function, set_by, lower, words = {}, None, {}, {}, set()
     for line in text.splitlines():
         if head := HEAD.match(line):
             if head.group(2).startswith("$"):
@@ -83,14 +84,43 @@ def read(image):
             function.frame += octets
             target = re.search(r"(?:^|, )#?0x([0-9a-f]+)$", operands)
             if name.split(".")[0] in CALLS:
-                if not target:
-                    sys.exit(f"{function.name}: a call through a pointer: {line.strip()}")
-                function.calls.add(int(target.group(1), 16))
+                if target:
+                    function.calls.add(int(target.group(1), 16))
+                else:
+                    function.calls_pointers = True
             elif FORKS.match(name) and target:
                 function.jumps.add(int(target.group(1), 16))
             elif name == "bx" and operands != "lr":
-                sys.exit(f"{function.name}: a jump through a pointer: {line.strip()}")
+                function.calls_pointers = True
+            elif constant := re.match(r"(\w+), #(0x[0-9a-f]+|\d+)$", operands):
+                register, value = constant.group(1), int(constant.group(2), 0)
+                if name in ("movw", "mov.w", "movs"):
+                    lower[register] = value
+                elif name == "movt":
+                    words.add(value << 16 | lower.get(register, 0))
+            elif name == ".word":
+                words.add(int(operands, 0))
+    # Addresses of functions are odd: they select the Thumb instructions.
+    pointed = {word - 1 for word in words | constants(image) if word - 1 in functions}
+    for function in functions.values():
+        if function.calls_pointers:
+            if not pointed:
+                sys.exit(f"{function.name}: a call through a pointer to nobody knows whom")
+            function.calls |= pointed
     return functions
+
+
+def constants(image):
+    """Every aligned word of the constant and the initialised memory of an image."""
+    text = subprocess.run(
+        ["llvm-objdump", "--full-contents", "--section=.rodata", "--section=.data", image],
+        check=True, stdout=subprocess.PIPE, text=True,
+    ).stdout
+    words = set()
+    for line in text.splitlines():
+        if found := re.match(r"^ [0-9a-f]+((?: [0-9a-f]{8})+)", line):
+            words |= {int.from_bytes(bytes.fromhex(word), "little") for word in found.group(1).split()}
+    return words
 
 
 def deepest(functions, address, above=()):
