@@ -56,8 +56,8 @@ pub enum State {
     /// TCP: both FINs are acknowledged, or a RST with the expected sequence number was seen; late segments are still
     /// translated (held).
     TimeWait,
-    /// TCP: somebody sent a RST with another sequence number than the expected one; the next segment of any other
-    /// kind brings it back to `Established` (transitory).
+    /// TCP: somebody sent a RST behind data that is not acknowledged yet, which its receiver obeys if the data arrived;
+    /// the next segment of any other kind brings it back to `Established` (transitory).
     Doubtful,
     /// TCP: being reset by a re-divert: whatever an end sends is answered with a RST (held).
     Resetting,

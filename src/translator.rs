@@ -38,7 +38,7 @@ mod transmit;
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Direction;
-use crate::table::connection::SOURCE_KEPT;
+use crate::event::Closed;
 use crate::table::divert;
 use crate::table::hash::Key;
 use crate::table::index::Layout;
@@ -157,15 +157,17 @@ impl Table<'_> {
             let known = left != Left::Unknown(direction);
             known.then(|| table.find(direction, Key::of(flow, direction))).flatten()
         };
-        let near_destination = self.state.alternative(flow.destination).is_some();
+        let near_destination = self.state.is_alternative(flow.destination);
         if near_destination {
             if let Some(slot) = find(self, Direction::ToClient)
                 && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
             {
                 return verdict;
             }
-            if let Some(slot) = self.open_sibling(flow) {
-                return self.carry_first(slot, Direction::ToClient, parts, flow);
+            match self.open_sibling(flow) {
+                Some(Ok(slot)) => return self.carry_first(slot, Direction::ToClient, parts, flow),
+                Some(Err(reason)) => return self.state.drop(reason),
+                None => {}
             }
             if let Some(verdict) = self.unclaimed(parts.payload, flow) {
                 return verdict;
@@ -185,11 +187,10 @@ impl Table<'_> {
             {
                 return verdict;
             }
-            if let Some(slot) = self.open_sibling(flow) {
-                return self.carry_first(slot, Direction::ToClient, parts, flow);
-            }
-            if self.is_late(flow) {
-                return self.state.drop(DropReason::OldServer);
+            match self.open_sibling(flow) {
+                Some(Ok(slot)) => return self.carry_first(slot, Direction::ToClient, parts, flow),
+                Some(Err(reason)) => return self.state.drop(reason),
+                None => {}
             }
         }
         if !diverted {
@@ -235,7 +236,8 @@ impl Table<'_> {
             connection.last = tick;
         }
         let connection = *connection;
-        self.state.change(&connection, direction).apply(parts, flow.protocol);
+        let whole = flow.shape != Shape::FirstFragment;
+        self.state.change(&connection, direction, whole).apply(parts, flow.protocol);
         if self.state.extras {
             self.do_extras(slot, direction, parts);
         }
@@ -260,6 +262,7 @@ impl Table<'_> {
                 return Revisit::Done(self.state.drop(DropReason::OldServer));
             }
             CaughtUp::Moved => {}
+            CaughtUp::Home => return Revisit::Miss,
             CaughtUp::Stranded => return Revisit::Done(self.state.drop(DropReason::NoPort)),
         }
         let Some(&connection) = self.slot(slot) else {
@@ -270,8 +273,9 @@ impl Table<'_> {
         let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST | ACK));
         match connection.phase {
             Phase::Held => Revisit::Miss,
-            Phase::TimeWait | Phase::Resetting if anew => {
+            Phase::Closing | Phase::TimeWait | Phase::Resetting if anew => {
                 // The client begins anew on the same port (RFC 9293, section 3.6.1).
+                self.finish(slot, Closed::Finished);
                 self.release(slot);
                 Revisit::Miss
             }
@@ -285,21 +289,11 @@ impl Table<'_> {
         }
     }
 
-    /// Whether a packet comes from the original server to a client that keeps its address and was moved away from that
-    /// server: the client would take it for one of the new server's.
-    fn is_late(&self, flow: &Flow) -> bool {
-        let source = (flow.source, flow.source_port);
-        let slot = self.find_there(Key::of(flow, Direction::ToClient)).and_then(|slot| self.slot(slot));
-        slot.is_some_and(|c| c.has(SOURCE_KEPT) && (c.server, c.server_port) != source)
-            && self.state.moves.left(self.memory.moves, source)
-    }
-
     /// A packet to an alternative address that nobody waits for. `None` if a rule may speak of the address, or if the
     /// port is not one that we give away: then it is for this machine itself.
     fn unclaimed(&mut self, payload: &[u8], flow: &Flow) -> Option<Verdict> {
-        let (low, high) = self.state.alternative(flow.destination)?.ports;
         let echo_request = flow.protocol == ICMP && payload.first() == Some(&crate::wire::icmp::ECHO_REQUEST);
-        let ours = !echo_request && (low..=high).contains(&flow.destination_port);
+        let ours = !echo_request && self.state.gives_away((flow.destination, flow.destination_port));
         let destination = (flow.destination, flow.destination_port);
         if !ours || (flow.protocol != ICMP && divert::forwards(self.rules(), flow.protocol, destination)) {
             return None;

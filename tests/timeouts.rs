@@ -7,21 +7,28 @@ use core::time::Duration;
 use support::talk::*;
 use support::*;
 
-/// A forged RST may cost an idle connection its long time-out, but not its life at once (RFC 5961, section 3).
+/// A RST that does not lie within what is under way does nothing to an idle connection, and one that does costs it no
+/// more than its long time-out (RFC 5961, section 3; RFC 7857, section 2.2).
 #[test]
 fn an_inexact_rst_on_an_idle_connection_does_not_end_it() {
     let mut t = diverting(config());
     let (alternative, server) = connect(&mut t, s(0), at(CLIENT), at(ORIGINAL));
-    back(&mut t, s(3_600), &tcp(server, alternative, (RST, SERVER_START + 7, 0), b""));
-    assert_eq!(tcp_state(&t), Some(State::Doubtful));
-    there(&mut t, s(3_600 + 239), &tcp(at(CLIENT), at(ORIGINAL), (ACK, CLIENT_START + 1, SERVER_START + 1), b"."));
+    let start = SERVER_START + 1;
+    back(&mut t, s(3_600), &tcp(server, alternative, (RST, start + 7, 0), b""));
     assert_eq!(tcp_state(&t), Some(State::Established));
 
-    back(&mut t, s(7_000), &tcp(server, alternative, (RST, SERVER_START + 7, 0), b""));
+    // Ten octets are under way, and the RST comes behind them.
+    back(&mut t, s(3_601), &tcp(server, alternative, (ACK, start, CLIENT_START + 1), &[0; 10]));
+    back(&mut t, s(7_000), &tcp(server, alternative, (RST, start + 10, 0), b""));
+    assert_eq!(tcp_state(&t), Some(State::Doubtful));
+    there(&mut t, s(7_239), &tcp(at(CLIENT), at(ORIGINAL), (ACK, CLIENT_START + 1, start), b"."));
+    assert_eq!(tcp_state(&t), Some(State::Established));
+
+    back(&mut t, s(7_300), &tcp(server, alternative, (RST, start + 10, 0), b""));
     // It is no sign of life: another one does not prolong the time.
-    back(&mut t, s(7_100), &tcp(server, alternative, (RST, SERVER_START + 9, 0), b""));
-    let late = tcp(at(CLIENT), at(ORIGINAL), (ACK, CLIENT_START + 2, SERVER_START + 1), b".");
-    assert_eq!(verdict(&mut t, s(7_241), &late), Verdict::Pass);
+    back(&mut t, s(7_400), &tcp(server, alternative, (RST, start + 9, 0), b""));
+    let late = tcp(at(CLIENT), at(ORIGINAL), (ACK, CLIENT_START + 2, start), b".");
+    assert_eq!(verdict(&mut t, s(7_541), &late), Verdict::Pass);
     assert_eq!(t.counters().expired, 1);
 }
 
@@ -141,6 +148,8 @@ const STATES: [Idle; 11] = [
         protocol: Protocol::Tcp,
         open: |t, now| {
             connect(t, now, at(CLIENT), at(ORIGINAL));
+            let (alternative, server) = (connection(t, Protocol::Tcp).server_side.source, at(SERVER));
+            back(t, now, &tcp(server, alternative, (ACK, SERVER_START + 1, CLIENT_START + 1), &[0; 98]));
             let rst = from_server(t, RST, 99, 0);
             back(t, now, &rst);
         },

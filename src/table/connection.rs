@@ -65,6 +65,8 @@ pub(crate) const SERVER_COUNTED: u8 = 8;
 pub(crate) const OWES_CLIENT: u8 = 16;
 /// The server is to be told with a RST.
 pub(crate) const OWES_SERVER: u8 = 32;
+/// The client has sent a SYN in the middle of the connection.
+pub(crate) const SAID_SYN: u8 = 64;
 
 impl ConnectionSlot {
     /// An unused slot.

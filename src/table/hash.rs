@@ -62,7 +62,7 @@ impl Keys {
         self.hash(key)
     }
 
-    /// Where a client's count is placed, and which alternative address it keeps to.
+    /// Where a client's count is placed.
     pub(crate) fn hash_client(&self, client: u32) -> u64 {
         self.place(Key { addresses: u64::from(client), ..Key::NONE })
     }
@@ -85,6 +85,7 @@ impl Keys {
 pub(crate) enum Label {
     Derive = 0,
     Port,
+    Alternative,
     Server,
     Filter,
     Identification,

@@ -72,6 +72,8 @@ pub(crate) struct Moves {
     next: u8,
     /// The next slot that the sweep looks at; [`DONE`] if there is nothing to sweep for.
     pub(crate) cursor: u32,
+    /// The next slot, never beyond the sweep's, whose ends may have to be told with a RST; [`DONE`] if there is none.
+    pub(crate) telling: u32,
 }
 
 /// There is nothing to sweep for.
@@ -87,7 +89,7 @@ pub(crate) struct Course {
 }
 
 impl Moves {
-    pub(crate) const NONE: Self = Self { epoch: 0, outstanding: 0, known: 0, next: 0, cursor: DONE };
+    pub(crate) const NONE: Self = Self { epoch: 0, outstanding: 0, known: 0, next: 0, cursor: DONE, telling: DONE };
 
     fn capacity(slots: &[MoveSlot]) -> usize {
         slots.len().min(MAX_OUTSTANDING)
@@ -108,6 +110,9 @@ impl Moves {
         self.outstanding += 1;
         self.known = (usize::from(self.known) + 1).min(capacity) as u8;
         self.cursor = 0;
+        if new.reset {
+            self.telling = 0;
+        }
     }
 
     /// The sweep has been through: nobody is behind. The entries that the moves held are let go.

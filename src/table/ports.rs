@@ -34,11 +34,11 @@ pub(crate) fn choose(
     let preferred = match addresses {
         0 => return None,
         1 => 0,
-        _ => reduce((keys.hash_client(wanted.client.0) >> 32) as u32, addresses),
+        _ => reduce(keys.choose(Label::Alternative, [u64::from(wanted.client.0), 0]) as u32, addresses),
     };
     let mut random = Random::new(keys, wanted);
     for attempt in 0..ATTEMPTS {
-        let mut place = preferred + attempt / (ATTEMPTS / 4);
+        let mut place = preferred.saturating_add(attempt / (ATTEMPTS / 4));
         while place >= addresses {
             place -= addresses;
         }

@@ -14,8 +14,8 @@ pub(crate) struct Sequences {
     acknowledged: [u32; 2],
 }
 
-/// Sequence numbers further ahead than this are not believed: 16 MiB, more than any window in use. A side that really
-/// is further ahead is believed as soon as the other side acknowledges it.
+/// Numbers further ahead than this are not believed, neither of what is sent nor of what is acknowledged: 16 MiB, more
+/// than any window in use. Who does not know the numbers cannot spoil what is known of them.
 const PLAUSIBLE: u32 = 1 << 24;
 
 /// A number is ahead of another if it is by less than half of all numbers (RFC 9293, section 3.4).
@@ -36,11 +36,13 @@ impl Sequences {
         if end.wrapping_sub(*sent) < PLAUSIBLE {
             *sent = end;
         }
-        if new.wrapping_sub(*acknowledged) < AHEAD {
-            *acknowledged = new;
-        }
-        if new.wrapping_sub(*other_sent) < AHEAD {
-            *other_sent = new;
+        if new.wrapping_sub(*other_sent).wrapping_add(AHEAD) < AHEAD + PLAUSIBLE {
+            if new.wrapping_sub(*acknowledged) < AHEAD {
+                *acknowledged = new;
+            }
+            if new.wrapping_sub(*other_sent) < PLAUSIBLE {
+                *other_sent = new;
+            }
         }
     }
 
@@ -66,13 +68,33 @@ impl Sequences {
                 Direction::ToClient => &mut self.acknowledged[1],
             };
             let new = segment.acknowledgment;
+            let known = *other_sent != 0;
+            if known && new.wrapping_sub(*other_sent).wrapping_add(AHEAD) >= AHEAD + PLAUSIBLE {
+                return;
+            }
             if new.wrapping_sub(*acknowledged) < AHEAD || *acknowledged == 0 {
                 *acknowledged = new;
             }
             // What the receiver has, the sender has sent, even if it did not pass here.
-            if new.wrapping_sub(*other_sent) < AHEAD || *other_sent == 0 {
+            if new.wrapping_sub(*other_sent) < PLAUSIBLE || !known {
                 *other_sent = new;
             }
+        }
+    }
+
+    /// Forgets all and begins anew with the numbers of a server's SYN+ACK.
+    pub(crate) fn begin_anew(&mut self, answer: Segment) {
+        *self = Self::default();
+        self.note(Direction::ToClient, answer);
+    }
+
+    /// Whether a number lies within what goes this way and is not acknowledged yet, its end included.
+    pub(crate) fn in_flight(&self, direction: Direction, number: u32) -> bool {
+        match (self.acknowledged(direction.opposite()), self.sent(direction)) {
+            (Some(from), Some(to)) => {
+                number.wrapping_sub(from) <= to.wrapping_sub(from) && to.wrapping_sub(from) < AHEAD
+            }
+            _ => false,
         }
     }
 
@@ -141,13 +163,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wild_number_is_not_believed_until_it_is_acknowledged() {
+    fn a_wild_number_is_not_believed() {
         let mut s = Sequences::default();
         s.note(ToServer, data(1_000, 0, 9));
         s.note(ToServer, data(0x8000_0000, 100, 9));
         assert_eq!(s.sent(ToServer), Some(1_000));
         s.note(ToClient, data(9, 0, 0x2000_0000));
-        assert_eq!(s.sent(ToServer), Some(0x2000_0000));
+        assert_eq!((s.sent(ToServer), s.acknowledged(ToClient)), (Some(1_000), None));
+        // What was sent past us is believed within reason.
+        s.note(ToClient, data(9, 0, 500_000));
+        assert_eq!((s.sent(ToServer), s.acknowledged(ToClient)), (Some(500_000), Some(500_000)));
     }
 
     #[test]

@@ -96,7 +96,9 @@ pub(crate) fn advance(phase: Phase, direction: Direction, segment: Segment, sequ
 pub(crate) enum Reset {
     /// Its receiver obeys it at once: the connection is over.
     Exact,
-    /// Its receiver may take it for genuine and ask back (RFC 5961, section 3.2), or not.
+    /// It lies within what is sent and not acknowledged yet: its receiver will obey it if all of that has arrived.
+    InFlight,
+    /// Its receiver will not obey it; at best it asks back (RFC 5961, section 3.2).
     Inexact,
 }
 
@@ -104,9 +106,9 @@ pub(crate) enum Reset {
 /// expects next, and which only that side can change. In answer to a SYN there is nothing acknowledged yet; there the
 /// RST must acknowledge the SYN (RFC 9293, section 3.10.7.3).
 ///
-/// A RST behind data that is still unacknowledged is inexact here although its receiver will obey it. That costs the
-/// connection no more than the shorter time-out of [`Phase::Doubtful`]; counting unacknowledged data as expected would
-/// let a stranger who can forge data forge the RST too.
+/// A RST behind data that is still unacknowledged ends nothing at once, although its receiver will obey it if the data
+/// arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2). Counting
+/// unacknowledged data as expected would let a stranger who can forge data forge the RST too.
 pub(crate) fn judge_reset(phase: Phase, direction: Direction, segment: Segment, sequences: &Sequences) -> Reset {
     let exact = match (phase, direction) {
         (Phase::Opening, Direction::ToClient) => {
@@ -115,7 +117,11 @@ pub(crate) fn judge_reset(phase: Phase, direction: Direction, segment: Segment, 
         (Phase::Opening, Direction::ToServer) => sequences.sent(Direction::ToServer) == Some(segment.sequence),
         (_, direction) => sequences.acknowledged(direction.opposite()) == Some(segment.sequence),
     };
-    if exact { Reset::Exact } else { Reset::Inexact }
+    match exact {
+        true => Reset::Exact,
+        false if sequences.in_flight(direction, segment.sequence) => Reset::InFlight,
+        false => Reset::Inexact,
+    }
 }
 
 impl Direction {

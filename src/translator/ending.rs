@@ -205,6 +205,7 @@ impl Table<'_> {
     pub(crate) fn poll(&mut self) {
         self.expire_all(LOOKS);
         self.sweep(LOOKS);
+        self.next_owing(LOOKS);
     }
 
     /// When [`Table::poll`] has something to do.
@@ -213,14 +214,15 @@ impl Table<'_> {
         if self.state.outbox.has_something() {
             return Some(now);
         }
-        let owing = |c: &ConnectionSlot| c.has(OWES_CLIENT | OWES_SERVER);
-        match self.state.moves.cursor {
-            crate::table::moves::DONE => {}
-            cursor if self.slot(cursor).is_some_and(owing) => {
-                return Some(self.state.outbox.next_reset(self.state.config.resets_per_second, now));
-            }
-            _ => return Some(now),
+        if self.state.moves.cursor != crate::table::moves::DONE {
+            return Some(now);
         }
+        let telling = self.state.moves.telling;
+        let owing = |c: &ConnectionSlot| c.has(OWES_CLIENT | OWES_SERVER);
+        let told = (telling != crate::table::moves::DONE).then(|| match self.slot(telling).is_some_and(owing) {
+            true => self.state.outbox.next_reset(self.state.config.resets_per_second, now),
+            false => now,
+        });
         let tick = self.state.tick;
         let heads = Class::ALL.into_iter().filter_map(|class| {
             let head = self.slot(self.state.ages.head(class))?;
@@ -228,7 +230,7 @@ impl Table<'_> {
             let lap = self.state.timers.end_of_lap(class, head.stamp, tick).instant(now);
             Some(death.min(lap))
         });
-        heads.min()
+        heads.chain(told).min()
     }
 
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its

@@ -102,7 +102,7 @@ impl<S: Storage> Translator<S> {
     pub(super) fn way(&self, destination: u32) -> Option<Direction> {
         let seen = self.state.filter.look(destination);
         let either = seen.may_be_alternative() && seen.may_be_diverted();
-        if seen.may_be_alternative() && (!either || self.state.alternative(destination).is_some()) {
+        if seen.may_be_alternative() && (!either || self.state.is_alternative(destination)) {
             Some(Direction::ToClient)
         } else if seen.may_be_diverted() {
             Some(Direction::ToServer)

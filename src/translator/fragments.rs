@@ -14,7 +14,10 @@ use crate::wire::rewrite::{self, Change};
 impl Table<'_> {
     /// Whether a packet to this address can belong to a connection, as far as its destination tells.
     pub(crate) fn concerns(&self, destination: u32) -> bool {
-        self.state.alternative(destination).is_some() || self.state.filter.may_hold(destination)
+        // Among the addresses that may be alternative ones are those of clients that keep their source.
+        let seen = self.state.filter.look(destination);
+        let near = self.state.is_alternative(destination) || (self.state.kept != 0 && seen.may_be_alternative());
+        near || seen.may_be_diverted()
     }
 
     /// A fragment of anything.

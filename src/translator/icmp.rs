@@ -14,8 +14,8 @@ use crate::wire::rewrite::Change;
 impl Table<'_> {
     /// Translates an ICMP error about a packet of a connection. It never begins, ends or prolongs one.
     pub(crate) fn icmp_error(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        let ours = self.state.alternative(flow.destination).map(|a| a.ports);
-        if ours.is_none() && !self.state.filter.may_hold(flow.destination) && self.state.kept == 0 {
+        let ours = self.state.is_alternative(flow.destination);
+        if !ours && !self.state.filter.may_hold(flow.destination) && self.state.kept == 0 {
             return self.state.pass();
         }
         let quoted = match icmp::read_quoted(parts.payload) {
@@ -28,6 +28,12 @@ impl Table<'_> {
         if quoted.source != flow.destination {
             return self.state.drop(DropReason::IcmpUnrelated);
         }
+        if crate::wire::ipv4::is_martian(flow.source) {
+            return self.state.drop(DropReason::MartianSource);
+        }
+        if self.state.is_own(flow.source) {
+            return self.state.drop(DropReason::OwnSource);
+        }
         let near = (quoted.source, quoted.source_port);
         let far = (quoted.destination, quoted.destination_port);
         if let Some(slot) = self.find_back(Key::new(quoted.protocol, near, far)).filter(|s| self.is_listed(*s)) {
@@ -36,12 +42,7 @@ impl Table<'_> {
         if let Some(slot) = self.find_there(Key::new(quoted.protocol, far, near)).filter(|s| self.is_listed(*s)) {
             return self.error_to_server(slot, parts, flow);
         }
-        match ours {
-            Some((low, high)) if (low..=high).contains(&quoted.source_port) => {
-                self.state.drop(DropReason::IcmpUnrelated)
-            }
-            _ => self.state.pass(),
-        }
+        if self.state.gives_away(near) { self.state.drop(DropReason::IcmpUnrelated) } else { self.state.pass() }
     }
 
     fn is_listed(&self, slot: u32) -> bool {
@@ -50,8 +51,8 @@ impl Table<'_> {
 
     /// An error about a packet of the client: it goes to the client, and quotes what the client sent.
     fn error_to_client(&mut self, slot: u32, quoted: &Quoted, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        if self.catch_up(slot) == CaughtUp::Stranded {
-            return self.state.drop(DropReason::NoPort);
+        if matches!(self.catch_up(slot), CaughtUp::Stranded | CaughtUp::Home) {
+            return self.state.drop(DropReason::IcmpUnrelated);
         }
         let Some(&c) = self.slot(slot) else {
             return self.state.drop(DropReason::IcmpUnrelated);
@@ -82,8 +83,8 @@ impl Table<'_> {
     /// An error about a packet of the server: it goes to the server, quotes what the server sent, and tells nothing of
     /// who is behind the alternative address (RFC 5508, REQ-5).
     fn error_to_server(&mut self, slot: u32, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        if self.catch_up(slot) == CaughtUp::Stranded {
-            return self.state.drop(DropReason::NoPort);
+        if matches!(self.catch_up(slot), CaughtUp::Stranded | CaughtUp::Home) {
+            return self.state.drop(DropReason::IcmpUnrelated);
         }
         let Some(&c) = self.slot(slot) else {
             return self.state.drop(DropReason::IcmpUnrelated);

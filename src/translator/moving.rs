@@ -111,6 +111,8 @@ pub(crate) enum CaughtUp {
     Reset,
     /// It is gone: no port was free for it.
     Stranded,
+    /// It is gone: it went back to its original destination, with its source kept.
+    Home,
 }
 
 impl<S: Storage> Translator<S> {
@@ -307,6 +309,12 @@ impl Table<'_> {
         if course.server == server {
             return CaughtUp::Stayed;
         }
+        if old.has(SOURCE_KEPT) && course.server == (old.original, old.original_port) {
+            // Neither address is replaced any more: there is nothing to translate.
+            self.finish(slot, Closed::Rediverted);
+            self.release(slot);
+            return CaughtUp::Home;
+        }
         self.relocate(slot, &old, course)
     }
 
@@ -378,14 +386,18 @@ impl Table<'_> {
         self.finish(slot, Closed::Rediverted);
         self.set_phase(slot, Phase::Resetting);
         let tick = self.state.tick;
+        if self.state.config.resets_per_second == 0 {
+            // Silenced by the configuration: the ends will find out by themselves.
+            self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(2);
+            return;
+        }
         if let Some(connection) = self.slot_mut(slot) {
             connection.last = tick;
             connection.flags |= OWES_CLIENT | OWES_SERVER;
         }
     }
 
-    /// Lets connections catch up, at most `slots` of them; stops at one whose ends are to be told with a RST, until
-    /// that was fetched.
+    /// Lets connections catch up, at most `slots` of them.
     pub(crate) fn sweep(&mut self, slots: usize) {
         for _ in 0..slots {
             let cursor = self.state.moves.cursor;
@@ -400,17 +412,31 @@ impl Table<'_> {
             if self.slot(cursor).is_some_and(|c| c.phase != Phase::Free) {
                 self.catch_up(cursor);
             }
-            if self.slot(cursor).is_some_and(|c| c.has(OWES_CLIENT | OWES_SERVER)) {
-                if self.state.config.resets_per_second != 0 {
-                    return;
-                }
-                // Silenced by the configuration: the ends will find out by themselves.
-                self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(2);
-                if let Some(connection) = self.slot_mut(cursor) {
-                    connection.flags &= !(OWES_CLIENT | OWES_SERVER);
-                }
-            }
             self.state.moves.cursor = cursor + 1;
         }
+    }
+
+    /// The next connection, among at most `slots`, one of whose ends is to be told with a RST. Whoever comes here before
+    /// the sweep lets it go on.
+    pub(crate) fn next_owing(&mut self, slots: usize) -> Option<u32> {
+        for _ in 0..slots {
+            let telling = self.state.moves.telling;
+            if telling == DONE {
+                return None;
+            }
+            if telling >= self.state.fresh {
+                self.state.moves.telling = DONE;
+                return None;
+            }
+            if telling >= self.state.moves.cursor {
+                self.sweep(1);
+                continue;
+            }
+            if self.slot(telling).is_some_and(|c| c.has(OWES_CLIENT | OWES_SERVER)) {
+                return Some(telling);
+            }
+            self.state.moves.telling = telling + 1;
+        }
+        None
     }
 }

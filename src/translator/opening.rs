@@ -41,7 +41,8 @@ impl Table<'_> {
         let Some(rule) = self.rule_for(flow) else {
             return Err(self.state.pass());
         };
-        if rule.keeps_source() && self.servers().get(rule.servers).is_some_and(ServerSlot::keeps_destination) {
+        let exception = |slot: &ServerSlot| slot.keeps_destination();
+        if rule.keeps_source() && self.servers().get(rule.servers).is_some_and(exception) {
             return Err(self.state.pass());
         }
         if ipv4::is_martian(flow.source) {
@@ -66,6 +67,9 @@ impl Table<'_> {
         if flow.protocol == ICMP {
             server.1 = 0;
         }
+        if rule.keeps_source() && server == original {
+            return Err(self.state.pass());
+        }
         self.open(&Plan {
             protocol: flow.protocol,
             client,
@@ -85,7 +89,7 @@ impl Table<'_> {
 
     /// Opens the connection that a packet from another port of a server begins, if the connection with that server
     /// says that those belong to its client.
-    pub(crate) fn open_sibling(&mut self, flow: &Flow) -> Option<u32> {
+    pub(crate) fn open_sibling(&mut self, flow: &Flow) -> Option<Result<u32, DropReason>> {
         if self.state.siblings == 0 || flow.protocol != UDP {
             return None;
         }
@@ -108,7 +112,7 @@ impl Table<'_> {
             }
             self.bury(known);
         }
-        self.open(&Plan {
+        Some(self.open(&Plan {
             protocol: UDP,
             client,
             original: (parent.original, flow.source_port),
@@ -118,8 +122,7 @@ impl Table<'_> {
             source_kept: parent.has(SOURCE_KEPT),
             siblings: false,
             phase: Phase::UdpUnanswered,
-        })
-        .ok()
+        }))
     }
 
     /// Opens a connection.
@@ -177,6 +180,25 @@ impl Table<'_> {
             self.give_back(slot);
             return Err(DropReason::TableFull);
         }
+        if !new.phase.is_over() {
+            self.count_in(slot, &new);
+        }
+        let (tick, now) = (self.state.tick, self.state.now);
+        self.state.ages.append(self.memory.connections, new.phase.class(), slot, tick);
+        self.state.kept += u32::from(new.has(SOURCE_KEPT));
+        self.state.filter.add_diverted(new.original);
+        if new.has(SOURCE_KEPT) {
+            // The way back leads to the client's own address.
+            self.state.filter.add_alternatives(new.client, new.client);
+        }
+        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
+            measure.start(now);
+        }
+        Ok(slot)
+    }
+
+    /// Counts a connection with its client and its server, and tells of it.
+    fn count_in(&mut self, slot: u32, new: &ConnectionSlot) {
         let client_hash = self.state.keys.hash_client(new.client);
         let mut counted = 0;
         if self.clients().add(client_hash) {
@@ -188,15 +210,7 @@ impl Table<'_> {
         if let Some(connection) = self.slot_mut(slot) {
             connection.flags |= counted;
         }
-        let (tick, now) = (self.state.tick, self.state.now);
-        self.state.ages.append(self.memory.connections, new.phase.class(), slot, tick);
-        self.state.kept += u32::from(new.has(SOURCE_KEPT));
-        self.state.filter.add_diverted(new.original);
-        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
-            measure.start(now);
-        }
         self.tell(slot, Event::Opened);
-        Ok(slot)
     }
 
     /// Writes a connection into its slot and both indexes; false, and nothing changed, if there is no room in them.
@@ -311,12 +325,9 @@ impl Table<'_> {
         if no_host && rule.host().is_none() {
             return None;
         }
-        if let Some(alternative) = self.state.alternative(flow.destination) {
-            // A packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
-            let given_away = (alternative.ports.0..=alternative.ports.1).contains(&flow.destination_port);
-            if given_away && flow.protocol != ICMP && !rule.has_port() {
-                return None;
-            }
+        // A packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
+        if self.state.gives_away(destination) && flow.protocol != ICMP && !rule.has_port() {
+            return None;
         }
         Some(rule)
     }

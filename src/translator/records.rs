@@ -30,7 +30,7 @@ use super::moving::CaughtUp;
 use super::state::Table;
 use crate::connection::Connection;
 use crate::event::Event;
-use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::connection::{ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{self, servers_of};
 use crate::table::server::{self, Servers};
 use crate::table::storage::Storage;
@@ -340,10 +340,12 @@ impl Table<'_> {
             return Err(RecordError::Expired);
         }
         if new.flags & SOURCE_KEPT == 0 {
-            let ports = self.state.alternative(new.alternative).map(|a| a.ports);
-            if !ports.is_some_and(|(low, high)| (low..=high).contains(&new.alternative_port)) {
+            if !self.state.gives_away((new.alternative, new.alternative_port)) {
                 return Err(RecordError::ForeignAlternative);
             }
+        }
+        if self.state.is_own(new.server) {
+            return Err(RecordError::Field { name: "server", value: new.server });
         }
         self.tidy();
         let known = self.find_there(new.key_there());
@@ -358,11 +360,7 @@ impl Table<'_> {
         }
         self.vacate(&new)?;
         new.member = self.member_of(&new);
-        let over = new.phase == Phase::TimeWait;
-        let slot = self.install(new).map_err(|_: DropReason| RecordError::TableFull)?;
-        if over {
-            self.uncount(slot);
-        }
+        self.install(new).map_err(|_: DropReason| RecordError::TableFull)?;
         self.state.counters.imported = self.state.counters.imported.wrapping_add(1);
         Ok(Imported::New)
     }
@@ -386,13 +384,18 @@ impl Table<'_> {
 
     /// Takes over what a record of a connection that is known knows better.
     fn update(&mut self, slot: u32, new: &ConnectionSlot) -> Result<(), RecordError> {
-        if self.catch_up(slot) == CaughtUp::Stranded {
-            return Err(RecordError::AlternativeTaken);
+        match self.catch_up(slot) {
+            CaughtUp::Stayed | CaughtUp::Moved | CaughtUp::Reset => {}
+            CaughtUp::Stranded => return Err(RecordError::AlternativeTaken),
+            CaughtUp::Home => return Err(RecordError::Expired),
         }
         let Some(&old) = self.slot(slot) else {
             return Err(RecordError::TableFull);
         };
-        if old.key_back() != new.key_back() {
+        // A record that was written before a re-divert and comes after it knows nothing of it.
+        let left = |server| self.state.moves.left(self.memory.moves, server);
+        let outdated = left((new.server, new.server_port)) && !left((old.server, old.server_port));
+        if old.key_back() != new.key_back() && !outdated {
             self.vacate(new)?;
             self.unlist_back(slot);
             let mut moved = ConnectionSlot {
@@ -441,23 +444,6 @@ impl Table<'_> {
             self.set_phase(slot, next);
         }
         Ok(())
-    }
-
-    /// Takes a connection out of the counts of clients and servers.
-    fn uncount(&mut self, slot: u32) {
-        let Some(&connection) = self.slot(slot) else {
-            return;
-        };
-        if connection.has(CLIENT_COUNTED) {
-            let hash = self.state.keys.hash_client(connection.client);
-            self.clients().subtract(hash);
-        }
-        if connection.has(SERVER_COUNTED) {
-            self.servers().discount(connection.member);
-        }
-        if let Some(connection) = self.slot_mut(slot) {
-            connection.flags &= !(CLIENT_COUNTED | SERVER_COUNTED);
-        }
     }
 
     /// The entry of the rule that this connection could have been opened by, if it names its server.

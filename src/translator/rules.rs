@@ -30,7 +30,7 @@ pub struct Diverted {
 pub struct Removed {
     /// The table's generation after it.
     pub generation: u32,
-    /// How many connections the rule has opened that are still there. They stay where they are until they end.
+    /// How many connections stand on the servers that the rule named, through it. They stay there until they end.
     pub left_behind: u32,
 }
 

@@ -1,6 +1,6 @@
 //! Everything of a translator that is not in the tables' memory.
 
-use crate::config::{Alternative, Config};
+use crate::config::{Checksums, Config};
 use crate::connection::Connection;
 use crate::connection::Direction;
 use crate::counters::Counters;
@@ -122,14 +122,20 @@ impl State {
         }
     }
 
-    /// The range of alternative addresses that `address` lies in.
+    /// Whether `address` is an alternative address.
     #[inline]
-    pub(crate) fn alternative(&self, address: u32) -> Option<&Alternative> {
-        self.config.alternatives.iter().find(|a| address.wrapping_sub(a.first) <= a.last - a.first)
+    pub(crate) fn is_alternative(&self, address: u32) -> bool {
+        self.config.alternatives.iter().any(|a| address.wrapping_sub(a.first) <= a.last - a.first)
+    }
+
+    /// Whether this is an alternative address and a port of it that connections get.
+    pub(crate) fn gives_away(&self, (address, port): (u32, u16)) -> bool {
+        let mut alternatives = self.config.alternatives.iter();
+        alternatives.any(|a| (a.first..=a.last).contains(&address) && (a.ports.0..=a.ports.1).contains(&port))
     }
 
     pub(crate) fn is_own(&self, address: u32) -> bool {
-        self.alternative(address).is_some() || self.config.own.iter().any(|own| *own == address)
+        self.is_alternative(address) || self.config.own.iter().any(|own| *own == address)
     }
 
     #[cold]
@@ -144,26 +150,22 @@ impl State {
         Verdict::Pass
     }
 
-    /// What a packet of this connection that goes this way becomes.
-    #[inline]
-    pub(crate) fn change(&self, slot: &ConnectionSlot, direction: Direction) -> Change {
-        match direction {
-            Direction::ToServer => Change {
-                source: slot.alternative,
-                destination: slot.server,
-                source_port: slot.alternative_port,
-                destination_port: slot.server_port,
-                network: slot.network,
-                transport: slot.transport,
-            },
-            Direction::ToClient => Change {
-                source: slot.original,
-                destination: slot.client,
-                source_port: slot.original_port,
-                destination_port: slot.client_port,
-                network: slot.network.reversed(),
-                transport: slot.transport.reversed(),
-            },
+    /// What a packet of this connection that goes this way becomes. What is not whole has a checksum that no hardware
+    /// can compute.
+    pub(crate) fn change(&self, slot: &ConnectionSlot, direction: Direction, whole: bool) -> Change {
+        let in_software = !whole && self.config.checksums == Checksums::Hardware;
+        let transport = if in_software { slot.deltas().1 } else { slot.transport };
+        let ((source, source_port), (destination, destination_port)) = match direction {
+            Direction::ToServer => ((slot.alternative, slot.alternative_port), (slot.server, slot.server_port)),
+            Direction::ToClient => ((slot.original, slot.original_port), (slot.client, slot.client_port)),
+        };
+        Change {
+            source,
+            destination,
+            source_port,
+            destination_port,
+            network: slot.network.along(direction),
+            transport: transport.along(direction),
         }
     }
 

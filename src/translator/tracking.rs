@@ -4,7 +4,8 @@ use super::state::Table;
 use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
-use crate::track::phase::Phase;
+use crate::table::connection::SAID_SYN;
+use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{self, Reset};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::TCP;
@@ -39,8 +40,29 @@ impl Table<'_> {
         let Some(connection) = self.slot_mut(slot) else {
             return Tracked::Quiet;
         };
-        connection.sequences.note(direction, segment);
         let phase = connection.phase;
+        match (tcp::Kind::of(segment), direction) {
+            // A SYN+ACK that acknowledges another SYN is not the server's answer to this one: the client refuses it.
+            (tcp::Kind::SynAck, Direction::ToClient) if phase == Phase::Opening => {
+                let syn = connection.sequences.sent(Direction::ToServer);
+                if syn.is_some_and(|end| end != segment.acknowledgment) {
+                    return Tracked::Quiet;
+                }
+            }
+            // The client says that it begins anew. Whether it is believed, the server's answer will tell.
+            (tcp::Kind::Syn, Direction::ToServer) if phase.class() == Class::TcpEstablished => {
+                connection.flags |= SAID_SYN;
+                return Tracked::Refreshing;
+            }
+            (tcp::Kind::SynAck, Direction::ToClient) if connection.has(SAID_SYN) => {
+                connection.flags &= !SAID_SYN;
+                connection.sequences.begin_anew(segment);
+                self.begin_phase(slot, Phase::Opened);
+                return Tracked::Refreshing;
+            }
+            _ => {}
+        }
+        connection.sequences.note(direction, segment);
         let next = tcp::advance(phase, direction, segment, &connection.sequences);
         if next != phase {
             if next == Phase::TimeWait {
@@ -66,7 +88,8 @@ impl Table<'_> {
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
                 Tracked::Dropped(self.state.drop(DropReason::InexactReset))
             }
-            Reset::Inexact => {
+            Reset::Inexact => Tracked::Quiet,
+            Reset::InFlight => {
                 if phase == Phase::Established {
                     self.begin_phase(slot, Phase::Doubtful);
                 }

@@ -7,7 +7,6 @@ use super::Translator;
 use super::state::{State, Table};
 use crate::connection::Direction;
 use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER};
-use crate::table::moves::DONE;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::phase::Phase;
@@ -146,10 +145,14 @@ impl Outbox {
 }
 
 impl State {
-    /// Has a message fetched, if the rate allows and there is room.
+    /// Has a message fetched, if the errors' rate allows and there is room.
     fn say(&mut self, message: Message) {
-        let rate = self.config.errors_per_second;
-        if !(self.outbox.errors.take(rate, self.now) && self.outbox.push(message)) {
+        let allowed = self.outbox.errors.take(self.config.errors_per_second, self.now);
+        self.put(message, allowed);
+    }
+
+    fn put(&mut self, message: Message, allowed: bool) {
+        if !(allowed && self.outbox.push(message)) {
             self.counters.transmit_lost = self.counters.transmit_lost.wrapping_add(1);
         }
     }
@@ -184,7 +187,9 @@ impl State {
         let (source, destination) = ends(slot, direction.opposite());
         let sequence = if segment.has(ACK) { segment.acknowledgment } else { 0 };
         let acknowledgment = segment.sequence.wrapping_add(segment.span());
-        self.say(Message::Reset { direction: direction.opposite(), source, destination, sequence, acknowledgment });
+        let allowed = self.outbox.resets.take(self.config.resets_per_second, self.now);
+        let direction = direction.opposite();
+        self.put(Message::Reset { direction, source, destination, sequence, acknowledgment }, allowed);
     }
 }
 
@@ -252,12 +257,8 @@ impl Table<'_> {
 
     /// The next RST that a re-divert has ordered.
     fn next_reset(&mut self) -> Option<Message> {
-        if self.state.moves.cursor == DONE {
-            return None;
-        }
-        self.sweep(LOOKS);
-        let cursor = self.state.moves.cursor;
-        let &connection = self.slot(cursor)?;
+        let slot = self.next_owing(LOOKS)?;
+        let &connection = self.slot(slot)?;
         let (direction, flag) = if connection.has(OWES_CLIENT) {
             (Direction::ToClient, OWES_CLIENT)
         } else if connection.has(OWES_SERVER) {
@@ -268,7 +269,7 @@ impl Table<'_> {
         if !self.state.outbox.resets.take(self.state.config.resets_per_second, self.state.now) {
             return None;
         }
-        if let Some(connection) = self.slot_mut(cursor) {
+        if let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !flag;
         }
         Some(reset(&connection, direction))
