@@ -294,3 +294,8 @@ fn copy(from: &[u8], to: &mut [u8]) {
         *to = *from;
     }
 }
+
+/// The programs in `docs/embedding.md`.
+#[doc = include_str!("../../../../docs/embedding.md")]
+#[cfg(doctest)]
+struct Embedding;
