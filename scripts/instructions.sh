@@ -58,7 +58,19 @@ count() {
         for limit in L1 L3w L4w L5w; do
             count "$limit/$protocol" --row "$limit" --protocol "$protocol"
         done
+        for call in single burst; do
+            for direction in to_server to_client; do
+                count "hit/$protocol/$call/$direction" \
+                    --row hit --protocol "$protocol" --call $call --direction $direction
+            done
+            count "pass/$protocol/$call" --row pass --protocol "$protocol" --call $call
+        done
+        count "new/$protocol" --row new --protocol "$protocol" --call single
+        count "expire/$protocol" --row expire --protocol "$protocol"
+        count "redivert/$protocol" --row redivert --protocol "$protocol" --call single
+        count "hashbrown/$protocol" --row hashbrown --protocol "$protocol" --call single
     done
+    count flood --row flood --protocol tcp
 } >"$work/counted"
 cat "$work/counted"
 

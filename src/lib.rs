@@ -109,6 +109,8 @@ extern crate std;
 
 mod config;
 mod connection;
+#[cfg(feature = "control")]
+pub mod control;
 mod counters;
 #[cfg(feature = "smoltcp")]
 pub mod device;
@@ -133,8 +135,8 @@ pub use table::storage::Heap;
 pub use table::storage::{Borrowed, Fixed, INDEX_WORDS, Storage};
 pub use time::Instant;
 pub use translator::{
-    Connections, Diverted, Imported, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError, Rediverted, Removed,
-    TRANSMIT_BUFFER, Translator, Transmit,
+    Connections, Diverted, Imported, Plan, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError, Rediverted,
+    Removed, TRANSMIT_BUFFER, Translator, Transmit,
 };
 pub use verdict::{DropReason, Verdict};
 

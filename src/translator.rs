@@ -30,6 +30,7 @@ mod icmp;
 mod listing;
 mod moving;
 mod opening;
+mod plan;
 mod records;
 mod rules;
 mod state;
@@ -52,6 +53,7 @@ use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
+pub use plan::Plan;
 pub use records::{Imported, RECORD_LENGTH, Record, RecordError};
 pub use rules::{Diverted, Removed};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};

@@ -4,7 +4,10 @@ mod support;
 
 use core::net::SocketAddrV4;
 
-use byway::{Config, Divert, Heap, Imported, PortChoice, Protocol, Record, Redivert, State, Target, Translator};
+use byway::{
+    Config, Divert, DropReason, Heap, Imported, PortChoice, Protocol, Record, Redivert, State, Target, Translator,
+    Verdict,
+};
 use support::*;
 
 const CLIENT: &str = "1.2.3.4:3456";
@@ -129,4 +132,28 @@ fn an_own_address_is_not_masqueraded_to_itself() {
     let mut t = translator(config());
     let rule = Divert::new(at("10.10.10.10:8080"));
     assert_eq!(t.divert(rule), Err(byway::DivertError::OwnTarget { target: Target::Same }));
+}
+
+/// An ICMP error about what was sent to the old server is an old one, also if the new server has the same address.
+#[test]
+fn an_error_about_the_old_port_is_dropped() {
+    let mut t = translator(config());
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:69"))).unwrap();
+    let sent = there(&mut t, s(0), &udp(at(CLIENT), at(ORIGINAL), b""));
+    t.redivert(at("123.45.67.89:69"), at("123.45.67.89:8080"), Redivert::Switch).unwrap();
+    let error = icmp_error(3, 3, ip("123.45.67.89"), &sent, 28);
+    assert_eq!(run(&mut t, s(0), &error).0, Verdict::Drop(DropReason::OldServer));
+}
+
+/// The first number that an end of an adopted connection acknowledges is believed, however high it is.
+#[test]
+fn an_adopted_connection_learns_high_numbers() {
+    // Measurements would take the segments the long way.
+    let mut t = Translator::new(config().midstream(byway::Midstream::Adopt), Heap::new(16, 4)).unwrap();
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"))).unwrap();
+    let sent = there(&mut t, s(0), &tcp(at(CLIENT), at(ORIGINAL), (ACK, 0x9000_0000, 500), b""));
+    let (near, far) = ends(&sent);
+    let _ = back(&mut t, s(0), &tcp(far, near, (ACK, 500, 0x9000_0000), b""));
+    let _ = there(&mut t, s(0), &tcp(at(CLIENT), at(ORIGINAL), (RST, 0x9000_0000, 0), b""));
+    assert_eq!(t.counters().reset, 1);
 }

@@ -17,7 +17,7 @@ usage: speed [--flows N,N,...] [--pass N] [--json] [--cores N]
   --row ROW         run one row alone, for a tool that counts instructions under `timed_chunk`;
                     prints how many packets went through it
   --protocol P      udp or tcp [udp]
-  --call C          single or burst [any]
+  --call C          single, burst, export or import [any]
   --direction D     to_server or to_client [any]
   --chunks N        chunks of 256 packets [20]
 ";
@@ -78,7 +78,7 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Argume
                 of_count = Some("--protocol");
             }
             "--call" => {
-                call = Some(choose(option, &value()?, &[Call::Single, Call::Burst], |c| c.name())?);
+                call = Some(choose(option, &value()?, Call::ALL, |c| c.name())?);
                 of_count = Some("--call");
             }
             "--direction" => {

@@ -58,7 +58,7 @@ fn packets_per_nanosecond(threads: u32, connections: u32) -> Result<(Label, f64)
                 let mut row = row?;
                 let timed = row.pass(Effort::USUAL)?;
                 row.finish()?;
-                Ok::<_, String>((row.label(), 1.0 / timed.nanoseconds_per_item()))
+                Ok::<_, String>((row.label(), 1.0 / timed.nanoseconds_per_item))
             })
         })
         .collect();

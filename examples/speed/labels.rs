@@ -5,6 +5,22 @@
 pub(crate) enum Measure {
     /// One of the limits of the machine.
     Limit,
+    /// Not byway: the loop of L4w with `hashbrown::HashTable` as its index.
+    Hashbrown,
+    /// A packet of a connection that is there.
+    Hit,
+    /// A packet that no rule matches.
+    Pass,
+    /// The first packet of a connection.
+    New,
+    /// The end of a connection whose time-out has passed.
+    Expire,
+    /// Without a call, the instruction that moves every connection; with one, the next packet of each.
+    Redivert,
+    /// A SYN into a table that is full of established and of half-open connections.
+    Flood,
+    /// A connection as a record, made or taken over.
+    Snapshot,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +29,10 @@ pub(crate) enum Call {
     Single,
     /// Many packets a call.
     Burst,
+    /// Of a snapshot: connections become records.
+    Export,
+    /// Of a snapshot: records become connections.
+    Import,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,28 +73,68 @@ pub(crate) struct Label {
 
 impl Label {
     /// The limit that a row of byway is held against.
-    pub(crate) fn yardstick(&self, _connections: u32) -> Option<Limit> {
-        match self.measure {
-            Measure::Limit => None,
+    ///
+    /// Up to 10 000 connections all state is in the caches, and only the packet is touched at the least. Beyond, two
+    /// lines of state must be fetched.
+    pub(crate) fn yardstick(&self, connections: u32) -> Option<Limit> {
+        let large = connections > 10_000;
+        match (self.measure, self.call) {
+            (Measure::Limit | Measure::Expire | Measure::Snapshot, _) | (Measure::Redivert, None) => None,
+            (Measure::Pass, _) => Some(Limit::L1),
+            _ if !large => Some(Limit::L1),
+            (Measure::New | Measure::Flood, _) | (_, Some(Call::Burst)) => Some(Limit::L5w),
+            _ => Some(Limit::L4w),
+        }
+    }
+
+    /// The row of byway that this one is held against as well.
+    pub(crate) fn beside(&self) -> Option<Self> {
+        let single = Self { call: Some(Call::Single), direction: Some(Direction::ToServer), ..*self };
+        match (self.measure, self.call) {
+            (Measure::Redivert, Some(_)) => Some(Self { measure: Measure::Hit, ..single }),
+            (Measure::Flood, _) => Some(Self { measure: Measure::New, ..single }),
+            _ => None,
         }
     }
 }
 
 impl Measure {
-    pub(crate) const ALL: &[Self] = &[Self::Limit];
+    pub(crate) const ALL: &[Self] = &[
+        Self::Limit,
+        Self::Hashbrown,
+        Self::Hit,
+        Self::Pass,
+        Self::New,
+        Self::Expire,
+        Self::Redivert,
+        Self::Flood,
+        Self::Snapshot,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Limit => "limit",
+            Self::Hashbrown => "hashbrown",
+            Self::Hit => "hit",
+            Self::Pass => "pass",
+            Self::New => "new",
+            Self::Expire => "expire",
+            Self::Redivert => "redivert",
+            Self::Flood => "flood",
+            Self::Snapshot => "snapshot",
         }
     }
 }
 
 impl Call {
+    pub(crate) const ALL: &[Self] = &[Self::Single, Self::Burst, Self::Export, Self::Import];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
             Self::Burst => "burst",
+            Self::Export => "export",
+            Self::Import => "import",
         }
     }
 }

@@ -1,16 +1,23 @@
 //! How far from the limit of this machine is a translation? Run it with `--help`.
 //!
-//! `workload` and `packet` say what is translated, `timed` how the time is taken, `limits` (with `tables` and `touch`) what the machine
-//! could do, `rows` what is measured, `report` what is printed. All rows of one size take turns, so that a change of the clock's speed meets all of them.
+//! `workload` and `packet` say what is translated, `timed` how the time is taken, `limits` (with `tables` and `touch`)
+//! what the machine could do, `baseline` what a ready-made hash table does, `byway`, `episodes` and `moves` (with
+//! `subject`) what byway does, `rows` what is measured, `report` what is printed. All rows of one size take turns, so
+//! that a change of the clock's speed meets all of them.
 
 mod arguments;
+mod baseline;
+mod byway;
 mod cores;
+mod episodes;
 mod labels;
 mod limits;
+mod moves;
 mod packet;
 mod prefetch;
 mod report;
 mod rows;
+mod subject;
 mod tables;
 mod timed;
 mod touch;
@@ -61,7 +68,7 @@ fn measure(arguments: &Arguments) -> Result<String, String> {
             for _ in 0..arguments.passes {
                 for (row, samples) in rows.iter_mut().zip(&mut samples) {
                     let timed = row.pass(Effort::USUAL)?;
-                    samples.push(timed.nanoseconds_per_item());
+                    samples.push(timed.nanoseconds_per_item);
                 }
             }
             rows.iter().try_for_each(|row| row.finish())?;

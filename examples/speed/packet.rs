@@ -11,6 +11,13 @@ pub(crate) struct Pair {
     pub(crate) destination: SocketAddrV4,
 }
 
+impl Pair {
+    /// Of the answer.
+    pub(crate) fn reversed(self) -> Self {
+        Self { source: self.destination, destination: self.source }
+    }
+}
+
 /// A packet buffer of one cache line: the bytes first, from the IP header on, and their number at the end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
@@ -74,6 +81,14 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Where the packet says that it comes from.
+    pub(crate) fn source(&self) -> SocketAddrV4 {
+        let [a, b, c, d] = [12, 13, 14, 15].map(|at| self.bytes[at]);
+        SocketAddrV4::new([a, b, c, d].into(), u16::from_be_bytes([self.bytes[20], self.bytes[21]]))
+    }
+}
+
 impl AsRef<[u8]> for Slot {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
@@ -102,7 +117,29 @@ pub(crate) enum Content {
     Segment { flags: u8, sequence: u32, acknowledgment: u32 },
 }
 
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
 impl Content {
+    /// The packet with which the client opens the flow.
+    pub(crate) fn first(flow: u32, protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Udp => Self::Datagram,
+            Protocol::Tcp => Self::Segment { flags: SYN, sequence: initial_sequences(flow).0, acknowledgment: 0 },
+        }
+    }
+
+    /// The first packet of the server.
+    pub(crate) fn answer(flow: u32, protocol: Protocol) -> Self {
+        let (client, server) = initial_sequences(flow);
+        match protocol {
+            Protocol::Udp => Self::Datagram,
+            Protocol::Tcp => {
+                Self::Segment { flags: SYN | ACK, sequence: server, acknowledgment: client.wrapping_add(1) }
+            }
+        }
+    }
+
     /// A packet in the middle of the flow: a datagram, or a segment that only acknowledges.
     pub(crate) fn middle(flow: u32, protocol: Protocol, direction: Direction) -> Self {
         let (client, server) = initial_sequences(flow);
@@ -113,7 +150,7 @@ impl Content {
         match protocol {
             Protocol::Udp => Self::Datagram,
             Protocol::Tcp => Self::Segment {
-                flags: 0x10,
+                flags: ACK,
                 sequence: sequence.wrapping_add(1),
                 acknowledgment: acknowledgment.wrapping_add(1),
             },

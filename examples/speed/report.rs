@@ -11,22 +11,39 @@ pub(crate) struct Line {
     pub(crate) label: Label,
     pub(crate) connections: u32,
     pub(crate) nanoseconds: f64,
+    /// How far the passes lie apart, as a share of the median: of the ratio, or of the time where there is none.
+    pub(crate) spread: f64,
     /// The limit of the row, and the median of the ratios to it within one pass.
     pub(crate) against: Option<(Limit, f64)>,
+    /// The row of byway that the row is held against as well, and the median of the ratios to it within one pass.
+    pub(crate) beside: Option<(Measure, f64)>,
 }
 
 /// The lines of rows that were measured side by side; `samples[row][pass]` are nanoseconds.
 pub(crate) fn summarize(labels: &[Label], samples: &[Vec<f64>], connections: u32) -> Vec<Line> {
-    let samples_of = |limit| labels.iter().position(|label| label.limit == Some(limit)).map(|row| &samples[row]);
+    let samples_of = |is_it: &dyn Fn(&Label) -> bool| Some(&samples[labels.iter().position(is_it)?]);
     labels
         .iter()
         .zip(samples)
         .map(|(&label, times)| {
-            let against = label.yardstick(connections).and_then(|limit| {
-                let ratios = times.iter().zip(samples_of(limit)?);
-                Some((limit, median(ratios.map(|(time, least)| time / least))))
-            });
-            Line { label, connections, nanoseconds: median(times.iter().copied()), against }
+            let ratios_to = |is_it: &dyn Fn(&Label) -> bool| {
+                let ratios = times.iter().zip(samples_of(is_it)?).map(|(time, least)| time / least);
+                Some(ratios.collect::<Vec<f64>>())
+            };
+            let limit = label.yardstick(connections);
+            let ratios = limit.and_then(|limit| ratios_to(&|other| other.limit == Some(limit)));
+            let beside = label.beside();
+            let against_beside = beside.and_then(|beside| ratios_to(&|other| *other == beside));
+            Line {
+                label,
+                connections,
+                nanoseconds: median(times.iter().copied()),
+                spread: spread(ratios.as_deref().unwrap_or(times)),
+                against: limit.zip(ratios.map(|ratios| median(ratios.into_iter()))),
+                beside: beside
+                    .map(|beside| beside.measure)
+                    .zip(against_beside.map(|ratios| median(ratios.into_iter()))),
+            }
         })
         .collect()
 }
@@ -43,20 +60,25 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-/// A table for people.
+fn spread(values: &[f64]) -> f64 {
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
+    let least = values.iter().copied().fold(f64::MAX, f64::min);
+    (most - least) / median(values.iter().copied())
+}
+
+/// A table for people. What is over the project's demand has a `!` behind it.
 pub(crate) fn table(lines: &[Line]) -> String {
     let mut text = format!(
-        "{:>11}  {:<8} {:<10} {:<7} {:<10} {:>10}  {:<6} {:>6} {:>8}\n",
-        "connections", "protocol", "row", "call", "direction", "ns", "limit", "ratio", "at most"
+        "{:>11}  {:<8} {:<9} {:<6} {:<9} {:>10}  {:<5} {:>6} {:>6} {:>10} {:>12}\n",
+        "connections", "protocol", "row", "call", "direction", "ns", "limit", "ratio", "spread", "beside", "at most"
     );
     for line in lines {
         let Label { measure, call, direction, protocol, limit } = line.label;
         let limit = limit.or(line.against.map(|(limit, _)| limit));
         let ratio = line.against.map(|(_, ratio)| format!("{ratio:.2}"));
-        let at_most = measure.at_most(call, line.connections);
-        let _ = writeln!(
-            text,
-            "{:>11}  {:<8} {:<10} {:<7} {:<10} {:>10.2}  {:<6} {:>6} {:>8}",
+        let beside = line.beside.map(|(measure, ratio)| format!("{ratio:.2} {}", measure.name()));
+        let row = format!(
+            "{:>11}  {:<8} {:<9} {:<6} {:<9} {:>10.2}  {:<5} {:>6} {:>5.0}% {:>10} {:>12}",
             line.connections,
             protocol.name(),
             measure.name(),
@@ -65,8 +87,11 @@ pub(crate) fn table(lines: &[Line]) -> String {
             line.nanoseconds,
             limit.map_or("", Limit::name),
             ratio.unwrap_or_default(),
-            at_most.map(|ratio| format!("{ratio:.1}")).unwrap_or_default(),
+            line.spread * 100.0,
+            beside.unwrap_or_default(),
+            line.demand().map(|demand| demand.shown(line)).unwrap_or_default(),
         );
+        let _ = writeln!(text, "{}", row.trim_end());
     }
     text
 }
@@ -90,13 +115,18 @@ pub(crate) fn scaling_table(scaling: &[Scaling]) -> String {
 
 /// An array of objects, one a line.
 ///
-/// Only those of `--cores` have `cores` and `speedup`.
+/// Those of `--cores` have `cores` and `speedup` instead of `spread`, and only those that are held against another row of byway have
+/// `beside` and `times`.
 pub(crate) fn json(lines: &[Line], scaling: &[Scaling]) -> String {
     let one_core = lines.iter().map(|line| {
         let limit = line.label.limit.or(line.against.map(|(limit, _)| limit));
         let ratio = line.against.map(|(_, ratio)| ratio);
         let members = members(line.label, line.connections, line.nanoseconds, limit, ratio);
-        format!("  {{{members}}}")
+        let beside = line.beside.map(|(measure, ratio)| {
+            format!(", \"beside\": {}, \"times\": {}", string(Some(measure.name())), number(Some(ratio)))
+        });
+        let spread = number(Some(line.spread));
+        format!("  {{{members}, \"spread\": {spread}{}}}", beside.unwrap_or_default())
     });
     let more_cores = scaling.iter().map(|line| {
         let limit = line.label.limit;
@@ -134,11 +164,44 @@ fn number(value: Option<f64>) -> String {
     }
 }
 
-impl Measure {
-    /// What the project demands of the ratio.
-    fn at_most(self, _call: Option<Call>, _connections: u32) -> Option<f64> {
-        match self {
-            Self::Limit => None,
+/// What the project demands of a row.
+#[derive(Clone, Copy, Debug)]
+enum Demand {
+    /// At most this many times its limit.
+    Ratio(f64),
+    /// At most this many times the row beside it.
+    Times(f64),
+    /// At most this long.
+    Nanoseconds(f64),
+}
+
+impl Line {
+    fn demand(&self) -> Option<Demand> {
+        let large = self.connections >= 100_000;
+        let single = self.label.call == Some(Call::Single);
+        match self.label.measure {
+            Measure::Hit if single && self.connections <= 1_000 => Some(Demand::Ratio(2.5)),
+            Measure::Hit if !single && self.connections == 1_000 => Some(Demand::Ratio(2.2)),
+            Measure::Hit if large => Some(Demand::Ratio(if single { 1.3 } else { 1.2 })),
+            Measure::Pass => Some(Demand::Ratio(1.5)),
+            Measure::New if self.connections == 1_000 => Some(Demand::Ratio(15.0)),
+            Measure::New if self.connections == 1_000_000 => Some(Demand::Ratio(8.0)),
+            Measure::Redivert if single => Some(Demand::Times(1.5)),
+            Measure::Redivert => Some(Demand::Nanoseconds(20_000.0)),
+            Measure::Flood => Some(Demand::Times(3.0)),
+            _ => None,
         }
+    }
+}
+
+impl Demand {
+    fn shown(self, line: &Line) -> String {
+        let (most, unit, value) = match self {
+            Self::Ratio(most) => (most, "", line.against.map(|(_, ratio)| ratio)),
+            Self::Times(most) => (most, " x", line.beside.map(|(_, ratio)| ratio)),
+            Self::Nanoseconds(most) => (most, " ns", Some(line.nanoseconds)),
+        };
+        let over = if value.is_some_and(|value| value > most) { " !" } else { "" };
+        format!("{most}{unit}{over}")
     }
 }

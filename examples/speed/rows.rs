@@ -1,20 +1,46 @@
 //! Which rows there are.
 
+use core::cell::RefCell;
 use std::rc::Rc;
 
-use crate::labels::Protocol;
-use crate::limits;
-use crate::timed::Row;
+use crate::episodes::{Churn, Expire, Flood, New};
+use crate::labels::{Call, Direction, Protocol};
+use crate::moves::{Instruction, Moving, Next, Snapshot};
+use crate::subject::{Rules, Subject};
+use crate::timed::{CHUNK, Row};
+use crate::{baseline, byway, limits};
 
 /// The rows of one size and protocol, which take turns: the limits, then byway.
 pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Row>>, String> {
     let flows = Rc::new(limits::flows(connections, protocol)?);
-    Ok(limits::rows(&flows))
+    let shared = |subject| Rc::new(RefCell::new(subject));
+    let subject = shared(Subject::filled(&flows, Rules::OwnServers, connections)?);
+    let mut rows = limits::rows(&flows);
+    rows.append(&mut baseline::rows(&flows));
+    rows.append(&mut byway::hits(&subject));
+    rows.append(&mut byway::passes(&flows)?);
+    if (connections as usize) < CHUNK {
+        // Too few for an episode: the clock would be timed.
+        return Ok(rows);
+    }
+    let churn = Rc::new(RefCell::new(Churn::new(&flows)?));
+    let moving = Rc::new(RefCell::new(Moving::new(&flows)?));
+    rows.push(New::row(&churn, Call::Single));
+    rows.push(New::row(&churn, Call::Burst));
+    rows.push(Expire::row(&churn));
+    rows.push(Box::new(Instruction(Rc::clone(&moving))));
+    rows.push(Next::row(&moving));
+    if protocol == Protocol::Tcp {
+        rows.push(Flood::row(&flows)?);
+    }
+    rows.push(Snapshot::row(&subject, &churn, Call::Export));
+    rows.push(Snapshot::row(&subject, &churn, Call::Import));
+    Ok(rows)
 }
 
-/// The row that each thread of `--cores` runs.
+/// The row that each thread of `--cores` runs: bursts to the server, through a translator of its own.
 pub(crate) fn of_shard(connections: u32, protocol: Protocol) -> Result<Box<dyn Row>, String> {
     let flows = Rc::new(limits::flows(connections, protocol)?);
-    let last = limits::rows(&flows).pop();
-    last.ok_or_else(|| "no row".into())
+    let subject = Subject::filled(&flows, Rules::OwnServers, connections)?;
+    Ok(byway::hit(&Rc::new(RefCell::new(subject)), Call::Burst, Direction::ToServer))
 }

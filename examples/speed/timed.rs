@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::labels::Label;
 use crate::packet::Slot;
+use crate::report::median;
 use crate::workload::Random;
 
 /// Packets in a chunk: 16 KiB of slots, which stay in the first cache.
@@ -21,6 +22,12 @@ pub(crate) struct Chunk {
 impl Chunk {
     pub(crate) fn new() -> Self {
         Self { slots: vec![Slot::EMPTY; CHUNK], flows: vec![0; CHUNK] }
+    }
+
+    /// The last chunk of an episode may be shorter.
+    pub(crate) fn resize(&mut self, packets: usize) {
+        self.slots.resize(packets, Slot::EMPTY);
+        self.flows.resize(packets, 0);
     }
 }
 
@@ -67,6 +74,28 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
+    pub(crate) fn packets(self) -> u64 {
+        u64::from(self.chunks) * CHUNK as u64
+    }
+
+    /// Repeats an episode of so many items until it has had its share, and at least once.
+    pub(crate) fn repeat(
+        self,
+        items: u32,
+        mut episode: impl FnMut(&mut Stopwatch) -> Result<(), String>,
+    ) -> Result<Timed, String> {
+        let mut stopwatch = Stopwatch::running();
+        let mut done = 0;
+        while done == 0 || done + u64::from(items) <= self.packets() {
+            episode(&mut stopwatch)?;
+            done += u64::from(items);
+        }
+        Ok(stopwatch.timed())
+    }
+
+    /// For an episode that no effort repeats.
+    pub(crate) const ONCE: Self = Self { warm_up: 0, chunks: 0 };
+
     pub(crate) const USUAL: Self = Self { warm_up: 128, chunks: 512 };
 }
 
@@ -75,13 +104,7 @@ impl Effort {
 pub(crate) struct Timed {
     /// Packets, or whatever else the row counts.
     pub(crate) items: u64,
-    pub(crate) duration: Duration,
-}
-
-impl Timed {
-    pub(crate) fn nanoseconds_per_item(&self) -> f64 {
-        self.duration.as_nanos() as f64 / self.items as f64
-    }
+    pub(crate) nanoseconds_per_item: f64,
 }
 
 /// A steady row together with its draws.
@@ -103,7 +126,7 @@ impl<S: Steady> Row for SteadyRow<S> {
     }
 
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
-        let mut total = Timed { items: 0, duration: Duration::ZERO };
+        let mut stopwatch = Stopwatch::running();
         for number in 0..effort.warm_up + effort.chunks {
             for flow in &mut self.chunk.flows {
                 *flow = self.random.below(self.steady.flows());
@@ -113,12 +136,12 @@ impl<S: Steady> Row for SteadyRow<S> {
                 self.steady.run(&mut self.chunk);
             } else {
                 let steady = &mut self.steady;
-                total.duration += time(&mut self.chunk, &mut |chunk| steady.run(chunk));
-                total.items += self.chunk.slots.len() as u64;
+                let items = self.chunk.slots.len();
+                stopwatch.over(items, &mut self.chunk, &mut |chunk| steady.run(chunk));
             }
             self.steady.verify(&self.chunk)?;
         }
-        Ok(total)
+        Ok(stopwatch.timed())
     }
 
     fn finish(&self) -> Result<(), String> {
@@ -126,13 +149,52 @@ impl<S: Steady> Row for SteadyRow<S> {
     }
 }
 
-/// The time that `work` takes on `chunk`.
-///
-/// `Instant` reads the time stamp counter behind a fence; two of them cost a chunk some 0.1 ns a packet, every row alike.
-pub(crate) fn time(chunk: &mut Chunk, work: &mut dyn FnMut(&mut Chunk)) -> Duration {
-    let start = Instant::now();
-    timed_chunk(chunk, work);
-    start.elapsed()
+/// What a pass has taken so far, section by section.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    /// Items and time of each section; `None` if the clock is stopped.
+    sections: Option<Vec<(u64, Duration)>>,
+}
+
+impl Stopwatch {
+    /// A section with more than this many times the median's time per item was interrupted: another process had the
+    /// processor.
+    const INTERRUPTED: f64 = 4.0;
+
+    fn running() -> Self {
+        Self { sections: Some(Vec::new()) }
+    }
+
+    /// For work that only brings about what is to be measured.
+    pub(crate) fn stopped() -> Self {
+        Self { sections: None }
+    }
+
+    /// Does the work, and notes the time if the clock is running.
+    ///
+    /// `Instant` reads the time stamp counter behind a fence; two of them cost a chunk some 0.1 ns a packet, every row
+    /// alike.
+    pub(crate) fn over(&mut self, items: usize, chunk: &mut Chunk, work: &mut dyn FnMut(&mut Chunk)) {
+        let Some(sections) = &mut self.sections else {
+            return work(chunk);
+        };
+        let start = Instant::now();
+        timed_chunk(chunk, work);
+        sections.push((items as u64, start.elapsed()));
+    }
+
+    /// The mean of all sections that were not interrupted.
+    fn timed(self) -> Timed {
+        let sections = self.sections.unwrap_or_default();
+        let pace = |&(items, time): &(u64, Duration)| time.as_nanos() as f64 / items as f64;
+        let most = Self::INTERRUPTED * median(sections.iter().map(pace));
+        let sums = |(items, nanoseconds), (more, time): &(u64, Duration)| (items + more, nanoseconds + time.as_nanos());
+        let (items, nanoseconds) = sections.iter().filter(|section| pace(section) <= most).fold((0, 0), sums);
+        Timed {
+            items: sections.iter().map(|(items, _)| items).sum(),
+            nanoseconds_per_item: nanoseconds as f64 / items as f64,
+        }
+    }
 }
 
 /// The only function under which `scripts/instructions.sh` counts; it finds it by this name.

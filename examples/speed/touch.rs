@@ -10,7 +10,7 @@ use crate::labels::Protocol;
 use crate::packet::{Pair, Slot};
 
 /// Four fields in the byte order of the wire, as they lie in memory; the sums need no other (RFC 1071, section 2 B).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Fields {
     source: u32,

@@ -62,6 +62,9 @@ impl Flows {
 /// How many originals there are, ports counted.
 pub(crate) const ORIGINALS: u32 = REMOTES * PORTS.len() as u32;
 
+/// How many rules there are beside packets that none of them matches.
+pub(crate) const FEW: u32 = 64;
+
 /// An endpoint that clients ask for.
 pub(crate) fn original(number: u32) -> SocketAddrV4 {
     let address = Ipv4Addr::from_bits(0xc612_0001 + number / 4); // 198.18.0.1 and on
@@ -72,6 +75,18 @@ pub(crate) fn original(number: u32) -> SocketAddrV4 {
 pub(crate) fn server(number: u32) -> SocketAddrV4 {
     let address = Ipv4Addr::from_bits(0xc613_0001 + number / 4); // 198.19.0.1 and on
     SocketAddrV4::new(address, 8000 + (number % 4) as u16)
+}
+
+/// A destination that no rule speaks of: somewhere in 80.0.0.0/8, seldom the same for two flows.
+pub(crate) fn elsewhere(flow: u32) -> SocketAddrV4 {
+    let address = 0x5000_0000 | (flow.wrapping_mul(0x9e37_79b1) >> 8);
+    SocketAddrV4::new(Ipv4Addr::from_bits(address), PORTS[(flow % 4) as usize])
+}
+
+/// Every number below `count` once, each far from the one before: the order in which connections come and go.
+pub(crate) fn scattered(count: u32) -> impl Iterator<Item = u32> {
+    // A prime above every count, and so without a divisor in common with it.
+    (0..u64::from(count)).map(move |number| (number * 2_654_435_761 % u64::from(count)) as u32)
 }
 
 fn remote_of(flow: u32) -> u32 {

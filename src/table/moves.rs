@@ -99,6 +99,11 @@ impl Moves {
         usize::from(self.outstanding) >= Self::capacity(slots)
     }
 
+    /// How many re-diverts more can be outstanding.
+    pub(crate) fn room(&self, slots: &[MoveSlot]) -> usize {
+        Self::capacity(slots).saturating_sub(usize::from(self.outstanding))
+    }
+
     /// Writes down a move, and has the sweep begin again.
     pub(crate) fn push(&mut self, slots: &mut [MoveSlot], new: MoveSlot) {
         let capacity = Self::capacity(slots);

@@ -22,8 +22,8 @@ const PLAUSIBLE: u32 = 1 << 24;
 const AHEAD: u32 = 1 << 31;
 
 impl Sequences {
-    /// Takes note of a segment of data or acknowledgement alone, as [`Self::note`] does, on a connection where both
-    /// sides' numbers are known.
+    /// Takes note of a segment of data or acknowledgement alone, as [`Self::note`] does. Numbers that are not known
+    /// yet occur here too: of a connection that was adopted, or that a record brought.
     #[inline(always)]
     pub(crate) fn note_data(&mut self, direction: Direction, segment: &Segment) {
         let [there, back] = &mut self.sent;
@@ -33,14 +33,14 @@ impl Sequences {
             Direction::ToClient => (back, there, acknowledged_back),
         };
         let (end, new) = (segment.sequence.wrapping_add(segment.data), segment.acknowledgment);
-        if end.wrapping_sub(*sent) < PLAUSIBLE {
+        if end.wrapping_sub(*sent) < PLAUSIBLE || *sent == 0 {
             *sent = end;
         }
-        if new.wrapping_sub(*other_sent).wrapping_add(AHEAD) < AHEAD + PLAUSIBLE {
-            if new.wrapping_sub(*acknowledged) < AHEAD {
+        if new.wrapping_sub(*other_sent).wrapping_add(AHEAD) < AHEAD + PLAUSIBLE || *other_sent == 0 {
+            if new.wrapping_sub(*acknowledged) < AHEAD || *acknowledged == 0 {
                 *acknowledged = new;
             }
-            if new.wrapping_sub(*other_sent) < PLAUSIBLE {
+            if new.wrapping_sub(*other_sent) < PLAUSIBLE || *other_sent == 0 {
                 *other_sent = new;
             }
         }

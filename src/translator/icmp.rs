@@ -37,7 +37,7 @@ impl Table<'_> {
         let near = (quoted.source, quoted.source_port);
         let far = (quoted.destination, quoted.destination_port);
         if let Some(slot) = self.find_back(Key::new(quoted.protocol, near, far)).filter(|s| self.is_listed(*s)) {
-            return self.error_to_client(slot, &quoted, parts, flow);
+            return self.error_to_client(slot, parts, flow);
         }
         if let Some(slot) = self.find_there(Key::new(quoted.protocol, far, near)).filter(|s| self.is_listed(*s)) {
             return self.error_to_server(slot, parts, flow);
@@ -50,16 +50,16 @@ impl Table<'_> {
     }
 
     /// An error about a packet of the client: it goes to the client, and quotes what the client sent.
-    fn error_to_client(&mut self, slot: u32, quoted: &Quoted, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        if matches!(self.catch_up(slot), CaughtUp::Stranded | CaughtUp::Home) {
-            return self.state.drop(DropReason::IcmpUnrelated);
+    fn error_to_client(&mut self, slot: u32, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        match self.catch_up(slot) {
+            CaughtUp::Stranded => return self.state.drop(DropReason::NoPort),
+            CaughtUp::Home => return self.state.drop(DropReason::IcmpUnrelated),
+            CaughtUp::Moved => return self.state.drop(DropReason::OldServer),
+            CaughtUp::Stayed | CaughtUp::Reset => {}
         }
         let Some(&c) = self.slot(slot) else {
             return self.state.drop(DropReason::IcmpUnrelated);
         };
-        if c.server != quoted.destination {
-            return self.state.drop(DropReason::OldServer);
-        }
         let (network, transport) = c.deltas();
         let requote = Requote {
             quoted: Quoted {
@@ -83,8 +83,10 @@ impl Table<'_> {
     /// An error about a packet of the server: it goes to the server, quotes what the server sent, and tells nothing of
     /// who is behind the alternative address (RFC 5508, REQ-5).
     fn error_to_server(&mut self, slot: u32, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        if matches!(self.catch_up(slot), CaughtUp::Stranded | CaughtUp::Home) {
-            return self.state.drop(DropReason::IcmpUnrelated);
+        match self.catch_up(slot) {
+            CaughtUp::Stranded => return self.state.drop(DropReason::NoPort),
+            CaughtUp::Home => return self.state.drop(DropReason::IcmpUnrelated),
+            CaughtUp::Stayed | CaughtUp::Moved | CaughtUp::Reset => {}
         }
         let Some(&c) = self.slot(slot) else {
             return self.state.drop(DropReason::IcmpUnrelated);

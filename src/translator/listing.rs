@@ -158,6 +158,25 @@ impl<S: Storage> Translator<S> {
     }
 }
 
+#[cfg(feature = "control")]
+impl Connections<'_> {
+    /// The same, but looking at no more than this many slots; and the position behind the last one of all.
+    pub(crate) fn within(mut self, slots: usize) -> (Self, usize) {
+        let all = self.slots.len();
+        let end = self.next.saturating_add(slots).min(all);
+        self.slots = self.slots.get(..end).unwrap_or_default();
+        (self, all)
+    }
+}
+
+#[cfg(feature = "control")]
+impl<S: Storage> Translator<S> {
+    /// The time of the latest call.
+    pub(crate) const fn now(&self) -> crate::Instant {
+        self.state.now
+    }
+}
+
 impl Connections<'_> {
     /// The slot at which the next page begins.
     #[must_use]

@@ -164,6 +164,19 @@ impl<S: Storage> Translator<S> {
     }
 }
 
+#[cfg(feature = "control")]
+impl<S: Storage> Translator<S> {
+    /// How many connections a re-divert from this server may move, at most: those on it, and those of rules without a
+    /// target of their own, which may stand anywhere.
+    pub(crate) fn standing_on(&self, server: Target) -> u32 {
+        let Some(place) = place_of(server) else {
+            return 0;
+        };
+        let touched = |s: &&ServerSlot| s.lies_within(place) || s.may_overlap(place);
+        self.storage.view().servers.iter().filter(touched).map(|s| s.connections).sum()
+    }
+}
+
 pub(crate) fn place_of(target: Target) -> Option<Place> {
     match target {
         Target::Same => None,
@@ -179,6 +192,18 @@ impl Table<'_> {
         target: Target,
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
+        let (old, new) = self.check_redivert(from, target)?;
+        let connections = self.servers().connections_on(old);
+        let servers = match how {
+            Redivert::Drain => self.drain(old, target)?,
+            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
+        };
+        self.state.generation = self.state.generation.wrapping_add(1);
+        Ok(Rediverted { generation: self.state.generation, servers, connections })
+    }
+
+    /// Refuses what could never be done, whatever the table holds.
+    pub(super) fn check_redivert(&self, from: Target, target: Target) -> Result<(Place, Place), RedivertError> {
         let (Some(old), Some(new)) = (place_of(from), place_of(target)) else {
             return Err(RedivertError::NoServer);
         };
@@ -191,20 +216,32 @@ impl Table<'_> {
         if self.state.is_own(new.address) {
             return Err(RedivertError::OwnTarget { target });
         }
-        let connections = self.servers().connections_on(old);
-        let servers = match how {
-            Redivert::Drain => self.drain(old, target)?,
-            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
-        };
-        self.state.generation = self.state.generation.wrapping_add(1);
-        Ok(Rediverted { generation: self.state.generation, servers, connections })
+        Ok((old, new))
+    }
+
+    /// How many servers of rules lie within this one.
+    pub(super) fn servers_within(&mut self, old: Place) -> usize {
+        let entries = Servers(self.memory.servers);
+        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
+        rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum()
+    }
+
+    /// How many entries for servers have to be replaced to drain this server; all servers if none is named.
+    pub(super) fn servers_to_drain(&self, old: Option<Place>) -> usize {
+        let affected = |s: &&ServerSlot| s.attached && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
+        self.memory.servers.iter().filter(affected).count()
+    }
+
+    /// Whether connections may stand on this server whose entries speak of other servers too: once they are moved,
+    /// those entries no longer describe them.
+    pub(super) fn needs_entry(&self, old: Place) -> bool {
+        self.memory.servers.iter().any(|s| s.connections != 0 && s.may_overlap(old))
     }
 
     /// Points every rule at the new server, and leaves the old entries to their connections.
     fn drain(&mut self, old: Place, target: Target) -> Result<usize, RedivertError> {
-        let affected = |s: &&ServerSlot| s.attached && s.lies_within(old);
-        let needed = self.memory.servers.iter().filter(affected).filter(|s| s.connections != 0).count();
-        if needed > self.servers().free() {
+        if self.servers_to_drain(Some(old)) > self.servers().free() {
             return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
         }
         let mut servers = 0;
@@ -263,17 +300,13 @@ impl Table<'_> {
         if self.state.moves.is_full(self.memory.moves) {
             return Err(RedivertError::Busy { capacity });
         }
-        let overlaps = self.memory.servers.iter().any(|s| s.connections != 0 && s.may_overlap(old));
-        let entry = if overlaps {
+        let entry = if self.needs_entry(old) {
             let taken = self.servers().take(target, 0, 0);
             taken.ok_or(RedivertError::ServersFull { capacity: self.memory.servers.len() })?
         } else {
             server::NONE
         };
-        let entries = Servers(self.memory.servers);
-        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-        let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
-        let servers = rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum();
+        let servers = self.servers_within(old);
         for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
             slot.set_target(slot.moved_to(target));
         }

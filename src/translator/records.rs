@@ -29,7 +29,7 @@ use super::Translator;
 use super::moving::CaughtUp;
 use super::state::Table;
 use crate::connection::Connection;
-use crate::event::Event;
+use crate::event::{Closed, Event};
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{self, servers_of};
 use crate::table::server::{self, Servers};
@@ -260,6 +260,8 @@ pub enum RecordError {
     AlternativeTaken,
     /// Its time-out has passed.
     Expired,
+    /// It shows the connection on a server that it has been moved away from since.
+    Outdated,
     /// There is no room for it.
     TableFull,
 }
@@ -279,6 +281,7 @@ impl fmt::Display for RecordError {
             Self::ForeignAlternative => f.write_str("its alternative endpoint is none of ours"),
             Self::AlternativeTaken => f.write_str("its alternative endpoint is taken by another connection"),
             Self::Expired => f.write_str("its time-out has passed"),
+            Self::Outdated => f.write_str("the connection has been moved away from its server"),
             Self::TableFull => f.write_str("there is no room for it"),
         }
     }
@@ -360,7 +363,12 @@ impl Table<'_> {
         }
         self.vacate(&new)?;
         new.member = self.member_of(&new);
-        self.install(new).map_err(|_: DropReason| RecordError::TableFull)?;
+        let slot = self.install(new).map_err(|_: DropReason| RecordError::TableFull)?;
+        if new.phase.is_over() {
+            self.tell(slot, Event::Opened);
+            self.count_closed(Closed::Finished);
+            self.tell(slot, |connection| Event::Closed { connection, why: Closed::Finished });
+        }
         self.state.counters.imported = self.state.counters.imported.wrapping_add(1);
         Ok(Imported::New)
     }
@@ -395,7 +403,10 @@ impl Table<'_> {
         // A record that was written before a re-divert and comes after it knows nothing of it.
         let left = |server| self.state.moves.left(self.memory.moves, server);
         let outdated = left((new.server, new.server_port)) && !left((old.server, old.server_port));
-        if old.key_back() != new.key_back() && !outdated {
+        if outdated {
+            return Err(RecordError::Outdated);
+        }
+        if old.key_back() != new.key_back() {
             self.vacate(new)?;
             self.unlist_back(slot);
             let mut moved = ConnectionSlot {
@@ -439,7 +450,7 @@ impl Table<'_> {
         let next = joined(connection.phase, new.phase, connection.sequences.both_acknowledged());
         if next != connection.phase {
             if next == Phase::TimeWait {
-                self.finish(slot, crate::event::Closed::Finished);
+                self.finish(slot, Closed::Finished);
             }
             self.set_phase(slot, next);
         }

@@ -34,6 +34,26 @@ pub struct Removed {
     pub left_behind: u32,
 }
 
+/// What a rule would take, and give back.
+pub(super) struct Cost {
+    /// Where it stands, or would stand.
+    place: Result<usize, usize>,
+    /// The first of the servers that it has now.
+    old: u16,
+    /// How many entries for servers it needs,
+    pub(super) needed: usize,
+    /// how many it gives back first,
+    pub(super) freed: usize,
+    /// and how many connections it leaves behind.
+    pub(super) left_behind: u32,
+}
+
+impl Cost {
+    pub(super) const fn updates(&self) -> bool {
+        self.place.is_ok()
+    }
+}
+
 impl<S: Storage> Translator<S> {
     /// Enters a rule: the document's instruction from the network monitor. If there is one with the same match it is
     /// updated in place; there is never a second. It decides about connections that begin from now on; those that
@@ -74,21 +94,13 @@ impl<S: Storage> Translator<S> {
 
 impl Table<'_> {
     pub(crate) fn divert(&mut self, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
-        self.check_divert(divert)?;
-        let place = self.diverts().place(&divert.matches);
-        let old = place.ok().and_then(|p| self.memory.diverts.get(p)).map_or(server::NONE, |slot| slot.servers);
+        let Cost { place, old, needed, freed, left_behind } = self.weigh(divert)?;
         if place.is_err() && self.state.diverts >= self.memory.diverts.len() {
             return Err(DivertError::TableFull { capacity: self.memory.diverts.len() });
         }
         let targets = divert.targets();
         let mut servers = Servers(self.memory.servers);
-        let known =
-            |target: Target| servers_of(&servers, old).find(|e| servers.get(*e).is_some_and(|s| s.target() == target));
-        let needed = targets.iter().filter(|t| known(t.target).is_none()).count();
         let named = |target| targets.iter().any(|t| t.target == target);
-        let leaving = servers_of(&servers, old).filter_map(|e| servers.get(e)).filter(|s| !named(s.target()));
-        let (freed, left_behind) =
-            leaving.fold((0, 0), |(freed, left), s| (freed + usize::from(s.connections == 0), left + s.connections));
         if needed > servers.free() + freed {
             return Err(DivertError::ServersFull { capacity: servers.0.len() });
         }
@@ -138,6 +150,32 @@ impl Table<'_> {
         self.refilter();
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Diverted { generation: self.state.generation, updated: place.is_ok(), left_behind })
+    }
+
+    /// What a rule would take, wherever the room for it would come from.
+    pub(super) fn weigh(&mut self, divert: &Divert<'_>) -> Result<Cost, DivertError> {
+        self.check_divert(divert)?;
+        let place = self.diverts().place(&divert.matches);
+        let old = place.ok().and_then(|p| self.memory.diverts.get(p)).map_or(server::NONE, |slot| slot.servers);
+        let targets = divert.targets();
+        let servers = Servers(self.memory.servers);
+        let known =
+            |target: Target| servers_of(&servers, old).find(|e| servers.get(*e).is_some_and(|s| s.target() == target));
+        let needed = targets.iter().filter(|t| known(t.target).is_none()).count();
+        let named = |target| targets.iter().any(|t| t.target == target);
+        let leaving = servers_of(&servers, old).filter_map(|e| servers.get(e)).filter(|s| !named(s.target()));
+        let (freed, left_behind) =
+            leaving.fold((0, 0), |(freed, left), s| (freed + usize::from(s.connections == 0), left + s.connections));
+        Ok(Cost { place, old, needed, freed, left_behind })
+    }
+
+    /// How many entries for servers would be free without this rule, and how many connections it would leave behind.
+    pub(super) fn weigh_removal(&mut self, matches: &Match) -> Option<(usize, u32)> {
+        let place = self.diverts().place(matches).ok()?;
+        let old = self.memory.diverts.get(place)?.servers;
+        let servers = Servers(self.memory.servers);
+        let leaving = servers_of(&servers, old).filter_map(|e| servers.get(e));
+        Some(leaving.fold((0, 0), |(freed, left), s| (freed + usize::from(s.connections == 0), left + s.connections)))
     }
 
     pub(crate) fn remove(&mut self, matches: &Match) -> Option<Removed> {

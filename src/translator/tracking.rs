@@ -54,7 +54,7 @@ impl Table<'_> {
                 connection.flags |= SAID_SYN;
                 return Tracked::Refreshing;
             }
-            (tcp::Kind::SynAck, Direction::ToClient) if connection.has(SAID_SYN) => {
+            (tcp::Kind::SynAck, Direction::ToClient) if connection.has(SAID_SYN) && !phase.is_over() => {
                 connection.flags &= !SAID_SYN;
                 connection.sequences.begin_anew(segment);
                 self.begin_phase(slot, Phase::Opened);

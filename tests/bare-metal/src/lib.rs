@@ -10,8 +10,14 @@ pub extern "C" fn image() -> ! {
     let mut packet = [0; 1500];
     #[cfg(feature = "byway")]
     let translator = with_byway::start(black_box([0; 32]));
+    #[cfg(feature = "control")]
+    with_control::start(black_box([0; 32]));
     loop {
         let received = black_box(&mut packet);
+        #[cfg(feature = "rules")]
+        with_rules::take(translator);
+        #[cfg(feature = "control")]
+        with_control::take(translator, black_box(0), &received[..black_box(64).min(1500)]);
         #[cfg(feature = "byway")]
         if !with_byway::packet_path(translator, black_box(0), received) {
             continue;
@@ -28,7 +34,7 @@ mod with_byway {
 
     use byway::{Config, Fixed, Instant, Translator, Verdict};
 
-    type Storage = Fixed<1024, 64>;
+    pub type Storage = Fixed<1024, 64>;
 
     /// The path of a packet and nothing else: what is reachable from here must not panic.
     ///
@@ -53,6 +59,85 @@ mod with_byway {
         let Ok(translator) = Translator::new(config, Storage::new()) else { loop {} };
         // SAFETY: `image` calls this once, so this is the only reference to the memory.
         unsafe { (*MEMORY.0.get()).write(translator) }
+    }
+}
+
+/// What an agent does to a translator, without the agent: so that the difference is the agent.
+#[cfg(feature = "rules")]
+mod with_rules {
+    use core::hint::black_box;
+    use core::net::{Ipv4Addr, SocketAddrV4};
+
+    use byway::{Divert, Redivert, Timeouts, Translator, Weighted};
+
+    use super::with_byway::Storage;
+
+    pub fn take(translator: &mut Translator<Storage>) {
+        let address = || black_box(Ipv4Addr::LOCALHOST);
+        let endpoint = || SocketAddrV4::new(address(), black_box(1));
+        let group = black_box([Weighted::new(endpoint(), 1), Weighted::new(address(), 2)]);
+        let mut plan = translator.plan();
+        black_box(plan.divert(&Divert::new(endpoint()).to_group(&group)).is_ok());
+        black_box(plan.remove(endpoint()).is_some());
+        black_box(plan.redivert(endpoint(), address(), black_box(Redivert::Switch)).is_ok());
+        black_box(translator.divert(Divert::new(endpoint()).to_group(&group)).is_ok());
+        black_box(translator.remove(endpoint()).is_some());
+        black_box(translator.redivert(endpoint(), address(), black_box(Redivert::Switch)).is_ok());
+        black_box(translator.set_timeouts(black_box(Timeouts::RECOMMENDED)).is_ok());
+        black_box(translator.set_client_limit(black_box(5)).is_ok());
+        black_box(translator.diverts().count());
+        black_box(translator.connections().next_measured().is_some());
+        black_box(translator.counters().dropped_in_all());
+        while let Some(event) = translator.poll_event() {
+            black_box(event);
+        }
+    }
+}
+
+/// An agent with two keys and four sessions: what comes is taken for an instruction.
+#[cfg(feature = "control")]
+mod with_control {
+    use core::cell::UnsafeCell;
+    use core::hint::black_box;
+    use core::net::{Ipv4Addr, SocketAddr};
+
+    use byway::control::{Agent, Key, MAX_ANSWER, Rights};
+    use byway::{Instant, Translator};
+
+    use super::with_byway::Storage;
+
+    struct Memory(UnsafeCell<(Agent<2, 4>, [u8; MAX_ANSWER])>);
+
+    // SAFETY: the image has one thread and no interrupts.
+    unsafe impl Sync for Memory {}
+
+    /// All zeros, so that it costs no flash.
+    static MEMORY: Memory = Memory(UnsafeCell::new((Agent::new([0; 32]), [0; MAX_ANSWER])));
+
+    /// Gives the agent its entropy and a key. To be called once.
+    pub fn start(entropy: [u8; 32]) {
+        // SAFETY: `image` calls this once, before anything else, so this is the only reference to the memory.
+        let (agent, _) = unsafe { &mut *MEMORY.0.get() };
+        *agent = Agent::new(entropy);
+        let _ = agent.add_key(Key::new(1, black_box([0; 32]), Rights::All));
+    }
+
+    pub fn take(translator: &mut Translator<Storage>, micros: u64, datagram: &[u8]) {
+        // SAFETY: this function does not call itself, so this is the only reference to the memory.
+        let (agent, answer) = unsafe { &mut *MEMORY.0.get() };
+        let now = Instant::from_micros(micros);
+        let from = black_box(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        if let Ok(length) = agent.handle(now, translator, from, datagram, answer) {
+            black_box(&answer[..length.min(MAX_ANSWER)]);
+        }
+        while agent.has_room()
+            && let Some(event) = translator.poll_event()
+        {
+            agent.tell(now, &event);
+        }
+        while let Some((to, length)) = agent.poll_transmit(now, answer) {
+            black_box((to, &answer[..length.min(MAX_ANSWER)]));
+        }
     }
 }
 

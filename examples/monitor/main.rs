@@ -1,0 +1,226 @@
+//! The command line of a human operator: tells a translator what to divert where, over its control port.
+//!
+//! `cargo run --example monitor -- --help`
+
+mod arguments;
+mod json;
+mod key;
+mod link;
+mod show;
+
+use core::time::Duration;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use arguments::{Arguments, Command, USAGE};
+use byway::control::{Instruction, Kinds, RefusedBy, Request};
+use json::Json;
+use link::{Link, LinkError};
+
+/// How long a subscription is asked for; it is renewed at half of that.
+const SUBSCRIPTION: u16 = 60;
+
+/// Why it did not work.
+enum Failure {
+    Refused(RefusedBy),
+    Arguments(String),
+    Link(LinkError),
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments::read(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(wrong) => return fail(Failure::Arguments(wrong), false),
+    };
+    if matches!(arguments.command, Command::Help) {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    match key::read(&arguments.key).map_err(Failure::Arguments).and_then(|key| run(&arguments, key)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(failure, arguments.json),
+    }
+}
+
+fn fail(failure: Failure, json: bool) -> ExitCode {
+    let (code, text) = match failure {
+        Failure::Refused(why) | Failure::Link(LinkError::Refused(why)) => {
+            if json {
+                println!("{}", show::refusal_json(why));
+            }
+            (1, show::refusal(why))
+        }
+        Failure::Arguments(wrong) => (2, wrong),
+        Failure::Link(LinkError::NoAnswer) => {
+            (3, "no answer: wrong address, wrong key, or the translator is not there".into())
+        }
+        Failure::Link(LinkError::Socket(error)) => (3, error.to_string()),
+    };
+    eprintln!("monitor: {text}");
+    ExitCode::from(code)
+}
+
+fn run(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
+    let mut link = Link::open(arguments.agent, key)?;
+    let json = arguments.json;
+    match &arguments.command {
+        Command::Change(instruction) => change(&mut link, arguments, *instruction)?,
+        Command::List => list(&mut link, arguments)?,
+        Command::Connections { watch, count } => {
+            let times = if *watch { *count } else { 1 };
+            for time in 0..times {
+                connections(&mut link, arguments, *watch)?;
+                if time + 1 < times {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+        }
+        Command::Counters => {
+            let counters: Vec<_> = ask(&mut link, arguments, Instruction::Counters, |a| a.counters().collect())?;
+            println!("{}", show::counters(&counters, json));
+        }
+        Command::Settings => {
+            if let Some(settings) = ask(&mut link, arguments, Instruction::Settings, |a| a.settings())? {
+                println!("{}", show::settings(&settings, json));
+            }
+        }
+        Command::Events { seconds } => events(&mut link, arguments, *seconds)?,
+        Command::Help => {}
+    }
+    // Gives the session's place back. The answer is not worth waiting for.
+    let _ = link.ask(&Request::one(Instruction::Close), |_| ());
+    Ok(())
+}
+
+fn request(arguments: &Arguments, instruction: Instruction) -> Request {
+    let request = Request::one(instruction);
+    let request = if arguments.dry_run { request.dry_run() } else { request };
+    arguments.only_if.map_or(request, |generation| request.only_if(generation))
+}
+
+fn ask<R>(
+    link: &mut Link,
+    arguments: &Arguments,
+    instruction: Instruction,
+    read: impl Fn(&byway::control::Answer<'_>) -> R,
+) -> Result<R, Failure> {
+    link.ask(&request(arguments, instruction), |answer| answer.refused().map_or_else(|| Ok(read(answer)), Err))?
+        .map_err(Failure::Refused)
+}
+
+fn change(link: &mut Link, arguments: &Arguments, instruction: Instruction) -> Result<(), Failure> {
+    let (effects, generation) =
+        ask(link, arguments, instruction, |a| (a.effects().collect::<Vec<_>>(), a.generation()))?;
+    for effect in effects {
+        if arguments.json {
+            let fields = vec![
+                ("generation", u64::from(generation).into()),
+                ("dry_run", arguments.dry_run.into()),
+                ("effect", show::effect_json(effect)),
+            ];
+            println!("{}", Json::Object(fields));
+        } else {
+            println!("{}; generation {generation}", show::effect(effect, arguments.dry_run));
+        }
+    }
+    Ok(())
+}
+
+fn list(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
+    // The table may change between two pages; then the list begins anew, a few times.
+    let mut attempt = 0;
+    let (rules, generation) = 'again: loop {
+        let (mut rules, mut position, mut seen) = (Vec::new(), Some(0), arguments.only_if);
+        while let Some(first) = position {
+            let request = Request::one(Instruction::ListRules(first));
+            let request = seen.map_or(request, |generation| request.only_if(generation));
+            let read = |answer: &byway::control::Answer<'_>| match answer.refused() {
+                Some(why) => Err(why),
+                None => Ok((show::rules(answer), answer.generation())),
+            };
+            match link.ask(&request, read)? {
+                Ok(((page, next), generation)) => {
+                    rules.extend(page);
+                    (position, seen) = (next, Some(generation));
+                }
+                Err(_) if attempt < 5 && arguments.only_if.is_none() && first != 0 => {
+                    attempt += 1;
+                    continue 'again;
+                }
+                Err(why) => return Err(Failure::Refused(why)),
+            }
+        }
+        break (rules, seen.unwrap_or(0));
+    };
+    if arguments.json {
+        let all = rules.iter().map(show::Rule::json).collect();
+        let fields = vec![("generation", u64::from(generation).into()), ("rules", Json::List(all))];
+        println!("{}", Json::Object(fields));
+        return Ok(());
+    }
+    rules.iter().for_each(|rule| println!("{}", rule.line()));
+    println!("{} rules, generation {generation}; in brackets: connections", rules.len());
+    Ok(())
+}
+
+fn connections(link: &mut Link, arguments: &Arguments, watch: bool) -> Result<(), Failure> {
+    let (mut all, mut position) = (Vec::new(), Some(0));
+    while let Some(first) = position {
+        let page = |answer: &byway::control::Answer<'_>| {
+            let (entries, next) = answer.connections();
+            (entries.collect::<Vec<_>>(), next)
+        };
+        let (entries, next) = ask(link, arguments, Instruction::ListConnections(first), page)?;
+        all.extend(entries);
+        position = next;
+    }
+    let terminal = std::io::stdout().is_terminal();
+    let mut out = std::io::stdout().lock();
+    let written = if arguments.json {
+        let list = Json::List(all.iter().map(show::connection_json).collect());
+        writeln!(out, "{}", Json::Object(vec![("connections", list)]))
+    } else if watch && terminal {
+        // Home, and clear what was there.
+        let table = show::connections(&mut all, 40);
+        write!(out, "\x1b[H\x1b[J{} connections\n{table}", all.len())
+    } else {
+        let table = show::connections(&mut all, usize::MAX);
+        write!(out, "{table}")
+    };
+    written.and_then(|()| out.flush()).map_err(|e| LinkError::Socket(e).into())
+}
+
+fn events(link: &mut Link, arguments: &Arguments, seconds: u64) -> Result<(), Failure> {
+    let end = Instant::now().checked_add(Duration::from_secs(seconds));
+    let mut lost = None;
+    loop {
+        let subscribe = Instruction::Subscribe { seconds: SUBSCRIPTION, kinds: Kinds::ALL };
+        ask(link, arguments, subscribe, |_| ())?;
+        let renew = Instant::now() + Duration::from_secs(u64::from(SUBSCRIPTION / 2));
+        link.listen(end.map_or(renew, |end| end.min(renew)), |events| {
+            let missing = lost.is_some_and(|before| before != events.lost()) || events.datagrams_missed() != 0;
+            lost = Some(events.lost());
+            if missing {
+                eprintln!("monitor: some events were lost");
+            }
+            for event in events.events() {
+                if arguments.json {
+                    println!("{}", show::event_json(&event));
+                } else {
+                    println!("{}", show::event(&event));
+                }
+            }
+            let _ = std::io::stdout().flush();
+        })?;
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! byway where all connections go elsewhere: to another server, and into another translator.
+
+use core::cell::RefCell;
+use core::net::Ipv4Addr;
+use std::rc::Rc;
+
+use ::byway::{RECORD_LENGTH, Record, Redivert, Verdict};
+
+use crate::episodes::Churn;
+use crate::labels::{Call, Direction, Label, Measure};
+use crate::packet::Content;
+use crate::subject::{Calls, Rules, Subject, verify_middle};
+use crate::timed::{CHUNK, Chunk, Effort, Row, Stopwatch, Timed};
+use crate::workload::{Flows, Random, scattered};
+
+const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 1, 1), Ipv4Addr::new(198, 19, 1, 2)];
+
+/// Instructions in a row. More than 64 may not be outstanding, and after an even number all is as it was.
+const INSTRUCTIONS: u32 = 32;
+
+/// A translator whose connections all stand on one server.
+pub(crate) struct Moving {
+    subject: Subject,
+    /// Which of the two servers they stand on.
+    on: usize,
+    chunk: Chunk,
+}
+
+impl Moving {
+    pub(crate) fn new(flows: &Rc<Flows>) -> Result<Self, String> {
+        let subject = Subject::filled(flows, Rules::OneServer(SERVERS[0]), flows.count())?;
+        Ok(Self { subject, on: 0, chunk: Chunk::new() })
+    }
+
+    /// Moves them all to the other server.
+    fn redivert(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
+        let (from, to) = (SERVERS[self.on], SERVERS[1 - self.on]);
+        let mut done = None;
+        let translator = &mut self.subject.translator;
+        stopwatch.over(1, &mut self.chunk, &mut |_| done = Some(translator.redivert(from, to, Redivert::Switch)));
+        let done = done.ok_or("not called")?.map_err(|error| error.to_string())?;
+        if done.connections != self.subject.flows.count() {
+            return Err(format!("the re-divert speaks of {} connections", done.connections));
+        }
+        self.on = 1 - self.on;
+        self.subject.moved(to);
+        Ok(())
+    }
+
+    /// Lets those that had no packet follow as well.
+    fn settle(&mut self) -> Result<(), String> {
+        let subject = &mut self.subject;
+        for _ in 0..=subject.flows.count() {
+            if subject.translator.poll_at() != Some(subject.now) {
+                subject.hear();
+                return Ok(());
+            }
+            subject.translator.poll(subject.now);
+        }
+        Err("the sweep after a re-divert does not come to its end".into())
+    }
+
+    fn label(&self, call: Option<Call>) -> Label {
+        let direction = call.map(|_| Direction::ToServer);
+        Label { measure: Measure::Redivert, call, direction, protocol: self.subject.flows.protocol, limit: None }
+    }
+}
+
+/// The instruction that moves every connection.
+pub(crate) struct Instruction(pub(crate) Rc<RefCell<Moving>>);
+
+impl Row for Instruction {
+    fn label(&self) -> Label {
+        self.0.borrow().label(None)
+    }
+
+    fn pass(&mut self, _: Effort) -> Result<Timed, String> {
+        let mut moving = self.0.borrow_mut();
+        moving.settle()?;
+        Effort::ONCE.repeat(INSTRUCTIONS, |stopwatch| (0..INSTRUCTIONS).try_for_each(|_| moving.redivert(stopwatch)))
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        let subject = &self.0.borrow().subject;
+        subject.intact(subject.flows.count())
+    }
+}
+
+/// The next packet of each connection after it.
+pub(crate) struct Next {
+    moving: Rc<RefCell<Moving>>,
+    calls: Calls,
+}
+
+impl Next {
+    pub(crate) fn row(moving: &Rc<RefCell<Moving>>) -> Box<dyn Row> {
+        Box::new(Self { moving: Rc::clone(moving), calls: Calls::new(Call::Single) })
+    }
+}
+
+impl Row for Next {
+    fn label(&self) -> Label {
+        self.moving.borrow().label(Some(self.calls.call))
+    }
+
+    fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
+        let label = self.label();
+        let moving = &mut *self.moving.borrow_mut();
+        let count = moving.subject.flows.count();
+        let packets = u64::from(count).min(effort.packets());
+        effort.repeat(packets as u32, |stopwatch| {
+            moving.settle()?;
+            moving.redivert(&mut Stopwatch::stopped())?;
+            let moved = moving.subject.translator.counters().moved;
+            let order: Vec<u32> = scattered(count).take(packets as usize).collect();
+            for flows in order.chunks(CHUNK) {
+                next(moving, &mut self.calls, label, flows, stopwatch)?;
+            }
+            let moved = moving.subject.translator.counters().moved - moved;
+            if moved != packets {
+                return Err(format!("{moved} connections moved, by {packets} packets"));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// One packet of each of these flows, to the server that they stand on now.
+fn next(
+    moving: &mut Moving,
+    calls: &mut Calls,
+    label: Label,
+    flows: &[u32],
+    stopwatch: &mut Stopwatch,
+) -> Result<(), String> {
+    let Moving { subject, chunk, .. } = moving;
+    chunk.resize(flows.len());
+    chunk.flows.copy_from_slice(flows);
+    for (slot, &flow) in chunk.slots.iter_mut().zip(flows) {
+        let content = Content::middle(flow, subject.flows.protocol, Direction::ToServer);
+        slot.write(content, subject.before(flow, Direction::ToServer));
+    }
+    subject.step();
+    stopwatch.over(flows.len(), chunk, &mut |chunk| calls.translate(&mut subject.translator, subject.now, chunk));
+    calls.all(chunk, Verdict::ToServer)?;
+    verify_middle(subject, chunk, label, Direction::ToServer)?;
+    subject.hear();
+    Ok(())
+}
+
+/// What a snapshot costs a connection, and what a restore does.
+pub(crate) struct Snapshot {
+    from: Rc<RefCell<Subject>>,
+    to: Rc<RefCell<Churn>>,
+    call: Call,
+    records: Vec<[u8; RECORD_LENGTH]>,
+    chunk: Chunk,
+}
+
+impl Snapshot {
+    pub(crate) fn row(from: &Rc<RefCell<Subject>>, to: &Rc<RefCell<Churn>>, call: Call) -> Box<dyn Row> {
+        let records = vec![[0; RECORD_LENGTH]; from.borrow().flows.count() as usize];
+        Box::new(Self { from: Rc::clone(from), to: Rc::clone(to), call, records, chunk: Chunk::new() })
+    }
+
+    fn export(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
+        let (subject, records) = (self.from.borrow(), &mut self.records);
+        let mut written = 0;
+        let mut snapshot = subject.translator.records();
+        for places in records.chunks_mut(CHUNK) {
+            stopwatch.over(places.len(), &mut self.chunk, &mut |_| {
+                for (place, record) in places.iter_mut().zip(&mut snapshot) {
+                    *place = *record.as_bytes();
+                    written += 1;
+                }
+            });
+        }
+        if written == records.len() && snapshot.next().is_none() {
+            return Ok(());
+        }
+        Err(format!("{written} records of {} connections", records.len()))
+    }
+
+    fn import(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
+        let churn = &mut *self.to.borrow_mut();
+        churn.empty(&mut Stopwatch::stopped())?;
+        let (records, mut result) = (&self.records, Ok(()));
+        let subject = &mut churn.subject;
+        for records in records.chunks(CHUNK) {
+            stopwatch.over(records.len(), &mut self.chunk, &mut |_| {
+                result = records.iter().try_for_each(|bytes| {
+                    let record = Record::from_bytes(bytes).map_err(|error| error.to_string())?;
+                    subject.translator.import(subject.now, &record).map_err(|error| error.to_string())?;
+                    Ok::<_, String>(())
+                });
+            });
+            result.clone()?;
+        }
+        subject.hear();
+        subject.intact(records.len() as u32)?;
+        self.check(subject)
+    }
+
+    /// The next packet of some connections leaves the restored translator as it leaves the other one.
+    fn check(&self, restored: &mut Subject) -> Result<(), String> {
+        let (original, mut random, mut calls) = (self.from.borrow(), Random(128), Calls::new(Call::Single));
+        let mut chunk = Chunk::new();
+        for flow in &mut chunk.flows {
+            *flow = random.below(original.flows.count());
+        }
+        for (slot, &flow) in chunk.slots.iter_mut().zip(&chunk.flows) {
+            let content = Content::middle(flow, original.flows.protocol, Direction::ToClient);
+            slot.write(content, original.before(flow, Direction::ToClient));
+        }
+        calls.translate(&mut restored.translator, restored.now, &mut chunk);
+        calls.all(&chunk, Verdict::ToClient)?;
+        verify_middle(&original, &chunk, self.label(), Direction::ToClient)
+    }
+}
+
+impl Row for Snapshot {
+    fn label(&self) -> Label {
+        let protocol = self.from.borrow().flows.protocol;
+        Label { measure: Measure::Snapshot, call: Some(self.call), direction: None, protocol, limit: None }
+    }
+
+    fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
+        let count = self.records.len() as u32;
+        if self.call == Call::Import {
+            self.export(&mut Stopwatch::stopped())?;
+        }
+        effort.repeat(count, |stopwatch| match self.call {
+            Call::Import => self.import(stopwatch),
+            _ => self.export(stopwatch),
+        })
+    }
+}

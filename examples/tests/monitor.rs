@@ -1,0 +1,215 @@
+//! The operator's command line against a real agent over a real socket: what each command prints and returns.
+
+#[path = "../../tests/control_support/udp.rs"]
+mod udp;
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use byway::control::{Agent, Key, Rights};
+use byway::{Config, Heap, Translator, Verdict};
+use udp::Served;
+
+const SECRET: [u8; 32] = [0x5a; 32];
+
+/// The program; it is built once, in the folder of this test.
+fn program() -> &'static PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--package", "byway-examples", "--example", "monitor", "--message-format", "json"]);
+        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+        let text = String::from_utf8(output.stdout).expect("cargo prints text");
+        let (_, rest) = text.rsplit_once("\"executable\":\"").expect("cargo has built it");
+        PathBuf::from(rest.split_once('"').expect("the name ends").0)
+    })
+}
+
+fn serve() -> Served {
+    let mut agent = Agent::new([9; 32]).listening_on("10.0.0.1:5213".parse().unwrap());
+    agent.add_key(Key::new(1, SECRET, Rights::All)).unwrap();
+    agent.add_key(Key::new(2, SECRET, Rights::Read)).unwrap();
+    let config = Config::new([3; 32]).alternative("10.10.10.10".parse().unwrap(), 1024..=65535);
+    let byway = Translator::new(config, Heap::new(1000, 200).measured().events(64)).unwrap();
+    Served::new(agent, byway, 1)
+}
+
+fn key_file(name: &str, id: u16) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let digits: String = SECRET.iter().map(|o| format!("{o:02x}")).collect();
+    std::fs::write(&path, format!("{id} {digits}\n")).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    path
+}
+
+struct Operator {
+    at: String,
+    key: PathBuf,
+}
+
+impl Operator {
+    fn output(&self, words: &str) -> Output {
+        let mut command = Command::new(program());
+        command.args(["--agent", &self.at, "--key"]).arg(&self.key).args(words.split(' '));
+        command.output().expect("the program runs")
+    }
+
+    /// What it says; it must return this code.
+    #[track_caller]
+    fn says(&self, words: &str, code: i32) -> String {
+        let output = self.output(words);
+        let (out, error) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(code), "{words}: {out}{error}");
+        if code == 0 {
+            assert_eq!(error, "", "{words}");
+            out.trim_end().to_string()
+        } else {
+            assert_eq!(error.lines().count(), 1, "{words}: one line says what is wrong: {error}");
+            format!("{out}{error}").trim_end().to_string()
+        }
+    }
+}
+
+/// A UDP packet from 1.2.3.4 to 100.1.1.1:80, with a checksum of zero.
+fn packet(port: u16) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 1, 2, 3, 4, 100, 1, 1, 1];
+    let sum: u32 = packet.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(c[1])).sum();
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet.extend(port.to_be_bytes());
+    packet.extend([0, 80, 0, 16, 0, 0]);
+    packet.extend(*b"question");
+    packet
+}
+
+#[test]
+fn every_command_says_what_it_did() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("all.key", 1) };
+    let says = |words| operator.says(words, 0);
+    assert_eq!(says("divert 100.1.1.1:80 20.0.0.1:80"), "inserted; generation 1");
+    assert_eq!(says("divert 100.1.1.1:80 20.0.0.1:80"), "nothing to change; generation 1");
+    assert_eq!(
+        says("--json divert 100.2.0.0/16:53 20.0.0.2*1 20.0.0.3:5353*2 --protocol udp --clients 1.0.0.0/8 --any-port"),
+        r#"{"generation":2,"dry_run":false,"effect":{"outcome":"inserted","servers":0,"connections":0}}"#
+    );
+    for port in [5000, 5001] {
+        let verdict = served.byway.lock().unwrap().translate(served.now(), &mut packet(port));
+        assert_eq!(verdict, Verdict::ToServer);
+    }
+    assert_eq!(
+        says("--dry-run redivert 20.0.0.1:80 20.0.0.9:80"),
+        "would be re-diverted; rules' servers: 1, connections: 2; generation 2"
+    );
+    assert_eq!(
+        says("--only-if 2 redivert 20.0.0.1:80 20.0.0.9:80 --drain"),
+        "re-diverted; rules' servers: 1, connections: 2; generation 3"
+    );
+    assert_eq!(
+        says("list"),
+        "100.1.1.1:80 -> 20.0.0.9:80 (0)\n\
+         100.2.0.0/16:53 udp from 1.0.0.0/8 -> 20.0.0.2*1 (0), 20.0.0.3:5353*2 (0), answers from any port\n\
+         2 rules, generation 3; in brackets: connections"
+    );
+    let list = says("--json list");
+    assert!(list.starts_with(r#"{"generation":3,"rules":[{"destination":"100.1.1.1/32","port":80,"protocol":null,"#));
+    let connections = says("connections --watch --count 2");
+    assert_eq!(connections.matches("1.2.3.4:5000").count(), 2, "{connections}");
+    assert!(connections.contains("20.0.0.1:80") && connections.contains("unanswered") && connections.contains("36"));
+    let connections = says("--json connections");
+    assert!(
+        connections.contains(r#""server":"20.0.0.1:80","state":"unanswered","to_server":{"packets":1,"octets":36,"#)
+    );
+    assert!(says("counters").contains("opened                          2"));
+    assert!(says("--json counters").contains(r#""opened":2,"imported":0"#));
+    assert_eq!(says("limit 50"), "set; generation 3");
+    assert!(says("settings").contains("client_limit                   50"));
+    assert!(says("--json settings").ends_with(r#""slots_in_use":2,"rights":"all"}"#));
+    assert_eq!(says("restore 100.1.1.1:80"), "removed; connections that stay until they end: 0; generation 4");
+    assert_eq!(says("restore 100.1.1.1:80"), "there is no such rule; generation 4");
+    assert_eq!(served.byway.lock().unwrap().diverts().count(), 1);
+}
+
+#[test]
+fn long_lists_come_in_pages() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("pages.key", 2) };
+    {
+        let mut byway = served.byway.lock().unwrap();
+        for host in 0..150 {
+            let original = core::net::Ipv4Addr::new(100, 1, 2, host);
+            byway.divert(byway::Divert::new(original).to(core::net::Ipv4Addr::new(20, 0, 0, 1))).unwrap();
+        }
+    }
+    let list = operator.says("list", 0);
+    assert_eq!(list.lines().count(), 151);
+    assert!(list.ends_with("150 rules, generation 150; in brackets: connections"));
+}
+
+#[test]
+fn events_are_told_as_they_happen() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("events.key", 1) };
+    operator.says("divert 100.1.1.1:80 20.0.0.1:80", 0);
+    let output = std::thread::scope(|scope| {
+        let told =
+            scope.spawn(|| (operator.says("events --seconds 3", 0), operator.says("--json events --seconds 3", 0)));
+        for port in 6000.. {
+            let _ = served.byway.lock().unwrap().translate(served.now(), &mut packet(port));
+            std::thread::sleep(core::time::Duration::from_millis(100));
+            if told.is_finished() {
+                break;
+            }
+        }
+        told.join().unwrap()
+    });
+    assert!(output.0.contains("opened  udp (1.2.3.4:60"), "{output:?}");
+    assert!(output.1.contains(r#"{"event":"opened","protocol":"udp","client":"1.2.3.4:60"#), "{output:?}");
+}
+
+#[test]
+fn what_is_wrong_is_said_in_a_line_and_a_code() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("wrong.key", 1) };
+    let reader = Operator { at: served.at.to_string(), key: key_file("reader.key", 2) };
+    let refused = operator.says("divert 100.1.1.1:80 10.0.0.1:5213", 1);
+    assert_eq!(refused, "monitor: refused: this is the port that instructions come to");
+    assert_eq!(operator.says("--only-if 7 restore 100.1.1.1", 1), "monitor: refused: the table has changed since");
+    assert_eq!(reader.says("limit 5", 1), "monitor: refused: the key does not permit it");
+    let json = reader.says("--json limit 5", 1);
+    assert!(json.starts_with(r#"{"refused":"the key does not permit it","code":4,"detail":0}"#), "{json}");
+    for (words, why) in [
+        ("jump", "no such command: jump; --help shows them"),
+        ("divert 100.1.1.1", "divert takes ORIGINAL and TARGET"),
+        ("divert 100.1.1.1:x 20.0.0.1", "100.1.1.1:x: the port must be a number from 1 to 65535"),
+        ("divert 100.1.1.1/33 20.0.0.1", "100.1.1.1/33: it must be ADDRESS or ADDRESS/LENGTH"),
+        ("redivert 20.0.0.1 nowhere", "nowhere: it must be ADDRESS or ADDRESS:PORT"),
+        ("--protocol sctp list", "--protocol sctp: it must be tcp, udp or icmp"),
+        ("list --what", "invalid option '--what'"),
+        ("--key /nowhere/key list", "key file /nowhere/key: No such file or directory (os error 2)"),
+    ] {
+        assert_eq!(operator.says(words, 2), format!("monitor: {why}"));
+    }
+    // Nobody is there; and nobody who knows the key.
+    let start = std::time::Instant::now();
+    let nobody = Operator { at: "127.0.0.1:9".into(), key: operator.key.clone() };
+    assert!(nobody.says("list", 3).starts_with("monitor: no answer"));
+    assert!(start.elapsed().as_secs() < 20);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt;
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("open.key", 1) };
+    std::fs::set_permissions(&operator.key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let output = operator.output("list");
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("warning: others can read the key file"));
+}

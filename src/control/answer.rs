@@ -1,0 +1,342 @@
+//! What a monitor reads in an answer.
+
+use core::net::SocketAddrV4;
+use core::time::Duration;
+
+use super::authentication::Rights;
+use super::code::{Code, Effect, Refusal};
+use super::instruction::{exact_prefix, read_match, read_server, read_timeouts};
+use super::names::{closed_from, state_from};
+use super::wire::{Reader, Writer};
+use crate::config::Timeouts;
+use crate::connection::{Connection, Measured, Volume};
+use crate::endpoint::{Pair, Protocol};
+use crate::event::Event;
+use crate::table::divert::{Match, Weighted};
+use crate::time::Instant;
+
+/// Octets in front of what an answer tells.
+pub(crate) const HEAD: usize = 12;
+
+/// The position that stands behind the last page.
+pub(crate) const END: u32 = u32::MAX;
+
+const DRY_RUN: u8 = 1;
+
+/// The front of an answer's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) refusal: Option<(Refusal, u8)>,
+    pub(crate) dry_run: bool,
+    pub(crate) generation: u32,
+}
+
+impl Head {
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+        let (refusal, index) = self.refusal.unzip();
+        out.u16(refusal.map_or(0, |r| r.code.number()));
+        out.u8(index.unwrap_or(0));
+        out.u8(if self.dry_run { DRY_RUN } else { 0 });
+        out.u32(self.generation);
+        out.u32(refusal.map_or(0, |r| r.detail));
+    }
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct RefusedBy {
+    /// Why; `None` if the translator gave a reason that is not known here.
+    pub code: Option<Code>,
+    /// The reason's number.
+    pub number: u16,
+    /// Which of the request's instructions was refused, from zero.
+    pub instruction: u8,
+    /// What the [`Code`] says that it is.
+    pub detail: u32,
+}
+
+/// The answer to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    refused: Option<RefusedBy>,
+    dry_run: bool,
+    generation: u32,
+    told: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    /// Reads an answer's body.
+    pub(crate) fn read(body: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader(body);
+        let (number, instruction, flags) = (reader.u16()?, reader.u8()?, reader.u8()?);
+        let (generation, detail) = (reader.u32()?, reader.u32()?);
+        let refused = RefusedBy { code: Code::from_number(number), number, instruction, detail };
+        Some(Self {
+            refused: (number != 0).then_some(refused),
+            dry_run: flags & DRY_RUN != 0,
+            generation,
+            told: reader.0,
+        })
+    }
+
+    /// Why nothing was done; `None` if it was.
+    #[must_use]
+    pub const fn refused(&self) -> Option<RefusedBy> {
+        self.refused
+    }
+
+    /// Whether it tells what would be done.
+    #[must_use]
+    pub const fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// The table's generation after the request.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// What each change of the request has done.
+    pub fn effects(&self) -> impl Iterator<Item = Effect> + use<'a> {
+        let mut reader = Reader(self.told);
+        core::iter::from_fn(move || reader.array().and_then(Effect::from_octets))
+    }
+
+    /// The answer to [`Instruction::ListRules`](super::Instruction::ListRules): the rules, and the position of the
+    /// next page, if there is one.
+    pub fn rules(&self) -> (impl Iterator<Item = ListedRule<'a>> + use<'a>, Option<u32>) {
+        let (reader, count, next) = self.page();
+        let mut reader = reader;
+        let entries = core::iter::from_fn(move || ListedRule::read(&mut reader)).take(count);
+        (entries, next)
+    }
+
+    /// The answer to [`Instruction::ListConnections`](super::Instruction::ListConnections): connections with what was
+    /// measured of them, and the position of the next page, if there is one.
+    pub fn connections(&self) -> (impl Iterator<Item = (Connection, Option<Measured>)> + use<'a>, Option<u32>) {
+        let (mut reader, count, next) = self.page();
+        // The translator's time, which entries refer to, is for `translator_time`.
+        let _ = reader.u64();
+        (core::iter::from_fn(move || read_connection(&mut reader)).take(count), next)
+    }
+
+    /// The answer to [`Instruction::ListConnections`](super::Instruction::ListConnections): the translator's time of
+    /// it, on the clock of [`Measured::first`] and [`Measured::last`].
+    #[must_use]
+    pub fn translator_time(&self) -> Instant {
+        Instant::from_micros(self.page().0.u64().unwrap_or(0))
+    }
+
+    /// The answer to [`Instruction::Counters`](super::Instruction::Counters): numbers as
+    /// [`counter_name`](super::counter_name) names them, and their counts.
+    pub fn counters(&self) -> impl Iterator<Item = (u16, u64)> + use<'a> {
+        let mut reader = Reader(self.told);
+        let count = reader.u16().unwrap_or(0);
+        let _ = reader.u16();
+        core::iter::from_fn(move || Some((reader.u16()?, reader.u64()?))).take(usize::from(count))
+    }
+
+    /// The answer to [`Instruction::Settings`](super::Instruction::Settings).
+    #[must_use]
+    pub fn settings(&self) -> Option<Settings> {
+        let mut reader = Reader(self.told);
+        Some(Settings {
+            timeouts: read_timeouts(&mut reader)?,
+            client_limit: reader.u32()?,
+            rules: reader.u32()?,
+            capacity: reader.u32()?,
+            slots_in_use: reader.u32()?,
+            rights: {
+                let (kind, length) = (reader.u8()?, reader.u8()?);
+                reader.zeros(2)?;
+                Rights::from_parts(kind, exact_prefix(reader.address()?, length)?)?
+            },
+        })
+    }
+
+    /// The entries of a page, how many they are, and where the next page begins.
+    fn page(&self) -> (Reader<'a>, usize, Option<u32>) {
+        let mut reader = Reader(self.told);
+        let head = |r: &mut Reader<'_>| Some((r.u32()?, r.u16()?, r.u16()?));
+        match head(&mut reader) {
+            Some((next, count, _)) => (reader, usize::from(count), (next != END).then_some(next)),
+            None => (reader, 0, None),
+        }
+    }
+}
+
+/// How a translator is set, and what the asking key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The time-outs, in whole milliseconds.
+    pub timeouts: Timeouts,
+    /// How many connections a client may have; zero for no limit.
+    pub client_limit: u32,
+    /// How many rules there are.
+    pub rules: u32,
+    /// How many connections there is room for.
+    pub capacity: u32,
+    /// How much of that is in use.
+    pub slots_in_use: u32,
+    /// What the key of this session may do.
+    pub rights: Rights,
+}
+
+/// A rule as an answer tells it.
+#[derive(Clone, Copy, Debug)]
+pub struct ListedRule<'a> {
+    matches: Match,
+    flags: u8,
+    total: u16,
+    servers: &'a [u8],
+}
+
+impl<'a> ListedRule<'a> {
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let matches = read_match(reader)?;
+        let (flags, told, total) = (reader.u8()?, reader.u8()?, reader.u16()?);
+        Some(Self { matches, flags, total, servers: reader.take(usize::from(told) * LISTED_SERVER)? })
+    }
+
+    /// What it matches.
+    #[must_use]
+    pub const fn matches(&self) -> Match {
+        self.matches
+    }
+
+    /// Whether the client's address is kept.
+    #[must_use]
+    pub const fn keeps_source(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// Whether answers from the server's other ports belong to the client.
+    #[must_use]
+    pub const fn takes_replies_from_any_port(&self) -> bool {
+        self.flags & 2 != 0
+    }
+
+    /// Its servers, and how many connections stand on each through this rule.
+    pub fn servers(&self) -> impl Iterator<Item = (Weighted, u32)> + use<'a> {
+        let mut reader = Reader(self.servers);
+        core::iter::from_fn(move || Some((read_server(&mut reader)?, reader.u32()?)))
+    }
+
+    /// How many servers it has; an answer names the first [`MAX_LISTED_SERVERS`].
+    #[must_use]
+    pub const fn servers_in_all(&self) -> u16 {
+        self.total
+    }
+}
+
+/// How many servers of one rule an answer names.
+pub const MAX_LISTED_SERVERS: usize = 64;
+
+/// Octets of a server in a listed rule.
+pub(crate) const LISTED_SERVER: usize = 14;
+
+/// Octets of a connection, and of what was measured of it.
+pub(crate) const LISTED_CONNECTION: usize = 28;
+pub(crate) const LISTED_MEASURED: usize = 74;
+
+/// Octets of an event.
+pub(crate) const LISTED_EVENT: usize = 36;
+
+fn read_pairs(reader: &mut Reader<'_>) -> Option<(Pair, Pair)> {
+    let mut pair = || Some(Pair { source: reader.endpoint()?, destination: reader.endpoint()? });
+    Some((pair()?, pair()?))
+}
+
+fn read_connection(reader: &mut Reader<'_>) -> Option<(Connection, Option<Measured>)> {
+    let (protocol, state, measured) = (reader.u8()?, reader.u8()?, reader.u8()?);
+    reader.zeros(1)?;
+    let (client_side, server_side) = read_pairs(reader)?;
+    let protocol = Protocol::from_number(protocol)?;
+    let connection = Connection { protocol, client_side, server_side, state: state_from(state)? };
+    let measured = if measured & 1 != 0 { Some(read_measured(reader)?) } else { None };
+    Some((connection, measured))
+}
+
+fn read_measured(reader: &mut Reader<'_>) -> Option<Measured> {
+    let mut volume = || {
+        let (packets, octets) = (reader.u64()?, reader.u64()?);
+        Some(Volume { packets, octets, smallest: reader.u16()?, largest: reader.u16()? })
+    };
+    let (to_server, to_client) = (volume()?, volume()?);
+    let mut instant = || reader.u64().map(Instant::from_micros);
+    let (first, last) = (instant()?, instant()?);
+    let mut duration = || {
+        let micros = reader.u32()?;
+        Some((micros != u32::MAX).then(|| Duration::from_micros(u64::from(micros))))
+    };
+    let (server_handshake, client_handshake, round_trip) = (duration()?, duration()?, duration()?);
+    Some(Measured {
+        to_server,
+        to_client,
+        first,
+        last,
+        server_handshake,
+        client_handshake,
+        round_trip,
+        retransmissions: reader.u16()?,
+        resets: reader.u16()?,
+        icmp_errors: reader.u16()?,
+    })
+}
+
+/// Events that were subscribed to.
+#[derive(Clone, Copy, Debug)]
+pub struct Events<'a> {
+    missed: u32,
+    lost: u32,
+    count: u16,
+    told: &'a [u8],
+}
+
+impl<'a> Events<'a> {
+    pub(crate) fn read(body: &'a [u8], missed: u32) -> Option<Self> {
+        let mut reader = Reader(body);
+        let (lost, count) = (reader.u32()?, reader.u16()?);
+        reader.zeros(2)?;
+        Some(Self { missed, lost, count, told: reader.0 })
+    }
+
+    /// How many datagrams of events were lost on the way since the last one that came. One that comes late is
+    /// counted here and then ignored.
+    #[must_use]
+    pub const fn datagrams_missed(&self) -> u32 {
+        self.missed
+    }
+
+    /// How many events the agent had no room for, since its start, modulo 2^32.
+    #[must_use]
+    pub const fn lost(&self) -> u32 {
+        self.lost
+    }
+
+    /// The events, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = Event> + use<'a> {
+        let mut reader = Reader(self.told);
+        core::iter::from_fn(move || read_event(&mut reader)).take(usize::from(self.count))
+    }
+}
+
+fn read_event(reader: &mut Reader<'_>) -> Option<Event> {
+    let (kind, protocol, state, why) = (reader.u8()?, reader.u8()?, reader.u8()?, reader.u8()?);
+    let (client_side, server_side) = read_pairs(reader)?;
+    let from: SocketAddrV4 = reader.endpoint()?;
+    reader.zeros(2)?;
+    let protocol = Protocol::from_number(protocol)?;
+    let connection = Connection { protocol, client_side, server_side, state: state_from(state)? };
+    Some(match kind {
+        1 => Event::Opened(connection),
+        2 => Event::Changed(connection),
+        3 => Event::Moved { connection, from },
+        4 => Event::Closed { connection, why: closed_from(why)? },
+        _ => return None,
+    })
+}

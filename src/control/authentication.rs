@@ -1,0 +1,257 @@
+//! Who may speak: keys, what each may do, and the tags that prove it.
+
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use crate::endpoint::Prefix;
+
+/// Octets of a tag at the end of each datagram: HMAC-SHA-256 (RFC 2104, RFC 6234), its first half (RFC 2104,
+/// section 5, allows half and not less).
+pub(crate) const TAG: usize = 16;
+
+/// Octets of a nonce.
+pub(crate) const NONCE: usize = 16;
+
+/// A number that is used once.
+pub(crate) type Nonce = [u8; NONCE];
+
+/// A 256-bit secret: a key that was handed out, the key of a session, or what an agent got from its machine's source
+/// of randomness.
+#[derive(Clone, Copy)]
+pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// Says `octets` under this key.
+    fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
+        // HMAC fills a key up to one block of the hash with zeros (RFC 2104, section 2).
+        let mut block = [0; 64];
+        for (to, from) in block.iter_mut().zip(self.0) {
+            *to = from;
+        }
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+        for part in parts {
+            mac.update(part);
+        }
+        mac
+    }
+
+    /// All 32 octets, to make another key of.
+    fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
+        self.mac(parts).finalize().into_bytes().into()
+    }
+
+    /// The tag of a datagram.
+    pub(crate) fn tag(&self, octets: &[u8]) -> [u8; TAG] {
+        first_half(&self.derive(&[octets]))
+    }
+
+    /// Whether a whole datagram ends with its tag. The time that it takes depends on the length alone.
+    pub(crate) fn verifies(&self, datagram: &[u8]) -> bool {
+        let Some((said, tag)) = datagram.split_last_chunk::<TAG>() else {
+            return false;
+        };
+        self.mac(&[said]).verify_truncated_left(tag).is_ok()
+    }
+
+    /// The translator's nonce for a session, from the agent's own secret. Made anew from the request each time, so
+    /// that a request costs no memory; and no one else can foresee it.
+    pub(crate) fn challenge(&self, key: u16, number: u32, client: &Nonce) -> Nonce {
+        first_half(&self.derive(&[b"challenge", &key.to_be_bytes(), &number.to_be_bytes(), client]))
+    }
+
+    /// The key of a session, from a key that was handed out.
+    pub(crate) fn session(&self, key: u16, number: u32, client: &Nonce, server: &Nonce) -> Self {
+        Self(self.derive(&[b"byway control 1 session", &key.to_be_bytes(), &number.to_be_bytes(), client, server]))
+    }
+}
+
+fn first_half(octets: &[u8; 32]) -> [u8; TAG] {
+    let mut half = [0; TAG];
+    for (to, from) in half.iter_mut().zip(octets) {
+        *to = *from;
+    }
+    half
+}
+
+/// What the owner of a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Rights {
+    /// Read: rules, connections, counters, settings and events.
+    Read,
+    /// Read; and insert, update, remove and re-divert rules whose destinations lie within this prefix.
+    Divert(Prefix),
+    /// Everything.
+    All,
+}
+
+impl Rights {
+    /// Whether they permit changing a rule for these destinations.
+    pub(crate) const fn cover(self, destinations: Prefix) -> bool {
+        match self {
+            Self::Read => false,
+            Self::Divert(prefix) => destinations.length() >= prefix.length() && prefix.contains(destinations.network()),
+            Self::All => true,
+        }
+    }
+
+    pub(crate) const fn parts(self) -> (u8, Prefix) {
+        match self {
+            Self::Read => (0, Prefix::host(Ipv4Addr::UNSPECIFIED)),
+            Self::Divert(prefix) => (1, prefix),
+            Self::All => (2, Prefix::ALL),
+        }
+    }
+
+    pub(crate) const fn from_parts(kind: u8, prefix: Prefix) -> Option<Self> {
+        match kind {
+            0 => Some(Self::Read),
+            1 => Some(Self::Divert(prefix)),
+            2 => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
+/// A key that both sides know, and what its owner may do.
+#[derive(Clone, Copy)]
+pub struct Key {
+    pub(crate) id: u16,
+    pub(crate) secret: Secret,
+    pub(crate) rights: Rights,
+}
+
+impl Key {
+    /// A key. The `id` tells it from others and is no secret; the `secret` comes from a source of randomness, not from
+    /// a person's head: whoever sees one datagram can try guesses at it.
+    #[must_use]
+    pub const fn new(id: u16, secret: [u8; 32], rights: Rights) -> Self {
+        Self { id, secret: Secret(secret), rights }
+    }
+
+    /// The number that tells it from other keys.
+    #[must_use]
+    pub const fn id(&self) -> u16 {
+        self.id
+    }
+
+    /// What its owner may do.
+    #[must_use]
+    pub const fn rights(&self) -> Rights {
+        self.rights
+    }
+}
+
+impl fmt::Debug for Key {
+    /// Everything but the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("id", &self.id).field("rights", &self.rights).finish_non_exhaustive()
+    }
+}
+
+/// All keys: those in use stand in front. All zeros when empty, so that an agent in a `static` costs no flash.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys<const N: usize> {
+    keys: [Key; N],
+    count: usize,
+}
+
+impl<const N: usize> Keys<N> {
+    pub(crate) const NONE: Self = Self { keys: [Key::new(0, [0; 32], Rights::Read); N], count: 0 };
+
+    pub(crate) fn get(&self, id: u16) -> Option<&Key> {
+        self.keys.iter().take(self.count).find(|k| k.id == id)
+    }
+
+    /// Whether there was room.
+    pub(crate) fn push(&mut self, key: Key) -> bool {
+        let place = self.keys.get_mut(self.count);
+        let pushed = place.map(|place| *place = key).is_some();
+        self.count += usize::from(pushed);
+        pushed
+    }
+
+    /// Whether there was one.
+    pub(crate) fn remove(&mut self, id: u16) -> bool {
+        let Some(place) = self.keys.iter().take(self.count).position(|k| k.id == id) else {
+            return false;
+        };
+        // The last one takes its place, and no secret is left behind.
+        if let Some((hole, rest)) = self.keys.get_mut(place..self.count).and_then(<[Key]>::split_first_mut) {
+            let last = rest.last_mut().unwrap_or(hole);
+            let moved = core::mem::replace(last, Key::new(0, [0; 32], Rights::Read));
+            self.count -= 1;
+            if place < self.count
+                && let Some(hole) = self.keys.get_mut(place)
+            {
+                *hole = moved;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 4231, section 4.2 (test case 1, whose key is filled up with zeros to 32 octets: the same HMAC).
+    #[test]
+    fn the_hash_is_the_one_of_the_rfc() {
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let tag = [0xb0, 0x34, 0x4c, 0x61, 0xd8, 0xdb, 0x38, 0x53, 0x5c, 0xa8, 0xaf, 0xce, 0xaf, 0x0b, 0xf1, 0x2b];
+        assert_eq!(Secret(key).tag(b"Hi There"), tag);
+        let whole = [&b"Hi There"[..], &tag].concat();
+        assert!(Secret(key).verifies(&whole));
+        for i in 0..whole.len() {
+            let mut other = whole.clone();
+            other[i] ^= 1;
+            assert!(!Secret(key).verifies(&other), "{i}");
+            assert!(!Secret(key).verifies(&whole[..i]), "{i}");
+        }
+    }
+
+    #[test]
+    fn keys_come_and_go() {
+        let mut keys = Keys::<3>::NONE;
+        for id in 1..=3 {
+            assert!(keys.push(Key::new(id, [id as u8; 32], Rights::All)));
+        }
+        assert!(!keys.push(Key::new(4, [4; 32], Rights::All)));
+        for (gone, left) in [(1, [2, 3].as_slice()), (3, &[2]), (2, &[])] {
+            assert!(keys.remove(gone) && !keys.remove(gone) && keys.get(gone).is_none());
+            for id in left {
+                assert_eq!(keys.get(*id).unwrap().secret.0, [*id as u8; 32]);
+            }
+            assert_eq!(keys.count, left.len());
+            assert!(keys.keys[keys.count..].iter().all(|k| k.secret.0 == [0; 32]));
+        }
+    }
+
+    #[test]
+    fn rights_end_at_the_prefix() {
+        let prefix = |length| Prefix::new(Ipv4Addr::new(10, 1, 0, 0), length).unwrap();
+        let rights = Rights::Divert(prefix(16));
+        assert!(rights.cover(prefix(16)) && rights.cover(prefix(32)));
+        assert!(!rights.cover(prefix(15)) && !rights.cover(Prefix::ALL));
+        assert!(!rights.cover(Prefix::host(Ipv4Addr::new(10, 2, 0, 0))));
+        assert!(Rights::All.cover(Prefix::ALL) && !Rights::Read.cover(prefix(32)));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let shown = std::format!("{:?} {:?}", Key::new(1, [0xab; 32], Rights::All), Secret([0xab; 32]));
+        assert!(!shown.contains("171") && !shown.to_lowercase().contains("ab,"));
+    }
+}

@@ -1,0 +1,270 @@
+//! How an answer says what happened: a code for the whole, and an outcome for each instruction.
+
+use core::fmt;
+
+use super::instruction::Unreadable;
+use crate::config::ConfigError;
+use crate::table::divert::DivertError;
+use crate::translator::RedivertError;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal, $name:literal;)*) => {
+        /// Why a request was refused. Nothing has changed then.
+        ///
+        /// The numbers are those of `docs/control-protocol.md`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its number in an answer.
+            #[must_use]
+            pub const fn number(self) -> u16 {
+                self as u16
+            }
+
+            /// What it says, in a few words.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            pub(crate) const fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The translator speaks no version that the request speaks; the detail is the lowest it speaks times 256 plus the
+    /// highest.
+    UnknownVersion = 1, "the translator does not speak this version";
+    /// An instruction's number means nothing in this version; the detail is that number.
+    UnknownInstruction = 2, "unknown instruction";
+    /// An instruction is too short, too long, or has a value that cannot be.
+    Malformed = 3, "malformed instruction";
+    /// The key does not have the right.
+    NotPermitted = 4, "the key does not permit it";
+    /// The table has another generation than the one demanded.
+    Generation = 5, "the table has changed since";
+    /// These instructions cannot stand together: reads and instructions about the session stand alone, re-diverts come
+    /// last, and each match is named once.
+    BadTransaction = 6, "these instructions cannot be one transaction";
+    /// There are more than [`MAX_INSTRUCTIONS`](super::MAX_INSTRUCTIONS) instructions, or none; the detail is how many.
+    InstructionCount = 7, "no instruction, or too many";
+    /// Every session is in use, each by a key of its own.
+    NoSession = 8, "all sessions are in use";
+    /// Connections that this key has no right to, or of rules that are gone, stand on the server.
+    OthersStandThere = 9, "connections that the key has no right to stand on that server";
+    /// [`DivertError::TableFull`]; the detail is the capacity.
+    TableFull = 16, "the divert table is full";
+    /// [`DivertError::ServersFull`], [`RedivertError::ServersFull`]; the detail is the capacity.
+    ServersFull = 17, "no room for another server";
+    /// [`DivertError::EmptyGroup`].
+    EmptyGroup = 18, "the group has no server with a weight above zero";
+    /// [`DivertError::DuplicateServer`].
+    DuplicateServer = 19, "the group names a server twice";
+    /// [`DivertError::NoAlternative`].
+    NoAlternative = 20, "no alternative address to replace the source with";
+    /// [`DivertError::MartianTarget`], [`RedivertError::MartianTarget`].
+    MartianTarget = 21, "no host can have the target's address";
+    /// [`DivertError::OwnTarget`], [`RedivertError::OwnTarget`].
+    OwnTarget = 22, "the target is an address of the translator itself";
+    /// [`DivertError::ToItself`].
+    ToItself = 23, "the target is the original destination itself";
+    /// [`DivertError::PortZero`].
+    PortZero = 24, "port zero";
+    /// Other rules would divert what goes to the target back to the original destination.
+    Loop = 26, "other rules lead from the target back to the original destination";
+    /// The rule would divert the port that instructions come to, or divert to it.
+    ControlPort = 27, "this is the port that instructions come to";
+    /// [`RedivertError::NoServer`].
+    NoServer = 32, "\"the same\" names no server";
+    /// [`RedivertError::SameServer`].
+    SameServer = 33, "old and new server are the same";
+    /// [`RedivertError::Busy`]; the detail is the capacity.
+    Busy = 34, "too many re-diverts are still being followed";
+    /// [`ConfigError::TimeoutTooShort`]; the detail is its place, from zero.
+    TimeoutTooShort = 48, "the time-out is below the floor of the RFCs";
+    /// [`ConfigError::TimeoutTooLong`]; the detail is its place, from zero.
+    TimeoutTooLong = 49, "the time-out is too long";
+    /// [`ConfigError::ClientLimit`].
+    ClientLimit = 50, "the limit per client is above 65534";
+    /// Any other refusal of the translator.
+    Other = 255, "refused";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for Code {}
+
+/// A refusal with its detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    pub(crate) detail: u32,
+}
+
+impl From<Code> for Refusal {
+    fn from(code: Code) -> Self {
+        Self { code, detail: 0 }
+    }
+}
+
+impl From<Unreadable> for Refusal {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Unknown(number) => Self { code: Code::UnknownInstruction, detail: u32::from(number) },
+            Unreadable::Malformed => Code::Malformed.into(),
+        }
+    }
+}
+
+fn with(code: Code, detail: usize) -> Refusal {
+    Refusal { code, detail: u32::try_from(detail).unwrap_or(u32::MAX) }
+}
+
+impl From<DivertError> for Refusal {
+    fn from(error: DivertError) -> Self {
+        match error {
+            DivertError::TableFull { capacity } => with(Code::TableFull, capacity),
+            DivertError::ServersFull { capacity } => with(Code::ServersFull, capacity),
+            DivertError::EmptyGroup => Code::EmptyGroup.into(),
+            DivertError::DuplicateServer { .. } => Code::DuplicateServer.into(),
+            DivertError::NoAlternative => Code::NoAlternative.into(),
+            DivertError::MartianTarget { .. } => Code::MartianTarget.into(),
+            DivertError::OwnTarget { .. } => Code::OwnTarget.into(),
+            DivertError::ToItself { .. } => Code::ToItself.into(),
+            DivertError::PortZero => Code::PortZero.into(),
+        }
+    }
+}
+
+impl From<RedivertError> for Refusal {
+    fn from(error: RedivertError) -> Self {
+        match error {
+            RedivertError::NoServer => Code::NoServer.into(),
+            RedivertError::SameServer => Code::SameServer.into(),
+            RedivertError::MartianTarget { .. } => Code::MartianTarget.into(),
+            RedivertError::OwnTarget { .. } => Code::OwnTarget.into(),
+            RedivertError::ServersFull { capacity } => with(Code::ServersFull, capacity),
+            RedivertError::Busy { capacity } => with(Code::Busy, capacity),
+        }
+    }
+}
+
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Self {
+        const NAMES: [&str; 6] = ["tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold"];
+        let place = |name| NAMES.iter().position(|n| *n == name).unwrap_or(usize::MAX);
+        match error {
+            ConfigError::TimeoutTooShort { name, .. } => with(Code::TimeoutTooShort, place(name)),
+            ConfigError::TimeoutTooLong { name, .. } => with(Code::TimeoutTooLong, place(name)),
+            ConfigError::ClientLimit { .. } => Code::ClientLimit.into(),
+            _ => Code::Other.into(),
+        }
+    }
+}
+
+/// What an instruction has done, or would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Outcome {
+    /// A rule was inserted.
+    Inserted = 1,
+    /// A rule was updated.
+    Updated = 2,
+    /// Everything was so already.
+    Unchanged = 3,
+    /// A rule was removed.
+    Removed = 4,
+    /// There was no such rule.
+    Absent = 5,
+    /// Connections and rules were re-diverted.
+    Rediverted = 6,
+    /// A setting was changed.
+    Set = 7,
+}
+
+impl Outcome {
+    const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Inserted,
+            2 => Self::Updated,
+            3 => Self::Unchanged,
+            4 => Self::Removed,
+            5 => Self::Absent,
+            6 => Self::Rediverted,
+            7 => Self::Set,
+            _ => return None,
+        })
+    }
+
+    /// A short name in lower case, stable across versions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inserted => "inserted",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+            Self::Removed => "removed",
+            Self::Absent => "absent",
+            Self::Rediverted => "rediverted",
+            Self::Set => "set",
+        }
+    }
+}
+
+/// What one change has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Effect {
+    /// What happened.
+    pub outcome: Outcome,
+    /// How many servers of rules point elsewhere now ([`Rediverted::servers`](crate::Rediverted::servers)); at most
+    /// 65 535 are told.
+    pub servers: u16,
+    /// How many connections it affected: left behind by a rule that was updated or removed, or standing on the server
+    /// that was re-diverted.
+    pub connections: u32,
+}
+
+impl Effect {
+    pub(crate) const LENGTH: usize = 8;
+
+    pub(crate) const fn new(outcome: Outcome, servers: usize, connections: u32) -> Self {
+        let servers = if servers > u16::MAX as usize { u16::MAX } else { servers as u16 };
+        Self { outcome, servers, connections }
+    }
+
+    pub(crate) const fn octets(self) -> [u8; Self::LENGTH] {
+        let ([s0, s1], [c0, c1, c2, c3]) = (self.servers.to_be_bytes(), self.connections.to_be_bytes());
+        [self.outcome as u8, 0, s0, s1, c0, c1, c2, c3]
+    }
+
+    pub(crate) fn from_octets(octets: [u8; Self::LENGTH]) -> Option<Self> {
+        let [outcome, _, s0, s1, c0, c1, c2, c3] = octets;
+        Some(Self {
+            outcome: Outcome::from_number(outcome)?,
+            servers: u16::from_be_bytes([s0, s1]),
+            connections: u32::from_be_bytes([c0, c1, c2, c3]),
+        })
+    }
+}

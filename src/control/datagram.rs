@@ -1,0 +1,207 @@
+//! The outer form of a datagram: who speaks in which session, and the tag at its end.
+
+use super::authentication::{NONCE, Nonce, Secret, TAG};
+use super::wire::{Reader, Writer};
+
+/// `BW`: the first two octets of each datagram.
+const MAGIC: u16 = 0x4257;
+
+/// The version that is spoken here.
+pub const VERSION: u8 = 1;
+
+/// The longest datagram that a monitor sends, in octets. It bounds what it costs to refuse one.
+pub const MAX_REQUEST: usize = 512;
+
+/// The longest datagram that an agent sends, in octets: what every path takes in one piece, tunnels included (an
+/// IPv6 packet of 1280 octets less both headers leaves 1232).
+pub const MAX_ANSWER: usize = 1200;
+
+/// Octets of each datagram that opens a session, of either side.
+pub(crate) const HANDSHAKE: usize = 64;
+
+/// Octets in front of a session's datagram.
+pub(crate) const HEADER: usize = 16;
+
+/// The kinds of datagrams.
+pub(crate) mod kind {
+    pub(crate) const HELLO: u8 = 1;
+    pub(crate) const CHALLENGE: u8 = 2;
+    pub(crate) const OPEN: u8 = 3;
+    pub(crate) const REQUEST: u8 = 4;
+    pub(crate) const ANSWER: u8 = 5;
+    pub(crate) const EVENTS: u8 = 6;
+    pub(crate) const REFUSAL: u8 = 7;
+}
+
+/// The first four octets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) version: u8,
+    pub(crate) kind: u8,
+}
+
+impl Start {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let magic = reader.u16()?;
+        let (version, kind) = (reader.u8()?, reader.u8()?);
+        (magic == MAGIC).then_some(Self { version, kind })
+    }
+}
+
+fn start(out: &mut Writer<'_>, version: u8, kind: u8) {
+    out.u16(MAGIC);
+    out.u8(version);
+    out.u8(kind);
+}
+
+/// What asks for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) key: u16,
+    pub(crate) nonce: Nonce,
+}
+
+impl Hello {
+    pub(crate) fn write(&self, version: u8, secret: &Secret, out: &mut [u8]) -> Option<usize> {
+        let mut out = Writer::new(out);
+        start(&mut out, version, kind::HELLO);
+        out.u16(self.key);
+        out.u16(0);
+        out.put(&self.nonce);
+        pad(&mut out);
+        seal(out, secret)
+    }
+
+    /// Reads what follows the start.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let key = reader.u16()?;
+        reader.zeros(2)?;
+        Some(Self { key, nonce: reader.array()? })
+    }
+}
+
+/// The translator's answer to [`Hello`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Challenge {
+    pub(crate) hello: Hello,
+    /// The translator's nonce; its first half is the session.
+    pub(crate) nonce: Nonce,
+    /// Which session of the translator since its start this would be.
+    pub(crate) number: u32,
+}
+
+impl Challenge {
+    pub(crate) fn write(&self, secret: &Secret, out: &mut [u8]) -> Option<usize> {
+        let mut out = Writer::new(out);
+        start(&mut out, VERSION, kind::CHALLENGE);
+        out.u16(self.hello.key);
+        out.u16(0);
+        out.put(&self.hello.nonce);
+        out.put(&self.nonce);
+        out.u32(self.number);
+        pad(&mut out);
+        seal(out, secret)
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { hello: Hello::read(reader)?, nonce: reader.array()?, number: reader.u32()? })
+    }
+
+    pub(crate) const fn session(&self) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = self.nonce;
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+/// The translator's refusal of a [`Hello`]: a code and its detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusing {
+    pub(crate) hello: Hello,
+    pub(crate) code: u16,
+    pub(crate) detail: u32,
+}
+
+impl Refusing {
+    pub(crate) fn write(&self, secret: &Secret, out: &mut [u8]) -> Option<usize> {
+        let mut out = Writer::new(out);
+        start(&mut out, VERSION, kind::REFUSAL);
+        out.u16(self.hello.key);
+        out.u16(0);
+        out.put(&self.hello.nonce);
+        out.u16(self.code);
+        out.u16(0);
+        out.u32(self.detail);
+        pad(&mut out);
+        seal(out, secret)
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (hello, code) = (Hello::read(reader)?, reader.u16()?);
+        reader.zeros(2)?;
+        Some(Self { hello, code, detail: reader.u32()? })
+    }
+}
+
+/// What opens a session, after its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    pub(crate) key: u16,
+    pub(crate) number: u32,
+    pub(crate) nonce: Nonce,
+}
+
+impl Open {
+    pub(crate) fn write(&self, session: [u8; 8], secret: &Secret, out: &mut [u8]) -> Option<usize> {
+        let mut out = Writer::new(out);
+        Header { kind: kind::OPEN, sequence: 0, session }.write(&mut out);
+        out.u16(self.key);
+        out.u16(0);
+        out.u32(self.number);
+        out.put(&self.nonce);
+        pad(&mut out);
+        seal(out, secret)
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let key = reader.u16()?;
+        reader.zeros(2)?;
+        Some(Self { key, number: reader.u32()?, nonce: reader.array()? })
+    }
+}
+
+/// The first octets of a datagram within a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: u8,
+    pub(crate) sequence: u32,
+    pub(crate) session: [u8; 8],
+}
+
+impl Header {
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+        start(out, VERSION, self.kind);
+        out.u32(self.sequence);
+        out.put(&self.session);
+    }
+
+    /// Reads what follows the start.
+    pub(crate) fn read(start: Start, reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { kind: start.kind, sequence: reader.u32()?, session: reader.array()? })
+    }
+}
+
+fn pad(out: &mut Writer<'_>) {
+    let length = out.length().unwrap_or(HANDSHAKE);
+    out.zeros((HANDSHAKE - TAG).saturating_sub(length));
+}
+
+/// Puts the tag behind what was written; returns the whole length.
+pub(crate) fn seal(out: Writer<'_>, secret: &Secret) -> Option<usize> {
+    let length = out.length()?;
+    let buffer = out.into_buffer();
+    let (said, rest) = buffer.split_at_mut_checked(length)?;
+    *rest.first_chunk_mut()? = secret.tag(said);
+    Some(length + TAG)
+}
+
+const _: () = assert!(TAG == NONCE, "a nonce is the first half of a hash, as a tag is");

@@ -1,0 +1,381 @@
+//! What a monitor can ask for, and how it stands in a datagram.
+
+use core::net::Ipv4Addr;
+use core::time::Duration;
+
+use super::wire::{Reader, Writer};
+use crate::config::Timeouts;
+use crate::endpoint::{Prefix, Protocol};
+use crate::table::divert::{Divert, Match, Target, Weighted};
+use crate::translator::Redivert;
+
+/// How many servers one rule can name in an instruction.
+pub const MAX_SERVERS: usize = 16;
+
+/// One instruction. Those of the first kind change the translator, and several of them can make one [`Request`], which
+/// takes effect at once or not at all; those of the second kind read; those of the third are about the session.
+///
+/// [`Request`]: super::Request
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Instruction {
+    /// Inserts a rule, or updates the one with the same match.
+    Divert(Rule),
+    /// Removes the rule with exactly this match.
+    Remove(Match),
+    /// Moves what stands on one server to another.
+    Redivert {
+        /// The old server: [`Target::Address`] stands for all of its ports.
+        from: Target,
+        /// The new server.
+        to: Target,
+        /// What becomes of its connections.
+        how: Redivert,
+    },
+    /// Sets all time-outs. Whole milliseconds are kept, rounded up.
+    SetTimeouts(Timeouts),
+    /// Sets how many connections a client may have; zero for no limit.
+    SetClientLimit(u32),
+    /// Reads a page of rules, from this position on.
+    ListRules(u32),
+    /// Reads a page of connections, from this position on.
+    ListConnections(u32),
+    /// Reads the counters of the translator and of the agent.
+    Counters,
+    /// Reads time-outs, limits, sizes and the key's own rights.
+    Settings,
+    /// Asks to be told of events for some time; asking again begins that time anew. Zero seconds end it.
+    Subscribe {
+        /// For how long, at most [`MAX_SUBSCRIPTION`] seconds.
+        seconds: u16,
+        /// Of which.
+        kinds: Kinds,
+    },
+    /// Ends the session.
+    Close,
+}
+
+/// The longest that one subscription lasts, in seconds.
+pub const MAX_SUBSCRIPTION: u16 = 3600;
+
+/// Kinds of events: a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// [`Event::Opened`](crate::Event::Opened).
+    pub const OPENED: Self = Self(1);
+    /// [`Event::Changed`](crate::Event::Changed), where the translator's configuration tells of it.
+    pub const CHANGED: Self = Self(2);
+    /// [`Event::Moved`](crate::Event::Moved).
+    pub const MOVED: Self = Self(4);
+    /// [`Event::Closed`](crate::Event::Closed).
+    pub const CLOSED: Self = Self(8);
+    /// All of them.
+    pub const ALL: Self = Self(15);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) const fn overlap(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// A rule in an instruction: as a [`Divert`], with room for its servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    matches: Match,
+    servers: [Weighted; MAX_SERVERS],
+    count: u8,
+    keep_source: bool,
+    any_port: bool,
+}
+
+impl Rule {
+    /// The same as a [`Divert`]. `None` if that names more than [`MAX_SERVERS`] servers, or none.
+    #[must_use]
+    pub fn new(divert: &Divert<'_>) -> Option<Self> {
+        let targets = divert.targets();
+        let mut servers = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
+        servers.get_mut(..targets.len())?.copy_from_slice(targets);
+        let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
+        let Divert { matches, keep_source, siblings: any_port, .. } = *divert;
+        Some(Self { matches, servers, count, keep_source, any_port })
+    }
+
+    /// What the rule matches.
+    #[must_use]
+    pub const fn matches(&self) -> Match {
+        self.matches
+    }
+
+    /// Its servers.
+    #[must_use]
+    pub fn servers(&self) -> &[Weighted] {
+        self.servers.get(..usize::from(self.count)).unwrap_or_default()
+    }
+
+    /// The rule as [`Translator::divert`](crate::Translator::divert) takes it.
+    #[must_use]
+    pub fn divert(&self) -> Divert<'_> {
+        let mut divert = Divert::new(self.matches).to_group(self.servers());
+        divert.keep_source = self.keep_source;
+        divert.siblings = self.any_port;
+        divert
+    }
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port);
+        flags(self) == flags(other) && self.servers() == other.servers()
+    }
+}
+
+impl Eq for Rule {}
+
+/// The numbers of the instructions.
+pub(crate) mod code {
+    pub(crate) const DIVERT: u8 = 1;
+    pub(crate) const REMOVE: u8 = 2;
+    pub(crate) const REDIVERT: u8 = 3;
+    pub(crate) const SET_TIMEOUTS: u8 = 4;
+    pub(crate) const SET_CLIENT_LIMIT: u8 = 5;
+    pub(crate) const LIST_RULES: u8 = 16;
+    pub(crate) const LIST_CONNECTIONS: u8 = 17;
+    pub(crate) const COUNTERS: u8 = 18;
+    pub(crate) const SETTINGS: u8 = 19;
+    pub(crate) const SUBSCRIBE: u8 = 32;
+    pub(crate) const CLOSE: u8 = 33;
+}
+
+/// Why an instruction cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Its number means nothing in this version.
+    Unknown(u8),
+    /// It is too short, too long, or has a value that cannot be.
+    Malformed,
+}
+
+impl Instruction {
+    /// Whether it changes the translator.
+    #[must_use]
+    pub const fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Divert(_) | Self::Remove(_) | Self::Redivert { .. } | Self::SetTimeouts(_) | Self::SetClientLimit(_)
+        )
+    }
+
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Divert(_) => code::DIVERT,
+            Self::Remove(_) => code::REMOVE,
+            Self::Redivert { .. } => code::REDIVERT,
+            Self::SetTimeouts(_) => code::SET_TIMEOUTS,
+            Self::SetClientLimit(_) => code::SET_CLIENT_LIMIT,
+            Self::ListRules(_) => code::LIST_RULES,
+            Self::ListConnections(_) => code::LIST_CONNECTIONS,
+            Self::Counters => code::COUNTERS,
+            Self::Settings => code::SETTINGS,
+            Self::Subscribe { .. } => code::SUBSCRIBE,
+            Self::Close => code::CLOSE,
+        }
+    }
+
+    /// Writes it: number, a zero, the length of what follows, and that.
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+        out.u8(self.code());
+        out.u8(0);
+        let length_at = out.length();
+        out.u16(0);
+        let before = out.length();
+        match self {
+            Self::Divert(rule) => {
+                write_match(out, &rule.matches);
+                out.u8(u8::from(rule.keep_source) | u8::from(rule.any_port) << 1);
+                out.u8(rule.count);
+                for server in rule.servers() {
+                    write_server(out, *server);
+                }
+            }
+            Self::Remove(matches) => write_match(out, matches),
+            Self::Redivert { from, to, how } => {
+                out.u8(match how {
+                    Redivert::Switch => 0,
+                    Redivert::Drain => 1,
+                    Redivert::Reset => 2,
+                });
+                out.u8(0);
+                for target in [*from, *to] {
+                    write_server(out, Weighted { target, weight: 0 });
+                }
+            }
+            Self::SetTimeouts(timeouts) => write_timeouts(out, timeouts),
+            Self::SetClientLimit(connections) => out.u32(*connections),
+            Self::ListRules(position) | Self::ListConnections(position) => out.u32(*position),
+            Self::Subscribe { seconds, kinds } => {
+                out.u16(*seconds);
+                out.u8(kinds.0);
+                out.u8(0);
+            }
+            Self::Counters | Self::Settings | Self::Close => {}
+        }
+        if let (Some(at), Some(before), Some(after)) = (length_at, before, out.length()) {
+            out.patch(at, &((after - before) as u16).to_be_bytes());
+        }
+    }
+
+    /// Reads the next instruction.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Unreadable> {
+        let head = |r: &mut Reader<'_>| Some((r.u8()?, r.zeros(1)?, r.u16()?));
+        let (code, (), length) = head(reader).ok_or(Unreadable::Malformed)?;
+        let mut body = Reader(reader.take(usize::from(length)).ok_or(Unreadable::Malformed)?);
+        let instruction = Self::read_body(code, &mut body).ok_or(Unreadable::Malformed)??;
+        if body.is_empty() { Ok(instruction) } else { Err(Unreadable::Malformed) }
+    }
+
+    fn read_body(code: u8, body: &mut Reader<'_>) -> Option<Result<Self, Unreadable>> {
+        Some(Ok(match code {
+            code::DIVERT => Self::Divert(read_rule(body)?),
+            code::REMOVE => Self::Remove(read_match(body)?),
+            code::REDIVERT => {
+                let how = match body.u8()? {
+                    0 => Redivert::Switch,
+                    1 => Redivert::Drain,
+                    2 => Redivert::Reset,
+                    _ => return None,
+                };
+                body.zeros(1)?;
+                let (from, to) = (read_server(body)?, read_server(body)?);
+                if from.weight != 0 || to.weight != 0 {
+                    return None;
+                }
+                Self::Redivert { from: from.target, to: to.target, how }
+            }
+            code::SET_TIMEOUTS => Self::SetTimeouts(read_timeouts(body)?),
+            code::SET_CLIENT_LIMIT => Self::SetClientLimit(body.u32()?),
+            code::LIST_RULES => Self::ListRules(body.u32()?),
+            code::LIST_CONNECTIONS => Self::ListConnections(body.u32()?),
+            code::COUNTERS => Self::Counters,
+            code::SETTINGS => Self::Settings,
+            code::SUBSCRIBE => {
+                let (seconds, kinds) = (body.u16()?, body.u8()?);
+                body.zeros(1)?;
+                if seconds > MAX_SUBSCRIPTION || kinds > Kinds::ALL.0 {
+                    return None;
+                }
+                Self::Subscribe { seconds, kinds: Kinds(kinds) }
+            }
+            code::CLOSE => Self::Close,
+            unknown => return Some(Err(Unreadable::Unknown(unknown))),
+        }))
+    }
+}
+
+fn read_rule(body: &mut Reader<'_>) -> Option<Rule> {
+    let matches = read_match(body)?;
+    let (flags, count) = (body.u8()?, body.u8()?);
+    if flags > 3 {
+        return None;
+    }
+    let mut rule = Rule {
+        matches,
+        servers: [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS],
+        count,
+        keep_source: flags & 1 != 0,
+        any_port: flags & 2 != 0,
+    };
+    for server in rule.servers.get_mut(..usize::from(count))? {
+        *server = read_server(body)?;
+    }
+    Some(rule)
+}
+
+pub(crate) fn write_match(out: &mut Writer<'_>, matches: &Match) {
+    out.put(&matches.destination().network().octets());
+    out.u8(matches.destination().length());
+    out.u8(matches.limited_to().map_or(0, Protocol::number));
+    out.u8(u8::from(matches.port().is_some()));
+    out.u8(matches.from_clients().length());
+    out.put(&matches.from_clients().network().octets());
+    out.u16(matches.port().unwrap_or(0));
+    out.u16(0);
+}
+
+pub(crate) fn read_match(reader: &mut Reader<'_>) -> Option<Match> {
+    let (network, length) = (reader.address()?, reader.u8()?);
+    let (protocol, has_port, clients_length) = (reader.u8()?, reader.u8()?, reader.u8()?);
+    let (clients, port) = (reader.address()?, reader.u16()?);
+    reader.zeros(2)?;
+    let destination = exact_prefix(network, length)?;
+    let matches = match has_port {
+        0 if port == 0 => Match::from(destination),
+        1 => Match::from((destination, port)),
+        _ => return None,
+    };
+    let matches = matches.clients(exact_prefix(clients, clients_length)?);
+    match protocol {
+        0 => Some(matches),
+        number => Some(matches.protocol(Protocol::from_number(number)?)),
+    }
+}
+
+/// A prefix without bits behind its end: there is one way to write each.
+pub(crate) fn exact_prefix(network: Ipv4Addr, length: u8) -> Option<Prefix> {
+    Prefix::new(network, length).filter(|prefix| prefix.network() == network)
+}
+
+pub(crate) fn write_server(out: &mut Writer<'_>, server: Weighted) {
+    let (kind, address, port) = match server.target {
+        Target::Same => (0, Ipv4Addr::UNSPECIFIED, 0),
+        Target::Address(address) => (1, address, 0),
+        Target::Endpoint(endpoint) => (2, *endpoint.ip(), endpoint.port()),
+    };
+    out.u8(kind);
+    out.u8(0);
+    out.u16(server.weight);
+    out.put(&address.octets());
+    out.u16(port);
+}
+
+pub(crate) fn read_server(reader: &mut Reader<'_>) -> Option<Weighted> {
+    let kind = reader.u8()?;
+    reader.zeros(1)?;
+    let weight = reader.u16()?;
+    let endpoint = reader.endpoint()?;
+    let target = match kind {
+        0 if endpoint.ip().is_unspecified() && endpoint.port() == 0 => Target::Same,
+        1 if endpoint.port() == 0 => Target::Address(*endpoint.ip()),
+        2 => Target::Endpoint(endpoint),
+        _ => return None,
+    };
+    Some(Weighted { target, weight })
+}
+
+pub(crate) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {
+    for timeout in [t.tcp_established, t.tcp_transitory, t.udp, t.icmp, t.fragment, t.hold] {
+        // Without a 64-bit division, which a small processor does not have.
+        let millis = timeout.as_secs().saturating_mul(1000);
+        let millis = millis.saturating_add(u64::from(timeout.subsec_nanos().div_ceil(1_000_000)));
+        out.u32(u32::try_from(millis).unwrap_or(u32::MAX));
+    }
+}
+
+pub(crate) fn read_timeouts(reader: &mut Reader<'_>) -> Option<Timeouts> {
+    let mut next = || reader.u32().map(|ms| Duration::new(u64::from(ms / 1000), ms % 1000 * 1_000_000));
+    Some(Timeouts {
+        tcp_established: next()?,
+        tcp_transitory: next()?,
+        udp: next()?,
+        icmp: next()?,
+        fragment: next()?,
+        hold: next()?,
+    })
+}

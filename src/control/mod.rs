@@ -1,0 +1,60 @@
+//! Instructions from a network monitor, over a port that the traffic does not use: the document's port 213.
+//!
+//! Both sides are here, and neither has a socket or a clock: [`Agent`] is the translator's side, [`Client`] the
+//! monitor's. What they say to each other, and against whom it holds, is in `docs/control-protocol.md`, which is
+//! complete enough to write either side anew.
+//!
+//! ```text
+//!  monitor                              translator
+//!     |  HELLO      key, nonce              |   authenticated with the key
+//!     | ----------------------------------> |
+//!     |  CHALLENGE  nonce, number           |   costs no memory, never larger than the HELLO
+//!     | <---------------------------------- |
+//!     |  OPEN       number                  |   authenticated with the key of the session, from here on
+//!     | ----------------------------------> |
+//!     |  ANSWER 0                           |
+//!     | <---------------------------------- |
+//!     |  REQUEST 1  instructions            |   sent again until it is answered
+//!     | ----------------------------------> |
+//!     |  ANSWER 1   what happened           |   kept: a repetition gets the same
+//!     | <---------------------------------- |
+//!     |  EVENTS 1   what was subscribed to  |
+//!     | <---------------------------------- |
+//! ```
+//!
+//! Nothing is encrypted. Where that matters run it inside a tunnel.
+
+mod agent;
+mod answer;
+mod apply;
+mod authentication;
+mod client;
+mod code;
+mod datagram;
+mod instruction;
+mod names;
+mod pages;
+mod refused;
+mod request;
+mod session;
+mod telling;
+mod wire;
+
+use core::time::Duration;
+
+pub use agent::{Agent, KeyError};
+pub use answer::{Answer, Events, ListedRule, MAX_LISTED_SERVERS, RefusedBy, Settings};
+pub use authentication::{Key, Rights};
+pub use client::{Client, GaveUp, Ignored, Incoming, SendError};
+pub use code::{Code, Effect, Outcome};
+pub use datagram::{MAX_ANSWER, MAX_REQUEST, VERSION};
+pub use instruction::{Instruction, Kinds, MAX_SERVERS, MAX_SUBSCRIPTION, Rule};
+pub use names::counter_name;
+pub use refused::Refused;
+pub use request::{Request, TooLong};
+
+/// How many instructions one request can hold.
+pub const MAX_INSTRUCTIONS: usize = 16;
+
+/// How long a session lives without a request. A subscription does not prolong it: renewing the subscription does.
+pub const SESSION_IDLE: Duration = Duration::from_secs(3600);

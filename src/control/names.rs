@@ -1,0 +1,162 @@
+//! The numbers that stand for states, reasons and counters in an answer. They are those of
+//! `docs/control-protocol.md`, whatever order the library's own lists have.
+
+use super::refused::Refused;
+use crate::connection::State;
+use crate::counters::Counters;
+use crate::event::Closed;
+use crate::verdict::DropReason;
+
+const STATES: [State; 11] = [
+    State::Opening,
+    State::Opened,
+    State::Established,
+    State::ClientClosed,
+    State::ServerClosed,
+    State::Closing,
+    State::TimeWait,
+    State::Doubtful,
+    State::Resetting,
+    State::Unanswered,
+    State::Answered,
+];
+
+const REASONS_OF_CLOSING: [Closed; 6] =
+    [Closed::Finished, Closed::Reset, Closed::Rediverted, Closed::Expired, Closed::Evicted, Closed::Stranded];
+
+/// Numbered from 256.
+const DROPS: [DropReason; 17] = [
+    DropReason::MalformedIpv4,
+    DropReason::MalformedTransport,
+    DropReason::MartianSource,
+    DropReason::OwnSource,
+    DropReason::NoConnection,
+    DropReason::OldServer,
+    DropReason::Midstream,
+    DropReason::InexactReset,
+    DropReason::Resetting,
+    DropReason::TableFull,
+    DropReason::ClientLimit,
+    DropReason::NoPort,
+    DropReason::TinyFragment,
+    DropReason::OverlappingFragment,
+    DropReason::ScatteredFragment,
+    DropReason::IcmpChecksum,
+    DropReason::IcmpUnrelated,
+];
+
+const FIRST_DROP: u16 = 256;
+
+/// The refusals of datagrams are numbered from here.
+const FIRST_REFUSED: u16 = 512;
+
+/// Numbered from 1.
+const COUNTERS: [&str; 16] = [
+    "to_server",
+    "to_client",
+    "passed",
+    "held",
+    "opened",
+    "imported",
+    "moved",
+    "closed",
+    "reset",
+    "expired",
+    "evicted",
+    "stranded",
+    "transmitted",
+    "transmit_lost",
+    "events_lost",
+    "fragments_evicted",
+];
+
+/// In the order of their names.
+const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
+    [
+        c.to_server,
+        c.to_client,
+        c.passed,
+        c.held,
+        c.opened,
+        c.imported,
+        c.moved,
+        c.closed,
+        c.reset,
+        c.expired,
+        c.evicted,
+        c.stranded,
+        c.transmitted,
+        c.transmit_lost,
+        c.events_lost,
+        c.fragments_evicted,
+    ]
+}
+
+fn number_of<T: PartialEq>(list: &[T], value: &T) -> u8 {
+    list.iter().position(|v| v == value).map_or(0, |at| at as u8 + 1)
+}
+
+pub(crate) fn state_number(state: State) -> u8 {
+    number_of(&STATES, &state)
+}
+
+pub(crate) fn state_from(number: u8) -> Option<State> {
+    STATES.get(usize::from(number).checked_sub(1)?).copied()
+}
+
+pub(crate) fn closed_number(why: Closed) -> u8 {
+    number_of(&REASONS_OF_CLOSING, &why)
+}
+
+pub(crate) fn closed_from(number: u8) -> Option<Closed> {
+    REASONS_OF_CLOSING.get(usize::from(number).checked_sub(1)?).copied()
+}
+
+/// All counters of a translator and of its agent, with their numbers.
+pub(crate) fn all_counters(counters: &Counters, refused: impl Fn(Refused) -> u64) -> impl Iterator<Item = (u16, u64)> {
+    let own = (1..).zip(values(counters));
+    let drops = (FIRST_DROP..).zip(DROPS).map(|(number, reason)| (number, counters.dropped(reason)));
+    let refusals = (FIRST_REFUSED..).zip(Refused::ALL).map(move |(number, reason)| (number, refused(*reason)));
+    own.chain(drops).chain(refusals)
+}
+
+/// What a counter with this number in an [`Answer`](super::Answer) counts: the name of a field of [`Counters`], of a
+/// [`DropReason`], or of a [`Refused`]. `None` if it is not known here.
+#[must_use]
+pub fn counter_name(number: u16) -> Option<&'static str> {
+    let at = |first: u16| number.checked_sub(first).map(usize::from);
+    let refused = || Refused::ALL.get(at(FIRST_REFUSED)?).map(|r| r.name());
+    let dropped = || DROPS.get(at(FIRST_DROP)?).map(|r| r.name());
+    refused().or_else(dropped).or_else(|| COUNTERS.get(at(1)?).copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_without_a_number() {
+        for reason in DropReason::ALL {
+            assert!(DROPS.contains(reason), "{reason} has no number");
+        }
+        for (index, state) in STATES.into_iter().enumerate() {
+            assert_eq!(state_number(state), index as u8 + 1);
+            assert_eq!(state_from(index as u8 + 1), Some(state));
+        }
+        for (index, why) in REASONS_OF_CLOSING.into_iter().enumerate() {
+            assert_eq!(closed_from(closed_number(why)), Some(why), "{index}");
+        }
+        assert_eq!((state_from(0), state_from(12), closed_from(0), closed_from(7)), (None, None, None, None));
+    }
+
+    #[test]
+    fn every_counter_has_a_name_of_its_own() {
+        let numbers: std::vec::Vec<_> = all_counters(&Counters::ZERO, |_| 0).map(|(number, _)| number).collect();
+        let mut names: std::vec::Vec<_> = numbers.iter().map(|n| counter_name(*n).unwrap()).collect();
+        names.sort_unstable();
+        names.dedup();
+        // `table_full`, `client_limit` and the like are counted once each.
+        assert_eq!(names.len(), numbers.len());
+        assert_eq!((counter_name(0), counter_name(17), counter_name(255), counter_name(600)), (None, None, None, None));
+    }
+}

@@ -1,0 +1,243 @@
+//! Several instructions as one request.
+
+use super::MAX_INSTRUCTIONS;
+use super::authentication::TAG;
+use super::datagram::{HEADER, MAX_REQUEST};
+use super::instruction::{Instruction, Unreadable};
+use super::wire::{Reader, Writer};
+
+/// The most octets of instructions in a request.
+const ROOM: usize = MAX_REQUEST - HEADER - TAG - HEAD;
+
+/// Octets in front of the instructions.
+const HEAD: usize = 8;
+
+const DRY_RUN: u8 = 1;
+const DEMANDS: u8 = 2;
+
+/// What a monitor asks for in one datagram: one instruction of any kind, or several changes that take effect at once
+/// or not at all.
+///
+/// ```
+/// use byway::control::{Instruction, Request, Rule};
+/// use byway::{Divert, Redivert, Target};
+/// use core::net::{Ipv4Addr, SocketAddrV4};
+///
+/// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+/// let (old, new) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+/// let rule = Rule::new(&Divert::new(original).to(new)).unwrap();
+///
+/// let request = Request::new()
+///     .and(Instruction::Divert(rule))?
+///     .and(Instruction::Redivert { from: Target::Address(old), to: Target::Address(new), how: Redivert::Switch })?
+///     .only_if(17); // only if the table's generation is 17
+/// # let _ = request;
+/// # Ok::<(), byway::control::TooLong>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    octets: [u8; ROOM],
+    length: u16,
+    count: u8,
+    dry_run: bool,
+    demanded: Option<u32>,
+}
+
+/// A request cannot hold that many instructions, or not such long ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong;
+
+impl core::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "a request holds {MAX_INSTRUCTIONS} instructions and {ROOM} octets of them")
+    }
+}
+
+impl core::error::Error for TooLong {}
+
+impl Request {
+    /// A request without instructions, which would be refused.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { octets: [0; ROOM], length: 0, count: 0, dry_run: false, demanded: None }
+    }
+
+    /// A request of one instruction; each fits.
+    #[must_use]
+    pub fn one(instruction: Instruction) -> Self {
+        Self::new().and(instruction).unwrap_or_default()
+    }
+
+    /// Adds an instruction.
+    ///
+    /// # Errors
+    /// [`TooLong`] if it does not fit.
+    pub fn and(mut self, instruction: Instruction) -> Result<Self, TooLong> {
+        let free = self.octets.get_mut(usize::from(self.length)..).ok_or(TooLong)?;
+        let mut out = Writer::new(free);
+        instruction.write(&mut out);
+        let length = out.length().and_then(|l| u16::try_from(l).ok()).ok_or(TooLong)?;
+        if usize::from(self.count) >= MAX_INSTRUCTIONS {
+            return Err(TooLong);
+        }
+        self.length += length;
+        self.count += 1;
+        Ok(self)
+    }
+
+    /// Demands that the table has this generation, else nothing is done ([`Code::Generation`]).
+    ///
+    /// [`Code::Generation`]: super::Code::Generation
+    #[must_use]
+    pub const fn only_if(mut self, generation: u32) -> Self {
+        self.demanded = Some(generation);
+        self
+    }
+
+    /// Asks what the changes would do, without doing it.
+    #[must_use]
+    pub const fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+        let flag = |set, flag| if set { flag } else { 0 };
+        out.u8(flag(self.dry_run, DRY_RUN) | flag(self.demanded.is_some(), DEMANDS));
+        out.u8(self.count);
+        out.u16(0);
+        out.u32(self.demanded.unwrap_or(0));
+        out.put(self.octets.get(..usize::from(self.length)).unwrap_or_default());
+    }
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A request as it was received. Its instructions are read anew each time that they are gone through, which needs no
+/// memory; whether they can be read shows only then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received<'a> {
+    pub(crate) dry_run: bool,
+    pub(crate) demanded: Option<u32>,
+    pub(crate) count: u8,
+    instructions: &'a [u8],
+}
+
+impl<'a> Received<'a> {
+    pub(crate) fn read(body: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader(body);
+        let (flags, count) = (reader.u8()?, reader.u8()?);
+        reader.zeros(2)?;
+        let demanded = reader.u32()?;
+        if flags & !(DRY_RUN | DEMANDS) != 0 || (flags & DEMANDS == 0 && demanded != 0) {
+            return None;
+        }
+        let demanded = (flags & DEMANDS != 0).then_some(demanded);
+        Some(Self { dry_run: flags & DRY_RUN != 0, demanded, count, instructions: reader.0 })
+    }
+
+    /// The instructions, as many as the request says that it has; then what is left over, if anything is.
+    pub(crate) const fn instructions(&self) -> Instructions<'a> {
+        Instructions { reader: Reader(self.instructions), left: self.count, done: false }
+    }
+
+    /// The instructions of a request in which all can be read.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Instruction> + use<'a> {
+        self.instructions().map_while(Result::ok)
+    }
+}
+
+/// Reads instructions, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Instructions<'a> {
+    reader: Reader<'a>,
+    left: u8,
+    done: bool,
+}
+
+impl Iterator for Instructions<'_> {
+    type Item = Result<Instruction, Unreadable>;
+
+    /// Not inlined: requests are gone through in many places, and seldom.
+    #[inline(never)]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            self.done = true;
+            return (!self.reader.is_empty()).then_some(Err(Unreadable::Malformed));
+        };
+        self.left = left;
+        Some(Instruction::read(&mut self.reader))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Divert, Match, Prefix, Protocol, Redivert, Target, Timeouts, Weighted, control::*};
+    use core::net::{Ipv4Addr, SocketAddrV4};
+    use std::vec::Vec;
+
+    pub(crate) fn every_instruction() -> Vec<Instruction> {
+        let host = Ipv4Addr::new(192, 0, 2, 7);
+        let endpoint = SocketAddrV4::new(host, 8080);
+        let network = Prefix::new(Ipv4Addr::new(10, 1, 0, 0), 16).unwrap();
+        let matches = Match::from((network, 53)).protocol(Protocol::Udp).clients(Prefix::host(host));
+        let group: Vec<_> = (0..16).map(|i| Weighted::new(SocketAddrV4::new(host, 1 + i), i)).collect();
+        std::vec![
+            Instruction::Divert(Rule::new(&Divert::new(matches).to_group(&group).keep_source()).unwrap()),
+            Instruction::Divert(Rule::new(&Divert::new(endpoint).to(host).replies_from_any_port()).unwrap()),
+            Instruction::Divert(Rule::new(&Divert::new(Prefix::ALL)).unwrap()),
+            Instruction::Remove(matches),
+            Instruction::Redivert { from: Target::Address(host), to: Target::Endpoint(endpoint), how: Redivert::Drain },
+            Instruction::Redivert { from: Target::Same, to: Target::Address(host), how: Redivert::Reset },
+            Instruction::SetTimeouts(Timeouts::RECOMMENDED),
+            Instruction::SetClientLimit(500),
+            Instruction::ListRules(3),
+            Instruction::ListConnections(u32::MAX),
+            Instruction::Counters,
+            Instruction::Settings,
+            Instruction::Subscribe { seconds: 60, kinds: Kinds::MOVED.and(Kinds::CLOSED) },
+            Instruction::Close,
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for instruction in every_instruction() {
+            let request = Request::one(instruction).only_if(7).dry_run();
+            let mut buffer = [0; MAX_REQUEST];
+            let mut out = Writer::new(&mut buffer);
+            request.write(&mut out);
+            let length = out.length().unwrap();
+            let received = Received::read(&buffer[..length]).unwrap();
+            assert_eq!((received.dry_run, received.demanded, received.count), (true, Some(7), 1));
+            assert_eq!(received.instructions().collect::<Vec<_>>(), [Ok(instruction)]);
+            // What is cut short, or has something behind it, is malformed.
+            for cut in 8..length {
+                let received = Received::read(&buffer[..cut]).unwrap();
+                assert_eq!(received.instructions().next(), Some(Err(Unreadable::Malformed)), "{instruction:?} {cut}");
+            }
+            let received = Received::read(&buffer[..length + 1]).unwrap();
+            assert_eq!(received.instructions().last(), Some(Err(Unreadable::Malformed)));
+        }
+    }
+
+    #[test]
+    fn a_request_ends_somewhere() {
+        let mut request = Request::new();
+        for _ in 0..MAX_INSTRUCTIONS {
+            request = request.and(Instruction::SetClientLimit(1)).unwrap();
+        }
+        assert_eq!(request.and(Instruction::SetClientLimit(1)).err(), Some(TooLong));
+        let largest = every_instruction()[0];
+        let two = Request::one(largest).and(largest).unwrap();
+        assert_eq!(two.and(largest).err(), Some(TooLong));
+    }
+}

@@ -1,0 +1,233 @@
+//! The sessions of an agent: one key, one peer, and the number of its last request.
+
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use core::time::Duration;
+
+use super::MAX_INSTRUCTIONS;
+use super::authentication::{Secret, TAG};
+use super::code::Effect;
+use super::instruction::Kinds;
+use crate::time::Instant;
+
+/// The most octets of an answer that is kept: the head, and an effect for each instruction.
+const KEPT: usize = super::answer::HEAD + MAX_INSTRUCTIONS * Effect::LENGTH;
+
+/// One session: all zeros where none is, so that an agent in a `static` costs no flash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session {
+    used: bool,
+    pub(crate) id: [u8; 8],
+    pub(crate) secret: Secret,
+    pub(crate) key: u16,
+    /// Where its requests come from and its answers go: no other place is answered, so that a datagram that somebody
+    /// copied cannot be turned against a third party.
+    pub(crate) peer: SocketAddr,
+    /// When its last request came.
+    pub(crate) last: Instant,
+    /// The number of its newest request, and that request's tag.
+    pub(crate) sequence: u32,
+    pub(crate) tag: [u8; TAG],
+    /// The body of the answer to it, if a repetition is to be answered from here: it must not be carried out twice.
+    kept: [u8; KEPT],
+    kept_length: u16,
+    pub(crate) subscription: Option<Subscription>,
+}
+
+/// What a session wants to be told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscription {
+    pub(crate) until: Instant,
+    pub(crate) kinds: Kinds,
+    /// The number of its last datagram of events.
+    pub(crate) sequence: u32,
+}
+
+/// What the number of an authentic request says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// It is new.
+    New,
+    /// It is the newest one once more.
+    Again,
+    /// It is older than the newest one.
+    Old,
+    /// It bears the number of the newest one, and is another.
+    Conflicting,
+}
+
+impl Session {
+    const NONE: Self = Self {
+        used: false,
+        ..Self::new(
+            [0; 8],
+            Secret([0; 32]),
+            0,
+            SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
+            Instant::ZERO,
+        )
+    };
+
+    pub(crate) const fn new(id: [u8; 8], secret: Secret, key: u16, peer: SocketAddr, now: Instant) -> Self {
+        Self {
+            used: true,
+            id,
+            secret,
+            key,
+            peer,
+            last: now,
+            sequence: 0,
+            tag: [0; TAG],
+            kept: [0; KEPT],
+            kept_length: 0,
+            subscription: None,
+        }
+    }
+
+    /// Judges a request by its number and tag. Strictly increasing numbers are a window of one: a monitor has one
+    /// request under way, so nothing can overtake it in earnest, and instructions take effect in the order in which
+    /// they were given.
+    pub(crate) fn order(&self, sequence: u32, tag: &[u8; TAG]) -> Order {
+        match sequence {
+            _ if sequence > self.sequence => Order::New,
+            _ if sequence < self.sequence => Order::Old,
+            _ if *tag == self.tag => Order::Again,
+            _ => Order::Conflicting,
+        }
+    }
+
+    /// Notes a new request.
+    pub(crate) fn begin(&mut self, sequence: u32, tag: &[u8; TAG]) {
+        self.sequence = sequence;
+        self.tag = *tag;
+        self.kept_length = 0;
+    }
+
+    /// Keeps the answer's body for when the request comes again.
+    pub(crate) fn keep(&mut self, body: &[u8]) {
+        if let (Some(place), Ok(length)) = (self.kept.get_mut(..body.len()), u16::try_from(body.len())) {
+            place.copy_from_slice(body);
+            self.kept_length = length;
+        }
+    }
+
+    /// The body of the answer to the newest request; `None` if it is to be made anew.
+    pub(crate) fn kept(&self) -> Option<&[u8]> {
+        self.kept.get(..usize::from(self.kept_length)).filter(|kept| !kept.is_empty())
+    }
+
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        now.duration_since(self.last) > super::SESSION_IDLE
+    }
+}
+
+/// See [`Agent::hashes_per_second`](super::Agent::hashes_per_second).
+pub(crate) const DEFAULT_HASHES: u32 = 100;
+
+/// How much may be hashed for nothing: so many in a second, then no more until the next one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// How far above the default the limit is, modulo 2^32: zeros, too, where nothing else was said.
+    above: u32,
+    spent: u32,
+    since: Instant,
+}
+
+impl Budget {
+    pub(crate) const fn new(limit: u32) -> Self {
+        Self { above: limit.wrapping_sub(DEFAULT_HASHES), spent: 0, since: Instant::ZERO }
+    }
+
+    pub(crate) fn is_left(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.spent) = (now, 0);
+        }
+        self.spent < self.above.wrapping_add(DEFAULT_HASHES)
+    }
+
+    pub(crate) const fn spend(&mut self) {
+        self.spent = self.spent.saturating_add(1);
+    }
+}
+
+/// All sessions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sessions<const N: usize>([Session; N]);
+
+impl<const N: usize> Sessions<N> {
+    pub(crate) const NONE: Self = Self([Session::NONE; N]);
+
+    pub(crate) fn find(&mut self, id: [u8; 8]) -> Option<&mut Session> {
+        self.each().find(|s| s.id == id)
+    }
+
+    pub(crate) fn end(&mut self, which: impl Fn(&Session) -> bool) {
+        self.each().filter(|s| which(s)).for_each(|s| *s = Session::NONE);
+    }
+
+    pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.0.iter_mut().filter(|s| s.used)
+    }
+
+    pub(crate) fn get(&mut self, place: usize) -> Option<&mut Session> {
+        self.0.get_mut(place).filter(|s| s.used)
+    }
+
+    /// Puts a session in: where none is, or where one is idle, or else in the place of the one that was silent for
+    /// longest among those of keys that have more than one, or of this key. So no key can drive out another's only
+    /// session, and each key has at least one where there are as many places as keys. Whether there was a place.
+    pub(crate) fn insert(&mut self, session: Session) -> bool {
+        let free = self.0.iter().position(|s| !s.used || s.is_idle(session.last)).or_else(|| {
+            let of_key = |key| self.0.iter().filter(|s| s.key == key).count();
+            let own = of_key(session.key) != 0;
+            let may_go = |s: &Session| if own { s.key == session.key } else { of_key(s.key) > 1 };
+            let candidates = self.0.iter().enumerate().filter(|(_, s)| may_go(s));
+            candidates.min_by_key(|(_, s)| s.last).map(|(place, _)| place)
+        });
+        let place = free.and_then(|place| self.0.get_mut(place));
+        place.map(|place| *place = session).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+
+    fn session(id: u8, key: u16, at: u64) -> Session {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        Session::new([id; 8], Secret([0; 32]), key, peer, Instant::from_secs(at))
+    }
+
+    #[test]
+    fn no_key_drives_out_the_only_session_of_another() {
+        let mut sessions = Sessions::<3>::NONE;
+        for (id, key, at) in [(1, 1, 1), (2, 2, 2), (3, 2, 3)] {
+            assert!(sessions.insert(session(id, key, at)));
+        }
+        // A third key takes a place of the one that has two; the silent one goes.
+        assert!(sessions.insert(session(4, 3, 4)));
+        assert!(sessions.find([2; 8]).is_none() && sessions.find([1; 8]).is_some() && sessions.find([3; 8]).is_some());
+        // A fourth finds none; the third replaces its own.
+        assert!(!sessions.insert(session(5, 4, 5)));
+        assert!(sessions.insert(session(6, 3, 6)));
+        assert!(sessions.find([4; 8]).is_none() && sessions.find([1; 8]).is_some());
+        // Once they are idle, anybody may.
+        assert!(sessions.insert(session(7, 4, 10_000)));
+    }
+
+    #[test]
+    fn each_number_counts_once() {
+        let mut session = session(1, 1, 0);
+        session.begin(5, &[5; TAG]);
+        assert_eq!(session.order(5, &[5; TAG]), Order::Again);
+        assert_eq!(session.order(5, &[6; TAG]), Order::Conflicting);
+        assert_eq!(session.order(4, &[5; TAG]), Order::Old);
+        assert_eq!(session.order(6, &[5; TAG]), Order::New);
+        assert_eq!(session.kept(), None);
+        session.keep(&[1, 2]);
+        assert_eq!(session.kept(), Some(&[1, 2][..]));
+        session.begin(6, &[6; TAG]);
+        assert_eq!(session.kept(), None);
+    }
+}

@@ -1,0 +1,158 @@
+//! Octets in, octets out, without a way to read or write past an end.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+/// Reads what stands in a datagram, from the front. `None` where it ends too early.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array().map(|[octet]| octet)
+    }
+
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    pub(crate) fn address(&mut self) -> Option<Ipv4Addr> {
+        self.u32().map(Ipv4Addr::from_bits)
+    }
+
+    pub(crate) fn endpoint(&mut self) -> Option<SocketAddrV4> {
+        Some(SocketAddrV4::new(self.address()?, self.u16()?))
+    }
+
+    /// Octets that must be zero in this version, so that a later one can give them a meaning.
+    pub(crate) fn zeros(&mut self, length: usize) -> Option<()> {
+        self.take(length)?.iter().all(|octet| *octet == 0).then_some(())
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Writes a datagram from the front. What does not fit is not written, and [`Writer::length`] says so.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    buffer: &'a mut [u8],
+    /// How much has been written; more than there is room for if something did not fit.
+    written: usize,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) const fn new(buffer: &'a mut [u8]) -> Self {
+        Self { buffer, written: 0 }
+    }
+
+    pub(crate) fn put(&mut self, octets: &[u8]) {
+        let end = self.written.saturating_add(octets.len());
+        if let Some(place) = self.buffer.get_mut(self.written..end) {
+            place.copy_from_slice(octets);
+        }
+        self.written = end;
+    }
+
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.put(&[value]);
+    }
+
+    pub(crate) fn u16(&mut self, value: u16) {
+        self.put(&value.to_be_bytes());
+    }
+
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.put(&value.to_be_bytes());
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.put(&value.to_be_bytes());
+    }
+
+    pub(crate) fn endpoint(&mut self, endpoint: SocketAddrV4) {
+        self.put(&endpoint.ip().octets());
+        self.u16(endpoint.port());
+    }
+
+    pub(crate) fn zeros(&mut self, length: usize) {
+        for _ in 0..length {
+            self.u8(0);
+        }
+    }
+
+    /// How much room there is.
+    pub(crate) const fn room(&self) -> usize {
+        self.buffer.len().saturating_sub(self.written)
+    }
+
+    /// How much was written; `None` if something did not fit.
+    pub(crate) const fn length(&self) -> Option<usize> {
+        if self.written <= self.buffer.len() { Some(self.written) } else { None }
+    }
+
+    /// All of the buffer, written or not.
+    pub(crate) const fn into_buffer(self) -> &'a mut [u8] {
+        self.buffer
+    }
+
+    /// Writes over what stands at `at`.
+    pub(crate) fn patch(&mut self, at: usize, octets: &[u8]) {
+        if let Some(place) = self.buffer.get_mut(at..).and_then(|b| b.get_mut(..octets.len())) {
+            place.copy_from_slice(octets);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut buffer = [0xff; 40];
+        let mut writer = Writer::new(&mut buffer);
+        let endpoint = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 5);
+        writer.u8(1);
+        writer.u16(2);
+        writer.u32(3);
+        writer.u64(4);
+        writer.endpoint(endpoint);
+        writer.zeros(2);
+        let length = writer.length().unwrap();
+        let mut reader = Reader(&buffer[..length]);
+        assert_eq!((reader.u8(), reader.u16(), reader.u32(), reader.u64()), (Some(1), Some(2), Some(3), Some(4)));
+        assert_eq!((reader.endpoint(), reader.zeros(2), reader.u8()), (Some(endpoint), Some(()), None));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told() {
+        let mut buffer = [0; 3];
+        let mut writer = Writer::new(&mut buffer);
+        writer.u16(1);
+        writer.u16(2);
+        assert_eq!((writer.room(), writer.length()), (0, None));
+        assert_eq!(buffer, [0, 1, 0]);
+        assert_eq!(Reader(&[0, 1]).zeros(2), None);
+    }
+}

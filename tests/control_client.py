@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""A second monitor, written from docs/control-protocol.md alone.
+
+  control_client.py HOST:PORT KEY-NUMBER KEY-HEX     requests from standard input, answers to standard output
+  control_client.py --check FILE                     checks the octets of a vectors file
+
+A request is one line of JSON: {"do": [INSTRUCTION, ...], "only_if": GENERATION, "dry_run": true}, where an
+INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS], ["remove", MATCH], ["redivert", FROM, TO, HOW],
+["timeouts", SIX-MILLISECONDS], ["limit", N], ["rules", POSITION], ["connections", POSITION], ["counters"],
+["settings"], ["subscribe", SECONDS, KINDS], ["close"]; {"wait": SECONDS} waits for events. MATCH is "a.b.c.d[/n][:port]"
+or an object, SERVER is "same", "address" or "address:port", or such a string with a weight in a list.
+"""
+import hashlib, hmac, json, os, socket, struct, sys, time
+
+MAGIC = b"BW"
+HELLO, CHALLENGE, OPEN, REQUEST, ANSWER, EVENTS, REFUSAL = range(1, 8)
+NAMES = {"divert": 1, "remove": 2, "redivert": 3, "timeouts": 4, "limit": 5, "rules": 16, "connections": 17,
+         "counters": 18, "settings": 19, "subscribe": 32, "close": 33}
+OUTCOMES = [None, "inserted", "updated", "unchanged", "removed", "absent", "rediverted", "set"]
+STATES = [None, "opening", "opened", "established", "client_closed", "server_closed", "closing", "time_wait",
+          "doubtful", "resetting", "unanswered", "answered"]
+WAITS = [0.25, 0.5, 1, 2, 2, 2, 2]
+
+
+def mac(key, octets):
+    return hmac.new(key, octets, hashlib.sha256).digest()
+
+
+def sealed(key, octets):
+    return octets + mac(key, octets)[:16]
+
+
+def opened(key, datagram):
+    """What was said under the tag; None if the tag is wrong."""
+    said, tag = datagram[:-16], datagram[-16:]
+    return said if hmac.compare_digest(mac(key, said)[:16], tag) else None
+
+
+def session_key(secret, key, number, mine, theirs):
+    return mac(secret, b"byway control 1 session" + struct.pack(">HI", key, number) + mine + theirs)
+
+
+def split_port(text):
+    host, _, port = text.partition(":")
+    return host, int(port) if port else None
+
+
+def prefix(text):
+    network, _, length = text.partition("/")
+    return socket.inet_aton(network), int(length) if length else 32
+
+
+def match(value):
+    value = {"to": value} if isinstance(value, str) else value
+    host, port = split_port(value["to"])
+    network, length = prefix(host)
+    clients, clients_length = prefix(value.get("clients", "0.0.0.0/0"))
+    protocol = {None: 0, "icmp": 1, "tcp": 6, "udp": 17}[value.get("protocol")]
+    return struct.pack(">4sBBBB4sHH", network, length, protocol, port is not None, clients_length, clients, port or 0, 0)
+
+
+def server(value, weight=1):
+    if isinstance(value, list):
+        value, weight = value
+    if value == "same":
+        return struct.pack(">BBH4sH", 0, 0, weight, bytes(4), 0)
+    host, port = split_port(value)
+    return struct.pack(">BBH4sH", 1 if port is None else 2, 0, weight, socket.inet_aton(host), port or 0)
+
+
+def body(name, *values):
+    if name == "divert":
+        servers, flags = values[1], values[2] if len(values) > 2 else 0
+        return match(values[0]) + bytes([flags, len(servers)]) + b"".join(map(server, servers))
+    if name == "remove":
+        return match(values[0])
+    if name == "redivert":
+        how = ["switch", "drain", "reset"].index(values[2])
+        return bytes([how, 0]) + server(values[0], 0) + server(values[1], 0)
+    if name == "timeouts":
+        return struct.pack(">6I", *values[0])
+    if name == "subscribe":
+        return struct.pack(">HBB", values[0], values[1], 0)
+    return struct.pack(">I", values[0]) if values else b""
+
+
+def instruction(name, *values):
+    octets = body(name, *values)
+    return struct.pack(">BBH", NAMES[name], 0, len(octets)) + octets
+
+
+def request_body(request):
+    instructions = [instruction(*i) for i in request["do"]]
+    demands = "only_if" in request
+    flags = (1 if request.get("dry_run") else 0) | (2 if demands else 0)
+    return struct.pack(">BBHI", flags, len(instructions), 0, request.get("only_if", 0)) + b"".join(instructions)
+
+
+# What is read
+
+
+class Octets:
+    def __init__(self, octets):
+        self.octets, self.at = octets, 0
+
+    def take(self, form):
+        values = struct.unpack_from(">" + form, self.octets, self.at)
+        self.at += struct.calcsize(">" + form)
+        return values if len(values) > 1 else values[0]
+
+    def endpoint(self):
+        host, port = self.take("4sH")
+        return f"{socket.inet_ntoa(host)}:{port}"
+
+    def match(self):
+        network, length, protocol, has_port, clients_length, clients, port, _ = self.take("4sBBBB4sHH")
+        text = f"{socket.inet_ntoa(network)}/{length}" + (f":{port}" if has_port else "")
+        return {"to": text, "protocol": {0: None, 1: "icmp", 6: "tcp", 17: "udp"}[protocol],
+                "clients": f"{socket.inet_ntoa(clients)}/{clients_length}"}
+
+    def server(self):
+        kind, _, weight, host, port = self.take("BBH4sH")
+        return [["same", socket.inet_ntoa(host), f"{socket.inet_ntoa(host)}:{port}"][kind], weight]
+
+    def page(self, entry, head=""):
+        following, count, _ = self.take("IHH")
+        told = {"next": None if following == 0xFFFFFFFF else following}
+        if head:
+            told["time"] = self.take(head)
+        return told | {"entries": [entry() for _ in range(count)]}
+
+    def rule(self):
+        told = {"match": self.match()}
+        flags, listed, total = self.take("BBH")
+        servers = [self.server() + [self.take("I")] for _ in range(listed)]
+        return told | {"flags": flags, "in_all": total, "servers": servers}
+
+    def ends(self):
+        return dict(zip(["client", "original", "alternative", "server"], [self.endpoint() for _ in range(4)]))
+
+    def connection(self):
+        protocol, state, measured, _ = self.take("BBBB")
+        told = {"protocol": protocol, "state": STATES[state]} | self.ends()
+        if measured:
+            names = ["packets", "octets", "smallest", "largest"]
+            for way in ["to_server", "to_client"]:
+                told[way] = dict(zip(names, self.take("QQHH")))
+            told["first"], told["last"] = self.take("QQ")
+            waits = ["server_handshake", "client_handshake", "round_trip"]
+            told |= {name: None if v == 0xFFFFFFFF else v for name, v in zip(waits, self.take("III"))}
+            told |= dict(zip(["retransmissions", "resets", "icmp_errors"], self.take("HHH")))
+        return told
+
+    def event(self):
+        kind, protocol, state, why = self.take("BBBB")
+        told = {"event": [None, "opened", "changed", "moved", "closed"][kind], "protocol": protocol,
+                "state": STATES[state], "why": why} | self.ends()
+        told["before"] = self.endpoint()
+        self.take("H")
+        return told
+
+    def settings(self):
+        told = {"timeouts": self.take("6I")}
+        told |= dict(zip(["client_limit", "rules", "capacity", "in_use"], self.take("4I")))
+        rights, length, _, network = self.take("BBH4s")
+        return told | {"rights": ["read", "divert", "all"][rights], "prefix": f"{socket.inet_ntoa(network)}/{length}"}
+
+    def effect(self):
+        outcome, _, servers, connections = self.take("BBHI")
+        return {"outcome": OUTCOMES[outcome], "servers": servers, "connections": connections}
+
+
+def read_answer(said, request):
+    octets = Octets(said[16:])
+    code, index, flags, generation, detail = octets.take("HBBII")
+    told = {"code": code, "index": index, "dry_run": bool(flags & 1), "generation": generation, "detail": detail}
+    if code:
+        return told
+    name = request["do"][0][0] if request else None
+    if name == "rules":
+        told |= octets.page(octets.rule)
+    elif name == "connections":
+        told |= octets.page(octets.connection, "Q")
+    elif name == "counters":
+        count, _ = octets.take("HH")
+        told["counters"] = dict(octets.take("HQ") for _ in range(count))
+    elif name == "settings":
+        told |= octets.settings()
+    elif name in ("divert", "remove", "redivert", "timeouts", "limit"):
+        told["effects"] = [octets.effect() for _ in request["do"]]
+    if octets.at != len(octets.octets):
+        raise ValueError("there is something behind the answer")
+    return told
+
+
+class Monitor:
+    def __init__(self, peer, key, secret):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.connect(peer)
+        self.key, self.secret, self.sequence, self.told, self.events = key, secret, 0, [], 0
+        self.session = self.session_secret = None
+        mine = os.urandom(16)
+        hello = struct.pack(">2sBBHH16s24s", MAGIC, 1, HELLO, key, 0, mine, bytes(24))
+        for _ in range(3):
+            greeting = self.exchange(sealed(secret, hello), self.secret, lambda said: said[8:24] == mine, WAITS)
+            if greeting[3] == REFUSAL:
+                raise SystemExit(f"refused: code {struct.unpack_from('>H', greeting, 24)[0]}")
+            theirs, number = struct.unpack_from(">16sI", greeting, 24)
+            self.session = theirs[:8]
+            self.session_secret = session_key(secret, key, number, mine, theirs)
+            said = struct.pack(">2sBBI8sHHI16s8s", MAGIC, 1, OPEN, 0, self.session, key, 0, number, mine, bytes(8))
+            try:
+                answer = self.ask(said, 0, WAITS[:2])
+            except TimeoutError:
+                continue
+            if read_answer(answer, None)["code"]:
+                raise SystemExit("no session")
+            return
+        raise TimeoutError("no session")
+
+    def exchange(self, datagram, key, wanted, waits):
+        for wait in waits:
+            self.socket.send(datagram)
+            until = time.monotonic() + wait
+            while (said := self.receive(until)) is not None:
+                if said[3] in (CHALLENGE, REFUSAL, ANSWER) and wanted(said):
+                    return said
+        raise TimeoutError("no answer")
+
+    def receive(self, until):
+        """The next authentic datagram; events are put aside."""
+        while (left := until - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                datagram = self.socket.recv(2048)
+            except (TimeoutError, ConnectionRefusedError):
+                continue
+            if len(datagram) < 32 or datagram[:3] != MAGIC + b"\x01":
+                continue
+            in_session = datagram[3] in (ANSWER, EVENTS)
+            if in_session and datagram[8:16] != self.session:
+                continue
+            said = opened(self.session_secret if in_session else self.secret, datagram)
+            if said is None:
+                continue
+            if said[3] != EVENTS:
+                return said
+            sequence, _, lost, count, _ = struct.unpack_from(">I8sIHH", said, 4)
+            if sequence > self.events:
+                self.events, octets = sequence, Octets(said[24:])
+                self.told += [octets.event() for _ in range(count)]
+        return None
+
+    def ask(self, said, sequence, waits=WAITS):
+        wanted = lambda a: a[3] == ANSWER and struct.unpack_from(">I", a, 4)[0] == sequence
+        return self.exchange(sealed(self.session_secret, said), self.session_secret, wanted, waits)
+
+    def request(self, request):
+        self.sequence += 1
+        head = struct.pack(">2sBBI8s", MAGIC, 1, REQUEST, self.sequence, self.session)
+        return read_answer(self.ask(head + request_body(request), self.sequence), request)
+
+
+def check(path):
+    lines = [line.split(" = ") for line in open(path) if " = " in line and not line.startswith("#")]
+    vectors = {name: bytes.fromhex(value) if name[-3:] != ".id" and name != "session.number" else int(value)
+               for name, value in lines}
+    secret, key = vectors["key.secret"], vectors["session.key"]
+    mine, theirs = vectors["nonce.monitor"], vectors["nonce.translator"]
+    assert session_key(secret, vectors["key.id"], vectors["session.number"], mine, theirs) == key
+    checked = 0
+    for name, datagram in vectors.items():
+        if not name.startswith(("key.", "nonce.", "session.")):
+            outer = name in ("hello", "challenge", "refusal", "hello.9")
+            assert opened(secret if outer else key, datagram) is not None, name
+            checked += 1
+    first = request_body({"do": [["divert", "100.100.100.100:80", ["123.45.67.89:80"]]]})
+    assert vectors["request.1"][16:-16] == first
+    assert read_answer(vectors["answer.1"][:-16], {"do": [["divert"]]})["effects"][0]["outcome"] == "inserted"
+    print(f"{checked} datagrams are right")
+
+
+def main(arguments):
+    if arguments[0] == "--check":
+        return check(arguments[1])
+    host, port = split_port(arguments[0])
+    monitor = Monitor((host, port), int(arguments[1]), bytes.fromhex(arguments[2]))
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            monitor.receive(time.monotonic() + request["wait"])
+            told, monitor.told = {"events": monitor.told}, []
+        else:
+            told = monitor.request(request)
+        print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

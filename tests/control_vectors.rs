@@ -1,0 +1,151 @@
+//! `docs/control-vectors.txt`: one conversation, octet by octet. Both sides must say exactly that.
+//!
+//! What they say now is left in the target folder's `tmp/control-vectors.txt` when it differs.
+
+#![cfg(feature = "control")]
+
+mod control_support;
+mod support;
+
+use byway::control::{Client, Instruction, Kinds, MAX_ANSWER, Request, Rule};
+use byway::{Divert, Match, Prefix, Protocol, Redivert, Weighted};
+use control_support::*;
+use support::*;
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|o| format!("{o:02x}")).collect()
+}
+
+struct Vectors(String);
+
+impl Vectors {
+    fn line(&mut self, words: &str, name: &str, value: &str) {
+        self.0 += &format!("\n# {words}\n{name} = {value}\n");
+    }
+}
+
+fn conversation() -> String {
+    let mut v = Vectors(
+        "# Test vectors for docs/control-protocol.md: the octets of one conversation, in hexadecimal.\n\
+         # A line is a name, an equals sign and a value; lines that begin with # say what the next one is.\n"
+            .to_string(),
+    );
+    let secret: [u8; 32] = core::array::from_fn(|i| i as u8);
+    let nonce: [u8; 16] = core::array::from_fn(|i| 0xa0 + i as u8);
+    let config = byway::Config::new([7; 32]).alternative(ip("10.10.10.10"), 513..=513).own(ip("10.0.0.1"));
+    let mut house = House::with(config, [0xb0; 32]);
+    house.agent.remove_key(1);
+    house.agent.add_key(byway::control::Key::new(1, secret, byway::control::Rights::All)).unwrap();
+    let mut client = Client::new(house.now, 1, secret, nonce);
+
+    v.line("The key's number and its secret.", "key.id", "1");
+    v.line("", "key.secret", &hex(&secret));
+    let hello = sent(&mut client, house.now);
+    let challenge = house.give(peer(1), &hello).unwrap();
+    client.handle(house.now, &challenge).unwrap();
+    let open = sent(&mut client, house.now);
+    let opened = house.give(peer(1), &open).unwrap();
+    client.handle(house.now, &opened).unwrap();
+    v.line("The monitor's nonce, the translator's nonce, and the session's number.", "nonce.monitor", &hex(&nonce));
+    v.line("", "nonce.translator", &hex(&challenge[24..40]));
+    v.line("", "session.number", "1");
+    let derived = session_key(&secret, 1, 1, &nonce, &challenge[24..40]);
+    v.line("The key of the session, made of all these.", "session.key", &hex(&derived));
+    v.line("Opening the session.", "hello", &hex(&hello));
+    v.line("", "challenge", &hex(&challenge));
+    v.line("", "open", &hex(&open));
+    v.line("", "answer.0", &hex(&opened));
+
+    let group = [Weighted::new(ip("20.0.0.1"), 1), Weighted::new(at("20.0.0.2:5353"), 3)];
+    let network = Prefix::new(ip("100.2.0.0"), 16).unwrap();
+    let matches = Match::from((network, 53)).protocol(Protocol::Udp).clients(Prefix::host(ip("1.2.3.4")));
+    let rule = Rule::new(&Divert::new(matches).to_group(&group).replies_from_any_port()).unwrap();
+    let original = at("100.100.100.100:80");
+    let server = at("123.45.67.89:80");
+    let other = at("123.45.67.90:80");
+    let move_it = |how| Instruction::Redivert { from: server.into(), to: other.into(), how };
+    let requests = [
+        ("Divert 100.100.100.100:80 to 123.45.67.89:80.", Request::one(divert(original, server))),
+        (
+            "If the generation is 1, all of this: divert 100.2.0.0/16:53 udp from 1.2.3.4 to a group, taking replies \
+             from any port; allow each client 500 connections; drain 123.45.67.89:80 to 123.45.67.90:80.",
+            Request::one(Instruction::Divert(rule))
+                .and(Instruction::SetClientLimit(500))
+                .unwrap()
+                .and(move_it(Redivert::Drain))
+                .unwrap()
+                .only_if(1),
+        ),
+        ("Divert back (another server in the rule again).", Request::one(divert(original, server))),
+        (
+            "What would a switch affect? (One connection was opened in the meantime.)",
+            Request::one(move_it(Redivert::Switch)).dry_run(),
+        ),
+        ("List the rules from 0.", Request::one(Instruction::ListRules(0))),
+        ("List the connections from 0: one, measured.", Request::one(Instruction::ListConnections(0))),
+        ("Read the settings.", Request::one(Instruction::Settings)),
+        ("A loop: divert 123.45.67.89:80 to 100.100.100.100:80. Refused.", Request::one(divert(server, original))),
+        ("Subscribe to all events for 60 s.", Request::one(Instruction::Subscribe { seconds: 60, kinds: Kinds::ALL })),
+        ("Remove the first rule.", Request::one(Instruction::Remove(original.into()))),
+    ];
+    for (number, (words, request)) in (1..).zip(requests) {
+        if number == 4 {
+            let packet = udp(at("1.2.3.4:3456"), original, b"question");
+            let (source, to) = ends(&there(&mut house.byway, s(2), &packet));
+            back(&mut house.byway, s(3), &udp(to, source, b"the answer"));
+        }
+        client.send(house.now, &request).unwrap();
+        let datagram = sent(&mut client, house.now);
+        let answer = house.give(peer(1), &datagram).unwrap();
+        client.handle(house.now, &answer).unwrap();
+        v.line(words, &format!("request.{number}"), &hex(&datagram));
+        v.line("", &format!("answer.{number}"), &hex(&answer));
+    }
+    while let Some(event) = house.byway.poll_event() {
+        house.agent.tell(house.now, &event);
+    }
+    let mut buffer = [0; MAX_ANSWER];
+    let (_, length) = house.agent.poll_transmit(house.now, &mut buffer).unwrap();
+    v.line("The connection was opened: the datagram that the subscriber gets.", "events.1", &hex(&buffer[..length]));
+    client.send(house.now, &Request::one(Instruction::Close)).unwrap();
+    let datagram = sent(&mut client, house.now);
+    let answer = house.give(peer(1), &datagram).unwrap();
+    v.line("Close the session.", "request.11", &hex(&datagram));
+    v.line("", "answer.11", &hex(&answer));
+
+    let mut newer = hello.clone();
+    newer[2] = 9;
+    let tag = hmac(&secret, &newer[..48]);
+    newer[48..].copy_from_slice(&tag[..16]);
+    v.line("A HELLO of version 9, and its refusal.", "hello.9", &hex(&newer));
+    let refusal = house.give(peer(1), &newer).unwrap();
+    v.line("", "refusal", &hex(&refusal));
+    v.0.replace("\n\n# \n", "\n")
+}
+
+#[test]
+fn both_sides_say_what_the_vectors_say() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/control-vectors.txt");
+    let expected = std::fs::read_to_string(file).unwrap_or_default();
+    let said = conversation();
+    if said != expected {
+        let left = concat!(env!("CARGO_TARGET_TMPDIR"), "/control-vectors.txt");
+        std::fs::write(left, &said).unwrap();
+        for (line, (said, expected)) in said.lines().zip(expected.lines()).enumerate() {
+            assert_eq!(said, expected, "line {}; all that is said now lies in {left}", line + 1);
+        }
+        panic!("the vectors are longer or shorter than what is said now, which lies in {left}");
+    }
+}
+
+fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
+    use hmac::{KeyInit, Mac};
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
+    mac.update(octets);
+    mac.finalize().into_bytes().into()
+}
+
+fn session_key(secret: &[u8; 32], id: u16, number: u32, monitor: &[u8], translator: &[u8]) -> [u8; 32] {
+    let (id, number) = (id.to_be_bytes(), number.to_be_bytes());
+    hmac(secret, &[&b"byway control 1 session"[..], &id, &number, monitor, translator].concat())
+}
