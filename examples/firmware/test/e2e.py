@@ -8,7 +8,9 @@ import argparse
 import json
 import os
 import random
+import subprocess
 import sys
+import time
 
 import capture
 import lab
@@ -119,6 +121,63 @@ def diverted(net):
     assert not seen.from_image("b")
 
 
+# The lab's key (router/src/lab.rs), and where instructions go: over the client's wire, to the router's own address.
+KEY = b"of this lab only, not of any use"
+CONTROL = "10.1.0.1:213"
+
+
+def start_monitor(net, key):
+    """Starts a monitor, which reads instructions and writes what became of them."""
+    client = os.path.join(lab.ROOT, "tests", "control_client.py")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    return net.start_on("client", sys.executable, client, CONTROL, "1", key.hex(), **pipes)
+
+
+def instruct(monitor, *instruction):
+    """Gives one instruction, and returns what became of it."""
+    print(json.dumps({"do": [instruction]}), file=monitor.stdin, flush=True)
+    answer = json.loads(monitor.stdout.readline())
+    assert answer["code"] == 0, answer
+    return answer
+
+
+def switched(net):
+    """An authenticated instruction moves the client to B while it talks to A; it notices nothing. The wrong key does not."""
+    a, b = lab.HOSTS["a"][1], lab.HOSTS["b"][1]
+    udp = os.path.join(lab.HERE, "udp.py")
+    with capture.Captures(net) as seen:
+        stranger = start_monitor(net, bytes(32))
+        print(json.dumps({"do": [["redivert", a, b, "switch"]]}), file=stranger.stdin, flush=True)
+        monitor = start_monitor(net, KEY)
+        [told] = [rule["servers"] for rule in instruct(monitor, "rules", 0)["entries"]]
+        assert [server for server, _, _ in told] == [a], told
+        before = net.watchdog()
+        transfer = net.start_on(
+            "client", sys.executable, udp, "ask", ORIGINAL, "9000", "4", stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(2)
+        [effect] = instruct(monitor, "redivert", a, b, "switch")["effects"]
+        assert effect["outcome"] == "rediverted" and effect["servers"] == 1 and effect["connections"] >= 1, effect
+        report = json.loads(transfer.communicate(timeout=30)[0])
+        after = net.watchdog()
+        # An answer that A had on its way at that moment comes too late, and is counted; nothing else is missing.
+        late = after.get("byway.old_server", 0) - before.get("byway.old_server", 0)
+        print(f"    {report}, {late} late", flush=True)
+        assert report["order"] == ["a", "b"] and len(report["missing"]) == late <= 1, report
+        assert net.on("client", "curl", "-sS", "--fail", f"http://{ORIGINAL}/name") == "b"
+        assert stranger.poll() is None, "the wrong key was answered"
+        stranger.kill()
+        counters = instruct(monitor, "counters")["counters"]
+        assert counters, counters
+    for packet in seen.from_image("client"):
+        assert not {a, b} & set(packet.addresses()), packet
+    [effect] = instruct(monitor, "redivert", b, a, "switch")["effects"]
+    assert effect["servers"] == 1, effect
+    instruct(monitor, "close")
+    monitor.stdin.close()
+    assert net.on("client", "curl", "-sS", "--fail", f"http://{ORIGINAL}/name") == "a"
+
+
 def throughput(net):
     """Ten seconds of iperf3 through the translator: nothing is lost but what a full queue loses."""
     before = net.watchdog()
@@ -153,7 +212,7 @@ def bad_input(net, seed, seconds):
     assert net.on("client", "curl", "-sS", "--fail", f"http://{ORIGINAL}/name") == "a"
 
 
-CHECKS = (plain_forwarding, traceroute, path_mtu, unreachable, captures, diverted, throughput)
+CHECKS = (plain_forwarding, traceroute, path_mtu, unreachable, captures, diverted, switched, throughput)
 
 
 def check(name, elf, seed, seconds):

@@ -1,7 +1,7 @@
 //! A router on a stick for the Cortex-M3 of ARM's MPS2 board with image AN385: one LAN9118 Ethernet controller with both
 //! subnets on its wire, and `defmt` over semihosting.
 //!
-//! The board has no source of randomness. The secret is read from that of the host that debugs it, by semihosting (its
+//! The board has no source of randomness. What must be random is read from that of the host that debugs it, by semihosting (its
 //! `/dev/urandom`), and without one the image does not start: a constant would be the same in every board, and with it
 //! every port that the translator will choose. A product takes it from its own true random number generator, or from
 //! a seed that is stored when the device is made and replaced at every start.
@@ -15,8 +15,8 @@ use core::panic::PanicInfo;
 
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use defmt_semihosting as _;
-use router::{Duration, EthernetAddress, Router, Wires, lab};
-use static_cell::StaticCell;
+use router::{Duration, EthernetAddress, Router, SocketMemory, Wires, lab};
+use static_cell::{ConstStaticCell, StaticCell};
 
 use crate::clock::Clock;
 use crate::lan9118::{Lan9118, RECEIVE};
@@ -27,7 +27,9 @@ const WATCHDOG: Duration = Duration::from_secs(1);
 /// Frames taken before anything else gets its turn.
 const TURN: usize = 32;
 
-static ROUTER: StaticCell<Router<lab::Tables>> = StaticCell::new();
+static TABLES: ConstStaticCell<lab::Tables> = ConstStaticCell::new(lab::Tables::new());
+static SOCKETS: ConstStaticCell<SocketMemory> = ConstStaticCell::new(SocketMemory::new());
+static ROUTER: StaticCell<Router<&'static mut lab::Tables>> = StaticCell::new();
 static FRAME: StaticCell<[u8; RECEIVE]> = StaticCell::new();
 
 #[entry]
@@ -35,14 +37,14 @@ fn main() -> ! {
     defmt::info!("byway firmware, mps2-an385");
     let peripherals = cortex_m::Peripherals::take().expect("nobody took them before");
     let mut clock = Clock::start(peripherals.SYST);
-    let mut secret = [0; 32];
-    semihosting::experimental::random::fill_bytes(&mut secret).expect("the host has a source of randomness");
+    let random = lab::Random::draw(|octets| semihosting::experimental::random::fill_bytes(octets));
+    let random = random.expect("the host has a source of randomness");
     let mut wire = Wire(Lan9118::take().expect("the Ethernet controller answers"));
 
     let mac = EthernetAddress(wire.0.mac());
-    let seed = secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let config = lab::config([(0, mac), (0, mac)], seed);
-    let router = ROUTER.init_with(|| Router::new(clock.now(), config, lab::translator(secret)));
+    let config = lab::config([(0, mac), (0, mac)], random.seed);
+    let (translator, control) = (lab::translator(random.secret, TABLES.take()), lab::control(random.sessions));
+    let router = ROUTER.init_with(|| Router::new(clock.now(), config, translator, control, SOCKETS.take()));
     let frame = FRAME.init_with(|| [0; RECEIVE]);
     for foot in &config.interfaces {
         defmt::info!("subnet {} of {} mtu {}", foot.address, foot.mac, foot.mtu);

@@ -9,8 +9,8 @@ mod port;
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
-use router::{Duration, EthernetAddress, Instant, Router, lab};
-use static_cell::StaticCell;
+use router::{Duration, EthernetAddress, Instant, Router, SocketMemory, lab};
+use static_cell::{ConstStaticCell, StaticCell};
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::{DeviceType, Transport};
 
@@ -23,7 +23,9 @@ const WATCHDOG: Duration = Duration::from_secs(1);
 /// Frames taken from one port before it is the other one's turn.
 const TURN: usize = 32;
 
-static ROUTER: StaticCell<Router<lab::Tables>> = StaticCell::new();
+static TABLES: ConstStaticCell<lab::Tables> = ConstStaticCell::new(lab::Tables::new());
+static SOCKETS: ConstStaticCell<SocketMemory> = ConstStaticCell::new(SocketMemory::new());
+static ROUTER: StaticCell<Router<&'static mut lab::Tables>> = StaticCell::new();
 static BUFFERS: [StaticCell<Buffers>; 2] = [const { StaticCell::new() }; 2];
 
 #[riscv_rt::entry]
@@ -32,7 +34,7 @@ fn main() -> ! {
     let _ = writeln!(Console, "byway firmware, qemu-riscv32");
 
     let mut ports: [Option<Port>; 2] = [None, None];
-    let mut secret = None;
+    let mut random = None;
     for (slot, transport) in machine.virtio() {
         match transport.device_type() {
             DeviceType::Network => {
@@ -40,21 +42,21 @@ fn main() -> ! {
                 let Some((port, buffers)) = free else { continue };
                 *port = Some(Port::new(slot, transport, buffers.init_with(Buffers::new)));
             }
-            DeviceType::EntropySource => secret = Some(draw_secret(transport)),
+            DeviceType::EntropySource => random = Some(draw(transport)),
             _ => {}
         }
     }
     let [Some(client), Some(server)] = ports else { panic!("the machine needs two network devices") };
-    let secret = secret.expect("the machine needs a source of randomness");
+    let random = random.expect("the machine needs a source of randomness");
     let mut ports = Ports([client, server]);
     for port in &ports.0 {
         machine.listen(port.slot);
     }
 
     let [client, server] = ports.0.each_ref().map(|port| EthernetAddress(port.mac()));
-    let seed = secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let config = lab::config([(0, client), (1, server)], seed);
-    let router = ROUTER.init_with(|| Router::new(machine.now(), config, lab::translator(secret)));
+    let config = lab::config([(0, client), (1, server)], random.seed);
+    let (translator, control) = (lab::translator(random.secret, TABLES.take()), lab::control(random.sessions));
+    let router = ROUTER.init_with(|| Router::new(machine.now(), config, translator, control, SOCKETS.take()));
     for foot in &config.interfaces {
         let _ = writeln!(Console, "port {}: {} {} mtu {}", foot.wire, foot.mac, foot.address, foot.mtu);
     }
@@ -88,7 +90,7 @@ fn main() -> ! {
 }
 
 /// Takes one frame from a port, if there is one.
-fn receive(router: &mut Router<lab::Tables>, ports: &mut Ports, wire: usize, now: Instant) -> bool {
+fn receive(router: &mut Router<&'static mut lab::Tables>, ports: &mut Ports, wire: usize, now: Instant) -> bool {
     let Some(port) = ports.0.get_mut(wire) else { return false };
     let Some(mut frame) = port.receive() else { return false };
     router.receive(now, wire, frame.bytes(), ports);
@@ -98,15 +100,17 @@ fn receive(router: &mut Router<lab::Tables>, ports: &mut Ports, wire: usize, now
     true
 }
 
-/// Draws the secret that keys the translator's hashes and its choice of ports.
-fn draw_secret(transport: machine::Transport) -> [u8; 32] {
+/// Draws what must be random.
+fn draw(transport: machine::Transport) -> lab::Random {
     let mut source = VirtIORng::<Dma, _>::new(transport).expect("the source of randomness starts");
-    let mut secret = [0; 32];
-    let mut filled = 0;
-    while let Some(rest) = secret.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        filled += source.request_entropy(rest).expect("the source of randomness answers");
-    }
-    secret
+    let random = lab::Random::draw(|octets| {
+        let mut filled = 0;
+        while let Some(rest) = octets.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            filled += source.request_entropy(rest)?;
+        }
+        Ok::<(), virtio_drivers::Error>(())
+    });
+    random.expect("the source of randomness answers")
 }
 
 #[panic_handler]

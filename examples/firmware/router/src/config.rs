@@ -44,6 +44,8 @@ pub struct Config {
     pub interfaces: [Interface; 2],
     /// The next hop of everything else, on one of the subnets; without it, everything else is unreachable.
     pub gateway: Option<Ipv4Addr>,
+    /// The UDP port of the router's own addresses to which instructions come. It must be none that connections get.
+    pub control: u16,
     /// A number that a stranger cannot guess: the beginning of smoltcp's own random numbers.
     pub seed: u64,
 }

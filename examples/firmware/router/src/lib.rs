@@ -47,7 +47,8 @@ mod watchdog;
 
 pub use config::{Config, Interface};
 pub use counters::{Counters, Reason};
-pub use router::Router;
+pub use local::SocketMemory;
+pub use router::{Control, Router};
 pub use smoltcp::time::{Duration, Instant};
 pub use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 pub use watchdog::Watchdog;

@@ -1,7 +1,7 @@
 //! The way that a frame takes. Read first.
 
+use byway::control::{Agent, MAX_ANSWER};
 use byway::{Storage, TRANSMIT_BUFFER, Translator, Verdict};
-use smoltcp::iface::SocketSet;
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};
 
@@ -10,12 +10,15 @@ use crate::counters::{Counters, Reason, bump};
 use crate::egress::Egress;
 use crate::icmp::{Error, Quote};
 use crate::ipv4::{self, Header};
-use crate::local::Local;
+use crate::local::{Local, SocketMemory};
 use crate::watchdog::Watchdog;
 use crate::{ETHERNET_HEADER, MAX_FRAME, Wires};
 
 /// Messages of the translator that are sent at a time; it asks to be polled again for the rest.
 const MESSAGES: usize = 8;
+
+/// Whose instructions are obeyed: one key, and as many monitors at a time as two.
+pub type Control = Agent<1, 2>;
 
 /// A router between two subnets, on two wires or on one.
 #[derive(Debug)]
@@ -23,12 +26,19 @@ pub struct Router<S> {
     egress: Egress,
     local: Local,
     translator: Translator<S>,
+    control: Control,
 }
 
 impl<S: Storage> Router<S> {
-    /// A router that knows nobody yet.
-    pub fn new(now: Instant, config: Config, translator: Translator<S>) -> Self {
-        Self { local: Local::new(now, &config), egress: Egress::new(now, config), translator }
+    /// A router that knows nobody yet. `control` says who may give instructions, at [`Config::control`].
+    pub fn new(
+        now: Instant,
+        config: Config,
+        translator: Translator<S>,
+        control: Control,
+        memory: &'static mut SocketMemory,
+    ) -> Self {
+        Self { local: Local::new(now, &config, memory), egress: Egress::new(now, config), translator, control }
     }
 
     /// What has happened so far.
@@ -103,7 +113,8 @@ impl<S: Storage> Router<S> {
         if for_us {
             bump(&mut self.egress.counters.local);
             self.local.receive(packet);
-            return self.poll_local(now, wires);
+            self.poll_local(now, wires);
+            return self.obey(now, wires);
         }
         if expired {
             return self.time_exceeded(now, &quote, wires);
@@ -119,10 +130,35 @@ impl<S: Storage> Router<S> {
     }
 
     fn poll_local(&mut self, now: Instant, wires: &mut impl Wires) {
-        let mut none = [];
-        let mut sockets = SocketSet::new(&mut none[..]);
-        while let Some(frame) = self.local.next_frame(now, &mut sockets) {
+        while let Some(frame) = self.local.next_frame(now) {
             self.egress.send(now, frame, None, wires);
+        }
+    }
+
+    /// Carries out the instructions that have come, and answers them.
+    fn obey(&mut self, now: Instant, wires: &mut impl Wires) {
+        let Self { local, control, translator, .. } = self;
+        while local.obey(|from, datagram, answer| control.handle(time(now), translator, from, datagram, answer).ok()) {}
+        self.poll_local(now, wires);
+    }
+
+    /// Tells the monitors that have asked for it what has happened to connections.
+    fn tell(&mut self, now: Instant, wires: &mut impl Wires) {
+        while self.control.has_room()
+            && let Some(event) = self.translator.poll_event()
+        {
+            self.control.tell(time(now), &event);
+        }
+        let mut datagram = [0; MAX_ANSWER];
+        let mut told = false;
+        while self.local.can_tell()
+            && let Some((to, length)) = self.control.poll_transmit(time(now), &mut datagram)
+        {
+            self.local.tell(to, &datagram[..length]);
+            told = true;
+        }
+        if told {
+            self.poll_local(now, wires);
         }
     }
 
@@ -135,12 +171,13 @@ impl<S: Storage> Router<S> {
         }
     }
 
-    /// Does what is due. Called late, a next hop that does not answer holds its packet for longer, and a
-    /// connection that is over its slot; called early, it does nothing.
+    /// Does what is due. Called late, a next hop that does not answer holds its packet for longer, and a connection that
+    /// is over its slot; called early, it only tells monitors what has happened.
     pub fn poll(&mut self, now: Instant, wires: &mut impl Wires) {
         self.egress.poll(now, wires);
         self.translator.poll(time(now));
         self.speak(now, wires);
+        self.tell(now, wires);
     }
 
     /// When [`poll`](Self::poll) has something to do.

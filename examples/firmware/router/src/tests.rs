@@ -2,13 +2,15 @@
 
 use core::net::Ipv4Addr;
 
+use byway::Redivert;
+use byway::control::{Client, Incoming, Instruction, Request};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet,
     Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
 };
 
-use crate::{Instant, MAX_FRAME, Reason, Router, Wires, lab};
+use crate::{Instant, MAX_FRAME, Reason, Router, SocketMemory, Wires, lab};
 
 const ROUTER_MACS: [EthernetAddress; 2] = [EthernetAddress([2, 0, 0, 0, 1, 1]), EthernetAddress([2, 0, 0, 0, 1, 2])];
 const CLIENT_MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 2, 1]);
@@ -50,7 +52,9 @@ impl Bench {
     fn on(stick: bool) -> Self {
         let now = Instant::from_secs(1);
         let feet = [0, 1].map(|index| if stick { 0 } else { index }).map(|wire| (wire, ROUTER_MACS[wire]));
-        let router = Router::new(now, lab::config(feet, 1), lab::translator([7; 32]));
+        let (translator, control) = (lab::translator([7; 32], lab::Tables::new()), lab::control([8; 32]));
+        let memory = Box::leak(Box::new(SocketMemory::new()));
+        let router = Router::new(now, lab::config(feet, [1; 8]), translator, control, memory);
         Self { router, wires: Sent::default(), now, stick }
     }
 
@@ -417,6 +421,40 @@ fn what_nobody_waits_for_is_dropped_by_the_translator() {
     assert!(bench.ip(1, &udp(SERVER, ROUTER[1], 100, false)).is_empty());
     assert_eq!(bench.dropped(Reason::Translator), 1);
     assert!(bench.router.watchdog().to_string().ends_with(" dropped: byway.no_connection=1"));
+}
+
+#[test]
+fn an_instruction_moves_the_traffic_and_one_with_the_wrong_key_is_not_answered() {
+    let other = Ipv4Addr::new(10, 2, 0, 30);
+    for (secret, obeyed) in [(*b"of this lab only, not of any use", true), ([0; 32], false)] {
+        let mut bench = Bench::new().acquainted();
+        let instruction = Instruction::Redivert { from: SERVER.into(), to: other.into(), how: Redivert::Switch };
+        let mut monitor = Client::new(byway::Instant::ZERO, 1, secret, [3; 16]);
+        let mut answered = false;
+        while let Ok(Some(said)) = monitor.poll_transmit(byway::Instant::ZERO) {
+            let ports = [[0x10, 0], 213_u16.to_be_bytes(), (8 + said.len() as u16).to_be_bytes(), [0; 2]].concat();
+            let datagram = ipv4(CLIENT, ROUTER[0], IpProtocol::Udp, 64, &[&ports, said].concat());
+            let sent = bench.ip(0, &datagram);
+            let Some(sent) = sent.first() else { break };
+            let packet = packet_to(sent, 0);
+            assert_eq!((packet.src_addr(), packet.dst_addr()), (ROUTER[0], CLIENT));
+            match monitor.handle(byway::Instant::ZERO, &packet.payload()[8..]).expect("an answer") {
+                Incoming::Opened(_) => {
+                    monitor.send(byway::Instant::ZERO, &Request::one(instruction)).expect("the session is open");
+                }
+                Incoming::Answer(answer) => answered = answer.refused().is_none(),
+                _ => {}
+            }
+        }
+        assert_eq!(answered, obeyed);
+        let moved = bench
+            .router
+            .translator()
+            .diverts()
+            .flat_map(|rule| rule.servers())
+            .all(|(server, _)| server.target == other.into());
+        assert_eq!(moved, obeyed);
+    }
 }
 
 #[test]
