@@ -61,7 +61,8 @@ rows() {
 number=0
 for target in "${targets[@]}"; do
     for level in "${levels[@]}"; do
-        measure "$target" "$level" >"$work/measured-$((number += 1))"
+        number=$((number + 1))
+        measure "$target" "$level" >"$work/measured-$number"
     done
 done
 columns="" rule=""
@@ -94,10 +95,9 @@ rows instructions
 missed=0
 within() {
     local what=$1 is=$2 limit=$3
-    if ((is > limit)); then
-        echo "Missed: $what is $is, and must not be above $limit" >&2
-        missed=1
-    fi
+    ((is <= limit)) && return
+    echo "Missed: $what is $is octets, and must not be above $limit" >&2
+    missed=1
 }
 echo
 flash=$(awk -F '|' '$2 ~ /thumbv7em/ && $3 ~ /s/ { gsub(/\*/, "", $6); print $6 + 0 }' "$work/size")
@@ -105,7 +105,9 @@ within "flash on thumbv7em at s" "$flash" "$flash_limit"
 ram=$(awk -F '|' '/^size.translator of 170 .* 8 rules/ { print $NF }' "$work/measured-1")
 within "a translator of 170 connections" "$ram" "$ram_limit"
 for level in "${levels[@]}"; do
-    within "the stack of translate at $level" "$(awk 'END { print $1 }' "$work/stack-$level")" "$stack_limit" ||
-        cat "$work/stack-$level" >&2
+    stack=$(awk 'END { print $1 }' "$work/stack-$level")
+    within "the stack of translate on thumbv7em at $level" "$stack" "$stack_limit"
+    # The calls that lead there.
+    ((stack <= stack_limit)) || cat "$work/stack-$level" >&2
 done
 exit "$missed"
