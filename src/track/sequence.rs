@@ -36,11 +36,12 @@ impl Sequences {
         if end.wrapping_sub(*sent) < PLAUSIBLE || *sent == 0 {
             *sent = end;
         }
-        if new.wrapping_sub(*other_sent).wrapping_add(AHEAD) < AHEAD + PLAUSIBLE || *other_sent == 0 {
+        let beyond = new.wrapping_sub(*other_sent);
+        if beyond.cast_signed() < PLAUSIBLE.cast_signed() || *other_sent == 0 {
             if new.wrapping_sub(*acknowledged) < AHEAD || *acknowledged == 0 {
                 *acknowledged = new;
             }
-            if new.wrapping_sub(*other_sent) < PLAUSIBLE || *other_sent == 0 {
+            if beyond < PLAUSIBLE || *other_sent == 0 {
                 *other_sent = new;
             }
         }
