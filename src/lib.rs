@@ -95,7 +95,8 @@
 //! # Features
 //!
 //! `alloc` adds the storage `Heap`; `std` is the same. `defmt` adds `defmt::Format` to verdicts, events, counters,
-//! errors and what they are made of. `smoltcp` adds the module `device`. A feature adds an API; it never changes
+//! errors and what they are made of. `smoltcp` adds the module `device`,
+//! `control` the module `control`. A feature adds an API; it never changes
 //! behaviour and never sets a size.
 
 #![no_std]
