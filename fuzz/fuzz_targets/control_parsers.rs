@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../../tests/control_support/fuzz.rs"]
+mod control;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| control::parsers(data));
