@@ -230,6 +230,23 @@ impl fmt::Debug for Config {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Config {
+    /// The settings that are numbers or choices, and nothing of the secret.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Config {{ timeouts: {}, midstream: {}, inexact_reset: {}, port_choice: {}, client_limit: {}, checksums: {} }}",
+            self.timeouts,
+            self.midstream,
+            self.inexact_reset,
+            self.port_choice,
+            self.client_limit,
+            self.checksums
+        );
+    }
+}
+
 /// How long a connection lives without a packet, by what it is doing.
 ///
 /// They are kept in units of 65.536 ms, rounded up: nothing ends early, and nothing lives longer than one unit more.

@@ -115,6 +115,7 @@ pub mod control;
 mod counters;
 #[cfg(feature = "smoltcp")]
 pub mod device;
+mod divert;
 mod endpoint;
 mod event;
 mod prefetch;
@@ -128,9 +129,10 @@ mod wire;
 pub use config::{Checksums, Config, ConfigError, InexactReset, MAX_ALTERNATIVES, Midstream, PortChoice, Timeouts};
 pub use connection::{Connection, Direction, Measured, State, Volume};
 pub use counters::Counters;
+pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use event::{Closed, Event};
-pub use table::divert::{Divert, DivertEntry, DivertError, Match, Target, Weighted};
+pub use table::divert::DivertEntry;
 #[cfg(feature = "alloc")]
 pub use table::storage::Heap;
 pub use table::storage::{Borrowed, Fixed, INDEX_WORDS, Storage};

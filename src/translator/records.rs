@@ -212,6 +212,13 @@ impl fmt::Debug for Record {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Record {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Record({})", self.connection());
+    }
+}
+
 /// What taking over a record has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -1,0 +1,365 @@
+//! What an instruction says of diverted addresses: which packets, and where they go instead.
+
+use core::cmp::Reverse;
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::endpoint::{Prefix, Protocol};
+
+/// Which packets a rule is about: their destination, and optionally their protocol and client.
+///
+/// Made from a `SocketAddrV4` (address and port), an `Ipv4Addr` (any port), a [`Prefix`], or a `(Prefix, port)`. When
+/// several match a packet the most specific decides: the longest destination prefix, then a port rather than none,
+/// then a protocol rather than none, then the longest client prefix.
+///
+/// A port speaks of TCP and UDP; ICMP echo has none and is matched by rules without a port. A prefix shorter than 32
+/// bits speaks neither of the translator's own addresses nor of what is no host: multicast, broadcast, loopback.
+///
+/// ```
+/// use byway::{Match, Prefix, Protocol};
+/// use core::net::{Ipv4Addr, SocketAddrV4};
+///
+/// let network = Prefix::new(Ipv4Addr::new(192, 0, 2, 0), 24).unwrap();
+/// let only_dns = Match::from((network, 53)).protocol(Protocol::Udp);
+/// let web = Match::from(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 80)).clients(network);
+/// assert_eq!(only_dns.to_string(), "192.0.2.0/24:53 udp");
+/// assert_eq!(web.to_string(), "198.51.100.1:80 from 192.0.2.0/24");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Match {
+    pub(crate) destination: Prefix,
+    pub(crate) port: Option<u16>,
+    pub(crate) protocol: Option<Protocol>,
+    pub(crate) clients: Prefix,
+}
+
+impl Match {
+    /// Limits it to one protocol.
+    #[must_use]
+    pub const fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = Some(protocol);
+        self
+    }
+
+    /// Limits it to clients within `prefix`.
+    #[must_use]
+    pub const fn clients(mut self, prefix: Prefix) -> Self {
+        self.clients = prefix;
+        self
+    }
+
+    /// The destinations.
+    #[must_use]
+    pub const fn destination(&self) -> Prefix {
+        self.destination
+    }
+
+    /// The destination's port; `None` for any.
+    #[must_use]
+    pub const fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The protocol; `None` for any.
+    #[must_use]
+    pub const fn limited_to(&self) -> Option<Protocol> {
+        self.protocol
+    }
+
+    /// The clients; [`Prefix::ALL`] for any.
+    #[must_use]
+    pub const fn from_clients(&self) -> Prefix {
+        self.clients
+    }
+
+    /// Where it stands among the others: more specific first.
+    pub(crate) fn order(&self) -> impl Ord + use<> {
+        (
+            Reverse(self.destination.length()),
+            self.destination.bits(),
+            Reverse(self.port.is_some()),
+            self.port,
+            Reverse(self.protocol.is_some()),
+            self.protocol,
+            Reverse(self.clients.length()),
+            self.clients.bits(),
+        )
+    }
+}
+
+impl From<SocketAddrV4> for Match {
+    fn from(endpoint: SocketAddrV4) -> Self {
+        Self { port: Some(endpoint.port()), ..Self::from(*endpoint.ip()) }
+    }
+}
+
+impl From<Ipv4Addr> for Match {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::from(Prefix::host(address))
+    }
+}
+
+impl From<Prefix> for Match {
+    fn from(destination: Prefix) -> Self {
+        Self { destination, port: None, protocol: None, clients: Prefix::ALL }
+    }
+}
+
+impl From<(Prefix, u16)> for Match {
+    fn from((destination, port): (Prefix, u16)) -> Self {
+        Self { port: Some(port), ..Self::from(destination) }
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.destination.length() {
+            32 => write!(f, "{}", self.destination.network())?,
+            _ => write!(f, "{}", self.destination)?,
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        if let Some(protocol) = self.protocol {
+            write!(f, " {protocol}")?;
+        }
+        if self.clients != Prefix::ALL {
+            write!(f, " from {}", self.clients)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where diverted packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The original destination itself: only the source is replaced (plain masquerade).
+    Same,
+    /// This address; the original port is kept.
+    Address(Ipv4Addr),
+    /// This address and port. ICMP echo goes to the address.
+    Endpoint(SocketAddrV4),
+}
+
+impl From<SocketAddrV4> for Target {
+    fn from(endpoint: SocketAddrV4) -> Self {
+        Self::Endpoint(endpoint)
+    }
+}
+
+impl From<Ipv4Addr> for Target {
+    fn from(address: Ipv4Addr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => f.write_str("the same"),
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Endpoint(endpoint) => write!(f, "{endpoint}"),
+        }
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Target {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        match self {
+            Self::Same => defmt::write!(f, "the same"),
+            Self::Address(address) => defmt::write!(f, "{}", address.octets()),
+            Self::Endpoint(endpoint) => {
+                defmt::write!(f, "{}:{}", endpoint.ip().octets(), endpoint.port())
+            }
+        }
+    }
+}
+
+/// One server of a group, and its share of the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Weighted {
+    /// The server.
+    pub target: Target,
+    /// Its share: twice the weight, twice the clients. Zero keeps it in the group without giving it new connections.
+    pub weight: u16,
+}
+
+impl Weighted {
+    /// A server with this weight.
+    #[must_use]
+    pub fn new(target: impl Into<Target>, weight: u16) -> Self {
+        Self { target: target.into(), weight }
+    }
+}
+
+/// One rule of the divert table: what matches, and where it goes instead.
+///
+/// ```
+/// use byway::{Divert, Prefix, Weighted};
+/// use core::net::{Ipv4Addr, SocketAddrV4};
+///
+/// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+/// let mirror = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 80);
+///
+/// let diverted = Divert::new(original).to(mirror);
+/// let group = [Weighted::new(original, 1), Weighted::new(mirror, 2)];
+/// let shared = Divert::new(original).to_group(&group);
+/// let masquerade = Divert::new(Prefix::ALL); // no target: only the source is replaced
+/// # let _ = (diverted, shared, masquerade);
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Divert<'a> {
+    pub(crate) matches: Match,
+    pub(crate) single: Weighted,
+    pub(crate) group: Option<&'a [Weighted]>,
+    pub(crate) keep_source: bool,
+    pub(crate) siblings: bool,
+}
+
+impl<'a> Divert<'a> {
+    /// A rule for what `matches` matches, with the target [`Target::Same`].
+    #[must_use]
+    pub fn new(matches: impl Into<Match>) -> Self {
+        Self {
+            matches: matches.into(),
+            single: Weighted { target: Target::Same, weight: 1 },
+            group: None,
+            keep_source: false,
+            siblings: false,
+        }
+    }
+
+    /// Sends it to one server.
+    #[must_use]
+    pub fn to(mut self, target: impl Into<Target>) -> Self {
+        self.single.target = target.into();
+        self.group = None;
+        self
+    }
+
+    /// Shares it among servers by weight. A client keeps to its server as long as that is in the group, and a change
+    /// of the group moves only the clients that it must (weighted rendezvous hashing of the client's address).
+    #[must_use]
+    pub const fn to_group(mut self, group: &'a [Weighted]) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Limits the rule to one protocol.
+    #[must_use]
+    pub const fn protocol(mut self, protocol: Protocol) -> Self {
+        self.matches = self.matches.protocol(protocol);
+        self
+    }
+
+    /// Limits the rule to clients within `prefix`.
+    #[must_use]
+    pub const fn clients(mut self, prefix: Prefix) -> Self {
+        self.matches = self.matches.clients(prefix);
+        self
+    }
+
+    /// Leaves the source as it is: the server sees the client's own address. Its answers must come back through this
+    /// translator all the same.
+    ///
+    /// A rule that keeps the source and has no target either lets what it matches pass: an exception from a wider rule
+    /// (RFC 6888, REQ-6).
+    #[must_use]
+    pub const fn keep_source(mut self) -> Self {
+        self.keep_source = true;
+        self
+    }
+
+    /// Takes answers from the server's other ports for the client, too: a TFTP server answers from a fresh port
+    /// (RFC 1350). Each such port becomes a connection of its own, with the original address and that port on the
+    /// client's side. Only UDP has use for it.
+    #[must_use]
+    pub const fn replies_from_any_port(mut self) -> Self {
+        self.siblings = true;
+        self
+    }
+
+    /// What the rule matches.
+    #[must_use]
+    pub const fn matches(&self) -> Match {
+        self.matches
+    }
+
+    pub(crate) fn targets(&self) -> &[Weighted] {
+        self.group.unwrap_or(core::slice::from_ref(&self.single))
+    }
+}
+
+/// Why a rule was not taken. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum DivertError {
+    /// The divert table holds as many rules as it can.
+    TableFull {
+        /// How many that is.
+        capacity: usize,
+    },
+    /// There are not enough entries for its servers. Each server of each rule takes one, and those that rules no
+    /// longer point at keep theirs until their last connection ends.
+    ServersFull {
+        /// How many entries there are in all.
+        capacity: usize,
+    },
+    /// Its group has no server with a weight above zero.
+    EmptyGroup,
+    /// Its group names a server twice.
+    DuplicateServer {
+        /// The server.
+        target: Target,
+    },
+    /// It replaces the source, and the configuration names no alternative address.
+    NoAlternative,
+    /// It diverts to an address that no host can have (RFC 1812, section 5.3.7).
+    MartianTarget {
+        /// The target.
+        target: Target,
+    },
+    /// It diverts to one of the translator's own addresses.
+    OwnTarget {
+        /// The target.
+        target: Target,
+    },
+    /// It diverts a destination to itself. Say [`Target::Same`] if that is what you want.
+    ToItself {
+        /// The target.
+        target: Target,
+    },
+    /// It diverts to port zero, or matches port zero.
+    PortZero,
+}
+
+impl fmt::Display for DivertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TableFull { capacity } => write!(f, "the divert table is full: {capacity} rules"),
+            Self::ServersFull { capacity } => {
+                write!(f, "no room for its servers: {capacity} entries are in use")
+            }
+            Self::EmptyGroup => f.write_str("the group has no server with a weight above zero"),
+            Self::DuplicateServer { target } => write!(f, "the group names {target} twice"),
+            Self::NoAlternative => f.write_str("no alternative address to replace the source with"),
+            Self::MartianTarget { target } => {
+                write!(f, "target {target}: no host can have this address")
+            }
+            Self::OwnTarget { target } => {
+                write!(f, "target {target} is an address of the translator itself")
+            }
+            Self::ToItself { target } => {
+                write!(f, "target {target} is the original destination itself")
+            }
+            Self::PortZero => f.write_str("port zero"),
+        }
+    }
+}
+
+impl core::error::Error for DivertError {}
