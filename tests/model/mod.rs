@@ -472,6 +472,13 @@ impl Model {
             return self.carry(conn, Way::There, before, after, verdict, incidents);
         }
         if let Some(conn) = self.find_far(flow) {
+            // A packet that made the connection follow, since it came from another port of its old server, and that
+            // happens to come from the new one: it may be dropped.
+            let near = self.connections[conn].near;
+            let just_moved = incidents.moved.iter().any(|c| c.siblings && c.near == near);
+            if just_moved && matches!(verdict, Verdict::Drop(_)) {
+                return assert_eq!(verdict, Verdict::Drop(DropReason::NoPort));
+            }
             return self.carry(conn, Way::Back, before, after, verdict, incidents);
         }
         if let Some(parent) = self.parent_of(flow) {
