@@ -83,7 +83,7 @@
 //!
 //! A new connection takes the place of a dead one; else of one that only holds its alternative endpoint (120 s after an
 //! end that was not tracked, RFC 6888 REQ-8); else of a half-open TCP, unanswered UDP or ICMP echo connection: of the
-//! four oldest of each of those kinds, the one whose client has most. An established TCP or an answered UDP connection
+//! four oldest and the four newest of each of those kinds, the one whose client has most. An established TCP or an answered UDP connection
 //! is never given up. If there is none to give up the packet is dropped ([`DropReason::TableFull`]), and its sender is
 //! told by ICMP (administratively prohibited).
 //!

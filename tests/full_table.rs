@@ -380,3 +380,19 @@ fn a_table_that_was_full_a_hundred_times_is_as_good_as_new() {
     let c = t.counters();
     assert_eq!(c.opened, c.expired + c.evicted);
 }
+
+/// A client that floods the table pays for it, also where others were there before.
+#[test]
+fn who_floods_the_table_gives_up_his_own() {
+    let mut t = Translator::new(config(), Heap::new(32, 4)).unwrap();
+    t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+    for n in 0..12 {
+        there(&mut t, s(0), &tcp(client(n), at(ORIGINAL), (SYN, 1, 0), b""));
+    }
+    let flood = |port| tcp(core::net::SocketAddrV4::new(ip("6.6.6.6"), port), at(ORIGINAL), (SYN, 1, 0), b"");
+    for port in 0..200 {
+        there(&mut t, s(1), &flood(10_000 + port));
+    }
+    let patient = t.connections().filter(|c| *c.client_side.source.ip() != ip("6.6.6.6")).count();
+    assert_eq!((patient, t.connections().count()), (12, 32));
+}

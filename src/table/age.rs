@@ -25,6 +25,10 @@ impl Ages {
         self.heads.get(class as usize).copied().unwrap_or(NONE)
     }
 
+    pub(crate) fn tail(&self, class: Class) -> u32 {
+        self.tails.get(class as usize).copied().unwrap_or(NONE)
+    }
+
     /// Puts a slot that is in no list at the end of one.
     pub(crate) fn append(&mut self, slots: &mut [ConnectionSlot], class: Class, slot: u32, now: Tick) {
         let tail = self.tails.get(class as usize).copied().unwrap_or(NONE);

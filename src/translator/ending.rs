@@ -14,7 +14,7 @@ use crate::track::phase::{Class, Phase};
 /// How many connections one call of `poll` looks at.
 pub(crate) const LOOKS: usize = 64;
 
-/// How many of the oldest cheap connections of each class are compared when one has to go.
+/// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
 const SAMPLES: usize = 4;
 
 impl<S: Storage> Translator<S> {
@@ -275,21 +275,22 @@ impl Table<'_> {
         Some(slot)
     }
 
-    /// Of the oldest few connections of each cheap class, the one whose client has most connections.
+    /// Of the oldest few and the newest few connections of each cheap class, the one whose client has most; among equals
+    /// the oldest. Who floods the table is among the newest, and who was patient for long among the oldest.
     fn cheapest(&mut self) -> Option<u32> {
         let mut best = None;
         for class in Class::CHEAP {
-            let mut slot = self.state.ages.head(class);
-            for _ in 0..SAMPLES {
-                let Some(&connection) = self.slot(slot) else {
-                    break;
-                };
-                let hash = self.state.keys.hash_client(connection.client);
-                let count = self.clients().count(hash);
-                if best.is_none_or(|(most, _)| count > most) {
-                    best = Some((count, slot));
+            let ends = [(self.state.ages.head(class), true), (self.state.ages.tail(class), false)];
+            for (mut slot, forward) in ends {
+                for _ in 0..SAMPLES {
+                    let Some(&connection) = self.slot(slot) else { break };
+                    let hash = self.state.keys.hash_client(connection.client);
+                    let count = self.clients().count(hash);
+                    if best.is_none_or(|(most, _)| count > most) {
+                        best = Some((count, slot));
+                    }
+                    slot = if forward { connection.next } else { connection.previous };
                 }
-                slot = connection.next;
             }
         }
         best.map(|(_, slot)| slot)
