@@ -6,6 +6,7 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use crate::table::storage;
+use crate::timeouts::Timeouts;
 
 /// How many alternative address ranges, and how many other own addresses, one translator can have.
 pub const MAX_ALTERNATIVES: usize = 8;
@@ -244,83 +245,6 @@ impl defmt::Format for Config {
             self.client_limit,
             self.checksums
         );
-    }
-}
-
-/// How long a connection lives without a packet, by what it is doing.
-///
-/// They are kept in units of 65.536 ms, rounded up: nothing ends early, and nothing lives longer than one unit more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Timeouts {
-    /// TCP, handshake complete and not closed by both sides.
-    pub tcp_established: Duration,
-    /// TCP, opening or closing.
-    pub tcp_transitory: Duration,
-    /// UDP.
-    pub udp: Duration,
-    /// ICMP echo.
-    pub icmp: Duration,
-    /// Between two fragments of one datagram.
-    pub fragment: Duration,
-    /// How long an alternative port is kept from being used again towards the same server after its connection ended.
-    pub hold: Duration,
-}
-
-impl Timeouts {
-    /// What the RFCs recommend, and the default:
-    ///
-    /// - TCP established 2 h 4 min (RFC 5382, REQ-5: not less, since hosts send keep-alives after 2 h)
-    /// - TCP transitory 4 min (RFC 5382, REQ-5; RFC 7857, section 2.1)
-    /// - UDP 5 min (RFC 4787, REQ-5: recommended)
-    /// - ICMP 60 s (RFC 5508, REQ-2)
-    /// - fragments 30 s (RFC 791, section 3.2 says 15 s and up; peers use 30 s)
-    /// - hold 120 s (RFC 6888, REQ-8; and the TIME-WAIT of the usual hosts)
-    pub const RECOMMENDED: Self = Self {
-        tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),
-        tcp_transitory: Duration::from_secs(4 * 60),
-        udp: Duration::from_secs(5 * 60),
-        icmp: Duration::from_secs(60),
-        fragment: Duration::from_secs(30),
-        hold: Duration::from_secs(120),
-    };
-
-    /// The least that the RFCs allow: as recommended, but 2 min for UDP (RFC 4787, REQ-5) and 2 s for fragments (no
-    /// RFC names one).
-    pub const FLOORS: Self =
-        Self { udp: Duration::from_secs(2 * 60), fragment: Duration::from_secs(2), ..Self::RECOMMENDED };
-
-    /// The most that can be kept apart: five days.
-    pub const MAX: Duration = Duration::from_secs(5 * 24 * 3600);
-
-    pub(crate) fn check(&self, short: bool) -> Result<(), ConfigError> {
-        for ((name, value), (_, floor)) in self.named().into_iter().zip(Self::FLOORS.named()) {
-            let floor = if short { Duration::from_millis(1) } else { floor };
-            if value < floor {
-                return Err(ConfigError::TimeoutTooShort { name, value, floor });
-            }
-            if value > Self::MAX {
-                return Err(ConfigError::TimeoutTooLong { name, value });
-            }
-        }
-        Ok(())
-    }
-
-    const fn named(&self) -> [(&'static str, Duration); 6] {
-        [
-            ("tcp_established", self.tcp_established),
-            ("tcp_transitory", self.tcp_transitory),
-            ("udp", self.udp),
-            ("icmp", self.icmp),
-            ("fragment", self.fragment),
-            ("hold", self.hold),
-        ]
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self::RECOMMENDED
     }
 }
 

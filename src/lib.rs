@@ -121,12 +121,13 @@ mod event;
 mod prefetch;
 mod table;
 mod time;
+mod timeouts;
 mod track;
 mod translator;
 mod verdict;
 mod wire;
 
-pub use config::{Checksums, Config, ConfigError, InexactReset, MAX_ALTERNATIVES, Midstream, PortChoice, Timeouts};
+pub use config::{Checksums, Config, ConfigError, InexactReset, MAX_ALTERNATIVES, Midstream, PortChoice};
 pub use connection::{Connection, Direction, Measured, State, Volume};
 pub use counters::Counters;
 pub use divert::{Divert, DivertError, Match, Target, Weighted};
@@ -137,6 +138,7 @@ pub use table::divert::DivertEntry;
 pub use table::storage::Heap;
 pub use table::storage::{Borrowed, Fixed, INDEX_WORDS, Storage};
 pub use time::Instant;
+pub use timeouts::Timeouts;
 pub use translator::{
     Connections, Diverted, Imported, Plan, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError, Rediverted,
     Removed, TRANSMIT_BUFFER, Translator, Transmit,

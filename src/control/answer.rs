@@ -8,12 +8,12 @@ use super::code::{Code, Effect, Refusal};
 use super::instruction::{exact_prefix, read_match, read_server, read_timeouts};
 use super::names::{closed_from, state_from};
 use super::wire::{Reader, Writer};
-use crate::config::Timeouts;
 use crate::connection::{Connection, Measured, Volume};
 use crate::endpoint::{Pair, Protocol};
 use crate::event::Event;
 use crate::table::divert::{Match, Weighted};
 use crate::time::Instant;
+use crate::timeouts::Timeouts;
 
 /// Octets in front of what an answer tells.
 pub(crate) const HEAD: usize = 12;

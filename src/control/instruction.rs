@@ -4,9 +4,9 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use super::wire::{Reader, Writer};
-use crate::config::Timeouts;
 use crate::endpoint::{Prefix, Protocol};
 use crate::table::divert::{Divert, Match, Target, Weighted};
+use crate::timeouts::Timeouts;
 use crate::translator::Redivert;
 
 /// How many servers one rule can name in an instruction.

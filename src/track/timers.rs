@@ -1,8 +1,8 @@
 //! How long each phase may last, in ticks.
 
 use super::phase::{Class, Phase};
-use crate::config::Timeouts;
 use crate::time::Tick;
+use crate::timeouts::Timeouts;
 
 /// The time-outs, laid out by phase, so that a packet needs one look.
 #[derive(Clone, Copy, Debug)]

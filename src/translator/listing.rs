@@ -4,13 +4,14 @@ use core::net::SocketAddrV4;
 
 use super::Translator;
 use super::state::State;
-use crate::config::{ConfigError, Timeouts};
+use crate::config::ConfigError;
 use crate::connection::{Connection, Direction, Measured};
 use crate::counters::Counters;
 use crate::endpoint::Protocol;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
+use crate::timeouts::Timeouts;
 use crate::track::measure::MeasureSlot;
 use crate::track::timers::Timers;
 

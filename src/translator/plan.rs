@@ -4,9 +4,10 @@ use super::Translator;
 use super::moving::{Redivert, RedivertError, Rediverted};
 use super::rules::{Diverted, Removed};
 use super::state::Table;
-use crate::config::{ConfigError, Timeouts};
+use crate::config::ConfigError;
 use crate::table::divert::{Divert, DivertError, Match, Target};
 use crate::table::storage::Storage;
+use crate::timeouts::Timeouts;
 
 /// Instructions that are tried one after the other and change nothing; from [`Translator::plan`].
 ///
