@@ -147,9 +147,9 @@ pub use verdict::{DropReason, Verdict};
 
 /// The slots that [`Borrowed`] storage is made of.
 pub mod slots {
-    pub use crate::event::EventSlot as Event;
     pub use crate::table::connection::ConnectionSlot as Connection;
     pub use crate::table::divert::DivertSlot as Divert;
+    pub use crate::table::events::EventSlot as Event;
     pub use crate::table::moves::MoveSlot as Move;
     pub use crate::table::server::ServerSlot as Server;
     pub use crate::track::fragments::FragmentSlot as Fragment;

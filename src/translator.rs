@@ -40,6 +40,7 @@ mod transmit;
 use crate::config::{Config, ConfigError};
 use crate::connection::Direction;
 use crate::event::Closed;
+use crate::table::connection::ConnectionSlot;
 use crate::table::divert;
 use crate::table::hash::Key;
 use crate::table::index::Layout;
@@ -154,102 +155,74 @@ impl Table<'_> {
 
     /// A packet with ports: a whole one, or a first fragment.
     fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
-        // Where it was looked for in vain it need not be looked for again.
-        let find = |table: &Self, direction| {
-            let known = left != Left::Unknown(direction);
-            known.then(|| table.find(direction, Key::of(flow, direction))).flatten()
-        };
-        let near_destination = self.state.is_alternative(flow.destination);
-        if near_destination {
-            if let Some(slot) = find(self, Direction::ToClient)
-                && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
-            {
-                return verdict;
-            }
-            match self.open_sibling(flow) {
-                Some(Ok(slot)) => return self.carry_first(slot, Direction::ToClient, parts, flow),
-                Some(Err(reason)) => return self.state.drop(reason),
-                None => {}
-            }
-            if let Some(verdict) = self.unclaimed(parts.payload, flow) {
-                return verdict;
-            }
-        }
+        use Direction::{ToClient, ToServer};
+        let near = self.state.is_alternative(flow.destination);
         let diverted = self.state.filter.may_hold(flow.destination);
-        if diverted
-            && let Some(slot) = find(self, Direction::ToServer)
-            && let Some(verdict) = self.carry(slot, Direction::ToServer, parts, flow)
-        {
-            return verdict;
-        }
-        if !near_destination && self.state.kept != 0 {
-            // Where the source is kept the way back leads to the client's own address.
-            if let Some(slot) = find(self, Direction::ToClient)
-                && let Some(verdict) = self.carry(slot, Direction::ToClient, parts, flow)
-            {
-                return verdict;
+        // Where the source is kept the way back leads to the client's own address.
+        let back = near || self.state.kept != 0;
+        let ways =
+            if near { [(ToClient, back), (ToServer, diverted)] } else { [(ToServer, diverted), (ToClient, back)] };
+        for (direction, possible) in ways {
+            if !possible {
+                continue;
             }
-            match self.open_sibling(flow) {
-                Some(Ok(slot)) => return self.carry_first(slot, Direction::ToClient, parts, flow),
-                Some(Err(reason)) => return self.state.drop(reason),
-                None => {}
+            // Where it was looked for in vain it need not be looked for again.
+            let known = left != Left::Unknown(direction);
+            let found = known.then(|| self.find(direction, Key::of(flow, direction))).flatten();
+            if let Some(slot) = found {
+                match self.revisit(slot, direction, parts.payload, flow) {
+                    Revisit::Carry => return self.carry(slot, direction, parts, flow),
+                    Revisit::Miss => {}
+                    Revisit::Done(verdict) => return verdict,
+                }
+            }
+            if direction == ToClient {
+                match self.open_sibling(flow) {
+                    Some(Ok(slot)) => return self.carry(slot, ToClient, parts, flow),
+                    Some(Err(reason)) => return self.state.drop(reason),
+                    None => {}
+                }
+                if near && let Some(verdict) = self.unclaimed(parts.payload, flow) {
+                    return verdict;
+                }
             }
         }
         if !diverted {
             return self.state.pass();
         }
         match self.open_there(flow, parts) {
-            Ok(slot) => self.carry_first(slot, Direction::ToServer, parts, flow),
+            Ok(slot) => self.carry(slot, ToServer, parts, flow),
             Err(verdict) => verdict,
         }
     }
 
-    /// The first packet of a connection.
-    fn carry_first(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        // A connection that was opened a moment ago is neither dead nor over.
-        match self.carry(slot, direction, parts, flow) {
-            Some(verdict) => verdict,
-            None => self.state.drop(DropReason::NoConnection),
-        }
-    }
-
-    /// Carries a packet over, on a connection that it belongs to. `None` if the connection turns out to be over: the
-    /// packet is then one of no connection.
-    fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Option<Verdict> {
-        match self.revisit(slot, direction, parts.payload, flow) {
-            Revisit::Carry => {}
-            Revisit::Miss => return None,
-            Revisit::Done(verdict) => return Some(verdict),
-        }
+    /// Carries a packet over, on a connection that it belongs to.
+    fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let mut refreshing = direction == Direction::ToServer || self.state.config.refresh_from_server;
         if flow.protocol == TCP {
-            let segment = parts.payload.first_chunk().and_then(|h| Segment::read(h, parts.payload.len()))?;
+            let Some(segment) = Segment::of(parts.payload) else {
+                return self.state.drop(DropReason::MalformedTransport);
+            };
             match self.follow_segment(slot, direction, segment) {
                 Tracked::Refreshing => {}
                 Tracked::Quiet => refreshing = false,
-                Tracked::Dropped(verdict) => return Some(verdict),
+                Tracked::Dropped(verdict) => return verdict,
             }
         } else if direction == Direction::ToClient {
             self.answered(slot);
         }
-        let tick = self.state.tick;
-        let connection = self.slot_mut(slot)?;
+        let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
+            return self.state.drop(DropReason::NoConnection);
+        };
         if refreshing {
-            connection.last = tick;
+            connection.last = self.state.tick;
         }
-        let connection = *connection;
         let whole = flow.shape != Shape::FirstFragment;
-        self.state.change(&connection, direction, whole).apply(parts, flow.protocol);
+        self.state.change(connection, direction, whole).apply(parts, flow.protocol);
         if self.state.extras {
             self.do_extras(slot, direction, parts);
         }
-        let counters = &mut self.state.counters;
-        let (count, verdict) = match direction {
-            Direction::ToServer => (&mut counters.to_server, Verdict::ToServer),
-            Direction::ToClient => (&mut counters.to_client, Verdict::ToClient),
-        };
-        *count = count.wrapping_add(1);
-        Some(verdict)
+        self.state.carried(direction)
     }
 
     /// Looks again at a connection that may be dead, over, or behind a re-divert.
@@ -259,36 +232,41 @@ impl Table<'_> {
             return Revisit::Miss;
         }
         match self.catch_up(slot) {
-            CaughtUp::Stayed | CaughtUp::Reset => {}
             CaughtUp::Moved if direction == Direction::ToClient => {
                 return Revisit::Done(self.state.drop(DropReason::OldServer));
             }
-            CaughtUp::Moved => {}
+            CaughtUp::Stayed | CaughtUp::Reset | CaughtUp::Moved => {}
             CaughtUp::Home => return Revisit::Miss,
             CaughtUp::Stranded => return Revisit::Done(self.state.drop(DropReason::NoPort)),
         }
-        let Some(&connection) = self.slot(slot) else {
-            return Revisit::Miss;
-        };
-        let segment = payload.first_chunk().filter(|_| flow.protocol == TCP);
-        let segment = segment.and_then(|h| Segment::read(h, payload.len()));
-        let anew = direction == Direction::ToServer && segment.is_some_and(|s| s.has(SYN) && !s.has(RST | ACK));
-        match connection.phase {
+        let phase = self.slot(slot).map_or(Phase::Held, |c| c.phase);
+        match phase {
             Phase::Held => Revisit::Miss,
-            Phase::Closing | Phase::TimeWait | Phase::Resetting if anew => {
-                // The client begins anew on the same port (RFC 9293, section 3.6.1).
-                self.finish(slot, Closed::Finished);
-                self.release(slot);
-                Revisit::Miss
-            }
-            Phase::Resetting => {
-                if let Some(segment) = segment {
-                    self.state.answer_with_reset(&connection, direction, segment);
-                }
-                Revisit::Done(self.state.drop(DropReason::Resetting))
+            Phase::Closing | Phase::TimeWait | Phase::Resetting if flow.protocol == TCP => {
+                self.revisit_late(slot, phase, direction, payload)
             }
             _ => Revisit::Carry,
         }
+    }
+
+    /// Looks at a segment of a connection that has come to its end.
+    fn revisit_late(&mut self, slot: u32, phase: Phase, direction: Direction, payload: &[u8]) -> Revisit {
+        let Some(segment) = Segment::of(payload) else {
+            return Revisit::Carry;
+        };
+        if direction == Direction::ToServer && segment.has(SYN) && !segment.has(RST | ACK) {
+            // The client begins anew on the same port (RFC 9293, section 3.6.1).
+            self.finish(slot, Closed::Finished);
+            self.release(slot);
+            return Revisit::Miss;
+        }
+        if phase != Phase::Resetting {
+            return Revisit::Carry;
+        }
+        if let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) {
+            self.state.answer_with_reset(connection, direction, segment);
+        }
+        Revisit::Done(self.state.drop(DropReason::Resetting))
     }
 
     /// A packet to an alternative address that nobody waits for. `None` if a rule may speak of the address, or if the

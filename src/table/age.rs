@@ -6,7 +6,7 @@
 //! A list is gone through once in a quarter of its time-out, and a connection that nobody looked at in time is dead
 //! all the same when a packet looks it up.
 
-use super::connection::{ConnectionSlot, NONE};
+use super::connection::{ConnectionSlot, Entry, NONE};
 use crate::time::Tick;
 use crate::track::phase::Class;
 use crate::track::timers::Stamp;
@@ -32,14 +32,14 @@ impl Ages {
     /// Puts a slot that is in no list at the end of one.
     pub(crate) fn append(&mut self, slots: &mut [ConnectionSlot], class: Class, slot: u32, now: Tick) {
         let tail = self.tails.get(class as usize).copied().unwrap_or(NONE);
-        let Some(new) = slots.get_mut(slot as usize) else {
+        let Some(ConnectionSlot(new)) = slots.get_mut(slot as usize) else {
             return;
         };
         new.previous = tail;
         new.next = NONE;
         new.stamp = Stamp::of(now);
         match slots.get_mut(tail as usize) {
-            Some(last) => last.next = slot,
+            Some(last) => last.0.next = slot,
             None => set(&mut self.heads, class, slot),
         }
         set(&mut self.tails, class, slot);
@@ -47,15 +47,15 @@ impl Ages {
 
     /// Takes a slot out of the list that it is in.
     pub(crate) fn remove(&mut self, slots: &mut [ConnectionSlot], class: Class, slot: u32) {
-        let Some(&ConnectionSlot { previous, next, .. }) = slots.get(slot as usize) else {
+        let Some(&ConnectionSlot(Entry { previous, next, .. })) = slots.get(slot as usize) else {
             return;
         };
         match slots.get_mut(previous as usize) {
-            Some(neighbour) => neighbour.next = next,
+            Some(neighbour) => neighbour.0.next = next,
             None => set(&mut self.heads, class, next),
         }
         match slots.get_mut(next as usize) {
-            Some(neighbour) => neighbour.previous = previous,
+            Some(neighbour) => neighbour.0.previous = previous,
             None => set(&mut self.tails, class, previous),
         }
     }

@@ -19,8 +19,20 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Everything that a packet reads or writes of its connection lies here; the rest of a connection's 84 octets is its
 /// share of the indexes ([`INDEX_WORDS`](crate::INDEX_WORDS)).
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub struct ConnectionSlot {
+#[repr(align(64))]
+pub struct ConnectionSlot(pub(crate) Entry);
+
+const _: () = assert!(size_of::<ConnectionSlot>() == 64);
+
+impl ConnectionSlot {
+    /// An unused slot.
+    pub const EMPTY: Self = Self(Entry::EMPTY);
+}
+
+/// A connection as the table holds it. Not aligned to a line itself, so that a copy of it on the stack need not be.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Entry {
     // Each endpoint beside its peer, so that both are read, compared and written at once: the client's side, then the
     // server's side.
     pub(crate) original: u32,
@@ -51,8 +63,6 @@ pub struct ConnectionSlot {
     pub(crate) stamp: Stamp,
 }
 
-const _: () = assert!(size_of::<ConnectionSlot>() == 64);
-
 /// The client keeps its address: only the destination is rewritten.
 pub(crate) const SOURCE_KEPT: u8 = 1;
 /// Answers from the server's other ports belong to the client: there is a second entry in the index.
@@ -68,9 +78,9 @@ pub(crate) const OWES_SERVER: u8 = 32;
 /// The client has sent a SYN in the middle of the connection.
 pub(crate) const SAID_SYN: u8 = 64;
 
-impl ConnectionSlot {
+impl Entry {
     /// An unused slot.
-    pub const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         client: 0,
         original: 0,
         client_port: 0,
@@ -126,7 +136,7 @@ impl ConnectionSlot {
         // Three comparisons with what lies in the slot, rather than one with what is put together from it.
         mine.addresses == key.addresses
             && (mine.ports >> 16) as u32 == (key.ports >> 16) as u32
-            && self.protocol == key.ports as u8
+            && self.protocol as u16 == key.ports as u16
     }
 
     /// Source and destination address, and source and destination port, of a packet that goes this way when it has
@@ -142,7 +152,13 @@ impl ConnectionSlot {
 
     /// The key under which a packet from another port of the server finds it.
     pub(crate) const fn key_siblings(&self) -> Key {
-        Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, 0))
+        Key::of_siblings((self.alternative, self.alternative_port), self.server)
+    }
+
+    /// Whether a key is one of those under which it is entered in the index of this way.
+    #[inline(always)]
+    pub(crate) fn answers(&self, direction: Direction, key: Key) -> bool {
+        self.has_key(direction, key) || (key.is_of_siblings() && self.has(SIBLINGS) && self.key_siblings() == key)
     }
 
     /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in those: the

@@ -12,7 +12,7 @@
 use siphasher::sip::SipHasher13;
 
 use crate::connection::Direction;
-use crate::wire::flow::Flow;
+use crate::wire::flow::{Flow, UDP};
 
 /// The secret, laid out for use.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ impl Keys {
 
     /// Where a client's count is placed.
     pub(crate) fn hash_client(&self, client: u32) -> u64 {
-        self.place(Key { addresses: u64::from(client), ..Key::NONE })
+        self.place(Key::of_address(client))
     }
 
     /// A number that a stranger cannot foresee, the same for the same words.
@@ -100,8 +100,10 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The key of no connection: there is no protocol of this number.
-    pub(crate) const NONE: Self = Self { addresses: 0, ports: u64::MAX };
+    /// A key of an address alone, which is that of no connection.
+    pub(crate) const fn of_address(address: u32) -> Self {
+        Self { addresses: address as u64, ports: u64::MAX }
+    }
 
     /// From addresses and ports that are packed already, the nearer in the upper half.
     #[inline]
@@ -119,6 +121,18 @@ impl Key {
         }
     }
 
+    /// The key under which all ports of a server look for the UDP connection that takes what they send. No packet has
+    /// it: there is no protocol of that number.
+    pub(crate) const fn of_siblings(near: (u32, u16), server: u32) -> Self {
+        let key = Self::new(UDP, near, (server, 0));
+        Self { ports: key.ports | ALL_PORTS, ..key }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_of_siblings(self) -> bool {
+        self.ports & ALL_PORTS != 0
+    }
+
     #[inline]
     pub(crate) const fn new(protocol: u8, near: (u32, u16), far: (u32, u16)) -> Self {
         Self {
@@ -127,6 +141,9 @@ impl Key {
         }
     }
 }
+
+/// Above the protocol's number in the keys of [`Key::of_siblings`].
+const ALL_PORTS: u64 = 0x100;
 
 #[inline]
 const fn fold(a: u64, b: u64) -> u64 {

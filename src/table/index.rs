@@ -101,17 +101,9 @@ impl Layout {
                 bucket = self.other(bucket, tag);
             }
             let words = at(words, base, bucket)?;
-            for place in tags::among_eight(tags_of(words), tag) {
-                let slot = slot(words, place);
-                if found(slot) {
-                    return Some(slot);
-                }
-            }
-            for place in tags::among_four(tags_of(words), tag) {
-                let slot = slot(words, place);
-                if found(slot) {
-                    return Some(slot);
-                }
+            let accepted = |place| Some(slot(words, place)).filter(|slot| found(*slot));
+            if let Some(slot) = tags::find(tags_of(words), tag, accepted) {
+                return Some(slot);
             }
         }
         None
@@ -122,9 +114,7 @@ impl Layout {
     #[inline(always)]
     pub(crate) fn guess(self, words: &[u32], direction: Direction, hash: u64) -> Option<u32> {
         let words = at(words, self.base(direction), self.first(hash))?;
-        let (tags, tag) = (tags_of(words), tag(hash));
-        let place = tags::among_eight(tags, tag).next().or_else(|| tags::among_four(tags, tag).next())?;
-        Some(slot(words, place))
+        tags::find(tags_of(words), tag(hash), |place| Some(slot(words, place)))
     }
 
     /// The position of the first word of a key's first bucket, for prefetching.
@@ -209,8 +199,8 @@ impl Index<'_> {
 
     fn take(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
         let Some(words) = self.bucket(bucket) else { return false };
-        let is_it = |place: &usize| tag_at(words, *place) == tag && words.get(SLOTS + place) == Some(&slot);
-        match (0..ENTRIES).find(is_it) {
+        let is_it = |place: usize| (words.get(SLOTS + place) == Some(&slot)).then_some(place);
+        match tags::find(tags_of(words), tag, is_it) {
             Some(place) => set(words, place, 0, 0),
             None => false,
         }

@@ -4,6 +4,7 @@ pub(crate) mod age;
 pub(crate) mod clients;
 pub(crate) mod connection;
 pub(crate) mod divert;
+pub(crate) mod events;
 pub(crate) mod filter;
 pub(crate) mod hash;
 pub(crate) mod index;

@@ -2,10 +2,10 @@
 
 use super::connection::ConnectionSlot;
 use super::divert::DivertSlot;
+use super::events::EventSlot;
 use super::moves::MoveSlot;
 use super::server::ServerSlot;
 use crate::config::ConfigError;
-use crate::event::EventSlot;
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
 

@@ -6,17 +6,24 @@ pub(crate) const ENTRIES: usize = 12;
 /// The words that hold them.
 pub(crate) type Words = [u32; 3];
 
+/// As many octets as a processor compares at once.
+#[cfg(target_pointer_width = "64")]
+type Marks = u64;
+#[cfg(not(target_pointer_width = "64"))]
+type Marks = u32;
+
 /// The places of equal tags, from the lowest up. The first one is certain; one that follows may be wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places {
     /// A mark is the highest bit of its tag's octet.
-    marks: u64,
+    marks: Marks,
     offset: usize,
 }
 
 /// Where `tag` stands among the first eight tags.
+#[cfg(target_pointer_width = "64")]
 #[inline(always)]
-pub(crate) const fn among_eight([a, b, _]: Words, tag: u8) -> Places {
+const fn among_eight([a, b, _]: Words, tag: u8) -> Places {
     const ONES: u64 = u64::MAX / 255;
     let differs = (a as u64 | (b as u64) << 32) ^ (ONES * tag as u64);
     // A subtraction borrows from the octet above only if this one was zero: so the lowest mark is true, and one above
@@ -24,12 +31,12 @@ pub(crate) const fn among_eight([a, b, _]: Words, tag: u8) -> Places {
     Places { marks: differs.wrapping_sub(ONES) & !differs & (ONES << 7), offset: 0 }
 }
 
-/// Where `tag` stands among the last four tags.
+/// Where `tag` stands among the four tags of a word, whose places begin at `offset`.
 #[inline(always)]
-pub(crate) const fn among_four([_, _, c]: Words, tag: u8) -> Places {
+const fn among_four(word: u32, offset: usize, tag: u8) -> Places {
     const ONES: u32 = u32::MAX / 255;
-    let differs = c ^ (ONES * tag as u32);
-    Places { marks: (differs.wrapping_sub(ONES) & !differs & (ONES << 7)) as u64, offset: 8 }
+    let differs = word ^ (ONES * tag as u32);
+    Places { marks: (differs.wrapping_sub(ONES) & !differs & (ONES << 7)) as Marks, offset }
 }
 
 impl Iterator for Places {
@@ -46,9 +53,31 @@ impl Iterator for Places {
     }
 }
 
+/// The first that `found` makes of the places whose tag is `tag`.
+#[inline(always)]
+pub(crate) fn find<T>(words: Words, tag: u8, mut found: impl FnMut(usize) -> Option<T>) -> Option<T> {
+    #[cfg(target_pointer_width = "64")]
+    {
+        for place in among_eight(words, tag) {
+            if let Some(found) = found(place) {
+                return Some(found);
+            }
+        }
+        for place in among_four(words[2], 8, tag) {
+            if let Some(found) = found(place) {
+                return Some(found);
+            }
+        }
+        None
+    }
+    // A loop rather than three searches, so that it is compiled once.
+    #[cfg(not(target_pointer_width = "64"))]
+    words.into_iter().zip([0, 4, 8]).find_map(|(word, offset)| among_four(word, offset, tag).find_map(&mut found))
+}
+
 /// The first place without an entry.
 pub(crate) fn free(words: Words) -> Option<usize> {
-    among_eight(words, 0).chain(among_four(words, 0)).next()
+    find(words, 0, Some)
 }
 
 #[cfg(test)]
@@ -68,7 +97,12 @@ mod tests {
             for tag in [0, 1, 2, 3, 0x80, 0xff] {
                 let octets: std::vec::Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
                 let expected: std::vec::Vec<usize> = (0..ENTRIES).filter(|p| octets[*p] == tag).collect();
-                let found: std::vec::Vec<usize> = among_eight(words, tag).chain(among_four(words, tag)).collect();
+                let mut found = std::vec::Vec::new();
+                let none: Option<()> = find(words, tag, |place| {
+                    found.push(place);
+                    None
+                });
+                assert_eq!(none, None);
                 assert_eq!(found.first(), expected.first());
                 assert!(expected.iter().all(|p| found.contains(p)));
                 assert!(found.iter().all(|p| *p < ENTRIES));

@@ -5,8 +5,9 @@ use super::state::Table;
 use crate::connection::Direction;
 use crate::event::{Closed, Event};
 use crate::table::connection::{
-    CLIENT_COUNTED, ConnectionSlot, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT,
+    CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT,
 };
+use crate::table::events::News;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::phase::{Class, Phase};
@@ -58,7 +59,7 @@ impl Table<'_> {
             self.state.ages.append(self.memory.connections, new, slot, tick);
         }
         if self.state.config.tell_changes {
-            self.tell(slot, Event::Changed);
+            self.tell(slot, News::Changed);
         }
     }
 
@@ -80,7 +81,7 @@ impl Table<'_> {
             self.servers().discount(member);
         }
         self.count_closed(why);
-        self.tell(slot, |connection| Event::Closed { connection, why });
+        self.tell(slot, News::Closed(why));
     }
 
     /// Ends a connection that was not tracked to its end: its alternative endpoint is held for a while (RFC 6888,
@@ -121,15 +122,10 @@ impl Table<'_> {
         let unsaid = u64::from(connection.has(OWES_CLIENT)) + u64::from(connection.has(OWES_SERVER));
         self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
         self.state.ages.remove(self.memory.connections, connection.phase.class(), slot);
-        self.state.used -= 1;
         if connection.has(SOURCE_KEPT) {
             self.state.kept -= 1;
         }
-        let free = self.state.free;
-        if let Some(c) = self.slot_mut(slot) {
-            *c = ConnectionSlot { next: free, ..ConnectionSlot::EMPTY };
-        }
-        self.state.free = slot;
+        self.give_back(slot);
     }
 
     /// Takes a connection out of the index of the way back.
@@ -218,7 +214,7 @@ impl Table<'_> {
             return Some(now);
         }
         let telling = self.state.moves.telling;
-        let owing = |c: &ConnectionSlot| c.has(OWES_CLIENT | OWES_SERVER);
+        let owing = |c: &Entry| c.has(OWES_CLIENT | OWES_SERVER);
         let told = (telling != crate::table::moves::DONE).then(|| match self.slot(telling).is_some_and(owing) {
             true => self.state.outbox.next_reset(self.state.config.resets_per_second, now),
             false => now,

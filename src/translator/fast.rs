@@ -6,6 +6,7 @@
 
 use super::Translator;
 use crate::connection::Direction;
+use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
 use crate::track::phase::Phase;
@@ -127,15 +128,12 @@ impl<S: Storage> Translator<S> {
         let key = plain.key(direction);
         let memory = self.storage.parts();
         let state = &mut self.state;
-        let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.has_key(direction, key));
+        let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.0.has_key(direction, key));
         let slot = match guess.filter(is_it) {
             Some(guess) => guess,
-            None => state
-                .layout
-                .find(memory.index, direction, state.keys.hash(key), |slot| is_it(&slot))
-                .ok_or(Left::Unknown(direction))?,
+            None => state.find(memory.connections, memory.index, direction, key).ok_or(Left::Unknown(direction))?,
         };
-        let connection = memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;
+        let ConnectionSlot(connection) = memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;
         let troubled = u16::from(connection.epoch) != state.plain_epoch
             || state.timers.is_dead(connection.phase, connection.last, state.tick);
         if troubled {

@@ -8,7 +8,7 @@ use crate::config::ConfigError;
 use crate::connection::{Connection, Direction, Measured};
 use crate::counters::Counters;
 use crate::endpoint::Protocol;
-use crate::table::connection::ConnectionSlot;
+use crate::table::connection::{ConnectionSlot, Entry};
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
 use crate::timeouts::Timeouts;
@@ -28,10 +28,10 @@ pub struct Connections<'a> {
 }
 
 impl Connections<'_> {
-    fn next_slot(&mut self) -> Option<(usize, &ConnectionSlot)> {
+    fn next_slot(&mut self) -> Option<(usize, &Entry)> {
         loop {
             let place = self.next;
-            let slot = self.slots.get(place)?;
+            let ConnectionSlot(slot) = self.slots.get(place)?;
             self.next += 1;
             let dead = self.state.timers.is_dead(slot.phase, slot.last, self.state.tick);
             if slot.phase.is_listed() && !dead {
@@ -88,18 +88,15 @@ impl<S: Storage> Translator<S> {
         let far = (original.ip().to_bits(), original.port());
         let slot = self.find(Key::new(protocol.number(), near, far))?;
         let view = self.storage.view();
-        let connection = view.connections.get(slot as usize)?;
+        let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
         let measured = view.measured.get(slot as usize);
         Some((connection.view()?, measured.map(|m| m.report(connection.last, self.state.now))))
     }
 
     pub(super) fn find(&self, key: Key) -> Option<u32> {
         let view = self.storage.view();
-        let hash = self.state.keys.place(key);
-        let slot = self.state.layout.find(view.index, Direction::ToServer, hash, |slot| {
-            view.connections.get(slot as usize).is_some_and(|c| c.key_there() == key)
-        })?;
-        let connection = view.connections.get(slot as usize)?;
+        let slot = self.state.find(view.connections, view.index, Direction::ToServer, key)?;
+        let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
         let dead = self.state.timers.is_dead(connection.phase, connection.last, self.state.tick);
         (!dead).then_some(slot)
     }

@@ -7,9 +7,10 @@ use core::fmt;
 
 use super::Translator;
 use super::state::Table;
-use crate::event::{Closed, Event};
-use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::event::Closed;
+use crate::table::connection::{OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{Target, servers_of};
+use crate::table::events::News;
 use crate::table::moves::{Course, DONE, MoveSlot};
 use crate::table::server::{self, Place, ServerSlot, Servers};
 use crate::table::storage::Storage;
@@ -326,39 +327,46 @@ impl Table<'_> {
             return CaughtUp::Stayed;
         }
         connection.epoch = epoch;
-        let old = *connection;
-        if old.phase.is_over() {
+        if connection.phase.is_over() {
             return CaughtUp::Stayed;
         }
-        let server = (old.server, old.server_port);
-        let portless = old.protocol == ICMP;
-        let Some(course) = self.state.moves.course(self.memory.moves, behind, server, portless) else {
+        let server = (connection.server, connection.server_port);
+        let protocol = connection.protocol;
+        let home = connection.has(SOURCE_KEPT).then_some((connection.original, connection.original_port));
+        let Some(course) = self.state.moves.course(self.memory.moves, behind, server, protocol == ICMP) else {
             return CaughtUp::Stayed;
         };
-        if course.reset && old.protocol == TCP {
+        if course.reset && protocol == TCP {
             self.start_reset(slot);
             return CaughtUp::Reset;
         }
         if course.server == server {
             return CaughtUp::Stayed;
         }
-        if old.has(SOURCE_KEPT) && course.server == (old.original, old.original_port) {
+        if home == Some(course.server) {
             // Neither address is replaced any more: there is nothing to translate.
             self.finish(slot, Closed::Rediverted);
             self.release(slot);
             return CaughtUp::Home;
         }
-        self.relocate(slot, &old, course)
+        self.relocate(slot, course)
     }
 
     /// Puts a connection onto another server.
-    fn relocate(&mut self, slot: u32, old: &ConnectionSlot, course: Course) -> CaughtUp {
-        let mut new = *old;
+    fn relocate(&mut self, slot: u32, course: Course) -> CaughtUp {
+        let Some(mut new) = self.slot(slot).copied() else {
+            return CaughtUp::Stayed;
+        };
+        let from = (new.server, new.server_port);
         (new.server, new.server_port) = course.server;
-        let here = (old.alternative, old.alternative_port);
-        let alternative = self
-            .choose_alternative(&new, Some(here))
-            .or_else(|| if old.has(SOURCE_KEPT) { None } else { self.choose_alternative(&new, None) });
+        let here = (new.alternative, new.alternative_port);
+        let alternative = if self.is_free(&new, here) {
+            Some(here)
+        } else if new.has(SOURCE_KEPT) {
+            None
+        } else {
+            self.choose_alternative(&new)
+        };
         let listed = alternative.is_some_and(|alternative| {
             self.unlist_back(slot);
             (new.alternative, new.alternative_port) = alternative;
@@ -375,8 +383,7 @@ impl Table<'_> {
         }
         self.recount(slot, course);
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
-        let from = crate::endpoint::endpoint(old.server, old.server_port);
-        self.tell(slot, |connection| Event::Moved { connection, from });
+        self.tell(slot, News::Moved(from));
         CaughtUp::Moved
     }
 

@@ -4,9 +4,9 @@ use super::ending::LOOKS;
 use super::state::Table;
 use crate::config::Midstream;
 use crate::connection::Direction;
-use crate::event::Event;
-use crate::table::connection::{CLIENT_COUNTED, ConnectionSlot, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::connection::{CLIENT_COUNTED, Entry, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{self, DivertSlot, servers_of};
+use crate::table::events::News;
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Wanted};
 use crate::table::server::{self, ServerSlot};
@@ -27,8 +27,8 @@ pub(crate) struct Plan {
     pub(crate) alternative: Option<(u32, u16)>,
     pub(crate) server: (u32, u16),
     pub(crate) member: u16,
-    pub(crate) source_kept: bool,
-    pub(crate) siblings: bool,
+    /// [`SOURCE_KEPT`], [`SIBLINGS`].
+    pub(crate) flags: u8,
     pub(crate) phase: Phase,
 }
 
@@ -70,6 +70,13 @@ impl Table<'_> {
         if rule.keeps_source() && server == original {
             return Err(self.state.pass());
         }
+        let mut flags = 0;
+        if rule.keeps_source() {
+            flags |= SOURCE_KEPT;
+        }
+        if rule.has_siblings() && flow.protocol == UDP {
+            flags |= SIBLINGS;
+        }
         self.open(&Plan {
             protocol: flow.protocol,
             client,
@@ -77,8 +84,7 @@ impl Table<'_> {
             alternative: rule.keeps_source().then_some(client),
             server,
             member,
-            source_kept: rule.keeps_source(),
-            siblings: rule.has_siblings() && flow.protocol == UDP,
+            flags,
             phase,
         })
         .map_err(|reason| {
@@ -94,8 +100,7 @@ impl Table<'_> {
             return None;
         }
         let alternative = (flow.destination, flow.destination_port);
-        let key = Key::new(UDP, alternative, (flow.source, 0));
-        let parent = self.find_siblings(key)?;
+        let parent = self.find_back(Key::of_siblings(alternative, flow.source))?;
         if self.is_dead(parent) {
             return None;
         }
@@ -119,8 +124,7 @@ impl Table<'_> {
             alternative: Some(alternative),
             server: (flow.source, flow.source_port),
             member: parent.member,
-            source_kept: parent.has(SOURCE_KEPT),
-            siblings: false,
+            flags: parent.flags & SOURCE_KEPT,
             phase: Phase::UdpUnanswered,
         }))
     }
@@ -131,18 +135,8 @@ impl Table<'_> {
     /// The reason why there is none, in which case nothing has changed, but for what was given up to make room.
     pub(crate) fn open(&mut self, plan: &Plan) -> Result<u32, DropReason> {
         self.tidy();
-        let limit = self.state.config.client_limit;
-        if limit != 0 {
-            let hash = self.state.keys.hash_client(plan.client.0);
-            if self.clients().count(hash) >= limit {
-                // Some of them may be dead and not swept yet.
-                self.expire_all(LOOKS);
-            }
-            if self.clients().count(hash) >= limit {
-                return Err(DropReason::ClientLimit);
-            }
-        }
-        let mut new = ConnectionSlot {
+        self.check_client_limit(plan.client.0)?;
+        let mut new = Entry {
             client: plan.client.0,
             client_port: plan.client.1,
             original: plan.original.0,
@@ -153,41 +147,57 @@ impl Table<'_> {
             protocol: plan.protocol,
             phase: plan.phase,
             member: plan.member,
-            flags: if plan.source_kept { SOURCE_KEPT } else { 0 } | if plan.siblings { SIBLINGS } else { 0 },
-            ..ConnectionSlot::EMPTY
+            flags: plan.flags,
+            ..Entry::EMPTY
         };
-        let alternative = self.choose_alternative(&new, plan.alternative).or_else(|| {
+        if !self.find_alternative(&mut new, plan.alternative) {
             // Some may be held by connections that are dead and not swept yet.
             self.expire_all(LOOKS);
-            self.choose_alternative(&new, plan.alternative)
-        });
-        (new.alternative, new.alternative_port) = alternative.ok_or(DropReason::NoPort)?;
+            if !self.find_alternative(&mut new, plan.alternative) {
+                return Err(DropReason::NoPort);
+            }
+        }
         self.reclaim(&new);
-        let slot = self.install(new)?;
+        new.set_deltas(self.state.config.checksums);
+        let slot = self.install(&new)?;
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
         Ok(slot)
+    }
+
+    fn check_client_limit(&mut self, client: u32) -> Result<(), DropReason> {
+        let limit = self.state.config.client_limit;
+        if limit == 0 {
+            return Ok(());
+        }
+        let hash = self.state.keys.hash_client(client);
+        if self.clients().count(hash) >= limit {
+            // Some of them may be dead and not swept yet.
+            self.expire_all(LOOKS);
+            if self.clients().count(hash) >= limit {
+                return Err(DropReason::ClientLimit);
+            }
+        }
+        Ok(())
     }
 
     /// Gives a connection that is complete a slot, and counts and tells it.
     ///
     /// # Errors
     /// [`DropReason::TableFull`], in which case nothing has changed, but for what was given up to make room.
-    pub(crate) fn install(&mut self, mut new: ConnectionSlot) -> Result<u32, DropReason> {
-        new.set_deltas(self.state.config.checksums);
-        new.epoch = self.state.moves.epoch;
+    pub(crate) fn install(&mut self, new: &Entry) -> Result<u32, DropReason> {
         let slot = self.allocate().ok_or(DropReason::TableFull)?;
-        if !self.enter(slot, &new) {
+        if !self.enter(slot, new) {
             self.give_back(slot);
             return Err(DropReason::TableFull);
         }
         if !new.phase.is_over() {
-            self.count_in(slot, &new);
+            self.count_in(slot, new);
         }
         let (tick, now) = (self.state.tick, self.state.now);
         self.state.ages.append(self.memory.connections, new.phase.class(), slot, tick);
-        self.state.kept += u32::from(new.has(SOURCE_KEPT));
         self.state.filter.add_diverted(new.original);
         if new.has(SOURCE_KEPT) {
+            self.state.kept += 1;
             // The way back leads to the client's own address.
             self.state.filter.add_alternatives(new.client, new.client);
         }
@@ -198,7 +208,7 @@ impl Table<'_> {
     }
 
     /// Counts a connection with its client and its server, and tells of it.
-    fn count_in(&mut self, slot: u32, new: &ConnectionSlot) {
+    fn count_in(&mut self, slot: u32, new: &Entry) {
         let client_hash = self.state.keys.hash_client(new.client);
         let mut counted = 0;
         if self.clients().add(client_hash) {
@@ -210,39 +220,40 @@ impl Table<'_> {
         if let Some(connection) = self.slot_mut(slot) {
             connection.flags |= counted;
         }
-        self.tell(slot, Event::Opened);
+        self.tell(slot, News::Opened);
     }
 
-    /// Writes a connection into its slot and both indexes; false, and nothing changed, if there is no room in them.
-    pub(crate) fn enter(&mut self, slot: u32, new: &ConnectionSlot) -> bool {
+    /// Writes a connection into its slot and both indexes; false, and nothing changed but the slot, if there is no room
+    /// in them.
+    fn enter(&mut self, slot: u32, new: &Entry) -> bool {
         let hash = self.state.keys.place(new.key_there());
         if !self.index(Direction::ToServer).insert(hash, slot) {
             return false;
         }
+        let epoch = self.state.moves.epoch;
         if let Some(place) = self.slot_mut(slot) {
             *place = *new;
+            place.epoch = epoch;
         }
-        if self.list_back(slot) {
-            return true;
+        let listed = self.list_back(slot);
+        if !listed {
+            self.index(Direction::ToServer).remove(hash, slot);
         }
-        self.index(Direction::ToServer).remove(hash, slot);
-        if let Some(place) = self.slot_mut(slot) {
-            *place = ConnectionSlot::EMPTY;
-        }
-        false
+        listed
     }
 
     /// Enters a connection into the index of the way back; false, and nothing changed, if there is no room.
     pub(crate) fn list_back(&mut self, slot: u32) -> bool {
-        let Some(&connection) = self.slot(slot) else {
+        let Some(connection) = self.slot(slot) else {
             return false;
         };
+        let siblings = connection.has(SIBLINGS).then(|| connection.key_siblings());
         let hash = self.state.keys.place(connection.key_back());
         if !self.index(Direction::ToClient).insert(hash, slot) {
             return false;
         }
-        if connection.has(SIBLINGS) {
-            let siblings = self.state.keys.place(connection.key_siblings());
+        if let Some(key) = siblings {
+            let siblings = self.state.keys.place(key);
             if !self.index(Direction::ToClient).insert(siblings, slot) {
                 self.index(Direction::ToClient).remove(hash, slot);
                 return false;
@@ -252,21 +263,32 @@ impl Table<'_> {
         true
     }
 
-    /// Returns a slot that `allocate` gave and nothing was entered for.
+    /// Returns a slot that is in no list and no index.
     pub(crate) fn give_back(&mut self, slot: u32) {
         let free = self.state.free;
         if let Some(connection) = self.slot_mut(slot) {
-            *connection = ConnectionSlot { next: free, ..ConnectionSlot::EMPTY };
+            *connection = Entry { next: free, ..Entry::EMPTY };
         }
         self.state.free = slot;
         self.state.used -= 1;
     }
 
+    /// Gives a connection that has everything else a free alternative endpoint: the one that is `given`, or any. False
+    /// if there is none.
+    fn find_alternative(&mut self, new: &mut Entry, given: Option<(u32, u16)>) -> bool {
+        let found = match given {
+            Some(given) => self.is_free(new, given).then_some(given),
+            None => self.choose_alternative(new),
+        };
+        let Some(alternative) = found else {
+            return false;
+        };
+        (new.alternative, new.alternative_port) = alternative;
+        true
+    }
+
     /// A free alternative endpoint for a connection that has everything else.
-    pub(crate) fn choose_alternative(&mut self, new: &ConnectionSlot, given: Option<(u32, u16)>) -> Option<(u32, u16)> {
-        if let Some(given) = given {
-            return self.is_free(new, given).then_some(given);
-        }
+    pub(crate) fn choose_alternative(&mut self, new: &Entry) -> Option<(u32, u16)> {
         self.state.serial = self.state.serial.wrapping_add(1);
         let wanted = Wanted {
             client: (new.client, new.client_port),
@@ -281,18 +303,18 @@ impl Table<'_> {
 
     /// Whether no connection, and no held one, has this alternative endpoint towards the same server. What this very
     /// connection has, or held when it lived before, does not count.
-    fn is_free(&self, new: &ConnectionSlot, alternative: (u32, u16)) -> bool {
-        let candidate = ConnectionSlot { alternative: alternative.0, alternative_port: alternative.1, ..*new };
-        let same = |slot| self.slot(slot).is_some_and(|c| c.key_there() == new.key_there());
-        let held = |slot| self.slot(slot).is_some_and(|c| c.phase == Phase::Held);
-        if self.find_back(candidate.key_back()).is_some_and(|slot| !(same(slot) && held(slot))) {
-            return false;
-        }
-        !candidate.has(SIBLINGS) || self.find_siblings(candidate.key_siblings()).is_none_or(same)
+    pub(crate) fn is_free(&self, new: &Entry, alternative: (u32, u16)) -> bool {
+        let there = new.key_there();
+        let taken = |key, by_itself_too: bool| {
+            let found = self.find_back(key).and_then(|slot| self.slot(slot));
+            found.is_some_and(|c| c.key_there() != there || (by_itself_too && c.phase != Phase::Held))
+        };
+        !taken(Key::new(new.protocol, alternative, (new.server, new.server_port)), true)
+            && !(new.has(SIBLINGS) && taken(Key::of_siblings(alternative, new.server), false))
     }
 
     /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.
-    pub(crate) fn reclaim(&mut self, new: &ConnectionSlot) {
+    pub(crate) fn reclaim(&mut self, new: &Entry) {
         let nothing_held = self.state.ages.head(Class::Held) == NONE;
         if !nothing_held
             && let Some(slot) = self.find_back(new.key_back())
@@ -300,12 +322,6 @@ impl Table<'_> {
         {
             self.release(slot);
         }
-    }
-
-    /// The slot of the connection that takes answers from the server's other ports under this key.
-    fn find_siblings(&self, key: Key) -> Option<u32> {
-        let of_siblings = |c: &ConnectionSlot| if c.has(SIBLINGS) { c.key_siblings() } else { Key::NONE };
-        self.search(Direction::ToClient, key, of_siblings)
     }
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
@@ -334,8 +350,7 @@ impl Table<'_> {
 
     /// What a connection starts as that this TCP segment begins.
     fn phase_of_first(&mut self, payload: &[u8]) -> Result<Phase, Verdict> {
-        let segment = payload.first_chunk().and_then(|h| Segment::read(h, payload.len()));
-        let Some(segment) = segment else {
+        let Some(segment) = Segment::of(payload) else {
             return Err(self.state.drop(DropReason::MalformedTransport));
         };
         if segment.has(SYN) && !segment.has(ACK) && !segment.has(RST) {

@@ -29,9 +29,10 @@ use super::Translator;
 use super::moving::CaughtUp;
 use super::state::Table;
 use crate::connection::Connection;
-use crate::event::{Closed, Event};
-use crate::table::connection::{ConnectionSlot, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::event::Closed;
+use crate::table::connection::{Entry, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{self, servers_of};
+use crate::table::events::News;
 use crate::table::server::{self, Servers};
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
@@ -120,7 +121,7 @@ impl Record {
     }
 
     /// The slot that the record describes, less what depends on the translator.
-    fn slot(&self) -> Result<ConnectionSlot, RecordError> {
+    fn slot(&self) -> Result<Entry, RecordError> {
         let [protocol, state, flags] = self.octets(3);
         let refuse = |name, value: u8| Err(RecordError::Field { name, value: u32::from(value) });
         let Some((_, phase)) = PHASES.into_iter().find(|(number, _)| *number == state) else {
@@ -154,7 +155,7 @@ impl Record {
             return Err(RecordError::Field { name: "alternative", value: alternative.0 });
         }
         let sequences: [[u8; 4]; 4] = [36, 40, 44, 48].map(|at| self.octets(at));
-        Ok(ConnectionSlot {
+        Ok(Entry {
             client: client.0,
             client_port: client.1,
             original: original.0,
@@ -167,12 +168,12 @@ impl Record {
             protocol,
             phase,
             flags,
-            ..ConnectionSlot::EMPTY
+            ..Entry::EMPTY
         })
     }
 
     /// The record of a connection. `None` if it is one that cannot be carried on elsewhere: being reset, or over.
-    fn of(slot: &ConnectionSlot, now: Tick) -> Option<Self> {
+    fn of(slot: &Entry, now: Tick) -> Option<Self> {
         let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase)?;
         let mut octets = [0; RECORD_LENGTH];
         let mut at = 0;
@@ -316,7 +317,7 @@ impl<S: Storage> Translator<S> {
         let view = self.storage.view();
         let (timers, now) = (&self.state.timers, self.state.tick);
         let fresh = view.connections.get(..self.state.fresh as usize).unwrap_or(view.connections);
-        let alive = fresh.iter().filter(move |c| !timers.is_dead(c.phase, c.last, now));
+        let alive = fresh.iter().map(|c| &c.0).filter(move |c| !timers.is_dead(c.phase, c.last, now));
         alive.filter_map(move |c| Record::of(c, now))
     }
 
@@ -327,7 +328,7 @@ impl<S: Storage> Translator<S> {
         let near = (near.ip().to_bits(), near.port());
         let far = (far.ip().to_bits(), far.port());
         let slot = self.find(crate::table::hash::Key::new(connection.protocol.number(), near, far))?;
-        Record::of(self.storage.view().connections.get(slot as usize)?, self.state.tick)
+        Record::of(&self.storage.view().connections.get(slot as usize)?.0, self.state.tick)
     }
 
     /// Takes over the connection of a record. If it is known already, whatever the record knows better is taken over:
@@ -368,11 +369,12 @@ impl Table<'_> {
         }
         self.vacate(&new)?;
         new.member = self.member_of(&new);
-        let slot = self.install(new).map_err(|_: DropReason| RecordError::TableFull)?;
+        new.set_deltas(self.state.config.checksums);
+        let slot = self.install(&new).map_err(|_: DropReason| RecordError::TableFull)?;
         if new.phase.is_over() {
-            self.tell(slot, Event::Opened);
+            self.tell(slot, News::Opened);
             self.count_closed(Closed::Finished);
-            self.tell(slot, |connection| Event::Closed { connection, why: Closed::Finished });
+            self.tell(slot, News::Closed(Closed::Finished));
         }
         self.state.counters.imported = self.state.counters.imported.wrapping_add(1);
         Ok(Imported::New)
@@ -380,7 +382,7 @@ impl Table<'_> {
 
     /// Frees the alternative endpoint of a record from what is dead or only holds it: it was held for this very
     /// connection, or for one long gone.
-    fn vacate(&mut self, new: &ConnectionSlot) -> Result<(), RecordError> {
+    fn vacate(&mut self, new: &Entry) -> Result<(), RecordError> {
         let Some(taken) = self.find_back(new.key_back()) else {
             return Ok(());
         };
@@ -396,7 +398,7 @@ impl Table<'_> {
     }
 
     /// Takes over what a record of a connection that is known knows better.
-    fn update(&mut self, slot: u32, new: &ConnectionSlot) -> Result<(), RecordError> {
+    fn update(&mut self, slot: u32, new: &Entry) -> Result<(), RecordError> {
         match self.catch_up(slot) {
             CaughtUp::Stayed | CaughtUp::Moved | CaughtUp::Reset => {}
             CaughtUp::Stranded => return Err(RecordError::AlternativeTaken),
@@ -414,7 +416,7 @@ impl Table<'_> {
         if old.key_back() != new.key_back() {
             self.vacate(new)?;
             self.unlist_back(slot);
-            let mut moved = ConnectionSlot {
+            let mut moved = Entry {
                 alternative: new.alternative,
                 alternative_port: new.alternative_port,
                 server: new.server,
@@ -441,8 +443,7 @@ impl Table<'_> {
                     c.flags = c.flags & !SERVER_COUNTED | if counted { SERVER_COUNTED } else { 0 };
                 }
             }
-            let from = crate::endpoint::endpoint(old.server, old.server_port);
-            self.tell(slot, |connection| Event::Moved { connection, from });
+            self.tell(slot, News::Moved((old.server, old.server_port)));
         }
         let tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
@@ -463,7 +464,7 @@ impl Table<'_> {
     }
 
     /// The entry of the rule that this connection could have been opened by, if it names its server.
-    fn member_of(&mut self, new: &ConnectionSlot) -> u16 {
+    fn member_of(&mut self, new: &Entry) -> u16 {
         let original = (new.original, new.original_port);
         let Some(rule) = divert::find(self.rules(), new.protocol, new.client, original) else {
             return server::NONE;

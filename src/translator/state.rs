@@ -1,14 +1,14 @@
 //! Everything of a translator that is not in the tables' memory.
 
 use crate::config::{Checksums, Config};
-use crate::connection::Connection;
 use crate::connection::Direction;
 use crate::counters::Counters;
-use crate::event::{Closed, Event, EventQueue};
+use crate::event::Closed;
 use crate::table::age::Ages;
 use crate::table::clients::Clients;
-use crate::table::connection::{ConnectionSlot, NONE};
+use crate::table::connection::{ConnectionSlot, Entry, NONE};
 use crate::table::divert::{DivertSlot, Diverts};
+use crate::table::events::{EventQueue, News};
 use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::{Index, Layout};
@@ -106,6 +106,20 @@ impl State {
         }
     }
 
+    /// The slot that is entered under this key in the index of this way. On a small processor it is compiled once.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn find(
+        &self,
+        connections: &[ConnectionSlot],
+        index: &[u32],
+        direction: Direction,
+        key: Key,
+    ) -> Option<u32> {
+        let is_it = |slot| connections.get(slot as usize).is_some_and(|c| c.0.answers(direction, key));
+        self.layout.find(index, direction, self.keys.hash(key), is_it)
+    }
+
     /// Takes note of a new epoch.
     pub(crate) fn set_plain_epoch(&mut self) {
         if !self.extras {
@@ -150,9 +164,21 @@ impl State {
         Verdict::Pass
     }
 
+    /// Counts a packet that was carried over.
+    #[inline]
+    pub(crate) fn carried(&mut self, direction: Direction) -> Verdict {
+        let counters = &mut self.counters;
+        let (count, verdict) = match direction {
+            Direction::ToServer => (&mut counters.to_server, Verdict::ToServer),
+            Direction::ToClient => (&mut counters.to_client, Verdict::ToClient),
+        };
+        *count = count.wrapping_add(1);
+        verdict
+    }
+
     /// What a packet of this connection that goes this way becomes. What is not whole has a checksum that no hardware
     /// can compute.
-    pub(crate) fn change(&self, slot: &ConnectionSlot, direction: Direction, whole: bool) -> Change {
+    pub(crate) fn change(&self, slot: &Entry, direction: Direction, whole: bool) -> Change {
         let in_software = !whole && self.config.checksums == Checksums::Hardware;
         let transport = if in_software { slot.deltas().1 } else { slot.transport };
         let ((source, source_port), (destination, destination_port)) = match direction {
@@ -206,51 +232,37 @@ impl<'a> Table<'a> {
         self.memory.diverts.get(..self.state.diverts).unwrap_or_default()
     }
 
-    pub(crate) fn slot(&self, slot: u32) -> Option<&ConnectionSlot> {
-        self.memory.connections.get(slot as usize)
+    pub(crate) fn slot(&self, slot: u32) -> Option<&Entry> {
+        self.memory.connections.get(slot as usize).map(|c| &c.0)
     }
 
-    pub(crate) fn slot_mut(&mut self, slot: u32) -> Option<&mut ConnectionSlot> {
-        self.memory.connections.get_mut(slot as usize)
+    pub(crate) fn slot_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+        self.memory.connections.get_mut(slot as usize).map(|c| &mut c.0)
     }
 
     /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
     /// ones included.
-    pub(crate) fn find(&self, direction: Direction, key: Key) -> Option<u32> {
-        match direction {
-            Direction::ToServer => self.find_there(key),
-            Direction::ToClient => self.find_back(key),
-        }
-    }
-
-    /// The slot that is entered under this key in the index of this way, and whose connection has it as `key_of` says.
     #[inline(never)]
-    pub(crate) fn search(&self, direction: Direction, key: Key, key_of: fn(&ConnectionSlot) -> Key) -> Option<u32> {
-        let hash = self.state.keys.place(key);
-        let connections = &*self.memory.connections;
-        let found = |slot| connections.get(slot as usize).is_some_and(|c| key_of(c) == key);
-        self.state.layout.find(self.memory.index, direction, hash, found)
+    pub(crate) fn find(&self, direction: Direction, key: Key) -> Option<u32> {
+        self.state.find(self.memory.connections, self.memory.index, direction, key)
     }
 
     pub(crate) fn find_there(&self, key: Key) -> Option<u32> {
-        self.search(Direction::ToServer, key, ConnectionSlot::key_there)
+        self.find(Direction::ToServer, key)
     }
 
     pub(crate) fn find_back(&self, key: Key) -> Option<u32> {
-        self.search(Direction::ToClient, key, ConnectionSlot::key_back)
+        self.find(Direction::ToClient, key)
     }
 
-    /// Tells an event about the connection in a slot, if anybody wants to know.
-    pub(crate) fn tell(&mut self, slot: u32, event: impl FnOnce(Connection) -> Event) {
-        if self.memory.events.is_empty() {
+    /// Tells news of the connection in a slot, if anybody wants to know.
+    pub(crate) fn tell(&mut self, slot: u32, news: News) {
+        let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;
-        }
-        if self.state.events.is_full(self.memory.events) {
+        };
+        let told = self.memory.events.is_empty() || self.state.events.push(self.memory.events, connection, news);
+        if !told {
             self.state.counters.events_lost = self.state.counters.events_lost.wrapping_add(1);
-            return;
-        }
-        if let Some(view) = self.slot(slot).and_then(ConnectionSlot::view) {
-            self.state.events.push(self.memory.events, &event(view));
         }
     }
 

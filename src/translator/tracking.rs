@@ -28,11 +28,9 @@ impl Table<'_> {
     /// Follows a TCP segment that is more than data and acknowledgement in an established connection.
     pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: Segment) -> Tracked {
         let now = self.state.now;
-        let Some(&connection) = self.slot(slot) else {
-            return Tracked::Quiet;
-        };
-        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
-            measure.time_segment(direction, segment, &connection.sequences, now);
+        let place = slot as usize;
+        if let (Some(measure), Some(c)) = (self.memory.measured.get_mut(place), self.memory.connections.get(place)) {
+            measure.time_segment(direction, segment, &c.0.sequences, now);
         }
         if segment.has(RST) {
             return self.follow_reset(slot, direction, segment);

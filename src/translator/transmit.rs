@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::Translator;
 use super::state::{State, Table};
 use crate::connection::Direction;
-use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER};
+use crate::table::connection::{Entry, OWES_CLIENT, OWES_SERVER};
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::phase::Phase;
@@ -180,7 +180,7 @@ impl State {
 
     /// Answers a segment of a connection that is being reset, as a host does that knows of no connection: with the
     /// sequence number that the segment says it expects (RFC 9293, section 3.10.7.1).
-    pub(crate) fn answer_with_reset(&mut self, slot: &ConnectionSlot, direction: Direction, segment: Segment) {
+    pub(crate) fn answer_with_reset(&mut self, slot: &Entry, direction: Direction, segment: Segment) {
         if segment.has(RST) {
             return;
         }
@@ -213,7 +213,7 @@ impl<S: Storage> Translator<S> {
 }
 
 /// The addresses of a packet of this connection that goes this way.
-const fn ends(slot: &ConnectionSlot, direction: Direction) -> ((u32, u16), (u32, u16)) {
+const fn ends(slot: &Entry, direction: Direction) -> ((u32, u16), (u32, u16)) {
     match direction {
         Direction::ToClient => ((slot.original, slot.original_port), (slot.client, slot.client_port)),
         Direction::ToServer => ((slot.alternative, slot.alternative_port), (slot.server, slot.server_port)),
@@ -221,7 +221,7 @@ const fn ends(slot: &ConnectionSlot, direction: Direction) -> ((u32, u16), (u32,
 }
 
 /// A RST for one end of a connection: its sequence number is the one that this end expects next.
-fn reset(slot: &ConnectionSlot, direction: Direction) -> Message {
+fn reset(slot: &Entry, direction: Direction) -> Message {
     let (source, destination) = ends(slot, direction);
     Message::Reset {
         direction,

@@ -19,12 +19,17 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Reads the segment that begins with `header` and is `length` octets long in all. `None` if its data offset is
-    /// impossible.
-    pub(crate) fn read(header: &[u8; HEADER], length: usize) -> Option<Self> {
+    /// Reads the segment that begins with `header` and is `length` octets long in all.
+    fn read(header: &[u8; HEADER], length: usize) -> Option<Self> {
         let header_length = usize::from(header[12] >> 4) << 2;
         let data = length.checked_sub(header_length)?;
         (header_length >= HEADER).then(|| Self::with(header, data as u32))
+    }
+
+    /// Reads a segment. `None` if it is cut short, or its data offset is impossible.
+    #[inline(never)]
+    pub(crate) fn of(segment: &[u8]) -> Option<Self> {
+        Self::read(segment.first_chunk()?, segment.len())
     }
 
     /// Reads the segment that begins with `header` and has this many octets of data.
