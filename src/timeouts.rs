@@ -51,8 +51,9 @@ impl Timeouts {
     pub const MAX: Duration = Duration::from_secs(5 * 24 * 3600);
 
     pub(crate) fn check(&self, short: bool) -> Result<(), ConfigError> {
-        for ((name, value), (_, floor)) in self.named().into_iter().zip(Self::FLOORS.named()) {
-            let floor = if short { Duration::from_millis(1) } else { floor };
+        let values = [self.tcp_established, self.tcp_transitory, self.udp, self.icmp, self.fragment, self.hold];
+        for ((name, floor), value) in NAMED_FLOORS.into_iter().zip(values) {
+            let floor = if short { Duration::from_millis(1) } else { Duration::from_secs(u64::from(floor)) };
             if value < floor {
                 return Err(ConfigError::TimeoutTooShort { name, value, floor });
             }
@@ -62,18 +63,17 @@ impl Timeouts {
         }
         Ok(())
     }
-
-    const fn named(&self) -> [(&'static str, Duration); 6] {
-        [
-            ("tcp_established", self.tcp_established),
-            ("tcp_transitory", self.tcp_transitory),
-            ("udp", self.udp),
-            ("icmp", self.icmp),
-            ("fragment", self.fragment),
-            ("hold", self.hold),
-        ]
-    }
 }
+
+/// The fields by name, and their floors in seconds.
+static NAMED_FLOORS: [(&str, u32); 6] = [
+    ("tcp_established", Timeouts::FLOORS.tcp_established.as_secs() as u32),
+    ("tcp_transitory", Timeouts::FLOORS.tcp_transitory.as_secs() as u32),
+    ("udp", Timeouts::FLOORS.udp.as_secs() as u32),
+    ("icmp", Timeouts::FLOORS.icmp.as_secs() as u32),
+    ("fragment", Timeouts::FLOORS.fragment.as_secs() as u32),
+    ("hold", Timeouts::FLOORS.hold.as_secs() as u32),
+];
 
 impl Default for Timeouts {
     fn default() -> Self {

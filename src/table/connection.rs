@@ -139,14 +139,19 @@ impl Entry {
             && self.protocol as u16 == key.ports as u16
     }
 
-    /// Source and destination address, and source and destination port, of a packet that goes this way when it has
-    /// been translated.
+    /// Source and destination of a packet that goes this way when it has been translated.
     #[inline(always)]
-    pub(crate) const fn becomes(&self, direction: Direction) -> (u64, u32) {
-        let ((source, source_port), (destination, destination_port)) = match direction {
+    pub(crate) const fn ends(&self, direction: Direction) -> ((u32, u16), (u32, u16)) {
+        match direction {
             Direction::ToServer => ((self.alternative, self.alternative_port), (self.server, self.server_port)),
             Direction::ToClient => ((self.original, self.original_port), (self.client, self.client_port)),
-        };
+        }
+    }
+
+    /// The same, as they stand in the packet: both addresses, and both ports.
+    #[inline(always)]
+    pub(crate) const fn becomes(&self, direction: Direction) -> (u64, u32) {
+        let ((source, source_port), (destination, destination_port)) = self.ends(direction);
         ((source as u64) << 32 | destination as u64, (source_port as u32) << 16 | destination_port as u32)
     }
 

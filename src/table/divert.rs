@@ -5,6 +5,7 @@ use core::net::Ipv4Addr;
 use super::server::{self, Servers};
 pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
 use crate::endpoint::{Prefix, Protocol, mask};
+use crate::wire::flow::ICMP;
 
 /// Room for one rule in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
@@ -159,52 +160,58 @@ impl Diverts<'_> {
     }
 }
 
-/// Where a rule for this destination and port stands among rules of one prefix length.
-const fn rank(network: u32, port: Option<u16>) -> u64 {
-    match port {
-        Some(port) => (network as u64) << 17 | port as u64,
-        None => (network as u64) << 17 | 1 << 16,
-    }
+/// Where rules for this prefix and port stand among all: the longer prefixes first, then by address, then by port, and
+/// any port behind all others.
+const fn rank(length: u8, network: u32, port: Option<u16>) -> u64 {
+    let port = match port {
+        Some(port) => port as u64,
+        None => 1 << 16,
+    };
+    (32 - length as u64) << 49 | (network as u64) << 17 | port
 }
 
 impl DivertSlot {
     const fn rank(&self) -> u64 {
-        rank(self.network, if self.has_port() { Some(self.port) } else { None })
+        rank(self.length, self.network, if self.has_port() { Some(self.port) } else { None })
     }
+}
+
+/// The rules whose rank is at least this.
+#[inline(never)]
+fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
+    let start = rules.partition_point(|s| s.rank() < rank);
+    rules.get(start..).unwrap_or_default()
+}
+
+/// The rules of this rank, in order.
+fn of_rank(rules: &[DivertSlot], rank: u64) -> impl Iterator<Item = &DivertSlot> {
+    from_rank(rules, rank).iter().take_while(move |s| s.rank() == rank)
 }
 
 /// The most specific of the rules for a new connection. The work grows with the number of different prefix lengths and
 /// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
 pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destination: (u32, u16)) -> Option<DivertSlot> {
-    // ICMP echo has no port that a rule could speak of.
-    let port = (protocol != crate::wire::flow::ICMP).then_some(destination.1);
-    while let Some(longest) = rules.first() {
-        let length = longest.length;
-        let end = match rules.last() {
-            Some(last) if last.length == length => rules.len(),
-            _ => rules.partition_point(|s| s.length == length),
-        };
-        let (same, rest) = rules.split_at_checked(end).unwrap_or((rules, &[]));
-        rules = rest;
-        let network = destination.0 & mask(length);
-        for port in [port, None] {
-            let rank = rank(network, port);
-            let start = same.partition_point(|s| s.rank() < rank);
-            let mut equal = same.iter().skip(start).take_while(|s| s.rank() == rank);
+    while let Some(DivertSlot { length, .. }) = rules.first() {
+        let network = destination.0 & mask(*length);
+        for port in [Some(destination.1), None] {
+            // ICMP echo has no port that a rule could speak of.
+            if protocol == ICMP && port.is_some() {
+                continue;
+            }
+            let mut equal = of_rank(rules, rank(*length, network, port));
             if let Some(found) = equal.find(|s| s.admits(protocol, client)) {
                 return Some(*found);
             }
         }
+        let shorter = (33 - u64::from(*length)) << 49;
+        rules = if rules.last().is_some_and(|last| last.rank() >= shorter) { from_rank(rules, shorter) } else { &[] };
     }
     None
 }
 
 /// Whether some rule speaks of exactly this address and port, whoever the client is.
 pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
-    let rank = rank(address, Some(port));
-    let start = rules.partition_point(|s| s.length == 32 && s.rank() < rank);
-    let mut equal = rules.iter().skip(start).take_while(|s| s.length == 32 && s.rank() == rank);
-    equal.any(|s| s.protocol == 0 || s.protocol == protocol)
+    of_rank(rules, rank(32, address, Some(port))).any(|s| s.protocol == 0 || s.protocol == protocol)
 }
 
 /// The servers of a rule, one after the other.

@@ -115,91 +115,89 @@ fn range(header: Header<'_>, length: usize) -> Result<(u16, u16), DropReason> {
     Ok((start, u16::try_from(end).map_err(|_| DropReason::MalformedIpv4)?))
 }
 
-/// What the first fragment says of the ones that will follow.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct First {
-    pub(crate) follow: Follow,
-    pub(crate) last: Tick,
+/// The notes, over the storage, as they are to be read now.
+#[derive(Debug)]
+pub(crate) struct Notes<'a> {
+    pub(crate) slots: &'a mut [FragmentSlot],
+    pub(crate) now: Tick,
+    /// How long a note counts, in ticks.
+    pub(crate) timeout: u32,
 }
 
-/// Checks a first fragment before anything is done with it: that it is well-formed, and that no fragment of its
-/// datagram was seen that it would overlap.
-pub(crate) fn check_first(
-    slots: &[FragmentSlot],
-    header: Header<'_>,
-    length: usize,
-    is_old: impl Fn(Tick) -> bool,
-) -> Result<(), DropReason> {
-    let (start, end) = range(header, length)?;
-    match slots.iter().find(|s| s.is_of(header) && !is_old(s.last)) {
-        Some(note) if note.overlaps(start, end) => Err(DropReason::OverlappingFragment),
-        _ => Ok(()),
+impl Notes<'_> {
+    /// Where the note about this datagram is, however old.
+    fn place(&self, header: Header<'_>) -> Option<usize> {
+        self.slots.iter().position(|s| s.is_of(header))
     }
-}
 
-/// Leaves a note of what became of a first fragment whose header is given as it came. True if the note of another
-/// datagram was given up for it before its time.
-pub(crate) fn teach(
-    slots: &mut [FragmentSlot],
-    (header, length): (Header<'_>, usize),
-    first: &First,
-    is_old: impl Fn(Tick) -> bool,
-) -> bool {
-    let Ok((start, end)) = range(header, length) else {
-        return false;
-    };
-    let place = slots
-        .iter()
-        .position(|s| s.is_of(header))
-        .or_else(|| slots.iter().position(|s| s.fate == Fate::Free || is_old(s.last)))
-        .or_else(|| {
-            let age = |s: &FragmentSlot| first.last.since(s.last);
-            (0..slots.len()).max_by_key(|i| slots.get(*i).map_or(0, age))
-        });
-    let Some(slot) = place.and_then(|p| slots.get_mut(p)) else {
-        return false;
-    };
-    let evicted = slot.fate != Fate::Free && !slot.is_of(header) && !is_old(slot.last);
-    *slot = FragmentSlot {
-        source: header.source(),
-        destination: header.destination(),
-        new_source: first.follow.source,
-        new_destination: first.follow.destination,
-        last: first.last,
-        identification: header.identification(),
-        new_identification: first.follow.identification,
-        network: first.follow.network,
-        protocol: header.protocol(),
-        fate: first.follow.fate,
-        ranges: [(start, end), (0, 0), (0, 0), (0, 0)],
-    };
-    evicted
-}
+    /// The note about this datagram.
+    fn find(&mut self, header: Header<'_>) -> Option<&mut FragmentSlot> {
+        let (now, timeout) = (self.now, self.timeout);
+        let slot = self.place(header).and_then(|place| self.slots.get_mut(place))?;
+        (now.since(slot.last) <= timeout).then_some(slot)
+    }
 
-/// What a later fragment is to become. `None` if no first fragment is known.
-///
-/// # Errors
-/// [`DropReason::OverlappingFragment`], [`DropReason::ScatteredFragment`] or [`DropReason::MalformedIpv4`].
-pub(crate) fn follow(
-    slots: &mut [FragmentSlot],
-    header: Header<'_>,
-    length: usize,
-    now: Tick,
-    is_old: impl Fn(Tick) -> bool,
-) -> Result<Option<Follow>, DropReason> {
-    let (start, end) = range(header, length)?;
-    let Some(slot) = slots.iter_mut().find(|s| s.is_of(header) && !is_old(s.last)) else {
-        return Ok(None);
-    };
-    slot.add(start, end)?;
-    slot.last = now;
-    Ok(Some(Follow {
-        fate: slot.fate,
-        source: slot.new_source,
-        destination: slot.new_destination,
-        network: slot.network,
-        identification: slot.new_identification,
-    }))
+    /// Checks a first fragment before anything is done with it: that it is well-formed, and that no fragment of its
+    /// datagram was seen that it would overlap.
+    pub(crate) fn check_first(&mut self, header: Header<'_>, length: usize) -> Result<(), DropReason> {
+        let (start, end) = range(header, length)?;
+        match self.find(header) {
+            Some(note) if note.overlaps(start, end) => Err(DropReason::OverlappingFragment),
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves a note of what became of a first fragment whose header is given as it came. True if the note of another
+    /// datagram was given up for it before its time.
+    pub(crate) fn teach(&mut self, header: Header<'_>, length: usize, follow: &Follow) -> bool {
+        let (now, timeout) = (self.now, self.timeout);
+        let Ok(range) = range(header, length) else {
+            return false;
+        };
+        // Among others' notes a free place is as good as the oldest.
+        let age = |s: &FragmentSlot| if s.fate == Fate::Free { u32::MAX } else { now.since(s.last) };
+        let oldest = || (0..self.slots.len()).max_by_key(|i| self.slots.get(*i).map_or(0, age));
+        let known = self.place(header);
+        let Some(slot) = known.or_else(oldest).and_then(|place| self.slots.get_mut(place)) else {
+            return false;
+        };
+        let evicted = known.is_none() && age(slot) <= timeout;
+        *slot = FragmentSlot {
+            source: header.source(),
+            destination: header.destination(),
+            new_source: follow.source,
+            new_destination: follow.destination,
+            last: now,
+            identification: header.identification(),
+            new_identification: follow.identification,
+            network: follow.network,
+            protocol: header.protocol(),
+            fate: follow.fate,
+            ranges: [range, (0, 0), (0, 0), (0, 0)],
+        };
+        evicted
+    }
+
+    /// What a later fragment is to become. `None` if no first fragment is known.
+    ///
+    /// # Errors
+    /// [`DropReason::OverlappingFragment`], [`DropReason::ScatteredFragment`] or [`DropReason::MalformedIpv4`].
+    pub(crate) fn follow(&mut self, header: Header<'_>, length: usize) -> Result<Option<Follow>, DropReason> {
+        let (start, end) = range(header, length)?;
+        let now = self.now;
+        let Some(slot) = self.find(header) else {
+            return Ok(None);
+        };
+        slot.add(start, end)?;
+        slot.last = now;
+        Ok(Some(Follow {
+            fate: slot.fate,
+            source: slot.new_source,
+            destination: slot.new_destination,
+            network: slot.network,
+            identification: slot.new_identification,
+        }))
+    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,27 @@ impl Class {
 }
 
 impl Phase {
+    /// A power of two, and at least as many as there are.
     pub(crate) const COUNT: usize = 16;
+
+    /// All, by their numbers.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Free,
+        Self::Held,
+        Self::Opening,
+        Self::Opened,
+        Self::Established,
+        Self::ClientClosed,
+        Self::ServerClosed,
+        Self::Closing,
+        Self::TimeWait,
+        Self::Doubtful,
+        Self::Resetting,
+        Self::UdpUnanswered,
+        Self::UdpAnswered,
+        Self::IcmpUnanswered,
+        Self::IcmpAnswered,
+    ];
 
     pub(crate) const fn class(self) -> Class {
         match self {

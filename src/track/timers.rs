@@ -32,29 +32,18 @@ impl Timers {
         let udp = Tick::count(timeouts.udp);
         let icmp = Tick::count(timeouts.icmp);
         let hold = Tick::count(timeouts.hold);
+        let by_class = [hold, transitory, udp, icmp, udp, established];
         let mut by_phase = [0; Phase::COUNT];
-        for (phase, ticks) in [
-            (Phase::Held, hold),
-            (Phase::Opening, transitory),
-            (Phase::Opened, transitory),
-            (Phase::Established, established),
-            (Phase::ClientClosed, established),
-            (Phase::ServerClosed, established),
-            (Phase::Closing, transitory),
-            (Phase::TimeWait, hold),
-            (Phase::Doubtful, transitory),
-            (Phase::Resetting, hold),
-            (Phase::UdpUnanswered, udp),
-            (Phase::UdpAnswered, udp),
-            (Phase::IcmpUnanswered, icmp),
-            (Phase::IcmpAnswered, icmp),
-        ] {
-            if let Some(slot) = by_phase.get_mut(phase as usize) {
-                *slot = ticks;
-            }
+        for (phase, ticks) in Phase::ALL.into_iter().zip(&mut by_phase) {
+            *ticks = match phase {
+                Phase::Free => 0,
+                // It stands with the established ones, and has less time.
+                Phase::Doubtful => transitory,
+                _ => by_class.get(phase.class() as usize).copied().unwrap_or(0),
+            };
         }
         let lap = |ticks: u32| ((ticks / 4) >> Stamp::SHIFT) as u16;
-        let laps = [lap(hold), lap(transitory), lap(udp), lap(icmp), lap(udp), lap(established)];
+        let laps = by_class.map(lap);
         Self { by_phase, laps, fragment: Tick::count(timeouts.fragment) }
     }
 

@@ -3,13 +3,13 @@
 use super::fast::Left;
 use super::state::Table;
 use crate::config::Checksums;
-use crate::time::Tick;
-use crate::track::fragments::{self, Fate, First, Follow};
+use crate::connection::Direction;
+use crate::track::fragments::{Fate, Follow, Notes};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::Delta;
 use crate::wire::flow::{Flow, Shape, TCP};
 use crate::wire::ipv4::{self, HEADER, Header, Parts};
-use crate::wire::rewrite::{self, Change};
+use crate::wire::rewrite;
 
 impl Table<'_> {
     /// Whether a packet to this address can belong to a connection, as far as its destination tells.
@@ -48,9 +48,7 @@ impl Table<'_> {
         if concerned && flow.protocol == TCP && ipv4::offset(header.fragmentation()) == 1 {
             return self.state.drop(DropReason::OverlappingFragment);
         }
-        let (timeout, now) = (self.state.timers.fragment, self.state.tick);
-        let is_old = |last: Tick| now.since(last) > timeout;
-        match fragments::follow(self.memory.fragments, header, parts.payload.len(), now, is_old) {
+        match self.notes().follow(header, parts.payload.len()) {
             Ok(Some(follow)) => self.follow_first(parts, &follow),
             Ok(None) if concerned => {
                 self.state.counters.held = self.state.counters.held.wrapping_add(1);
@@ -63,38 +61,28 @@ impl Table<'_> {
     }
 
     fn follow_first(&mut self, parts: &mut Parts<'_>, follow: &Follow) -> Verdict {
-        let (verdict, counters) = (follow.fate, &mut self.state.counters);
-        let (count, verdict) = match verdict {
-            Fate::Free | Fate::Passed => (&mut counters.passed, Verdict::Pass),
-            Fate::ToServer => (&mut counters.to_server, Verdict::ToServer),
-            Fate::ToClient => (&mut counters.to_client, Verdict::ToClient),
+        let direction = match follow.fate {
+            Fate::Free | Fate::Passed => return self.state.pass(),
+            Fate::ToServer => Direction::ToServer,
+            Fate::ToClient => Direction::ToClient,
         };
-        *count = count.wrapping_add(1);
-        if verdict != Verdict::Pass {
-            Change {
-                source: follow.source,
-                destination: follow.destination,
-                source_port: 0,
-                destination_port: 0,
-                network: follow.network,
-                transport: Delta(0),
-            }
-            .network(parts.header);
-            if Header(parts.header).identification() != follow.identification {
-                rewrite::identification(parts.header, follow.identification, self.state.config.checksums);
-            }
+        rewrite::network(parts.header, follow.source, follow.destination, follow.network);
+        if Header(parts.header).identification() != follow.identification {
+            rewrite::identification(parts.header, follow.identification, self.state.config.checksums);
         }
-        verdict
+        self.state.carried(direction)
     }
 
     /// What speaks against a first fragment before anything is done with it.
-    fn check_first(&self, parts: &Parts<'_>, flow: &Flow) -> Option<DropReason> {
+    fn check_first(&mut self, parts: &Parts<'_>, flow: &Flow) -> Option<DropReason> {
         if !self.concerns(flow.destination) && self.state.kept == 0 {
             return None;
         }
-        let (timeout, now) = (self.state.timers.fragment, self.state.tick);
-        let is_old = |last: Tick| now.since(last) > timeout;
-        fragments::check_first(self.memory.fragments, Header(parts.header), parts.payload.len(), is_old).err()
+        self.notes().check_first(Header(parts.header), parts.payload.len()).err()
+    }
+
+    fn notes(&mut self) -> Notes<'_> {
+        Notes { slots: self.memory.fragments, now: self.state.tick, timeout: self.state.timers.fragment }
     }
 
     /// Leaves a note of what became of a first fragment that came with this header.
@@ -113,7 +101,6 @@ impl Table<'_> {
             Checksums::Software => Delta::of([old.source(), old.destination()], [new.source(), new.destination()]),
             Checksums::Hardware => Delta(0),
         };
-        let (timeout, now) = (self.state.timers.fragment, self.state.tick);
         let follow = Follow {
             fate,
             source: new.source(),
@@ -121,9 +108,7 @@ impl Table<'_> {
             network,
             identification: new.identification(),
         };
-        let is_old = |last: Tick| now.since(last) > timeout;
-        let seen = (old, parts.payload.len());
-        if fragments::teach(self.memory.fragments, seen, &First { follow, last: now }, is_old) {
+        if self.notes().teach(old, parts.payload.len(), &follow) {
             self.state.counters.fragments_evicted = self.state.counters.fragments_evicted.wrapping_add(1);
         }
     }

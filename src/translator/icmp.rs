@@ -3,13 +3,15 @@
 use super::moving::CaughtUp;
 use super::state::Table;
 use crate::config::Checksums;
+use crate::connection::Direction;
+use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::Delta;
 use crate::wire::flow::Flow;
 use crate::wire::icmp::{self, Quoted, Requote};
 use crate::wire::ipv4::Parts;
-use crate::wire::rewrite::Change;
+use crate::wire::rewrite;
 
 impl Table<'_> {
     /// Translates an ICMP error about a packet of a connection. It never begins, ends or prolongs one.
@@ -36,11 +38,11 @@ impl Table<'_> {
         }
         let near = (quoted.source, quoted.source_port);
         let far = (quoted.destination, quoted.destination_port);
-        if let Some(slot) = self.find_back(Key::new(quoted.protocol, near, far)).filter(|s| self.is_listed(*s)) {
-            return self.error_to_client(slot, parts, flow);
-        }
-        if let Some(slot) = self.find_there(Key::new(quoted.protocol, far, near)).filter(|s| self.is_listed(*s)) {
-            return self.error_to_server(slot, parts, flow);
+        for (direction, near, far) in [(Direction::ToClient, near, far), (Direction::ToServer, far, near)] {
+            let slot = self.find(direction, Key::new(quoted.protocol, near, far));
+            if let Some(slot) = slot.filter(|slot| self.is_listed(*slot)) {
+                return self.error_along(slot, direction, parts, flow);
+            }
         }
         if self.state.gives_away(near) { self.state.drop(DropReason::IcmpUnrelated) } else { self.state.pass() }
     }
@@ -49,83 +51,44 @@ impl Table<'_> {
         self.slot(slot).is_some_and(|c| c.phase.is_listed()) && !self.is_dead(slot)
     }
 
-    /// An error about a packet of the client: it goes to the client, and quotes what the client sent.
-    fn error_to_client(&mut self, slot: u32, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+    /// An error that goes this way, about a packet of this connection that went the other way: it quotes that packet as
+    /// its sender sent it. To the server it tells nothing of who is behind the alternative address (RFC 5508, REQ-5).
+    fn error_along(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         match self.catch_up(slot) {
             CaughtUp::Stranded => return self.state.drop(DropReason::NoPort),
             CaughtUp::Home => return self.state.drop(DropReason::IcmpUnrelated),
-            CaughtUp::Moved => return self.state.drop(DropReason::OldServer),
-            CaughtUp::Stayed | CaughtUp::Reset => {}
+            CaughtUp::Moved if direction == Direction::ToClient => return self.state.drop(DropReason::OldServer),
+            CaughtUp::Moved | CaughtUp::Stayed | CaughtUp::Reset => {}
         }
-        let Some(&c) = self.slot(slot) else {
+        let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) else {
             return self.state.drop(DropReason::IcmpUnrelated);
         };
+        let (near, far) = c.ends(direction);
         let (network, transport) = c.deltas();
         let requote = Requote {
             quoted: Quoted {
-                source: c.client,
-                destination: c.original,
-                source_port: c.client_port,
-                destination_port: c.original_port,
+                source: far.0,
+                destination: near.0,
+                source_port: far.1,
+                destination_port: near.1,
                 protocol: c.protocol,
             },
-            network: network.reversed(),
-            transport: transport.reversed(),
-            ports: c.ports_delta().reversed(),
+            network: network.along(direction),
+            transport: transport.along(direction),
+            ports: c.ports_delta().along(direction),
         };
         // From the server itself it seems to come from the original; from a router on the way it comes from that.
-        let source = if flow.source == c.server { c.original } else { flow.source };
-        self.rewrite_error(slot, parts, &requote, (source, c.client), flow);
-        self.state.counters.to_client = self.state.counters.to_client.wrapping_add(1);
-        Verdict::ToClient
-    }
-
-    /// An error about a packet of the server: it goes to the server, quotes what the server sent, and tells nothing of
-    /// who is behind the alternative address (RFC 5508, REQ-5).
-    fn error_to_server(&mut self, slot: u32, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        match self.catch_up(slot) {
-            CaughtUp::Stranded => return self.state.drop(DropReason::NoPort),
-            CaughtUp::Home => return self.state.drop(DropReason::IcmpUnrelated),
-            CaughtUp::Stayed | CaughtUp::Moved | CaughtUp::Reset => {}
-        }
-        let Some(&c) = self.slot(slot) else {
-            return self.state.drop(DropReason::IcmpUnrelated);
-        };
-        let (network, transport) = c.deltas();
-        let requote = Requote {
-            quoted: Quoted {
-                source: c.server,
-                destination: c.alternative,
-                source_port: c.server_port,
-                destination_port: c.alternative_port,
-                protocol: c.protocol,
-            },
-            network,
-            transport,
-            ports: c.ports_delta(),
-        };
-        self.rewrite_error(slot, parts, &requote, (c.alternative, c.server), flow);
-        self.state.counters.to_server = self.state.counters.to_server.wrapping_add(1);
-        Verdict::ToServer
-    }
-
-    fn rewrite_error(
-        &mut self,
-        slot: u32,
-        parts: &mut Parts<'_>,
-        requote: &Requote,
-        (source, destination): (u32, u32),
-        outer: &Flow,
-    ) {
-        icmp::requote(parts.payload, requote);
-        let network = match self.state.config.checksums {
-            Checksums::Software => Delta::of([outer.source, outer.destination], [source, destination]),
+        let from_router = direction == Direction::ToClient && flow.source != c.server;
+        let source = if from_router { flow.source } else { near.0 };
+        icmp::requote(parts.payload, &requote);
+        let delta = match self.state.config.checksums {
+            Checksums::Software => Delta::of([flow.source, flow.destination], [source, far.0]),
             Checksums::Hardware => Delta(0),
         };
-        Change { source, destination, source_port: 0, destination_port: 0, network, transport: Delta(0) }
-            .network(parts.header);
+        rewrite::network(parts.header, source, far.0, delta);
         if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
             measure.count_icmp_error();
         }
+        self.state.carried(direction)
     }
 }

@@ -371,7 +371,7 @@ impl Table<'_> {
     fn member_for(&mut self, first: u16, client: u32, original: u32) -> Option<u16> {
         let keys = &self.state.keys;
         let servers = server::Servers(self.memory.servers);
-        let mut best: Option<(u16, u64, u64)> = None;
+        let mut best: Option<(u16, u32, u16)> = None;
         for entry in servers_of(&servers, first) {
             let Some(slot) = servers.get(entry) else {
                 continue;
@@ -384,26 +384,29 @@ impl Table<'_> {
             }
             let words = [u64::from(client) << 32 | u64::from(original), u64::from(slot.seed)];
             let hash = keys.choose(Label::Server, words);
-            let (cost, weight) = (negative_log2(hash as u32), u64::from(slot.weight));
+            let cost = negative_log2(hash as u32);
             // cost / weight < best cost / best weight, without the division.
-            if best.is_none_or(|(_, least, of)| cost * of < least * weight) {
-                best = Some((entry, cost, weight));
+            let times = |cost: u32, weight: u16| u64::from(cost) * u64::from(weight);
+            if best.is_none_or(|(_, least, of)| times(cost, of) < times(least, slot.weight)) {
+                best = Some((entry, cost, slot.weight));
             }
         }
         best.map(|(entry, ..)| entry)
     }
 }
 
-/// `-log2((hash + 1) / 2^32)` in units of 2^-24, by the position of the highest bit and a parabola between powers of two
+/// `-log2((hash + 1) / 2^32)` in units of 2^-16, by the position of the highest bit and a parabola between powers of two
 /// (within 0.01 of the true value).
-const fn negative_log2(hash: u32) -> u64 {
-    let value = hash as u64 + 1;
-    let exponent = 63 - value.leading_zeros() as u64;
-    let fraction = ((value << (63 - exponent)) << 1) >> 40;
-    // log2(1 + f) is about f + 0.3431 f (1 - f) for f in 0..1, in 24-bit fixed point.
-    let bend = (fraction * ((1 << 24) - fraction)) >> 24;
-    let log = (exponent << 24) + fraction + ((bend * 5_756_000) >> 24);
-    (32_u64 << 24).saturating_sub(log)
+const fn negative_log2(hash: u32) -> u32 {
+    let value = hash.saturating_add(1);
+    let zeros = value.leading_zeros();
+    let fraction = match value.checked_shl(zeros + 1) {
+        Some(bits) => bits >> 16,
+        None => 0,
+    };
+    // log2(1 + f) is about f + 0.3431 f (1 - f) for f in 0..1, in 16-bit fixed point.
+    let bend = (fraction * (0x1_0000 - fraction)) >> 16;
+    ((zeros + 1) << 16) - fraction - ((bend * 22_485) >> 16)
 }
 
 #[cfg(test)]
@@ -414,7 +417,7 @@ mod tests {
     fn the_logarithm_is_near_enough() {
         for hash in (0..=u32::MAX).step_by(65_537).chain([0, 1, 2, u32::MAX]) {
             let exact = 32.0 - (f64::from(hash) + 1.0).log2();
-            let ours = negative_log2(hash) as f64 / f64::from(1 << 24);
+            let ours = f64::from(negative_log2(hash)) / f64::from(1 << 16);
             assert!((exact - ours).abs() < 0.01, "{hash}: {ours}, not {exact}");
         }
     }

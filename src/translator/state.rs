@@ -71,6 +71,7 @@ pub(crate) struct Table<'a> {
 const NO_EPOCH: u16 = 256;
 
 impl State {
+    #[inline(never)]
     pub(crate) fn new(config: Config, layout: Layout, measured: bool) -> Self {
         let keys = Keys::new(&config.secret);
         let extras = config.rewrite_identification || measured;
@@ -181,10 +182,7 @@ impl State {
     pub(crate) fn change(&self, slot: &Entry, direction: Direction, whole: bool) -> Change {
         let in_software = !whole && self.config.checksums == Checksums::Hardware;
         let transport = if in_software { slot.deltas().1 } else { slot.transport };
-        let ((source, source_port), (destination, destination_port)) = match direction {
-            Direction::ToServer => ((slot.alternative, slot.alternative_port), (slot.server, slot.server_port)),
-            Direction::ToClient => ((slot.original, slot.original_port), (slot.client, slot.client_port)),
-        };
+        let ((source, source_port), (destination, destination_port)) = slot.ends(direction);
         Change {
             source,
             destination,

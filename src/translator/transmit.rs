@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::Translator;
 use super::state::{State, Table};
 use crate::connection::Direction;
-use crate::table::connection::{Entry, OWES_CLIENT, OWES_SERVER};
+use crate::table::connection::{ConnectionSlot, Entry, OWES_CLIENT, OWES_SERVER};
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::phase::Phase;
@@ -120,13 +120,13 @@ impl Outbox {
         self.resets.next(rate, now)
     }
 
-    fn push(&mut self, message: Message) -> bool {
+    fn push(&mut self, message: &Message) -> bool {
         let place = (self.first + self.length) % WAITING;
         if self.length >= WAITING {
             return false;
         }
         if let Some(waiting) = self.waiting.get_mut(place) {
-            *waiting = Some(message);
+            *waiting = Some(*message);
         }
         self.length += 1;
         true
@@ -146,12 +146,12 @@ impl Outbox {
 
 impl State {
     /// Has a message fetched, if the errors' rate allows and there is room.
-    fn say(&mut self, message: Message) {
+    fn say(&mut self, message: &Message) {
         let allowed = self.outbox.errors.take(self.config.errors_per_second, self.now);
         self.put(message, allowed);
     }
 
-    fn put(&mut self, message: Message, allowed: bool) {
+    fn put(&mut self, message: &Message, allowed: bool) {
         if !(allowed && self.outbox.push(message)) {
             self.counters.transmit_lost = self.counters.transmit_lost.wrapping_add(1);
         }
@@ -160,6 +160,7 @@ impl State {
     /// Tells a client that its new connection was refused (RFC 6888, REQ-11; RFC 5508, REQ-8), unless the packet is
     /// one that no error may be about (RFC 1122, section 3.2.2): an ICMP error, a later fragment, a broadcast or
     /// multicast, or from a source that is no single host.
+    #[inline(never)]
     pub(crate) fn say_prohibited(&mut self, reason: DropReason, flow: &Flow, parts: &Parts<'_>) {
         let refused = matches!(reason, DropReason::TableFull | DropReason::ClientLimit | DropReason::NoPort);
         let hosts = ipv4::is_unicast(flow.source) && ipv4::is_unicast(flow.destination);
@@ -169,13 +170,13 @@ impl State {
         };
         let mut quote = [0; QUOTE];
         let mut length = 0;
-        for octet in parts.header.iter().chain(parts.options).chain(parts.payload.iter().take(8)) {
-            if let Some(place) = quote.get_mut(length) {
+        for part in [parts.header.as_slice(), parts.options, parts.payload.get(..8).unwrap_or_default()] {
+            for (place, octet) in quote.iter_mut().skip(length).zip(part) {
                 *place = *octet;
-                length += 1;
             }
+            length += part.len();
         }
-        self.say(Message::Prohibited { from, quote, length: length as u8 });
+        self.say(&Message::Prohibited { from, quote, length: length as u8 });
     }
 
     /// Answers a segment of a connection that is being reset, as a host does that knows of no connection: with the
@@ -184,12 +185,12 @@ impl State {
         if segment.has(RST) {
             return;
         }
-        let (source, destination) = ends(slot, direction.opposite());
+        let (source, destination) = slot.ends(direction.opposite());
         let sequence = if segment.has(ACK) { segment.acknowledgment } else { 0 };
         let acknowledgment = segment.sequence.wrapping_add(segment.span());
         let allowed = self.outbox.resets.take(self.config.resets_per_second, self.now);
         let direction = direction.opposite();
-        self.put(Message::Reset { direction, source, destination, sequence, acknowledgment }, allowed);
+        self.put(&Message::Reset { direction, source, destination, sequence, acknowledgment }, allowed);
     }
 }
 
@@ -212,17 +213,9 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-/// The addresses of a packet of this connection that goes this way.
-const fn ends(slot: &Entry, direction: Direction) -> ((u32, u16), (u32, u16)) {
-    match direction {
-        Direction::ToClient => ((slot.original, slot.original_port), (slot.client, slot.client_port)),
-        Direction::ToServer => ((slot.alternative, slot.alternative_port), (slot.server, slot.server_port)),
-    }
-}
-
 /// A RST for one end of a connection: its sequence number is the one that this end expects next.
 fn reset(slot: &Entry, direction: Direction) -> Message {
-    let (source, destination) = ends(slot, direction);
+    let (source, destination) = slot.ends(direction);
     Message::Reset {
         direction,
         source,
@@ -235,15 +228,17 @@ fn reset(slot: &Entry, direction: Direction) -> Message {
 impl Table<'_> {
     /// Has both ends of a TCP connection told that it is over, since its slot is needed now.
     pub(crate) fn owe_resets_now(&mut self, slot: u32) {
-        let Some(&connection) = self.slot(slot) else {
+        let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;
         };
         if connection.protocol != TCP || connection.phase.is_over() {
             return;
         }
-        self.state.say(reset(&connection, Direction::ToClient));
-        if connection.phase != Phase::Opening {
-            self.state.say(reset(&connection, Direction::ToServer));
+        for direction in [Direction::ToClient, Direction::ToServer] {
+            // A server that has not answered knows of nothing.
+            if direction == Direction::ToClient || connection.phase != Phase::Opening {
+                self.state.say(&reset(connection, direction));
+            }
         }
     }
 

@@ -43,97 +43,55 @@ impl Flow {
     /// [`DropReason::TinyFragment`] if a first fragment does not hold it (RFC 1858).
     pub(crate) fn read(parts: &Parts<'_>) -> Result<Self, DropReason> {
         let header = Header(parts.header);
-        let protocol = header.protocol();
         let fragmentation = header.fragmentation();
-        let mut flow = Self {
+        let flow = Self {
             source: header.source(),
             destination: header.destination(),
             source_port: 0,
             destination_port: 0,
-            protocol,
-            shape: Shape::Whole,
+            protocol: header.protocol(),
+            shape: Shape::Other,
         };
-        if ipv4::is_fragment(fragmentation) {
-            flow.shape = if ipv4::offset(fragmentation) == 0 { Shape::FirstFragment } else { Shape::LaterFragment };
-            return flow.read_fragment(parts);
-        }
-        match protocol {
-            TCP => match parts.payload.first_chunk::<{ tcp::HEADER }>() {
-                Some(h) if usize::from(h[12] >> 4) << 2 <= parts.payload.len() && h[12] >> 4 >= 5 => {
-                    Ok(flow.with_ports(&[h[0], h[1], h[2], h[3]]))
-                }
-                _ => Err(DropReason::MalformedTransport),
-            },
-            UDP => match parts.payload.first_chunk::<8>() {
-                Some(h) => {
-                    let length = usize::from(u16::from_be_bytes([h[4], h[5]]));
-                    if length < 8 || length > parts.payload.len() {
-                        return Err(DropReason::MalformedTransport);
-                    }
-                    Ok(flow.with_ports(&[h[0], h[1], h[2], h[3]]))
-                }
-                None => Err(DropReason::MalformedTransport),
-            },
-            _ => flow.read_rare(parts),
-        }
-    }
-
-    const fn with_ports(mut self, ports: &[u8; 4]) -> Self {
-        self.source_port = u16::from_be_bytes([ports[0], ports[1]]);
-        self.destination_port = u16::from_be_bytes([ports[2], ports[3]]);
-        self
-    }
-
-    fn read_fragment(self, parts: &Parts<'_>) -> Result<Self, DropReason> {
-        if self.shape == Shape::LaterFragment {
-            return Ok(self);
-        }
-        let needed = match self.protocol {
+        let (shape, too_short) = match (ipv4::is_fragment(fragmentation), ipv4::offset(fragmentation)) {
+            (false, _) => (Shape::Whole, DropReason::MalformedTransport),
+            (true, 0) => (Shape::FirstFragment, DropReason::TinyFragment),
+            (true, _) => return Ok(Self { shape: Shape::LaterFragment, ..flow }),
+        };
+        let length = parts.payload.len();
+        let least = match flow.protocol {
             TCP => tcp::HEADER,
             UDP | ICMP => 8,
-            _ => {
-                return Ok(Self { shape: Shape::Other, ..self });
-            }
+            _ => return Ok(flow),
         };
-        if parts.payload.len() < needed {
-            return Err(DropReason::TinyFragment);
-        }
-        if self.protocol == ICMP {
-            // An ICMP error is too small to be fragmented; what claims to be one is not looked into.
-            let flow = self.read_icmp(parts)?;
-            let error = flow.shape == Shape::IcmpError;
-            return Ok(Self { shape: if error { Shape::Other } else { flow.shape }, ..flow });
-        }
-        if self.protocol == TCP {
-            let length = parts.payload.get(12).map_or(0, |octet| usize::from(octet >> 4) << 2);
-            if length < tcp::HEADER {
-                return Err(DropReason::MalformedTransport);
+        let first = parts.payload.first_chunk::<8>().filter(|_| length >= least).ok_or(too_short)?;
+        let word = |at: usize| u16::from_be_bytes([first[at & 7], first[(at + 1) & 7]]);
+        match flow.protocol {
+            ICMP => {
+                let echo = Self { shape, ..flow };
+                return Ok(match icmp::kind(first[0]) {
+                    icmp::Kind::EchoRequest => Self { source_port: word(4), ..echo },
+                    icmp::Kind::EchoReply => Self { destination_port: word(4), ..echo },
+                    // One is too small to be fragmented; what claims to be so is not looked into.
+                    icmp::Kind::Error if shape == Shape::Whole => Self { shape: Shape::IcmpError, ..flow },
+                    icmp::Kind::Error | icmp::Kind::Other => flow,
+                });
             }
-            if length > parts.payload.len() {
-                return Err(DropReason::TinyFragment);
+            TCP => {
+                let header = parts.payload.get(12).map_or(0, |octet| usize::from(octet >> 4) << 2);
+                if header < tcp::HEADER {
+                    return Err(DropReason::MalformedTransport);
+                }
+                if header > length {
+                    return Err(too_short);
+                }
+            }
+            _ => {
+                let datagram = usize::from(word(4));
+                if shape == Shape::Whole && (datagram < 8 || datagram > length) {
+                    return Err(DropReason::MalformedTransport);
+                }
             }
         }
-        match parts.payload.first_chunk::<4>() {
-            Some(ports) => Ok(self.with_ports(ports)),
-            None => Err(DropReason::TinyFragment),
-        }
-    }
-
-    fn read_rare(self, parts: &Parts<'_>) -> Result<Self, DropReason> {
-        match self.protocol {
-            ICMP => self.read_icmp(parts),
-            _ => Ok(Self { shape: Shape::Other, ..self }),
-        }
-    }
-
-    fn read_icmp(self, parts: &Parts<'_>) -> Result<Self, DropReason> {
-        let header = parts.payload.first_chunk::<8>().ok_or(DropReason::MalformedTransport)?;
-        let identifier = u16::from_be_bytes([header[4], header[5]]);
-        Ok(match icmp::kind(header[0]) {
-            icmp::Kind::EchoRequest => Self { source_port: identifier, ..self },
-            icmp::Kind::EchoReply => Self { destination_port: identifier, ..self },
-            icmp::Kind::Error => Self { shape: Shape::IcmpError, ..self },
-            icmp::Kind::Other => Self { shape: Shape::Other, ..self },
-        })
+        Ok(Self { source_port: word(0), destination_port: word(2), shape, ..flow })
     }
 }

@@ -106,10 +106,11 @@ pub(crate) const fn is_martian(address: u32) -> bool {
 
 /// The lowest address from `first` to `last` that no packet may come from.
 pub(crate) fn martian_within(first: u32, last: u32) -> Option<u32> {
-    // Where each range of such addresses begins.
-    let starts = [0x0000_0000, 0x7f00_0000, 0xa9fe_0000, 0xe000_0000];
-    let within = starts.into_iter().filter(|start| (first..=last).contains(start));
-    [first].into_iter().chain(within).find(|address| is_martian(*address))
+    if is_martian(first) {
+        return Some(first);
+    }
+    // Where each range of such addresses begins, but for the one that is below all others.
+    [0x7f00_0000, 0xa9fe_0000, 0xe000_0000].into_iter().find(|start| (first..=last).contains(start))
 }
 
 /// Whether a datagram to this address may be answered with an ICMP error: not multicast, not broadcast (RFC 1122,

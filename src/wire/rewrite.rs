@@ -18,18 +18,18 @@ pub(crate) struct Change {
     pub(crate) transport: Delta,
 }
 
-impl Change {
-    /// Rewrites the addresses of the IPv4 header: all that a later fragment has.
-    pub(crate) fn network(&self, header: &mut [u8; HEADER]) {
-        header[12..16].copy_from_slice(&self.source.to_be_bytes());
-        header[16..20].copy_from_slice(&self.destination.to_be_bytes());
-        [header[10], header[11]] = checksum::update([header[10], header[11]], self.network);
-    }
+/// Rewrites the addresses of the IPv4 header: all that a later fragment has.
+pub(crate) fn network(header: &mut [u8; HEADER], source: u32, destination: u32, delta: Delta) {
+    header[12..16].copy_from_slice(&source.to_be_bytes());
+    header[16..20].copy_from_slice(&destination.to_be_bytes());
+    [header[10], header[11]] = checksum::update([header[10], header[11]], delta);
+}
 
+impl Change {
     /// Rewrites addresses and ports of a whole packet or a first fragment. The caller has parsed it: its payload
     /// holds the transport header.
     pub(crate) fn apply(&self, parts: &mut Parts<'_>, protocol: u8) {
-        self.network(parts.header);
+        network(parts.header, self.source, self.destination, self.network);
         match protocol {
             UDP => {
                 let Some(udp) = parts.payload.first_chunk_mut::<8>() else { return };
