@@ -163,7 +163,15 @@ impl Entry {
     /// Whether a key is one of those under which it is entered in the index of this way.
     #[inline(always)]
     pub(crate) fn answers(&self, direction: Direction, key: Key) -> bool {
-        self.has_key(direction, key) || (key.is_of_siblings() && self.has(SIBLINGS) && self.key_siblings() == key)
+        let mine = self.key(direction);
+        let ports = (mine.ports >> 16) as u32 ^ (key.ports >> 16) as u32;
+        let of_siblings = key.is_of_siblings();
+        // A key of siblings says nothing of the server's port.
+        let ports = if of_siblings { ports >> 16 } else { ports };
+        mine.addresses == key.addresses
+            && ports == 0
+            && self.protocol == key.ports as u8
+            && (!of_siblings || self.has(SIBLINGS))
     }
 
     /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in those: the

@@ -48,23 +48,18 @@ impl Keys {
         Self { fold, sip: (derive(4), derive(5)) }
     }
 
-    /// Where a connection's key is placed.
-    #[inline]
+    /// Where a connection's key is placed. On a small processor it is compiled once.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) const fn hash(&self, key: Key) -> u64 {
         let [k0, k1, k2, k3] = self.fold;
         let first = fold(key.addresses ^ k0, key.ports ^ k1);
         fold(first ^ k2, k3)
     }
 
-    /// The same, compiled once: for whatever is not done with every packet.
-    #[inline(never)]
-    pub(crate) fn place(&self, key: Key) -> u64 {
-        self.hash(key)
-    }
-
     /// Where a client's count is placed.
     pub(crate) fn hash_client(&self, client: u32) -> u64 {
-        self.place(Key::of_address(client))
+        self.hash(Key::of_address(client))
     }
 
     /// A number that a stranger cannot foresee, the same for the same words.

@@ -95,18 +95,20 @@ impl Layout {
     ) -> Option<u32> {
         let (base, tag) = (self.base(direction), tag(hash));
         let mut bucket = self.first(hash);
+        let mut second = false;
         // A loop rather than two searches, so that the comparison of keys is compiled once.
-        for second in [false, true] {
-            if second {
-                bucket = self.other(bucket, tag);
-            }
+        loop {
             let words = at(words, base, bucket)?;
             let accepted = |place| Some(slot(words, place)).filter(|slot| found(*slot));
             if let Some(slot) = tags::find(tags_of(words), tag, accepted) {
                 return Some(slot);
             }
+            if second {
+                return None;
+            }
+            second = true;
+            bucket = self.other(bucket, tag);
         }
-        None
     }
 
     /// The first slot in the key's first bucket whose tag is that of `hash`: most likely, but not surely, the right
@@ -139,8 +141,8 @@ const fn tag(hash: u64) -> u8 {
 }
 
 #[inline(always)]
-const fn tags_of(words: &[u32; WORDS]) -> tags::Words {
-    [words[0], words[1], words[2]]
+fn tags_of(words: &[u32; WORDS]) -> &tags::Words {
+    words.first_chunk().unwrap_or(&[0; 3])
 }
 
 /// The slot number of an entry.

@@ -23,9 +23,9 @@ pub(crate) struct Places {
 /// Where `tag` stands among the first eight tags.
 #[cfg(target_pointer_width = "64")]
 #[inline(always)]
-const fn among_eight([a, b, _]: Words, tag: u8) -> Places {
+const fn among_eight([a, b, _]: &Words, tag: u8) -> Places {
     const ONES: u64 = u64::MAX / 255;
-    let differs = (a as u64 | (b as u64) << 32) ^ (ONES * tag as u64);
+    let differs = (*a as u64 | (*b as u64) << 32) ^ (ONES * tag as u64);
     // A subtraction borrows from the octet above only if this one was zero: so the lowest mark is true, and one above
     // it may be false.
     Places { marks: differs.wrapping_sub(ONES) & !differs & (ONES << 7), offset: 0 }
@@ -55,7 +55,7 @@ impl Iterator for Places {
 
 /// The first that `found` makes of the places whose tag is `tag`.
 #[inline(always)]
-pub(crate) fn find<T>(words: Words, tag: u8, mut found: impl FnMut(usize) -> Option<T>) -> Option<T> {
+pub(crate) fn find<T>(words: &Words, tag: u8, mut found: impl FnMut(usize) -> Option<T>) -> Option<T> {
     #[cfg(target_pointer_width = "64")]
     {
         for place in among_eight(words, tag) {
@@ -72,11 +72,22 @@ pub(crate) fn find<T>(words: Words, tag: u8, mut found: impl FnMut(usize) -> Opt
     }
     // A loop rather than three searches, so that it is compiled once.
     #[cfg(not(target_pointer_width = "64"))]
-    words.into_iter().zip([0, 4, 8]).find_map(|(word, offset)| among_four(word, offset, tag).find_map(&mut found))
+    {
+        let mut offset = 0;
+        for word in words {
+            for place in among_four(*word, offset, tag) {
+                if let Some(found) = found(place) {
+                    return Some(found);
+                }
+            }
+            offset += 4;
+        }
+        None
+    }
 }
 
 /// The first place without an entry.
-pub(crate) fn free(words: Words) -> Option<usize> {
+pub(crate) fn free(words: &Words) -> Option<usize> {
     find(words, 0, Some)
 }
 
@@ -98,7 +109,7 @@ mod tests {
                 let octets: std::vec::Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
                 let expected: std::vec::Vec<usize> = (0..ENTRIES).filter(|p| octets[*p] == tag).collect();
                 let mut found = std::vec::Vec::new();
-                let none: Option<()> = find(words, tag, |place| {
+                let none: Option<()> = find(&words, tag, |place| {
                     found.push(place);
                     None
                 });

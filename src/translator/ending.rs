@@ -93,8 +93,7 @@ impl Table<'_> {
             return;
         };
         let key = connection.key_there();
-        let hash = self.state.keys.place(key);
-        self.index(Direction::ToServer).remove(hash, slot);
+        self.leave(Direction::ToServer, key, slot);
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
@@ -115,8 +114,7 @@ impl Table<'_> {
             return;
         }
         if connection.phase.is_listed() {
-            let hash = self.state.keys.place(connection.key_there());
-            self.index(Direction::ToServer).remove(hash, slot);
+            self.leave(Direction::ToServer, connection.key_there(), slot);
         }
         self.unlist_back(slot);
         let unsaid = u64::from(connection.has(OWES_CLIENT)) + u64::from(connection.has(OWES_SERVER));
@@ -133,11 +131,9 @@ impl Table<'_> {
         let Some(&connection) = self.slot(slot) else {
             return;
         };
-        let hash = self.state.keys.place(connection.key_back());
-        self.index(Direction::ToClient).remove(hash, slot);
+        self.leave(Direction::ToClient, connection.key_back(), slot);
         if connection.has(SIBLINGS) {
-            let hash = self.state.keys.place(connection.key_siblings());
-            self.index(Direction::ToClient).remove(hash, slot);
+            self.leave(Direction::ToClient, connection.key_siblings(), slot);
             self.state.siblings -= 1;
             if let Some(c) = self.slot_mut(slot) {
                 c.flags &= !SIBLINGS;

@@ -21,6 +21,7 @@ impl Table<'_> {
     }
 
     /// A fragment of anything.
+    #[inline(never)]
     pub(crate) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         if flow.shape == Shape::LaterFragment {
             return self.later_fragment(parts, flow);

@@ -15,6 +15,7 @@ use crate::wire::rewrite;
 
 impl Table<'_> {
     /// Translates an ICMP error about a packet of a connection. It never begins, ends or prolongs one.
+    #[inline(never)]
     pub(crate) fn icmp_error(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let ours = self.state.is_alternative(flow.destination);
         if !ours && !self.state.filter.may_hold(flow.destination) && self.state.kept == 0 {

@@ -186,7 +186,7 @@ impl Table<'_> {
     /// [`DropReason::TableFull`], in which case nothing has changed, but for what was given up to make room.
     pub(crate) fn install(&mut self, new: &Entry) -> Result<u32, DropReason> {
         let slot = self.allocate().ok_or(DropReason::TableFull)?;
-        if !self.enter(slot, new) {
+        if !self.place(slot, new) {
             self.give_back(slot);
             return Err(DropReason::TableFull);
         }
@@ -225,9 +225,8 @@ impl Table<'_> {
 
     /// Writes a connection into its slot and both indexes; false, and nothing changed but the slot, if there is no room
     /// in them.
-    fn enter(&mut self, slot: u32, new: &Entry) -> bool {
-        let hash = self.state.keys.place(new.key_there());
-        if !self.index(Direction::ToServer).insert(hash, slot) {
+    fn place(&mut self, slot: u32, new: &Entry) -> bool {
+        if !self.enter(Direction::ToServer, new.key_there(), slot) {
             return false;
         }
         let epoch = self.state.moves.epoch;
@@ -237,7 +236,7 @@ impl Table<'_> {
         }
         let listed = self.list_back(slot);
         if !listed {
-            self.index(Direction::ToServer).remove(hash, slot);
+            self.leave(Direction::ToServer, new.key_there(), slot);
         }
         listed
     }
@@ -248,14 +247,13 @@ impl Table<'_> {
             return false;
         };
         let siblings = connection.has(SIBLINGS).then(|| connection.key_siblings());
-        let hash = self.state.keys.place(connection.key_back());
-        if !self.index(Direction::ToClient).insert(hash, slot) {
+        let key = connection.key_back();
+        if !self.enter(Direction::ToClient, key, slot) {
             return false;
         }
-        if let Some(key) = siblings {
-            let siblings = self.state.keys.place(key);
-            if !self.index(Direction::ToClient).insert(siblings, slot) {
-                self.index(Direction::ToClient).remove(hash, slot);
+        if let Some(siblings) = siblings {
+            if !self.enter(Direction::ToClient, siblings, slot) {
+                self.leave(Direction::ToClient, key, slot);
                 return false;
             }
             self.state.siblings += 1;
@@ -309,8 +307,9 @@ impl Table<'_> {
             let found = self.find_back(key).and_then(|slot| self.slot(slot));
             found.is_some_and(|c| c.key_there() != there || (by_itself_too && c.phase != Phase::Held))
         };
-        !taken(Key::new(new.protocol, alternative, (new.server, new.server_port)), true)
-            && !(new.has(SIBLINGS) && taken(Key::of_siblings(alternative, new.server), false))
+        let back = Key::new(new.protocol, alternative, (new.server, new.server_port));
+        let siblings = Key::of_siblings(alternative, new.server);
+        !(taken(back, true) || (new.has(SIBLINGS) && taken(siblings, false)))
     }
 
     /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.

@@ -11,7 +11,7 @@ use crate::table::divert::{DivertSlot, Diverts};
 use crate::table::events::{EventQueue, News};
 use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
-use crate::table::index::{Index, Layout};
+use crate::table::index::Layout;
 use crate::table::moves::Moves;
 use crate::table::server::Servers;
 use crate::table::storage::Parts;
@@ -138,7 +138,7 @@ impl State {
     }
 
     /// Whether `address` is an alternative address.
-    #[inline]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn is_alternative(&self, address: u32) -> bool {
         self.config.alternatives.iter().any(|a| address.wrapping_sub(a.first) <= a.last - a.first)
     }
@@ -154,12 +154,14 @@ impl State {
     }
 
     #[cold]
+    #[inline(never)]
     pub(crate) fn drop(&mut self, reason: DropReason) -> Verdict {
         self.counters.count_drop(reason);
         Verdict::Drop(reason)
     }
 
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn pass(&mut self) -> Verdict {
         self.counters.passed = self.counters.passed.wrapping_add(1);
         Verdict::Pass
@@ -208,11 +210,22 @@ impl State {
 }
 
 impl<'a> Table<'a> {
-    /// The index of this way.
-    pub(crate) fn index(&mut self, direction: Direction) -> Index<'_> {
-        self.state.layout.index(self.memory.index, direction)
+    /// Enters a slot under a key in the index of this way. False if there is no room, in which case nothing is changed.
+    #[must_use]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn enter(&mut self, direction: Direction, key: Key, slot: u32) -> bool {
+        let hash = self.state.keys.hash(key);
+        self.state.layout.index(self.memory.index, direction).insert(hash, slot)
     }
 
+    /// Takes a slot from under a key out of the index of this way, if it is there.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn leave(&mut self, direction: Direction, key: Key, slot: u32) {
+        let hash = self.state.keys.hash(key);
+        self.state.layout.index(self.memory.index, direction).remove(hash, slot);
+    }
+
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn clients(&mut self) -> Clients<'_> {
         Clients::new(self.state.layout.clients(self.memory.index))
     }
