@@ -16,70 +16,61 @@ pub(crate) struct Clients<'a> {
 
 const COUNT: u32 = 0xffff;
 
+/// No tag: those leave the lower bits zero.
+const FREE: u32 = 1;
+
 impl<'a> Clients<'a> {
     pub(crate) const fn new(words: &'a mut [u32]) -> Self {
         Self { words }
     }
 
     /// How many connections the client with this hash has.
-    pub(crate) fn count(&self, hash: u64) -> u32 {
-        let tag = tag(hash);
-        for bucket in self.buckets(hash) {
-            for word in self.words.get(self.range(bucket)).unwrap_or_default() {
-                if word & !COUNT == tag && *word & COUNT != 0 {
-                    return word & COUNT;
-                }
-            }
-        }
-        0
+    pub(crate) fn count(&mut self, hash: u64) -> u32 {
+        self.word(hash, tag(hash)).map_or(0, |word| *word & COUNT)
     }
 
     /// Counts one more. False if there is no room to count it.
     pub(crate) fn add(&mut self, hash: u64) -> bool {
         let tag = tag(hash);
-        let buckets = self.buckets(hash);
-        for bucket in buckets {
-            for word in self.bucket(bucket) {
-                if *word & !COUNT == tag && *word & COUNT != 0 {
-                    if *word & COUNT == COUNT {
-                        return false;
-                    }
-                    *word += 1;
-                    return true;
-                }
-            }
+        if let Some(word) = self.word(hash, tag) {
+            let room = *word & COUNT != COUNT;
+            *word += u32::from(room);
+            return room;
         }
-        for bucket in buckets {
-            for word in self.bucket(bucket) {
-                if *word & COUNT == 0 {
-                    *word = tag | 1;
-                    return true;
-                }
-            }
-        }
-        false
+        let Some(word) = self.word(hash, FREE) else {
+            return false;
+        };
+        *word = tag | 1;
+        true
     }
 
     /// Counts one less.
     pub(crate) fn subtract(&mut self, hash: u64) {
-        let tag = tag(hash);
+        if let Some(word) = self.word(hash, tag(hash)) {
+            *word -= 1;
+        }
+    }
+
+    /// The word that counts under this tag, or one that counts nothing if the tag is [`FREE`], in the buckets of this
+    /// hash.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn word(&mut self, hash: u64, tag: u32) -> Option<&mut u32> {
+        let is_it = |word: &u32| match *word & COUNT {
+            0 => tag == FREE,
+            _ => word & !COUNT == tag,
+        };
         for bucket in self.buckets(hash) {
-            for word in self.bucket(bucket) {
-                if *word & !COUNT == tag && *word & COUNT != 0 {
-                    *word -= 1;
-                    return;
-                }
+            let range = self.range(bucket);
+            let words = self.words.get(range.clone()).unwrap_or_default();
+            if let Some(place) = words.iter().position(is_it) {
+                return self.words.get_mut(range.start + place);
             }
         }
+        None
     }
 
     fn range(&self, bucket: usize) -> core::ops::Range<usize> {
         bucket..(bucket + WORDS).min(self.words.len())
-    }
-
-    fn bucket(&mut self, bucket: usize) -> &mut [u32] {
-        let range = self.range(bucket);
-        self.words.get_mut(range).unwrap_or_default()
     }
 
     /// Where the two buckets begin. A table of fewer than 16 connections has one, and it is shorter.

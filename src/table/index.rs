@@ -178,7 +178,8 @@ impl Index<'_> {
     /// Puts an entry into a bucket if that has room.
     fn put(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
         let Some(words) = self.bucket(bucket) else { return false };
-        match tags::free(tags_of(words)) {
+        // A free place has no tag, and the slot zero.
+        match place_of(words, 0, 0) {
             Some(place) => set(words, place, tag, slot),
             None => false,
         }
@@ -201,12 +202,17 @@ impl Index<'_> {
 
     fn take(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
         let Some(words) = self.bucket(bucket) else { return false };
-        let is_it = |place: usize| (words.get(SLOTS + place) == Some(&slot)).then_some(place);
-        match tags::find(tags_of(words), tag, is_it) {
+        match place_of(words, tag, slot) {
             Some(place) => set(words, place, 0, 0),
             None => false,
         }
     }
+}
+
+/// Where an entry stands in a bucket.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn place_of(words: &[u32; WORDS], tag: u8, slot: u32) -> Option<usize> {
+    tags::find(tags_of(words), tag, |place| (words.get(SLOTS + place) == Some(&slot)).then_some(place))
 }
 
 fn tag_at(words: &[u32; WORDS], place: usize) -> u8 {

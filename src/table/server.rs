@@ -64,11 +64,6 @@ impl ServerSlot {
         }
     }
 
-    /// Whether it is its rule's only one, and sends to the original destination.
-    pub(crate) fn keeps_destination(&self) -> bool {
-        self.kind == Kind::Same && self.next == NONE
-    }
-
     /// The server for a connection to this original destination.
     pub(crate) const fn resolve(&self, original: (u32, u16)) -> (u32, u16) {
         match self.kind {

@@ -86,11 +86,6 @@ pub(crate) fn find<T>(words: &Words, tag: u8, mut found: impl FnMut(usize) -> Op
     }
 }
 
-/// The first place without an entry.
-pub(crate) fn free(words: &Words) -> Option<usize> {
-    find(words, 0, Some)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

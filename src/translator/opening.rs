@@ -9,7 +9,7 @@ use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::events::News;
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Wanted};
-use crate::table::server::{self, ServerSlot};
+use crate::table::server;
 use crate::track::phase::{Class, Phase};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, TCP, UDP};
@@ -17,32 +17,26 @@ use crate::wire::ipv4::Parts;
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 use crate::wire::{icmp, ipv4};
 
-/// What is decided about a new connection before it gets a slot.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    pub(crate) protocol: u8,
-    pub(crate) client: (u32, u16),
-    pub(crate) original: (u32, u16),
-    /// The alternative endpoint where it is given; `None` if one is to be chosen.
-    pub(crate) alternative: Option<(u32, u16)>,
-    pub(crate) server: (u32, u16),
-    pub(crate) member: u16,
-    /// [`SOURCE_KEPT`], [`SIBLINGS`].
-    pub(crate) flags: u8,
-    pub(crate) phase: Phase,
-}
-
 impl Table<'_> {
     /// Opens the connection that a packet of a client begins, if there is a rule for it.
     ///
     /// # Errors
     /// The verdict on a packet that opens none.
+    #[inline(never)]
     pub(crate) fn open_there(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
         let Some(rule) = self.rule_for(flow) else {
             return Err(self.state.pass());
         };
-        let exception = |slot: &ServerSlot| slot.keeps_destination();
-        if rule.keeps_source() && self.servers().get(rule.servers).is_some_and(exception) {
+        let original = (flow.destination, flow.destination_port);
+        let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
+            return Err(self.state.drop(DropReason::TableFull));
+        };
+        let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
+        if flow.protocol == ICMP {
+            server.1 = 0;
+        }
+        if rule.keeps_source() && server == original {
+            // Neither address would change.
             return Err(self.state.pass());
         }
         if ipv4::is_martian(flow.source) {
@@ -57,19 +51,6 @@ impl Table<'_> {
             _ if parts.payload.first() == Some(&icmp::ECHO_REQUEST) => Phase::IcmpUnanswered,
             _ => return Err(self.state.pass()),
         };
-        let client = (flow.source, flow.source_port);
-        let original = (flow.destination, flow.destination_port);
-        let member = self.member_for(rule.servers, client.0, original.0);
-        let Some(member) = member else {
-            return Err(self.state.drop(DropReason::TableFull));
-        };
-        let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
-        if flow.protocol == ICMP {
-            server.1 = 0;
-        }
-        if rule.keeps_source() && server == original {
-            return Err(self.state.pass());
-        }
         let mut flags = 0;
         if rule.keeps_source() {
             flags |= SOURCE_KEPT;
@@ -77,17 +58,23 @@ impl Table<'_> {
         if rule.has_siblings() && flow.protocol == UDP {
             flags |= SIBLINGS;
         }
-        self.open(&Plan {
+        let mut new = Entry {
+            client: flow.source,
+            client_port: flow.source_port,
+            original: original.0,
+            original_port: original.1,
+            // Where the source is kept.
+            alternative: flow.source,
+            alternative_port: flow.source_port,
+            server: server.0,
+            server_port: server.1,
             protocol: flow.protocol,
-            client,
-            original,
-            alternative: rule.keeps_source().then_some(client),
-            server,
+            phase,
             member,
             flags,
-            phase,
-        })
-        .map_err(|reason| {
+            ..Entry::EMPTY
+        };
+        self.open(&mut new, rule.keeps_source()).map_err(|reason| {
             self.state.say_prohibited(reason, flow, parts);
             self.state.drop(reason)
         })
@@ -95,6 +82,7 @@ impl Table<'_> {
 
     /// Opens the connection that a packet from another port of a server begins, if the connection with that server
     /// says that those belong to its client.
+    #[inline(never)]
     pub(crate) fn open_sibling(&mut self, flow: &Flow) -> Option<Result<u32, DropReason>> {
         if self.state.siblings == 0 || flow.protocol != UDP {
             return None;
@@ -117,49 +105,34 @@ impl Table<'_> {
             }
             self.bury(known);
         }
-        Some(self.open(&Plan {
-            protocol: UDP,
-            client,
-            original: (parent.original, flow.source_port),
-            alternative: Some(alternative),
-            server: (flow.source, flow.source_port),
-            member: parent.member,
+        let mut new = Entry {
+            original_port: flow.source_port,
+            server_port: flow.source_port,
             flags: parent.flags & SOURCE_KEPT,
             phase: Phase::UdpUnanswered,
-        }))
+            ..parent
+        };
+        Some(self.open(&mut new, true))
     }
 
-    /// Opens a connection.
+    /// Opens a connection that has everything but its alternative endpoint, unless that is `given` too.
     ///
     /// # Errors
     /// The reason why there is none, in which case nothing has changed, but for what was given up to make room.
-    pub(crate) fn open(&mut self, plan: &Plan) -> Result<u32, DropReason> {
+    fn open(&mut self, new: &mut Entry, given: bool) -> Result<u32, DropReason> {
         self.tidy();
-        self.check_client_limit(plan.client.0)?;
-        let mut new = Entry {
-            client: plan.client.0,
-            client_port: plan.client.1,
-            original: plan.original.0,
-            original_port: plan.original.1,
-            server: plan.server.0,
-            server_port: plan.server.1,
-            last: self.state.tick,
-            protocol: plan.protocol,
-            phase: plan.phase,
-            member: plan.member,
-            flags: plan.flags,
-            ..Entry::EMPTY
-        };
-        if !self.find_alternative(&mut new, plan.alternative) {
+        self.check_client_limit(new.client)?;
+        if !self.find_alternative(new, given) {
             // Some may be held by connections that are dead and not swept yet.
             self.expire_all(LOOKS);
-            if !self.find_alternative(&mut new, plan.alternative) {
+            if !self.find_alternative(new, given) {
                 return Err(DropReason::NoPort);
             }
         }
-        self.reclaim(&new);
+        self.reclaim(new);
+        new.last = self.state.tick;
         new.set_deltas(self.state.config.checksums);
-        let slot = self.install(&new)?;
+        let slot = self.install(new)?;
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
         Ok(slot)
     }
@@ -271,14 +244,13 @@ impl Table<'_> {
         self.state.used -= 1;
     }
 
-    /// Gives a connection that has everything else a free alternative endpoint: the one that is `given`, or any. False
-    /// if there is none.
-    fn find_alternative(&mut self, new: &mut Entry, given: Option<(u32, u16)>) -> bool {
-        let found = match given {
-            Some(given) => self.is_free(new, given).then_some(given),
-            None => self.choose_alternative(new),
-        };
-        let Some(alternative) = found else {
+    /// Sees to it that a connection that has everything else has a free alternative endpoint: the one that it has been
+    /// `given`, or any. False if there is none.
+    fn find_alternative(&mut self, new: &mut Entry, given: bool) -> bool {
+        if given {
+            return self.is_free(new, (new.alternative, new.alternative_port));
+        }
+        let Some(alternative) = self.choose_alternative(new) else {
             return false;
         };
         (new.alternative, new.alternative_port) = alternative;
