@@ -46,6 +46,7 @@ use crate::table::hash::Key;
 use crate::table::index::Layout;
 use crate::table::storage::Storage;
 use crate::time::Instant;
+use crate::track::measure::{Measure, measure};
 use crate::track::phase::Phase;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, Shape, TCP};
@@ -87,7 +88,8 @@ impl<S: Storage> Translator<S> {
         let view = storage.view();
         view.check()?;
         let layout = Layout::new(view.index, view.connections.len());
-        let state = State::new(config, layout, !view.measured.is_empty());
+        let measure = if S::MEASURES && !view.measured.is_empty() { Some(measure as Measure) } else { None };
+        let state = State::new(config, layout, measure);
         storage.parts().clear();
         Ok(Self { state, storage })
     }

@@ -30,7 +30,6 @@ impl Ages {
     }
 
     /// Puts a slot that is in no list at the end of one.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn append(&mut self, slots: &mut [ConnectionSlot], class: Class, slot: u32, now: Tick) {
         let tail = self.tails.get(class as usize).copied().unwrap_or(NONE);
         let Some(ConnectionSlot(new)) = slots.get_mut(slot as usize) else {
@@ -47,7 +46,6 @@ impl Ages {
     }
 
     /// Takes a slot out of the list that it is in.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn remove(&mut self, slots: &mut [ConnectionSlot], class: Class, slot: u32) {
         let Some(&ConnectionSlot(Entry { previous, next, .. })) = slots.get(slot as usize) else {
             return;

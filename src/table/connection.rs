@@ -63,6 +63,17 @@ pub(crate) struct Entry {
     pub(crate) stamp: Stamp,
 }
 
+/// Which of a connection's entries in the indexes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// For packets of the client.
+    There,
+    /// For packets of the server.
+    Back,
+    /// For packets from the server's other ports.
+    Siblings,
+}
+
 /// The client keeps its address: only the destination is rewritten.
 pub(crate) const SOURCE_KEPT: u8 = 1;
 /// Answers from the server's other ports belong to the client: there is a second entry in the index.
@@ -118,6 +129,15 @@ impl Entry {
     #[inline]
     pub(crate) const fn key_back(&self) -> Key {
         Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, self.server_port))
+    }
+
+    /// Where it is entered, and under which key.
+    pub(crate) const fn entry(&self, which: Which) -> (Direction, Key) {
+        match which {
+            Which::There => (Direction::ToServer, self.key_there()),
+            Which::Back => (Direction::ToClient, self.key_back()),
+            Which::Siblings => (Direction::ToClient, self.key_siblings()),
+        }
     }
 
     /// The key under which a packet that goes this way finds it.

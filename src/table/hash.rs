@@ -9,8 +9,6 @@
 //! - [`Keys::choose`] picks what a stranger may see and must not foresee (ports, servers of a group, identifications).
 //!   It is SipHash-1-3, a pseudo-random function.
 
-use siphasher::sip::SipHasher13;
-
 use crate::connection::Direction;
 use crate::wire::flow::{Flow, UDP};
 
@@ -65,13 +63,44 @@ impl Keys {
     /// A number that a stranger cannot foresee, the same for the same words.
     #[inline(never)]
     pub(crate) fn choose(&self, label: Label, words: [u64; 2]) -> u64 {
-        let hasher = SipHasher13::new_with_keys(self.sip.0 ^ label as u64, self.sip.1);
-        let mut octets = [0; 16];
-        let (first, second) = octets.split_at_mut(8);
-        first.copy_from_slice(&words[0].to_le_bytes());
-        second.copy_from_slice(&words[1].to_le_bytes());
-        hasher.hash(&octets)
+        sip13((self.sip.0 ^ label as u64, self.sip.1), words)
     }
+}
+
+/// SipHash-1-3 of two words, as if they were their 16 octets, the lowest first.
+///
+/// A library's hash takes octets of any number, and three times the flash; a test holds this one to it.
+fn sip13((k0, k1): (u64, u64), words: [u64; 2]) -> u64 {
+    const OCTETS: u64 = 16 << 56;
+    let mut v = [
+        k0 ^ 0x736f_6d65_7073_6575,
+        k1 ^ 0x646f_7261_6e64_6f6d,
+        k0 ^ 0x6c79_6765_6e65_7261,
+        k1 ^ 0x7465_6462_7974_6573,
+    ];
+    for word in [words[0], words[1], OCTETS] {
+        v[3] ^= word;
+        sip_round(&mut v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for _ in 0..3 {
+        sip_round(&mut v);
+    }
+    v[0] ^ v[1] ^ v[2] ^ v[3]
+}
+
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+const fn sip_round([v0, v1, v2, v3]: &mut [u64; 4]) {
+    *v0 = v0.wrapping_add(*v1);
+    *v2 = v2.wrapping_add(*v3);
+    *v1 = v1.rotate_left(13) ^ *v0;
+    *v3 = v3.rotate_left(16) ^ *v2;
+    *v0 = v0.rotate_left(32).wrapping_add(*v3);
+    *v2 = v2.wrapping_add(*v1);
+    *v1 = v1.rotate_left(17) ^ *v2;
+    *v3 = v3.rotate_left(21) ^ *v0;
+    *v2 = v2.rotate_left(32);
 }
 
 /// What a choice is for.
@@ -150,4 +179,23 @@ const fn fold(a: u64, b: u64) -> u64 {
 #[inline]
 pub(crate) const fn reduce(hash: u32, range: u32) -> u32 {
     ((hash as u64 * range as u64) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use siphasher::sip::SipHasher13;
+
+    #[test]
+    fn it_is_siphash() {
+        let mut words = [0_u64, 1, 2, 3];
+        for _ in 0..1_000 {
+            for word in &mut words {
+                *word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            }
+            let [k0, k1, a, b] = words;
+            let octets = [a.to_le_bytes(), b.to_le_bytes()].concat();
+            assert_eq!(sip13((k0, k1), [a, b]), SipHasher13::new_with_keys(k0, k1).hash(&octets));
+        }
+    }
 }

@@ -27,11 +27,16 @@ pub(crate) mod sealed {
     use super::{Parts, View};
 
     pub trait Memory {
+        /// Whether there may be room for measurements.
+        const MEASURES: bool = true;
+
         fn parts(&mut self) -> Parts<'_>;
         fn view(&self) -> View<'_>;
     }
 
     impl<T: Memory> Memory for &mut T {
+        const MEASURES: bool = T::MEASURES;
+
         #[inline(always)]
         fn parts(&mut self) -> Parts<'_> {
             (**self).parts()
@@ -178,6 +183,8 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> sealed::Memory
     for Fixed<C, D, F, E, M>
 {
+    const MEASURES: bool = M != 0;
+
     #[inline(always)]
     fn parts(&mut self) -> Parts<'_> {
         Parts {

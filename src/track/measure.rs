@@ -7,6 +7,36 @@ use crate::time::{Instant, Tick};
 use crate::track::sequence::Sequences;
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
+/// What is seen of a connection, to be measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen<'a> {
+    /// It begins.
+    Start,
+    /// A packet of this many octets went this way.
+    Packet(Direction, usize),
+    /// That was a UDP datagram or an ICMP echo.
+    Datagram(Direction),
+    /// That is a TCP segment; and what was known before it.
+    Segment(Direction, Segment, &'a Sequences),
+    /// An ICMP error was about it.
+    IcmpError,
+}
+
+/// What is done with what is seen. Called through a pointer that only a storage with room for measurements sets, so that
+/// firmware without it need not link it.
+pub(crate) type Measure = fn(&mut MeasureSlot, Seen<'_>, Instant);
+
+/// The [`Measure`] that there is.
+pub(crate) fn measure(slot: &mut MeasureSlot, seen: Seen<'_>, now: Instant) {
+    match seen {
+        Seen::Start => slot.start(now),
+        Seen::Packet(direction, octets) => slot.count(direction, octets),
+        Seen::Datagram(direction) => slot.time_datagram(direction, now),
+        Seen::Segment(direction, segment, before) => slot.time_segment(direction, segment, before, now),
+        Seen::IcmpError => slot.icmp_errors = slot.icmp_errors.saturating_add(1),
+    }
+}
+
 /// Room for the measurements of one connection in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
 pub struct MeasureSlot {
@@ -47,12 +77,12 @@ impl MeasureSlot {
         icmp_errors: 0,
     };
 
-    pub(crate) fn start(&mut self, now: Instant) {
+    fn start(&mut self, now: Instant) {
         *self = Self { first: now.as_micros(), ..Self::EMPTY };
     }
 
     /// Counts a packet of `octets` octets.
-    pub(crate) fn count(&mut self, direction: Direction, octets: usize) {
+    fn count(&mut self, direction: Direction, octets: usize) {
         let way = direction as usize;
         let octets16 = u16::try_from(octets).unwrap_or(u16::MAX);
         if let Some(packets) = self.packets.get_mut(way) {
@@ -70,7 +100,7 @@ impl MeasureSlot {
     }
 
     /// Times a UDP datagram or an ICMP echo: from a packet of the client to the next one of the server.
-    pub(crate) fn time_datagram(&mut self, direction: Direction, now: Instant) {
+    fn time_datagram(&mut self, direction: Direction, now: Instant) {
         match direction {
             Direction::ToServer => {
                 if self.probe_at == 0 {
@@ -82,7 +112,7 @@ impl MeasureSlot {
     }
 
     /// Times a TCP segment and looks for repetitions. `before` is what was known before the segment.
-    pub(crate) fn time_segment(&mut self, direction: Direction, segment: Segment, before: &Sequences, now: Instant) {
+    fn time_segment(&mut self, direction: Direction, segment: Segment, before: &Sequences, now: Instant) {
         if segment.has(RST) {
             self.resets = self.resets.saturating_add(1);
             return;
@@ -121,10 +151,6 @@ impl MeasureSlot {
             }
             (Direction::ToServer, true) => {}
         }
-    }
-
-    pub(crate) fn count_icmp_error(&mut self) {
-        self.icmp_errors = self.icmp_errors.saturating_add(1);
     }
 
     fn probe(&mut self, now: Instant, end: u32) {

@@ -2,10 +2,9 @@
 
 use super::Translator;
 use super::state::Table;
-use crate::connection::Direction;
 use crate::event::{Closed, Event};
 use crate::table::connection::{
-    CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT,
+    CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
 };
 use crate::table::events::News;
 use crate::table::storage::Storage;
@@ -48,15 +47,19 @@ impl<S: Storage> Translator<S> {
 impl Table<'_> {
     /// Moves a connection to another phase, and to the age list that belongs to it.
     pub(crate) fn set_phase(&mut self, slot: u32, phase: Phase) {
-        let tick = self.state.tick;
+        let _tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
-        let (old, new) = (connection.phase.class(), phase.class());
-        connection.phase = phase;
-        if old != new {
-            self.state.ages.remove(self.memory.connections, old, slot);
-            self.state.ages.append(self.memory.connections, new, slot, tick);
+        let same = connection.phase.class() == phase.class();
+        if same {
+            connection.phase = phase;
+        } else {
+            self.dequeue(slot);
+            if let Some(connection) = self.slot_mut(slot) {
+                connection.phase = phase;
+            }
+            self.enqueue(slot);
         }
         if self.state.config.tell_changes {
             self.tell(slot, News::Changed);
@@ -88,39 +91,34 @@ impl Table<'_> {
     /// REQ-8).
     pub(crate) fn hold(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
+        self.leave(slot, Which::There);
+        self.dequeue(slot);
         let tick = self.state.tick;
-        let Some(connection) = self.slot(slot) else {
-            return;
-        };
-        let key = connection.key_there();
-        self.leave(Direction::ToServer, key, slot);
-        let Some(connection) = self.slot_mut(slot) else {
-            return;
-        };
-        let old = connection.phase.class();
-        connection.phase = Phase::Held;
-        connection.flags &= !(OWES_CLIENT | OWES_SERVER);
-        connection.last = tick;
-        self.state.ages.remove(self.memory.connections, old, slot);
-        self.state.ages.append(self.memory.connections, Class::Held, slot, tick);
+        if let Some(connection) = self.slot_mut(slot) {
+            connection.phase = Phase::Held;
+            connection.flags &= !(OWES_CLIENT | OWES_SERVER);
+            connection.last = tick;
+        }
+        self.enqueue(slot);
     }
 
     /// Gives a slot back, whatever it holds.
     pub(crate) fn release(&mut self, slot: u32) {
-        let Some(&connection) = self.slot(slot) else {
+        let Some(connection) = self.slot(slot) else {
             return;
         };
-        if connection.phase == Phase::Free {
+        let (phase, flags) = (connection.phase, connection.flags);
+        if phase == Phase::Free {
             return;
         }
-        if connection.phase.is_listed() {
-            self.leave(Direction::ToServer, connection.key_there(), slot);
+        if phase.is_listed() {
+            self.leave(slot, Which::There);
         }
         self.unlist_back(slot);
-        let unsaid = u64::from(connection.has(OWES_CLIENT)) + u64::from(connection.has(OWES_SERVER));
+        let unsaid = u64::from(flags & OWES_CLIENT != 0) + u64::from(flags & OWES_SERVER != 0);
         self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
-        self.state.ages.remove(self.memory.connections, connection.phase.class(), slot);
-        if connection.has(SOURCE_KEPT) {
+        self.dequeue(slot);
+        if flags & SOURCE_KEPT != 0 {
             self.state.kept -= 1;
         }
         self.give_back(slot);
@@ -128,12 +126,10 @@ impl Table<'_> {
 
     /// Takes a connection out of the index of the way back.
     pub(crate) fn unlist_back(&mut self, slot: u32) {
-        let Some(&connection) = self.slot(slot) else {
-            return;
-        };
-        self.leave(Direction::ToClient, connection.key_back(), slot);
-        if connection.has(SIBLINGS) {
-            self.leave(Direction::ToClient, connection.key_siblings(), slot);
+        self.leave(slot, Which::Back);
+        let siblings = self.slot(slot).is_some_and(|c| c.has(SIBLINGS));
+        if siblings {
+            self.leave(slot, Which::Siblings);
             self.state.siblings -= 1;
             if let Some(c) = self.slot_mut(slot) {
                 c.flags &= !SIBLINGS;
@@ -169,8 +165,8 @@ impl Table<'_> {
             if dead {
                 self.bury(head);
             } else if self.state.timers.lap_is_over(class, connection.stamp, now) {
-                self.state.ages.remove(self.memory.connections, class, head);
-                self.state.ages.append(self.memory.connections, class, head, now);
+                self.dequeue(head);
+                self.enqueue(head);
             } else {
                 return;
             }

@@ -6,6 +6,7 @@ use crate::config::Checksums;
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
+use crate::track::measure::Seen;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::Delta;
 use crate::wire::flow::Flow;
@@ -87,9 +88,7 @@ impl Table<'_> {
             Checksums::Hardware => Delta(0),
         };
         rewrite::network(parts.header, source, far.0, delta);
-        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
-            measure.count_icmp_error();
-        }
+        self.measure(slot, Seen::IcmpError);
         self.state.carried(direction)
     }
 }

@@ -3,13 +3,13 @@
 use super::ending::LOOKS;
 use super::state::Table;
 use crate::config::Midstream;
-use crate::connection::Direction;
-use crate::table::connection::{CLIENT_COUNTED, Entry, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::connection::{CLIENT_COUNTED, Entry, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which};
 use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::events::News;
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Wanted};
 use crate::table::server;
+use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, ICMP, TCP, UDP};
@@ -93,25 +93,21 @@ impl Table<'_> {
             return None;
         }
         self.catch_up(parent);
-        let parent = *self.slot(parent)?;
-        if parent.server != flow.source || !parent.phase.is_listed() {
+        let mut new = *self.slot(parent)?;
+        if new.server != flow.source || !new.phase.is_listed() {
             return None;
         }
         // The client may talk to that port already, by its own choice and from another alternative port.
-        let client = (parent.client, parent.client_port);
-        if let Some(known) = self.find_there(Key::new(UDP, client, (parent.original, flow.source_port))) {
+        new.original_port = flow.source_port;
+        new.server_port = flow.source_port;
+        if let Some(known) = self.find_there(new.key_there()) {
             if !self.is_dead(known) {
                 return None;
             }
             self.bury(known);
         }
-        let mut new = Entry {
-            original_port: flow.source_port,
-            server_port: flow.source_port,
-            flags: parent.flags & SOURCE_KEPT,
-            phase: Phase::UdpUnanswered,
-            ..parent
-        };
+        new.flags &= SOURCE_KEPT;
+        new.phase = Phase::UdpUnanswered;
         Some(self.open(&mut new, true))
     }
 
@@ -166,17 +162,14 @@ impl Table<'_> {
         if !new.phase.is_over() {
             self.count_in(slot, new);
         }
-        let (tick, now) = (self.state.tick, self.state.now);
-        self.state.ages.append(self.memory.connections, new.phase.class(), slot, tick);
+        self.enqueue(slot);
         self.state.filter.add_diverted(new.original);
         if new.has(SOURCE_KEPT) {
             self.state.kept += 1;
             // The way back leads to the client's own address.
             self.state.filter.add_alternatives(new.client, new.client);
         }
-        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
-            measure.start(now);
-        }
+        self.measure(slot, Seen::Start);
         Ok(slot)
     }
 
@@ -199,34 +192,30 @@ impl Table<'_> {
     /// Writes a connection into its slot and both indexes; false, and nothing changed but the slot, if there is no room
     /// in them.
     fn place(&mut self, slot: u32, new: &Entry) -> bool {
-        if !self.enter(Direction::ToServer, new.key_there(), slot) {
-            return false;
-        }
         let epoch = self.state.moves.epoch;
         if let Some(place) = self.slot_mut(slot) {
             *place = *new;
             place.epoch = epoch;
         }
+        if !self.enter(slot, Which::There) {
+            return false;
+        }
         let listed = self.list_back(slot);
         if !listed {
-            self.leave(Direction::ToServer, new.key_there(), slot);
+            self.leave(slot, Which::There);
         }
         listed
     }
 
     /// Enters a connection into the index of the way back; false, and nothing changed, if there is no room.
     pub(crate) fn list_back(&mut self, slot: u32) -> bool {
-        let Some(connection) = self.slot(slot) else {
-            return false;
-        };
-        let siblings = connection.has(SIBLINGS).then(|| connection.key_siblings());
-        let key = connection.key_back();
-        if !self.enter(Direction::ToClient, key, slot) {
+        if !self.enter(slot, Which::Back) {
             return false;
         }
-        if let Some(siblings) = siblings {
-            if !self.enter(Direction::ToClient, siblings, slot) {
-                self.leave(Direction::ToClient, key, slot);
+        let siblings = self.slot(slot).is_some_and(|c| c.has(SIBLINGS));
+        if siblings {
+            if !self.enter(slot, Which::Siblings) {
+                self.leave(slot, Which::Back);
                 return false;
             }
             self.state.siblings += 1;

@@ -6,7 +6,7 @@ use crate::counters::Counters;
 use crate::event::Closed;
 use crate::table::age::Ages;
 use crate::table::clients::Clients;
-use crate::table::connection::{ConnectionSlot, Entry, NONE};
+use crate::table::connection::{ConnectionSlot, Entry, NONE, Which};
 use crate::table::divert::{DivertSlot, Diverts};
 use crate::table::events::{EventQueue, News};
 use crate::table::filter::Filter;
@@ -16,6 +16,7 @@ use crate::table::moves::Moves;
 use crate::table::server::Servers;
 use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
+use crate::track::measure::{Measure, Seen};
 use crate::track::timers::Timers;
 use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
@@ -56,6 +57,8 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     /// Whether packets need more than their addresses rewritten: identification or measurements.
     pub(crate) extras: bool,
+    /// How connections are measured, if they are.
+    pub(crate) measure: Option<Measure>,
     /// The epoch of connections whose packets may be plain: that of the moves, or none if there are extras.
     pub(crate) plain_epoch: u16,
 }
@@ -72,9 +75,9 @@ const NO_EPOCH: u16 = 256;
 
 impl State {
     #[inline(never)]
-    pub(crate) fn new(config: Config, layout: Layout, measured: bool) -> Self {
+    pub(crate) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
         let keys = Keys::new(&config.secret);
-        let extras = config.rewrite_identification || measured;
+        let extras = config.rewrite_identification || measure.is_some();
         let mut filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
         for alternative in config.alternatives.iter() {
             filter.add_alternatives(alternative.first, alternative.last);
@@ -101,6 +104,7 @@ impl State {
             events: EventQueue::EMPTY,
             outbox: Outbox::new(),
             extras,
+            measure,
             plain_epoch: if extras { NO_EPOCH } else { 0 },
             keys,
             config,
@@ -210,19 +214,41 @@ impl State {
 }
 
 impl<'a> Table<'a> {
-    /// Enters a slot under a key in the index of this way. False if there is no room, in which case nothing is changed.
+    /// Enters a slot in an index, under its connection's key. False if there is no room, in which case nothing is
+    /// changed.
     #[must_use]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn enter(&mut self, direction: Direction, key: Key, slot: u32) -> bool {
+    pub(crate) fn enter(&mut self, slot: u32, which: Which) -> bool {
+        let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) else {
+            return false;
+        };
         let hash = self.state.keys.hash(key);
         self.state.layout.index(self.memory.index, direction).insert(hash, slot)
     }
 
-    /// Takes a slot from under a key out of the index of this way, if it is there.
+    /// Takes a slot out of an index, if its connection's key is there.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn leave(&mut self, direction: Direction, key: Key, slot: u32) {
-        let hash = self.state.keys.hash(key);
-        self.state.layout.index(self.memory.index, direction).remove(hash, slot);
+    pub(crate) fn leave(&mut self, slot: u32, which: Which) {
+        if let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) {
+            let hash = self.state.keys.hash(key);
+            self.state.layout.index(self.memory.index, direction).remove(hash, slot);
+        }
+    }
+
+    /// Puts a slot that is in no age list at the end of the one that its phase belongs to.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn enqueue(&mut self, slot: u32) {
+        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
+            self.state.ages.append(self.memory.connections, class, slot, self.state.tick);
+        }
+    }
+
+    /// Takes a slot out of the age list that its phase belongs to.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn dequeue(&mut self, slot: u32) {
+        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
+            self.state.ages.remove(self.memory.connections, class, slot);
+        }
     }
 
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
@@ -264,6 +290,13 @@ impl<'a> Table<'a> {
 
     pub(crate) fn find_back(&self, key: Key) -> Option<u32> {
         self.find(Direction::ToClient, key)
+    }
+
+    /// Measures what is seen of a connection, if the storage has room for measurements.
+    pub(crate) fn measure(&mut self, slot: u32, seen: Seen<'_>) {
+        if let (Some(measure), Some(measured)) = (self.state.measure, self.memory.measured.get_mut(slot as usize)) {
+            measure(measured, seen, self.state.now);
+        }
     }
 
     /// Tells news of the connection in a slot, if anybody wants to know.

@@ -4,7 +4,8 @@ use super::state::Table;
 use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
-use crate::table::connection::SAID_SYN;
+use crate::table::connection::{ConnectionSlot, SAID_SYN};
+use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{self, Reset};
 use crate::verdict::{DropReason, Verdict};
@@ -27,10 +28,12 @@ pub(crate) enum Tracked {
 impl Table<'_> {
     /// Follows a TCP segment that is more than data and acknowledgement in an established connection.
     pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: Segment) -> Tracked {
-        let now = self.state.now;
-        let place = slot as usize;
-        if let (Some(measure), Some(c)) = (self.memory.measured.get_mut(place), self.memory.connections.get(place)) {
-            measure.time_segment(direction, segment, &c.0.sequences, now);
+        if let (Some(measure), Some(measured), Some(ConnectionSlot(c))) = (
+            self.state.measure,
+            self.memory.measured.get_mut(slot as usize),
+            self.memory.connections.get(slot as usize),
+        ) {
+            measure(measured, Seen::Segment(direction, segment, &c.sequences), self.state.now);
         }
         if segment.has(RST) {
             return self.follow_reset(slot, direction, segment);
@@ -119,12 +122,9 @@ impl Table<'_> {
     pub(crate) fn do_extras(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>) {
         let header = Header(parts.header);
         let (fragmentation, total, protocol) = (header.fragmentation(), header.total_length(), header.protocol());
-        let now = self.state.now;
-        if let Some(measure) = self.memory.measured.get_mut(slot as usize) {
-            measure.count(direction, total);
-            if protocol != TCP {
-                measure.time_datagram(direction, now);
-            }
+        self.measure(slot, Seen::Packet(direction, total));
+        if protocol != TCP {
+            self.measure(slot, Seen::Datagram(direction));
         }
         // What must not be fragmented needs no identification of its own (RFC 6864, section 4.1).
         let atomic = fragmentation & ipv4::DONT_FRAGMENT != 0 && !ipv4::is_fragment(fragmentation);
