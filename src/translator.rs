@@ -162,9 +162,9 @@ impl Table<'_> {
         let diverted = self.state.filter.may_hold(flow.destination);
         // Where the source is kept the way back leads to the client's own address.
         let back = near || self.state.kept != 0;
-        let ways =
-            if near { [(ToClient, back), (ToServer, diverted)] } else { [(ToServer, diverted), (ToClient, back)] };
-        for (direction, possible) in ways {
+        for first in [true, false] {
+            let direction = if near == first { ToClient } else { ToServer };
+            let possible = if direction == ToClient { back } else { diverted };
             if !possible {
                 continue;
             }

@@ -22,13 +22,11 @@ pub(crate) const WORDS: usize = 16;
 /// Where the slot numbers begin.
 const SLOTS: usize = WORDS - ENTRIES;
 
-/// An index over the words of the storage.
+/// The buckets of an index.
 #[derive(Debug)]
-pub(crate) struct Index<'a> {
-    words: &'a mut [u32],
-    layout: Layout,
-    base: usize,
-}
+pub(crate) struct Index<'a>(&'a mut [Bucket]);
+
+type Bucket = [u32; WORDS];
 
 /// How the storage's words are parted into the two indexes and the clients' counts.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +54,9 @@ impl Layout {
     }
 
     pub(crate) fn index(self, words: &mut [u32], direction: Direction) -> Index<'_> {
-        Index { words, layout: self, base: self.base(direction) }
+        let base = self.base(direction);
+        let words = words.get_mut(base..base + self.buckets as usize * WORDS).unwrap_or_default();
+        Index(words.as_chunks_mut().0)
     }
 
     /// The words of the clients' counts.
@@ -74,14 +74,7 @@ impl Layout {
 
     #[inline(always)]
     const fn first(self, hash: u64) -> u32 {
-        reduce((hash >> 32) as u32, self.buckets)
-    }
-
-    /// The other bucket of an entry that lies in `bucket`; the other of the other is the first again.
-    #[inline]
-    const fn other(self, bucket: u32, tag: u8) -> u32 {
-        let sum = reduce((tag as u32).wrapping_mul(0x9e37_79b1), self.buckets);
-        if sum >= bucket { sum - bucket } else { sum + self.buckets - bucket }
+        first(hash, self.buckets)
     }
 
     /// The slot that `found` accepts, among those in the index of this way whose tag is that of `hash`.
@@ -107,7 +100,7 @@ impl Layout {
                 return None;
             }
             second = true;
-            bucket = self.other(bucket, tag);
+            bucket = other(bucket, tag, self.buckets);
         }
     }
 
@@ -124,6 +117,19 @@ impl Layout {
     pub(crate) const fn position(self, direction: Direction, hash: u64) -> usize {
         self.base(direction) + self.first(hash) as usize * WORDS
     }
+}
+
+/// The first bucket of a key, of this many.
+#[inline(always)]
+const fn first(hash: u64, buckets: u32) -> u32 {
+    reduce((hash >> 32) as u32, buckets)
+}
+
+/// The other bucket of an entry that lies in `bucket`; the other of the other is the first again.
+#[inline]
+const fn other(bucket: u32, tag: u8, buckets: u32) -> u32 {
+    let sum = reduce((tag as u32).wrapping_mul(0x9e37_79b1), buckets);
+    if sum >= bucket { sum - bucket } else { sum + buckets - bucket }
 }
 
 /// The words of a bucket.
@@ -156,8 +162,7 @@ impl Index<'_> {
     #[must_use]
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) -> bool {
         let tag = tag(hash);
-        let first = self.layout.first(hash);
-        let second = self.layout.other(first, tag);
+        let (first, second) = self.both(hash);
         if self.put(first, tag, slot) || self.put(second, tag, slot) {
             return true;
         }
@@ -167,60 +172,60 @@ impl Index<'_> {
     /// Removes `slot` from under `hash`. False if it is not there.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) -> bool {
         let tag = tag(hash);
-        let first = self.layout.first(hash);
-        self.take(first, tag, slot) || self.take(self.layout.other(first, tag), tag, slot)
+        let (first, second) = self.both(hash);
+        // What is put into the place is nothing.
+        self.exchange(first, (tag, slot), (0, 0)) || self.exchange(second, (tag, slot), (0, 0))
     }
 
-    fn bucket(&mut self, bucket: u32) -> Option<&mut [u32; WORDS]> {
-        self.words.get_mut(self.base + bucket as usize * WORDS..)?.first_chunk_mut()
+    /// The two buckets of a key.
+    fn both(&self, hash: u64) -> (u32, u32) {
+        let buckets = self.0.len() as u32;
+        let first = first(hash, buckets);
+        (first, other(first, tag(hash), buckets))
     }
 
     /// Puts an entry into a bucket if that has room.
     fn put(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
-        let Some(words) = self.bucket(bucket) else { return false };
         // A free place has no tag, and the slot zero.
-        match place_of(words, 0, 0) {
-            Some(place) => set(words, place, tag, slot),
-            None => false,
-        }
+        self.exchange(bucket, (0, 0), (tag, slot))
+    }
+
+    /// Puts an entry in the place of another, if that is there.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn exchange(&mut self, bucket: u32, old: (u8, u32), new: (u8, u32)) -> bool {
+        let Some(words) = self.0.get_mut(bucket as usize) else { return false };
+        let is_it = |place: usize| (words.get(SLOTS + place) == Some(&old.1)).then_some(place);
+        let Some(place) = tags::find(tags_of(words), old.0, is_it) else { return false };
+        set(words, place, new.0, new.1);
+        true
     }
 
     /// Puts an entry in the place of one that has room in its own other bucket.
     #[cold]
     fn replace(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
+        let buckets = self.0.len() as u32;
         for place in 0..ENTRIES {
-            let Some(words) = self.bucket(bucket) else { return false };
+            let Some(words) = self.0.get(bucket as usize) else { return false };
             let old_tag = tag_at(words, place);
             let old_slot = words.get(SLOTS + place).copied().unwrap_or(0);
-            let other = self.layout.other(bucket, old_tag);
+            let other = other(bucket, old_tag, buckets);
             if other != bucket && self.put(other, old_tag, old_slot) {
-                return self.bucket(bucket).is_some_and(|words| set(words, place, tag, slot));
+                if let Some(words) = self.0.get_mut(bucket as usize) {
+                    set(words, place, tag, slot);
+                }
+                return true;
             }
         }
         false
     }
-
-    fn take(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
-        let Some(words) = self.bucket(bucket) else { return false };
-        match place_of(words, tag, slot) {
-            Some(place) => set(words, place, 0, 0),
-            None => false,
-        }
-    }
 }
 
-/// Where an entry stands in a bucket.
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn place_of(words: &[u32; WORDS], tag: u8, slot: u32) -> Option<usize> {
-    tags::find(tags_of(words), tag, |place| (words.get(SLOTS + place) == Some(&slot)).then_some(place))
-}
-
-fn tag_at(words: &[u32; WORDS], place: usize) -> u8 {
+fn tag_at(words: &Bucket, place: usize) -> u8 {
     words.get(place / 4).map_or(0, |w| (w >> (place % 4 * 8)) as u8)
 }
 
 /// Writes an entry of a bucket.
-fn set(words: &mut [u32; WORDS], place: usize, tag: u8, slot: u32) -> bool {
+fn set(words: &mut Bucket, place: usize, tag: u8, slot: u32) {
     let shift = place % 4 * 8;
     if let Some(tags) = words.get_mut(place / 4) {
         *tags = *tags & !(0xff << shift) | u32::from(tag) << shift;
@@ -228,7 +233,6 @@ fn set(words: &mut [u32; WORDS], place: usize, tag: u8, slot: u32) -> bool {
     if let Some(word) = words.get_mut(SLOTS + place) {
         *word = slot;
     }
-    true
 }
 
 #[cfg(test)]
@@ -260,17 +264,16 @@ mod tests {
     fn a_full_table_is_found_again_and_emptied() {
         for connections in [8, 31, 170, 1_000, 65_536, 200_000] {
             let (mut words, layout) = words(connections);
-            let mut index = layout.index(&mut words, BACK);
             let hashes = hashes(connections);
             for (slot, hash) in hashes.iter().enumerate() {
-                assert!(index.insert(*hash, slot as u32), "{connections}: {slot}");
+                assert!(layout.index(&mut words, BACK).insert(*hash, slot as u32), "{connections}: {slot}");
             }
             for (slot, hash) in hashes.iter().enumerate() {
-                assert_eq!(layout.find(index.words, BACK, *hash, |s| s == slot as u32), Some(slot as u32));
+                assert_eq!(layout.find(&words, BACK, *hash, |s| s == slot as u32), Some(slot as u32));
             }
             for (slot, hash) in hashes.iter().enumerate() {
-                assert!(index.remove(*hash, slot as u32));
-                assert!(!index.remove(*hash, slot as u32));
+                assert!(layout.index(&mut words, BACK).remove(*hash, slot as u32));
+                assert!(!layout.index(&mut words, BACK).remove(*hash, slot as u32));
             }
             assert!(words.iter().all(|w| *w == 0));
         }
@@ -280,20 +283,19 @@ mod tests {
     fn it_agrees_with_a_map_under_churn() {
         let connections = 64;
         let (mut words, layout) = words(connections);
-        let mut index = layout.index(&mut words, BACK);
         let mut model = HashMap::new();
         let hashes = hashes(20_000);
         for (step, hash) in hashes.iter().enumerate() {
             let slot = (hash >> 7) as u32 % connections as u32;
             match model.remove(&slot) {
-                Some(old) => assert!(index.remove(old, slot)),
+                Some(old) => assert!(layout.index(&mut words, BACK).remove(old, slot)),
                 None => {
-                    assert!(index.insert(*hash, slot), "step {step}");
+                    assert!(layout.index(&mut words, BACK).insert(*hash, slot), "step {step}");
                     model.insert(slot, *hash);
                 }
             }
             for (slot, hash) in &model {
-                assert_eq!(layout.find(index.words, BACK, *hash, |s| s == *slot), Some(*slot));
+                assert_eq!(layout.find(&words, BACK, *hash, |s| s == *slot), Some(*slot));
             }
         }
     }
@@ -306,7 +308,7 @@ mod tests {
         let entered = (0..100).filter(|slot| index.insert(hash, *slot)).count();
         assert_eq!(entered, 2 * ENTRIES);
         let mut looked_at = 0;
-        layout.find(index.words, BACK, hash, |_| {
+        layout.find(&words, BACK, hash, |_| {
             looked_at += 1;
             false
         });

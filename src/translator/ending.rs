@@ -176,8 +176,8 @@ impl Table<'_> {
 
     /// Looks at the heads of all age lists, at most `looks` times.
     pub(crate) fn expire_all(&mut self, mut looks: usize) {
-        for class in Class::ALL {
-            self.expire(class, &mut looks);
+        for class in &Class::ALL {
+            self.expire(*class, &mut looks);
         }
     }
 

@@ -23,10 +23,17 @@ impl Table<'_> {
     /// A fragment of anything.
     #[inline(never)]
     pub(crate) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        if flow.shape == Shape::LaterFragment {
-            return self.later_fragment(parts, flow);
+        let concerned = self.concerns(flow.destination);
+        // Units of 8 octets: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
+        let tiny = flow.protocol == TCP && ipv4::offset(Header(parts.header).fragmentation()) == 1;
+        if concerned && tiny {
+            return self.state.drop(DropReason::OverlappingFragment);
         }
-        if let Some(reason) = self.check_first(parts, flow) {
+        let possible = concerned || self.state.kept != 0;
+        if flow.shape == Shape::LaterFragment {
+            return if possible { self.later_fragment(parts, concerned) } else { self.state.pass() };
+        }
+        if possible && let Err(reason) = self.notes().check_first(Header(parts.header), parts.payload.len()) {
             return self.state.drop(reason);
         }
         let before = *parts.header;
@@ -34,29 +41,19 @@ impl Table<'_> {
             Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
             _ => self.state.pass(),
         };
-        self.teach(&before, parts, verdict);
+        self.teach(&before, parts, verdict, concerned);
         verdict
     }
 
     /// A fragment behind the first one: it follows the note that the first one left.
-    fn later_fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        let concerned = self.concerns(flow.destination);
-        if !concerned && self.state.kept == 0 {
-            return self.state.pass();
-        }
-        let header = Header(parts.header);
-        // Units of 8 octets: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
-        if concerned && flow.protocol == TCP && ipv4::offset(header.fragmentation()) == 1 {
-            return self.state.drop(DropReason::OverlappingFragment);
-        }
-        match self.notes().follow(header, parts.payload.len()) {
+    fn later_fragment(&mut self, parts: &mut Parts<'_>, concerned: bool) -> Verdict {
+        match self.notes().follow(Header(parts.header), parts.payload.len()) {
             Ok(Some(follow)) => self.follow_first(parts, &follow),
-            Ok(None) if concerned => {
+            _ if !concerned => self.state.pass(),
+            Ok(None) => {
                 self.state.counters.held = self.state.counters.held.wrapping_add(1);
                 Verdict::Hold
             }
-            Ok(None) => self.state.pass(),
-            Err(_) if !concerned => self.state.pass(),
             Err(reason) => self.state.drop(reason),
         }
     }
@@ -74,20 +71,12 @@ impl Table<'_> {
         self.state.carried(direction)
     }
 
-    /// What speaks against a first fragment before anything is done with it.
-    fn check_first(&mut self, parts: &Parts<'_>, flow: &Flow) -> Option<DropReason> {
-        if !self.concerns(flow.destination) && self.state.kept == 0 {
-            return None;
-        }
-        self.notes().check_first(Header(parts.header), parts.payload.len()).err()
-    }
-
     fn notes(&mut self) -> Notes<'_> {
         Notes { slots: self.memory.fragments, now: self.state.tick, timeout: self.state.timers.fragment }
     }
 
     /// Leaves a note of what became of a first fragment that came with this header.
-    fn teach(&mut self, before: &[u8; HEADER], parts: &Parts<'_>, verdict: Verdict) {
+    fn teach(&mut self, before: &[u8; HEADER], parts: &Parts<'_>, verdict: Verdict, concerned: bool) {
         let fate = match verdict {
             Verdict::ToServer => Fate::ToServer,
             Verdict::ToClient => Fate::ToClient,
@@ -95,7 +84,7 @@ impl Table<'_> {
             Verdict::Hold | Verdict::Drop(_) => return,
         };
         let (old, new) = (Header(before), Header(parts.header));
-        if fate == Fate::Passed && !self.concerns(old.destination()) {
+        if fate == Fate::Passed && !concerned {
             return;
         }
         let network = match self.state.config.checksums {

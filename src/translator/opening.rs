@@ -227,7 +227,7 @@ impl Table<'_> {
     pub(crate) fn give_back(&mut self, slot: u32) {
         let free = self.state.free;
         if let Some(connection) = self.slot_mut(slot) {
-            *connection = Entry { next: free, ..Entry::EMPTY };
+            (connection.phase, connection.flags, connection.next) = (Phase::Free, 0, free);
         }
         self.state.free = slot;
         self.state.used -= 1;

@@ -100,6 +100,7 @@ pub(crate) fn split(packet: &mut [u8]) -> Result<Parts<'_>, DropReason> {
 
 /// Whether no packet that is forwarded may come from this address: this network, loopback, link-local, multicast,
 /// reserved, broadcast (RFC 1812, section 5.3.7; RFC 6890).
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) const fn is_martian(address: u32) -> bool {
     matches!(address >> 24, 0 | 127 | 224..=255) || address >> 16 == 0xa9fe
 }

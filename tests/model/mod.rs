@@ -547,6 +547,11 @@ impl Model {
         if rule.is_exception() {
             return assert_eq!(verdict, Verdict::Pass);
         }
+        // Where neither address would change there is nothing to translate.
+        let unchanged = rule.keep_source && rule.leads_to(flow.protocol, flow.destination, flow.destination);
+        if unchanged && verdict == Verdict::Pass {
+            return;
+        }
         if is_martian(*flow.source.ip()) {
             return assert_eq!(verdict, Verdict::Drop(DropReason::MartianSource));
         }
@@ -569,10 +574,6 @@ impl Model {
         };
         match verdict {
             Verdict::ToServer => {}
-            // Where neither address would change there is nothing to translate.
-            Verdict::Pass if rule.keep_source => {
-                return assert!(rule.leads_to(flow.protocol, flow.destination, flow.destination));
-            }
             Verdict::Drop(DropReason::ClientLimit) => {
                 let limit = self.settings.client_limit;
                 return assert!(limit != 0 && self.count(*flow.source.ip()) >= limit, "no limit was reached");
