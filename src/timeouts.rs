@@ -52,12 +52,14 @@ impl Timeouts {
 
     pub(crate) fn check(&self, short: bool) -> Result<(), ConfigError> {
         let values = [self.tcp_established, self.tcp_transitory, self.udp, self.icmp, self.fragment, self.hold];
-        for ((name, floor), value) in NAMED_FLOORS.into_iter().zip(values) {
-            let floor = if short { Duration::from_millis(1) } else { Duration::from_secs(u64::from(floor)) };
-            if value < floor {
+        for ((name, floor), value) in NAMED_FLOORS.iter().zip(values) {
+            let (seconds, nanos) = (value.as_secs(), value.subsec_nanos());
+            let too_short = if short { seconds == 0 && nanos < 1_000_000 } else { seconds < u64::from(*floor) };
+            if too_short {
+                let floor = if short { Duration::from_millis(1) } else { Duration::from_secs(u64::from(*floor)) };
                 return Err(ConfigError::TimeoutTooShort { name, value, floor });
             }
-            if value > Self::MAX {
+            if seconds >= Self::MAX.as_secs() && value != Self::MAX {
                 return Err(ConfigError::TimeoutTooLong { name, value });
             }
         }

@@ -183,35 +183,37 @@ fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
     rules.get(start..).unwrap_or_default()
 }
 
-/// The rules of this rank, in order.
-fn of_rank(rules: &[DivertSlot], rank: u64) -> impl Iterator<Item = &DivertSlot> {
-    from_rank(rules, rank).iter().take_while(move |s| s.rank() == rank)
-}
-
 /// The most specific of the rules for a new connection. The work grows with the number of different prefix lengths and
 /// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
 pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destination: (u32, u16)) -> Option<DivertSlot> {
-    while let Some(DivertSlot { length, .. }) = rules.first() {
-        let network = destination.0 & mask(*length);
-        for port in [Some(destination.1), None] {
-            // ICMP echo has no port that a rule could speak of.
-            if protocol == ICMP && port.is_some() {
-                continue;
-            }
-            let mut equal = of_rank(rules, rank(*length, network, port));
-            if let Some(found) = equal.find(|s| s.admits(protocol, client)) {
-                return Some(*found);
-            }
+    // ICMP echo has no port that a rule could speak of.
+    let port = (protocol != ICMP).then_some(destination.1);
+    let (mut length, mut wanted) = (u8::MAX, port);
+    while let Some(first) = rules.first() {
+        if first.length != length {
+            (length, wanted) = (first.length, port);
         }
-        let shorter = (33 - u64::from(*length)) << 49;
-        rules = if rules.last().is_some_and(|last| last.rank() >= shorter) { from_rank(rules, shorter) } else { &[] };
+        let rank = rank(length, destination.0 & mask(length), wanted);
+        rules = from_rank(rules, rank);
+        if let Some(found) = of_rank(rules, rank, |s| s.admits(protocol, client)) {
+            return Some(*found);
+        }
+        if wanted.take().is_none() {
+            rules = from_rank(rules, (33 - u64::from(length)) << 49);
+        }
     }
     None
 }
 
 /// Whether some rule speaks of exactly this address and port, whoever the client is.
 pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
-    of_rank(rules, rank(32, address, Some(port))).any(|s| s.protocol == 0 || s.protocol == protocol)
+    let rank = rank(32, address, Some(port));
+    of_rank(from_rank(rules, rank), rank, |s| s.protocol == 0 || s.protocol == protocol).is_some()
+}
+
+/// The first of the rules of this rank, which stand in front, that is `suitable`.
+fn of_rank(rules: &[DivertSlot], rank: u64, suitable: impl Fn(&DivertSlot) -> bool) -> Option<&DivertSlot> {
+    rules.iter().take_while(|s| s.rank() == rank).find(|s| suitable(s))
 }
 
 /// The servers of a rule, one after the other.

@@ -36,14 +36,13 @@ impl Keys {
         // nothing of another.
         let [k0, k1, k2, k3] = key;
         let root = Self { fold: [0; 4], sip: (k0, k1) };
-        let derive = |use_of: u64| root.choose(Label::Derive, [k2 ^ use_of, k3]);
-        let mut fold = [0; 4];
-        for (use_of, key) in fold.iter_mut().enumerate() {
-            *key = derive(use_of as u64);
+        let mut derived = [0; 6];
+        for (use_of, key) in derived.iter_mut().enumerate() {
+            *key = root.choose(Label::Derive, [k2 ^ use_of as u64, k3]);
         }
+        let [fold0, fold1, fold2, factor, sip0, sip1] = derived;
         // The last factor is odd, so that it loses nothing.
-        fold[3] |= 1;
-        Self { fold, sip: (derive(4), derive(5)) }
+        Self { fold: [fold0, fold1, fold2, factor | 1], sip: (sip0, sip1) }
     }
 
     /// Where a connection's key is placed. On a small processor it is compiled once.

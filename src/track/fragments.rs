@@ -125,16 +125,10 @@ pub(crate) struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    /// Where the note about this datagram is, however old.
-    fn place(&self, header: Header<'_>) -> Option<usize> {
-        self.slots.iter().position(|s| s.is_of(header))
-    }
-
     /// The note about this datagram.
     fn find(&mut self, header: Header<'_>) -> Option<&mut FragmentSlot> {
         let (now, timeout) = (self.now, self.timeout);
-        let slot = self.place(header).and_then(|place| self.slots.get_mut(place))?;
-        (now.since(slot.last) <= timeout).then_some(slot)
+        self.slots.iter_mut().find(|s| s.is_of(header) && now.since(s.last) <= timeout)
     }
 
     /// Checks a first fragment before anything is done with it: that it is well-formed, and that no fragment of its
@@ -154,14 +148,16 @@ impl Notes<'_> {
         let Ok(range) = range(header, length) else {
             return false;
         };
-        // Among others' notes a free place is as good as the oldest.
-        let age = |s: &FragmentSlot| if s.fate == Fate::Free { u32::MAX } else { now.since(s.last) };
-        let oldest = || (0..self.slots.len()).max_by_key(|i| self.slots.get(*i).map_or(0, age));
-        let known = self.place(header);
-        let Some(slot) = known.or_else(oldest).and_then(|place| self.slots.get_mut(place)) else {
+        // Its own note if there is one, or a free place, or the oldest note.
+        let age = |s: &FragmentSlot| match s.fate {
+            _ if s.is_of(header) => u32::MAX,
+            Fate::Free => u32::MAX - 1,
+            _ => now.since(s.last),
+        };
+        let Some(slot) = self.slots.iter_mut().max_by_key(|s| age(s)) else {
             return false;
         };
-        let evicted = known.is_none() && age(slot) <= timeout;
+        let evicted = age(slot) <= timeout;
         *slot = FragmentSlot {
             source: header.source(),
             destination: header.destination(),

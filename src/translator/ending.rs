@@ -138,6 +138,7 @@ impl Table<'_> {
     }
 
     /// Whether a connection has outlived its time-out.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn is_dead(&self, slot: u32) -> bool {
         self.slot(slot).is_some_and(|c| self.state.timers.is_dead(c.phase, c.last, self.state.tick))
     }
@@ -227,15 +228,17 @@ impl Table<'_> {
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }
-        let dead = Class::ALL.into_iter().map(|class| self.state.ages.head(class)).find(|head| self.is_dead(*head));
-        if let Some(dead) = dead {
-            self.bury(dead);
-            self.release(dead);
-        } else {
-            let held = self.state.ages.head(Class::Held);
-            let victim = if held == NONE { self.cheapest()? } else { held };
-            self.evict(victim);
+        for class in &Class::ALL {
+            let head = self.state.ages.head(*class);
+            if self.is_dead(head) {
+                self.bury(head);
+                self.release(head);
+                return self.take_free();
+            }
         }
+        let held = self.state.ages.head(Class::Held);
+        let victim = if held == NONE { self.cheapest()? } else { held };
+        self.evict(victim);
         self.take_free()
     }
 
@@ -268,16 +271,17 @@ impl Table<'_> {
     fn cheapest(&mut self) -> Option<u32> {
         let mut best = None;
         for class in Class::CHEAP {
-            let ends = [(self.state.ages.head(class), true), (self.state.ages.tail(class), false)];
-            for (mut slot, forward) in ends {
+            for forward in [true, false] {
+                let mut slot = if forward { self.state.ages.head(class) } else { self.state.ages.tail(class) };
                 for _ in 0..SAMPLES {
-                    let Some(&connection) = self.slot(slot) else { break };
+                    let Some(connection) = self.slot(slot) else { break };
+                    let next = if forward { connection.next } else { connection.previous };
                     let hash = self.state.keys.hash_client(connection.client);
                     let count = self.clients().count(hash);
                     if best.is_none_or(|(most, _)| count > most) {
                         best = Some((count, slot));
                     }
-                    slot = if forward { connection.next } else { connection.previous };
+                    slot = next;
                 }
             }
         }

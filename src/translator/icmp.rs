@@ -40,7 +40,8 @@ impl Table<'_> {
         }
         let near = (quoted.source, quoted.source_port);
         let far = (quoted.destination, quoted.destination_port);
-        for (direction, near, far) in [(Direction::ToClient, near, far), (Direction::ToServer, far, near)] {
+        for direction in [Direction::ToClient, Direction::ToServer] {
+            let (near, far) = if direction == Direction::ToClient { (near, far) } else { (far, near) };
             let slot = self.find(direction, Key::new(quoted.protocol, near, far));
             if let Some(slot) = slot.filter(|slot| self.is_listed(*slot)) {
                 return self.error_along(slot, direction, parts, flow);
