@@ -157,44 +157,57 @@ impl Table<'_> {
 
     /// A packet with ports: a whole one, or a first fragment.
     fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
-        use Direction::{ToClient, ToServer};
         let near = self.state.is_alternative(flow.destination);
         let diverted = self.state.filter.may_hold(flow.destination);
+        if near && let Some(verdict) = self.back(parts, flow, left).or_else(|| self.unclaimed(parts.payload, flow)) {
+            return verdict;
+        }
+        if !diverted && (near || self.state.kept == 0) {
+            return self.state.pass();
+        }
+        if diverted && let Some(verdict) = self.along(Direction::ToServer, parts, flow, left) {
+            return verdict;
+        }
         // Where the source is kept the way back leads to the client's own address.
-        let back = near || self.state.kept != 0;
-        for first in [true, false] {
-            let direction = if near == first { ToClient } else { ToServer };
-            let possible = if direction == ToClient { back } else { diverted };
-            if !possible {
-                continue;
-            }
-            // Where it was looked for in vain it need not be looked for again.
-            let known = left != Left::Unknown(direction);
-            let found = known.then(|| self.find(direction, Key::of(flow, direction))).flatten();
-            if let Some(slot) = found {
-                match self.revisit(slot, direction, parts.payload, flow) {
-                    Revisit::Carry => return self.carry(slot, direction, parts, flow),
-                    Revisit::Miss => {}
-                    Revisit::Done(verdict) => return verdict,
-                }
-            }
-            if direction == ToClient {
-                match self.open_sibling(flow) {
-                    Some(Ok(slot)) => return self.carry(slot, ToClient, parts, flow),
-                    Some(Err(reason)) => return self.state.drop(reason),
-                    None => {}
-                }
-                if near && let Some(verdict) = self.unclaimed(parts.payload, flow) {
-                    return verdict;
-                }
-            }
+        if !near
+            && self.state.kept != 0
+            && let Some(verdict) = self.back(parts, flow, left)
+        {
+            return verdict;
         }
         if !diverted {
             return self.state.pass();
         }
         match self.open_there(flow, parts) {
-            Ok(slot) => self.carry(slot, ToServer, parts, flow),
+            Ok(slot) => self.carry(slot, Direction::ToServer, parts, flow),
             Err(verdict) => verdict,
+        }
+    }
+
+    /// A packet that may be on the way back. `None` if it belongs to nobody.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn back(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
+        if let Some(verdict) = self.along(Direction::ToClient, parts, flow, left) {
+            return Some(verdict);
+        }
+        Some(match self.open_sibling(flow)? {
+            Ok(slot) => self.carry(slot, Direction::ToClient, parts, flow),
+            Err(reason) => self.state.drop(reason),
+        })
+    }
+
+    /// A packet that may belong to a connection if it goes this way. `None` if there is none.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn along(&mut self, direction: Direction, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
+        if left == Left::Unknown(direction) {
+            // It need not be looked for again.
+            return None;
+        }
+        let slot = self.find(direction, Key::of(flow, direction))?;
+        match self.revisit(slot, direction, parts.payload, flow) {
+            Revisit::Carry => Some(self.carry(slot, direction, parts, flow)),
+            Revisit::Miss => None,
+            Revisit::Done(verdict) => Some(verdict),
         }
     }
 

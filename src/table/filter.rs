@@ -79,8 +79,8 @@ impl Filter {
             }
             return;
         }
-        for address in first..=last {
-            self.add(address, ALTERNATIVE);
+        for ahead in 0..last - first + 1 {
+            self.add(first + ahead, ALTERNATIVE);
         }
     }
 

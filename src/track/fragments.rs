@@ -141,9 +141,17 @@ impl Notes<'_> {
         }
     }
 
-    /// Leaves a note of what became of a first fragment whose header is given as it came. True if the note of another
-    /// datagram was given up for it before its time.
-    pub(crate) fn teach(&mut self, header: Header<'_>, length: usize, follow: &Follow) -> bool {
+    /// Leaves a note of what became of a first fragment that came with this header and carries this many octets: its
+    /// header now, and the delta between the two headers' addresses. True if the note of another datagram was given up
+    /// for it before its time.
+    pub(crate) fn teach(
+        &mut self,
+        header: Header<'_>,
+        length: usize,
+        becomes: Header<'_>,
+        fate: Fate,
+        network: Delta,
+    ) -> bool {
         let (now, timeout) = (self.now, self.timeout);
         let Ok(range) = range(header, length) else {
             return false;
@@ -161,14 +169,14 @@ impl Notes<'_> {
         *slot = FragmentSlot {
             source: header.source(),
             destination: header.destination(),
-            new_source: follow.source,
-            new_destination: follow.destination,
+            new_source: becomes.source(),
+            new_destination: becomes.destination(),
             last: now,
             identification: header.identification(),
-            new_identification: follow.identification,
-            network: follow.network,
+            new_identification: becomes.identification(),
+            network,
             protocol: header.protocol(),
-            fate: follow.fate,
+            fate,
             ranges: [range, (0, 0), (0, 0), (0, 0)],
         };
         evicted

@@ -91,14 +91,7 @@ impl Table<'_> {
             Checksums::Software => Delta::of([old.source(), old.destination()], [new.source(), new.destination()]),
             Checksums::Hardware => Delta(0),
         };
-        let follow = Follow {
-            fate,
-            source: new.source(),
-            destination: new.destination(),
-            network,
-            identification: new.identification(),
-        };
-        if self.notes().teach(old, parts.payload.len(), &follow) {
+        if self.notes().teach(old, parts.payload.len(), new, fate, network) {
             self.state.counters.fragments_evicted = self.state.counters.fragments_evicted.wrapping_add(1);
         }
     }
