@@ -190,7 +190,8 @@ impl Table<'_> {
         if let Some(verdict) = self.along(Direction::ToClient, parts, flow, left) {
             return Some(verdict);
         }
-        Some(match self.open_sibling(flow)? {
+        let parent = self.parent(flow)?;
+        Some(match self.open_sibling(parent, flow)? {
             Ok(slot) => self.carry(slot, Direction::ToClient, parts, flow),
             Err(reason) => self.state.drop(reason),
         })
@@ -218,7 +219,7 @@ impl Table<'_> {
             let Some(segment) = Segment::of(parts.payload) else {
                 return self.state.drop(DropReason::MalformedTransport);
             };
-            match self.follow_segment(slot, direction, segment) {
+            match self.follow_segment(slot, direction, &segment) {
                 Tracked::Refreshing => {}
                 Tracked::Quiet => refreshing = false,
                 Tracked::Dropped(verdict) => return verdict,
@@ -279,7 +280,7 @@ impl Table<'_> {
             return Revisit::Carry;
         }
         if let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) {
-            self.state.answer_with_reset(connection, direction, segment);
+            self.state.answer_with_reset(connection, direction, &segment);
         }
         Revisit::Done(self.state.drop(DropReason::Resetting))
     }

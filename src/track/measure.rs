@@ -17,7 +17,7 @@ pub(crate) enum Seen<'a> {
     /// That was a UDP datagram or an ICMP echo.
     Datagram(Direction),
     /// That is a TCP segment; and what was known before it.
-    Segment(Direction, Segment, &'a Sequences),
+    Segment(Direction, &'a Segment, &'a Sequences),
     /// An ICMP error was about it.
     IcmpError,
 }
@@ -112,7 +112,7 @@ impl MeasureSlot {
     }
 
     /// Times a TCP segment and looks for repetitions. `before` is what was known before the segment.
-    fn time_segment(&mut self, direction: Direction, segment: Segment, before: &Sequences, now: Instant) {
+    fn time_segment(&mut self, direction: Direction, segment: &Segment, before: &Sequences, now: Instant) {
         if segment.has(RST) {
             self.resets = self.resets.saturating_add(1);
             return;
@@ -222,9 +222,9 @@ mod tests {
             (61, ToClient, ACK, 901, 151, 500),
         ] {
             let segment = Segment { sequence, acknowledgment, data, flags };
-            slot.time_segment(direction, segment, &sequences, at(ms));
+            slot.time_segment(direction, &segment, &sequences, at(ms));
             slot.count(direction, 40 + data as usize);
-            sequences.note(direction, segment);
+            sequences.note(direction, &segment);
         }
         let measured = slot.report(at(61).tick(), at(61));
         assert_eq!(measured.server_handshake, Some(Duration::from_millis(30)));

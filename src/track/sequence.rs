@@ -48,7 +48,7 @@ impl Sequences {
     }
 
     /// Takes note of a segment that goes this way.
-    pub(crate) fn note(&mut self, direction: Direction, segment: Segment) {
+    pub(crate) fn note(&mut self, direction: Direction, segment: &Segment) {
         let end = segment.sequence.wrapping_add(segment.span());
         let [sent, other_sent] = match direction {
             Direction::ToServer => {
@@ -84,7 +84,7 @@ impl Sequences {
     }
 
     /// Forgets all and begins anew with the numbers of a server's SYN+ACK.
-    pub(crate) fn begin_anew(&mut self, answer: Segment) {
+    pub(crate) fn begin_anew(&mut self, answer: &Segment) {
         *self = Self::default();
         self.note(Direction::ToClient, answer);
     }
@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn it_follows_what_is_sent_and_not_what_is_repeated() {
         let mut s = Sequences::default();
-        s.note(ToServer, data(1_000, 100, 9));
+        s.note(ToServer, &data(1_000, 100, 9));
         assert_eq!(s.sent(ToServer), Some(1_100));
-        s.note(ToServer, data(1_000, 50, 9));
+        s.note(ToServer, &data(1_000, 50, 9));
         assert_eq!(s.sent(ToServer), Some(1_100));
-        s.note(ToClient, data(9, 0, 1_100));
+        s.note(ToClient, &data(9, 0, 1_100));
         assert_eq!(s.acknowledged(ToClient), Some(1_100));
         assert!(s.both_acknowledged());
     }
@@ -166,21 +166,21 @@ mod tests {
     #[test]
     fn a_wild_number_is_not_believed() {
         let mut s = Sequences::default();
-        s.note(ToServer, data(1_000, 0, 9));
-        s.note(ToServer, data(0x8000_0000, 100, 9));
+        s.note(ToServer, &data(1_000, 0, 9));
+        s.note(ToServer, &data(0x8000_0000, 100, 9));
         assert_eq!(s.sent(ToServer), Some(1_000));
-        s.note(ToClient, data(9, 0, 0x2000_0000));
+        s.note(ToClient, &data(9, 0, 0x2000_0000));
         assert_eq!((s.sent(ToServer), s.acknowledged(ToClient)), (Some(1_000), None));
         // What was sent past us is believed within reason.
-        s.note(ToClient, data(9, 0, 500_000));
+        s.note(ToClient, &data(9, 0, 500_000));
         assert_eq!((s.sent(ToServer), s.acknowledged(ToClient)), (Some(500_000), Some(500_000)));
     }
 
     #[test]
     fn numbers_wrap() {
         let mut s = Sequences::default();
-        s.note(ToServer, data(u32::MAX - 10, 0, 9));
-        s.note(ToServer, data(u32::MAX - 10, 100, 9));
+        s.note(ToServer, &data(u32::MAX - 10, 0, 9));
+        s.note(ToServer, &data(u32::MAX - 10, 100, 9));
         assert_eq!(s.sent(ToServer), Some(89));
     }
 }

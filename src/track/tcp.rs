@@ -24,7 +24,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const fn of(segment: Segment) -> Self {
+    pub(crate) const fn of(segment: &Segment) -> Self {
         if segment.has(SYN) {
             if segment.has(ACK) { Self::SynAck } else { Self::Syn }
         } else if segment.has(FIN) {
@@ -81,7 +81,7 @@ const fn row(phase: Phase) -> usize {
 }
 
 /// The phase after a segment that is no RST. `sequences` already knows of the segment.
-pub(crate) fn advance(phase: Phase, direction: Direction, segment: Segment, sequences: &Sequences) -> Phase {
+pub(crate) fn advance(phase: Phase, direction: Direction, segment: &Segment, sequences: &Sequences) -> Phase {
     let next = NEXT
         .get(row(phase))
         .and_then(|sides| sides.get(direction as usize))
@@ -109,7 +109,7 @@ pub(crate) enum Reset {
 /// A RST behind data that is still unacknowledged ends nothing at once, although its receiver will obey it if the data
 /// arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2). Counting
 /// unacknowledged data as expected would let a stranger who can forge data forge the RST too.
-pub(crate) fn judge_reset(phase: Phase, direction: Direction, segment: Segment, sequences: &Sequences) -> Reset {
+pub(crate) fn judge_reset(phase: Phase, direction: Direction, segment: &Segment, sequences: &Sequences) -> Reset {
     let exact = match (phase, direction) {
         (Phase::Opening, Direction::ToClient) => {
             segment.has(ACK) && sequences.sent(Direction::ToServer) == Some(segment.acknowledgment)
@@ -150,7 +150,7 @@ mod tests {
         for phase in ALL {
             for direction in [ToServer, ToClient] {
                 for flags in [SYN, SYN | ACK, FIN, FIN | ACK, ACK, 0] {
-                    let kind = Kind::of(segment(flags));
+                    let kind = Kind::of(&segment(flags));
                     let expected = match (phase, direction, kind) {
                         (Og, ToClient, Kind::Syn | Kind::SynAck) => Od,
                         (Og, ..) => Og,
@@ -161,7 +161,7 @@ mod tests {
                         (CC, ToClient, Kind::Fin) | (SC, ToServer, Kind::Fin) => Cl,
                         (other, ..) => other,
                     };
-                    let next = advance(phase, direction, segment(flags), &Sequences::default());
+                    let next = advance(phase, direction, &segment(flags), &Sequences::default());
                     assert_eq!(next, expected, "{phase:?} {direction:?} {kind:?}");
                 }
             }
@@ -173,8 +173,8 @@ mod tests {
         let mut phase = Phase::Opening;
         for &(direction, flags, sequence, acknowledgment, data) in steps {
             let segment = Segment { sequence, acknowledgment, data, flags };
-            sequences.note(direction, segment);
-            phase = advance(phase, direction, segment, &sequences);
+            sequences.note(direction, &segment);
+            phase = advance(phase, direction, &segment, &sequences);
         }
         (phase, sequences)
     }
@@ -224,7 +224,7 @@ mod tests {
             (501, Reset::Exact),
         ] {
             let rst = Segment { sequence, flags: crate::wire::tcp::RST, ..Segment::default() };
-            assert_eq!(judge_reset(phase, ToClient, rst, &sequences), verdict, "{sequence}");
+            assert_eq!(judge_reset(phase, ToClient, &rst, &sequences), verdict, "{sequence}");
         }
     }
 
@@ -233,8 +233,8 @@ mod tests {
         let (phase, sequences) = walk(&[(ToServer, SYN, 100, 0, 0)]);
         let refusal = |acknowledgment, flags| Segment { acknowledgment, flags, ..Segment::default() };
         let rst = crate::wire::tcp::RST;
-        assert_eq!(judge_reset(phase, ToClient, refusal(101, rst | ACK), &sequences), Reset::Exact);
-        assert_eq!(judge_reset(phase, ToClient, refusal(100, rst | ACK), &sequences), Reset::Inexact);
-        assert_eq!(judge_reset(phase, ToClient, refusal(101, rst), &sequences), Reset::Inexact);
+        assert_eq!(judge_reset(phase, ToClient, &refusal(101, rst | ACK), &sequences), Reset::Exact);
+        assert_eq!(judge_reset(phase, ToClient, &refusal(100, rst | ACK), &sequences), Reset::Inexact);
+        assert_eq!(judge_reset(phase, ToClient, &refusal(101, rst), &sequences), Reset::Inexact);
     }
 }

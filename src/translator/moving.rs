@@ -354,26 +354,29 @@ impl Table<'_> {
 
     /// Puts a connection onto another server.
     fn relocate(&mut self, slot: u32, course: Course) -> CaughtUp {
-        let Some(mut new) = self.slot(slot).copied() else {
+        self.state.serial = self.state.serial.wrapping_add(1);
+        let Some(old) = self.slot(slot) else {
             return CaughtUp::Stayed;
         };
-        let from = (new.server, new.server_port);
-        (new.server, new.server_port) = course.server;
-        let here = (new.alternative, new.alternative_port);
-        let alternative = if self.is_free(&new, here) {
+        let (from, flags) = ((old.server, old.server_port), old.flags);
+        let here = (old.alternative, old.alternative_port);
+        let alternative = if self.is_free(old, course.server, here) {
             Some(here)
-        } else if new.has(SOURCE_KEPT) {
+        } else if old.has(SOURCE_KEPT) {
             None
         } else {
-            self.choose_alternative(&new)
+            self.choose_alternative(old, course.server)
         };
         let listed = alternative.is_some_and(|alternative| {
             self.unlist_back(slot);
-            (new.alternative, new.alternative_port) = alternative;
-            new.set_deltas(self.state.config.checksums);
-            self.reclaim(&new);
+            let checksums = self.state.config.checksums;
             if let Some(connection) = self.slot_mut(slot) {
-                *connection = new;
+                (connection.server, connection.server_port) = course.server;
+                (connection.alternative, connection.alternative_port) = alternative;
+                connection.flags = flags;
+                connection.set_deltas(checksums);
+                let key = connection.key_back();
+                self.reclaim(key);
             }
             self.list_back(slot)
         });

@@ -80,10 +80,9 @@ impl Table<'_> {
         })
     }
 
-    /// Opens the connection that a packet from another port of a server begins, if the connection with that server
-    /// says that those belong to its client.
-    #[inline(never)]
-    pub(crate) fn open_sibling(&mut self, flow: &Flow) -> Option<Result<u32, DropReason>> {
+    /// The connection that says that what other ports of its server send belongs to its client too, if this packet may be
+    /// such.
+    pub(crate) fn parent(&mut self, flow: &Flow) -> Option<u32> {
         if self.state.siblings == 0 || flow.protocol != UDP {
             return None;
         }
@@ -93,6 +92,12 @@ impl Table<'_> {
             return None;
         }
         self.catch_up(parent);
+        Some(parent)
+    }
+
+    /// Opens the connection that a packet from another port of the server of `parent` begins.
+    #[inline(never)]
+    pub(crate) fn open_sibling(&mut self, parent: u32, flow: &Flow) -> Option<Result<u32, DropReason>> {
         let mut new = *self.slot(parent)?;
         if new.server != flow.source || !new.phase.is_listed() {
             return None;
@@ -125,7 +130,7 @@ impl Table<'_> {
                 return Err(DropReason::NoPort);
             }
         }
-        self.reclaim(new);
+        self.reclaim(new.key_back());
         new.last = self.state.tick;
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(new)?;
@@ -236,48 +241,45 @@ impl Table<'_> {
     /// Sees to it that a connection that has everything else has a free alternative endpoint: the one that it has been
     /// `given`, or any. False if there is none.
     fn find_alternative(&mut self, new: &mut Entry, given: bool) -> bool {
+        let server = (new.server, new.server_port);
         if given {
-            return self.is_free(new, (new.alternative, new.alternative_port));
+            return self.is_free(new, server, (new.alternative, new.alternative_port));
         }
-        let Some(alternative) = self.choose_alternative(new) else {
+        self.state.serial = self.state.serial.wrapping_add(1);
+        let Some(alternative) = self.choose_alternative(new, server) else {
             return false;
         };
         (new.alternative, new.alternative_port) = alternative;
         true
     }
 
-    /// A free alternative endpoint for a connection that has everything else.
-    pub(crate) fn choose_alternative(&mut self, new: &Entry) -> Option<(u32, u16)> {
-        self.state.serial = self.state.serial.wrapping_add(1);
-        let wanted = Wanted {
-            client: (new.client, new.client_port),
-            server: (new.server, new.server_port),
-            serial: self.state.serial,
-        };
+    /// A free alternative endpoint for a connection towards this server. The serial number has not been used before.
+    pub(crate) fn choose_alternative(&self, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
+        let wanted = Wanted { client: (new.client, new.client_port), server, serial: self.state.serial };
         let config = &self.state.config;
         ports::choose(&self.state.keys, &config.alternatives, config.port_choice, wanted, |candidate| {
-            candidate.1 != 0 && !self.is_forwarded(new.protocol, candidate) && self.is_free(new, candidate)
+            candidate.1 != 0 && !self.is_forwarded(new.protocol, candidate) && self.is_free(new, server, candidate)
         })
     }
 
-    /// Whether no connection, and no held one, has this alternative endpoint towards the same server. What this very
+    /// Whether no connection, and no held one, has this alternative endpoint towards this server. What this very
     /// connection has, or held when it lived before, does not count.
-    pub(crate) fn is_free(&self, new: &Entry, alternative: (u32, u16)) -> bool {
+    pub(crate) fn is_free(&self, new: &Entry, server: (u32, u16), alternative: (u32, u16)) -> bool {
         let there = new.key_there();
         let taken = |key, by_itself_too: bool| {
             let found = self.find_back(key).and_then(|slot| self.slot(slot));
             found.is_some_and(|c| c.key_there() != there || (by_itself_too && c.phase != Phase::Held))
         };
-        let back = Key::new(new.protocol, alternative, (new.server, new.server_port));
-        let siblings = Key::of_siblings(alternative, new.server);
+        let back = Key::new(new.protocol, alternative, server);
+        let siblings = Key::of_siblings(alternative, server.0);
         !(taken(back, true) || (new.has(SIBLINGS) && taken(siblings, false)))
     }
 
     /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.
-    pub(crate) fn reclaim(&mut self, new: &Entry) {
+    pub(crate) fn reclaim(&mut self, key: Key) {
         let nothing_held = self.state.ages.head(Class::Held) == NONE;
         if !nothing_held
-            && let Some(slot) = self.find_back(new.key_back())
+            && let Some(slot) = self.find_back(key)
             && self.slot(slot).is_some_and(|c| c.phase == Phase::Held)
         {
             self.release(slot);

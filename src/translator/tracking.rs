@@ -27,7 +27,7 @@ pub(crate) enum Tracked {
 
 impl Table<'_> {
     /// Follows a TCP segment that is more than data and acknowledgement in an established connection.
-    pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: Segment) -> Tracked {
+    pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: &Segment) -> Tracked {
         if let (Some(measure), Some(measured), Some(ConnectionSlot(c))) = (
             self.state.measure,
             self.memory.measured.get_mut(slot as usize),
@@ -74,7 +74,7 @@ impl Table<'_> {
         Tracked::Refreshing
     }
 
-    fn follow_reset(&mut self, slot: u32, direction: Direction, segment: Segment) -> Tracked {
+    fn follow_reset(&mut self, slot: u32, direction: Direction, segment: &Segment) -> Tracked {
         let Some(connection) = self.slot(slot) else {
             return Tracked::Quiet;
         };

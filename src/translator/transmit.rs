@@ -181,7 +181,7 @@ impl State {
 
     /// Answers a segment of a connection that is being reset, as a host does that knows of no connection: with the
     /// sequence number that the segment says it expects (RFC 9293, section 3.10.7.1).
-    pub(crate) fn answer_with_reset(&mut self, slot: &Entry, direction: Direction, segment: Segment) {
+    pub(crate) fn answer_with_reset(&mut self, slot: &Entry, direction: Direction, segment: &Segment) {
         if segment.has(RST) {
             return;
         }
