@@ -204,7 +204,7 @@ impl Table<'_> {
             // It need not be looked for again.
             return None;
         }
-        let slot = self.find(direction, Key::of(flow, direction))?;
+        let slot = self.find(direction, &Key::of(flow, direction))?;
         match self.revisit(slot, direction, parts.payload, flow) {
             Revisit::Carry => Some(self.carry(slot, direction, parts, flow)),
             Revisit::Miss => None,
@@ -295,7 +295,7 @@ impl Table<'_> {
             return None;
         }
         // The rule of a connection may be gone, and its packets go on.
-        if self.find_there(Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
+        if self.find_there(&Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
             return None;
         }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));

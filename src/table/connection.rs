@@ -182,7 +182,7 @@ impl Entry {
 
     /// Whether a key is one of those under which it is entered in the index of this way.
     #[inline(always)]
-    pub(crate) fn answers(&self, direction: Direction, key: Key) -> bool {
+    pub(crate) fn answers(&self, direction: Direction, key: &Key) -> bool {
         let mine = self.key(direction);
         let ports = (mine.ports >> 16) as u32 ^ (key.ports >> 16) as u32;
         let of_siblings = key.is_of_siblings();

@@ -48,7 +48,7 @@ impl Keys {
     /// Where a connection's key is placed. On a small processor it is compiled once.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) const fn hash(&self, key: Key) -> u64 {
+    pub(crate) const fn hash(&self, key: &Key) -> u64 {
         let [k0, k1, k2, k3] = self.fold;
         let first = fold(key.addresses ^ k0, key.ports ^ k1);
         fold(first ^ k2, k3)
@@ -56,7 +56,7 @@ impl Keys {
 
     /// Where a client's count is placed.
     pub(crate) fn hash_client(&self, client: u32) -> u64 {
-        self.hash(Key::of_address(client))
+        self.hash(&Key::of_address(client))
     }
 
     /// A number that a stranger cannot foresee, the same for the same words.

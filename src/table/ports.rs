@@ -36,20 +36,31 @@ pub(crate) fn choose(
         1 => 0,
         _ => reduce(keys.choose(Label::Alternative, [u64::from(wanted.client.0), 0]) as u32, addresses),
     };
-    let mut random = Random::new(keys, wanted);
+    let client = u64::from(wanted.client.0) << 16 | u64::from(wanted.client.1);
+    let server = u64::from(wanted.server.0) << 16 | u64::from(wanted.server.1);
+    let mut bits = 0;
     for attempt in 0..ATTEMPTS {
+        if attempt.is_multiple_of(4) {
+            // The serial number alone makes the words differ from all others; the endpoints only add to what a stranger
+            // would have to know. Four candidates come from each.
+            let count = wanted.serial << 8 | u64::from(attempt / 4);
+            bits = keys.choose(Label::Port, [client ^ server.rotate_left(32), count]);
+        }
+        let draw = bits as u16;
+        bits >>= 16;
         let mut place = preferred.saturating_add(attempt / (ATTEMPTS / 4));
         while place >= addresses {
             place -= addresses;
         }
-        let (address, range) = nth(alternatives, place)?;
-        let port = match choice {
-            PortChoice::Keep if attempt == 0 && within(range, wanted.client.1) => wanted.client.1,
-            PortChoice::Random => random.port(range),
-            PortChoice::Keep | PortChoice::SameRange if attempt < ATTEMPTS / 2 => {
-                random.port(narrow(range, wanted.client.1))
-            }
-            PortChoice::Keep | PortChoice::SameRange => random.port(range),
+        let (address, mut range) = nth(alternatives, place)?;
+        if choice != PortChoice::Random && attempt < ATTEMPTS / 2 {
+            range = narrow(range, wanted.client.1);
+        }
+        let port = if choice == PortChoice::Keep && attempt == 0 && within(range, wanted.client.1) {
+            wanted.client.1
+        } else {
+            let span = u32::from(range.1 - range.0) + 1;
+            range.0 + ((u32::from(draw) * span) >> 16) as u16
         };
         if is_free((address, port)) {
             return Some((address, port));
@@ -77,35 +88,4 @@ const fn within(range: (u16, u16), port: u16) -> bool {
 fn narrow(range: (u16, u16), port: u16) -> (u16, u16) {
     let part = if port < 1024 { (range.0, range.1.min(1023)) } else { (range.0.max(1024), range.1) };
     if part.0 <= part.1 { part } else { range }
-}
-
-/// Candidates for one connection: four from each call of the pseudo-random function.
-struct Random<'a> {
-    keys: &'a Keys,
-    words: [u64; 2],
-    bits: u64,
-    left: u32,
-}
-
-impl<'a> Random<'a> {
-    fn new(keys: &'a Keys, wanted: Wanted) -> Self {
-        let client = u64::from(wanted.client.0) << 16 | u64::from(wanted.client.1);
-        let server = u64::from(wanted.server.0) << 16 | u64::from(wanted.server.1);
-        // The serial number alone makes the words differ from all others; the endpoints only add to what a stranger
-        // would have to know.
-        Self { keys, words: [client ^ server.rotate_left(32), wanted.serial << 8], bits: 0, left: 0 }
-    }
-
-    fn port(&mut self, range: (u16, u16)) -> u16 {
-        if self.left == 0 {
-            self.bits = self.keys.choose(Label::Port, self.words);
-            self.words[1] = self.words[1].wrapping_add(1);
-            self.left = 4;
-        }
-        let bits = self.bits as u16;
-        self.bits >>= 16;
-        self.left -= 1;
-        let span = u32::from(range.1 - range.0) + 1;
-        range.0 + ((u32::from(bits) * span) >> 16) as u16
-    }
 }

@@ -78,7 +78,7 @@ impl<S: Storage> Translator<S> {
     fn look_ahead(&mut self, packet: &[u8]) -> Option<Ahead> {
         let plain = Plain::read(packet)?;
         let direction = self.way(plain.destination())?;
-        let hash = self.state.keys.hash(plain.key(direction));
+        let hash = self.state.keys.hash(&plain.key(direction));
         let memory = self.storage.parts();
         prefetch(memory.index, self.state.layout.position(direction, hash));
         Some(Ahead { plain, direction, hash, slot: None })

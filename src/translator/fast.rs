@@ -131,7 +131,7 @@ impl<S: Storage> Translator<S> {
         let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.0.has_key(direction, key));
         let slot = match guess.filter(is_it) {
             Some(guess) => guess,
-            None => state.find(memory.connections, memory.index, direction, key).ok_or(Left::Unknown(direction))?,
+            None => state.find(memory.connections, memory.index, direction, &key).ok_or(Left::Unknown(direction))?,
         };
         let ConnectionSlot(connection) = memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;
         let troubled = u16::from(connection.epoch) != state.plain_epoch

@@ -42,7 +42,7 @@ impl Table<'_> {
         let far = (quoted.destination, quoted.destination_port);
         for direction in [Direction::ToClient, Direction::ToServer] {
             let (near, far) = if direction == Direction::ToClient { (near, far) } else { (far, near) };
-            let slot = self.find(direction, Key::new(quoted.protocol, near, far));
+            let slot = self.find(direction, &Key::new(quoted.protocol, near, far));
             if let Some(slot) = slot.filter(|slot| self.is_listed(*slot)) {
                 return self.error_along(slot, direction, parts, flow);
             }

@@ -86,14 +86,14 @@ impl<S: Storage> Translator<S> {
     ) -> Option<(Connection, Option<Measured>)> {
         let near = (client.ip().to_bits(), client.port());
         let far = (original.ip().to_bits(), original.port());
-        let slot = self.find(Key::new(protocol.number(), near, far))?;
+        let slot = self.find(&Key::new(protocol.number(), near, far))?;
         let view = self.storage.view();
         let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
         let measured = view.measured.get(slot as usize);
         Some((connection.view()?, measured.map(|m| m.report(connection.last, self.state.now))))
     }
 
-    pub(super) fn find(&self, key: Key) -> Option<u32> {
+    pub(super) fn find(&self, key: &Key) -> Option<u32> {
         let view = self.storage.view();
         let slot = self.state.find(view.connections, view.index, Direction::ToServer, key)?;
         let ConnectionSlot(connection) = view.connections.get(slot as usize)?;

@@ -87,7 +87,7 @@ impl Table<'_> {
             return None;
         }
         let alternative = (flow.destination, flow.destination_port);
-        let parent = self.find_back(Key::of_siblings(alternative, flow.source))?;
+        let parent = self.find_back(&Key::of_siblings(alternative, flow.source))?;
         if self.is_dead(parent) {
             return None;
         }
@@ -105,7 +105,7 @@ impl Table<'_> {
         // The client may talk to that port already, by its own choice and from another alternative port.
         new.original_port = flow.source_port;
         new.server_port = flow.source_port;
-        if let Some(known) = self.find_there(new.key_there()) {
+        if let Some(known) = self.find_there(&new.key_there()) {
             if !self.is_dead(known) {
                 return None;
             }
@@ -267,7 +267,7 @@ impl Table<'_> {
     pub(crate) fn is_free(&self, new: &Entry, server: (u32, u16), alternative: (u32, u16)) -> bool {
         let there = new.key_there();
         let taken = |key, by_itself_too: bool| {
-            let found = self.find_back(key).and_then(|slot| self.slot(slot));
+            let found = self.find_back(&key).and_then(|slot| self.slot(slot));
             found.is_some_and(|c| c.key_there() != there || (by_itself_too && c.phase != Phase::Held))
         };
         let back = Key::new(new.protocol, alternative, server);
@@ -279,7 +279,7 @@ impl Table<'_> {
     pub(crate) fn reclaim(&mut self, key: Key) {
         let nothing_held = self.state.ages.head(Class::Held) == NONE;
         if !nothing_held
-            && let Some(slot) = self.find_back(key)
+            && let Some(slot) = self.find_back(&key)
             && self.slot(slot).is_some_and(|c| c.phase == Phase::Held)
         {
             self.release(slot);

@@ -327,7 +327,7 @@ impl<S: Storage> Translator<S> {
         let (near, far) = (connection.client_side.source, connection.client_side.destination);
         let near = (near.ip().to_bits(), near.port());
         let far = (far.ip().to_bits(), far.port());
-        let slot = self.find(crate::table::hash::Key::new(connection.protocol.number(), near, far))?;
+        let slot = self.find(&crate::table::hash::Key::new(connection.protocol.number(), near, far))?;
         Record::of(&self.storage.view().connections.get(slot as usize)?.0, self.state.tick)
     }
 
@@ -357,7 +357,7 @@ impl Table<'_> {
             return Err(RecordError::Field { name: "server", value: new.server });
         }
         self.tidy();
-        let known = self.find_there(new.key_there());
+        let known = self.find_there(&new.key_there());
         if let Some(known) = known
             && !self.is_dead(known)
         {
@@ -383,7 +383,7 @@ impl Table<'_> {
     /// Frees the alternative endpoint of a record from what is dead or only holds it: it was held for this very
     /// connection, or for one long gone.
     fn vacate(&mut self, new: &Entry) -> Result<(), RecordError> {
-        let Some(taken) = self.find_back(new.key_back()) else {
+        let Some(taken) = self.find_back(&new.key_back()) else {
             return Ok(());
         };
         if self.is_dead(taken) {

@@ -119,7 +119,7 @@ impl State {
         connections: &[ConnectionSlot],
         index: &[u32],
         direction: Direction,
-        key: Key,
+        key: &Key,
     ) -> Option<u32> {
         let is_it = |slot| connections.get(slot as usize).is_some_and(|c| c.0.answers(direction, key));
         self.layout.find(index, direction, self.keys.hash(key), is_it)
@@ -222,7 +222,7 @@ impl<'a> Table<'a> {
         let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) else {
             return false;
         };
-        let hash = self.state.keys.hash(key);
+        let hash = self.state.keys.hash(&key);
         self.state.layout.index(self.memory.index, direction).insert(hash, slot)
     }
 
@@ -230,7 +230,7 @@ impl<'a> Table<'a> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn leave(&mut self, slot: u32, which: Which) {
         if let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) {
-            let hash = self.state.keys.hash(key);
+            let hash = self.state.keys.hash(&key);
             self.state.layout.index(self.memory.index, direction).remove(hash, slot);
         }
     }
@@ -280,15 +280,15 @@ impl<'a> Table<'a> {
     /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
     /// ones included.
     #[inline(never)]
-    pub(crate) fn find(&self, direction: Direction, key: Key) -> Option<u32> {
+    pub(crate) fn find(&self, direction: Direction, key: &Key) -> Option<u32> {
         self.state.find(self.memory.connections, self.memory.index, direction, key)
     }
 
-    pub(crate) fn find_there(&self, key: Key) -> Option<u32> {
+    pub(crate) fn find_there(&self, key: &Key) -> Option<u32> {
         self.find(Direction::ToServer, key)
     }
 
-    pub(crate) fn find_back(&self, key: Key) -> Option<u32> {
+    pub(crate) fn find_back(&self, key: &Key) -> Option<u32> {
         self.find(Direction::ToClient, key)
     }
 
