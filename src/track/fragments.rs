@@ -67,17 +67,17 @@ impl FragmentSlot {
         ranges: [(0, 0); RANGES],
     };
 
-    fn is_of(&self, header: Header<'_>) -> bool {
+    fn is_of(&self, piece: &Piece) -> bool {
         self.fate != Fate::Free
-            && self.identification == header.identification()
-            && self.source == header.source()
-            && self.destination == header.destination()
-            && self.protocol == header.protocol()
+            && self.identification == piece.identification
+            && self.source == piece.source
+            && self.destination == piece.destination
+            && self.protocol == piece.protocol
     }
 
     /// Adds a range to those that were seen, and joins it with its neighbours.
-    fn add(&mut self, start: u16, end: u16) -> Result<(), DropReason> {
-        if self.overlaps(start, end) {
+    fn add(&mut self, (start, end): (u16, u16)) -> Result<(), DropReason> {
+        if self.overlaps((start, end)) {
             return Err(DropReason::OverlappingFragment);
         }
         let gone = |r: &(u16, u16)| r.0 == r.1 || r.1 == start || r.0 == end;
@@ -93,26 +93,45 @@ impl FragmentSlot {
         Ok(())
     }
 
-    fn overlaps(&self, start: u16, end: u16) -> bool {
+    fn overlaps(&self, (start, end): (u16, u16)) -> bool {
         self.ranges.iter().any(|r| start < r.1 && r.0 < end)
     }
 }
 
-/// Which part of its datagram a fragment is, in units of 8 octets.
-///
-/// # Errors
-/// [`DropReason::MalformedIpv4`] if it is empty, does not end on a unit although more follow, or reaches beyond the
-/// largest datagram (RFC 791, section 3.1).
-fn range(header: Header<'_>, length: usize) -> Result<(u16, u16), DropReason> {
-    let start = ipv4::offset(header.fragmentation());
-    let units = length.div_ceil(8);
-    let end = usize::from(start) + units;
-    let ragged = ipv4::more_fragments(header.fragmentation()) && !length.is_multiple_of(8);
-    let too_long = usize::from(start) * 8 + length + header.header_length() > 65_535;
-    if units == 0 || ragged || too_long {
-        return Err(DropReason::MalformedIpv4);
+/// A fragment: of which datagram it is, and which part of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    identification: u16,
+    protocol: u8,
+    /// In units of 8 octets, `start..end`.
+    range: (u16, u16),
+}
+
+impl Piece {
+    /// The fragment with this header and this many octets behind it.
+    ///
+    /// # Errors
+    /// [`DropReason::MalformedIpv4`] if it is empty, does not end on a unit although more follow, or reaches beyond the
+    /// largest datagram (RFC 791, section 3.1).
+    pub(crate) fn read(header: Header<'_>, length: usize) -> Result<Self, DropReason> {
+        let start = ipv4::offset(header.fragmentation());
+        let units = length.div_ceil(8);
+        let ragged = ipv4::more_fragments(header.fragmentation()) && !length.is_multiple_of(8);
+        let too_long = usize::from(start) * 8 + length + header.header_length() > 65_535;
+        if units == 0 || ragged || too_long {
+            return Err(DropReason::MalformedIpv4);
+        }
+        Ok(Self {
+            source: header.source(),
+            destination: header.destination(),
+            identification: header.identification(),
+            protocol: header.protocol(),
+            // Together no more than 65 535 octets.
+            range: (start, start + units as u16),
+        })
     }
-    Ok((start, u16::try_from(end).map_err(|_| DropReason::MalformedIpv4)?))
 }
 
 /// The notes, over the storage, as they are to be read now.
@@ -125,40 +144,28 @@ pub(crate) struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    /// The note about this datagram.
-    fn find(&mut self, header: Header<'_>) -> Option<&mut FragmentSlot> {
+    /// The note about a fragment's datagram.
+    fn find(&mut self, piece: &Piece) -> Option<&mut FragmentSlot> {
         let (now, timeout) = (self.now, self.timeout);
-        self.slots.iter_mut().find(|s| s.is_of(header) && now.since(s.last) <= timeout)
+        self.slots.iter_mut().find(|s| s.is_of(piece) && now.since(s.last) <= timeout)
     }
 
-    /// Checks a first fragment before anything is done with it: that it is well-formed, and that no fragment of its
-    /// datagram was seen that it would overlap.
-    pub(crate) fn check_first(&mut self, header: Header<'_>, length: usize) -> Result<(), DropReason> {
-        let (start, end) = range(header, length)?;
-        match self.find(header) {
-            Some(note) if note.overlaps(start, end) => Err(DropReason::OverlappingFragment),
+    /// Checks a first fragment before anything is done with it: that no fragment of its datagram was seen that it would
+    /// overlap.
+    pub(crate) fn check_first(&mut self, piece: &Piece) -> Result<(), DropReason> {
+        match self.find(piece) {
+            Some(note) if note.overlaps(piece.range) => Err(DropReason::OverlappingFragment),
             _ => Ok(()),
         }
     }
 
-    /// Leaves a note of what became of a first fragment that came with this header and carries this many octets: its
-    /// header now, and the delta between the two headers' addresses. True if the note of another datagram was given up
-    /// for it before its time.
-    pub(crate) fn teach(
-        &mut self,
-        header: Header<'_>,
-        length: usize,
-        becomes: Header<'_>,
-        fate: Fate,
-        network: Delta,
-    ) -> bool {
+    /// Leaves a note of what became of a first fragment, as it came: its header now, and the delta between the two
+    /// headers' addresses. True if the note of another datagram was given up for it before its time.
+    pub(crate) fn teach(&mut self, piece: &Piece, becomes: Header<'_>, fate: Fate, network: Delta) -> bool {
         let (now, timeout) = (self.now, self.timeout);
-        let Ok(range) = range(header, length) else {
-            return false;
-        };
         // Its own note if there is one, or a free place, or the oldest note.
         let age = |s: &FragmentSlot| match s.fate {
-            _ if s.is_of(header) => u32::MAX,
+            _ if s.is_of(piece) => u32::MAX,
             Fate::Free => u32::MAX - 1,
             _ => now.since(s.last),
         };
@@ -167,17 +174,17 @@ impl Notes<'_> {
         };
         let evicted = age(slot) <= timeout;
         *slot = FragmentSlot {
-            source: header.source(),
-            destination: header.destination(),
+            source: piece.source,
+            destination: piece.destination,
             new_source: becomes.source(),
             new_destination: becomes.destination(),
             last: now,
-            identification: header.identification(),
+            identification: piece.identification,
             new_identification: becomes.identification(),
             network,
-            protocol: header.protocol(),
+            protocol: piece.protocol,
             fate,
-            ranges: [range, (0, 0), (0, 0), (0, 0)],
+            ranges: [piece.range, (0, 0), (0, 0), (0, 0)],
         };
         evicted
     }
@@ -185,14 +192,13 @@ impl Notes<'_> {
     /// What a later fragment is to become. `None` if no first fragment is known.
     ///
     /// # Errors
-    /// [`DropReason::OverlappingFragment`], [`DropReason::ScatteredFragment`] or [`DropReason::MalformedIpv4`].
-    pub(crate) fn follow(&mut self, header: Header<'_>, length: usize) -> Result<Option<Follow>, DropReason> {
-        let (start, end) = range(header, length)?;
+    /// [`DropReason::OverlappingFragment`] or [`DropReason::ScatteredFragment`].
+    pub(crate) fn follow(&mut self, piece: &Piece) -> Result<Option<Follow>, DropReason> {
         let now = self.now;
-        let Some(slot) = self.find(header) else {
+        let Some(slot) = self.find(piece) else {
             return Ok(None);
         };
-        slot.add(start, end)?;
+        slot.add(piece.range)?;
         slot.last = now;
         Ok(Some(Follow {
             fate: slot.fate,
@@ -211,18 +217,18 @@ mod tests {
     #[test]
     fn ranges_join_and_refuse_to_overlap() {
         let mut slot = FragmentSlot { ranges: [(0, 10), (0, 0), (0, 0), (0, 0)], ..FragmentSlot::EMPTY };
-        assert_eq!(slot.add(20, 30), Ok(()));
-        assert_eq!(slot.add(5, 6), Err(DropReason::OverlappingFragment));
-        assert_eq!(slot.add(9, 12), Err(DropReason::OverlappingFragment));
-        assert_eq!(slot.add(19, 21), Err(DropReason::OverlappingFragment));
-        assert_eq!(slot.add(10, 20), Ok(()));
-        assert_eq!(slot.add(40, 50), Ok(()));
-        assert_eq!(slot.add(60, 70), Ok(()));
-        assert_eq!(slot.add(80, 90), Ok(()));
-        assert_eq!(slot.add(100, 110), Err(DropReason::ScatteredFragment));
-        assert_eq!(slot.add(35, 40), Ok(()));
-        assert_eq!(slot.add(50, 55), Ok(()));
-        assert_eq!(slot.add(30, 35), Ok(()));
+        assert_eq!(slot.add((20, 30)), Ok(()));
+        assert_eq!(slot.add((5, 6)), Err(DropReason::OverlappingFragment));
+        assert_eq!(slot.add((9, 12)), Err(DropReason::OverlappingFragment));
+        assert_eq!(slot.add((19, 21)), Err(DropReason::OverlappingFragment));
+        assert_eq!(slot.add((10, 20)), Ok(()));
+        assert_eq!(slot.add((40, 50)), Ok(()));
+        assert_eq!(slot.add((60, 70)), Ok(()));
+        assert_eq!(slot.add((80, 90)), Ok(()));
+        assert_eq!(slot.add((100, 110)), Err(DropReason::ScatteredFragment));
+        assert_eq!(slot.add((35, 40)), Ok(()));
+        assert_eq!(slot.add((50, 55)), Ok(()));
+        assert_eq!(slot.add((30, 35)), Ok(()));
         let mut ranges = slot.ranges;
         ranges.sort_unstable();
         assert_eq!(ranges, [(0, 0), (0, 55), (60, 70), (80, 90)]);
@@ -240,7 +246,7 @@ mod tests {
                 let start = (state >> 8) % 56;
                 let end = start + 1 + (state >> 20) % 8;
                 let range = start as usize..end as usize;
-                match slot.add(start as u16, end as u16) {
+                match slot.add((start as u16, end as u16)) {
                     Ok(()) => {
                         assert!(seen[range.clone()].iter().all(|s| !s));
                         seen[range].fill(true);

@@ -4,11 +4,11 @@ use super::fast::Left;
 use super::state::Table;
 use crate::config::Checksums;
 use crate::connection::Direction;
-use crate::track::fragments::{Fate, Follow, Notes};
+use crate::track::fragments::{Fate, Follow, Notes, Piece};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::Delta;
 use crate::wire::flow::{Flow, Shape, TCP};
-use crate::wire::ipv4::{self, HEADER, Header, Parts};
+use crate::wire::ipv4::{self, Header, Parts};
 use crate::wire::rewrite;
 
 impl Table<'_> {
@@ -29,25 +29,32 @@ impl Table<'_> {
         if concerned && tiny {
             return self.state.drop(DropReason::OverlappingFragment);
         }
-        let possible = concerned || self.state.kept != 0;
-        if flow.shape == Shape::LaterFragment {
-            return if possible { self.later_fragment(parts, concerned) } else { self.state.pass() };
+        if !concerned && self.state.kept == 0 {
+            return self.state.pass();
         }
-        if possible && let Err(reason) = self.notes().check_first(Header(parts.header), parts.payload.len()) {
+        let later = flow.shape == Shape::LaterFragment;
+        let piece = match Piece::read(Header(parts.header), parts.payload.len()) {
+            Ok(piece) => piece,
+            Err(_) if later && !concerned => return self.state.pass(),
+            Err(reason) => return self.state.drop(reason),
+        };
+        if later {
+            return self.later_fragment(parts, &piece, concerned);
+        }
+        if let Err(reason) = self.notes().check_first(&piece) {
             return self.state.drop(reason);
         }
-        let before = *parts.header;
         let verdict = match flow.shape {
             Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
             _ => self.state.pass(),
         };
-        self.teach(&before, parts, verdict, concerned);
+        self.teach(&piece, Header(parts.header), verdict, concerned);
         verdict
     }
 
     /// A fragment behind the first one: it follows the note that the first one left.
-    fn later_fragment(&mut self, parts: &mut Parts<'_>, concerned: bool) -> Verdict {
-        match self.notes().follow(Header(parts.header), parts.payload.len()) {
+    fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Piece, concerned: bool) -> Verdict {
+        match self.notes().follow(piece) {
             Ok(Some(follow)) => self.follow_first(parts, &follow),
             _ if !concerned => self.state.pass(),
             Ok(None) => {
@@ -75,23 +82,22 @@ impl Table<'_> {
         Notes { slots: self.memory.fragments, now: self.state.tick, timeout: self.state.timers.fragment }
     }
 
-    /// Leaves a note of what became of a first fragment that came with this header.
-    fn teach(&mut self, before: &[u8; HEADER], parts: &Parts<'_>, verdict: Verdict, concerned: bool) {
+    /// Leaves a note of what became of a first fragment.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn teach(&mut self, piece: &Piece, becomes: Header<'_>, verdict: Verdict, concerned: bool) {
         let fate = match verdict {
             Verdict::ToServer => Fate::ToServer,
             Verdict::ToClient => Fate::ToClient,
-            Verdict::Pass => Fate::Passed,
-            Verdict::Hold | Verdict::Drop(_) => return,
+            Verdict::Pass if concerned => Fate::Passed,
+            Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => return,
         };
-        let (old, new) = (Header(before), Header(parts.header));
-        if fate == Fate::Passed && !concerned {
-            return;
-        }
         let network = match self.state.config.checksums {
-            Checksums::Software => Delta::of([old.source(), old.destination()], [new.source(), new.destination()]),
+            Checksums::Software => {
+                Delta::of([piece.source, piece.destination], [becomes.source(), becomes.destination()])
+            }
             Checksums::Hardware => Delta(0),
         };
-        if self.notes().teach(old, parts.payload.len(), new, fate, network) {
+        if self.notes().teach(piece, becomes, fate, network) {
             self.state.counters.fragments_evicted = self.state.counters.fragments_evicted.wrapping_add(1);
         }
     }

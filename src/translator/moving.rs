@@ -425,6 +425,7 @@ impl Table<'_> {
     }
 
     /// Ends a TCP connection, and owes both of its ends a RST.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn start_reset(&mut self, slot: u32) {
         self.finish(slot, Closed::Rediverted);
         self.set_phase(slot, Phase::Resetting);

@@ -123,12 +123,13 @@ impl Table<'_> {
     fn open(&mut self, new: &mut Entry, given: bool) -> Result<u32, DropReason> {
         self.tidy();
         self.check_client_limit(new.client)?;
-        if !self.find_alternative(new, given) {
-            // Some may be held by connections that are dead and not swept yet.
-            self.expire_all(LOOKS);
-            if !self.find_alternative(new, given) {
+        let mut again = true;
+        while !self.find_alternative(new, given) {
+            if !core::mem::take(&mut again) {
                 return Err(DropReason::NoPort);
             }
+            // Some may be held by connections that are dead and not swept yet.
+            self.expire_all(LOOKS);
         }
         self.reclaim(new.key_back());
         new.last = self.state.tick;
@@ -287,6 +288,7 @@ impl Table<'_> {
     }
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
         if protocol == ICMP || !self.state.forwards {
             return false;
@@ -330,6 +332,7 @@ impl Table<'_> {
     /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,
     /// original address and server. Each server's share of the clients is its share of the weights, and a server that
     /// comes or goes moves no clients but its own (weighted rendezvous hashing).
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn member_for(&mut self, first: u16, client: u32, original: u32) -> Option<u16> {
         let keys = &self.state.keys;
         let servers = server::Servers(self.memory.servers);
