@@ -3,16 +3,15 @@
 use core::time::Duration;
 
 use super::answer::{END, LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
-use super::authentication::Rights;
-use super::instruction::{Kinds, write_match, write_server, write_timeouts};
-use super::names::{all_counters, closed_number, state_number};
-use super::refused::Refused;
+use super::authentication::{Rights, TAG};
+use super::instruction::{Kinds, MATCH, match_octets, write_server, write_timeouts};
+use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
 use crate::connection::{Connection, Measured, Volume};
+use crate::counters::Counters;
 use crate::event::Event;
-use crate::table::divert::DivertEntry;
-use crate::table::storage::Storage;
-use crate::translator::Translator;
+use crate::table::divert::Weighted;
+use crate::translator::Table;
 
 /// How many slots of the connection table one page looks at, empty ones included. It bounds the work.
 const SLOTS_PER_PAGE: usize = 1024;
@@ -20,57 +19,57 @@ const SLOTS_PER_PAGE: usize = 1024;
 /// Octets in front of a page's entries.
 const PAGE_HEAD: usize = 8;
 
-/// Writes the front of a page once its entries are known.
-fn finish_page(out: &mut Writer<'_>, at: usize, next: u32, count: u16) {
-    out.patch(at, &next.to_be_bytes());
-    out.patch(at + 4, &count.to_be_bytes());
+/// Leaves room for the front of a page; returns where.
+fn begin_page(out: &mut Writer<'_>) -> usize {
+    let at = out.octets().len();
+    out.zeros(PAGE_HEAD);
+    at
 }
 
-pub(crate) fn rules<S: Storage>(translator: &Translator<S>, position: u32, out: &mut Writer<'_>) {
-    let at = out.length().unwrap_or(0);
-    out.zeros(PAGE_HEAD);
-    let (mut next, mut count) = (END, 0);
-    let first = usize::try_from(position).unwrap_or(usize::MAX);
-    for (place, entry) in translator.diverts().enumerate().skip(first) {
-        let told = entry.servers().count().min(MAX_LISTED_SERVERS);
-        if out.room() < 20 + told * LISTED_SERVER {
-            next = u32::try_from(place).unwrap_or(END);
+/// Writes the front of a page once its entries are known: how many, and the position of the next one among `all`.
+fn finish_page(out: &mut Writer<'_>, at: usize, count: usize, next: usize, all: usize) {
+    let end = out.go_to(at);
+    out.u32(if next >= all { END } else { u32::try_from(next).unwrap_or(END) });
+    out.u16(count as u16);
+    out.go_to(end);
+}
+
+pub(crate) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
+    let at = begin_page(out);
+    let first = position as usize;
+    let mut next = first;
+    while let Some(slot) = table.rules().get(next) {
+        let servers = slot.chain(table.memory.servers);
+        let count = servers.count();
+        let told = count.min(MAX_LISTED_SERVERS);
+        if out.room(TAG) < MATCH + 4 + told * LISTED_SERVER {
             break;
         }
-        rule(&entry, told, out);
-        count += 1;
+        out.put(&match_octets(&slot.matches()));
+        out.u8(u8::from(slot.keeps_source()) | u8::from(slot.has_siblings()) << 1);
+        out.u8(told as u8);
+        out.u16(u16::try_from(count).unwrap_or(u16::MAX));
+        for server in slot.chain(table.memory.servers).take(told) {
+            write_server(out, Weighted { target: server.target(), weight: server.weight });
+            out.u32(server.connections);
+        }
+        next += 1;
     }
-    finish_page(out, at, next, count);
+    finish_page(out, at, next - first, next, table.rules().len());
 }
 
-fn rule(entry: &DivertEntry<'_>, told: usize, out: &mut Writer<'_>) {
-    write_match(out, &entry.matches());
-    out.u8(u8::from(entry.keeps_source()) | u8::from(entry.takes_replies_from_any_port()) << 1);
-    out.u8(told as u8);
-    out.u16(u16::try_from(entry.servers().count()).unwrap_or(u16::MAX));
-    for (server, connections) in entry.servers().take(told) {
-        write_server(out, server);
-        out.u32(connections);
-    }
-}
-
-pub(crate) fn connections<S: Storage>(translator: &Translator<S>, position: u32, out: &mut Writer<'_>) {
-    let at = out.length().unwrap_or(0);
-    out.zeros(PAGE_HEAD);
-    out.u64(translator.now().as_micros());
+pub(crate) fn connections(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
+    let at = begin_page(out);
+    out.u64(table.state.now.as_micros());
+    let (mut page, all) = table.connections_within(position as usize, SLOTS_PER_PAGE);
     let mut count = 0;
-    let first = usize::try_from(position).unwrap_or(usize::MAX);
-    let (mut page, all) = translator.connections_from(first).within(SLOTS_PER_PAGE);
-    while out.room() >= LISTED_CONNECTION + LISTED_MEASURED {
-        let Some((entry, measured)) = page.next_measured() else {
-            break;
-        };
+    while out.room(TAG) >= LISTED_CONNECTION + LISTED_MEASURED
+        && let Some((entry, measured)) = page.next_measured()
+    {
         connection(&entry, measured.as_ref(), out);
         count += 1;
     }
-    let next = page.position();
-    let next = if next >= all { END } else { u32::try_from(next).unwrap_or(END) };
-    finish_page(out, at, next, count);
+    finish_page(out, at, count, page.position(), all);
 }
 
 fn connection(entry: &Connection, measured: Option<&Measured>, out: &mut Writer<'_>) {
@@ -111,30 +110,36 @@ fn pairs(entry: &Connection, out: &mut Writer<'_>) {
     }
 }
 
-pub(crate) fn counters<S: Storage>(translator: &Translator<S>, refused: impl Fn(Refused) -> u64, out: &mut Writer<'_>) {
-    let at = out.length().unwrap_or(0);
+/// All counters of a translator and of its agent, each behind its number.
+pub(crate) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_>) {
+    let at = out.octets().len();
     out.u32(0);
-    let mut count = 0_u16;
-    for (number, value) in all_counters(translator.counters(), refused) {
+    let mut count = 0;
+    let mut tell = |number: u16, value: u64| {
         out.u16(number);
         out.u64(value);
         count += 1;
-    }
-    out.patch(at, &count.to_be_bytes());
+    };
+    (FIRST_COUNTER..).zip(values(counters)).for_each(|(number, value)| tell(number, value));
+    (FIRST_DROP..).zip(DROPS).for_each(|(number, reason)| tell(number, counters.dropped(reason)));
+    (FIRST_REFUSED..).zip(refused).for_each(|(number, value)| tell(number, *value));
+    let end = out.go_to(at);
+    out.u16(count);
+    out.go_to(end);
 }
 
-pub(crate) fn settings<S: Storage>(translator: &Translator<S>, rights: Rights, out: &mut Writer<'_>) {
+pub(crate) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) {
     let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    write_timeouts(out, &translator.timeouts());
-    out.u32(translator.client_limit());
-    out.u32(size(translator.diverts().count()));
-    out.u32(size(translator.capacity()));
-    out.u32(translator.slots_in_use());
+    write_timeouts(out, &table.state.config.timeouts);
+    out.u32(table.state.config.client_limit);
+    out.u32(size(table.state.diverts));
+    out.u32(size(table.memory.connections.len()));
+    out.u32(table.state.used);
     let (kind, prefix) = rights.parts();
     out.u8(kind);
     out.u8(prefix.length());
     out.u16(0);
-    out.put(&prefix.network().octets());
+    out.u32(prefix.bits());
 }
 
 /// An event as it stands in a datagram.

@@ -2,8 +2,9 @@
 
 use super::MAX_INSTRUCTIONS;
 use super::authentication::TAG;
+use super::code::{Code, Refusal};
 use super::datagram::{HEADER, MAX_REQUEST};
-use super::instruction::{Instruction, Unreadable};
+use super::instruction::{Instruction, MATCH, Unreadable, code};
 use super::wire::{Reader, Writer};
 
 /// The most octets of instructions in a request.
@@ -140,18 +141,76 @@ impl<'a> Received<'a> {
         Some(Self { dry_run: flags & DRY_RUN != 0, demanded, count, instructions: reader.0 })
     }
 
-    /// The instructions, as many as the request says that it has; then what is left over, if anything is.
+    /// The instructions, as many as the request says that it has; then an error if anything is left over.
     pub(crate) const fn instructions(&self) -> Instructions<'a> {
         Instructions { reader: Reader(self.instructions), left: self.count, done: false }
     }
 
-    /// The instructions of a request in which all can be read.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = Instruction> + use<'a> {
+    /// The instructions of a request in which all can be read ([`Received::check`]).
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Raw<'a>> + use<'a> {
         self.instructions().map_while(Result::ok)
+    }
+
+    pub(crate) fn check_count(&self) -> Result<(), Refusal> {
+        let detail = u32::from(self.count);
+        let right = (1..=MAX_INSTRUCTIONS).contains(&usize::from(self.count));
+        if right { Ok(()) } else { Err(Refusal { code: Code::InstructionCount, detail }) }
+    }
+
+    /// Judges what the request alone tells; after it every instruction can be read, and they can stand together.
+    /// Returns the first: if that is a change, then all are.
+    ///
+    /// # Errors
+    /// Why it is refused, and the place of the instruction that is to blame.
+    pub(crate) fn check(&self) -> Result<Raw<'a>, (Refusal, u8)> {
+        let mut first = None;
+        let mut rediverts = false;
+        for (place, raw) in (0..).zip(self.instructions()) {
+            let raw = raw.and_then(|raw| raw.read().map(|_| raw)).map_err(|u| (u.into(), place))?;
+            let alone = !raw.is_change() || !first.unwrap_or(raw).is_change();
+            let follows = rediverts && raw.named().is_some();
+            rediverts |= raw.code == code::REDIVERT;
+            let twice = self.changes().take(usize::from(place)).any(|earlier| earlier.collides(raw));
+            if (alone && place != 0) || follows || twice {
+                return Err((Code::BadTransaction.into(), place));
+            }
+            first = first.or(Some(raw));
+        }
+        first.ok_or((Code::Malformed.into(), 0))
     }
 }
 
-/// Reads instructions, one after the other.
+/// An instruction as it stands in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raw<'a> {
+    pub(crate) code: u8,
+    body: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    pub(crate) fn read(self) -> Result<Instruction, Unreadable> {
+        Instruction::read(self.code, self.body)
+    }
+
+    pub(crate) const fn is_change(self) -> bool {
+        matches!(self.code, code::DIVERT..=code::SET_CLIENT_LIMIT)
+    }
+
+    /// The match of the rule that it inserts, updates or removes.
+    pub(crate) fn named(self) -> Option<&'a [u8; MATCH]> {
+        if matches!(self.code, code::DIVERT | code::REMOVE) { self.body.first_chunk() } else { None }
+    }
+
+    /// Whether two changes speak of the same rule or setting, so that the second would undo the first.
+    fn collides(self, other: Self) -> bool {
+        match self.named() {
+            Some(matches) => other.named() == Some(matches),
+            None => self.code == other.code && self.code != code::REDIVERT,
+        }
+    }
+}
+
+/// Goes through the instructions of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Instructions<'a> {
     reader: Reader<'a>,
@@ -159,8 +218,8 @@ pub(crate) struct Instructions<'a> {
     done: bool,
 }
 
-impl Iterator for Instructions<'_> {
-    type Item = Result<Instruction, Unreadable>;
+impl<'a> Iterator for Instructions<'a> {
+    type Item = Result<Raw<'a>, Unreadable>;
 
     /// Not inlined: requests are gone through in many places, and seldom.
     #[inline(never)]
@@ -173,7 +232,13 @@ impl Iterator for Instructions<'_> {
             return (!self.reader.is_empty()).then_some(Err(Unreadable::Malformed));
         };
         self.left = left;
-        Some(Instruction::read(&mut self.reader))
+        let mut raw = || {
+            let [code, 0, l0, l1] = self.reader.array()? else {
+                return None;
+            };
+            Some(Raw { code, body: self.reader.take(usize::from(u16::from_be_bytes([l0, l1])))? })
+        };
+        Some(raw().ok_or(Unreadable::Malformed))
     }
 }
 
@@ -218,14 +283,16 @@ mod tests {
             let length = out.length().unwrap();
             let received = Received::read(&buffer[..length]).unwrap();
             assert_eq!((received.dry_run, received.demanded, received.count), (true, Some(7), 1));
-            assert_eq!(received.instructions().collect::<Vec<_>>(), [Ok(instruction)]);
+            let read =
+                |received: Received<'_>| received.instructions().map(|i| i.and_then(Raw::read)).collect::<Vec<_>>();
+            assert_eq!(read(received), [Ok(instruction)]);
             // What is cut short, or has something behind it, is malformed.
             for cut in 8..length {
                 let received = Received::read(&buffer[..cut]).unwrap();
-                assert_eq!(received.instructions().next(), Some(Err(Unreadable::Malformed)), "{instruction:?} {cut}");
+                assert_eq!(read(received)[0], Err(Unreadable::Malformed), "{instruction:?} {cut}");
             }
             let received = Received::read(&buffer[..length + 1]).unwrap();
-            assert_eq!(received.instructions().last(), Some(Err(Unreadable::Malformed)));
+            assert_eq!(read(received), [Ok(instruction), Err(Unreadable::Malformed)]);
         }
     }
 

@@ -2,12 +2,11 @@
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use core::time::Duration;
-
 use super::MAX_INSTRUCTIONS;
 use super::authentication::{Secret, TAG};
 use super::code::Effect;
 use super::instruction::Kinds;
+use super::refused::Refused;
 use crate::time::Instant;
 
 /// The most octets of an answer that is kept: the head, and an effect for each instruction.
@@ -57,7 +56,7 @@ pub(crate) enum Order {
 }
 
 impl Session {
-    const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         used: false,
         ..Self::new(
             [0; 8],
@@ -96,6 +95,31 @@ impl Session {
         }
     }
 
+    /// Checks the tag of a datagram of this session, and where it comes from. What costs a hash in vain is counted; so
+    /// is what was asked `again`.
+    #[inline(never)]
+    pub(crate) fn vouch(
+        &self,
+        failures: &mut Budget,
+        now: Instant,
+        again: bool,
+        from: &SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), Refused> {
+        if !failures.is_left(now) {
+            return Err(Refused::Flooded);
+        }
+        let vouched = match self.secret.verifies(datagram) {
+            false => Err(Refused::BadTag),
+            true if self.peer != *from => Err(Refused::Peer),
+            true => Ok(()),
+        };
+        if again || vouched.is_err() {
+            failures.spend();
+        }
+        vouched
+    }
+
     /// Notes a new request.
     pub(crate) fn begin(&mut self, sequence: u32, tag: &[u8; TAG]) {
         self.sequence = sequence;
@@ -117,8 +141,13 @@ impl Session {
     }
 
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        now.duration_since(self.last) > super::SESSION_IDLE
+        micros_since(self.last, now) > super::SESSION_IDLE.as_secs() * 1_000_000
     }
+}
+
+/// Without a [`Duration`](core::time::Duration), which takes a division that a small processor does not have.
+const fn micros_since(earlier: Instant, now: Instant) -> u64 {
+    now.as_micros().saturating_sub(earlier.as_micros())
 }
 
 /// See [`Agent::hashes_per_second`](super::Agent::hashes_per_second).
@@ -138,8 +167,9 @@ impl Budget {
         Self { above: limit.wrapping_sub(DEFAULT_HASHES), spent: 0, since: Instant::ZERO }
     }
 
+    #[inline(never)]
     pub(crate) fn is_left(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.since) >= Duration::from_secs(1) {
+        if micros_since(self.since, now) >= 1_000_000 {
             (self.since, self.spent) = (now, 0);
         }
         self.spent < self.above.wrapping_add(DEFAULT_HASHES)
@@ -157,12 +187,13 @@ pub(crate) struct Sessions<const N: usize>([Session; N]);
 impl<const N: usize> Sessions<N> {
     pub(crate) const NONE: Self = Self([Session::NONE; N]);
 
+    #[inline(never)]
     pub(crate) fn find(&mut self, id: [u8; 8]) -> Option<&mut Session> {
         self.each().find(|s| s.id == id)
     }
 
-    pub(crate) fn end(&mut self, which: impl Fn(&Session) -> bool) {
-        self.each().filter(|s| which(s)).for_each(|s| *s = Session::NONE);
+    pub(crate) fn end_those_of(&mut self, key: u16) {
+        self.each().filter(|s| s.key == key).for_each(|s| *s = Session::NONE);
     }
 
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Session> {
@@ -173,19 +204,29 @@ impl<const N: usize> Sessions<N> {
         self.0.get_mut(place).filter(|s| s.used)
     }
 
-    /// Puts a session in: where none is, or where one is idle, or else in the place of the one that was silent for
-    /// longest among those of keys that have more than one, or of this key. So no key can drive out another's only
-    /// session, and each key has at least one where there are as many places as keys. Whether there was a place.
-    pub(crate) fn insert(&mut self, session: Session) -> bool {
-        let free = self.0.iter().position(|s| !s.used || s.is_idle(session.last)).or_else(|| {
-            let of_key = |key| self.0.iter().filter(|s| s.key == key).count();
-            let own = of_key(session.key) != 0;
-            let may_go = |s: &Session| if own { s.key == session.key } else { of_key(s.key) > 1 };
-            let candidates = self.0.iter().enumerate().filter(|(_, s)| may_go(s));
-            candidates.min_by_key(|(_, s)| s.last).map(|(place, _)| place)
-        });
-        let place = free.and_then(|place| self.0.get_mut(place));
-        place.map(|place| *place = session).is_some()
+    /// Where a new session of this key goes: where none is, or where one is idle, or else in the place of the one that
+    /// was silent for longest among those of keys that have more than one, or of this key. So no key can drive out
+    /// another's only session, and each key has at least one where there are as many places as keys.
+    pub(crate) fn room_for(&mut self, key: u16, now: Instant) -> Option<&mut Session> {
+        let own = self.count_of(key) != 0;
+        let may_go = |s: &Session| if own { s.key == key } else { self.count_of(s.key) > 1 };
+        let mut place = None;
+        let mut silent_since = u64::MAX;
+        for (at, session) in self.0.iter().enumerate() {
+            if !session.used || session.is_idle(now) {
+                place = Some(at);
+                break;
+            }
+            let last = session.last.as_micros();
+            if last < silent_since && may_go(session) {
+                (place, silent_since) = (Some(at), last);
+            }
+        }
+        self.0.get_mut(place?)
+    }
+
+    fn count_of(&self, key: u16) -> usize {
+        self.0.iter().filter(|s| s.key == key).count()
     }
 }
 
@@ -193,6 +234,10 @@ impl<const N: usize> Sessions<N> {
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;
+
+    fn insert<const N: usize>(sessions: &mut Sessions<N>, session: Session) -> bool {
+        sessions.room_for(session.key, session.last).map(|place| *place = session).is_some()
+    }
 
     fn session(id: u8, key: u16, at: u64) -> Session {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
@@ -203,17 +248,17 @@ mod tests {
     fn no_key_drives_out_the_only_session_of_another() {
         let mut sessions = Sessions::<3>::NONE;
         for (id, key, at) in [(1, 1, 1), (2, 2, 2), (3, 2, 3)] {
-            assert!(sessions.insert(session(id, key, at)));
+            assert!(insert(&mut sessions, session(id, key, at)));
         }
         // A third key takes a place of the one that has two; the silent one goes.
-        assert!(sessions.insert(session(4, 3, 4)));
+        assert!(insert(&mut sessions, session(4, 3, 4)));
         assert!(sessions.find([2; 8]).is_none() && sessions.find([1; 8]).is_some() && sessions.find([3; 8]).is_some());
         // A fourth finds none; the third replaces its own.
-        assert!(!sessions.insert(session(5, 4, 5)));
-        assert!(sessions.insert(session(6, 3, 6)));
+        assert!(!insert(&mut sessions, session(5, 4, 5)));
+        assert!(insert(&mut sessions, session(6, 3, 6)));
         assert!(sessions.find([4; 8]).is_none() && sessions.find([1; 8]).is_some());
         // Once they are idle, anybody may.
-        assert!(sessions.insert(session(7, 4, 10_000)));
+        assert!(insert(&mut sessions, session(7, 4, 10_000)));
     }
 
     #[test]

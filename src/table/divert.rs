@@ -8,7 +8,7 @@ use crate::endpoint::{Prefix, Protocol, mask};
 use crate::wire::flow::ICMP;
 
 /// Room for one rule in a translator's storage: all zeros when unused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DivertSlot {
     network: u32,
     clients: u32,
@@ -116,11 +116,18 @@ impl<'a> DivertEntry<'a> {
 
     /// Its servers, and how many connections stand on each through this rule. A rule without a group has one.
     pub fn servers(&self) -> impl Iterator<Item = (Weighted, u32)> + use<'a> {
-        let servers = self.servers;
-        let first = servers.get(usize::from(self.slot.servers));
-        core::iter::successors(first, move |s| servers.get(usize::from(s.next)))
-            .take(servers.len())
-            .map(|s| (Weighted { target: s.target(), weight: s.weight }, s.connections))
+        self.slot.chain(self.servers).map(|s| (Weighted { target: s.target(), weight: s.weight }, s.connections))
+    }
+}
+
+impl DivertSlot {
+    /// The entries of its servers.
+    pub(crate) fn chain<'a>(
+        &self,
+        servers: &'a [server::ServerSlot],
+    ) -> impl Iterator<Item = &'a server::ServerSlot> + use<'a> {
+        let first = servers.get(usize::from(self.servers));
+        core::iter::successors(first, move |s| servers.get(usize::from(s.next))).take(servers.len())
     }
 }
 

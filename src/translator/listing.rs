@@ -4,6 +4,8 @@ use core::net::SocketAddrV4;
 
 use super::Translator;
 use super::state::State;
+#[cfg(feature = "control")]
+use super::state::Table;
 use crate::config::ConfigError;
 use crate::connection::{Connection, Direction, Measured};
 use crate::counters::Counters;
@@ -125,10 +127,7 @@ impl<S: Storage> Translator<S> {
     /// [`ConfigError`] if one is below the floor of the RFCs, unless the configuration allows it, or above
     /// [`Timeouts::MAX`].
     pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), ConfigError> {
-        timeouts.check(self.state.config.short_timeouts)?;
-        self.state.timers = Timers::new(&timeouts);
-        self.state.config.timeouts = timeouts;
-        Ok(())
+        self.state.set_timeouts(&timeouts)
     }
 
     /// The time-outs.
@@ -142,11 +141,7 @@ impl<S: Storage> Translator<S> {
     /// # Errors
     /// [`ConfigError::ClientLimit`] above 65 534.
     pub fn set_client_limit(&mut self, connections: u32) -> Result<(), ConfigError> {
-        if connections > 65_534 {
-            return Err(ConfigError::ClientLimit { value: connections });
-        }
-        self.state.config.client_limit = connections;
-        Ok(())
+        self.state.set_client_limit(connections)
     }
 
     /// How many connections one client may have; zero for no limit.
@@ -156,22 +151,37 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-#[cfg(feature = "control")]
-impl Connections<'_> {
-    /// The same, but looking at no more than this many slots; and the position behind the last one of all.
-    pub(crate) fn within(mut self, slots: usize) -> (Self, usize) {
-        let all = self.slots.len();
-        let end = self.next.saturating_add(slots).min(all);
-        self.slots = self.slots.get(..end).unwrap_or_default();
-        (self, all)
+impl State {
+    pub(crate) fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<(), ConfigError> {
+        self.check_timeouts(timeouts)?;
+        self.timers = Timers::new(timeouts);
+        self.config.timeouts = *timeouts;
+        Ok(())
+    }
+
+    pub(crate) fn check_timeouts(&self, timeouts: &Timeouts) -> Result<(), ConfigError> {
+        timeouts.check(self.config.short_timeouts)
+    }
+
+    pub(crate) fn set_client_limit(&mut self, connections: u32) -> Result<(), ConfigError> {
+        Self::check_client_limit(connections)?;
+        self.config.client_limit = connections;
+        Ok(())
+    }
+
+    pub(crate) const fn check_client_limit(connections: u32) -> Result<(), ConfigError> {
+        if connections > 65_534 { Err(ConfigError::ClientLimit { value: connections }) } else { Ok(()) }
     }
 }
 
 #[cfg(feature = "control")]
-impl<S: Storage> Translator<S> {
-    /// The time of the latest call.
-    pub(crate) const fn now(&self) -> crate::Instant {
-        self.state.now
+impl Table<'_> {
+    /// The current connections from this slot on, within so many slots; and the position behind the last one of all.
+    pub(crate) fn connections_within(&self, first: usize, slots: usize) -> (Connections<'_>, usize) {
+        let all = (self.state.fresh as usize).min(self.memory.connections.len());
+        let end = first.saturating_add(slots).min(all);
+        let slots = self.memory.connections.get(..end).unwrap_or_default();
+        (Connections { state: self.state, slots, measured: self.memory.measured, next: first }, all)
     }
 }
 
