@@ -60,12 +60,13 @@ pub use records::{Imported, RECORD_LENGTH, Record, RecordError};
 pub use rules::{Diverted, Removed};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};
 
-pub(crate) use state::{State, Table};
+pub(crate) use state::Table;
 #[cfg(feature = "control")]
-pub(crate) use {moving::place_of, plan::Ledger};
+pub(crate) use {listing::MAX_CLIENT_LIMIT, moving::place_of, plan::Ledger};
 
 use fast::Left;
 use moving::CaughtUp;
+use state::State;
 use tracking::Tracked;
 
 /// Moves clients' traffic from the servers that they asked for to other ones, and back: the document's proxy process

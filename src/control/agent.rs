@@ -3,7 +3,7 @@
 use core::net::{SocketAddr, SocketAddrV4};
 
 use super::answer::{HEAD, Head};
-use super::apply::Change;
+use super::apply::{Change, Stage};
 use super::authentication::{Key, Keys, Rights, Secret, TAG};
 use super::code::{Code, Effect, Refusal};
 use super::datagram::{
@@ -11,7 +11,7 @@ use super::datagram::{
 };
 use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
-use super::request::Received;
+use super::request::{Raw, Received};
 use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscription};
 use super::telling::Telling;
 use super::wire::{Reader, Writer};
@@ -328,7 +328,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
         let rights = self.keys.get(session.key).map_or(Rights::Read, |key| key.rights);
-        let done = self.obey(table, header.session, rights, &received, &mut out);
+        let done = self.obey(table, header.session, &rights, &received, &mut out);
         let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
         if done != Done::Read {
             session.keep(out.octets().get(HEADER..).unwrap_or_default());
@@ -344,20 +344,20 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     fn obey(
         &mut self,
         table: &mut Table<'_>,
-        id: [u8; 8],
-        rights: Rights,
+        session: [u8; 8],
+        rights: &Rights,
         request: &Received<'_>,
         out: &mut Writer<'_>,
     ) -> Done {
-        let start = HEADER;
         out.zeros(HEAD);
-        let done = self.carry_out(table, id, rights, request, out);
+        let mut place = 0;
+        let done = self.carry_out(table, session, rights, request, &mut place, out);
         // The front is written last. A refusal is nothing but a front.
-        let end = out.go_to(start);
-        let refusal = done.err();
+        let end = out.go_to(HEADER);
+        let refusal = done.err().map(|refusal| (refusal, place));
         let dry_run = request.dry_run && matches!(done, Ok(Done::Change) | Err(_));
         Head { refusal, dry_run, generation: table.state.generation }.write(out);
-        if refusal.is_none() {
+        if done.is_ok() {
             out.go_to(end);
         }
         done.unwrap_or(Done::Change)
@@ -366,28 +366,33 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     fn carry_out(
         &mut self,
         table: &mut Table<'_>,
-        id: [u8; 8],
-        rights: Rights,
+        session: [u8; 8],
+        rights: &Rights,
         request: &Received<'_>,
+        place: &mut u8,
         out: &mut Writer<'_>,
-    ) -> Result<Done, (Refusal, u8)> {
-        let first = |refusal| (refusal, 0);
-        request.check_count().map_err(first)?;
-        if request.demanded.is_some_and(|demanded| demanded != table.state.generation) {
-            return Err(first(Code::Generation.into()));
+    ) -> Result<Done, Refusal> {
+        if !(1..=MAX_INSTRUCTIONS).contains(&usize::from(request.count)) {
+            return Err(Refusal { code: Code::InstructionCount, detail: u32::from(request.count) });
         }
-        let asked = request.check()?;
-        if asked.is_change() {
-            Change { request, table, rights, control: self.control, idle: 0 }.carry_out(out)?;
+        if request.demanded.is_some_and(|demanded| demanded != table.state.generation) {
+            return Err(Code::Generation.into());
+        }
+        let mut change = Change { request, table, rights, control: &self.control, place, idle: 0 };
+        change.go_through(Stage::Form, out)?;
+        let first = request.instructions().next().and_then(Raw::read).ok_or(Code::Malformed)?;
+        if first.is_change() {
+            change.carry_out(out)?;
             return Ok(Done::Change);
         }
-        match asked.read().map_err(|unreadable| first(unreadable.into()))? {
+        out.go_to(HEADER + HEAD);
+        match first {
             Instruction::ListRules(position) => pages::rules(table, position, out),
             Instruction::ListConnections(position) => pages::connections(table, position, out),
             Instruction::Counters => pages::counters(&table.state.counters, &self.refused, out),
-            Instruction::Settings => pages::settings(table, rights, out),
+            Instruction::Settings => pages::settings(table, *rights, out),
             Instruction::Subscribe { seconds, kinds } => {
-                self.subscribe(id, seconds, kinds);
+                self.subscribe(session, seconds, kinds);
                 return Ok(Done::Session);
             }
             _ => return Ok(Done::Close),

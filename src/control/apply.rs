@@ -2,27 +2,44 @@
 
 use core::net::SocketAddrV4;
 
+use super::answer::HEAD;
 use super::authentication::Rights;
-use super::code::{Code, Effect, Outcome, Refusal};
-use super::instruction::{Instruction, MATCH, Rule, match_octets};
-use super::request::Received;
+use super::code::{Code, Effect, Outcome, Refusal, check_timeouts};
+use super::datagram::HEADER;
+use super::instruction::{Instruction, Rule, match_octets};
+use super::request::{Raw, Received};
 use super::wire::Writer;
 use crate::endpoint::Protocol;
-use crate::table::divert::{DivertSlot, Match, Target, Weighted};
+use crate::table::divert::{DivertSlot, Target};
 use crate::table::server::Place;
-use crate::translator::{Ledger, RedivertError, State, Table, place_of};
+use crate::translator::{Ledger, MAX_CLIENT_LIMIT, RedivertError, Table, place_of};
 
 /// How long a chain of rules is followed when looking for a loop.
 const LONGEST_CHAIN: usize = 8;
 
-/// Who changes what.
+/// How far a request has come. What is found out in one stage is written over in the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Can every instruction be read, and can they stand together?
+    Form,
+    /// What is refused whatever room there is: rights, loops, and the port of the instructions themselves.
+    Judge,
+    /// What would happen?
+    Plan,
+    /// It happens.
+    Do,
+}
+
+/// A request on its way through the stages: all of it is carried out or nothing.
 #[derive(Debug)]
 pub(crate) struct Change<'a, 't> {
     pub(crate) request: &'a Received<'a>,
     pub(crate) table: &'a mut Table<'t>,
-    pub(crate) rights: Rights,
+    pub(crate) rights: &'a Rights,
     /// Where instructions come to, if the caller has said so.
-    pub(crate) control: Option<SocketAddrV4>,
+    pub(crate) control: &'a Option<SocketAddrV4>,
+    /// Which instruction is looked at: the one to blame if there is an error.
+    pub(crate) place: &'a mut u8,
     /// Which of the changes would change nothing: a bit for each. They are not carried out, so that a repetition
     /// leaves the generation as it is.
     pub(crate) idle: u16,
@@ -30,44 +47,59 @@ pub(crate) struct Change<'a, 't> {
 
 impl Change<'_, '_> {
     /// Carries out the changes of a request whose form is right, or for a dry run finds out what they would do, and
-    /// writes the effects. If one is refused, its place is told and nothing has changed.
-    pub(crate) fn carry_out(&mut self, out: &mut Writer<'_>) -> Result<(), (Refusal, u8)> {
-        for (place, raw) in (0..).zip(self.request.changes()) {
-            let judged = raw.read().map_err(Refusal::from).and_then(|i| Ok(self.judge(&i)?));
-            judged.map_err(|refusal| (refusal, place))?;
+    /// writes the effects. If one is refused, nothing has changed.
+    pub(crate) fn carry_out(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
+        self.go_through(Stage::Judge, out)?;
+        self.go_through(Stage::Plan, out)?;
+        if self.request.dry_run {
+            return Ok(());
         }
-        let start = out.go_to(0);
-        let mut planned = Some(Ledger::new(self.table));
-        loop {
-            out.go_to(start);
-            for (place, raw) in (0..).zip(self.request.changes()) {
-                // What the plan has accepted is accepted when it is done; an error then would be our bug, and is told.
-                let step = raw.read().map_err(Refusal::from).and_then(|i| self.step(&mut planned, place, &i));
-                let effect = step.map_err(|refusal| (refusal, place))?;
-                out.put(&effect.octets());
-            }
-            if planned.take().is_none() || self.request.dry_run {
-                return Ok(());
-            }
-        }
+        // What the plan has accepted is accepted when it is done; an error then would be our bug, and is told.
+        self.go_through(Stage::Do, out)
     }
 
-    /// What is refused whatever room there is: rights, loops, and the port of the instructions themselves.
-    fn judge(&self, instruction: &Instruction) -> Result<(), Code> {
+    /// Takes every instruction through one stage, and writes their effects behind the front of the answer.
+    #[inline(never)]
+    pub(crate) fn go_through(&mut self, stage: Stage, out: &mut Writer<'_>) -> Result<(), Refusal> {
+        out.go_to(HEADER + HEAD);
+        *self.place = 0;
+        let mut ledger = Ledger::new(self.table);
+        for raw in self.request.instructions() {
+            let instruction = raw.read().ok_or_else(|| raw.fault())?;
+            let effect = match stage {
+                Stage::Form => self.check_form(raw)?,
+                Stage::Judge => self.judge(&instruction)?,
+                Stage::Plan => self.step(Some(&mut ledger), &instruction)?,
+                Stage::Do => self.step(None, &instruction)?,
+            };
+            out.put(&effect.octets());
+            *self.place += 1;
+        }
+        Ok(())
+    }
+
+    fn check_form(&self, raw: Raw<'_>) -> Result<Effect, Code> {
+        let mut earlier = self.request.instructions().take(usize::from(*self.place));
+        if earlier.all(|earlier| earlier.can_precede(raw)) { Ok(IDLE) } else { Err(Code::BadTransaction) }
+    }
+
+    fn judge(&self, instruction: &Instruction) -> Result<Effect, Code> {
         match instruction {
             Instruction::Divert(rule) => {
                 self.permit(self.rights.cover(rule.matches().destination()))?;
-                if self.covers_control(rule) || rule.servers().iter().any(|s| self.is_control(s.target)) {
+                let goal = DivertSlot::new(&rule.divert(), 0);
+                if self.covers_control(&goal, rule) || rule.servers().iter().any(|s| self.is_control(s.target)) {
                     return Err(Code::ControlPort);
                 }
-                let goal = rule.matches();
-                let loops = |target| way_to(target, goal.port()).is_some_and(|way| self.leads_back(&goal, way));
-                if rule.servers().iter().any(|s| loops(s.target)) { Err(Code::Loop) } else { Ok(()) }
+                if rule.servers().iter().any(|s| self.leads_back(&goal, s.target)) {
+                    return Err(Code::Loop);
+                }
             }
-            Instruction::Remove(matches) => self.permit(self.rights.cover(matches.destination())),
-            Instruction::Redivert { from, to, .. } => self.judge_redivert(*from, *to),
-            _ => self.permit(self.rights == Rights::All),
+            Instruction::Remove(matches) => self.permit(self.rights.cover(matches.destination()))?,
+            Instruction::Redivert { from, to, .. } => self.judge_redivert(*from, *to)?,
+            _ => self.permit(*self.rights == Rights::All)?,
         }
+        Ok(IDLE)
     }
 
     fn permit(&self, permitted: bool) -> Result<(), Code> {
@@ -75,7 +107,7 @@ impl Change<'_, '_> {
     }
 
     fn judge_redivert(&self, from: Target, to: Target) -> Result<(), Code> {
-        self.permit(self.rights != Rights::Read)?;
+        self.permit(*self.rights != Rights::Read)?;
         if self.is_control(to) {
             return Err(Code::ControlPort);
         }
@@ -94,15 +126,13 @@ impl Change<'_, '_> {
             if !touched {
                 continue;
             }
-            let matches = rule.matches();
-            self.permit(self.rights.cover(matches.destination()))?;
-            let way = way_to(to, matches.port()).filter(|_| moved);
-            if way.is_some_and(|way| self.leads_back(&matches, way)) {
+            self.permit(self.rights.cover(rule.matches().destination()))?;
+            if moved && self.leads_back(rule, to) {
                 return Err(Code::Loop);
             }
         }
         // Connections of rules that are gone cannot be told to lie within a prefix.
-        if self.rights != Rights::All && self.table.standing_on(from) > own {
+        if *self.rights != Rights::All && self.table.standing_on(from) > own {
             return Err(Code::OthersStandThere);
         }
         Ok(())
@@ -114,44 +144,46 @@ impl Change<'_, '_> {
 
     /// Whether a rule is about the port that instructions come to. A network that happens to hold it may be
     /// masqueraded: packets to the machine itself are none that it forwards.
-    fn covers_control(&self, rule: &Rule) -> bool {
-        let matches = rule.matches();
+    fn covers_control(&self, slot: &DivertSlot, rule: &Rule) -> bool {
         let diverts = rule.servers().iter().any(|s| s.target != Target::Same);
-        self.control.is_some_and(|control| {
-            covers(&matches, Place { address: control.ip().to_bits(), port: Some(control.port()) })
-                && matches.limited_to().is_none_or(|p| p == Protocol::Udp)
-                && (diverts || matches.destination().length() == 32)
+        self.control.and_then(|control| place_of(control.into())).is_some_and(|control| {
+            slot.speaks_of(control)
+                && rule.matches().limited_to().is_none_or(|p| p == Protocol::Udp)
+                && (diverts || slot.host().is_some())
         })
     }
 
-    /// Whether the rules, as they would be after the request, lead from a destination to what `goal` matches.
+    /// Whether the rules, as they would be after the request, lead from a target of `goal` to what `goal` matches.
     ///
     /// Each rule that speaks of the destination is looked at; the chain goes on along the first server of the most
     /// specific one.
     #[inline(never)]
-    fn leads_back(&self, goal: &Match, mut at: Place) -> bool {
-        let goal_octets = match_octets(goal);
+    fn leads_back(&self, goal: &DivertSlot, target: Target) -> bool {
+        let goal_octets = match_octets(&goal.matches());
+        let Some(mut at) = way_to(target, goal.port()) else {
+            return false;
+        };
         for _ in 0..LONGEST_CHAIN {
             let mut next = None;
             let mut back = false;
             // One copy of it, called from two places.
-            let look: &mut dyn FnMut(&Match, Target) = &mut |matches, target| {
-                let way = way_to(target, at.port).filter(|_| together(matches, goal));
-                back |= way.is_some_and(|way| covers(goal, way));
+            let look: &mut dyn FnMut(&DivertSlot, Target) = &mut |rule, target| {
+                let way = way_to(target, at.port).filter(|_| rule.meets(goal));
+                back |= way.is_some_and(|way| goal.speaks_of(way));
                 next = next.or(way);
             };
-            for rule in self.table.rules() {
-                let matches = rule.matches();
-                if covers(&matches, at) && self.stays(&match_octets(&matches), &goal_octets) {
-                    rule.chain(self.table.memory.servers).for_each(|server| look(&matches, server.target()));
+            for rule in self.table.rules().iter().filter(|rule| rule.speaks_of(at)) {
+                let octets = match_octets(&rule.matches());
+                if octets != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&octets)) {
+                    rule.chain(self.table.memory.servers).for_each(|server| look(rule, server.target()));
                 }
             }
-            for raw in self.request.changes() {
-                if raw.named() != Some(&goal_octets)
-                    && let Ok(Instruction::Divert(rule)) = raw.read()
-                    && covers(&rule.matches(), at)
-                {
-                    rule.servers().iter().for_each(|server| look(&rule.matches(), server.target));
+            for raw in self.request.instructions().filter(|raw| raw.named() != Some(&goal_octets)) {
+                if let Some(Instruction::Divert(rule)) = raw.read() {
+                    let slot = DivertSlot::new(&rule.divert(), 0);
+                    if slot.speaks_of(at) {
+                        rule.servers().iter().for_each(|server| look(&slot, server.target));
+                    }
                 }
             }
             match next {
@@ -163,14 +195,9 @@ impl Change<'_, '_> {
         false
     }
 
-    /// Whether a rule of the table is another than the goal, and the request does not name it.
-    fn stays(&self, rule: &[u8; MATCH], goal: &[u8; MATCH]) -> bool {
-        rule != goal && !self.request.changes().any(|raw| raw.named() == Some(rule))
-    }
-
     /// Plans a change, or else does it.
-    fn step(&mut self, planned: &mut Option<Ledger>, place: u8, change: &Instruction) -> Result<Effect, Refusal> {
-        let table = &mut *self.table;
+    fn step(&mut self, planned: Option<&mut Ledger>, change: &Instruction) -> Result<Effect, Refusal> {
+        let (table, place) = (&mut *self.table, *self.place);
         let before = (1_u16 << place) - 1;
         if planned.is_some() && is_idle(table, change, self.idle & before == before) {
             self.idle |= 1 << place;
@@ -211,17 +238,19 @@ impl Change<'_, '_> {
                 }
             }
             (Instruction::SetTimeouts(timeouts), planned) => {
-                match planned {
-                    Some(_) => table.state.check_timeouts(timeouts),
-                    None => table.state.set_timeouts(timeouts),
-                }?;
+                check_timeouts(timeouts, table.state.config.short_timeouts)?;
+                if planned.is_none() {
+                    table.state.set_timeouts(timeouts);
+                }
                 SET
             }
-            (Instruction::SetClientLimit(limit), planned) => {
-                match planned {
-                    Some(_) => State::check_client_limit(*limit),
-                    None => table.state.set_client_limit(*limit),
-                }?;
+            (&Instruction::SetClientLimit(limit), planned) => {
+                if limit > MAX_CLIENT_LIMIT {
+                    return Err(Code::ClientLimit.into());
+                }
+                if planned.is_none() {
+                    table.state.config.client_limit = limit;
+                }
                 SET
             }
             _ => return Err(Code::BadTransaction.into()),
@@ -238,7 +267,7 @@ fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
     match change {
         Instruction::Divert(rule) => stands_so(table, rule),
         Instruction::Redivert { from, .. } => so_far && !table.may_redivert(*from),
-        Instruction::SetTimeouts(timeouts) => table.state.config.timeouts == *timeouts,
+        Instruction::SetTimeouts(timeouts) => table.state.config.timeouts.all() == timeouts.all(),
         Instruction::SetClientLimit(limit) => table.state.config.client_limit == *limit,
         _ => false,
     }
@@ -250,25 +279,14 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
     let Some(slot) = place.and_then(|place| table.rules().get(place)) else {
         return false;
     };
-    let servers = slot.chain(table.memory.servers).map(|s| Weighted { target: s.target(), weight: s.weight });
-    *slot == DivertSlot::new(&rule.divert(), slot.servers) && servers.eq(rule.servers().iter().copied())
+    let servers = || slot.chain(table.memory.servers);
+    *slot == DivertSlot::new(&rule.divert(), slot.servers)
+        && servers().count() == rule.servers().len()
+        && servers().zip(rule.servers()).all(|(a, b)| a.weight == b.weight && a.target() == b.target)
 }
 
 /// Where packets to a target go: a port is kept where the target has none.
 fn way_to(target: Target, port: Option<u16>) -> Option<Place> {
     let place = place_of(target)?;
     Some(Place { port: place.port.or(port), ..place })
-}
-
-/// Whether a rule speaks of some packet that goes there.
-fn covers(matches: &Match, to: Place) -> bool {
-    let ports = matches.port().zip(to.port).is_none_or(|(a, b)| a == b);
-    ports && matches.destination().holds(to.address)
-}
-
-/// Whether two rules can be about the same packets, as far as protocol and client tell.
-fn together(a: &Match, b: &Match) -> bool {
-    let protocols = a.limited_to().zip(b.limited_to()).is_none_or(|(a, b)| a == b);
-    let (a, b) = (a.from_clients(), b.from_clients());
-    protocols && (a.contains(b.network()) || b.contains(a.network()))
 }

@@ -179,6 +179,7 @@ pub(crate) struct Keys<const N: usize> {
 impl<const N: usize> Keys<N> {
     pub(crate) const NONE: Self = Self { keys: [Key::new(0, [0; 32], Rights::Read); N], count: 0 };
 
+    #[inline(never)]
     pub(crate) fn get(&self, id: u16) -> Option<&Key> {
         self.keys.iter().take(self.count).find(|k| k.id == id)
     }

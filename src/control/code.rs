@@ -2,9 +2,8 @@
 
 use core::fmt;
 
-use super::instruction::Unreadable;
-use crate::config::ConfigError;
 use crate::table::divert::DivertError;
+use crate::timeouts::Timeouts;
 use crate::translator::RedivertError;
 
 macro_rules! codes {
@@ -127,15 +126,6 @@ impl From<Code> for Refusal {
     }
 }
 
-impl From<Unreadable> for Refusal {
-    fn from(unreadable: Unreadable) -> Self {
-        match unreadable {
-            Unreadable::Unknown(number) => Self { code: Code::UnknownInstruction, detail: u32::from(number) },
-            Unreadable::Malformed => Code::Malformed.into(),
-        }
-    }
-}
-
 fn with(code: Code, detail: usize) -> Refusal {
     Refusal { code, detail: u32::try_from(detail).unwrap_or(u32::MAX) }
 }
@@ -169,17 +159,12 @@ impl From<RedivertError> for Refusal {
     }
 }
 
-impl From<ConfigError> for Refusal {
-    fn from(error: ConfigError) -> Self {
-        const NAMES: [&str; 6] = ["tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold"];
-        let place = |name| NAMES.iter().position(|n| *n == name).unwrap_or(usize::MAX);
-        match error {
-            ConfigError::TimeoutTooShort { name, .. } => with(Code::TimeoutTooShort, place(name)),
-            ConfigError::TimeoutTooLong { name, .. } => with(Code::TimeoutTooLong, place(name)),
-            ConfigError::ClientLimit { .. } => Code::ClientLimit.into(),
-            _ => Code::Other.into(),
-        }
-    }
+/// Why time-outs are refused.
+pub(crate) fn check_timeouts(timeouts: &Timeouts, short: bool) -> Result<(), Refusal> {
+    let Some((place, too_short)) = timeouts.fault(short) else {
+        return Ok(());
+    };
+    Err(with(if too_short { Code::TimeoutTooShort } else { Code::TimeoutTooLong }, place))
 }
 
 /// What an instruction has done, or would do.

@@ -81,6 +81,11 @@ impl Kinds {
         Self(self.0 | other.0)
     }
 
+    /// The kind that has this number in a datagram: 1 to 4, in the order above.
+    pub(crate) const fn numbered(number: u8) -> Self {
+        Self(1 << (number & 7) >> 1)
+    }
+
     pub(crate) const fn overlap(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -152,25 +157,21 @@ pub(crate) mod code {
     pub(crate) const SETTINGS: u8 = 19;
     pub(crate) const SUBSCRIBE: u8 = 32;
     pub(crate) const CLOSE: u8 = 33;
-}
 
-/// Why an instruction cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
-    /// Its number means nothing in this version.
-    Unknown(u8),
-    /// It is too short, too long, or has a value that cannot be.
-    Malformed,
+    pub(crate) const fn is_change(code: u8) -> bool {
+        matches!(code, DIVERT..=SET_CLIENT_LIMIT)
+    }
+
+    pub(crate) const fn is_known(code: u8) -> bool {
+        is_change(code) || matches!(code, LIST_RULES..=SETTINGS | SUBSCRIBE | CLOSE)
+    }
 }
 
 impl Instruction {
     /// Whether it changes the translator.
     #[must_use]
     pub const fn is_change(&self) -> bool {
-        matches!(
-            self,
-            Self::Divert(_) | Self::Remove(_) | Self::Redivert { .. } | Self::SetTimeouts(_) | Self::SetClientLimit(_)
-        )
+        code::is_change(self.code())
     }
 
     const fn code(&self) -> u8 {
@@ -231,77 +232,69 @@ impl Instruction {
         out.go_to(end);
     }
 
-    /// Reads what stands behind the head of an instruction with this number.
+    /// Reads what stands behind the head of an instruction with this number. `None` if it is too short, too long, or
+    /// has a value that cannot be, or if there is no such instruction.
     ///
-    /// Not inlined: requests are gone through in many places, and seldom.
+    /// Not inlined: requests are gone through in several places, and seldom.
     #[inline(never)]
-    pub(crate) fn read(code: u8, body: &[u8]) -> Result<Self, Unreadable> {
+    pub(crate) fn read(code: u8, body: &[u8]) -> Option<Self> {
         let mut body = Reader(body);
-        let instruction = Self::read_body(code, &mut body).ok_or(Unreadable::Malformed)??;
-        if body.is_empty() { Ok(instruction) } else { Err(Unreadable::Malformed) }
-    }
-
-    fn read_body(code: u8, body: &mut Reader<'_>) -> Option<Result<Self, Unreadable>> {
-        Some(Ok(match code {
-            code::DIVERT => Self::Divert(read_rule(body)?),
-            code::REMOVE => Self::Remove(read_match(body)?),
+        let instruction = match code {
+            code::DIVERT => {
+                let matches = read_match(&mut body)?;
+                let [flags @ 0..=3, count] = body.array()? else {
+                    return None;
+                };
+                let (keep_source, any_port) = (flags & 1 != 0, flags & 2 != 0);
+                let servers = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
+                let mut rule = Rule { matches, servers, count, keep_source, any_port };
+                for server in rule.servers.get_mut(..usize::from(count))? {
+                    *server = read_server(&mut body)?;
+                }
+                Self::Divert(rule)
+            }
+            code::REMOVE => Self::Remove(read_match(&mut body)?),
             code::REDIVERT => {
-                let how = match body.u8()? {
-                    0 => Redivert::Switch,
-                    1 => Redivert::Drain,
-                    2 => Redivert::Reset,
+                let how = match body.array()? {
+                    [0, 0] => Redivert::Switch,
+                    [1, 0] => Redivert::Drain,
+                    [2, 0] => Redivert::Reset,
                     _ => return None,
                 };
-                body.zeros(1)?;
-                let (from, to) = (read_server(body)?, read_server(body)?);
+                let (from, to) = (read_server(&mut body)?, read_server(&mut body)?);
                 if from.weight != 0 || to.weight != 0 {
                     return None;
                 }
                 Self::Redivert { from: from.target, to: to.target, how }
             }
-            code::SET_TIMEOUTS => Self::SetTimeouts(read_timeouts(body)?),
+            code::SET_TIMEOUTS => Self::SetTimeouts(read_timeouts(&mut body)?),
             code::SET_CLIENT_LIMIT => Self::SetClientLimit(body.u32()?),
             code::LIST_RULES => Self::ListRules(body.u32()?),
             code::LIST_CONNECTIONS => Self::ListConnections(body.u32()?),
             code::COUNTERS => Self::Counters,
             code::SETTINGS => Self::Settings,
             code::SUBSCRIBE => {
-                let (seconds, kinds) = (body.u16()?, body.u8()?);
-                body.zeros(1)?;
+                let [s0, s1, kinds, 0] = body.array()? else {
+                    return None;
+                };
+                let seconds = u16::from_be_bytes([s0, s1]);
                 if seconds > MAX_SUBSCRIPTION || kinds > Kinds::ALL.0 {
                     return None;
                 }
                 Self::Subscribe { seconds, kinds: Kinds(kinds) }
             }
             code::CLOSE => Self::Close,
-            unknown => return Some(Err(Unreadable::Unknown(unknown))),
-        }))
+            _ => return None,
+        };
+        body.is_empty().then_some(instruction)
     }
-}
-
-fn read_rule(body: &mut Reader<'_>) -> Option<Rule> {
-    let matches = read_match(body)?;
-    let (flags, count) = (body.u8()?, body.u8()?);
-    if flags > 3 {
-        return None;
-    }
-    let mut rule = Rule {
-        matches,
-        servers: [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS],
-        count,
-        keep_source: flags & 1 != 0,
-        any_port: flags & 2 != 0,
-    };
-    for server in rule.servers.get_mut(..usize::from(count))? {
-        *server = read_server(body)?;
-    }
-    Some(rule)
 }
 
 /// Octets of a match.
 pub(crate) const MATCH: usize = 16;
 
 /// A match as it stands in a datagram. There is one way to write each, so equal octets say equal matches.
+#[inline(never)]
 pub(crate) fn match_octets(matches: &Match) -> [u8; MATCH] {
     let (destination, clients) = (matches.destination(), matches.from_clients());
     let [d0, d1, d2, d3] = destination.network().octets();
@@ -371,11 +364,10 @@ pub(crate) fn read_server(reader: &mut Reader<'_>) -> Option<Weighted> {
 }
 
 pub(crate) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {
-    for timeout in [t.tcp_established, t.tcp_transitory, t.udp, t.icmp, t.fragment, t.hold] {
-        // Without a 64-bit division, which a small processor does not have.
-        let millis = timeout.as_secs().saturating_mul(1000);
-        let millis = millis.saturating_add(u64::from(timeout.subsec_nanos().div_ceil(1_000_000)));
-        out.u32(u32::try_from(millis).unwrap_or(u32::MAX));
+    for timeout in t.all() {
+        // In 32 bits, which a small processor has.
+        let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+        out.u32(seconds.saturating_mul(1000).saturating_add(timeout.subsec_nanos().div_ceil(1_000_000)));
     }
 }
 

@@ -164,10 +164,5 @@ pub(crate) fn event(event: &Event) -> [u8; LISTED_EVENT] {
 }
 
 pub(crate) const fn kind_of(octets: &[u8; LISTED_EVENT]) -> Kinds {
-    match octets[0] {
-        1 => Kinds::OPENED,
-        2 => Kinds::CHANGED,
-        3 => Kinds::MOVED,
-        _ => Kinds::CLOSED,
-    }
+    Kinds::numbered(octets[0])
 }

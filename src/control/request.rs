@@ -4,7 +4,7 @@ use super::MAX_INSTRUCTIONS;
 use super::authentication::TAG;
 use super::code::{Code, Refusal};
 use super::datagram::{HEADER, MAX_REQUEST};
-use super::instruction::{Instruction, MATCH, Unreadable, code};
+use super::instruction::{Instruction, MATCH, code};
 use super::wire::{Reader, Writer};
 
 /// The most octets of instructions in a request.
@@ -141,72 +141,52 @@ impl<'a> Received<'a> {
         Some(Self { dry_run: flags & DRY_RUN != 0, demanded, count, instructions: reader.0 })
     }
 
-    /// The instructions, as many as the request says that it has; then an error if anything is left over.
+    /// The instructions, as many as the request says that it has; then one that cannot be read if anything is left
+    /// over.
     pub(crate) const fn instructions(&self) -> Instructions<'a> {
-        Instructions { reader: Reader(self.instructions), left: self.count, done: false }
-    }
-
-    /// The instructions of a request in which all can be read ([`Received::check`]).
-    pub(crate) fn changes(&self) -> impl Iterator<Item = Raw<'a>> + use<'a> {
-        self.instructions().map_while(Result::ok)
-    }
-
-    pub(crate) fn check_count(&self) -> Result<(), Refusal> {
-        let detail = u32::from(self.count);
-        let right = (1..=MAX_INSTRUCTIONS).contains(&usize::from(self.count));
-        if right { Ok(()) } else { Err(Refusal { code: Code::InstructionCount, detail }) }
-    }
-
-    /// Judges what the request alone tells; after it every instruction can be read, and they can stand together.
-    /// Returns the first: if that is a change, then all are.
-    ///
-    /// # Errors
-    /// Why it is refused, and the place of the instruction that is to blame.
-    pub(crate) fn check(&self) -> Result<Raw<'a>, (Refusal, u8)> {
-        let mut first = None;
-        let mut rediverts = false;
-        for (place, raw) in (0..).zip(self.instructions()) {
-            let raw = raw.and_then(|raw| raw.read().map(|_| raw)).map_err(|u| (u.into(), place))?;
-            let alone = !raw.is_change() || !first.unwrap_or(raw).is_change();
-            let follows = rediverts && raw.named().is_some();
-            rediverts |= raw.code == code::REDIVERT;
-            let twice = self.changes().take(usize::from(place)).any(|earlier| earlier.collides(raw));
-            if (alone && place != 0) || follows || twice {
-                return Err((Code::BadTransaction.into(), place));
-            }
-            first = first.or(Some(raw));
-        }
-        first.ok_or((Code::Malformed.into(), 0))
+        Instructions { reader: Reader(self.instructions), left: self.count }
     }
 }
 
 /// An instruction as it stands in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Raw<'a> {
-    pub(crate) code: u8,
-    body: &'a [u8],
+    code: u8,
+    /// `None` if the request ends before it, or goes on behind the last one.
+    body: Option<&'a [u8]>,
 }
 
 impl<'a> Raw<'a> {
-    pub(crate) fn read(self) -> Result<Instruction, Unreadable> {
-        Instruction::read(self.code, self.body)
+    /// Reads it; `None` if it cannot be read ([`Raw::fault`]).
+    pub(crate) fn read(self) -> Option<Instruction> {
+        Instruction::read(self.code, self.body?)
     }
 
-    pub(crate) const fn is_change(self) -> bool {
-        matches!(self.code, code::DIVERT..=code::SET_CLIENT_LIMIT)
+    /// Why it cannot be read.
+    pub(crate) fn fault(self) -> Refusal {
+        let unknown = self.body.is_some() && !code::is_known(self.code);
+        if unknown {
+            Refusal { code: Code::UnknownInstruction, detail: self.code.into() }
+        } else {
+            Code::Malformed.into()
+        }
     }
 
     /// The match of the rule that it inserts, updates or removes.
+    #[inline(never)]
     pub(crate) fn named(self) -> Option<&'a [u8; MATCH]> {
-        if matches!(self.code, code::DIVERT | code::REMOVE) { self.body.first_chunk() } else { None }
+        if matches!(self.code, code::DIVERT | code::REMOVE) { self.body?.first_chunk() } else { None }
     }
 
-    /// Whether two changes speak of the same rule or setting, so that the second would undo the first.
-    fn collides(self, other: Self) -> bool {
-        match self.named() {
-            Some(matches) => other.named() == Some(matches),
-            None => self.code == other.code && self.code != code::REDIVERT,
-        }
+    /// Whether both can be changes of one request, with `later` behind this one: none may undo what an earlier one
+    /// did, and re-diverts come last.
+    pub(crate) fn can_precede(self, later: Self) -> bool {
+        let undone = match self.named() {
+            Some(matches) => later.named() == Some(matches),
+            None if self.code == code::REDIVERT => later.named().is_some(),
+            None => self.code == later.code,
+        };
+        code::is_change(self.code) && code::is_change(later.code) && !undone
     }
 }
 
@@ -215,30 +195,27 @@ impl<'a> Raw<'a> {
 pub(crate) struct Instructions<'a> {
     reader: Reader<'a>,
     left: u8,
-    done: bool,
 }
 
 impl<'a> Iterator for Instructions<'a> {
-    type Item = Result<Raw<'a>, Unreadable>;
+    type Item = Raw<'a>;
 
-    /// Not inlined: requests are gone through in many places, and seldom.
     #[inline(never)]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
+    fn next(&mut self) -> Option<Raw<'a>> {
+        const CUT_SHORT: Raw<'_> = Raw { code: 0, body: None };
+        // Behind an error there is nothing.
+        let Self { mut reader, left } = core::mem::replace(self, Self { reader: Reader(&[]), left: 0 });
+        let Some(left) = left.checked_sub(1) else {
+            return (!reader.is_empty()).then_some(CUT_SHORT);
+        };
+        let Some([code, 0, l0, l1]) = reader.array() else {
+            return Some(CUT_SHORT);
+        };
+        let body = reader.take(usize::from(u16::from_be_bytes([l0, l1])));
+        if body.is_some() {
+            *self = Self { reader, left };
         }
-        let Some(left) = self.left.checked_sub(1) else {
-            self.done = true;
-            return (!self.reader.is_empty()).then_some(Err(Unreadable::Malformed));
-        };
-        self.left = left;
-        let mut raw = || {
-            let [code, 0, l0, l1] = self.reader.array()? else {
-                return None;
-            };
-            Some(Raw { code, body: self.reader.take(usize::from(u16::from_be_bytes([l0, l1])))? })
-        };
-        Some(raw().ok_or(Unreadable::Malformed))
+        Some(Raw { code, body })
     }
 }
 
@@ -284,15 +261,15 @@ mod tests {
             let received = Received::read(&buffer[..length]).unwrap();
             assert_eq!((received.dry_run, received.demanded, received.count), (true, Some(7), 1));
             let read =
-                |received: Received<'_>| received.instructions().map(|i| i.and_then(Raw::read)).collect::<Vec<_>>();
+                |received: Received<'_>| received.instructions().map(|i| i.read().ok_or(i.fault())).collect::<Vec<_>>();
             assert_eq!(read(received), [Ok(instruction)]);
             // What is cut short, or has something behind it, is malformed.
             for cut in 8..length {
                 let received = Received::read(&buffer[..cut]).unwrap();
-                assert_eq!(read(received)[0], Err(Unreadable::Malformed), "{instruction:?} {cut}");
+                assert_eq!(read(received)[0], Err(Code::Malformed.into()), "{instruction:?} {cut}");
             }
             let received = Received::read(&buffer[..length + 1]).unwrap();
-            assert_eq!(read(received), [Ok(instruction), Err(Unreadable::Malformed)]);
+            assert_eq!(read(received), [Ok(instruction), Err(Code::Malformed.into())]);
         }
     }
 

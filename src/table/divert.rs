@@ -75,12 +75,27 @@ impl DivertSlot {
         self.flags & HAS_PORT != 0
     }
 
-    fn port(&self) -> Option<u16> {
+    pub(crate) fn port(&self) -> Option<u16> {
         (self.flags & HAS_PORT != 0).then_some(self.port)
     }
 
     fn admits(&self, protocol: u8, client: u32) -> bool {
         (self.protocol == 0 || self.protocol == protocol) && (client ^ self.clients) & mask(self.clients_length) == 0
+    }
+}
+
+#[cfg(feature = "control")]
+impl DivertSlot {
+    /// Whether it speaks of some packet that goes there.
+    pub(crate) fn speaks_of(&self, to: server::Place) -> bool {
+        let ports = !self.has_port() || to.port.is_none_or(|port| port == self.port);
+        ports && (to.address ^ self.network) & mask(self.length) == 0
+    }
+
+    /// Whether both can speak of the same packet, as far as protocol and client tell.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        let protocols = self.protocol == 0 || other.protocol == 0 || self.protocol == other.protocol;
+        protocols && (self.clients ^ other.clients) & mask(self.clients_length.min(other.clients_length)) == 0
     }
 }
 

@@ -127,7 +127,9 @@ impl<S: Storage> Translator<S> {
     /// [`ConfigError`] if one is below the floor of the RFCs, unless the configuration allows it, or above
     /// [`Timeouts::MAX`].
     pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), ConfigError> {
-        self.state.set_timeouts(&timeouts)
+        timeouts.check(self.state.config.short_timeouts)?;
+        self.state.set_timeouts(&timeouts);
+        Ok(())
     }
 
     /// The time-outs.
@@ -141,7 +143,9 @@ impl<S: Storage> Translator<S> {
     /// # Errors
     /// [`ConfigError::ClientLimit`] above 65 534.
     pub fn set_client_limit(&mut self, connections: u32) -> Result<(), ConfigError> {
-        self.state.set_client_limit(connections)
+        check_client_limit(connections)?;
+        self.state.config.client_limit = connections;
+        Ok(())
     }
 
     /// How many connections one client may have; zero for no limit.
@@ -152,27 +156,19 @@ impl<S: Storage> Translator<S> {
 }
 
 impl State {
-    pub(crate) fn set_timeouts(&mut self, timeouts: &Timeouts) -> Result<(), ConfigError> {
-        self.check_timeouts(timeouts)?;
+    /// Takes time-outs that have been checked.
+    pub(crate) fn set_timeouts(&mut self, timeouts: &Timeouts) {
         self.timers = Timers::new(timeouts);
         self.config.timeouts = *timeouts;
-        Ok(())
-    }
-
-    pub(crate) fn check_timeouts(&self, timeouts: &Timeouts) -> Result<(), ConfigError> {
-        timeouts.check(self.config.short_timeouts)
-    }
-
-    pub(crate) fn set_client_limit(&mut self, connections: u32) -> Result<(), ConfigError> {
-        Self::check_client_limit(connections)?;
-        self.config.client_limit = connections;
-        Ok(())
-    }
-
-    pub(crate) const fn check_client_limit(connections: u32) -> Result<(), ConfigError> {
-        if connections > 65_534 { Err(ConfigError::ClientLimit { value: connections }) } else { Ok(()) }
     }
 }
+
+pub(crate) const fn check_client_limit(connections: u32) -> Result<(), ConfigError> {
+    if connections > MAX_CLIENT_LIMIT { Err(ConfigError::ClientLimit { value: connections }) } else { Ok(()) }
+}
+
+/// What the count of a client's connections can hold.
+pub(crate) const MAX_CLIENT_LIMIT: u32 = 65_534;
 
 #[cfg(feature = "control")]
 impl Table<'_> {

@@ -1,9 +1,10 @@
 //! What instructions would do, without doing it.
 
 use super::Translator;
+use super::listing::check_client_limit;
 use super::moving::{Redivert, RedivertError, Rediverted};
 use super::rules::{Diverted, Removed};
-use super::state::{State, Table};
+use super::state::Table;
 use crate::config::ConfigError;
 use crate::table::divert::{Divert, DivertError, Match, Target};
 use crate::table::storage::Storage;
@@ -72,7 +73,7 @@ impl Plan<'_> {
     /// # Errors
     /// Those of [`Translator::set_timeouts`].
     pub fn set_timeouts(&self, timeouts: &Timeouts) -> Result<(), ConfigError> {
-        self.table.state.check_timeouts(timeouts)
+        timeouts.check(self.table.state.config.short_timeouts)
     }
 
     /// What [`Translator::set_client_limit`] would say.
@@ -80,7 +81,7 @@ impl Plan<'_> {
     /// # Errors
     /// Those of [`Translator::set_client_limit`].
     pub const fn set_client_limit(&self, connections: u32) -> Result<(), ConfigError> {
-        State::check_client_limit(connections)
+        check_client_limit(connections)
     }
 
     /// The generation that the table would have by then.
