@@ -183,6 +183,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         handled
     }
 
+    #[inline(never)]
     fn dispatch(
         &mut self,
         table: &mut Table<'_>,
@@ -247,6 +248,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         Some(Challenge { hello, nonce: self.boot.challenge(hello.key, number, &hello.nonce), number })
     }
 
+    #[inline(never)]
     fn open(
         &mut self,
         start: Start,
@@ -341,6 +343,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     }
 
     /// Does what an authentic request says, and writes the answer's body.
+    #[inline(never)]
     fn obey(
         &mut self,
         table: &mut Table<'_>,
@@ -401,11 +404,9 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     }
 
     fn subscribe(&mut self, id: [u8; 8], seconds: u16, kinds: Kinds) {
-        let until = self.now.as_micros().saturating_add(u64::from(seconds) * 1_000_000);
+        let until = Instant::from_micros(self.now.as_micros().saturating_add(u64::from(seconds) * 1_000_000));
         if let Some(session) = self.sessions.find(id) {
-            let sequence = session.subscription.map_or(0, |s| s.sequence);
-            // A subscription that has ended is kept for its number, which must not be used twice in a session.
-            session.subscription = Some(Subscription { until: Instant::from_micros(until), kinds, sequence });
+            session.subscription = Subscription { until, kinds, ..session.subscription };
         }
     }
 }

@@ -160,37 +160,30 @@ impl Change<'_, '_> {
     #[inline(never)]
     fn leads_back(&self, goal: &DivertSlot, target: Target) -> bool {
         let goal_octets = match_octets(&goal.matches());
-        let Some(mut at) = way_to(target, goal.port()) else {
-            return false;
-        };
+        let mut next = way_to(target, goal.port());
         for _ in 0..LONGEST_CHAIN {
-            let mut next = None;
-            let mut back = false;
-            // One copy of it, called from two places.
-            let look: &mut dyn FnMut(&DivertSlot, Target) = &mut |rule, target| {
-                let way = way_to(target, at.port).filter(|_| rule.meets(goal));
-                back |= way.is_some_and(|way| goal.speaks_of(way));
-                next = next.or(way);
+            let Some(at) = next else {
+                return false;
             };
+            let mut walk = Walk { goal, at, next: None, back: false };
             for rule in self.table.rules().iter().filter(|rule| rule.speaks_of(at)) {
                 let octets = match_octets(&rule.matches());
                 if octets != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&octets)) {
-                    rule.chain(self.table.memory.servers).for_each(|server| look(rule, server.target()));
+                    rule.chain(self.table.memory.servers).for_each(|server| walk.look(rule, server.target()));
                 }
             }
             for raw in self.request.instructions().filter(|raw| raw.named() != Some(&goal_octets)) {
                 if let Some(Instruction::Divert(rule)) = raw.read() {
                     let slot = DivertSlot::new(&rule.divert(), 0);
                     if slot.speaks_of(at) {
-                        rule.servers().iter().for_each(|server| look(&slot, server.target));
+                        rule.servers().iter().for_each(|server| walk.look(&slot, server.target));
                     }
                 }
             }
-            match next {
-                _ if back => return true,
-                Some(way) if way != at => at = way,
-                _ => return false,
+            if walk.back {
+                return true;
             }
+            next = walk.next.filter(|next| *next != at);
         }
         false
     }
@@ -261,6 +254,28 @@ impl Change<'_, '_> {
 
 const IDLE: Effect = Effect::new(Outcome::Unchanged, 0, 0);
 const SET: Effect = Effect::new(Outcome::Set, 0, 0);
+
+/// One step along a chain of rules.
+struct Walk<'a> {
+    goal: &'a DivertSlot,
+    at: Place,
+    /// Where the first of the rules leads.
+    next: Option<Place>,
+    /// Whether one of them leads to what the goal matches.
+    back: bool,
+}
+
+impl Walk<'_> {
+    #[inline(never)]
+    fn look(&mut self, rule: &DivertSlot, target: Target) {
+        if let Some(way) = way_to(target, self.at.port)
+            && rule.meets(self.goal)
+        {
+            self.back |= self.goal.speaks_of(way);
+            self.next = self.next.or(Some(way));
+        }
+    }
+}
 
 /// Whether a change would change nothing. `so_far` says that those before it would not either.
 fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {

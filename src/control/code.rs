@@ -95,11 +95,11 @@ codes! {
     SameServer = 33, "old and new server are the same";
     /// [`RedivertError::Busy`]; the detail is the capacity.
     Busy = 34, "too many re-diverts are still being followed";
-    /// [`ConfigError::TimeoutTooShort`]; the detail is its place, from zero.
+    /// [`ConfigError::TimeoutTooShort`](crate::ConfigError::TimeoutTooShort); the detail is its place, from zero.
     TimeoutTooShort = 48, "the time-out is below the floor of the RFCs";
-    /// [`ConfigError::TimeoutTooLong`]; the detail is its place, from zero.
+    /// [`ConfigError::TimeoutTooLong`](crate::ConfigError::TimeoutTooLong); the detail is its place, from zero.
     TimeoutTooLong = 49, "the time-out is too long";
-    /// [`ConfigError::ClientLimit`].
+    /// [`ConfigError::ClientLimit`](crate::ConfigError::ClientLimit).
     ClientLimit = 50, "the limit per client is above 65534";
     /// Any other refusal of the translator.
     Other = 255, "refused";

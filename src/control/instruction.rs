@@ -81,6 +81,8 @@ impl Kinds {
         Self(self.0 | other.0)
     }
 
+    pub(crate) const NONE: Self = Self(0);
+
     /// The kind that has this number in a datagram: 1 to 4, in the order above.
     pub(crate) const fn numbered(number: u8) -> Self {
         Self(1 << (number & 7) >> 1)

@@ -7,7 +7,7 @@ use super::authentication::{Rights, TAG};
 use super::instruction::{Kinds, MATCH, match_octets, write_server, write_timeouts};
 use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
-use crate::connection::{Connection, Measured, Volume};
+use crate::connection::{Connection, Measured};
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::table::divert::Weighted;
@@ -60,36 +60,43 @@ pub(crate) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
 
 pub(crate) fn connections(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     let at = begin_page(out);
-    out.u64(table.state.now.as_micros());
+    let now = table.state.now;
+    out.u64(now.as_micros());
     let (mut page, all) = table.connections_within(position as usize, SLOTS_PER_PAGE);
     let mut count = 0;
     while out.room(TAG) >= LISTED_CONNECTION + LISTED_MEASURED
-        && let Some((entry, measured)) = page.next_measured()
+        && let Some((place, slot)) = page.next_slot()
     {
-        connection(&entry, measured.as_ref(), out);
-        count += 1;
+        if let Some(entry) = slot.view() {
+            let measured = table.memory.measured.get(place);
+            connection(&entry, u8::from(measured.is_some()), out);
+            if let Some(measured) = measured {
+                measurements(&measured.report(slot.last, now), out);
+            }
+            count += 1;
+        }
     }
     finish_page(out, at, count, page.position(), all);
 }
 
-fn connection(entry: &Connection, measured: Option<&Measured>, out: &mut Writer<'_>) {
+fn connection(entry: &Connection, flags: u8, out: &mut Writer<'_>) {
     out.u8(entry.protocol.number());
     out.u8(state_number(entry.state));
-    out.u8(u8::from(measured.is_some()));
+    out.u8(flags);
     out.u8(0);
     pairs(entry, out);
-    let Some(m) = measured else {
-        return;
-    };
-    for Volume { packets, octets, smallest, largest } in [m.to_server, m.to_client] {
-        out.u64(packets);
-        out.u64(octets);
-        out.u16(smallest);
-        out.u16(largest);
+}
+
+fn measurements(m: &Measured, out: &mut Writer<'_>) {
+    for volume in [&m.to_server, &m.to_client] {
+        out.u64(volume.packets);
+        out.u64(volume.octets);
+        out.u16(volume.smallest);
+        out.u16(volume.largest);
     }
     out.u64(m.first.as_micros());
     out.u64(m.last.as_micros());
-    for duration in [m.server_handshake, m.client_handshake, m.round_trip] {
+    for duration in [&m.server_handshake, &m.client_handshake, &m.round_trip] {
         out.u32(duration.map_or(u32::MAX, micros));
     }
     out.u16(m.retransmissions);
@@ -99,8 +106,8 @@ fn connection(entry: &Connection, measured: Option<&Measured>, out: &mut Writer<
 
 /// Microseconds, at most one less than what stands for "not measured".
 fn micros(duration: Duration) -> u32 {
-    let micros = duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
-    u32::try_from(micros).unwrap_or(u32::MAX).min(u32::MAX - 1)
+    let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    seconds.saturating_mul(1_000_000).saturating_add(duration.subsec_micros()).min(u32::MAX - 1)
 }
 
 fn pairs(entry: &Connection, out: &mut Writer<'_>) {

@@ -30,10 +30,10 @@ pub(crate) struct Session {
     /// The body of the answer to it, if a repetition is to be answered from here: it must not be carried out twice.
     kept: [u8; KEPT],
     kept_length: u16,
-    pub(crate) subscription: Option<Subscription>,
+    pub(crate) subscription: Subscription,
 }
 
-/// What a session wants to be told.
+/// What a session wants to be told. When it has ended it is kept for its number, which must not be used twice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscription {
     pub(crate) until: Instant,
@@ -79,7 +79,7 @@ impl Session {
             tag: [0; TAG],
             kept: [0; KEPT],
             kept_length: 0,
-            subscription: None,
+            subscription: Subscription { until: Instant::ZERO, kinds: Kinds::NONE, sequence: 0 },
         }
     }
 

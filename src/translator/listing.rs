@@ -30,7 +30,7 @@ pub struct Connections<'a> {
 }
 
 impl Connections<'_> {
-    fn next_slot(&mut self) -> Option<(usize, &Entry)> {
+    pub(crate) fn next_slot(&mut self) -> Option<(usize, &Entry)> {
         loop {
             let place = self.next;
             let ConnectionSlot(slot) = self.slots.get(place)?;
