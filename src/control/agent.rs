@@ -4,14 +4,15 @@ use core::net::{SocketAddr, SocketAddrV4};
 
 use super::answer::{HEAD, Head};
 use super::apply::{Change, Stage};
-use super::authentication::{Key, Keys, Rights, Secret, TAG};
+use super::authentication::{Key, Keys, Nonce, Rights, Secret, TAG};
 use super::code::{Code, Effect, Refusal};
 use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
+    session_of,
 };
 use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
-use super::request::{Raw, Received};
+use super::request::Received;
 use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscription};
 use super::telling::Telling;
 use super::wire::{Reader, Writer};
@@ -226,7 +227,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             let detail = u32::from(VERSION) << 8 | u32::from(VERSION);
             Refusing { hello, code: Code::UnknownVersion.number(), detail }.write(&key.secret, answer)
         } else {
-            self.challenge(hello).ok_or(Refused::Stale)?.write(&key.secret, answer)
+            let (number, nonce) = self.challenge(hello.key, &hello.nonce).ok_or(Refused::Stale)?;
+            Challenge { hello, nonce, number }.write(&key.secret, answer)
         };
         written.ok_or(Refused::Malformed)
     }
@@ -240,12 +242,12 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         Ok(())
     }
 
-    /// The challenge for the next session. Each number opens one session at most; what two monitors get before either
+    /// The number and the nonce of the next session. Each number opens one session at most; what two monitors get before either
     /// has used it bears the same number, and the slower one asks again. `None` after 2^32 sessions.
     #[inline(never)]
-    fn challenge(&self, hello: Hello) -> Option<Challenge> {
+    fn challenge(&self, key: u16, nonce: &Nonce) -> Option<(u32, Nonce)> {
         let number = self.opened.checked_add(1)?;
-        Some(Challenge { hello, nonce: self.boot.challenge(hello.key, number, &hello.nonce), number })
+        Some((number, self.boot.challenge(key, number, nonce)))
     }
 
     #[inline(never)]
@@ -275,18 +277,18 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let key = self.keys.get(open.key).ok_or(Refused::UnknownKey)?;
         let (id, secret) = (key.id, key.secret);
         self.begin_handshake()?;
-        let challenge = self.challenge(Hello { key: id, nonce: open.nonce }).ok_or(Refused::Stale)?;
+        let (number, nonce) = self.challenge(id, &open.nonce).ok_or(Refused::Stale)?;
         // The session's number is no secret: it was in the challenge.
-        if challenge.number != open.number || challenge.session() != header.session {
+        if number != open.number || session_of(&nonce) != header.session {
             return Err(Refused::Stale);
         }
-        let secret = secret.session(id, challenge.number, &open.nonce, &challenge.nonce);
+        let secret = secret.session(id, number, &open.nonce, &nonce);
         if !secret.verifies(datagram) {
             return Err(Refused::BadTag);
         }
         if let Some(place) = self.sessions.room_for(id, self.now) {
             *place = Session::new(header.session, secret, id, from, self.now);
-            self.opened = challenge.number;
+            self.opened = number;
         } else {
             head.refusal = Some((Code::NoSession.into(), 0));
         }
@@ -383,7 +385,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         }
         let mut change = Change { request, table, rights, control: &self.control, place, idle: 0 };
         change.go_through(Stage::Form, out)?;
-        let first = request.instructions().next().and_then(Raw::read).ok_or(Code::Malformed)?;
+        let mut first = Instruction::Close;
+        request.instructions().next().ok_or(Code::Malformed)?.read(&mut first)?;
         if first.is_change() {
             change.carry_out(out)?;
             return Ok(Done::Change);

@@ -64,8 +64,9 @@ impl Change<'_, '_> {
         out.go_to(HEADER + HEAD);
         *self.place = 0;
         let mut ledger = Ledger::new(self.table);
+        let mut instruction = Instruction::Close;
         for raw in self.request.instructions() {
-            let instruction = raw.read().ok_or_else(|| raw.fault())?;
+            raw.read(&mut instruction)?;
             let effect = match stage {
                 Stage::Form => self.check_form(raw)?,
                 Stage::Judge => self.judge(&instruction)?,
@@ -161,6 +162,7 @@ impl Change<'_, '_> {
     fn leads_back(&self, goal: &DivertSlot, target: Target) -> bool {
         let goal_octets = match_octets(&goal.matches());
         let mut next = way_to(target, goal.port());
+        let mut instruction = Instruction::Close;
         for _ in 0..LONGEST_CHAIN {
             let Some(at) = next else {
                 return false;
@@ -173,7 +175,9 @@ impl Change<'_, '_> {
                 }
             }
             for raw in self.request.instructions().filter(|raw| raw.named() != Some(&goal_octets)) {
-                if let Some(Instruction::Divert(rule)) = raw.read() {
+                if raw.read(&mut instruction).is_ok()
+                    && let Instruction::Divert(rule) = &instruction
+                {
                     let slot = DivertSlot::new(&rule.divert(), 0);
                     if slot.speaks_of(at) {
                         rule.servers().iter().for_each(|server| walk.look(&slot, server.target));

@@ -106,11 +106,12 @@ impl Challenge {
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         Some(Self { hello: Hello::read(reader)?, nonce: reader.array()?, number: reader.u32()? })
     }
+}
 
-    pub(crate) const fn session(&self) -> [u8; 8] {
-        let [a, b, c, d, e, f, g, h, ..] = self.nonce;
-        [a, b, c, d, e, f, g, h]
-    }
+/// The session that a challenge with this nonce is for.
+pub(crate) const fn session_of(nonce: &Nonce) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = *nonce;
+    [a, b, c, d, e, f, g, h]
 }
 
 /// The translator's refusal of a [`Hello`]: a code and its detail.

@@ -108,7 +108,7 @@ impl Rule {
     #[must_use]
     pub fn new(divert: &Divert<'_>) -> Option<Self> {
         let targets = divert.targets();
-        let mut servers = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
+        let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
         let Divert { matches, keep_source, siblings: any_port, .. } = *divert;
@@ -234,28 +234,30 @@ impl Instruction {
         out.go_to(end);
     }
 
-    /// Reads what stands behind the head of an instruction with this number. `None` if it is too short, too long, or
-    /// has a value that cannot be, or if there is no such instruction.
+    /// Reads what stands behind the head of an instruction with this number, into its place: a rule is too large to be
+    /// handed on. `None` if it is too short, too long, or has a value that cannot be, or if there is no such
+    /// instruction.
     ///
     /// Not inlined: requests are gone through in several places, and seldom.
     #[inline(never)]
-    pub(crate) fn read(code: u8, body: &[u8]) -> Option<Self> {
+    pub(crate) fn read(&mut self, code: u8, body: &[u8]) -> Option<()> {
         let mut body = Reader(body);
-        let instruction = match code {
+        match code {
             code::DIVERT => {
                 let matches = read_match(&mut body)?;
                 let [flags @ 0..=3, count] = body.array()? else {
                     return None;
                 };
                 let (keep_source, any_port) = (flags & 1 != 0, flags & 2 != 0);
-                let servers = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
-                let mut rule = Rule { matches, servers, count, keep_source, any_port };
+                *self = Self::Divert(Rule { matches, servers: NOWHERE, count, keep_source, any_port });
+                let Self::Divert(rule) = self else {
+                    return None;
+                };
                 for server in rule.servers.get_mut(..usize::from(count))? {
                     *server = read_server(&mut body)?;
                 }
-                Self::Divert(rule)
             }
-            code::REMOVE => Self::Remove(read_match(&mut body)?),
+            code::REMOVE => *self = Self::Remove(read_match(&mut body)?),
             code::REDIVERT => {
                 let how = match body.array()? {
                     [0, 0] => Redivert::Switch,
@@ -267,14 +269,14 @@ impl Instruction {
                 if from.weight != 0 || to.weight != 0 {
                     return None;
                 }
-                Self::Redivert { from: from.target, to: to.target, how }
+                *self = Self::Redivert { from: from.target, to: to.target, how };
             }
-            code::SET_TIMEOUTS => Self::SetTimeouts(read_timeouts(&mut body)?),
-            code::SET_CLIENT_LIMIT => Self::SetClientLimit(body.u32()?),
-            code::LIST_RULES => Self::ListRules(body.u32()?),
-            code::LIST_CONNECTIONS => Self::ListConnections(body.u32()?),
-            code::COUNTERS => Self::Counters,
-            code::SETTINGS => Self::Settings,
+            code::SET_TIMEOUTS => *self = Self::SetTimeouts(read_timeouts(&mut body)?),
+            code::SET_CLIENT_LIMIT => *self = Self::SetClientLimit(body.u32()?),
+            code::LIST_RULES => *self = Self::ListRules(body.u32()?),
+            code::LIST_CONNECTIONS => *self = Self::ListConnections(body.u32()?),
+            code::COUNTERS => *self = Self::Counters,
+            code::SETTINGS => *self = Self::Settings,
             code::SUBSCRIBE => {
                 let [s0, s1, kinds, 0] = body.array()? else {
                     return None;
@@ -283,14 +285,17 @@ impl Instruction {
                 if seconds > MAX_SUBSCRIPTION || kinds > Kinds::ALL.0 {
                     return None;
                 }
-                Self::Subscribe { seconds, kinds: Kinds(kinds) }
+                *self = Self::Subscribe { seconds, kinds: Kinds(kinds) };
             }
-            code::CLOSE => Self::Close,
+            code::CLOSE => *self = Self::Close,
             _ => return None,
-        };
-        body.is_empty().then_some(instruction)
+        }
+        body.is_empty().then_some(())
     }
 }
+
+/// Room for servers.
+const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
 
 /// Octets of a match.
 pub(crate) const MATCH: usize = 16;

@@ -119,20 +119,17 @@ fn pairs(entry: &Connection, out: &mut Writer<'_>) {
 
 /// All counters of a translator and of its agent, each behind its number.
 pub(crate) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_>) {
-    let at = out.octets().len();
-    out.u32(0);
-    let mut count = 0;
-    let mut tell = |number: u16, value: u64| {
-        out.u16(number);
-        out.u64(value);
-        count += 1;
-    };
-    (FIRST_COUNTER..).zip(values(counters)).for_each(|(number, value)| tell(number, value));
-    (FIRST_DROP..).zip(DROPS).for_each(|(number, reason)| tell(number, counters.dropped(reason)));
-    (FIRST_REFUSED..).zip(refused).for_each(|(number, value)| tell(number, *value));
-    let end = out.go_to(at);
-    out.u16(count);
-    out.go_to(end);
+    let dropped = DROPS.map(|reason| counters.dropped(reason));
+    let own = values(counters);
+    let lists = [(FIRST_COUNTER, &own[..]), (FIRST_DROP, &dropped), (FIRST_REFUSED, refused)];
+    out.u16((own.len() + dropped.len() + refused.len()) as u16);
+    out.u16(0);
+    for (first, values) in lists {
+        for (number, value) in (first..).zip(values) {
+            out.u16(number);
+            out.u64(*value);
+        }
+    }
 }
 
 pub(crate) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) {

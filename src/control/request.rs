@@ -157,19 +157,14 @@ pub(crate) struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// Reads it; `None` if it cannot be read ([`Raw::fault`]).
-    pub(crate) fn read(self) -> Option<Instruction> {
-        Instruction::read(self.code, self.body?)
-    }
-
-    /// Why it cannot be read.
-    pub(crate) fn fault(self) -> Refusal {
-        let unknown = self.body.is_some() && !code::is_known(self.code);
-        if unknown {
-            Refusal { code: Code::UnknownInstruction, detail: self.code.into() }
-        } else {
-            Code::Malformed.into()
+    /// Reads it into its place.
+    pub(crate) fn read(self, into: &mut Instruction) -> Result<(), Refusal> {
+        if self.body.and_then(|body| into.read(self.code, body)).is_some() {
+            return Ok(());
         }
+        let unknown = self.body.is_some() && !code::is_known(self.code);
+        let detail = u32::from(self.code);
+        Err(if unknown { Refusal { code: Code::UnknownInstruction, detail } } else { Code::Malformed.into() })
     }
 
     /// The match of the rule that it inserts, updates or removes.
@@ -260,8 +255,10 @@ mod tests {
             let length = out.length().unwrap();
             let received = Received::read(&buffer[..length]).unwrap();
             assert_eq!((received.dry_run, received.demanded, received.count), (true, Some(7), 1));
-            let read =
-                |received: Received<'_>| received.instructions().map(|i| i.read().ok_or(i.fault())).collect::<Vec<_>>();
+            let read = |received: Received<'_>| {
+                let mut into = Instruction::Close;
+                received.instructions().map(|i| i.read(&mut into).map(|()| into)).collect::<Vec<_>>()
+            };
             assert_eq!(read(received), [Ok(instruction)]);
             // What is cut short, or has something behind it, is malformed.
             for cut in 8..length {
