@@ -92,6 +92,8 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     handshakes: Budget,
     failures: Budget,
     refused: [u64; Refused::ALL.len()],
+    /// How measurements are told, if there can be any.
+    tell_measured: Option<pages::TellMeasured>,
     pub(super) telling: Telling,
 }
 
@@ -112,6 +114,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             handshakes: Budget::new(DEFAULT_HASHES),
             failures: Budget::new(DEFAULT_HASHES),
             refused: [0; Refused::ALL.len()],
+            tell_measured: None,
             telling: Telling::NOTHING,
         }
     }
@@ -175,6 +178,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
         self.now = self.now.max(now);
+        self.tell_measured = if S::MEASURES { Some(pages::measured) } else { None };
         let handled = self.dispatch(&mut translator.table(), from, datagram, answer);
         if let Err(reason) = handled
             && let Some(count) = self.refused.get_mut(reason as usize)
@@ -394,7 +398,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         out.go_to(HEADER + HEAD);
         match first {
             Instruction::ListRules(position) => pages::rules(table, position, out),
-            Instruction::ListConnections(position) => pages::connections(table, position, out),
+            Instruction::ListConnections(position) => pages::connections(table, position, self.tell_measured, out),
             Instruction::Counters => pages::counters(&table.state.counters, &self.refused, out),
             Instruction::Settings => pages::settings(table, *rights, out),
             Instruction::Subscribe { seconds, kinds } => {

@@ -7,10 +7,12 @@ use super::authentication::{Rights, TAG};
 use super::instruction::{Kinds, MATCH, match_octets, write_server, write_timeouts};
 use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
-use crate::connection::{Connection, Measured};
+use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::table::divert::Weighted;
+use crate::time::{Instant, Tick};
+use crate::track::measure::MeasureSlot;
 use crate::translator::Table;
 
 /// How many slots of the connection table one page looks at, empty ones included. It bounds the work.
@@ -58,7 +60,11 @@ pub(crate) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     finish_page(out, at, next - first, next, table.rules().len());
 }
 
-pub(crate) fn connections(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
+/// Writes what was measured of a connection whose last packet came at a tick; from [`measured`].
+pub(crate) type TellMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
+
+/// `tell` is `None` where the storage has no room for measurements, so that what writes them is not linked.
+pub(crate) fn connections(table: &Table<'_>, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
     let at = begin_page(out);
     let now = table.state.now;
     out.u64(now.as_micros());
@@ -68,10 +74,10 @@ pub(crate) fn connections(table: &Table<'_>, position: u32, out: &mut Writer<'_>
         && let Some((place, slot)) = page.next_slot()
     {
         if let Some(entry) = slot.view() {
-            let measured = table.memory.measured.get(place);
+            let measured = tell.zip(table.memory.measured.get(place));
             connection(&entry, u8::from(measured.is_some()), out);
-            if let Some(measured) = measured {
-                measurements(&measured.report(slot.last, now), out);
+            if let Some((tell, measured)) = measured {
+                tell(measured, slot.last, now, out);
             }
             count += 1;
         }
@@ -87,7 +93,8 @@ fn connection(entry: &Connection, flags: u8, out: &mut Writer<'_>) {
     pairs(entry, out);
 }
 
-fn measurements(m: &Measured, out: &mut Writer<'_>) {
+pub(crate) fn measured(slot: &MeasureSlot, last: Tick, now: Instant, out: &mut Writer<'_>) {
+    let m = slot.report(last, now);
     for volume in [&m.to_server, &m.to_client] {
         out.u64(volume.packets);
         out.u64(volume.octets);
