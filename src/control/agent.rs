@@ -221,7 +221,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
-        self.begin_handshake()?;
+        self.handshakes.spend_one(self.now)?;
         let hello = Hello::read(&mut reader).ok_or(Refused::Foreign)?;
         let key = self.keys.get(hello.key).ok_or(Refused::UnknownKey)?;
         if !key.secret.verifies(datagram) {
@@ -235,15 +235,6 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             Challenge { hello, nonce, number }.write(&key.secret, answer)
         };
         written.ok_or(Refused::Malformed)
-    }
-
-    /// Counts an attempt to open a session, before anything is hashed for it.
-    fn begin_handshake(&mut self) -> Result<(), Refused> {
-        if !self.handshakes.is_left(self.now) {
-            return Err(Refused::Flooded);
-        }
-        self.handshakes.spend();
-        Ok(())
     }
 
     /// The number and the nonce of the next session. Each number opens one session at most; what two monitors get before either
@@ -279,25 +270,25 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
         let key = self.keys.get(open.key).ok_or(Refused::UnknownKey)?;
-        let (id, secret) = (key.id, key.secret);
-        self.begin_handshake()?;
-        let (number, nonce) = self.challenge(id, &open.nonce).ok_or(Refused::Stale)?;
+        self.handshakes.spend_one(self.now)?;
+        let (number, nonce) = self.challenge(key.id, &open.nonce).ok_or(Refused::Stale)?;
         // The session's number is no secret: it was in the challenge.
         if number != open.number || session_of(&nonce) != header.session {
             return Err(Refused::Stale);
         }
-        let secret = secret.session(id, number, &open.nonce, &nonce);
+        let secret = key.secret.session(key.id, number, &open.nonce, &nonce);
         if !secret.verifies(datagram) {
             return Err(Refused::BadTag);
         }
-        if let Some(place) = self.sessions.room_for(id, self.now) {
-            *place = Session::new(header.session, secret, id, from, self.now);
-            self.opened = number;
-        } else {
+        let Some(session) = self.sessions.room_for(key.id, self.now) else {
             head.refusal = Some((Code::NoSession.into(), 0));
-        }
+            head.write(&mut out);
+            return seal(out, &secret).ok_or(Refused::Malformed);
+        };
+        *session = Session::new(header.session, secret, key.id, from, self.now);
+        self.opened = number;
         head.write(&mut out);
-        seal(out, &secret).ok_or(Refused::Malformed)
+        seal(out, &session.secret).ok_or(Refused::Malformed)
     }
 
     fn request(

@@ -56,15 +56,11 @@ pub(crate) enum Order {
 }
 
 impl Session {
-    pub(crate) const NONE: Self = Self {
-        used: false,
-        ..Self::new(
-            [0; 8],
-            Secret([0; 32]),
-            0,
-            SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
-            Instant::ZERO,
-        )
+    pub(crate) const NONE: Self = {
+        let nowhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+        let mut none = Self::new([0; 8], Secret([0; 32]), 0, nowhere, Instant::ZERO);
+        none.used = false;
+        none
     };
 
     pub(crate) const fn new(id: [u8; 8], secret: Secret, key: u16, peer: SocketAddr, now: Instant) -> Self {
@@ -168,15 +164,24 @@ impl Budget {
     }
 
     #[inline(never)]
-    pub(crate) fn is_left(&mut self, now: Instant) -> bool {
+    fn is_left(&mut self, now: Instant) -> bool {
         if micros_since(self.since, now) >= 1_000_000 {
             (self.since, self.spent) = (now, 0);
         }
         self.spent < self.above.wrapping_add(DEFAULT_HASHES)
     }
 
-    pub(crate) const fn spend(&mut self) {
+    const fn spend(&mut self) {
         self.spent = self.spent.saturating_add(1);
+    }
+
+    /// Counts what is about to be hashed for somebody who has no session.
+    pub(crate) fn spend_one(&mut self, now: Instant) -> Result<(), Refused> {
+        if !self.is_left(now) {
+            return Err(Refused::Flooded);
+        }
+        self.spend();
+        Ok(())
     }
 }
 
