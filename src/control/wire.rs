@@ -66,12 +66,11 @@ impl<'a> Writer<'a> {
         Self { buffer, written: 0 }
     }
 
+    /// Never inlined: it is called from everywhere, and a copy at each place would be larger.
+    #[inline(never)]
     pub(crate) fn put(&mut self, octets: &[u8]) {
-        let end = self.written.saturating_add(octets.len());
-        if let Some(place) = self.buffer.get_mut(self.written..end) {
-            place.copy_from_slice(octets);
-        }
-        self.written = end;
+        self.patch(self.written, octets);
+        self.written = self.written.saturating_add(octets.len());
     }
 
     pub(crate) fn u8(&mut self, value: u8) {
@@ -116,7 +115,8 @@ impl<'a> Writer<'a> {
         self.buffer
     }
 
-    /// Writes over what stands at `at`.
+    /// Writes over what stands at `at`; nothing if it does not fit. Found in two steps, so that the compiler sees that
+    /// both lengths are the same.
     pub(crate) fn patch(&mut self, at: usize, octets: &[u8]) {
         if let Some(place) = self.buffer.get_mut(at..).and_then(|b| b.get_mut(..octets.len())) {
             place.copy_from_slice(octets);
