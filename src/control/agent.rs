@@ -277,7 +277,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             }
             return write_head(&session.secret, header, head, answer);
         }
-        let key = self.keys.get(open.key).copied().ok_or(Refused::UnknownKey)?;
+        let key = self.keys.get(open.key).cloned().ok_or(Refused::UnknownKey)?;
         self.begin_handshake()?;
         let hello = Hello { key: open.key, nonce: open.nonce };
         let challenge = self.challenge(hello).ok_or(Refused::Stale)?;
@@ -289,7 +289,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         if !secret.verifies(datagram) {
             return Err(Refused::BadTag);
         }
-        let session = Session::new(header.session, secret, key.id, from, self.now);
+        let session = Session::new(header.session, secret.clone(), key.id, from, self.now);
         if self.sessions.insert(session) {
             self.opened = challenge.number;
             write_head(&secret, header, head, answer)
@@ -342,7 +342,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         if order == Order::New {
             session.begin(header.sequence, tag);
         }
-        let (id, key, secret) = (session.id, session.key, session.secret);
+        let (id, key, secret) = (session.id, session.key, session.secret.clone());
         let answering = Header { kind: kind::ANSWER, ..header };
         if let Some(kept) = session.kept() {
             return write_body(&secret, answering, kept, answer);

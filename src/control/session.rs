@@ -14,7 +14,7 @@ use crate::time::Instant;
 const KEPT: usize = super::answer::HEAD + MAX_INSTRUCTIONS * Effect::LENGTH;
 
 /// One session: all zeros where none is, so that an agent in a `static` costs no flash.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Session {
     used: bool,
     pub(crate) id: [u8; 8],
@@ -57,15 +57,11 @@ pub(crate) enum Order {
 }
 
 impl Session {
-    const NONE: Self = Self {
-        used: false,
-        ..Self::new(
-            [0; 8],
-            Secret([0; 32]),
-            0,
-            SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
-            Instant::ZERO,
-        )
+    const NONE: Self = {
+        let nowhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+        let mut none = Self::new([0; 8], Secret([0; 32]), 0, nowhere, Instant::ZERO);
+        none.used = false;
+        none
     };
 
     pub(crate) const fn new(id: [u8; 8], secret: Secret, key: u16, peer: SocketAddr, now: Instant) -> Self {
@@ -151,7 +147,7 @@ impl Budget {
 }
 
 /// All sessions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions<const N: usize>([Session; N]);
 
 impl<const N: usize> Sessions<N> {
