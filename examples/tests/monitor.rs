@@ -1,5 +1,6 @@
 //! The operator's command line against a real agent over a real socket: what each command prints and returns.
 
+mod programs;
 #[path = "../../tests/control_support/udp.rs"]
 mod udp;
 
@@ -16,14 +17,7 @@ const SECRET: [u8; 32] = [0x5a; 32];
 /// The program; it is built once, in the folder of this test.
 fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--package", "byway-examples", "--example", "monitor", "--message-format", "json"]);
-        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
-        let text = String::from_utf8(output.stdout).expect("cargo prints text");
-        let (_, rest) = text.rsplit_once("\"executable\":\"").expect("cargo has built it");
-        PathBuf::from(rest.split_once('"').expect("the name ends").0)
-    })
+    PROGRAM.get_or_init(|| programs::built("monitor"))
 }
 
 fn serve() -> Served {
@@ -36,15 +30,7 @@ fn serve() -> Served {
 }
 
 fn key_file(name: &str, id: u16) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let digits: String = SECRET.iter().map(|o| format!("{o:02x}")).collect();
-    std::fs::write(&path, format!("{id} {digits}\n")).unwrap();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
-    path
+    programs::key_file(name, id, &SECRET)
 }
 
 struct Operator {
