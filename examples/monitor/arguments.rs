@@ -36,7 +36,7 @@ Tells a translator what to divert where, and shows what it does.
 
   --only-if N     only if the table's generation is N
   --dry-run       only say what it would do
-  --json          an object a line instead of words
+  --json          an object a line instead of words, also of what went wrong
   --count N       with --watch: end after N times
 
   ORIGINAL is ADDRESS[/LENGTH][:PORT]; FROM and TO are ADDRESS[:PORT]; TARGET is ADDRESS[:PORT], or `same` for the

@@ -42,7 +42,7 @@ impl From<LinkError> for Failure {
 fn main() -> ExitCode {
     let arguments = match arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
-        Err(wrong) => return fail(Failure::Arguments(wrong), false),
+        Err(wrong) => return fail(Failure::Arguments(wrong), std::env::args_os().any(|word| word == "--json")),
     };
     if matches!(arguments.command, Command::Help) {
         print!("{USAGE}");
@@ -55,24 +55,22 @@ fn main() -> ExitCode {
 }
 
 fn fail(failure: Failure, json: bool) -> ExitCode {
-    let (code, text) = match failure {
-        Failure::Refused(why) | Failure::Link(LinkError::Refused(why)) => refused(why, None, json),
-        Failure::RefusedLine(why, line) => refused(why, line, json),
-        Failure::Arguments(wrong) => (2, wrong),
+    let error = |text: String| (Json::Object(vec![("error", text.clone().into())]), text);
+    let refused = |why, line| (show::refusal_json(why, line), show::refusal(why, line));
+    let (code, (object, text)) = match failure {
+        Failure::Refused(why) | Failure::Link(LinkError::Refused(why)) => (1, refused(why, None)),
+        Failure::RefusedLine(why, line) => (1, refused(why, line)),
+        Failure::Arguments(wrong) => (2, error(wrong)),
         Failure::Link(LinkError::NoAnswer) => {
-            (3, "no answer: wrong address, wrong key, or the translator is not there".into())
+            (3, error("no answer: wrong address, wrong key, or the translator is not there".into()))
         }
-        Failure::Link(LinkError::Socket(error)) => (3, error.to_string()),
+        Failure::Link(LinkError::Socket(wrong)) => (3, error(wrong.to_string())),
     };
+    if json {
+        println!("{object}");
+    }
     eprintln!("monitor: {text}");
     ExitCode::from(code)
-}
-
-fn refused(why: RefusedBy, line: Option<usize>, json: bool) -> (u8, String) {
-    if json {
-        println!("{}", show::refusal_json(why, line));
-    }
-    (1, show::refusal(why, line))
 }
 
 fn run(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {

@@ -319,10 +319,13 @@ fn what_is_wrong_is_said_in_a_line_and_a_code() {
     ] {
         assert_eq!(operator.says(words, 2), format!("monitor: {why}"));
     }
+    let json = operator.says("--json limit many", 2);
+    let why = "limit many: it must be a number";
+    assert_eq!(json, format!("{{\"error\":\"{why}\"}}\nmonitor: {why}"));
     // Nobody is there; and nobody who knows the key.
     let start = std::time::Instant::now();
     let nobody = Operator { at: "127.0.0.1:9".into(), key: operator.key.clone() };
-    assert!(nobody.says("list", 3).starts_with("monitor: no answer"));
+    assert!(nobody.says("--json list", 3).starts_with(r#"{"error":"no answer: "#));
     assert!(start.elapsed().as_secs() < 20);
 }
 
