@@ -6,6 +6,7 @@ use core::net::Ipv4Addr;
 use hmac::digest::{CtOutput, KeyInit};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use zeroize::Zeroize;
 
 use crate::endpoint::Prefix;
 
@@ -20,9 +21,23 @@ pub(crate) const NONCE: usize = 16;
 pub(crate) type Nonce = [u8; NONCE];
 
 /// A 256-bit secret: a key that was handed out, the key of a session, or what an agent got from its machine's source
-/// of randomness.
-#[derive(Clone, Copy)]
+/// of randomness. Wiped when it is dropped.
+#[derive(Clone)]
 pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+impl Zeroize for Secret {
+    /// Not inlined: secrets end in many places.
+    #[inline(never)]
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,11 +52,12 @@ impl Secret {
     #[inline(never)]
     fn mac(&self, parts: &[&[u8]]) -> CtOutput<Hmac<Sha256>> {
         // HMAC fills a key up to one block of the hash with zeros (RFC 2104, section 2).
-        let mut block = [0; 64];
+        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
         for (to, from) in block.iter_mut().zip(self.0) {
             *to = from;
         }
-        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block);
+        block.as_mut_slice().zeroize();
         for part in parts {
             mac.update(part);
         }
@@ -134,7 +150,10 @@ impl Rights {
 }
 
 /// A key that both sides know, and what its owner may do.
-#[derive(Clone, Copy)]
+///
+/// Its secret is wiped from memory when it is dropped or removed, as are the secrets of sessions and the states of
+/// hashes. What the caller keeps of a secret, and what the compiler leaves behind where it moves a value, is not.
+#[derive(Clone)]
 pub struct Key {
     pub(crate) id: u16,
     pub(crate) secret: Secret,
@@ -177,7 +196,7 @@ pub(crate) struct Keys<const N: usize> {
 }
 
 impl<const N: usize> Keys<N> {
-    pub(crate) const NONE: Self = Self { keys: [Key::new(0, [0; 32], Rights::Read); N], count: 0 };
+    pub(crate) const NONE: Self = Self { keys: [const { Key::new(0, [0; 32], Rights::Read) }; N], count: 0 };
 
     #[inline(never)]
     pub(crate) fn get(&self, id: u16) -> Option<&Key> {
@@ -258,6 +277,17 @@ mod tests {
         assert!(!rights.cover(prefix(15)) && !rights.cover(Prefix::ALL));
         assert!(!rights.cover(Prefix::host(Ipv4Addr::new(10, 2, 0, 0))));
         assert!(Rights::All.cover(Prefix::ALL) && !Rights::Read.cover(prefix(32)));
+    }
+
+    #[test]
+    fn secrets_are_wiped() {
+        let mut secret = Secret([0xab; 32]);
+        secret.zeroize();
+        assert_eq!(secret.0, [0; 32]);
+        assert!(core::mem::needs_drop::<Secret>() && core::mem::needs_drop::<Key>());
+        // Fails to compile if the hashes do not wipe their states.
+        fn wiped(_: &impl zeroize::ZeroizeOnDrop) {}
+        wiped(&Sha256::default());
     }
 
     #[test]

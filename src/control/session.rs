@@ -13,7 +13,7 @@ use crate::time::Instant;
 const KEPT: usize = super::answer::HEAD + MAX_INSTRUCTIONS * Effect::LENGTH;
 
 /// One session: all zeros where none is, so that an agent in a `static` costs no flash.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Session {
     used: bool,
     pub(crate) id: [u8; 8],
@@ -186,7 +186,7 @@ impl Budget {
 }
 
 /// All sessions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions<const N: usize>([Session; N]);
 
 impl<const N: usize> Sessions<N> {

@@ -166,7 +166,8 @@ impl Diverts<'_> {
     /// Puts a rule at `place`. The caller has made sure that there is room.
     pub(crate) fn insert(&mut self, place: usize, slot: DivertSlot) {
         self.length += 1;
-        if let Some(tail) = self.slots.get_mut(place..self.length) {
+        // The last one is free. An empty list, which cannot be here, could not be rotated.
+        if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
             tail.rotate_right(1);
             if let Some(first) = tail.first_mut() {
                 *first = slot;
@@ -175,7 +176,7 @@ impl Diverts<'_> {
     }
 
     pub(crate) fn remove(&mut self, place: usize) {
-        if let Some(tail) = self.slots.get_mut(place..self.length) {
+        if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
             tail.rotate_left(1);
             self.length -= 1;
         }
