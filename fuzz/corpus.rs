@@ -18,8 +18,13 @@ fn main() -> io::Result<()> {
         (Some("unpack"), Some(folder)) => (false, folder),
         _ => return Err(io::Error::other("say pack or unpack, and which folder")),
     };
-    for target in ["translate", "operations", "records"] {
+    let targets = ["translate", "operations", "records", "control_parsers", "control_answers", "control_session"];
+    for target in targets {
         let (folder, file) = (format!("{folder}/{target}"), format!("corpus/{target}.bin"));
+        // Who has worked on some of the targets has folders of those.
+        if !fs::exists(if pack { &folder } else { &file })? {
+            continue;
+        }
         if pack {
             let mut paths: Vec<_> = fs::read_dir(&folder)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
             paths.sort();

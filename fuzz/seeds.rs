@@ -1,6 +1,7 @@
-//! Writes a seed corpus for `translate` from the captures: `cargo run --bin seeds` in `fuzz/`.
+//! Writes seed corpora: `cargo run --bin seeds` in `fuzz/`.
 //!
-//! Each capture gives some files of a few packets each, in the form that the target reads.
+//! For `translate` from the captures: each gives some files of a few packets each, in the form that the target reads.
+//! For the targets of the control protocol from the conversation in `docs/control-vectors.txt`.
 
 use std::{fs, io};
 
@@ -30,6 +31,49 @@ fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn main() -> io::Result<()> {
+    translate()?;
+    control()
+}
+
+/// The datagrams of a recorded conversation.
+fn datagrams() -> io::Result<Vec<Vec<u8>>> {
+    let text = fs::read_to_string("../docs/control-vectors.txt")?;
+    let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
+    let octet = |pair: &[u8]| u8::from_str_radix(&String::from_utf8_lossy(pair), 16).expect("hexadecimal digits");
+    let values = lines.map(|(_, digits)| digits).filter(|digits| digits.len() > 64);
+    Ok(values.map(|digits| digits.as_bytes().chunks(2).map(octet).collect()).collect())
+}
+
+fn control() -> io::Result<()> {
+    let datagrams = datagrams()?;
+    let body = |datagram: &Vec<u8>| datagram[16..datagram.len() - 16].to_vec();
+    let of_kind = |kind: &'static [u8]| datagrams.iter().filter(|d| kind.contains(&d[3])).map(body).collect::<Vec<_>>();
+    let steps: Vec<Vec<u8>> = of_kind(&[4]).iter().map(|b| [&[4, (b.len() / 2) as u8], &b[..]].concat()).collect();
+    // A packet that a rule of the conversation diverts, so that there is something to list, to move and to tell of.
+    let packet =
+        [69, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0xae, 0x03, 1, 2, 3, 4, 100, 100, 100, 100, 1, 1, 0, 80, 0, 8, 0, 0];
+    let with_packets = steps.iter().map(|step| [&step[..], &[1, packet.len() as u8], &packet, &[3, 0, 0, 9]].concat());
+    let whole = [steps.concat(), with_packets.collect::<Vec<_>>().concat()];
+    // HELLO and OPEN, of this version and of another one.
+    let handshakes = datagrams.iter().filter(|d| d.len() == 64 && [1, 3].contains(&d[3]));
+    let handshakes = handshakes.map(|d| [&[7, d[2], d[3]], &d[4..48]].concat());
+    let steps: Vec<_> = steps.into_iter().chain(handshakes).collect();
+    let seeds = [
+        ("control_parsers", datagrams.clone()),
+        ("control_answers", of_kind(&[5, 6])),
+        ("control_session", steps.into_iter().chain(whole).collect()),
+    ];
+    for (target, seeds) in seeds {
+        fs::create_dir_all(format!("seeds/{target}"))?;
+        for (number, seed) in seeds.iter().enumerate() {
+            fs::write(format!("seeds/{target}/{number:02}"), seed)?;
+        }
+        println!("{} files in seeds/{target}", seeds.len());
+    }
+    Ok(())
+}
+
+fn translate() -> io::Result<()> {
     let mut count = 0;
     fs::create_dir_all("seeds/translate")?;
     for entry in fs::read_dir("../tests/captures")? {

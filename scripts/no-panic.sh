@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks that no panic can be reached from `translate`: links the packet path alone and looks for the panic handler
-# and for `core::panicking` in what was linked. Names the lines that can panic when there are any.
+# Checks that no panic can be reached from `translate`, nor from what takes an instruction and sends an event or is the
+# monitor's side of that: links each path alone and looks for the panic handler and for `core::panicking` in what was
+# linked, hash included. Names the lines that can panic when there are any.
 #
 #   scripts/no-panic.sh [TARGET [OPT-LEVEL]...]        thumbv7em-none-eabihf, s and 3
 set -euo pipefail
@@ -28,11 +29,15 @@ for level in "${levels[@]}"; do
         echo "This check is blind: it finds no panic in $control, which can panic" >&2
         exit 1
     fi
-    image=$("$scripts/image.sh" "$target" "$level" packet_path byway)
-    if panics_in "$image"; then
-        lines_that_panic_in "$image"
-        echo "A packet can make byway panic on $target at opt-level $level" >&2
-        exit 1
-    fi
-    echo "$target, opt-level $level: no panic is reachable from translate"
+    # An entry of tests/bare-metal/ and the features that it needs.
+    for path in "packet_path byway" "control_path control-paths" "event_path control-paths" "monitor_path control-paths"; do
+        read -r entry features <<<"$path"
+        image=$("$scripts/image.sh" "$target" "$level" "$entry" "$features")
+        if panics_in "$image"; then
+            lines_that_panic_in "$image"
+            echo "What comes from the network can make $entry panic on $target at opt-level $level" >&2
+            exit 1
+        fi
+        echo "$target, opt-level $level: no panic is reachable from $entry"
+    done
 done

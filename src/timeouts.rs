@@ -51,19 +51,35 @@ impl Timeouts {
     pub const MAX: Duration = Duration::from_secs(5 * 24 * 3600);
 
     pub(crate) fn check(&self, short: bool) -> Result<(), ConfigError> {
-        let values = [self.tcp_established, self.tcp_transitory, self.udp, self.icmp, self.fragment, self.hold];
-        for ((name, floor), value) in NAMED_FLOORS.iter().zip(values) {
+        let Some((place, too_short)) = self.fault(short) else {
+            return Ok(());
+        };
+        let value = self.all().get(place).map_or(Duration::ZERO, |value| **value);
+        let (name, floor) = NAMED_FLOORS.get(place).copied().unwrap_or_default();
+        let floor = if short { Duration::from_millis(1) } else { Duration::from_secs(u64::from(floor)) };
+        Err(if too_short {
+            ConfigError::TimeoutTooShort { name, value, floor }
+        } else {
+            ConfigError::TimeoutTooLong { name, value }
+        })
+    }
+
+    /// The place of the first one that cannot be, and whether it is too short rather than too long.
+    pub(crate) fn fault(&self, short: bool) -> Option<(usize, bool)> {
+        for (place, (value, (_, floor))) in self.all().into_iter().zip(&NAMED_FLOORS).enumerate() {
             let (seconds, nanos) = (value.as_secs(), value.subsec_nanos());
             let too_short = if short { seconds == 0 && nanos < 1_000_000 } else { seconds < u64::from(*floor) };
-            if too_short {
-                let floor = if short { Duration::from_millis(1) } else { Duration::from_secs(u64::from(*floor)) };
-                return Err(ConfigError::TimeoutTooShort { name, value, floor });
-            }
-            if seconds >= Self::MAX.as_secs() && value != Self::MAX {
-                return Err(ConfigError::TimeoutTooLong { name, value });
+            let too_long = seconds >= Self::MAX.as_secs() && *value != Self::MAX;
+            if too_short || too_long {
+                return Some((place, too_short));
             }
         }
-        Ok(())
+        None
+    }
+
+    /// All of them, in the order of their names.
+    pub(crate) const fn all(&self) -> [&Duration; 6] {
+        [&self.tcp_established, &self.tcp_transitory, &self.udp, &self.icmp, &self.fragment, &self.hold]
     }
 }
 

@@ -60,9 +60,13 @@ pub use records::{Imported, RECORD_LENGTH, Record, RecordError};
 pub use rules::{Diverted, Removed};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};
 
+pub(crate) use state::Table;
+#[cfg(feature = "control")]
+pub(crate) use {listing::MAX_CLIENT_LIMIT, moving::place_of, plan::Ledger};
+
 use fast::Left;
 use moving::CaughtUp;
-use state::{State, Table};
+use state::State;
 use tracking::Tracked;
 
 /// Moves clients' traffic from the servers that they asked for to other ones, and back: the document's proxy process
@@ -112,7 +116,7 @@ impl<S: Storage> Translator<S> {
     }
 
     #[inline(always)]
-    fn table(&mut self) -> Table<'_> {
+    pub(crate) fn table(&mut self) -> Table<'_> {
         Table { state: &mut self.state, memory: self.storage.parts() }
     }
 }

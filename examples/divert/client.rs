@@ -22,6 +22,9 @@ pub(crate) trait Client {
     fn wake_at(&self) -> Option<Instant>;
 
     fn download(&self) -> &Download;
+
+    /// Takes no more than so many octets of the resource from now on. Without that it takes all there is at once.
+    fn take_at_most(&mut self, octets: usize);
 }
 
 /// What has come so far.
@@ -33,11 +36,13 @@ pub(crate) struct Download {
     pub(crate) by_server: BTreeMap<char, (usize, Instant)>,
     /// How many times something had to be asked for again.
     pub(crate) asked_again: u32,
+    /// How many octets of it may come so far.
+    allowed: usize,
 }
 
 impl Download {
     fn new() -> Self {
-        Self { content: vec![0; SIZE], received: 0, by_server: BTreeMap::new(), asked_again: 0 }
+        Self { content: vec![0; SIZE], received: 0, by_server: BTreeMap::new(), asked_again: 0, allowed: SIZE }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -107,7 +112,7 @@ impl Client for OverUdp {
             let offset = if overdue {
                 self.download.asked_again += 1;
                 self.open.pop_front().map_or(0, |(_, offset)| offset)
-            } else if self.open.len() < WINDOW && self.next < SIZE {
+            } else if self.open.len() < WINDOW && self.next < self.download.allowed {
                 self.next += CHUNK;
                 self.next - CHUNK
             } else {
@@ -124,6 +129,10 @@ impl Client for OverUdp {
 
     fn download(&self) -> &Download {
         &self.download
+    }
+
+    fn take_at_most(&mut self, octets: usize) {
+        self.download.allowed = octets.min(SIZE);
     }
 }
 
@@ -160,9 +169,17 @@ impl OverTcp {
     }
 
     fn read(&mut self, now: Instant, socket: &mut tcp::Socket<'_>) {
-        while socket.can_recv()
-            && let Ok(data) = socket.recv(|data| (data.len(), data.to_vec()))
-        {
+        loop {
+            // What may not come yet stays in the socket, whose window closes. The heading is not counted.
+            let most = self.download.allowed - self.download.received.min(self.download.allowed);
+            let most = if self.from.is_some() { most } else { usize::MAX };
+            let take = |data: &mut [u8]| {
+                let length = data.len().min(most);
+                (length, data[..length].to_vec())
+            };
+            let Some(data) = (most != 0 && socket.can_recv()).then(|| socket.recv(take).ok()).flatten() else {
+                break;
+            };
             self.heading.extend(data);
             if self.from.is_none()
                 && let Some((server, offset, rest)) = content::read_heading(&self.heading)
@@ -201,5 +218,9 @@ impl Client for OverTcp {
 
     fn download(&self) -> &Download {
         &self.download
+    }
+
+    fn take_at_most(&mut self, octets: usize) {
+        self.download.allowed = octets.min(SIZE);
     }
 }

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `scenario` | the story: two downloads, each moved half-way. Read first |
 //! | `proxy` | the translator and what is around it: the few lines that a user of the library writes |
+//! | `driven`, `instructions` | the same download in real time, while a person at another terminal says what moves |
 //! | `network`, `host` | lines, stacks, and the loop that moves time |
 //! | `client`, `server`, `content` | the two ends, and what they say to each other |
 //! | `observer`, `capture` | who looks on, and what is written down |
@@ -17,7 +18,11 @@ mod arguments;
 mod capture;
 mod client;
 mod content;
+mod driven;
 mod host;
+mod instructions;
+#[path = "../monitor/key.rs"]
+mod key;
 mod network;
 mod observer;
 mod proxy;
@@ -41,14 +46,27 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let out = &mut std::io::stdout().lock();
+    if let Some(driven) = &arguments.driven {
+        return match driven::run(driven, &arguments, out) {
+            Ok(chapter) => exit_code(chapter.broken().is_none()),
+            Err(error) => fail(&error),
+        };
+    }
     let story = match scenario::run(&arguments) {
         Ok(story) => story,
-        Err(error) => {
-            eprintln!("divert: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(&error),
     };
     // A reader who has seen enough, such as `head`, has no wish to hear of it.
-    let _ = report::print(&mut std::io::stdout().lock(), &story, &arguments);
-    if story.fault().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let _ = report::print(out, &story, &arguments);
+    exit_code(story.fault().is_none())
+}
+
+fn exit_code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn fail(error: &str) -> ExitCode {
+    eprintln!("divert: {error}");
+    ExitCode::FAILURE
 }

@@ -87,12 +87,16 @@ impl Network {
 
     /// Moves time on to when the next thing happens, but not beyond `limit`.
     pub(crate) fn advance(&mut self, client: &dyn Client, limit: Instant) {
+        let soonest = self.now + Duration::from_micros(1);
+        self.now = self.next(client).unwrap_or(limit).max(soonest).min(limit);
+    }
+
+    /// When the next thing happens.
+    pub(crate) fn next(&mut self, client: &dyn Client) -> Option<Instant> {
         let proxy = self.proxy.translator.poll_at().map(smoltcp_time);
         let client = [client.wake_at(), self.client.poll_at(self.now), self.to_client.next(), self.to_proxy.next()];
         let site = |site: &mut Site| [site.host.poll_at(self.now), site.to_server.next(), site.to_proxy.next()];
-        let times = self.servers.iter_mut().flat_map(site).chain(client).chain([proxy]).flatten();
-        let soonest = self.now + Duration::from_micros(1);
-        self.now = times.min().unwrap_or(limit).max(soonest).min(limit);
+        self.servers.iter_mut().flat_map(site).chain(client).chain([proxy]).flatten().min()
     }
 
     /// The proxy's work: all that came on one side goes out on the other, or not.

@@ -41,7 +41,7 @@ impl Proxy {
         let secret = *b"a secret that everybody may know";
         // Figure 3's output port, 513, and some more.
         let config = Config::new(secret).alternative(address, 513..=1023);
-        let translator = Translator::new(config, Heap::new(64, 8))?;
+        let translator = Translator::new(config, Heap::new(64, 8).measured().events(64))?;
         Ok(Self { translator, captures })
     }
 

@@ -22,13 +22,40 @@ pub(crate) fn print(out: &mut impl Write, story: &Story, arguments: &Arguments) 
     writeln!(out, "  proxy     {PROXY}")?;
     writeln!(out, "  servers   {}", SERVERS.map(|(name, endpoint)| format!("{name} {endpoint}")).join(", "))?;
     figure(out, story, &style)?;
+    let [(a, _), (b, _)] = SERVERS;
+    let title =
+        format!("Downloads of {} octets, moved from {a} to {b} half-way (simulated time)", grouped(SIZE as u64));
+    writeln!(out, "\n{}", style.bold(&title))?;
     chapters(out, &story.chapters, &style)?;
+    ending(out, story.fault(), "All of it came, from two servers, and the client saw one.", arguments, &style)
+}
+
+/// What a download came to that was driven from outside.
+pub(crate) fn print_driven(out: &mut impl Write, chapter: &Chapter, arguments: &Arguments) -> io::Result<()> {
+    let style = Style::of_terminal();
+    let title = format!("A download of {} octets, driven from outside (real time)", grouped(SIZE as u64));
+    writeln!(out, "\n{}", style.bold(&title))?;
+    chapters(out, core::slice::from_ref(chapter), &style)?;
+    let good = match chapter.delivered {
+        [_, 0] | [0, _] => "All of it came, from one server: nobody moved it.",
+        _ => "All of it came, from two servers, and the client saw one.",
+    };
+    ending(out, chapter.broken().map(String::from), good, arguments, &style)
+}
+
+fn ending(
+    out: &mut impl Write,
+    fault: Option<String>,
+    good: &str,
+    arguments: &Arguments,
+    style: &Style,
+) -> io::Result<()> {
     if let Some(folder) = &arguments.pcap {
         writeln!(out, "\nFor Wireshark: client-side.pcap and server-side.pcap in {}", folder.display())?;
     }
     writeln!(out)?;
-    match story.fault() {
-        None => writeln!(out, "{}", style.good("All of it came, from two servers, and the client saw one.")),
+    match fault {
+        None => writeln!(out, "{}", style.good(good)),
         Some(fault) => writeln!(out, "{}", style.bad(&format!("This went wrong: {fault}."))),
     }
 }
@@ -64,10 +91,6 @@ fn event(place: Place, deed: Deed) -> (u8, String) {
 }
 
 fn chapters(out: &mut impl Write, chapters: &[Chapter], style: &Style) -> io::Result<()> {
-    let [(a, _), (b, _)] = SERVERS;
-    let title =
-        format!("Downloads of {} octets, moved from {a} to {b} half-way (simulated time)", grouped(SIZE as u64));
-    writeln!(out, "\n{}", style.bold(&title))?;
     writeln!(out)?;
     let row = |name: &str, cell: &dyn Fn(&Chapter) -> String| {
         let cells: String = chapters.iter().map(|chapter| format!("{:>COLUMN$}", cell(chapter))).collect();
@@ -90,8 +113,10 @@ fn chapters(out: &mut impl Write, chapters: &[Chapter], style: &Style) -> io::Re
 
 fn kind(chapter: &Chapter) -> &'static str {
     match (chapter.protocol, chapter.how) {
-        (Protocol::Tcp, Redivert::Reset) => "TCP, reset",
-        (Protocol::Udp, Redivert::Switch) => "UDP, switched",
+        (Protocol::Tcp, Some(Redivert::Reset)) => "TCP, reset",
+        (Protocol::Udp, Some(Redivert::Switch)) => "UDP, switched",
+        (Protocol::Tcp, None) => "TCP",
+        (Protocol::Udp, None) => "UDP",
         _ => "",
     }
 }

@@ -51,7 +51,8 @@ impl Story {
 /// One download.
 pub(crate) struct Chapter {
     pub(crate) protocol: Protocol,
-    pub(crate) how: Redivert,
+    /// How it moved, if that is known here.
+    pub(crate) how: Option<Redivert>,
     /// How many octets each server delivered, in the order of [`SERVERS`].
     pub(crate) delivered: [usize; 2],
     /// Packets of the old server that came after the move, and were dropped.
@@ -69,10 +70,13 @@ pub(crate) struct Chapter {
 
 impl Chapter {
     fn fault(&self) -> Option<&'static str> {
+        if self.delivered.contains(&0) { Some("one of the servers delivered nothing") } else { self.broken() }
+    }
+
+    /// What is wrong even if nothing was to be moved.
+    pub(crate) fn broken(&self) -> Option<&'static str> {
         let [got, right] = &self.hashes;
-        if self.delivered.contains(&0) {
-            Some("one of the servers delivered nothing")
-        } else if self.delivered.iter().sum::<usize>() != SIZE {
+        if self.delivered.iter().sum::<usize>() != SIZE {
             Some("the download is not complete")
         } else if got != right {
             Some("what came is not what the servers have")
@@ -109,7 +113,7 @@ fn download(
     how: Redivert,
     story: &mut Story,
 ) -> Result<(), String> {
-    let [(a, first), (b, second)] = SERVERS;
+    let [(_, first), (b, second)] = SERVERS;
     let began = network.now;
     let dropped_before = late(network);
     let rule = Divert::new(ORIGINAL).to(first);
@@ -139,25 +143,31 @@ fn download(
         network.act(client);
     }
 
-    let download = client.download();
-    let from = |server| download.by_server.get(&server).copied();
-    let gap = from(b).zip(moved).map(|((_, first), moved)| first - moved);
-    story.chapters.push(Chapter {
-        protocol,
-        how,
-        delivered: [a, b].map(|server| from(server).map_or(0, |(octets, _)| octets)),
-        late: late(network) - dropped_before,
-        asked_again: download.asked_again,
-        gap,
-        by_client: core::mem::take(&mut network.observer.by_client),
-        by_servers: core::mem::take(&mut network.observer.by_servers),
-        hashes: [hash(&download.content), hash(&content::resource())],
-        took,
-    });
+    let first_of_b = client.download().by_server.get(&b).map(|(_, first)| *first);
+    let gap = first_of_b.zip(moved).map(|(first, moved)| first - moved);
+    let late = late(network) - dropped_before;
+    story.chapters.push(Chapter { how: Some(how), late, gap, took, ..chapter(network, client, protocol) });
     Ok(())
 }
 
-fn late(network: &Network) -> u64 {
+/// What a download came to, as far as client and observer know.
+pub(crate) fn chapter(network: &mut Network, client: &dyn Client, protocol: Protocol) -> Chapter {
+    let download = client.download();
+    Chapter {
+        protocol,
+        how: None,
+        delivered: SERVERS.map(|(server, _)| download.by_server.get(&server).map_or(0, |(octets, _)| *octets)),
+        late: 0,
+        asked_again: download.asked_again,
+        gap: None,
+        by_client: core::mem::take(&mut network.observer.by_client),
+        by_servers: core::mem::take(&mut network.observer.by_servers),
+        hashes: [hash(&download.content), hash(&content::resource())],
+        took: Duration::ZERO,
+    }
+}
+
+pub(crate) fn late(network: &Network) -> u64 {
     let counters = network.proxy.translator.counters();
     counters.dropped(DropReason::OldServer) + counters.dropped(DropReason::Resetting)
 }
@@ -174,7 +184,7 @@ mod tests {
         let seen = Seen { expected: 1, other: 0 };
         Chapter {
             protocol: Protocol::Udp,
-            how: Redivert::Switch,
+            how: Some(Redivert::Switch),
             delivered: [SIZE - 1, 1],
             late: 0,
             asked_again: 0,

@@ -1,13 +1,14 @@
 //! What the operator has typed.
 
-use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::net::SocketAddr;
 use std::ffi::OsString;
+use std::io::Read;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 
-use byway::control::{Instruction, Rule};
-use byway::{Divert, Match, Prefix, Protocol, Redivert, Target, Weighted};
 use lexopt::{Arg, Parser, ValueExt};
+
+use crate::changes::{self, Change, Line};
 
 pub(crate) const USAGE: &str = "\
 Tells a translator what to divert where, and shows what it does.
@@ -29,25 +30,45 @@ Tells a translator what to divert where, and shows what it does.
   events [--seconds N]         what happens, as it happens
   settings                     time-outs, limits, and what the key may do
   limit N                      how many connections a client may have; 0 for no limit
+  timeouts NAME=TIME...        how long connections live without a packet; the other time-outs stay
+  timeouts recommended         all of them as the RFCs say
+  apply FILE|-                 the instructions in FILE, or of standard input: all at once, or none
 
   --only-if N     only if the table's generation is N
   --dry-run       only say what it would do
-  --json          an object a line instead of words
+  --json          an object a line instead of words, also of what went wrong
   --count N       with --watch: end after N times
 
   ORIGINAL is ADDRESS[/LENGTH][:PORT]; FROM and TO are ADDRESS[:PORT]; TARGET is ADDRESS[:PORT], or `same` for the
-  original itself, with *WEIGHT behind it in a group. FILE holds the key's number and 64 hexadecimal digits.
+  original itself, with *WEIGHT behind it in a group. The key FILE holds a number and 64 hexadecimal digits.
+
+  NAME is tcp_established, tcp_transitory, udp, icmp, fragment or hold; TIME is like 2h4m, 300s or 500ms.
+
+  A file for `apply` has one instruction a line: divert, redivert, restore, limit or timeouts, as above and with the
+  options that belong to them; what is behind a # is skipped. One transaction holds 16 instructions. With --dry-run it
+  tells what they would do together, and with --only-if N the table has not changed since somebody looked:
+
+    divert 100.1.1.1:80 20.0.0.9:80             # the new server for new clients
+    redivert 20.0.0.1:80 20.0.0.9:80 --reset    # and for those who are there
+    limit 500
 
   Exit code: 0 done, 1 refused, 2 wrong arguments or key file, 3 no answer.
 ";
 
 /// What to do.
 pub(crate) enum Command {
-    Change(Instruction),
+    Change(Change),
+    /// Several changes at once.
+    Apply(Vec<Line>),
     List,
-    Connections { watch: bool, count: u64 },
+    Connections {
+        watch: bool,
+        count: u64,
+    },
     Counters,
-    Events { seconds: u64 },
+    Events {
+        seconds: u64,
+    },
     Settings,
     Help,
 }
@@ -68,11 +89,7 @@ struct Options {
     json: bool,
     dry_run: bool,
     only_if: Option<u32>,
-    protocol: Option<Protocol>,
-    clients: Option<Prefix>,
-    keep_source: bool,
-    any_port: bool,
-    how: Option<Redivert>,
+    change: changes::Options,
     watch: bool,
     count: Option<u64>,
     seconds: Option<u64>,
@@ -96,16 +113,16 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
             Arg::Long("json") => options.json = true,
             Arg::Long("dry-run") => options.dry_run = true,
             Arg::Long("only-if") => options.only_if = Some(number(&mut parser)?),
-            Arg::Long("protocol") => options.protocol = Some(protocol(&text(&mut parser)?)?),
-            Arg::Long("clients") => options.clients = Some(prefix(&text(&mut parser)?)?),
-            Arg::Long("keep-source") => options.keep_source = true,
-            Arg::Long("any-port") => options.any_port = true,
-            Arg::Long("drain") => options.how = Some(Redivert::Drain),
-            Arg::Long("reset") => options.how = Some(Redivert::Reset),
             Arg::Long("watch") => options.watch = true,
             Arg::Long("count") => options.count = Some(number(&mut parser)?),
             Arg::Long("seconds") => options.seconds = Some(number(&mut parser)?),
             Arg::Long("help") | Arg::Short('h') => options.help = true,
+            Arg::Long(name) => {
+                let name = name.to_string();
+                if !options.change.take(&name, &mut parser)? {
+                    return Err(error(Arg::Long(&name).unexpected()));
+                }
+            }
             other => return Err(error(other.unexpected())),
         }
     }
@@ -129,36 +146,13 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
 }
 
 fn command(words: &[&str], options: &Options) -> Result<Command, String> {
-    let matches = |original: &str| -> Result<Match, String> {
-        let matches = original_of(original)?.clients(options.clients.unwrap_or(Prefix::ALL));
-        Ok(options.protocol.map_or(matches, |p| matches.protocol(p)))
-    };
+    if let Some(change) = changes::read(words, &options.change)? {
+        return Ok(Command::Change(change));
+    }
     Ok(match *words {
         [] => return Err("a command is missing; --help shows them".into()),
-        ["divert", original, ref targets @ ..] if !targets.is_empty() => {
-            let group = targets.iter().map(|t| weighted(t)).collect::<Result<Vec<_>, _>>()?;
-            let mut divert = Divert::new(matches(original)?).to_group(&group);
-            if options.keep_source {
-                divert = divert.keep_source();
-            }
-            if options.any_port {
-                divert = divert.replies_from_any_port();
-            }
-            let rule = Rule::new(&divert).ok_or("a rule names at most 16 servers")?;
-            Command::Change(Instruction::Divert(rule))
-        }
-        ["divert", ..] => return Err("divert takes ORIGINAL and TARGET".into()),
-        ["redivert", from, to] => {
-            let (from, to) = (target(from)?, target(to)?);
-            Command::Change(Instruction::Redivert { from, to, how: options.how.unwrap_or(Redivert::Switch) })
-        }
-        ["redivert", ..] => return Err("redivert takes FROM and TO".into()),
-        ["restore", original] => Command::Change(Instruction::Remove(matches(original)?)),
-        ["restore", ..] => return Err("restore takes ORIGINAL".into()),
-        ["limit", n] => Command::Change(Instruction::SetClientLimit(
-            n.parse().map_err(|_| format!("limit {n}: it must be a number"))?,
-        )),
-        ["limit", ..] => return Err("limit takes a number".into()),
+        ["apply", file] => Command::Apply(lines(file)?),
+        ["apply", ..] => return Err("apply takes a file, or - for standard input".into()),
         ["list"] => Command::List,
         ["connections"] => Command::Connections { watch: options.watch, count: options.count.unwrap_or(u64::MAX) },
         ["counters"] => Command::Counters,
@@ -171,6 +165,17 @@ fn command(words: &[&str], options: &Options) -> Result<Command, String> {
     })
 }
 
+/// The instructions in a file.
+fn lines(file: &str) -> Result<Vec<Line>, String> {
+    let mut text = String::new();
+    let read = match file {
+        "-" => std::io::stdin().read_to_string(&mut text).map(drop),
+        file => std::fs::read_to_string(file).map(|whole| text = whole),
+    };
+    read.map_err(|e| format!("{file}: {e}"))?;
+    changes::read_lines(&text).map_err(|wrong| format!("{file}: {wrong}"))
+}
+
 fn text(parser: &mut Parser) -> Result<String, String> {
     parser.value().and_then(|value| value.string()).map_err(|e| e.to_string())
 }
@@ -179,43 +184,4 @@ fn number<T: core::str::FromStr<Err: core::error::Error + Send + Sync + 'static>
     parser: &mut Parser,
 ) -> Result<T, String> {
     parser.value().and_then(|value| value.parse()).map_err(|e| e.to_string())
-}
-
-fn protocol(word: &str) -> Result<Protocol, String> {
-    match word {
-        "tcp" => Ok(Protocol::Tcp),
-        "udp" => Ok(Protocol::Udp),
-        "icmp" => Ok(Protocol::Icmp),
-        _ => Err(format!("--protocol {word}: it must be tcp, udp or icmp")),
-    }
-}
-
-fn prefix(word: &str) -> Result<Prefix, String> {
-    let wrong = || format!("{word}: it must be ADDRESS or ADDRESS/LENGTH");
-    let (address, length) = word.split_once('/').unwrap_or((word, "32"));
-    let (address, length) = (address.parse().map_err(|_| wrong())?, length.parse().map_err(|_| wrong())?);
-    Prefix::new(address, length).ok_or_else(wrong)
-}
-
-fn original_of(word: &str) -> Result<Match, String> {
-    let wrong = |_| format!("{word}: the port must be a number from 1 to 65535");
-    match word.split_once(':') {
-        None => Ok(prefix(word)?.into()),
-        Some((network, port)) => Ok((prefix(network)?, port.parse::<u16>().map_err(wrong)?).into()),
-    }
-}
-
-fn target(word: &str) -> Result<Target, String> {
-    if word == "same" {
-        return Ok(Target::Same);
-    }
-    let endpoint = word.parse::<SocketAddrV4>().map(Target::from);
-    let address = || word.parse::<Ipv4Addr>().map(Target::from);
-    endpoint.or_else(|_| address()).map_err(|_| format!("{word}: it must be ADDRESS or ADDRESS:PORT"))
-}
-
-fn weighted(word: &str) -> Result<Weighted, String> {
-    let (name, weight) = word.split_once('*').unwrap_or((word, "1"));
-    let weight = weight.parse().map_err(|_| format!("{word}: the weight must be a number from 0 to 65535"))?;
-    Ok(Weighted::new(target(name)?, weight))
 }

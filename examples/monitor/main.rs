@@ -3,6 +3,7 @@
 //! `cargo run --example monitor -- --help`
 
 mod arguments;
+mod changes;
 mod json;
 mod key;
 mod link;
@@ -14,7 +15,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use arguments::{Arguments, Command, USAGE};
-use byway::control::{Instruction, Kinds, RefusedBy, Request};
+use byway::Timeouts;
+use byway::control::{Answer, Code, Effect, Instruction, Kinds, RefusedBy, Request};
+use changes::{Change, Line};
 use json::Json;
 use link::{Link, LinkError};
 
@@ -24,6 +27,8 @@ const SUBSCRIPTION: u16 = 60;
 /// Why it did not work.
 enum Failure {
     Refused(RefusedBy),
+    /// The same, and whose fault it was: a line of a file.
+    RefusedLine(RefusedBy, Option<usize>),
     Arguments(String),
     Link(LinkError),
 }
@@ -37,7 +42,7 @@ impl From<LinkError> for Failure {
 fn main() -> ExitCode {
     let arguments = match arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
-        Err(wrong) => return fail(Failure::Arguments(wrong), false),
+        Err(wrong) => return fail(Failure::Arguments(wrong), std::env::args_os().any(|word| word == "--json")),
     };
     if matches!(arguments.command, Command::Help) {
         print!("{USAGE}");
@@ -50,19 +55,20 @@ fn main() -> ExitCode {
 }
 
 fn fail(failure: Failure, json: bool) -> ExitCode {
-    let (code, text) = match failure {
-        Failure::Refused(why) | Failure::Link(LinkError::Refused(why)) => {
-            if json {
-                println!("{}", show::refusal_json(why));
-            }
-            (1, show::refusal(why))
-        }
-        Failure::Arguments(wrong) => (2, wrong),
+    let error = |text: String| (Json::Object(vec![("error", text.clone().into())]), text);
+    let refused = |why, line| (show::refusal_json(why, line), show::refusal(why, line));
+    let (code, (object, text)) = match failure {
+        Failure::Refused(why) | Failure::Link(LinkError::Refused(why)) => (1, refused(why, None)),
+        Failure::RefusedLine(why, line) => (1, refused(why, line)),
+        Failure::Arguments(wrong) => (2, error(wrong)),
         Failure::Link(LinkError::NoAnswer) => {
-            (3, "no answer: wrong address, wrong key, or the translator is not there".into())
+            (3, error("no answer: wrong address, wrong key, or the translator is not there".into()))
         }
-        Failure::Link(LinkError::Socket(error)) => (3, error.to_string()),
+        Failure::Link(LinkError::Socket(wrong)) => (3, error(wrong.to_string())),
     };
+    if json {
+        println!("{object}");
+    }
     eprintln!("monitor: {text}");
     ExitCode::from(code)
 }
@@ -71,7 +77,8 @@ fn run(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
     let mut link = Link::open(arguments.agent, key)?;
     let json = arguments.json;
     match &arguments.command {
-        Command::Change(instruction) => change(&mut link, arguments, *instruction)?,
+        Command::Change(what) => change(&mut link, arguments, what)?,
+        Command::Apply(lines) => apply(&mut link, arguments, lines)?,
         Command::List => list(&mut link, arguments)?,
         Command::Connections { watch, count } => {
             let times = if *watch { *count } else { 1 };
@@ -99,8 +106,8 @@ fn run(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
     Ok(())
 }
 
-fn request(arguments: &Arguments, instruction: Instruction) -> Request {
-    let request = Request::one(instruction);
+/// Adds to a request what holds for all of them.
+fn conditions(arguments: &Arguments, request: Request) -> Request {
     let request = if arguments.dry_run { request.dry_run() } else { request };
     arguments.only_if.map_or(request, |generation| request.only_if(generation))
 }
@@ -109,27 +116,74 @@ fn ask<R>(
     link: &mut Link,
     arguments: &Arguments,
     instruction: Instruction,
-    read: impl Fn(&byway::control::Answer<'_>) -> R,
+    read: impl Fn(&Answer<'_>) -> R,
 ) -> Result<R, Failure> {
-    link.ask(&request(arguments, instruction), |answer| answer.refused().map_or_else(|| Ok(read(answer)), Err))?
-        .map_err(Failure::Refused)
+    ask_all(link, conditions(arguments, Request::one(instruction)), read)?.map_err(Failure::Refused)
 }
 
-fn change(link: &mut Link, arguments: &Arguments, instruction: Instruction) -> Result<(), Failure> {
-    let (effects, generation) =
-        ask(link, arguments, instruction, |a| (a.effects().collect::<Vec<_>>(), a.generation()))?;
+fn ask_all<R>(
+    link: &mut Link,
+    request: Request,
+    read: impl Fn(&Answer<'_>) -> R,
+) -> Result<Result<R, RefusedBy>, Failure> {
+    Ok(link.ask(&request, |answer| answer.refused().map_or_else(|| Ok(read(answer)), Err))?)
+}
+
+/// The time-outs that hold now, if they are needed to know what a change says.
+fn timeouts<'a>(link: &mut Link, changes: impl IntoIterator<Item = &'a Change>) -> Result<Timeouts, Failure> {
+    if !changes.into_iter().any(|change| matches!(change, Change::Timeouts(_))) {
+        return Ok(Timeouts::RECOMMENDED);
+    }
+    let settings = ask_all(link, Request::one(Instruction::Settings), |a| a.settings())?.map_err(Failure::Refused)?;
+    let unreadable = || Failure::Link(LinkError::Socket(std::io::Error::other("the settings cannot be read")));
+    settings.map(|settings| settings.timeouts).ok_or_else(unreadable)
+}
+
+fn effects(answer: &Answer<'_>) -> (Vec<Effect>, u32) {
+    (answer.effects().collect(), answer.generation())
+}
+
+fn change(link: &mut Link, arguments: &Arguments, change: &Change) -> Result<(), Failure> {
+    let instruction = change.instruction(timeouts(link, [change])?);
+    let (effects, generation) = ask(link, arguments, instruction, effects)?;
     for effect in effects {
         if arguments.json {
-            let fields = vec![
-                ("generation", u64::from(generation).into()),
-                ("dry_run", arguments.dry_run.into()),
-                ("effect", show::effect_json(effect)),
-            ];
-            println!("{}", Json::Object(fields));
+            let effect = show::effect_json(effect, None);
+            println!("{}", done_json(generation, arguments, ("effect", effect)));
         } else {
             println!("{}; generation {generation}", show::effect(effect, arguments.dry_run));
         }
     }
+    Ok(())
+}
+
+fn done_json(generation: u32, arguments: &Arguments, what: (&'static str, Json)) -> Json {
+    let generation = u64::from(generation).into();
+    Json::Object(vec![("generation", generation), ("dry_run", arguments.dry_run.into()), what])
+}
+
+/// Carries out several changes at once.
+fn apply(link: &mut Link, arguments: &Arguments, lines: &[Line]) -> Result<(), Failure> {
+    let now = timeouts(link, lines.iter().map(|line| &line.change))?;
+    let mut request = Request::new();
+    for Line { number, change } in lines {
+        let too_long = |wrong| Failure::Arguments(format!("line {number}: {wrong}"));
+        request = request.and(change.instruction(now)).map_err(too_long)?;
+    }
+    let (effects, generation) = ask_all(link, conditions(arguments, request), effects)?.map_err(|why| {
+        // Some reasons are about the request as a whole.
+        let whole = matches!(why.code, Some(Code::Generation | Code::InstructionCount));
+        let line = lines.get(usize::from(why.instruction)).filter(|_| !whole);
+        Failure::RefusedLine(why, line.map(|line| line.number))
+    })?;
+    let each = lines.iter().map(|line| line.number).zip(effects);
+    if arguments.json {
+        let each = each.map(|(line, effect)| show::effect_json(effect, Some(line))).collect();
+        println!("{}", done_json(generation, arguments, ("effects", Json::List(each))));
+        return Ok(());
+    }
+    each.for_each(|(line, effect)| println!("line {line}: {}", show::effect(effect, arguments.dry_run)));
+    println!("generation {generation}");
     Ok(())
 }
 
@@ -141,7 +195,7 @@ fn list(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
         while let Some(first) = position {
             let request = Request::one(Instruction::ListRules(first));
             let request = seen.map_or(request, |generation| request.only_if(generation));
-            let read = |answer: &byway::control::Answer<'_>| match answer.refused() {
+            let read = |answer: &Answer<'_>| match answer.refused() {
                 Some(why) => Err(why),
                 None => Ok((show::rules(answer), answer.generation())),
             };
@@ -173,7 +227,7 @@ fn list(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
 fn connections(link: &mut Link, arguments: &Arguments, watch: bool) -> Result<(), Failure> {
     let (mut all, mut position) = (Vec::new(), Some(0));
     while let Some(first) = position {
-        let page = |answer: &byway::control::Answer<'_>| {
+        let page = |answer: &Answer<'_>| {
             let (entries, next) = answer.connections();
             (entries.collect::<Vec<_>>(), next)
         };

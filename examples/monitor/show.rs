@@ -3,6 +3,7 @@
 use byway::control::{Answer, Code, Effect, Outcome, RefusedBy, Rights, Settings, counter_name};
 use byway::{Connection, Event, Match, Measured, Target, Volume, Weighted};
 
+use crate::changes::FIELDS;
 use crate::json::Json;
 
 /// What a change has done, in a sentence.
@@ -20,28 +21,42 @@ pub(crate) fn effect(effect: Effect, dry_run: bool) -> String {
     }
 }
 
-pub(crate) fn effect_json(effect: Effect) -> Json {
-    Json::Object(vec![
+/// The same as an object; `line` says where the instruction stood, if it was one of several.
+pub(crate) fn effect_json(effect: Effect, line: Option<usize>) -> Json {
+    let mut fields = line_field(line);
+    fields.extend([
         ("outcome", effect.outcome.name().into()),
         ("servers", u64::from(effect.servers).into()),
         ("connections", u64::from(effect.connections).into()),
-    ])
+    ]);
+    Json::Object(fields)
 }
 
-/// Why a request was refused, in words.
-pub(crate) fn refusal(why: RefusedBy) -> String {
+fn line_field(line: Option<usize>) -> Vec<(&'static str, Json)> {
+    line.map(|line| ("line", (line as u64).into())).into_iter().collect()
+}
+
+/// Why a request was refused, in words, and for which line of a file.
+pub(crate) fn refusal(why: RefusedBy, line: Option<usize>) -> String {
     let RefusedBy { code, number, detail, .. } = why;
+    let refused = line.map_or("refused".into(), |line| format!("refused, line {line}"));
     match code {
-        Some(code @ (Code::TableFull | Code::ServersFull | Code::Busy)) => format!("refused: {code} ({detail})"),
-        Some(code) => format!("refused: {code}"),
-        None => format!("refused: code {number}"),
+        Some(code @ (Code::TableFull | Code::ServersFull | Code::Busy)) => format!("{refused}: {code} ({detail})"),
+        Some(code @ (Code::TimeoutTooShort | Code::TimeoutTooLong)) => {
+            let field = FIELDS.get(detail as usize).unwrap_or(&"?");
+            format!("{refused}: {code} ({field})")
+        }
+        Some(code) => format!("{refused}: {code}"),
+        None => format!("{refused}: code {number}"),
     }
 }
 
-pub(crate) fn refusal_json(why: RefusedBy) -> Json {
+pub(crate) fn refusal_json(why: RefusedBy, line: Option<usize>) -> Json {
     let text = why.code.map(Code::text);
     let detail = u64::from(why.detail);
-    Json::Object(vec![("refused", text.into()), ("code", u64::from(why.number).into()), ("detail", detail.into())])
+    let mut fields = vec![("refused", text.into()), ("code", u64::from(why.number).into()), ("detail", detail.into())];
+    fields.extend(line_field(line));
+    Json::Object(fields)
 }
 
 /// A rule as it was listed.

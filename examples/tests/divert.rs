@@ -127,11 +127,17 @@ fn it_prints_what_happened_and_writes_what_was_seen() {
 fn wrong_arguments_get_one_line() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let file = file.to_str().expect("the path is text");
-    let cases: [(&[&str], i32, &str); 4] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["--fast"], 2, "--fast"),
         (&["--pcap"], 2, "--pcap"),
         (&["folder"], 2, "folder"),
         (&["--pcap", file], 1, file),
+        (&["--control", "127.0.0.1:0"], 2, "--key"),
+        (&["--key", file], 2, "--control"),
+        (&["--seconds", "5"], 2, "--control"),
+        (&["--control", "nowhere", "--key", file], 2, "nowhere"),
+        (&["--control", "127.0.0.1:0", "--key", file, "--protocol", "icmp"], 2, "tcp or udp"),
+        (&["--control", "127.0.0.1:0", "--key", "/nowhere/key"], 1, "/nowhere/key"),
     ];
     for (arguments, code, named) in cases {
         let output = divert(arguments);
@@ -141,7 +147,11 @@ fn wrong_arguments_get_one_line() {
         assert!(error.starts_with("divert: ") && error.contains(named), "{arguments:?}: {error}");
     }
     let help = divert(&["--help"]);
-    assert!(help.status.success() && text(&help.stdout).contains("--pcap DIR"));
+    assert!(help.status.success());
+    for option in ["--pcap DIR", "--control ADDRESS:PORT", "--key FILE", "monitor -- AGENT redivert"] {
+        assert!(text(&help.stdout).contains(option), "{option}");
+    }
+    assert!(text(&help.stdout).lines().all(|line| line.chars().count() <= 120));
 }
 
 /// The packets of a file of raw IPv4 packets, all checksums of which must be right.

@@ -1,14 +1,16 @@
 //! The operator's command line against a real agent over a real socket: what each command prints and returns.
 
+mod programs;
 #[path = "../../tests/control_support/udp.rs"]
 mod udp;
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use byway::control::{Agent, Key, Rights};
-use byway::{Config, Heap, Translator, Verdict};
+use byway::{Config, Heap, Timeouts, Translator, Verdict};
 use udp::Served;
 
 const SECRET: [u8; 32] = [0x5a; 32];
@@ -16,14 +18,7 @@ const SECRET: [u8; 32] = [0x5a; 32];
 /// The program; it is built once, in the folder of this test.
 fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--package", "byway-examples", "--example", "monitor", "--message-format", "json"]);
-        let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
-        let text = String::from_utf8(output.stdout).expect("cargo prints text");
-        let (_, rest) = text.rsplit_once("\"executable\":\"").expect("cargo has built it");
-        PathBuf::from(rest.split_once('"').expect("the name ends").0)
-    })
+    PROGRAM.get_or_init(|| programs::built("monitor"))
 }
 
 fn serve() -> Served {
@@ -36,15 +31,7 @@ fn serve() -> Served {
 }
 
 fn key_file(name: &str, id: u16) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let digits: String = SECRET.iter().map(|o| format!("{o:02x}")).collect();
-    std::fs::write(&path, format!("{id} {digits}\n")).unwrap();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
-    path
+    programs::key_file(name, id, &SECRET)
 }
 
 struct Operator {
@@ -53,10 +40,14 @@ struct Operator {
 }
 
 impl Operator {
-    fn output(&self, words: &str) -> Output {
+    fn command(&self, words: &str) -> Command {
         let mut command = Command::new(program());
         command.args(["--agent", &self.at, "--key"]).arg(&self.key).args(words.split(' '));
-        command.output().expect("the program runs")
+        command
+    }
+
+    fn output(&self, words: &str) -> Output {
+        self.command(words).output().expect("the program runs")
     }
 
     /// What it says; it must return this code.
@@ -135,6 +126,135 @@ fn every_command_says_what_it_did() {
     assert_eq!(served.byway.lock().unwrap().diverts().count(), 1);
 }
 
+/// A file for `apply`.
+fn file(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().expect("the path is text").to_string()
+}
+
+#[test]
+fn a_transaction_takes_effect_at_once_or_not_at_all() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("apply.key", 1) };
+    let says = |words: &str| operator.says(words, 0);
+    let rules = || served.byway.lock().unwrap().diverts().count();
+    let set_up = file(
+        "set-up",
+        "# Two services.\n\
+         divert 100.1.1.1:80 20.0.0.1:80\n\
+         \n\
+         divert 100.2.0.0/16:53 20.0.0.2*1 20.0.0.3*2 --protocol udp --clients 1.0.0.0/8  # shared\n\
+         limit 50\n\
+         timeouts udp=4m\n",
+    );
+    assert_eq!(
+        says(&format!("--dry-run apply {set_up}")),
+        "line 2: would be inserted\nline 4: would be inserted\nline 5: would be set\nline 6: would be set\n\
+         generation 0"
+    );
+    assert_eq!(rules(), 0);
+    assert_eq!(
+        says(&format!("--only-if 0 apply {set_up}")),
+        "line 2: inserted\nline 4: inserted\nline 5: set\nline 6: set\ngeneration 2"
+    );
+    assert_eq!(rules(), 2);
+    let settings = says("settings");
+    assert!(
+        settings.contains("client_limit                   50")
+            && settings.contains("udp_ms                     240000")
+    );
+    // The same once more changes nothing.
+    let again = says(&format!("--json apply {set_up}"));
+    let unchanged = |line| format!(r#"{{"line":{line},"outcome":"unchanged","servers":0,"connections":0}}"#);
+    let lines = [2, 4, 5, 6].map(unchanged).join(",");
+    assert_eq!(again, format!(r#"{{"generation":2,"dry_run":false,"effects":[{lines}]}}"#));
+
+    let _ = served.byway.lock().unwrap().translate(served.now(), &mut packet(7000));
+    let _ = served.byway.lock().unwrap().translate(served.now(), &mut packet(7001));
+    let moving =
+        "restore 100.2.0.0/16:53 --protocol udp --clients 1.0.0.0/8\nredivert 20.0.0.1:80 20.0.0.9:80 --drain\n";
+    // Somebody has changed something since; then nothing of it is done.
+    let moving = file("moving", moving);
+    assert_eq!(
+        operator.says(&format!("--only-if 1 apply {moving}"), 1),
+        "monitor: refused: the table has changed since"
+    );
+    assert_eq!(rules(), 2);
+    assert_eq!(
+        says(&format!("--only-if 2 apply {moving}")),
+        "line 1: removed; connections that stay until they end: 0\n\
+         line 2: re-diverted; rules' servers: 1, connections: 2\ngeneration 4"
+    );
+
+    // The first of these could be done; the second cannot.
+    let bad = file("bad", "restore 100.1.1.1:80\n\ndivert 100.3.3.3:80 10.0.0.1:5213\n");
+    let why = "monitor: refused, line 3: this is the port that instructions come to";
+    assert_eq!(operator.says(&format!("apply {bad}"), 1), why);
+    let json = operator.says(&format!("--json apply {bad}"), 1);
+    assert!(json.starts_with(r#"{"refused":"this is the port that instructions come to","code":"#), "{json}");
+    assert!(json.ends_with(&format!(",\"detail\":0,\"line\":3}}\n{why}")), "{json}");
+    assert_eq!(rules(), 1);
+
+    let many = file("many", &"limit 5\n".repeat(17));
+    let refused = operator.says(&format!("apply {many}"), 2);
+    assert!(refused.starts_with("monitor: line 17: a request holds 16 instructions"), "{refused}");
+    for (text, why) in [
+        ("", "there is no instruction in it"),
+        ("# nothing\n", "there is no instruction in it"),
+        ("limit 5\njump\n", "line 2: jump: it must be one of divert, redivert, restore, limit, timeouts"),
+        ("list\n", "line 1: list: it must be one of divert, redivert, restore, limit, timeouts"),
+        ("limit 5 --json\n", "line 1: --json does not belong behind an instruction"),
+        ("redivert 20.0.0.1\n", "line 1: redivert takes FROM and TO"),
+        ("timeouts udp=5\n", "line 1: udp=5: the time must be like 2h4m, 300s or 500ms"),
+    ] {
+        let path = file("wrong", text);
+        assert_eq!(operator.says(&format!("apply {path}"), 2), format!("monitor: {path}: {why}"));
+    }
+    assert!(operator.says("apply /nowhere/file", 2).starts_with("monitor: /nowhere/file: No such file"));
+    assert_eq!(operator.says("apply", 2), "monitor: apply takes a file, or - for standard input");
+}
+
+#[test]
+fn a_transaction_can_come_from_standard_input() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("stdin.key", 1) };
+    let mut command = operator.command("apply -");
+    let mut program = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    program.stdin.take().unwrap().write_all(b"divert 100.1.1.1:80 20.0.0.1:80\nlimit 7\n").unwrap();
+    let output = program.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "line 1: inserted\nline 2: set\ngeneration 1\n");
+    assert_eq!(served.byway.lock().unwrap().client_limit(), 7);
+}
+
+#[test]
+fn some_time_outs_are_set_and_the_others_stay() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("timeouts.key", 1) };
+    let timeouts = || served.byway.lock().unwrap().timeouts();
+    assert_eq!(operator.says("timeouts udp=3m tcp-established=3h30m", 0), "set; generation 0");
+    let seconds = core::time::Duration::from_secs;
+    let expected = Timeouts { udp: seconds(180), tcp_established: seconds(12_600), ..Timeouts::RECOMMENDED };
+    assert_eq!(timeouts(), expected);
+    assert_eq!(
+        operator.says("--json --dry-run timeouts hold=200s", 0),
+        r#"{"generation":0,"dry_run":true,"effect":{"outcome":"set","servers":0,"connections":0}}"#
+    );
+    assert_eq!(timeouts(), expected);
+    let refused = operator.says("timeouts icmp=2m tcp_transitory=10s", 1);
+    assert_eq!(refused, "monitor: refused: the time-out is below the floor of the RFCs (tcp_transitory)");
+    assert!(
+        operator
+            .says("--json timeouts fragment=1s", 1)
+            .starts_with(r#"{"refused":"the time-out is below the floor of the RFCs","code":48,"detail":4}"#)
+    );
+    assert_eq!(timeouts(), expected);
+    assert_eq!(operator.says("--only-if 0 timeouts recommended", 0), "set; generation 0");
+    assert_eq!(timeouts(), Timeouts::RECOMMENDED);
+    assert_eq!(operator.says("timeouts recommended", 0), "nothing to change; generation 0");
+}
+
 #[test]
 fn long_lists_come_in_pages() {
     let served = serve();
@@ -190,15 +310,22 @@ fn what_is_wrong_is_said_in_a_line_and_a_code() {
         ("divert 100.1.1.1/33 20.0.0.1", "100.1.1.1/33: it must be ADDRESS or ADDRESS/LENGTH"),
         ("redivert 20.0.0.1 nowhere", "nowhere: it must be ADDRESS or ADDRESS:PORT"),
         ("--protocol sctp list", "--protocol sctp: it must be tcp, udp or icmp"),
+        ("timeouts", "timeouts takes NAME=TIME, or recommended"),
+        ("timeouts tcp=5m", "tcp: it must be one of tcp_established, tcp_transitory, udp, icmp, fragment, hold"),
+        ("timeouts udp", "udp: it must be NAME=TIME"),
+        ("limit many", "limit many: it must be a number"),
         ("list --what", "invalid option '--what'"),
         ("--key /nowhere/key list", "key file /nowhere/key: No such file or directory (os error 2)"),
     ] {
         assert_eq!(operator.says(words, 2), format!("monitor: {why}"));
     }
+    let json = operator.says("--json limit many", 2);
+    let why = "limit many: it must be a number";
+    assert_eq!(json, format!("{{\"error\":\"{why}\"}}\nmonitor: {why}"));
     // Nobody is there; and nobody who knows the key.
     let start = std::time::Instant::now();
     let nobody = Operator { at: "127.0.0.1:9".into(), key: operator.key.clone() };
-    assert!(nobody.says("list", 3).starts_with("monitor: no answer"));
+    assert!(nobody.says("--json list", 3).starts_with(r#"{"error":"no answer: "#));
     assert!(start.elapsed().as_secs() < 20);
 }
 

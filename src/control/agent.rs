@@ -3,11 +3,12 @@
 use core::net::{SocketAddr, SocketAddrV4};
 
 use super::answer::{HEAD, Head};
-use super::apply::Change;
-use super::authentication::{Key, Keys, Rights, Secret, TAG};
+use super::apply::{Change, Stage};
+use super::authentication::{Key, Keys, Nonce, Rights, Secret, TAG};
 use super::code::{Code, Effect, Refusal};
 use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
+    session_of,
 };
 use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
@@ -18,7 +19,7 @@ use super::wire::{Reader, Writer};
 use super::{MAX_INSTRUCTIONS, pages};
 use crate::table::storage::Storage;
 use crate::time::Instant;
-use crate::translator::Translator;
+use crate::translator::{Table, Translator};
 
 /// Why a key was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     handshakes: Budget,
     failures: Budget,
     refused: [u64; Refused::ALL.len()],
+    /// How measurements are told, if there can be any.
+    tell_measured: Option<pages::TellMeasured>,
     pub(super) telling: Telling,
 }
 
@@ -111,6 +114,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             handshakes: Budget::new(DEFAULT_HASHES),
             failures: Budget::new(DEFAULT_HASHES),
             refused: [0; Refused::ALL.len()],
+            tell_measured: None,
             telling: Telling::NOTHING,
         }
     }
@@ -147,7 +151,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
 
     /// Removes a key and ends its sessions. Whether there was one.
     pub fn remove_key(&mut self, id: u16) -> bool {
-        self.sessions.end(|s| s.key == id);
+        self.sessions.end_those_of(id);
         self.keys.remove(id)
     }
 
@@ -174,7 +178,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
         self.now = self.now.max(now);
-        let handled = self.dispatch(translator, from, datagram, answer);
+        self.tell_measured = if S::MEASURES { Some(pages::measured) } else { None };
+        let handled = self.dispatch(&mut translator.table(), from, datagram, answer);
         if let Err(reason) = handled
             && let Some(count) = self.refused.get_mut(reason as usize)
         {
@@ -183,9 +188,10 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         handled
     }
 
-    fn dispatch<S: Storage>(
+    #[inline(never)]
+    fn dispatch(
         &mut self,
-        translator: &mut Translator<S>,
+        table: &mut Table<'_>,
         from: SocketAddr,
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
@@ -197,13 +203,10 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let start = Start::read(&mut reader).ok_or(Refused::Foreign)?;
         let handshake = datagram.len() == HANDSHAKE;
         match start.kind {
-            kind::HELLO if handshake => {
-                self.begin_handshake()?;
-                self.hello(start.version, reader, datagram, answer)
-            }
+            kind::HELLO if handshake => self.hello(start.version, reader, datagram, answer),
             _ if start.version != VERSION => Err(Refused::Version),
-            kind::OPEN if handshake => self.open(start, reader, translator.generation(), from, datagram, answer),
-            kind::REQUEST => self.request(start, reader, translator, from, datagram, answer),
+            kind::OPEN if handshake => self.open(start, reader, table.state.generation, from, datagram, answer),
+            kind::REQUEST => self.request(start, reader, table, from, datagram, answer),
             kind::HELLO | kind::OPEN => Err(Refused::Foreign),
             _ => Err(Refused::Kind),
         }
@@ -212,12 +215,13 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     /// Somebody wants a session. He gets a challenge, which costs no memory; it is authenticated and has the size of
     /// what he sent. The layout of this one datagram is the same in all versions.
     fn hello(
-        &self,
+        &mut self,
         version: u8,
         mut reader: Reader<'_>,
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
+        self.handshakes.spend_one(self.now)?;
         let hello = Hello::read(&mut reader).ok_or(Refused::Foreign)?;
         let key = self.keys.get(hello.key).ok_or(Refused::UnknownKey)?;
         if !key.secret.verifies(datagram) {
@@ -227,27 +231,21 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             let detail = u32::from(VERSION) << 8 | u32::from(VERSION);
             Refusing { hello, code: Code::UnknownVersion.number(), detail }.write(&key.secret, answer)
         } else {
-            self.challenge(hello).ok_or(Refused::Stale)?.write(&key.secret, answer)
+            let (number, nonce) = self.challenge(hello.key, &hello.nonce).ok_or(Refused::Stale)?;
+            Challenge { hello, nonce, number }.write(&key.secret, answer)
         };
         written.ok_or(Refused::Malformed)
     }
 
-    /// Counts an attempt to open a session, before anything is hashed for it.
-    fn begin_handshake(&mut self) -> Result<(), Refused> {
-        if !self.handshakes.is_left(self.now) {
-            return Err(Refused::Flooded);
-        }
-        self.handshakes.spend();
-        Ok(())
-    }
-
-    /// The challenge for the next session. Each number opens one session at most; what two monitors get before either
+    /// The number and the nonce of the next session. Each number opens one session at most; what two monitors get before either
     /// has used it bears the same number, and the slower one asks again. `None` after 2^32 sessions.
-    fn challenge(&self, hello: Hello) -> Option<Challenge> {
+    #[inline(never)]
+    fn challenge(&self, key: u16, nonce: &Nonce) -> Option<(u32, Nonce)> {
         let number = self.opened.checked_add(1)?;
-        Some(Challenge { hello, nonce: self.boot.challenge(hello.key, number, &hello.nonce), number })
+        Some((number, self.boot.challenge(key, number, nonce)))
     }
 
+    #[inline(never)]
     fn open(
         &mut self,
         start: Start,
@@ -259,51 +257,45 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     ) -> Result<usize, Refused> {
         let header = Header::read(start, &mut reader).ok_or(Refused::Foreign)?;
         let open = Open::read(&mut reader).ok_or(Refused::Foreign)?;
-        let head = Head { refusal: None, dry_run: false, generation };
+        let mut out = Writer::new(answer);
+        Header { kind: kind::ANSWER, ..header }.write(&mut out);
+        let mut head = Head { refusal: None, dry_run: false, generation };
         if let Some(session) = self.sessions.find(header.session) {
             // It was opened already, and the answer was lost.
             if session.sequence != 0 {
                 return Err(Refused::Old);
             }
-            if !self.failures.is_left(self.now) {
-                return Err(Refused::Flooded);
-            }
-            self.failures.spend();
-            if !session.secret.verifies(datagram) {
-                return Err(Refused::BadTag);
-            }
-            if session.peer != from {
-                return Err(Refused::Peer);
-            }
-            return write_head(&session.secret, header, head, answer);
+            session.vouch(&mut self.failures, self.now, true, &from, datagram)?;
+            head.write(&mut out);
+            return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
-        let key = self.keys.get(open.key).copied().ok_or(Refused::UnknownKey)?;
-        self.begin_handshake()?;
-        let hello = Hello { key: open.key, nonce: open.nonce };
-        let challenge = self.challenge(hello).ok_or(Refused::Stale)?;
+        let key = self.keys.get(open.key).ok_or(Refused::UnknownKey)?;
+        self.handshakes.spend_one(self.now)?;
+        let (number, nonce) = self.challenge(key.id, &open.nonce).ok_or(Refused::Stale)?;
         // The session's number is no secret: it was in the challenge.
-        if challenge.number != open.number || challenge.session() != header.session {
+        if number != open.number || session_of(&nonce) != header.session {
             return Err(Refused::Stale);
         }
-        let secret = key.secret.session(key.id, challenge.number, &open.nonce, &challenge.nonce);
+        let secret = key.secret.session(key.id, number, &open.nonce, &nonce);
         if !secret.verifies(datagram) {
             return Err(Refused::BadTag);
         }
-        let session = Session::new(header.session, secret, key.id, from, self.now);
-        if self.sessions.insert(session) {
-            self.opened = challenge.number;
-            write_head(&secret, header, head, answer)
-        } else {
-            let refusal = Some((Code::NoSession.into(), 0));
-            write_head(&secret, header, Head { refusal, ..head }, answer)
-        }
+        let Some(session) = self.sessions.room_for(key.id, self.now) else {
+            head.refusal = Some((Code::NoSession.into(), 0));
+            head.write(&mut out);
+            return seal(out, &secret).ok_or(Refused::Malformed);
+        };
+        *session = Session::new(header.session, secret, key.id, from, self.now);
+        self.opened = number;
+        head.write(&mut out);
+        seal(out, &session.secret).ok_or(Refused::Malformed)
     }
 
-    fn request<S: Storage>(
+    fn request(
         &mut self,
         start: Start,
         mut reader: Reader<'_>,
-        translator: &mut Translator<S>,
+        table: &mut Table<'_>,
         from: SocketAddr,
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
@@ -311,7 +303,6 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let header = Header::read(start, &mut reader).ok_or(Refused::Foreign)?;
         let now = self.now;
         let (body, tag) = reader.0.split_last_chunk::<TAG>().ok_or(Refused::Foreign)?;
-        let failures_left = self.failures.is_left(now);
         let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
         // What cannot be new needs no hash.
         let order = match session.order(header.sequence, tag) {
@@ -319,22 +310,9 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             Order::Conflicting => return Err(Refused::Conflicting),
             order @ (Order::New | Order::Again) => order,
         };
-        if !failures_left {
-            return Err(Refused::Flooded);
-        }
-        if !session.secret.verifies(datagram) {
-            self.failures.spend();
-            return Err(Refused::BadTag);
-        }
-        if session.peer != from {
-            self.failures.spend();
-            return Err(Refused::Peer);
-        }
-        if order == Order::Again {
-            self.failures.spend();
-        }
+        session.vouch(&mut self.failures, now, order == Order::Again, &from, datagram)?;
         if session.is_idle(now) {
-            self.sessions.end(|s| s.id == header.session);
+            *session = Session::NONE;
             return Err(Refused::UnknownSession);
         }
         let received = Received::read(body).ok_or(Refused::Malformed)?;
@@ -342,99 +320,91 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         if order == Order::New {
             session.begin(header.sequence, tag);
         }
-        let (id, key, secret) = (session.id, session.key, session.secret);
-        let answering = Header { kind: kind::ANSWER, ..header };
+        let mut out = Writer::new(answer);
+        Header { kind: kind::ANSWER, ..header }.write(&mut out);
         if let Some(kept) = session.kept() {
-            return write_body(&secret, answering, kept, answer);
+            out.put(kept);
+            return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
-
-        let rights = self.keys.get(key).map_or(Rights::Read, |key| key.rights);
-        let mut out = Writer::new(answer.get_mut(..MAX_ANSWER - TAG).unwrap_or_default());
-        answering.write(&mut out);
-        let done = self.obey(translator, id, rights, &received, &mut out);
-        let length = out.length().ok_or(Refused::Malformed)?;
-        if done == Done::Keep
-            && let Some(session) = self.sessions.find(id)
-        {
-            session.keep(answer.get(HEADER..length).unwrap_or_default());
+        let rights = self.keys.get(session.key).map_or(Rights::Read, |key| key.rights);
+        let done = self.obey(table, header.session, &rights, &received, &mut out);
+        let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
+        if done != Done::Read {
+            session.keep(out.octets().get(HEADER..).unwrap_or_default());
         }
-        let (said, rest) = answer.split_at_mut_checked(length).ok_or(Refused::Malformed)?;
-        *rest.first_chunk_mut().ok_or(Refused::Malformed)? = secret.tag(said);
+        let sealed = seal(out, &session.secret);
         if done == Done::Close {
-            self.sessions.end(|s| s.id == id);
+            *session = Session::NONE;
         }
-        Ok(length + TAG)
+        sealed.ok_or(Refused::Malformed)
     }
 
     /// Does what an authentic request says, and writes the answer's body.
-    fn obey<S: Storage>(
+    #[inline(never)]
+    fn obey(
         &mut self,
-        translator: &mut Translator<S>,
-        id: [u8; 8],
-        rights: Rights,
+        table: &mut Table<'_>,
+        session: [u8; 8],
+        rights: &Rights,
         request: &Received<'_>,
         out: &mut Writer<'_>,
     ) -> Done {
-        let generation = translator.generation();
-        let head = Head { refusal: None, dry_run: request.dry_run, generation };
-        let refuse = |out: &mut Writer<'_>, refusal: Refusal, place: u8| {
-            Head { refusal: Some((refusal, place)), ..head }.write(out);
-            Done::Keep
-        };
+        out.zeros(HEAD);
+        let mut place = 0;
+        let done = self.carry_out(table, session, rights, request, &mut place, out);
+        // The front is written last. A refusal is nothing but a front.
+        let end = out.go_to(HEADER);
+        let refusal = done.err().map(|refusal| (refusal, place));
+        let dry_run = request.dry_run && matches!(done, Ok(Done::Change) | Err(_));
+        Head { refusal, dry_run, generation: table.state.generation }.write(out);
+        if done.is_ok() {
+            out.go_to(end);
+        }
+        done.unwrap_or(Done::Change)
+    }
+
+    fn carry_out(
+        &mut self,
+        table: &mut Table<'_>,
+        session: [u8; 8],
+        rights: &Rights,
+        request: &Received<'_>,
+        place: &mut u8,
+        out: &mut Writer<'_>,
+    ) -> Result<Done, Refusal> {
         if !(1..=MAX_INSTRUCTIONS).contains(&usize::from(request.count)) {
-            let refusal = Refusal { code: Code::InstructionCount, detail: u32::from(request.count) };
-            return refuse(out, refusal, 0);
+            return Err(Refusal { code: Code::InstructionCount, detail: u32::from(request.count) });
         }
-        if request.demanded.is_some_and(|demanded| demanded != generation) {
-            return refuse(out, Code::Generation.into(), 0);
+        if request.demanded.is_some_and(|demanded| demanded != table.state.generation) {
+            return Err(Code::Generation.into());
         }
-        let mut instructions = request.instructions();
-        let first = match instructions.next() {
-            Some(Ok(first)) => first,
-            Some(Err(unreadable)) => return refuse(out, unreadable.into(), 0),
-            None => return refuse(out, Code::Malformed.into(), 0),
-        };
+        let mut change = Change { request, table, rights, control: &self.control, place, idle: 0 };
+        change.go_through(Stage::Form, out)?;
+        let mut first = Instruction::Close;
+        request.instructions().next().ok_or(Code::Malformed)?.read(&mut first)?;
         if first.is_change() {
-            let control = self.control;
-            return match (Change { translator, rights, control }).carry_out(request) {
-                Ok(effects) => {
-                    Head { generation: translator.generation(), ..head }.write(out);
-                    effects.iter().for_each(|effect| out.put(&effect.octets()));
-                    Done::Keep
-                }
-                Err((refusal, place)) => refuse(out, refusal, place),
-            };
+            change.carry_out(out)?;
+            return Ok(Done::Change);
         }
-        match instructions.next() {
-            None => {}
-            Some(Err(unreadable)) => return refuse(out, unreadable.into(), 1),
-            Some(Ok(_)) => return refuse(out, Code::BadTransaction.into(), 1),
-        }
-        let head = Head { dry_run: false, ..head };
-        head.write(out);
+        out.go_to(HEADER + HEAD);
         match first {
-            Instruction::ListRules(position) => pages::rules(translator, position, out),
-            Instruction::ListConnections(position) => pages::connections(translator, position, out),
-            Instruction::Counters => {
-                let refused = self.refused;
-                pages::counters(translator, |reason| refused.get(reason as usize).copied().unwrap_or(0), out);
-            }
-            Instruction::Settings => pages::settings(translator, rights, out),
+            Instruction::ListRules(position) => pages::rules(table, position, out),
+            Instruction::ListConnections(position) => pages::connections(table, position, self.tell_measured, out),
+            Instruction::Counters => pages::counters(&table.state.counters, &self.refused, out),
+            Instruction::Settings => pages::settings(table, *rights, out),
             Instruction::Subscribe { seconds, kinds } => {
-                self.subscribe(id, seconds, kinds);
-                return Done::Keep;
+                self.subscribe(session, seconds, kinds);
+                return Ok(Done::Session);
             }
-            _ => return Done::Close,
+            _ => return Ok(Done::Close),
         }
-        Done::Read
+        Ok(Done::Read)
     }
 
     fn subscribe(&mut self, id: [u8; 8], seconds: u16, kinds: Kinds) {
-        let until = self.now + core::time::Duration::from_secs(u64::from(seconds));
+        let until = Instant::from_micros(self.now.as_micros().saturating_add(u64::from(seconds) * 1_000_000));
         if let Some(session) = self.sessions.find(id) {
-            let sequence = session.subscription.map_or(0, |s| s.sequence);
-            // A subscription that has ended is kept for its number, which must not be used twice in a session.
-            session.subscription = Some(Subscription { until, kinds, sequence });
+            session.subscription = Subscription { until, kinds, ..session.subscription };
         }
     }
 }
@@ -444,23 +414,12 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
 enum Done {
     /// It was a read: if it comes again, it is read again.
     Read,
-    /// Its answer is kept: if it comes again, nothing is done.
-    Keep,
+    /// It was a change, or was refused. Its answer is kept: if it comes again, nothing is done.
+    Change,
+    /// It was about the session. Its answer is kept too.
+    Session,
     /// The session is over.
     Close,
-}
-
-fn write_head(secret: &Secret, header: Header, head: Head, answer: &mut [u8; MAX_ANSWER]) -> Result<usize, Refused> {
-    let mut body = [0; HEAD];
-    head.write(&mut Writer::new(&mut body));
-    write_body(secret, Header { kind: kind::ANSWER, ..header }, &body, answer)
-}
-
-fn write_body(secret: &Secret, header: Header, body: &[u8], answer: &mut [u8; MAX_ANSWER]) -> Result<usize, Refused> {
-    let mut out = Writer::new(answer);
-    header.write(&mut out);
-    out.put(body);
-    seal(out, secret).ok_or(Refused::Malformed)
 }
 
 const _: () = assert!(HEADER + HEAD + MAX_INSTRUCTIONS * Effect::LENGTH + TAG <= MAX_ANSWER, "effects fit");

@@ -33,12 +33,12 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn write(&self, out: &mut Writer<'_>) {
-        let (refusal, index) = self.refusal.unzip();
-        out.u16(refusal.map_or(0, |r| r.code.number()));
-        out.u8(index.unwrap_or(0));
+        let (code, index, detail) = self.refusal.map_or((0, 0, 0), |(r, index)| (r.code.number(), index, r.detail));
+        out.u16(code);
+        out.u8(index);
         out.u8(if self.dry_run { DRY_RUN } else { 0 });
         out.u32(self.generation);
-        out.u32(refusal.map_or(0, |r| r.detail));
+        out.u32(detail);
     }
 }
 

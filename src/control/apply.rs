@@ -2,117 +2,138 @@
 
 use core::net::SocketAddrV4;
 
-use super::MAX_INSTRUCTIONS;
+use super::answer::HEAD;
 use super::authentication::Rights;
-use super::code::{Code, Effect, Outcome, Refusal};
-use super::instruction::{Instruction, Rule};
-use super::request::Received;
-use crate::endpoint::{Prefix, Protocol};
-use crate::table::divert::{DivertEntry, Match, Target};
-use crate::table::storage::Storage;
-use crate::translator::{Diverted, RedivertError, Removed, Translator};
+use super::code::{Code, Effect, Outcome, Refusal, check_timeouts};
+use super::datagram::HEADER;
+use super::instruction::{Instruction, Rule, match_octets};
+use super::request::{Raw, Received};
+use super::wire::Writer;
+use crate::endpoint::Protocol;
+use crate::table::divert::{DivertSlot, Target};
+use crate::table::server::Place;
+use crate::translator::{Ledger, MAX_CLIENT_LIMIT, RedivertError, Table, place_of};
 
 /// How long a chain of rules is followed when looking for a loop.
 const LONGEST_CHAIN: usize = 8;
 
-/// What the changes of a request have done, one after the other.
-#[derive(Debug)]
-pub(crate) struct Effects {
-    effects: [Option<Effect>; MAX_INSTRUCTIONS],
-    count: usize,
-}
-
-impl Effects {
-    const NONE: Self = Self { effects: [None; MAX_INSTRUCTIONS], count: 0 };
-
-    fn push(&mut self, effect: Effect) {
-        if let Some(place) = self.effects.get_mut(self.count) {
-            *place = Some(effect);
-            self.count += 1;
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Effect> {
-        self.effects.iter().flatten()
-    }
-}
-
-/// Who changes what.
-#[derive(Debug)]
-pub(crate) struct Change<'a, S> {
-    pub(crate) translator: &'a mut Translator<S>,
-    pub(crate) rights: Rights,
-    /// Where instructions come to, if the caller has said so.
-    pub(crate) control: Option<SocketAddrV4>,
-}
-
-impl<S: Storage> Change<'_, S> {
-    /// Carries out the changes of a request, or for a dry run says what they would do. If one is refused, its place
-    /// is told and nothing has changed.
-    pub(crate) fn carry_out(&mut self, request: &Received<'_>) -> Result<Effects, (Refusal, u8)> {
-        check_form(request)?;
-        for (place, instruction) in (0..).zip(request.changes()) {
-            self.check(request, &instruction).map_err(|code| (code.into(), place))?;
-        }
-        let idle = self.idle(request);
-        let planned = self.plan(request, idle)?;
-        if request.dry_run {
-            return Ok(planned);
-        }
-        let mut effects = Effects::NONE;
-        for (place, instruction) in (0..).zip(request.changes()) {
-            // The plan has accepted it, so that it is accepted now; an error here would be our bug, and is told.
-            let done = if idle & 1 << place != 0 { Ok(IDLE) } else { self.apply(&instruction) };
-            effects.push(done.map_err(|refusal| (refusal, place))?);
-        }
-        Ok(effects)
-    }
-
+/// How far a request has come. What is found out in one stage is written over in the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Can every instruction be read, and can they stand together?
+    Form,
     /// What is refused whatever room there is: rights, loops, and the port of the instructions themselves.
-    fn check(&self, request: &Received<'_>, instruction: &Instruction) -> Result<(), Code> {
+    Judge,
+    /// What would happen?
+    Plan,
+    /// It happens.
+    Do,
+}
+
+/// A request on its way through the stages: all of it is carried out or nothing.
+#[derive(Debug)]
+pub(crate) struct Change<'a, 't> {
+    pub(crate) request: &'a Received<'a>,
+    pub(crate) table: &'a mut Table<'t>,
+    pub(crate) rights: &'a Rights,
+    /// Where instructions come to, if the caller has said so.
+    pub(crate) control: &'a Option<SocketAddrV4>,
+    /// Which instruction is looked at: the one to blame if there is an error.
+    pub(crate) place: &'a mut u8,
+    /// Which of the changes would change nothing: a bit for each. They are not carried out, so that a repetition
+    /// leaves the generation as it is.
+    pub(crate) idle: u16,
+}
+
+impl Change<'_, '_> {
+    /// Carries out the changes of a request whose form is right, or for a dry run finds out what they would do, and
+    /// writes the effects. If one is refused, nothing has changed.
+    pub(crate) fn carry_out(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
+        self.go_through(Stage::Judge, out)?;
+        self.go_through(Stage::Plan, out)?;
+        if self.request.dry_run {
+            return Ok(());
+        }
+        // What the plan has accepted is accepted when it is done; an error then would be our bug, and is told.
+        self.go_through(Stage::Do, out)
+    }
+
+    /// Takes every instruction through one stage, and writes their effects behind the front of the answer.
+    #[inline(never)]
+    pub(crate) fn go_through(&mut self, stage: Stage, out: &mut Writer<'_>) -> Result<(), Refusal> {
+        out.go_to(HEADER + HEAD);
+        *self.place = 0;
+        let mut ledger = Ledger::new(self.table);
+        let mut instruction = Instruction::Close;
+        for raw in self.request.instructions() {
+            raw.read(&mut instruction)?;
+            let effect = match stage {
+                Stage::Form => self.check_form(raw)?,
+                Stage::Judge => self.judge(&instruction)?,
+                Stage::Plan => self.step(Some(&mut ledger), &instruction)?,
+                Stage::Do => self.step(None, &instruction)?,
+            };
+            out.put(&effect.octets());
+            *self.place += 1;
+        }
+        Ok(())
+    }
+
+    fn check_form(&self, raw: Raw<'_>) -> Result<Effect, Code> {
+        let mut earlier = self.request.instructions().take(usize::from(*self.place));
+        if earlier.all(|earlier| earlier.can_precede(raw)) { Ok(IDLE) } else { Err(Code::BadTransaction) }
+    }
+
+    fn judge(&self, instruction: &Instruction) -> Result<Effect, Code> {
         match instruction {
             Instruction::Divert(rule) => {
                 self.permit(self.rights.cover(rule.matches().destination()))?;
-                let onto_control = rule.servers().iter().any(|s| self.is_control(s.target));
-                if onto_control || self.covers_control(rule) {
+                let goal = DivertSlot::new(&rule.divert(), 0);
+                if self.covers_control(&goal, rule) || rule.servers().iter().any(|s| self.is_control(s.target)) {
                     return Err(Code::ControlPort);
                 }
-                let port = rule.matches().port();
-                let mut ways = rule.servers().iter().filter_map(|s| destination_of(s.target, port));
-                if ways.any(|at| self.leads_back(request, &rule.matches(), at)) { Err(Code::Loop) } else { Ok(()) }
+                if rule.servers().iter().any(|s| self.leads_back(&goal, s.target)) {
+                    return Err(Code::Loop);
+                }
             }
-            Instruction::Remove(matches) => self.permit(self.rights.cover(matches.destination())),
-            Instruction::Redivert { from, to, .. } => self.check_redivert(request, *from, *to),
-            _ => self.permit(self.rights == Rights::All),
+            Instruction::Remove(matches) => self.permit(self.rights.cover(matches.destination()))?,
+            Instruction::Redivert { from, to, .. } => self.judge_redivert(*from, *to)?,
+            _ => self.permit(*self.rights == Rights::All)?,
         }
+        Ok(IDLE)
     }
 
     fn permit(&self, permitted: bool) -> Result<(), Code> {
         if permitted { Ok(()) } else { Err(Code::NotPermitted) }
     }
 
-    fn check_redivert(&self, request: &Received<'_>, from: Target, to: Target) -> Result<(), Code> {
-        self.permit(self.rights != Rights::Read)?;
+    fn judge_redivert(&self, from: Target, to: Target) -> Result<(), Code> {
+        self.permit(*self.rights != Rights::Read)?;
         if self.is_control(to) {
             return Err(Code::ControlPort);
         }
+        // What names no server is refused when it is planned.
+        let Some(from) = place_of(from) else {
+            return Ok(());
+        };
         let mut own = 0_u32;
-        for entry in self.translator.diverts() {
-            let touched = || entry.servers().filter(|(server, _)| touches(from, server.target));
-            if touched().next().is_none() {
+        for rule in self.table.rules() {
+            let (mut touched, mut moved) = (false, false);
+            for server in rule.chain(self.table.memory.servers).filter(|s| s.is_touched(from)) {
+                touched = true;
+                moved |= server.target() != Target::Same;
+                own = own.saturating_add(server.connections);
+            }
+            if !touched {
                 continue;
             }
-            self.permit(self.rights.cover(entry.matches().destination()))?;
-            own = touched().fold(own, |sum, (_, connections)| sum.saturating_add(connections));
-            let port = entry.matches().port();
-            if touched().any(|(server, _)| server.target != Target::Same)
-                && destination_of(to, port).is_some_and(|at| self.leads_back(request, &entry.matches(), at))
-            {
+            self.permit(self.rights.cover(rule.matches().destination()))?;
+            if moved && self.leads_back(rule, to) {
                 return Err(Code::Loop);
             }
         }
         // Connections of rules that are gone cannot be told to lie within a prefix.
-        if self.rights != Rights::All && self.translator.standing_on(from) > own {
+        if *self.rights != Rights::All && self.table.standing_on(from) > own {
             return Err(Code::OthersStandThere);
         }
         Ok(())
@@ -124,212 +145,167 @@ impl<S: Storage> Change<'_, S> {
 
     /// Whether a rule is about the port that instructions come to. A network that happens to hold it may be
     /// masqueraded: packets to the machine itself are none that it forwards.
-    fn covers_control(&self, rule: &Rule) -> bool {
-        let matches = rule.matches();
+    fn covers_control(&self, slot: &DivertSlot, rule: &Rule) -> bool {
         let diverts = rule.servers().iter().any(|s| s.target != Target::Same);
-        self.control.is_some_and(|control| {
-            covers(&matches, (Prefix::host(*control.ip()), Some(control.port())))
-                && matches.limited_to().is_none_or(|p| p == Protocol::Udp)
-                && (diverts || matches.destination().length() == 32)
+        self.control.and_then(|control| place_of(control.into())).is_some_and(|control| {
+            slot.speaks_of(control)
+                && rule.matches().limited_to().is_none_or(|p| p == Protocol::Udp)
+                && (diverts || slot.host().is_some())
         })
     }
 
-    /// Whether the rules, as they would be after the request, lead from a destination to what `goal` matches.
+    /// Whether the rules, as they would be after the request, lead from a target of `goal` to what `goal` matches.
     ///
     /// Each rule that speaks of the destination is looked at; the chain goes on along the first server of the most
     /// specific one.
-    fn leads_back(&self, request: &Received<'_>, goal: &Match, mut at: Destination) -> bool {
+    #[inline(never)]
+    fn leads_back(&self, goal: &DivertSlot, target: Target) -> bool {
+        let goal_octets = match_octets(&goal.matches());
+        let mut next = way_to(target, goal.port());
+        let mut instruction = Instruction::Close;
         for _ in 0..LONGEST_CHAIN {
-            let mut next = None;
-            let mut back = false;
-            // One copy of it, called from two places.
-            let look: &mut dyn FnMut(&Match, Target) = &mut |matches, target| {
-                let way = destination_of(target, at.1).filter(|_| together(matches, goal));
-                back |= way.is_some_and(|way| covers(goal, way));
-                next = next.or(way);
+            let Some(at) = next else {
+                return false;
             };
-            for entry in self.translator.diverts() {
-                let matches = entry.matches();
-                let speaks = covers(&matches, at) && matches != *goal;
-                if speaks && !request.changes().any(|i| match_of(&i) == Some(matches)) {
-                    entry.servers().for_each(|(server, _)| look(&matches, server.target));
+            let mut walk = Walk { goal, at, next: None, back: false };
+            for rule in self.table.rules().iter().filter(|rule| rule.speaks_of(at)) {
+                let octets = match_octets(&rule.matches());
+                if octets != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&octets)) {
+                    rule.chain(self.table.memory.servers).for_each(|server| walk.look(rule, server.target()));
                 }
             }
-            for instruction in request.changes() {
-                if let Instruction::Divert(rule) = &instruction
-                    && covers(&rule.matches(), at)
-                    && rule.matches() != *goal
+            for raw in self.request.instructions().filter(|raw| raw.named() != Some(&goal_octets)) {
+                if raw.read(&mut instruction).is_ok()
+                    && let Instruction::Divert(rule) = &instruction
                 {
-                    rule.servers().iter().for_each(|server| look(&rule.matches(), server.target));
+                    let slot = DivertSlot::new(&rule.divert(), 0);
+                    if slot.speaks_of(at) {
+                        rule.servers().iter().for_each(|server| walk.look(&slot, server.target));
+                    }
                 }
             }
-            match next {
-                _ if back => return true,
-                Some(way) if way != at => at = way,
-                _ => return false,
+            if walk.back {
+                return true;
             }
+            next = walk.next.filter(|next| *next != at);
         }
         false
     }
 
-    /// Which of the changes would change nothing: a bit for each. They are not carried out, so that a repetition
-    /// leaves the generation as it is.
-    fn idle(&mut self, request: &Received<'_>) -> u16 {
-        let mut idle = 0;
-        let mut moved = false;
-        for (place, instruction) in (0..u16::BITS).zip(request.changes()) {
-            let same = match &instruction {
-                Instruction::Divert(rule) => {
-                    self.translator.find_divert(rule.matches()).is_some_and(|entry| says_the_same(&entry, rule))
-                }
-                Instruction::Redivert { from, .. } => !moved && !self.translator.plan().concerns(*from),
-                Instruction::SetTimeouts(timeouts) => self.translator.timeouts() == *timeouts,
-                Instruction::SetClientLimit(limit) => self.translator.client_limit() == *limit,
-                _ => false,
-            };
-            moved |= !same;
-            idle |= u16::from(same) << place;
+    /// Plans a change, or else does it.
+    fn step(&mut self, planned: Option<&mut Ledger>, change: &Instruction) -> Result<Effect, Refusal> {
+        let (table, place) = (&mut *self.table, *self.place);
+        let before = (1_u16 << place) - 1;
+        if planned.is_some() && is_idle(table, change, self.idle & before == before) {
+            self.idle |= 1 << place;
         }
-        idle
-    }
-
-    /// What the changes would do, if all can be done.
-    fn plan(&mut self, request: &Received<'_>, idle: u16) -> Result<Effects, (Refusal, u8)> {
-        let mut effects = Effects::NONE;
-        let mut plan = self.translator.plan();
-        for (place, instruction) in (0..).zip(request.changes()) {
-            let at = |refusal| (refusal, place);
-            // What was idle is judged all the same: a re-divert from a server to itself is an error, always.
-            let effect = match &instruction {
-                Instruction::Divert(_) if idle & 1 << place != 0 => IDLE,
-                Instruction::Divert(rule) => {
-                    let done = plan.divert(&rule.divert()).map_err(|e| at(e.into()))?;
-                    diverted(&done)
-                }
-                Instruction::Remove(matches) => removed(plan.remove(*matches)),
-                Instruction::Redivert { from, to, how } => match plan.redivert(*from, *to, *how) {
+        let idle = self.idle & 1 << place != 0;
+        if idle && planned.is_none() {
+            return Ok(IDLE);
+        }
+        let effect = match (change, planned) {
+            (Instruction::Divert(_), _) if idle => IDLE,
+            (Instruction::Divert(rule), planned) => {
+                let rule = rule.divert();
+                let done = match planned {
+                    Some(ledger) => ledger.divert(table, &rule),
+                    None => table.divert(&rule),
+                }?;
+                let outcome = if done.updated { Outcome::Updated } else { Outcome::Inserted };
+                Effect::new(outcome, 0, done.left_behind)
+            }
+            (Instruction::Remove(matches), planned) => {
+                let done = match planned {
+                    Some(ledger) => ledger.remove(table, matches),
+                    None => table.remove(matches),
+                };
+                done.map_or(Effect::new(Outcome::Absent, 0, 0), |d| Effect::new(Outcome::Removed, 0, d.left_behind))
+            }
+            // What would be idle is judged all the same: a re-divert from a server to itself is an error, always.
+            (&Instruction::Redivert { from, to, how }, planned) => {
+                let done = match planned {
+                    Some(ledger) => ledger.redivert(table, from, to, how),
+                    None => table.redivert(from, to, how),
+                };
+                match done {
                     Ok(done) => Effect::new(Outcome::Rediverted, done.servers, done.connections),
                     // It needs no room if it does nothing.
-                    Err(RedivertError::Busy { .. } | RedivertError::ServersFull { .. }) if idle & 1 << place != 0 => {
-                        IDLE
-                    }
-                    Err(error) => return Err(at(error.into())),
-                },
-                Instruction::SetTimeouts(timeouts) => {
-                    plan.set_timeouts(timeouts).map_err(|e| at(e.into()))?;
-                    SET
+                    Err(RedivertError::Busy { .. } | RedivertError::ServersFull { .. }) if idle => IDLE,
+                    Err(error) => return Err(error.into()),
                 }
-                Instruction::SetClientLimit(limit) => {
-                    plan.set_client_limit(*limit).map_err(|e| at(e.into()))?;
-                    SET
-                }
-                _ => return Err(at(Code::BadTransaction.into())),
-            };
-            effects.push(if idle & 1 << place != 0 { IDLE } else { effect });
-        }
-        Ok(effects)
-    }
-
-    fn apply(&mut self, instruction: &Instruction) -> Result<Effect, Refusal> {
-        Ok(match instruction {
-            Instruction::Divert(rule) => diverted(&self.translator.divert(rule.divert())?),
-            Instruction::Remove(matches) => removed(self.translator.remove(*matches)),
-            Instruction::Redivert { from, to, how } => {
-                let done = self.translator.redivert(*from, *to, *how)?;
-                Effect::new(Outcome::Rediverted, done.servers, done.connections)
             }
-            Instruction::SetTimeouts(timeouts) => {
-                self.translator.set_timeouts(*timeouts)?;
+            (Instruction::SetTimeouts(timeouts), planned) => {
+                check_timeouts(timeouts, table.state.config.short_timeouts)?;
+                if planned.is_none() {
+                    table.state.set_timeouts(timeouts);
+                }
                 SET
             }
-            Instruction::SetClientLimit(limit) => {
-                self.translator.set_client_limit(*limit)?;
+            (&Instruction::SetClientLimit(limit), planned) => {
+                if limit > MAX_CLIENT_LIMIT {
+                    return Err(Code::ClientLimit.into());
+                }
+                if planned.is_none() {
+                    table.state.config.client_limit = limit;
+                }
                 SET
             }
             _ => return Err(Code::BadTransaction.into()),
-        })
+        };
+        Ok(if idle { IDLE } else { effect })
     }
 }
 
 const IDLE: Effect = Effect::new(Outcome::Unchanged, 0, 0);
 const SET: Effect = Effect::new(Outcome::Set, 0, 0);
 
-const fn diverted(done: &Diverted) -> Effect {
-    Effect::new(if done.updated { Outcome::Updated } else { Outcome::Inserted }, 0, done.left_behind)
+/// One step along a chain of rules.
+struct Walk<'a> {
+    goal: &'a DivertSlot,
+    at: Place,
+    /// Where the first of the rules leads.
+    next: Option<Place>,
+    /// Whether one of them leads to what the goal matches.
+    back: bool,
 }
 
-fn removed(done: Option<Removed>) -> Effect {
-    done.map_or(Effect::new(Outcome::Absent, 0, 0), |done| Effect::new(Outcome::Removed, 0, done.left_behind))
-}
-
-/// What can be judged from the request alone. After it every instruction can be read, and is a change.
-fn check_form(request: &Received<'_>) -> Result<(), (Refusal, u8)> {
-    let mut rediverts = false;
-    for (place, instruction) in (0..).zip(request.instructions()) {
-        let instruction = instruction.map_err(|u| (u.into(), place))?;
-        let follows = rediverts && matches!(instruction, Instruction::Divert(_) | Instruction::Remove(_));
-        rediverts |= matches!(instruction, Instruction::Redivert { .. });
-        let twice = request.changes().take(usize::from(place)).any(|earlier| collide(&earlier, &instruction));
-        if follows || twice || !instruction.is_change() {
-            return Err((Code::BadTransaction.into(), place));
+impl Walk<'_> {
+    #[inline(never)]
+    fn look(&mut self, rule: &DivertSlot, target: Target) {
+        if let Some(way) = way_to(target, self.at.port)
+            && rule.meets(self.goal)
+        {
+            self.back |= self.goal.speaks_of(way);
+            self.next = self.next.or(Some(way));
         }
     }
-    Ok(())
 }
 
-/// Whether two instructions speak of the same rule or setting, so that the second would undo the first.
-fn collide(a: &Instruction, b: &Instruction) -> bool {
-    use Instruction::{SetClientLimit, SetTimeouts};
-    let settings = matches!((a, b), (SetTimeouts(_), SetTimeouts(_)) | (SetClientLimit(_), SetClientLimit(_)));
-    settings || match_of(a).is_some_and(|matches| Some(matches) == match_of(b))
-}
-
-const fn match_of(instruction: &Instruction) -> Option<Match> {
-    match instruction {
-        Instruction::Divert(rule) => Some(rule.matches()),
-        Instruction::Remove(matches) => Some(*matches),
-        _ => None,
+/// Whether a change would change nothing. `so_far` says that those before it would not either.
+fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
+    match change {
+        Instruction::Divert(rule) => stands_so(table, rule),
+        Instruction::Redivert { from, .. } => so_far && !table.may_redivert(*from),
+        Instruction::SetTimeouts(timeouts) => table.state.config.timeouts.all() == timeouts.all(),
+        Instruction::SetClientLimit(limit) => table.state.config.client_limit == *limit,
+        _ => false,
     }
 }
 
-fn says_the_same(entry: &DivertEntry<'_>, rule: &Rule) -> bool {
-    let divert = rule.divert();
-    entry.keeps_source() == divert.keep_source
-        && entry.takes_replies_from_any_port() == divert.siblings
-        && entry.servers().map(|(server, _)| server).eq(rule.servers().iter().copied())
+/// Whether just this rule is in the table.
+fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
+    let place = table.diverts().place(&rule.matches()).ok();
+    let Some(slot) = place.and_then(|place| table.rules().get(place)) else {
+        return false;
+    };
+    let servers = || slot.chain(table.memory.servers);
+    *slot == DivertSlot::new(&rule.divert(), slot.servers)
+        && servers().count() == rule.servers().len()
+        && servers().zip(rule.servers()).all(|(a, b)| a.weight == b.weight && a.target() == b.target)
 }
 
-/// Where packets go: one address or several, and a port if it is known.
-type Destination = (Prefix, Option<u16>);
-
-fn destination_of(target: Target, port: Option<u16>) -> Option<Destination> {
-    match target {
-        Target::Same => None,
-        Target::Address(address) => Some((Prefix::host(address), port)),
-        Target::Endpoint(endpoint) => Some((Prefix::host(*endpoint.ip()), Some(endpoint.port()))),
-    }
-}
-
-/// Whether a rule speaks of some packet that goes there.
-fn covers(matches: &Match, (to, port): Destination) -> bool {
-    let ports = matches.port().zip(port).is_none_or(|(a, b)| a == b);
-    ports && matches.destination().contains(to.network())
-}
-
-/// Whether two rules can be about the same packets, as far as protocol and client tell.
-fn together(a: &Match, b: &Match) -> bool {
-    let protocols = a.limited_to().zip(b.limited_to()).is_none_or(|(a, b)| a == b);
-    let (a, b) = (a.from_clients(), b.from_clients());
-    protocols && (a.contains(b.network()) || b.contains(a.network()))
-}
-
-/// Whether a re-divert from there may move connections of a rule with this target.
-fn touches(from: Target, target: Target) -> bool {
-    match (from, target) {
-        (Target::Same, _) => false,
-        (_, Target::Same) => true,
-        (Target::Address(a), Target::Address(b)) => a == b,
-        (Target::Address(a), Target::Endpoint(b)) | (Target::Endpoint(b), Target::Address(a)) => a == *b.ip(),
-        (Target::Endpoint(a), Target::Endpoint(b)) => a == b,
-    }
+/// Where packets to a target go: a port is kept where the target has none.
+fn way_to(target: Target, port: Option<u16>) -> Option<Place> {
+    let place = place_of(target)?;
+    Some(Place { port: place.port.or(port), ..place })
 }

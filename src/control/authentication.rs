@@ -3,9 +3,10 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use hmac::digest::KeyInit;
+use hmac::digest::{CtOutput, KeyInit};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use zeroize::Zeroize;
 
 use crate::endpoint::Prefix;
 
@@ -20,9 +21,23 @@ pub(crate) const NONCE: usize = 16;
 pub(crate) type Nonce = [u8; NONCE];
 
 /// A 256-bit secret: a key that was handed out, the key of a session, or what an agent got from its machine's source
-/// of randomness.
-#[derive(Clone, Copy)]
+/// of randomness. Wiped when it is dropped.
+#[derive(Clone)]
 pub(crate) struct Secret(pub(crate) [u8; 32]);
+
+impl Zeroize for Secret {
+    /// Not inlined: secrets end in many places.
+    #[inline(never)]
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,23 +46,27 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Says `octets` under this key.
-    fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
+    /// The HMAC of these octets, one part after the other.
+    ///
+    /// Not inlined: the only copy of the hash around the hash.
+    #[inline(never)]
+    fn mac(&self, parts: &[&[u8]]) -> CtOutput<Hmac<Sha256>> {
         // HMAC fills a key up to one block of the hash with zeros (RFC 2104, section 2).
-        let mut block = [0; 64];
+        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
         for (to, from) in block.iter_mut().zip(self.0) {
             *to = from;
         }
-        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block);
+        block.as_mut_slice().zeroize();
         for part in parts {
             mac.update(part);
         }
-        mac
+        mac.finalize()
     }
 
     /// All 32 octets, to make another key of.
     fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
-        self.mac(parts).finalize().into_bytes().into()
+        self.mac(parts).into_bytes().into()
     }
 
     /// The tag of a datagram.
@@ -56,11 +75,18 @@ impl Secret {
     }
 
     /// Whether a whole datagram ends with its tag. The time that it takes depends on the length alone.
+    #[inline(never)]
     pub(crate) fn verifies(&self, datagram: &[u8]) -> bool {
         let Some((said, tag)) = datagram.split_last_chunk::<TAG>() else {
             return false;
         };
-        self.mac(&[said]).verify_truncated_left(tag).is_ok()
+        let mac = self.mac(&[said]);
+        // What the tag leaves out is filled in, for a comparison of all octets in constant time.
+        let mut claimed = *mac.as_bytes();
+        for (to, from) in claimed.iter_mut().zip(tag) {
+            *to = *from;
+        }
+        mac == CtOutput::new(claimed)
     }
 
     /// The translator's nonce for a session, from the agent's own secret. Made anew from the request each time, so
@@ -124,7 +150,10 @@ impl Rights {
 }
 
 /// A key that both sides know, and what its owner may do.
-#[derive(Clone, Copy)]
+///
+/// Its secret is wiped from memory when it is dropped or removed, as are the secrets of sessions and the states of
+/// hashes. What the caller keeps of a secret, and what the compiler leaves behind where it moves a value, is not.
+#[derive(Clone)]
 pub struct Key {
     pub(crate) id: u16,
     pub(crate) secret: Secret,
@@ -167,8 +196,9 @@ pub(crate) struct Keys<const N: usize> {
 }
 
 impl<const N: usize> Keys<N> {
-    pub(crate) const NONE: Self = Self { keys: [Key::new(0, [0; 32], Rights::Read); N], count: 0 };
+    pub(crate) const NONE: Self = Self { keys: [const { Key::new(0, [0; 32], Rights::Read) }; N], count: 0 };
 
+    #[inline(never)]
     pub(crate) fn get(&self, id: u16) -> Option<&Key> {
         self.keys.iter().take(self.count).find(|k| k.id == id)
     }
@@ -247,6 +277,17 @@ mod tests {
         assert!(!rights.cover(prefix(15)) && !rights.cover(Prefix::ALL));
         assert!(!rights.cover(Prefix::host(Ipv4Addr::new(10, 2, 0, 0))));
         assert!(Rights::All.cover(Prefix::ALL) && !Rights::Read.cover(prefix(32)));
+    }
+
+    #[test]
+    fn secrets_are_wiped() {
+        let mut secret = Secret([0xab; 32]);
+        secret.zeroize();
+        assert_eq!(secret.0, [0; 32]);
+        assert!(core::mem::needs_drop::<Secret>() && core::mem::needs_drop::<Key>());
+        // Fails to compile if the hashes do not wipe their states.
+        fn wiped(_: &impl zeroize::ZeroizeOnDrop) {}
+        wiped(&Sha256::default());
     }
 
     #[test]

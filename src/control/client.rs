@@ -8,6 +8,7 @@ use super::authentication::{Nonce, Secret, TAG};
 use super::code::Code;
 use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
+    session_of,
 };
 use super::request::Request;
 use super::wire::{Reader, Writer};
@@ -300,7 +301,7 @@ impl Client {
             return Err(Ignored::BadTag);
         }
         let Hello { key, nonce } = self.hello;
-        self.session = challenge.session();
+        self.session = session_of(&challenge.nonce);
         self.session_secret = self.secret.session(key, challenge.number, &nonce, &challenge.nonce);
         let open = Open { key, number: challenge.number, nonce };
         let length = open.write(self.session, &self.session_secret, &mut self.buffer);

@@ -2,9 +2,8 @@
 
 use core::fmt;
 
-use super::instruction::Unreadable;
-use crate::config::ConfigError;
 use crate::table::divert::DivertError;
+use crate::timeouts::Timeouts;
 use crate::translator::RedivertError;
 
 macro_rules! codes {
@@ -96,11 +95,11 @@ codes! {
     SameServer = 33, "old and new server are the same";
     /// [`RedivertError::Busy`]; the detail is the capacity.
     Busy = 34, "too many re-diverts are still being followed";
-    /// [`ConfigError::TimeoutTooShort`]; the detail is its place, from zero.
+    /// [`ConfigError::TimeoutTooShort`](crate::ConfigError::TimeoutTooShort); the detail is its place, from zero.
     TimeoutTooShort = 48, "the time-out is below the floor of the RFCs";
-    /// [`ConfigError::TimeoutTooLong`]; the detail is its place, from zero.
+    /// [`ConfigError::TimeoutTooLong`](crate::ConfigError::TimeoutTooLong); the detail is its place, from zero.
     TimeoutTooLong = 49, "the time-out is too long";
-    /// [`ConfigError::ClientLimit`].
+    /// [`ConfigError::ClientLimit`](crate::ConfigError::ClientLimit).
     ClientLimit = 50, "the limit per client is above 65534";
     /// Any other refusal of the translator.
     Other = 255, "refused";
@@ -124,15 +123,6 @@ pub(crate) struct Refusal {
 impl From<Code> for Refusal {
     fn from(code: Code) -> Self {
         Self { code, detail: 0 }
-    }
-}
-
-impl From<Unreadable> for Refusal {
-    fn from(unreadable: Unreadable) -> Self {
-        match unreadable {
-            Unreadable::Unknown(number) => Self { code: Code::UnknownInstruction, detail: u32::from(number) },
-            Unreadable::Malformed => Code::Malformed.into(),
-        }
     }
 }
 
@@ -169,17 +159,12 @@ impl From<RedivertError> for Refusal {
     }
 }
 
-impl From<ConfigError> for Refusal {
-    fn from(error: ConfigError) -> Self {
-        const NAMES: [&str; 6] = ["tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold"];
-        let place = |name| NAMES.iter().position(|n| *n == name).unwrap_or(usize::MAX);
-        match error {
-            ConfigError::TimeoutTooShort { name, .. } => with(Code::TimeoutTooShort, place(name)),
-            ConfigError::TimeoutTooLong { name, .. } => with(Code::TimeoutTooLong, place(name)),
-            ConfigError::ClientLimit { .. } => Code::ClientLimit.into(),
-            _ => Code::Other.into(),
-        }
-    }
+/// Why time-outs are refused.
+pub(crate) fn check_timeouts(timeouts: &Timeouts, short: bool) -> Result<(), Refusal> {
+    let Some((place, too_short)) = timeouts.fault(short) else {
+        return Ok(());
+    };
+    Err(with(if too_short { Code::TimeoutTooShort } else { Code::TimeoutTooLong }, place))
 }
 
 /// What an instruction has done, or would do.

@@ -65,11 +65,14 @@ impl Hello {
     pub(crate) fn write(&self, version: u8, secret: &Secret, out: &mut [u8]) -> Option<usize> {
         let mut out = Writer::new(out);
         start(&mut out, version, kind::HELLO);
+        self.put(&mut out);
+        seal_handshake(out, secret)
+    }
+
+    fn put(&self, out: &mut Writer<'_>) {
         out.u16(self.key);
         out.u16(0);
         out.put(&self.nonce);
-        pad(&mut out);
-        seal(out, secret)
     }
 
     /// Reads what follows the start.
@@ -94,23 +97,21 @@ impl Challenge {
     pub(crate) fn write(&self, secret: &Secret, out: &mut [u8]) -> Option<usize> {
         let mut out = Writer::new(out);
         start(&mut out, VERSION, kind::CHALLENGE);
-        out.u16(self.hello.key);
-        out.u16(0);
-        out.put(&self.hello.nonce);
+        self.hello.put(&mut out);
         out.put(&self.nonce);
         out.u32(self.number);
-        pad(&mut out);
-        seal(out, secret)
+        seal_handshake(out, secret)
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         Some(Self { hello: Hello::read(reader)?, nonce: reader.array()?, number: reader.u32()? })
     }
+}
 
-    pub(crate) const fn session(&self) -> [u8; 8] {
-        let [a, b, c, d, e, f, g, h, ..] = self.nonce;
-        [a, b, c, d, e, f, g, h]
-    }
+/// The session that a challenge with this nonce is for.
+pub(crate) const fn session_of(nonce: &Nonce) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = *nonce;
+    [a, b, c, d, e, f, g, h]
 }
 
 /// The translator's refusal of a [`Hello`]: a code and its detail.
@@ -125,14 +126,11 @@ impl Refusing {
     pub(crate) fn write(&self, secret: &Secret, out: &mut [u8]) -> Option<usize> {
         let mut out = Writer::new(out);
         start(&mut out, VERSION, kind::REFUSAL);
-        out.u16(self.hello.key);
-        out.u16(0);
-        out.put(&self.hello.nonce);
+        self.hello.put(&mut out);
         out.u16(self.code);
         out.u16(0);
         out.u32(self.detail);
-        pad(&mut out);
-        seal(out, secret)
+        seal_handshake(out, secret)
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
@@ -158,8 +156,7 @@ impl Open {
         out.u16(0);
         out.u32(self.number);
         out.put(&self.nonce);
-        pad(&mut out);
-        seal(out, secret)
+        seal_handshake(out, secret)
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
@@ -190,18 +187,18 @@ impl Header {
     }
 }
 
-fn pad(out: &mut Writer<'_>) {
-    let length = out.length().unwrap_or(HANDSHAKE);
-    out.zeros((HANDSHAKE - TAG).saturating_sub(length));
+/// Puts the tag behind what was written; returns the whole length.
+#[inline(never)]
+pub(crate) fn seal(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
+    let tag = secret.tag(out.octets());
+    out.put(&tag);
+    out.length()
 }
 
-/// Puts the tag behind what was written; returns the whole length.
-pub(crate) fn seal(out: Writer<'_>, secret: &Secret) -> Option<usize> {
-    let length = out.length()?;
-    let buffer = out.into_buffer();
-    let (said, rest) = buffer.split_at_mut_checked(length)?;
-    *rest.first_chunk_mut()? = secret.tag(said);
-    Some(length + TAG)
+/// The same at the end of a datagram that opens a session: all of them have one size.
+fn seal_handshake(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
+    out.zeros((HANDSHAKE - TAG).saturating_sub(out.octets().len()));
+    seal(out, secret)
 }
 
 const _: () = assert!(TAG == NONCE, "a nonce is the first half of a hash, as a tag is");

@@ -1,6 +1,6 @@
 //! What a monitor can ask for, and how it stands in a datagram.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 
 use super::wire::{Reader, Writer};
@@ -81,6 +81,13 @@ impl Kinds {
         Self(self.0 | other.0)
     }
 
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The kind that has this number in a datagram: 1 to 4, in the order above.
+    pub(crate) const fn numbered(number: u8) -> Self {
+        Self(1 << (number & 7) >> 1)
+    }
+
     pub(crate) const fn overlap(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -101,7 +108,7 @@ impl Rule {
     #[must_use]
     pub fn new(divert: &Divert<'_>) -> Option<Self> {
         let targets = divert.targets();
-        let mut servers = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
+        let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
         let Divert { matches, keep_source, siblings: any_port, .. } = *divert;
@@ -152,25 +159,21 @@ pub(crate) mod code {
     pub(crate) const SETTINGS: u8 = 19;
     pub(crate) const SUBSCRIBE: u8 = 32;
     pub(crate) const CLOSE: u8 = 33;
-}
 
-/// Why an instruction cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
-    /// Its number means nothing in this version.
-    Unknown(u8),
-    /// It is too short, too long, or has a value that cannot be.
-    Malformed,
+    pub(crate) const fn is_change(code: u8) -> bool {
+        matches!(code, DIVERT..=SET_CLIENT_LIMIT)
+    }
+
+    pub(crate) const fn is_known(code: u8) -> bool {
+        is_change(code) || matches!(code, LIST_RULES..=SETTINGS | SUBSCRIBE | CLOSE)
+    }
 }
 
 impl Instruction {
     /// Whether it changes the translator.
     #[must_use]
     pub const fn is_change(&self) -> bool {
-        matches!(
-            self,
-            Self::Divert(_) | Self::Remove(_) | Self::Redivert { .. } | Self::SetTimeouts(_) | Self::SetClientLimit(_)
-        )
+        code::is_change(self.code())
     }
 
     const fn code(&self) -> u8 {
@@ -193,19 +196,18 @@ impl Instruction {
     pub(crate) fn write(&self, out: &mut Writer<'_>) {
         out.u8(self.code());
         out.u8(0);
-        let length_at = out.length();
-        out.u16(0);
-        let before = out.length();
+        let length_at = out.go_to(0);
+        out.go_to(length_at + 2);
         match self {
             Self::Divert(rule) => {
-                write_match(out, &rule.matches);
+                out.put(&match_octets(&rule.matches));
                 out.u8(u8::from(rule.keep_source) | u8::from(rule.any_port) << 1);
                 out.u8(rule.count);
                 for server in rule.servers() {
                     write_server(out, *server);
                 }
             }
-            Self::Remove(matches) => write_match(out, matches),
+            Self::Remove(matches) => out.put(&match_octets(matches)),
             Self::Redivert { from, to, how } => {
                 out.u8(match how {
                     Redivert::Switch => 0,
@@ -227,155 +229,161 @@ impl Instruction {
             }
             Self::Counters | Self::Settings | Self::Close => {}
         }
-        if let (Some(at), Some(before), Some(after)) = (length_at, before, out.length()) {
-            out.patch(at, &((after - before) as u16).to_be_bytes());
-        }
+        let end = out.go_to(length_at);
+        out.u16((end - length_at - 2) as u16);
+        out.go_to(end);
     }
 
-    /// Reads the next instruction.
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Unreadable> {
-        let head = |r: &mut Reader<'_>| Some((r.u8()?, r.zeros(1)?, r.u16()?));
-        let (code, (), length) = head(reader).ok_or(Unreadable::Malformed)?;
-        let mut body = Reader(reader.take(usize::from(length)).ok_or(Unreadable::Malformed)?);
-        let instruction = Self::read_body(code, &mut body).ok_or(Unreadable::Malformed)??;
-        if body.is_empty() { Ok(instruction) } else { Err(Unreadable::Malformed) }
-    }
-
-    fn read_body(code: u8, body: &mut Reader<'_>) -> Option<Result<Self, Unreadable>> {
-        Some(Ok(match code {
-            code::DIVERT => Self::Divert(read_rule(body)?),
-            code::REMOVE => Self::Remove(read_match(body)?),
+    /// Reads what stands behind the head of an instruction with this number, into its place: a rule is too large to be
+    /// handed on. `None` if it is too short, too long, or has a value that cannot be, or if there is no such
+    /// instruction.
+    ///
+    /// Not inlined: requests are gone through in several places, and seldom.
+    #[inline(never)]
+    pub(crate) fn read(&mut self, code: u8, body: &[u8]) -> Option<()> {
+        let mut body = Reader(body);
+        match code {
+            code::DIVERT => {
+                let matches = read_match(&mut body)?;
+                let [flags @ 0..=3, count] = body.array()? else {
+                    return None;
+                };
+                let (keep_source, any_port) = (flags & 1 != 0, flags & 2 != 0);
+                *self = Self::Divert(Rule { matches, servers: NOWHERE, count, keep_source, any_port });
+                let Self::Divert(rule) = self else {
+                    return None;
+                };
+                for server in rule.servers.get_mut(..usize::from(count))? {
+                    *server = read_server(&mut body)?;
+                }
+            }
+            code::REMOVE => *self = Self::Remove(read_match(&mut body)?),
             code::REDIVERT => {
-                let how = match body.u8()? {
-                    0 => Redivert::Switch,
-                    1 => Redivert::Drain,
-                    2 => Redivert::Reset,
+                let how = match body.array()? {
+                    [0, 0] => Redivert::Switch,
+                    [1, 0] => Redivert::Drain,
+                    [2, 0] => Redivert::Reset,
                     _ => return None,
                 };
-                body.zeros(1)?;
-                let (from, to) = (read_server(body)?, read_server(body)?);
+                let (from, to) = (read_server(&mut body)?, read_server(&mut body)?);
                 if from.weight != 0 || to.weight != 0 {
                     return None;
                 }
-                Self::Redivert { from: from.target, to: to.target, how }
+                *self = Self::Redivert { from: from.target, to: to.target, how };
             }
-            code::SET_TIMEOUTS => Self::SetTimeouts(read_timeouts(body)?),
-            code::SET_CLIENT_LIMIT => Self::SetClientLimit(body.u32()?),
-            code::LIST_RULES => Self::ListRules(body.u32()?),
-            code::LIST_CONNECTIONS => Self::ListConnections(body.u32()?),
-            code::COUNTERS => Self::Counters,
-            code::SETTINGS => Self::Settings,
+            code::SET_TIMEOUTS => *self = Self::SetTimeouts(read_timeouts(&mut body)?),
+            code::SET_CLIENT_LIMIT => *self = Self::SetClientLimit(body.u32()?),
+            code::LIST_RULES => *self = Self::ListRules(body.u32()?),
+            code::LIST_CONNECTIONS => *self = Self::ListConnections(body.u32()?),
+            code::COUNTERS => *self = Self::Counters,
+            code::SETTINGS => *self = Self::Settings,
             code::SUBSCRIBE => {
-                let (seconds, kinds) = (body.u16()?, body.u8()?);
-                body.zeros(1)?;
+                let [s0, s1, kinds, 0] = body.array()? else {
+                    return None;
+                };
+                let seconds = u16::from_be_bytes([s0, s1]);
                 if seconds > MAX_SUBSCRIPTION || kinds > Kinds::ALL.0 {
                     return None;
                 }
-                Self::Subscribe { seconds, kinds: Kinds(kinds) }
+                *self = Self::Subscribe { seconds, kinds: Kinds(kinds) };
             }
-            code::CLOSE => Self::Close,
-            unknown => return Some(Err(Unreadable::Unknown(unknown))),
-        }))
+            code::CLOSE => *self = Self::Close,
+            _ => return None,
+        }
+        body.is_empty().then_some(())
     }
 }
 
-fn read_rule(body: &mut Reader<'_>) -> Option<Rule> {
-    let matches = read_match(body)?;
-    let (flags, count) = (body.u8()?, body.u8()?);
-    if flags > 3 {
-        return None;
-    }
-    let mut rule = Rule {
-        matches,
-        servers: [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS],
-        count,
-        keep_source: flags & 1 != 0,
-        any_port: flags & 2 != 0,
-    };
-    for server in rule.servers.get_mut(..usize::from(count))? {
-        *server = read_server(body)?;
-    }
-    Some(rule)
+/// Room for servers.
+const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
+
+/// Octets of a match.
+pub(crate) const MATCH: usize = 16;
+
+/// A match as it stands in a datagram. There is one way to write each, so equal octets say equal matches.
+#[inline(never)]
+pub(crate) fn match_octets(matches: &Match) -> [u8; MATCH] {
+    let (destination, clients) = (matches.destination(), matches.from_clients());
+    let [d0, d1, d2, d3] = destination.network().octets();
+    let [c0, c1, c2, c3] = clients.network().octets();
+    let [p0, p1] = matches.port().unwrap_or(0).to_be_bytes();
+    let protocol = matches.limited_to().map_or(0, Protocol::number);
+    let has_port = u8::from(matches.port().is_some());
+    [d0, d1, d2, d3, destination.length(), protocol, has_port, clients.length(), c0, c1, c2, c3, p0, p1, 0, 0]
 }
 
-pub(crate) fn write_match(out: &mut Writer<'_>, matches: &Match) {
-    out.put(&matches.destination().network().octets());
-    out.u8(matches.destination().length());
-    out.u8(matches.limited_to().map_or(0, Protocol::number));
-    out.u8(u8::from(matches.port().is_some()));
-    out.u8(matches.from_clients().length());
-    out.put(&matches.from_clients().network().octets());
-    out.u16(matches.port().unwrap_or(0));
-    out.u16(0);
-}
-
+#[inline(never)]
 pub(crate) fn read_match(reader: &mut Reader<'_>) -> Option<Match> {
-    let (network, length) = (reader.address()?, reader.u8()?);
-    let (protocol, has_port, clients_length) = (reader.u8()?, reader.u8()?, reader.u8()?);
-    let (clients, port) = (reader.address()?, reader.u16()?);
-    reader.zeros(2)?;
-    let destination = exact_prefix(network, length)?;
-    let matches = match has_port {
-        0 if port == 0 => Match::from(destination),
-        1 => Match::from((destination, port)),
+    let [d0, d1, d2, d3, length, protocol, has_port, clients_length, c0, c1, c2, c3, p0, p1, 0, 0] =
+        reader.array::<MATCH>()?
+    else {
+        return None;
+    };
+    let port = u16::from_be_bytes([p0, p1]);
+    let port = match has_port {
+        0 if port == 0 => None,
+        1 => Some(port),
         _ => return None,
     };
-    let matches = matches.clients(exact_prefix(clients, clients_length)?);
-    match protocol {
-        0 => Some(matches),
-        number => Some(matches.protocol(Protocol::from_number(number)?)),
-    }
+    let protocol = match protocol {
+        0 => None,
+        number => Some(Protocol::from_number(number)?),
+    };
+    let destination = exact_prefix(Ipv4Addr::new(d0, d1, d2, d3), length)?;
+    let clients = exact_prefix(Ipv4Addr::new(c0, c1, c2, c3), clients_length)?;
+    Some(Match { destination, port, protocol, clients })
 }
 
 /// A prefix without bits behind its end: there is one way to write each.
+#[inline(never)]
 pub(crate) fn exact_prefix(network: Ipv4Addr, length: u8) -> Option<Prefix> {
     Prefix::new(network, length).filter(|prefix| prefix.network() == network)
 }
 
+/// Octets of a server.
+pub(crate) const SERVER: usize = 10;
+
 pub(crate) fn write_server(out: &mut Writer<'_>, server: Weighted) {
-    let (kind, address, port) = match server.target {
-        Target::Same => (0, Ipv4Addr::UNSPECIFIED, 0),
-        Target::Address(address) => (1, address, 0),
-        Target::Endpoint(endpoint) => (2, *endpoint.ip(), endpoint.port()),
+    let (kind, endpoint) = match server.target {
+        Target::Same => (0, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
+        Target::Address(address) => (1, SocketAddrV4::new(address, 0)),
+        Target::Endpoint(endpoint) => (2, endpoint),
     };
     out.u8(kind);
     out.u8(0);
     out.u16(server.weight);
-    out.put(&address.octets());
-    out.u16(port);
+    out.endpoint(endpoint);
 }
 
+#[inline(never)]
 pub(crate) fn read_server(reader: &mut Reader<'_>) -> Option<Weighted> {
-    let kind = reader.u8()?;
-    reader.zeros(1)?;
-    let weight = reader.u16()?;
-    let endpoint = reader.endpoint()?;
+    let [kind, 0, w0, w1, a, b, c, d, p0, p1] = reader.array::<SERVER>()? else {
+        return None;
+    };
+    let endpoint = SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([p0, p1]));
     let target = match kind {
         0 if endpoint.ip().is_unspecified() && endpoint.port() == 0 => Target::Same,
         1 if endpoint.port() == 0 => Target::Address(*endpoint.ip()),
         2 => Target::Endpoint(endpoint),
         _ => return None,
     };
-    Some(Weighted { target, weight })
+    Some(Weighted { target, weight: u16::from_be_bytes([w0, w1]) })
 }
 
 pub(crate) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {
-    for timeout in [t.tcp_established, t.tcp_transitory, t.udp, t.icmp, t.fragment, t.hold] {
-        // Without a 64-bit division, which a small processor does not have.
-        let millis = timeout.as_secs().saturating_mul(1000);
-        let millis = millis.saturating_add(u64::from(timeout.subsec_nanos().div_ceil(1_000_000)));
-        out.u32(u32::try_from(millis).unwrap_or(u32::MAX));
+    for timeout in t.all() {
+        // In 32 bits, which a small processor has.
+        let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+        out.u32(seconds.saturating_mul(1000).saturating_add(timeout.subsec_nanos().div_ceil(1_000_000)));
     }
 }
 
 pub(crate) fn read_timeouts(reader: &mut Reader<'_>) -> Option<Timeouts> {
-    let mut next = || reader.u32().map(|ms| Duration::new(u64::from(ms / 1000), ms % 1000 * 1_000_000));
-    Some(Timeouts {
-        tcp_established: next()?,
-        tcp_transitory: next()?,
-        udp: next()?,
-        icmp: next()?,
-        fragment: next()?,
-        hold: next()?,
-    })
+    let mut all = [Duration::ZERO; 6];
+    for timeout in &mut all {
+        let ms = reader.u32()?;
+        *timeout = Duration::new(u64::from(ms / 1000), ms % 1000 * 1_000_000);
+    }
+    let [tcp_established, tcp_transitory, udp, icmp, fragment, hold] = all;
+    Some(Timeouts { tcp_established, tcp_transitory, udp, icmp, fragment, hold })
 }

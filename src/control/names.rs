@@ -1,5 +1,5 @@
 //! The numbers that stand for states, reasons and counters in an answer. They are those of
-//! `docs/control-protocol.md`, whatever order the library's own lists have.
+//! `docs/control-protocol.md`.
 
 use super::refused::Refused;
 use crate::connection::State;
@@ -24,8 +24,8 @@ const STATES: [State; 11] = [
 const REASONS_OF_CLOSING: [Closed; 6] =
     [Closed::Finished, Closed::Reset, Closed::Rediverted, Closed::Expired, Closed::Evicted, Closed::Stranded];
 
-/// Numbered from 256.
-const DROPS: [DropReason; 17] = [
+/// Numbered from [`FIRST_DROP`].
+pub(crate) const DROPS: [DropReason; 17] = [
     DropReason::MalformedIpv4,
     DropReason::MalformedTransport,
     DropReason::MartianSource,
@@ -45,12 +45,14 @@ const DROPS: [DropReason; 17] = [
     DropReason::IcmpUnrelated,
 ];
 
-const FIRST_DROP: u16 = 256;
+pub(crate) const FIRST_DROP: u16 = 256;
 
 /// The refusals of datagrams are numbered from here.
-const FIRST_REFUSED: u16 = 512;
+pub(crate) const FIRST_REFUSED: u16 = 512;
 
-/// Numbered from 1.
+pub(crate) const FIRST_COUNTER: u16 = 1;
+
+/// Numbered from [`FIRST_COUNTER`].
 const COUNTERS: [&str; 16] = [
     "to_server",
     "to_client",
@@ -71,7 +73,7 @@ const COUNTERS: [&str; 16] = [
 ];
 
 /// In the order of their names.
-const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
+pub(crate) const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
     [
         c.to_server,
         c.to_client,
@@ -92,32 +94,34 @@ const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
     ]
 }
 
-fn number_of<T: PartialEq>(list: &[T], value: &T) -> u8 {
-    list.iter().position(|v| v == value).map_or(0, |at| at as u8 + 1)
-}
+// A number is the place in the list, from 1. That the library's own lists have the same order makes it short to find.
+const _: () = {
+    let mut at = 0;
+    while at < STATES.len() {
+        assert!(STATES[at] as usize == at, "the numbers of states stay as they are");
+        at += 1;
+    }
+    let mut at = 0;
+    while at < REASONS_OF_CLOSING.len() {
+        assert!(REASONS_OF_CLOSING[at] as usize == at, "the numbers of reasons stay as they are");
+        at += 1;
+    }
+};
 
-pub(crate) fn state_number(state: State) -> u8 {
-    number_of(&STATES, &state)
+pub(crate) const fn state_number(state: State) -> u8 {
+    state as u8 + 1
 }
 
 pub(crate) fn state_from(number: u8) -> Option<State> {
     STATES.get(usize::from(number).checked_sub(1)?).copied()
 }
 
-pub(crate) fn closed_number(why: Closed) -> u8 {
-    number_of(&REASONS_OF_CLOSING, &why)
+pub(crate) const fn closed_number(why: Closed) -> u8 {
+    why as u8 + 1
 }
 
 pub(crate) fn closed_from(number: u8) -> Option<Closed> {
     REASONS_OF_CLOSING.get(usize::from(number).checked_sub(1)?).copied()
-}
-
-/// All counters of a translator and of its agent, with their numbers.
-pub(crate) fn all_counters(counters: &Counters, refused: impl Fn(Refused) -> u64) -> impl Iterator<Item = (u16, u64)> {
-    let own = (1..).zip(values(counters));
-    let drops = (FIRST_DROP..).zip(DROPS).map(|(number, reason)| (number, counters.dropped(reason)));
-    let refusals = (FIRST_REFUSED..).zip(Refused::ALL).map(move |(number, reason)| (number, refused(*reason)));
-    own.chain(drops).chain(refusals)
 }
 
 /// What a counter with this number in an [`Answer`](super::Answer) counts: the name of a field of [`Counters`], of a
@@ -127,7 +131,7 @@ pub fn counter_name(number: u16) -> Option<&'static str> {
     let at = |first: u16| number.checked_sub(first).map(usize::from);
     let refused = || Refused::ALL.get(at(FIRST_REFUSED)?).map(|r| r.name());
     let dropped = || DROPS.get(at(FIRST_DROP)?).map(|r| r.name());
-    refused().or_else(dropped).or_else(|| COUNTERS.get(at(1)?).copied())
+    refused().or_else(dropped).or_else(|| COUNTERS.get(at(FIRST_COUNTER)?).copied())
 }
 
 #[cfg(test)]
@@ -151,7 +155,8 @@ mod tests {
 
     #[test]
     fn every_counter_has_a_name_of_its_own() {
-        let numbers: std::vec::Vec<_> = all_counters(&Counters::ZERO, |_| 0).map(|(number, _)| number).collect();
+        let lists = [(FIRST_COUNTER, COUNTERS.len()), (FIRST_DROP, DROPS.len()), (FIRST_REFUSED, Refused::ALL.len())];
+        let numbers: std::vec::Vec<_> = lists.into_iter().flat_map(|(first, count)| (first..).take(count)).collect();
         let mut names: std::vec::Vec<_> = numbers.iter().map(|n| counter_name(*n).unwrap()).collect();
         names.sort_unstable();
         names.dedup();

@@ -3,16 +3,17 @@
 use core::time::Duration;
 
 use super::answer::{END, LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
-use super::authentication::Rights;
-use super::instruction::{Kinds, write_match, write_server, write_timeouts};
-use super::names::{all_counters, closed_number, state_number};
-use super::refused::Refused;
+use super::authentication::{Rights, TAG};
+use super::instruction::{Kinds, MATCH, match_octets, write_server, write_timeouts};
+use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
-use crate::connection::{Connection, Measured, Volume};
+use crate::connection::Connection;
+use crate::counters::Counters;
 use crate::event::Event;
-use crate::table::divert::DivertEntry;
-use crate::table::storage::Storage;
-use crate::translator::Translator;
+use crate::table::divert::Weighted;
+use crate::time::{Instant, Tick};
+use crate::track::measure::MeasureSlot;
+use crate::translator::Table;
 
 /// How many slots of the connection table one page looks at, empty ones included. It bounds the work.
 const SLOTS_PER_PAGE: usize = 1024;
@@ -20,77 +21,89 @@ const SLOTS_PER_PAGE: usize = 1024;
 /// Octets in front of a page's entries.
 const PAGE_HEAD: usize = 8;
 
-/// Writes the front of a page once its entries are known.
-fn finish_page(out: &mut Writer<'_>, at: usize, next: u32, count: u16) {
-    out.patch(at, &next.to_be_bytes());
-    out.patch(at + 4, &count.to_be_bytes());
+/// Leaves room for the front of a page; returns where.
+fn begin_page(out: &mut Writer<'_>) -> usize {
+    let at = out.octets().len();
+    out.zeros(PAGE_HEAD);
+    at
 }
 
-pub(crate) fn rules<S: Storage>(translator: &Translator<S>, position: u32, out: &mut Writer<'_>) {
-    let at = out.length().unwrap_or(0);
-    out.zeros(PAGE_HEAD);
-    let (mut next, mut count) = (END, 0);
-    let first = usize::try_from(position).unwrap_or(usize::MAX);
-    for (place, entry) in translator.diverts().enumerate().skip(first) {
-        let told = entry.servers().count().min(MAX_LISTED_SERVERS);
-        if out.room() < 20 + told * LISTED_SERVER {
-            next = u32::try_from(place).unwrap_or(END);
+/// Writes the front of a page once its entries are known: how many, and the position of the next one among `all`.
+fn finish_page(out: &mut Writer<'_>, at: usize, count: usize, next: usize, all: usize) {
+    let end = out.go_to(at);
+    out.u32(if next >= all { END } else { u32::try_from(next).unwrap_or(END) });
+    out.u16(count as u16);
+    out.go_to(end);
+}
+
+pub(crate) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
+    let at = begin_page(out);
+    let first = position as usize;
+    let mut next = first;
+    while let Some(slot) = table.rules().get(next) {
+        let servers = slot.chain(table.memory.servers);
+        let count = servers.count();
+        let told = count.min(MAX_LISTED_SERVERS);
+        if out.room(TAG) < MATCH + 4 + told * LISTED_SERVER {
             break;
         }
-        rule(&entry, told, out);
-        count += 1;
+        out.put(&match_octets(&slot.matches()));
+        out.u8(u8::from(slot.keeps_source()) | u8::from(slot.has_siblings()) << 1);
+        out.u8(told as u8);
+        out.u16(u16::try_from(count).unwrap_or(u16::MAX));
+        for server in slot.chain(table.memory.servers).take(told) {
+            write_server(out, Weighted { target: server.target(), weight: server.weight });
+            out.u32(server.connections);
+        }
+        next += 1;
     }
-    finish_page(out, at, next, count);
+    finish_page(out, at, next - first, next, table.rules().len());
 }
 
-fn rule(entry: &DivertEntry<'_>, told: usize, out: &mut Writer<'_>) {
-    write_match(out, &entry.matches());
-    out.u8(u8::from(entry.keeps_source()) | u8::from(entry.takes_replies_from_any_port()) << 1);
-    out.u8(told as u8);
-    out.u16(u16::try_from(entry.servers().count()).unwrap_or(u16::MAX));
-    for (server, connections) in entry.servers().take(told) {
-        write_server(out, server);
-        out.u32(connections);
-    }
-}
+/// Writes what was measured of a connection whose last packet came at a tick; from [`measured`].
+pub(crate) type TellMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
 
-pub(crate) fn connections<S: Storage>(translator: &Translator<S>, position: u32, out: &mut Writer<'_>) {
-    let at = out.length().unwrap_or(0);
-    out.zeros(PAGE_HEAD);
-    out.u64(translator.now().as_micros());
+/// `tell` is `None` where the storage has no room for measurements, so that what writes them is not linked.
+pub(crate) fn connections(table: &Table<'_>, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
+    let at = begin_page(out);
+    let now = table.state.now;
+    out.u64(now.as_micros());
+    let (mut page, all) = table.connections_within(position as usize, SLOTS_PER_PAGE);
     let mut count = 0;
-    let first = usize::try_from(position).unwrap_or(usize::MAX);
-    let (mut page, all) = translator.connections_from(first).within(SLOTS_PER_PAGE);
-    while out.room() >= LISTED_CONNECTION + LISTED_MEASURED {
-        let Some((entry, measured)) = page.next_measured() else {
-            break;
-        };
-        connection(&entry, measured.as_ref(), out);
-        count += 1;
+    while out.room(TAG) >= LISTED_CONNECTION + LISTED_MEASURED
+        && let Some((place, slot)) = page.next_slot()
+    {
+        if let Some(entry) = slot.view() {
+            let measured = tell.zip(table.memory.measured.get(place));
+            connection(&entry, u8::from(measured.is_some()), out);
+            if let Some((tell, measured)) = measured {
+                tell(measured, slot.last, now, out);
+            }
+            count += 1;
+        }
     }
-    let next = page.position();
-    let next = if next >= all { END } else { u32::try_from(next).unwrap_or(END) };
-    finish_page(out, at, next, count);
+    finish_page(out, at, count, page.position(), all);
 }
 
-fn connection(entry: &Connection, measured: Option<&Measured>, out: &mut Writer<'_>) {
+fn connection(entry: &Connection, flags: u8, out: &mut Writer<'_>) {
     out.u8(entry.protocol.number());
     out.u8(state_number(entry.state));
-    out.u8(u8::from(measured.is_some()));
+    out.u8(flags);
     out.u8(0);
     pairs(entry, out);
-    let Some(m) = measured else {
-        return;
-    };
-    for Volume { packets, octets, smallest, largest } in [m.to_server, m.to_client] {
-        out.u64(packets);
-        out.u64(octets);
-        out.u16(smallest);
-        out.u16(largest);
+}
+
+pub(crate) fn measured(slot: &MeasureSlot, last: Tick, now: Instant, out: &mut Writer<'_>) {
+    let m = slot.report(last, now);
+    for volume in [&m.to_server, &m.to_client] {
+        out.u64(volume.packets);
+        out.u64(volume.octets);
+        out.u16(volume.smallest);
+        out.u16(volume.largest);
     }
     out.u64(m.first.as_micros());
     out.u64(m.last.as_micros());
-    for duration in [m.server_handshake, m.client_handshake, m.round_trip] {
+    for duration in [&m.server_handshake, &m.client_handshake, &m.round_trip] {
         out.u32(duration.map_or(u32::MAX, micros));
     }
     out.u16(m.retransmissions);
@@ -100,8 +113,8 @@ fn connection(entry: &Connection, measured: Option<&Measured>, out: &mut Writer<
 
 /// Microseconds, at most one less than what stands for "not measured".
 fn micros(duration: Duration) -> u32 {
-    let micros = duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
-    u32::try_from(micros).unwrap_or(u32::MAX).min(u32::MAX - 1)
+    let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    seconds.saturating_mul(1_000_000).saturating_add(duration.subsec_micros()).min(u32::MAX - 1)
 }
 
 fn pairs(entry: &Connection, out: &mut Writer<'_>) {
@@ -111,30 +124,33 @@ fn pairs(entry: &Connection, out: &mut Writer<'_>) {
     }
 }
 
-pub(crate) fn counters<S: Storage>(translator: &Translator<S>, refused: impl Fn(Refused) -> u64, out: &mut Writer<'_>) {
-    let at = out.length().unwrap_or(0);
-    out.u32(0);
-    let mut count = 0_u16;
-    for (number, value) in all_counters(translator.counters(), refused) {
-        out.u16(number);
-        out.u64(value);
-        count += 1;
+/// All counters of a translator and of its agent, each behind its number.
+pub(crate) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_>) {
+    let dropped = DROPS.map(|reason| counters.dropped(reason));
+    let own = values(counters);
+    let lists = [(FIRST_COUNTER, &own[..]), (FIRST_DROP, &dropped), (FIRST_REFUSED, refused)];
+    out.u16((own.len() + dropped.len() + refused.len()) as u16);
+    out.u16(0);
+    for (first, values) in lists {
+        for (number, value) in (first..).zip(values) {
+            out.u16(number);
+            out.u64(*value);
+        }
     }
-    out.patch(at, &count.to_be_bytes());
 }
 
-pub(crate) fn settings<S: Storage>(translator: &Translator<S>, rights: Rights, out: &mut Writer<'_>) {
+pub(crate) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) {
     let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    write_timeouts(out, &translator.timeouts());
-    out.u32(translator.client_limit());
-    out.u32(size(translator.diverts().count()));
-    out.u32(size(translator.capacity()));
-    out.u32(translator.slots_in_use());
+    write_timeouts(out, &table.state.config.timeouts);
+    out.u32(table.state.config.client_limit);
+    out.u32(size(table.state.diverts));
+    out.u32(size(table.memory.connections.len()));
+    out.u32(table.state.used);
     let (kind, prefix) = rights.parts();
     out.u8(kind);
     out.u8(prefix.length());
     out.u16(0);
-    out.put(&prefix.network().octets());
+    out.u32(prefix.bits());
 }
 
 /// An event as it stands in a datagram.
@@ -159,10 +175,5 @@ pub(crate) fn event(event: &Event) -> [u8; LISTED_EVENT] {
 }
 
 pub(crate) const fn kind_of(octets: &[u8; LISTED_EVENT]) -> Kinds {
-    match octets[0] {
-        1 => Kinds::OPENED,
-        2 => Kinds::CHANGED,
-        3 => Kinds::MOVED,
-        _ => Kinds::CLOSED,
-    }
+    Kinds::numbered(octets[0])
 }

@@ -2,8 +2,9 @@
 
 use super::MAX_INSTRUCTIONS;
 use super::authentication::TAG;
+use super::code::{Code, Refusal};
 use super::datagram::{HEADER, MAX_REQUEST};
-use super::instruction::{Instruction, Unreadable};
+use super::instruction::{Instruction, MATCH, code};
 use super::wire::{Reader, Writer};
 
 /// The most octets of instructions in a request.
@@ -140,40 +141,76 @@ impl<'a> Received<'a> {
         Some(Self { dry_run: flags & DRY_RUN != 0, demanded, count, instructions: reader.0 })
     }
 
-    /// The instructions, as many as the request says that it has; then what is left over, if anything is.
+    /// The instructions, as many as the request says that it has; then one that cannot be read if anything is left
+    /// over.
     pub(crate) const fn instructions(&self) -> Instructions<'a> {
-        Instructions { reader: Reader(self.instructions), left: self.count, done: false }
-    }
-
-    /// The instructions of a request in which all can be read.
-    pub(crate) fn changes(&self) -> impl Iterator<Item = Instruction> + use<'a> {
-        self.instructions().map_while(Result::ok)
+        Instructions { reader: Reader(self.instructions), left: self.count }
     }
 }
 
-/// Reads instructions, one after the other.
+/// An instruction as it stands in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raw<'a> {
+    code: u8,
+    /// `None` if the request ends before it, or goes on behind the last one.
+    body: Option<&'a [u8]>,
+}
+
+impl<'a> Raw<'a> {
+    /// Reads it into its place.
+    pub(crate) fn read(self, into: &mut Instruction) -> Result<(), Refusal> {
+        if self.body.and_then(|body| into.read(self.code, body)).is_some() {
+            return Ok(());
+        }
+        let unknown = self.body.is_some() && !code::is_known(self.code);
+        let detail = u32::from(self.code);
+        Err(if unknown { Refusal { code: Code::UnknownInstruction, detail } } else { Code::Malformed.into() })
+    }
+
+    /// The match of the rule that it inserts, updates or removes.
+    #[inline(never)]
+    pub(crate) fn named(self) -> Option<&'a [u8; MATCH]> {
+        if matches!(self.code, code::DIVERT | code::REMOVE) { self.body?.first_chunk() } else { None }
+    }
+
+    /// Whether both can be changes of one request, with `later` behind this one: none may undo what an earlier one
+    /// did, and re-diverts come last.
+    pub(crate) fn can_precede(self, later: Self) -> bool {
+        let undone = match self.named() {
+            Some(matches) => later.named() == Some(matches),
+            None if self.code == code::REDIVERT => later.named().is_some(),
+            None => self.code == later.code,
+        };
+        code::is_change(self.code) && code::is_change(later.code) && !undone
+    }
+}
+
+/// Goes through the instructions of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Instructions<'a> {
     reader: Reader<'a>,
     left: u8,
-    done: bool,
 }
 
-impl Iterator for Instructions<'_> {
-    type Item = Result<Instruction, Unreadable>;
+impl<'a> Iterator for Instructions<'a> {
+    type Item = Raw<'a>;
 
-    /// Not inlined: requests are gone through in many places, and seldom.
     #[inline(never)]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let Some(left) = self.left.checked_sub(1) else {
-            self.done = true;
-            return (!self.reader.is_empty()).then_some(Err(Unreadable::Malformed));
+    fn next(&mut self) -> Option<Raw<'a>> {
+        const CUT_SHORT: Raw<'_> = Raw { code: 0, body: None };
+        // Behind an error there is nothing.
+        let Self { mut reader, left } = core::mem::replace(self, Self { reader: Reader(&[]), left: 0 });
+        let Some(left) = left.checked_sub(1) else {
+            return (!reader.is_empty()).then_some(CUT_SHORT);
         };
-        self.left = left;
-        Some(Instruction::read(&mut self.reader))
+        let Some([code, 0, l0, l1]) = reader.array() else {
+            return Some(CUT_SHORT);
+        };
+        let body = reader.take(usize::from(u16::from_be_bytes([l0, l1])));
+        if body.is_some() {
+            *self = Self { reader, left };
+        }
+        Some(Raw { code, body })
     }
 }
 
@@ -218,14 +255,18 @@ mod tests {
             let length = out.length().unwrap();
             let received = Received::read(&buffer[..length]).unwrap();
             assert_eq!((received.dry_run, received.demanded, received.count), (true, Some(7), 1));
-            assert_eq!(received.instructions().collect::<Vec<_>>(), [Ok(instruction)]);
+            let read = |received: Received<'_>| {
+                let mut into = Instruction::Close;
+                received.instructions().map(|i| i.read(&mut into).map(|()| into)).collect::<Vec<_>>()
+            };
+            assert_eq!(read(received), [Ok(instruction)]);
             // What is cut short, or has something behind it, is malformed.
             for cut in 8..length {
                 let received = Received::read(&buffer[..cut]).unwrap();
-                assert_eq!(received.instructions().next(), Some(Err(Unreadable::Malformed)), "{instruction:?} {cut}");
+                assert_eq!(read(received)[0], Err(Code::Malformed.into()), "{instruction:?} {cut}");
             }
             let received = Received::read(&buffer[..length + 1]).unwrap();
-            assert_eq!(received.instructions().last(), Some(Err(Unreadable::Malformed)));
+            assert_eq!(read(received), [Ok(instruction), Err(Code::Malformed.into())]);
         }
     }
 

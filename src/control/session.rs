@@ -2,19 +2,18 @@
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use core::time::Duration;
-
 use super::MAX_INSTRUCTIONS;
 use super::authentication::{Secret, TAG};
 use super::code::Effect;
 use super::instruction::Kinds;
+use super::refused::Refused;
 use crate::time::Instant;
 
 /// The most octets of an answer that is kept: the head, and an effect for each instruction.
 const KEPT: usize = super::answer::HEAD + MAX_INSTRUCTIONS * Effect::LENGTH;
 
 /// One session: all zeros where none is, so that an agent in a `static` costs no flash.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Session {
     used: bool,
     pub(crate) id: [u8; 8],
@@ -31,10 +30,10 @@ pub(crate) struct Session {
     /// The body of the answer to it, if a repetition is to be answered from here: it must not be carried out twice.
     kept: [u8; KEPT],
     kept_length: u16,
-    pub(crate) subscription: Option<Subscription>,
+    pub(crate) subscription: Subscription,
 }
 
-/// What a session wants to be told.
+/// What a session wants to be told. When it has ended it is kept for its number, which must not be used twice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Subscription {
     pub(crate) until: Instant,
@@ -57,15 +56,11 @@ pub(crate) enum Order {
 }
 
 impl Session {
-    const NONE: Self = Self {
-        used: false,
-        ..Self::new(
-            [0; 8],
-            Secret([0; 32]),
-            0,
-            SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
-            Instant::ZERO,
-        )
+    pub(crate) const NONE: Self = {
+        let nowhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+        let mut none = Self::new([0; 8], Secret([0; 32]), 0, nowhere, Instant::ZERO);
+        none.used = false;
+        none
     };
 
     pub(crate) const fn new(id: [u8; 8], secret: Secret, key: u16, peer: SocketAddr, now: Instant) -> Self {
@@ -80,7 +75,7 @@ impl Session {
             tag: [0; TAG],
             kept: [0; KEPT],
             kept_length: 0,
-            subscription: None,
+            subscription: Subscription { until: Instant::ZERO, kinds: Kinds::NONE, sequence: 0 },
         }
     }
 
@@ -94,6 +89,31 @@ impl Session {
             _ if *tag == self.tag => Order::Again,
             _ => Order::Conflicting,
         }
+    }
+
+    /// Checks the tag of a datagram of this session, and where it comes from. What costs a hash in vain is counted; so
+    /// is what was asked `again`.
+    #[inline(never)]
+    pub(crate) fn vouch(
+        &self,
+        failures: &mut Budget,
+        now: Instant,
+        again: bool,
+        from: &SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), Refused> {
+        if !failures.is_left(now) {
+            return Err(Refused::Flooded);
+        }
+        let vouched = match self.secret.verifies(datagram) {
+            false => Err(Refused::BadTag),
+            true if self.peer != *from => Err(Refused::Peer),
+            true => Ok(()),
+        };
+        if again || vouched.is_err() {
+            failures.spend();
+        }
+        vouched
     }
 
     /// Notes a new request.
@@ -117,8 +137,13 @@ impl Session {
     }
 
     pub(crate) fn is_idle(&self, now: Instant) -> bool {
-        now.duration_since(self.last) > super::SESSION_IDLE
+        micros_since(self.last, now) > super::SESSION_IDLE.as_secs() * 1_000_000
     }
+}
+
+/// Without a [`Duration`](core::time::Duration), which takes a division that a small processor does not have.
+const fn micros_since(earlier: Instant, now: Instant) -> u64 {
+    now.as_micros().saturating_sub(earlier.as_micros())
 }
 
 /// See [`Agent::hashes_per_second`](super::Agent::hashes_per_second).
@@ -138,31 +163,42 @@ impl Budget {
         Self { above: limit.wrapping_sub(DEFAULT_HASHES), spent: 0, since: Instant::ZERO }
     }
 
-    pub(crate) fn is_left(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.since) >= Duration::from_secs(1) {
+    #[inline(never)]
+    fn is_left(&mut self, now: Instant) -> bool {
+        if micros_since(self.since, now) >= 1_000_000 {
             (self.since, self.spent) = (now, 0);
         }
         self.spent < self.above.wrapping_add(DEFAULT_HASHES)
     }
 
-    pub(crate) const fn spend(&mut self) {
+    const fn spend(&mut self) {
         self.spent = self.spent.saturating_add(1);
+    }
+
+    /// Counts what is about to be hashed for somebody who has no session.
+    pub(crate) fn spend_one(&mut self, now: Instant) -> Result<(), Refused> {
+        if !self.is_left(now) {
+            return Err(Refused::Flooded);
+        }
+        self.spend();
+        Ok(())
     }
 }
 
 /// All sessions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions<const N: usize>([Session; N]);
 
 impl<const N: usize> Sessions<N> {
     pub(crate) const NONE: Self = Self([Session::NONE; N]);
 
+    #[inline(never)]
     pub(crate) fn find(&mut self, id: [u8; 8]) -> Option<&mut Session> {
         self.each().find(|s| s.id == id)
     }
 
-    pub(crate) fn end(&mut self, which: impl Fn(&Session) -> bool) {
-        self.each().filter(|s| which(s)).for_each(|s| *s = Session::NONE);
+    pub(crate) fn end_those_of(&mut self, key: u16) {
+        self.each().filter(|s| s.key == key).for_each(|s| *s = Session::NONE);
     }
 
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Session> {
@@ -173,19 +209,29 @@ impl<const N: usize> Sessions<N> {
         self.0.get_mut(place).filter(|s| s.used)
     }
 
-    /// Puts a session in: where none is, or where one is idle, or else in the place of the one that was silent for
-    /// longest among those of keys that have more than one, or of this key. So no key can drive out another's only
-    /// session, and each key has at least one where there are as many places as keys. Whether there was a place.
-    pub(crate) fn insert(&mut self, session: Session) -> bool {
-        let free = self.0.iter().position(|s| !s.used || s.is_idle(session.last)).or_else(|| {
-            let of_key = |key| self.0.iter().filter(|s| s.key == key).count();
-            let own = of_key(session.key) != 0;
-            let may_go = |s: &Session| if own { s.key == session.key } else { of_key(s.key) > 1 };
-            let candidates = self.0.iter().enumerate().filter(|(_, s)| may_go(s));
-            candidates.min_by_key(|(_, s)| s.last).map(|(place, _)| place)
-        });
-        let place = free.and_then(|place| self.0.get_mut(place));
-        place.map(|place| *place = session).is_some()
+    /// Where a new session of this key goes: where none is, or where one is idle, or else in the place of the one that
+    /// was silent for longest among those of keys that have more than one, or of this key. So no key can drive out
+    /// another's only session, and each key has at least one where there are as many places as keys.
+    pub(crate) fn room_for(&mut self, key: u16, now: Instant) -> Option<&mut Session> {
+        let own = self.count_of(key) != 0;
+        let may_go = |s: &Session| if own { s.key == key } else { self.count_of(s.key) > 1 };
+        let mut place = None;
+        let mut silent_since = u64::MAX;
+        for (at, session) in self.0.iter().enumerate() {
+            if !session.used || session.is_idle(now) {
+                place = Some(at);
+                break;
+            }
+            let last = session.last.as_micros();
+            if last < silent_since && may_go(session) {
+                (place, silent_since) = (Some(at), last);
+            }
+        }
+        self.0.get_mut(place?)
+    }
+
+    fn count_of(&self, key: u16) -> usize {
+        self.0.iter().filter(|s| s.key == key).count()
     }
 }
 
@@ -193,6 +239,10 @@ impl<const N: usize> Sessions<N> {
 mod tests {
     use super::*;
     use core::net::Ipv4Addr;
+
+    fn insert<const N: usize>(sessions: &mut Sessions<N>, session: Session) -> bool {
+        sessions.room_for(session.key, session.last).map(|place| *place = session).is_some()
+    }
 
     fn session(id: u8, key: u16, at: u64) -> Session {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
@@ -203,17 +253,17 @@ mod tests {
     fn no_key_drives_out_the_only_session_of_another() {
         let mut sessions = Sessions::<3>::NONE;
         for (id, key, at) in [(1, 1, 1), (2, 2, 2), (3, 2, 3)] {
-            assert!(sessions.insert(session(id, key, at)));
+            assert!(insert(&mut sessions, session(id, key, at)));
         }
         // A third key takes a place of the one that has two; the silent one goes.
-        assert!(sessions.insert(session(4, 3, 4)));
+        assert!(insert(&mut sessions, session(4, 3, 4)));
         assert!(sessions.find([2; 8]).is_none() && sessions.find([1; 8]).is_some() && sessions.find([3; 8]).is_some());
         // A fourth finds none; the third replaces its own.
-        assert!(!sessions.insert(session(5, 4, 5)));
-        assert!(sessions.insert(session(6, 3, 6)));
+        assert!(!insert(&mut sessions, session(5, 4, 5)));
+        assert!(insert(&mut sessions, session(6, 3, 6)));
         assert!(sessions.find([4; 8]).is_none() && sessions.find([1; 8]).is_some());
         // Once they are idle, anybody may.
-        assert!(sessions.insert(session(7, 4, 10_000)));
+        assert!(insert(&mut sessions, session(7, 4, 10_000)));
     }
 
     #[test]

@@ -79,12 +79,11 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
                 continue;
             };
             let count = wanted(session) as u16;
-            let Some((sequence, kinds)) = session.subscription.as_mut().and_then(|s| {
-                s.sequence = s.sequence.checked_add(1)?;
-                Some((s.sequence, s.kinds))
-            }) else {
+            let Some(sequence) = session.subscription.sequence.checked_add(1) else {
                 continue;
             };
+            session.subscription.sequence = sequence;
+            let kinds = session.subscription.kinds;
             let mut out = Writer::new(buffer);
             Header { kind: kind::EVENTS, sequence, session: session.id }.write(&mut out);
             out.u32(telling.lost);
@@ -104,7 +103,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
 
 impl Session {
     fn wants(&self, kind: Kinds, now: Instant) -> bool {
-        self.subscription.is_some_and(|s| s.until > now && s.kinds.overlap(kind))
+        self.subscription.until > now && self.subscription.kinds.overlap(kind)
     }
 }
 

@@ -53,7 +53,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a datagram from the front. What does not fit is not written, and [`Writer::length`] says so.
+/// Writes a datagram from the front. What does not fit is cut off, and [`Writer::length`] says so.
+///
+/// Its methods are not inlined: they are called from everywhere, and no packet waits for them.
 #[derive(Debug)]
 pub(crate) struct Writer<'a> {
     buffer: &'a mut [u8],
@@ -66,44 +68,51 @@ impl<'a> Writer<'a> {
         Self { buffer, written: 0 }
     }
 
+    #[inline(never)]
     pub(crate) fn put(&mut self, octets: &[u8]) {
-        let end = self.written.saturating_add(octets.len());
-        if let Some(place) = self.buffer.get_mut(self.written..end) {
-            place.copy_from_slice(octets);
+        let free = self.buffer.get_mut(self.written..).unwrap_or_default();
+        for (to, from) in free.iter_mut().zip(octets) {
+            *to = *from;
         }
-        self.written = end;
+        self.written = self.written.saturating_add(octets.len());
     }
 
+    #[inline(never)]
     pub(crate) fn u8(&mut self, value: u8) {
         self.put(&[value]);
     }
 
+    #[inline(never)]
     pub(crate) fn u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
     }
 
+    #[inline(never)]
     pub(crate) fn u32(&mut self, value: u32) {
         self.put(&value.to_be_bytes());
     }
 
+    #[inline(never)]
     pub(crate) fn u64(&mut self, value: u64) {
         self.put(&value.to_be_bytes());
     }
 
+    #[inline(never)]
     pub(crate) fn endpoint(&mut self, endpoint: SocketAddrV4) {
         self.put(&endpoint.ip().octets());
         self.u16(endpoint.port());
     }
 
+    #[inline(never)]
     pub(crate) fn zeros(&mut self, length: usize) {
         for _ in 0..length {
             self.u8(0);
         }
     }
 
-    /// How much room there is.
-    pub(crate) const fn room(&self) -> usize {
-        self.buffer.len().saturating_sub(self.written)
+    /// How much room there is, less what comes at the very end.
+    pub(crate) const fn room(&self, end: usize) -> usize {
+        self.buffer.len().saturating_sub(self.written).saturating_sub(end)
     }
 
     /// How much was written; `None` if something did not fit.
@@ -111,16 +120,14 @@ impl<'a> Writer<'a> {
         if self.written <= self.buffer.len() { Some(self.written) } else { None }
     }
 
-    /// All of the buffer, written or not.
-    pub(crate) const fn into_buffer(self) -> &'a mut [u8] {
-        self.buffer
+    /// What was written.
+    pub(crate) fn octets(&self) -> &[u8] {
+        self.buffer.get(..self.written).unwrap_or_default()
     }
 
-    /// Writes over what stands at `at`.
-    pub(crate) fn patch(&mut self, at: usize, octets: &[u8]) {
-        if let Some(place) = self.buffer.get_mut(at..).and_then(|b| b.get_mut(..octets.len())) {
-            place.copy_from_slice(octets);
-        }
+    /// Goes on writing at another place; returns where it was. What is known last often stands in front.
+    pub(crate) const fn go_to(&mut self, place: usize) -> usize {
+        core::mem::replace(&mut self.written, place)
     }
 }
 
@@ -151,7 +158,7 @@ mod tests {
         let mut writer = Writer::new(&mut buffer);
         writer.u16(1);
         writer.u16(2);
-        assert_eq!((writer.room(), writer.length()), (0, None));
+        assert_eq!((writer.room(0), writer.length()), (0, None));
         assert_eq!(buffer, [0, 1, 0]);
         assert_eq!(Reader(&[0, 1]).zeros(2), None);
     }

@@ -8,7 +8,7 @@ use crate::endpoint::{Prefix, Protocol, mask};
 use crate::wire::flow::ICMP;
 
 /// Room for one rule in a translator's storage: all zeros when unused.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DivertSlot {
     network: u32,
     clients: u32,
@@ -75,12 +75,27 @@ impl DivertSlot {
         self.flags & HAS_PORT != 0
     }
 
-    fn port(&self) -> Option<u16> {
+    pub(crate) fn port(&self) -> Option<u16> {
         (self.flags & HAS_PORT != 0).then_some(self.port)
     }
 
     fn admits(&self, protocol: u8, client: u32) -> bool {
         (self.protocol == 0 || self.protocol == protocol) && (client ^ self.clients) & mask(self.clients_length) == 0
+    }
+}
+
+#[cfg(feature = "control")]
+impl DivertSlot {
+    /// Whether it speaks of some packet that goes there.
+    pub(crate) fn speaks_of(&self, to: server::Place) -> bool {
+        let ports = !self.has_port() || to.port.is_none_or(|port| port == self.port);
+        ports && (to.address ^ self.network) & mask(self.length) == 0
+    }
+
+    /// Whether both can speak of the same packet, as far as protocol and client tell.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        let protocols = self.protocol == 0 || other.protocol == 0 || self.protocol == other.protocol;
+        protocols && (self.clients ^ other.clients) & mask(self.clients_length.min(other.clients_length)) == 0
     }
 }
 
@@ -116,11 +131,18 @@ impl<'a> DivertEntry<'a> {
 
     /// Its servers, and how many connections stand on each through this rule. A rule without a group has one.
     pub fn servers(&self) -> impl Iterator<Item = (Weighted, u32)> + use<'a> {
-        let servers = self.servers;
-        let first = servers.get(usize::from(self.slot.servers));
-        core::iter::successors(first, move |s| servers.get(usize::from(s.next)))
-            .take(servers.len())
-            .map(|s| (Weighted { target: s.target(), weight: s.weight }, s.connections))
+        self.slot.chain(self.servers).map(|s| (Weighted { target: s.target(), weight: s.weight }, s.connections))
+    }
+}
+
+impl DivertSlot {
+    /// The entries of its servers.
+    pub(crate) fn chain<'a>(
+        &self,
+        servers: &'a [server::ServerSlot],
+    ) -> impl Iterator<Item = &'a server::ServerSlot> + use<'a> {
+        let first = servers.get(usize::from(self.servers));
+        core::iter::successors(first, move |s| servers.get(usize::from(s.next))).take(servers.len())
     }
 }
 
@@ -144,7 +166,8 @@ impl Diverts<'_> {
     /// Puts a rule at `place`. The caller has made sure that there is room.
     pub(crate) fn insert(&mut self, place: usize, slot: DivertSlot) {
         self.length += 1;
-        if let Some(tail) = self.slots.get_mut(place..self.length) {
+        // The last one is free. An empty list, which cannot be here, could not be rotated.
+        if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
             tail.rotate_right(1);
             if let Some(first) = tail.first_mut() {
                 *first = slot;
@@ -153,7 +176,7 @@ impl Diverts<'_> {
     }
 
     pub(crate) fn remove(&mut self, place: usize) {
-        if let Some(tail) = self.slots.get_mut(place..self.length) {
+        if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
             tail.rotate_left(1);
             self.length -= 1;
         }

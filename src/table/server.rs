@@ -100,6 +100,14 @@ impl ServerSlot {
     }
 }
 
+#[cfg(feature = "control")]
+impl ServerSlot {
+    /// Whether a re-divert from this server may move connections of the entry.
+    pub(crate) fn is_touched(&self, server: Place) -> bool {
+        self.lies_within(server) || self.may_overlap(server)
+    }
+}
+
 /// A server by address and port, or by address with any port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {

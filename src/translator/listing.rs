@@ -4,6 +4,8 @@ use core::net::SocketAddrV4;
 
 use super::Translator;
 use super::state::State;
+#[cfg(feature = "control")]
+use super::state::Table;
 use crate::config::ConfigError;
 use crate::connection::{Connection, Direction, Measured};
 use crate::counters::Counters;
@@ -28,7 +30,7 @@ pub struct Connections<'a> {
 }
 
 impl Connections<'_> {
-    fn next_slot(&mut self) -> Option<(usize, &Entry)> {
+    pub(crate) fn next_slot(&mut self) -> Option<(usize, &Entry)> {
         loop {
             let place = self.next;
             let ConnectionSlot(slot) = self.slots.get(place)?;
@@ -126,8 +128,7 @@ impl<S: Storage> Translator<S> {
     /// [`Timeouts::MAX`].
     pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), ConfigError> {
         timeouts.check(self.state.config.short_timeouts)?;
-        self.state.timers = Timers::new(&timeouts);
-        self.state.config.timeouts = timeouts;
+        self.state.set_timeouts(&timeouts);
         Ok(())
     }
 
@@ -142,9 +143,7 @@ impl<S: Storage> Translator<S> {
     /// # Errors
     /// [`ConfigError::ClientLimit`] above 65 534.
     pub fn set_client_limit(&mut self, connections: u32) -> Result<(), ConfigError> {
-        if connections > 65_534 {
-            return Err(ConfigError::ClientLimit { value: connections });
-        }
+        check_client_limit(connections)?;
         self.state.config.client_limit = connections;
         Ok(())
     }
@@ -156,22 +155,29 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-#[cfg(feature = "control")]
-impl Connections<'_> {
-    /// The same, but looking at no more than this many slots; and the position behind the last one of all.
-    pub(crate) fn within(mut self, slots: usize) -> (Self, usize) {
-        let all = self.slots.len();
-        let end = self.next.saturating_add(slots).min(all);
-        self.slots = self.slots.get(..end).unwrap_or_default();
-        (self, all)
+impl State {
+    /// Takes time-outs that have been checked.
+    pub(crate) fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        self.timers = Timers::new(timeouts);
+        self.config.timeouts = *timeouts;
     }
 }
 
+pub(crate) const fn check_client_limit(connections: u32) -> Result<(), ConfigError> {
+    if connections > MAX_CLIENT_LIMIT { Err(ConfigError::ClientLimit { value: connections }) } else { Ok(()) }
+}
+
+/// What the count of a client's connections can hold.
+pub(crate) const MAX_CLIENT_LIMIT: u32 = 65_534;
+
 #[cfg(feature = "control")]
-impl<S: Storage> Translator<S> {
-    /// The time of the latest call.
-    pub(crate) const fn now(&self) -> crate::Instant {
-        self.state.now
+impl Table<'_> {
+    /// The current connections from this slot on, within so many slots; and the position behind the last one of all.
+    pub(crate) fn connections_within(&self, first: usize, slots: usize) -> (Connections<'_>, usize) {
+        let all = (self.state.fresh as usize).min(self.memory.connections.len());
+        let end = first.saturating_add(slots).min(all);
+        let slots = self.memory.connections.get(..end).unwrap_or_default();
+        (Connections { state: self.state, slots, measured: self.memory.measured, next: first }, all)
     }
 }
 

@@ -166,15 +166,11 @@ impl<S: Storage> Translator<S> {
 }
 
 #[cfg(feature = "control")]
-impl<S: Storage> Translator<S> {
+impl Table<'_> {
     /// How many connections a re-divert from this server may move, at most: those on it, and those of rules without a
     /// target of their own, which may stand anywhere.
-    pub(crate) fn standing_on(&self, server: Target) -> u32 {
-        let Some(place) = place_of(server) else {
-            return 0;
-        };
-        let touched = |s: &&ServerSlot| s.lies_within(place) || s.may_overlap(place);
-        self.storage.view().servers.iter().filter(touched).map(|s| s.connections).sum()
+    pub(crate) fn standing_on(&self, server: Place) -> u32 {
+        self.memory.servers.iter().filter(|s| s.is_touched(server)).map(|s| s.connections).sum()
     }
 }
 

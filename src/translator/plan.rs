@@ -1,6 +1,7 @@
 //! What instructions would do, without doing it.
 
 use super::Translator;
+use super::listing::check_client_limit;
 use super::moving::{Redivert, RedivertError, Rediverted};
 use super::rules::{Diverted, Removed};
 use super::state::Table;
@@ -21,24 +22,15 @@ use crate::timeouts::Timeouts;
 #[derive(Debug)]
 pub struct Plan<'a> {
     table: Table<'a>,
-    /// Rules in use by then.
-    rules: usize,
-    /// Servers unused by then.
-    servers: usize,
-    /// Re-diverts that can still be written down by then.
-    moves: usize,
-    generation: u32,
-    rediverted: bool,
+    ledger: Ledger,
 }
 
 impl<S: Storage> Translator<S> {
     /// Asks what instructions would do. Nothing changes.
     pub fn plan(&mut self) -> Plan<'_> {
         let mut table = self.table();
-        let servers = table.servers().free();
-        let moves = table.state.moves.room(table.memory.moves);
-        let (rules, generation) = (table.state.diverts, table.state.generation);
-        Plan { table, rules, servers, moves, generation, rediverted: false }
+        let ledger = Ledger::new(&mut table);
+        Plan { table, ledger }
     }
 }
 
@@ -48,26 +40,12 @@ impl Plan<'_> {
     /// # Errors
     /// Those of [`Translator::divert`].
     pub fn divert(&mut self, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
-        let cost = self.table.weigh(divert)?;
-        let capacity = self.table.memory.diverts.len();
-        let rules = self.rules + usize::from(!cost.updates());
-        if rules > capacity {
-            return Err(DivertError::TableFull { capacity });
-        }
-        let Some(servers) = (self.servers + cost.freed).checked_sub(cost.needed) else {
-            return Err(DivertError::ServersFull { capacity: self.table.memory.servers.len() });
-        };
-        (self.rules, self.servers) = (rules, servers);
-        let generation = self.next_generation();
-        Ok(Diverted { generation, updated: cost.updates(), left_behind: cost.left_behind })
+        self.ledger.divert(&mut self.table, divert)
     }
 
     /// What [`Translator::remove`] would do.
     pub fn remove(&mut self, matches: impl Into<Match>) -> Option<Removed> {
-        let (freed, left_behind) = self.table.weigh_removal(&matches.into())?;
-        self.rules = self.rules.saturating_sub(1);
-        self.servers += freed;
-        Some(Removed { generation: self.next_generation(), left_behind })
+        self.ledger.remove(&mut self.table, &matches.into())
     }
 
     /// What [`Translator::redivert`] would do. What it counts is counted as the tables are, without what the
@@ -81,33 +59,13 @@ impl Plan<'_> {
         to: impl Into<Target>,
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
-        let (old, _) = self.table.check_redivert(from.into(), to.into())?;
-        let needed = match how {
-            // What an earlier re-divert moved there is counted generously: every server that has connections.
-            Redivert::Drain if self.rediverted => self.table.servers_to_drain(None),
-            Redivert::Drain => self.table.servers_to_drain(Some(old)),
-            Redivert::Switch | Redivert::Reset => {
-                let capacity = self.table.memory.moves.len();
-                self.moves = self.moves.checked_sub(1).ok_or(RedivertError::Busy { capacity })?;
-                usize::from(self.rediverted || self.table.needs_entry(old))
-            }
-        };
-        let capacity = self.table.memory.servers.len();
-        self.servers = self.servers.checked_sub(needed).ok_or(RedivertError::ServersFull { capacity })?;
-        self.rediverted = true;
-        let connections = self.table.servers().connections_on(old);
-        let servers = self.table.servers_within(old);
-        Ok(Rediverted { generation: self.next_generation(), servers, connections })
+        self.ledger.redivert(&mut self.table, from.into(), to.into(), how)
     }
 
     /// Whether a re-divert from this server could find anything to move: a rule that points at it, a connection on
     /// it, or a rule without a target of its own, whose connections may stand anywhere.
     pub fn concerns(&mut self, from: impl Into<Target>) -> bool {
-        let Some(old) = super::moving::place_of(from.into()) else {
-            return false;
-        };
-        let concerned = self.table.memory.servers.iter().any(|s| s.lies_within(old));
-        concerned || self.table.needs_entry(old)
+        self.table.may_redivert(from.into())
     }
 
     /// What [`Translator::set_timeouts`] would say.
@@ -123,17 +81,93 @@ impl Plan<'_> {
     /// # Errors
     /// Those of [`Translator::set_client_limit`].
     pub const fn set_client_limit(&self, connections: u32) -> Result<(), ConfigError> {
-        if connections > 65_534 { Err(ConfigError::ClientLimit { value: connections }) } else { Ok(()) }
+        check_client_limit(connections)
     }
 
     /// The generation that the table would have by then.
     #[must_use]
     pub const fn generation(&self) -> u32 {
-        self.generation
+        self.ledger.generation
+    }
+}
+
+/// What the instructions so far would leave of a table's room.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// Rules in use by then.
+    rules: usize,
+    /// Servers unused by then.
+    servers: usize,
+    /// Re-diverts that can still be written down by then.
+    moves: usize,
+    generation: u32,
+    rediverted: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(table: &mut Table<'_>) -> Self {
+        let servers = table.servers().free();
+        let moves = table.state.moves.room(table.memory.moves);
+        Self { rules: table.state.diverts, servers, moves, generation: table.state.generation, rediverted: false }
+    }
+
+    pub(crate) fn divert(&mut self, table: &mut Table<'_>, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
+        let cost = table.weigh(divert)?;
+        let capacity = table.memory.diverts.len();
+        let rules = self.rules + usize::from(!cost.updates());
+        if rules > capacity {
+            return Err(DivertError::TableFull { capacity });
+        }
+        let Some(servers) = (self.servers + cost.freed).checked_sub(cost.needed) else {
+            return Err(DivertError::ServersFull { capacity: table.memory.servers.len() });
+        };
+        (self.rules, self.servers) = (rules, servers);
+        let generation = self.next_generation();
+        Ok(Diverted { generation, updated: cost.updates(), left_behind: cost.left_behind })
+    }
+
+    pub(crate) fn remove(&mut self, table: &mut Table<'_>, matches: &Match) -> Option<Removed> {
+        let (freed, left_behind) = table.weigh_removal(matches)?;
+        self.rules = self.rules.saturating_sub(1);
+        self.servers += freed;
+        Some(Removed { generation: self.next_generation(), left_behind })
+    }
+
+    pub(crate) fn redivert(
+        &mut self,
+        table: &mut Table<'_>,
+        from: Target,
+        to: Target,
+        how: Redivert,
+    ) -> Result<Rediverted, RedivertError> {
+        let (old, _) = table.check_redivert(from, to)?;
+        let needed = match how {
+            // What an earlier re-divert moved there is counted generously: every server that has connections.
+            Redivert::Drain if self.rediverted => table.servers_to_drain(None),
+            Redivert::Drain => table.servers_to_drain(Some(old)),
+            Redivert::Switch | Redivert::Reset => {
+                let capacity = table.memory.moves.len();
+                self.moves = self.moves.checked_sub(1).ok_or(RedivertError::Busy { capacity })?;
+                usize::from(self.rediverted || table.needs_entry(old))
+            }
+        };
+        let capacity = table.memory.servers.len();
+        self.servers = self.servers.checked_sub(needed).ok_or(RedivertError::ServersFull { capacity })?;
+        self.rediverted = true;
+        let connections = table.servers().connections_on(old);
+        let servers = table.servers_within(old);
+        Ok(Rediverted { generation: self.next_generation(), servers, connections })
     }
 
     const fn next_generation(&mut self) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         self.generation
+    }
+}
+
+impl Table<'_> {
+    pub(crate) fn may_redivert(&self, from: Target) -> bool {
+        let old = super::moving::place_of(from);
+        old.is_some_and(|old| self.memory.servers.iter().any(|s| s.lies_within(old)) || self.needs_entry(old))
     }
 }

@@ -126,6 +126,7 @@ pub fn session(data: &[u8]) {
                 }
             }
             3 => events(&mut house),
+            7 => handshake(&mut house, open, length, take(45)),
             _ => {
                 sequence += 1;
                 let body = take(usize::from(length) * 2).to_vec();
@@ -139,7 +140,7 @@ fn request(house: &mut House, (session, key): ([u8; 8], [u8; 32]), sequence: u32
     let mut datagram = [&[0x42, 0x57, 1, 4][..], &sequence.to_be_bytes(), &session, body].concat();
     let tag = hmac(&key, &[&datagram]);
     datagram.extend(&tag[..16]);
-    let before = house.table();
+    let (before, generation) = (house.table(), house.byway.generation());
     let Some(answer) = house.give(&datagram) else {
         assert_eq!(house.table(), before, "what is not answered does nothing");
         return;
@@ -154,6 +155,15 @@ fn request(house: &mut House, (session, key): ([u8; 8], [u8; 32]), sequence: u32
     if said[19] & 1 != 0 {
         assert_eq!(after, before, "a dry run");
     }
+    if let [flags, count, _, _, g0, g1, g2, g3, first, ..] = *body
+        && code == 0
+    {
+        let demanded = u32::from_be_bytes([g0, g1, g2, g3]);
+        assert!(flags & 2 == 0 || demanded == generation, "it wanted generation {demanded}, not {generation}");
+        if (1..=5).contains(&first) {
+            assert_eq!(said.len(), 16 + 12 + 8 * usize::from(count), "an effect for each change");
+        }
+    }
     // Read as a monitor reads it: with another session's key it would not get this far.
     let mut answered = Client::new(house.now, 1, SECRET, [0; 16]);
     assert!(answered.handle(house.now, &answer).is_err());
@@ -161,6 +171,25 @@ fn request(house: &mut House, (session, key): ([u8; 8], [u8; 32]), sequence: u32
     assert_eq!(house.table(), after, "carried out twice");
     // A session that is closed has no more answers; reads may have changed with time, but not without.
     assert!(again.is_none() || again == Some(answer), "another answer to the same request");
+}
+
+/// Opening a session, with any contents and a right tag: it changes nothing, and the answer is never larger.
+fn handshake(house: &mut House, (session, key): ([u8; 8], [u8; 32]), version: u8, data: &[u8]) {
+    let Some((kind, body)) = data.split_first_chunk::<1>() else { return };
+    let mut datagram = [&[0x42, 0x57, version, kind[0]][..], body].concat();
+    datagram.resize(48, 0);
+    // HELLO is said with the key itself, OPEN with the one of a session.
+    let hello = kind[0] == 1;
+    if !hello {
+        datagram[8..16].copy_from_slice(&session);
+    }
+    let tag = hmac(if hello { &SECRET } else { &key }, &[&datagram]);
+    datagram.extend(&tag[..16]);
+    let before = house.table();
+    if let Some(answer) = house.give(&datagram) {
+        assert!(kind[0] == 4 || answer.len() <= datagram.len(), "an answer of {} octets", answer.len());
+    }
+    assert!(kind[0] == 4 || house.table() == before);
 }
 
 fn events(house: &mut House) {

@@ -1,0 +1,269 @@
+//! Instructions that change something, in an operator's words: on the command line, or one a line in a file.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
+
+use byway::control::{Instruction, Rule};
+use byway::{Divert, Match, Prefix, Protocol, Redivert, Target, Timeouts, Weighted};
+use lexopt::{Arg, Parser, ValueExt};
+
+/// The commands that change something.
+const COMMANDS: [&str; 5] = ["divert", "redivert", "restore", "limit", "timeouts"];
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Instruction(Instruction),
+    /// Some time-outs, while the others stay: what those are is to be asked first.
+    Timeouts(Vec<(Field, Duration)>),
+}
+
+/// A time-out, by its place in [`FIELDS`].
+type Field = usize;
+
+/// The names of the time-outs, in the order of their numbers in the protocol.
+pub(crate) const FIELDS: [&str; 6] = ["tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold"];
+
+impl Change {
+    /// The instruction, where these are the time-outs that hold now.
+    pub(crate) fn instruction(&self, now: Timeouts) -> Instruction {
+        match self {
+            Self::Instruction(instruction) => *instruction,
+            Self::Timeouts(changes) => {
+                let mut all = now;
+                for (field, value) in changes {
+                    let place = match field {
+                        0 => &mut all.tcp_established,
+                        1 => &mut all.tcp_transitory,
+                        2 => &mut all.udp,
+                        3 => &mut all.icmp,
+                        4 => &mut all.fragment,
+                        _ => &mut all.hold,
+                    };
+                    *place = *value;
+                }
+                Instruction::SetTimeouts(all)
+            }
+        }
+    }
+}
+
+/// What can stand behind a change.
+#[derive(Default)]
+pub(crate) struct Options {
+    protocol: Option<Protocol>,
+    clients: Option<Prefix>,
+    keep_source: bool,
+    any_port: bool,
+    how: Option<Redivert>,
+}
+
+impl Options {
+    /// Takes an option, if it is one of these; its value is the parser's next.
+    pub(crate) fn take(&mut self, name: &str, parser: &mut Parser) -> Result<bool, String> {
+        match name {
+            "protocol" => self.protocol = Some(protocol(&text(parser)?)?),
+            "clients" => self.clients = Some(prefix(&text(parser)?)?),
+            "keep-source" => self.keep_source = true,
+            "any-port" => self.any_port = true,
+            "drain" => self.how = Some(Redivert::Drain),
+            "reset" => self.how = Some(Redivert::Reset),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn matches(&self, original: &str) -> Result<Match, String> {
+        let matches = original_of(original)?.clients(self.clients.unwrap_or(Prefix::ALL));
+        Ok(self.protocol.map_or(matches, |p| matches.protocol(p)))
+    }
+}
+
+/// Reads a change; `None` if these words are another command.
+pub(crate) fn read(words: &[&str], options: &Options) -> Result<Option<Change>, String> {
+    Ok(Some(Change::Instruction(match *words {
+        ["divert", original, ref targets @ ..] if !targets.is_empty() => {
+            let group = targets.iter().map(|t| weighted(t)).collect::<Result<Vec<_>, _>>()?;
+            let mut divert = Divert::new(options.matches(original)?).to_group(&group);
+            if options.keep_source {
+                divert = divert.keep_source();
+            }
+            if options.any_port {
+                divert = divert.replies_from_any_port();
+            }
+            Instruction::Divert(Rule::new(&divert).ok_or("a rule names at most 16 servers")?)
+        }
+        ["divert", ..] => return Err("divert takes ORIGINAL and TARGET".into()),
+        ["redivert", from, to] => {
+            let (from, to) = (target(from)?, target(to)?);
+            Instruction::Redivert { from, to, how: options.how.unwrap_or(Redivert::Switch) }
+        }
+        ["redivert", ..] => return Err("redivert takes FROM and TO".into()),
+        ["restore", original] => Instruction::Remove(options.matches(original)?),
+        ["restore", ..] => return Err("restore takes ORIGINAL".into()),
+        ["limit", n] => Instruction::SetClientLimit(n.parse().map_err(|_| format!("limit {n}: it must be a number"))?),
+        ["limit", ..] => return Err("limit takes a number".into()),
+        ["timeouts", "recommended"] => Instruction::SetTimeouts(Timeouts::RECOMMENDED),
+        ["timeouts", ref changes @ ..] if !changes.is_empty() => {
+            let changes = changes.iter().map(|c| timeout(c)).collect::<Result<Vec<_>, _>>()?;
+            return Ok(Some(Change::Timeouts(changes)));
+        }
+        ["timeouts", ..] => return Err("timeouts takes NAME=TIME, or recommended".into()),
+        _ => return Ok(None),
+    })))
+}
+
+/// A change that stands in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) number: usize,
+    pub(crate) change: Change,
+}
+
+/// Reads the lines of a transaction. What is behind a `#` is for people.
+///
+/// # Errors
+/// Says in one line what is wrong, and in which line.
+pub(crate) fn read_lines(text: &str) -> Result<Vec<Line>, String> {
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.split('#').next().unwrap_or_default();
+        if !line.trim().is_empty() {
+            let change = read_line(line).map_err(|wrong| format!("line {number}: {wrong}"))?;
+            lines.push(Line { number, change });
+        }
+    }
+    if lines.is_empty() { Err("there is no instruction in it".into()) } else { Ok(lines) }
+}
+
+fn read_line(line: &str) -> Result<Change, String> {
+    let mut parser = Parser::from_args(line.split_whitespace());
+    let (mut options, mut words) = (Options::default(), Vec::new());
+    while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
+        match argument {
+            Arg::Value(word) => words.push(word.string().map_err(|e| e.to_string())?),
+            Arg::Long(name) => {
+                let name = name.to_string();
+                if !options.take(&name, &mut parser)? {
+                    return Err(format!("--{name} does not belong behind an instruction"));
+                }
+            }
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    read(&words, &options)?.ok_or_else(|| format!("{}: it must be one of {}", words.join(" "), COMMANDS.join(", ")))
+}
+
+fn text(parser: &mut Parser) -> Result<String, String> {
+    parser.value().and_then(|value| value.string()).map_err(|e| e.to_string())
+}
+
+fn timeout(word: &str) -> Result<(Field, Duration), String> {
+    let (name, value) = word.split_once('=').ok_or_else(|| format!("{word}: it must be NAME=TIME"))?;
+    let name = name.replace('-', "_");
+    let field = FIELDS.iter().position(|field| *field == name);
+    let field = field.ok_or_else(|| format!("{name}: it must be one of {}", FIELDS.join(", ")))?;
+    let value = duration(value).ok_or_else(|| format!("{word}: the time must be like 2h4m, 300s or 500ms"))?;
+    Ok((field, value))
+}
+
+/// Numbers with units, the sum of which is meant.
+fn duration(mut word: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let mut millis = 0_u64;
+    while !word.is_empty() {
+        let (digits, rest) = word.split_at(word.find(|c: char| !c.is_ascii_digit())?);
+        let unit_ends = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (unit, rest) = rest.split_at(unit_ends);
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        millis = millis.checked_add(digits.parse::<u64>().ok()?.checked_mul(*factor)?)?;
+        word = rest;
+    }
+    (millis != 0).then(|| Duration::from_millis(millis))
+}
+
+fn protocol(word: &str) -> Result<Protocol, String> {
+    match word {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        "icmp" => Ok(Protocol::Icmp),
+        _ => Err(format!("--protocol {word}: it must be tcp, udp or icmp")),
+    }
+}
+
+fn prefix(word: &str) -> Result<Prefix, String> {
+    let wrong = || format!("{word}: it must be ADDRESS or ADDRESS/LENGTH");
+    let (address, length) = word.split_once('/').unwrap_or((word, "32"));
+    let (address, length) = (address.parse().map_err(|_| wrong())?, length.parse().map_err(|_| wrong())?);
+    Prefix::new(address, length).ok_or_else(wrong)
+}
+
+fn original_of(word: &str) -> Result<Match, String> {
+    let wrong = |_| format!("{word}: the port must be a number from 1 to 65535");
+    match word.split_once(':') {
+        None => Ok(prefix(word)?.into()),
+        Some((network, port)) => Ok((prefix(network)?, port.parse::<u16>().map_err(wrong)?).into()),
+    }
+}
+
+fn target(word: &str) -> Result<Target, String> {
+    if word == "same" {
+        return Ok(Target::Same);
+    }
+    let endpoint = word.parse::<SocketAddrV4>().map(Target::from);
+    let address = || word.parse::<Ipv4Addr>().map(Target::from);
+    endpoint.or_else(|_| address()).map_err(|_| format!("{word}: it must be ADDRESS or ADDRESS:PORT"))
+}
+
+fn weighted(word: &str) -> Result<Weighted, String> {
+    let (name, weight) = word.split_once('*').unwrap_or((word, "1"));
+    let weight = weight.parse().map_err(|_| format!("{word}: the weight must be a number from 0 to 65535"))?;
+    Ok(Weighted::new(target(name)?, weight))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        let right = [("300s", 300_000), ("2h4m", 7_440_000), ("500ms", 500), ("1d", 86_400_000), ("1m1s1ms", 61_001)];
+        for (word, millis) in right {
+            assert_eq!(duration(word), Some(Duration::from_millis(millis)), "{word}");
+        }
+        for word in ["", "5", "0s", "s", "5x", "-5s", "5s5", "99999999999999999999s", "18446744073709551615d"] {
+            assert_eq!(duration(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn some_time_outs_change_and_the_others_stay() {
+        let all = FIELDS.map(|name| format!("{name}=10m"));
+        for (place, one) in all.iter().enumerate() {
+            let change = read(&["timeouts", one], &Options::default()).unwrap().unwrap();
+            let Instruction::SetTimeouts(t) = change.instruction(Timeouts::RECOMMENDED) else { panic!("{change:?}") };
+            let r = Timeouts::RECOMMENDED;
+            let both = [
+                (t.tcp_established, r.tcp_established),
+                (t.tcp_transitory, r.tcp_transitory),
+                (t.udp, r.udp),
+                (t.icmp, r.icmp),
+                (t.fragment, r.fragment),
+                (t.hold, r.hold),
+            ];
+            for (at, (new, old)) in both.into_iter().enumerate() {
+                assert_eq!(new, if at == place { Duration::from_secs(600) } else { old }, "{one}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_are_numbered_as_they_stand() {
+        let text = "# move\n\nlimit 5\n  redivert 1.1.1.1 2.2.2.2 --reset # now\nrestore 3.3.3.3:80 --protocol udp\n";
+        let lines = read_lines(text).unwrap();
+        assert_eq!(lines.iter().map(|l| l.number).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(lines[0].change, Change::Instruction(Instruction::SetClientLimit(5)));
+        assert!(matches!(lines[1].change, Change::Instruction(Instruction::Redivert { how: Redivert::Reset, .. })));
+    }
+}
