@@ -78,7 +78,7 @@ impl Layout {
     }
 
     /// The slot that `found` accepts, among those in the index of this way whose tag is that of `hash`.
-    #[inline(always)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     pub(crate) fn find(
         self,
         words: &[u32],
@@ -86,22 +86,43 @@ impl Layout {
         hash: u64,
         mut found: impl FnMut(u32) -> bool,
     ) -> Option<u32> {
-        let (base, tag) = (self.base(direction), tag(hash));
+        let tag = tag(hash);
         let mut bucket = self.first(hash);
         let mut second = false;
         // A loop rather than two searches, so that the comparison of keys is compiled once.
         loop {
-            let words = at(words, base, bucket)?;
-            let accepted = |place| Some(slot(words, place)).filter(|slot| found(*slot));
-            if let Some(slot) = tags::find(tags_of(words), tag, accepted) {
-                return Some(slot);
-            }
-            if second {
-                return None;
+            let slot = self.find_within(words, direction, bucket, tag, &mut found);
+            if slot.is_some() || second {
+                return slot;
             }
             second = true;
             bucket = other(bucket, tag, self.buckets);
         }
+    }
+
+    /// The same in the key's first bucket alone.
+    #[inline(always)]
+    pub(crate) fn find_early(
+        self,
+        words: &[u32],
+        direction: Direction,
+        hash: u64,
+        mut found: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        self.find_within(words, direction, self.first(hash), tag(hash), &mut found)
+    }
+
+    #[inline(always)]
+    fn find_within(
+        self,
+        words: &[u32],
+        direction: Direction,
+        bucket: u32,
+        tag: u8,
+        found: &mut impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        let words = at(words, self.base(direction), bucket)?;
+        tags::find(tags_of(words), tag, |place| Some(slot(words, place)).filter(|slot| found(*slot)))
     }
 
     /// The first slot in the key's first bucket whose tag is that of `hash`: most likely, but not surely, the right

@@ -22,10 +22,12 @@ const PLAUSIBLE: u32 = 1 << 24;
 const AHEAD: u32 = 1 << 31;
 
 impl Sequences {
-    /// Takes note of a segment of data or acknowledgement alone, as [`Self::note`] does. Numbers that are not known
-    /// yet occur here too: of a connection that was adopted, or that a record brought.
+    /// Takes note of a segment of data or acknowledgement alone, as [`Self::note`] does, if all is as nearly always: the
+    /// numbers are known, and neither of the segment's is older than what is known, nor wild. False, and nothing noted,
+    /// if it is not so.
     #[inline(always)]
-    pub(crate) fn note_data(&mut self, direction: Direction, segment: &Segment) {
+    #[must_use]
+    pub(crate) fn note_plain(&mut self, direction: Direction, segment: &Segment) -> bool {
         let [there, back] = &mut self.sent;
         let [acknowledged_there, acknowledged_back] = &mut self.acknowledged;
         let (sent, other_sent, acknowledged) = match direction {
@@ -33,18 +35,22 @@ impl Sequences {
             Direction::ToClient => (back, there, acknowledged_back),
         };
         let (end, new) = (segment.sequence.wrapping_add(segment.data), segment.acknowledgment);
-        if end.wrapping_sub(*sent) < PLAUSIBLE || *sent == 0 {
-            *sent = end;
-        }
         let beyond = new.wrapping_sub(*other_sent);
-        if beyond.cast_signed() < PLAUSIBLE.cast_signed() || *other_sent == 0 {
-            if new.wrapping_sub(*acknowledged) < AHEAD || *acknowledged == 0 {
-                *acknowledged = new;
-            }
-            if beyond < PLAUSIBLE || *other_sent == 0 {
-                *other_sent = new;
-            }
+        if *sent == 0
+            || *other_sent == 0
+            || end.wrapping_sub(*sent) >= PLAUSIBLE
+            || beyond.cast_signed() >= PLAUSIBLE.cast_signed()
+            || new.wrapping_sub(*acknowledged) >= AHEAD
+        {
+            return false;
         }
+        *sent = end;
+        *acknowledged = new;
+        // What the receiver has, the sender has sent, even if it did not pass here.
+        if beyond < PLAUSIBLE {
+            *other_sent = new;
+        }
+        true
     }
 
     /// Takes note of a segment that goes this way.

@@ -127,12 +127,43 @@ impl<S: Storage> Translator<S> {
     ) -> Result<Verdict, Left> {
         let key = plain.key(direction);
         let memory = self.storage.parts();
-        let state = &mut self.state;
         let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.0.has_key(direction, key));
         let slot = match guess.filter(is_it) {
             Some(guess) => guess,
-            None => state.find(memory.connections, memory.index, direction, &key).ok_or(Left::Unknown(direction))?,
+            #[cfg(target_pointer_width = "64")]
+            None => {
+                let hash = self.state.keys.hash(&key);
+                match self.state.layout.find_early(memory.index, direction, hash, |slot| is_it(&slot)) {
+                    Some(slot) => slot,
+                    // As the last thing that is done here, so that nothing has to be kept for when it comes back.
+                    None => return self.fast_late(direction, packet),
+                }
+            }
+            #[cfg(not(target_pointer_width = "64"))]
+            None => {
+                let found = self.state.find(memory.connections, memory.index, direction, &key);
+                found.ok_or(Left::Unknown(direction))?
+            }
         };
+        self.fast_at(direction, plain, packet, slot)
+    }
+
+    /// Translates a packet that is plain, and whose connection is not in the first place where it is looked for.
+    #[cfg(target_pointer_width = "64")]
+    #[cold]
+    #[inline(never)]
+    fn fast_late(&mut self, direction: Direction, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
+        let memory = self.storage.parts();
+        let found = self.state.find(memory.connections, memory.index, direction, &plain.key(direction));
+        self.fast_at(direction, &plain, packet, found.ok_or(Left::Unknown(direction))?)
+    }
+
+    /// Translates a plain packet of the connection in this slot.
+    #[inline(always)]
+    fn fast_at(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8], slot: u32) -> Result<Verdict, Left> {
+        let memory = self.storage.parts();
+        let state = &mut self.state;
         let ConnectionSlot(connection) = memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;
         let troubled = u16::from(connection.epoch) != state.plain_epoch
             || state.timers.is_dead(connection.phase, connection.last, state.tick);
@@ -147,7 +178,9 @@ impl<S: Storage> Translator<S> {
             if tcp[13] & (SYN | FIN | RST | ACK) != ACK || connection.phase != Phase::Established {
                 return Err(Left::NotPlain);
             }
-            connection.sequences.note_data(direction, &Segment::with(tcp, plain.data));
+            if !connection.sequences.note_plain(direction, &Segment::with(tcp, plain.data)) {
+                return Err(Left::NotPlain);
+            }
             [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();
             [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], connection.transport.along(direction));
         } else {

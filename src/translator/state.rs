@@ -112,7 +112,6 @@ impl State {
     }
 
     /// The slot that is entered under this key in the index of this way. On a small processor it is compiled once.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn find(
         &self,
