@@ -101,6 +101,7 @@ impl Layout {
     }
 
     /// The same in the key's first bucket alone.
+    #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) fn find_early(
         self,
