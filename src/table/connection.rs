@@ -171,8 +171,12 @@ impl Entry {
     /// The same, as they stand in the packet: both addresses, and both ports.
     #[inline(always)]
     pub(crate) const fn becomes(&self, direction: Direction) -> (u64, u32) {
-        let ((source, source_port), (destination, destination_port)) = self.ends(direction);
-        ((source as u64) << 32 | destination as u64, (source_port as u32) << 16 | destination_port as u32)
+        let key = self.key(direction.opposite());
+        let ports = (key.ports >> 16) as u32;
+        match direction {
+            Direction::ToServer => (key.addresses, ports),
+            Direction::ToClient => (key.addresses.rotate_left(32), ports.rotate_left(16)),
+        }
     }
 
     /// The key under which a packet from another port of the server finds it.
