@@ -95,7 +95,7 @@ impl Config {
         }
         let new = Alternative { first: first.to_bits(), last: last.to_bits(), ports };
         if !self.alternatives.push(new) {
-            self.overflow = Some(ConfigError::TooManyAlternatives);
+            self.overflow = Some(ConfigError::TooManyAlternatives { first, last });
         }
         self
     }
@@ -106,7 +106,7 @@ impl Config {
     #[must_use]
     pub const fn own(mut self, address: Ipv4Addr) -> Self {
         if !self.own.push(address.to_bits()) {
-            self.overflow = Some(ConfigError::TooManyOwn);
+            self.overflow = Some(ConfigError::TooManyOwn { address });
         }
         self
     }
@@ -305,9 +305,20 @@ pub enum Checksums {
 #[non_exhaustive]
 pub enum ConfigError {
     /// More alternative address ranges than [`MAX_ALTERNATIVES`].
-    TooManyAlternatives,
+    TooManyAlternatives {
+        /// The first address of the last one that was added.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        first: Ipv4Addr,
+        /// Its last address.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        last: Ipv4Addr,
+    },
     /// More other own addresses than [`MAX_ALTERNATIVES`].
-    TooManyOwn,
+    TooManyOwn {
+        /// The last one that was added.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        address: Ipv4Addr,
+    },
     /// A range of alternative addresses or ports that holds nothing.
     EmptyAlternative {
         /// The first address.
@@ -367,8 +378,15 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooManyAlternatives => write!(f, "more than {MAX_ALTERNATIVES} ranges of alternative addresses"),
-            Self::TooManyOwn => write!(f, "more than {MAX_ALTERNATIVES} own addresses"),
+            Self::TooManyAlternatives { first, last } => {
+                write!(
+                    f,
+                    "alternative {first}-{last}: there is room for {MAX_ALTERNATIVES} ranges and not for this one"
+                )
+            }
+            Self::TooManyOwn { address } => {
+                write!(f, "own {address}: there is room for {MAX_ALTERNATIVES} addresses and not for this one")
+            }
             Self::EmptyAlternative { first, last, ports: (low, high) } => {
                 write!(f, "alternative {first}-{last}, ports {low}-{high}: the range is empty")
             }
@@ -461,7 +479,7 @@ mod tests {
             Err(ConfigError::MartianAlternative { address })
         );
         let many = (0..9).fold(Config::new([0; 32]), |c, _| c.alternative(ADDRESS, 1..=1));
-        assert_eq!(many.check(), Err(ConfigError::TooManyAlternatives));
+        assert_eq!(many.check(), Err(ConfigError::TooManyAlternatives { first: ADDRESS, last: ADDRESS }));
         assert_eq!(good.clone().client_limit(70_000).check(), Err(ConfigError::ClientLimit { value: 70_000 }));
     }
 

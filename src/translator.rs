@@ -31,6 +31,7 @@ mod listing;
 mod moving;
 mod opening;
 mod plan;
+mod record;
 mod records;
 mod rules;
 mod state;
@@ -56,7 +57,8 @@ use crate::wire::tcp::{ACK, RST, SYN, Segment};
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
 pub use plan::Plan;
-pub use records::{Imported, RECORD_LENGTH, Record, RecordError};
+pub use record::{RECORD_LENGTH, Record, RecordError};
+pub use records::Imported;
 pub use rules::{Diverted, Removed};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};
 

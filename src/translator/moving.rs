@@ -56,11 +56,22 @@ pub struct Rediverted {
 #[non_exhaustive]
 pub enum RedivertError {
     /// A side is [`Target::Same`], which names no server.
-    NoServer,
+    NoServer {
+        /// Which: `"from"` or `"to"`.
+        name: &'static str,
+    },
     /// Old and new server are the same.
-    SameServer,
-    /// The new server's address is one that no host can have (RFC 1812, section 5.3.7), or its port is zero.
+    SameServer {
+        /// The server.
+        target: Target,
+    },
+    /// The new server's address is one that no host can have (RFC 1812, section 5.3.7).
     MartianTarget {
+        /// The new server.
+        target: Target,
+    },
+    /// The new server's port is zero.
+    TargetPortZero {
         /// The new server.
         target: Target,
     },
@@ -85,11 +96,12 @@ pub enum RedivertError {
 impl fmt::Display for RedivertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoServer => f.write_str("\"the same\" names no server"),
-            Self::SameServer => f.write_str("old and new server are the same"),
+            Self::NoServer { name } => write!(f, "{name} \"the same\": that names no server"),
+            Self::SameServer { target } => write!(f, "from {target} to {target}: old and new server are the same"),
             Self::MartianTarget { target } => {
-                write!(f, "target {target}: no host can have this address and port")
+                write!(f, "target {target}: no host can have this address")
             }
+            Self::TargetPortZero { target } => write!(f, "target {target}: nobody listens on port 0"),
             Self::OwnTarget { target } => {
                 write!(f, "target {target} is an address of the translator itself")
             }
@@ -201,14 +213,16 @@ impl Table<'_> {
 
     /// Refuses what could never be done, whatever the table holds.
     pub(super) fn check_redivert(&self, from: Target, target: Target) -> Result<(Place, Place), RedivertError> {
-        let (Some(old), Some(new)) = (place_of(from), place_of(target)) else {
-            return Err(RedivertError::NoServer);
-        };
+        let old = place_of(from).ok_or(RedivertError::NoServer { name: "from" })?;
+        let new = place_of(target).ok_or(RedivertError::NoServer { name: "to" })?;
         if old == new {
-            return Err(RedivertError::SameServer);
+            return Err(RedivertError::SameServer { target });
         }
-        if ipv4::is_martian(new.address) || new.port == Some(0) {
+        if ipv4::is_martian(new.address) {
             return Err(RedivertError::MartianTarget { target });
+        }
+        if new.port == Some(0) {
+            return Err(RedivertError::TargetPortZero { target });
         }
         if self.state.is_own(new.address) {
             return Err(RedivertError::OwnTarget { target });

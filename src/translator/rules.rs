@@ -198,28 +198,29 @@ impl Table<'_> {
 
     fn check_divert(&self, divert: &Divert<'_>) -> Result<(), DivertError> {
         let matches = divert.matches;
+        let destination = matches.destination();
         if matches.port() == Some(0) {
-            return Err(DivertError::PortZero);
+            return Err(DivertError::MatchesPortZero { destination });
         }
         let targets = divert.targets();
         if targets.iter().all(|t| t.weight == 0) {
-            return Err(DivertError::EmptyGroup);
+            return Err(DivertError::EmptyGroup { servers: targets.len() });
         }
         if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {
-            return Err(DivertError::NoAlternative);
+            return Err(DivertError::NoAlternative { destination });
         }
         for (i, &Weighted { target, .. }) in targets.iter().enumerate() {
             if targets.iter().skip(i + 1).any(|other| other.target == target) {
                 return Err(DivertError::DuplicateServer { target });
             }
             let Some(place) = place_of(target) else {
-                if matches.destination().length() == 32 && self.state.is_own(matches.destination().bits()) {
+                if destination.length() == 32 && self.state.is_own(destination.bits()) {
                     return Err(DivertError::OwnTarget { target });
                 }
                 continue;
             };
             if place.port == Some(0) {
-                return Err(DivertError::PortZero);
+                return Err(DivertError::TargetPortZero { target });
             }
             if ipv4::is_martian(place.address) {
                 return Err(DivertError::MartianTarget { target });
@@ -228,7 +229,7 @@ impl Table<'_> {
                 return Err(DivertError::OwnTarget { target });
             }
             let same_port = place.port.is_none() || place.port == matches.port();
-            let itself = matches.destination().length() == 32 && matches.destination().bits() == place.address;
+            let itself = destination.length() == 32 && destination.bits() == place.address;
             if itself && same_port && targets.len() == 1 {
                 return Err(DivertError::ToItself { target });
             }

@@ -51,6 +51,18 @@ pub fn sum(parts: &[&[u8]]) -> u16 {
     sum as u16
 }
 
+/// CRC-32 (ISO-HDLC), bit by bit.
+pub fn crc(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for octet in bytes {
+        crc ^= u32::from(*octet);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
 /// Which checksums of a packet are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Right {
