@@ -99,6 +99,14 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     pub(super) telling: Telling,
 }
 
+#[cfg(feature = "defmt")]
+impl<const KEYS: usize, const SESSIONS: usize> defmt::Format for Agent<KEYS, SESSIONS> {
+    /// What it has room for, and how many sessions were opened: nothing of the keys.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Agent {{ keys: {}, sessions: {}, opened: {} }}", KEYS, SESSIONS, self.opened);
+    }
+}
+
 impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     /// An agent without keys, which refuses everything.
     ///

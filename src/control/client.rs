@@ -76,6 +76,7 @@ pub struct Client {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum State {
     /// HELLO is under way.
     Greeting,
@@ -91,6 +92,7 @@ enum State {
 
 /// What came from the translator.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Incoming<'d> {
     /// The session is on its way; there is something to send ([`Client::poll_transmit`]).
@@ -178,6 +180,13 @@ impl fmt::Debug for Client {
         let mut shown = f.debug_struct("Client");
         shown.field("key", &self.hello.key).field("state", &self.state).field("sequence", &self.sequence);
         shown.finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Client {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Client {{ key: {}, state: {}, sequence: {} }}", self.hello.key, self.state, self.sequence);
     }
 }
 

@@ -44,6 +44,21 @@ pub struct Request {
     demanded: Option<u32>,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Request {
+    /// How much is asked for, and not what.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Request {{ instructions: {}, octets: {}, dry_run: {}, demanded: {} }}",
+            self.count,
+            self.length,
+            self.dry_run,
+            self.demanded
+        );
+    }
+}
+
 /// A request cannot hold that many instructions, or not such long ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -104,6 +104,17 @@ impl View<'_> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for View<'_> {
+    /// How much room there is, and not what is in it.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let Self { connections, diverts, servers, measured, .. } = self;
+        let (connections, diverts) = (connections.len(), diverts.len());
+        defmt::write!(f, "Storage {{ connections: {}, diverts: {}, ", connections, diverts);
+        defmt::write!(f, "servers: {}, measured: {} }}", servers.len(), measured.len());
+    }
+}
+
 /// An array that begins with a cache line, so that an index bucket is one line.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
@@ -211,6 +222,15 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> defmt::Format
+    for Fixed<C, D, F, E, M>
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        sealed::Memory::view(self).format(f);
+    }
+}
+
 /// Slices that the caller owns, of any length. What is in them is cleared when the translator is made.
 ///
 /// ```
@@ -303,6 +323,13 @@ impl sealed::Memory for Borrowed<'_> {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Borrowed<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        sealed::Memory::view(self).format(f);
+    }
+}
+
 #[cfg(feature = "alloc")]
 pub use heap::Heap;
 
@@ -382,6 +409,13 @@ mod heap {
         pub fn measured(mut self) -> Self {
             self.measured = vec![MeasureSlot::EMPTY; self.connections.len()];
             self
+        }
+    }
+
+    #[cfg(feature = "defmt")]
+    impl defmt::Format for Heap {
+        fn format(&self, f: defmt::Formatter<'_>) {
+            sealed::Memory::view(self).format(f);
         }
     }
 

@@ -15,6 +15,7 @@ pub(crate) struct Timers {
 
 /// When a connection was put at the end of its age list: units of 64 ticks (4.2 s), modulo 2^16 (76 h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Stamp(pub(crate) u16);
 
 impl Stamp {

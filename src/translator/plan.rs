@@ -25,6 +25,21 @@ pub struct Plan<'a> {
     ledger: Ledger,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Plan<'_> {
+    /// What would be in use by then.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Plan {{ rules: {}, free_servers: {}, free_moves: {}, generation: {} }}",
+            self.rules,
+            self.servers,
+            self.moves,
+            self.generation
+        );
+    }
+}
+
 impl<S: Storage> Translator<S> {
     /// Asks what instructions would do. Nothing changes.
     pub fn plan(&mut self) -> Plan<'_> {
