@@ -174,7 +174,8 @@ fn a_restored_connection_is_as_old_as_it_was() {
     let mut late = translator(config().allow_short_timeouts());
     let short = byway::Timeouts { udp: core::time::Duration::from_secs(100), ..byway::Timeouts::RECOMMENDED };
     late.set_timeouts(short).unwrap();
-    assert_eq!(late.import(s(0), &record), Err(RecordError::Expired { idle: core::time::Duration::from_secs(200) }));
+    let refused = late.import(s(0), &record);
+    assert!(matches!(refused, Err(RecordError::Expired { idle }) if idle.as_secs() == 200), "{refused:?}");
     assert_eq!((late.slots_in_use(), late.counters().imported), (0, 0));
 }
 

@@ -185,9 +185,10 @@ impl Table<'_> {
     /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
     /// swept too.
     pub(crate) fn tidy(&mut self) {
-        if let Some(class) = Class::ALL.get(self.state.serial as usize % Class::COUNT) {
-            self.expire(*class, &mut 1);
-        }
+        let turn = usize::from(self.state.turn);
+        let class = Class::ALL.get(turn).copied().unwrap_or(Class::Held);
+        self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
+        self.expire(class, &mut 1);
     }
 
     /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.

@@ -50,9 +50,11 @@ pub(crate) struct State {
     /// Whether one of them is about an address of our own: a port forward.
     pub(crate) forwards: bool,
     pub(crate) generation: u32,
-    /// Grows by one with each connection opened.
+    /// Grows by one with each choice of an alternative endpoint.
     pub(crate) serial: u64,
     pub(crate) identification: u64,
+    /// Whose turn it is among the age lists to be looked at by a new connection.
+    pub(crate) turn: u8,
     pub(crate) events: EventQueue,
     pub(crate) outbox: Outbox,
     /// Whether packets need more than their addresses rewritten: identification or measurements.
@@ -101,6 +103,7 @@ impl State {
             generation: 0,
             serial: 0,
             identification: 0,
+            turn: 0,
             events: EventQueue::EMPTY,
             outbox: Outbox::new(),
             extras,
