@@ -109,6 +109,7 @@ extern crate alloc;
 extern crate std;
 
 mod config;
+mod config_error;
 mod connection;
 #[cfg(feature = "control")]
 pub mod control;
