@@ -72,6 +72,35 @@ pub struct View<'a> {
     pub(crate) measured: &'a [MeasureSlot],
 }
 
+/// Lends every table of an owner whose fields have the names of those of [`Parts`], and these words of index.
+macro_rules! parts {
+    ($owner:expr, $index:expr) => {
+        Parts {
+            connections: &mut $owner.connections,
+            index: $index,
+            diverts: &mut $owner.diverts,
+            servers: &mut $owner.servers,
+            moves: &mut $owner.moves,
+            fragments: &mut $owner.fragments,
+            events: &mut $owner.events,
+            measured: &mut $owner.measured,
+        }
+    };
+}
+
+/// The same for [`View`].
+macro_rules! view {
+    ($owner:expr, $index:expr) => {
+        View {
+            connections: &$owner.connections,
+            index: $index,
+            diverts: &$owner.diverts,
+            servers: &$owner.servers,
+            measured: &$owner.measured,
+        }
+    };
+}
+
 impl Parts<'_> {
     /// Empties every table, whatever was in it.
     pub(crate) fn clear(&mut self) {
@@ -198,27 +227,12 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 
     #[inline(always)]
     fn parts(&mut self) -> Parts<'_> {
-        Parts {
-            connections: &mut self.connections,
-            index: self.index.0.as_flattened_mut(),
-            diverts: &mut self.diverts,
-            servers: &mut self.servers,
-            moves: &mut self.moves,
-            fragments: &mut self.fragments,
-            events: &mut self.events,
-            measured: &mut self.measured,
-        }
+        parts!(self, self.index.0.as_flattened_mut())
     }
 
     #[inline(always)]
     fn view(&self) -> View<'_> {
-        View {
-            connections: &self.connections,
-            index: self.index.0.as_flattened(),
-            diverts: &self.diverts,
-            servers: &self.servers,
-            measured: &self.measured,
-        }
+        view!(self, self.index.0.as_flattened())
     }
 }
 
@@ -297,29 +311,12 @@ impl<'a> Borrowed<'a> {
 impl sealed::Memory for Borrowed<'_> {
     #[inline(always)]
     fn parts(&mut self) -> Parts<'_> {
-        let p = &mut self.0;
-        Parts {
-            connections: p.connections,
-            index: p.index,
-            diverts: p.diverts,
-            servers: p.servers,
-            moves: p.moves,
-            fragments: p.fragments,
-            events: p.events,
-            measured: p.measured,
-        }
+        parts!(self.0, self.0.index)
     }
 
     #[inline(always)]
     fn view(&self) -> View<'_> {
-        let p = &self.0;
-        View {
-            connections: p.connections,
-            index: p.index,
-            diverts: p.diverts,
-            servers: p.servers,
-            measured: p.measured,
-        }
+        view!(self.0, self.0.index)
     }
 }
 
@@ -422,27 +419,12 @@ mod heap {
     impl sealed::Memory for Heap {
         #[inline(always)]
         fn parts(&mut self) -> Parts<'_> {
-            Parts {
-                connections: &mut self.connections,
-                index: &mut self.index,
-                diverts: &mut self.diverts,
-                servers: &mut self.servers,
-                moves: &mut self.moves,
-                fragments: &mut self.fragments,
-                events: &mut self.events,
-                measured: &mut self.measured,
-            }
+            parts!(self, &mut self.index)
         }
 
         #[inline(always)]
         fn view(&self) -> View<'_> {
-            View {
-                connections: &self.connections,
-                index: &self.index,
-                diverts: &self.diverts,
-                servers: &self.servers,
-                measured: &self.measured,
-            }
+            view!(self, &self.index)
         }
     }
 }
