@@ -16,7 +16,7 @@ pub const INDEX_WORDS: usize = 5;
 /// The most connections that one translator can keep apart: positions in the indexes are 32-bit numbers.
 pub(crate) const MAX_CONNECTIONS: usize = 1 << 28;
 
-/// The memory of a translator: [`Fixed`], [`Borrowed`], [`Heap`] (feature `alloc`), or a `&mut` to one of them.
+/// The memory of a translator: [`Fixed`], [`Borrowed`], `Heap` (feature `alloc`), or a `&mut` to one of them.
 ///
 /// Sealed: the three differ only in who owns the slices.
 pub trait Storage: sealed::Memory {}
