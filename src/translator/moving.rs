@@ -147,15 +147,39 @@ impl<S: Storage> Translator<S> {
     /// ```
     /// # use byway::*;
     /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
+    /// #     let mut packet = [0; 28];
+    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
+    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
+    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
+    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    /// #     packet
+    /// # }
     /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
     /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
-    /// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
-    /// let overloaded = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 80);
-    /// let idle = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 90), 80);
-    /// byway.divert(Divert::new(original).to(overloaded))?;
-    /// let done = byway.redivert(overloaded, idle, Redivert::Switch)?;
-    /// assert_eq!((done.servers, done.connections), (1, 0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let client = |port| SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), port);
+    /// let [a, b, c, d] = [1, 2, 3, 4].map(|n| SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, n), 53));
+    /// byway.divert(Divert::new(original).to(a))?;
+    /// byway.translate(Instant::ZERO, &mut udp(client(1), original));
+    ///
+    /// // Drained: the connection stays on the old server, a new one comes to the new server.
+    /// let done = byway.redivert(a, b, Redivert::Drain)?;
+    /// assert_eq!((done.servers, done.connections), (1, 1));
+    /// byway.translate(Instant::ZERO, &mut udp(client(2), original));
+    /// assert_eq!((byway.connections_on(a), byway.connections_on(b)), (1, 1));
+    ///
+    /// // Switched: the connection's next packet goes to the new server.
+    /// byway.redivert(b, c, Redivert::Switch)?;
+    /// let mut packet = udp(client(2), original);
+    /// assert_eq!(byway.translate(Instant::ZERO, &mut packet), Verdict::ToServer);
+    /// assert_eq!(packet[16..20], [123, 45, 67, 3]);
+    ///
+    /// // The same; and TCP's ends would be told to connect anew, by what `poll_transmit` gives from now on.
+    /// byway.redivert(c, d, Redivert::Reset)?;
+    /// assert_eq!((byway.connections_on(a), byway.connections_on(d)), (1, 1));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn redivert(
         &mut self,

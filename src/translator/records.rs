@@ -67,6 +67,44 @@ impl<S: Storage> Translator<S> {
     ///
     /// # Errors
     /// [`RecordError`] says why it was not taken over.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
+    /// #     let mut packet = [0; 28];
+    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
+    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
+    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
+    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    /// #     packet
+    /// # }
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
+    /// # let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 3456);
+    /// // One portion does the way there, and another the way back.
+    /// let mut there = Translator::new(config.clone(), Fixed::<64, 4>::new())?;
+    /// let mut back = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// there.divert(Divert::new(original).to(server))?;
+    ///
+    /// let mut question = udp(client, original);
+    /// assert_eq!(there.translate(Instant::ZERO, &mut question), Verdict::ToServer);
+    /// while let Some(event) = there.poll_event() {
+    ///     if let Event::Opened(connection) = event
+    ///         && let Some(record) = there.record(&connection)
+    ///     {
+    ///         let bytes: [u8; RECORD_LENGTH] = *record.as_bytes(); // sent over to the other one
+    ///         assert_eq!(back.import(Instant::ZERO, &Record::from_bytes(&bytes)?)?, Imported::New);
+    ///     }
+    /// }
+    /// let alternative = back.connections().next().expect("it is there").server_side.source;
+    /// let mut answer = udp(server, alternative);
+    /// assert_eq!(back.translate(Instant::ZERO, &mut answer), Verdict::ToClient);
+    /// assert_eq!(answer[12..20], [100, 100, 100, 100, 1, 2, 3, 4]); // from the original to the client
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
     pub fn import(&mut self, now: Instant, record: &Record) -> Result<Imported, RecordError> {
         self.state.advance(now);
         self.table().import(record)

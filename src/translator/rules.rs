@@ -61,6 +61,28 @@ impl<S: Storage> Translator<S> {
     ///
     /// # Errors
     /// [`DivertError`] names what is wrong; nothing has changed then.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+    /// let [first, second] = [89, 90].map(|n| SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, n), 80));
+    ///
+    /// assert!(!byway.divert(Divert::new(original).to(first))?.updated);
+    /// assert!(byway.divert(Divert::new(original).to(second))?.updated); // in place
+    /// byway.divert(Divert::new(Prefix::ALL).protocol(Protocol::Udp))?; // masquerades all other UDP
+    ///
+    /// for rule in byway.diverts() {
+    ///     for (server, connections) in rule.servers() {
+    ///         println!("{} -> {}: {connections} connections", rule.matches(), server.target);
+    ///     }
+    /// }
+    /// let removed = byway.remove(original).expect("it is there");
+    /// assert_eq!((removed.left_behind, byway.diverts().count(), byway.generation()), (0, 1, 4));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
     pub fn divert(&mut self, divert: Divert<'_>) -> Result<Diverted, DivertError> {
         self.table().divert(&divert)
     }
