@@ -778,10 +778,15 @@ impl Model {
             Way::Back => (Verdict::ToClient, Pair { source: conn.near.destination, destination: conn.near.source }),
         };
         assert_eq!(verdict, expected);
-        let atomic = word(before, 6) & 0x4000 != 0 && word(before, 6) & 0x3fff == 0;
-        let identification = if settings.rewrite_identification && !atomic { word(after, 4) } else { word(before, 4) };
+        let identification = identification(&settings, before, after);
         assert_eq!(after, rewritten(before, pair, identification), "not what it should have become");
     }
+}
+
+/// The identification that a packet should have now: any, where it may be fragmented and is to get one of its own.
+fn identification(settings: &Settings, before: &[u8], after: &[u8]) -> u16 {
+    let atomic = word(before, 6) & 0x4000 != 0 && word(before, 6) & 0x3fff == 0;
+    word(if settings.rewrite_identification && !atomic { after } else { before }, 4)
 }
 
 fn pair(flow: Flow) -> Pair {
@@ -1005,6 +1010,7 @@ impl Model {
     fn check_error(&self, before: &[u8], after: &[u8], quoted: Pair, (source, destination): (Ipv4Addr, Ipv4Addr)) {
         let at = layout(before).expect("it was parsed");
         let mut new = before.to_vec();
+        new[4..6].copy_from_slice(&identification(&self.settings, before, after).to_be_bytes());
         new[12..16].copy_from_slice(&source.octets());
         new[16..20].copy_from_slice(&destination.octets());
         let quote = at.header + 8;
