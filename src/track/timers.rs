@@ -60,6 +60,11 @@ impl Timers {
         last.plus(self.of(phase).saturating_add(1))
     }
 
+    /// How long an alternative endpoint is not given away again, in ticks.
+    pub(crate) fn hold(&self) -> u32 {
+        self.of(Phase::Held)
+    }
+
     #[inline(always)]
     fn of(&self, phase: Phase) -> u32 {
         self.by_phase.get(phase as usize & (Phase::COUNT - 1)).copied().unwrap_or(0)

@@ -4,7 +4,7 @@ use super::Translator;
 use super::state::Table;
 use crate::event::{Closed, Event};
 use crate::table::connection::{
-    CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
+    CLIENT_COUNTED, ConnectionSlot, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
 };
 use crate::table::events::News;
 use crate::table::storage::Storage;
@@ -260,6 +260,7 @@ impl Table<'_> {
         let class = Class::ALL.get(turn).copied().unwrap_or(Class::Held);
         self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
         self.expire(class, &mut 1);
+        self.state.recent.advance(self.state.tick, self.state.timers.hold());
     }
 
     /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
@@ -305,7 +306,7 @@ impl Table<'_> {
             let head = self.state.ages.head(*class);
             if self.is_dead(head) {
                 self.bury(head);
-                self.release(head);
+                self.evict(head);
                 return self.take_free();
             }
         }
@@ -317,9 +318,22 @@ impl Table<'_> {
 
     /// Gives up a connection for the sake of another.
     pub(crate) fn evict(&mut self, slot: u32) {
+        self.give_up(slot, Closed::Evicted);
+    }
+
+    /// Ends a connection whose slot is wanted at once: its alternative endpoint is remembered in place of being held.
+    pub(crate) fn give_up(&mut self, slot: u32, why: Closed) {
         self.owe_resets_now(slot);
-        self.finish(slot, Closed::Evicted);
+        self.finish(slot, why);
+        self.remember(slot);
         self.release(slot);
+    }
+
+    /// Remembers the alternative endpoint of a connection that leaves it.
+    pub(crate) fn remember(&mut self, slot: u32) {
+        if let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) {
+            self.state.recent.add((c.alternative, c.alternative_port), c.server);
+        }
     }
 
     fn take_free(&mut self) -> Option<u32> {

@@ -402,6 +402,7 @@ impl Table<'_> {
             self.choose_alternative(old, course.server)
         };
         let listed = alternative.is_some_and(|alternative| {
+            self.remember(slot);
             self.unlist_back(slot);
             let checksums = self.state.config.checksums;
             if let Some(connection) = self.slot_mut(slot) {
@@ -429,9 +430,7 @@ impl Table<'_> {
         if unlisted && let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !SIBLINGS;
         }
-        self.owe_resets_now(slot);
-        self.finish(slot, Closed::Stranded);
-        self.release(slot);
+        self.give_up(slot, Closed::Stranded);
     }
 
     /// Counts a moved connection where it stands now, if its entry speaks of another server.

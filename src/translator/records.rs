@@ -184,6 +184,7 @@ impl Table<'_> {
         }
         if old.key_back() != new.key_back() {
             self.vacate(new)?;
+            self.remember(slot);
             self.unlist_back(slot);
             let mut moved = Entry {
                 alternative: new.alternative,

@@ -115,6 +115,9 @@ pub struct Model {
     pub asked: Vec<u32>,
     /// The table was full at some time: what was held may have been given up since.
     pub crowded: bool,
+    /// An endpoint was left by a connection that moved or had to go: it, and others with the same bit of hash, may be
+    /// passed over for a while.
+    left: bool,
     pub packets: u64,
     /// There were connections that take answers from their server's other ports.
     siblings_seen: bool,
@@ -174,6 +177,7 @@ impl Model {
             ended_here: Vec::new(),
             asked: Vec::new(),
             crowded: false,
+            left: false,
             packets: 0,
             siblings_seen: false,
         }
@@ -248,6 +252,7 @@ impl Model {
                     incidents.opened.push(*connection);
                 }
                 Event::Moved { connection, from } => {
+                    self.left = true;
                     let at = self.place_of(connection, |c| c.far.destination == *from);
                     let old = self.connections[at].clone();
                     let (server, reset) = self.course(&old).expect("moved without a re-divert");
@@ -299,6 +304,7 @@ impl Model {
                             assert!(may_open, "evicted for nothing: {connection}");
                             assert!(is_cheap(&conn), "evicted although it is worth more: {connection}");
                             incidents.evicted += 1;
+                            self.left = true;
                             self.ended_here.push(conn);
                             self.connections.remove(at);
                         }
@@ -320,6 +326,7 @@ impl Model {
                             (conn.state, conn.last, conn.followed) = (State::Resetting, now, followed);
                         }
                         Closed::Stranded => {
+                            self.left = true;
                             assert!(self.course(&conn).is_some(), "stranded without a re-divert: {connection}");
                             self.ended_here.push(conn.clone());
                             incidents.stranded.push(conn);
@@ -641,7 +648,9 @@ impl Model {
         let taken = self.connections.iter().any(|c| c.protocol == told.protocol && c.far == far)
             || self.held.iter().any(|h| h.protocol == told.protocol && h.far == far)
             || self.rules.forward(told.protocol, wished)
-            || rule.siblings;
+            || rule.siblings
+            || self.left
+            || self.crowded;
         if self.settings.keep_port && !rule.keep_source && !taken && self.settings.ports.contains(&port) && port != 0 {
             assert_eq!(told.server_side.source, wished, "a port that was free was not kept");
         }
