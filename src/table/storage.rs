@@ -118,6 +118,8 @@ impl Parts<'_> {
 impl View<'_> {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let connections = self.connections.len();
+        // Below 16 connections an index is one bucket of 12. Two take 64 of the 65 to 75 words that 13 to 15 bring, and
+        // leave one to eleven for the counts of clients, whose limit would then hold for some of them only.
         if !matches!(connections, 8..=12 | 16..=MAX_CONNECTIONS) {
             return Err(ConfigError::Capacity { connections });
         }
