@@ -29,14 +29,7 @@ pub struct Plan<'a> {
 impl defmt::Format for Plan<'_> {
     /// What would be in use by then.
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(
-            f,
-            "Plan {{ rules: {}, free_servers: {}, free_moves: {}, generation: {} }}",
-            self.rules,
-            self.servers,
-            self.moves,
-            self.generation
-        );
+        defmt::write!(f, "Plan {}", self.ledger);
     }
 }
 
@@ -108,6 +101,7 @@ impl Plan<'_> {
 
 /// What the instructions so far would leave of a table's room.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Ledger {
     /// Rules in use by then.
     rules: usize,
