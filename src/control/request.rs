@@ -73,10 +73,10 @@ pub struct TooLong {
 impl core::fmt::Display for TooLong {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Self { instruction, octets } = self;
-        write!(
-            f,
-            "instruction {instruction} of at most {MAX_INSTRUCTIONS} does not fit behind {octets} of {ROOM} octets"
-        )
+        if *instruction > MAX_INSTRUCTIONS {
+            return write!(f, "a request holds {MAX_INSTRUCTIONS} instructions, and this is instruction {instruction}");
+        }
+        write!(f, "instruction {instruction} does not fit behind {octets} of {ROOM} octets")
     }
 }
 
