@@ -4,6 +4,7 @@
 #   scripts/features.sh COMMAND [ARGS...]
 #
 #   scripts/features.sh clippy --lib -- -D warnings
+#   RUSTDOCFLAGS="-D warnings" scripts/features.sh doc --no-deps
 set -euo pipefail
 
 (($#)) || { sed -n 's/^#   /  /p' "$0" >&2; exit 2; }

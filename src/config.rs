@@ -3,9 +3,8 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
-use core::time::Duration;
 
-use crate::table::storage;
+pub use crate::config_error::ConfigError;
 use crate::timeouts::Timeouts;
 
 /// How many alternative address ranges, and how many other own addresses, one translator can have.
@@ -43,7 +42,7 @@ pub struct Config {
     pub(crate) tell_changes: bool,
     pub(crate) errors_per_second: u16,
     pub(crate) resets_per_second: u16,
-    overflow: Option<ConfigError>,
+    unusable: Option<Unusable>,
 }
 
 impl Config {
@@ -70,7 +69,7 @@ impl Config {
             tell_changes: false,
             errors_per_second: 100,
             resets_per_second: 10_000,
-            overflow: None,
+            unusable: None,
         }
     }
 
@@ -90,12 +89,12 @@ impl Config {
     pub const fn alternatives(mut self, first: Ipv4Addr, last: Ipv4Addr, ports: RangeInclusive<u16>) -> Self {
         let ports = (*ports.start(), *ports.end());
         if ports.0 > ports.1 || first.to_bits() > last.to_bits() {
-            self.overflow = Some(ConfigError::EmptyAlternative { first, last, ports });
+            self.unusable = Some(Unusable::Empty { first, last, ports });
             return self;
         }
         let new = Alternative { first: first.to_bits(), last: last.to_bits(), ports };
         if !self.alternatives.push(new) {
-            self.overflow = Some(ConfigError::TooManyAlternatives);
+            self.unusable = Some(Unusable::Alternative { first, last });
         }
         self
     }
@@ -106,7 +105,7 @@ impl Config {
     #[must_use]
     pub const fn own(mut self, address: Ipv4Addr) -> Self {
         if !self.own.push(address.to_bits()) {
-            self.overflow = Some(ConfigError::TooManyOwn);
+            self.unusable = Some(Unusable::Own { address });
         }
         self
     }
@@ -198,8 +197,15 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        if let Some(error) = self.overflow {
-            return Err(error);
+        match self.unusable {
+            None => {}
+            Some(Unusable::Alternative { first, last }) => {
+                return Err(ConfigError::TooManyAlternatives { first, last });
+            }
+            Some(Unusable::Empty { first, last, ports }) => {
+                return Err(ConfigError::EmptyAlternative { first, last, ports });
+            }
+            Some(Unusable::Own { address }) => return Err(ConfigError::TooManyOwn { address }),
         }
         for alternative in self.alternatives.iter() {
             if let Some(address) = crate::wire::ipv4::martian_within(alternative.first, alternative.last) {
@@ -299,104 +305,14 @@ pub enum Checksums {
     Hardware,
 }
 
-/// Why a configuration cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// More alternative address ranges than [`MAX_ALTERNATIVES`].
-    TooManyAlternatives,
-    /// More other own addresses than [`MAX_ALTERNATIVES`].
-    TooManyOwn,
-    /// A range of alternative addresses or ports that holds nothing.
-    EmptyAlternative {
-        /// The first address.
-        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
-        first: Ipv4Addr,
-        /// The last address.
-        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
-        last: Ipv4Addr,
-        /// The first and the last port.
-        ports: (u16, u16),
-    },
-    /// An alternative address that no packet may bear (RFC 1812, section 5.3.7).
-    MartianAlternative {
-        /// The address.
-        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
-        address: Ipv4Addr,
-    },
-    /// A time-out below the floor of the RFCs; see [`Config::allow_short_timeouts`].
-    TimeoutTooShort {
-        /// Which field of [`Timeouts`].
-        name: &'static str,
-        /// What was asked for.
-        value: Duration,
-        /// The least that is allowed.
-        floor: Duration,
-    },
-    /// A time-out above [`Timeouts::MAX`].
-    TimeoutTooLong {
-        /// Which field of [`Timeouts`].
-        name: &'static str,
-        /// What was asked for.
-        value: Duration,
-    },
-    /// A limit per client above 65 534.
-    ClientLimit {
-        /// What was asked for.
-        value: u32,
-    },
-    /// The storage has room for fewer than 8 connections, for 13 to 15 (of which its index would hold 12), or for more
-    /// than 2^28.
-    Capacity {
-        /// How many connections it has room for.
-        connections: usize,
-    },
-    /// The storage has fewer index places than [`INDEX_WORDS`](crate::INDEX_WORDS) for each connection, or a number
-    /// of measurements that is neither zero nor the number of connections.
-    MismatchedStorage {
-        /// Which of the slices.
-        name: &'static str,
-        /// Its length.
-        length: usize,
-        /// The length that it should have.
-        expected: usize,
-    },
+/// The last address that was added and cannot be used; a [`ConfigError`] would be three times as large, in every
+/// translator.
+#[derive(Clone, Copy, Debug)]
+enum Unusable {
+    Alternative { first: Ipv4Addr, last: Ipv4Addr },
+    Empty { first: Ipv4Addr, last: Ipv4Addr, ports: (u16, u16) },
+    Own { address: Ipv4Addr },
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyAlternatives => write!(f, "more than {MAX_ALTERNATIVES} ranges of alternative addresses"),
-            Self::TooManyOwn => write!(f, "more than {MAX_ALTERNATIVES} own addresses"),
-            Self::EmptyAlternative { first, last, ports: (low, high) } => {
-                write!(f, "alternative {first}-{last}, ports {low}-{high}: the range is empty")
-            }
-            Self::MartianAlternative { address } => {
-                write!(f, "alternative {address}: no packet may bear this address")
-            }
-            Self::TimeoutTooShort { name, value, floor } => {
-                write!(f, "time-out {name} of {value:?} is below the floor of {floor:?}")
-            }
-            Self::TimeoutTooLong { name, value } => {
-                write!(f, "time-out {name} of {value:?} is above {:?}", Timeouts::MAX)
-            }
-            Self::ClientLimit { value } => write!(f, "client limit of {value} is above 65534"),
-            Self::Capacity { connections } => {
-                write!(
-                    f,
-                    "room for {connections} connections; possible are 8 to 12, and 16 to {}",
-                    storage::MAX_CONNECTIONS
-                )
-            }
-            Self::MismatchedStorage { name, length, expected } => {
-                write!(f, "storage for {name} has {length} places instead of {expected}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
 
 /// A range of alternative addresses and the ports of each.
 #[derive(Clone, Copy, Debug)]
@@ -441,6 +357,8 @@ impl<T: Copy + fmt::Debug> fmt::Debug for List<T> {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 10, 10, 10);
@@ -461,7 +379,7 @@ mod tests {
             Err(ConfigError::MartianAlternative { address })
         );
         let many = (0..9).fold(Config::new([0; 32]), |c, _| c.alternative(ADDRESS, 1..=1));
-        assert_eq!(many.check(), Err(ConfigError::TooManyAlternatives));
+        assert_eq!(many.check(), Err(ConfigError::TooManyAlternatives { first: ADDRESS, last: ADDRESS }));
         assert_eq!(good.clone().client_limit(70_000).check(), Err(ConfigError::ClientLimit { value: 70_000 }));
     }
 

@@ -97,8 +97,8 @@ pub enum Direction {
     ToClient,
 }
 
-/// What was measured of one connection, where the storage has room for it
-/// ([`Fixed`](crate::Fixed), [`Heap::measured`](crate::Heap::measured)): the document's "performance information".
+/// What was measured of one connection, where the storage has room for it ([`Fixed`](crate::Fixed), or `Heap::measured`
+/// with the feature `alloc`): the document's "performance information".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

@@ -304,11 +304,32 @@ impl<D: fmt::Debug, S: fmt::Debug, B> fmt::Debug for TranslatingDevice<D, S, B> 
     }
 }
 
+#[cfg(feature = "defmt")]
+impl<D, S: Storage, B> defmt::Format for TranslatingDevice<D, S, B> {
+    /// Everything but the wrapped device and what is in the buffers.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "TranslatingDevice {{ translator: {}, waiting: {}, oversized: {} }}",
+            self.translator,
+            self.waiting,
+            self.oversized
+        );
+    }
+}
+
 /// A frame that came, already translated; empty if it was dropped.
 #[derive(Debug)]
 pub struct RxToken<'a> {
     frame: &'a [u8],
     meta: PacketMeta,
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for RxToken<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "RxToken({} octets)", self.frame.len());
+    }
 }
 
 impl phy::RxToken for RxToken<'_> {
@@ -327,6 +348,13 @@ pub struct TxToken<'a, T, S> {
     token: T,
     buffer: &'a mut [u8],
     way: Way<'a, S>,
+}
+
+#[cfg(feature = "defmt")]
+impl<T, S> defmt::Format for TxToken<'_, T, S> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "TxToken({} octets)", self.buffer.len());
+    }
 }
 
 impl<T: phy::TxToken, S: Storage> phy::TxToken for TxToken<'_, T, S> {

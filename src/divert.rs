@@ -311,14 +311,20 @@ pub enum DivertError {
         capacity: usize,
     },
     /// Its group has no server with a weight above zero.
-    EmptyGroup,
+    EmptyGroup {
+        /// How many servers it has in all.
+        servers: usize,
+    },
     /// Its group names a server twice.
     DuplicateServer {
         /// The server.
         target: Target,
     },
     /// It replaces the source, and the configuration names no alternative address.
-    NoAlternative,
+    NoAlternative {
+        /// The destinations that it is about.
+        destination: Prefix,
+    },
     /// It diverts to an address that no host can have (RFC 1812, section 5.3.7).
     MartianTarget {
         /// The target.
@@ -334,8 +340,16 @@ pub enum DivertError {
         /// The target.
         target: Target,
     },
-    /// It diverts to port zero, or matches port zero.
-    PortZero,
+    /// It matches port zero.
+    MatchesPortZero {
+        /// The destinations that it is about.
+        destination: Prefix,
+    },
+    /// It diverts to port zero.
+    TargetPortZero {
+        /// The target.
+        target: Target,
+    },
 }
 
 impl fmt::Display for DivertError {
@@ -345,9 +359,13 @@ impl fmt::Display for DivertError {
             Self::ServersFull { capacity } => {
                 write!(f, "no room for its servers: {capacity} entries are in use")
             }
-            Self::EmptyGroup => f.write_str("the group has no server with a weight above zero"),
+            Self::EmptyGroup { servers } => {
+                write!(f, "the group has {servers} servers, and none of them a weight above zero")
+            }
             Self::DuplicateServer { target } => write!(f, "the group names {target} twice"),
-            Self::NoAlternative => f.write_str("no alternative address to replace the source with"),
+            Self::NoAlternative { destination } => {
+                write!(f, "destination {destination}: there is no alternative address to replace the source with")
+            }
             Self::MartianTarget { target } => {
                 write!(f, "target {target}: no host can have this address")
             }
@@ -357,7 +375,10 @@ impl fmt::Display for DivertError {
             Self::ToItself { target } => {
                 write!(f, "target {target} is the original destination itself")
             }
-            Self::PortZero => f.write_str("port zero"),
+            Self::MatchesPortZero { destination } => {
+                write!(f, "destination {destination} with port 0: no packet is sent there")
+            }
+            Self::TargetPortZero { target } => write!(f, "target {target}: nobody listens on port 0"),
         }
     }
 }

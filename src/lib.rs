@@ -94,8 +94,8 @@
 //!
 //! # Features
 //!
-//! `alloc` adds the storage `Heap`; `std` is the same. `defmt` adds `defmt::Format` to verdicts, events, counters,
-//! errors and what they are made of. `smoltcp` adds the module `device`,
+//! `alloc` adds the storage `Heap`; `std` is the same. `defmt` adds `defmt::Format` to every public
+//! type that has `Debug`. `smoltcp` adds the module `device`,
 //! `control` the module `control`. A feature adds an API; it never changes
 //! behaviour and never sets a size.
 
@@ -109,6 +109,7 @@ extern crate alloc;
 extern crate std;
 
 mod config;
+mod config_error;
 mod connection;
 #[cfg(feature = "control")]
 pub mod control;
@@ -118,6 +119,8 @@ pub mod device;
 mod divert;
 mod endpoint;
 mod event;
+#[cfg(feature = "defmt")]
+mod formats;
 mod prefetch;
 mod table;
 mod time;

@@ -75,6 +75,7 @@ impl core::ops::Add<Duration> for Instant {
 /// A shift makes one from an [`Instant`], where milliseconds would take a 64-bit division that a small processor does
 /// not have; and 32 bits of milliseconds would wrap in 49 days, which routers live to see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Tick(pub(crate) u32);
 
 impl Tick {

@@ -31,6 +31,7 @@ mod listing;
 mod moving;
 mod opening;
 mod plan;
+mod record;
 mod records;
 mod rules;
 mod state;
@@ -56,7 +57,8 @@ use crate::wire::tcp::{ACK, RST, SYN, Segment};
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
 pub use plan::Plan;
-pub use records::{Imported, RECORD_LENGTH, Record, RecordError};
+pub use record::{RECORD_LENGTH, Record, RecordError};
+pub use records::Imported;
 pub use rules::{Diverted, Removed};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};
 
@@ -106,6 +108,29 @@ impl<S: Storage> Translator<S> {
     ///
     /// `now` is the time at which the packet came. Early or late by a few milliseconds does not matter; a connection
     /// lives as much too short or too long as the times are wrong.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let mut packet = [
+    /// #     0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0, 1, 2, 3, 4, 100, 100, 100, 100, // addresses
+    /// #     0x0d, 0x80, 0, 53, 0, 8, 0, 0, // ports, length, no checksum
+    /// # ];
+    /// byway.divert(Divert::new(Ipv4Addr::new(100, 100, 100, 100)).to(Ipv4Addr::new(123, 45, 67, 89)))?;
+    ///
+    /// // The packet goes from 1.2.3.4:3456 to 100.100.100.100:53.
+    /// assert_eq!(byway.translate(Instant::ZERO, &mut packet), Verdict::ToServer);
+    /// assert_eq!(packet[12..20], [10, 10, 10, 10, 123, 45, 67, 89]);
+    ///
+    /// // The server's answer goes the other way round, and the client sees it come from 100.100.100.100.
+    /// packet[12..20].rotate_left(4);
+    /// packet[20..24].rotate_left(2);
+    /// assert_eq!(byway.translate(Instant::from_millis(20), &mut packet), Verdict::ToClient);
+    /// assert_eq!(packet[12..20], [100, 100, 100, 100, 1, 2, 3, 4]);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
     #[inline]
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
         self.state.advance(now);

@@ -36,7 +36,10 @@ fn a_group_of_one_server_without_weight_is_empty() {
     for group in
         [&[][..], &[Weighted::new(at(SERVER), 0)], &[Weighted::new(at(SERVER), 0), Weighted::new(at(OTHER), 0)]]
     {
-        assert_eq!(t.divert(Divert::new(at(ORIGINAL)).to_group(group)), Err(DivertError::EmptyGroup));
+        assert_eq!(
+            t.divert(Divert::new(at(ORIGINAL)).to_group(group)),
+            Err(DivertError::EmptyGroup { servers: group.len() })
+        );
     }
     assert_eq!((t.generation(), t.diverts().count()), (0, 0));
 }
@@ -186,6 +189,8 @@ fn every_wrong_instruction_is_refused_and_changes_nothing() {
     let lan = Target::Address(ip("192.168.0.1"));
     let itself = Target::Endpoint(at(ORIGINAL));
     let address = Target::Address(ip("100.100.100.100"));
+    let zero = Target::Endpoint(at("9.9.9.9:0"));
+    let host = |text: &str| Prefix::host(ip(text));
     let martian = |text: &str| Target::Address(ip(text));
     let twice = [Weighted::new(at(SERVER), 1), Weighted::new(at(OTHER), 1), Weighted::new(at(SERVER), 2)];
     let d = || Divert::new(at(ORIGINAL));
@@ -198,23 +203,26 @@ fn every_wrong_instruction_is_refused_and_changes_nothing() {
         (d().to(martian("0.0.0.0")), DivertError::MartianTarget { target: martian("0.0.0.0") }),
         (d().to(martian("224.1.1.1")), DivertError::MartianTarget { target: martian("224.1.1.1") }),
         (d().to(martian("255.255.255.255")), DivertError::MartianTarget { target: martian("255.255.255.255") }),
-        (d().to(at("9.9.9.9:0")), DivertError::PortZero),
-        (Divert::new(at("9.9.9.9:0")).to(at(SERVER)), DivertError::PortZero),
+        (d().to(at("9.9.9.9:0")), DivertError::TargetPortZero { target: at("9.9.9.9:0").into() }),
+        (Divert::new(at("9.9.9.9:0")).to(at(SERVER)), DivertError::MatchesPortZero { destination: host("9.9.9.9") }),
         (d().to_group(&twice), DivertError::DuplicateServer { target: at(SERVER).into() }),
     ] {
         assert_eq!(t.divert(divert), Err(error));
-        assert!(!error.to_string().is_empty());
         assert_eq!((t.generation(), t.diverts().count()), (1, 1));
         assert_eq!(t.find_divert(at(ORIGINAL)).unwrap().servers().next(), Some((Weighted::new(at(SERVER), 1), 0)));
     }
     let mut bare = translator(Config::new([1; 32]));
-    assert_eq!(bare.divert(d().to(at(SERVER))), Err(DivertError::NoAlternative));
+    assert_eq!(
+        bare.divert(d().to(at(SERVER))),
+        Err(DivertError::NoAlternative { destination: host("100.100.100.100") })
+    );
     bare.divert(d().to(at(SERVER)).keep_source()).unwrap();
 
     for (from, to, error) in [
-        (Target::Same, Target::from(at(OTHER)), RedivertError::NoServer),
-        (at(SERVER).into(), Target::Same, RedivertError::NoServer),
-        (at(SERVER).into(), at(SERVER).into(), RedivertError::SameServer),
+        (Target::Same, Target::from(at(OTHER)), RedivertError::NoServer { name: "from" }),
+        (at(SERVER).into(), Target::Same, RedivertError::NoServer { name: "to" }),
+        (at(SERVER).into(), at(SERVER).into(), RedivertError::SameServer { target: at(SERVER).into() }),
+        (at(SERVER).into(), zero, RedivertError::TargetPortZero { target: zero }),
         (at(SERVER).into(), martian("127.0.0.1"), RedivertError::MartianTarget { target: martian("127.0.0.1") }),
         (at(SERVER).into(), own, RedivertError::OwnTarget { target: own }),
     ] {

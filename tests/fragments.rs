@@ -162,6 +162,29 @@ fn rewritten_identifications_are_different_for_each_datagram_and_equal_within_on
     }
 }
 
+/// An error comes from an address that it shares with others once it is translated, as any other packet does.
+#[test]
+fn errors_that_may_be_fragmented_get_an_identification_too() {
+    let mut t = diverting(config().rewrite_identification(true));
+    let question = udp(at(CLIENT), at(ORIGINAL), b"question");
+    let asked = there(&mut t, s(0), &question);
+    let answer = back(&mut t, s(0), &udp(at(SERVER), ends(&asked).0, b"answer"));
+    let mut used = std::collections::HashSet::from([0x1234]);
+    for atomic in [false, true, false] {
+        let mut to_client = icmp_error(3, 3, *at(SERVER).ip(), &asked, 28);
+        let mut to_server = icmp_error(3, 3, *at(CLIENT).ip(), &answer, 28);
+        for error in [&mut to_client, &mut to_server] {
+            error[6] = if atomic { 0x40 } else { 0 };
+            header_checksum(error);
+        }
+        for seen in [back(&mut t, s(0), &to_client), there(&mut t, s(0), &to_server)] {
+            assert_eq!(checksums(&seen), BOTH);
+            let new = used.insert(u16::from_be_bytes([seen[4], seen[5]]));
+            assert_eq!(new, !atomic, "an identification of its own if it may be fragmented, else the one that it had");
+        }
+    }
+}
+
 /// All 65 536 come before any comes again.
 #[test]
 fn identifications_do_not_repeat_before_all_were_used() {

@@ -8,19 +8,6 @@ use core::net::SocketAddrV4;
 use byway::{Divert, Fixed, Match, Redivert, Target, Translator, Weighted};
 use support::*;
 
-/// A sequence of numbers that looks random (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Step {
     Divert(Match, Vec<Weighted>),

@@ -2,7 +2,7 @@
 
 mod support;
 
-use byway::{Config, Divert, DropReason, Heap, PortChoice, Prefix, Protocol, State, Translator, Verdict};
+use byway::{Config, Divert, DropReason, Heap, PortChoice, Prefix, Protocol, Redivert, State, Translator, Verdict};
 use core::net::{Ipv4Addr, SocketAddrV4};
 use support::talk::*;
 use support::*;
@@ -222,6 +222,59 @@ fn a_port_is_not_used_again_within_120_seconds_after_its_connection_died() {
     t.divert(Divert::new(at("100.0.0.1:80")).to(at(OTHER))).unwrap();
     t.poll(s(800));
     assert_eq!(verdict(&mut t, s(801), &udp(client(4), at("100.0.0.1:80"), b"")), Verdict::ToServer);
+}
+
+/// The same for connections that had to go while they were used: there is no slot to hold the endpoint with.
+#[test]
+fn the_endpoints_of_evicted_connections_are_not_drawn_again_for_120_seconds() {
+    let config = Config::new([9; 32]).alternative(ip(ALTERNATIVE), 1_024..=2_047);
+    let mut t = Translator::new(config, Heap::new(16, 4)).unwrap();
+    t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+    let mut used = std::collections::HashSet::new();
+    for n in 0..16 + 200 {
+        let (alternative, _) = ask(&mut t, s(0), client(n), at(ORIGINAL));
+        assert!(used.insert(alternative), "{alternative} was left a moment ago");
+    }
+    assert_eq!(t.counters().evicted, 200);
+    for n in 300..330 {
+        let (alternative, _) = ask(&mut t, s(119), client(n), at(ORIGINAL));
+        assert!(used.insert(alternative), "{alternative} was left 119 s ago");
+    }
+    // In the end they serve again.
+    ask(&mut t, s(10_000), client(399), at(ORIGINAL));
+    let again = (400..600).filter(|n| !used.insert(ask(&mut t, s(20_000), client(*n), at(ORIGINAL)).0)).count();
+    assert!(again > 0, "none of {} in 1024 came again", used.len());
+}
+
+/// The same for connections that a re-divert has moved: the old server may still send to where they were.
+#[test]
+fn the_endpoints_that_moved_connections_have_left_are_not_drawn_again_for_120_seconds() {
+    let config = Config::new([9; 32]).alternative(ip(ALTERNATIVE), 1_024..=2_047);
+    let mut t = diverting(config);
+    let left: std::collections::HashSet<_> =
+        (0..200).map(|n| ask_and_answer(&mut t, s(0), client(n), at(ORIGINAL)).0).collect();
+    t.redivert(at(SERVER), at(OTHER), Redivert::Switch).unwrap();
+    for n in 0..200 {
+        ask(&mut t, s(1), client(n), at(ORIGINAL));
+    }
+    assert_eq!(t.counters().moved, 200);
+    t.divert(Divert::new(at("100.100.100.200:80")).to(at(SERVER))).unwrap();
+    for (n, now) in (1_000..1_100).map(|n| (n, 1)).chain((2_000..2_100).map(|n| (n, 120))) {
+        let (alternative, server) = ask(&mut t, s(now), client(n), at("100.100.100.200:80"));
+        assert!(server == at(SERVER) && !left.contains(&alternative), "{alternative} was left a moment ago");
+    }
+}
+
+/// Where there is no other port, one that was left a moment ago is better than none.
+#[test]
+fn the_last_port_is_given_away_though_it_was_left_a_moment_ago() {
+    let config = Config::new([9; 32]).alternative(ip(ALTERNATIVE), 2_000..=2_015);
+    let mut t = Translator::new(config, Heap::new(8, 4)).unwrap();
+    t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+    for n in 0..100 {
+        ask(&mut t, s(0), client(n), at(ORIGINAL));
+    }
+    assert_eq!((t.counters().evicted, t.slots_in_use()), (92, 8));
 }
 
 /// TIME-WAIT: the port of a connection that both sides closed is kept for the stragglers, and no longer.

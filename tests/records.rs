@@ -39,7 +39,7 @@ fn a_record_of_a_connection_that_is_stranded_changes_nothing_more() {
     ask(&mut t, s(0), at(CLIENT), at("100.100.100.101:80"));
     let record = t.record(&connection(&t, Protocol::Udp)).unwrap();
     t.redivert(at(SERVER), at(OTHER), Redivert::Switch).unwrap();
-    assert_eq!(t.import(s(1), &record), Err(RecordError::AlternativeTaken));
+    assert_eq!(t.import(s(1), &record), Err(RecordError::AlternativeTaken { alternative: at("10.10.10.10:2000") }));
     assert_eq!((t.counters().stranded, t.slots_in_use(), t.connections().count()), (1, 1, 1));
     let lost = udp(at(SERVER), at("10.10.10.10:2000"), b"");
     assert!(matches!(verdict(&mut t, s(2), &lost), Verdict::Drop(_)));
@@ -66,7 +66,7 @@ fn a_dead_connection_gives_its_endpoint_to_a_record() {
         ask(&mut t, s(0), client(1), core::net::SocketAddrV4::new(client(900 + number).ip().to_owned(), 80));
     }
     ask(&mut t, s(0), client(1), at(ORIGINAL));
-    assert_eq!(t.import(s(299), &record), Err(RecordError::AlternativeTaken));
+    assert_eq!(t.import(s(299), &record), Err(RecordError::AlternativeTaken { alternative: at("10.10.10.10:2000") }));
     assert_eq!(t.import(s(1_000), &record), Ok(Imported::New));
 }
 
@@ -174,7 +174,8 @@ fn a_restored_connection_is_as_old_as_it_was() {
     let mut late = translator(config().allow_short_timeouts());
     let short = byway::Timeouts { udp: core::time::Duration::from_secs(100), ..byway::Timeouts::RECOMMENDED };
     late.set_timeouts(short).unwrap();
-    assert_eq!(late.import(s(0), &record), Err(RecordError::Expired));
+    let refused = late.import(s(0), &record);
+    assert!(matches!(refused, Err(RecordError::Expired { idle }) if idle.as_secs() == 200), "{refused:?}");
     assert_eq!((late.slots_in_use(), late.counters().imported), (0, 0));
 }
 
@@ -197,7 +198,7 @@ fn every_damaged_octet_and_every_length_is_refused() {
                 bad[place] ^= 1 << bit;
                 let error = Record::from_bytes(&bad).unwrap_err();
                 match place {
-                    0 | 1 => assert_eq!(error, RecordError::NoRecord),
+                    0 | 1 => assert_eq!(error, RecordError::NoRecord { found: [bad[0], bad[1]] }),
                     2 => assert_eq!(error, RecordError::Version { found: bad[2] }),
                     _ => assert!(matches!(error, RecordError::Checksum { .. }), "octet {place}: {error}"),
                 }
@@ -210,20 +211,8 @@ fn every_damaged_octet_and_every_length_is_refused() {
         assert_eq!(Record::from_bytes(&longer).unwrap().as_bytes(), &good);
     }
     for garbage in [[0_u8; RECORD_LENGTH], [0xff; RECORD_LENGTH]] {
-        assert_eq!(Record::from_bytes(&garbage), Err(RecordError::NoRecord));
+        assert_eq!(Record::from_bytes(&garbage), Err(RecordError::NoRecord { found: [garbage[0], garbage[1]] }));
     }
-}
-
-/// CRC-32 (ISO-HDLC), bit by bit.
-fn crc(bytes: &[u8]) -> u32 {
-    let mut crc = u32::MAX;
-    for octet in bytes {
-        crc ^= u32::from(*octet);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-        }
-    }
-    !crc
 }
 
 /// With a right checksum, but nonsense in it: named, and nothing is taken over.
@@ -244,7 +233,7 @@ fn a_record_of_what_cannot_be_is_refused_by_name() {
         Record::from_bytes(&record)
     };
     let name = |result: Result<Record, RecordError>| match result {
-        Err(RecordError::Field { name, .. }) => name,
+        Err(RecordError::Field { name, .. } | RecordError::Endpoint { name, .. }) => name,
         other => panic!("{other:?}"),
     };
     for (at, octets, field) in [
@@ -271,14 +260,19 @@ fn a_record_of_what_cannot_be_is_refused_by_name() {
     // Well formed, but none of ours.
     let mut other = translator(config());
     let foreign = forged(plain, 20, &[9, 9, 9, 9]).unwrap();
-    assert_eq!(other.import(s(0), &foreign), Err(RecordError::ForeignAlternative));
+    let mut refused = |foreign: &Record| {
+        let alternative = foreign.connection().unwrap().server_side.source;
+        assert_eq!(other.import(s(0), foreign), Err(RecordError::ForeignAlternative { alternative }));
+    };
+    refused(&foreign);
     let low_port = forged(plain, 24, &[0, 80]).unwrap();
-    assert_eq!(other.import(s(0), &low_port), Err(RecordError::ForeignAlternative));
+    refused(&low_port);
     assert_eq!((other.slots_in_use(), other.counters().imported), (0, 0));
     // Taken by somebody else.
     assert_eq!(other.import(s(0), &Record::from_bytes(&plain).unwrap()), Ok(Imported::New));
     let rival = forged(plain, 8, &[192, 168, 1, 1]).unwrap();
-    assert_eq!(other.import(s(0), &rival), Err(RecordError::AlternativeTaken));
+    let alternative = rival.connection().unwrap().server_side.source;
+    assert_eq!(other.import(s(0), &rival), Err(RecordError::AlternativeTaken { alternative }));
     assert_eq!(other.import(s(0), &Record::from_bytes(&plain).unwrap()), Ok(Imported::Updated));
     assert_eq!((other.slots_in_use(), other.counters().imported), (1, 1));
 }
@@ -295,7 +289,7 @@ fn records_find_a_full_table() {
     for record in source.records() {
         match t.import(s(0), &record) {
             Ok(Imported::New) => taken += 1,
-            other => assert_eq!(other, Err(RecordError::TableFull)),
+            other => assert_eq!(other, Err(RecordError::TableFull { capacity: 16 })),
         }
     }
     assert_eq!((taken, t.slots_in_use(), t.counters().evicted), (16, 16, 0));

@@ -446,3 +446,20 @@ fn a_thousand_dead_connections_are_swept_in_shares() {
     }
     assert!(polls >= 16);
 }
+
+/// Who never polls has the tables swept by new connections, whatever rule opens them.
+#[test]
+fn new_connections_sweep_every_list_also_where_the_source_is_kept() {
+    for keep in [false, true] {
+        let mut t = translator(config());
+        let divert = Divert::new(at(ORIGINAL)).to(at(SERVER));
+        t.divert(if keep { divert.keep_source() } else { divert }).unwrap();
+        for n in 0..60 {
+            // Each comes when those before it have outlived their time-out.
+            ask(&mut t, s(u64::from(n) * 301), client(n), at(ORIGINAL));
+        }
+        // Each looks at one of six lists.
+        assert!(t.counters().expired >= 9, "kept: {keep}, {} of 59 dead ones were buried", t.counters().expired);
+        assert!(t.slots_in_use() <= 60 - 9, "kept: {keep}, {} slots in use", t.slots_in_use());
+    }
+}

@@ -556,8 +556,11 @@ impl<F: Storage> Run<'_, F> {
         assert_eq!(self.two.redivert(from, to, how), done);
         assert_eq!(self.bursting.redivert(from, to, how), done);
         match (place(from), place(to), done) {
-            (None, _, done) | (_, None, done) => assert_eq!(done, Err(RedivertError::NoServer)),
-            (Some(old), Some(new), done) if old == new => assert_eq!(done, Err(RedivertError::SameServer)),
+            (None, _, done) => assert_eq!(done, Err(RedivertError::NoServer { name: "from" })),
+            (_, None, done) => assert_eq!(done, Err(RedivertError::NoServer { name: "to" })),
+            (Some(old), Some(new), done) if old == new => {
+                assert_eq!(done, Err(RedivertError::SameServer { target: to }));
+            }
             (Some(from_place), Some(to_place), Ok(done)) => {
                 assert_eq!(done.generation, generation.wrapping_add(1));
                 assert_eq!(done.servers, self.model.rules.redivert(from, to, how));

@@ -33,6 +33,8 @@ pub enum KeyError {
     },
     /// There is no room for another key.
     Full {
+        /// The number of the one that does not fit.
+        id: u16,
         /// How many keys there is room for.
         capacity: usize,
     },
@@ -42,7 +44,7 @@ impl core::fmt::Display for KeyError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Taken { id } => write!(f, "there is another key {id}"),
-            Self::Full { capacity } => write!(f, "no room for another key: there are {capacity}"),
+            Self::Full { id, capacity } => write!(f, "no room for key {id}: there are {capacity} already"),
         }
     }
 }
@@ -97,6 +99,14 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     pub(super) telling: Telling,
 }
 
+#[cfg(feature = "defmt")]
+impl<const KEYS: usize, const SESSIONS: usize> defmt::Format for Agent<KEYS, SESSIONS> {
+    /// What it has room for, and how many sessions were opened: nothing of the keys.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Agent {{ keys: {}, sessions: {}, opened: {} }}", KEYS, SESSIONS, self.opened);
+    }
+}
+
 impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     /// An agent without keys, which refuses everything.
     ///
@@ -143,10 +153,11 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     /// # Errors
     /// [`KeyError`] if its number is taken or there is no room.
     pub fn add_key(&mut self, key: Key) -> Result<(), KeyError> {
-        if self.keys.get(key.id).is_some() {
-            return Err(KeyError::Taken { id: key.id });
+        let id = key.id;
+        if self.keys.get(id).is_some() {
+            return Err(KeyError::Taken { id });
         }
-        if self.keys.push(key) { Ok(()) } else { Err(KeyError::Full { capacity: KEYS }) }
+        if self.keys.push(key) { Ok(()) } else { Err(KeyError::Full { id, capacity: KEYS }) }
     }
 
     /// Removes a key and ends its sessions. Whether there was one.

@@ -66,6 +66,20 @@ pub struct Answer<'a> {
     told: &'a [u8],
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Answer<'_> {
+    /// Whether it was done, and not all that is told.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Answer {{ refused: {}, dry_run: {}, generation: {} }}",
+            self.refused,
+            self.dry_run,
+            self.generation
+        );
+    }
+}
+
 impl<'a> Answer<'a> {
     /// Reads an answer's body.
     pub(crate) fn read(body: &'a [u8]) -> Option<Self> {
@@ -170,6 +184,7 @@ impl<'a> Answer<'a> {
 
 /// How a translator is set, and what the asking key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Settings {
     /// The time-outs, in whole milliseconds.
@@ -193,6 +208,14 @@ pub struct ListedRule<'a> {
     flags: u8,
     total: u16,
     servers: &'a [u8],
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for ListedRule<'_> {
+    /// What it matches, and how many servers it has.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "ListedRule {{ matches: {}, servers: {} }}", self.matches, self.total);
+    }
 }
 
 impl<'a> ListedRule<'a> {
@@ -295,6 +318,14 @@ pub struct Events<'a> {
     lost: u32,
     count: u16,
     told: &'a [u8],
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Events<'_> {
+    /// How many, and not each.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Events {{ missed: {}, lost: {}, count: {} }}", self.missed, self.lost, self.count);
+    }
 }
 
 impl<'a> Events<'a> {

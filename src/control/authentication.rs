@@ -188,6 +188,14 @@ impl fmt::Debug for Key {
     }
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Key {
+    /// Everything but the secret.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Key {{ id: {}, rights: {} }}", self.id, self.rights);
+    }
+}
+
 /// All keys: those in use stand in front. All zeros when empty, so that an agent in a `static` costs no flash.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys<const N: usize> {

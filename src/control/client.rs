@@ -76,6 +76,7 @@ pub struct Client {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum State {
     /// HELLO is under way.
     Greeting,
@@ -91,6 +92,7 @@ enum State {
 
 /// What came from the translator.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Incoming<'d> {
     /// The session is on its way; there is something to send ([`Client::poll_transmit`]).
@@ -123,11 +125,17 @@ pub enum Ignored {
 /// Nobody has answered. Whether the last request was carried out is not known: read, or ask again in a new session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct GaveUp;
+#[non_exhaustive]
+pub struct GaveUp {
+    /// The number of the request in its session; zero if no session was open yet.
+    pub sequence: u32,
+    /// How often it was sent.
+    pub attempts: u8,
+}
 
 impl fmt::Display for GaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no answer")
+        write!(f, "no answer to request {}, which was sent {} times", self.sequence, self.attempts)
     }
 }
 
@@ -138,18 +146,30 @@ impl core::error::Error for GaveUp {}
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SendError {
-    /// The session is not open yet, or another request is under way.
-    Busy,
+    /// The session is not open yet.
+    NotOpen {
+        /// The number of the key that it is being opened with.
+        key: u16,
+    },
+    /// Another request is under way.
+    Busy {
+        /// Its number in the session.
+        sequence: u32,
+    },
     /// There is no session, or it has used up its numbers: begin a new one.
-    Over,
+    Over {
+        /// The number of its last request.
+        sequence: u32,
+    },
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Busy => "another request is under way",
-            Self::Over => "the session is over",
-        })
+        match self {
+            Self::NotOpen { key } => write!(f, "the session with key {key} is not open yet"),
+            Self::Busy { sequence } => write!(f, "request {sequence} is still under way"),
+            Self::Over { sequence } => write!(f, "the session is over; its last request was {sequence}"),
+        }
     }
 }
 
@@ -160,6 +180,13 @@ impl fmt::Debug for Client {
         let mut shown = f.debug_struct("Client");
         shown.field("key", &self.hello.key).field("state", &self.state).field("sequence", &self.sequence);
         shown.finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Client {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Client {{ key: {}, state: {}, sequence: {} }}", self.hello.key, self.state, self.sequence);
     }
 }
 
@@ -202,12 +229,14 @@ impl Client {
     /// # Errors
     /// [`SendError`] if it cannot be sent now.
     pub fn send(&mut self, now: Instant, request: &Request) -> Result<(), SendError> {
+        let sequence = self.sequence;
         match self.state {
             State::Idle => {}
-            State::Over => return Err(SendError::Over),
-            State::Greeting | State::Opening | State::Asking => return Err(SendError::Busy),
+            State::Over => return Err(SendError::Over { sequence }),
+            State::Greeting | State::Opening => return Err(SendError::NotOpen { key: self.hello.key }),
+            State::Asking => return Err(SendError::Busy { sequence }),
         }
-        self.sequence = self.sequence.checked_add(1).ok_or(SendError::Over)?;
+        self.sequence = sequence.checked_add(1).ok_or(SendError::Over { sequence })?;
         let mut out = Writer::new(&mut self.buffer);
         Header { kind: kind::REQUEST, sequence: self.sequence, session: self.session }.write(&mut out);
         request.write(&mut out);
@@ -234,7 +263,7 @@ impl Client {
         }
         if self.attempts >= ATTEMPTS {
             self.state = if self.state == State::Asking { State::Idle } else { State::Over };
-            return Err(GaveUp);
+            return Err(GaveUp { sequence: self.sequence, attempts: self.attempts });
         }
         let wait = FIRST_WAIT.saturating_mul(1 << self.attempts).min(LONGEST_WAIT);
         self.attempts += 1;

@@ -83,7 +83,7 @@ codes! {
     OwnTarget = 22, "the target is an address of the translator itself";
     /// [`DivertError::ToItself`].
     ToItself = 23, "the target is the original destination itself";
-    /// [`DivertError::PortZero`].
+    /// [`DivertError::MatchesPortZero`], [`DivertError::TargetPortZero`], [`RedivertError::TargetPortZero`].
     PortZero = 24, "port zero";
     /// Other rules would divert what goes to the target back to the original destination.
     Loop = 26, "other rules lead from the target back to the original destination";
@@ -135,13 +135,13 @@ impl From<DivertError> for Refusal {
         match error {
             DivertError::TableFull { capacity } => with(Code::TableFull, capacity),
             DivertError::ServersFull { capacity } => with(Code::ServersFull, capacity),
-            DivertError::EmptyGroup => Code::EmptyGroup.into(),
+            DivertError::EmptyGroup { .. } => Code::EmptyGroup.into(),
             DivertError::DuplicateServer { .. } => Code::DuplicateServer.into(),
-            DivertError::NoAlternative => Code::NoAlternative.into(),
+            DivertError::NoAlternative { .. } => Code::NoAlternative.into(),
             DivertError::MartianTarget { .. } => Code::MartianTarget.into(),
             DivertError::OwnTarget { .. } => Code::OwnTarget.into(),
             DivertError::ToItself { .. } => Code::ToItself.into(),
-            DivertError::PortZero => Code::PortZero.into(),
+            DivertError::MatchesPortZero { .. } | DivertError::TargetPortZero { .. } => Code::PortZero.into(),
         }
     }
 }
@@ -149,9 +149,10 @@ impl From<DivertError> for Refusal {
 impl From<RedivertError> for Refusal {
     fn from(error: RedivertError) -> Self {
         match error {
-            RedivertError::NoServer => Code::NoServer.into(),
-            RedivertError::SameServer => Code::SameServer.into(),
+            RedivertError::NoServer { .. } => Code::NoServer.into(),
+            RedivertError::SameServer { .. } => Code::SameServer.into(),
             RedivertError::MartianTarget { .. } => Code::MartianTarget.into(),
+            RedivertError::TargetPortZero { .. } => Code::PortZero.into(),
             RedivertError::OwnTarget { .. } => Code::OwnTarget.into(),
             RedivertError::ServersFull { capacity } => with(Code::ServersFull, capacity),
             RedivertError::Busy { capacity } => with(Code::Busy, capacity),

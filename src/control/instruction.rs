@@ -17,6 +17,7 @@ pub const MAX_SERVERS: usize = 16;
 ///
 /// [`Request`]: super::Request
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Instruction {
     /// Inserts a rule, or updates the one with the same match.
@@ -95,6 +96,7 @@ impl Kinds {
 
 /// A rule in an instruction: as a [`Divert`], with room for its servers.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Rule {
     matches: Match,
     servers: [Weighted; MAX_SERVERS],

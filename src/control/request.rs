@@ -44,13 +44,39 @@ pub struct Request {
     demanded: Option<u32>,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Request {
+    /// How much is asked for, and not what.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "Request {{ instructions: {}, octets: {}, dry_run: {}, demanded: {} }}",
+            self.count,
+            self.length,
+            self.dry_run,
+            self.demanded
+        );
+    }
+}
+
 /// A request cannot hold that many instructions, or not such long ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong;
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct TooLong {
+    /// Which instruction does not fit, from one.
+    pub instruction: usize,
+    /// How many octets those before it take.
+    pub octets: usize,
+}
 
 impl core::fmt::Display for TooLong {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "a request holds {MAX_INSTRUCTIONS} instructions and {ROOM} octets of them")
+        let Self { instruction, octets } = self;
+        if *instruction > MAX_INSTRUCTIONS {
+            return write!(f, "a request holds {MAX_INSTRUCTIONS} instructions, and this is instruction {instruction}");
+        }
+        write!(f, "instruction {instruction} does not fit behind {octets} of {ROOM} octets")
     }
 }
 
@@ -74,13 +100,14 @@ impl Request {
     /// # Errors
     /// [`TooLong`] if it does not fit.
     pub fn and(mut self, instruction: Instruction) -> Result<Self, TooLong> {
-        let free = self.octets.get_mut(usize::from(self.length)..).ok_or(TooLong)?;
+        let too_long = TooLong { instruction: usize::from(self.count) + 1, octets: usize::from(self.length) };
+        if usize::from(self.count) >= MAX_INSTRUCTIONS {
+            return Err(too_long);
+        }
+        let free = self.octets.get_mut(usize::from(self.length)..).ok_or(too_long)?;
         let mut out = Writer::new(free);
         instruction.write(&mut out);
-        let length = out.length().and_then(|l| u16::try_from(l).ok()).ok_or(TooLong)?;
-        if usize::from(self.count) >= MAX_INSTRUCTIONS {
-            return Err(TooLong);
-        }
+        let length = out.length().and_then(|l| u16::try_from(l).ok()).ok_or(too_long)?;
         self.length += length;
         self.count += 1;
         Ok(self)
@@ -276,9 +303,12 @@ mod tests {
         for _ in 0..MAX_INSTRUCTIONS {
             request = request.and(Instruction::SetClientLimit(1)).unwrap();
         }
-        assert_eq!(request.and(Instruction::SetClientLimit(1)).err(), Some(TooLong));
+        assert_eq!(
+            request.and(Instruction::SetClientLimit(1)).err(),
+            Some(TooLong { instruction: 17, octets: 16 * 8 })
+        );
         let largest = every_instruction()[0];
         let two = Request::one(largest).and(largest).unwrap();
-        assert_eq!(two.and(largest).err(), Some(TooLong));
+        assert!(matches!(two.and(largest), Err(TooLong { instruction: 3, octets: 1.. })));
     }
 }

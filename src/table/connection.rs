@@ -19,6 +19,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Everything that a packet reads or writes of its connection lies here; the rest of a connection's 84 octets is its
 /// share of the indexes ([`INDEX_WORDS`](crate::INDEX_WORDS)).
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(align(64))]
 pub struct ConnectionSlot(pub(crate) Entry);
 
@@ -31,6 +32,7 @@ impl ConnectionSlot {
 
 /// A connection as the table holds it. Not aligned to a line itself, so that a copy of it on the stack need not be.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
 pub(crate) struct Entry {
     // Each endpoint beside its peer, so that both are read, compared and written at once: the client's side, then the

@@ -9,6 +9,7 @@ use crate::wire::flow::ICMP;
 
 /// Room for one rule in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DivertSlot {
     network: u32,
     clients: u32,
@@ -104,6 +105,19 @@ impl DivertSlot {
 pub struct DivertEntry<'a> {
     slot: DivertSlot,
     servers: &'a [server::ServerSlot],
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for DivertEntry<'_> {
+    /// The rule without its servers.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "DivertEntry {{ matches: {}, keeps_source: {} }}",
+            self.slot.matches(),
+            self.slot.keeps_source()
+        );
+    }
 }
 
 impl<'a> DivertEntry<'a> {

@@ -9,6 +9,7 @@ use crate::track::phase::Phase;
 ///
 /// An [`Event`] in flat form: all zeros when empty, so that a queue in a `static` costs no flash.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct EventSlot {
     addresses: [u32; 4],
     /// The server before a move.
@@ -21,6 +22,7 @@ pub struct EventSlot {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 enum Kind {
     Opened = 0,

@@ -10,6 +10,7 @@ pub(crate) mod hash;
 pub(crate) mod index;
 pub(crate) mod moves;
 pub(crate) mod ports;
+pub(crate) mod recent;
 pub(crate) mod server;
 pub(crate) mod storage;
 pub(crate) mod tags;

@@ -12,6 +12,7 @@ pub(crate) const MAX_OUTSTANDING: usize = 64;
 
 /// Room for one outstanding re-divert in a translator's storage.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MoveSlot {
     pub(crate) from: u32,
     pub(crate) to: u32,

@@ -21,13 +21,13 @@ pub(crate) struct Wanted {
     pub(crate) serial: u64,
 }
 
-/// Draws candidates until `is_free` takes one.
+/// Draws candidates until `is_free` takes one; it is told which attempt it is.
 pub(crate) fn choose(
     keys: &Keys,
     alternatives: &List<Alternative>,
     choice: PortChoice,
     wanted: Wanted,
-    mut is_free: impl FnMut((u32, u16)) -> bool,
+    mut is_free: impl FnMut((u32, u16), u32) -> bool,
 ) -> Option<(u32, u16)> {
     let addresses = alternatives.iter().fold(0_u32, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1));
     // A client keeps to one address as long as a quarter of the attempts finds a port there (RFC 4787, REQ-2).
@@ -62,7 +62,7 @@ pub(crate) fn choose(
             let span = u32::from(range.1 - range.0) + 1;
             range.0 + ((u32::from(draw) * span) >> 16) as u16
         };
-        if is_free((address, port)) {
+        if is_free((address, port), attempt) {
             return Some((address, port));
         }
     }

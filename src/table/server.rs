@@ -14,6 +14,7 @@ pub(crate) const NONE: u16 = u16::MAX;
 
 /// Room for one target of a rule in a translator's storage.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ServerSlot {
     pub(crate) address: u32,
     /// Of the group's choice: what this entry's share of the clients hangs on. A re-divert keeps it, so that it moves
@@ -31,6 +32,7 @@ pub struct ServerSlot {
 
 /// What an entry says of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub(crate) enum Kind {
     /// The entry is not in use.

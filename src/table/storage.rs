@@ -16,7 +16,7 @@ pub const INDEX_WORDS: usize = 5;
 /// The most connections that one translator can keep apart: positions in the indexes are 32-bit numbers.
 pub(crate) const MAX_CONNECTIONS: usize = 1 << 28;
 
-/// The memory of a translator: [`Fixed`], [`Borrowed`], [`Heap`] (feature `alloc`), or a `&mut` to one of them.
+/// The memory of a translator: [`Fixed`], [`Borrowed`], `Heap` (feature `alloc`), or a `&mut` to one of them.
 ///
 /// Sealed: the three differ only in who owns the slices.
 pub trait Storage: sealed::Memory {}
@@ -72,6 +72,35 @@ pub struct View<'a> {
     pub(crate) measured: &'a [MeasureSlot],
 }
 
+/// Lends every table of an owner whose fields have the names of those of [`Parts`], and these words of index.
+macro_rules! parts {
+    ($owner:expr, $index:expr) => {
+        Parts {
+            connections: &mut $owner.connections,
+            index: $index,
+            diverts: &mut $owner.diverts,
+            servers: &mut $owner.servers,
+            moves: &mut $owner.moves,
+            fragments: &mut $owner.fragments,
+            events: &mut $owner.events,
+            measured: &mut $owner.measured,
+        }
+    };
+}
+
+/// The same for [`View`].
+macro_rules! view {
+    ($owner:expr, $index:expr) => {
+        View {
+            connections: &$owner.connections,
+            index: $index,
+            diverts: &$owner.diverts,
+            servers: &$owner.servers,
+            measured: &$owner.measured,
+        }
+    };
+}
+
 impl Parts<'_> {
     /// Empties every table, whatever was in it.
     pub(crate) fn clear(&mut self) {
@@ -89,6 +118,8 @@ impl Parts<'_> {
 impl View<'_> {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let connections = self.connections.len();
+        // Below 16 connections an index is one bucket of 12. Two take 64 of the 65 to 75 words that 13 to 15 bring, and
+        // leave one to eleven for the counts of clients, whose limit would then hold for some of them only.
         if !matches!(connections, 8..=12 | 16..=MAX_CONNECTIONS) {
             return Err(ConfigError::Capacity { connections });
         }
@@ -101,6 +132,17 @@ impl View<'_> {
             return Err(ConfigError::MismatchedStorage { name: "measured", length: measured, expected: connections });
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for View<'_> {
+    /// How much room there is, and not what is in it.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let Self { connections, diverts, servers, measured, .. } = self;
+        let (connections, diverts) = (connections.len(), diverts.len());
+        defmt::write!(f, "Storage {{ connections: {}, diverts: {}, ", connections, diverts);
+        defmt::write!(f, "servers: {}, measured: {} }}", servers.len(), measured.len());
     }
 }
 
@@ -187,27 +229,21 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 
     #[inline(always)]
     fn parts(&mut self) -> Parts<'_> {
-        Parts {
-            connections: &mut self.connections,
-            index: self.index.0.as_flattened_mut(),
-            diverts: &mut self.diverts,
-            servers: &mut self.servers,
-            moves: &mut self.moves,
-            fragments: &mut self.fragments,
-            events: &mut self.events,
-            measured: &mut self.measured,
-        }
+        parts!(self, self.index.0.as_flattened_mut())
     }
 
     #[inline(always)]
     fn view(&self) -> View<'_> {
-        View {
-            connections: &self.connections,
-            index: self.index.0.as_flattened(),
-            diverts: &self.diverts,
-            servers: &self.servers,
-            measured: &self.measured,
-        }
+        view!(self, self.index.0.as_flattened())
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> defmt::Format
+    for Fixed<C, D, F, E, M>
+{
+    fn format(&self, f: defmt::Formatter<'_>) {
+        sealed::Memory::view(self).format(f);
     }
 }
 
@@ -277,29 +313,19 @@ impl<'a> Borrowed<'a> {
 impl sealed::Memory for Borrowed<'_> {
     #[inline(always)]
     fn parts(&mut self) -> Parts<'_> {
-        let p = &mut self.0;
-        Parts {
-            connections: p.connections,
-            index: p.index,
-            diverts: p.diverts,
-            servers: p.servers,
-            moves: p.moves,
-            fragments: p.fragments,
-            events: p.events,
-            measured: p.measured,
-        }
+        parts!(self.0, self.0.index)
     }
 
     #[inline(always)]
     fn view(&self) -> View<'_> {
-        let p = &self.0;
-        View {
-            connections: p.connections,
-            index: p.index,
-            diverts: p.diverts,
-            servers: p.servers,
-            measured: p.measured,
-        }
+        view!(self.0, self.0.index)
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Borrowed<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        sealed::Memory::view(self).format(f);
     }
 }
 
@@ -385,30 +411,22 @@ mod heap {
         }
     }
 
+    #[cfg(feature = "defmt")]
+    impl defmt::Format for Heap {
+        fn format(&self, f: defmt::Formatter<'_>) {
+            sealed::Memory::view(self).format(f);
+        }
+    }
+
     impl sealed::Memory for Heap {
         #[inline(always)]
         fn parts(&mut self) -> Parts<'_> {
-            Parts {
-                connections: &mut self.connections,
-                index: &mut self.index,
-                diverts: &mut self.diverts,
-                servers: &mut self.servers,
-                moves: &mut self.moves,
-                fragments: &mut self.fragments,
-                events: &mut self.events,
-                measured: &mut self.measured,
-            }
+            parts!(self, &mut self.index)
         }
 
         #[inline(always)]
         fn view(&self) -> View<'_> {
-            View {
-                connections: &self.connections,
-                index: &self.index,
-                diverts: &self.diverts,
-                servers: &self.servers,
-                measured: &self.measured,
-            }
+            view!(self, &self.index)
         }
     }
 }

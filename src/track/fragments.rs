@@ -15,6 +15,7 @@ const RANGES: usize = 4;
 
 /// Room for one datagram under way in fragments in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FragmentSlot {
     source: u32,
     destination: u32,
@@ -32,6 +33,7 @@ pub struct FragmentSlot {
 
 /// What became of the first fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub(crate) enum Fate {
     /// There is no note in this slot.

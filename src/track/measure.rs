@@ -39,6 +39,7 @@ pub(crate) fn measure(slot: &mut MeasureSlot, seen: Seen<'_>, now: Instant) {
 
 /// Room for the measurements of one connection in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MeasureSlot {
     packets: [u64; 2],
     octets: [u64; 2],

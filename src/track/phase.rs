@@ -4,6 +4,7 @@ use crate::connection::State;
 
 /// What a connection is doing; also the content of a slot that holds none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub(crate) enum Phase {
     /// No connection.

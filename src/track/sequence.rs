@@ -8,6 +8,7 @@ use crate::wire::tcp::{ACK, Segment};
 /// Zero stands for "not known". A number that happens to be zero (one in 2^32) is taken for unknown until the next
 /// segment, which makes a RST inexact for that long and does no other harm; four flags would not fit into the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
 pub(crate) struct Sequences {
     sent: [u32; 2],

@@ -15,6 +15,7 @@ pub(crate) struct Timers {
 
 /// When a connection was put at the end of its age list: units of 64 ticks (4.2 s), modulo 2^16 (76 h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Stamp(pub(crate) u16);
 
 impl Stamp {
@@ -57,6 +58,11 @@ impl Timers {
     /// The first tick at which it will have.
     pub(crate) fn death(&self, phase: Phase, last: Tick) -> Tick {
         last.plus(self.of(phase).saturating_add(1))
+    }
+
+    /// How long an alternative endpoint is not given away again, in ticks.
+    pub(crate) fn hold(&self) -> u32 {
+        self.of(Phase::Held)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use super::Translator;
 use super::state::Table;
 use crate::event::{Closed, Event};
 use crate::table::connection::{
-    CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
+    CLIENT_COUNTED, ConnectionSlot, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
 };
 use crate::table::events::News;
 use crate::table::storage::Storage;
@@ -20,6 +20,37 @@ const SAMPLES: usize = 4;
 impl<S: Storage> Translator<S> {
     /// Does the work that time brings, a bounded share of it: closes connections whose time-out has passed, and lets
     /// silent connections follow a re-divert. [`poll_at`](Self::poll_at) says when to call it.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
+    /// #     let mut packet = [0; 28];
+    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
+    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
+    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
+    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    /// #     packet
+    /// # }
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
+    /// # let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 3456);
+    /// byway.divert(Divert::new(original).to(server))?;
+    /// byway.translate(Instant::ZERO, &mut udp(client, original));
+    ///
+    /// // Nothing but time happens: the caller sleeps until `poll_at`, and the silent connection ends.
+    /// let mut slept = 0;
+    /// while let Some(due) = byway.poll_at() {
+    ///     byway.poll(due);
+    ///     slept += 1;
+    /// }
+    /// assert!(slept < 20 && byway.connections().next().is_none());
+    /// assert_eq!((byway.counters().expired, byway.slots_in_use()), (1, 0));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
     pub fn poll(&mut self, now: Instant) {
         self.state.advance(now);
         self.table().poll();
@@ -32,12 +63,52 @@ impl<S: Storage> Translator<S> {
     /// harmless to traffic, since a connection past its time-out is dead to every packet whether or not it was swept;
     /// but its slot stays taken, and [`Event::Closed`](crate::Event::Closed) comes as late. Even who comes in time
     /// learns of the end of a connection that had been busy up to a quarter of its time-out late.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::time::Duration;
+    /// # fn sleep(_: Option<Duration>) {}
+    /// # let now = Instant::ZERO;
+    /// # let mut byway = Translator::new(Config::new([7; 32]), Fixed::<64, 4>::new())?;
+    /// // Until a packet comes, but no longer than this; `None` is as long as it takes.
+    /// sleep(byway.poll_at().map(|due| due.duration_since(now)));
+    /// # Ok::<(), ConfigError>(())
+    /// ```
     #[must_use]
     pub fn poll_at(&mut self) -> Option<Instant> {
         self.table().poll_at()
     }
 
     /// The next event, the oldest first.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
+    /// #     let mut packet = [0; 28];
+    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
+    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
+    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
+    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    /// #     packet
+    /// # }
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
+    /// # let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 3456);
+    /// # byway.divert(Divert::new(original).to(server))?;
+    /// # byway.translate(Instant::ZERO, &mut udp(client, original));
+    /// while let Some(event) = byway.poll_event() {
+    ///     match event {
+    ///         Event::Opened(connection) => println!("opened {connection}"),
+    ///         Event::Closed { connection, why } => println!("closed {connection}: {}", why.name()),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
     pub fn poll_event(&mut self) -> Option<Event> {
         let memory = self.storage.parts();
         self.state.events.pop(memory.events)
@@ -185,9 +256,11 @@ impl Table<'_> {
     /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
     /// swept too.
     pub(crate) fn tidy(&mut self) {
-        if let Some(class) = Class::ALL.get(self.state.serial as usize % Class::COUNT) {
-            self.expire(*class, &mut 1);
-        }
+        let turn = usize::from(self.state.turn);
+        let class = Class::ALL.get(turn).copied().unwrap_or(Class::Held);
+        self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
+        self.expire(class, &mut 1);
+        self.state.recent.advance(self.state.tick, self.state.timers.hold());
     }
 
     /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
@@ -233,7 +306,7 @@ impl Table<'_> {
             let head = self.state.ages.head(*class);
             if self.is_dead(head) {
                 self.bury(head);
-                self.release(head);
+                self.evict(head);
                 return self.take_free();
             }
         }
@@ -245,9 +318,22 @@ impl Table<'_> {
 
     /// Gives up a connection for the sake of another.
     pub(crate) fn evict(&mut self, slot: u32) {
+        self.give_up(slot, Closed::Evicted);
+    }
+
+    /// Ends a connection whose slot is wanted at once: its alternative endpoint is remembered in place of being held.
+    pub(crate) fn give_up(&mut self, slot: u32, why: Closed) {
         self.owe_resets_now(slot);
-        self.finish(slot, Closed::Evicted);
+        self.finish(slot, why);
+        self.remember(slot);
         self.release(slot);
+    }
+
+    /// Remembers the alternative endpoint of a connection that leaves it.
+    pub(crate) fn remember(&mut self, slot: u32) {
+        if let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) {
+            self.state.recent.add((c.alternative, c.alternative_port), c.server);
+        }
     }
 
     fn take_free(&mut self) -> Option<u32> {

@@ -89,6 +89,7 @@ impl Table<'_> {
             Checksums::Hardware => Delta(0),
         };
         rewrite::network(parts.header, source, far.0, delta);
+        self.state.identify(parts);
         self.measure(slot, Seen::IcmpError);
         self.state.carried(direction)
     }

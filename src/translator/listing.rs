@@ -29,6 +29,14 @@ pub struct Connections<'a> {
     next: usize,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Connections<'_> {
+    /// How far it has come, in slots.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Connections {{ next: {}, end: {} }}", self.next, self.slots.len());
+    }
+}
+
 impl Connections<'_> {
     pub(crate) fn next_slot(&mut self) -> Option<(usize, &Entry)> {
         loop {
@@ -56,6 +64,17 @@ impl Iterator for Connections<'_> {
 
     fn next(&mut self) -> Option<Connection> {
         self.next_slot()?.1.view()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<S: Storage> defmt::Format for Translator<S> {
+    /// How full it is, and what it has counted.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let State { used, diverts, generation, counters, .. } = &self.state;
+        let capacity = self.capacity();
+        defmt::write!(f, "Translator {{ used: {}/{}, rules: {}, generation: {}, ", used, capacity, diverts, generation);
+        defmt::write!(f, "counters: {} }}", counters);
     }
 }
 

@@ -56,11 +56,22 @@ pub struct Rediverted {
 #[non_exhaustive]
 pub enum RedivertError {
     /// A side is [`Target::Same`], which names no server.
-    NoServer,
+    NoServer {
+        /// Which: `"from"` or `"to"`.
+        name: &'static str,
+    },
     /// Old and new server are the same.
-    SameServer,
-    /// The new server's address is one that no host can have (RFC 1812, section 5.3.7), or its port is zero.
+    SameServer {
+        /// The server.
+        target: Target,
+    },
+    /// The new server's address is one that no host can have (RFC 1812, section 5.3.7).
     MartianTarget {
+        /// The new server.
+        target: Target,
+    },
+    /// The new server's port is zero.
+    TargetPortZero {
         /// The new server.
         target: Target,
     },
@@ -85,11 +96,12 @@ pub enum RedivertError {
 impl fmt::Display for RedivertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoServer => f.write_str("\"the same\" names no server"),
-            Self::SameServer => f.write_str("old and new server are the same"),
+            Self::NoServer { name } => write!(f, "{name} \"the same\": that names no server"),
+            Self::SameServer { target } => write!(f, "from {target} to {target}: old and new server are the same"),
             Self::MartianTarget { target } => {
-                write!(f, "target {target}: no host can have this address and port")
+                write!(f, "target {target}: no host can have this address")
             }
+            Self::TargetPortZero { target } => write!(f, "target {target}: nobody listens on port 0"),
             Self::OwnTarget { target } => {
                 write!(f, "target {target} is an address of the translator itself")
             }
@@ -135,15 +147,39 @@ impl<S: Storage> Translator<S> {
     /// ```
     /// # use byway::*;
     /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
+    /// #     let mut packet = [0; 28];
+    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
+    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
+    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
+    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    /// #     packet
+    /// # }
     /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
     /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
-    /// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
-    /// let overloaded = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 80);
-    /// let idle = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 90), 80);
-    /// byway.divert(Divert::new(original).to(overloaded))?;
-    /// let done = byway.redivert(overloaded, idle, Redivert::Switch)?;
-    /// assert_eq!((done.servers, done.connections), (1, 0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let client = |port| SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), port);
+    /// let [a, b, c, d] = [1, 2, 3, 4].map(|n| SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, n), 53));
+    /// byway.divert(Divert::new(original).to(a))?;
+    /// byway.translate(Instant::ZERO, &mut udp(client(1), original));
+    ///
+    /// // Drained: the connection stays on the old server, a new one comes to the new server.
+    /// let done = byway.redivert(a, b, Redivert::Drain)?;
+    /// assert_eq!((done.servers, done.connections), (1, 1));
+    /// byway.translate(Instant::ZERO, &mut udp(client(2), original));
+    /// assert_eq!((byway.connections_on(a), byway.connections_on(b)), (1, 1));
+    ///
+    /// // Switched: the connection's next packet goes to the new server.
+    /// byway.redivert(b, c, Redivert::Switch)?;
+    /// let mut packet = udp(client(2), original);
+    /// assert_eq!(byway.translate(Instant::ZERO, &mut packet), Verdict::ToServer);
+    /// assert_eq!(packet[16..20], [123, 45, 67, 3]);
+    ///
+    /// // The same; and TCP's ends would be told to connect anew, by what `poll_transmit` gives from now on.
+    /// byway.redivert(c, d, Redivert::Reset)?;
+    /// assert_eq!((byway.connections_on(a), byway.connections_on(d)), (1, 1));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn redivert(
         &mut self,
@@ -201,14 +237,16 @@ impl Table<'_> {
 
     /// Refuses what could never be done, whatever the table holds.
     pub(super) fn check_redivert(&self, from: Target, target: Target) -> Result<(Place, Place), RedivertError> {
-        let (Some(old), Some(new)) = (place_of(from), place_of(target)) else {
-            return Err(RedivertError::NoServer);
-        };
+        let old = place_of(from).ok_or(RedivertError::NoServer { name: "from" })?;
+        let new = place_of(target).ok_or(RedivertError::NoServer { name: "to" })?;
         if old == new {
-            return Err(RedivertError::SameServer);
+            return Err(RedivertError::SameServer { target });
         }
-        if ipv4::is_martian(new.address) || new.port == Some(0) {
+        if ipv4::is_martian(new.address) {
             return Err(RedivertError::MartianTarget { target });
+        }
+        if new.port == Some(0) {
+            return Err(RedivertError::TargetPortZero { target });
         }
         if self.state.is_own(new.address) {
             return Err(RedivertError::OwnTarget { target });
@@ -364,6 +402,7 @@ impl Table<'_> {
             self.choose_alternative(old, course.server)
         };
         let listed = alternative.is_some_and(|alternative| {
+            self.remember(slot);
             self.unlist_back(slot);
             let checksums = self.state.config.checksums;
             if let Some(connection) = self.slot_mut(slot) {
@@ -391,9 +430,7 @@ impl Table<'_> {
         if unlisted && let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !SIBLINGS;
         }
-        self.owe_resets_now(slot);
-        self.finish(slot, Closed::Stranded);
-        self.release(slot);
+        self.give_up(slot, Closed::Stranded);
     }
 
     /// Counts a moved connection where it stands now, if its entry speaks of another server.

@@ -1,7 +1,7 @@
 //! How connections begin.
 
 use super::ending::LOOKS;
-use super::state::Table;
+use super::state::{State, Table};
 use crate::config::Midstream;
 use crate::table::connection::{CLIENT_COUNTED, Entry, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which};
 use crate::table::divert::{self, DivertSlot, servers_of};
@@ -254,12 +254,16 @@ impl Table<'_> {
         true
     }
 
-    /// A free alternative endpoint for a connection towards this server. The serial number has not been used before.
+    /// A free alternative endpoint for a connection towards this server. The serial number has not been used before. In
+    /// the first half of the draws none is taken that another connection has left a short while ago.
     pub(crate) fn choose_alternative(&self, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
         let wanted = Wanted { client: (new.client, new.client_port), server, serial: self.state.serial };
-        let config = &self.state.config;
-        ports::choose(&self.state.keys, &config.alternatives, config.port_choice, wanted, |candidate| {
-            candidate.1 != 0 && !self.is_forwarded(new.protocol, candidate) && self.is_free(new, server, candidate)
+        let State { config, keys, recent, .. } = &*self.state;
+        ports::choose(keys, &config.alternatives, config.port_choice, wanted, |candidate, attempt| {
+            candidate.1 != 0
+                && (attempt >= ports::ATTEMPTS / 2 || !recent.may_hold(candidate, server.0))
+                && !self.is_forwarded(new.protocol, candidate)
+                && self.is_free(new, server, candidate)
         })
     }
 

@@ -25,6 +25,14 @@ pub struct Plan<'a> {
     ledger: Ledger,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for Plan<'_> {
+    /// What would be in use by then.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Plan {}", self.ledger);
+    }
+}
+
 impl<S: Storage> Translator<S> {
     /// Asks what instructions would do. Nothing changes.
     pub fn plan(&mut self) -> Plan<'_> {
@@ -93,6 +101,7 @@ impl Plan<'_> {
 
 /// What the instructions so far would leave of a table's room.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Ledger {
     /// Rules in use by then.
     rules: usize,

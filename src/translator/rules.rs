@@ -61,6 +61,28 @@ impl<S: Storage> Translator<S> {
     ///
     /// # Errors
     /// [`DivertError`] names what is wrong; nothing has changed then.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+    /// let [first, second] = [89, 90].map(|n| SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, n), 80));
+    ///
+    /// assert!(!byway.divert(Divert::new(original).to(first))?.updated);
+    /// assert!(byway.divert(Divert::new(original).to(second))?.updated); // in place
+    /// byway.divert(Divert::new(Prefix::ALL).protocol(Protocol::Udp))?; // masquerades all other UDP
+    ///
+    /// for rule in byway.diverts() {
+    ///     for (server, connections) in rule.servers() {
+    ///         println!("{} -> {}: {connections} connections", rule.matches(), server.target);
+    ///     }
+    /// }
+    /// let removed = byway.remove(original).expect("it is there");
+    /// assert_eq!((removed.left_behind, byway.diverts().count(), byway.generation()), (0, 1, 4));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
     pub fn divert(&mut self, divert: Divert<'_>) -> Result<Diverted, DivertError> {
         self.table().divert(&divert)
     }
@@ -198,28 +220,29 @@ impl Table<'_> {
 
     fn check_divert(&self, divert: &Divert<'_>) -> Result<(), DivertError> {
         let matches = divert.matches;
+        let destination = matches.destination();
         if matches.port() == Some(0) {
-            return Err(DivertError::PortZero);
+            return Err(DivertError::MatchesPortZero { destination });
         }
         let targets = divert.targets();
         if targets.iter().all(|t| t.weight == 0) {
-            return Err(DivertError::EmptyGroup);
+            return Err(DivertError::EmptyGroup { servers: targets.len() });
         }
         if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {
-            return Err(DivertError::NoAlternative);
+            return Err(DivertError::NoAlternative { destination });
         }
         for (i, &Weighted { target, .. }) in targets.iter().enumerate() {
             if targets.iter().skip(i + 1).any(|other| other.target == target) {
                 return Err(DivertError::DuplicateServer { target });
             }
             let Some(place) = place_of(target) else {
-                if matches.destination().length() == 32 && self.state.is_own(matches.destination().bits()) {
+                if destination.length() == 32 && self.state.is_own(destination.bits()) {
                     return Err(DivertError::OwnTarget { target });
                 }
                 continue;
             };
             if place.port == Some(0) {
-                return Err(DivertError::PortZero);
+                return Err(DivertError::TargetPortZero { target });
             }
             if ipv4::is_martian(place.address) {
                 return Err(DivertError::MartianTarget { target });
@@ -228,7 +251,7 @@ impl Table<'_> {
                 return Err(DivertError::OwnTarget { target });
             }
             let same_port = place.port.is_none() || place.port == matches.port();
-            let itself = matches.destination().length() == 32 && matches.destination().bits() == place.address;
+            let itself = destination.length() == 32 && destination.bits() == place.address;
             if itself && same_port && targets.len() == 1 {
                 return Err(DivertError::ToItself { target });
             }

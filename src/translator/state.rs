@@ -13,6 +13,7 @@ use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::Layout;
 use crate::table::moves::Moves;
+use crate::table::recent::Recent;
 use crate::table::server::Servers;
 use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
@@ -50,9 +51,12 @@ pub(crate) struct State {
     /// Whether one of them is about an address of our own: a port forward.
     pub(crate) forwards: bool,
     pub(crate) generation: u32,
-    /// Grows by one with each connection opened.
+    /// Grows by one with each choice of an alternative endpoint.
     pub(crate) serial: u64,
-    pub(crate) identification: u64,
+    pub(crate) identification: u32,
+    pub(crate) recent: Recent,
+    /// Whose turn it is among the age lists to be looked at by a new connection.
+    pub(crate) turn: u8,
     pub(crate) events: EventQueue,
     pub(crate) outbox: Outbox,
     /// Whether packets need more than their addresses rewritten: identification or measurements.
@@ -101,6 +105,8 @@ impl State {
             generation: 0,
             serial: 0,
             identification: 0,
+            recent: Recent::EMPTY,
+            turn: 0,
             events: EventQueue::EMPTY,
             outbox: Outbox::new(),
             extras,
@@ -200,8 +206,8 @@ impl State {
 
     /// An identification that no other datagram of late has had: a counter under a keyed permutation of 16 bits.
     pub(crate) fn next_identification(&mut self) -> u16 {
-        let count = self.identification;
-        self.identification = count.wrapping_add(1);
+        let count = u64::from(self.identification);
+        self.identification = self.identification.wrapping_add(1);
         // Four rounds of a Feistel network over two octets, new keys for each 65 536.
         let (mut left, mut right) = ((count >> 8) as u8, count as u8);
         for round in 0..4_u64 {

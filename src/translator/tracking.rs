@@ -1,6 +1,6 @@
 //! What a packet of a known connection changes about the connection.
 
-use super::state::Table;
+use super::state::{State, Table};
 use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
@@ -121,17 +121,24 @@ impl Table<'_> {
     /// What is done to a translated packet beyond its addresses, where the configuration asks for it.
     pub(crate) fn do_extras(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>) {
         let header = Header(parts.header);
-        let (fragmentation, total, protocol) = (header.fragmentation(), header.total_length(), header.protocol());
+        let (total, protocol) = (header.total_length(), header.protocol());
         self.measure(slot, Seen::Packet(direction, total));
         if protocol != TCP {
             self.measure(slot, Seen::Datagram(direction));
         }
-        // What must not be fragmented needs no identification of its own (RFC 6864, section 4.1).
+        self.state.identify(parts);
+    }
+}
+
+impl State {
+    /// Gives a translated packet an identification of its own, where the configuration asks for it.
+    pub(crate) fn identify(&mut self, parts: &mut Parts<'_>) {
+        // What must not be fragmented needs none (RFC 6864, section 4.1).
+        let fragmentation = Header(parts.header).fragmentation();
         let atomic = fragmentation & ipv4::DONT_FRAGMENT != 0 && !ipv4::is_fragment(fragmentation);
-        if self.state.config.rewrite_identification && !atomic {
-            let checksums = self.state.config.checksums;
-            let new = self.state.next_identification();
-            rewrite::identification(parts.header, new, checksums);
+        if self.config.rewrite_identification && !atomic {
+            let new = self.next_identification();
+            rewrite::identification(parts.header, new, self.config.checksums);
         }
     }
 }

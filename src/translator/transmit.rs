@@ -207,6 +207,40 @@ impl<S: Storage> Translator<S> {
     ///
     /// After a re-divert with [`Redivert::Reset`](crate::Redivert::Reset) each call looks at a bounded number of
     /// connections; `None` may then mean "not yet", and [`poll_at`](Self::poll_at) says to come back at once.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
+    /// #     let mut packet = [0; 28];
+    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
+    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
+    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
+    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    /// #     packet
+    /// # }
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
+    /// # let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 3456);
+    /// # fn send(_: Direction, packet: &[u8]) { assert_eq!((packet[9], packet[20], packet[21]), (1, 3, 13)) }
+    /// let mut byway = Translator::new(config.client_limit(1), Fixed::<64, 4>::new())?;
+    /// byway.divert(Divert::new(*original.ip()).to(server))?;
+    /// byway.translate(Instant::ZERO, &mut udp(client, original));
+    ///
+    /// // A second connection is one too many, and its client is told so.
+    /// let mut second = udp(client, SocketAddrV4::new(*original.ip(), 54));
+    /// assert_eq!(byway.translate(Instant::ZERO, &mut second), Verdict::Drop(DropReason::ClientLimit));
+    /// let mut buffer = [0; TRANSMIT_BUFFER];
+    /// let mut sent = 0;
+    /// while let Some(Transmit { length, direction }) = byway.poll_transmit(Instant::ZERO, &mut buffer) {
+    ///     send(direction, &buffer[..length]);
+    ///     sent += 1;
+    /// }
+    /// assert_eq!(sent, 1);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         self.state.advance(now);
         self.table().poll_transmit(buffer)

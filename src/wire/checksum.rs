@@ -17,6 +17,7 @@ use crate::connection::Direction;
 /// The sum is the same in either byte order, but for the order of its own two octets (RFC 1071, section 2B); kept as it
 /// lies in a packet it is added to a packet's checksum without turning either around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Delta(pub(crate) u16);
 
 impl Delta {

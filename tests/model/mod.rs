@@ -115,6 +115,9 @@ pub struct Model {
     pub asked: Vec<u32>,
     /// The table was full at some time: what was held may have been given up since.
     pub crowded: bool,
+    /// An endpoint was left by a connection that moved or had to go: it, and others with the same bit of hash, may be
+    /// passed over for a while.
+    left: bool,
     pub packets: u64,
     /// There were connections that take answers from their server's other ports.
     siblings_seen: bool,
@@ -174,6 +177,7 @@ impl Model {
             ended_here: Vec::new(),
             asked: Vec::new(),
             crowded: false,
+            left: false,
             packets: 0,
             siblings_seen: false,
         }
@@ -248,6 +252,7 @@ impl Model {
                     incidents.opened.push(*connection);
                 }
                 Event::Moved { connection, from } => {
+                    self.left = true;
                     let at = self.place_of(connection, |c| c.far.destination == *from);
                     let old = self.connections[at].clone();
                     let (server, reset) = self.course(&old).expect("moved without a re-divert");
@@ -299,6 +304,7 @@ impl Model {
                             assert!(may_open, "evicted for nothing: {connection}");
                             assert!(is_cheap(&conn), "evicted although it is worth more: {connection}");
                             incidents.evicted += 1;
+                            self.left = true;
                             self.ended_here.push(conn);
                             self.connections.remove(at);
                         }
@@ -320,6 +326,7 @@ impl Model {
                             (conn.state, conn.last, conn.followed) = (State::Resetting, now, followed);
                         }
                         Closed::Stranded => {
+                            self.left = true;
                             assert!(self.course(&conn).is_some(), "stranded without a re-divert: {connection}");
                             self.ended_here.push(conn.clone());
                             incidents.stranded.push(conn);
@@ -641,7 +648,9 @@ impl Model {
         let taken = self.connections.iter().any(|c| c.protocol == told.protocol && c.far == far)
             || self.held.iter().any(|h| h.protocol == told.protocol && h.far == far)
             || self.rules.forward(told.protocol, wished)
-            || rule.siblings;
+            || rule.siblings
+            || self.left
+            || self.crowded;
         if self.settings.keep_port && !rule.keep_source && !taken && self.settings.ports.contains(&port) && port != 0 {
             assert_eq!(told.server_side.source, wished, "a port that was free was not kept");
         }
@@ -778,10 +787,15 @@ impl Model {
             Way::Back => (Verdict::ToClient, Pair { source: conn.near.destination, destination: conn.near.source }),
         };
         assert_eq!(verdict, expected);
-        let atomic = word(before, 6) & 0x4000 != 0 && word(before, 6) & 0x3fff == 0;
-        let identification = if settings.rewrite_identification && !atomic { word(after, 4) } else { word(before, 4) };
+        let identification = identification(&settings, before, after);
         assert_eq!(after, rewritten(before, pair, identification), "not what it should have become");
     }
+}
+
+/// The identification that a packet should have now: any, where it may be fragmented and is to get one of its own.
+fn identification(settings: &Settings, before: &[u8], after: &[u8]) -> u16 {
+    let atomic = word(before, 6) & 0x4000 != 0 && word(before, 6) & 0x3fff == 0;
+    word(if settings.rewrite_identification && !atomic { after } else { before }, 4)
 }
 
 fn pair(flow: Flow) -> Pair {
@@ -1005,6 +1019,7 @@ impl Model {
     fn check_error(&self, before: &[u8], after: &[u8], quoted: Pair, (source, destination): (Ipv4Addr, Ipv4Addr)) {
         let at = layout(before).expect("it was parsed");
         let mut new = before.to_vec();
+        new[4..6].copy_from_slice(&identification(&self.settings, before, after).to_be_bytes());
         new[12..16].copy_from_slice(&source.octets());
         new[16..20].copy_from_slice(&destination.octets());
         let quote = at.header + 8;

@@ -1,0 +1,110 @@
+//! Every public type that has `Debug` has `defmt::Format` too. This list is checked by the compiler, and
+//! `tests/formats.rs` checks that it names all of them.
+
+use defmt::Format;
+
+const fn has_format<T: Format>() {}
+
+const _: () = {
+    use crate::{
+        Borrowed, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, Direction, Divert,
+        DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset, Instant, Match, Measured,
+        Midstream, Pair, Plan, PortChoice, Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted,
+        Removed, State, Target, Timeouts, Translator, Transmit, Verdict, Volume, Weighted,
+    };
+    has_format::<Borrowed<'_>>();
+    has_format::<Checksums>();
+    has_format::<Closed>();
+    has_format::<Config>();
+    has_format::<ConfigError>();
+    has_format::<Connection>();
+    has_format::<Connections<'_>>();
+    has_format::<Counters>();
+    has_format::<Direction>();
+    has_format::<Divert<'_>>();
+    has_format::<DivertEntry<'_>>();
+    has_format::<DivertError>();
+    has_format::<Diverted>();
+    has_format::<DropReason>();
+    has_format::<Event>();
+    has_format::<Fixed<8, 1>>();
+    has_format::<Imported>();
+    has_format::<InexactReset>();
+    has_format::<Instant>();
+    has_format::<Match>();
+    has_format::<Measured>();
+    has_format::<Midstream>();
+    has_format::<Pair>();
+    has_format::<Plan<'_>>();
+    has_format::<PortChoice>();
+    has_format::<Prefix>();
+    has_format::<Protocol>();
+    has_format::<Record>();
+    has_format::<RecordError>();
+    has_format::<Redivert>();
+    has_format::<RedivertError>();
+    has_format::<Rediverted>();
+    has_format::<Removed>();
+    has_format::<State>();
+    has_format::<Target>();
+    has_format::<Timeouts>();
+    has_format::<Translator<Fixed<8, 1>>>();
+    has_format::<Transmit>();
+    has_format::<Verdict>();
+    has_format::<Volume>();
+    has_format::<Weighted>();
+};
+
+#[cfg(feature = "alloc")]
+const _: () = has_format::<crate::Heap>();
+
+const _: () = {
+    use crate::slots;
+    has_format::<slots::Connection>();
+    has_format::<slots::Divert>();
+    has_format::<slots::Event>();
+    has_format::<slots::Fragment>();
+    has_format::<slots::Measure>();
+    has_format::<slots::Move>();
+    has_format::<slots::Server>();
+};
+
+#[cfg(feature = "control")]
+const _: () = {
+    use crate::control::{
+        Agent, Answer, Client, Code, Effect, Events, GaveUp, Ignored, Incoming, Instruction, Key, KeyError, Kinds,
+        ListedRule, Outcome, Refused, RefusedBy, Request, Rights, Rule, SendError, Settings, TooLong,
+    };
+    has_format::<Agent<1, 1>>();
+    has_format::<Answer<'_>>();
+    has_format::<Client>();
+    has_format::<Code>();
+    has_format::<Effect>();
+    has_format::<Events<'_>>();
+    has_format::<GaveUp>();
+    has_format::<Ignored>();
+    has_format::<Incoming<'_>>();
+    has_format::<Instruction>();
+    has_format::<Key>();
+    has_format::<KeyError>();
+    has_format::<Kinds>();
+    has_format::<ListedRule<'_>>();
+    has_format::<Outcome>();
+    has_format::<Refused>();
+    has_format::<RefusedBy>();
+    has_format::<Request>();
+    has_format::<Rights>();
+    has_format::<Rule>();
+    has_format::<SendError>();
+    has_format::<Settings>();
+    has_format::<TooLong>();
+};
+
+#[cfg(feature = "smoltcp")]
+const _: () = {
+    use crate::Fixed;
+    use crate::device::{RxToken, TranslatingDevice, TxToken};
+    has_format::<RxToken<'_>>();
+    has_format::<TranslatingDevice<(), Fixed<8, 1>, [u8; 1]>>();
+    has_format::<TxToken<'_, (), Fixed<8, 1>>>();
+};
