@@ -68,23 +68,28 @@ use crate::verdict::Verdict;
 ///
 /// # Getting packets to their owner's core
 ///
-/// The hand-over costs a queue and a cache miss; steering that agrees with [`Sharding::owner`] saves it. It need not
-/// always agree, since the owner is asked for each packet: what comes to the wrong core is handed over.
+/// A hand-over costs a queue and a cache miss; steering that agrees with [`Sharding::owner`] saves it. It need not
+/// agree always, since the owner of each packet is asked for: what comes to the wrong core is handed over.
 ///
-/// - **Receive-side scaling** spreads packets by a hash of their addresses and ports, and later fragments, which have
-///   no ports, by another one of their addresses, so that one connection's packets can come to two cores. *Servers'
-///   side*: with an address for each shard, one rule for each is exact, fragments and ICMP errors included: `ethtool -N
-///   eth1 flow-type ip4 dst-ip ADDRESS action QUEUE`, for what [`Sharding::alternatives`] lists. *Clients' side*: no
-///   card computes our keyed hash, so hash by what it can, the source address alone where that is possible (DPDK:
-///   `L3_SRC_ONLY`), and hand over.
-/// - **XDP and eBPF** can compute [`Sharding::owner`] exactly: it is SipHash-1-3 of four octets, or a comparison of
+/// - **Receive-side scaling** spreads packets by a hash of their addresses and ports, and fragments, which have no
+///   ports, by their addresses alone, so that one connection's packets come to two cores. *Servers' side*: with an
+///   address for each shard, a rule for each in the network card is exact, fragments and ICMP errors included, where
+///   its driver takes such rules: `ethtool -N DEVICE flow-type ip4 dst-ip ADDRESS action QUEUE`, for what
+///   [`Sharding::alternatives`] lists. *Clients' side*: no card computes our keyed hash. Whatever it hashes, some
+///   packets come to another core than their owner's; a hash of the source address alone (DPDK: `L3_SRC_ONLY`) at least
+///   keeps each client's in order until they are handed over.
+/// - **XDP** can compute [`Sharding::owner`] exactly: it is a hash ([`Sharding::client_key`]) or a comparison of
 ///   addresses and ports. A `cpumap` redirects to the owner's core.
-/// - **Multi-queue TUN** (`IFF_MULTI_QUEUE`): open a queue for each shard. The kernel sends a flow to the queue that
-///   last wrote packets of it, which a translated packet is not; so ask the owner of each packet that was read, or
-///   steer with a program (`TUNSETSTEERINGEBPF`). Any thread may write what it has translated into its own queue.
+/// - **Multi-queue TUN** (`IFF_MULTI_QUEUE`): open a queue for each shard, and let its thread write what it has
+///   translated into its own. Linux hands packets of a flow to the queue that last wrote one of it, in either
+///   direction, so that the rest of a connection comes to its owner both ways. First packets and fragments come to any:
+///   ask.
 /// - **`SO_REUSEPORT`**, where packets come in datagrams of a tunnel: the kernel chooses the socket by the outer
-///   addresses, so that all packets of one peer come to one thread, whatever is inside. Ask the owner of what is
+///   addresses, so that all packets of one peer come to one thread, whatever is inside. Ask for the owner of what is
 ///   inside, or choose the socket by it with `SO_ATTACH_REUSEPORT_EBPF`.
+///
+/// Copies of a later fragment ([`Owner::Every`]) that are held may belong to another shard: keep them no longer than
+/// any fragment that waits for its first (30 s by default), and not too many of them.
 ///
 /// # What a set does not do
 ///
