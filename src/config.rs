@@ -314,7 +314,8 @@ enum Unusable {
     Own { address: Ipv4Addr },
 }
 
-/// A range of alternative addresses and the ports of each.
+/// A range of alternative addresses and the ports of each: none, if the first is above the last. Then the addresses are
+/// ours, and another shard gives them away.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alternative {
     pub(crate) first: u32,
@@ -330,11 +331,11 @@ pub(crate) struct List<T> {
 }
 
 impl<T: Copy> List<T> {
-    const fn new(filler: T) -> Self {
+    pub(crate) const fn new(filler: T) -> Self {
         Self { items: [filler; MAX_ALTERNATIVES], length: 0 }
     }
 
-    const fn push(&mut self, item: T) -> bool {
+    pub(crate) const fn push(&mut self, item: T) -> bool {
         if self.length as usize >= MAX_ALTERNATIVES {
             return false;
         }

@@ -1,5 +1,7 @@
 //! What has happened so far, one number for each thing that can happen.
 
+use core::iter::Sum;
+
 use crate::verdict::DropReason;
 
 /// Counts since the translator was made. None of them is ever reset, and none wraps in practice (64 bits).
@@ -79,5 +81,55 @@ impl Counters {
         if let Some(count) = self.dropped.get_mut(reason as usize) {
             *count = count.wrapping_add(1);
         }
+    }
+}
+
+impl<'a> Sum<&'a Self> for Counters {
+    fn sum<I: Iterator<Item = &'a Self>>(all: I) -> Self {
+        all.fold(Self::ZERO, |mut sum, one| {
+            let Self {
+                to_server,
+                to_client,
+                passed,
+                held,
+                dropped,
+                opened,
+                imported,
+                moved,
+                closed,
+                reset,
+                expired,
+                evicted,
+                stranded,
+                transmitted,
+                transmit_lost,
+                events_lost,
+                fragments_evicted,
+            } = one;
+            for (total, more) in [
+                (&mut sum.to_server, to_server),
+                (&mut sum.to_client, to_client),
+                (&mut sum.passed, passed),
+                (&mut sum.held, held),
+                (&mut sum.opened, opened),
+                (&mut sum.imported, imported),
+                (&mut sum.moved, moved),
+                (&mut sum.closed, closed),
+                (&mut sum.reset, reset),
+                (&mut sum.expired, expired),
+                (&mut sum.evicted, evicted),
+                (&mut sum.stranded, stranded),
+                (&mut sum.transmitted, transmitted),
+                (&mut sum.transmit_lost, transmit_lost),
+                (&mut sum.events_lost, events_lost),
+                (&mut sum.fragments_evicted, fragments_evicted),
+            ]
+            .into_iter()
+            .chain(sum.dropped.iter_mut().zip(dropped))
+            {
+                *total = total.wrapping_add(*more);
+            }
+            sum
+        })
     }
 }

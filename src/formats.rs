@@ -9,8 +9,9 @@ const _: () = {
     use crate::{
         Borrowed, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, Direction, Divert,
         DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset, Instant, Match, Measured,
-        Midstream, Pair, Plan, PortChoice, Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted,
-        Removed, State, Target, Timeouts, Translator, Transmit, Verdict, Volume, Weighted,
+        Midstream, Owner, Pair, Plan, PortChoice, Prefix, Protocol, Record, RecordError, Redivert, RedivertError,
+        Rediverted, Removed, Sharding, ShardingError, State, Target, Timeouts, Translator, Transmit, Verdict, Volume,
+        Weighted,
     };
     has_format::<Borrowed<'_>>();
     has_format::<Checksums>();
@@ -34,6 +35,7 @@ const _: () = {
     has_format::<Match>();
     has_format::<Measured>();
     has_format::<Midstream>();
+    has_format::<Owner>();
     has_format::<Pair>();
     has_format::<Plan<'_>>();
     has_format::<PortChoice>();
@@ -45,6 +47,8 @@ const _: () = {
     has_format::<RedivertError>();
     has_format::<Rediverted>();
     has_format::<Removed>();
+    has_format::<Sharding>();
+    has_format::<ShardingError>();
     has_format::<State>();
     has_format::<Target>();
     has_format::<Timeouts>();
@@ -56,7 +60,10 @@ const _: () = {
 };
 
 #[cfg(feature = "alloc")]
-const _: () = has_format::<crate::Heap>();
+const _: () = {
+    has_format::<crate::Heap>();
+    has_format::<crate::Sharded<crate::Heap>>();
+};
 
 const _: () = {
     use crate::slots;

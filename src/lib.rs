@@ -87,6 +87,12 @@
 //! is never given up. If there is none to give up the packet is dropped ([`DropReason::TableFull`]), and its sender is
 //! told by ICMP (administratively prohibited).
 //!
+//! # Several cores
+//!
+//! A translator is one thread's. [`Sharding`] shares alternative addresses and ports among several, and says from a
+//! packet alone which of them it belongs to, so that no two cores share anything; `Sharded` (feature `alloc`) is such a
+//! set, and its documentation says how packets get to the right core.
+//!
 //! # What it never does
 //!
 //! Look into payloads, guess (there is no ALG), reassemble fragments, decrement the time to live (the router around it
@@ -94,10 +100,9 @@
 //!
 //! # Features
 //!
-//! `alloc` adds the storage `Heap`; `std` is the same. `defmt` adds `defmt::Format` to every public
-//! type that has `Debug`. `smoltcp` adds the module `device`,
-//! `control` the module `control`. A feature adds an API; it never changes
-//! behaviour and never sets a size.
+//! `alloc` adds the storage `Heap` and the set `Sharded`; `std` is the same. `defmt` adds `defmt::Format` to every
+//! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`. A feature adds an
+//! API; it never changes behaviour and never sets a size.
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -122,6 +127,9 @@ mod event;
 #[cfg(feature = "defmt")]
 mod formats;
 mod prefetch;
+#[cfg(feature = "alloc")]
+mod sharded;
+mod sharding;
 mod table;
 mod time;
 mod timeouts;
@@ -136,6 +144,9 @@ pub use counters::Counters;
 pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use event::{Closed, Event};
+#[cfg(feature = "alloc")]
+pub use sharded::Sharded;
+pub use sharding::{Owner, Sharding, ShardingError};
 pub use table::divert::DivertEntry;
 #[cfg(feature = "alloc")]
 pub use table::storage::Heap;

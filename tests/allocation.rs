@@ -7,7 +7,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use std::alloc::System;
 
 use byway::{
-    Borrowed, Divert, Fixed, Heap, Instant, Prefix, Protocol, RECORD_LENGTH, Record, Redivert, Storage,
+    Borrowed, Divert, Fixed, Heap, Instant, Prefix, Protocol, RECORD_LENGTH, Record, Redivert, Sharded, Storage,
     TRANSMIT_BUFFER, Translator, Verdict, Weighted, slots,
 };
 
@@ -217,4 +217,36 @@ fn storage_from_the_heap_allocates_when_it_is_made_and_never_again() {
     let (count, mut byway) = allocations(|| Translator::new(config(), storage).unwrap());
     assert_eq!(count, 0);
     assert_eq!(exercise(&mut byway), 0);
+}
+
+/// A set of shards on one thread, whatever is sent to it.
+#[test]
+fn a_set_of_shards_allocates_when_it_is_made_and_never_again() {
+    let mut set = Sharded::new(config(), (0..3).map(|_| Heap::new(16, 16))).unwrap();
+    let (original, server) = (at("100.100.100.100:80"), at("123.45.67.89:80"));
+    let (mut sum, _) = allocations(|| set.divert(Divert::new(ip("100.100.100.100")).to(*server.ip())).unwrap());
+    let mut translated = 0;
+    for mut packet in packets() {
+        let (count, verdict) = allocations(|| set.translate(Instant::ZERO, &mut packet));
+        sum += count;
+        if verdict == Verdict::ToServer && packet[6] & 0x3f == 0 {
+            translated += 1;
+            for mut answer in answers(&packet) {
+                sum += allocations(|| set.translate(Instant::ZERO, &mut answer)).0;
+            }
+        }
+    }
+    let (count, ()) = allocations(|| {
+        set.redivert(*server.ip(), ip("123.45.67.90"), Redivert::Reset).unwrap();
+        let mut buffer = [0; TRANSMIT_BUFFER];
+        set.poll(Instant::ZERO);
+        while set.poll_transmit(Instant::ZERO, &mut buffer).is_some() {}
+        while set.poll_event().is_some() {}
+        let records = set.records().count();
+        assert!(set.poll_at().is_some() && records > 0 && set.counters().to_server > 0);
+        assert_eq!(set.remove(original), None);
+        assert!(set.remove(ip("100.100.100.100")).is_some());
+    });
+    assert!(translated > 50, "{translated} packets were translated");
+    assert_eq!(sum + count, 0);
 }

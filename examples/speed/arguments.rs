@@ -12,7 +12,7 @@ usage: speed [--flows N,N,...] [--pass N] [--json] [--cores N]
   --flows N,N,...   numbers of connections [1,1000,100000,1000000]
   --pass N          passes; the report shows the medians [5]
   --json            an array of objects instead of a table
-  --cores N         then also bursts on N threads that share nothing, against one
+  --cores N         instead, bursts on N threads with a shard each, against one of them alone
 
   --row ROW         run one row alone, for a tool that counts instructions under `timed_chunk`;
                     prints how many packets went through it

@@ -21,6 +21,8 @@ pub(crate) enum Measure {
     Flood,
     /// A connection as a record, made or taken over.
     Snapshot,
+    /// The question whose a packet is, of several cores.
+    Owner,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,9 @@ impl Label {
     pub(crate) fn yardstick(&self, connections: u32) -> Option<Limit> {
         let large = connections > 10_000;
         match (self.measure, self.call) {
-            (Measure::Limit | Measure::Expire | Measure::Snapshot, _) | (Measure::Redivert, None) => None,
+            (Measure::Limit | Measure::Expire | Measure::Snapshot | Measure::Owner, _) | (Measure::Redivert, None) => {
+                None
+            }
             (Measure::Pass, _) => Some(Limit::L1),
             _ if !large => Some(Limit::L1),
             (Measure::New | Measure::Flood, _) | (_, Some(Call::Burst)) => Some(Limit::L5w),
@@ -122,6 +126,7 @@ impl Measure {
             Self::Redivert => "redivert",
             Self::Flood => "flood",
             Self::Snapshot => "snapshot",
+            Self::Owner => "owner",
         }
     }
 }

@@ -56,8 +56,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// All rows at all sizes.
+/// All rows at all sizes, or what more cores bring.
 fn measure(arguments: &Arguments) -> Result<String, String> {
+    if arguments.cores > 1 {
+        let scaling = cores::measure(arguments.cores, &arguments.flows, arguments.passes)?;
+        return Ok(if arguments.json { report::json(&[], &scaling) } else { report::scaling_table(&scaling) });
+    }
     let mut lines = Vec::new();
     for &connections in &arguments.flows {
         for protocol in [Protocol::Udp, Protocol::Tcp] {
@@ -75,15 +79,7 @@ fn measure(arguments: &Arguments) -> Result<String, String> {
             lines.extend(report::summarize(&labels, &samples, connections));
         }
     }
-    let scaling = match arguments.cores {
-        1 => Vec::new(),
-        cores => cores::measure(cores, &arguments.flows, arguments.passes)?,
-    };
-    Ok(if arguments.json {
-        report::json(&lines, &scaling)
-    } else {
-        report::table(&lines) + &report::scaling_table(&scaling)
-    })
+    Ok(if arguments.json { report::json(&lines, &[]) } else { report::table(&lines) })
 }
 
 /// One row alone, for a tool that counts; `None` if there is none like it.

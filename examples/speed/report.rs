@@ -102,12 +102,9 @@ pub(crate) fn scaling_table(scaling: &[Scaling]) -> String {
     for line in scaling {
         let _ = writeln!(
             text,
-            "{:>11}  {} cores: {:.2} ns a packet, {:.2} times the packets of one core ({})",
-            line.connections,
-            line.cores,
-            line.nanoseconds,
-            line.speedup,
-            line.label.limit.map_or(line.label.measure.name(), Limit::name),
+            "{:>11}  {} cores: {:.2} ns a packet, {:.2} times the packets of one core (best pass {:.2}); \
+             its owner: {:.2} ns",
+            line.connections, line.cores, line.nanoseconds, line.speedup, line.best, line.owner,
         );
     }
     text
@@ -115,7 +112,8 @@ pub(crate) fn scaling_table(scaling: &[Scaling]) -> String {
 
 /// An array of objects, one a line.
 ///
-/// Those of `--cores` have `cores` and `speedup` instead of `spread`, and only those that are held against another row of byway have
+/// Those of `--cores` have `cores`, `speedup` (the median of the passes, and the `best` of them) and `owner` (nanoseconds
+/// to tell whose a packet is) instead of `spread`, and only those that are held against another row of byway have
 /// `beside` and `times`.
 pub(crate) fn json(lines: &[Line], scaling: &[Scaling]) -> String {
     let one_core = lines.iter().map(|line| {
@@ -131,8 +129,11 @@ pub(crate) fn json(lines: &[Line], scaling: &[Scaling]) -> String {
     let more_cores = scaling.iter().map(|line| {
         let limit = line.label.limit;
         let members = members(line.label, line.connections, line.nanoseconds, limit, None);
-        let speedup = number(Some(line.speedup));
-        format!("  {{{members}, \"cores\": {}, \"speedup\": {speedup}}}", line.cores)
+        let [speedup, best, owner] = [line.speedup, line.best, line.owner].map(|value| number(Some(value)));
+        format!(
+            "  {{{members}, \"cores\": {}, \"speedup\": {speedup}, \"best\": {best}, \"owner\": {owner}}}",
+            line.cores
+        )
     });
     let objects: Vec<String> = one_core.chain(more_cores).collect();
     format!("[\n{}\n]\n", objects.join(",\n"))

@@ -4,7 +4,7 @@ use core::cell::RefCell;
 use std::rc::Rc;
 
 use crate::episodes::{Churn, Expire, Flood, New};
-use crate::labels::{Call, Direction, Protocol};
+use crate::labels::{Call, Protocol};
 use crate::moves::{Instruction, Moving, Next, Snapshot};
 use crate::subject::{Rules, Subject};
 use crate::timed::{CHUNK, Row};
@@ -36,11 +36,4 @@ pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Ro
     rows.push(Snapshot::row(&subject, &churn, Call::Export));
     rows.push(Snapshot::row(&subject, &churn, Call::Import));
     Ok(rows)
-}
-
-/// The row that each thread of `--cores` runs: bursts to the server, through a translator of its own.
-pub(crate) fn of_shard(connections: u32, protocol: Protocol) -> Result<Box<dyn Row>, String> {
-    let flows = Rc::new(limits::flows(connections, protocol)?);
-    let subject = Subject::filled(&flows, Rules::OwnServers, connections)?;
-    Ok(byway::hit(&Rc::new(RefCell::new(subject)), Call::Burst, Direction::ToServer))
 }

@@ -29,19 +29,26 @@ pub(crate) enum Rules {
     OneServer(Ipv4Addr),
 }
 
+/// Room for exactly so many connections, or for 256 if those are fewer, and for so many rules.
+pub(crate) fn storage(connections: u32, rules: usize) -> Heap {
+    Heap::new(connections.max(256) as usize, rules).servers(rules + SPARE).events(256)
+}
+
 /// All contracts on, measurements off.
 pub(crate) struct Subject {
     pub(crate) translator: Translator<Heap>,
     pub(crate) flows: Rc<Flows>,
     pub(crate) now: Instant,
     rules: Rules,
+    /// The first of its alternative addresses.
+    alternative: Ipv4Addr,
     /// Of each flow, the port and the number of its alternative endpoint. (No addresses are kept where there is one.)
     ports: Vec<u16>,
     addresses: Vec<u8>,
 }
 
 impl Subject {
-    /// Without connections, and with room for exactly those of `flows`, or for 256 if those are fewer.
+    /// Without connections, and with room for those of `flows`.
     pub(crate) fn new(flows: &Rc<Flows>, rules: Rules) -> Result<Self, String> {
         let (numbers, addresses) = match rules {
             Rules::OwnServers => ((0..ORIGINALS).step_by(1), 1),
@@ -51,8 +58,7 @@ impl Subject {
         let count = numbers.len();
         let last = Ipv4Addr::from_bits(ALTERNATIVE.to_bits() + addresses - 1);
         let config = Config::new([0x5a; 32]).alternatives(ALTERNATIVE, last, 1024..=65535);
-        let room = flows.count().max(256) as usize;
-        let storage = Heap::new(room, count).servers(count + SPARE).events(256);
+        let storage = storage(flows.count(), count);
         let mut translator = Translator::new(config, storage).map_err(|error| error.to_string())?;
         for number in numbers {
             let rule = Divert::new(original(number));
@@ -62,23 +68,33 @@ impl Subject {
             };
             translator.divert(rule).map_err(|error| error.to_string())?;
         }
-        Ok(Self {
+        let addresses = vec![0; if addresses == 1 { 0 } else { flows.count() as usize }];
+        Ok(Self { rules, addresses, ..Self::of_shard(translator, flows, ALTERNATIVE) })
+    }
+
+    /// One of a set of translators with a rule for each original, and this alternative address.
+    pub(crate) fn of_shard(translator: Translator<Heap>, flows: &Rc<Flows>, alternative: Ipv4Addr) -> Self {
+        Self {
             translator,
             flows: Rc::clone(flows),
             now: Instant::ZERO,
-            rules,
+            rules: Rules::OwnServers,
+            alternative,
             ports: vec![0; flows.count() as usize],
-            addresses: vec![0; if addresses == 1 { 0 } else { flows.count() as usize }],
-        })
+            addresses: Vec::new(),
+        }
     }
 
     /// With a connection for each flow below `count`: UDP that was answered, TCP after its handshake.
     pub(crate) fn filled(flows: &Rc<Flows>, rules: Rules, count: u32) -> Result<Self, String> {
         let mut subject = Self::new(flows, rules)?;
-        for flow in 0..count {
-            subject.open(flow)?;
-        }
+        subject.fill(count)?;
         Ok(subject)
+    }
+
+    /// Opens a connection for each flow below `count`.
+    pub(crate) fn fill(&mut self, count: u32) -> Result<(), String> {
+        (0..count).try_for_each(|flow| self.open(flow))
     }
 
     fn open(&mut self, flow: u32) -> Result<(), String> {
@@ -104,7 +120,7 @@ impl Subject {
         let source = slot.source();
         self.ports[flow as usize] = source.port();
         if let Some(address) = self.addresses.get_mut(flow as usize) {
-            *address = source.ip().to_bits().wrapping_sub(ALTERNATIVE.to_bits()) as u8;
+            *address = source.ip().to_bits().wrapping_sub(self.alternative.to_bits()) as u8;
         }
     }
 
@@ -126,7 +142,7 @@ impl Subject {
     /// What the server sees.
     pub(crate) fn server_side(&self, flow: u32) -> Pair {
         let address = self.addresses.get(flow as usize).copied().unwrap_or(0);
-        let alternative = Ipv4Addr::from_bits(ALTERNATIVE.to_bits() + u32::from(address));
+        let alternative = Ipv4Addr::from_bits(self.alternative.to_bits() + u32::from(address));
         let destination = match self.rules {
             Rules::OwnServers | Rules::Few => self.flows.server(flow),
             Rules::OneServer(address) => SocketAddrV4::new(address, self.flows.client_side(flow).destination.port()),

@@ -13,6 +13,8 @@ pub(crate) const MOST_FLOWS: u32 = 10_000_000;
 
 pub(crate) const ALTERNATIVE: Ipv4Addr = Ipv4Addr::new(10, 10, 10, 10);
 
+const FIRST_HOST: u32 = 0x0a00_0000;
+
 const REMOTES: u32 = 251;
 const PORTS: [u16; 4] = [53, 80, 443, 8080];
 
@@ -21,6 +23,8 @@ pub(crate) struct Flows {
     pub(crate) protocol: Protocol,
     /// For each flow, how often its client port had to be chosen again until it suited.
     tries: Vec<u8>,
+    /// The client hosts; all of 10.0.0.0/8 in turn if there are none.
+    hosts: Vec<Ipv4Addr>,
 }
 
 impl Flows {
@@ -32,7 +36,7 @@ impl Flows {
         protocol: Protocol,
         mut suits: impl FnMut(Protocol, Pair) -> bool,
     ) -> Result<Self, String> {
-        let mut flows = Self { protocol, tries: vec![0; count as usize] };
+        let mut flows = Self { protocol, tries: vec![0; count as usize], hosts: Vec::new() };
         for flow in 0..count {
             while !suits(protocol, flows.client_side(flow)) {
                 let tries = &mut flows.tries[flow as usize];
@@ -42,13 +46,24 @@ impl Flows {
         Ok(flows)
     }
 
+    /// `count` flows of hosts that `is_ours` accepts.
+    pub(crate) fn of_hosts(count: u32, protocol: Protocol, is_ours: impl Fn(Ipv4Addr) -> bool) -> Result<Self, String> {
+        let all = (FIRST_HOST..ALTERNATIVE.to_bits()).map(Ipv4Addr::from_bits);
+        let hosts: Vec<Ipv4Addr> = all.filter(|host| is_ours(*host)).take(count.div_ceil(16) as usize).collect();
+        if (hosts.len() as u32) < count.div_ceil(16) {
+            return Err(format!("--flows: too few hosts for {count} flows of each core"));
+        }
+        Ok(Self { protocol, tries: vec![0; count as usize], hosts })
+    }
+
     pub(crate) fn count(&self) -> u32 {
         self.tries.len() as u32
     }
 
     /// The client, and the destination that it asks for.
     pub(crate) fn client_side(&self, flow: u32) -> Pair {
-        let host = Ipv4Addr::from_bits(0x0a00_0000 + flow / 16);
+        let host = self.hosts.get(flow as usize / 16).copied();
+        let host = host.unwrap_or(Ipv4Addr::from_bits(FIRST_HOST + flow / 16));
         let port = 4096 + u16::from(self.tries[flow as usize]) * 16 + (flow % 16) as u16;
         Pair { source: SocketAddrV4::new(host, port), destination: original(remote_of(flow)) }
     }

@@ -69,7 +69,9 @@ impl Keys {
 /// SipHash-1-3 of two words, as if they were their 16 octets, the lowest first.
 ///
 /// A library's hash takes octets of any number, and three times the flash; a test holds this one to it.
-fn sip13((k0, k1): (u64, u64), words: [u64; 2]) -> u64 {
+// One call in `Keys` and one in `Sharding`, which small images do without.
+#[inline(always)]
+pub(crate) fn sip13((k0, k1): (u64, u64), words: [u64; 2]) -> u64 {
     const OCTETS: u64 = 16 << 56;
     let mut v = [
         k0 ^ 0x736f_6d65_7073_6575,
@@ -112,6 +114,7 @@ pub(crate) enum Label {
     Server,
     Filter,
     Identification,
+    Shard,
 }
 
 /// A pair of endpoints and a protocol, packed for hashing and comparison: the nearer endpoint (client or alternative)

@@ -29,7 +29,7 @@ pub(crate) fn choose(
     wanted: Wanted,
     mut is_free: impl FnMut((u32, u16), u32) -> bool,
 ) -> Option<(u32, u16)> {
-    let addresses = alternatives.iter().fold(0_u32, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1));
+    let addresses = given(alternatives).fold(0_u32, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1));
     // A client keeps to one address as long as a quarter of the attempts finds a port there (RFC 4787, REQ-2).
     let preferred = match addresses {
         0 => return None,
@@ -69,8 +69,13 @@ pub(crate) fn choose(
     None
 }
 
+/// The ranges that connections get ports of.
+fn given(alternatives: &List<Alternative>) -> impl Iterator<Item = &Alternative> {
+    alternatives.iter().filter(|a| a.ports.0 <= a.ports.1)
+}
+
 fn nth(alternatives: &List<Alternative>, mut n: u32) -> Option<(u32, (u16, u16))> {
-    for alternative in alternatives.iter() {
+    for alternative in given(alternatives) {
         let last = alternative.last - alternative.first;
         if n <= last {
             return Some((alternative.first + n, alternative.ports));

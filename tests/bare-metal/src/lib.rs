@@ -32,7 +32,7 @@ mod with_byway {
     use core::mem::MaybeUninit;
     use core::net::Ipv4Addr;
 
-    use byway::{Config, Fixed, Instant, Translator, Verdict};
+    use byway::{Config, Fixed, Instant, Owner, Sharding, Translator, Verdict};
 
     pub type Storage = Fixed<1024, 64>;
 
@@ -43,6 +43,12 @@ mod with_byway {
     pub fn packet_path(translator: &mut Translator<Storage>, micros: u64, packet: &mut [u8]) -> bool {
         let verdict = translator.translate(Instant::from_micros(micros), packet);
         !matches!(verdict, Verdict::Drop(_))
+    }
+
+    /// What a core asks before that, where there are several.
+    #[unsafe(no_mangle)]
+    pub fn packet_owner(sharding: &Sharding, packet: &[u8]) -> Owner {
+        sharding.owner(packet)
     }
 
     /// Static memory for the translator, as firmware has it. It is in `.bss`, so it costs no flash.

@@ -1,0 +1,303 @@
+//! A set of translators that share nothing, for as many cores.
+
+use alloc::vec::Vec;
+
+use crate::config::{Config, ConfigError};
+use crate::connection::Connection;
+use crate::counters::Counters;
+use crate::divert::{Divert, Match, Target};
+use crate::event::Event;
+use crate::sharding::{Owner, Sharding, ShardingError};
+use crate::table::storage::Storage;
+use crate::time::Instant;
+use crate::timeouts::Timeouts;
+use crate::translator::{
+    Diverted, Imported, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Translator, Transmit,
+};
+use crate::verdict::Verdict;
+
+/// A set of translators ("shards") with the same rules and disjoint alternative ports, of which each connection and all
+/// of its packets belong to one.
+///
+/// # On several cores
+///
+/// Give each thread one translator ([`Sharded::into_shards`], or [`Sharded::shards_mut`] and scoped threads), and a
+/// copy of [`Sharded::sharding`]. Whoever receives a packet asks [`Sharding::owner`], and translates it if it is his
+/// own, or hands it over to its owner's queue if it is not; [`Owner::Every`] means a copy for each. No translator is
+/// ever locked, and no two cores write to the same line of memory but in those queues.
+///
+/// ```
+/// use byway::{Config, Divert, Heap, Instant, Owner, Sharded, Verdict};
+/// use core::net::{Ipv4Addr, SocketAddrV4};
+/// use std::sync::mpsc;
+/// # fn send(_: Vec<u8>) {}
+/// # let received: Vec<Vec<u8>> = Vec::new();
+///
+/// // Two addresses, so that each of the two shards has its own.
+/// let (first, last) = (Ipv4Addr::new(10, 10, 10, 10), Ipv4Addr::new(10, 10, 10, 11));
+/// let config = Config::new([7; 32]).alternatives(first, last, 1024..=65535);
+/// let mut sharded = Sharded::new(config, [Heap::new(1_000, 16), Heap::new(1_000, 16)])?;
+/// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+/// sharded.divert(Divert::new(original).to(Ipv4Addr::new(123, 45, 67, 89)))?;
+///
+/// let sharding = sharded.sharding();
+/// let mut queues = Vec::new();
+/// let mut threads = Vec::new();
+/// for mut translator in sharded.into_shards() {
+///     let (queue, packets) = mpsc::channel::<(Instant, Vec<u8>)>();
+///     queues.push(queue);
+///     threads.push(std::thread::spawn(move || {
+///         for (now, mut packet) in packets {
+///             match translator.translate(now, &mut packet) {
+///                 Verdict::ToServer | Verdict::ToClient | Verdict::Pass => send(packet),
+///                 Verdict::Hold | Verdict::Drop(_) => {}
+///             }
+///         }
+///         translator // with its counters and connections
+///     }));
+/// }
+/// for packet in received {
+///     let owner = sharding.owner(&packet);
+///     for (shard, queue) in queues.iter().enumerate().filter(|(shard, _)| owner.includes(*shard)) {
+///         queue.send((Instant::ZERO, packet.clone()))?;
+///     }
+/// }
+/// # drop(queues);
+/// # assert!(threads.into_iter().all(|thread| thread.join().is_ok()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Getting packets to their owner's core
+///
+/// A hand-over costs a queue and a cache miss; steering that agrees with [`Sharding::owner`] saves it. It need not
+/// agree always, since the owner of each packet is asked for: what comes to the wrong core is handed over.
+///
+/// - **Receive-side scaling** spreads packets by a hash of their addresses and ports, and fragments, which have no
+///   ports, by their addresses alone, so that one connection's packets come to two cores. *Servers' side*: with an
+///   address for each shard, a rule for each in the network card is exact, fragments and ICMP errors included, where
+///   its driver takes such rules: `ethtool -N DEVICE flow-type ip4 dst-ip ADDRESS action QUEUE`, for what
+///   [`Sharding::alternatives`] lists. *Clients' side*: no card computes our keyed hash. Whatever it hashes, some
+///   packets come to another core than their owner's; a hash of the source address alone (DPDK: `L3_SRC_ONLY`) at least
+///   keeps each client's in order until they are handed over.
+/// - **XDP** can compute [`Sharding::owner`] exactly: it is a hash ([`Sharding::client_key`]) or a comparison of
+///   addresses and ports. A `cpumap` redirects to the owner's core.
+/// - **Multi-queue TUN** (`IFF_MULTI_QUEUE`): open a queue for each shard, and let its thread write what it has
+///   translated into its own. Linux hands packets of a flow to the queue that last wrote one of it, in either
+///   direction, so that the rest of a connection comes to its owner both ways. First packets and fragments come to any:
+///   ask.
+/// - **`SO_REUSEPORT`**, where packets come in datagrams of a tunnel: the kernel chooses the socket by the outer
+///   addresses, so that all packets of one peer come to one thread, whatever is inside. Ask for the owner of what is
+///   inside, or choose the socket by it with `SO_ATTACH_REUSEPORT_EBPF`.
+///
+/// Copies of a later fragment ([`Owner::Every`]) that are held may belong to another shard: keep them no longer than
+/// any fragment that waits for its first (30 s by default), and not too many of them.
+///
+/// # What a set does not do
+///
+/// A rule with a target cannot keep the source ([`ShardingError::KeptSource`]). A port forward on an alternative
+/// address (a rule whose original is that address) is all one shard's where the address, or the port, is one shard's.
+/// [`PortChoice::Keep`](crate::PortChoice::Keep) and [`SameRange`](crate::PortChoice::SameRange) look for a port in the
+/// shard's own part of the range.
+#[derive(Debug)]
+pub struct Sharded<S> {
+    shards: Vec<Apart<S>>,
+    sharding: Sharding,
+}
+
+/// A translator on lines of memory of its own, in pairs, as processors fetch them: its neighbour is another core's.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<S>(Translator<S>);
+
+impl<S: Storage> Sharded<S> {
+    /// Makes a translator for each of `storages`, all with `config`, but for their shares of the alternative addresses
+    /// and ports. Whatever was in the storages is cleared.
+    ///
+    /// # Errors
+    /// [`ShardingError`] says what cannot be shared, or what is wrong with the configuration or a storage.
+    pub fn new(config: Config, storages: impl IntoIterator<Item = S>) -> Result<Self, ShardingError> {
+        let storages: Vec<S> = storages.into_iter().collect();
+        let sharding = Sharding::new(&config, storages.len())?;
+        let of_shard = |(shard, storage)| {
+            let config = sharding.config(&config, shard)?;
+            Some(Translator::new(config, storage).map(Apart))
+        };
+        let shards: Result<_, ConfigError> = storages.into_iter().enumerate().filter_map(of_shard).collect();
+        Ok(Self { shards: shards.map_err(ShardingError::Config)?, sharding })
+    }
+
+    /// The function that says whose a packet is, for each thread that receives packets.
+    #[must_use]
+    pub const fn sharding(&self) -> Sharding {
+        self.sharding
+    }
+
+    /// The translators, in the order of their numbers.
+    pub fn shards(&self) -> impl ExactSizeIterator<Item = &Translator<S>> {
+        self.shards.iter().map(|shard| &shard.0)
+    }
+
+    /// The translators, to be lent to a thread each. Whoever changes the rules of one must change those of all, or the
+    /// set will no longer translate as one.
+    pub fn shards_mut(&mut self) -> impl ExactSizeIterator<Item = &mut Translator<S>> {
+        self.shards.iter_mut().map(|shard| &mut shard.0)
+    }
+
+    /// The translators, to be given to a thread each. Instructions then go to each of them; all have the same rules, so
+    /// that all refuse the same, but for want of room.
+    pub fn into_shards(self) -> impl ExactSizeIterator<Item = Translator<S>> {
+        self.shards.into_iter().map(|shard| shard.0)
+    }
+
+    /// Translates one packet in place, on the shard that it belongs to, as [`Translator::translate`] does: for a single
+    /// thread that has the whole set.
+    ///
+    /// A later fragment that may be any shard's is offered to one after the other, and each that has not seen its first
+    /// counts it as held.
+    pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
+        match self.sharding.owner(packet) {
+            Owner::One(shard) => match self.shards.get_mut(shard) {
+                Some(shard) => shard.0.translate(now, packet),
+                None => Verdict::Pass,
+            },
+            Owner::Every => {
+                let mut verdicts = self.shards_mut().map(|shard| shard.translate(now, packet));
+                verdicts.find(|verdict| *verdict != Verdict::Hold).unwrap_or(Verdict::Hold)
+            }
+        }
+    }
+
+    /// Enters a rule into every shard, or into none: [`Translator::divert`].
+    ///
+    /// # Errors
+    /// [`ShardingError::KeptSource`], or [`ShardingError::Divert`] with what is wrong; nothing has changed then.
+    pub fn divert(&mut self, divert: Divert<'_>) -> Result<Diverted, ShardingError> {
+        self.sharding.check(&divert)?;
+        for shard in self.shards_mut() {
+            shard.plan().divert(&divert).map_err(ShardingError::Divert)?;
+        }
+        // What the plan of a single instruction accepts the translator accepts.
+        let done = self.shards_mut().map(|shard| shard.divert(divert).map_err(ShardingError::Divert));
+        sum(done, |all, one| all.left_behind = all.left_behind.saturating_add(one.left_behind))
+    }
+
+    /// Removes the rule with exactly this match from every shard: [`Translator::remove`]. `None` if there is none.
+    pub fn remove(&mut self, matches: impl Into<Match>) -> Option<Removed> {
+        let matches = matches.into();
+        let done = self.shards_mut().filter_map(|shard| shard.remove(matches));
+        done.reduce(|all, one| Removed { left_behind: all.left_behind.saturating_add(one.left_behind), ..all })
+    }
+
+    /// Re-diverts in every shard, or in none: [`Translator::redivert`].
+    ///
+    /// # Errors
+    /// [`RedivertError`] says what is wrong; nothing has changed then.
+    pub fn redivert(
+        &mut self,
+        from: impl Into<Target>,
+        to: impl Into<Target>,
+        how: Redivert,
+    ) -> Result<Rediverted, RedivertError> {
+        let (from, to) = (from.into(), to.into());
+        for shard in self.shards_mut() {
+            shard.plan().redivert(from, to, how)?;
+        }
+        // As for a rule.
+        let done = self.shards_mut().map(|shard| shard.redivert(from, to, how));
+        sum(done, |all, one| all.connections = all.connections.saturating_add(one.connections))
+    }
+
+    /// How many connections stand on a server just now, in all shards: [`Translator::connections_on`].
+    #[must_use]
+    pub fn connections_on(&self, server: impl Into<Target>) -> u32 {
+        let server = server.into();
+        self.shards().map(|shard| shard.connections_on(server)).sum()
+    }
+
+    /// Changes the time-outs of every shard, or of none.
+    ///
+    /// # Errors
+    /// Those of [`Translator::set_timeouts`].
+    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), ConfigError> {
+        // All have the same configuration: the first refuses what any would.
+        self.shards_mut().try_for_each(|shard| shard.set_timeouts(timeouts))
+    }
+
+    /// Changes how many connections one client may have, in every shard or in none. A client is in one shard.
+    ///
+    /// # Errors
+    /// Those of [`Translator::set_client_limit`].
+    pub fn set_client_limit(&mut self, connections: u32) -> Result<(), ConfigError> {
+        self.shards_mut().try_for_each(|shard| shard.set_client_limit(connections))
+    }
+
+    /// What has happened so far in all shards.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shards().map(Translator::counters).sum()
+    }
+
+    /// Does the work that time brings, for every shard: [`Translator::poll`].
+    pub fn poll(&mut self, now: Instant) {
+        for shard in self.shards_mut() {
+            shard.poll(now);
+        }
+    }
+
+    /// When [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) should be called next: the earliest time
+    /// of any shard.
+    #[must_use]
+    pub fn poll_at(&mut self) -> Option<Instant> {
+        self.shards_mut().filter_map(Translator::poll_at).min()
+    }
+
+    /// The next packet that a shard itself has to say: [`Translator::poll_transmit`].
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
+        self.shards_mut().find_map(|shard| shard.poll_transmit(now, buffer))
+    }
+
+    /// The next event of any shard. Those of one shard come in their order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.shards_mut().find_map(Translator::poll_event)
+    }
+
+    /// A record of each current connection that can be carried on elsewhere: [`Translator::records`].
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        self.shards().flat_map(Translator::records)
+    }
+
+    /// Takes over the connection of a record, on the shard that it belongs to: [`Translator::import`]. For that the
+    /// secret, the alternative addresses and the number of shards must be those of the set that made it.
+    ///
+    /// # Errors
+    /// [`RecordError`]; it is [`RecordError::ForeignAlternative`] if the alternative endpoint is not of the shard that
+    /// its client belongs to.
+    pub fn import(&mut self, now: Instant, record: &Record) -> Result<Imported, RecordError> {
+        let connection = record.connection();
+        let shard = connection.and_then(|connection| self.sharding.shard_of(&connection));
+        match (shard.and_then(|shard| self.shards.get_mut(shard)), connection) {
+            (None, Some(Connection { server_side, .. })) => {
+                Err(RecordError::ForeignAlternative { alternative: server_side.source })
+            }
+            // A record of no connection: any of them says why.
+            (None, None) => self.shards[0].0.import(now, record),
+            (Some(shard), _) => shard.0.import(now, record),
+        }
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl<S: Storage> defmt::Format for Sharded<S> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Sharded {{ sharding: {}, counters: {} }}", self.sharding, self.counters());
+    }
+}
+
+/// What all shards have done: what the first has, with what the others add to it.
+fn sum<T, E>(mut done: impl Iterator<Item = Result<T, E>>, add: impl Fn(&mut T, T)) -> Result<T, E> {
+    let mut all = done.next().expect("a set of no shards cannot be made")?;
+    for one in done {
+        add(&mut all, one?);
+    }
+    Ok(all)
+}
