@@ -28,6 +28,13 @@ pub const MAX_ALTERNATIVES: usize = 8;
 #[derive(Clone)]
 pub struct Config {
     pub(crate) secret: [u8; 32],
+    pub(crate) settings: Settings,
+    unusable: Option<Unusable>,
+}
+
+/// What a translator keeps of its configuration: all but the secret, which it keeps only keys of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
     pub(crate) alternatives: List<Alternative>,
     pub(crate) own: List<u32>,
     pub(crate) timeouts: Timeouts,
@@ -42,7 +49,6 @@ pub struct Config {
     pub(crate) tell_changes: bool,
     pub(crate) errors_per_second: u16,
     pub(crate) resets_per_second: u16,
-    unusable: Option<Unusable>,
 }
 
 impl Config {
@@ -53,8 +59,7 @@ impl Config {
     /// need not share it.
     #[must_use]
     pub const fn new(secret: [u8; 32]) -> Self {
-        Self {
-            secret,
+        let settings = Settings {
             alternatives: List::new(Alternative { first: 0, last: 0, ports: (0, 0) }),
             own: List::new(0),
             timeouts: Timeouts::RECOMMENDED,
@@ -69,8 +74,8 @@ impl Config {
             tell_changes: false,
             errors_per_second: 100,
             resets_per_second: 10_000,
-            unusable: None,
-        }
+        };
+        Self { secret, settings, unusable: None }
     }
 
     /// Adds an alternative source address, and the ports (and ICMP echo identifiers) that may be used of it.
@@ -93,7 +98,7 @@ impl Config {
             return self;
         }
         let new = Alternative { first: first.to_bits(), last: last.to_bits(), ports };
-        if !self.alternatives.push(new) {
+        if !self.settings.alternatives.push(new) {
             self.unusable = Some(Unusable::Alternative { first, last });
         }
         self
@@ -104,7 +109,7 @@ impl Config {
     /// diverted to it.
     #[must_use]
     pub const fn own(mut self, address: Ipv4Addr) -> Self {
-        if !self.own.push(address.to_bits()) {
+        if !self.settings.own.push(address.to_bits()) {
             self.unusable = Some(Unusable::Own { address });
         }
         self
@@ -113,7 +118,7 @@ impl Config {
     /// How long connections live without a packet. Default: [`Timeouts::RECOMMENDED`].
     #[must_use]
     pub const fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        self.timeouts = timeouts;
+        self.settings.timeouts = timeouts;
         self
     }
 
@@ -121,28 +126,28 @@ impl Config {
     /// less memory than good manners.
     #[must_use]
     pub const fn allow_short_timeouts(mut self) -> Self {
-        self.short_timeouts = true;
+        self.settings.short_timeouts = true;
         self
     }
 
     /// What becomes of a TCP segment from the middle of a connection that is not known. Default: [`Midstream::Pass`].
     #[must_use]
     pub const fn midstream(mut self, midstream: Midstream) -> Self {
-        self.midstream = midstream;
+        self.settings.midstream = midstream;
         self
     }
 
     /// What becomes of a RST that does not have the expected sequence number. Default: [`InexactReset::Pass`].
     #[must_use]
     pub const fn inexact_reset(mut self, inexact_reset: InexactReset) -> Self {
-        self.inexact_reset = inexact_reset;
+        self.settings.inexact_reset = inexact_reset;
         self
     }
 
     /// How alternative ports are chosen. Default: [`PortChoice::Random`].
     #[must_use]
     pub const fn port_choice(mut self, choice: PortChoice) -> Self {
-        self.port_choice = choice;
+        self.settings.port_choice = choice;
         self
     }
 
@@ -150,7 +155,7 @@ impl Config {
     /// limit, and is the default.
     #[must_use]
     pub const fn client_limit(mut self, connections: u32) -> Self {
-        self.client_limit = connections;
+        self.settings.client_limit = connections;
         self
     }
 
@@ -158,7 +163,7 @@ impl Config {
     /// Default: they do.
     #[must_use]
     pub const fn refresh_from_server(mut self, refresh: bool) -> Self {
-        self.refresh_from_server = refresh;
+        self.settings.refresh_from_server = refresh;
         self
     }
 
@@ -167,14 +172,14 @@ impl Config {
     /// it is kept.
     #[must_use]
     pub const fn rewrite_identification(mut self, rewrite: bool) -> Self {
-        self.rewrite_identification = rewrite;
+        self.settings.rewrite_identification = rewrite;
         self
     }
 
     /// Who puts the checksums of translated packets right. Default: [`Checksums::Software`].
     #[must_use]
     pub const fn checksums(mut self, checksums: Checksums) -> Self {
-        self.checksums = checksums;
+        self.settings.checksums = checksums;
         self
     }
 
@@ -182,7 +187,7 @@ impl Config {
     /// portion that shares the connections wants to know. Default: no.
     #[must_use]
     pub const fn tell_changes(mut self, tell: bool) -> Self {
-        self.tell_changes = tell;
+        self.settings.tell_changes = tell;
         self
     }
 
@@ -191,8 +196,8 @@ impl Config {
     /// [`Redivert::Reset`](crate::Redivert::Reset) orders. Default: 100 and 10 000. Zero silences that kind.
     #[must_use]
     pub const fn transmit_rates(mut self, errors_per_second: u16, resets_per_second: u16) -> Self {
-        self.errors_per_second = errors_per_second;
-        self.resets_per_second = resets_per_second;
+        self.settings.errors_per_second = errors_per_second;
+        self.settings.resets_per_second = resets_per_second;
         self
     }
 
@@ -207,15 +212,15 @@ impl Config {
             }
             Some(Unusable::Own { address }) => return Err(ConfigError::TooManyOwn { address }),
         }
-        for alternative in self.alternatives.iter() {
+        for alternative in self.settings.alternatives.iter() {
             if let Some(address) = crate::wire::ipv4::martian_within(alternative.first, alternative.last) {
                 return Err(ConfigError::MartianAlternative { address: Ipv4Addr::from_bits(address) });
             }
         }
-        if self.client_limit > 65_534 {
-            return Err(ConfigError::ClientLimit { value: self.client_limit });
+        if self.settings.client_limit > 65_534 {
+            return Err(ConfigError::ClientLimit { value: self.settings.client_limit });
         }
-        self.timeouts.check(self.short_timeouts)
+        self.settings.timeouts.check(self.settings.short_timeouts)
     }
 }
 
@@ -223,16 +228,16 @@ impl fmt::Debug for Config {
     /// Everything but the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
-            .field("alternatives", &self.alternatives)
-            .field("own", &self.own)
-            .field("timeouts", &self.timeouts)
-            .field("midstream", &self.midstream)
-            .field("inexact_reset", &self.inexact_reset)
-            .field("port_choice", &self.port_choice)
-            .field("client_limit", &self.client_limit)
-            .field("refresh_from_server", &self.refresh_from_server)
-            .field("rewrite_identification", &self.rewrite_identification)
-            .field("checksums", &self.checksums)
+            .field("alternatives", &self.settings.alternatives)
+            .field("own", &self.settings.own)
+            .field("timeouts", &self.settings.timeouts)
+            .field("midstream", &self.settings.midstream)
+            .field("inexact_reset", &self.settings.inexact_reset)
+            .field("port_choice", &self.settings.port_choice)
+            .field("client_limit", &self.settings.client_limit)
+            .field("refresh_from_server", &self.settings.refresh_from_server)
+            .field("rewrite_identification", &self.settings.rewrite_identification)
+            .field("checksums", &self.settings.checksums)
             .finish_non_exhaustive()
     }
 }
@@ -244,12 +249,12 @@ impl defmt::Format for Config {
         defmt::write!(
             f,
             "Config {{ timeouts: {}, midstream: {}, inexact_reset: {}, port_choice: {}, client_limit: {}, checksums: {} }}",
-            self.timeouts,
-            self.midstream,
-            self.inexact_reset,
-            self.port_choice,
-            self.client_limit,
-            self.checksums
+            self.settings.timeouts,
+            self.settings.midstream,
+            self.settings.inexact_reset,
+            self.settings.port_choice,
+            self.settings.client_limit,
+            self.settings.checksums
         );
     }
 }

@@ -99,7 +99,7 @@ impl Sharding {
         }
         let keys = Keys::new(&config.secret);
         let key = |half| keys.choose(Label::Shard, [half, 0]);
-        let alternatives = config.alternatives;
+        let alternatives = config.settings.alternatives;
         let mut new = Self { alternatives, key: (key(0), key(1)), shards: shards as u32, whole: true };
         if shards == 1 {
             return Ok(new);
@@ -131,7 +131,7 @@ impl Sharding {
                 return Err(ShardingError::TooFewPorts { first, last, ports: alternative.ports, shards });
             }
         }
-        if config.rewrite_identification && alternatives.iter().next().is_some() {
+        if config.settings.rewrite_identification && alternatives.iter().next().is_some() {
             return Err(ShardingError::SharedIdentification);
         }
         Ok(new)
@@ -235,7 +235,7 @@ impl Sharding {
             let _ = pieces.push(piece);
         }
         let mut config = config.clone();
-        config.alternatives = pieces;
+        config.settings.alternatives = pieces;
         Some(config)
     }
 

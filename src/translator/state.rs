@@ -1,6 +1,6 @@
 //! Everything of a translator that is not in the tables' memory.
 
-use crate::config::{Checksums, Config};
+use crate::config::{Checksums, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::event::Closed;
@@ -26,7 +26,7 @@ use crate::wire::rewrite::Change;
 /// The translator less its memory.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) config: Config,
+    pub(crate) config: Settings,
     pub(crate) keys: Keys,
     pub(crate) timers: Timers,
     pub(crate) now: Instant,
@@ -81,6 +81,7 @@ impl State {
     #[inline(never)]
     pub(crate) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
         let keys = Keys::new(&config.secret);
+        let config = config.settings;
         let extras = config.rewrite_identification || measure.is_some();
         let mut filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
         for alternative in config.alternatives.iter() {

@@ -25,7 +25,7 @@ pub const TRANSMIT_BUFFER: usize = ipv4::HEADER + icmp::HEADER + QUOTE;
 const QUOTE: usize = 60 + 8;
 
 /// How many messages wait to be fetched. More than a few would be old news.
-const WAITING: usize = 4;
+const WAITING: usize = 3;
 
 /// How many slots one call looks at for connections to reset.
 const LOOKS: usize = 256;
@@ -121,10 +121,11 @@ impl Outbox {
     }
 
     fn push(&mut self, message: &Message) -> bool {
-        let place = (self.first + self.length) % WAITING;
         if self.length >= WAITING {
             return false;
         }
+        let place = self.first + self.length;
+        let place = if place >= WAITING { place - WAITING } else { place };
         if let Some(waiting) = self.waiting.get_mut(place) {
             *waiting = Some(*message);
         }
@@ -138,7 +139,7 @@ impl Outbox {
             return None;
         }
         let message = self.waiting.get_mut(self.first)?.take();
-        self.first = (self.first + 1) % WAITING;
+        self.first = if self.first + 1 == WAITING { 0 } else { self.first + 1 };
         self.length -= 1;
         message
     }
