@@ -22,11 +22,14 @@
 //!
 //! This file has the part that every packet takes; the folder has the rest, a file for each thing that can happen.
 
+mod ahead;
 mod burst;
 mod ending;
 mod fast;
 mod fragments;
 mod icmp;
+#[cfg(target_pointer_width = "64")]
+mod late;
 mod listing;
 mod moving;
 mod opening;
@@ -207,6 +210,11 @@ impl Table<'_> {
         if !diverted {
             return self.state.pass();
         }
+        self.first(parts, flow)
+    }
+
+    /// The first packet of a connection, if there is a rule for it.
+    fn first(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         match self.open_there(flow, parts) {
             Ok(slot) => self.carry(slot, Direction::ToServer, parts, flow),
             Err(verdict) => verdict,

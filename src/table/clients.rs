@@ -59,7 +59,7 @@ impl<'a> Clients<'a> {
             0 => tag == FREE,
             _ => word & !COUNT == tag,
         };
-        for bucket in self.buckets(hash) {
+        for bucket in buckets(hash, self.words.len()) {
             let range = self.range(bucket);
             let words = self.words.get(range.clone()).unwrap_or_default();
             if let Some(place) = words.iter().position(is_it) {
@@ -72,14 +72,15 @@ impl<'a> Clients<'a> {
     fn range(&self, bucket: usize) -> core::ops::Range<usize> {
         bucket..(bucket + WORDS).min(self.words.len())
     }
+}
 
-    /// Where the two buckets begin. A table of fewer than 16 connections has one, and it is shorter.
-    fn buckets(&self, hash: u64) -> [usize; 2] {
-        let count = (self.words.len() / WORDS) as u32;
-        let first = reduce((hash >> 32) as u32, count);
-        let second = reduce((hash as u32) << 8, count);
-        [first as usize * WORDS, second as usize * WORDS]
-    }
+/// Where the two buckets of a client begin among this many words. A table of fewer than 16 connections has one, and it is
+/// shorter.
+pub(crate) const fn buckets(hash: u64, words: usize) -> [usize; 2] {
+    let count = (words / WORDS) as u32;
+    let first = reduce((hash >> 32) as u32, count);
+    let second = reduce((hash as u32) << 8, count);
+    [first as usize * WORDS, second as usize * WORDS]
 }
 
 const fn tag(hash: u64) -> u32 {

@@ -11,6 +11,7 @@
 //! So every call looks at two buckets at most, or at two dozen more while it makes room: there is no load, and no set
 //! of keys, that makes it longer.
 
+use super::clients;
 use super::hash::reduce;
 use super::storage::INDEX_WORDS;
 use super::tags::{self, ENTRIES};
@@ -77,6 +78,11 @@ impl Layout {
         first(hash, self.buckets)
     }
 
+    #[inline(always)]
+    const fn second(self, hash: u64) -> u32 {
+        other(self.first(hash), tag(hash), self.buckets)
+    }
+
     /// The slot that `found` accepts, among those in the index of this way whose tag is that of `hash`.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     pub(crate) fn find(
@@ -113,6 +119,19 @@ impl Layout {
         self.find_within(words, direction, self.first(hash), tag(hash), &mut found)
     }
 
+    /// The same in the key's second bucket alone.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) fn find_late(
+        self,
+        words: &[u32],
+        direction: Direction,
+        hash: u64,
+        mut found: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        self.find_within(words, direction, self.second(hash), tag(hash), &mut found)
+    }
+
     #[inline(always)]
     fn find_within(
         self,
@@ -138,6 +157,18 @@ impl Layout {
     #[inline(always)]
     pub(crate) const fn position(self, direction: Direction, hash: u64) -> usize {
         self.base(direction) + self.first(hash) as usize * WORDS
+    }
+
+    /// The same of its second bucket.
+    #[inline(always)]
+    pub(crate) const fn second_position(self, direction: Direction, hash: u64) -> usize {
+        self.base(direction) + self.second(hash) as usize * WORDS
+    }
+
+    /// The positions of the counts' words that may count the client with this hash.
+    pub(crate) fn client_positions(self, hash: u64) -> [usize; 2] {
+        let (start, end) = self.clients;
+        clients::buckets(hash, end - start).map(|bucket| start + bucket)
     }
 }
 

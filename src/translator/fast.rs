@@ -20,12 +20,12 @@ use crate::wire::tcp::{self, ACK, FIN, RST, SYN, Segment};
 #[derive(Clone, Copy)]
 pub(super) struct Plain {
     /// Source and destination.
-    addresses: u64,
+    pub(super) addresses: u64,
     /// Source port and destination port.
-    ports: u32,
+    pub(super) ports: u32,
     /// Octets behind the transport header.
     data: u32,
-    protocol: u8,
+    pub(super) protocol: u8,
 }
 
 impl Plain {
@@ -148,20 +148,15 @@ impl<S: Storage> Translator<S> {
         self.fast_at(direction, plain, packet, slot)
     }
 
-    /// Translates a packet that is plain, and whose connection is not in the first place where it is looked for.
-    #[cfg(target_pointer_width = "64")]
-    #[cold]
-    #[inline(never)]
-    fn fast_late(&mut self, direction: Direction, packet: &mut [u8]) -> Result<Verdict, Left> {
-        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
-        let memory = self.storage.parts();
-        let found = self.state.find(memory.connections, memory.index, direction, &plain.key(direction));
-        self.fast_at(direction, &plain, packet, found.ok_or(Left::Unknown(direction))?)
-    }
-
     /// Translates a plain packet of the connection in this slot.
     #[inline(always)]
-    fn fast_at(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8], slot: u32) -> Result<Verdict, Left> {
+    pub(super) fn fast_at(
+        &mut self,
+        direction: Direction,
+        plain: &Plain,
+        packet: &mut [u8],
+        slot: u32,
+    ) -> Result<Verdict, Left> {
         let memory = self.storage.parts();
         let state = &mut self.state;
         let ConnectionSlot(connection) = memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;

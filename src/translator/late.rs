@@ -1,0 +1,54 @@
+//! The plain packet whose connection is not in the first place where it is looked for: it is in the second, or the packet
+//! begins it, or there is none.
+//!
+//! For large processors, on which [`fast`](super::fast) is compiled for each way by itself, and small enough to need few
+//! registers only without this. It is a shorter way to what `Table::translate` would do, and never another.
+
+use super::Translator;
+use super::fast::{Left, Plain};
+use super::state::Table;
+use crate::connection::Direction;
+use crate::table::storage::Storage;
+use crate::verdict::Verdict;
+use crate::wire::flow::{Flow, Shape};
+use crate::wire::ipv4;
+
+impl<S: Storage> Translator<S> {
+    /// Translates or passes such a packet.
+    ///
+    /// # Errors
+    /// Why there is more to it than that.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn fast_late(&mut self, direction: Direction, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
+        let key = plain.key(direction);
+        let mut table = self.table();
+        let hash = table.state.keys.hash(&key);
+        let (connections, index) = (&*table.memory.connections, &*table.memory.index);
+        let is_it = |slot: u32| connections.get(slot as usize).is_some_and(|c| c.0.has_key(direction, key));
+        match table.state.layout.find_late(index, direction, hash, is_it) {
+            Some(slot) => self.fast_at(direction, &plain, packet, slot),
+            None if direction == Direction::ToServer && table.state.kept == 0 => Ok(table.first_plain(&plain, packet)),
+            None => Err(Left::Unknown(direction)),
+        }
+    }
+}
+
+impl Table<'_> {
+    /// A plain packet to no alternative address, and of no connection.
+    fn first_plain(&mut self, plain: &Plain, packet: &mut [u8]) -> Verdict {
+        let flow = Flow {
+            source: (plain.addresses >> 32) as u32,
+            destination: plain.destination(),
+            source_port: (plain.ports >> 16) as u16,
+            destination_port: plain.ports as u16,
+            protocol: plain.protocol,
+            shape: Shape::Whole,
+        };
+        match ipv4::split(packet) {
+            Ok(mut parts) => self.first(&mut parts, &flow),
+            Err(reason) => self.state.drop(reason),
+        }
+    }
+}
