@@ -4,6 +4,7 @@ use super::Translator;
 use super::fast::Plain;
 use crate::connection::Direction;
 use crate::prefetch::prefetch;
+use crate::table::connection::NONE;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::verdict::Verdict;
@@ -12,13 +13,37 @@ use crate::verdict::Verdict;
 /// once gains nothing.
 const WIDTH: usize = 32;
 
-/// What is known of a plain packet before it is translated.
+/// What is known of a packet before it is translated.
 #[derive(Clone, Copy)]
 struct Ahead {
     plain: Plain,
-    direction: Direction,
     hash: u64,
-    slot: Option<u32>,
+    /// Where its connection most likely is, or [`NONE`].
+    slot: u32,
+    way: Way,
+}
+
+/// What it most likely takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// It is not plain.
+    Unknown,
+    /// Plain, and none of ours.
+    Pass,
+    ToServer,
+    ToClient,
+}
+
+impl Ahead {
+    const NOTHING: Self = Self { plain: Plain::NOTHING, hash: 0, slot: NONE, way: Way::Unknown };
+
+    fn direction(&self) -> Option<Direction> {
+        match self.way {
+            Way::ToServer => Some(Direction::ToServer),
+            Way::ToClient => Some(Direction::ToClient),
+            Way::Unknown | Way::Pass => None,
+        }
+    }
 }
 
 impl<S: Storage> Translator<S> {
@@ -46,23 +71,21 @@ impl<S: Storage> Translator<S> {
     ) -> usize {
         self.state.advance(now);
         for (packets, verdicts) in packets.chunks_mut(WIDTH).zip(verdicts.chunks_mut(WIDTH)) {
-            let mut ahead = [None; WIDTH];
+            let mut ahead = [Ahead::NOTHING; WIDTH];
             for (packet, ahead) in packets.iter_mut().zip(&mut ahead) {
-                *ahead = self.look_ahead(packet.as_mut());
+                self.look_ahead(packet.as_mut(), ahead);
             }
-            for ahead in ahead.iter_mut().flatten() {
+            for ahead in ahead.iter_mut().take(packets.len()) {
                 self.guess(ahead);
             }
-            for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(ahead) {
+            for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ahead) {
                 let packet = packet.as_mut();
-                let fast = match ahead {
-                    Some(Ahead { plain, direction: Direction::ToServer, slot, .. }) => {
-                        self.fast_along(Direction::ToServer, &plain, packet, slot)
-                    }
-                    Some(Ahead { plain, direction: Direction::ToClient, slot, .. }) => {
-                        self.fast_along(Direction::ToClient, &plain, packet, slot)
-                    }
-                    None => self.fast(packet),
+                let fast = match ahead.way {
+                    Way::ToServer => self.fast_along(Direction::ToServer, &ahead.plain, packet, Some(ahead.slot)),
+                    Way::ToClient => self.fast_along(Direction::ToClient, &ahead.plain, packet, Some(ahead.slot)),
+                    // Unless a packet before it has opened a connection that keeps its source, of which it may be.
+                    Way::Pass if self.state.kept == 0 => Ok(self.state.pass()),
+                    Way::Pass | Way::Unknown => self.fast(packet),
                 };
                 *verdict = match fast {
                     Ok(verdict) => verdict,
@@ -75,22 +98,30 @@ impl<S: Storage> Translator<S> {
 
     /// Reads a packet's key and asks for its bucket.
     #[inline(always)]
-    fn look_ahead(&mut self, packet: &[u8]) -> Option<Ahead> {
-        let plain = Plain::read(packet)?;
-        let direction = self.way(plain.destination())?;
+    fn look_ahead(&mut self, packet: &[u8], ahead: &mut Ahead) {
+        let Some(plain) = Plain::read(packet) else {
+            return;
+        };
+        let Some(direction) = self.likely_way(plain.destination()) else {
+            ahead.way = Way::Pass;
+            return;
+        };
         let hash = self.state.keys.hash(&plain.key(direction));
         let memory = self.storage.parts();
         prefetch(memory.index, self.state.layout.position(direction, hash));
-        Some(Ahead { plain, direction, hash, slot: None })
+        let way = if direction == Direction::ToServer { Way::ToServer } else { Way::ToClient };
+        *ahead = Ahead { plain, hash, slot: NONE, way };
     }
 
     /// Guesses a packet's slot by its bucket, and asks for it.
     #[inline(always)]
     fn guess(&mut self, ahead: &mut Ahead) {
-        let memory = self.storage.parts();
-        ahead.slot = self.state.layout.guess(memory.index, ahead.direction, ahead.hash);
-        if let Some(slot) = ahead.slot {
-            prefetch(memory.connections, slot as usize);
+        if let Some(direction) = ahead.direction() {
+            let memory = self.storage.parts();
+            if let Some(slot) = self.state.layout.guess(memory.index, direction, ahead.hash) {
+                ahead.slot = slot;
+                prefetch(memory.connections, slot as usize);
+            }
         }
     }
 }

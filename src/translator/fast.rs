@@ -29,6 +29,9 @@ pub(super) struct Plain {
 }
 
 impl Plain {
+    /// No packet.
+    pub(super) const NOTHING: Self = Self { addresses: 0, ports: 0, data: 0, protocol: 0 };
+
     /// Reads a packet. `None` if it is not plain.
     #[inline(always)]
     pub(super) fn read(packet: &[u8]) -> Option<Self> {
@@ -91,7 +94,7 @@ impl<S: Storage> Translator<S> {
     #[inline(never)]
     pub(super) fn fast(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
         let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
-        match self.way(plain.destination()) {
+        match self.likely_way(plain.destination()) {
             Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet, None),
             Some(Direction::ToClient) => self.fast_along(Direction::ToClient, &plain, packet, None),
             None => Ok(self.state.pass()),
@@ -100,7 +103,7 @@ impl<S: Storage> Translator<S> {
 
     /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
     #[inline(always)]
-    pub(super) fn way(&self, destination: u32) -> Option<Direction> {
+    pub(super) fn likely_way(&self, destination: u32) -> Option<Direction> {
         let seen = self.state.filter.look(destination);
         let either = seen.may_be_alternative() && seen.may_be_diverted();
         if seen.may_be_alternative() && (!either || self.state.is_alternative(destination)) {
