@@ -146,11 +146,18 @@ impl Layout {
     }
 
     /// The first slot in the key's first bucket whose tag is that of `hash`: most likely, but not surely, the right
-    /// one.
+    /// one. `further` is told of others that it may be, of which there is hardly ever one.
     #[inline(always)]
-    pub(crate) fn guess(self, words: &[u32], direction: Direction, hash: u64) -> Option<u32> {
+    pub(crate) fn guess(
+        self,
+        words: &[u32],
+        direction: Direction,
+        hash: u64,
+        mut further: impl FnMut(u32),
+    ) -> Option<u32> {
         let words = at(words, self.base(direction), self.first(hash))?;
-        tags::find(tags_of(words), tag(hash), |place| Some(slot(words, place)))
+        let first = tags::first(tags_of(words), tag(hash), |place| further(slot(words, place)));
+        first.map(|place| slot(words, place))
     }
 
     /// The position of the first word of a key's first bucket, for prefetching.

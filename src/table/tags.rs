@@ -53,6 +53,20 @@ impl Iterator for Places {
     }
 }
 
+/// The first place whose tag is `tag`; `further` is told of what further ones are cheap to find.
+#[inline(always)]
+pub(crate) fn first(words: &Words, tag: u8, further: impl FnMut(usize)) -> Option<usize> {
+    #[cfg(target_pointer_width = "64")]
+    let (mut places, rest) = (among_eight(words, tag), [(words[2], 8)]);
+    #[cfg(not(target_pointer_width = "64"))]
+    let (mut places, rest) = (among_four(words[0], 0, tag), [(words[1], 4), (words[2], 8)]);
+    if let Some(place) = places.next() {
+        places.for_each(further);
+        return Some(place);
+    }
+    rest.into_iter().find_map(|(word, offset)| among_four(word, offset, tag).next())
+}
+
 /// The first that `found` makes of the places whose tag is `tag`.
 #[inline(always)]
 pub(crate) fn find<T>(words: &Words, tag: u8, mut found: impl FnMut(usize) -> Option<T>) -> Option<T> {

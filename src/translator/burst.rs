@@ -118,9 +118,13 @@ impl<S: Storage> Translator<S> {
     fn guess(&mut self, ahead: &mut Ahead) {
         if let Some(direction) = ahead.direction() {
             let memory = self.storage.parts();
-            if let Some(slot) = self.state.layout.guess(memory.index, direction, ahead.hash) {
-                ahead.slot = slot;
-                prefetch(memory.connections, slot as usize);
+            let ask = |slot: u32| prefetch(memory.connections, slot as usize);
+            match self.state.layout.guess(memory.index, direction, ahead.hash, ask) {
+                Some(slot) => {
+                    ahead.slot = slot;
+                    ask(slot);
+                }
+                None => prefetch(memory.index, self.state.layout.second_position(direction, ahead.hash)),
             }
         }
     }
