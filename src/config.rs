@@ -350,6 +350,11 @@ impl<T: Copy> List<T> {
     }
 
     #[inline]
+    pub(crate) fn as_slice(&self) -> &[T] {
+        self.items.get(..usize::from(self.length)).unwrap_or_default()
+    }
+
+    #[inline]
     pub(crate) fn iter(&self) -> core::iter::Take<core::slice::Iter<'_, T>> {
         self.items.iter().take(usize::from(self.length))
     }

@@ -1,6 +1,6 @@
 //! Everything of a translator that is not in the tables' memory.
 
-use crate::config::{Checksums, Config, Settings};
+use crate::config::{Alternative, Checksums, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::event::Closed;
@@ -153,9 +153,15 @@ impl State {
     }
 
     /// Whether `address` is an alternative address.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn is_alternative(&self, address: u32) -> bool {
-        self.config.alternatives.iter().any(|a| address.wrapping_sub(a.first) <= a.last - a.first)
+        let within = |a: &Alternative| address.wrapping_sub(a.first) <= a.last - a.first;
+        // Most have one range of them, and need not be asked for more.
+        match self.config.alternatives.as_slice() {
+            [only] => within(only),
+            several => several.iter().any(within),
+        }
     }
 
     /// Whether this is an alternative address and a port of it that connections get.
