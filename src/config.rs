@@ -60,7 +60,7 @@ impl Config {
     #[must_use]
     pub const fn new(secret: [u8; 32]) -> Self {
         let settings = Settings {
-            alternatives: List::new(Alternative { first: 0, last: 0, ports: (0, 0) }),
+            alternatives: List::new(Alternative::NONE),
             own: List::new(0),
             timeouts: Timeouts::RECOMMENDED,
             short_timeouts: false,
@@ -328,6 +328,17 @@ pub(crate) struct Alternative {
     pub(crate) ports: (u16, u16),
 }
 
+impl Alternative {
+    /// No address that anything is sent to.
+    pub(crate) const NONE: Self = Self { first: 0, last: 0, ports: (1, 0) };
+
+    /// Whether it is one of these addresses.
+    #[inline(always)]
+    pub(crate) const fn holds(&self, address: u32) -> bool {
+        address.wrapping_sub(self.first) <= self.last.wrapping_sub(self.first)
+    }
+}
+
 /// A short list inside the configuration.
 #[derive(Clone, Copy)]
 pub(crate) struct List<T> {
@@ -349,9 +360,8 @@ impl<T: Copy> List<T> {
         true
     }
 
-    #[inline]
-    pub(crate) fn as_slice(&self) -> &[T] {
-        self.items.get(..usize::from(self.length)).unwrap_or_default()
+    pub(crate) const fn len(&self) -> usize {
+        self.length as usize
     }
 
     #[inline]

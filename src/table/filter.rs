@@ -1,100 +1,83 @@
 //! Which destinations are worth looking up: most packets that are none of ours are told by two bits.
 
-/// What may be known of a destination. More may be said of an address than was put in, never less (a Bloom filter with
-/// one keyed hash): 1024 places of two bits.
+/// Which destinations may be diverted. More may be said to be than are, never fewer (a Bloom filter with two probes of
+/// a keyed hash, 1024 places each): the first probe is all that a packet of a connection needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
-    words: [u32; WORDS],
+    /// A rule or a connection may have it as its original destination.
+    first: [u32; WORDS],
+    /// The same once more; or it may be the address of a client that keeps it.
+    second: [u32; WORDS],
     factor: u32,
 }
 
-const WORDS: usize = 64;
-
-/// A rule or a connection may have it as its original destination.
-const DIVERTED: u32 = 1;
-/// It may be an alternative address.
-const ALTERNATIVE: u32 = 2;
-/// Either bit of all places of a word.
-const EVERY_PLACE: u32 = 0x5555_5555;
-
-/// What the filter says of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seen(u32);
-
-impl Seen {
-    /// It may be an alternative address.
-    #[inline]
-    pub(crate) const fn may_be_alternative(self) -> bool {
-        self.0 & ALTERNATIVE != 0
-    }
-
-    /// It may be diverted.
-    #[inline]
-    pub(crate) const fn may_be_diverted(self) -> bool {
-        self.0 & DIVERTED != 0
-    }
-}
+const WORDS: usize = 32;
 
 impl Filter {
     /// An empty filter; `secret` decides which addresses share a place.
     pub(crate) const fn new(secret: u32) -> Self {
-        Self { words: [0; WORDS], factor: secret | 1 }
+        Self { first: [0; WORDS], second: [0; WORDS], factor: secret | 1 }
     }
 
-    #[inline]
-    pub(crate) fn look(&self, address: u32) -> Seen {
-        let (word, shift) = self.place(address);
-        Seen(self.words.get(word).map_or(0, |w| w >> shift & 3))
+    /// Whether a rule or a connection may have `address` as its original destination, at the first look.
+    #[inline(always)]
+    pub(crate) fn may_hold_at_first(&self, address: u32) -> bool {
+        is_set(&self.first, self.hash(address))
     }
 
-    /// Whether a rule or a connection may have `address` as its original destination.
+    /// The same, looked at twice.
     pub(crate) fn may_hold(&self, address: u32) -> bool {
-        self.look(address).may_be_diverted()
+        let hash = self.hash(address);
+        is_set(&self.first, hash) && is_set(&self.second, hash << 10)
+    }
+
+    /// Whether `address` may be that of a client that keeps it.
+    pub(crate) fn may_be_near(&self, address: u32) -> bool {
+        is_set(&self.second, self.hash(address) << 10)
     }
 
     pub(crate) fn add_diverted(&mut self, address: u32) {
-        self.add(address, DIVERTED);
+        let hash = self.hash(address);
+        set(&mut self.first, hash);
+        set(&mut self.second, hash << 10);
+    }
+
+    /// Adds the address of a client that keeps it.
+    pub(crate) fn add_near(&mut self, address: u32) {
+        let hash = self.hash(address);
+        set(&mut self.second, hash << 10);
     }
 
     /// Takes every address for diverted: there is a rule for a whole prefix.
     pub(crate) fn divert_everything(&mut self) {
-        for word in &mut self.words {
-            *word |= EVERY_PLACE * DIVERTED;
-        }
+        self.first.fill(u32::MAX);
+        self.second.fill(u32::MAX);
     }
 
-    /// Forgets which addresses are diverted.
-    pub(crate) fn clear_diverted(&mut self) {
-        for word in &mut self.words {
-            *word &= EVERY_PLACE * ALTERNATIVE;
-        }
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.first.fill(0);
+        self.second.fill(0);
     }
 
-    /// Adds the alternative addresses from `first` to `last`.
-    pub(crate) fn add_alternatives(&mut self, first: u32, last: u32) {
-        // More addresses than places take every place.
-        if last - first >= (WORDS * 16) as u32 {
-            for word in &mut self.words {
-                *word |= EVERY_PLACE * ALTERNATIVE;
-            }
-            return;
-        }
-        for ahead in 0..last - first + 1 {
-            self.add(first + ahead, ALTERNATIVE);
-        }
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    const fn hash(&self, address: u32) -> u32 {
+        // Mixed twice, so that addresses in a row do not fall into places in a row.
+        let mixed = address.wrapping_mul(self.factor);
+        (mixed ^ mixed >> 15).wrapping_mul(0x9e37_79b1)
     }
+}
 
-    fn add(&mut self, address: u32, bit: u32) {
-        let (word, shift) = self.place(address);
-        if let Some(w) = self.words.get_mut(word) {
-            *w |= bit << shift;
-        }
-    }
+/// Whether the place that the highest ten bits name is set.
+#[inline(always)]
+fn is_set(words: &[u32; WORDS], hash: u32) -> bool {
+    words.get((hash >> 27) as usize).is_some_and(|word| word >> (hash >> 22 & 31) & 1 != 0)
+}
 
-    #[inline]
-    const fn place(&self, address: u32) -> (usize, u32) {
-        let hash = address.wrapping_mul(self.factor);
-        ((hash >> 26) as usize, hash >> 22 << 1 & 30)
+fn set(words: &mut [u32; WORDS], hash: u32) {
+    if let Some(word) = words.get_mut((hash >> 27) as usize) {
+        *word |= 1 << (hash >> 22 & 31);
     }
 }
 
@@ -102,19 +85,34 @@ impl Filter {
 mod tests {
     use super::*;
 
+    /// Servers have addresses in a row, and so have the neighbours that no rule speaks of.
+    #[test]
+    fn neighbours_are_told_apart_whatever_the_secret() {
+        for secret in 0..1_000_u32 {
+            let mut filter = Filter::new(secret.wrapping_mul(0x85eb_ca6b) ^ 0x1234_5678);
+            let base = 0xc633_6400;
+            (0..64).for_each(|n| filter.add_diverted(base + 4 * n));
+            let strangers = || (0..256).filter(|n| n % 4 != 0);
+            let at_first = strangers().filter(|n| filter.may_hold_at_first(base + n)).count();
+            let falsely = strangers().filter(|n| filter.may_hold(base + n)).count();
+            assert!(at_first < 40 && falsely < 12, "{at_first} and {falsely} of 192 with secret {secret}");
+        }
+    }
+
     #[test]
     fn what_was_put_in_is_seen() {
         let mut filter = Filter::new(0x9e37_79b9);
-        assert!((0..100_000).all(|a| filter.look(a) == Seen(0)));
+        let seen = |filter: &Filter, a| filter.may_hold(a) || filter.may_be_near(a);
+        assert!((0..100_000).all(|a| !seen(&filter, a)));
         filter.add_diverted(7);
-        filter.add_alternatives(100, 110);
+        (100..=110).for_each(|a| filter.add_near(a));
         assert!(filter.may_hold(7));
-        assert!((100..=110).all(|a| filter.look(a).may_be_alternative()));
-        let falsely = (1_000..101_000).filter(|a| filter.look(*a) != Seen(0)).count();
+        assert!((100..=110).all(|a| filter.may_be_near(a)));
+        let falsely = (1_000..101_000).filter(|a| seen(&filter, *a)).count();
         assert!(falsely < 3_000, "{falsely} of 100000");
         filter.divert_everything();
-        assert!((0..1_000).all(|a| filter.look(a).may_be_diverted()));
-        filter.clear_diverted();
-        assert!(!filter.may_hold(7) && filter.look(105).may_be_alternative());
+        assert!((0..1_000).all(|a| filter.may_hold(a)));
+        filter.clear();
+        assert!((0..100_000).all(|a| !seen(&filter, a)));
     }
 }

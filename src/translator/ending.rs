@@ -297,7 +297,6 @@ impl Table<'_> {
 
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn allocate(&mut self) -> Option<u32> {
         if let Some(slot) = self.take_free() {
             return Some(slot);

@@ -104,13 +104,13 @@ impl<S: Storage> Translator<S> {
     /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
     #[inline(always)]
     pub(super) fn likely_way(&self, destination: u32) -> Option<Direction> {
-        let seen = self.state.filter.look(destination);
-        let either = seen.may_be_alternative() && seen.may_be_diverted();
-        if seen.may_be_alternative() && (!either || self.state.is_alternative(destination)) {
+        let state = &self.state;
+        if state.hull.holds(destination) && (state.config.alternatives.len() == 1 || state.is_alternative(destination))
+        {
             Some(Direction::ToClient)
-        } else if seen.may_be_diverted() {
+        } else if state.filter.may_hold_at_first(destination) {
             Some(Direction::ToServer)
-        } else if self.state.kept != 0 {
+        } else if state.kept != 0 {
             Some(Direction::ToClient)
         } else {
             None

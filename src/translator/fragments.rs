@@ -15,9 +15,9 @@ impl Table<'_> {
     /// Whether a packet to this address can belong to a connection, as far as its destination tells.
     pub(crate) fn concerns(&self, destination: u32) -> bool {
         // Among the addresses that may be alternative ones are those of clients that keep their source.
-        let seen = self.state.filter.look(destination);
-        let near = self.state.is_alternative(destination) || (self.state.kept != 0 && seen.may_be_alternative());
-        near || seen.may_be_diverted()
+        let filter = &self.state.filter;
+        let near = self.state.is_alternative(destination) || (self.state.kept != 0 && filter.may_be_near(destination));
+        near || filter.may_hold(destination)
     }
 
     /// A fragment of anything.
@@ -53,6 +53,7 @@ impl Table<'_> {
     }
 
     /// A fragment behind the first one: it follows the note that the first one left.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Piece, concerned: bool) -> Verdict {
         match self.notes().follow(piece) {
             Ok(Some(follow)) => self.follow_first(parts, &follow),

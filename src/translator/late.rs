@@ -24,12 +24,24 @@ impl<S: Storage> Translator<S> {
         let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
         let key = plain.key(direction);
         let mut table = self.table();
+        if direction == Direction::ToServer
+            && table.state.kept == 0
+            && !table.state.filter.may_hold(plain.destination())
+        {
+            return Ok(table.state.pass());
+        }
         let hash = table.state.keys.hash(&key);
         let (connections, index) = (&*table.memory.connections, &*table.memory.index);
         let is_it = |slot: u32| connections.get(slot as usize).is_some_and(|c| c.0.has_key(direction, key));
         match table.state.layout.find_late(index, direction, hash, is_it) {
             Some(slot) => self.fast_at(direction, &plain, packet, slot),
             None if direction == Direction::ToServer && table.state.kept == 0 => Ok(table.first_plain(&plain, packet)),
+            None if direction == Direction::ToServer => {
+                // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
+                let key = plain.key(Direction::ToClient);
+                let slot = table.find_back(&key).ok_or(Left::Unknown(direction))?;
+                self.fast_at(Direction::ToClient, &plain, packet, slot)
+            }
             None => Err(Left::Unknown(direction)),
         }
     }

@@ -174,7 +174,7 @@ impl Table<'_> {
         if new.has(SOURCE_KEPT) {
             self.state.kept += 1;
             // The way back leads to the client's own address.
-            self.state.filter.add_alternatives(new.client, new.client);
+            self.state.filter.add_near(new.client);
         }
         self.measure(slot, Seen::Start);
         Ok(slot)

@@ -266,7 +266,7 @@ impl Table<'_> {
         self.state.forwards = forwards;
         let filter = &mut self.state.filter;
         if self.state.used == 0 {
-            filter.clear_diverted();
+            filter.clear();
         }
         if rules.iter().any(|rule| rule.host().is_none()) {
             filter.divert_everything();

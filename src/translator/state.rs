@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) counters: Counters,
     pub(crate) layout: Layout,
     pub(crate) filter: Filter,
+    /// From the lowest to the highest alternative address.
+    pub(crate) hull: Alternative,
     pub(crate) ages: Ages,
     /// The first of the slots that were given back, linked by `next`.
     pub(crate) free: u32,
@@ -84,9 +86,11 @@ impl State {
         let keys = Keys::new(&config.secret);
         let config = config.settings;
         let extras = config.rewrite_identification || measure.is_some();
-        let mut filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
+        let filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
+        let mut hull = Alternative { first: u32::MAX, ..Alternative::NONE };
         for alternative in config.alternatives.iter() {
-            filter.add_alternatives(alternative.first, alternative.last);
+            hull.first = hull.first.min(alternative.first);
+            hull.last = hull.last.max(alternative.last);
         }
         Self {
             timers: Timers::new(&config.timeouts),
@@ -95,6 +99,7 @@ impl State {
             counters: Counters::ZERO,
             layout,
             filter,
+            hull,
             ages: Ages::EMPTY,
             free: NONE,
             fresh: 0,
@@ -153,15 +158,9 @@ impl State {
     }
 
     /// Whether `address` is an alternative address.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn is_alternative(&self, address: u32) -> bool {
-        let within = |a: &Alternative| address.wrapping_sub(a.first) <= a.last - a.first;
-        // Most have one range of them, and need not be asked for more.
-        match self.config.alternatives.as_slice() {
-            [only] => within(only),
-            several => several.iter().any(within),
-        }
+        self.config.alternatives.iter().any(|a| a.holds(address))
     }
 
     /// Whether this is an alternative address and a port of it that connections get.

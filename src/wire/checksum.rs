@@ -70,8 +70,9 @@ const fn fold64(sum: u64) -> u16 {
 /// The checksum after `delta` (RFC 1624, equation 3), both as they stand in the packet.
 #[inline(always)]
 pub(crate) const fn update(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
-    let (sum, carry) = (!u16::from_ne_bytes(checksum)).overflowing_add(delta.0);
-    (!(sum.wrapping_add(carry as u16))).to_ne_bytes()
+    // ~(~HC + d) with the carry added again is HC - d with the borrow taken again, zeros included.
+    let (difference, borrow) = u16::from_ne_bytes(checksum).overflowing_sub(delta.0);
+    difference.wrapping_sub(borrow as u16).to_ne_bytes()
 }
 
 /// Lets a UDP checksum follow `delta`: zero, which means none, stays zero, and a computed zero is written 0xFFFF
