@@ -433,9 +433,11 @@ fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// The key of the first session of a house, whose monitor's nonce is 16 times 1, as the document derives it.
+/// The key of the first session of a house, whose monitor is `peer(1)` and has 16 times 1 as its nonce, as the document
+/// derives it.
 fn session_key(secret: &[u8; 32]) -> [u8; 32] {
     let (id, number, nonce) = (1_u16.to_be_bytes(), 1_u32.to_be_bytes(), [1; 16]);
-    let challenge = &hmac(&[0xb0; 32], &[&b"challenge"[..], &id, &number, &nonce].concat())[..16];
+    let from = [&40_000_u16.to_be_bytes()[..], &[192, 0, 2, 1]].concat();
+    let challenge = &hmac(&[0xb0; 32], &[&b"challenge"[..], &id, &number, &nonce, &from].concat())[..16];
     hmac(secret, &[&b"byway control 1 session"[..], &id, &number, &nonce, challenge].concat())
 }

@@ -1,0 +1,62 @@
+//! Where somebody's power ends who has a key, or sees what one who has it says: what lies outside of his rights, what a
+//! whole request would make of the rules, and where answers go.
+
+#![cfg(feature = "control")]
+
+mod control_support;
+mod support;
+
+use byway::control::{Incoming, Instruction, Kinds, Refused, Request};
+use byway::{Divert, Match};
+use control_support::*;
+use support::*;
+
+/// Who repeats what he saw is no sign of life: a session that its monitor has left ends all the same.
+#[test]
+fn a_repetition_keeps_no_session_alive() {
+    let mut house = House::new();
+    let mut client = house.open(ADMIN, peer(1));
+    client.send(house.now, &Request::one(Instruction::Counters)).unwrap();
+    let datagram = sent(&mut client, house.now);
+    house.give(peer(1), &datagram).unwrap();
+    for minutes in [20, 40, 59] {
+        house.now = s(1 + minutes * 60);
+        assert!(house.give(peer(1), &datagram).is_ok(), "a late repetition is answered");
+    }
+    house.now = s(3602);
+    assert_eq!(house.give(peer(1), &datagram), Err(Refused::UnknownSession));
+}
+
+/// Somebody on the monitor's side of the path who puts another's address on its datagrams cannot have answers and
+/// events sent there: the challenge goes to whom it would be about.
+#[test]
+fn a_session_is_opened_from_where_the_challenge_went() {
+    let mut house = House::new();
+    let mut client = house.client(ADMIN);
+    let challenge = house.give(peer(1), &sent(&mut client, house.now)).unwrap();
+    assert!(matches!(client.handle(house.now, &challenge), Ok(Incoming::Challenged)));
+    let open = sent(&mut client, house.now);
+    let mut port = peer(1);
+    port.set_port(9);
+    let v6 = "[2001:db8::1]:40000".parse().unwrap();
+    for victim in [peer(2), port, v6] {
+        assert_eq!(house.give(victim, &open), Err(Refused::Stale), "{victim}");
+    }
+    let opened = house.give(peer(1), &open).unwrap();
+    assert!(matches!(client.handle(house.now, &opened), Ok(Incoming::Opened(_))));
+    let subscribe = Request::one(Instruction::Subscribe { seconds: 60, kinds: Kinds::ALL });
+    house.ask(&mut client, peer(1), &subscribe, |_| ());
+    house.byway.divert(Divert::new(Match::from(at("100.1.1.1:80"))).to(at("20.0.0.1:80"))).unwrap();
+    there(&mut house.byway, s(1), &udp(at("1.2.3.4:5"), at("100.1.1.1:80"), b""));
+    let event = house.byway.poll_event().unwrap();
+    house.agent.tell(s(1), &event);
+    let (to, _) = house.agent.poll_transmit(s(1), &mut [0; byway::control::MAX_ANSWER]).unwrap();
+    assert_eq!(to, peer(1));
+    // And over IPv6, whose addresses are longer.
+    let mut client = house.client(ADMIN);
+    for _ in 0..2 {
+        let answer = house.give(v6, &sent(&mut client, house.now)).unwrap();
+        client.handle(house.now, &answer).unwrap();
+    }
+    assert!(client.is_ready());
+}
