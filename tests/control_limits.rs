@@ -6,10 +6,69 @@
 mod control_support;
 mod support;
 
-use byway::control::{Incoming, Instruction, Kinds, Refused, Request};
-use byway::{Divert, Match};
+use byway::control::{Client, Code, Incoming, Instruction, Kinds, Refused, Request};
+use byway::{Divert, Match, Redivert, Target};
 use control_support::*;
 use support::*;
+
+fn code(house: &mut House, client: &mut Client, request: &Request) -> Option<Code> {
+    house.ask(client, peer(1), request, |answer| answer.refused().map(|r| r.code.unwrap()))
+}
+
+fn redivert(from: impl Into<Target>, to: impl Into<Target>) -> Instruction {
+    Instruction::Redivert { from: from.into(), to: to.into(), how: Redivert::Switch }
+}
+
+/// What none of its instructions would close, all of them together must not close either.
+#[test]
+fn a_request_closes_no_loop_by_halves() {
+    let (a, b) = (at("100.0.0.1:80"), at("100.0.0.2:80"));
+    let (x, y) = (at("20.0.0.1:80"), at("20.0.0.2:80"));
+    let halves = [
+        // A to X and B to Y: X becomes B, and Y becomes A.
+        (vec![(a, x), (b, y)], Request::one(redivert(x, b)).and(redivert(y, a)).unwrap()),
+        // B to A is there; A to X is new, and X becomes B.
+        (vec![(b, a)], Request::one(divert(a, x)).and(redivert(x, b)).unwrap()),
+        // The same over two steps, and by addresses.
+        (vec![(b, a)], Request::one(divert(a, x)).and(redivert(x, y)).unwrap().and(redivert(y, b)).unwrap()),
+        (vec![(b, a)], Request::one(divert(a, x)).and(redivert(*x.ip(), *b.ip())).unwrap()),
+    ];
+    for (rules, request) in halves {
+        let mut house = House::new();
+        let mut admin = house.open(ADMIN, peer(1));
+        for (original, server) in rules {
+            house.byway.divert(Divert::new(original).to(server)).unwrap();
+        }
+        let before = house.table();
+        assert_eq!(code(&mut house, &mut admin, &request), Some(Code::Loop), "{}", house.table());
+        assert_eq!(house.table(), before);
+    }
+    // What is a loop only half-way through a request is none.
+    let mut house = House::new();
+    let mut admin = house.open(ADMIN, peer(1));
+    house.byway.divert(Divert::new(b).to(x)).unwrap();
+    let past = Request::one(redivert(x, a)).and(redivert(a, y)).unwrap();
+    assert_eq!(code(&mut house, &mut admin, &past), None);
+    let fine = Request::one(divert(a, b)).and(redivert(b, y)).unwrap();
+    assert_eq!(code(&mut house, &mut admin, &fine), None);
+}
+
+/// An address alone keeps the port, and so can be just the port of the instructions.
+#[test]
+fn nothing_is_diverted_to_the_control_port_by_its_address_alone() {
+    let mut house = House::with(config(), [0xb0; 32]);
+    let mut admin = house.open(ADMIN, peer(1));
+    let (same_port, control) = (at("100.0.0.1:5213"), ip("10.0.0.1"));
+    let request = Request::one(divert(same_port, control));
+    assert_eq!(code(&mut house, &mut admin, &request), Some(Code::ControlPort));
+    assert_eq!(code(&mut house, &mut admin, &Request::one(divert(same_port, at("20.0.0.1:5213")))), None);
+    for from in [Target::from(ip("20.0.0.1")), at("20.0.0.1:5213").into()] {
+        let request = Request::one(redivert(from, control));
+        assert_eq!(code(&mut house, &mut admin, &request), Some(Code::ControlPort), "{from}");
+    }
+    // Another port of the same machine is a server like any other.
+    assert_eq!(code(&mut house, &mut admin, &Request::one(divert(at("100.0.0.1:80"), control))), None);
+}
 
 /// Who repeats what he saw is no sign of life: a session that its monitor has left ends all the same.
 #[test]
