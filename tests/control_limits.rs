@@ -7,7 +7,7 @@ mod control_support;
 mod support;
 
 use byway::control::{Client, Code, Incoming, Instruction, Kinds, Refused, Request};
-use byway::{Divert, Match, Redivert, Target};
+use byway::{Divert, Imported, Match, Redivert, Target, Translator};
 use control_support::*;
 use support::*;
 
@@ -17,6 +17,70 @@ fn code(house: &mut House, client: &mut Client, request: &Request) -> Option<Cod
 
 fn redivert(from: impl Into<Target>, to: impl Into<Target>) -> Instruction {
     Instruction::Redivert { from: from.into(), to: to.into(), how: Redivert::Switch }
+}
+
+/// Connections that another portion handed over may belong to a rule that only that one has.
+#[test]
+fn connections_that_were_taken_over_are_not_moved_by_who_may_only_divert_within_a_prefix() {
+    let mut other = Translator::new(config(), byway::Heap::new(100, 10)).unwrap();
+    other.divert(Divert::new(at("50.0.0.1:80")).to(at("20.0.0.2:80"))).unwrap();
+    there(&mut other, s(1), &udp(at("1.2.3.4:5"), at("50.0.0.1:80"), b""));
+    let record = other.records().next().unwrap();
+
+    let mut house = House::new();
+    let (mut admin, mut tenant) = (house.open(ADMIN, peer(1)), house.open(TENANT, peer(1)));
+    assert_eq!(code(&mut house, &mut tenant, &Request::one(divert(at("100.0.0.1:80"), at("20.0.0.2:80")))), None);
+    let moving = |n: u8| Request::one(redivert(at(&format!("20.0.0.{n}:80")), at(&format!("20.0.0.{}:80", n + 1))));
+    assert_eq!(house.byway.import(s(1), &record), Ok(Imported::New));
+    assert_eq!(code(&mut house, &mut tenant, &moving(2).dry_run()), Some(Code::OthersStandThere));
+    assert_eq!(code(&mut house, &mut tenant, &moving(2)), Some(Code::OthersStandThere));
+    there(&mut house.byway, s(2), &udp(at("1.2.3.4:5"), at("50.0.0.1:80"), b""));
+    let server = house.byway.connections().next().unwrap().server();
+    assert_eq!(server, at("20.0.0.2:80"), "it was moved by somebody who has no right to");
+    assert_eq!(code(&mut house, &mut admin, &moving(2)), None);
+    // Once that one is gone, the tenant may move his own again.
+    for seconds in [10_000, 20_000] {
+        house.now = s(seconds);
+        house.byway.poll(house.now);
+    }
+    assert_eq!(house.byway.slots_in_use(), 0);
+    let mut tenant = house.open(TENANT, peer(1));
+    assert_eq!(code(&mut house, &mut tenant, &moving(3)), None);
+}
+
+/// A re-divert that is still being followed brings connections to a server that no count tells of yet.
+#[test]
+fn connections_that_are_on_their_way_are_not_moved_either() {
+    let mut house = House::new();
+    let (mut admin, mut tenant) = (house.open(ADMIN, peer(1)), house.open(TENANT, peer(1)));
+    // The rule names the address alone, so that its count does not say how many stand on port 80.
+    house.byway.divert(Divert::new(ip("50.0.0.1")).to(ip("20.0.0.1"))).unwrap();
+    let packet = udp(at("1.2.3.4:5"), at("50.0.0.1:80"), b"");
+    there(&mut house.byway, s(1), &packet);
+    assert_eq!(code(&mut house, &mut tenant, &Request::one(divert(at("100.0.0.1:80"), at("20.0.0.2:80")))), None);
+    assert_eq!(code(&mut house, &mut admin, &Request::one(redivert(at("20.0.0.1:80"), at("20.0.0.2:80")))), None);
+    let moving = Request::one(redivert(at("20.0.0.2:80"), at("20.0.0.3:80")));
+    assert_eq!(code(&mut house, &mut tenant, &moving), Some(Code::OthersStandThere));
+    there(&mut house.byway, s(1), &packet);
+    assert_eq!(house.byway.connections().next().unwrap().server(), at("20.0.0.2:80"));
+    assert_eq!(code(&mut house, &mut tenant, &moving), Some(Code::OthersStandThere));
+}
+
+/// An echo has no port, whatever port its rule's server has: port zero would be all echoes of an address.
+#[test]
+fn echoes_are_not_moved_by_port_zero() {
+    let mut house = House::new();
+    let mut tenant = house.open(TENANT, peer(1));
+    house.byway.divert(Divert::new(ip("50.0.0.1")).to(at("20.0.0.1:80"))).unwrap();
+    let packet = echo(8, ip("1.2.3.4"), ip("50.0.0.1"), 7, b"");
+    there(&mut house.byway, s(1), &packet);
+    let moving = redivert(at("20.0.0.1:0"), ip("20.0.0.9"));
+    let own = divert(at("100.0.0.1:80"), at("20.0.0.2:80"));
+    for request in [Request::one(moving), Request::one(own).and(moving).unwrap()] {
+        assert_eq!(code(&mut house, &mut tenant, &request), Some(Code::PortZero));
+    }
+    there(&mut house.byway, s(2), &packet);
+    assert_eq!(*house.byway.connections().next().unwrap().server().ip(), ip("20.0.0.1"));
 }
 
 /// What none of its instructions would close, all of them together must not close either.

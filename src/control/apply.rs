@@ -84,7 +84,7 @@ impl Change<'_, '_> {
         if earlier.all(|earlier| earlier.can_precede(raw)) { Ok(IDLE) } else { Err(Code::BadTransaction) }
     }
 
-    fn judge(&self, instruction: &Instruction) -> Result<Effect, Code> {
+    fn judge(&mut self, instruction: &Instruction) -> Result<Effect, Code> {
         match instruction {
             Instruction::Divert(rule) => {
                 self.permit(self.rights.cover(rule.matches().destination()))?;
@@ -107,12 +107,16 @@ impl Change<'_, '_> {
         if permitted { Ok(()) } else { Err(Code::NotPermitted) }
     }
 
-    fn judge_redivert(&self, from: Target, to: Target) -> Result<(), Code> {
+    fn judge_redivert(&mut self, from: Target, to: Target) -> Result<(), Code> {
         self.permit(*self.rights != Rights::Read)?;
         // What names no server is refused when it is planned.
         let Some(from) = place_of(from) else {
             return Ok(());
         };
+        // No server listens there, but echoes, which have no port, stand there whatever port their rule names.
+        if from.port == Some(0) {
+            return Err(Code::PortZero);
+        }
         if self.is_control(self.way_to(to, from.port)) {
             return Err(Code::ControlPort);
         }
@@ -124,7 +128,7 @@ impl Change<'_, '_> {
                 self.judge_target(rule, server.target())?;
             }
         }
-        // Connections of rules that are gone cannot be told to lie within a prefix.
+        // Connections of rules that are gone, or of no rule here, cannot be told to lie within a prefix.
         if *self.rights != Rights::All && self.table.standing_on(from) > own {
             return Err(Code::OthersStandThere);
         }
