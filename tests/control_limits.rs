@@ -6,8 +6,8 @@
 mod control_support;
 mod support;
 
-use byway::control::{Client, Code, Incoming, Instruction, Kinds, Refused, Request};
-use byway::{Divert, Imported, Match, Redivert, Target, Translator};
+use byway::control::{Client, Code, Incoming, Instruction, Kinds, Refused, Request, Rule};
+use byway::{Divert, Imported, Match, Redivert, Target, Translator, Weighted};
 use control_support::*;
 use support::*;
 
@@ -81,6 +81,134 @@ fn echoes_are_not_moved_by_port_zero() {
     }
     there(&mut house.byway, s(2), &packet);
     assert_eq!(*house.byway.connections().next().unwrap().server().ip(), ip("20.0.0.1"));
+}
+
+/// Whatever a key with a prefix says, and however it says it: what lies outside stays as it is, and so do the settings.
+#[test]
+fn a_prefix_ends_where_it_ends_however_it_is_said() {
+    let mut house = House::new();
+    let mut tenant = house.open(TENANT, peer(1));
+    let network = |address, length| byway::Prefix::new(ip(address), length).unwrap();
+    let group = [Weighted::new(at("20.0.0.1:80"), 1), Weighted::new(at("20.0.0.2:80"), 1)];
+    house.byway.divert(Divert::new(at("50.0.0.1:80")).to_group(&group)).unwrap();
+    house.byway.divert(Divert::new(network("100.0.0.0", 7)).to(ip("20.0.0.3"))).unwrap();
+    let own = divert(at("100.0.0.1:80"), at("20.0.0.9:80"));
+    assert_eq!(code(&mut house, &mut tenant, &Request::one(own)), None);
+    for number in 1..=5 {
+        let from = udp(at(&format!("1.2.3.{number}:5")), at("50.0.0.1:80"), b"");
+        there(&mut house.byway, s(1), &from);
+    }
+    let before = house.table();
+    let rule = |matches: Match| Instruction::Divert(Rule::new(&Divert::new(matches).to_group(&group)).unwrap());
+    let from_my_clients = Match::from(at("50.0.0.1:80")).clients(network("100.0.0.0", 8));
+    for bad in [
+        // Update in place, a closer match for some clients or one protocol, and a wider network, itself among it.
+        rule(at("50.0.0.1:80").into()),
+        rule(from_my_clients),
+        rule(Match::from(at("50.0.0.1:80")).protocol(byway::Protocol::Udp)),
+        rule(network("100.0.0.0", 7).into()),
+        rule(byway::Prefix::ALL.into()),
+        Instruction::Remove(network("100.0.0.0", 7).into()),
+        Instruction::Remove(byway::Prefix::ALL.into()), // one that is not there
+        // A member of another's group, by endpoint and by address; and what a wider rule may have brought somewhere.
+        redivert(at("20.0.0.2:80"), at("20.0.0.9:80")),
+        redivert(ip("20.0.0.1"), at("20.0.0.9:80")),
+        redivert(at("20.0.0.3:80"), at("20.0.0.9:80")),
+        Instruction::SetClientLimit(1),
+        Instruction::SetTimeouts(byway::Timeouts::RECOMMENDED),
+    ] {
+        for request in [
+            Request::one(bad),
+            Request::one(bad).dry_run(),
+            Request::one(bad).only_if(house.byway.generation()),
+            Request::one(divert(at("100.0.0.2:80"), at("20.0.0.9:80"))).and(bad).unwrap(),
+        ] {
+            assert_eq!(code(&mut house, &mut tenant, &request), Some(Code::NotPermitted), "{bad:?}");
+            assert_eq!(house.table(), before, "{bad:?}");
+        }
+    }
+    // His own he may move onto another's server, but not away from it again.
+    let there_and_back = |from, to| Request::one(redivert(at(from), at(to)));
+    assert_eq!(code(&mut house, &mut tenant, &there_and_back("20.0.0.9:80", "20.0.0.1:80")), None);
+    let back_again = there_and_back("20.0.0.1:80", "20.0.0.9:80");
+    assert_eq!(code(&mut house, &mut tenant, &back_again), Some(Code::NotPermitted));
+    assert_eq!(code(&mut house, &mut tenant, &Request::one(own)), None);
+}
+
+/// The answer to a request was lost, and before it is asked for again the table has become another: it was carried out
+/// once, and what is told is what happened then. A clock that runs backwards changes nothing of that.
+#[test]
+fn a_lost_answer_is_the_same_however_the_table_has_changed() {
+    let mut house = House::new();
+    let mut client = house.open(ADMIN, peer(1));
+    let rule = divert(at("100.0.0.1:80"), at("20.0.0.1:80"));
+    client.send(house.now, &Request::one(rule).only_if(0)).unwrap();
+    let datagram = sent(&mut client, house.now);
+    let lost = house.give(peer(1), &datagram).unwrap();
+    house.byway.remove(at("100.0.0.1:80")).unwrap();
+    house.byway.divert(Divert::new(at("100.0.0.2:80")).to(at("20.0.0.2:80"))).unwrap();
+    let before = house.table();
+    house.now = byway::Instant::ZERO;
+    for _ in 0..3 {
+        assert_eq!(house.give(peer(1), &datagram).unwrap(), lost);
+    }
+    assert_eq!(house.table(), before);
+    assert!(matches!(client.handle(house.now, &lost), Ok(Incoming::Answer(a)) if a.generation() == 1));
+    // A page of a list that is no longer the same list is refused, and refused again.
+    let page = Request::one(Instruction::ListRules(0)).only_if(3);
+    client.send(s(2), &page).unwrap();
+    let datagram = sent(&mut client, s(2));
+    assert!(house.give(peer(1), &datagram).unwrap().len() > 60);
+    house.byway.remove(at("100.0.0.2:80")).unwrap();
+    for _ in 0..2 {
+        let answer = house.give(peer(1), &datagram).unwrap();
+        assert_eq!((answer.len(), answer[17]), (44, 5));
+    }
+}
+
+/// Connections that stay are told once, whatever comes and goes between two pages.
+#[test]
+fn pages_hold_while_the_table_changes() {
+    let mut house = House::new();
+    let mut client = house.open(READER, peer(1));
+    house.byway.divert(Divert::new(at("100.1.1.1:80")).to(at("20.0.0.1:80"))).unwrap();
+    let packet = |port: u16| udp(at(&format!("1.2.3.4:{port}")), at("100.1.1.1:80"), b"");
+    // Half of them will be dead by the second page.
+    for (first, seconds) in [(2, 1), (1, 200)] {
+        house.now = s(seconds);
+        for port in (first..=200).step_by(2) {
+            there(&mut house.byway, house.now, &packet(port));
+        }
+    }
+    let (mut told, mut next, mut newer) = (Vec::new(), Some(0), 1000..);
+    while let Some(position) = next {
+        next = house.ask(&mut client, peer(1), &Request::one(Instruction::ListConnections(position)), |answer| {
+            let (entries, next) = answer.connections();
+            told.extend(entries.map(|(c, _)| c.client_side.source.port()));
+            next
+        });
+        house.now = s(350);
+        house.byway.poll(house.now);
+        for port in newer.by_ref().take(5) {
+            there(&mut house.byway, house.now, &packet(port));
+        }
+    }
+    for port in (1..=200).step_by(2) {
+        assert_eq!(told.iter().filter(|told| **told == port).count(), 1, "{port}");
+    }
+    assert!(told.iter().filter(|port| **port <= 200).count() < 200, "some died unseen");
+    let all = told.len();
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), all, "none twice");
+    for position in [u32::MAX, u32::MAX - 1, 1 << 31] {
+        for instruction in [Instruction::ListConnections(position), Instruction::ListRules(position)] {
+            let seen = house.ask(&mut client, peer(1), &Request::one(instruction), |answer| {
+                (answer.refused(), answer.rules().0.count(), answer.rules().1)
+            });
+            assert_eq!(seen, (None, 0, None), "{instruction:?}");
+        }
+    }
 }
 
 /// What none of its instructions would close, all of them together must not close either.
