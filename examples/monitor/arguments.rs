@@ -135,8 +135,10 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
     let agent = match &options.agent {
         _ if help => ([127, 0, 0, 1], 0).into(),
         Some(agent) => {
-            let mut found = agent.to_socket_addrs().map_err(|e| format!("--agent {agent}: {e}"))?;
-            found.next().ok_or_else(|| format!("--agent {agent}: no such host"))?
+            let found: Vec<_> = agent.to_socket_addrs().map_err(|e| format!("--agent {agent}: {e}"))?.collect();
+            // Translators speak IPv4; `localhost` is often the other one first.
+            let best = found.iter().find(|at| at.is_ipv4()).or(found.first());
+            *best.ok_or_else(|| format!("--agent {agent}: no such host"))?
         }
         None => return Err("--agent HOST:PORT is missing".into()),
     };
