@@ -25,6 +25,7 @@ local CODES = {
   [33] = "same server", [34] = "busy", [48] = "time-out too short", [49] = "time-out too long",
   [50] = "client limit too high", [255] = "refused",
 }
+local TIMEOUTS = { "tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold" }
 local OUTCOMES = { "inserted", "updated", "unchanged", "removed", "absent", "re-diverted", "set" }
 local STATES = {
   "opening", "opened", "established", "client closed", "server closed", "closing", "time-wait", "doubtful",
@@ -189,7 +190,7 @@ local function instruction_words(tvb)
     return name .. " " .. server_words(tvb, 6) .. " to " .. server_words(tvb, 16) .. " (" .. how .. ")"
   elseif number == 4 then
     local values = {}
-    for i = 0, 5 do values[#values + 1] = tvb(4 + i * 4, 4):uint() .. " ms" end
+    for i, timeout in ipairs(TIMEOUTS) do values[i] = timeout .. " " .. tvb(i * 4, 4):uint() .. " ms" end
     return name .. " " .. table.concat(values, ", ")
   elseif number == 5 or number == 16 or number == 17 then
     return name .. (number == 5 and " " or " from ") .. tvb(4, 4):uint()
@@ -239,9 +240,10 @@ local function answer(tvb, tree, stop)
     if (stop - 28) % 8 ~= 0 or not outcome or tvb(at + 1, 1):uint() ~= 0 then return words end
     effects[#effects + 1] = { at, outcome .. ", connections: " .. tvb(at + 4, 4):uint() }
   end
-  for _, effect in ipairs(effects) do
+  local would = tvb(19, 1):uint() % 2 == 1 and "dry run: " or ""
+  for i, effect in ipairs(effects) do
     tree:add(f.effect, tvb(effect[1], 8), effect[2])
-    words = words .. "; " .. effect[2]
+    words = words .. "; " .. (i == 1 and would or "") .. effect[2]
   end
   return words
 end

@@ -236,6 +236,33 @@ fn each_challenge_opens_one_session() {
     assert_eq!(house.ask(&mut two, peer(1), &Request::one(Instruction::Counters), |a| a.refused()), None);
 }
 
+/// Monitors that begin at the same moment, as programs that are started by the clock do, get the same number, and one
+/// of them uses it. The others must not stay in step.
+#[test]
+fn monitors_that_begin_together_all_get_a_session() {
+    let mut house = House::new();
+    let mut clients: Vec<_> = (0..16_u8).map(|i| house.client([ADMIN, READER][usize::from(i % 2)])).collect();
+    let start = house.now;
+    while let Some(next) = clients.iter().filter_map(Client::poll_at).min() {
+        house.now = house.now.max(next);
+        // All who want to say something say it before any of them hears an answer.
+        for _ in 0..2 {
+            let mut said = Vec::new();
+            for (place, client) in clients.iter_mut().enumerate() {
+                if let Some(datagram) = client.poll_transmit(house.now).expect("it does not give up") {
+                    said.push((place, datagram.to_vec()));
+                }
+            }
+            let answers: Vec<_> = said.iter().map(|(place, d)| (*place, house.give(peer(*place as u8), d))).collect();
+            for (place, answer) in answers {
+                let _ = answer.map(|answer| clients[place].handle(house.now, &answer).map(|_| ()));
+            }
+        }
+    }
+    assert!(clients.iter().all(Client::is_ready));
+    assert!(house.now.duration_since(start).as_secs() < 3, "{:?}", house.now.duration_since(start));
+}
+
 #[test]
 fn another_version_is_told_so() {
     let mut house = House::new();
@@ -433,9 +460,11 @@ fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// The key of the first session of a house, whose monitor's nonce is 16 times 1, as the document derives it.
+/// The key of the first session of a house, whose monitor is `peer(1)` and has 16 times 1 as its nonce, as the document
+/// derives it.
 fn session_key(secret: &[u8; 32]) -> [u8; 32] {
     let (id, number, nonce) = (1_u16.to_be_bytes(), 1_u32.to_be_bytes(), [1; 16]);
-    let challenge = &hmac(&[0xb0; 32], &[&b"challenge"[..], &id, &number, &nonce].concat())[..16];
+    let from = [&40_000_u16.to_be_bytes()[..], &[192, 0, 2, 1]].concat();
+    let challenge = &hmac(&[0xb0; 32], &[&b"challenge"[..], &id, &number, &nonce, &from].concat())[..16];
     hmac(secret, &[&b"byway control 1 session"[..], &id, &number, &nonce, challenge].concat())
 }

@@ -99,7 +99,11 @@ fn it_says_instructions_in_words_and_checks_tags() {
         "ANSWER 8: loop, generation 4",
         "REQUEST 9: subscribe for 60 s",
         "EVENTS 1: opened udp (1.2.3.4:3456, 100.100.100.100:80), (10.10.10.10:513, 123.45.67.89:80), unanswered",
-        "REQUEST 11: close",
+        "ANSWER 4: done, generation 4; dry run: re-diverted, connections: 1",
+        "REQUEST 11: set timeouts tcp_established 7440000 ms, tcp_transitory 240000 ms, udp 360000 ms, icmp 60000 ms, \
+         fragment 30000 ms, hold 120000 ms",
+        "REQUEST 12: counters",
+        "REQUEST 13: close",
         "REFUSAL key 1: unknown version",
     ] {
         assert!(all.contains(&expected), "{expected} is not in {all:#?}");

@@ -7,8 +7,10 @@
 mod control_support;
 mod support;
 
+use core::time::Duration;
+
 use byway::control::{Client, Instruction, Kinds, MAX_ANSWER, Request, Rule};
-use byway::{Divert, Match, Prefix, Protocol, Redivert, Weighted};
+use byway::{Divert, Match, Prefix, Protocol, Redivert, Timeouts, Weighted};
 use control_support::*;
 use support::*;
 
@@ -87,6 +89,11 @@ fn conversation() -> String {
         ("A loop: divert 123.45.67.89:80 to 100.100.100.100:80. Refused.", Request::one(divert(server, original))),
         ("Subscribe to all events for 60 s.", Request::one(Instruction::Subscribe { seconds: 60, kinds: Kinds::ALL })),
         ("Remove the first rule.", Request::one(Instruction::Remove(original.into()))),
+        (
+            "Time-outs: the recommended ones, but 6 minutes for UDP.",
+            Request::one(Instruction::SetTimeouts(Timeouts { udp: Duration::from_secs(360), ..Timeouts::RECOMMENDED })),
+        ),
+        ("Read the counters.", Request::one(Instruction::Counters)),
     ];
     for (number, (words, request)) in (1..).zip(requests) {
         if number == 4 {
@@ -110,8 +117,8 @@ fn conversation() -> String {
     client.send(house.now, &Request::one(Instruction::Close)).unwrap();
     let datagram = sent(&mut client, house.now);
     let answer = house.give(peer(1), &datagram).unwrap();
-    v.line("Close the session.", "request.11", &hex(&datagram));
-    v.line("", "answer.11", &hex(&answer));
+    v.line("Close the session.", "request.13", &hex(&datagram));
+    v.line("", "answer.13", &hex(&answer));
 
     let mut newer = hello.clone();
     newer[2] = 9;

@@ -106,6 +106,9 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
     let mut words: Vec<String> = Vec::new();
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
         let error = |e: lexopt::Error| e.to_string();
+        if let Arg::Long(name @ ("dry-run" | "watch" | "count" | "seconds")) = argument {
+            options.change.note(name);
+        }
         match argument {
             Arg::Value(word) => words.push(word.string().map_err(error)?),
             Arg::Long("agent") => options.agent = Some(text(&mut parser)?),
@@ -132,8 +135,10 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
     let agent = match &options.agent {
         _ if help => ([127, 0, 0, 1], 0).into(),
         Some(agent) => {
-            let mut found = agent.to_socket_addrs().map_err(|e| format!("--agent {agent}: {e}"))?;
-            found.next().ok_or_else(|| format!("--agent {agent}: no such host"))?
+            let found: Vec<_> = agent.to_socket_addrs().map_err(|e| format!("--agent {agent}: {e}"))?.collect();
+            // Translators speak IPv4; `localhost` is often the other one first.
+            let best = found.iter().find(|at| at.is_ipv4()).or(found.first());
+            *best.ok_or_else(|| format!("--agent {agent}: no such host"))?
         }
         None => return Err("--agent HOST:PORT is missing".into()),
     };
@@ -147,13 +152,23 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
 
 fn command(words: &[&str], options: &Options) -> Result<Command, String> {
     if let Some(change) = changes::read(words, &options.change)? {
+        options.change.check(words[0])?;
         return Ok(Command::Change(change));
     }
+    let command = command_of(words, options)?;
+    options.change.check(words[0])?;
+    Ok(command)
+}
+
+fn command_of(words: &[&str], options: &Options) -> Result<Command, String> {
     Ok(match *words {
         [] => return Err("a command is missing; --help shows them".into()),
         ["apply", file] => Command::Apply(lines(file)?),
         ["apply", ..] => return Err("apply takes a file, or - for standard input".into()),
         ["list"] => Command::List,
+        ["connections"] if options.count.is_some() && !options.watch => {
+            return Err("--count belongs to --watch".into());
+        }
         ["connections"] => Command::Connections { watch: options.watch, count: options.count.unwrap_or(u64::MAX) },
         ["counters"] => Command::Counters,
         ["events"] => Command::Events { seconds: options.seconds.unwrap_or(u64::MAX) },

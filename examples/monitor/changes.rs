@@ -56,11 +56,43 @@ pub(crate) struct Options {
     keep_source: bool,
     any_port: bool,
     how: Option<Redivert>,
+    /// The names of all that were given, those of [`crate::arguments`] too.
+    given: Vec<String>,
+}
+
+/// Whether an option says anything about a command.
+fn belongs(option: &str, command: &str) -> bool {
+    match option {
+        "protocol" | "clients" => matches!(command, "divert" | "restore"),
+        "keep-source" | "any-port" => command == "divert",
+        "drain" | "reset" => command == "redivert",
+        "watch" | "count" => command == "connections",
+        "seconds" => command == "events",
+        "dry-run" => command == "apply" || COMMANDS.contains(&command),
+        _ => true,
+    }
 }
 
 impl Options {
+    /// Notes that an option was given.
+    pub(crate) fn note(&mut self, name: &str) {
+        self.given.push(name.into());
+    }
+
+    /// Nothing may be said that would not be listened to.
+    pub(crate) fn check(&self, command: &str) -> Result<(), String> {
+        match self.given.iter().find(|option| !belongs(option, command)) {
+            Some(option) => Err(format!("--{option} does not belong to {command}")),
+            None => Ok(()),
+        }
+    }
+
     /// Takes an option, if it is one of these; its value is the parser's next.
     pub(crate) fn take(&mut self, name: &str, parser: &mut Parser) -> Result<bool, String> {
+        let exclusive = |option: &String| option != name && matches!(option.as_str(), "drain" | "reset");
+        if matches!(name, "drain" | "reset") && self.given.iter().any(exclusive) {
+            return Err("--drain and --reset exclude each other".into());
+        }
         match name {
             "protocol" => self.protocol = Some(protocol(&text(parser)?)?),
             "clients" => self.clients = Some(prefix(&text(parser)?)?),
@@ -70,6 +102,7 @@ impl Options {
             "reset" => self.how = Some(Redivert::Reset),
             _ => return Ok(false),
         }
+        self.note(name);
         Ok(true)
     }
 
@@ -152,6 +185,7 @@ fn read_line(line: &str) -> Result<Change, String> {
         }
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    options.check(words.first().unwrap_or(&""))?;
     read(&words, &options)?.ok_or_else(|| format!("{}: it must be one of {}", words.join(" "), COMMANDS.join(", ")))
 }
 

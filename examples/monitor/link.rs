@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::net::UdpSocket;
 
 use byway::Instant;
-use byway::control::{Answer, Client, Events, Incoming, RefusedBy, Request};
+use byway::control::{Answer, Client, Events, Incoming, Instruction, RefusedBy, Request};
 
 /// Why there is no answer.
 pub(crate) enum LinkError {
@@ -58,19 +58,30 @@ impl Link {
         })
     }
 
-    /// Takes what comes until `until`, and hands on the events.
+    /// Says that the session is over. Whether that arrives is not waited for: a session that nobody uses ends by itself.
+    pub(crate) fn close(&mut self) {
+        let now = self.now();
+        if self.client.send(now, &Request::one(Instruction::Close)).is_ok()
+            && let Ok(Some(datagram)) = self.client.poll_transmit(now)
+        {
+            let _ = self.socket.send(datagram);
+        }
+    }
+
+    /// Takes what comes until `until`, and hands on the events until `tell` says that nobody wants them.
     pub(crate) fn listen(
         &mut self,
         until: std::time::Instant,
-        mut tell: impl FnMut(&Events<'_>),
+        mut tell: impl FnMut(&Events<'_>) -> bool,
     ) -> Result<(), LinkError> {
         let mut buffer = [0; 2048];
         while let Some(left) = until.checked_duration_since(std::time::Instant::now()).filter(|l| !l.is_zero()) {
             let now = self.now();
             if let Some(length) = self.receive(left, &mut buffer)?
                 && let Ok(Incoming::Events(events)) = self.client.handle(now, &buffer[..length])
+                && !tell(&events)
             {
-                tell(&events);
+                return Ok(());
             }
         }
         Ok(())

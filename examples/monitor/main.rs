@@ -10,7 +10,7 @@ mod link;
 mod show;
 
 use core::time::Duration;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -31,6 +31,8 @@ enum Failure {
     RefusedLine(RefusedBy, Option<usize>),
     Arguments(String),
     Link(LinkError),
+    /// Whoever was reading what it says has gone, as `head` does.
+    Unheard,
 }
 
 impl From<LinkError> for Failure {
@@ -39,13 +41,23 @@ impl From<LinkError> for Failure {
     }
 }
 
+/// Says a line.
+fn say(line: impl core::fmt::Display) -> Result<(), Failure> {
+    said(writeln!(std::io::stdout().lock(), "{line}"))
+}
+
+fn said(written: std::io::Result<()>) -> Result<(), Failure> {
+    let gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+    written.map_err(|e| if gone(&e) { Failure::Unheard } else { LinkError::Socket(e).into() })
+}
+
 fn main() -> ExitCode {
     let arguments = match arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(wrong) => return fail(Failure::Arguments(wrong), std::env::args_os().any(|word| word == "--json")),
     };
     if matches!(arguments.command, Command::Help) {
-        print!("{USAGE}");
+        let _ = write!(std::io::stdout(), "{USAGE}");
         return ExitCode::SUCCESS;
     }
     match key::read(&arguments.key).map_err(Failure::Arguments).and_then(|key| run(&arguments, key)) {
@@ -65,44 +77,50 @@ fn fail(failure: Failure, json: bool) -> ExitCode {
             (3, error("no answer: wrong address, wrong key, or the translator is not there".into()))
         }
         Failure::Link(LinkError::Socket(wrong)) => (3, error(wrong.to_string())),
+        Failure::Unheard => return ExitCode::SUCCESS,
     };
     if json {
-        println!("{object}");
+        let _ = writeln!(std::io::stdout(), "{object}");
     }
-    eprintln!("monitor: {text}");
+    let _ = writeln!(std::io::stderr(), "monitor: {text}");
     ExitCode::from(code)
 }
 
 fn run(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
     let mut link = Link::open(arguments.agent, key)?;
+    let done = obey(&mut link, arguments);
+    // Gives the session's place back, also if something was refused.
+    link.close();
+    done
+}
+
+fn obey(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
     let json = arguments.json;
     match &arguments.command {
-        Command::Change(what) => change(&mut link, arguments, what)?,
-        Command::Apply(lines) => apply(&mut link, arguments, lines)?,
-        Command::List => list(&mut link, arguments)?,
+        Command::Change(what) => change(link, arguments, what)?,
+        Command::Apply(lines) => apply(link, arguments, lines)?,
+        Command::List => list(link, arguments)?,
         Command::Connections { watch, count } => {
             let times = if *watch { *count } else { 1 };
             for time in 0..times {
-                connections(&mut link, arguments, *watch)?;
+                connections(link, arguments, *watch)?;
                 if time + 1 < times {
                     std::thread::sleep(Duration::from_secs(1));
                 }
             }
         }
         Command::Counters => {
-            let counters: Vec<_> = ask(&mut link, arguments, Instruction::Counters, |a| a.counters().collect())?;
-            println!("{}", show::counters(&counters, json));
+            let counters: Vec<_> = ask(link, arguments, Instruction::Counters, |a| a.counters().collect())?;
+            say(show::counters(&counters, json))?;
         }
         Command::Settings => {
-            if let Some(settings) = ask(&mut link, arguments, Instruction::Settings, |a| a.settings())? {
-                println!("{}", show::settings(&settings, json));
+            if let Some(settings) = ask(link, arguments, Instruction::Settings, |a| a.settings())? {
+                say(show::settings(&settings, json))?;
             }
         }
-        Command::Events { seconds } => events(&mut link, arguments, *seconds)?,
+        Command::Events { seconds } => events(link, arguments, *seconds)?,
         Command::Help => {}
     }
-    // Gives the session's place back. The answer is not worth waiting for.
-    let _ = link.ask(&Request::one(Instruction::Close), |_| ());
     Ok(())
 }
 
@@ -149,9 +167,9 @@ fn change(link: &mut Link, arguments: &Arguments, change: &Change) -> Result<(),
     for effect in effects {
         if arguments.json {
             let effect = show::effect_json(effect, None);
-            println!("{}", done_json(generation, arguments, ("effect", effect)));
+            say(done_json(generation, arguments, ("effect", effect)))?;
         } else {
-            println!("{}; generation {generation}", show::effect(effect, arguments.dry_run));
+            say(format_args!("{}; generation {generation}", show::effect(effect, arguments.dry_run)))?;
         }
     }
     Ok(())
@@ -179,12 +197,12 @@ fn apply(link: &mut Link, arguments: &Arguments, lines: &[Line]) -> Result<(), F
     let each = lines.iter().map(|line| line.number).zip(effects);
     if arguments.json {
         let each = each.map(|(line, effect)| show::effect_json(effect, Some(line))).collect();
-        println!("{}", done_json(generation, arguments, ("effects", Json::List(each))));
-        return Ok(());
+        return say(done_json(generation, arguments, ("effects", Json::List(each))));
     }
-    each.for_each(|(line, effect)| println!("line {line}: {}", show::effect(effect, arguments.dry_run)));
-    println!("generation {generation}");
-    Ok(())
+    for (line, effect) in each {
+        say(format_args!("line {line}: {}", show::effect(effect, arguments.dry_run)))?;
+    }
+    say(format_args!("generation {generation}"))
 }
 
 fn list(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
@@ -216,12 +234,12 @@ fn list(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         let all = rules.iter().map(show::Rule::json).collect();
         let fields = vec![("generation", u64::from(generation).into()), ("rules", Json::List(all))];
-        println!("{}", Json::Object(fields));
-        return Ok(());
+        return say(Json::Object(fields));
     }
-    rules.iter().for_each(|rule| println!("{}", rule.line()));
-    println!("{} rules, generation {generation}; in brackets: connections", rules.len());
-    Ok(())
+    for rule in &rules {
+        say(rule.line())?;
+    }
+    say(format_args!("{} rules, generation {generation}; in brackets: connections", rules.len()))
 }
 
 fn connections(link: &mut Link, arguments: &Arguments, watch: bool) -> Result<(), Failure> {
@@ -235,25 +253,26 @@ fn connections(link: &mut Link, arguments: &Arguments, watch: bool) -> Result<()
         all.extend(entries);
         position = next;
     }
-    let terminal = std::io::stdout().is_terminal();
     let mut out = std::io::stdout().lock();
     let written = if arguments.json {
         let list = Json::List(all.iter().map(show::connection_json).collect());
         writeln!(out, "{}", Json::Object(vec![("connections", list)]))
-    } else if watch && terminal {
-        // Home, and clear what was there.
-        let table = show::connections(&mut all, 40);
-        write!(out, "\x1b[H\x1b[J{} connections\n{table}", all.len())
+    } else if watch && let Some((rows, columns)) = console::Term::stdout().size_checked() {
+        // Home, and clear what was there. What is above and below the connections, and the cursor, have lines too.
+        let table = show::connections(&mut all, usize::from(rows).saturating_sub(4));
+        let text = format!("{} connections\n{table}", all.len());
+        let lines = text.lines().map(|line| line.chars().take(columns.into()).chain(['\n']).collect::<String>());
+        write!(out, "\x1b[H\x1b[J{}", lines.collect::<String>())
     } else {
         let table = show::connections(&mut all, usize::MAX);
         write!(out, "{table}")
     };
-    written.and_then(|()| out.flush()).map_err(|e| LinkError::Socket(e).into())
+    said(written.and_then(|()| out.flush()))
 }
 
 fn events(link: &mut Link, arguments: &Arguments, seconds: u64) -> Result<(), Failure> {
     let end = Instant::now().checked_add(Duration::from_secs(seconds));
-    let mut lost = None;
+    let (mut lost, mut heard) = (None, Ok(()));
     loop {
         let subscribe = Instruction::Subscribe { seconds: SUBSCRIPTION, kinds: Kinds::ALL };
         ask(link, arguments, subscribe, |_| ())?;
@@ -262,17 +281,18 @@ fn events(link: &mut Link, arguments: &Arguments, seconds: u64) -> Result<(), Fa
             let missing = lost.is_some_and(|before| before != events.lost()) || events.datagrams_missed() != 0;
             lost = Some(events.lost());
             if missing {
-                eprintln!("monitor: some events were lost");
+                let _ = writeln!(std::io::stderr(), "monitor: some events were lost");
             }
             for event in events.events() {
-                if arguments.json {
-                    println!("{}", show::event_json(&event));
-                } else {
-                    println!("{}", show::event(&event));
+                let line = if arguments.json { show::event_json(&event).to_string() } else { show::event(&event) };
+                heard = say(line);
+                if heard.is_err() {
+                    return false;
                 }
             }
-            let _ = std::io::stdout().flush();
+            true
         })?;
+        core::mem::replace(&mut heard, Ok(()))?;
         if end.is_some_and(|end| Instant::now() >= end) {
             return Ok(());
         }

@@ -271,6 +271,51 @@ fn long_lists_come_in_pages() {
     assert!(list.ends_with("150 rules, generation 150; in brackets: connections"));
 }
 
+/// As with `head`: what it was told to do is done, and that nobody reads on is no error.
+#[cfg(unix)]
+#[test]
+fn nobody_has_to_read_to_the_end() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("unread.key", 1) };
+    let file = file("unread", "divert 100.1.1.1:80 20.0.0.1:80\nlimit 5\n");
+    let apply = format!("apply {file}");
+    for words in
+        [&*apply, "list", "--json list", "connections --watch", "counters", "settings", "divert 1.1.1.1 2.2.2.2"]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = operator.command(words).stdout(writer).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.as_str()), (Some(0), ""), "{words}");
+    }
+    assert_eq!(served.byway.lock().unwrap().diverts().count(), 2);
+}
+
+/// A live table that is larger than the terminal would push its own beginning out of sight.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_live_table_fits_its_terminal() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("watch.key", 1) };
+    operator.says("divert 100.1.1.1:80 20.0.0.1:80", 0);
+    for port in 5000..5030 {
+        let _ = served.byway.lock().unwrap().translate(served.now(), &mut packet(port));
+    }
+    let command = operator.command("connections --watch --count 2");
+    let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+    let words = words.join(std::ffi::OsStr::new("' '"));
+    let line = format!("stty rows 12 cols 60; '{}'", words.to_str().unwrap());
+    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap().replace('\r', "");
+    let screens: Vec<Vec<&str>> = shown.split("\x1b[H\x1b[J").skip(1).map(|screen| screen.lines().collect()).collect();
+    assert_eq!(screens.len(), 2, "{shown}");
+    for screen in screens {
+        assert_eq!((screen.len(), screen[0], screen[10]), (11, "30 connections", "and 22 more"), "{shown}");
+        assert!(screen[1].trim_start().starts_with("client") && screen[2].contains("1.2.3.4:50"), "{shown}");
+        assert!(screen.iter().all(|line| line.len() <= 60), "{shown}");
+    }
+}
+
 #[test]
 fn events_are_told_as_they_happen() {
     let served = serve();
@@ -315,6 +360,14 @@ fn what_is_wrong_is_said_in_a_line_and_a_code() {
         ("timeouts udp", "udp: it must be NAME=TIME"),
         ("limit many", "limit many: it must be a number"),
         ("list --what", "invalid option '--what'"),
+        ("list --watch", "--watch does not belong to list"),
+        ("list --dry-run", "--dry-run does not belong to list"),
+        ("connections --drain", "--drain does not belong to connections"),
+        ("connections --count 3", "--count belongs to --watch"),
+        ("counters --seconds 3", "--seconds does not belong to counters"),
+        ("restore 100.1.1.1 --reset", "--reset does not belong to restore"),
+        ("redivert 20.0.0.1 20.0.0.2 --protocol udp", "--protocol does not belong to redivert"),
+        ("redivert 20.0.0.1 20.0.0.2 --drain --reset", "--drain and --reset exclude each other"),
         ("--key /nowhere/key list", "key file /nowhere/key: No such file or directory (os error 2)"),
     ] {
         assert_eq!(operator.says(words, 2), format!("monitor: {why}"));

@@ -214,7 +214,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let start = Start::read(&mut reader).ok_or(Refused::Foreign)?;
         let handshake = datagram.len() == HANDSHAKE;
         match start.kind {
-            kind::HELLO if handshake => self.hello(start.version, reader, datagram, answer),
+            kind::HELLO if handshake => self.hello(start.version, reader, &from, datagram, answer),
             _ if start.version != VERSION => Err(Refused::Version),
             kind::OPEN if handshake => self.open(start, reader, table.state.generation, from, datagram, answer),
             kind::REQUEST => self.request(start, reader, table, from, datagram, answer),
@@ -229,6 +229,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         &mut self,
         version: u8,
         mut reader: Reader<'_>,
+        from: &SocketAddr,
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
@@ -242,18 +243,18 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             let detail = u32::from(VERSION) << 8 | u32::from(VERSION);
             Refusing { hello, code: Code::UnknownVersion.number(), detail }.write(&key.secret, answer)
         } else {
-            let (number, nonce) = self.challenge(hello.key, &hello.nonce).ok_or(Refused::Stale)?;
+            let (number, nonce) = self.challenge(hello.key, &hello.nonce, from).ok_or(Refused::Stale)?;
             Challenge { hello, nonce, number }.write(&key.secret, answer)
         };
         written.ok_or(Refused::Malformed)
     }
 
-    /// The number and the nonce of the next session. Each number opens one session at most; what two monitors get before either
-    /// has used it bears the same number, and the slower one asks again. `None` after 2^32 sessions.
+    /// The number and the nonce of the next session. Each number opens one session at most; what two monitors get
+    /// before either has used it bears the same number, and the slower one asks again. `None` after 2^32 sessions.
     #[inline(never)]
-    fn challenge(&self, key: u16, nonce: &Nonce) -> Option<(u32, Nonce)> {
+    fn challenge(&self, key: u16, nonce: &Nonce, from: &SocketAddr) -> Option<(u32, Nonce)> {
         let number = self.opened.checked_add(1)?;
-        Some((number, self.boot.challenge(key, number, nonce)))
+        Some((number, self.boot.challenge(key, number, nonce, from)))
     }
 
     #[inline(never)]
@@ -282,7 +283,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         }
         let key = self.keys.get(open.key).ok_or(Refused::UnknownKey)?;
         self.handshakes.spend_one(self.now)?;
-        let (number, nonce) = self.challenge(key.id, &open.nonce).ok_or(Refused::Stale)?;
+        let (number, nonce) = self.challenge(key.id, &open.nonce, &from).ok_or(Refused::Stale)?;
         // The session's number is no secret: it was in the challenge.
         if number != open.number || session_of(&nonce) != header.session {
             return Err(Refused::Stale);
@@ -327,9 +328,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             return Err(Refused::UnknownSession);
         }
         let received = Received::read(body).ok_or(Refused::Malformed)?;
-        session.last = now;
         if order == Order::New {
-            session.begin(header.sequence, tag);
+            session.begin(header.sequence, tag, now);
         }
         let mut out = Writer::new(answer);
         Header { kind: kind::ANSWER, ..header }.write(&mut out);

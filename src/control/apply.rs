@@ -84,16 +84,16 @@ impl Change<'_, '_> {
         if earlier.all(|earlier| earlier.can_precede(raw)) { Ok(IDLE) } else { Err(Code::BadTransaction) }
     }
 
-    fn judge(&self, instruction: &Instruction) -> Result<Effect, Code> {
+    fn judge(&mut self, instruction: &Instruction) -> Result<Effect, Code> {
         match instruction {
             Instruction::Divert(rule) => {
                 self.permit(self.rights.cover(rule.matches().destination()))?;
                 let goal = DivertSlot::new(&rule.divert(), 0);
-                if self.covers_control(&goal, rule) || rule.servers().iter().any(|s| self.is_control(s.target)) {
+                if self.covers_control(&goal, rule) {
                     return Err(Code::ControlPort);
                 }
-                if rule.servers().iter().any(|s| self.leads_back(&goal, s.target)) {
-                    return Err(Code::Loop);
+                for server in rule.servers() {
+                    self.judge_target(&goal, server.target)?;
                 }
             }
             Instruction::Remove(matches) => self.permit(self.rights.cover(matches.destination()))?,
@@ -107,40 +107,63 @@ impl Change<'_, '_> {
         if permitted { Ok(()) } else { Err(Code::NotPermitted) }
     }
 
-    fn judge_redivert(&self, from: Target, to: Target) -> Result<(), Code> {
+    fn judge_redivert(&mut self, from: Target, to: Target) -> Result<(), Code> {
         self.permit(*self.rights != Rights::Read)?;
-        if self.is_control(to) {
-            return Err(Code::ControlPort);
-        }
         // What names no server is refused when it is planned.
         let Some(from) = place_of(from) else {
             return Ok(());
         };
+        // No server listens there, but echoes, which have no port, stand there whatever port their rule names.
+        if from.port == Some(0) {
+            return Err(Code::PortZero);
+        }
+        if self.is_control(self.way_to(to, from.port)) {
+            return Err(Code::ControlPort);
+        }
         let mut own = 0_u32;
         for rule in self.table.rules() {
-            let (mut touched, mut moved) = (false, false);
             for server in rule.chain(self.table.memory.servers).filter(|s| s.is_touched(from)) {
-                touched = true;
-                moved |= server.target() != Target::Same;
+                self.permit(self.rights.cover(rule.matches().destination()))?;
                 own = own.saturating_add(server.connections);
-            }
-            if !touched {
-                continue;
-            }
-            self.permit(self.rights.cover(rule.matches().destination()))?;
-            if moved && self.leads_back(rule, to) {
-                return Err(Code::Loop);
+                self.judge_target(rule, server.target())?;
             }
         }
-        // Connections of rules that are gone cannot be told to lie within a prefix.
+        // Connections of rules that are gone, or of no rule here, cannot be told to lie within a prefix.
         if *self.rights != Rights::All && self.table.standing_on(from) > own {
             return Err(Code::OthersStandThere);
         }
         Ok(())
     }
 
-    fn is_control(&self, target: Target) -> bool {
-        self.control.is_some_and(|control| target == Target::Endpoint(control))
+    /// What is wrong with a rule whose packets go to this target, or to what the request makes of it.
+    #[inline(never)]
+    fn judge_target(&self, goal: &DivertSlot, target: Target) -> Result<(), Code> {
+        let way = self.way_to(target, goal.port());
+        if self.is_control(way) {
+            return Err(Code::ControlPort);
+        }
+        if self.leads_back(goal, way) { Err(Code::Loop) } else { Ok(()) }
+    }
+
+    fn is_control(&self, way: Option<Place>) -> bool {
+        self.control.is_some_and(|control| way == place_of(control.into()))
+    }
+
+    /// Where packets to a target go: a port is kept where the target has none, and the re-diverts of the request, which
+    /// come last in it, have the last word.
+    #[inline(never)]
+    fn way_to(&self, target: Target, port: Option<u16>) -> Option<Place> {
+        let place = place_of(target)?;
+        let mut way = Place { port: place.port.or(port), ..place };
+        for (from, to) in self.request.instructions().filter_map(Raw::rediverted) {
+            if let (Some(from), Some(to)) = (place_of(from), place_of(to))
+                && from.address == way.address
+                && (from.port.is_none() || from.port == way.port)
+            {
+                way = Place { port: to.port.or(way.port), ..to };
+            }
+        }
+        Some(way)
     }
 
     /// Whether a rule is about the port that instructions come to. A network that happens to hold it may be
@@ -154,24 +177,24 @@ impl Change<'_, '_> {
         })
     }
 
-    /// Whether the rules, as they would be after the request, lead from a target of `goal` to what `goal` matches.
+    /// Whether the rules, as they would be after the request, lead from here to what `goal` matches.
     ///
     /// Each rule that speaks of the destination is looked at; the chain goes on along the first server of the most
     /// specific one.
     #[inline(never)]
-    fn leads_back(&self, goal: &DivertSlot, target: Target) -> bool {
+    fn leads_back(&self, goal: &DivertSlot, mut next: Option<Place>) -> bool {
         let goal_octets = match_octets(&goal.matches());
-        let mut next = way_to(target, goal.port());
         let mut instruction = Instruction::Close;
         for _ in 0..LONGEST_CHAIN {
             let Some(at) = next else {
                 return false;
             };
-            let mut walk = Walk { goal, at, next: None, back: false };
+            let mut walk = Walk { goal, next: None, back: false };
             for rule in self.table.rules().iter().filter(|rule| rule.speaks_of(at)) {
                 let octets = match_octets(&rule.matches());
                 if octets != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&octets)) {
-                    rule.chain(self.table.memory.servers).for_each(|server| walk.look(rule, server.target()));
+                    rule.chain(self.table.memory.servers)
+                        .for_each(|s| walk.look(rule, self.way_to(s.target(), at.port)));
                 }
             }
             for raw in self.request.instructions().filter(|raw| raw.named() != Some(&goal_octets)) {
@@ -180,7 +203,7 @@ impl Change<'_, '_> {
                 {
                     let slot = DivertSlot::new(&rule.divert(), 0);
                     if slot.speaks_of(at) {
-                        rule.servers().iter().for_each(|server| walk.look(&slot, server.target));
+                        rule.servers().iter().for_each(|s| walk.look(&slot, self.way_to(s.target, at.port)));
                     }
                 }
             }
@@ -262,7 +285,6 @@ const SET: Effect = Effect::new(Outcome::Set, 0, 0);
 /// One step along a chain of rules.
 struct Walk<'a> {
     goal: &'a DivertSlot,
-    at: Place,
     /// Where the first of the rules leads.
     next: Option<Place>,
     /// Whether one of them leads to what the goal matches.
@@ -271,8 +293,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     #[inline(never)]
-    fn look(&mut self, rule: &DivertSlot, target: Target) {
-        if let Some(way) = way_to(target, self.at.port)
+    fn look(&mut self, rule: &DivertSlot, way: Option<Place>) {
+        if let Some(way) = way
             && rule.meets(self.goal)
         {
             self.back |= self.goal.speaks_of(way);
@@ -302,10 +324,4 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
     *slot == DivertSlot::new(&rule.divert(), slot.servers)
         && servers().count() == rule.servers().len()
         && servers().zip(rule.servers()).all(|(a, b)| a.weight == b.weight && a.target() == b.target)
-}
-
-/// Where packets to a target go: a port is kept where the target has none.
-fn way_to(target: Target, port: Option<u16>) -> Option<Place> {
-    let place = place_of(target)?;
-    Some(Place { port: place.port.or(port), ..place })
 }

@@ -1,7 +1,7 @@
 //! Who may speak: keys, what each may do, and the tags that prove it.
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddr};
 
 use hmac::digest::{CtOutput, KeyInit};
 use hmac::{Hmac, Mac};
@@ -90,9 +90,22 @@ impl Secret {
     }
 
     /// The translator's nonce for a session, from the agent's own secret. Made anew from the request each time, so
-    /// that a request costs no memory; and no one else can foresee it.
-    pub(crate) fn challenge(&self, key: u16, number: u32, client: &Nonce) -> Nonce {
-        first_half(&self.derive(&[b"challenge", &key.to_be_bytes(), &number.to_be_bytes(), client]))
+    /// that a request costs no memory; and no one else can foresee it. It is another for each address that asks, so
+    /// that a session is opened from where its challenge went.
+    pub(crate) fn challenge(&self, key: u16, number: u32, client: &Nonce, from: &SocketAddr) -> Nonce {
+        let port = from.port().to_be_bytes();
+        let (v4, v6);
+        let address: &[u8] = match from {
+            SocketAddr::V4(from) => {
+                v4 = from.ip().octets();
+                &v4
+            }
+            SocketAddr::V6(from) => {
+                v6 = from.ip().octets();
+                &v6
+            }
+        };
+        first_half(&self.derive(&[b"challenge", &key.to_be_bytes(), &number.to_be_bytes(), client, &port, address]))
     }
 
     /// The key of a session, from a key that was handed out.

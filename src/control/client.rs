@@ -14,12 +14,13 @@ use super::request::Request;
 use super::wire::{Reader, Writer};
 use crate::time::Instant;
 
-/// How long the first wait for an answer is; each further one is twice as long, up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// How long the first wait for an answer is, in milliseconds; each further one is twice as long, up to
+/// [`LONGEST_WAIT`].
+const FIRST_WAIT: u64 = 250;
 
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: u64 = 2000;
 
-/// How often a datagram is sent before giving up: over about 9 s.
+/// How often a datagram is sent before giving up: over about 10 s, seven to twelve.
 const ATTEMPTS: u8 = 7;
 
 /// How often OPEN is sent before asking for another challenge: one that another monitor has used meanwhile is never
@@ -254,7 +255,7 @@ impl Client {
     /// The datagram to send now, if it is time. The same octets are sent until they are answered.
     ///
     /// # Errors
-    /// [`GaveUp`] once it was sent seven times over nine seconds in vain. A session that was being opened is
+    /// [`GaveUp`] once it was sent seven times over seven to twelve seconds in vain. A session that was being opened is
     /// over then; a request is given up, and the next one can be sent.
     pub fn poll_transmit(&mut self, now: Instant) -> Result<Option<&[u8]>, GaveUp> {
         let waiting = matches!(self.state, State::Greeting | State::Opening | State::Asking);
@@ -265,9 +266,13 @@ impl Client {
             self.state = if self.state == State::Asking { State::Idle } else { State::Over };
             return Err(GaveUp { sequence: self.sequence, attempts: self.attempts });
         }
-        let wait = FIRST_WAIT.saturating_mul(1 << self.attempts).min(LONGEST_WAIT);
+        let wait = (FIRST_WAIT << self.attempts).min(LONGEST_WAIT);
+        // By chance up to a quarter shorter or longer. Monitors that begin at the same moment get the same challenge,
+        // which is for one of them; in step they would do so each time.
+        let [chance, ..] = self.hello.nonce;
+        let wait = wait - wait / 4 + ((wait * u64::from(chance)) >> 9);
         self.attempts += 1;
-        self.next = now + wait;
+        self.next = now + Duration::from_millis(wait);
         if self.state == State::Opening {
             self.opens += 1;
             if self.opens > OPENS {

@@ -65,7 +65,8 @@ codes! {
     InstructionCount = 7, "no instruction, or too many";
     /// Every session is in use, each by a key of its own.
     NoSession = 8, "all sessions are in use";
-    /// Connections that this key has no right to, or of rules that are gone, stand on the server.
+    /// Connections that this key has no right to stand on the server or are on their way there: of rules that are gone,
+    /// or, on any server, taken over from another translator for no rule here.
     OthersStandThere = 9, "connections that the key has no right to stand on that server";
     /// [`DivertError::TableFull`]; the detail is the capacity.
     TableFull = 16, "the divert table is full";
@@ -83,7 +84,8 @@ codes! {
     OwnTarget = 22, "the target is an address of the translator itself";
     /// [`DivertError::ToItself`].
     ToItself = 23, "the target is the original destination itself";
-    /// [`DivertError::MatchesPortZero`], [`DivertError::TargetPortZero`], [`RedivertError::TargetPortZero`].
+    /// [`DivertError::MatchesPortZero`], [`DivertError::TargetPortZero`], [`RedivertError::TargetPortZero`], or a
+    /// re-divert from port zero.
     PortZero = 24, "port zero";
     /// Other rules would divert what goes to the target back to the original destination.
     Loop = 26, "other rules lead from the target back to the original destination";

@@ -56,5 +56,5 @@ pub use request::{Request, TooLong};
 /// How many instructions one request can hold.
 pub const MAX_INSTRUCTIONS: usize = 16;
 
-/// How long a session lives without a request. A subscription does not prolong it: renewing the subscription does.
+/// How long a session lives without a new request. A subscription does not prolong it: renewing the subscription does.
 pub const SESSION_IDLE: Duration = Duration::from_secs(3600);

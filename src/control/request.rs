@@ -4,8 +4,9 @@ use super::MAX_INSTRUCTIONS;
 use super::authentication::TAG;
 use super::code::{Code, Refusal};
 use super::datagram::{HEADER, MAX_REQUEST};
-use super::instruction::{Instruction, MATCH, code};
+use super::instruction::{Instruction, MATCH, code, read_server};
 use super::wire::{Reader, Writer};
+use crate::table::divert::Target;
 
 /// The most octets of instructions in a request.
 const ROOM: usize = MAX_REQUEST - HEADER - TAG - HEAD;
@@ -198,6 +199,16 @@ impl<'a> Raw<'a> {
     #[inline(never)]
     pub(crate) fn named(self) -> Option<&'a [u8; MATCH]> {
         if matches!(self.code, code::DIVERT | code::REMOVE) { self.body?.first_chunk() } else { None }
+    }
+
+    /// The old and the new server of a re-divert.
+    #[inline(never)]
+    pub(crate) fn rediverted(self) -> Option<(Target, Target)> {
+        if self.code != code::REDIVERT {
+            return None;
+        }
+        let mut servers = Reader(self.body?.get(2..)?);
+        Some((read_server(&mut servers)?.target, read_server(&mut servers)?.target))
     }
 
     /// Whether both can be changes of one request, with `later` behind this one: none may undo what an earlier one

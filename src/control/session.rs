@@ -22,7 +22,7 @@ pub(crate) struct Session {
     /// Where its requests come from and its answers go: no other place is answered, so that a datagram that somebody
     /// copied cannot be turned against a third party.
     pub(crate) peer: SocketAddr,
-    /// When its last request came.
+    /// When its newest request came for the first time.
     pub(crate) last: Instant,
     /// The number of its newest request, and that request's tag.
     pub(crate) sequence: u32,
@@ -116,8 +116,9 @@ impl Session {
         vouched
     }
 
-    /// Notes a new request.
-    pub(crate) fn begin(&mut self, sequence: u32, tag: &[u8; TAG]) {
+    /// Notes a new request. A repetition is no sign of life: anybody who saw the request can send it.
+    pub(crate) fn begin(&mut self, sequence: u32, tag: &[u8; TAG], now: Instant) {
+        self.last = now;
         self.sequence = sequence;
         self.tag = *tag;
         self.kept_length = 0;
@@ -269,7 +270,7 @@ mod tests {
     #[test]
     fn each_number_counts_once() {
         let mut session = session(1, 1, 0);
-        session.begin(5, &[5; TAG]);
+        session.begin(5, &[5; TAG], Instant::ZERO);
         assert_eq!(session.order(5, &[5; TAG]), Order::Again);
         assert_eq!(session.order(5, &[6; TAG]), Order::Conflicting);
         assert_eq!(session.order(4, &[5; TAG]), Order::Old);
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(session.kept(), None);
         session.keep(&[1, 2]);
         assert_eq!(session.kept(), Some(&[1, 2][..]));
-        session.begin(6, &[6; TAG]);
+        session.begin(6, &[6; TAG], Instant::ZERO);
         assert_eq!(session.kept(), None);
     }
 }

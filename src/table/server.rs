@@ -104,6 +104,16 @@ impl ServerSlot {
 
 #[cfg(feature = "control")]
 impl ServerSlot {
+    /// How many connections stand on the entry; one more if it waits for some that a re-divert is bringing.
+    pub(crate) fn expected(&self) -> u32 {
+        self.connections + u32::from(self.is_awaiting())
+    }
+
+    /// Whether it is the entry of a re-divert that is still being followed: no rule's has neither weight nor share.
+    const fn is_awaiting(&self) -> bool {
+        self.attached && self.weight == 0 && self.seed == 0
+    }
+
     /// Whether a re-divert from this server may move connections of the entry.
     pub(crate) fn is_touched(&self, server: Place) -> bool {
         self.lies_within(server) || self.may_overlap(server)

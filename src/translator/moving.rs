@@ -206,9 +206,13 @@ impl<S: Storage> Translator<S> {
 #[cfg(feature = "control")]
 impl Table<'_> {
     /// How many connections a re-divert from this server may move, at most: those on it, and those of rules without a
-    /// target of their own, which may stand anywhere.
-    pub(crate) fn standing_on(&self, server: Place) -> u32 {
-        self.memory.servers.iter().filter(|s| s.is_touched(server)).map(|s| s.connections).sum()
+    /// target of their own, which may stand anywhere. Any number if some are counted nowhere.
+    pub(crate) fn standing_on(&mut self, server: Place) -> u32 {
+        self.state.strays &= self.state.used != 0;
+        if self.state.strays {
+            return u32::MAX;
+        }
+        self.memory.servers.iter().filter(|s| s.is_touched(server)).map(|s| s.expected()).sum()
     }
 }
 

@@ -237,8 +237,18 @@ impl Table<'_> {
         RecordError::TableFull { capacity: self.memory.connections.len() }
     }
 
-    /// The entry of the rule that this connection could have been opened by, if it names its server.
+    /// The entry of the rule that this connection could have been opened by, if it names its server. If not, it is a
+    /// stray.
     fn member_of(&mut self, new: &Entry) -> u16 {
+        let member = self.entry_for(new);
+        #[cfg(feature = "control")]
+        if member == server::NONE {
+            self.state.strays = true;
+        }
+        member
+    }
+
+    fn entry_for(&mut self, new: &Entry) -> u16 {
         let original = (new.original, new.original_port);
         let Some(rule) = divert::find(self.rules(), new.protocol, new.client, original) else {
             return server::NONE;

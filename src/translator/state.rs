@@ -44,6 +44,9 @@ pub(crate) struct State {
     pub(crate) fresh: u32,
     /// Slots in use, held ones included.
     pub(crate) used: u32,
+    /// Whether there may be connections among them that no server's entry counts: another portion's.
+    #[cfg(feature = "control")]
+    pub(crate) strays: bool,
     /// Those of them whose connections keep their source.
     pub(crate) kept: u32,
     /// Those of them that have a second entry for the server's other ports.
@@ -104,6 +107,8 @@ impl State {
             free: NONE,
             fresh: 0,
             used: 0,
+            #[cfg(feature = "control")]
+            strays: false,
             kept: 0,
             siblings: 0,
             moves: Moves::NONE,
