@@ -1,8 +1,9 @@
 //! Sequences of operations against the naive model: a stretch of 16 octets for each operation, read with `arbitrary`.
 //!
 //! Three translators are told the same: one over arrays, one over slices of the caller, and one over the heap, which
-//! takes packets in bursts where the sequence says so. After each operation they must agree with each other and with
-//! the model.
+//! takes packets in bursts where the sequence says so. The second has measurements, so that no packet is plain to it:
+//! what the shorter way of the others does is held against the longer one. After each operation they must agree with
+//! each other and with the model.
 
 use std::fmt::Write;
 
@@ -300,9 +301,11 @@ fn sequence<const C: usize>(settings: Settings, choice: PortChoice, rules: u8, o
     let mut moves = [slots::Move::EMPTY; RULES];
     let mut fragments = vec![slots::Fragment::EMPTY; FRAGMENTS];
     let mut events = vec![slots::Event::EMPTY; EVENTS];
+    let mut measured = [slots::Measure::EMPTY; C];
     let borrowed = Borrowed::new(&mut connections, &mut index, &mut diverts, &mut servers, &mut moves)
         .fragments(&mut fragments)
-        .events(&mut events);
+        .events(&mut events)
+        .measured(&mut measured);
     let heap = Heap::new(C, RULES).fragments(FRAGMENTS).events(EVENTS);
     let mut fixed = Box::new(Fixed::<C, RULES, FRAGMENTS, EVENTS>::sized());
     let config = config(&settings, choice);
