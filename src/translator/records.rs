@@ -186,19 +186,19 @@ impl Table<'_> {
             self.vacate(new)?;
             self.remember(slot);
             self.unlist_back(slot);
-            let mut moved = Entry {
-                alternative: new.alternative,
-                alternative_port: new.alternative_port,
-                server: new.server,
-                server_port: new.server_port,
-                flags: old.flags & !SOURCE_KEPT | new.flags & SOURCE_KEPT,
-                ..old
-            };
-            self.state.kept += u32::from(moved.has(SOURCE_KEPT));
-            self.state.kept -= u32::from(old.has(SOURCE_KEPT));
-            moved.set_deltas(self.state.config.checksums);
+            let checksums = self.state.config.checksums;
+            let mut moved = old;
+            // Only what the record says: whoever had the endpoint may have been this connection's neighbour in its list.
             if let Some(c) = self.slot_mut(slot) {
-                *c = moved;
+                (c.alternative, c.alternative_port) = (new.alternative, new.alternative_port);
+                (c.server, c.server_port) = (new.server, new.server_port);
+                c.flags = old.flags & !SOURCE_KEPT | new.flags & SOURCE_KEPT;
+                c.set_deltas(checksums);
+                moved = *c;
+            }
+            self.state.kept -= u32::from(old.has(SOURCE_KEPT));
+            if moved.has(SOURCE_KEPT) {
+                self.keep_source(&moved);
             }
             if !self.list_back(slot) {
                 self.strand(slot, true);
