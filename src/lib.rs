@@ -104,14 +104,17 @@
 //! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`. A feature adds an
 //! API; it never changes behaviour and never sets a size.
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 #![cfg_attr(not(target_arch = "x86_64"), forbid(unsafe_code))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(test, doctest))]
+#[cfg(doctest)]
 extern crate std;
+// What the fuzz targets and the tests share names the library by its name.
+#[cfg(all(test, feature = "alloc"))]
+extern crate self as byway;
 
 mod config;
 mod config_error;

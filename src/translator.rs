@@ -24,6 +24,8 @@
 
 mod ahead;
 mod burst;
+#[cfg(all(test, feature = "alloc"))]
+mod consistency;
 mod ending;
 mod fast;
 mod fragments;

@@ -272,15 +272,23 @@ fn config(settings: &Settings, choice: PortChoice) -> Config {
 
 /// Carries out the operations of an input.
 pub fn run(data: &[u8]) {
+    run_watched(data, &mut |_| {});
+}
+
+/// Looks into a translator.
+pub type Watch<'a> = dyn FnMut(&mut Translator<Heap>) + 'a;
+
+/// The same; `watch` sees the third translator after each step.
+pub fn run_watched(data: &[u8], watch: &mut Watch<'_>) {
     if std::env::var_os("BYWAY_EXPLAIN").is_some() {
         eprint!("{}", explain(data));
     }
     let (settings, choice) = settings(data);
     let rules = data.get(8).copied().unwrap_or(0);
     if settings.capacity == 8 {
-        sequence::<8>(settings, choice, rules, &operations(data));
+        sequence::<8>(settings, choice, rules, &operations(data), watch);
     } else {
-        sequence::<32>(settings, choice, rules, &operations(data));
+        sequence::<32>(settings, choice, rules, &operations(data), watch);
     }
 }
 
@@ -293,7 +301,13 @@ pub fn explain(data: &[u8]) -> String {
     text
 }
 
-fn sequence<const C: usize>(settings: Settings, choice: PortChoice, rules: u8, operations: &[Operation]) {
+fn sequence<const C: usize>(
+    settings: Settings,
+    choice: PortChoice,
+    rules: u8,
+    operations: &[Operation],
+    watch: &mut Watch<'_>,
+) {
     let mut connections = [slots::Connection::EMPTY; C];
     let mut index = vec![0; C * byway::INDEX_WORDS];
     let mut diverts = [slots::Divert::EMPTY; RULES];
@@ -323,6 +337,7 @@ fn sequence<const C: usize>(settings: Settings, choice: PortChoice, rules: u8, o
     run.first_rules(rules);
     for operation in operations {
         run.step(operation);
+        watch(&mut run.bursting);
     }
     run.end();
 }
