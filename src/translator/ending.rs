@@ -118,7 +118,6 @@ impl<S: Storage> Translator<S> {
 impl Table<'_> {
     /// Moves a connection to another phase, and to the age list that belongs to it.
     pub(crate) fn set_phase(&mut self, slot: u32, phase: Phase) {
-        let _tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
@@ -158,8 +157,8 @@ impl Table<'_> {
         self.tell(slot, News::Closed(why));
     }
 
-    /// Ends a connection that was not tracked to its end: its alternative endpoint is held for a while (RFC 6888,
-    /// REQ-8).
+    /// Ends a connection whose server may still know it: its alternative endpoint is held for a while (RFC 6888, REQ-8).
+    /// The RSTs that it owes are said all the same.
     pub(crate) fn hold(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
         self.leave(slot, Which::There);
@@ -167,7 +166,6 @@ impl Table<'_> {
         let tick = self.state.tick;
         if let Some(connection) = self.slot_mut(slot) {
             connection.phase = Phase::Held;
-            connection.flags &= !(OWES_CLIENT | OWES_SERVER);
             connection.last = tick;
         }
         self.enqueue(slot);

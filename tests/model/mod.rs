@@ -527,7 +527,8 @@ impl Model {
             assert_eq!(why, Closed::Finished);
         }
         if anew && (is_over(state) || state == State::Closing) {
-            self.connections.remove(conn);
+            let Conn { protocol, near, far, .. } = self.connections.remove(conn);
+            self.held.push(Held { protocol, near, far, since: self.now });
             return None;
         }
         Some(conn)
