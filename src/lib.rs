@@ -81,11 +81,11 @@
 //!
 //! # What happens when the table is full
 //!
-//! A new connection takes the place of a dead one; else of one that only holds its alternative endpoint (120 s after an
-//! end that was not tracked, RFC 6888 REQ-8); else of a half-open TCP, unanswered UDP or ICMP echo connection: of the
-//! four oldest and the four newest of each of those kinds, the one whose client has most. An established TCP or an answered UDP connection
-//! is never given up. If there is none to give up the packet is dropped ([`DropReason::TableFull`]), and its sender is
-//! told by ICMP (administratively prohibited).
+//! A new connection takes the place of a dead one; else of one that is over and holds its alternative endpoint (for 120 s,
+//! RFC 6888 REQ-8 and TIME-WAIT); else of a half-open TCP, unanswered UDP or ICMP echo connection: of the
+//! four oldest and the four newest of each of those kinds, the one whose client has most. An established TCP or an
+//! answered UDP connection is never given up. If there is none to give up the packet is dropped
+//! ([`DropReason::TableFull`]), and its sender is told by ICMP (administratively prohibited).
 //!
 //! # Several cores
 //!
