@@ -15,7 +15,7 @@ pub enum Event {
     /// It changed its state. Told only where the configuration asks for it
     /// ([`Config::tell_changes`](crate::Config::tell_changes)).
     Changed(Connection),
-    /// A re-divert moved it; the connection shows where to.
+    /// A re-divert moved it, or a record said that another portion had; the connection shows where to.
     Moved {
         /// The connection after the move.
         connection: Connection,
@@ -37,7 +37,7 @@ pub enum Event {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Closed {
-    /// TCP: both sides said good-bye and acknowledged it.
+    /// TCP: both sides said good-bye, and acknowledged it or the client has begun anew on the same port.
     Finished,
     /// TCP: one side sent a RST with the sequence number that the other expected.
     Reset,

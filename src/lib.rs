@@ -81,11 +81,11 @@
 //!
 //! # What happens when the table is full
 //!
-//! A new connection takes the place of a dead one; else of one that only holds its alternative endpoint (120 s after an
-//! end that was not tracked, RFC 6888 REQ-8); else of a half-open TCP, unanswered UDP or ICMP echo connection: of the
-//! four oldest and the four newest of each of those kinds, the one whose client has most. An established TCP or an answered UDP connection
-//! is never given up. If there is none to give up the packet is dropped ([`DropReason::TableFull`]), and its sender is
-//! told by ICMP (administratively prohibited).
+//! A new connection takes the place of a dead one; else of one that is over and holds its alternative endpoint (for 120 s,
+//! RFC 6888 REQ-8 and TIME-WAIT); else of a half-open TCP, unanswered UDP or ICMP echo connection: of the
+//! four oldest and the four newest of each of those kinds, the one whose client has most. An established TCP or an
+//! answered UDP connection is never given up. If there is none to give up the packet is dropped
+//! ([`DropReason::TableFull`]), and its sender is told by ICMP (administratively prohibited).
 //!
 //! # Several cores
 //!
@@ -104,14 +104,17 @@
 //! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`. A feature adds an
 //! API; it never changes behaviour and never sets a size.
 
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 #![cfg_attr(not(target_arch = "x86_64"), forbid(unsafe_code))]
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(test, doctest))]
+#[cfg(doctest)]
 extern crate std;
+// What the fuzz targets and the tests share names the library by its name.
+#[cfg(all(test, feature = "alloc"))]
+extern crate self as byway;
 
 mod config;
 mod config_error;

@@ -24,6 +24,8 @@
 
 mod ahead;
 mod burst;
+#[cfg(all(test, feature = "alloc"))]
+mod consistency;
 mod ending;
 mod fast;
 mod fragments;
@@ -308,9 +310,9 @@ impl Table<'_> {
             return Revisit::Carry;
         };
         if direction == Direction::ToServer && segment.has(SYN) && !segment.has(RST | ACK) {
-            // The client begins anew on the same port (RFC 9293, section 3.6.1).
-            self.finish(slot, Closed::Finished);
-            self.release(slot);
+            // The client begins anew on the same port (RFC 9293, section 3.6.1). Its server may still know the old
+            // connection: nobody else gets that endpoint yet.
+            self.hold(slot, Closed::Finished);
             return Revisit::Miss;
         }
         if phase != Phase::Resetting {

@@ -441,3 +441,41 @@ fn two_portions_carry_datagrams_and_pings() {
     let side = p.there.connection(Protocol::Udp, client(1), at(ORIGINAL)).unwrap().0.server_side;
     back(&mut p.back, s(1_800), &udp(side.destination, side.source, b"I know"));
 }
+
+/// RFC 9293, section 3.6.1: a client that begins anew on its port within TIME-WAIT, and before its last acknowledgement
+/// came: the other portion learns of a new connection, not of an old one with other numbers.
+#[test]
+fn two_portions_carry_a_connection_that_begins_anew_on_the_same_port() {
+    for (acknowledged, start) in [(true, 0x9000_0000), (true, 10), (false, 0x9000_0000), (false, 10)] {
+        let mut p = Portions::new();
+        let (c, v) = (CLIENT_START + 1, SERVER_START + 1);
+        let client = |segment| tcp(at(CLIENT), at(ORIGINAL), segment, b"");
+        let (old, server) = ends(&p.client(s(0), &client((SYN, CLIENT_START, 0))));
+        p.server(s(0), &tcp(server, old, (SYN | ACK, SERVER_START, c), b""));
+        p.client(s(0), &client((ACK, c, v)));
+        p.client(s(3), &client((FIN | ACK, c, v)));
+        p.server(s(3), &tcp(server, old, (FIN | ACK, v, c + 1), b""));
+        if acknowledged {
+            p.client(s(3), &client((ACK, c + 1, v + 1)));
+        }
+        p.both_are(if acknowledged { State::TimeWait } else { State::Closing });
+        let stale = p.there.records().next().unwrap();
+
+        let new = ends(&p.client(s(10), &client((SYN, start, 0)))).0;
+        p.both_are(State::Opening);
+        // What was said of the old connection and comes late is no news of the new one.
+        assert_eq!(p.back.import(s(10), &stale), Err(RecordError::Outdated { server }));
+        p.both_are(State::Opening);
+        p.server(s(10), &tcp(server, new, (SYN | ACK, 77_000, start + 1), b""));
+        p.both_are(State::Opened);
+        p.client(s(10), &client((ACK, start + 1, 77_001)));
+        p.both_are(State::Established);
+        for t in [&p.there, &p.back] {
+            assert_eq!((t.counters().closed, t.connections_on(at(SERVER))), (1, 1));
+        }
+        // It is as long-lived as any, and a RST is measured by its own numbers.
+        p.server(s(7_000), &tcp(server, new, (ACK, 77_001, start + 1), b"still here"));
+        p.server(s(7_000), &tcp(server, new, (RST, 77_001, 0), b""));
+        p.both_are(State::TimeWait);
+    }
+}

@@ -157,3 +157,55 @@ fn an_adopted_connection_learns_high_numbers() {
     let _ = there(&mut t, s(0), &tcp(at(CLIENT), at(ORIGINAL), (RST, 0x9000_0000, 0), b""));
     assert_eq!(t.counters().reset, 1);
 }
+
+/// A record of a connection with other addresses on the server's side, as another portion may have moved it.
+fn moved(t: &Translator<Heap>, client: SocketAddrV4, kept: bool, alternative: SocketAddrV4) -> Record {
+    let connection = t.connection(Protocol::Udp, client, at(ORIGINAL)).unwrap().0;
+    let mut octets = *t.record(&connection).unwrap().as_bytes();
+    octets[5] = u8::from(kept);
+    octets[20..24].copy_from_slice(&alternative.ip().octets());
+    octets[24..26].copy_from_slice(&alternative.port().to_be_bytes());
+    let sum = crc(&octets[..52]);
+    octets[52..].copy_from_slice(&sum.to_be_bytes());
+    Record::from_bytes(&octets).unwrap()
+}
+
+/// The endpoint that a record gives a connection is taken from one that is dead: its neighbour in the list of those that
+/// will expire. All of them expire all the same.
+#[test]
+fn a_record_that_moves_a_connection_leaves_the_age_lists_whole() {
+    let mut t = translator(config());
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"))).unwrap();
+    let clients = ["1.2.3.1:1", "1.2.3.2:1", "1.2.3.3:1", "1.2.3.4:1"].map(at);
+    let mut alternatives = [0, 200, 200, 200]
+        .into_iter()
+        .zip(clients)
+        .map(|(second, client)| ends(&there(&mut t, s(second), &udp(client, at(ORIGINAL), b""))).0);
+    let dead = alternatives.next().unwrap();
+    assert_eq!(alternatives.count(), 3);
+    for client in &clients[1..] {
+        let record = moved(&t, *client, false, dead);
+        let done = t.import(s(302), &record);
+        assert!(done == Ok(Imported::Updated) || *client != clients[1], "{done:?}");
+    }
+    for second in 303..1_000 {
+        t.poll(s(second));
+    }
+    assert_eq!((t.slots_in_use(), t.counters().expired), (0, 4));
+}
+
+/// A record says that a connection keeps its source, and this portion did not know: a fragment of an answer that comes
+/// before the first one is held, and does not pass with the server's address on it.
+#[test]
+fn a_client_that_a_record_says_keeps_its_source_is_known_by_its_address() {
+    let mut t = translator(config());
+    t.divert(Divert::new(at(ORIGINAL)).to(at("123.45.67.89:80"))).unwrap();
+    there(&mut t, s(0), &udp(at(CLIENT), at(ORIGINAL), b""));
+    let record = moved(&t, at(CLIENT), true, at(CLIENT));
+    assert_eq!(t.import(s(0), &record), Ok(Imported::Updated));
+    let answer = udp(at("123.45.67.89:80"), at(CLIENT), &[7; 100]);
+    let pieces = talk::fragments(&answer, 9, 48);
+    assert_eq!(run(&mut t, s(0), &pieces[1]).0, Verdict::Hold);
+    assert_eq!(run(&mut t, s(0), &pieces[0]).0, Verdict::ToClient);
+    assert_eq!(run(&mut t, s(0), &pieces[1]).0, Verdict::ToClient);
+}

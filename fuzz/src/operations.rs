@@ -1,8 +1,9 @@
 //! Sequences of operations against the naive model: a stretch of 16 octets for each operation, read with `arbitrary`.
 //!
 //! Three translators are told the same: one over arrays, one over slices of the caller, and one over the heap, which
-//! takes packets in bursts where the sequence says so. After each operation they must agree with each other and with
-//! the model.
+//! takes packets in bursts where the sequence says so. The second has measurements, so that no packet is plain to it:
+//! what the shorter way of the others does is held against the longer one. After each operation they must agree with
+//! each other and with the model.
 
 use std::fmt::Write;
 
@@ -271,15 +272,23 @@ fn config(settings: &Settings, choice: PortChoice) -> Config {
 
 /// Carries out the operations of an input.
 pub fn run(data: &[u8]) {
+    run_watched(data, &mut |_| {});
+}
+
+/// Looks into a translator.
+pub type Watch<'a> = dyn FnMut(&mut Translator<Heap>) + 'a;
+
+/// The same; `watch` sees the third translator after each step.
+pub fn run_watched(data: &[u8], watch: &mut Watch<'_>) {
     if std::env::var_os("BYWAY_EXPLAIN").is_some() {
         eprint!("{}", explain(data));
     }
     let (settings, choice) = settings(data);
     let rules = data.get(8).copied().unwrap_or(0);
     if settings.capacity == 8 {
-        sequence::<8>(settings, choice, rules, &operations(data));
+        sequence::<8>(settings, choice, rules, &operations(data), watch);
     } else {
-        sequence::<32>(settings, choice, rules, &operations(data));
+        sequence::<32>(settings, choice, rules, &operations(data), watch);
     }
 }
 
@@ -292,7 +301,13 @@ pub fn explain(data: &[u8]) -> String {
     text
 }
 
-fn sequence<const C: usize>(settings: Settings, choice: PortChoice, rules: u8, operations: &[Operation]) {
+fn sequence<const C: usize>(
+    settings: Settings,
+    choice: PortChoice,
+    rules: u8,
+    operations: &[Operation],
+    watch: &mut Watch<'_>,
+) {
     let mut connections = [slots::Connection::EMPTY; C];
     let mut index = vec![0; C * byway::INDEX_WORDS];
     let mut diverts = [slots::Divert::EMPTY; RULES];
@@ -300,9 +315,11 @@ fn sequence<const C: usize>(settings: Settings, choice: PortChoice, rules: u8, o
     let mut moves = [slots::Move::EMPTY; RULES];
     let mut fragments = vec![slots::Fragment::EMPTY; FRAGMENTS];
     let mut events = vec![slots::Event::EMPTY; EVENTS];
+    let mut measured = [slots::Measure::EMPTY; C];
     let borrowed = Borrowed::new(&mut connections, &mut index, &mut diverts, &mut servers, &mut moves)
         .fragments(&mut fragments)
-        .events(&mut events);
+        .events(&mut events)
+        .measured(&mut measured);
     let heap = Heap::new(C, RULES).fragments(FRAGMENTS).events(EVENTS);
     let mut fixed = Box::new(Fixed::<C, RULES, FRAGMENTS, EVENTS>::sized());
     let config = config(&settings, choice);
@@ -320,6 +337,7 @@ fn sequence<const C: usize>(settings: Settings, choice: PortChoice, rules: u8, o
     run.first_rules(rules);
     for operation in operations {
         run.step(operation);
+        watch(&mut run.bursting);
     }
     run.end();
 }

@@ -39,7 +39,12 @@ fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
     taken
 }
 
-pub fn run(mut data: &[u8]) {
+pub fn run(data: &[u8]) {
+    run_watched(data, &mut |_| {});
+}
+
+/// The same; `watch` sees the translator after each step.
+pub fn run_watched(mut data: &[u8], watch: &mut dyn FnMut(&mut Translator<Heap>)) {
     // Whatever it is, reading it does no harm, and what was read is written the same.
     if let Ok(record) = Record::from_bytes(data) {
         assert_eq!(record.as_bytes()[..], data[..RECORD_LENGTH]);
@@ -107,6 +112,7 @@ pub fn run(mut data: &[u8]) {
         }
         assert_eq!(checks::outcomes(byway.counters()), packets);
         told.check(byway.counters());
+        watch(&mut byway);
         if data.is_empty() {
             break;
         }

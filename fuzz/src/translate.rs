@@ -1,5 +1,6 @@
 //! Any bytes and any times to `translate`, to three translators that must agree: one over arrays, one over slices of
-//! the caller, and one over the heap that takes them in bursts.
+//! the caller, and one over the heap that takes them in bursts. The second has measurements, so that no packet is plain
+//! to it: what the shorter way of the others does is held against the longer one.
 //!
 //! The input is a byte of settings and then steps: a byte that says what to do, a length of two octets, and so many
 //! octets, or what is left.
@@ -81,7 +82,7 @@ fn time_after(now: u64, step: u8, data: &mut &[u8]) -> u64 {
 }
 
 struct Three<'a> {
-    fixed: Translator<Fixed<CONNECTIONS, RULES, 4, 64, CONNECTIONS>>,
+    fixed: Translator<Fixed<CONNECTIONS, RULES, 4, 64>>,
     borrowed: Translator<Borrowed<'a>>,
     heap: Translator<Heap>,
     told: Told,
@@ -153,7 +154,7 @@ pub fn run(data: &[u8]) {
         .fragments(&mut fragments)
         .events(&mut events)
         .measured(&mut measured);
-    let heap = Heap::new(CONNECTIONS, RULES).fragments(4).events(64).measured();
+    let heap = Heap::new(CONNECTIONS, RULES).fragments(4).events(64);
     let mut three = Three {
         fixed: Translator::new(config(settings), Fixed::sized()).expect("a good configuration"),
         borrowed: Translator::new(config(settings), borrowed).expect("a good configuration"),

@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn every_counter_has_a_name_of_its_own() {
         let lists = [(FIRST_COUNTER, COUNTERS.len()), (FIRST_DROP, DROPS.len()), (FIRST_REFUSED, Refused::ALL.len())];
-        let numbers: std::vec::Vec<_> = lists.into_iter().flat_map(|(first, count)| (first..).take(count)).collect();
-        let mut names: std::vec::Vec<_> = numbers.iter().map(|n| counter_name(*n).unwrap()).collect();
+        let numbers: Vec<_> = lists.into_iter().flat_map(|(first, count)| (first..).take(count)).collect();
+        let mut names: Vec<_> = numbers.iter().map(|n| counter_name(*n).unwrap()).collect();
         names.sort_unstable();
         names.dedup();
         // `table_full`, `client_limit` and the like are counted once each.

@@ -265,8 +265,8 @@ mod tests {
     use super::*;
     use core::net::SocketAddrV4;
 
-    fn table(matches: &[Match]) -> std::vec::Vec<DivertSlot> {
-        let mut slots = std::vec![DivertSlot::EMPTY; matches.len()];
+    fn table(matches: &[Match]) -> Vec<DivertSlot> {
+        let mut slots = vec![DivertSlot::EMPTY; matches.len()];
         let mut table = Diverts { slots: &mut slots, length: 0 };
         for (i, m) in matches.iter().enumerate() {
             let place = table.place(m).unwrap_err();
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn rules_are_found_and_removed_again() {
-        let matches: std::vec::Vec<Match> =
+        let matches: Vec<Match> =
             (0..40_u8).map(|i| Match::from(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, i % 7), u16::from(i)))).collect();
         let mut slots = table(&matches);
         let length = slots.len();

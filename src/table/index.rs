@@ -65,6 +65,14 @@ impl Layout {
         words.get_mut(self.clients.0..self.clients.1).unwrap_or_default()
     }
 
+    /// Every entry of the index of this way: tag and slot.
+    #[cfg(all(test, feature = "alloc"))]
+    pub(crate) fn entries(self, words: &mut [u32], direction: Direction) -> Vec<(u8, u32)> {
+        let buckets = self.index(words, direction).0;
+        let all = buckets.iter().flat_map(|words| (0..ENTRIES).map(|place| (tag_at(words, place), slot(words, place))));
+        all.filter(|(tag, _)| *tag != 0).collect()
+    }
+
     #[inline(always)]
     const fn base(self, direction: Direction) -> usize {
         match direction {
@@ -201,7 +209,7 @@ fn at(words: &[u32], base: usize, bucket: u32) -> Option<&[u32; WORDS]> {
 
 /// A key's tag: never zero.
 #[inline(always)]
-const fn tag(hash: u64) -> u8 {
+pub(crate) const fn tag(hash: u64) -> u8 {
     let tag = hash as u8;
     if tag == 0 { 1 } else { tag }
 }

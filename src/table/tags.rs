@@ -115,9 +115,9 @@ mod tests {
         for _ in 0..10_000 {
             let words = [next(), next(), next()];
             for tag in [0, 1, 2, 3, 0x80, 0xff] {
-                let octets: std::vec::Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-                let expected: std::vec::Vec<usize> = (0..ENTRIES).filter(|p| octets[*p] == tag).collect();
-                let mut found = std::vec::Vec::new();
+                let octets: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+                let expected: Vec<usize> = (0..ENTRIES).filter(|p| octets[*p] == tag).collect();
+                let mut found = Vec::new();
                 let none: Option<()> = find(&words, tag, |place| {
                     found.push(place);
                     None

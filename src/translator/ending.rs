@@ -62,7 +62,8 @@ impl<S: Storage> Translator<S> {
     /// It may change with every other call. Coming early is harmless and wastes a little energy. Coming late is
     /// harmless to traffic, since a connection past its time-out is dead to every packet whether or not it was swept;
     /// but its slot stays taken, and [`Event::Closed`](crate::Event::Closed) comes as late. Even who comes in time
-    /// learns of the end of a connection that had been busy up to a quarter of its time-out late.
+    /// learns of the end of a connection that had been busy up to a quarter of its time-out late; of one that a RST had
+    /// made [`Doubtful`](crate::State::Doubtful), up to a quarter of that of an established one.
     ///
     /// ```
     /// # use byway::*;
@@ -118,7 +119,6 @@ impl<S: Storage> Translator<S> {
 impl Table<'_> {
     /// Moves a connection to another phase, and to the age list that belongs to it.
     pub(crate) fn set_phase(&mut self, slot: u32, phase: Phase) {
-        let _tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
@@ -158,8 +158,8 @@ impl Table<'_> {
         self.tell(slot, News::Closed(why));
     }
 
-    /// Ends a connection that was not tracked to its end: its alternative endpoint is held for a while (RFC 6888,
-    /// REQ-8).
+    /// Ends a connection whose server may still know it: its alternative endpoint is held for a while (RFC 6888, REQ-8).
+    /// The RSTs that it owes are said all the same.
     pub(crate) fn hold(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
         self.leave(slot, Which::There);
@@ -167,7 +167,6 @@ impl Table<'_> {
         let tick = self.state.tick;
         if let Some(connection) = self.slot_mut(slot) {
             connection.phase = Phase::Held;
-            connection.flags &= !(OWES_CLIENT | OWES_SERVER);
             connection.last = tick;
         }
         self.enqueue(slot);

@@ -172,12 +172,17 @@ impl Table<'_> {
         self.enqueue(slot);
         self.state.filter.add_diverted(new.original);
         if new.has(SOURCE_KEPT) {
-            self.state.kept += 1;
-            // The way back leads to the client's own address.
-            self.state.filter.add_near(new.client);
+            self.keep_source(new);
         }
         self.measure(slot, Seen::Start);
         Ok(slot)
+    }
+
+    /// Takes note that a connection keeps its source: its way back leads to the client's own address.
+    #[inline]
+    pub(crate) fn keep_source(&mut self, new: &Entry) {
+        self.state.kept += 1;
+        self.state.filter.add_near(new.client);
     }
 
     /// Counts a connection with its client and its server, and tells of it.

@@ -271,7 +271,8 @@ pub enum RecordError {
         /// How long ago its last packet came.
         idle: Duration,
     },
-    /// It shows the connection on a server that it has been moved away from since.
+    /// It shows the connection on a server that it has been moved away from since, or as it ended before its client began
+    /// anew on the same port.
     Outdated {
         /// The server.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -302,7 +303,9 @@ impl fmt::Display for RecordError {
                 write!(f, "alternative {alternative} is taken by another connection with the same server")
             }
             Self::Expired { idle } => write!(f, "idle for {idle:?}: its time-out has passed"),
-            Self::Outdated { server } => write!(f, "server {server}: the connection has been moved away from it"),
+            Self::Outdated { server } => {
+                write!(f, "server {server}: the connection has been moved away from it, or has begun anew")
+            }
             Self::TableFull { capacity } => write!(f, "no room for it among {capacity} connections"),
         }
     }

@@ -4,7 +4,7 @@ use super::Translator;
 use super::moving::CaughtUp;
 use super::record::{Record, RecordError};
 use super::state::Table;
-use crate::connection::Connection;
+use crate::connection::{Connection, Direction};
 use crate::endpoint::endpoint;
 use crate::event::Closed;
 use crate::table::connection::{Entry, SERVER_COUNTED, SOURCE_KEPT};
@@ -128,14 +128,18 @@ impl Table<'_> {
         }
         self.tidy();
         let known = self.find_there(&new.key_there());
-        if let Some(known) = known
-            && !self.is_dead(known)
-        {
-            self.update(known, &new)?;
-            return Ok(Imported::Updated);
-        }
-        if let Some(dead) = known {
-            self.bury(dead);
+        if let Some(known) = known {
+            if self.is_dead(known) {
+                self.bury(known);
+            } else if self.slot(known).is_some_and(|old| begins_anew(old, &new)) {
+                if self.slot(known).is_some_and(|old| old.key_back() != new.key_back()) {
+                    self.vacate(&new)?;
+                }
+                self.hold(known, Closed::Finished);
+            } else {
+                self.update(known, &new)?;
+                return Ok(Imported::Updated);
+            }
         }
         self.vacate(&new)?;
         new.member = self.member_of(&new);
@@ -177,6 +181,10 @@ impl Table<'_> {
         let Some(&old) = self.slot(slot) else {
             return Err(self.no_room());
         };
+        // One that was written before the client began anew, and comes after it.
+        if is_ending(new.phase) && !is_ending(old.phase) && is_elsewhere_on_the_server(&old, new) {
+            return Err(outdated(new));
+        }
         // A record that was written before a re-divert and comes after it knows nothing of it.
         let left = |server| self.state.moves.left(self.memory.moves, server);
         if left((new.server, new.server_port)) && !left((old.server, old.server_port)) {
@@ -186,19 +194,19 @@ impl Table<'_> {
             self.vacate(new)?;
             self.remember(slot);
             self.unlist_back(slot);
-            let mut moved = Entry {
-                alternative: new.alternative,
-                alternative_port: new.alternative_port,
-                server: new.server,
-                server_port: new.server_port,
-                flags: old.flags & !SOURCE_KEPT | new.flags & SOURCE_KEPT,
-                ..old
-            };
-            self.state.kept += u32::from(moved.has(SOURCE_KEPT));
-            self.state.kept -= u32::from(old.has(SOURCE_KEPT));
-            moved.set_deltas(self.state.config.checksums);
+            let checksums = self.state.config.checksums;
+            let mut moved = old;
+            // Only what the record says: whoever had the endpoint may have been this connection's neighbour in its list.
             if let Some(c) = self.slot_mut(slot) {
-                *c = moved;
+                (c.alternative, c.alternative_port) = (new.alternative, new.alternative_port);
+                (c.server, c.server_port) = (new.server, new.server_port);
+                c.flags = old.flags & !SOURCE_KEPT | new.flags & SOURCE_KEPT;
+                c.set_deltas(checksums);
+                moved = *c;
+            }
+            self.state.kept -= u32::from(old.has(SOURCE_KEPT));
+            if moved.has(SOURCE_KEPT) {
+                self.keep_source(&moved);
             }
             if !self.list_back(slot) {
                 self.strand(slot, true);
@@ -268,6 +276,30 @@ const fn endpoint_taken(new: &Entry) -> RecordError {
 
 const fn outdated(new: &Entry) -> RecordError {
     RecordError::Outdated { server: endpoint(new.server, new.server_port) }
+}
+
+/// Whether a client that begins anew on its port ends a connection in this phase.
+const fn is_ending(phase: Phase) -> bool {
+    matches!(phase, Phase::Closing | Phase::TimeWait | Phase::Resetting)
+}
+
+/// Whether a connection is shown on the same server with another alternative endpoint, which no re-divert does.
+fn is_elsewhere_on_the_server(old: &Entry, new: &Entry) -> bool {
+    let place = |c: &Entry| ((c.server, c.server_port), (c.alternative, c.alternative_port));
+    place(old).0 == place(new).0 && place(old).1 != place(new).1
+}
+
+/// Whether a record tells of another connection than the one that is known and at its end, between the same endpoints:
+/// the client has begun anew on its port.
+fn begins_anew(old: &Entry, new: &Entry) -> bool {
+    if !is_ending(old.phase) || is_ending(new.phase) {
+        return false;
+    }
+    // What is over is not moved by a re-divert any more.
+    let elsewhere = old.phase.is_over() && old.key_back() != new.key_back();
+    let sent = |c: &Entry| c.sequences.sent(Direction::ToServer).unwrap_or(0);
+    let ahead = sent(new).wrapping_sub(sent(old)).cast_signed() > 0;
+    elsewhere || is_elsewhere_on_the_server(old, new) || (new.phase == Phase::Opening && ahead)
 }
 
 /// What a connection is doing of which two portions have seen a half each.

@@ -124,8 +124,8 @@ pub(crate) const fn is_unicast(address: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn packet(version: u8, total: u16, length: usize) -> std::vec::Vec<u8> {
-        let mut bytes = std::vec![0; length];
+    fn packet(version: u8, total: u16, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
         if let Some(first) = bytes.first_mut() {
             *first = version;
         }

@@ -527,7 +527,8 @@ impl Model {
             assert_eq!(why, Closed::Finished);
         }
         if anew && (is_over(state) || state == State::Closing) {
-            self.connections.remove(conn);
+            let Conn { protocol, near, far, .. } = self.connections.remove(conn);
+            self.held.push(Held { protocol, near, far, since: self.now });
             return None;
         }
         Some(conn)
@@ -614,6 +615,8 @@ impl Model {
 
     fn add(&mut self, told: &Connection, kept: bool, siblings: bool) {
         self.siblings_seen |= siblings;
+        // What it held when it lived before is its own again: if a re-divert moves it, it leaves that and holds nothing.
+        self.held.retain(|h| (h.protocol, h.far) != (told.protocol, told.server_side));
         self.connections.push(Conn {
             protocol: told.protocol,
             near: told.client_side,

@@ -1,0 +1,192 @@
+//! Whether everything that is kept twice says the same: slots, both indexes, age lists, counts, filter.
+//!
+//! The tests see none of this from outside, so they are run once more from in here, and after each step every slot is
+//! held against everything that speaks of it.
+
+#![allow(unreachable_pub, missing_docs, unreachable_patterns, reason = "what is included is written for the outside")]
+
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
+
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::Translator;
+use super::state::Table;
+use crate::connection::Direction;
+use crate::table::connection::{
+    CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
+};
+use crate::table::divert::servers_of;
+use crate::table::index::tag;
+use crate::table::server::{Kind, Servers};
+use crate::table::storage::Heap;
+use crate::track::phase::{Class, Phase};
+use crate::wire::flow::TCP;
+use targets::{archive, operations, records};
+
+/// Panics if anything contradicts anything.
+fn check(byway: &mut Translator<Heap>) {
+    let mut table = byway.table();
+    let fresh = table.state.fresh;
+    let all: Vec<(u32, Entry)> = (0..fresh).map(|slot| (slot, *table.slot(slot).expect("within the table"))).collect();
+    let used: Vec<(u32, Entry)> = all.iter().filter(|(_, c)| c.phase != Phase::Free).copied().collect();
+    let count = |flag| used.iter().filter(|(_, c)| c.has(flag)).count() as u32;
+    assert_eq!(table.state.used, used.len() as u32);
+    assert_eq!(table.state.kept, count(SOURCE_KEPT));
+    assert_eq!(table.state.siblings, count(SIBLINGS));
+    check_free(&table, &all);
+    check_indexes(&mut table, &used);
+    check_ages(&table, &used);
+    check_counts(&mut table, &used);
+    for (_, c) in &used {
+        let mut computed = *c;
+        computed.set_deltas(table.state.config.checksums);
+        assert_eq!((c.network.0, c.transport.0), (computed.network.0, computed.transport.0), "{c:?}");
+        assert!(table.state.filter.may_hold(c.original), "{c:?}");
+        assert!(!c.has(SOURCE_KEPT) || table.state.filter.may_be_near(c.client), "{c:?}");
+        assert!(!c.has(OWES_CLIENT | OWES_SERVER) || c.protocol == TCP, "{c:?}");
+    }
+}
+
+/// Every free slot that was used before is in the list of those, once.
+fn check_free(table: &Table<'_>, all: &[(u32, Entry)]) {
+    let mut listed = BTreeSet::new();
+    let mut free = table.state.free;
+    while free != NONE {
+        assert!(listed.insert(free), "the list of free slots goes in circles");
+        free = table.slot(free).expect("within the table").next;
+    }
+    let free: BTreeSet<u32> = all.iter().filter(|(_, c)| c.phase == Phase::Free).map(|(slot, _)| *slot).collect();
+    assert_eq!(listed, free);
+}
+
+/// Each index has the entries that the slots ask for, each where it is looked for, and no other.
+fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        let mut expected = Vec::new();
+        let mut keys = BTreeSet::new();
+        for (slot, c) in used {
+            let which: &[Which] = match direction {
+                Direction::ToServer if c.phase.is_listed() => &[Which::There],
+                Direction::ToServer => &[],
+                Direction::ToClient if c.has(SIBLINGS) => &[Which::Back, Which::Siblings],
+                Direction::ToClient => &[Which::Back],
+            };
+            for which in which {
+                let (way, key) = c.entry(*which);
+                assert_eq!(way, direction);
+                let hash = table.state.keys.hash(&key);
+                let found = table.state.layout.find(table.memory.index, direction, hash, |s| s == *slot);
+                assert_eq!(found, Some(*slot), "not where it is looked for: {which:?} of {c:?}");
+                let unique = keys.insert((key.addresses, key.ports));
+                assert!(unique || *which == Which::Siblings, "two with one key: {which:?} of {c:?}");
+                expected.push((tag(hash), *slot));
+            }
+        }
+        let mut entries = table.state.layout.entries(table.memory.index, direction);
+        entries.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(entries, expected, "{direction:?}");
+    }
+}
+
+/// Each slot in use is in the age list of its class, and the links of that agree both ways.
+fn check_ages(table: &Table<'_>, used: &[(u32, Entry)]) {
+    let mut in_lists = BTreeSet::new();
+    for class in Class::ALL {
+        let (mut before, mut slot) = (NONE, table.state.ages.head(class));
+        while slot != NONE {
+            let c = table.slot(slot).expect("within the table");
+            assert!(in_lists.insert(slot), "twice in the age lists: {c:?}");
+            assert_eq!((c.phase.class(), c.previous), (class, before), "{c:?}");
+            (before, slot) = (slot, c.next);
+        }
+        assert_eq!(table.state.ages.tail(class), before);
+    }
+    assert!(in_lists.into_iter().eq(used.iter().map(|(slot, _)| *slot)));
+}
+
+/// Clients and servers have as many connections as say that they are counted there.
+fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
+    let (mut by_client, mut by_server) = (BTreeMap::new(), BTreeMap::new());
+    for (_, c) in used {
+        assert!(!(c.phase.is_over() && c.has(CLIENT_COUNTED | SERVER_COUNTED)), "counted, and over: {c:?}");
+        if c.has(CLIENT_COUNTED) {
+            *by_client.entry(c.client).or_insert(0) += 1;
+        }
+        if c.has(SERVER_COUNTED) {
+            *by_server.entry(c.member).or_insert(0) += 1;
+        }
+    }
+    for (client, connections) in &by_client {
+        let hash = table.state.keys.hash_client(*client);
+        assert!(table.clients().count(hash) >= *connections, "{client:#x}");
+    }
+    let words = table.state.layout.clients(table.memory.index);
+    let counted: u32 = words.iter().map(|word| word & 0xffff).sum();
+    assert_eq!(counted, by_client.values().sum());
+
+    let servers = Servers(table.memory.servers);
+    let rules = table.memory.diverts.get(..table.state.diverts).expect("within the table");
+    let mut of_rules = BTreeSet::new();
+    for entry in rules.iter().flat_map(|rule| servers_of(&servers, rule.servers)) {
+        assert!(of_rules.insert(entry), "two rules share a server's entry: {entry}");
+    }
+    for (entry, slot) in servers.0.iter().enumerate() {
+        let entry = entry as u16;
+        assert_eq!(slot.connections, by_server.get(&entry).copied().unwrap_or(0), "{entry}: {slot:?}");
+        let free = slot.kind == Kind::Free;
+        assert!(!free || !of_rules.contains(&entry), "a rule has a free entry: {entry}");
+        assert!(free || slot.attached || slot.connections != 0, "an entry that nobody needs: {entry} {slot:?}");
+        assert!(!of_rules.contains(&entry) || slot.attached, "a rule's entry is not its own: {entry} {slot:?}");
+    }
+}
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(format!("{target}.bin"));
+    let archive = std::fs::read(path).expect("a corpus");
+    archive::unpack(&archive).map(<[u8]>::to_vec).collect()
+}
+
+#[test]
+fn what_the_fuzzers_found_leaves_nothing_behind() {
+    let mut checked = 0;
+    for input in corpus("operations") {
+        operations::run_watched(&input, &mut |byway| {
+            checked += 1;
+            check(byway);
+        });
+    }
+    for input in corpus("records") {
+        records::run_watched(&input, &mut |byway| {
+            checked += 1;
+            check(byway);
+        });
+    }
+    assert!(checked > 5_000, "{checked} steps are too few");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 200 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn no_sequence_of_operations_leaves_anything_behind(
+        settings in any::<[u8; operations::STRETCH]>(),
+        stretches in prop::collection::vec(any::<[u8; operations::STRETCH]>(), 1..100),
+    ) {
+        let mut input = settings.to_vec();
+        input.extend(stretches.iter().flatten());
+        operations::run_watched(&input, &mut check);
+    }
+
+    #[test]
+    fn no_sequence_of_records_leaves_anything_behind(input in prop::collection::vec(any::<u8>(), 1..2_000)) {
+        records::run_watched(&input, &mut check);
+    }
+}
