@@ -5,9 +5,6 @@
 //! reorder buffer until it has arrived and a prefetch does not. Where there is no such instruction, or nothing is known
 //! to be gained, this does nothing.
 
-/// Whether [`prefetch`] does anything here, so that it is worth to find out ahead what to ask for.
-pub(crate) const USEFUL: bool = cfg!(target_arch = "x86_64");
-
 /// Asks for the line that `place` of `slice` lies in. It changes nothing that a program can see.
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T], place: usize) {

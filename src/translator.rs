@@ -22,7 +22,6 @@
 //!
 //! This file has the part that every packet takes; the folder has the rest, a file for each thing that can happen.
 
-mod ahead;
 mod burst;
 #[cfg(all(test, feature = "alloc"))]
 mod consistency;

@@ -76,7 +76,7 @@ impl<'a> Clients<'a> {
 
 /// Where the two buckets of a client begin among this many words. A table of fewer than 16 connections has one, and it is
 /// shorter.
-pub(crate) const fn buckets(hash: u64, words: usize) -> [usize; 2] {
+const fn buckets(hash: u64, words: usize) -> [usize; 2] {
     let count = (words / WORDS) as u32;
     let first = reduce((hash >> 32) as u32, count);
     let second = reduce((hash as u32) << 8, count);

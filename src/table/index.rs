@@ -11,7 +11,6 @@
 //! So every call looks at two buckets at most, or at two dozen more while it makes room: there is no load, and no set
 //! of keys, that makes it longer.
 
-use super::clients;
 use super::hash::reduce;
 use super::storage::INDEX_WORDS;
 use super::tags::{self, ENTRIES};
@@ -178,12 +177,6 @@ impl Layout {
     #[inline(always)]
     pub(crate) const fn second_position(self, direction: Direction, hash: u64) -> usize {
         self.base(direction) + self.second(hash) as usize * WORDS
-    }
-
-    /// The positions of the counts' words that may count the client with this hash.
-    pub(crate) fn client_positions(self, hash: u64) -> [usize; 2] {
-        let (start, end) = self.clients;
-        clients::buckets(hash, end - start).map(|bucket| start + bucket)
     }
 }
 

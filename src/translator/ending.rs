@@ -348,7 +348,6 @@ impl Table<'_> {
             None => return None,
         };
         self.state.used += 1;
-        self.ask_for_slot();
         Some(slot)
     }
 

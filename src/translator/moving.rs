@@ -7,12 +7,10 @@ use core::fmt;
 
 use super::Translator;
 use super::state::Table;
-use crate::connection::Direction;
 use crate::event::Closed;
 use crate::table::connection::{OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::divert::{Target, servers_of};
 use crate::table::events::News;
-use crate::table::hash::Key;
 use crate::table::moves::{Course, DONE, MoveSlot};
 use crate::table::server::{self, Place, ServerSlot, Servers};
 use crate::table::storage::Storage;
@@ -400,8 +398,6 @@ impl Table<'_> {
         };
         let (from, flags) = ((old.server, old.server_port), old.flags);
         let here = (old.alternative, old.alternative_port);
-        self.ask_for_buckets(Direction::ToClient, &old.key_back());
-        self.ask_for_buckets(Direction::ToClient, &Key::new(old.protocol, here, course.server));
         let alternative = if self.is_free(old, course.server, here) {
             Some(here)
         } else if old.has(SOURCE_KEPT) {

@@ -27,7 +27,6 @@ impl Table<'_> {
         let Some(rule) = self.rule_for(flow) else {
             return Err(self.state.pass());
         };
-        self.ask_for_counts(flow.source);
         let original = (flow.destination, flow.destination_port);
         let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
             return Err(self.state.drop(DropReason::TableFull));

@@ -4,7 +4,6 @@ use crate::config::{Alternative, Checksums, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::event::Closed;
-use crate::prefetch::{USEFUL, prefetch};
 use crate::table::age::Ages;
 use crate::table::clients::Clients;
 use crate::table::connection::{ConnectionSlot, Entry, NONE, Which};
@@ -139,11 +138,7 @@ impl State {
         key: &Key,
     ) -> Option<u32> {
         let is_it = |slot| connections.get(slot as usize).is_some_and(|c| c.0.answers(direction, key));
-        let hash = self.keys.hash(key);
-        if USEFUL {
-            prefetch(index, self.layout.second_position(direction, hash));
-        }
-        self.layout.find(index, direction, hash, is_it)
+        self.layout.find(index, direction, self.keys.hash(key), is_it)
     }
 
     /// Takes note of a new epoch.
