@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds an image, boots it in QEMU between three hosts, and checks what they see of each other through it.
+"""Builds an image, boots it in QEMU between four hosts, and checks what they see of each other through it.
 
     examples/firmware/test/e2e.py [--fuzz SECONDS] [--seed SEED] [IMAGE...]
 """
