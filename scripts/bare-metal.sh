@@ -50,7 +50,7 @@ fi
 [[ ${1-} == -- && $# -ge 2 ]] || usage
 shift
 if [[ $usual ]]; then
-    exec cargo "$@" --target "$target"
+    exec cargo "$1" --target "$target" "${@:2}"
 fi
 
 "$root/scripts/need.sh" rustc-web cargo-web rust-web-src lld
@@ -64,4 +64,4 @@ export PATH=/usr/bin:$PATH RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc RUSTC_B
 linker=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
 export "$linker=${!linker:-ld.lld}"
 
-exec /usr/bin/cargo "$@" --target "$target" "-Zbuild-std=$crates"
+exec /usr/bin/cargo "$1" --target "$target" "-Zbuild-std=$crates" "${@:2}"

@@ -1,6 +1,7 @@
-"""Bad input for the image: a bounded stream of damaged frames on one port. Runs on a host, as `fuzz.py SEED SECONDS SIDE MAC`.
+"""Bad input for the image: a bounded stream of damaged frames on one port. Runs on a host, as `fuzz.py SEED SECONDS SIDE MAC`,
+and prints how many it has sent.
 
-Nothing here claims to be one of the three hosts by ARP, because a router that believes such a claim is right to: ARP has
+Nothing here claims to be one of the hosts by ARP, because a router that believes such a claim is right to: ARP has
 no other proof. Everything else is fair.
 """
 
@@ -119,7 +120,7 @@ def main():
             wire.send(frame[:1514])
             sent += 1
         time.sleep(0.005)
-    print(f"{sent} frames sent")
+    print(sent)
 
 
 if __name__ == "__main__":

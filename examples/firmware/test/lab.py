@@ -1,7 +1,8 @@
-"""Three hosts around an image that runs in QEMU: network namespaces, bridges and TAP devices, without privileges.
+"""Four hosts around an image that runs in QEMU: network namespaces, bridges and TAP devices, without privileges.
 
     client 10.1.0.10 -- br0 -- tap0 [image] tap1 -- br1 --+-- a 10.2.0.20
                                                           +-- b 10.2.0.30
+                                                          +-- c 10.2.0.40
 
 The image with one port has both subnets on br0. Everything is a child of this process and dies with it; the namespaces
 and what is in them go when their last process does.
@@ -27,6 +28,7 @@ HOSTS = {
     "client": (0, "10.1.0.10", "10.1.0.1"),
     "a": (1, "10.2.0.20", "10.2.0.1"),
     "b": (1, "10.2.0.30", "10.2.0.1"),
+    "c": (1, "10.2.0.40", "10.2.0.1"),
 }
 
 
@@ -60,22 +62,21 @@ def run(*command, timeout=60, check=True):
 class Image:
     """How an image is built and started."""
 
-    def __init__(self, package, target, qemu, ports, decoder=None):
-        self.package, self.target, self.qemu, self.ports, self.decoder = package, target, qemu, ports, decoder
+    def __init__(self, package, qemu, ports, random=(), decoder=None):
+        self.package, self.qemu, self.ports, self.random, self.decoder = package, qemu, ports, random, decoder
 
     def build(self):
-        script = os.environ.get("BARE_METAL", os.path.join(ROOT, "scripts", "bare-metal.sh"))
-        command = [script, self.target, "--", "build", "--release", "--locked", "--package", self.package]
-        subprocess.run(command, cwd=FIRMWARE, check=True)
-        folder = subprocess.run([script, "--folder", self.target], check=True, text=True, stdout=subprocess.PIPE)
-        return os.path.join(folder.stdout.strip(), "release", self.package)
+        script = os.path.join(ROOT, "scripts", "firmware.sh")
+        built = subprocess.run([script, self.package], check=True, text=True, stdout=subprocess.PIPE)
+        return built.stdout.strip()
 
     def macs(self):
         """The image's link address on either side."""
         return [f"52:54:00:10:00:{min(side + 1, len(self.ports)):02x}" for side in (0, 1)]
 
-    def command(self, elf):
+    def command(self, elf, with_random=True):
         command = self.qemu + ["-kernel", elf, "-display", "none", "-monitor", "none"]
+        command += self.random if with_random else ()
         for port, device in enumerate(self.ports):
             command += ["-netdev", f"tap,id=net{port},ifname=tap{port},script=no,downscript=no"]
             command += [option.format(port=port, mac=self.macs()[port]) for option in device]
@@ -85,16 +86,14 @@ class Image:
 IMAGES = {
     "qemu-riscv32": Image(
         "qemu-riscv32",
-        "riscv32imac-unknown-none-elf",
         # The image speaks both versions of virtio-mmio; QEMU offers the old one unless it is told otherwise.
         ["qemu-system-riscv32", "-machine", "virt", "-m", "32M", "-bios", "none", "-serial", "stdio"]
-        + ["-global", "virtio-mmio.force-legacy=false"]
-        + ["-device", "virtio-rng-device,bus=virtio-mmio-bus.2"],
+        + ["-global", "virtio-mmio.force-legacy=false"],
         [["-device", "virtio-net-device,netdev=net{port},mac={mac},bus=virtio-mmio-bus.{port}"]] * 2,
+        random=["-device", "virtio-rng-device,bus=virtio-mmio-bus.2"],
     ),
     "mps2-an385": Image(
         "mps2-an385",
-        "thumbv7m-none-eabi",
         # What the image logs comes out of semihosting, which writes to QEMU's standard output.
         ["qemu-system-arm", "-machine", "mps2-an385", "-serial", "null"]
         + ["-semihosting-config", "enable=on,target=native"],
@@ -111,7 +110,6 @@ class Lab:
         self.image, self.elf, self.verbose = image, elf, verbose
         self.children, self.console, self.arrived = [], [], threading.Condition()
         self.pids = {}
-        self.qemu = None
         self.scratch = tempfile.TemporaryDirectory()
         self.folder = self.scratch.name
 
@@ -171,13 +169,22 @@ class Lab:
             ):
                 self.on(name, *command)
 
-    def boot(self):
-        command = self.image.command(self.elf)
+    def boot(self, **how):
+        command = self.image.command(self.elf, **how)
         self.qemu = self.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output = self.qemu.stdout
         if self.image.decoder:
             output = self.start(*self.image.decoder, self.elf, stdin=output, stdout=subprocess.PIPE).stdout
-        threading.Thread(target=self.read, args=(output,), daemon=True).start()
+        self.reader = threading.Thread(target=self.read, args=(output,), daemon=True)
+        self.reader.start()
+
+    def reboot(self, until="ready", **how):
+        """Switches the image off and on again, and waits until it says this."""
+        self.qemu.kill()
+        self.reader.join(10)
+        self.console = []
+        self.boot(**how)
+        self.wait_for(until, 20)
 
     def read(self, output):
         for line in output:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything about the firmware that can be tested here: what the images share, on the host; then each image in QEMU,
-# between three hosts. Installs what it needs. Arguments go to e2e.py.
+# between four hosts. Installs what it needs. Arguments go to e2e.py.
 #
 #   examples/firmware/test/run.sh [--fuzz SECONDS] [IMAGE...]
 set -euo pipefail

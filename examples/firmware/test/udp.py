@@ -1,7 +1,8 @@
 """A UDP transfer that notices everything. Runs on a host.
 
-    udp.py serve NAME PORT            answers each datagram with its name and the datagram
-    udp.py ask ADDRESS PORT SECONDS   sends numbered datagrams, and prints as JSON who answered how many, and what is missing
+    udp.py serve NAME PORT             answers each datagram with its name and the datagram
+    udp.py knock ADDRESS PORT FROM...  sends one datagram from each of these ports; it says which one that is
+    udp.py ask ADDRESS PORT SECONDS    sends numbered datagrams, and prints as JSON who answered how many, and what is missing
 """
 
 import json
@@ -18,6 +19,13 @@ def serve(name, port):
     while True:
         data, sender = wire.recvfrom(2048)
         wire.sendto(name.encode() + b" " + data, sender)
+
+
+def knock(address, port, *sources):
+    for source in sources:
+        wire = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        wire.bind(("0.0.0.0", int(source)))
+        wire.sendto(source.encode(), (address, port))
 
 
 def ask(address, port, seconds):
@@ -50,5 +58,7 @@ def ask(address, port, seconds):
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2], int(sys.argv[3]))
+    elif sys.argv[1] == "knock":
+        knock(sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
     else:
         ask(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
