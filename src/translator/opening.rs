@@ -33,7 +33,8 @@ impl Table<'_> {
         };
         let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
         if flow.protocol == ICMP {
-            server.1 = 0;
+            // Zero for an echo request, and for a reply its identifier, which no rule changes.
+            server.1 = original.1;
         }
         if rule.keeps_source() && server == original {
             // Neither address would change.
