@@ -27,6 +27,7 @@ mod burst;
 mod consistency;
 mod ending;
 mod fast;
+mod following;
 mod fragments;
 mod icmp;
 #[cfg(target_pointer_width = "64")]
@@ -71,7 +72,7 @@ pub(crate) use state::Table;
 pub(crate) use {listing::MAX_CLIENT_LIMIT, moving::place_of, plan::Ledger};
 
 use fast::Left;
-use moving::CaughtUp;
+use following::CaughtUp;
 use state::State;
 use tracking::Tracked;
 

@@ -1,6 +1,6 @@
 //! ICMP errors: they follow the packet that they quote (RFC 5508, section 4).
 
-use super::moving::CaughtUp;
+use super::following::CaughtUp;
 use super::state::Table;
 use crate::config::Checksums;
 use crate::connection::Direction;

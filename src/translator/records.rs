@@ -1,7 +1,7 @@
 //! Records of connections: written for a snapshot or another portion, and taken over from there.
 
 use super::Translator;
-use super::moving::CaughtUp;
+use super::following::CaughtUp;
 use super::record::{Record, RecordError};
 use super::state::Table;
 use crate::connection::{Connection, Direction};
