@@ -120,6 +120,7 @@ impl<S: Storage> Translator<S> {
     /// if there is none it is closed ([`Closed::Stranded`]).
     ///
     /// [`DropReason::OldServer`]: crate::DropReason::OldServer
+    /// [`Closed::Stranded`]: crate::Closed::Stranded
     ///
     /// # Errors
     /// [`RedivertError`] says what is wrong; nothing has changed then.
