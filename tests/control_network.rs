@@ -5,6 +5,7 @@
 
 #![cfg(feature = "control")]
 
+mod cases;
 mod control_support;
 mod support;
 
@@ -19,7 +20,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{FileFailurePersistence, TestRunner};
+use proptest::test_runner::TestRunner;
 use support::*;
 
 /// What a network does to one datagram. The first is the simplest, which is what a failure is shrunk to.
@@ -223,19 +224,8 @@ fn answered(client: &mut Client, now: Instant, datagram: &[u8]) -> Option<Told> 
     }
 }
 
-fn config() -> ProptestConfig {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 500 };
-    let kept = FileFailurePersistence::Direct("tests/control_network.proptest-regressions");
-    ProptestConfig {
-        cases,
-        max_shrink_iters: 20_000,
-        failure_persistence: Some(Box::new(kept)),
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases::config(500, Some("tests/control_network.proptest-regressions")))]
 
     #[test]
     fn each_instruction_is_carried_out_once_and_in_order(story in story()) {

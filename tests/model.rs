@@ -4,27 +4,16 @@
 //! The operations and what is checked are those of the fuzz target `operations`, which searches where this one rolls
 //! dice.
 
+mod cases;
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use targets::operations::{STRETCH, explain, run};
 
-fn config() -> ProptestConfig {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 2_000 };
-    let kept = FileFailurePersistence::Direct("tests/model.proptest-regressions");
-    ProptestConfig {
-        cases,
-        max_shrink_iters: 20_000,
-        failure_persistence: Some(Box::new(kept)),
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases::config(2_000, Some("tests/model.proptest-regressions")))]
 
     /// Some operations, each a stretch of octets, after the settings.
     #[test]

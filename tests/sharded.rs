@@ -1,6 +1,7 @@
 //! A set of shards does what a single translator does: the same packets to both, and the same verdicts and the same
 //! bytes for clients come out. What differs is who does it: the shard that the packet alone names.
 
+mod cases;
 mod support;
 
 use byway::{
@@ -344,13 +345,8 @@ fn happen(both: &mut Both, what: u8, who: u8, which: u16, seed: u16) {
     both.settle();
 }
 
-fn cases() -> ProptestConfig {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { ProptestConfig::default().cases } else { 400 };
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases::config(400, None))]
 
     /// All protocols, both ways, in pieces in and out of order, errors both ways, siblings, forwards, re-diverts.
     #[test]
