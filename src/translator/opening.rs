@@ -311,12 +311,11 @@ impl Table<'_> {
         let destination = (flow.destination, flow.destination_port);
         let rule = divert::find(self.rules(), flow.protocol, flow.source, destination)?;
         // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
-        let no_host = self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination);
-        if no_host && rule.host().is_none() {
+        if rule.host().is_none() && (self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination)) {
             return None;
         }
         // A packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
-        if self.state.gives_away(destination) && flow.protocol != ICMP && !rule.has_port() {
+        if !rule.has_port() && flow.protocol != ICMP && self.state.gives_away(destination) {
             return None;
         }
         Some(rule)
