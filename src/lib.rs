@@ -129,7 +129,7 @@ mod endpoint;
 mod event;
 #[cfg(feature = "defmt")]
 mod formats;
-mod prefetch;
+mod intrinsics;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod sharding;

@@ -1,12 +1,15 @@
 //! From a key to a slot in at most two cache lines: an index of buckets, one line each.
 //!
-//! A bucket is sixteen 32-bit words: twelve tags of one octet in the first three, a word that stays zero, and twelve
-//! slot numbers. A tag is a piece of the key's hash, and zero where there is no entry. All tags of a bucket are
-//! compared at once (see `tags`).
+//! A bucket is sixteen 32-bit words: twelve tags of one octet in the first three, a word that tells of entries that are
+//! away, and twelve slot numbers. A tag is a piece of the key's hash, and zero where there is no entry. All tags of a
+//! bucket are compared at once (see `tags`).
 //!
 //! A key has a first bucket and a second one; its entry lies in the first unless that was full. With two words of room
 //! for each connection a bucket is two thirds full when the table is, and one key in sixty lies in its second bucket.
 //! If both are full, one of the entries in them is moved to its own other bucket, which takes its tag alone.
+//!
+//! On a large processor, where to look at a second bucket is to wait for a second line, the first one counts the entries
+//! that are away from it: nine keys in ten that are not there need no second look.
 //!
 //! So every call looks at two buckets at most, or at two dozen more while it makes room: there is no load, and no set
 //! of keys, that makes it longer.
@@ -21,6 +24,19 @@ pub(crate) const WORDS: usize = 16;
 
 /// Where the slot numbers begin.
 const SLOTS: usize = WORDS - ENTRIES;
+
+/// The word that tells of entries that are away: in its lower half a bit for each place whose entry is away from its
+/// first bucket, and so lies in its second; in the upper half how many entries are away from this bucket.
+const AWAY: usize = SLOTS - 1;
+
+const ONE_AWAY: u32 = 1 << 16;
+const ONE_BACK: u32 = ONE_AWAY.wrapping_neg();
+
+/// What a free place holds: no tag, and the slot zero.
+const NO_ENTRY: (u8, u32) = (0, 0);
+
+/// Whether that word is kept. On a processor without caches it would only be work.
+const COUNTS_AWAY: bool = cfg!(target_pointer_width = "64");
 
 /// The buckets of an index.
 #[derive(Debug)]
@@ -90,6 +106,12 @@ impl Layout {
         other(self.first(hash), tag(hash), self.buckets)
     }
 
+    /// Whether a key that is not in its first bucket may be in its second one.
+    #[inline(always)]
+    fn may_be_away(self, words: &[u32], direction: Direction, first: u32) -> bool {
+        !COUNTS_AWAY || at(words, self.base(direction), first).is_some_and(|words| words[AWAY] >= ONE_AWAY)
+    }
+
     /// The slot that `found` accepts, among those in the index of this way whose tag is that of `hash`.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     pub(crate) fn find(
@@ -105,7 +127,7 @@ impl Layout {
         // A loop rather than two searches, so that the comparison of keys is compiled once.
         loop {
             let slot = self.find_within(words, direction, bucket, tag, &mut found);
-            if slot.is_some() || second {
+            if slot.is_some() || second || !self.may_be_away(words, direction, bucket) {
                 return slot;
             }
             second = true;
@@ -136,6 +158,9 @@ impl Layout {
         hash: u64,
         mut found: impl FnMut(u32) -> bool,
     ) -> Option<u32> {
+        if !self.may_be_away(words, direction, self.first(hash)) {
+            return None;
+        }
         self.find_within(words, direction, self.second(hash), tag(hash), &mut found)
     }
 
@@ -152,31 +177,28 @@ impl Layout {
         tags::find(tags_of(words), tag, |place| Some(slot(words, place)).filter(|slot| found(*slot)))
     }
 
-    /// The first slot in the key's first bucket whose tag is that of `hash`: most likely, but not surely, the right
-    /// one. `further` is told of others that it may be, of which there is hardly ever one.
+    /// Where a key's first bucket lies among the words.
     #[inline(always)]
-    pub(crate) fn guess(
-        self,
-        words: &[u32],
-        direction: Direction,
-        hash: u64,
-        mut further: impl FnMut(u32),
-    ) -> Option<u32> {
-        let words = at(words, self.base(direction), self.first(hash))?;
-        let first = tags::first(tags_of(words), tag(hash), |place| further(slot(words, place)));
+    pub(crate) const fn position(self, direction: Direction, hash: u64) -> u32 {
+        self.base(direction) as u32 + self.first(hash) * WORDS as u32
+    }
+
+    /// The first slot in the bucket at this position that has this tag: most likely, but not surely, the right one.
+    /// `further` is told of others that it may be, of which there is hardly ever one.
+    #[inline(always)]
+    pub(crate) fn guess(words: &[u32], position: u32, tag: u8, mut further: impl FnMut(u32)) -> Option<u32> {
+        let words = at(words, position as usize, 0)?;
+        let first = tags::first(tags_of(words), tag, |place| further(slot(words, place)));
         first.map(|place| slot(words, place))
     }
 
-    /// The position of the first word of a key's first bucket, for prefetching.
-    #[inline(always)]
-    pub(crate) const fn position(self, direction: Direction, hash: u64) -> usize {
-        self.base(direction) + self.first(hash) as usize * WORDS
-    }
-
-    /// The same of its second bucket.
-    #[inline(always)]
-    pub(crate) const fn second_position(self, direction: Direction, hash: u64) -> usize {
-        self.base(direction) + self.second(hash) as usize * WORDS
+    /// Where the second bucket lies of a key with this tag whose first bucket lies at this position, if the key may be
+    /// there.
+    pub(crate) fn second_position(self, words: &[u32], direction: Direction, position: u32, tag: u8) -> Option<usize> {
+        let base = self.base(direction);
+        let first = (position as usize - base) / WORDS;
+        let second = other(first as u32, tag, self.buckets);
+        self.may_be_away(words, direction, first as u32).then_some(base + second as usize * WORDS)
     }
 }
 
@@ -209,7 +231,7 @@ pub(crate) const fn tag(hash: u64) -> u8 {
 
 #[inline(always)]
 fn tags_of(words: &[u32; WORDS]) -> &tags::Words {
-    words.first_chunk().unwrap_or(&[0; 3])
+    words.first_chunk().unwrap_or(&[0; 4])
 }
 
 /// The slot number of an entry.
@@ -222,20 +244,37 @@ impl Index<'_> {
     /// Enters `slot` under `hash`. False if there is no room for it, in which case nothing is changed.
     #[must_use]
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) -> bool {
-        let tag = tag(hash);
+        let entry = (tag(hash), slot);
         let (first, second) = self.both(hash);
-        if self.put(first, tag, slot) || self.put(second, tag, slot) {
+        if self.put(first, entry, false) {
             return true;
         }
-        self.replace(first, tag, slot) || self.replace(second, tag, slot)
+        if self.put(second, entry, true) {
+            self.count_away(first, ONE_AWAY);
+            return true;
+        }
+        if self.replace(first, entry, false) {
+            return true;
+        }
+        if self.replace(second, entry, true) {
+            self.count_away(first, ONE_AWAY);
+            return true;
+        }
+        false
     }
 
     /// Removes `slot` from under `hash`. False if it is not there.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) -> bool {
-        let tag = tag(hash);
+        let entry = (tag(hash), slot);
         let (first, second) = self.both(hash);
-        // What is put into the place is nothing.
-        self.exchange(first, (tag, slot), (0, 0)) || self.exchange(second, (tag, slot), (0, 0))
+        if self.exchange(first, entry, NO_ENTRY, false) {
+            return true;
+        }
+        let removed = self.exchange(second, entry, NO_ENTRY, false);
+        if removed {
+            self.count_away(first, ONE_BACK);
+        }
+        removed
     }
 
     /// The two buckets of a key.
@@ -245,39 +284,50 @@ impl Index<'_> {
         (first, other(first, tag(hash), buckets))
     }
 
-    /// Puts an entry into a bucket if that has room.
-    fn put(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
-        // A free place has no tag, and the slot zero.
-        self.exchange(bucket, (0, 0), (tag, slot))
+    /// Puts an entry, which is `away` from its first bucket, into this one if that has room.
+    fn put(&mut self, bucket: u32, entry: (u8, u32), away: bool) -> bool {
+        self.exchange(bucket, NO_ENTRY, entry, away)
     }
 
     /// Puts an entry in the place of another, if that is there.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn exchange(&mut self, bucket: u32, old: (u8, u32), new: (u8, u32)) -> bool {
+    fn exchange(&mut self, bucket: u32, old: (u8, u32), new: (u8, u32), away: bool) -> bool {
         let Some(words) = self.0.get_mut(bucket as usize) else { return false };
         let is_it = |place: usize| (words.get(SLOTS + place) == Some(&old.1)).then_some(place);
         let Some(place) = tags::find(tags_of(words), old.0, is_it) else { return false };
-        set(words, place, new.0, new.1);
+        set(words, place, new, away);
         true
     }
 
     /// Puts an entry in the place of one that has room in its own other bucket.
     #[cold]
-    fn replace(&mut self, bucket: u32, tag: u8, slot: u32) -> bool {
+    fn replace(&mut self, bucket: u32, entry: (u8, u32), away: bool) -> bool {
         let buckets = self.0.len() as u32;
         for place in 0..ENTRIES {
             let Some(words) = self.0.get(bucket as usize) else { return false };
-            let old_tag = tag_at(words, place);
-            let old_slot = words.get(SLOTS + place).copied().unwrap_or(0);
-            let other = other(bucket, old_tag, buckets);
-            if other != bucket && self.put(other, old_tag, old_slot) {
+            let old = (tag_at(words, place), slot(words, place));
+            let was_away = is_away(words, place);
+            let other = other(bucket, old.0, buckets);
+            if other != bucket && self.put(other, old, !was_away) {
+                if was_away {
+                    self.count_away(other, ONE_BACK);
+                } else {
+                    self.count_away(bucket, ONE_AWAY);
+                }
                 if let Some(words) = self.0.get_mut(bucket as usize) {
-                    set(words, place, tag, slot);
+                    set(words, place, entry, away);
                 }
                 return true;
             }
         }
         false
+    }
+
+    /// Takes note that one entry more is away from this bucket, or that one has come back.
+    fn count_away(&mut self, bucket: u32, one: u32) {
+        if COUNTS_AWAY && let Some(words) = self.0.get_mut(bucket as usize) {
+            words[AWAY] = words[AWAY].wrapping_add(one);
+        }
     }
 }
 
@@ -285,14 +335,22 @@ fn tag_at(words: &Bucket, place: usize) -> u8 {
     words.get(place / 4).map_or(0, |w| (w >> (place % 4 * 8)) as u8)
 }
 
+/// Whether the entry at this place is away from its first bucket.
+const fn is_away(words: &Bucket, place: usize) -> bool {
+    COUNTS_AWAY && words[AWAY] >> place & 1 != 0
+}
+
 /// Writes an entry of a bucket.
-fn set(words: &mut Bucket, place: usize, tag: u8, slot: u32) {
+fn set(words: &mut Bucket, place: usize, (tag, slot): (u8, u32), away: bool) {
     let shift = place % 4 * 8;
     if let Some(tags) = words.get_mut(place / 4) {
         *tags = *tags & !(0xff << shift) | u32::from(tag) << shift;
     }
     if let Some(word) = words.get_mut(SLOTS + place) {
         *word = slot;
+    }
+    if COUNTS_AWAY {
+        words[AWAY] = words[AWAY] & !(1 << place) | u32::from(away) << place;
     }
 }
 
@@ -359,6 +417,45 @@ mod tests {
                 assert_eq!(layout.find(&words, BACK, *hash, |s| s == *slot), Some(*slot));
             }
         }
+    }
+
+    /// Whatever is away from its first bucket is counted there, and nothing else is.
+    #[test]
+    fn what_is_away_is_counted() {
+        let connections = 96;
+        let (mut words, layout) = words(connections);
+        let mut there: Vec<Option<u64>> = vec![None; connections];
+        let mut most_away = 0;
+        for hash in hashes(20_000) {
+            // Every first bucket is one of the last two of twelve.
+            let hash = hash & !(7 << 61) | 7 << 61;
+            let slot = (hash >> 7) as usize % connections;
+            let mut index = layout.index(&mut words, BACK);
+            match there[slot].take() {
+                Some(old) => assert!(index.remove(old, slot as u32)),
+                None if index.insert(hash, slot as u32) => there[slot] = Some(hash),
+                None => {}
+            }
+            let mut away = vec![0_u32; index.0.len()];
+            for (slot, hash) in there.iter().enumerate() {
+                let Some(hash) = *hash else { continue };
+                let (first, second) = index.both(hash);
+                let holds = |bucket: u32| {
+                    let words = &index.0[bucket as usize];
+                    (0..ENTRIES).find(|p| tag_at(words, *p) == tag(hash) && super::slot(words, *p) == slot as u32)
+                };
+                let (near, far) = (holds(first), holds(second).filter(|_| first != second));
+                assert!(near.is_some() != far.is_some());
+                away[first as usize] += u32::from(near.is_none());
+                assert!(near.is_none_or(|place| !is_away(&index.0[first as usize], place)));
+                assert!(far.is_none_or(|place| is_away(&index.0[second as usize], place)));
+            }
+            for (bucket, words) in index.0.iter().enumerate() {
+                assert_eq!(words[AWAY] >> 16, away[bucket]);
+            }
+            most_away = most_away.max(away.iter().sum());
+        }
+        assert!(most_away > 20, "{most_away}");
     }
 
     #[test]

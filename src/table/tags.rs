@@ -1,29 +1,42 @@
-//! Twelve tags of one octet, compared with another eight and four at a time, in arithmetic that every processor has.
+//! Twelve tags of one octet, compared with another: all at once where the processor can, or else eight or four at a time,
+//! in arithmetic that every processor has.
+
+#[cfg(target_arch = "x86_64")]
+use crate::intrinsics::equal_octets;
 
 /// Tags in a bucket.
 pub(crate) const ENTRIES: usize = 12;
 
-/// The words that hold them.
-pub(crate) type Words = [u32; 3];
-
-/// As many octets as a processor compares at once.
-#[cfg(target_pointer_width = "64")]
-type Marks = u64;
-#[cfg(not(target_pointer_width = "64"))]
-type Marks = u32;
+/// The words that hold them, and one that does not matter, so that there are sixteen octets.
+pub(crate) type Words = [u32; 4];
 
 /// The places of equal tags, from the lowest up. The first one is certain; one that follows may be wrong.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Places {
-    /// A mark is the highest bit of its tag's octet.
+struct Places {
+    /// One of every [`BITS`] bits is the mark of a tag.
     marks: Marks,
     offset: usize,
 }
 
-/// Where `tag` stands among the first eight tags.
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(target_pointer_width = "64", not(target_arch = "x86_64")))]
+type Marks = u64;
+#[cfg(any(not(target_pointer_width = "64"), target_arch = "x86_64"))]
+type Marks = u32;
+
+const BITS: usize = if cfg!(target_arch = "x86_64") { 1 } else { 8 };
+
+/// Where `tag` stands among all tags.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
-const fn among_eight([a, b, _]: &Words, tag: u8) -> Places {
+fn among_all(words: &Words, tag: u8) -> Places {
+    const ALL: u32 = (1 << ENTRIES) - 1;
+    Places { marks: equal_octets(words, tag) & ALL, offset: 0 }
+}
+
+/// Where `tag` stands among the first eight tags.
+#[cfg(all(target_pointer_width = "64", not(target_arch = "x86_64")))]
+#[inline(always)]
+const fn among_eight([a, b, ..]: &Words, tag: u8) -> Places {
     const ONES: u64 = u64::MAX / 255;
     let differs = (*a as u64 | (*b as u64) << 32) ^ (ONES * tag as u64);
     // A subtraction borrows from the octet above only if this one was zero: so the lowest mark is true, and one above
@@ -32,6 +45,7 @@ const fn among_eight([a, b, _]: &Words, tag: u8) -> Places {
 }
 
 /// Where `tag` stands among the four tags of a word, whose places begin at `offset`.
+#[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 const fn among_four(word: u32, offset: usize, tag: u8) -> Places {
     const ONES: u32 = u32::MAX / 255;
@@ -47,7 +61,7 @@ impl Iterator for Places {
         if self.marks == 0 {
             return None;
         }
-        let place = (self.marks.trailing_zeros() / 8) as usize;
+        let place = self.marks.trailing_zeros() as usize / BITS;
         self.marks &= self.marks - 1;
         Some(self.offset + place)
     }
@@ -56,39 +70,38 @@ impl Iterator for Places {
 /// The first place whose tag is `tag`; `further` is told of what further ones are cheap to find.
 #[inline(always)]
 pub(crate) fn first(words: &Words, tag: u8, further: impl FnMut(usize)) -> Option<usize> {
-    #[cfg(target_pointer_width = "64")]
-    let (mut places, rest) = (among_eight(words, tag), [(words[2], 8)]);
+    #[cfg(target_arch = "x86_64")]
+    let (mut places, mut rest) = (among_all(words, tag), core::iter::empty());
+    #[cfg(all(target_pointer_width = "64", not(target_arch = "x86_64")))]
+    let (mut places, rest) = (among_eight(words, tag), [(words[2], 8)].into_iter());
     #[cfg(not(target_pointer_width = "64"))]
-    let (mut places, rest) = (among_four(words[0], 0, tag), [(words[1], 4), (words[2], 8)]);
+    let (mut places, rest) = (among_four(words[0], 0, tag), [(words[1], 4), (words[2], 8)].into_iter());
+    #[cfg(not(target_arch = "x86_64"))]
+    let mut rest = rest.map(|(word, offset)| among_four(word, offset, tag));
     if let Some(place) = places.next() {
         places.for_each(further);
         return Some(place);
     }
-    rest.into_iter().find_map(|(word, offset)| among_four(word, offset, tag).next())
+    rest.find_map(|mut places: Places| places.next())
 }
 
 /// The first that `found` makes of the places whose tag is `tag`.
 #[inline(always)]
-pub(crate) fn find<T>(words: &Words, tag: u8, mut found: impl FnMut(usize) -> Option<T>) -> Option<T> {
-    #[cfg(target_pointer_width = "64")]
+pub(crate) fn find<T>(words: &Words, tag: u8, found: impl FnMut(usize) -> Option<T>) -> Option<T> {
+    #[cfg(target_arch = "x86_64")]
     {
-        for place in among_eight(words, tag) {
-            if let Some(found) = found(place) {
-                return Some(found);
-            }
-        }
-        for place in among_four(words[2], 8, tag) {
-            if let Some(found) = found(place) {
-                return Some(found);
-            }
-        }
-        None
+        among_all(words, tag).find_map(found)
+    }
+    #[cfg(all(target_pointer_width = "64", not(target_arch = "x86_64")))]
+    {
+        let mut found = found;
+        among_eight(words, tag).find_map(&mut found).or_else(|| among_four(words[2], 8, tag).find_map(found))
     }
     // A loop rather than three searches, so that it is compiled once.
     #[cfg(not(target_pointer_width = "64"))]
     {
-        let mut offset = 0;
-        for word in words {
+        let (mut found, mut offset) = (found, 0);
+        for word in words.iter().take(ENTRIES / 4) {
             for place in among_four(*word, offset, tag) {
                 if let Some(found) = found(place) {
                     return Some(found);
@@ -113,7 +126,7 @@ mod tests {
             state >> 16 & 0x0301_0301 | (state >> 3 & 0x80ff_0000)
         };
         for _ in 0..10_000 {
-            let words = [next(), next(), next()];
+            let words = [next(), next(), next(), next()];
             for tag in [0, 1, 2, 3, 0x80, 0xff] {
                 let octets: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
                 let expected: Vec<usize> = (0..ENTRIES).filter(|p| octets[*p] == tag).collect();

@@ -3,8 +3,9 @@
 use super::Translator;
 use super::fast::Plain;
 use crate::connection::Direction;
-use crate::prefetch::prefetch;
+use crate::intrinsics::prefetch;
 use crate::table::connection::NONE;
+use crate::table::index::{self, Layout};
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::verdict::Verdict;
@@ -17,9 +18,9 @@ const WIDTH: usize = 32;
 #[derive(Clone, Copy)]
 struct Ahead {
     plain: Plain,
-    hash: u64,
-    /// Where its connection most likely is, or [`NONE`].
-    slot: u32,
+    /// Where its bucket lies in the index; once that has come, the slot of its connection, most likely. Or [`NONE`].
+    at: u32,
+    tag: u8,
     way: Way,
 }
 
@@ -35,15 +36,7 @@ enum Way {
 }
 
 impl Ahead {
-    const NOTHING: Self = Self { plain: Plain::NOTHING, hash: 0, slot: NONE, way: Way::Unknown };
-
-    fn direction(&self) -> Option<Direction> {
-        match self.way {
-            Way::ToServer => Some(Direction::ToServer),
-            Way::ToClient => Some(Direction::ToClient),
-            Way::Unknown | Way::Pass => None,
-        }
-    }
+    const NOTHING: Self = Self { plain: Plain::NOTHING, at: NONE, tag: 0, way: Way::Unknown };
 }
 
 impl<S: Storage> Translator<S> {
@@ -70,22 +63,27 @@ impl<S: Storage> Translator<S> {
         verdicts: &mut [Verdict],
     ) -> usize {
         self.state.advance(now);
+        let mut ahead = [Ahead::NOTHING; WIDTH];
         for (packets, verdicts) in packets.chunks_mut(WIDTH).zip(verdicts.chunks_mut(WIDTH)) {
-            let mut ahead = [Ahead::NOTHING; WIDTH];
+            let mut all_pass = true;
             for (packet, ahead) in packets.iter_mut().zip(&mut ahead) {
                 self.look_ahead(packet.as_mut(), ahead);
+                all_pass &= ahead.way == Way::Pass;
             }
-            for ahead in ahead.iter_mut().take(packets.len()) {
-                self.guess(ahead);
+            if !all_pass {
+                ahead.iter_mut().take(packets.len()).for_each(|ahead| self.guess(ahead));
             }
             for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ahead) {
                 let packet = packet.as_mut();
-                let fast = match ahead.way {
-                    Way::ToServer => self.fast_along(Direction::ToServer, &ahead.plain, packet, Some(ahead.slot)),
-                    Way::ToClient => self.fast_along(Direction::ToClient, &ahead.plain, packet, Some(ahead.slot)),
+                let fast = if ahead.way == Way::ToServer {
+                    self.fast_along(Direction::ToServer, &ahead.plain, packet, Some(ahead.at))
+                } else if ahead.way == Way::ToClient {
+                    self.fast_along(Direction::ToClient, &ahead.plain, packet, Some(ahead.at))
+                } else if ahead.way == Way::Pass && self.state.kept == 0 {
                     // Unless a packet before it has opened a connection that keeps its source, of which it may be.
-                    Way::Pass if self.state.kept == 0 => Ok(self.state.pass()),
-                    Way::Pass | Way::Unknown => self.fast(packet),
+                    Ok(self.state.pass())
+                } else {
+                    self.fast(packet)
                 };
                 *verdict = match fast {
                     Ok(verdict) => verdict,
@@ -99,6 +97,7 @@ impl<S: Storage> Translator<S> {
     /// Reads a packet's key and asks for its bucket.
     #[inline(always)]
     fn look_ahead(&mut self, packet: &[u8], ahead: &mut Ahead) {
+        (ahead.at, ahead.way) = (NONE, Way::Unknown);
         let Some(plain) = Plain::read(packet) else {
             return;
         };
@@ -107,25 +106,30 @@ impl<S: Storage> Translator<S> {
             return;
         };
         let hash = self.state.keys.hash(&plain.key(direction));
-        let memory = self.storage.parts();
-        prefetch(memory.index, self.state.layout.position(direction, hash));
+        let at = self.state.layout.position(direction, hash);
+        prefetch(self.storage.parts().index, at as usize);
         let way = if direction == Direction::ToServer { Way::ToServer } else { Way::ToClient };
-        *ahead = Ahead { plain, hash, slot: NONE, way };
+        *ahead = Ahead { plain, at, tag: index::tag(hash), way };
     }
 
     /// Guesses a packet's slot by its bucket, and asks for it.
     #[inline(always)]
     fn guess(&mut self, ahead: &mut Ahead) {
-        if let Some(direction) = ahead.direction() {
-            let memory = self.storage.parts();
-            let ask = |slot: u32| prefetch(memory.connections, slot as usize);
-            match self.state.layout.guess(memory.index, direction, ahead.hash, ask) {
-                Some(slot) => {
-                    ahead.slot = slot;
-                    ask(slot);
-                }
-                None => prefetch(memory.index, self.state.layout.second_position(direction, ahead.hash)),
-            }
+        let memory = self.storage.parts();
+        let ask = |slot: u32| prefetch(memory.connections, slot as usize);
+        if let Some(slot) = Layout::guess(memory.index, ahead.at, ahead.tag, ask) {
+            ask(slot);
+            ahead.at = slot;
+            return;
         }
+        let direction = match ahead.way {
+            Way::ToServer => Direction::ToServer,
+            Way::ToClient => Direction::ToClient,
+            Way::Unknown | Way::Pass => return,
+        };
+        if let Some(second) = self.state.layout.second_position(memory.index, direction, ahead.at, ahead.tag) {
+            prefetch(memory.index, second);
+        }
+        ahead.at = NONE;
     }
 }

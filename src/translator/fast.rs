@@ -24,7 +24,7 @@ pub(super) struct Plain {
     /// Source port and destination port.
     pub(super) ports: u32,
     /// Octets behind the transport header.
-    data: u32,
+    data: u16,
     pub(super) protocol: u8,
 }
 
@@ -55,7 +55,7 @@ impl Plain {
         Some(Self {
             addresses: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
             ports: u32::from_be_bytes([udp[0], udp[1], udp[2], udp[3]]),
-            data: (payload.len() - length) as u32,
+            data: (payload.len() - length) as u16,
             protocol,
         })
     }
@@ -176,7 +176,7 @@ impl<S: Storage> Translator<S> {
             if tcp[13] & (SYN | FIN | RST | ACK) != ACK || connection.phase != Phase::Established {
                 return Err(Left::NotPlain);
             }
-            if !connection.sequences.note_plain(direction, &Segment::with(tcp, plain.data)) {
+            if !connection.sequences.note_plain(direction, &Segment::with(tcp, plain.data.into())) {
                 return Err(Left::NotPlain);
             }
             [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();

@@ -1,6 +1,6 @@
 //! Everything of a translator that is not in the tables' memory.
 
-use crate::config::{Alternative, Checksums, Config, Settings};
+use crate::config::{Alternative, Checksums, Config, List, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::event::Closed;
@@ -23,6 +23,28 @@ use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::rewrite::Change;
 
+/// From the lowest to the highest alternative address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hull {
+    first: u32,
+    /// How far the last one lies above it.
+    extent: u32,
+}
+
+impl Hull {
+    /// Of no addresses it is one that does not matter.
+    fn of(alternatives: &List<Alternative>) -> Self {
+        let first = alternatives.iter().map(|a| a.first).min().unwrap_or(0);
+        let last = alternatives.iter().map(|a| a.last).max().unwrap_or(0);
+        Self { first, extent: last.wrapping_sub(first) }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn holds(self, address: u32) -> bool {
+        address.wrapping_sub(self.first) <= self.extent
+    }
+}
+
 /// The translator less its memory.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -34,8 +56,7 @@ pub(crate) struct State {
     pub(crate) counters: Counters,
     pub(crate) layout: Layout,
     pub(crate) filter: Filter,
-    /// From the lowest to the highest alternative address.
-    pub(crate) hull: Alternative,
+    pub(crate) hull: Hull,
     pub(crate) ages: Ages,
     /// The first of the slots that were given back, linked by `next`.
     pub(crate) free: u32,
@@ -89,11 +110,6 @@ impl State {
         let config = config.settings;
         let extras = config.rewrite_identification || measure.is_some();
         let filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
-        let mut hull = Alternative { first: u32::MAX, ..Alternative::NONE };
-        for alternative in config.alternatives.iter() {
-            hull.first = hull.first.min(alternative.first);
-            hull.last = hull.last.max(alternative.last);
-        }
         Self {
             timers: Timers::new(&config.timeouts),
             now: Instant::ZERO,
@@ -101,7 +117,7 @@ impl State {
             counters: Counters::ZERO,
             layout,
             filter,
-            hull,
+            hull: Hull::of(&config.alternatives),
             ages: Ages::EMPTY,
             free: NONE,
             fresh: 0,
