@@ -6,6 +6,7 @@
 /// Bursts ask for the lines of 32 packets before they touch the first, so that the misses overlap. Reading a word of
 /// each line in safe code overlaps half as well, since a read waits in the reorder buffer until it has arrived and a
 /// prefetch does not.
+#[cfg(target_pointer_width = "64")]
 #[inline(always)]
 pub(crate) fn prefetch<T>(slice: &[T], place: usize) {
     #[cfg(target_arch = "x86_64")]

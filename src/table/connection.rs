@@ -151,14 +151,16 @@ impl Entry {
         }
     }
 
-    /// Whether that key is `key`.
+    /// Whether that key is `key`, and the epoch this one.
+    #[cfg(target_pointer_width = "64")]
     #[inline(always)]
-    pub(crate) const fn has_key(&self, direction: Direction, key: Key) -> bool {
+    pub(crate) fn is_plainly(&self, direction: Direction, key: Key, epoch: u16) -> bool {
         let mine = self.key(direction);
-        // Three comparisons with what lies in the slot, rather than one with what is put together from it.
+        // Comparisons with what lies in the slot, rather than one with what is put together from it.
         mine.addresses == key.addresses
             && (mine.ports >> 16) as u32 == (key.ports >> 16) as u32
             && self.protocol as u16 == key.ports as u16
+            && u16::from(self.epoch) == epoch
     }
 
     /// Source and destination of a packet that goes this way when it has been translated.

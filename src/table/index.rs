@@ -101,11 +101,6 @@ impl Layout {
         first(hash, self.buckets)
     }
 
-    #[inline(always)]
-    const fn second(self, hash: u64) -> u32 {
-        other(self.first(hash), tag(hash), self.buckets)
-    }
-
     /// Whether a key that is not in its first bucket may be in its second one.
     #[inline(always)]
     fn may_be_away(self, words: &[u32], direction: Direction, first: u32) -> bool {
@@ -135,35 +130,6 @@ impl Layout {
         }
     }
 
-    /// The same in the key's first bucket alone.
-    #[cfg(target_pointer_width = "64")]
-    #[inline(always)]
-    pub(crate) fn find_early(
-        self,
-        words: &[u32],
-        direction: Direction,
-        hash: u64,
-        mut found: impl FnMut(u32) -> bool,
-    ) -> Option<u32> {
-        self.find_within(words, direction, self.first(hash), tag(hash), &mut found)
-    }
-
-    /// The same in the key's second bucket alone.
-    #[cfg(target_pointer_width = "64")]
-    #[inline(always)]
-    pub(crate) fn find_late(
-        self,
-        words: &[u32],
-        direction: Direction,
-        hash: u64,
-        mut found: impl FnMut(u32) -> bool,
-    ) -> Option<u32> {
-        if !self.may_be_away(words, direction, self.first(hash)) {
-            return None;
-        }
-        self.find_within(words, direction, self.second(hash), tag(hash), &mut found)
-    }
-
     #[inline(always)]
     fn find_within(
         self,
@@ -178,22 +144,24 @@ impl Layout {
     }
 
     /// Where a key's first bucket lies among the words.
+    #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) const fn position(self, direction: Direction, hash: u64) -> u32 {
         self.base(direction) as u32 + self.first(hash) * WORDS as u32
     }
 
-    /// The first slot in the bucket at this position that has this tag: most likely, but not surely, the right one.
-    /// `further` is told of others that it may be, of which there is hardly ever one.
+    /// The slots in the bucket at this position that have this tag, as far as is cheap to say: the first one is most
+    /// likely, but not surely, the right one.
+    #[cfg(target_pointer_width = "64")]
     #[inline(always)]
-    pub(crate) fn guess(words: &[u32], position: u32, tag: u8, mut further: impl FnMut(u32)) -> Option<u32> {
+    pub(crate) fn guesses(words: &[u32], position: u32, tag: u8) -> Option<impl Iterator<Item = u32>> {
         let words = at(words, position as usize, 0)?;
-        let first = tags::first(tags_of(words), tag, |place| further(slot(words, place)));
-        first.map(|place| slot(words, place))
+        Some(tags::likely(tags_of(words), tag).map(|place| slot(words, place)))
     }
 
     /// Where the second bucket lies of a key with this tag whose first bucket lies at this position, if the key may be
     /// there.
+    #[cfg(target_pointer_width = "64")]
     pub(crate) fn second_position(self, words: &[u32], direction: Direction, position: u32, tag: u8) -> Option<usize> {
         let base = self.base(direction);
         let first = (position as usize - base) / WORDS;

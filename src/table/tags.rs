@@ -12,7 +12,7 @@ pub(crate) type Words = [u32; 4];
 
 /// The places of equal tags, from the lowest up. The first one is certain; one that follows may be wrong.
 #[derive(Clone, Copy, Debug)]
-struct Places {
+pub(crate) struct Places {
     /// One of every [`BITS`] bits is the mark of a tag.
     marks: Marks,
     offset: usize,
@@ -67,22 +67,20 @@ impl Iterator for Places {
     }
 }
 
-/// The first place whose tag is `tag`; `further` is told of what further ones are cheap to find.
+/// Where `tag` stands, as far as is cheap to say: at the first place, and at some of the further ones, of which there are
+/// hardly ever any.
+#[cfg(target_pointer_width = "64")]
 #[inline(always)]
-pub(crate) fn first(words: &Words, tag: u8, further: impl FnMut(usize)) -> Option<usize> {
+pub(crate) fn likely(words: &Words, tag: u8) -> Places {
     #[cfg(target_arch = "x86_64")]
-    let (mut places, mut rest) = (among_all(words, tag), core::iter::empty());
-    #[cfg(all(target_pointer_width = "64", not(target_arch = "x86_64")))]
-    let (mut places, rest) = (among_eight(words, tag), [(words[2], 8)].into_iter());
-    #[cfg(not(target_pointer_width = "64"))]
-    let (mut places, rest) = (among_four(words[0], 0, tag), [(words[1], 4), (words[2], 8)].into_iter());
-    #[cfg(not(target_arch = "x86_64"))]
-    let mut rest = rest.map(|(word, offset)| among_four(word, offset, tag));
-    if let Some(place) = places.next() {
-        places.for_each(further);
-        return Some(place);
+    {
+        among_all(words, tag)
     }
-    rest.find_map(|mut places: Places| places.next())
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let places = among_eight(words, tag);
+        if places.marks == 0 { among_four(words[2], 8, tag) } else { places }
+    }
 }
 
 /// The first that `found` makes of the places whose tag is `tag`.

@@ -1,51 +1,16 @@
-//! Many packets at once: their cache lines are fetched together.
+//! Many packets at once.
 
 use super::Translator;
-use super::fast::Plain;
-use crate::connection::Direction;
-use crate::intrinsics::prefetch;
-use crate::table::connection::NONE;
-use crate::table::index::{self, Layout};
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::verdict::Verdict;
-
-/// How many packets' lines are asked for before the first is touched. More than the processor can have under way at
-/// once gains nothing.
-const WIDTH: usize = 32;
-
-/// What is known of a packet before it is translated.
-#[derive(Clone, Copy)]
-struct Ahead {
-    plain: Plain,
-    /// Where its bucket lies in the index; once that has come, the slot of its connection, most likely. Or [`NONE`].
-    at: u32,
-    tag: u8,
-    way: Way,
-}
-
-/// What it most likely takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// It is not plain.
-    Unknown,
-    /// Plain, and none of ours.
-    Pass,
-    ToServer,
-    ToClient,
-}
-
-impl Ahead {
-    const NOTHING: Self = Self { plain: Plain::NOTHING, at: NONE, tag: 0, way: Way::Unknown };
-}
 
 impl<S: Storage> Translator<S> {
     /// Translates packets one after the other, exactly as [`translate`](Self::translate) would, and writes a verdict
     /// for each. Returns how many were translated: the shorter of the two lengths.
     ///
     /// It is faster than the calls one by one as soon as the connections do not fit into the processor's caches, since
-    /// the lines that 32 packets need are fetched at the same time; on a processor without caches it gains nothing
-    /// and need not be linked in.
+    /// the lines that 32 packets need are fetched at the same time. On a 32-bit processor it is a loop and no more.
     ///
     /// ```
     /// # use byway::*;
@@ -63,73 +28,12 @@ impl<S: Storage> Translator<S> {
         verdicts: &mut [Verdict],
     ) -> usize {
         self.state.advance(now);
-        let mut ahead = [Ahead::NOTHING; WIDTH];
-        for (packets, verdicts) in packets.chunks_mut(WIDTH).zip(verdicts.chunks_mut(WIDTH)) {
-            let mut all_pass = true;
-            for (packet, ahead) in packets.iter_mut().zip(&mut ahead) {
-                self.look_ahead(packet.as_mut(), ahead);
-                all_pass &= ahead.way == Way::Pass;
-            }
-            if !all_pass {
-                ahead.iter_mut().take(packets.len()).for_each(|ahead| self.guess(ahead));
-            }
-            for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ahead) {
-                let packet = packet.as_mut();
-                let fast = if ahead.way == Way::ToServer {
-                    self.fast_along(Direction::ToServer, &ahead.plain, packet, Some(ahead.at))
-                } else if ahead.way == Way::ToClient {
-                    self.fast_along(Direction::ToClient, &ahead.plain, packet, Some(ahead.at))
-                } else if ahead.way == Way::Pass && self.state.kept == 0 {
-                    // Unless a packet before it has opened a connection that keeps its source, of which it may be.
-                    Ok(self.state.pass())
-                } else {
-                    self.fast(packet)
-                };
-                *verdict = match fast {
-                    Ok(verdict) => verdict,
-                    Err(left) => self.table().translate(packet, left),
-                };
-            }
+        #[cfg(target_pointer_width = "64")]
+        self.translate_ahead(packets, verdicts);
+        #[cfg(not(target_pointer_width = "64"))]
+        for (packet, verdict) in packets.iter_mut().zip(verdicts.iter_mut()) {
+            *verdict = self.translate(now, packet.as_mut());
         }
         packets.len().min(verdicts.len())
-    }
-
-    /// Reads a packet's key and asks for its bucket.
-    #[inline(always)]
-    fn look_ahead(&mut self, packet: &[u8], ahead: &mut Ahead) {
-        (ahead.at, ahead.way) = (NONE, Way::Unknown);
-        let Some(plain) = Plain::read(packet) else {
-            return;
-        };
-        let Some(direction) = self.likely_way(plain.destination()) else {
-            ahead.way = Way::Pass;
-            return;
-        };
-        let hash = self.state.keys.hash(&plain.key(direction));
-        let at = self.state.layout.position(direction, hash);
-        prefetch(self.storage.parts().index, at as usize);
-        let way = if direction == Direction::ToServer { Way::ToServer } else { Way::ToClient };
-        *ahead = Ahead { plain, at, tag: index::tag(hash), way };
-    }
-
-    /// Guesses a packet's slot by its bucket, and asks for it.
-    #[inline(always)]
-    fn guess(&mut self, ahead: &mut Ahead) {
-        let memory = self.storage.parts();
-        let ask = |slot: u32| prefetch(memory.connections, slot as usize);
-        if let Some(slot) = Layout::guess(memory.index, ahead.at, ahead.tag, ask) {
-            ask(slot);
-            ahead.at = slot;
-            return;
-        }
-        let direction = match ahead.way {
-            Way::ToServer => Direction::ToServer,
-            Way::ToClient => Direction::ToClient,
-            Way::Unknown | Way::Pass => return,
-        };
-        if let Some(second) = self.state.layout.second_position(memory.index, direction, ahead.at, ahead.tag) {
-            prefetch(memory.index, second);
-        }
-        ahead.at = NONE;
     }
 }

@@ -5,9 +5,12 @@
 //! that, untouched and uncounted.
 
 use super::Translator;
+use super::state::State;
 use crate::connection::Direction;
-use crate::table::connection::ConnectionSlot;
+use crate::table::connection::{ConnectionSlot, Entry};
 use crate::table::hash::Key;
+#[cfg(target_pointer_width = "64")]
+use crate::table::index::{self, Layout};
 use crate::table::storage::Storage;
 use crate::track::phase::Phase;
 use crate::verdict::Verdict;
@@ -15,6 +18,10 @@ use crate::wire::checksum;
 use crate::wire::flow::{TCP, UDP};
 use crate::wire::ipv4::{self, HEADER, Header};
 use crate::wire::tcp::{self, ACK, FIN, RST, SYN, Segment};
+
+/// Octets of the shortest plain packet: a UDP datagram without data.
+const LEAST: usize = HEADER + UDP_HEADER;
+const UDP_HEADER: usize = 8;
 
 /// The addresses of a plain packet, packed as they stand in it.
 #[derive(Clone, Copy)]
@@ -30,32 +37,38 @@ pub(super) struct Plain {
 
 impl Plain {
     /// No packet.
+    #[cfg(target_pointer_width = "64")]
     pub(super) const NOTHING: Self = Self { addresses: 0, ports: 0, data: 0, protocol: 0 };
 
     /// Reads a packet. `None` if it is not plain.
     #[inline(always)]
     pub(super) fn read(packet: &[u8]) -> Option<Self> {
-        let (header, rest) = packet.split_first_chunk::<HEADER>()?;
+        let start = packet.first_chunk::<LEAST>()?;
+        let [header @ .., a, b, c, d, e, f, _, _] = start;
         let view = Header(header);
-        if header[0] != 0x45 || ipv4::is_fragment(view.fragmentation()) {
+        // What is too short wraps around, and is too long.
+        let beyond = view.total_length().wrapping_sub(LEAST);
+        if header[0] != 0x45 || ipv4::is_fragment(view.fragmentation()) || beyond > packet.len() - LEAST {
             return None;
         }
-        let payload = rest.get(..view.total_length().wrapping_sub(HEADER))?;
-        let udp = payload.first_chunk::<8>()?;
         let protocol = view.protocol();
-        let (least, length) = match protocol {
-            UDP => (8, usize::from(u16::from_be_bytes([udp[4], udp[5]]))),
-            TCP => (tcp::HEADER, usize::from(payload.first_chunk::<{ tcp::HEADER }>()?[12] >> 4) << 2),
+        let data = match protocol {
+            UDP => {
+                let data = usize::from(u16::from_be_bytes([*e, *f])).wrapping_sub(UDP_HEADER);
+                (data <= beyond).then_some(data)?
+            }
+            TCP => {
+                let length = usize::from(packet.get(HEADER + 12)? >> 4) << 2;
+                let data = (beyond + UDP_HEADER).checked_sub(length)?;
+                (length >= tcp::HEADER).then_some(data)?
+            }
             _ => return None,
         };
-        if length < least || length > payload.len() {
-            return None;
-        }
-        let [.., a, b, c, d, e, f, g, h] = *header;
+        let [.., s, t, u, v, w, x, y, z] = *header;
         Some(Self {
-            addresses: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            ports: u32::from_be_bytes([udp[0], udp[1], udp[2], udp[3]]),
-            data: (payload.len() - length) as u16,
+            addresses: u64::from_be_bytes([s, t, u, v, w, x, y, z]),
+            ports: u32::from_be_bytes([*a, *b, *c, *d]),
+            data: data as u16,
             protocol,
         })
     }
@@ -95,8 +108,8 @@ impl<S: Storage> Translator<S> {
     pub(super) fn fast(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
         let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
         match self.likely_way(plain.destination()) {
-            Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet, None),
-            Some(Direction::ToClient) => self.fast_along(Direction::ToClient, &plain, packet, None),
+            Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet),
+            Some(Direction::ToClient) => self.fast_along(Direction::ToClient, &plain, packet),
             None => Ok(self.state.pass()),
         }
     }
@@ -117,41 +130,37 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Translates a plain packet that goes this way, with a guess which slot it is. On a large processor it is compiled
-    /// once for each way, so that nothing is chosen at run time; on a small one flash is dearer.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn fast_along(
-        &mut self,
-        direction: Direction,
-        plain: &Plain,
-        packet: &mut [u8],
-        guess: Option<u32>,
-    ) -> Result<Verdict, Left> {
-        let key = plain.key(direction);
-        let memory = self.storage.parts();
-        let is_it = |slot: &u32| memory.connections.get(*slot as usize).is_some_and(|c| c.0.has_key(direction, key));
-        let slot = match guess.filter(is_it) {
-            Some(guess) => guess,
-            #[cfg(target_pointer_width = "64")]
-            None => {
-                let hash = self.state.keys.hash(&key);
-                match self.state.layout.find_early(memory.index, direction, hash, |slot| is_it(&slot)) {
-                    Some(slot) => slot,
-                    // As the last thing that is done here, so that nothing has to be kept for when it comes back.
-                    None => return self.fast_late(direction, packet),
-                }
-            }
-            #[cfg(not(target_pointer_width = "64"))]
-            None => {
-                let found = self.state.find(memory.connections, memory.index, direction, &key);
-                found.ok_or(Left::Unknown(direction))?
-            }
+    /// Translates a plain packet that goes this way. On a large processor it is compiled once for each way, so that
+    /// nothing is chosen at run time; on a small one flash is dearer.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    fn fast_along(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let hash = self.state.keys.hash(&plain.key(direction));
+        let position = self.state.layout.position(direction, hash);
+        let guesses = Layout::guesses(self.storage.parts().index, position, index::tag(hash));
+        let Some(guess) = guesses.and_then(|mut guesses| guesses.next()) else {
+            return self.fast_late(direction, packet);
         };
-        self.fast_at(direction, plain, packet, slot)
+        self.fast_at(direction, plain, packet, guess)
     }
 
-    /// Translates a plain packet of the connection in this slot.
+    /// The same.
+    #[cfg(not(target_pointer_width = "64"))]
+    #[inline(never)]
+    fn fast_along(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let memory = self.storage.parts();
+        let slot = self.state.find(memory.connections, memory.index, direction, &plain.key(direction));
+        let slot = slot.ok_or(Left::Unknown(direction))?;
+        match memory.connections.get_mut(slot as usize) {
+            Some(ConnectionSlot(c)) if u16::from(c.epoch) == self.state.plain_epoch => {
+                self.state.carry_plain(c, direction, plain, packet)
+            }
+            _ => Err(Left::NotPlain),
+        }
+    }
+
+    /// Translates a plain packet that goes this way and belongs, most likely, to the connection in this slot.
+    #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(super) fn fast_at(
         &mut self,
@@ -160,15 +169,32 @@ impl<S: Storage> Translator<S> {
         packet: &mut [u8],
         slot: u32,
     ) -> Result<Verdict, Left> {
-        let memory = self.storage.parts();
-        let state = &mut self.state;
-        let ConnectionSlot(connection) = memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;
-        let troubled = u16::from(connection.epoch) != state.plain_epoch
-            || state.timers.is_dead(connection.phase, connection.last, state.tick);
-        if troubled {
+        if let Some(ConnectionSlot(connection)) = self.storage.parts().connections.get_mut(slot as usize)
+            && connection.is_plainly(direction, plain.key(direction), self.state.plain_epoch)
+        {
+            return self.state.carry_plain(connection, direction, plain, packet);
+        }
+        // As the last thing that is done here, so that nothing has to be kept for when it comes back.
+        self.fast_late(direction, packet)
+    }
+}
+
+impl State {
+    /// Carries a plain packet over, of this connection, which is behind no re-divert.
+    ///
+    /// # Errors
+    /// There is more to it than that.
+    #[inline(always)]
+    pub(super) fn carry_plain(
+        &mut self,
+        connection: &mut Entry,
+        direction: Direction,
+        plain: &Plain,
+        packet: &mut [u8],
+    ) -> Result<Verdict, Left> {
+        if self.timers.is_dead(connection.phase, connection.last, self.tick) {
             return Err(Left::NotPlain);
         }
-
         let (header, payload) = packet.split_first_chunk_mut::<HEADER>().ok_or(Left::NotPlain)?;
         let (addresses, ports) = connection.becomes(direction);
         if plain.protocol == TCP {
@@ -200,15 +226,15 @@ impl<S: Storage> Translator<S> {
         [header[10], header[11]] = checksum::update([header[10], header[11]], connection.network.along(direction));
         match direction {
             Direction::ToServer => {
-                connection.last = state.tick;
-                state.counters.to_server = state.counters.to_server.wrapping_add(1);
+                connection.last = self.tick;
+                self.counters.to_server = self.counters.to_server.wrapping_add(1);
                 Ok(Verdict::ToServer)
             }
             Direction::ToClient => {
-                if state.config.refresh_from_server {
-                    connection.last = state.tick;
+                if self.config.refresh_from_server {
+                    connection.last = self.tick;
                 }
-                state.counters.to_client = state.counters.to_client.wrapping_add(1);
+                self.counters.to_client = self.counters.to_client.wrapping_add(1);
                 Ok(Verdict::ToClient)
             }
         }

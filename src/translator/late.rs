@@ -8,6 +8,7 @@ use super::Translator;
 use super::fast::{Left, Plain};
 use super::state::Table;
 use crate::connection::Direction;
+use crate::table::connection::ConnectionSlot;
 use crate::table::storage::Storage;
 use crate::verdict::Verdict;
 use crate::wire::flow::{Flow, Shape};
@@ -30,17 +31,14 @@ impl<S: Storage> Translator<S> {
         {
             return Ok(table.state.pass());
         }
-        let hash = table.state.keys.hash(&key);
-        let (connections, index) = (&*table.memory.connections, &*table.memory.index);
-        let is_it = |slot: u32| connections.get(slot as usize).is_some_and(|c| c.0.has_key(direction, key));
-        match table.state.layout.find_late(index, direction, hash, is_it) {
-            Some(slot) => self.fast_at(direction, &plain, packet, slot),
+        match table.find(direction, &key) {
+            Some(slot) => table.plain_at(direction, &plain, packet, slot),
             None if direction == Direction::ToServer && table.state.kept == 0 => Ok(table.first_plain(&plain, packet)),
             None if direction == Direction::ToServer => {
                 // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
                 let key = plain.key(Direction::ToClient);
                 let slot = table.find_back(&key).ok_or(Left::Unknown(direction))?;
-                self.fast_at(Direction::ToClient, &plain, packet, slot)
+                table.plain_at(Direction::ToClient, &plain, packet, slot)
             }
             None => Err(Left::Unknown(direction)),
         }
@@ -48,6 +46,16 @@ impl<S: Storage> Translator<S> {
 }
 
 impl Table<'_> {
+    /// A plain packet of the connection in this slot.
+    fn plain_at(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8], slot: u32) -> Result<Verdict, Left> {
+        match self.memory.connections.get_mut(slot as usize) {
+            Some(ConnectionSlot(c)) if u16::from(c.epoch) == self.state.plain_epoch => {
+                self.state.carry_plain(c, direction, plain, packet)
+            }
+            _ => Err(Left::NotPlain),
+        }
+    }
+
     /// A plain packet to no alternative address, and of no connection.
     fn first_plain(&mut self, plain: &Plain, packet: &mut [u8]) -> Verdict {
         let flow = Flow {

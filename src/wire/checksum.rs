@@ -79,9 +79,11 @@ pub(crate) const fn update(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
 /// (RFC 768).
 #[inline(always)]
 pub(crate) const fn update_udp(checksum: &mut [u8; 2], delta: Delta) {
-    if u16::from_ne_bytes(*checksum) != 0 {
-        let updated = u16::from_ne_bytes(update(*checksum, delta));
-        *checksum = (if updated == 0 { 0xffff } else { updated }).to_ne_bytes();
+    let before = u16::from_ne_bytes(*checksum);
+    if before != 0 {
+        // HC + ~d with the carry added again: the same number as HC - d, and never written 0x0000.
+        let (sum, carry) = before.overflowing_add(!delta.0);
+        *checksum = sum.wrapping_add(carry as u16).to_ne_bytes();
     }
 }
 
