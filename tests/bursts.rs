@@ -86,7 +86,7 @@ fn bursts_and_storages_make_no_difference() {
         assert!(count > 100, "{verdict:?}: {count}");
     }
     assert!(one_by_one.counters.moved > 0 && one_by_one.counters.dropped_in_all() > 100);
-    for burst in [1, 2, 31, 32, 33, 100] {
+    for burst in [1, 2, 31, 32, 33, 64, 65, 97, 100] {
         assert_eq!(outcome(byway::Heap::new(50, 8), burst), one_by_one, "bursts of {burst}");
     }
 

@@ -164,7 +164,7 @@ impl Layout {
     #[cfg(target_pointer_width = "64")]
     pub(crate) fn second_position(self, words: &[u32], direction: Direction, position: u32, tag: u8) -> Option<usize> {
         let base = self.base(direction);
-        let first = (position as usize - base) / WORDS;
+        let first = (position as usize).checked_sub(base)? / WORDS;
         let second = other(first as u32, tag, self.buckets);
         self.may_be_away(words, direction, first as u32).then_some(base + second as usize * WORDS)
     }

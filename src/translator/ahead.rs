@@ -10,9 +10,9 @@ use crate::table::index::{self, Layout};
 use crate::table::storage::Storage;
 use crate::verdict::Verdict;
 
-/// How many packets' lines are asked for before the first is touched. More than the processor can have under way at
-/// once gains nothing.
-const WIDTH: usize = 32;
+/// How many packets make a group. With fewer the memory has not the time to answer; more than the processor can have under
+/// way gain nothing.
+const LENGTH: usize = 32;
 
 /// What is known of a packet before it is translated.
 #[derive(Clone, Copy)]
@@ -36,40 +36,70 @@ enum Way {
 }
 
 impl Ahead {
-    const NOTHING: Self = Self { plain: Plain::NOTHING, at: NONE, tag: 0, way: Way::Unknown };
+    // All zeros, which is fastest to write.
+    const NOTHING: Self = Self { plain: Plain::NOTHING, at: 0, tag: 0, way: Way::Unknown };
+}
+
+/// Packets that are looked at together.
+struct Group {
+    packets: [Ahead; LENGTH],
+    /// How many of them are to be looked up, from the first on: none if all of them pass.
+    wanted: usize,
+}
+
+impl Group {
+    const fn new() -> Self {
+        Self { packets: [Ahead::NOTHING; LENGTH], wanted: 0 }
+    }
 }
 
 impl<S: Storage> Translator<S> {
     /// Translates packets one after the other, and writes a verdict for each.
+    ///
+    /// Three groups are under way at a time: while the packets of one are read, those of the one before have their
+    /// buckets, and those of the one before that their connections, so that nobody waits for what he has just asked for.
     #[inline(always)]
     pub(super) fn translate_ahead<P: AsMut<[u8]>>(&mut self, packets: &mut [P], verdicts: &mut [Verdict]) {
-        let mut ahead = [Ahead::NOTHING; WIDTH];
-        for (packets, verdicts) in packets.chunks_mut(WIDTH).zip(verdicts.chunks_mut(WIDTH)) {
+        let count = packets.len().min(verdicts.len());
+        let groups = count.div_ceil(LENGTH);
+        let group = |number: usize| number * LENGTH..count.min((number + 1) * LENGTH);
+        let (mut read, mut guessed, mut ready) = (&mut Group::new(), &mut Group::new(), &mut Group::new());
+        for step in 0..groups + 2 {
+            let new = packets.get_mut(group(step)).unwrap_or_default();
             let mut all_pass = true;
-            for (packet, ahead) in packets.iter_mut().zip(&mut ahead) {
+            for (packet, ahead) in new.iter_mut().zip(&mut read.packets) {
                 self.look_ahead(packet.as_mut(), ahead);
                 all_pass &= ahead.way == Way::Pass;
             }
-            if !all_pass {
-                ahead.iter_mut().take(packets.len()).for_each(|ahead| self.guess(ahead));
+            read.wanted = if all_pass { 0 } else { new.len() };
+            guessed.packets.iter_mut().take(guessed.wanted).for_each(|ahead| self.guess(ahead));
+            if let Some(done) = step.checked_sub(2).map(group)
+                && let (Some(packets), Some(verdicts)) = (packets.get_mut(done.clone()), verdicts.get_mut(done))
+            {
+                for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ready.packets) {
+                    *verdict = self.translate_with(packet.as_mut(), ahead);
+                }
             }
-            for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ahead) {
-                let packet = packet.as_mut();
-                let fast = if ahead.way == Way::ToServer {
-                    self.fast_at(Direction::ToServer, &ahead.plain, packet, ahead.at)
-                } else if ahead.way == Way::ToClient {
-                    self.fast_at(Direction::ToClient, &ahead.plain, packet, ahead.at)
-                } else if ahead.way == Way::Pass && self.state.kept == 0 {
-                    // Unless a packet before it has opened a connection that keeps its source, of which it may be.
-                    Ok(self.state.pass())
-                } else {
-                    self.fast(packet)
-                };
-                *verdict = match fast {
-                    Ok(verdict) => verdict,
-                    Err(left) => self.table().translate(packet, left),
-                };
-            }
+            (read, guessed, ready) = (ready, read, guessed);
+        }
+    }
+
+    /// Translates a packet of which this is known.
+    #[inline(always)]
+    fn translate_with(&mut self, packet: &mut [u8], ahead: &Ahead) -> Verdict {
+        let fast = if ahead.way == Way::ToServer {
+            self.fast_at(Direction::ToServer, &ahead.plain, packet, ahead.at)
+        } else if ahead.way == Way::ToClient {
+            self.fast_at(Direction::ToClient, &ahead.plain, packet, ahead.at)
+        } else if ahead.way == Way::Pass && self.state.kept == 0 {
+            // Unless a packet before it has opened a connection that keeps its source, of which it may be.
+            Ok(self.state.pass())
+        } else {
+            self.fast(packet)
+        };
+        match fast {
+            Ok(verdict) => verdict,
+            Err(left) => self.table().translate(packet, left),
         }
     }
 
