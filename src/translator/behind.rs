@@ -1,37 +1,22 @@
 //! The plain packet whose connection is behind a re-divert: it catches up, and the packet goes on where it was.
 //!
 //! For large processors, on which the first packet of each connection after a re-divert shall cost little more than any
-//! other. It is a shorter way to what `Table::translate` would do, and never another: nothing is looked for again.
+//! other. It is a shorter way to what `Table::translate` would do, and never another: it is not parsed and not looked for
+//! twice more.
 
+use super::Revisit;
 use super::fast::{Left, Plain};
 use super::state::Table;
-use super::{Revisit, Translator};
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
-use crate::table::storage::Storage;
 use crate::verdict::Verdict;
 use crate::wire::ipv4::{HEADER, Header};
 
-impl<S: Storage> Translator<S> {
-    /// Translates or passes a plain packet that does not belong plainly to the connection in this slot.
+impl Table<'_> {
+    /// Translates such a packet, of the connection in this slot, which may be behind a re-divert.
     ///
     /// # Errors
     /// Why there is more to it than that.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn fast_behind(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Result<Verdict, Left> {
-        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
-        let mut table = self.table();
-        match table.slot(slot) {
-            Some(c) if c.key(direction) == plain.key(direction) => table.plain_behind(direction, &plain, packet, slot),
-            _ => self.fast_late(direction, packet),
-        }
-    }
-}
-
-impl Table<'_> {
-    /// A plain packet of the connection in this slot, which may be behind a re-divert.
-    #[inline(never)]
     pub(super) fn plain_behind(
         &mut self,
         direction: Direction,

@@ -175,7 +175,7 @@ impl<S: Storage> Translator<S> {
             return self.state.carry_plain(connection, direction, plain, packet);
         }
         // As the last thing that is done here, so that nothing has to be kept for when it comes back.
-        self.fast_behind(direction, packet, slot)
+        self.fast_late(direction, packet)
     }
 }
 
