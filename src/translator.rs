@@ -24,6 +24,8 @@
 
 #[cfg(target_pointer_width = "64")]
 mod ahead;
+#[cfg(target_pointer_width = "64")]
+mod behind;
 mod burst;
 #[cfg(all(test, feature = "alloc"))]
 mod consistency;
@@ -246,7 +248,7 @@ impl Table<'_> {
             return None;
         }
         let slot = self.find(direction, &Key::of(flow, direction))?;
-        match self.revisit(slot, direction, parts.payload, flow) {
+        match self.revisit(slot, direction, parts.payload, flow.protocol) {
             Revisit::Carry => Some(self.carry(slot, direction, parts, flow)),
             Revisit::Miss => None,
             Revisit::Done(verdict) => Some(verdict),
@@ -283,11 +285,23 @@ impl Table<'_> {
     }
 
     /// Looks again at a connection that may be dead, over, or behind a re-divert.
-    fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], flow: &Flow) -> Revisit {
+    fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], protocol: u8) -> Revisit {
         if self.is_dead(slot) {
             self.bury(slot);
             return Revisit::Miss;
         }
+        self.revisit_alive(slot, direction, || payload, protocol)
+    }
+
+    /// The same of one that is not dead.
+    #[inline(always)]
+    fn revisit_alive<'p>(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        payload: impl FnOnce() -> &'p [u8],
+        protocol: u8,
+    ) -> Revisit {
         match self.catch_up(slot) {
             CaughtUp::Moved if direction == Direction::ToClient => {
                 return Revisit::Done(self.state.drop(DropReason::OldServer));
@@ -299,8 +313,8 @@ impl Table<'_> {
         let phase = self.slot(slot).map_or(Phase::Held, |c| c.phase);
         match phase {
             Phase::Held => Revisit::Miss,
-            Phase::Closing | Phase::TimeWait | Phase::Resetting if flow.protocol == TCP => {
-                self.revisit_late(slot, phase, direction, payload)
+            Phase::Closing | Phase::TimeWait | Phase::Resetting if protocol == TCP => {
+                self.revisit_late(slot, phase, direction, payload())
             }
             _ => Revisit::Carry,
         }

@@ -58,6 +58,21 @@ impl MoveSlot {
     pub(crate) fn to(&self) -> Place {
         Place { address: self.to, port: (!self.keep_port).then_some(self.to_port) }
     }
+
+    /// Where a connection goes that has come this far. `None` if this move is not for it.
+    #[inline(always)]
+    fn lead(&self, course: Course, portless: bool) -> Option<Course> {
+        if !self.from().holds(course.server) {
+            return None;
+        }
+        let (address, port) = self.to().resolve(course.server.1);
+        Some(Course {
+            server: (address, if portless { 0 } else { port }),
+            reset: course.reset | self.reset,
+            // An entry of an earlier move has been pointed at wherever a later one leads.
+            entry: if self.entry == server::NONE { course.entry } else { self.entry },
+        })
+    }
 }
 
 /// The state of the moves; their places lie in the storage, as a ring.
@@ -134,24 +149,24 @@ impl Moves {
 
     /// Where a connection of this epoch that stands on `server` is to go. `None` if it stays.
     /// The servers of an ICMP echo are `portless`.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Course> {
         let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
-        let mut course = Course { server, reset: false, entry: server::NONE };
+        let course = Course { server, reset: false, entry: server::NONE };
+        #[cfg(target_pointer_width = "64")]
+        if behind == 1 {
+            return self.ago(slots, 0)?.lead(course, portless);
+        }
+        self.course_of_many(slots, behind, course, portless)
+    }
+
+    /// The same for a connection that is so many moves behind.
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    fn course_of_many(&self, slots: &[MoveSlot], behind: u8, mut course: Course, portless: bool) -> Option<Course> {
         let mut moved = false;
         for ago in (0..behind).rev() {
-            let Some(slot) = self.ago(slots, ago) else {
-                continue;
-            };
-            if slot.from().holds(course.server) {
-                course.server = slot.to().resolve(course.server.1);
-                if portless {
-                    course.server.1 = 0;
-                }
-                course.reset |= slot.reset;
-                // An entry of an earlier move has been pointed at wherever a later one leads.
-                if slot.entry != server::NONE {
-                    course.entry = slot.entry;
-                }
+            if let Some(further) = self.ago(slots, ago).and_then(|slot| slot.lead(course, portless)) {
+                course = further;
                 moved = true;
             }
         }

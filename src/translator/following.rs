@@ -1,10 +1,16 @@
 //! How connections follow the re-diverts that were written down: when their next packet finds them behind, or when the
 //! sweep comes by.
 
+#[cfg(target_pointer_width = "64")]
+use super::state::State;
 use super::state::Table;
+#[cfg(target_pointer_width = "64")]
+use crate::connection::Direction;
 use crate::event::Closed;
-use crate::table::connection::{OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
+use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
 use crate::table::events::News;
+#[cfg(target_pointer_width = "64")]
+use crate::table::hash::Key;
 use crate::table::moves::{Course, DONE};
 use crate::table::server::{self, Servers};
 use crate::track::phase::Phase;
@@ -27,62 +33,80 @@ pub(crate) enum CaughtUp {
 
 impl Table<'_> {
     /// Lets a connection follow the re-diverts that it has not followed yet.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn catch_up(&mut self, slot: u32) -> CaughtUp {
-        let epoch = self.state.moves.epoch;
-        let Some(connection) = self.slot_mut(slot) else {
+        let moves = &self.state.moves;
+        let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
             return CaughtUp::Stayed;
         };
         let behind = connection.epoch;
-        if behind == epoch {
+        if behind == moves.epoch {
             return CaughtUp::Stayed;
         }
-        connection.epoch = epoch;
+        connection.epoch = moves.epoch;
         if connection.phase.is_over() {
             return CaughtUp::Stayed;
         }
         let server = (connection.server, connection.server_port);
-        let protocol = connection.protocol;
-        let home = connection.has(SOURCE_KEPT).then_some((connection.original, connection.original_port));
-        let Some(course) = self.state.moves.course(self.memory.moves, behind, server, protocol == ICMP) else {
+        let Some(course) = moves.course(self.memory.moves, behind, server, connection.protocol == ICMP) else {
             return CaughtUp::Stayed;
         };
-        if course.reset && protocol == TCP {
+        if course.reset && connection.protocol == TCP {
             self.start_reset(slot);
             return CaughtUp::Reset;
         }
         if course.server == server {
             return CaughtUp::Stayed;
         }
-        if home == Some(course.server) {
+        if connection.has(SOURCE_KEPT) && course.server == (connection.original, connection.original_port) {
             // Neither address is replaced any more: there is nothing to translate.
             self.finish(slot, Closed::Rediverted);
             self.release(slot);
             return CaughtUp::Home;
         }
-        self.relocate(slot, course)
+        self.relocate(slot, server, course)
     }
 
-    /// Puts a connection onto another server.
-    fn relocate(&mut self, slot: u32, course: Course) -> CaughtUp {
+    /// Puts a connection from one server onto another.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn relocate(&mut self, slot: u32, from: (u32, u16), course: Course) -> CaughtUp {
         self.state.serial = self.state.serial.wrapping_add(1);
+        #[cfg(target_pointer_width = "64")]
+        let listed = self.relist_plainly(slot, course.server).unwrap_or_else(|| self.relist(slot, course.server));
+        #[cfg(not(target_pointer_width = "64"))]
+        let listed = self.relist(slot, course.server);
+        if !listed {
+            return CaughtUp::Stranded;
+        }
+        self.recount(slot, course);
+        self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
+        self.tell(slot, News::Moved(from));
+        CaughtUp::Moved
+    }
+
+    /// Gives a connection its new server, and an alternative endpoint that is free there, and lists it as such. False if
+    /// it cannot be, in which case it is gone.
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    fn relist(&mut self, slot: u32, server: (u32, u16)) -> bool {
         let Some(old) = self.slot(slot) else {
-            return CaughtUp::Stayed;
+            return false;
         };
-        let (from, flags) = ((old.server, old.server_port), old.flags);
+        let flags = old.flags;
         let here = (old.alternative, old.alternative_port);
-        let alternative = if self.is_free(old, course.server, here) {
+        let alternative = if self.is_free(old, server, here) {
             Some(here)
         } else if old.has(SOURCE_KEPT) {
             None
         } else {
-            self.choose_alternative(old, course.server)
+            self.choose_alternative(old, server)
         };
         let listed = alternative.is_some_and(|alternative| {
             self.remember(slot);
             self.unlist_back(slot);
             let checksums = self.state.config.checksums;
             if let Some(connection) = self.slot_mut(slot) {
-                (connection.server, connection.server_port) = course.server;
+                (connection.server, connection.server_port) = server;
                 (connection.alternative, connection.alternative_port) = alternative;
                 connection.flags = flags;
                 connection.set_deltas(checksums);
@@ -93,12 +117,39 @@ impl Table<'_> {
         });
         if !listed {
             self.strand(slot, alternative.is_some());
-            return CaughtUp::Stranded;
         }
-        self.recount(slot, course);
-        self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
-        self.tell(slot, News::Moved(from));
-        CaughtUp::Moved
+        listed
+    }
+
+    /// The same where there is nothing to it: nobody at all has the key that the way back will have. Each key is hashed
+    /// once. `None`, and nothing has changed, if there is more to it.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    fn relist_plainly(&mut self, slot: u32, server: (u32, u16)) -> Option<bool> {
+        const BACK: Direction = Direction::ToClient;
+        let connection = &self.memory.connections.get(slot as usize)?.0;
+        if connection.has(SIBLINGS) {
+            return None;
+        }
+        let State { keys, layout, recent, .. } = &mut *self.state;
+        let here = (connection.alternative, connection.alternative_port);
+        let key = Key::new(connection.protocol, here, server);
+        let (old, new) = (keys.hash(&connection.key_back()), keys.hash(&key));
+        let is_it = |slot| self.memory.connections.get(slot as usize).is_some_and(|c| c.0.answers(BACK, &key));
+        if layout.find(self.memory.index, BACK, new, is_it).is_some() {
+            return None;
+        }
+        recent.add(here, connection.server);
+        let mut index = layout.index(self.memory.index, BACK);
+        index.remove(old, slot);
+        let listed = index.insert(new, slot);
+        let connection = &mut self.memory.connections.get_mut(slot as usize)?.0;
+        (connection.server, connection.server_port) = server;
+        connection.set_deltas(self.state.config.checksums);
+        if !listed {
+            self.strand(slot, true);
+        }
+        Some(listed)
     }
 
     /// Ends a connection that could not be moved. `unlisted` says that it is in the index of the way there alone.
@@ -111,19 +162,25 @@ impl Table<'_> {
 
     /// Counts a moved connection where it stands now, if its entry speaks of another server.
     fn recount(&mut self, slot: u32, course: Course) {
-        let Some(&connection) = self.slot(slot) else {
-            return;
-        };
-        let original = (connection.original, connection.original_port);
-        let described = self.servers().get(connection.member).is_some_and(|s| {
-            let (address, port) = s.resolve(original);
-            address == course.server.0 && (port == course.server.1 || connection.protocol == ICMP)
-        });
-        if described || course.entry == server::NONE {
+        // None of the moves has an entry where every entry describes its connections.
+        if course.entry == server::NONE {
             return;
         }
-        if connection.has(SERVER_COUNTED) {
-            self.servers().discount(connection.member);
+        let Some(connection) = self.slot(slot) else {
+            return;
+        };
+        let (member, counted, portless) =
+            (connection.member, connection.has(SERVER_COUNTED), connection.protocol == ICMP);
+        let original = (connection.original, connection.original_port);
+        let described = self.servers().get(member).is_some_and(|s| {
+            let (address, port) = s.resolve(original);
+            address == course.server.0 && (port == course.server.1 || portless)
+        });
+        if described {
+            return;
+        }
+        if counted {
+            self.servers().discount(member);
         }
         let counted = self.servers().count(course.entry);
         if let Some(connection) = self.slot_mut(slot) {

@@ -52,7 +52,7 @@ impl Table<'_> {
             Some(ConnectionSlot(c)) if u16::from(c.epoch) == self.state.plain_epoch => {
                 self.state.carry_plain(c, direction, plain, packet)
             }
-            _ => Err(Left::NotPlain),
+            _ => self.plain_behind(direction, plain, packet, slot),
         }
     }
 

@@ -1,0 +1,181 @@
+//! The short ways through the translator do what the long way does, re-diverts included.
+//!
+//! A translator that measures takes the long way with every packet; one that does not takes the short ways where it can,
+//! one packet at a time or in bursts. All three get the same packets, and nothing may tell them apart.
+
+mod support;
+
+use byway::{Closed, Counters, Divert, DropReason, Event, Heap, Midstream, Redivert, Translator, Verdict};
+use support::talk::*;
+use support::*;
+
+const THIRD: &str = "123.45.67.91:80";
+/// It keeps its source.
+const KEPT: &str = "100.0.0.1:53";
+/// Replies may come from any port.
+const SIBLINGS: &str = "100.0.0.2:69";
+
+/// Three translators that get the same packets.
+struct Ways {
+    seconds: u64,
+    long: Translator<Heap>,
+    short: Translator<Heap>,
+    bursts: Translator<Heap>,
+    /// What the one that takes bursts has not got yet, and what the others made of it.
+    waiting: Vec<(Vec<u8>, Verdict, Vec<u8>)>,
+    events: Vec<Event>,
+}
+
+impl Ways {
+    fn new(config: &byway::Config) -> Self {
+        let new = |heap| {
+            let mut t = Translator::new(config.clone(), heap).unwrap();
+            t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
+            t.divert(Divert::new(at("100.100.100.101:80")).to(at(OTHER))).unwrap();
+            t.divert(Divert::new(at(KEPT)).to(at("9.0.0.1:53")).keep_source()).unwrap();
+            t.divert(Divert::new(at(SIBLINGS)).to(at("9.9.9.9:69")).replies_from_any_port()).unwrap();
+            t
+        };
+        let heap = || Heap::new(40, 8);
+        Self {
+            seconds: 0,
+            long: new(heap().measured()),
+            short: new(heap()),
+            bursts: new(heap()),
+            waiting: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Translates a packet one by one; returns it if it goes to a server.
+    fn packet(&mut self, packet: Vec<u8>) -> Option<Vec<u8>> {
+        let (verdict, long) = run(&mut self.long, s(self.seconds), &packet);
+        assert_eq!(run(&mut self.short, s(self.seconds), &packet), (verdict, long.clone()), "{packet:x?}");
+        assert_eq!(self.short.counters(), self.long.counters(), "{packet:x?}");
+        let answered = (verdict == Verdict::ToServer).then(|| long.clone());
+        self.waiting.push((packet, verdict, long));
+        answered
+    }
+
+    /// Lets the one that takes bursts catch up, and compares what is to be seen of all three.
+    fn compare(&mut self) {
+        let mut packets: Vec<_> = self.waiting.iter().map(|(packet, ..)| packet.clone()).collect();
+        let mut verdicts = vec![Verdict::Pass; packets.len()];
+        if !packets.is_empty() {
+            self.bursts.translate_burst(s(self.seconds), &mut packets, &mut verdicts);
+        }
+        for ((packet, verdict), (before, expected, long)) in packets.iter().zip(&verdicts).zip(&self.waiting) {
+            assert_eq!((verdict, packet), (expected, long), "{before:x?}");
+        }
+        self.waiting.clear();
+        let connections = |t: &Translator<Heap>| t.connections().collect::<Vec<_>>();
+        let told = events(&mut self.long);
+        for t in [&mut self.short, &mut self.bursts] {
+            assert_eq!(t.counters(), self.long.counters());
+            assert_eq!(connections(t), connections(&self.long));
+            assert_eq!((t.slots_in_use(), t.poll_at()), (self.long.slots_in_use(), self.long.poll_at()));
+            assert_eq!(events(t), told);
+        }
+        self.events.extend(told);
+    }
+
+    /// Does the same with all three.
+    fn all<T: PartialEq + core::fmt::Debug>(&mut self, what: impl Fn(&mut Translator<Heap>) -> T) {
+        self.compare();
+        let long = what(&mut self.long);
+        assert_eq!(what(&mut self.short), long);
+        assert_eq!(what(&mut self.bursts), long);
+    }
+}
+
+/// Some thousand things that happen; what all three did in the end.
+fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>) {
+    let mut ways = Ways::new(config);
+    let mut dice = Dice(seed);
+    // What servers have seen, for them to answer.
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..2_000 {
+        let pick = |dice: &mut Dice, from: &[&str]| at(from[dice.below(from.len() as u64) as usize]);
+        let flags = [ACK, ACK, ACK, ACK, SYN, SYN | ACK, FIN | ACK, RST][dice.below(8) as usize];
+        let numbers = (CLIENT_START + dice.below(3) as u32, SERVER_START + dice.below(3) as u32);
+        match dice.below(64) {
+            0..=27 => {
+                let from = client(dice.below(12) as u32);
+                let to = pick(&mut dice, &[ORIGINAL, ORIGINAL, "100.100.100.101:80", KEPT, SIBLINGS]);
+                let packet = if dice.below(2) == 0 {
+                    udp(from, to, b"question")
+                } else {
+                    tcp(from, to, (flags, numbers.0, numbers.1), b"")
+                };
+                seen.extend(ways.packet(packet));
+            }
+            28..=55 if !seen.is_empty() => {
+                let asked = &seen[seen.len() - 1 - dice.below(seen.len().min(30) as u64) as usize];
+                let (us, mut server) = ends(asked);
+                if dice.below(8) == 0 {
+                    server.set_port(4_000);
+                }
+                let answer = if asked[9] == 17 {
+                    udp(server, us, b"answer")
+                } else {
+                    let flags = if segment(asked).0 == SYN { SYN | ACK } else { flags };
+                    tcp(server, us, (flags, numbers.1, numbers.0), b"")
+                };
+                ways.packet(answer);
+            }
+            56..=58 => {
+                let places = [SERVER, OTHER, THIRD, "9.0.0.1:53", KEPT, "9.9.9.9:69", "9.9.9.9:70"];
+                let (from, to) = (pick(&mut dice, &places), pick(&mut dice, &places));
+                let how =
+                    [Redivert::Switch, Redivert::Switch, Redivert::Reset, Redivert::Drain][dice.below(4) as usize];
+                ways.all(|t| t.redivert(from, to, how));
+            }
+            59 => {
+                ways.compare();
+                let seconds = [1, 1, 10, 100, 200, 400, 8_000][dice.below(7) as usize];
+                ways.seconds += seconds;
+            }
+            60 => {
+                let now = s(ways.seconds);
+                ways.all(|t| t.poll(now));
+            }
+            61 => {
+                let now = s(ways.seconds);
+                ways.all(|t| say(t, now));
+            }
+            _ => ways.compare(),
+        }
+    }
+    ways.compare();
+    (*ways.long.counters(), ways.events)
+}
+
+#[test]
+fn the_short_ways_do_what_the_long_way_does() {
+    let config = || byway::Config::new([8; 32]).tell_changes(true);
+    let roomy = || config().alternative(ip(ALTERNATIVE), 1_024..=65_535);
+    let narrow = || config().alternative(ip(ALTERNATIVE), 1_024..=1_031);
+    let mut counters = [(); 8].map(|()| 0);
+    for seed in 0..20 {
+        for config in [
+            roomy(),
+            roomy().transmit_rates(0, 0).midstream(Midstream::Adopt),
+            roomy().refresh_from_server(true).midstream(Midstream::Pass),
+            narrow().midstream(Midstream::Drop),
+            narrow().transmit_rates(0, 0).client_limit(3),
+        ] {
+            let (did, events) = story(&config, seed);
+            let home = |event: &&Event| {
+                matches!(event, Event::Closed { connection, why: Closed::Rediverted }
+                    if connection.client_side.destination == at(KEPT))
+            };
+            let dropped = [DropReason::OldServer, DropReason::NoPort, DropReason::Resetting].map(|r| did.dropped(r));
+            let home = events.iter().filter(home).count() as u64;
+            let of_this = [did.moved, did.reset, did.stranded, did.expired, dropped[0], dropped[1], dropped[2], home];
+            for (sum, count) in counters.iter_mut().zip(of_this) {
+                *sum += count;
+            }
+        }
+    }
+    assert!(counters.iter().all(|count| *count > 100), "moved, reset, stranded, expired, drops, home: {counters:?}");
+}
