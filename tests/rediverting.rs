@@ -262,6 +262,20 @@ fn a_configuration_that_silences_resets_still_comes_to_an_end() {
     assert_eq!((t.counters().reset, t.counters().transmit_lost), (10, 20));
 }
 
+/// A connection that was silent for longer than a reset one stays is there for all of that time.
+#[test]
+fn a_silenced_reset_stays_as_long_as_any_other() {
+    let mut t = diverting(config().transmit_rates(0, 0));
+    connect(&mut t, s(0), at(CLIENT), at(ORIGINAL));
+    t.redivert(at(SERVER), at(OTHER), Redivert::Reset).unwrap();
+    let data = tcp(at(CLIENT), at(ORIGINAL), (ACK, CLIENT_START + 1, SERVER_START + 1), b"data");
+    for now in [s(1_000), s(1_119)] {
+        assert_eq!(run(&mut t, now, &data).0, Verdict::Drop(DropReason::Resetting));
+    }
+    t.poll(s(1_122));
+    assert_eq!(t.slots_in_use(), 0);
+}
+
 #[test]
 fn resets_come_no_faster_than_they_may() {
     let mut t = diverting(config().transmit_rates(100, 10));

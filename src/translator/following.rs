@@ -195,15 +195,17 @@ impl Table<'_> {
     fn start_reset(&mut self, slot: u32) {
         self.finish(slot, Closed::Rediverted);
         self.set_phase(slot, Phase::Resetting);
+        let silenced = self.state.config.resets_per_second == 0;
         let tick = self.state.tick;
-        if self.state.config.resets_per_second == 0 {
-            // Silenced by the configuration: the ends will find out by themselves.
-            self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(2);
-            return;
-        }
         if let Some(connection) = self.slot_mut(slot) {
             connection.last = tick;
-            connection.flags |= OWES_CLIENT | OWES_SERVER;
+            if !silenced {
+                connection.flags |= OWES_CLIENT | OWES_SERVER;
+            }
+        }
+        if silenced {
+            // By the configuration: the ends will find out by themselves.
+            self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(2);
         }
     }
 
