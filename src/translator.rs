@@ -22,6 +22,8 @@
 //!
 //! This file has the part that every packet takes; the folder has the rest, a file for each thing that can happen.
 
+#[cfg(target_pointer_width = "64")]
+mod begin;
 mod burst;
 #[cfg(all(test, feature = "alloc"))]
 mod consistency;

@@ -241,6 +241,22 @@ pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destinat
     None
 }
 
+/// The same where it is a rule for this very address, and the first of its rank. `None` says nothing.
+#[cfg(target_pointer_width = "64")]
+#[inline(always)]
+pub(crate) fn find_host(
+    rules: &[DivertSlot],
+    protocol: u8,
+    client: u32,
+    (address, port): (u32, u16),
+) -> Option<&DivertSlot> {
+    let exactly = rank(32, address, u64::from(port));
+    let any = rank(32, address, ANY_PORT);
+    let first = rules.get(rules.partition_point(|s| s.rank < exactly))?;
+    let is_it = (first.rank == exactly || first.rank == any) && first.admits(protocol, client);
+    is_it.then_some(first)
+}
+
 /// Whether some rule speaks of exactly this address and port, whoever the client is.
 pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
     let rank = rank(32, address, u64::from(port));
@@ -311,6 +327,12 @@ mod tests {
             ] {
                 let found = find(&rules, protocol, client, destination).unwrap();
                 assert_eq!(found.matches(), matches[expected], "{protocol} {destination:?}");
+                #[cfg(target_pointer_width = "64")]
+                if protocol != ICMP {
+                    let quickly = find_host(&rules, protocol, client, destination).map(DivertSlot::matches);
+                    assert!(quickly.is_none_or(|m| m == matches[expected]), "{protocol} {destination:?}");
+                    assert!(quickly.is_some() || ![3, 5, 9].contains(&expected), "{protocol} {destination:?}");
+                }
             }
         }
     }

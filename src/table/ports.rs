@@ -24,13 +24,31 @@ pub(crate) struct Wanted {
     pub(crate) serial: u64,
 }
 
+impl Wanted {
+    /// The serial number alone makes the words differ from all others. The endpoints add to what a stranger would have to
+    /// know.
+    #[inline(always)]
+    const fn words(&self) -> [u64; 2] {
+        let client = (self.client.0 as u64) << 16 | self.client.1 as u64;
+        let server = (self.server.0 as u64) << 16 | self.server.1 as u64;
+        [client ^ server.rotate_left(32), self.serial << 8]
+    }
+}
+
 /// Unforeseeable numbers, four from each value of the pseudo-random function: who learns some of its bits by the port
 /// that he gets learns nothing of the others.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Draws {
     /// The value that was drawn from last, turned.
     bits: u64,
     left: u8,
+}
+
+impl core::fmt::Debug for Draws {
+    /// Without the bits, which say what comes next.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Draws")
+    }
 }
 
 impl Draws {
@@ -39,8 +57,10 @@ impl Draws {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn next(&mut self, keys: &Keys, words: [u64; 2], attempt: u32) -> u16 {
         if self.left == 0 {
-            // The value before adds to what a stranger would have to know, even if another translator has the same secret.
-            let words = [words[0] ^ self.bits, words[1] | u64::from(attempt)];
+            // Where a value serves several connections the one before it adds to what a stranger would have to know, even
+            // if another translator has the same secret.
+            let before = if cfg!(target_pointer_width = "64") { self.bits } else { 0 };
+            let words = [words[0] ^ before, words[1] | u64::from(attempt)];
             *self = Self { bits: keys.choose(Label::Port, words), left: 4 };
         }
         self.left -= 1;
@@ -64,13 +84,9 @@ pub(crate) fn choose(
     let mut place = match addresses {
         0 => return None,
         1 => 0,
-        _ => reduce(keys.choose(Label::Alternative, [u64::from(wanted.client.0), 0]) as u32, addresses),
+        _ => preferred(keys, wanted.client.0, addresses),
     };
-    // The serial number alone makes the words differ from all others. The endpoints add to what a stranger would have to
-    // know.
-    let client = u64::from(wanted.client.0) << 16 | u64::from(wanted.client.1);
-    let server = u64::from(wanted.server.0) << 16 | u64::from(wanted.server.1);
-    let words = [client ^ server.rotate_left(32), wanted.serial << 8];
+    let words = wanted.words();
     for attempt in 0..ATTEMPTS {
         let (address, mut range) = nth(alternatives, place)?;
         if attempt % (ATTEMPTS / TURNS) == ATTEMPTS / TURNS - 1 {
@@ -83,14 +99,36 @@ pub(crate) fn choose(
         let port = if choice == PortChoice::Keep && attempt == 0 && within(range, wanted.client.1) {
             wanted.client.1
         } else {
-            let span = u32::from(range.1 - range.0) + 1;
-            range.0 + ((u32::from(draws.next(keys, words, attempt)) * span) >> 16) as u16
+            port_of(range, draws.next(keys, words, attempt))
         };
         if is_free((address, port), late) {
             return Some((address, port));
         }
     }
     None
+}
+
+/// The first candidate of [`choose`] where all alternative addresses have the same ports, and any of those will do.
+#[cfg(target_pointer_width = "64")]
+#[inline(always)]
+pub(crate) fn first(keys: &Keys, draws: &mut Draws, range: &Alternative, wanted: &Wanted) -> Option<(u32, u16)> {
+    let last = range.last - range.first;
+    let place = if last == 0 { 0 } else { preferred(keys, wanted.client.0, last.saturating_add(1)) };
+    let ports = range.ports;
+    (ports.0 <= ports.1).then(|| (range.first + place, port_of(ports, draws.next(keys, wanted.words(), 0))))
+}
+
+/// The place of a client's address among so many.
+#[inline(always)]
+fn preferred(keys: &Keys, client: u32, addresses: u32) -> u32 {
+    reduce(keys.choose(Label::Alternative, [u64::from(client), 0]) as u32, addresses)
+}
+
+/// The port of a range that a number stands for.
+#[inline(always)]
+fn port_of(range: (u16, u16), draw: u16) -> u16 {
+    let span = u32::from(range.1 - range.0) + 1;
+    range.0 + ((u32::from(draw) * span) >> 16) as u16
 }
 
 /// The ranges that connections get ports of.
@@ -122,4 +160,28 @@ const fn within(range: (u16, u16), port: u16) -> bool {
 fn narrow(range: (u16, u16), port: u16) -> (u16, u16) {
     let part = if port < 1024 { (range.0, range.1.min(1023)) } else { (range.0.max(1024), range.1) };
     if part.0 <= part.1 { part } else { range }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_candidate_is_the_first_that_is_looked_at() {
+        let keys = Keys::new(&[7; 32]);
+        for addresses in [1, 2, 16, 1_000] {
+            let range = Alternative { first: 0x0a0a_0a0a, last: 0x0a0a_0a09 + addresses, ports: (1_000, 60_000) };
+            let mut alternatives = List::new(Alternative::NONE);
+            assert!(alternatives.push(range));
+            let (mut draws, mut same) = (Draws::NONE, Draws::NONE);
+            let mut seen = std::collections::HashSet::new();
+            for serial in 1..1_000 {
+                let wanted = Wanted { client: (serial as u32 % 9, 5), server: (1, 2), serial };
+                let chosen = choose(&keys, &mut draws, &alternatives, PortChoice::Random, wanted, |_, _| true);
+                assert_eq!(first(&keys, &mut same, &range, &wanted), chosen);
+                seen.insert(chosen);
+            }
+            assert!(seen.len() > 980, "{} different endpoints in 999 draws", seen.len());
+        }
+    }
 }

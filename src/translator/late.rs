@@ -6,61 +6,75 @@
 
 use super::Translator;
 use super::fast::{Left, Plain};
-use super::state::Table;
 use crate::connection::Direction;
+use crate::table::hash::Key;
 use crate::table::storage::Storage;
 use crate::verdict::Verdict;
-use crate::wire::flow::{Flow, Shape};
 use crate::wire::ipv4;
 
 impl<S: Storage> Translator<S> {
-    /// Translates or passes such a packet.
+    /// Translates or passes such a packet, which is known to be plain.
     ///
     /// # Errors
     /// Why there is more to it than that.
     #[cold]
     #[inline(never)]
     pub(super) fn fast_late(&mut self, direction: Direction, packet: &mut [u8]) -> Result<Verdict, Left> {
-        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
-        let key = plain.key(direction);
+        match direction {
+            Direction::ToServer => self.fast_late_there(packet),
+            Direction::ToClient => self.fast_late_back(packet),
+        }
+    }
+
+    #[inline(never)]
+    fn fast_late_there(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let key = key_there(packet).ok_or(Left::NotPlain)?;
+        let kept = self.state.kept != 0;
+        if !kept && !self.state.filter.may_hold(key.addresses as u32) {
+            return Ok(self.state.pass());
+        }
+        let hash = self.state.keys.hash(&key);
+        if let Some(slot) = self.find_late(Direction::ToServer, key, hash) {
+            return self.fast_second(Direction::ToServer, packet, slot);
+        }
         let mut table = self.table();
-        if direction == Direction::ToServer
-            && table.state.kept == 0
-            && !table.state.filter.may_hold(plain.destination())
-        {
-            return Ok(table.state.pass());
+        if !kept {
+            return Ok(table.first_plain(key, hash, packet));
         }
-        let hash = table.state.keys.hash(&key);
-        let (connections, index) = (&*table.memory.connections, &*table.memory.index);
-        let is_it = |slot: u32| connections.get(slot as usize).is_some_and(|c| c.0.has_key(direction, key));
-        match table.state.layout.find_late(index, direction, hash, is_it) {
-            Some(slot) => self.fast_at(direction, &plain, packet, slot),
-            None if direction == Direction::ToServer && table.state.kept == 0 => Ok(table.first_plain(&plain, packet)),
-            None if direction == Direction::ToServer => {
-                // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
-                let key = plain.key(Direction::ToClient);
-                let slot = table.find_back(&key).ok_or(Left::Unknown(direction))?;
-                self.fast_at(Direction::ToClient, &plain, packet, slot)
-            }
-            None => Err(Left::Unknown(direction)),
-        }
+        // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
+        let slot = table.find_back(&key.reversed()).ok_or(Left::Unknown(Direction::ToServer))?;
+        self.fast_second(Direction::ToClient, packet, slot)
+    }
+
+    #[inline(never)]
+    fn fast_late_back(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
+        let key = plain.key(Direction::ToClient);
+        let hash = self.state.keys.hash(&key);
+        let slot = self.find_late(Direction::ToClient, key, hash).ok_or(Left::Unknown(Direction::ToClient))?;
+        self.fast_at(Direction::ToClient, &plain, packet, slot)
+    }
+
+    /// The slot of the connection that is entered under a key in its second bucket.
+    #[inline(always)]
+    fn find_late(&mut self, direction: Direction, key: Key, hash: u64) -> Option<u32> {
+        let memory = self.storage.parts();
+        let is_it = |slot: u32| memory.connections.get(slot as usize).is_some_and(|c| c.0.has_key(direction, key));
+        self.state.layout.find_late(memory.index, direction, hash, is_it)
+    }
+
+    /// Translates a plain packet of the connection in this slot.
+    #[inline(never)]
+    fn fast_second(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Result<Verdict, Left> {
+        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
+        self.fast_at(direction, &plain, packet, slot)
     }
 }
 
-impl Table<'_> {
-    /// A plain packet to no alternative address, and of no connection.
-    fn first_plain(&mut self, plain: &Plain, packet: &mut [u8]) -> Verdict {
-        let flow = Flow {
-            source: (plain.addresses >> 32) as u32,
-            destination: plain.destination(),
-            source_port: (plain.ports >> 16) as u16,
-            destination_port: plain.ports as u16,
-            protocol: plain.protocol,
-            shape: Shape::Whole,
-        };
-        match ipv4::split(packet) {
-            Ok(mut parts) => self.first(&mut parts, &flow),
-            Err(reason) => self.state.drop(reason),
-        }
-    }
+/// The key of the connection that a plain packet belongs to if it goes to the server.
+#[inline(always)]
+fn key_there(packet: &[u8]) -> Option<Key> {
+    let start = packet.first_chunk::<{ ipv4::HEADER + 4 }>()?;
+    let [.., protocol, _, _, a, b, c, d, e, f, g, h, i, j, k, l] = *start;
+    Some(Key::packed(protocol, u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l])))
 }

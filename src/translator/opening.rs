@@ -167,7 +167,8 @@ impl Table<'_> {
             return Err(DropReason::TableFull);
         }
         if !new.phase.is_over() {
-            self.count_in(slot, new);
+            let client_hash = self.state.keys.hash_client(new.client);
+            self.count_in(slot, client_hash, new.member);
         }
         self.enqueue(slot);
         self.state.filter.add_diverted(new.original);
@@ -185,14 +186,14 @@ impl Table<'_> {
         self.state.filter.add_near(new.client);
     }
 
-    /// Counts a connection with its client and its server, and tells of it.
-    fn count_in(&mut self, slot: u32, new: &Entry) {
-        let client_hash = self.state.keys.hash_client(new.client);
+    /// Counts a connection with its client, by the hash of that, and its server, and tells of it.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn count_in(&mut self, slot: u32, client_hash: u64, member: u16) {
         let mut counted = 0;
         if self.clients().add(client_hash) {
             counted |= CLIENT_COUNTED;
         }
-        if self.servers().count(new.member) {
+        if self.servers().count(member) {
             counted |= SERVER_COUNTED;
         }
         if let Some(connection) = self.slot_mut(slot) {

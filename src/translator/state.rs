@@ -208,6 +208,7 @@ impl State {
 
     /// What a packet of this connection that goes this way becomes. What is not whole has a checksum that no hardware
     /// can compute.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn change(&self, slot: &Entry, direction: Direction, whole: bool) -> Change {
         let in_software = !whole && self.config.checksums == Checksums::Hardware;
         let transport = if in_software { slot.deltas().1 } else { slot.transport };
