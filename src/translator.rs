@@ -25,6 +25,8 @@
 #[cfg(target_pointer_width = "64")]
 mod ahead;
 #[cfg(target_pointer_width = "64")]
+mod begin;
+#[cfg(target_pointer_width = "64")]
 mod behind;
 mod burst;
 #[cfg(all(test, feature = "alloc"))]

@@ -56,6 +56,9 @@ struct Both {
     sent: Vec<(Vec<u8>, Vec<u8>)>,
     /// What came to clients.
     received: Vec<Vec<u8>>,
+    /// The identification of the next datagram to an alternative address. Which address that is differs between the
+    /// two, so that an identification that came twice would meet its like with one of them and not with the other.
+    identification: u16,
 }
 
 impl Both {
@@ -65,7 +68,8 @@ impl Both {
         let storage = || Heap::new(1_000, 100).events(1_000);
         let single = Translator::new(config.clone(), storage()).expect("the configuration is good");
         let set = Sharded::new(config, (0..shards).map(|_| storage())).expect("it can be shared");
-        let mut both = Self { single, set, now: s(10), by_hand, sent: Vec::new(), received: Vec::new() };
+        let mut both =
+            Self { single, set, now: s(10), by_hand, sent: Vec::new(), received: Vec::new(), identification: 0 };
         let servers = [Weighted::new(ip("123.45.67.1"), 1), Weighted::new(ip("123.45.67.2"), 2)];
         both.divert(Divert::new(at(ORIGINAL)).to(at(SERVER)));
         both.divert(Divert::new(ip(GROUP)).to_group(&servers));
@@ -151,7 +155,7 @@ impl Both {
 
     /// The same packet for both, in pieces if `seed` says so.
     fn client_sends(&mut self, packet: &[u8], seed: u16) {
-        let pieces = in_pieces(packet, seed);
+        let pieces = in_pieces(packet, seed, seed);
         self.translate_pieces(&pieces, &pieces, seed);
     }
 
@@ -160,7 +164,8 @@ impl Both {
         let Some((single, shared)) = self.sent.get(number % self.sent.len().max(1)).cloned() else {
             return;
         };
-        let answer = |packet: &[u8]| in_pieces(&answer(packet, port), seed);
+        self.identification += 1;
+        let answer = |packet: &[u8]| in_pieces(&answer(packet, port), seed, self.identification);
         self.translate_pieces(&answer(&single), &answer(&shared), seed);
     }
 
@@ -169,9 +174,10 @@ impl Both {
         let Some((single, shared)) = self.sent.get(number % self.sent.len().max(1)).cloned() else {
             return;
         };
+        self.identification += 1;
         let error = |about: &[u8]| {
             let error = icmp_error(kind, 1, router.unwrap_or(address(about, 16)), about, quoted(seed));
-            in_pieces(&error, seed)
+            in_pieces(&error, seed, self.identification)
         };
         self.translate_pieces(&error(&single), &error(&shared), seed);
     }
@@ -244,10 +250,10 @@ const fn quoted(seed: u16) -> usize {
     if seed.is_multiple_of(5) { 1_000 } else { 28 }
 }
 
-/// A packet whole, or cut into fragments.
-fn in_pieces(packet: &[u8], seed: u16) -> Vec<Vec<u8>> {
+/// A packet whole, or cut into fragments with this identification.
+fn in_pieces(packet: &[u8], seed: u16, identification: u16) -> Vec<Vec<u8>> {
     if seed.is_multiple_of(4) && packet[0] == 0x45 && packet.len() > 20 + 48 {
-        return fragments(packet, seed, if seed.is_multiple_of(8) { 24 } else { 40 });
+        return fragments(packet, identification, if seed.is_multiple_of(8) { 24 } else { 40 });
     }
     vec![packet.to_vec()]
 }

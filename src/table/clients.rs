@@ -7,6 +7,8 @@
 
 use super::hash::reduce;
 use super::index::WORDS;
+#[cfg(target_pointer_width = "64")]
+use crate::intrinsics::prefetch;
 
 /// The counts, over the words of the storage.
 #[derive(Debug)]
@@ -29,7 +31,16 @@ impl<'a> Clients<'a> {
         self.word(hash, tag(hash)).map_or(0, |word| *word & COUNT)
     }
 
+    /// Asks for the line that the count of the client with this hash most likely lies in.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        let [first, _] = buckets(hash, self.words.len());
+        prefetch(self.words, first);
+    }
+
     /// Counts one more. False if there is no room to count it.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn add(&mut self, hash: u64) -> bool {
         let tag = tag(hash);
         if let Some(word) = self.word(hash, tag) {
@@ -53,11 +64,13 @@ impl<'a> Clients<'a> {
 
     /// The word that counts under this tag, or one that counts nothing if the tag is [`FREE`], in the buckets of this
     /// hash.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn word(&mut self, hash: u64, tag: u32) -> Option<&mut u32> {
-        let is_it = |word: &u32| match *word & COUNT {
-            0 => tag == FREE,
-            _ => word & !COUNT == tag,
+        let is_it = |word: &u32| match tag {
+            FREE => word & COUNT == 0,
+            // Without its tag it is a count, from 1 on.
+            _ => (word ^ tag).wrapping_sub(1) < COUNT,
         };
         for bucket in buckets(hash, self.words.len()) {
             let range = self.range(bucket);

@@ -204,6 +204,7 @@ impl Entry {
 
     /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in those: the
     /// deltas are zero, and no packet needs to ask. It does not compute those of ICMP.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn set_deltas(&mut self, checksums: Checksums) {
         let (network, transport) = self.deltas();
         let hardware = checksums == Checksums::Hardware;

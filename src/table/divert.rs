@@ -11,39 +11,44 @@ use crate::wire::flow::ICMP;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DivertSlot {
-    network: u32,
+    /// Prefix and port, and where rules for those stand among all: see [`rank`].
+    rank: u64,
     clients: u32,
-    port: u16,
     /// The first of its servers; the others follow by their links.
     pub(crate) servers: u16,
-    length: u8,
     clients_length: u8,
-    /// Zero for any.
+    /// The protocol, zero for any, and flags above it.
     protocol: u8,
-    flags: u8,
 }
 
-const HAS_PORT: u8 = 1;
-const KEEP_SOURCE: u8 = 2;
-const SIBLINGS: u8 = 4;
+const PROTOCOL: u8 = 0x1f;
+const KEEP_SOURCE: u8 = 0x40;
+const SIBLINGS: u8 = 0x80;
+
+/// In a rank, in place of a port.
+const ANY_PORT: u64 = 1 << 16;
+const NETWORK: u32 = 17;
+const LENGTH: u32 = 49;
+
+/// Where rules for this prefix and port stand among all: the longer prefixes first, then by address, then by port, and
+/// any port behind all others.
+const fn rank(length: u8, network: u32, port: u64) -> u64 {
+    (32 - length as u64) << LENGTH | (network as u64) << NETWORK | port
+}
 
 impl DivertSlot {
     /// An unused place.
-    pub const EMPTY: Self =
-        Self { network: 0, clients: 0, port: 0, servers: 0, length: 0, clients_length: 0, protocol: 0, flags: 0 };
+    pub const EMPTY: Self = Self { rank: 0, clients: 0, servers: 0, clients_length: 0, protocol: 0 };
 
     pub(crate) fn new(divert: &Divert<'_>, servers: u16) -> Self {
         let Match { destination, port, protocol, clients } = divert.matches;
         let flag = |set, flag| if set { flag } else { 0 };
         Self {
-            network: destination.bits(),
+            rank: rank(destination.length(), destination.bits(), port.map_or(ANY_PORT, u64::from)),
             clients: clients.bits(),
-            port: port.unwrap_or(0),
             servers,
-            length: destination.length(),
             clients_length: clients.length(),
-            protocol: protocol.map_or(0, Protocol::number),
-            flags: flag(port.is_some(), HAS_PORT)
+            protocol: protocol.map_or(0, Protocol::number)
                 | flag(divert.keep_source, KEEP_SOURCE)
                 | flag(divert.siblings, SIBLINGS),
         }
@@ -52,36 +57,49 @@ impl DivertSlot {
     pub(crate) fn matches(&self) -> Match {
         let prefix = |bits, length| Prefix::new(Ipv4Addr::from_bits(bits), length).unwrap_or(Prefix::ALL);
         Match {
-            destination: prefix(self.network, self.length),
+            destination: prefix(self.network(), self.length()),
             port: self.port(),
-            protocol: Protocol::from_number(self.protocol),
+            protocol: Protocol::from_number(self.protocol & PROTOCOL),
             clients: prefix(self.clients, self.clients_length),
         }
     }
 
+    const fn network(&self) -> u32 {
+        (self.rank >> NETWORK) as u32
+    }
+
+    const fn length(&self) -> u8 {
+        32 - (self.rank >> LENGTH) as u8
+    }
+
     pub(crate) const fn keeps_source(&self) -> bool {
-        self.flags & KEEP_SOURCE != 0
+        self.protocol & KEEP_SOURCE != 0
     }
 
     pub(crate) const fn has_siblings(&self) -> bool {
-        self.flags & SIBLINGS != 0
+        self.protocol & SIBLINGS != 0
     }
 
     /// The one address that it is about; `None` if it is about a whole prefix.
     pub(crate) const fn host(&self) -> Option<u32> {
-        if self.length == 32 { Some(self.network) } else { None }
+        if self.rank >> LENGTH == 0 { Some(self.network()) } else { None }
     }
 
     pub(crate) const fn has_port(&self) -> bool {
-        self.flags & HAS_PORT != 0
+        self.rank & ANY_PORT == 0
     }
 
     pub(crate) fn port(&self) -> Option<u16> {
-        (self.flags & HAS_PORT != 0).then_some(self.port)
+        self.has_port().then_some(self.rank as u16)
     }
 
     fn admits(&self, protocol: u8, client: u32) -> bool {
-        (self.protocol == 0 || self.protocol == protocol) && (client ^ self.clients) & mask(self.clients_length) == 0
+        self.is_for(protocol) && (client ^ self.clients) & mask(self.clients_length) == 0
+    }
+
+    /// Whether it speaks of this protocol, which is one that rules can name.
+    fn is_for(&self, protocol: u8) -> bool {
+        self.protocol & PROTOCOL == 0 || (self.protocol ^ protocol) & PROTOCOL == 0
     }
 }
 
@@ -89,13 +107,13 @@ impl DivertSlot {
 impl DivertSlot {
     /// Whether it speaks of some packet that goes there.
     pub(crate) fn speaks_of(&self, to: server::Place) -> bool {
-        let ports = !self.has_port() || to.port.is_none_or(|port| port == self.port);
-        ports && (to.address ^ self.network) & mask(self.length) == 0
+        let ports = self.port().is_none_or(|own| to.port.is_none_or(|port| port == own));
+        ports && (to.address ^ self.network()) & mask(self.length()) == 0
     }
 
     /// Whether both can speak of the same packet, as far as protocol and client tell.
     pub(crate) fn meets(&self, other: &Self) -> bool {
-        let protocols = self.protocol == 0 || other.protocol == 0 || self.protocol == other.protocol;
+        let protocols = other.protocol & PROTOCOL == 0 || self.is_for(other.protocol);
         protocols && (self.clients ^ other.clients) & mask(self.clients_length.min(other.clients_length)) == 0
     }
 }
@@ -197,26 +215,10 @@ impl Diverts<'_> {
     }
 }
 
-/// Where rules for this prefix and port stand among all: the longer prefixes first, then by address, then by port, and
-/// any port behind all others.
-const fn rank(length: u8, network: u32, port: Option<u16>) -> u64 {
-    let port = match port {
-        Some(port) => port as u64,
-        None => 1 << 16,
-    };
-    (32 - length as u64) << 49 | (network as u64) << 17 | port
-}
-
-impl DivertSlot {
-    const fn rank(&self) -> u64 {
-        rank(self.length, self.network, if self.has_port() { Some(self.port) } else { None })
-    }
-}
-
 /// The rules whose rank is at least this.
 #[inline(never)]
 fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
-    let start = rules.partition_point(|s| s.rank() < rank);
+    let start = rules.partition_point(|s| s.rank < rank);
     rules.get(start..).unwrap_or_default()
 }
 
@@ -224,33 +226,46 @@ fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
 /// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
 pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destination: (u32, u16)) -> Option<DivertSlot> {
     // ICMP echo has no port that a rule could speak of.
-    let port = (protocol != ICMP).then_some(destination.1);
-    let (mut length, mut wanted) = (u8::MAX, port);
+    let port = if protocol == ICMP { ANY_PORT } else { u64::from(destination.1) };
     while let Some(first) = rules.first() {
-        if first.length != length {
-            (length, wanted) = (first.length, port);
+        let length = first.length();
+        let network = rank(length, destination.0 & mask(length), 0);
+        for port in [port, ANY_PORT] {
+            rules = from_rank(rules, network | port);
+            if let Some(found) = of_rank(rules, network | port, |s| s.admits(protocol, client)) {
+                return Some(*found);
+            }
         }
-        let rank = rank(length, destination.0 & mask(length), wanted);
-        rules = from_rank(rules, rank);
-        if let Some(found) = of_rank(rules, rank, |s| s.admits(protocol, client)) {
-            return Some(*found);
-        }
-        if wanted.take().is_none() {
-            rules = from_rank(rules, (33 - u64::from(length)) << 49);
-        }
+        rules = from_rank(rules, (33 - u64::from(length)) << LENGTH);
     }
     None
 }
 
+/// The same where it is a rule for this very address, and the first of its rank. `None` says nothing.
+#[cfg(target_pointer_width = "64")]
+#[inline(always)]
+pub(crate) fn find_host(
+    rules: &[DivertSlot],
+    protocol: u8,
+    client: u32,
+    (address, port): (u32, u16),
+) -> Option<&DivertSlot> {
+    let exactly = rank(32, address, u64::from(port));
+    let any = rank(32, address, ANY_PORT);
+    let first = rules.get(rules.partition_point(|s| s.rank < exactly))?;
+    let is_it = (first.rank == exactly || first.rank == any) && first.admits(protocol, client);
+    is_it.then_some(first)
+}
+
 /// Whether some rule speaks of exactly this address and port, whoever the client is.
 pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
-    let rank = rank(32, address, Some(port));
-    of_rank(from_rank(rules, rank), rank, |s| s.protocol == 0 || s.protocol == protocol).is_some()
+    let rank = rank(32, address, u64::from(port));
+    of_rank(from_rank(rules, rank), rank, |s| s.is_for(protocol)).is_some()
 }
 
 /// The first of the rules of this rank, which stand in front, that is `suitable`.
 fn of_rank(rules: &[DivertSlot], rank: u64, suitable: impl Fn(&DivertSlot) -> bool) -> Option<&DivertSlot> {
-    rules.iter().take_while(|s| s.rank() == rank).find(|s| suitable(s))
+    rules.iter().take_while(|s| s.rank == rank).find(|s| suitable(s))
 }
 
 /// The servers of a rule, one after the other.
@@ -312,6 +327,12 @@ mod tests {
             ] {
                 let found = find(&rules, protocol, client, destination).unwrap();
                 assert_eq!(found.matches(), matches[expected], "{protocol} {destination:?}");
+                #[cfg(target_pointer_width = "64")]
+                if protocol != ICMP {
+                    let quickly = find_host(&rules, protocol, client, destination).map(DivertSlot::matches);
+                    assert!(quickly.is_none_or(|m| m == matches[expected]), "{protocol} {destination:?}");
+                    assert!(quickly.is_some() || ![3, 5, 9].contains(&expected), "{protocol} {destination:?}");
+                }
             }
         }
     }

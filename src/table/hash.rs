@@ -137,6 +137,14 @@ impl Key {
         Self { addresses, ports: (ports as u64) << 16 | protocol as u64 }
     }
 
+    /// The key with its two ends exchanged.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) const fn reversed(self) -> Self {
+        let (ports, protocol) = ((self.ports >> 16) as u32, self.ports as u8);
+        Self::packed(protocol, self.addresses.rotate_left(32), ports.rotate_left(16))
+    }
+
     /// The key of the connection that a packet belongs to if it goes this way.
     pub(crate) const fn of(flow: &Flow, direction: Direction) -> Self {
         let source = (flow.source, flow.source_port);

@@ -108,7 +108,7 @@ impl Layout {
     }
 
     /// The slot that `found` accepts, among those in the index of this way whose tag is that of `hash`.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    #[inline(always)]
     pub(crate) fn find(
         self,
         words: &[u32],
@@ -148,6 +148,19 @@ impl Layout {
     #[inline(always)]
     pub(crate) const fn position(self, direction: Direction, hash: u64) -> u32 {
         self.base(direction) as u32 + self.first(hash) * WORDS as u32
+    }
+
+    /// Enters `slot` under `hash` into the key's first bucket. False, and nothing changed, if that is full.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn insert_early(self, words: &mut [u32], direction: Direction, hash: u64, slot: u32) -> bool {
+        let start = self.position(direction, hash) as usize;
+        let Some(words) = words.get_mut(start..start + WORDS).and_then(<[u32]>::first_chunk_mut) else { return false };
+        // The first of the places without a tag is surely one.
+        let Some(place) = tags::find(tags_of(words), 0, Some) else { return false };
+        set(words, place, (tag(hash), slot), false);
+        true
     }
 
     /// The slots in the bucket at this position that have this tag, as far as is cheap to say: the first one is most
@@ -439,6 +452,20 @@ mod tests {
             false
         });
         assert!(looked_at <= 2 * ENTRIES);
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn the_first_bucket_takes_twelve_and_no_more() {
+        let (mut words, layout) = words(1_000);
+        let hash = 0xdead_beef_0000_0007;
+        let entered = (0..100).filter(|slot| layout.insert_early(&mut words, BACK, hash, *slot)).count();
+        assert_eq!(entered, ENTRIES);
+        for slot in 0..ENTRIES as u32 {
+            assert_eq!(layout.find(&words, BACK, hash, |s| s == slot), Some(slot));
+            assert!(layout.index(&mut words, BACK).remove(hash, slot));
+        }
+        assert!(words.iter().all(|w| *w == 0));
     }
 
     #[test]

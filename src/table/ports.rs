@@ -12,6 +12,9 @@ use crate::config::{Alternative, List, PortChoice};
 /// How many candidates are looked at for one new connection.
 pub(crate) const ATTEMPTS: u32 = 128;
 
+/// So many addresses are tried one after the other.
+const TURNS: u32 = 4;
+
 /// What an alternative endpoint is sought for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
@@ -21,57 +24,121 @@ pub(crate) struct Wanted {
     pub(crate) serial: u64,
 }
 
-/// Draws candidates until `is_free` takes one; it is told which attempt it is.
+impl Wanted {
+    /// The serial number alone makes the words differ from all others. The endpoints add to what a stranger would have to
+    /// know.
+    #[inline(always)]
+    const fn words(&self) -> [u64; 2] {
+        let client = (self.client.0 as u64) << 16 | self.client.1 as u64;
+        let server = (self.server.0 as u64) << 16 | self.server.1 as u64;
+        [client ^ server.rotate_left(32), self.serial << 8]
+    }
+}
+
+/// Unforeseeable numbers, four from each value of the pseudo-random function: who learns some of its bits by the port
+/// that he gets learns nothing of the others.
+#[derive(Clone, Copy)]
+pub(crate) struct Draws {
+    /// The value that was drawn from last, turned.
+    bits: u64,
+    left: u8,
+}
+
+impl core::fmt::Debug for Draws {
+    /// Without the bits, which say what comes next.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Draws")
+    }
+}
+
+impl Draws {
+    pub(crate) const NONE: Self = Self { bits: 0, left: 0 };
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn next(&mut self, keys: &Keys, words: [u64; 2], attempt: u32) -> u16 {
+        if self.left == 0 {
+            // Where a value serves several connections the one before it adds to what a stranger would have to know, even
+            // if another translator has the same secret.
+            let before = if cfg!(target_pointer_width = "64") { self.bits } else { 0 };
+            let words = [words[0] ^ before, words[1] | u64::from(attempt)];
+            *self = Self { bits: keys.choose(Label::Port, words), left: 4 };
+        }
+        self.left -= 1;
+        self.bits = self.bits.rotate_right(16);
+        self.bits as u16
+    }
+}
+
+/// Draws candidates until `is_free` takes one; it is told whether half of them have been drawn already.
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(crate) fn choose(
     keys: &Keys,
+    draws: &mut Draws,
     alternatives: &List<Alternative>,
     choice: PortChoice,
     wanted: Wanted,
-    mut is_free: impl FnMut((u32, u16), u32) -> bool,
+    mut is_free: impl FnMut((u32, u16), bool) -> bool,
 ) -> Option<(u32, u16)> {
-    let addresses = given(alternatives).fold(0_u32, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1));
+    let addresses = count(alternatives);
     // A client keeps to one address as long as a quarter of the attempts finds a port there (RFC 4787, REQ-2).
-    let preferred = match addresses {
+    let mut place = match addresses {
         0 => return None,
         1 => 0,
-        _ => reduce(keys.choose(Label::Alternative, [u64::from(wanted.client.0), 0]) as u32, addresses),
+        _ => preferred(keys, wanted.client.0, addresses),
     };
-    let client = u64::from(wanted.client.0) << 16 | u64::from(wanted.client.1);
-    let server = u64::from(wanted.server.0) << 16 | u64::from(wanted.server.1);
-    let mut bits = 0;
+    let words = wanted.words();
     for attempt in 0..ATTEMPTS {
-        if attempt.is_multiple_of(4) {
-            // The serial number alone makes the words differ from all others; the endpoints only add to what a stranger
-            // would have to know. Four candidates come from each.
-            let count = wanted.serial << 8 | u64::from(attempt / 4);
-            bits = keys.choose(Label::Port, [client ^ server.rotate_left(32), count]);
-        }
-        let draw = bits as u16;
-        bits >>= 16;
-        let mut place = preferred.saturating_add(attempt / (ATTEMPTS / 4));
-        while place >= addresses {
-            place -= addresses;
-        }
         let (address, mut range) = nth(alternatives, place)?;
-        if choice != PortChoice::Random && attempt < ATTEMPTS / 2 {
+        if attempt % (ATTEMPTS / TURNS) == ATTEMPTS / TURNS - 1 {
+            place = if place + 1 < addresses { place + 1 } else { 0 };
+        }
+        let late = attempt >= ATTEMPTS / 2;
+        if choice != PortChoice::Random && !late {
             range = narrow(range, wanted.client.1);
         }
         let port = if choice == PortChoice::Keep && attempt == 0 && within(range, wanted.client.1) {
             wanted.client.1
         } else {
-            let span = u32::from(range.1 - range.0) + 1;
-            range.0 + ((u32::from(draw) * span) >> 16) as u16
+            port_of(range, draws.next(keys, words, attempt))
         };
-        if is_free((address, port), attempt) {
+        if is_free((address, port), late) {
             return Some((address, port));
         }
     }
     None
 }
 
+/// The first candidate of [`choose`] where all alternative addresses have the same ports, and any of those will do.
+#[cfg(target_pointer_width = "64")]
+#[inline(always)]
+pub(crate) fn first(keys: &Keys, draws: &mut Draws, range: &Alternative, wanted: &Wanted) -> Option<(u32, u16)> {
+    let last = range.last - range.first;
+    let place = if last == 0 { 0 } else { preferred(keys, wanted.client.0, last.saturating_add(1)) };
+    let ports = range.ports;
+    (ports.0 <= ports.1).then(|| (range.first + place, port_of(ports, draws.next(keys, wanted.words(), 0))))
+}
+
+/// The place of a client's address among so many.
+#[inline(always)]
+fn preferred(keys: &Keys, client: u32, addresses: u32) -> u32 {
+    reduce(keys.choose(Label::Alternative, [u64::from(client), 0]) as u32, addresses)
+}
+
+/// The port of a range that a number stands for.
+#[inline(always)]
+fn port_of(range: (u16, u16), draw: u16) -> u16 {
+    let span = u32::from(range.1 - range.0) + 1;
+    range.0 + ((u32::from(draw) * span) >> 16) as u16
+}
+
 /// The ranges that connections get ports of.
 fn given(alternatives: &List<Alternative>) -> impl Iterator<Item = &Alternative> {
     alternatives.iter().filter(|a| a.ports.0 <= a.ports.1)
+}
+
+/// How many addresses those are.
+fn count(alternatives: &List<Alternative>) -> u32 {
+    given(alternatives).fold(0, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1))
 }
 
 fn nth(alternatives: &List<Alternative>, mut n: u32) -> Option<(u32, (u16, u16))> {
@@ -93,4 +160,28 @@ const fn within(range: (u16, u16), port: u16) -> bool {
 fn narrow(range: (u16, u16), port: u16) -> (u16, u16) {
     let part = if port < 1024 { (range.0, range.1.min(1023)) } else { (range.0.max(1024), range.1) };
     if part.0 <= part.1 { part } else { range }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_candidate_is_the_first_that_is_looked_at() {
+        let keys = Keys::new(&[7; 32]);
+        for addresses in [1, 2, 16, 1_000] {
+            let range = Alternative { first: 0x0a0a_0a0a, last: 0x0a0a_0a09 + addresses, ports: (1_000, 60_000) };
+            let mut alternatives = List::new(Alternative::NONE);
+            assert!(alternatives.push(range));
+            let (mut draws, mut same) = (Draws::NONE, Draws::NONE);
+            let mut seen = std::collections::HashSet::new();
+            for serial in 1..1_000 {
+                let wanted = Wanted { client: (serial as u32 % 9, 5), server: (1, 2), serial };
+                let chosen = choose(&keys, &mut draws, &alternatives, PortChoice::Random, wanted, |_, _| true);
+                assert_eq!(first(&keys, &mut same, &range, &wanted), chosen);
+                seen.insert(chosen);
+            }
+            assert!(seen.len() > 980, "{} different endpoints in 999 draws", seen.len());
+        }
+    }
 }

@@ -34,6 +34,7 @@ impl Recent {
 
     /// Forgets what was left longer than a time-out of `hold` ticks before the last call that did so. To be called for
     /// each new connection; what is added meanwhile counts as of then.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn advance(&mut self, now: Tick, hold: u32) {
         if now.since(self.since) > hold {
             (self.since, self.added) = (now, 0);

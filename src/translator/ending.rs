@@ -227,6 +227,7 @@ impl Table<'_> {
 
     /// Looks at the head of an age list, and again at the next, as long as there is something to do and `looks` is not
     /// used up. A connection that is dead is ended, one that was busy is put at the end of the list.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn expire(&mut self, class: Class, looks: &mut usize) {
         let now = self.state.tick;
         while *looks > 0 {
@@ -254,6 +255,7 @@ impl Table<'_> {
 
     /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
     /// swept too.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn tidy(&mut self) {
         let turn = usize::from(self.state.turn);
         let class = Class::ALL.get(turn).copied().unwrap_or(Class::Held);
@@ -334,7 +336,8 @@ impl Table<'_> {
         }
     }
 
-    fn take_free(&mut self) -> Option<u32> {
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn take_free(&mut self) -> Option<u32> {
         let slot = match self.slot(self.state.free) {
             Some(free) => {
                 let slot = self.state.free;

@@ -7,7 +7,7 @@ use crate::table::connection::{CLIENT_COUNTED, Entry, NONE, SERVER_COUNTED, SIBL
 use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::events::News;
 use crate::table::hash::{Key, Label};
-use crate::table::ports::{self, Wanted};
+use crate::table::ports::{self, Draws, Wanted};
 use crate::table::server;
 use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
@@ -167,7 +167,8 @@ impl Table<'_> {
             return Err(DropReason::TableFull);
         }
         if !new.phase.is_over() {
-            self.count_in(slot, new);
+            let client_hash = self.state.keys.hash_client(new.client);
+            self.count_in(slot, client_hash, new.member);
         }
         self.enqueue(slot);
         self.state.filter.add_diverted(new.original);
@@ -185,14 +186,14 @@ impl Table<'_> {
         self.state.filter.add_near(new.client);
     }
 
-    /// Counts a connection with its client and its server, and tells of it.
-    fn count_in(&mut self, slot: u32, new: &Entry) {
-        let client_hash = self.state.keys.hash_client(new.client);
+    /// Counts a connection with its client, by the hash of that, and its server, and tells of it.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn count_in(&mut self, slot: u32, client_hash: u64, member: u16) {
         let mut counted = 0;
         if self.clients().add(client_hash) {
             counted |= CLIENT_COUNTED;
         }
-        if self.servers().count(new.member) {
+        if self.servers().count(member) {
             counted |= SERVER_COUNTED;
         }
         if let Some(connection) = self.slot_mut(slot) {
@@ -253,21 +254,38 @@ impl Table<'_> {
             return self.is_free(new, server, (new.alternative, new.alternative_port));
         }
         self.state.serial = self.state.serial.wrapping_add(1);
-        let Some(alternative) = self.choose_alternative(new, server) else {
+        #[cfg(target_pointer_width = "64")]
+        let chosen = {
+            // What is left of a value serves the next connections.
+            let mut draws = self.state.draws;
+            let chosen = self.choose_from(&mut draws, new, server);
+            self.state.draws = draws;
+            chosen
+        };
+        #[cfg(not(target_pointer_width = "64"))]
+        let chosen = self.choose_alternative(new, server);
+        let Some(alternative) = chosen else {
             return false;
         };
         (new.alternative, new.alternative_port) = alternative;
         true
     }
 
-    /// A free alternative endpoint for a connection towards this server. The serial number has not been used before. In
-    /// the first half of the draws none is taken that another connection has left a short while ago.
+    /// A free alternative endpoint for a connection towards this server. The serial number has not been used before.
     pub(crate) fn choose_alternative(&self, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
+        let mut draws = Draws::NONE;
+        self.choose_from(&mut draws, new, server)
+    }
+
+    /// The same, by these draws. In the first half of them none is taken that another connection has left a short while
+    /// ago.
+    #[inline(always)]
+    fn choose_from(&self, draws: &mut Draws, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
         let wanted = Wanted { client: (new.client, new.client_port), server, serial: self.state.serial };
         let State { config, keys, recent, .. } = &*self.state;
-        ports::choose(keys, &config.alternatives, config.port_choice, wanted, |candidate, attempt| {
+        ports::choose(keys, draws, &config.alternatives, config.port_choice, wanted, |candidate, late| {
             candidate.1 != 0
-                && (attempt >= ports::ATTEMPTS / 2 || !recent.may_hold(candidate, server.0))
+                && (late || !recent.may_hold(candidate, server.0))
                 && !self.is_forwarded(new.protocol, candidate)
                 && self.is_free(new, server, candidate)
         })

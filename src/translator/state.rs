@@ -13,6 +13,8 @@ use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::Layout;
 use crate::table::moves::Moves;
+#[cfg(target_pointer_width = "64")]
+use crate::table::ports::Draws;
 use crate::table::recent::Recent;
 use crate::table::server::Servers;
 use crate::table::storage::Parts;
@@ -79,6 +81,9 @@ pub(crate) struct State {
     pub(crate) generation: u32,
     /// Grows by one with each choice of an alternative endpoint.
     pub(crate) serial: u64,
+    /// What the ports of new connections are drawn from.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) draws: Draws,
     pub(crate) identification: u32,
     pub(crate) recent: Recent,
     /// Whose turn it is among the age lists to be looked at by a new connection.
@@ -131,6 +136,8 @@ impl State {
             forwards: false,
             generation: 0,
             serial: 0,
+            #[cfg(target_pointer_width = "64")]
+            draws: Draws::NONE,
             identification: 0,
             recent: Recent::EMPTY,
             turn: 0,
@@ -217,6 +224,7 @@ impl State {
 
     /// What a packet of this connection that goes this way becomes. What is not whole has a checksum that no hardware
     /// can compute.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn change(&self, slot: &Entry, direction: Direction, whole: bool) -> Change {
         let in_software = !whole && self.config.checksums == Checksums::Hardware;
         let transport = if in_software { slot.deltas().1 } else { slot.transport };

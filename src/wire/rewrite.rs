@@ -28,6 +28,7 @@ pub(crate) fn network(header: &mut [u8; HEADER], source: u32, destination: u32, 
 impl Change {
     /// Rewrites addresses and ports of a whole packet or a first fragment. The caller has parsed it: its payload
     /// holds the transport header.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn apply(&self, parts: &mut Parts<'_>, protocol: u8) {
         network(parts.header, self.source, self.destination, self.network);
         match protocol {

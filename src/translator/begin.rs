@@ -1,0 +1,191 @@
+//! The plain packet that begins a connection as nearly all begin: by a rule for one host with one server, with the first
+//! port that is drawn.
+//!
+//! It is a shorter way to what `Table::first` would do, and never another: whatever is not as usual is left to that, and
+//! nothing has changed then. For large processors, like [`late`](super::late).
+
+use core::hint::cold_path;
+
+use super::state::Table;
+use crate::config::PortChoice;
+use crate::connection::Direction::{self, ToClient, ToServer};
+use crate::intrinsics::prefetch;
+use crate::table::connection::{Entry, NONE, Which};
+use crate::table::divert;
+use crate::table::hash::Key;
+use crate::table::index::Layout;
+use crate::table::ports::{self, Wanted};
+use crate::table::server;
+use crate::track::phase::Phase;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::flow::{Flow, Shape, TCP};
+use crate::wire::ipv4;
+use crate::wire::tcp::{ACK, RST, SYN, Segment};
+
+impl Table<'_> {
+    /// A plain packet to no alternative address and of no connection, with the key under which there is none, and its
+    /// hash.
+    #[inline(never)]
+    pub(super) fn first_plain(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
+        match self.begin(key, hash, packet) {
+            Some(verdict) => verdict,
+            None => self.first_unusual(key, packet),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn first_unusual(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
+        let ((source, source_port), (destination, destination_port)) = ends(key);
+        let protocol = key.ports as u8;
+        let flow = Flow { source, destination, source_port, destination_port, protocol, shape: Shape::Whole };
+        match ipv4::split(packet) {
+            Ok(mut parts) => self.first(&mut parts, &flow),
+            Err(reason) => self.state.drop(reason),
+        }
+    }
+
+    /// Opens the connection and carries its first packet over. `None` if there is anything unusual.
+    #[inline(always)]
+    fn begin(&mut self, there: Key, hash: u64, packet: &mut [u8]) -> Option<Verdict> {
+        let (client, original) = ends(there);
+        let protocol = there.ports as u8;
+        // While the index is still waited for, the other lines that the connection is going to be written to are fetched.
+        let hash_client = self.state.keys.hash_client(client.0);
+        self.clients().prefetch(hash_client);
+        let next = if self.state.free == NONE { self.state.fresh } else { self.state.free };
+        prefetch(self.memory.connections, next as usize);
+        let config = &self.state.config;
+        // All at once, since it is nearly always so.
+        let unusual = u32::from(self.state.extras)
+            | u32::from(self.state.forwards)
+            | config.client_limit
+            | u32::from(config.port_choice != PortChoice::Random)
+            | (config.alternatives.len() as u32 ^ 1)
+            | config.own.len() as u32;
+        let range = *usually(config.alternatives.iter().next())?;
+        usually_not(unusual != 0 || range.holds(client.0) || ipv4::is_martian(client.0))?;
+        let rule = usually(divert::find_host(self.rules(), protocol, client.0, original))?;
+        usually_not(rule.keeps_source() || rule.has_siblings())?;
+        let member = rule.servers;
+        let server = usually(self.memory.servers.get(usize::from(member)))?;
+        usually_not(server.next != server::NONE)?;
+        let server = server.resolve(original);
+        let phase = if protocol == TCP {
+            let flags = packet.get(ipv4::HEADER + 13).copied().unwrap_or(0);
+            usually_not(flags & (SYN | ACK | RST) != SYN)?;
+            Phase::Opening
+        } else {
+            Phase::UdpUnanswered
+        };
+
+        let state = &*self.state;
+        let (serial, mut draws) = (state.serial.wrapping_add(1), state.draws);
+        let wanted = Wanted { client, server, serial };
+        let alternative = usually(ports::first(&state.keys, &mut draws, &range, &wanted))?;
+        let back = Key::new(protocol, alternative, server);
+        let hash_back = state.keys.hash(&back);
+        prefetch(self.memory.index, state.layout.position(ToClient, hash_back) as usize);
+        usually_not(alternative.1 == 0 || state.recent.may_hold(alternative, server.0))?;
+        let connections = &*self.memory.connections;
+        let is_it = |slot: u32| connections.get(slot as usize).is_some_and(|c| c.0.answers(ToClient, &back));
+        usually_not(state.layout.find(self.memory.index, ToClient, hash_back, is_it).is_some())?;
+        usually_not(state.free == NONE && state.fresh as usize >= connections.len())?;
+
+        // From here on it is as usual.
+        self.tidy();
+        let slot = usually(self.take_free())?;
+        let state = &mut *self.state;
+        (state.serial, state.draws) = (serial, draws);
+        let mut new = Entry {
+            client: client.0,
+            client_port: client.1,
+            original: original.0,
+            original_port: original.1,
+            alternative: alternative.0,
+            alternative_port: alternative.1,
+            server: server.0,
+            server_port: server.1,
+            protocol,
+            phase,
+            member,
+            last: state.tick,
+            epoch: state.moves.epoch,
+            ..Entry::EMPTY
+        };
+        new.set_deltas(state.config.checksums);
+        *usually(self.slot_mut(slot))? = new;
+        if !self.list(ToServer, hash, slot) {
+            cold_path();
+            self.give_back(slot);
+            return None;
+        }
+        if !self.list(ToClient, hash_back, slot) {
+            cold_path();
+            self.leave(slot, Which::There);
+            self.give_back(slot);
+            return None;
+        }
+        self.count_in(slot, hash_client, member);
+        self.state.ages.append(self.memory.connections, phase.class(), slot, self.state.tick);
+        // The rule has its address in the filter already.
+        self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
+        Some(self.carry_first(slot, &new, packet))
+    }
+
+    /// Enters a slot in the index of this way. False, and nothing changed, if there is no room.
+    #[inline(always)]
+    fn list(&mut self, direction: Direction, hash: u64, slot: u32) -> bool {
+        let (layout, index) = (self.state.layout, &mut *self.memory.index);
+        layout.insert_early(index, direction, hash, slot) || list_late(layout, index, direction, hash, slot)
+    }
+
+    /// Carries over the packet that has opened the connection in this slot.
+    #[inline(always)]
+    fn carry_first(&mut self, slot: u32, new: &Entry, packet: &mut [u8]) -> Verdict {
+        let Ok(mut parts) = ipv4::split(packet) else {
+            return self.state.drop(DropReason::MalformedIpv4);
+        };
+        // A SYN that opens changes nothing but what is known of the sequence numbers.
+        if new.protocol == TCP
+            && let (Some(segment), Some(connection)) = (Segment::of(parts.payload), self.slot_mut(slot))
+        {
+            connection.sequences.note(ToServer, &segment);
+        }
+        self.state.change(new, ToServer, true).apply(&mut parts, new.protocol);
+        self.state.carried(ToServer)
+    }
+}
+
+/// Enters a slot whose first bucket is full.
+#[cold]
+#[inline(never)]
+fn list_late(layout: Layout, index: &mut [u32], direction: Direction, hash: u64, slot: u32) -> bool {
+    layout.index(index, direction).insert(hash, slot)
+}
+
+/// Says of what is looked at that it is hardly ever `None`: the compiler takes what follows for the way to make short.
+#[inline(always)]
+fn usually<T>(looked_at: Option<T>) -> Option<T> {
+    if looked_at.is_none() {
+        cold_path();
+    }
+    looked_at
+}
+
+/// `None` if it is so, which it hardly ever is.
+#[inline(always)]
+fn usually_not(it_is_so: bool) -> Option<()> {
+    if it_is_so {
+        cold_path();
+        return None;
+    }
+    Some(())
+}
+
+/// The client's endpoint and the original one.
+#[inline(always)]
+const fn ends(there: Key) -> ((u32, u16), (u32, u16)) {
+    let client = ((there.addresses >> 32) as u32, (there.ports >> 32) as u16);
+    (client, (there.addresses as u32, (there.ports >> 16) as u16))
+}
