@@ -147,8 +147,15 @@ impl<S: Storage> Translator<S> {
         self.state.advance(now);
         match self.fast(packet) {
             Ok(verdict) => verdict,
-            Err(left) => self.table().translate(packet, left),
+            Err(left) => self.translate_long(packet, left),
         }
+    }
+
+    /// The long way, apart from the short one, which is to be small where it is called.
+    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    fn translate_long(&mut self, packet: &mut [u8], left: Left) -> Verdict {
+        self.table().translate(packet, left)
     }
 
     #[inline(always)]

@@ -99,7 +99,7 @@ impl<S: Storage> Translator<S> {
         };
         match fast {
             Ok(verdict) => verdict,
-            Err(left) => self.table().translate(packet, left),
+            Err(left) => self.translate_long(packet, left),
         }
     }
 

@@ -43,6 +43,14 @@ impl Plain {
     /// Reads a packet. `None` if it is not plain.
     #[inline(always)]
     pub(super) fn read(packet: &[u8]) -> Option<Self> {
+        Self::read_as(*packet.get(ipv4::PROTOCOL)?, packet)
+    }
+
+    /// Reads a packet of this protocol.
+    #[inline(always)]
+    fn read_as(protocol: u8, packet: &[u8]) -> Option<Self> {
+        // The longest look first, which makes sure of all others.
+        let offset = if protocol == TCP { packet.first_chunk::<{ HEADER + tcp::HEADER }>()?[HEADER + 12] } else { 0 };
         let start = packet.first_chunk::<LEAST>()?;
         let [header @ .., a, b, c, d, e, f, _, _] = start;
         let view = Header(header);
@@ -51,14 +59,13 @@ impl Plain {
         if header[0] != 0x45 || ipv4::is_fragment(view.fragmentation()) || beyond > packet.len() - LEAST {
             return None;
         }
-        let protocol = view.protocol();
         let data = match protocol {
             UDP => {
                 let data = usize::from(u16::from_be_bytes([*e, *f])).wrapping_sub(UDP_HEADER);
                 (data <= beyond).then_some(data)?
             }
             TCP => {
-                let length = usize::from(packet.get(HEADER + 12)? >> 4) << 2;
+                let length = usize::from(offset >> 4) << 2;
                 let data = (beyond + UDP_HEADER).checked_sub(length)?;
                 (length >= tcp::HEADER).then_some(data)?
             }
@@ -104,9 +111,31 @@ impl<S: Storage> Translator<S> {
     ///
     /// # Errors
     /// Why there is more to it than that.
-    #[inline(never)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn fast(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
-        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
+        #[cfg(target_pointer_width = "64")]
+        match packet.get(ipv4::PROTOCOL) {
+            Some(&TCP) => self.fast_of::<TCP>(packet),
+            Some(&UDP) => self.fast_of::<UDP>(packet),
+            _ => Err(Left::NotPlain),
+        }
+        #[cfg(not(target_pointer_width = "64"))]
+        self.fast_plain(Plain::read(packet), packet)
+    }
+
+    /// The same of this protocol. On a large processor it is compiled once for each, and for each way, so that nothing is
+    /// chosen at run time; on a small one flash is dearer.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(never)]
+    fn fast_of<const PROTOCOL: u8>(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let plain = Plain::read_as(PROTOCOL, packet);
+        self.fast_plain(plain, packet)
+    }
+
+    #[inline(always)]
+    fn fast_plain(&mut self, plain: Option<Plain>, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let plain = plain.ok_or(Left::NotPlain)?;
         match self.likely_way(plain.destination()) {
             Some(Direction::ToServer) => self.fast_along(Direction::ToServer, &plain, packet),
             Some(Direction::ToClient) => self.fast_along(Direction::ToClient, &plain, packet),
@@ -130,8 +159,7 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Translates a plain packet that goes this way. On a large processor it is compiled once for each way, so that
-    /// nothing is chosen at run time; on a small one flash is dearer.
+    /// Translates a plain packet that goes this way.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     fn fast_along(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8]) -> Result<Verdict, Left> {

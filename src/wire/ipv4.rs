@@ -5,6 +5,9 @@ use crate::verdict::DropReason;
 /// Octets of a header without options.
 pub(crate) const HEADER: usize = 20;
 
+/// Where the header has the protocol.
+pub(crate) const PROTOCOL: usize = 9;
+
 /// Header bits: the packet must not be fragmented.
 pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -38,7 +41,7 @@ impl Header<'_> {
 
     #[inline]
     pub(crate) const fn protocol(self) -> u8 {
-        self.0[9]
+        self.0[PROTOCOL]
     }
 
     #[inline]
