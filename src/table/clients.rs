@@ -27,8 +27,26 @@ impl<'a> Clients<'a> {
     }
 
     /// How many connections the client with this hash has.
+    #[cfg(not(target_pointer_width = "64"))]
     pub(crate) fn count(&mut self, hash: u64) -> u32 {
         self.word(hash, tag(hash)).map_or(0, |word| *word & COUNT)
+    }
+
+    /// The same, with all words of a bucket looked at alike: a large processor does several at once, and does not guess
+    /// wrongly how many it will be.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) fn count(&mut self, hash: u64) -> u32 {
+        let tag = tag(hash);
+        let of = |words: &[u32]| words.iter().fold(0, |sum, word| sum | if has(*word, tag) { word & COUNT } else { 0 });
+        let of_bucket = |bucket| {
+            let words = self.words.get(self.range(bucket)).unwrap_or_default();
+            words.first_chunk::<WORDS>().map_or_else(|| of(words), |words| of(words))
+        };
+        let [first, second] = buckets(hash, self.words.len());
+        match of_bucket(first) {
+            0 => of_bucket(second),
+            count => count,
+        }
     }
 
     /// Asks for the line that the count of the client with this hash most likely lies in.
@@ -69,8 +87,7 @@ impl<'a> Clients<'a> {
     fn word(&mut self, hash: u64, tag: u32) -> Option<&mut u32> {
         let is_it = |word: &u32| match tag {
             FREE => word & COUNT == 0,
-            // Without its tag it is a count, from 1 on.
-            _ => (word ^ tag).wrapping_sub(1) < COUNT,
+            _ => has(*word, tag),
         };
         for bucket in buckets(hash, self.words.len()) {
             let range = self.range(bucket);
@@ -85,6 +102,12 @@ impl<'a> Clients<'a> {
     fn range(&self, bucket: usize) -> core::ops::Range<usize> {
         bucket..(bucket + WORDS).min(self.words.len())
     }
+}
+
+/// Whether a word counts under this tag: without that it is a count, from 1 on.
+#[inline(always)]
+const fn has(word: u32, tag: u32) -> bool {
+    (word ^ tag).wrapping_sub(1) < COUNT
 }
 
 /// Where the two buckets of a client begin among this many words. A table of fewer than 16 connections has one, and it is

@@ -108,14 +108,21 @@ pub(crate) fn choose(
     None
 }
 
-/// The first candidate of [`choose`] where all alternative addresses have the same ports, and any of those will do.
+/// The next candidate of [`choose`], an early one, where all alternative addresses have the same ports, and any of those
+/// will do.
 #[cfg(target_pointer_width = "64")]
 #[inline(always)]
-pub(crate) fn first(keys: &Keys, draws: &mut Draws, range: &Alternative, wanted: &Wanted) -> Option<(u32, u16)> {
+pub(crate) fn early(
+    keys: &Keys,
+    draws: &mut Draws,
+    range: &Alternative,
+    wanted: &Wanted,
+    attempt: u32,
+) -> Option<(u32, u16)> {
     let last = range.last - range.first;
     let place = if last == 0 { 0 } else { preferred(keys, wanted.client.0, last.saturating_add(1)) };
     let ports = range.ports;
-    (ports.0 <= ports.1).then(|| (range.first + place, port_of(ports, draws.next(keys, wanted.words(), 0))))
+    (ports.0 <= ports.1).then(|| (range.first + place, port_of(ports, draws.next(keys, wanted.words(), attempt))))
 }
 
 /// The place of a client's address among so many.
@@ -165,9 +172,10 @@ fn narrow(range: (u16, u16), port: u16) -> (u16, u16) {
 #[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     #[test]
-    fn the_first_candidate_is_the_first_that_is_looked_at() {
+    fn early_candidates_are_those_that_are_looked_at_first() {
         let keys = Keys::new(&[7; 32]);
         for addresses in [1, 2, 16, 1_000] {
             let range = Alternative { first: 0x0a0a_0a0a, last: 0x0a0a_0a09 + addresses, ports: (1_000, 60_000) };
@@ -177,8 +185,14 @@ mod tests {
             let mut seen = std::collections::HashSet::new();
             for serial in 1..1_000 {
                 let wanted = Wanted { client: (serial as u32 % 9, 5), server: (1, 2), serial };
-                let chosen = choose(&keys, &mut draws, &alternatives, PortChoice::Random, wanted, |_, _| true);
-                assert_eq!(first(&keys, &mut same, &range, &wanted), chosen);
+                let mut looked_at = Vec::new();
+                let taken = |candidate, _| {
+                    looked_at.push(candidate);
+                    looked_at.len() as u64 == 1 + serial % 8
+                };
+                let chosen = choose(&keys, &mut draws, &alternatives, PortChoice::Random, wanted, taken);
+                let early = (0..).map_while(|n| early(&keys, &mut same, &range, &wanted, n));
+                assert_eq!(early.take(looked_at.len()).collect::<Vec<_>>(), looked_at);
                 seen.insert(chosen);
             }
             assert!(seen.len() > 980, "{} different endpoints in 999 draws", seen.len());

@@ -6,6 +6,7 @@
 
 use core::hint::cold_path;
 
+use super::ending::SAMPLES;
 use super::state::Table;
 use crate::config::PortChoice;
 use crate::connection::Direction::{self, ToClient, ToServer};
@@ -16,11 +17,14 @@ use crate::table::hash::Key;
 use crate::table::index::Layout;
 use crate::table::ports::{self, Wanted};
 use crate::table::server;
-use crate::track::phase::Phase;
+use crate::track::phase::{Class, Phase};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, Shape, TCP};
 use crate::wire::ipv4;
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
+
+/// How many ports are drawn here; of those that connections have left a short while ago there may be some in a row.
+const DRAWS: u32 = 8;
 
 impl Table<'_> {
     /// A plain packet to no alternative address and of no connection, with the key under which there is none, and its
@@ -36,13 +40,20 @@ impl Table<'_> {
     #[cold]
     #[inline(never)]
     fn first_unusual(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
-        let ((source, source_port), (destination, destination_port)) = ends(key);
-        let protocol = key.ports as u8;
-        let flow = Flow { source, destination, source_port, destination_port, protocol, shape: Shape::Whole };
         match ipv4::split(packet) {
-            Ok(mut parts) => self.first(&mut parts, &flow),
+            Ok(mut parts) => self.first(&mut parts, &flow_of(key)),
             Err(reason) => self.state.drop(reason),
         }
+    }
+
+    /// Drops a packet for whose connection there is no room, and says so if that is wanted.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
+        if let Ok(parts) = ipv4::split(packet) {
+            self.state.say_prohibited(DropReason::TableFull, &flow_of(key), &parts);
+        }
+        self.state.drop(DropReason::TableFull)
     }
 
     /// Opens the connection and carries its first packet over. `None` if there is anything unusual.
@@ -50,10 +61,14 @@ impl Table<'_> {
     fn begin(&mut self, there: Key, hash: u64, packet: &mut [u8]) -> Option<Verdict> {
         let (client, original) = ends(there);
         let protocol = there.ports as u8;
+        let next = if self.state.free == NONE { self.state.fresh } else { self.state.free };
+        if next as usize >= self.memory.connections.len() {
+            cold_path();
+            self.fetch_for_eviction();
+        }
         // While the index is still waited for, the other lines that the connection is going to be written to are fetched.
         let hash_client = self.state.keys.hash_client(client.0);
         self.clients().prefetch(hash_client);
-        let next = if self.state.free == NONE { self.state.fresh } else { self.state.free };
         prefetch(self.memory.connections, next as usize);
         let config = &self.state.config;
         // All at once, since it is nearly always so.
@@ -79,24 +94,32 @@ impl Table<'_> {
             Phase::UdpUnanswered
         };
 
-        let state = &*self.state;
+        let state = &mut *self.state;
+        state.recent.advance(state.tick, state.timers.hold());
+        let state = &*state;
         let (serial, mut draws) = (state.serial.wrapping_add(1), state.draws);
         let wanted = Wanted { client, server, serial };
-        let alternative = usually(ports::first(&state.keys, &mut draws, &range, &wanted))?;
+        let suits = |candidate: &(u32, u16)| candidate.1 != 0 && !state.recent.may_hold(*candidate, server.0);
+        let mut alternative = usually(ports::early(&state.keys, &mut draws, &range, &wanted, 0))?;
+        if !suits(&alternative) {
+            cold_path();
+            let mut draw = |attempt| ports::early(&state.keys, &mut draws, &range, &wanted, attempt);
+            alternative = (1..DRAWS).filter_map(&mut draw).find(suits)?;
+        }
         let back = Key::new(protocol, alternative, server);
         let hash_back = state.keys.hash(&back);
         prefetch(self.memory.index, state.layout.position(ToClient, hash_back) as usize);
-        usually_not(alternative.1 == 0 || state.recent.may_hold(alternative, server.0))?;
         let connections = &*self.memory.connections;
         let is_it = |slot: u32| connections.get(slot as usize).is_some_and(|c| c.0.answers(ToClient, &back));
         usually_not(state.layout.find(self.memory.index, ToClient, hash_back, is_it).is_some())?;
-        usually_not(state.free == NONE && state.fresh as usize >= connections.len())?;
 
-        // From here on it is as usual.
+        // From here on it is as usual, or the table is full.
         self.tidy();
-        let slot = usually(self.take_free())?;
-        let state = &mut *self.state;
-        (state.serial, state.draws) = (serial, draws);
+        (self.state.serial, self.state.draws) = (serial, draws);
+        let Some(slot) = usually(self.take_free()).or_else(|| self.allocate()) else {
+            return Some(self.refuse(there, packet));
+        };
+        let state = &*self.state;
         let mut new = Entry {
             client: client.0,
             client_port: client.1,
@@ -118,19 +141,43 @@ impl Table<'_> {
         if !self.list(ToServer, hash, slot) {
             cold_path();
             self.give_back(slot);
-            return None;
+            return Some(self.refuse(there, packet));
         }
         if !self.list(ToClient, hash_back, slot) {
             cold_path();
             self.leave(slot, Which::There);
             self.give_back(slot);
-            return None;
+            return Some(self.refuse(there, packet));
         }
         self.count_in(slot, hash_client, member);
         self.state.ages.append(self.memory.connections, phase.class(), slot, self.state.tick);
         // The rule has its address in the filter already.
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
         Some(self.carry_first(slot, &new, packet))
+    }
+
+    /// Asks for the lines that will most likely be looked at when somebody has to make room: those of the oldest, and of
+    /// who will be among the oldest next.
+    #[cold]
+    #[inline(never)]
+    fn fetch_for_eviction(&mut self) {
+        for class in [Class::Held, Class::TcpTransitory, Class::UdpUnanswered] {
+            let mut slot = self.state.ages.head(class);
+            let Some(&oldest) = self.slot(slot) else { continue };
+            for which in [Which::There, Which::Back] {
+                let (direction, key) = oldest.entry(which);
+                let position = self.state.layout.position(direction, self.state.keys.hash(&key));
+                prefetch(self.memory.index, position as usize);
+            }
+            let mut client = oldest.client;
+            for _ in 0..SAMPLES {
+                let Some(next) = self.slot(slot) else { break };
+                (slot, client) = (next.next, next.client);
+            }
+            let hash = self.state.keys.hash_client(client);
+            self.clients().prefetch(hash);
+            prefetch(self.memory.connections, slot as usize);
+        }
     }
 
     /// Enters a slot in the index of this way. False, and nothing changed, if there is no room.
@@ -181,6 +228,12 @@ fn usually_not(it_is_so: bool) -> Option<()> {
         return None;
     }
     Some(())
+}
+
+/// What a packet of this key says.
+const fn flow_of(there: Key) -> Flow {
+    let ((source, source_port), (destination, destination_port)) = ends(there);
+    Flow { source, destination, source_port, destination_port, protocol: there.ports as u8, shape: Shape::Whole }
 }
 
 /// The client's endpoint and the original one.

@@ -15,7 +15,7 @@ use crate::track::phase::{Class, Phase};
 pub(crate) const LOOKS: usize = 64;
 
 /// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
-const SAMPLES: usize = 4;
+pub(super) const SAMPLES: usize = 4;
 
 impl<S: Storage> Translator<S> {
     /// Does the work that time brings, a bounded share of it: closes connections whose time-out has passed, and lets
