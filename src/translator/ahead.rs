@@ -76,8 +76,13 @@ impl<S: Storage> Translator<S> {
             if let Some(done) = step.checked_sub(2).map(group)
                 && let (Some(packets), Some(verdicts)) = (packets.get_mut(done.clone()), verdicts.get_mut(done))
             {
-                for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ready.packets) {
-                    *verdict = self.translate_with(packet.as_mut(), ahead);
+                // Where all pass, none of them opens a connection that another might belong to.
+                if ready.wanted == 0 && self.state.kept == 0 {
+                    self.state.pass_all(verdicts);
+                } else {
+                    for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ready.packets) {
+                        *verdict = self.translate_with(packet.as_mut(), ahead);
+                    }
                 }
             }
             (read, guessed, ready) = (ready, read, guessed);
