@@ -138,7 +138,6 @@ impl Key {
     }
 
     /// The key with its two ends exchanged.
-    #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) const fn reversed(self) -> Self {
         let (ports, protocol) = ((self.ports >> 16) as u32, self.ports as u8);

@@ -155,12 +155,7 @@ impl Layout {
     #[inline(always)]
     #[must_use]
     pub(crate) fn insert_early(self, words: &mut [u32], direction: Direction, hash: u64, slot: u32) -> bool {
-        let start = self.position(direction, hash) as usize;
-        let Some(words) = words.get_mut(start..start + WORDS).and_then(<[u32]>::first_chunk_mut) else { return false };
-        // The first of the places without a tag is surely one.
-        let Some(place) = tags::find(tags_of(words), 0, Some) else { return false };
-        set(words, place, (tag(hash), slot), false);
-        true
+        self.index(words, direction).put(self.first(hash), (tag(hash), slot), false)
     }
 
     /// The slots in the bucket at this position that have this tag, as far as is cheap to say: the first one is most

@@ -109,9 +109,8 @@ impl Table<'_> {
         let back = Key::new(protocol, alternative, server);
         let hash_back = state.keys.hash(&back);
         prefetch(self.memory.index, state.layout.position(ToClient, hash_back) as usize);
-        let connections = &*self.memory.connections;
-        let is_it = |slot: u32| connections.get(slot as usize).is_some_and(|c| c.0.answers(ToClient, &back));
-        usually_not(state.layout.find(self.memory.index, ToClient, hash_back, is_it).is_some())?;
+        let (connections, index) = (&*self.memory.connections, &*self.memory.index);
+        usually_not(state.find_hashed(connections, index, ToClient, &back, hash_back).is_some())?;
 
         // From here on it is as usual, or the table is full.
         self.tidy();

@@ -88,11 +88,10 @@ impl Plain {
     /// The key of the connection that it belongs to if it goes this way.
     #[inline(always)]
     pub(super) const fn key(&self, direction: Direction) -> Key {
+        let key = Key::packed(self.protocol, self.addresses, self.ports);
         match direction {
-            Direction::ToServer => Key::packed(self.protocol, self.addresses, self.ports),
-            Direction::ToClient => {
-                Key::packed(self.protocol, self.addresses.rotate_left(32), self.ports.rotate_left(16))
-            }
+            Direction::ToServer => key,
+            Direction::ToClient => key.reversed(),
         }
     }
 }

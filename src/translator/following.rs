@@ -1,8 +1,6 @@
 //! How connections follow the re-diverts that were written down: when their next packet finds them behind, or when the
 //! sweep comes by.
 
-#[cfg(target_pointer_width = "64")]
-use super::state::State;
 use super::state::Table;
 #[cfg(target_pointer_width = "64")]
 use crate::connection::Direction;
@@ -131,16 +129,15 @@ impl Table<'_> {
         if connection.has(SIBLINGS) {
             return None;
         }
-        let State { keys, layout, recent, .. } = &mut *self.state;
+        let state = &mut *self.state;
         let here = (connection.alternative, connection.alternative_port);
         let key = Key::new(connection.protocol, here, server);
-        let (old, new) = (keys.hash(&connection.key_back()), keys.hash(&key));
-        let is_it = |slot| self.memory.connections.get(slot as usize).is_some_and(|c| c.0.answers(BACK, &key));
-        if layout.find(self.memory.index, BACK, new, is_it).is_some() {
+        let (old, new) = (state.keys.hash(&connection.key_back()), state.keys.hash(&key));
+        if state.find_hashed(self.memory.connections, self.memory.index, BACK, &key, new).is_some() {
             return None;
         }
-        recent.add(here, connection.server);
-        let mut index = layout.index(self.memory.index, BACK);
+        state.recent.add(here, connection.server);
+        let mut index = state.layout.index(self.memory.index, BACK);
         index.remove(old, slot);
         let listed = index.insert(new, slot);
         let connection = &mut self.memory.connections.get_mut(slot as usize)?.0;

@@ -42,9 +42,8 @@ impl Table<'_> {
             return Ok(self.state.pass());
         }
         let hash = self.state.keys.hash(&key);
-        let connections = &*self.memory.connections;
-        let is_it = |slot| connections.get(slot as usize).is_some_and(|c| c.0.answers(Direction::ToServer, &key));
-        if let Some(slot) = self.state.layout.find(self.memory.index, Direction::ToServer, hash, is_it) {
+        let (connections, index) = (&*self.memory.connections, &*self.memory.index);
+        if let Some(slot) = self.state.find_hashed(connections, index, Direction::ToServer, &key, hash) {
             return self.plain_at(Direction::ToServer, packet, slot);
         }
         if !kept {

@@ -160,8 +160,21 @@ impl State {
         direction: Direction,
         key: &Key,
     ) -> Option<u32> {
+        self.find_hashed(connections, index, direction, key, self.keys.hash(key))
+    }
+
+    /// The same with the key's hash, where that is known.
+    #[inline(always)]
+    pub(crate) fn find_hashed(
+        &self,
+        connections: &[ConnectionSlot],
+        index: &[u32],
+        direction: Direction,
+        key: &Key,
+        hash: u64,
+    ) -> Option<u32> {
         let is_it = |slot| connections.get(slot as usize).is_some_and(|c| c.0.answers(direction, key));
-        self.layout.find(index, direction, self.keys.hash(key), is_it)
+        self.layout.find(index, direction, hash, is_it)
     }
 
     /// Takes note of a new epoch.
