@@ -209,3 +209,18 @@ fn a_client_that_a_record_says_keeps_its_source_is_known_by_its_address() {
     assert_eq!(run(&mut t, s(0), &pieces[0]).0, Verdict::ToClient);
     assert_eq!(run(&mut t, s(0), &pieces[1]).0, Verdict::ToClient);
 }
+
+/// A connection that begins anew after a re-divert to another port of its server takes what other ports of that send,
+/// although its former endpoint, on the old port, is still held.
+#[test]
+fn replies_from_any_port_find_a_connection_that_has_lived_before() {
+    let mut t = translator(config());
+    t.divert(Divert::new(at(ORIGINAL)).to(ip("123.45.67.89")).keep_source().replies_from_any_port()).unwrap();
+    let request = udp(at(CLIENT), at(ORIGINAL), b"");
+    let _ = there(&mut t, s(0), &request);
+    t.redivert(ip("123.45.67.89"), at("123.45.67.89:53"), Redivert::Switch).unwrap();
+    let sent = there(&mut t, s(301), &request);
+    assert_eq!(ends(&sent).1, at("123.45.67.89:53"));
+    let answer = back(&mut t, s(301), &udp(at("123.45.67.89:69"), at(CLIENT), b""));
+    assert_eq!(ends(&answer), (at("100.100.100.100:69"), at(CLIENT)));
+}

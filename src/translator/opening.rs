@@ -225,8 +225,14 @@ impl Table<'_> {
         if !self.enter(slot, Which::Back) {
             return false;
         }
-        let siblings = self.slot(slot).is_some_and(|c| c.has(SIBLINGS));
-        if siblings {
+        let siblings = self.slot(slot).filter(|c| c.has(SIBLINGS)).map(|c| c.entry(Which::Siblings).1);
+        if let Some(key) = siblings {
+            // It would be hidden by one that is held, such as itself when it lived before, on another port of the server.
+            if let Some(hiding) = self.find_back(&key)
+                && self.slot(hiding).is_some_and(|c| c.phase == Phase::Held)
+            {
+                self.unlist_siblings(hiding);
+            }
             if !self.enter(slot, Which::Siblings) {
                 self.leave(slot, Which::Back);
                 return false;

@@ -63,14 +63,15 @@ impl Rule {
     }
 }
 
-/// The server that a target is for a packet to this destination. ICMP echo has no port.
+/// The server that a target is for a packet to this destination. ICMP echo has no port; what stands in its place, the
+/// identifier of a reply, no rule changes.
 pub fn resolve(target: Target, protocol: Protocol, destination: SocketAddrV4) -> SocketAddrV4 {
     let server = match target {
         Target::Same => destination,
         Target::Address(address) => SocketAddrV4::new(address, destination.port()),
         Target::Endpoint(endpoint) => endpoint,
     };
-    if protocol == Protocol::Icmp { SocketAddrV4::new(*server.ip(), 0) } else { server }
+    if protocol == Protocol::Icmp { SocketAddrV4::new(*server.ip(), destination.port()) } else { server }
 }
 
 pub fn place(target: Target) -> Option<Place> {
