@@ -224,3 +224,20 @@ fn replies_from_any_port_find_a_connection_that_has_lived_before() {
     let answer = back(&mut t, s(301), &udp(at("123.45.67.89:69"), at(CLIENT), b""));
     assert_eq!(ends(&answer), (at("100.100.100.100:69"), at(CLIENT)));
 }
+
+/// What the server sends from the port to which a re-divert has brought its connection belongs to that, even if nothing
+/// else has told the connection of the re-divert yet.
+#[test]
+fn replies_from_any_port_may_come_from_the_port_that_a_re_divert_names() {
+    let mut t = translator(config());
+    t.divert(Divert::new(ip("100.100.100.100")).to(ip("123.45.67.89")).keep_source().replies_from_any_port()).unwrap();
+    let [tftp, client] = [at("100.100.100.100:69"), at(CLIENT)];
+    for port in [8080, 69] {
+        let server = SocketAddrV4::new(ip("123.45.67.89"), port);
+        let _ = there(&mut t, s(0), &udp(client, tftp, b""));
+        t.redivert(ip("123.45.67.89"), server, Redivert::Switch).unwrap();
+        let answer = back(&mut t, s(0), &udp(server, client, b""));
+        assert_eq!(ends(&answer), (tftp, client));
+        assert_eq!(t.connections().count(), 1);
+    }
+}

@@ -96,12 +96,16 @@ impl Table<'_> {
         Some(parent)
     }
 
-    /// Opens the connection that a packet from another port of the server of `parent` begins.
+    /// Opens the connection that a packet from another port of the server of `parent` begins. It may be `parent` itself.
     #[inline(never)]
     pub(crate) fn open_sibling(&mut self, parent: u32, flow: &Flow) -> Option<Result<u32, DropReason>> {
         let mut new = *self.slot(parent)?;
         if new.server != flow.source || !new.phase.is_listed() {
             return None;
+        }
+        if new.server_port == flow.source_port {
+            // It has come to that very port just now, by a re-divert.
+            return Some(Ok(parent));
         }
         // The client may talk to that port already, by its own choice and from another alternative port.
         new.original_port = flow.source_port;
