@@ -32,6 +32,7 @@ mod burst;
 #[cfg(all(test, feature = "alloc"))]
 mod consistency;
 mod ending;
+#[cfg(target_pointer_width = "64")]
 mod fast;
 mod following;
 mod fragments;
@@ -41,10 +42,13 @@ mod late;
 mod listing;
 mod moving;
 mod opening;
+mod plain;
 mod plan;
 mod record;
 mod records;
 mod rules;
+#[cfg(not(target_pointer_width = "64"))]
+mod small;
 mod state;
 mod tracking;
 mod transmit;
@@ -77,8 +81,8 @@ pub(crate) use state::Table;
 #[cfg(feature = "control")]
 pub(crate) use {listing::MAX_CLIENT_LIMIT, moving::place_of, plan::Ledger};
 
-use fast::Left;
 use following::CaughtUp;
+use plain::Left;
 use state::State;
 use tracking::Tracked;
 
@@ -145,17 +149,7 @@ impl<S: Storage> Translator<S> {
     #[inline]
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
         self.state.advance(now);
-        match self.fast(packet) {
-            Ok(verdict) => verdict,
-            Err(left) => self.translate_long(packet, left),
-        }
-    }
-
-    /// The long way, apart from the short one, which is to be small where it is called.
-    #[cfg_attr(target_pointer_width = "64", cold, inline(never))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
-    fn translate_long(&mut self, packet: &mut [u8], left: Left) -> Verdict {
-        self.table().translate(packet, left)
+        self.fast(packet)
     }
 
     #[inline(always)]

@@ -35,12 +35,12 @@ impl ConnectionSlot {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
 pub(crate) struct Entry {
-    // Each endpoint beside its peer, so that both are read, compared and written at once: the client's side, then the
-    // server's side.
-    pub(crate) original: u32,
+    // Each endpoint beside its peer, so that both are read, compared and written at once, in the order in which they
+    // stand in a packet that leaves: the client's side, then the server's side.
     pub(crate) client: u32,
-    pub(crate) original_port: u16,
+    pub(crate) original: u32,
     pub(crate) client_port: u16,
+    pub(crate) original_port: u16,
     pub(crate) server: u32,
     pub(crate) alternative: u32,
     pub(crate) server_port: u16,
@@ -51,11 +51,11 @@ pub(crate) struct Entry {
     pub(crate) transport: Delta,
     pub(crate) last: Tick,
     pub(crate) sequences: Sequences,
+    /// The number, modulo 256, of the last re-divert that this connection has followed.
+    pub(crate) epoch: u8,
     pub(crate) protocol: u8,
     pub(crate) phase: Phase,
     pub(crate) flags: u8,
-    /// The number, modulo 256, of the last re-divert that this connection has followed.
-    pub(crate) epoch: u8,
     /// Neighbours in the age list, or the next free slot.
     pub(crate) previous: u32,
     pub(crate) next: u32,
@@ -63,6 +63,12 @@ pub(crate) struct Entry {
     pub(crate) member: u16,
     /// When it was put at the end of its age list.
     pub(crate) stamp: Stamp,
+}
+
+/// A protocol and an epoch as they stand beside each other in an entry: what is read and compared at once.
+#[inline(always)]
+pub(crate) const fn mark_of(protocol: u8, epoch: u8) -> u32 {
+    u16::from_le_bytes([epoch, protocol]) as u32
 }
 
 /// Which of a connection's entries in the indexes.
@@ -151,16 +157,14 @@ impl Entry {
         }
     }
 
-    /// Whether that key is `key`, and the epoch this one.
+    /// Whether a packet of this protocol belongs to it, if what is sent back to where that comes from has these addresses
+    /// and ports; and the epoch is this one.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
-    pub(crate) fn is_plainly(&self, direction: Direction, key: Key, epoch: u16) -> bool {
-        let mine = self.key(direction);
+    pub(crate) fn is_plainly(&self, direction: Direction, protocol: u8, answer: (u64, u32), epoch: u32) -> bool {
         // Comparisons with what lies in the slot, rather than one with what is put together from it.
-        mine.addresses == key.addresses
-            && (mine.ports >> 16) as u32 == (key.ports >> 16) as u32
-            && self.protocol as u16 == key.ports as u16
-            && u16::from(self.epoch) == epoch
+        let (addresses, ports) = self.becomes(direction.opposite());
+        addresses == answer.0 && ports == answer.1 && mark_of(self.protocol, self.epoch) == epoch | mark_of(protocol, 0)
     }
 
     /// Source and destination of a packet that goes this way when it has been translated.
@@ -175,12 +179,8 @@ impl Entry {
     /// The same, as they stand in the packet: both addresses, and both ports.
     #[inline(always)]
     pub(crate) const fn becomes(&self, direction: Direction) -> (u64, u32) {
-        let key = self.key(direction.opposite());
-        let ports = (key.ports >> 16) as u32;
-        match direction {
-            Direction::ToServer => (key.addresses, ports),
-            Direction::ToClient => (key.addresses.rotate_left(32), ports.rotate_left(16)),
-        }
+        let ((source, source_port), (destination, destination_port)) = self.ends(direction);
+        ((source as u64) << 32 | destination as u64, (source_port as u32) << 16 | destination_port as u32)
     }
 
     /// The key under which a packet from another port of the server finds it.

@@ -181,7 +181,11 @@ impl Layout {
 /// The first bucket of a key, of this many.
 #[inline(always)]
 const fn first(hash: u64, buckets: u32) -> u32 {
-    reduce((hash >> 32) as u32, buckets)
+    if cfg!(target_pointer_width = "64") {
+        ((hash as u128 * buckets as u128) >> 64) as u32
+    } else {
+        reduce((hash >> 32) as u32, buckets)
+    }
 }
 
 /// The other bucket of an entry that lies in `bucket`; the other of the other is the first again.

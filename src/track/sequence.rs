@@ -37,9 +37,7 @@ impl Sequences {
         };
         let (end, new) = (segment.sequence.wrapping_add(segment.data), segment.acknowledgment);
         let beyond = new.wrapping_sub(*other_sent);
-        if *sent == 0
-            || *other_sent == 0
-            || end.wrapping_sub(*sent) >= PLAUSIBLE
+        if end.wrapping_sub(*sent) >= PLAUSIBLE
             || beyond.cast_signed() >= PLAUSIBLE.cast_signed()
             || new.wrapping_sub(*acknowledged) >= AHEAD
         {
@@ -76,7 +74,7 @@ impl Sequences {
                 Direction::ToClient => &mut self.acknowledged[1],
             };
             let new = segment.acknowledgment;
-            let known = *other_sent != 0;
+            let known = (*other_sent | *acknowledged) != 0;
             if known && new.wrapping_sub(*other_sent).wrapping_add(AHEAD) >= AHEAD + PLAUSIBLE {
                 return;
             }

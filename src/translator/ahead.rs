@@ -2,7 +2,7 @@
 //! translated. For large processors, which have caches to wait for.
 
 use super::Translator;
-use super::fast::Plain;
+use super::plain::Plain;
 use crate::connection::Direction;
 use crate::intrinsics::prefetch;
 use crate::table::connection::NONE;
@@ -92,19 +92,15 @@ impl<S: Storage> Translator<S> {
     /// Translates a packet of which this is known.
     #[inline(always)]
     fn translate_with(&mut self, packet: &mut [u8], ahead: &Ahead) -> Verdict {
-        let fast = if ahead.way == Way::ToServer {
+        if ahead.way == Way::ToServer {
             self.fast_at(Direction::ToServer, &ahead.plain, packet, ahead.at)
         } else if ahead.way == Way::ToClient {
             self.fast_at(Direction::ToClient, &ahead.plain, packet, ahead.at)
         } else if ahead.way == Way::Pass && self.state.kept == 0 {
             // Unless a packet before it has opened a connection that keeps its source, of which it may be.
-            Ok(self.state.pass())
+            self.state.pass()
         } else {
             self.fast(packet)
-        };
-        match fast {
-            Ok(verdict) => verdict,
-            Err(left) => self.translate_long(packet, left),
         }
     }
 

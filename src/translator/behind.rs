@@ -5,7 +5,7 @@
 //! twice more.
 
 use super::Revisit;
-use super::fast::{Left, Plain};
+use super::plain::Plain;
 use super::state::Table;
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -13,30 +13,27 @@ use crate::verdict::Verdict;
 use crate::wire::ipv4::{HEADER, Header};
 
 impl Table<'_> {
-    /// Translates such a packet, of the connection in this slot, which may be behind a re-divert.
-    ///
-    /// # Errors
-    /// Why there is more to it than that.
+    /// Translates such a packet, of the connection in this slot, which may be behind a re-divert. `None` if there is more
+    /// to it than that.
     pub(super) fn plain_behind(
         &mut self,
         direction: Direction,
         plain: &Plain,
         packet: &mut [u8],
         slot: u32,
-    ) -> Result<Verdict, Left> {
-        let ConnectionSlot(connection) = self.memory.connections.get(slot as usize).ok_or(Left::NotPlain)?;
+    ) -> Option<Verdict> {
+        let ConnectionSlot(connection) = self.memory.connections.get(slot as usize)?;
         if self.state.extras || self.state.timers.is_dead(connection.phase, connection.last, self.state.tick) {
-            return Err(Left::NotPlain);
+            return None;
         }
         match self.revisit_alive(slot, direction, || payload(packet), plain.protocol) {
             Revisit::Carry => {
-                let ConnectionSlot(connection) =
-                    self.memory.connections.get_mut(slot as usize).ok_or(Left::NotPlain)?;
+                let ConnectionSlot(connection) = self.memory.connections.get_mut(slot as usize)?;
                 self.state.carry_plain(connection, direction, plain, packet)
             }
             // What is left of it is not found any more, or is over: as the long way sees for itself.
-            Revisit::Miss => Err(Left::NotPlain),
-            Revisit::Done(verdict) => Ok(verdict),
+            Revisit::Miss => None,
+            Revisit::Done(verdict) => Some(verdict),
         }
     }
 }

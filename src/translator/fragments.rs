@@ -1,6 +1,6 @@
 //! Fragments: the first goes through the table, the later ones follow it.
 
-use super::fast::Left;
+use super::plain::Left;
 use super::state::Table;
 use crate::config::Checksums;
 use crate::connection::Direction;

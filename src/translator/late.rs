@@ -5,7 +5,7 @@
 //! registers only without this. It is a shorter way to what `Table::translate` would do, and never another.
 
 use super::Translator;
-use super::fast::{Left, Plain};
+use super::plain::{Left, Plain};
 use super::state::Table;
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -15,31 +15,26 @@ use crate::verdict::Verdict;
 use crate::wire::ipv4;
 
 impl<S: Storage> Translator<S> {
-    /// Translates or passes such a packet, which is known to be plain.
-    ///
-    /// # Errors
-    /// Why there is more to it than that.
+    /// Translates such a packet, which is known to be plain, or passes it.
     #[cold]
     #[inline(never)]
-    pub(super) fn fast_late(&mut self, direction: Direction, packet: &mut [u8]) -> Result<Verdict, Left> {
+    pub(super) fn fast_late(&mut self, direction: Direction, packet: &mut [u8]) -> Verdict {
         let mut table = self.table();
-        match direction {
-            Direction::ToServer => table.plain_there(packet),
-            Direction::ToClient => {
-                let key = key_there(packet).ok_or(Left::NotPlain)?.reversed();
-                table.plain_back(&key, packet, Left::Unknown(direction))
-            }
+        match (direction, key_there(packet)) {
+            (Direction::ToServer, Some(key)) => table.plain_there(key, packet),
+            (Direction::ToClient, Some(key)) => table.plain_back(&key.reversed(), packet, Left::Unknown(direction)),
+            (_, None) => table.translate(packet, Left::NotPlain),
         }
     }
 }
 
 impl Table<'_> {
+    /// A packet of the connection that is entered under this key for the way there, if there is one.
     #[inline(never)]
-    fn plain_there(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
-        let key = key_there(packet).ok_or(Left::NotPlain)?;
+    fn plain_there(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
         let kept = self.state.kept != 0;
         if !kept && !self.state.filter.may_hold(key.addresses as u32) {
-            return Ok(self.state.pass());
+            return self.state.pass();
         }
         let hash = self.state.keys.hash(&key);
         let (connections, index) = (&*self.memory.connections, &*self.memory.index);
@@ -47,7 +42,7 @@ impl Table<'_> {
             return self.plain_at(Direction::ToServer, packet, slot);
         }
         if !kept {
-            return Ok(self.first_plain(key, hash, packet));
+            return self.first_plain(key, hash, packet);
         }
         // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
         self.plain_back(&key.reversed(), packet, Left::Unknown(Direction::ToServer))
@@ -55,21 +50,23 @@ impl Table<'_> {
 
     /// A packet of the connection that is entered under this key for the way back; else it is `left`.
     #[inline(never)]
-    fn plain_back(&mut self, key: &Key, packet: &mut [u8], left: Left) -> Result<Verdict, Left> {
-        let slot = self.find_back(key).ok_or(left)?;
-        self.plain_at(Direction::ToClient, packet, slot)
+    fn plain_back(&mut self, key: &Key, packet: &mut [u8], left: Left) -> Verdict {
+        match self.find_back(key) {
+            Some(slot) => self.plain_at(Direction::ToClient, packet, slot),
+            None => self.translate(packet, left),
+        }
     }
 
     /// A packet of the connection in this slot.
     #[inline(never)]
-    fn plain_at(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Result<Verdict, Left> {
-        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
-        match self.memory.connections.get_mut(slot as usize) {
-            Some(ConnectionSlot(c)) if u16::from(c.epoch) == self.state.plain_epoch => {
+    fn plain_at(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
+        let carried = Plain::read(packet).and_then(|plain| match self.memory.connections.get_mut(slot as usize) {
+            Some(ConnectionSlot(c)) if self.state.is_plain_epoch(c) => {
                 self.state.carry_plain(c, direction, &plain, packet)
             }
             _ => self.plain_behind(direction, &plain, packet, slot),
-        }
+        });
+        carried.unwrap_or_else(|| self.translate(packet, Left::NotPlain))
     }
 }
 

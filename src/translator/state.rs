@@ -6,7 +6,7 @@ use crate::counters::Counters;
 use crate::event::Closed;
 use crate::table::age::Ages;
 use crate::table::clients::Clients;
-use crate::table::connection::{ConnectionSlot, Entry, NONE, Which};
+use crate::table::connection::{ConnectionSlot, Entry, NONE, Which, mark_of};
 use crate::table::divert::{DivertSlot, Diverts};
 use crate::table::events::{EventQueue, News};
 use crate::table::filter::Filter;
@@ -94,8 +94,9 @@ pub(crate) struct State {
     pub(crate) extras: bool,
     /// How connections are measured, if they are.
     pub(crate) measure: Option<Measure>,
-    /// The epoch of connections whose packets may be plain: that of the moves, or none if there are extras.
-    pub(crate) plain_epoch: u16,
+    /// The epoch of connections whose packets may be plain, as it stands in their marks: that of the moves, or none if
+    /// there are extras.
+    pub(crate) plain_epoch: u32,
 }
 
 /// State and memory together: what all the slower work is done on.
@@ -106,7 +107,7 @@ pub(crate) struct Table<'a> {
 }
 
 /// An epoch that no connection has.
-const NO_EPOCH: u16 = 256;
+const NO_EPOCH: u32 = u32::MAX;
 
 impl State {
     #[inline(never)]
@@ -145,7 +146,7 @@ impl State {
             outbox: Outbox::new(),
             extras,
             measure,
-            plain_epoch: if extras { NO_EPOCH } else { 0 },
+            plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
             keys,
             config,
         }
@@ -177,10 +178,15 @@ impl State {
         self.layout.find(index, direction, hash, is_it)
     }
 
+    /// Whether packets of a connection may be plain as far as its epoch tells.
+    pub(crate) const fn is_plain_epoch(&self, connection: &Entry) -> bool {
+        mark_of(0, connection.epoch) == self.plain_epoch
+    }
+
     /// Takes note of a new epoch.
     pub(crate) fn set_plain_epoch(&mut self) {
         if !self.extras {
-            self.plain_epoch = u16::from(self.moves.epoch);
+            self.plain_epoch = mark_of(0, self.moves.epoch);
         }
     }
 

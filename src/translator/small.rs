@@ -1,0 +1,56 @@
+//! The short way of a plain packet, for small processors, where flash is dearer than time: it is compiled once.
+
+use super::Translator;
+use super::plain::{Left, Plain};
+use crate::connection::Direction;
+use crate::table::connection::ConnectionSlot;
+use crate::table::storage::Storage;
+use crate::verdict::Verdict;
+
+impl<S: Storage> Translator<S> {
+    /// Translates or passes a packet.
+    #[inline(always)]
+    pub(super) fn fast(&mut self, packet: &mut [u8]) -> Verdict {
+        match self.plain(packet) {
+            Ok(verdict) => verdict,
+            Err(left) => self.table().translate(packet, left),
+        }
+    }
+
+    /// Translates or passes a plain packet.
+    ///
+    /// # Errors
+    /// Why there is more to it than that.
+    #[inline(never)]
+    fn plain(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
+        let (state, destination) = (&self.state, plain.destination());
+        if state.hull.holds(destination) && (state.config.alternatives.len() == 1 || state.is_alternative(destination))
+        {
+            self.plain_along(Direction::ToClient, &plain, packet)
+        } else if state.filter.may_hold_at_first(destination) {
+            self.plain_along(Direction::ToServer, &plain, packet)
+        } else if state.kept != 0 {
+            self.plain_along(Direction::ToClient, &plain, packet)
+        } else {
+            Ok(self.state.pass())
+        }
+    }
+
+    /// Translates a plain packet that goes this way.
+    ///
+    /// # Errors
+    /// Why there is more to it than that.
+    #[inline(never)]
+    fn plain_along(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8]) -> Result<Verdict, Left> {
+        let memory = self.storage.parts();
+        let slot = self.state.find(memory.connections, memory.index, direction, &plain.key(direction));
+        let slot = slot.ok_or(Left::Unknown(direction))?;
+        match memory.connections.get_mut(slot as usize) {
+            Some(ConnectionSlot(c)) if self.state.is_plain_epoch(c) => {
+                self.state.carry_plain(c, direction, plain, packet).ok_or(Left::NotPlain)
+            }
+            _ => Err(Left::NotPlain),
+        }
+    }
+}
