@@ -69,10 +69,13 @@ impl Ways {
         }
         self.waiting.clear();
         let connections = |t: &Translator<Heap>| t.connections().collect::<Vec<_>>();
+        // Sequence numbers and time-outs too.
+        let records = |t: &Translator<Heap>| t.records().map(|record| *record.as_bytes()).collect::<Vec<_>>();
         let told = events(&mut self.long);
         for t in [&mut self.short, &mut self.bursts] {
             assert_eq!(t.counters(), self.long.counters());
             assert_eq!(connections(t), connections(&self.long));
+            assert_eq!(records(t), records(&self.long));
             assert_eq!((t.slots_in_use(), t.poll_at()), (self.long.slots_in_use(), self.long.poll_at()));
             assert_eq!(events(t), told);
         }
@@ -97,7 +100,13 @@ fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>) {
     for _ in 0..2_000 {
         let pick = |dice: &mut Dice, from: &[&str]| at(from[dice.below(from.len() as u64) as usize]);
         let flags = [ACK, ACK, ACK, ACK, SYN, SYN | ACK, FIN | ACK, RST][dice.below(8) as usize];
-        let numbers = (CLIENT_START + dice.below(3) as u32, SERVER_START + dice.below(3) as u32);
+        // Now and then what nobody has sent, up to the number that stands for "not known".
+        let wild = [0, 1 << 24, (1 << 24) - 1, 1 << 31, CLIENT_START.wrapping_neg(), SERVER_START.wrapping_neg()];
+        let mut ahead = || match dice.below(8) {
+            0 => wild[dice.below(wild.len() as u64) as usize].wrapping_add(dice.below(3) as u32),
+            _ => dice.below(3) as u32,
+        };
+        let numbers = (CLIENT_START.wrapping_add(ahead()), SERVER_START.wrapping_add(ahead()));
         match dice.below(64) {
             0..=27 => {
                 let from = client(dice.below(12) as u32);
@@ -154,6 +163,8 @@ fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>) {
 fn the_short_ways_do_what_the_long_way_does() {
     let config = || byway::Config::new([8; 32]).tell_changes(true);
     let roomy = || config().alternative(ip(ALTERNATIVE), 1_024..=65_535);
+    // The originals lie between the two.
+    let two = || roomy().alternative(ip("110.0.0.1"), 1_024..=65_535);
     let narrow = || config().alternative(ip(ALTERNATIVE), 1_024..=1_031);
     let mut counters = [(); 8].map(|()| 0);
     for seed in 0..20 {
@@ -161,6 +172,7 @@ fn the_short_ways_do_what_the_long_way_does() {
             roomy(),
             roomy().transmit_rates(0, 0).midstream(Midstream::Adopt),
             roomy().refresh_from_server(true).midstream(Midstream::Pass),
+            two().midstream(Midstream::Adopt),
             narrow().midstream(Midstream::Drop),
             narrow().transmit_rates(0, 0).client_limit(3),
         ] {
