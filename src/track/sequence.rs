@@ -23,9 +23,8 @@ const PLAUSIBLE: u32 = 1 << 24;
 const AHEAD: u32 = 1 << 31;
 
 impl Sequences {
-    /// Takes note of a segment of data or acknowledgement alone, as [`Self::note`] does, if all is as nearly always: the
-    /// numbers are known, and neither of the segment's is older than what is known, nor wild. False, and nothing noted,
-    /// if it is not so.
+    /// Takes note of a segment of data or acknowledgement alone, as [`Self::note`] does, if all is as nearly always:
+    /// neither of its numbers is older than what is known, nor wild. False, and nothing noted, if it is not so.
     #[inline(always)]
     #[must_use]
     pub(crate) fn note_plain(&mut self, direction: Direction, segment: &Segment) -> bool {
@@ -179,6 +178,29 @@ mod tests {
         // What was sent past us is believed within reason.
         s.note(ToClient, &data(9, 0, 500_000));
         assert_eq!((s.sent(ToServer), s.acknowledged(ToClient)), (Some(500_000), Some(500_000)));
+    }
+
+    #[test]
+    fn what_is_noted_plainly_is_what_would_be_noted() {
+        const EDGES: [u32; 10] =
+            [0, 1, 1_000, PLAUSIBLE - 1, PLAUSIBLE, AHEAD - 1, AHEAD, AHEAD + 1, u32::MAX - 1, u32::MAX];
+        let mut plainly = 0;
+        for known in 0..10_000 {
+            let words = [known % 10, known / 10 % 10, known / 100 % 10, known / 1_000].map(|edge| EDGES[edge]);
+            for (sequence, acknowledgment) in EDGES.iter().flat_map(|s| EDGES.map(|a| (*s, a))) {
+                for direction in [ToServer, ToClient] {
+                    let (mut plain, mut usual) = (Sequences::from_words(words), Sequences::from_words(words));
+                    let segment = data(sequence, 1, acknowledgment);
+                    let noted = plain.note_plain(direction, &segment);
+                    if noted {
+                        usual.note(direction, &segment);
+                        plainly += 1;
+                    }
+                    assert_eq!(plain, usual, "{words:x?}, {direction:?}, {segment:x?}");
+                }
+            }
+        }
+        assert!(plainly > 100_000, "{plainly}");
     }
 
     #[test]
