@@ -241,3 +241,22 @@ fn replies_from_any_port_may_come_from_the_port_that_a_re_divert_names() {
         assert_eq!(t.connections().count(), 1);
     }
 }
+
+/// A connection that takes replies from any port may get another alternative port by a re-divert, where one of those
+/// replies has its own: what then comes to the former port is not its own any more, and is not translated as if it were.
+#[test]
+fn replies_from_any_port_do_not_follow_to_another_alternative_port() {
+    let mut t = translator(config());
+    t.divert(Divert::new(at("100.100.100.100:69")).to(ip("123.45.67.89")).replies_from_any_port()).unwrap();
+    let sent = there(&mut t, s(0), &udp(at(CLIENT), at("100.100.100.100:69"), b""));
+    let alternative = ends(&sent).0;
+    let _ = back(&mut t, s(0), &udp(at("123.45.67.89:8080"), alternative, b""));
+    t.redivert(at("123.45.67.89:69"), at("123.45.67.89:8080"), Redivert::Switch).unwrap();
+    for _ in 0..2 {
+        let (verdict, _) = run(&mut t, s(0), &udp(at("123.45.67.89:80"), alternative, b"from elsewhere"));
+        assert_eq!(verdict, Verdict::Drop(DropReason::NoConnection));
+    }
+    assert_eq!(t.connections().count(), 2);
+    let sent = there(&mut t, s(0), &udp(at(CLIENT), at("100.100.100.100:69"), b""));
+    assert_ne!(ends(&sent).0, alternative);
+}

@@ -100,7 +100,9 @@ impl Table<'_> {
     #[inline(never)]
     pub(crate) fn open_sibling(&mut self, parent: u32, flow: &Flow) -> Option<Result<u32, DropReason>> {
         let mut new = *self.slot(parent)?;
-        if new.server != flow.source || !new.phase.is_listed() {
+        // A re-divert that it has followed just now may have given it another server, or another port.
+        let here = (new.alternative, new.alternative_port) == (flow.destination, flow.destination_port);
+        if new.server != flow.source || !here || !new.phase.is_listed() {
             return None;
         }
         if new.server_port == flow.source_port {
