@@ -5,8 +5,9 @@ use crate::wire::tcp::{ACK, Segment};
 
 /// Of each side, the sequence number behind the last that it has used, and the highest that it has acknowledged.
 ///
-/// Zero stands for "not known". A number that happens to be zero (one in 2^32) is taken for unknown until the next
-/// segment, which makes a RST inexact for that long and does no other harm; four flags would not fit into the line.
+/// Zero stands for "not known". A number that happens to be zero (one in 2^32) is taken for unknown until its side sends
+/// the next segment, which makes a RST inexact for that long and does no other harm; four flags would not fit into the
+/// line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]

@@ -134,11 +134,12 @@ impl Ends {
             me.sent = end;
         }
         let beyond = i64::from(segment.acknowledgment.wrapping_sub(peer.sent).cast_signed());
-        if segment.flags & ACK != 0 && (peer.sent == 0 || beyond < 1 << 24) {
+        let unknown = peer.sent == 0 && me.acknowledged == 0;
+        if segment.flags & ACK != 0 && (unknown || beyond < 1 << 24) {
             if ahead(segment.acknowledgment, me.acknowledged) {
                 me.acknowledged = segment.acknowledgment;
             }
-            if peer.sent == 0 || (0..1 << 24).contains(&beyond) {
+            if unknown || (0..1 << 24).contains(&beyond) {
                 peer.sent = segment.acknowledgment;
             }
         }
