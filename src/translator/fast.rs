@@ -1,4 +1,4 @@
-//! The short way of a plain packet, for large processors. Small ones have [`small`](super::small).
+//! The short way of a plain packet, for large processors. Small ones have `small.rs`.
 
 use super::Translator;
 use super::plain::{Left, Plain};
