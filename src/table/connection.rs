@@ -157,14 +157,16 @@ impl Entry {
         }
     }
 
-    /// Whether a packet of this protocol belongs to it, if what is sent back to where that comes from has these addresses
-    /// and ports; and the epoch is this one.
+    /// Whether a packet that goes this way belongs to it, where `answer` has the ends of what is sent back to where that
+    /// comes from; and whether the epoch is this one.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
-    pub(crate) fn is_plainly(&self, direction: Direction, protocol: u8, answer: (u64, u32), epoch: u32) -> bool {
+    pub(crate) fn is_plainly(&self, direction: Direction, answer: Key, epoch: u32) -> bool {
         // Comparisons with what lies in the slot, rather than one with what is put together from it.
         let (addresses, ports) = self.becomes(direction.opposite());
-        addresses == answer.0 && ports == answer.1 && mark_of(self.protocol, self.epoch) == epoch | mark_of(protocol, 0)
+        addresses == answer.addresses
+            && ports == (answer.ports >> 16) as u32
+            && mark_of(self.protocol, self.epoch) == epoch | mark_of(answer.ports as u8, 0)
     }
 
     /// Source and destination of a packet that goes this way when it has been translated.

@@ -182,6 +182,7 @@ impl Layout {
 #[inline(always)]
 const fn first(hash: u64, buckets: u32) -> u32 {
     if cfg!(target_pointer_width = "64") {
+        // One multiplication, with nothing to shift before it.
         ((hash as u128 * buckets as u128) >> 64) as u32
     } else {
         reduce((hash >> 32) as u32, buckets)

@@ -111,7 +111,7 @@ impl<S: Storage> Translator<S> {
         let Some(plain) = Plain::read(packet) else {
             return;
         };
-        let Some(direction) = self.likely_way(plain.destination()) else {
+        let Some(direction) = self.state.likely_way(plain.destination()) else {
             ahead.way = Way::Pass;
             return;
         };

@@ -32,7 +32,7 @@ impl<S: Storage> Translator<S> {
         };
         let destination = plain.destination();
         let way = if !self.state.hull.holds(destination) {
-            self.likely_way_elsewhere(destination)
+            self.state.likely_way_elsewhere(destination)
         } else if self.state.config.alternatives.len() == 1 {
             Some(Direction::ToClient)
         } else {
@@ -45,7 +45,7 @@ impl<S: Storage> Translator<S> {
     #[inline(never)]
     fn fast_among(&mut self, packet: &mut [u8]) -> Verdict {
         match Plain::read(packet) {
-            Some(plain) => self.fast_plain(self.likely_way(plain.destination()), &plain, packet),
+            Some(plain) => self.fast_plain(self.state.likely_way(plain.destination()), &plain, packet),
             None => self.translate_long(packet),
         }
     }
@@ -77,7 +77,7 @@ impl<S: Storage> Translator<S> {
     pub(super) fn fast_at(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8], slot: u32) -> Verdict {
         match self.storage.parts().connections.get_mut(slot as usize) {
             Some(ConnectionSlot(connection))
-                if connection.is_plainly(direction, plain.protocol, plain.answer(), self.state.plain_epoch) =>
+                if connection.is_plainly(direction, plain.key(Direction::ToClient), self.state.plain_epoch) =>
             {
                 let carried = self.state.carry_plain(connection, direction, plain, packet);
                 carried.unwrap_or_else(|| self.translate_long(packet))
@@ -91,29 +91,5 @@ impl<S: Storage> Translator<S> {
     #[inline(never)]
     fn translate_long(&mut self, packet: &mut [u8]) -> Verdict {
         self.table().translate(packet, Left::NotPlain)
-    }
-
-    /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
-    #[inline(always)]
-    pub(super) fn likely_way(&self, destination: u32) -> Option<Direction> {
-        let state = &self.state;
-        if state.hull.holds(destination) && (state.config.alternatives.len() == 1 || state.is_alternative(destination))
-        {
-            return Some(Direction::ToClient);
-        }
-        self.likely_way_elsewhere(destination)
-    }
-
-    /// The same of a packet that is to no alternative address.
-    #[inline(always)]
-    fn likely_way_elsewhere(&self, destination: u32) -> Option<Direction> {
-        let state = &self.state;
-        if state.filter.may_hold_at_first(destination) {
-            Some(Direction::ToServer)
-        } else if state.kept != 0 {
-            Some(Direction::ToClient)
-        } else {
-            None
-        }
     }
 }

@@ -234,9 +234,7 @@ impl Table<'_> {
         let siblings = self.slot(slot).filter(|c| c.has(SIBLINGS)).map(|c| c.entry(Which::Siblings).1);
         if let Some(key) = siblings {
             // It would be hidden by one that is held, such as itself when it lived before, on another port of the server.
-            if let Some(hiding) = self.find_back(&key)
-                && self.slot(hiding).is_some_and(|c| c.phase == Phase::Held)
-            {
+            if let Some(hiding) = self.held(&key) {
                 self.unlist_siblings(hiding);
             }
             if !self.enter(slot, Which::Siblings) {
@@ -319,12 +317,15 @@ impl Table<'_> {
     /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.
     pub(crate) fn reclaim(&mut self, key: Key) {
         let nothing_held = self.state.ages.head(Class::Held) == NONE;
-        if !nothing_held
-            && let Some(slot) = self.find_back(&key)
-            && self.slot(slot).is_some_and(|c| c.phase == Phase::Held)
-        {
+        if !nothing_held && let Some(slot) = self.held(&key) {
             self.release(slot);
         }
+    }
+
+    /// The connection that is held under this key of the way back.
+    #[inline(always)]
+    fn held(&self, key: &Key) -> Option<u32> {
+        self.find_back(key).filter(|slot| self.slot(*slot).is_some_and(|c| c.phase == Phase::Held))
     }
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.

@@ -81,13 +81,6 @@ impl Plain {
         self.addresses as u32
     }
 
-    /// Addresses and ports of what is sent back to where it comes from.
-    #[cfg(target_pointer_width = "64")]
-    #[inline(always)]
-    pub(super) const fn answer(&self) -> (u64, u32) {
-        (self.addresses.rotate_left(32), self.ports.rotate_left(16))
-    }
-
     /// The key of the connection that it belongs to if it goes this way.
     #[inline(always)]
     pub(super) const fn key(&self, direction: Direction) -> Key {
@@ -109,8 +102,29 @@ pub(super) enum Left {
 }
 
 impl State {
-    /// Carries a plain packet over, of this connection, which is behind no re-divert. `None`, and nothing
-    /// has changed, if there is more to it than that.
+    /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
+    #[inline(always)]
+    pub(super) fn likely_way(&self, destination: u32) -> Option<Direction> {
+        if self.hull.holds(destination) && (self.config.alternatives.len() == 1 || self.is_alternative(destination)) {
+            return Some(Direction::ToClient);
+        }
+        self.likely_way_elsewhere(destination)
+    }
+
+    /// The same of a packet that is to no alternative address.
+    #[inline(always)]
+    pub(super) fn likely_way_elsewhere(&self, destination: u32) -> Option<Direction> {
+        if self.filter.may_hold_at_first(destination) {
+            Some(Direction::ToServer)
+        } else if self.kept != 0 {
+            Some(Direction::ToClient)
+        } else {
+            None
+        }
+    }
+
+    /// Carries a plain packet over, of this connection, which is behind no re-divert. `None`, and nothing has changed, if
+    /// there is more to it than that.
     #[inline(always)]
     pub(super) fn carry_plain(
         &mut self,

@@ -24,16 +24,9 @@ impl<S: Storage> Translator<S> {
     #[inline(never)]
     fn plain(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
         let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
-        let (state, destination) = (&self.state, plain.destination());
-        if state.hull.holds(destination) && (state.config.alternatives.len() == 1 || state.is_alternative(destination))
-        {
-            self.plain_along(Direction::ToClient, &plain, packet)
-        } else if state.filter.may_hold_at_first(destination) {
-            self.plain_along(Direction::ToServer, &plain, packet)
-        } else if state.kept != 0 {
-            self.plain_along(Direction::ToClient, &plain, packet)
-        } else {
-            Ok(self.state.pass())
+        match self.state.likely_way(plain.destination()) {
+            Some(direction) => self.plain_along(direction, &plain, packet),
+            None => Ok(self.state.pass()),
         }
     }
 

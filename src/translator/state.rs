@@ -106,7 +106,7 @@ pub(crate) struct Table<'a> {
     pub(crate) memory: Parts<'a>,
 }
 
-/// An epoch that no connection has.
+/// What no mark is.
 const NO_EPOCH: u32 = u32::MAX;
 
 impl State {
