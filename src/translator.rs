@@ -265,7 +265,7 @@ impl Table<'_> {
             let Some(segment) = Segment::of(parts.payload) else {
                 return self.state.drop(DropReason::MalformedTransport);
             };
-            match self.follow_segment(slot, direction, &segment) {
+            match self.follow_segment(slot, direction, &segment, flow.shape != Shape::FirstFragment) {
                 Tracked::Refreshing => {}
                 Tracked::Quiet => refreshing = false,
                 Tracked::Dropped(verdict) => return verdict,

@@ -16,7 +16,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// Room for one connection in a translator's storage: exactly one 64-octet cache line, all zeros when unused.
 ///
-/// Everything that a packet reads or writes of its connection lies here; the rest of a connection's 84 octets is its
+/// Everything that a packet reads or writes of its connection lies here; the rest of a connection's 96 bytes is its
 /// share of the indexes ([`INDEX_WORDS`](crate::INDEX_WORDS)).
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -94,8 +94,6 @@ pub(crate) const SERVER_COUNTED: u8 = 8;
 pub(crate) const OWES_CLIENT: u8 = 16;
 /// The server is to be told with a RST.
 pub(crate) const OWES_SERVER: u8 = 32;
-/// The client has sent a SYN in the middle of the connection.
-pub(crate) const SAID_SYN: u8 = 64;
 
 impl Entry {
     /// An unused slot.

@@ -18,6 +18,7 @@ use super::hash::reduce;
 use super::storage::INDEX_WORDS;
 use super::tags::{self, ENTRIES};
 use crate::connection::Direction;
+use crate::track::claims::Claims;
 
 /// Words in a bucket: one line of 64 octets.
 pub(crate) const WORDS: usize = 16;
@@ -44,11 +45,12 @@ pub(crate) struct Index<'a>(&'a mut [Bucket]);
 
 type Bucket = [u32; WORDS];
 
-/// How the storage's words are parted into the two indexes and the clients' counts.
+/// How the storage's words are parted into the two indexes, the clients' counts and the connections' claims.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     /// Where the two indexes begin, in words.
     bases: [u32; 2],
+    /// Where the clients' counts begin and end, and with that the connections' claims begin.
     clients: (usize, usize),
     buckets: u32,
 }
@@ -78,6 +80,16 @@ impl Layout {
     /// The words of the clients' counts.
     pub(crate) fn clients(self, words: &mut [u32]) -> &mut [u32] {
         words.get_mut(self.clients.0..self.clients.1).unwrap_or_default()
+    }
+
+    /// The words of what a TCP connection's sides claim.
+    pub(crate) fn claims(self, words: &mut [u32], slot: u32) -> Option<&mut [u32; Claims::WORDS]> {
+        words.get_mut(self.clients.1 + slot as usize * Claims::WORDS..)?.first_chunk_mut()
+    }
+
+    /// The same, to be read.
+    pub(crate) fn claims_of(self, words: &[u32], slot: u32) -> Option<&[u32; Claims::WORDS]> {
+        words.get(self.clients.1 + slot as usize * Claims::WORDS..)?.first_chunk()
     }
 
     /// Every entry of the index of this way: tag and slot.

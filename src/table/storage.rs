@@ -6,12 +6,13 @@ use super::events::EventSlot;
 use super::moves::MoveSlot;
 use super::server::ServerSlot;
 use crate::config::ConfigError;
+use crate::track::claims::Claims;
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
 
-/// How many 32-bit words of index a connection takes: two for each way and one for its client's count. With that a
-/// bucket of the index is two thirds full when the table is full.
-pub const INDEX_WORDS: usize = 5;
+/// How many 32-bit words of index a connection takes: two for each way, with which a bucket of the index is two thirds
+/// full when the table is full; one for its client's count; three for what is seldom asked of a TCP connection.
+pub const INDEX_WORDS: usize = 5 + Claims::WORDS;
 
 /// The most connections that one translator can keep apart: positions in the indexes are 32-bit numbers.
 pub(crate) const MAX_CONNECTIONS: usize = 1 << 28;

@@ -201,6 +201,9 @@ impl MeasureSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::track::claims::Claims;
+    use crate::track::phase::Phase;
+    use crate::track::tcp::Tcp;
     use Direction::{ToClient, ToServer};
 
     #[test]
@@ -211,7 +214,8 @@ mod tests {
     #[test]
     fn a_handshake_and_a_round_trip() {
         let mut slot = MeasureSlot::EMPTY;
-        let mut sequences = Sequences::default();
+        let (phase, sequences, claims) = (Phase::Opening, Sequences::default(), Claims::default());
+        let mut tcp = Tcp { phase, sequences, claims };
         let at = |ms: u64| Instant::from_millis(1_000 + ms);
         slot.start(at(0));
         for (ms, direction, flags, sequence, acknowledgment, data) in [
@@ -223,9 +227,9 @@ mod tests {
             (61, ToClient, ACK, 901, 151, 500),
         ] {
             let segment = Segment { sequence, acknowledgment, data, flags };
-            slot.time_segment(direction, &segment, &sequences, at(ms));
+            slot.time_segment(direction, &segment, &tcp.sequences, at(ms));
             slot.count(direction, 40 + data as usize);
-            sequences.note(direction, &segment);
+            tcp.follow(direction, &segment, true);
         }
         let measured = slot.report(at(61).tick(), at(61));
         assert_eq!(measured.server_handshake, Some(Duration::from_millis(30)));

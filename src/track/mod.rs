@@ -1,5 +1,6 @@
 //! What a connection is doing.
 
+pub(crate) mod claims;
 pub(crate) mod fragments;
 pub(crate) mod measure;
 pub(crate) mod phase;

@@ -14,7 +14,11 @@ pub(crate) enum Phase {
     Held,
     Opening,
     Opened,
+    /// Taken up in the middle by a segment of the client; its server has not answered yet.
+    Adopted,
     Established,
+    /// Established, and something is pending: a FIN that is not acknowledged, or a side that has not been heard here.
+    EstablishedPending,
     ClientClosed,
     ServerClosed,
     Closing,
@@ -57,15 +61,17 @@ impl Class {
 
 impl Phase {
     /// A power of two, and at least as many as there are.
-    pub(crate) const COUNT: usize = 16;
+    pub(crate) const COUNT: usize = 32;
 
     /// All, by their numbers.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Free,
         Self::Held,
         Self::Opening,
         Self::Opened,
+        Self::Adopted,
         Self::Established,
+        Self::EstablishedPending,
         Self::ClientClosed,
         Self::ServerClosed,
         Self::Closing,
@@ -81,9 +87,14 @@ impl Phase {
     pub(crate) const fn class(self) -> Class {
         match self {
             Self::Free | Self::Held | Self::TimeWait | Self::Resetting => Class::Held,
-            Self::Opening | Self::Opened | Self::Closing => Class::TcpTransitory,
+            // Whoever can send a segment can have a connection adopted.
+            Self::Opening | Self::Opened | Self::Adopted | Self::Closing => Class::TcpTransitory,
             // Doubtful stands with the established ones: a forged RST must not make a connection cheap to give up.
-            Self::Established | Self::ClientClosed | Self::ServerClosed | Self::Doubtful => Class::TcpEstablished,
+            Self::Established
+            | Self::EstablishedPending
+            | Self::ClientClosed
+            | Self::ServerClosed
+            | Self::Doubtful => Class::TcpEstablished,
             Self::UdpUnanswered => Class::UdpUnanswered,
             Self::UdpAnswered => Class::Udp,
             Self::IcmpUnanswered | Self::IcmpAnswered => Class::Icmp,
@@ -107,7 +118,7 @@ impl Phase {
             Self::Free | Self::Held => return None,
             Self::Opening => State::Opening,
             Self::Opened => State::Opened,
-            Self::Established => State::Established,
+            Self::Adopted | Self::Established | Self::EstablishedPending => State::Established,
             Self::ClientClosed => State::ClientClosed,
             Self::ServerClosed => State::ServerClosed,
             Self::Closing => State::Closing,

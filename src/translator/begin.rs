@@ -17,7 +17,9 @@ use crate::table::hash::Key;
 use crate::table::index::Layout;
 use crate::table::ports::{self, Wanted};
 use crate::table::server;
+use crate::track::claims::Claims;
 use crate::track::phase::{Class, Phase};
+use crate::track::tcp::Tcp;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, Shape, TCP};
 use crate::wire::ipv4;
@@ -194,9 +196,11 @@ impl Table<'_> {
         };
         // A SYN that opens changes nothing but what is known of the sequence numbers.
         if new.protocol == TCP
-            && let (Some(segment), Some(connection)) = (Segment::of(parts.payload), self.slot_mut(slot))
+            && let Some(segment) = Segment::of(parts.payload)
         {
-            connection.sequences.note(ToServer, &segment);
+            let mut tcp = Tcp { phase: Phase::Opening, sequences: new.sequences, claims: Claims::default() };
+            tcp.follow(ToServer, &segment, true);
+            self.set_tcp(slot, &tcp);
         }
         self.state.change(new, ToServer, true).apply(&mut parts, new.protocol);
         self.state.carried(ToServer)

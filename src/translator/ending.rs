@@ -123,6 +123,7 @@ impl Table<'_> {
             return;
         };
         let same = connection.phase.class() == phase.class();
+        let seen = connection.phase.state() != phase.state();
         if same {
             connection.phase = phase;
         } else {
@@ -132,7 +133,7 @@ impl Table<'_> {
             }
             self.enqueue(slot);
         }
-        if self.state.config.tell_changes {
+        if seen && self.state.config.tell_changes {
             self.tell(slot, News::Changed);
         }
     }

@@ -191,6 +191,7 @@ impl Table<'_> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn start_reset(&mut self, slot: u32) {
         self.finish(slot, Closed::Rediverted);
+        self.expect_resets(slot);
         self.set_phase(slot, Phase::Resetting);
         let silenced = self.state.config.resets_per_second == 0;
         let tick = self.state.tick;

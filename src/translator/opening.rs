@@ -9,6 +9,7 @@ use crate::table::events::News;
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Draws, Wanted};
 use crate::table::server;
+use crate::track::claims::Claims;
 use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
 use crate::verdict::{DropReason, Verdict};
@@ -216,6 +217,9 @@ impl Table<'_> {
             *place = *new;
             place.epoch = epoch;
         }
+        if new.protocol == TCP {
+            self.set_claims(slot, Claims::default());
+        }
         if !self.enter(slot, Which::There) {
             return false;
         }
@@ -363,7 +367,7 @@ impl Table<'_> {
         match self.state.config.midstream {
             // Only what a client says inside a connection is adopted: a SYN+ACK answers somebody else's SYN, and a
             // RST ends what there is none of.
-            Midstream::Adopt if segment.has(ACK) && !segment.has(SYN | RST) => Ok(Phase::Established),
+            Midstream::Adopt if segment.has(ACK) && !segment.has(SYN | RST) => Ok(Phase::Adopted),
             Midstream::Drop => Err(self.state.drop(DropReason::Midstream)),
             Midstream::Adopt | Midstream::Pass => Err(self.state.pass()),
         }

@@ -9,7 +9,9 @@
 //!      2       1  version, 1
 //!      3       1  protocol number
 //!      4       1  state, as listed at `PHASES`
-//!      5       1  flags: 1 source kept, 2 answers from other ports of the server
+//!      5       1  flags: 1 source kept, 2 answers from other ports of the server; TCP: bits 2 and 3 the client's FIN,
+//!                 bits 4 and 5 the server's: 0 none, 1 sent, 2 sent with the number expected, 3 acknowledged;
+//!                 64 segments of both sides were seen
 //!      6       2  zero
 //!      8       6  client address and port
 //!     14       6  original destination and port
@@ -27,12 +29,14 @@ use core::time::Duration;
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Direction};
 use crate::endpoint::endpoint;
 use crate::table::connection::{Entry, SIBLINGS, SOURCE_KEPT};
 use crate::time::Tick;
+use crate::track::claims::{Claims, Fin};
 use crate::track::phase::Phase;
 use crate::track::sequence::Sequences;
+use crate::track::tcp::Tcp;
 use crate::wire::flow::{ICMP, TCP, UDP};
 
 /// Octets in a [`Record`].
@@ -40,11 +44,15 @@ pub const RECORD_LENGTH: usize = 56;
 
 const MAGIC: [u8; 2] = *b"bw";
 const VERSION: u8 = 1;
+/// The flags that tell of FINs.
+const FINS: u8 = 0b11_1100;
+/// Segments of both sides were seen.
+const BOTH_SEEN: u8 = 64;
 const CHECKED: usize = RECORD_LENGTH - 4;
 const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HDLC);
 
 /// The states that a record can tell of, by their number in it.
-const PHASES: [(u8, Phase); 12] = [
+const PHASES: [(u8, Phase); 14] = [
     (1, Phase::Opening),
     (2, Phase::Opened),
     (3, Phase::Established),
@@ -57,6 +65,9 @@ const PHASES: [(u8, Phase); 12] = [
     (10, Phase::UdpAnswered),
     (11, Phase::IcmpUnanswered),
     (12, Phase::IcmpAnswered),
+    (13, Phase::Adopted),
+    // On reading the first is found.
+    (3, Phase::EstablishedPending),
 ];
 
 /// One connection in a stable byte form: all that another translator needs to carry it on.
@@ -115,6 +126,12 @@ impl Record {
         Duration::from_millis(u64::from(u32::from_be_bytes(self.octets(32))))
     }
 
+    /// What is known of the record's TCP connection.
+    pub(super) fn tcp(&self, phase: Phase, sequences: Sequences) -> Tcp {
+        let [flags] = self.octets(5);
+        Tcp::resume(phase, sequences, [Fin::of(flags >> 2), Fin::of(flags >> 4)], flags & BOTH_SEEN != 0)
+    }
+
     /// The slot that the record describes, less what depends on the translator.
     pub(super) fn slot(&self) -> Result<Entry, RecordError> {
         let [protocol, state, flags] = self.octets(3);
@@ -123,7 +140,7 @@ impl Record {
             return refuse("state", state);
         };
         let fits = match protocol {
-            TCP => matches!(state, 1..=8),
+            TCP => matches!(state, 1..=8 | 13),
             UDP => matches!(state, 9..=10),
             ICMP => matches!(state, 11..=12),
             _ => return refuse("protocol", protocol),
@@ -131,7 +148,13 @@ impl Record {
         if !fits {
             return refuse("state", state);
         }
-        if flags & !(SOURCE_KEPT | SIBLINGS) != 0 || (flags & SIBLINGS != 0 && protocol != UDP) {
+        let known = SOURCE_KEPT
+            | match protocol {
+                TCP => FINS | BOTH_SEEN,
+                UDP => SIBLINGS,
+                _ => 0,
+            };
+        if flags & !known != 0 {
             return refuse("flags", flags);
         }
         let [client, original, alternative, server] = [8, 14, 20, 26].map(|at| self.end(at));
@@ -159,13 +182,13 @@ impl Record {
             sequences: Sequences::from_words(sequences.map(u32::from_be_bytes)),
             protocol,
             phase,
-            flags,
+            flags: flags & !(FINS | BOTH_SEEN),
             ..Entry::EMPTY
         })
     }
 
     /// The record of a connection. `None` if it is one that cannot be carried on elsewhere: being reset, or over.
-    pub(super) fn of(slot: &Entry, now: Tick) -> Option<Self> {
+    pub(super) fn of(slot: &Entry, claims: Claims, now: Tick) -> Option<Self> {
         let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase)?;
         let mut octets = [0; RECORD_LENGTH];
         let mut at = 0;
@@ -176,7 +199,12 @@ impl Record {
             at += bytes.len();
         };
         put(&MAGIC);
-        put(&[VERSION, slot.protocol, state, slot.flags & (SOURCE_KEPT | SIBLINGS), 0, 0]);
+        let mut flags = slot.flags & (SOURCE_KEPT | SIBLINGS);
+        if slot.protocol == TCP {
+            flags |= (claims.fin(Direction::ToServer) as u8) << 2 | (claims.fin(Direction::ToClient) as u8) << 4;
+            flags |= if claims.known_both() { BOTH_SEEN } else { 0 };
+        }
+        put(&[VERSION, slot.protocol, state, flags, 0, 0]);
         for (address, port) in [
             (slot.client, slot.client_port),
             (slot.original, slot.original_port),

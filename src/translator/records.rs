@@ -13,9 +13,11 @@ use crate::table::events::News;
 use crate::table::server::{self, Servers};
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
+use crate::track::claims::Claims;
 use crate::track::phase::Phase;
+use crate::track::tcp::Tcp;
 use crate::verdict::DropReason;
-use crate::wire::flow::ICMP;
+use crate::wire::flow::{ICMP, TCP};
 
 /// What taking over a record has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +50,9 @@ impl<S: Storage> Translator<S> {
         let view = self.storage.view();
         let (timers, now) = (&self.state.timers, self.state.tick);
         let fresh = view.connections.get(..self.state.fresh as usize).unwrap_or(view.connections);
-        let alive = fresh.iter().map(|c| &c.0).filter(move |c| !timers.is_dead(c.phase, c.last, now));
-        alive.filter_map(move |c| Record::of(c, now))
+        let all = (0..).zip(fresh).map(|(slot, c)| (slot, &c.0));
+        let alive = all.filter(move |(_, c)| !timers.is_dead(c.phase, c.last, now));
+        alive.filter_map(move |(slot, c)| Record::of(c, self.claims_of(slot), now))
     }
 
     /// The record of one connection, to be sent to another portion.
@@ -59,7 +62,13 @@ impl<S: Storage> Translator<S> {
         let near = (near.ip().to_bits(), near.port());
         let far = (far.ip().to_bits(), far.port());
         let slot = self.find(&crate::table::hash::Key::new(connection.protocol.number(), near, far))?;
-        Record::of(&self.storage.view().connections.get(slot as usize)?.0, self.state.tick)
+        let connection = &self.storage.view().connections.get(slot as usize)?.0;
+        Record::of(connection, self.claims_of(slot), self.state.tick)
+    }
+
+    fn claims_of(&self, slot: u32) -> Claims {
+        let words = self.state.layout.claims_of(self.storage.view().index, slot);
+        Claims::from_words(words.copied().unwrap_or_default())
     }
 
     /// Takes over the connection of a record. If it is known already, whatever the record knows better is taken over:
@@ -114,6 +123,10 @@ impl<S: Storage> Translator<S> {
 impl Table<'_> {
     fn import(&mut self, record: &Record) -> Result<Imported, RecordError> {
         let mut new = record.slot()?;
+        let tcp = (new.protocol == TCP).then(|| record.tcp(new.phase, new.sequences));
+        if let Some(tcp) = &tcp {
+            (new.phase, new.sequences) = (tcp.phase, tcp.sequences);
+        }
         let idle = record.idle();
         new.last = Tick(self.state.tick.0.wrapping_sub(Tick::count(idle)));
         if self.state.timers.is_dead(new.phase, new.last, self.state.tick) {
@@ -137,7 +150,7 @@ impl Table<'_> {
                 }
                 self.hold(known, Closed::Finished);
             } else {
-                self.update(known, &new)?;
+                self.update(known, &new, tcp.as_ref())?;
                 return Ok(Imported::Updated);
             }
         }
@@ -145,6 +158,9 @@ impl Table<'_> {
         new.member = self.member_of(&new);
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(&new).map_err(|_: DropReason| self.no_room())?;
+        if let Some(tcp) = &tcp {
+            self.set_claims(slot, tcp.claims);
+        }
         if new.phase.is_over() {
             self.tell(slot, News::Opened);
             self.count_closed(Closed::Finished);
@@ -172,7 +188,7 @@ impl Table<'_> {
     }
 
     /// Takes over what a record of a connection that is known knows better.
-    fn update(&mut self, slot: u32, new: &Entry) -> Result<(), RecordError> {
+    fn update(&mut self, slot: u32, new: &Entry, theirs: Option<&Tcp>) -> Result<(), RecordError> {
         match self.catch_up(slot) {
             CaughtUp::Stayed | CaughtUp::Moved | CaughtUp::Reset => {}
             CaughtUp::Stranded => return Err(endpoint_taken(new)),
@@ -227,12 +243,20 @@ impl Table<'_> {
         let Some(connection) = self.slot_mut(slot) else {
             return Ok(());
         };
-        connection.sequences.merge(new.sequences);
         if tick.since(new.last) < tick.since(connection.last) {
             connection.last = new.last;
         }
-        let next = joined(connection.phase, new.phase, connection.sequences.both_acknowledged());
-        if next != connection.phase {
+        let (before, mut next) = (connection.phase, connection.phase);
+        match (theirs, self.tcp(slot)) {
+            (Some(theirs), Some(mut tcp)) => {
+                tcp.join(theirs);
+                self.set_tcp(slot, &tcp);
+                next = tcp.phase;
+            }
+            _ if is_answered(new.phase) => next = new.phase,
+            _ => {}
+        }
+        if next != before {
             if next == Phase::TimeWait {
                 self.finish(slot, Closed::Finished);
             }
@@ -302,22 +326,7 @@ fn begins_anew(old: &Entry, new: &Entry) -> bool {
     elsewhere || is_elsewhere_on_the_server(old, new) || (new.phase == Phase::Opening && ahead)
 }
 
-/// What a connection is doing of which two portions have seen a half each.
-fn joined(mine: Phase, theirs: Phase, both_acknowledged: bool) -> Phase {
-    let rank = |phase| match phase {
-        Phase::Opening | Phase::UdpUnanswered | Phase::IcmpUnanswered => 0,
-        Phase::Opened | Phase::UdpAnswered | Phase::IcmpAnswered => 1,
-        Phase::Doubtful => 2,
-        Phase::Established => 3,
-        Phase::ClientClosed | Phase::ServerClosed => 4,
-        Phase::Closing => 5,
-        Phase::TimeWait => 6,
-        Phase::Resetting | Phase::Held | Phase::Free => 7,
-    };
-    let joined = match (mine, theirs) {
-        (Phase::ClientClosed, Phase::ServerClosed) | (Phase::ServerClosed, Phase::ClientClosed) => Phase::Closing,
-        _ if rank(theirs) > rank(mine) => theirs,
-        _ => mine,
-    };
-    if joined == Phase::Closing && both_acknowledged { Phase::TimeWait } else { joined }
+/// Whether a UDP or ICMP connection's server has answered.
+const fn is_answered(phase: Phase) -> bool {
+    matches!(phase, Phase::UdpAnswered | Phase::IcmpAnswered)
 }

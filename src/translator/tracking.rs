@@ -4,10 +4,11 @@ use super::state::{State, Table};
 use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
-use crate::table::connection::{ConnectionSlot, SAID_SYN};
+use crate::table::connection::ConnectionSlot;
+use crate::track::claims::Claims;
 use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
-use crate::track::tcp::{self, Reset};
+use crate::track::tcp::{Reset, Tcp};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::TCP;
 use crate::wire::ipv4::{self, Header, Parts};
@@ -26,8 +27,32 @@ pub(crate) enum Tracked {
 }
 
 impl Table<'_> {
-    /// Follows a TCP segment that is more than data and acknowledgement in an established connection.
-    pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: &Segment) -> Tracked {
+    /// What is known of the TCP connection in a slot.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn tcp(&mut self, slot: u32) -> Option<Tcp> {
+        let connection = self.memory.connections.get(slot as usize)?.0;
+        let claims = Claims::from_words(*self.state.layout.claims(self.memory.index, slot)?);
+        Some(Tcp { phase: connection.phase, sequences: connection.sequences, claims })
+    }
+
+    /// Writes down what is known of the TCP connection in a slot, its phase excepted.
+    pub(crate) fn set_tcp(&mut self, slot: u32, tcp: &Tcp) {
+        if let Some(connection) = self.slot_mut(slot) {
+            connection.sequences = tcp.sequences;
+        }
+        self.set_claims(slot, tcp.claims);
+    }
+
+    #[inline]
+    pub(crate) fn set_claims(&mut self, slot: u32, claims: Claims) {
+        if let Some(words) = self.state.layout.claims(self.memory.index, slot) {
+            *words = claims.to_words();
+        }
+    }
+
+    /// Follows a TCP segment that is more than data and acknowledgement in an established connection. `whole` says that it
+    /// is no fragment.
+    pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: &Segment, whole: bool) -> Tracked {
         if let (Some(measure), Some(measured), Some(ConnectionSlot(c))) = (
             self.state.measure,
             self.memory.measured.get_mut(slot as usize),
@@ -35,68 +60,42 @@ impl Table<'_> {
         ) {
             measure(measured, Seen::Segment(direction, segment, &c.sequences), self.state.now);
         }
-        if segment.has(RST) {
-            return self.follow_reset(slot, direction, segment);
-        }
-        let Some(connection) = self.slot_mut(slot) else {
+        let Some(mut tcp) = self.tcp(slot) else {
             return Tracked::Quiet;
         };
-        let phase = connection.phase;
-        match (tcp::Kind::of(segment), direction) {
-            // A SYN+ACK that acknowledges another SYN is not the server's answer to this one: the client refuses it.
-            (tcp::Kind::SynAck, Direction::ToClient) if phase == Phase::Opening => {
-                let syn = connection.sequences.sent(Direction::ToServer);
-                if syn.is_some_and(|end| end != segment.acknowledgment) {
-                    return Tracked::Quiet;
-                }
-            }
-            // The client says that it begins anew. Whether it is believed, the server's answer will tell.
-            (tcp::Kind::Syn, Direction::ToServer) if phase.class() == Class::TcpEstablished => {
-                connection.flags |= SAID_SYN;
-                return Tracked::Refreshing;
-            }
-            (tcp::Kind::SynAck, Direction::ToClient) if connection.has(SAID_SYN) && !phase.is_over() => {
-                connection.flags &= !SAID_SYN;
-                connection.sequences.begin_anew(segment);
-                self.begin_phase(slot, Phase::Opened);
-                return Tracked::Refreshing;
-            }
-            _ => {}
+        if segment.has(RST) {
+            return self.follow_reset(slot, &tcp, direction, segment);
         }
-        connection.sequences.note(direction, segment);
-        let next = tcp::advance(phase, direction, segment, &connection.sequences);
-        if next != phase {
-            if next == Phase::TimeWait {
+        let before = tcp.phase;
+        let alive = tcp.follow(direction, segment, whole);
+        self.set_tcp(slot, &tcp);
+        if tcp.phase != before {
+            if tcp.phase == Phase::TimeWait {
                 self.finish(slot, Closed::Finished);
             }
-            self.begin_phase(slot, next);
+            self.begin_phase(slot, tcp.phase);
         }
-        Tracked::Refreshing
+        if alive { Tracked::Refreshing } else { Tracked::Quiet }
     }
 
-    fn follow_reset(&mut self, slot: u32, direction: Direction, segment: &Segment) -> Tracked {
-        let Some(connection) = self.slot(slot) else {
+    fn follow_reset(&mut self, slot: u32, tcp: &Tcp, direction: Direction, segment: &Segment) -> Tracked {
+        if tcp.phase.is_over() {
             return Tracked::Quiet;
-        };
-        let phase = connection.phase;
-        match tcp::judge_reset(phase, direction, segment, &connection.sequences) {
-            _ if phase.is_over() => Tracked::Quiet,
+        }
+        match tcp.judge_reset(direction, segment) {
             Reset::Exact => {
                 self.finish(slot, Closed::Reset);
                 self.begin_phase(slot, Phase::TimeWait);
-                Tracked::Quiet
             }
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
-                Tracked::Dropped(self.state.drop(DropReason::InexactReset))
+                return Tracked::Dropped(self.state.drop(DropReason::InexactReset));
             }
-            Reset::Inexact => Tracked::Quiet,
-            Reset::InFlight => {
-                if phase == Phase::Established {
-                    self.begin_phase(slot, Phase::Doubtful);
-                }
-                Tracked::Quiet
+            Reset::InFlight if tcp.phase.class() == Class::TcpEstablished && tcp.phase != Phase::Doubtful => {
+                self.begin_phase(slot, Phase::Doubtful);
             }
+            Reset::InFlight | Reset::Elsewhere | Reset::Inexact => {}
         }
+        Tracked::Quiet
     }
 
     /// Moves a connection to another phase, whose time-out begins now, even if the packet itself prolongs nothing: it
@@ -104,7 +103,10 @@ impl Table<'_> {
     fn begin_phase(&mut self, slot: u32, phase: Phase) {
         let tick = self.state.tick;
         if let Some(connection) = self.slot_mut(slot) {
-            connection.last = tick;
+            // What only the tracker tells apart has one time-out.
+            if connection.phase.class() != phase.class() || connection.phase.state() != phase.state() {
+                connection.last = tick;
+            }
         }
         self.set_phase(slot, phase);
     }

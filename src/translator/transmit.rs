@@ -263,17 +263,26 @@ fn reset(slot: &Entry, direction: Direction) -> Message {
 impl Table<'_> {
     /// Has both ends of a TCP connection told that it is over, since its slot is needed now.
     pub(crate) fn owe_resets_now(&mut self, slot: u32) {
+        if !self.slot(slot).is_some_and(|c| c.protocol == TCP && !c.phase.is_over()) {
+            return;
+        }
+        self.expect_resets(slot);
         let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;
         };
-        if connection.protocol != TCP || connection.phase.is_over() {
-            return;
-        }
         for direction in [Direction::ToClient, Direction::ToServer] {
             // A server that has not answered knows of nothing.
             if direction == Direction::ToClient || connection.phase != Phase::Opening {
                 self.state.say(&reset(connection, direction));
             }
+        }
+    }
+
+    /// Puts down what both ends of a TCP connection will expect of a RST.
+    pub(crate) fn expect_resets(&mut self, slot: u32) {
+        if let Some(mut tcp) = self.tcp(slot) {
+            tcp.expect_resets();
+            self.set_tcp(slot, &tcp);
         }
     }
 
