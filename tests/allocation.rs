@@ -76,7 +76,7 @@ fn packets() -> Vec<Vec<u8>> {
         let mut later = first.clone();
         later[6..8].copy_from_slice(&[0, 3]);
         packets.extend([later, first]);
-        packets.push(tcp(client, original, (ACK, 7, 7), b"in the middle"));
+        packets.push(tcp(client, original, (ACK, 101, 501), b"in the middle"));
         packets.push(tcp(client, original, (RST, 7, 7), b""));
         packets.push(udp(client, original, b"cut")[..27].to_vec());
         packets.push(vec![n as u8; usize::from(n)]);

@@ -229,7 +229,9 @@ fn events_tell_a_life_in_order() {
     let (alternative, server) = connect(&mut t, s(0), at(CLIENT), at(ORIGINAL));
     t.redivert(at(SERVER), at(OTHER), Redivert::Switch).unwrap();
     t.poll(s(0));
+    // A FIN counts once its receiver has acknowledged it.
     there(&mut t, s(1), &tcp(at(CLIENT), at(ORIGINAL), (FIN | ACK, c, v), b""));
+    back(&mut t, s(1), &tcp(at(OTHER), alternative, (ACK, v, c + 1), b""));
     back(&mut t, s(1), &tcp(at(OTHER), alternative, (FIN | ACK, v, c + 1), b""));
     there(&mut t, s(1), &tcp(at(CLIENT), at(ORIGINAL), (ACK, c + 1, v + 1), b""));
     let told = events(&mut t);

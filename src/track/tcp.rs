@@ -564,6 +564,16 @@ impl Tcp {
                 return Reset::InFlight;
             }
         }
+        // A client that has begun anew, and gives that up before an answer, has no use for a connection that is half
+        // closed already.
+        let attempted = segment.sequence.wrapping_sub(self.claims.numbers[0]).wrapping_add(1) <= self.claims.syn_data() + 1;
+        if direction == ToServer
+            && attempted
+            && self.claims.attempt() != Attempt::None
+            && matches!(self.phase, Phase::ClientClosed | Phase::ServerClosed)
+        {
+            return Reset::InFlight;
+        }
         // A client that has sent a SYN refuses what answers its old connection.
         let refuses = direction == ToServer && (handshake || self.claims.attempt() != Attempt::None);
         if refuses { Reset::Elsewhere } else { Reset::Inexact }
