@@ -147,8 +147,8 @@ impl Claims {
         self.field(SYN_ACKNOWLEDGED + side as u32, 1) != 0
     }
 
-    pub(crate) const fn set_syn_acknowledged(&mut self, side: Direction) {
-        self.set_field(SYN_ACKNOWLEDGED + side as u32, 1, 1);
+    pub(crate) const fn set_syn_acknowledged(&mut self, side: Direction, acknowledged: bool) {
+        self.set_field(SYN_ACKNOWLEDGED + side as u32, 1, acknowledged as u32);
     }
 
     /// The most bytes of data that a SYN of the client has carried.

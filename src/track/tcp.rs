@@ -82,15 +82,15 @@ impl Tcp {
             Phase::ClientClosed => [Fin::Acknowledged, Fin::None],
             Phase::ServerClosed => [Fin::None, Fin::Acknowledged],
             Phase::Closing => [Fin::InOrder; 2],
-            Phase::TimeWait => [Fin::Acknowledged; 2],
             _ => [Fin::None; 2],
         };
         for (side, (fin, implied)) in [ToServer, ToClient].into_iter().zip(fins.into_iter().zip(implied)) {
-            claims.set_fin(side, fin.max(implied));
+            // A record that tells of no FIN is of an older version.
+            claims.set_fin(side, if fins == [Fin::None; 2] { implied } else { fin });
         }
         match phase {
             Phase::Opening => {}
-            Phase::Opened => claims.set_syn_acknowledged(ToServer),
+            Phase::Opened => claims.set_syn_acknowledged(ToServer, true),
             _ => sequences.mend(),
         }
         let mut tcp = Self { phase, sequences, claims };
@@ -119,7 +119,7 @@ impl Tcp {
                 self.claims.clear_numbers();
             }
             if theirs == 1 {
-                self.claims.set_syn_acknowledged(ToServer);
+                self.claims.set_syn_acknowledged(ToServer, true);
             }
             self.phase = other.phase;
         }
@@ -150,8 +150,18 @@ impl Tcp {
     pub(crate) fn follow(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         match self.phase {
             Phase::Opening | Phase::Opened => self.handshake(direction, segment),
+            phase if phase.is_over() => self.is_repeated(direction, segment),
             _ => self.conversation(direction, segment, whole),
         }
+    }
+
+    /// Whether a segment of a connection that is over repeats its side's FIN, or the acknowledgement that was sent behind
+    /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST nobody listens any more.
+    fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
+        let end = segment.sequence.wrapping_add(segment.span());
+        segment.flags & (SYN | ACK) == ACK
+            && self.claims.fin(direction) == Fin::Acknowledged
+            && self.sequences.end(direction) == end
     }
 
     // A handshake uses the numbers so: of the client, `sent` lies behind its latest SYN and the most data that a SYN has
@@ -234,15 +244,20 @@ impl Tcp {
         if answered && before != behind {
             self.claims.numbers[ToClient as usize] = before;
         }
+        if before != behind {
+            // The client has not acknowledged this SYN yet.
+            self.claims.set_syn_acknowledged(ToClient, false);
+        }
         if before != behind || self.sequences.is_new(ToClient, end) {
             self.sequences.set_sent(ToClient, end);
+            self.claims.set_fin(ToClient, Fin::None);
         }
         self.sequences.set_acknowledged(ToServer, behind);
         if accepted {
             self.claims.set_heard(ToClient, true);
             self.phase = Phase::Opened;
             if segment.has(ACK) {
-                self.claims.set_syn_acknowledged(ToServer);
+                self.claims.set_syn_acknowledged(ToServer, true);
                 self.complete_if_both_acknowledged();
             }
         }
@@ -267,8 +282,9 @@ impl Tcp {
         if fits {
             if self.sequences.is_new(ToClient, end) {
                 self.sequences.set_sent(ToClient, end);
+                self.claims.set_fin(ToClient, Fin::None);
             }
-            if segment.has(FIN) {
+            if segment.has(FIN) && self.sequences.end(ToClient) == end {
                 self.claims.set_fin(ToClient, Fin::Sent);
             }
         }
@@ -281,7 +297,7 @@ impl Tcp {
             && segment.sequence.wrapping_add(1) == self.behind_syn()
             && self.sequences.expected(ToServer) == segment.acknowledgment;
         if fits {
-            self.claims.set_syn_acknowledged(ToClient);
+            self.claims.set_syn_acknowledged(ToClient, true);
             self.complete_if_both_acknowledged();
         }
         fits
@@ -311,8 +327,8 @@ impl Tcp {
         let before = self.claims.numbers[ToClient as usize];
         let earlier = !latest && before != 0 && number == before;
         let expected = self.sequences.expected(ToClient);
-        // An answer to no known SYN has to be confirmed to the byte.
-        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { 1 };
+        // An answer to no known SYN has to be confirmed to the byte, and without an answer there is nothing to confirm.
+        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(expected != 0) };
         let other = self.claims.numbers[ToServer as usize];
         let goes_on = segment.sequence.wrapping_sub(expected) < room;
         let goes_on_otherwise = earlier && other != 0 && segment.sequence == other;
@@ -321,6 +337,7 @@ impl Tcp {
         }
         if earlier {
             self.sequences.set_sent(ToClient, number);
+            self.claims.set_fin(ToClient, Fin::None);
         }
         if !goes_on {
             self.sequences.set_acknowledged(ToClient, segment.sequence);
@@ -354,6 +371,10 @@ impl Tcp {
             && !(self.claims.fin(direction) == Fin::Acknowledged && self.sequences.is_new(direction, end));
         if !fits_own || !(unheard || self.sequences.may_acknowledge(direction, segment.acknowledgment)) {
             return self.misfit(direction, segment, end);
+        }
+        if !whole && self.claims.heard_both() {
+            // What follows the fragment is unknown, but both sides are seen here all the same.
+            self.claims.set_vouched();
         }
         self.claims.set_heard(direction, whole);
         if self.sequences.is_new(direction, end) {
@@ -432,10 +453,11 @@ impl Tcp {
     /// A segment whose numbers do not fit. If the other side goes on in the same way, much has gone another way, or
     /// what was known is old.
     fn misfit(&mut self, direction: Direction, segment: &Segment, end: u32) -> bool {
-        if self.claims.attempt() != Attempt::None {
-            if direction == ToClient {
-                return false;
-            }
+        let attempted = self.claims.attempt() != Attempt::None;
+        if attempted && direction == ToClient {
+            return false;
+        }
+        if attempted {
             // The client goes on with its old connection.
             self.claims.clear_numbers();
         }
@@ -499,7 +521,6 @@ impl Tcp {
         if self.claims.attempt() != Attempt::SynAck
             || segment.sequence.wrapping_sub(client) >= AT_ONCE
             || early > EARLY
-            || self.phase.is_over()
             // Both SYNs were late copies.
             || { self.sequences }.note_plain(ToServer, segment)
         {
@@ -556,8 +577,9 @@ impl Tcp {
         }
         // Before it has answered, a client obeys no RST but one that acknowledges its SYN.
         if self.phase != Phase::Opening && self.sequences.knows(direction) {
-            // Of an adopted connection it is a guess what its server expects.
-            if self.sequences.expected(direction.opposite()) == segment.sequence && self.phase != Phase::Adopted {
+            // What the server of an adopted connection expects is a guess. What its client expects is not.
+            let guess = self.phase == Phase::Adopted && direction == ToServer;
+            if self.sequences.expected(direction.opposite()) == segment.sequence && !guess {
                 return Reset::Exact;
             }
             if self.sequences.in_flight(direction, segment.sequence) {
@@ -566,7 +588,8 @@ impl Tcp {
         }
         // A client that has begun anew, and gives that up before an answer, has no use for a connection that is half
         // closed already.
-        let attempted = segment.sequence.wrapping_sub(self.claims.numbers[0]).wrapping_add(1) <= self.claims.syn_data() + 1;
+        let attempted =
+            segment.sequence.wrapping_sub(self.claims.numbers[0]).wrapping_add(1) <= self.claims.syn_data() + 1;
         if direction == ToServer
             && attempted
             && self.claims.attempt() != Attempt::None
@@ -586,6 +609,205 @@ impl Direction {
         match self {
             Self::ToServer => Self::ToClient,
             Self::ToClient => Self::ToServer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tcp::RST;
+
+    /// The client's and the server's initial sequence numbers, and the numbers behind their SYNs.
+    const C0: u32 = 1_000_000_000;
+    const V0: u32 = 3_000_000_000;
+    const C: u32 = C0 + 1;
+    const V: u32 = V0 + 1;
+
+    const fn segment(flags: u8, sequence: u32, acknowledgment: u32, data: u32) -> Segment {
+        Segment { sequence, acknowledgment, data, flags }
+    }
+
+    impl Tcp {
+        /// A segment of the client; whether it is a sign of life.
+        fn client(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: u32) -> bool {
+            self.follow(ToServer, &segment(flags, sequence, acknowledgment, data), true)
+        }
+
+        fn server(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: u32) -> bool {
+            self.follow(ToClient, &segment(flags, sequence, acknowledgment, data), true)
+        }
+
+        fn client_resets(&self, sequence: u32) -> Reset {
+            self.judge_reset(ToServer, &segment(RST, sequence, 0, 0))
+        }
+
+        fn server_resets(&self, sequence: u32) -> Reset {
+            self.judge_reset(ToClient, &segment(RST, sequence, 0, 0))
+        }
+
+        /// `sent` of client and server, `expected` of client and server.
+        fn numbers(&self) -> [u32; 4] {
+            self.sequences.to_words()
+        }
+
+        fn fins(&self) -> [Fin; 2] {
+            [self.claims.fin(ToServer), self.claims.fin(ToClient)]
+        }
+    }
+
+    /// Nothing but a SYN with so much data.
+    fn opening_with(data: u32) -> Tcp {
+        let mut tcp = Tcp { phase: Phase::Opening, sequences: Sequences::default(), claims: Claims::default() };
+        assert!(tcp.client(SYN, C0, 0, data));
+        assert_eq!(tcp.phase, Phase::Opening);
+        tcp
+    }
+
+    fn opening() -> Tcp {
+        opening_with(0)
+    }
+
+    fn opened() -> Tcp {
+        let mut tcp = opening();
+        assert!(tcp.server(SYN | ACK, V0, C, 0));
+        assert_eq!(tcp.phase, Phase::Opened);
+        tcp
+    }
+
+    fn established() -> Tcp {
+        let mut tcp = opened();
+        assert!(tcp.client(ACK, C, V, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+        tcp
+    }
+
+    /// One that was taken up by a segment of the client.
+    fn adopted() -> Tcp {
+        let mut tcp = Tcp { phase: Phase::Adopted, sequences: Sequences::default(), claims: Claims::default() };
+        assert!(tcp.client(ACK, C, V, 10));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Adopted, [C + 10, V, V, C]));
+        tcp
+    }
+
+    /// Asserts that a segment changes nothing and is no sign of life.
+    fn changes_nothing(tcp: &Tcp, direction: Direction, segment: Segment) {
+        let mut after = *tcp;
+        assert!(!after.follow(direction, &segment, true), "{segment:?}");
+        assert_eq!((after.phase, after.sequences, after.claims), (tcp.phase, tcp.sequences, tcp.claims), "{segment:?}");
+    }
+
+    #[test]
+    fn without_an_answer_nothing_completes() {
+        for (sequence, acknowledgment) in [(C, V), (C, 0), (0, 0), (0, V)] {
+            changes_nothing(&opening(), ToServer, segment(ACK, sequence, acknowledgment, 0));
+        }
+        // A SYN of the server without ACK acknowledges nothing.
+        let mut tcp = opening();
+        assert!(tcp.server(SYN, V0, 0, 0));
+        for sequence in [0, C] {
+            changes_nothing(&tcp, ToServer, segment(ACK, sequence, V, 0));
+        }
+    }
+
+    #[test]
+    fn an_early_fin() {
+        let mut tcp = opened();
+        assert!(tcp.server(FIN | ACK, V, C, 10));
+        assert_eq!(tcp.fins(), [Fin::None, Fin::Sent]);
+        let mut all = tcp;
+        assert!(all.client(ACK, C, V + 11, 0));
+        assert_eq!(all.phase, Phase::ServerClosed);
+        assert!(tcp.client(ACK, C, V, 0));
+        assert_eq!(tcp.phase, Phase::EstablishedPending);
+        // Data behind it: it was forged.
+        let mut tcp = opened();
+        assert!(tcp.server(FIN | ACK, V, C, 10) && tcp.server(ACK, V, C, 50) && tcp.client(ACK, C, V + 50, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::Established, [Fin::None; 2]));
+    }
+
+    /// A server that was started again answers the same SYN once more: its early FIN is not that of the second answer.
+    #[test]
+    fn an_early_fin_belongs_to_its_answer() {
+        let mut answered_twice = opened();
+        assert!(answered_twice.server(FIN | ACK, V, C, 10) && answered_twice.server(SYN | ACK, V0 + 900, C, 0));
+        for acknowledged in [V + 900, V] {
+            let mut tcp = answered_twice;
+            assert!(tcp.client(ACK, C, acknowledged, 0));
+            assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, acknowledged, acknowledged, C]));
+        }
+    }
+
+    /// What the client has acknowledged is the server's SYN that it has seen, not the next one with another number.
+    #[test]
+    fn another_syn_of_the_server_has_to_be_acknowledged_anew() {
+        let mut tcp = opening();
+        assert!(tcp.server(SYN, V0, 0, 0) && tcp.client(SYN | ACK, C0, V, 0) && tcp.server(SYN | ACK, V0 + 900, C, 0));
+        assert_eq!(tcp.phase, Phase::Opened);
+        assert!(tcp.client(SYN | ACK, C0, V + 900, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V + 900, V + 900, C]));
+    }
+
+    #[test]
+    fn a_record_tells_of_fins() {
+        let resumed = |phase, fins| Tcp::resume(phase, established().sequences, fins, true).fins();
+        // Of an older version: as the phase says.
+        assert_eq!(resumed(Phase::ClientClosed, [Fin::None; 2]), [Fin::Acknowledged, Fin::None]);
+        assert_eq!(resumed(Phase::ServerClosed, [Fin::None; 2]), [Fin::None, Fin::Acknowledged]);
+        // A FIN of a portion that sees one way only was not acknowledged, whatever the phase is.
+        let mut ahead = established();
+        assert!(ahead.client(ACK, C, V, 100) && ahead.client(FIN | ACK, C + 100, V, 0));
+        let tcp = Tcp::resume(Phase::ClientClosed, ahead.sequences, [Fin::Sent, Fin::None], false);
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::ClientClosed, [Fin::Sent, Fin::None]));
+    }
+
+    /// A fragment with a forged FIN must not make the connection one of which only one side is seen.
+    #[test]
+    fn a_fragment_is_no_sign_of_another_way() {
+        let mut tcp = established();
+        for direction in [ToServer, ToClient] {
+            let (mine, theirs) = if direction == ToServer { (C, V) } else { (V, C) };
+            // Within the window, and ahead of everything.
+            assert!(tcp.follow(direction, &segment(FIN | ACK, mine + 5_000, theirs, 8), false));
+        }
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent; 2]));
+        // What its segment goes on with may be acknowledged.
+        let mut tcp = established();
+        assert!(tcp.follow(ToServer, &segment(ACK, C, V, 8), false));
+        assert!(tcp.server(ACK, V, C + 1_400, 0));
+        assert_eq!(tcp.numbers()[0], C + 1_400);
+    }
+
+    /// What a server answers that knows nothing of the connection: its client obeys.
+    #[test]
+    fn a_reset_of_an_adopted_connection() {
+        assert_eq!([V, V + 1].map(|number| adopted().server_resets(number)), [Reset::Exact, Reset::Inexact]);
+        assert_eq!([C, C + 10, C + 11].map(|number| adopted().client_resets(number)), {
+            [Reset::InFlight, Reset::InFlight, Reset::Inexact]
+        });
+    }
+
+    #[test]
+    fn after_the_end_only_a_repeated_fin_is_a_sign_of_life() {
+        let mut tcp = established();
+        assert!(
+            tcp.client(FIN | ACK, C, V, 0) && tcp.server(FIN | ACK, V, C + 1, 0) && tcp.client(ACK, C + 1, V + 1, 0)
+        );
+        assert_eq!(tcp.phase, Phase::TimeWait);
+        assert!(
+            tcp.server(FIN | ACK, V, C + 1, 0) && tcp.client(ACK, C + 1, V + 1, 0) && tcp.client(FIN | ACK, C, V, 0)
+        );
+        for (flags, sequence) in [(ACK, V), (ACK, V + 2), (FIN | ACK, V + 1), (FIN, V), (SYN | ACK, V), (0, V + 1)] {
+            changes_nothing(&tcp, ToClient, segment(flags, sequence, C + 1, 0));
+        }
+        // After a RST nobody listens.
+        for before in [opening(), opened(), established(), adopted()] {
+            let tcp = Tcp { phase: Phase::TimeWait, ..before };
+            for acknowledgment in [0, C, C + 1] {
+                changes_nothing(&tcp, ToClient, segment(FIN | ACK, V, acknowledgment, 0));
+                changes_nothing(&tcp, ToClient, segment(SYN | ACK, V0, acknowledgment, 0));
+                changes_nothing(&tcp, ToServer, segment(ACK, C, V, 0));
+            }
         }
     }
 }
