@@ -623,6 +623,7 @@ mod tests {
     const V0: u32 = 3_000_000_000;
     const C: u32 = C0 + 1;
     const V: u32 = V0 + 1;
+    const W: u32 = 1 << 24;
 
     const fn segment(flags: u8, sequence: u32, acknowledgment: u32, data: u32) -> Segment {
         Segment { sequence, acknowledgment, data, flags }
@@ -644,6 +645,10 @@ mod tests {
 
         fn server_resets(&self, sequence: u32) -> Reset {
             self.judge_reset(ToClient, &segment(RST, sequence, 0, 0))
+        }
+
+        fn server_refuses(&self, acknowledgment: u32) -> Reset {
+            self.judge_reset(ToClient, &segment(RST | ACK, 0, acknowledgment, 0))
         }
 
         /// `sent` of client and server, `expected` of client and server.
@@ -697,6 +702,57 @@ mod tests {
         assert_eq!((after.phase, after.sequences, after.claims), (tcp.phase, tcp.sequences, tcp.claims), "{segment:?}");
     }
 
+    // Handshake.
+
+    #[test]
+    fn a_syn_again_is_no_new_attempt() {
+        let mut tcp = opening();
+        assert!(tcp.client(SYN, C0, 0, 0));
+        assert_eq!(tcp.claims.numbers, [0; 2]);
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        assert_eq!((tcp.behind_syn(), tcp.claims.numbers[0]), (C + 50, C));
+    }
+
+    #[test]
+    fn an_answer_chooses_the_attempt() {
+        let mut tcp = opening();
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        // The one before is answered, and becomes the latest.
+        assert!(tcp.server(SYN | ACK, V0, C, 0));
+        assert_eq!((tcp.phase, tcp.behind_syn(), tcp.claims.numbers[0]), (Phase::Opened, C, C + 50));
+        changes_nothing(&tcp, ToServer, segment(ACK, C + 50, V + 1, 0));
+        assert!(tcp.client(ACK, C, V, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+    }
+
+    #[test]
+    fn a_syn_after_the_answer_is_pending() {
+        let mut tcp = opened();
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C));
+        assert_eq!(tcp.server_refuses(C + 50), Reset::Exact);
+        // Answered, it is the latest; the one before is over, and a late refusal of it means nothing.
+        assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0));
+        assert_eq!((tcp.behind_syn(), tcp.server_refuses(C)), (C + 50, Reset::Elsewhere));
+        assert!(tcp.client(ACK, C + 50, V + 9, 0));
+        assert_eq!(tcp.numbers(), [C + 50, V + 9, V + 9, C + 50]);
+    }
+
+    #[test]
+    fn an_answer_to_neither_attempt() {
+        let mut tcp = opening();
+        assert!(!tcp.server(SYN | ACK, V0, C + 7, 0));
+        assert_eq!((tcp.phase, tcp.client_resets(C + 7)), (Phase::Opening, Reset::Elsewhere));
+        // Its numbers have to be confirmed to the byte.
+        for (sequence, acknowledgment) in [(C + 8, V), (C + 6, V), (C + 7, V + 1), (C + 7, V - 1), (0, 0)] {
+            changes_nothing(&tcp, ToServer, segment(ACK, sequence, acknowledgment, 0));
+        }
+        assert!(tcp.client(ACK, C + 7, V, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::EstablishedPending, [C + 7, V, V, C + 7]));
+        // Once there is an answer to the attempt, others change nothing.
+        changes_nothing(&opened(), ToClient, segment(SYN | ACK, V0, C + 7, 0));
+    }
+
     #[test]
     fn without_an_answer_nothing_completes() {
         for (sequence, acknowledgment) in [(C, V), (C, 0), (0, 0), (0, V)] {
@@ -707,6 +763,53 @@ mod tests {
         assert!(tcp.server(SYN, V0, 0, 0));
         for sequence in [0, C] {
             changes_nothing(&tcp, ToServer, segment(ACK, sequence, V, 0));
+        }
+    }
+
+    #[test]
+    fn a_challenge_before_the_handshake() {
+        let mut tcp = opening();
+        assert!(!tcp.server(ACK, V, C + 70, 0));
+        assert_eq!((tcp.phase, tcp.client_resets(C + 70), tcp.client_resets(C + 71)), {
+            (Phase::Opening, Reset::Elsewhere, Reset::Inexact)
+        });
+        assert!(tcp.client(SYN, C0, 0, 0) && tcp.server(SYN | ACK, V0 + 500, C, 0) && tcp.client(ACK, C, V + 500, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V + 500, V + 500, C]));
+    }
+
+    #[test]
+    fn data_with_a_syn_is_acknowledged_in_part() {
+        for acknowledged in [C, C + 1, C + 99, C + 100] {
+            let mut tcp = opening_with(100);
+            // Repeated without its data (RFC 7413, section 4.1.3).
+            assert!(tcp.client(SYN, C0, 0, 0));
+            assert!(tcp.server(SYN | ACK, V0, acknowledged, 0));
+            assert!(tcp.client(ACK, acknowledged, V, 100));
+            assert_eq!((tcp.phase, tcp.numbers()), { (Phase::Established, [acknowledged + 100, V, V, acknowledged]) });
+        }
+        for acknowledged in [C - 1, C + 101] {
+            let mut tcp = opening_with(100);
+            assert!(!tcp.server(SYN | ACK, V0, acknowledged, 0));
+            assert_eq!(tcp.phase, Phase::Opening);
+        }
+    }
+
+    #[test]
+    fn early_data() {
+        let mut tcp = opened();
+        assert!(tcp.server(ACK, V, C, 1_000));
+        assert!(tcp.server(ACK, V + 1_000, C, EARLY - 1_000));
+        // Too much, for another attempt, without ACK, before the SYN.
+        for (flags, sequence, acknowledgment) in [(ACK, V + EARLY, C), (ACK, V, C + 1), (0, V, C), (ACK, V - 3, C)] {
+            changes_nothing(&tcp, ToClient, segment(flags, sequence, acknowledgment, 1));
+        }
+        for acknowledged in [V, V + 77, V + EARLY] {
+            let mut tcp = tcp;
+            assert!(tcp.client(ACK, C, acknowledged, 0));
+            assert_eq!(tcp.numbers(), [C, V + EARLY, acknowledged, C]);
+        }
+        for acknowledged in [V - 1, V + EARLY + 1] {
+            changes_nothing(&tcp, ToServer, segment(ACK, C, acknowledged, 0));
         }
     }
 
@@ -738,6 +841,62 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_syn_and_two_answers() {
+        for acknowledged in [V, V + 900] {
+            let mut tcp = opened();
+            assert!(tcp.server(SYN | ACK, V0 + 900, C, 0));
+            assert_eq!((tcp.server_resets(V), tcp.server_resets(V + 900)), (Reset::Inexact, Reset::Exact));
+            changes_nothing(&tcp, ToServer, segment(ACK, C, V + 1, 0));
+            assert!(tcp.client(ACK, C, acknowledged, 5));
+            assert_eq!(tcp.numbers(), [C + 5, acknowledged, acknowledged, C]);
+        }
+    }
+
+    #[test]
+    fn the_answer_before_and_the_other_attempt() {
+        let mut tcp = opened();
+        assert!(tcp.client(SYN, C0 + 50_000_000, 0, 0));
+        assert!(tcp.server(SYN | ACK, V0 + 900, C + 50_000_000, 0));
+        // The client had the first answer, and its ACK comes late.
+        changes_nothing(&tcp, ToServer, segment(ACK, C, V + 900, 0));
+        changes_nothing(&tcp, ToServer, segment(ACK, C + 1, V, 0));
+        assert!(tcp.client(ACK, C, V, 0));
+        assert_eq!(tcp.numbers(), [C, V, V, C]);
+    }
+
+    #[test]
+    fn a_handshake_may_be_completed_a_window_later() {
+        for (beyond, completes) in [(0, true), (W - 1, true), (W, false), (1_u32.wrapping_neg(), false)] {
+            let mut tcp = opened();
+            assert_eq!(tcp.client(ACK, C.wrapping_add(beyond), V, 0), completes, "{beyond}");
+            assert_eq!(tcp.phase == Phase::Established, completes, "{beyond}");
+        }
+    }
+
+    #[test]
+    fn both_open_at_once() {
+        for server_first in [true, false] {
+            let mut tcp = opening();
+            assert!(tcp.server(SYN, V0, 0, 0));
+            assert_eq!(tcp.phase, Phase::Opened);
+            changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0, V + 1, 0));
+            changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0 + 1, V, 0));
+            let (by_client, by_server) = ((SYN | ACK, C0, V), (SYN | ACK, V0, C));
+            if server_first {
+                assert!(tcp.server(by_server.0, by_server.1, by_server.2, 0));
+                assert_eq!(tcp.phase, Phase::Opened);
+                changes_nothing(&tcp, ToClient, segment(SYN, V0, 0, 0));
+                assert!(tcp.client(by_client.0, by_client.1, by_client.2, 0));
+            } else {
+                assert!(tcp.client(by_client.0, by_client.1, by_client.2, 0));
+                assert_eq!(tcp.phase, Phase::Opened);
+                assert!(tcp.server(by_server.0, by_server.1, by_server.2, 0));
+            }
+            assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+        }
+    }
+
     /// What the client has acknowledged is the server's SYN that it has seen, not the next one with another number.
     #[test]
     fn another_syn_of_the_server_has_to_be_acknowledged_anew() {
@@ -746,6 +905,163 @@ mod tests {
         assert_eq!(tcp.phase, Phase::Opened);
         assert!(tcp.client(SYN | ACK, C0, V + 900, 0));
         assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V + 900, V + 900, C]));
+    }
+
+    // Conversation.
+
+    /// The table of phases by FINs against what the page says of it.
+    #[test]
+    fn every_cell_of_the_table_of_fins() {
+        const FINS: [Fin; 4] = [Fin::None, Fin::Sent, Fin::InOrder, Fin::Acknowledged];
+        for client in FINS {
+            for server in FINS {
+                let got = BY_FINS[client as usize][server as usize];
+                let (client_done, server_done) = (client == Fin::Acknowledged, server == Fin::Acknowledged);
+                let sure = |fin| fin == Fin::InOrder || fin == Fin::Acknowledged;
+                let said = if client_done && server_done {
+                    Phase::TimeWait
+                } else if sure(client) && sure(server) {
+                    Phase::Closing
+                } else if client_done {
+                    Phase::ClientClosed
+                } else if server_done {
+                    Phase::ServerClosed
+                } else if client == Fin::None && server == Fin::None {
+                    Phase::Established
+                } else {
+                    Phase::EstablishedPending
+                };
+                assert_eq!(got, said, "{client:?} {server:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_segment_may_end() {
+        for (end, fits) in
+            [(C - W, true), (C - W - 1, false), (C + W - 1, true), (C + W, false), (C + (1 << 31), false)]
+        {
+            let mut tcp = established();
+            assert_eq!(tcp.client(ACK, end, V, 0), fits, "{end}");
+            assert_eq!(tcp.numbers()[0], if fits { end.max(C) } else { C }, "{end}");
+            // And the server's.
+            let mut tcp = established();
+            let end = end.wrapping_sub(C).wrapping_add(V);
+            assert_eq!(tcp.server(ACK, end, C, 0), fits, "{end}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_acknowledged() {
+        for (number, fits) in [(V, true), (V + 1, false), (V - W, true), (V - W - 1, false)] {
+            let mut tcp = established();
+            assert_eq!(tcp.client(ACK, C, number, 0), fits, "{number}");
+            assert_eq!(tcp.numbers(), [C, V, V, C], "{number}");
+        }
+    }
+
+    #[test]
+    fn without_ack_nothing_is_accepted() {
+        for flags in [0, FIN] {
+            changes_nothing(&established(), ToServer, segment(flags, C, V, 10));
+            changes_nothing(&established(), ToClient, segment(flags, V, C, 10));
+        }
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        // The client's numbers pass 2^32 within data, the server's with its SYN.
+        let (client, server) = (0_u32.wrapping_sub(50), u32::MAX - 1);
+        let mut tcp = Tcp { phase: Phase::Opening, sequences: Sequences::default(), claims: Claims::default() };
+        assert!(tcp.client(SYN, client - 1, 0, 0) && tcp.server(SYN | ACK, server, client, 0));
+        assert!(tcp.client(ACK, client, server.wrapping_add(1), 100));
+        assert!(tcp.server(ACK, server.wrapping_add(1), 50, 100));
+        assert_eq!(tcp.numbers(), [50, 99, server.wrapping_add(1), 50]);
+        assert!(tcp.client(FIN | ACK, 50, 99, 0) && tcp.server(FIN | ACK, 99, 51, 0) && tcp.client(ACK, 51, 100, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+    }
+
+    #[test]
+    fn a_fin_in_order_counts_when_it_is_acknowledged() {
+        let mut tcp = established();
+        assert!(tcp.client(FIN | ACK, C, V, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::InOrder, Fin::None]));
+        assert!(tcp.server(ACK, V, C + 1, 0));
+        assert_eq!(tcp.phase, Phase::ClientClosed);
+        // Half-closed for as long as it lasts; in the end both are in order.
+        assert!(tcp.server(ACK, V, C + 1, 1_000) && tcp.client(ACK, C + 1, V + 1_000, 0));
+        assert!(tcp.server(FIN | ACK, V + 1_000, C + 1, 0));
+        assert_eq!(tcp.phase, Phase::Closing);
+        assert!(tcp.client(ACK, C + 1, V + 1_001, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+    }
+
+    #[test]
+    fn the_server_closes_first() {
+        let mut tcp = established();
+        assert!(tcp.server(FIN | ACK, V, C, 0) && tcp.client(ACK, C, V + 1, 0));
+        assert_eq!(tcp.phase, Phase::ServerClosed);
+        assert!(tcp.client(FIN | ACK, C, V + 1, 0) && tcp.server(ACK, V + 1, C + 1, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+    }
+
+    #[test]
+    fn both_close_at_once() {
+        let mut tcp = established();
+        assert!(tcp.client(FIN | ACK, C, V, 0) && tcp.server(FIN | ACK, V, C, 0));
+        assert_eq!(tcp.phase, Phase::Closing);
+        assert!(tcp.client(ACK, C + 1, V + 1, 0) && tcp.server(ACK, V + 1, C + 1, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+    }
+
+    #[test]
+    fn a_fin_behind_unacknowledged_data_is_only_sent() {
+        let mut tcp = established();
+        assert!(tcp.client(ACK, C, V, 100) && tcp.client(FIN | ACK, C + 100, V, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent, Fin::None]));
+        // Two that are only sent make no Closing.
+        assert!(tcp.server(ACK, V, C, 100) && tcp.server(FIN | ACK, V + 100, C, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent, Fin::Sent]));
+        assert!(tcp.server(ACK, V + 101, C + 101, 0));
+        assert_eq!(tcp.phase, Phase::ClientClosed);
+        // Once acknowledged it stays, and nothing comes behind it.
+        assert!(!tcp.client(ACK, C + 101, V, 1));
+        assert_eq!((tcp.phase, tcp.numbers()[0]), (Phase::ClientClosed, C + 101));
+    }
+
+    #[test]
+    fn a_fin_is_forgotten_when_more_comes() {
+        let mut tcp = established();
+        assert!(tcp.client(FIN | ACK, C + 500, V, 0));
+        assert_eq!((tcp.fins()[0], tcp.numbers()[0]), (Fin::Sent, C + 501));
+        assert!(tcp.client(ACK, C + 501, V, 1));
+        assert_eq!((tcp.phase, tcp.fins()[0]), (Phase::Established, Fin::None));
+        // A FIN in order says where its side ends, whatever was noted behind it.
+        assert!(tcp.client(FIN | ACK, C, V, 20));
+        assert_eq!((tcp.fins()[0], tcp.numbers()[0]), (Fin::InOrder, C + 21));
+        // One that lies within what was sent, and begins nowhere, means nothing.
+        let mut tcp = established();
+        assert!(tcp.client(ACK, C, V, 100) && tcp.client(FIN | ACK, C + 10, V, 10));
+        assert_eq!(tcp.fins()[0], Fin::None);
+    }
+
+    #[test]
+    fn one_way_only() {
+        // Of the server nothing is heard here, and no record vouches for it.
+        let mut tcp = Tcp::resume(Phase::Opened, opened().sequences, [Fin::None; 2], false);
+        assert!(tcp.client(ACK, C, V, 0));
+        tcp.claims.set_heard(ToClient, false);
+        assert!(tcp.client(ACK, C, V + W - 1, 0), "what went past us");
+        assert_eq!(tcp.numbers()[1], V + W - 1);
+        assert_eq!(tcp.phase, Phase::EstablishedPending);
+        assert!(tcp.client(FIN | ACK, C, V + W - 1, 0));
+        assert_eq!(tcp.phase, Phase::ClientClosed);
+        let mut far = tcp;
+        assert!(!far.client(ACK, C + 1, V + W - 1 + W, 0), "a window more is too far");
+        // A record that vouches for both sides: a FIN counts when it is acknowledged.
+        let mut tcp = Tcp::resume(Phase::Established, established().sequences, [Fin::None; 2], true);
+        assert!(tcp.client(FIN | ACK, C, V, 0));
+        assert_eq!(tcp.phase, Phase::EstablishedPending);
     }
 
     #[test]
@@ -778,6 +1094,233 @@ mod tests {
         assert_eq!(tcp.numbers()[0], C + 1_400);
     }
 
+    #[test]
+    fn adopted_until_the_server_is_heard() {
+        let mut tcp = adopted();
+        assert!(tcp.client(FIN | ACK, C + 10, V, 0));
+        assert_eq!(tcp.phase, Phase::Adopted);
+        assert!(tcp.server(ACK, V, C + 11, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::ClientClosed, [C + 11, V, V, C + 11]));
+        let mut tcp = adopted();
+        assert!(tcp.server(ACK, V, C + 10, 50));
+        assert_eq!(tcp.phase, Phase::Established);
+    }
+
+    // Numbers that do not fit.
+
+    /// The client goes on at `far` (its segments end there), and the server acknowledges that, `times` times.
+    fn agree(tcp: &mut Tcp, times: u32, far: u32) {
+        for time in 0..times {
+            assert!(!tcp.client(ACK, far + time * 10, V + W + 5, 0));
+            assert!(tcp.server(ACK, V, far + time * 10, 0), "{time}");
+        }
+    }
+
+    #[test]
+    fn three_agreements_make_numbers_known() {
+        let far = C + (1 << 30);
+        let mut tcp = established();
+        agree(&mut tcp, 2, far);
+        assert_eq!(tcp.numbers(), [C, V, V, C]);
+        agree(&mut tcp, 1, far + 100);
+        assert_eq!(tcp.numbers(), [far + 100, V, V, far + 100]);
+        assert_eq!((tcp.client_resets(far + 100), tcp.client_resets(C)), (Reset::Exact, Reset::Inexact));
+    }
+
+    #[test]
+    fn one_side_alone_agrees_with_nobody() {
+        let mut tcp = established();
+        for number in 0..100 {
+            assert!(!tcp.client(FIN | ACK, C + (1 << 30) + number, V + (1 << 30), 10));
+            assert!(!{ tcp }.server(ACK, V, C + (1 << 29), 0));
+        }
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+        assert_eq!([tcp.claims.agreed(ToServer), tcp.claims.agreed(ToClient)], [0; 2]);
+    }
+
+    #[test]
+    fn how_exactly_an_agreement_agrees() {
+        let far = C + (1 << 30);
+        for (number, agrees, left) in [
+            (far, true, false),
+            (far + AT_ONCE - 1, true, false),
+            (far + AT_ONCE, false, false),
+            (far - 1, false, true),
+            (far - W, false, true),
+            (far - W - 1, false, false),
+        ] {
+            let mut tcp = established();
+            agree(&mut tcp, 1, far - 100);
+            assert!(!tcp.client(ACK, far, V + W + 5, 0));
+            assert_eq!(tcp.server(ACK, V, number, 0), agrees, "{number}");
+            assert_eq!(tcp.claims.numbers[0] != 0, left, "{number}");
+            // One that disagrees ends the row; one that has not got so far does not.
+            assert_eq!(tcp.claims.agreed(ToServer), if agrees { 2 } else { u32::from(left) }, "{number}");
+        }
+    }
+
+    // A new attempt within a conversation.
+
+    const C2: u32 = C + (1 << 29);
+    const V2: u32 = V - (1 << 29);
+
+    /// The client has sent a SYN with so much data.
+    fn attempted(data: u32) -> Tcp {
+        let mut tcp = established();
+        assert!(!tcp.client(SYN, C2 - 1, 0, data));
+        assert_eq!((tcp.phase, tcp.numbers(), tcp.claims.attempt()), (Phase::Established, [C, V, V, C], Attempt::Syn));
+        tcp
+    }
+
+    #[test]
+    fn an_attempt_is_completed() {
+        for (sequence, acknowledgment, completes) in [
+            (C2, V2, true),
+            (C2 + AT_ONCE - 1, V2 + EARLY, true),
+            (C2 + AT_ONCE, V2, false),
+            (C2 - 1, V2, false),
+            (C2, V2 - 1, false),
+            (C2, V2 + EARLY + 1, false),
+        ] {
+            let mut tcp = attempted(0);
+            assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+            assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+            assert_eq!(tcp.client(ACK, sequence, acknowledgment, 3), completes, "{sequence} {acknowledgment}");
+            let new = [sequence + 3, acknowledgment, acknowledgment, C2];
+            assert_eq!(tcp.numbers(), if completes { new } else { [C, V, V, C] });
+            assert_eq!(tcp.claims.attempt(), Attempt::None, "completed or forgotten");
+        }
+    }
+
+    #[test]
+    fn an_attempt_with_data_is_answered_in_part() {
+        for acknowledged in [C2, C2 + 40] {
+            let mut tcp = attempted(40);
+            assert!(tcp.server(SYN | ACK, V2 - 1, acknowledged, 0) && tcp.client(ACK, acknowledged, V2, 0));
+            assert_eq!(tcp.numbers(), [acknowledged, V2, V2, acknowledged]);
+        }
+        for acknowledged in [C2 - 1, C2 + 41] {
+            assert!(!attempted(40).server(SYN | ACK, V2 - 1, acknowledged, 0));
+            assert_eq!(attempted(40).server_refuses(acknowledged), Reset::Inexact);
+        }
+        assert_eq!([C2, C2 + 40].map(|number| attempted(40).server_refuses(number)), [Reset::Exact; 2]);
+    }
+
+    #[test]
+    fn an_attempt_is_refused_or_challenged() {
+        assert_eq!(attempted(0).server_refuses(C2), Reset::Exact);
+        let mut tcp = attempted(0);
+        assert!(tcp.server(ACK, V, C, 0), "a challenge fits");
+        assert_eq!((tcp.client_resets(C), tcp.client_resets(C2)), (Reset::Exact, Reset::Elsewhere));
+    }
+
+    #[test]
+    fn an_attempt_is_forgotten_when_the_client_goes_on() {
+        let mut tcp = attempted(0);
+        // Of the server's segments those that do not fit change nothing.
+        changes_nothing(&tcp, ToClient, segment(ACK, V2, C2, 0));
+        assert!(tcp.client(ACK, C, V, 10));
+        assert_eq!(tcp.claims.attempt(), Attempt::Syn, "one that fits leaves it alone");
+        assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
+        assert_eq!((tcp.claims.attempt(), tcp.server_refuses(C2)), (Attempt::None, Reset::Inexact));
+    }
+
+    #[test]
+    fn a_syn_ack_that_nobody_asked_for() {
+        // It fits: a late copy.
+        changes_nothing(&established(), ToClient, segment(SYN | ACK, V0, C, 0));
+        // It does not: the SYN went past us.
+        let mut tcp = established();
+        assert!(!tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        assert!(tcp.client(ACK, C2, V2, 0));
+        assert_eq!(tcp.numbers(), [C2, V2, V2, C2]);
+        // The other two that have SYN.
+        changes_nothing(&established(), ToClient, segment(SYN, V2, 0, 0));
+        changes_nothing(&established(), ToServer, segment(SYN | ACK, C0, V, 0));
+    }
+
+    #[test]
+    fn late_copies_of_a_handshake_begin_nothing() {
+        let mut tcp = established();
+        assert!(!tcp.client(SYN, C0, 0, 0));
+        assert!(tcp.server(SYN | ACK, V0, C, 0));
+        assert!(tcp.client(ACK, C, V, 100));
+        assert_eq!((tcp.numbers(), tcp.claims.attempt()), ([C + 100, V, V, C], Attempt::SynAck));
+    }
+
+    // RST: the rows of the table.
+
+    #[test]
+    fn a_reset_of_the_server_in_a_handshake() {
+        let mut tcp = opening_with(10);
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        for (number, is) in [
+            (C + 50, Reset::Exact),
+            (C + 60, Reset::Exact),
+            (C + 61, Reset::Inexact),
+            (C, Reset::Elsewhere),
+            (C + 10, Reset::Elsewhere),
+            (C + 11, Reset::Inexact),
+        ] {
+            assert_eq!(tcp.server_refuses(number), is, "{number}");
+        }
+        // Without ACK it says nothing to a client that has sent a SYN.
+        assert_eq!(tcp.judge_reset(ToClient, &segment(RST, 0, C + 50, 0)), Reset::Inexact);
+        let mut tcp = opened();
+        assert!(tcp.server(ACK, V, C, 20));
+        for (number, is) in [(V, Reset::Exact), (V + 1, Reset::InFlight), (V + 20, Reset::InFlight)] {
+            assert_eq!(tcp.server_resets(number), is, "{number}");
+        }
+        assert_eq!([V - 1, V + 21].map(|number| tcp.server_resets(number)), [Reset::Inexact; 2]);
+    }
+
+    #[test]
+    fn a_reset_of_the_client_in_a_handshake() {
+        let mut tcp = opening_with(10);
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        assert!(!tcp.server(ACK, V, C + 999, 0));
+        for (number, is) in [
+            (C + 50, Reset::Exact),
+            (C + 60, Reset::Exact),
+            (C + 999, Reset::Elsewhere),
+            (C, Reset::Elsewhere),
+            (C + 10, Reset::Elsewhere),
+            (C + 11, Reset::Inexact),
+        ] {
+            assert_eq!(tcp.client_resets(number), is, "{number}");
+        }
+        assert!(tcp.server(SYN | ACK, V0, C + 55, 0));
+        for (number, is) in [
+            (C + 55, Reset::Exact),
+            (C + 56, Reset::InFlight),
+            (C + 60, Reset::InFlight),
+            (C + 50, Reset::Elsewhere),
+            (C + 61, Reset::Elsewhere),
+        ] {
+            assert_eq!(tcp.client_resets(number), is, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_reset_in_a_conversation() {
+        let mut tcp = established();
+        assert!(tcp.client(ACK, C, V, 30) && tcp.server(ACK, V, C, 40));
+        for (number, is) in [
+            (0, Reset::Exact),
+            (1, Reset::InFlight),
+            (30, Reset::InFlight),
+            (31, Reset::Inexact),
+            (1_u32.wrapping_neg(), Reset::Inexact),
+        ] {
+            assert_eq!(tcp.client_resets(C.wrapping_add(number)), is, "{number}");
+        }
+        assert_eq!([V, V + 40, V + 41].map(|number| tcp.server_resets(number)), {
+            [Reset::Exact, Reset::InFlight, Reset::Inexact]
+        });
+        // It acknowledges no attempt, and so its acknowledgement means nothing.
+        assert_eq!(tcp.server_refuses(C), Reset::Inexact);
+    }
+
     /// What a server answers that knows nothing of the connection: its client obeys.
     #[test]
     fn a_reset_of_an_adopted_connection() {
@@ -786,6 +1329,24 @@ mod tests {
             [Reset::InFlight, Reset::InFlight, Reset::Inexact]
         });
     }
+
+    #[test]
+    fn a_reset_of_an_attempt_on_a_half_closed_connection() {
+        let mut tcp = established();
+        assert!(tcp.server(FIN | ACK, V, C, 0) && tcp.client(ACK, C, V + 1, 0) && !tcp.client(SYN, C2 - 1, 0, 5));
+        assert_eq!(tcp.phase, Phase::ServerClosed);
+        for (number, is) in [
+            (C2 - 2, Reset::Elsewhere),
+            (C2 - 1, Reset::InFlight),
+            (C2, Reset::InFlight),
+            (C2 + 5, Reset::InFlight),
+            (C2 + 6, Reset::Elsewhere),
+        ] {
+            assert_eq!(tcp.client_resets(number), is, "{number}");
+        }
+    }
+
+    // The end.
 
     #[test]
     fn after_the_end_only_a_repeated_fin_is_a_sign_of_life() {
@@ -809,5 +1370,64 @@ mod tests {
                 changes_nothing(&tcp, ToServer, segment(ACK, C, V, 0));
             }
         }
+    }
+
+    #[test]
+    fn whoever_goes_on_is_no_longer_doubtful() {
+        let mut tcp = Tcp { phase: Phase::Doubtful, ..established() };
+        changes_nothing(&tcp, ToServer, segment(FIN, C, V, 0));
+        assert!(!tcp.client(ACK, C2, V, 0));
+        assert_eq!(tcp.phase, Phase::Doubtful);
+        assert!(tcp.server(ACK, V, C, 1));
+        assert_eq!(tcp.phase, Phase::Established);
+    }
+
+    #[test]
+    fn what_a_reset_of_our_own_says() {
+        let expected = |mut tcp: Tcp| {
+            tcp.expect_resets();
+            [tcp.sequences.end(ToServer), tcp.sequences.end(ToClient)]
+        };
+        let [client, _] = expected(opening_with(10));
+        assert_eq!(client, C, "the attempt's number, without its data");
+        let mut tcp = opening_with(10);
+        assert!(tcp.server(SYN | ACK, V0, C + 4, 0) && tcp.server(ACK, V, C + 4, 20));
+        assert_eq!(expected(tcp), [C + 4, V + 20]);
+        let mut tcp = established();
+        assert!(tcp.client(ACK, C, V, 30));
+        assert_eq!(expected(tcp), [C + 30, V]);
+    }
+
+    /// The short note of a segment says what the long one says, for all edges of all numbers.
+    #[test]
+    fn what_is_noted_plainly_is_what_would_be_followed() {
+        const AHEAD: u32 = 1 << 31;
+        const EDGES: [u32; 10] = [0, 1, 1_000, W - 1, W, AHEAD - 1, AHEAD, AHEAD + 1, u32::MAX - 1, u32::MAX];
+        let mut claims = established().claims;
+        claims.numbers = [C2, V2];
+        let mut plainly = 0;
+        for known in 0..10_000 {
+            let words = [known % 10, known / 10 % 10, known / 100 % 10, known / 1_000].map(|edge| EDGES[edge]);
+            let [by_client, by_server, of_client, of_server] = words;
+            if by_client.wrapping_sub(of_server) >= AHEAD || by_server.wrapping_sub(of_client) >= AHEAD {
+                // In no conversation is more acknowledged than was sent.
+                continue;
+            }
+            let before = Tcp { phase: Phase::Established, sequences: Sequences::from_words(words), claims };
+            for (sequence, acknowledgment) in EDGES.iter().flat_map(|s| EDGES.map(|a| (*s, a))) {
+                for (direction, data) in [(ToServer, 0), (ToServer, 1), (ToClient, 0), (ToClient, 1)] {
+                    let segment = segment(ACK, sequence, acknowledgment, data);
+                    let (mut plain, mut usual) = (before.sequences, before);
+                    if plain.note_plain(direction, &segment) {
+                        plainly += 1;
+                        assert!(usual.follow(direction, &segment, true), "{words:x?}, {direction:?}, {segment:x?}");
+                        assert_eq!((usual.phase, usual.claims), (Phase::Established, claims));
+                    }
+                    let noted = if plain == before.sequences { before.sequences } else { usual.sequences };
+                    assert_eq!(plain, noted, "{words:x?}, {direction:?}, {segment:x?}");
+                }
+            }
+        }
+        assert!(plainly > 50_000, "{plainly}");
     }
 }
