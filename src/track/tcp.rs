@@ -284,7 +284,8 @@ impl Tcp {
                 self.sequences.set_sent(ToClient, end);
                 self.claims.set_fin(ToClient, Fin::None);
             }
-            if segment.has(FIN) && self.sequences.end(ToClient) == end {
+            // Not one in the place of the SYN.
+            if segment.has(FIN) && end != start && self.sequences.end(ToClient) == end {
                 self.claims.set_fin(ToClient, Fin::Sent);
             }
         }
@@ -823,6 +824,10 @@ mod tests {
         assert_eq!(all.phase, Phase::ServerClosed);
         assert!(tcp.client(ACK, C, V, 0));
         assert_eq!(tcp.phase, Phase::EstablishedPending);
+        // One in the place of the SYN is none.
+        let mut tcp = opened();
+        assert!(tcp.server(FIN | ACK, V0, C, 0) && tcp.client(ACK, C, V, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::Established, [Fin::None; 2]));
         // Data behind it: it was forged.
         let mut tcp = opened();
         assert!(tcp.server(FIN | ACK, V, C, 10) && tcp.server(ACK, V, C, 50) && tcp.client(ACK, C, V + 50, 0));
