@@ -24,6 +24,8 @@ struct Ways {
     /// What the one that takes bursts has not got yet, and what the others made of it.
     waiting: Vec<(Vec<u8>, Verdict, Vec<u8>)>,
     events: Vec<Event>,
+    /// How often a record told of each state, of TCP that is being opened, talked over, and closed.
+    states: [u64; 14],
 }
 
 impl Ways {
@@ -44,6 +46,7 @@ impl Ways {
             bursts: new(heap()),
             waiting: Vec::new(),
             events: Vec::new(),
+            states: [0; 14],
         }
     }
 
@@ -71,6 +74,9 @@ impl Ways {
         let connections = |t: &Translator<Heap>| t.connections().collect::<Vec<_>>();
         // Sequence numbers and time-outs too.
         let records = |t: &Translator<Heap>| t.records().map(|record| *record.as_bytes()).collect::<Vec<_>>();
+        for record in records(&self.long) {
+            self.states[usize::from(record[4]).min(13)] += 1;
+        }
         let told = events(&mut self.long);
         for t in [&mut self.short, &mut self.bursts] {
             assert_eq!(t.counters(), self.long.counters());
@@ -92,18 +98,23 @@ impl Ways {
 }
 
 /// Some thousand things that happen; what all three did in the end.
-fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>) {
+fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>, [u64; 14]) {
     let mut ways = Ways::new(config);
     let mut dice = Dice(seed);
     // What servers have seen, for them to answer.
     let mut seen: Vec<Vec<u8>> = Vec::new();
     for _ in 0..2_000 {
         let pick = |dice: &mut Dice, from: &[&str]| at(from[dice.below(from.len() as u64) as usize]);
-        let flags = [ACK, ACK, ACK, ACK, SYN, SYN | ACK, FIN | ACK, RST][dice.below(8) as usize];
+        let flags = [ACK, ACK, ACK, ACK, ACK, ACK, SYN, SYN, SYN | ACK, FIN | ACK, FIN | ACK, RST, RST | ACK]
+            [dice.below(13) as usize];
+        let data: &[u8] = if dice.below(3) == 0 { b"data" } else { b"" };
         // Now and then what nobody has sent, up to the number that stands for "not known".
         let wild = [0, 1 << 24, (1 << 24) - 1, 1 << 31, CLIENT_START.wrapping_neg(), SERVER_START.wrapping_neg()];
         let mut ahead = || match dice.below(8) {
             0 => wild[dice.below(wild.len() as u64) as usize].wrapping_add(dice.below(3) as u32),
+            // Numbers of another connection, that both sides may come to agree on.
+            1 => (1 << 30) + dice.below(3) as u32,
+            2 => dice.below(12) as u32,
             _ => dice.below(3) as u32,
         };
         let numbers = (CLIENT_START.wrapping_add(ahead()), SERVER_START.wrapping_add(ahead()));
@@ -114,7 +125,7 @@ fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>) {
                 let packet = if dice.below(2) == 0 {
                     udp(from, to, b"question")
                 } else {
-                    tcp(from, to, (flags, numbers.0, numbers.1), b"")
+                    tcp(from, to, (flags, numbers.0, numbers.1), data)
                 };
                 seen.extend(ways.packet(packet));
             }
@@ -128,7 +139,7 @@ fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>) {
                     udp(server, us, b"answer")
                 } else {
                     let flags = if segment(asked).0 == SYN { SYN | ACK } else { flags };
-                    tcp(server, us, (flags, numbers.1, numbers.0), b"")
+                    tcp(server, us, (flags, numbers.1, numbers.0), data)
                 };
                 ways.packet(answer);
             }
@@ -156,7 +167,7 @@ fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>) {
         }
     }
     ways.compare();
-    (*ways.long.counters(), ways.events)
+    (*ways.long.counters(), ways.events, ways.states)
 }
 
 #[test]
@@ -167,6 +178,7 @@ fn the_short_ways_do_what_the_long_way_does() {
     let two = || roomy().alternative(ip("110.0.0.1"), 1_024..=65_535);
     let narrow = || config().alternative(ip(ALTERNATIVE), 1_024..=1_031);
     let mut counters = [(); 8].map(|()| 0);
+    let mut states = [0; 14];
     for seed in 0..20 {
         for config in [
             roomy(),
@@ -176,7 +188,10 @@ fn the_short_ways_do_what_the_long_way_does() {
             narrow().midstream(Midstream::Drop),
             narrow().transmit_rates(0, 0).client_limit(3),
         ] {
-            let (did, events) = story(&config, seed);
+            let (did, events, told) = story(&config, seed);
+            for (sum, count) in states.iter_mut().zip(told) {
+                *sum += count;
+            }
             let home = |event: &&Event| {
                 matches!(event, Event::Closed { connection, why: Closed::Rediverted }
                     if connection.client_side.destination == at(KEPT))
@@ -190,4 +205,6 @@ fn the_short_ways_do_what_the_long_way_does() {
         }
     }
     assert!(counters.iter().all(|count| *count > 100), "moved, reset, stranded, expired, drops, home: {counters:?}");
+    let of_tcp = [1, 2, 3, 4, 5, 6, 7, 8, 13].map(|number| states[number]);
+    assert!(of_tcp.iter().all(|count| *count > 100), "states of TCP, by their number in a record: {of_tcp:?}");
 }

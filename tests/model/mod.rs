@@ -16,7 +16,7 @@ use core::time::Duration;
 use byway::{Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Protocol, State, Timeouts, Verdict};
 use packet::{ACK, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
 use rules::{Rule, Rules, is_martian};
-use tcp::{Ends, Judged, Way};
+use tcp::{Reset, Sign, Tcp, Way};
 
 /// What the translator was configured with.
 #[derive(Clone, Debug)]
@@ -41,7 +41,8 @@ pub struct Conn {
     pub near: Pair,
     pub far: Pair,
     pub state: State,
-    pub ends: Ends,
+    /// Of TCP, what is known of it.
+    pub tcp: Option<Tcp>,
     pub last: u64,
     pub kept: bool,
     pub siblings: bool,
@@ -147,6 +148,7 @@ fn timeout(conn: &Conn) -> u64 {
     micros(match (conn.protocol, conn.state) {
         (Protocol::Udp, _) => TIMEOUTS.udp,
         (Protocol::Icmp, _) => TIMEOUTS.icmp,
+        (_, State::Established) if is_adopted(conn) => TIMEOUTS.tcp_transitory,
         (_, State::Opening | State::Opened | State::Closing | State::Doubtful) => TIMEOUTS.tcp_transitory,
         (_, State::TimeWait | State::Resetting) => TIMEOUTS.hold,
         _ => TIMEOUTS.tcp_established,
@@ -157,9 +159,16 @@ pub fn is_over(state: State) -> bool {
     matches!(state, State::TimeWait | State::Resetting)
 }
 
+/// Whether a connection was taken up in the middle, and its server has not been heard: whoever can send a segment can
+/// bring that about.
+fn is_adopted(conn: &Conn) -> bool {
+    conn.tcp.as_ref().is_some_and(Tcp::is_adopted)
+}
+
 /// Whether a connection may be given up for the sake of another.
 fn is_cheap(conn: &Conn) -> bool {
     matches!(conn.state, State::Opening | State::Opened | State::Closing | State::TimeWait | State::Resetting)
+        || is_adopted(conn)
         || conn.protocol == Protocol::Icmp
         || conn.state == State::Unanswered
 }
@@ -219,6 +228,17 @@ impl Model {
     fn find_far(&self, flow: Flow) -> Option<usize> {
         let pair = Pair { source: flow.destination, destination: flow.source };
         self.connections.iter().position(|c| c.protocol == flow.protocol && c.far == pair && self.is_alive(c))
+    }
+
+    /// A record of a connection itself was taken over.
+    pub fn imported(&mut self, near: Pair) {
+        let of_tcp = |c: &&mut Conn| c.protocol == Protocol::Tcp && c.near == near;
+        if let Some(conn) = self.connections.iter_mut().find(of_tcp)
+            && let Some(tcp) = &mut conn.tcp
+        {
+            tcp.hear_of_itself();
+            conn.state = if conn.state == State::Resetting { conn.state } else { tcp.state() };
+        }
     }
 
     /// Where a connection has to go because of re-diverts that it has not followed, and whether it is to be reset.
@@ -622,7 +642,7 @@ impl Model {
             near: told.client_side,
             far: told.server_side,
             state: told.state,
-            ends: Ends::default(),
+            tcp: None,
             last: self.now,
             kept,
             siblings,
@@ -737,47 +757,29 @@ impl Model {
         let told = |c: &Conn| (c.protocol, c.near, c.far);
         if conn.protocol == Protocol::Tcp {
             let layout = layout(before).expect("it was parsed");
-            let segment = tcp::segment(&before[layout.header..layout.total]);
+            let whole = word(before, 6) & 0x3fff == 0;
+            let segment = tcp::segment(&before[layout.header..layout.total], whole);
             if conn.state == State::Resetting {
                 self.asked.extend([0, segment.acknowledgment]);
                 return assert_eq!(verdict, Verdict::Drop(DropReason::Resetting));
             }
-            let before = conn.state;
-            let judged = conn.ends.follow(&mut conn.state, way, segment);
-            if conn.state != before {
+            let before = (conn.state, is_adopted(conn));
+            let tcp = conn.tcp.get_or_insert_with(|| Tcp::new(segment));
+            let reset = (segment.flags & RST != 0 && !is_over(conn.state)).then(|| tcp.reset(way, segment));
+            let sign = if segment.flags & RST == 0 { tcp.follow(way, segment) } else { Sign::None };
+            conn.state = tcp.state();
+            refreshing &= sign == Sign::OfLife;
+            if (conn.state, is_adopted(conn)) != before {
                 // A state's time-out begins with the packet that brought it.
                 conn.last = now;
             }
-            match judged {
-                Judged::Ordinary => {}
-                Judged::Finished => {
-                    let end = incidents.finished.pop().expect("both have said good-bye, and nobody was told");
-                    assert_eq!(
-                        (told(conn), end.1),
-                        ((end.0.protocol, end.0.client_side, end.0.server_side), Closed::Finished)
-                    );
-                }
-                Judged::Reset => {
-                    let end = incidents.finished.pop().expect("it was reset, and nobody was told");
-                    assert_eq!(
-                        (told(conn), end.1),
-                        ((end.0.protocol, end.0.client_side, end.0.server_side), Closed::Reset)
-                    );
-                    conn.last = now;
-                    refreshing = false;
-                }
-                Judged::InexactReset if settings.inexact_reset == InexactReset::Drop => {
-                    return assert_eq!(verdict, Verdict::Drop(DropReason::InexactReset));
-                }
-                Judged::InexactReset | Judged::Foreign => refreshing = false,
-                Judged::Anew => conn.last = now,
-                Judged::InFlight => {
-                    if conn.state == State::Established {
-                        (conn.state, conn.last) = (State::Doubtful, now);
-                    }
-                    refreshing = false;
-                }
-                Judged::Ignored => refreshing = false,
+            if is_over(conn.state) && !is_over(before.0) {
+                let end = incidents.finished.pop().expect("it is over, and nobody was told");
+                let why = if reset.is_some() { Closed::Reset } else { Closed::Finished };
+                assert_eq!((told(conn), end.1), ((end.0.protocol, end.0.client_side, end.0.server_side), why));
+            }
+            if reset == Some(Reset::Inexact) && settings.inexact_reset == InexactReset::Drop {
+                return assert_eq!(verdict, Verdict::Drop(DropReason::InexactReset));
             }
         } else if way == Way::Back {
             conn.state = State::Answered;
@@ -1085,9 +1087,12 @@ impl Model {
                     if to_client { Pair { source: c.near.destination, destination: c.near.source } } else { c.far }
                 };
                 let mut about = self.ended_here.iter().filter(|c| seen(c) == Pair { source, destination });
-                let sequence = long(segment, 4);
-                let way = if to_client { Way::Back } else { Way::There };
-                let exact = about.any(|c| c.ends.sent(way).unwrap_or(0) == sequence || self.asked.contains(&sequence));
+                let (sequence, acknowledgment) = (long(segment, 4), long(segment, 8));
+                let (way, other) = if to_client { (Way::Back, Way::There) } else { (Way::There, Way::Back) };
+                let number = |c: &Conn, way| c.tcp.as_ref().map_or(0, |tcp| tcp.sent(way));
+                // What it acknowledges matters to a client that has only sent a SYN.
+                let said = |c: &Conn| number(c, way) == sequence && number(c, other) == acknowledgment;
+                let exact = about.any(|c| said(c) || self.asked.contains(&sequence));
                 assert!(exact, "a RST with the number {sequence} that nobody expects: {source} -> {destination}");
             }
             ICMP => assert!(to_client && packet[at.header] == 3 && packet[at.header + 1] == 13),
