@@ -23,6 +23,10 @@ pub(crate) struct Sequences {
 /// much has gone another way.
 pub(crate) const WINDOW: u32 = 1 << 24;
 
+/// An acknowledgement further behind the highest one, in bytes, is not taken for one that was overtaken: 1 MiB. The
+/// smaller it is, the less a stranger who guesses gets through.
+const OVERTAKEN: u32 = 1 << 20;
+
 /// A number is ahead of another if it is by less than half of all numbers (RFC 9293, section 3.4).
 const AHEAD: u32 = 1 << 31;
 
@@ -53,11 +57,11 @@ impl Sequences {
         end.wrapping_sub(self.sent[side as usize]).wrapping_add(WINDOW) < 2 * WINDOW
     }
 
-    /// Whether this side may acknowledge this number: the other has sent so much, and it is at most a window behind
-    /// what was acknowledged before (RFC 5961, section 5.2).
+    /// Whether this side may acknowledge this number: the other has sent so much, and it is not far behind what was
+    /// acknowledged before (RFC 5961, section 5.2).
     pub(crate) const fn may_acknowledge(&self, side: Direction, number: u32) -> bool {
         let (sent, acknowledged) = (self.sent[side.opposite() as usize], self.acknowledged[side as usize]);
-        let oldest = acknowledged.wrapping_sub(WINDOW);
+        let oldest = acknowledged.wrapping_sub(OVERTAKEN);
         number.wrapping_sub(oldest) <= sent.wrapping_sub(oldest)
     }
 
