@@ -106,6 +106,13 @@ pub(crate) const fn update_udp(checksum: &mut [u8; 2], delta: Delta) {
     }
 }
 
+/// The partial checksum after `delta` of the addresses alone, both as they stand in the packet. It holds a sum, where a
+/// checksum holds the complement of one.
+pub(crate) const fn update_partial(partial: [u8; 2], delta: Delta) -> [u8; 2] {
+    let (sum, carry) = u16::from_ne_bytes(partial).overflowing_add(delta.0);
+    sum.wrapping_add(carry as u16).to_ne_bytes()
+}
+
 /// The one's complement sum of `bytes`, added to `start`; an odd last byte counts as the upper half of a word.
 ///
 /// Translation never needs it. It serves the packets that the translator has to say itself, and the checks of ICMP
