@@ -7,13 +7,14 @@ const fn has_format<T: Format>() {}
 
 const _: () = {
     use crate::{
-        Borrowed, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, Direction, Divert,
-        DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset, Instant, Match, Measured,
-        Midstream, Owner, Pair, Plan, PortChoice, Prefix, Protocol, Record, RecordError, Redivert, RedivertError,
-        Rediverted, Removed, Sharding, ShardingError, State, Target, Timeouts, Translator, Transmit, Verdict, Volume,
-        Weighted,
+        Borrowed, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, Direction,
+        Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset, Instant, Match,
+        Measured, Midstream, Owner, PacketMeta, Pair, Plan, PortChoice, Prefix, Protocol, Record, RecordError,
+        Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError, State, Target, Timeouts, Translator,
+        Transmit, Verdict, Volume, Weighted,
     };
     has_format::<Borrowed<'_>>();
+    has_format::<ChecksumState>();
     has_format::<Checksums>();
     has_format::<Closed>();
     has_format::<Config>();
@@ -36,6 +37,7 @@ const _: () = {
     has_format::<Measured>();
     has_format::<Midstream>();
     has_format::<Owner>();
+    has_format::<PacketMeta>();
     has_format::<Pair>();
     has_format::<Plan<'_>>();
     has_format::<PortChoice>();

@@ -130,6 +130,7 @@ mod event;
 #[cfg(feature = "defmt")]
 mod formats;
 mod intrinsics;
+mod packet_meta;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod sharding;
@@ -147,6 +148,7 @@ pub use counters::Counters;
 pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use event::{Closed, Event};
+pub use packet_meta::{ChecksumState, PacketMeta};
 #[cfg(feature = "alloc")]
 pub use sharded::Sharded;
 pub use sharding::{Owner, Sharding, ShardingError};

@@ -7,6 +7,7 @@ use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::divert::{Divert, Match, Target};
 use crate::event::Event;
+use crate::packet_meta::PacketMeta;
 use crate::sharding::{Owner, Sharding, ShardingError};
 use crate::table::storage::Storage;
 use crate::time::Instant;
@@ -164,6 +165,18 @@ impl<S: Storage> Sharded<S> {
                 let mut verdicts = self.shards_mut().map(|shard| shard.translate(now, packet));
                 verdicts.find(|verdict| *verdict != Verdict::Hold).unwrap_or(Verdict::Hold)
             }
+        }
+    }
+
+    /// The same with what the driver knows of the packet besides its bytes, as [`Translator::translate_with`] does.
+    pub fn translate_with(&mut self, now: Instant, packet: &mut [u8], meta: PacketMeta) -> Verdict {
+        match self.sharding.owner(packet) {
+            Owner::One(shard) => match self.shards.get_mut(shard) {
+                Some(shard) => shard.0.translate_with(now, packet, meta),
+                None => Verdict::Pass,
+            },
+            // Fragments, to which it makes no difference.
+            Owner::Every => self.translate(now, packet),
         }
     }
 

@@ -41,6 +41,7 @@ mod icmp;
 mod late;
 mod listing;
 mod moving;
+mod offload;
 mod opening;
 mod plain;
 mod plan;

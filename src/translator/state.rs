@@ -266,17 +266,24 @@ impl State {
         }
     }
 
-    /// An identification that no other datagram of late has had: a counter under a keyed permutation of 16 bits.
+    /// An identification that no other datagram of late has had.
+    ///
+    /// A counter goes through series of 2^14, each of them a quarter of all identifications in an order of its own: a
+    /// keyed permutation. With new keys for each series nothing that was seen tells what comes, and since the quarters
+    /// take turns an identification comes again after three other series at the earliest. `offload.rs` takes runs from
+    /// the quarter opposite.
     pub(crate) fn next_identification(&mut self) -> u16 {
-        let count = u64::from(self.identification);
-        self.identification = self.identification.wrapping_add(1);
-        // Four rounds of a Feistel network over two octets, new keys for each 65 536.
-        let (mut left, mut right) = ((count >> 8) as u8, count as u8);
+        let count = self.identification;
+        self.identification = count.wrapping_add(1);
+        let series = count >> 14;
+        // Four rounds of a Feistel network over two halves of 7 bits.
+        let (mut left, mut right) = (count >> 7 & 0x7f, count & 0x7f);
         for round in 0..4_u64 {
-            let mixed = self.keys.choose(Label::Identification, [count >> 16, round << 8 | u64::from(right)]);
-            (left, right) = (right, left ^ mixed as u8);
+            let words = [u64::from(series), round << 8 | u64::from(right)];
+            let mixed = self.keys.choose(Label::Identification, words) as u32 & 0x7f;
+            (left, right) = (right, left ^ mixed);
         }
-        u16::from_be_bytes([left, right])
+        (series << 14 | left << 7 | right) as u16
     }
 }
 
