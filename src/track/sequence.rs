@@ -52,13 +52,26 @@ impl Sequences {
         true
     }
 
-    /// Whether a segment of this side may end here: within a window of what it has sent.
-    pub(crate) const fn may_send(&self, side: Direction, end: u32) -> bool {
-        end.wrapping_sub(self.sent[side as usize]).wrapping_add(WINDOW) < 2 * WINDOW
+    /// Whether a segment of this side fits what is known: it ends within a window of what the side has sent, and it
+    /// acknowledges what the other has sent, and nothing far behind what was acknowledged before (RFC 5961, section 5.2).
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) const fn fits(&self, side: Direction, end: u32, acknowledgment: u32) -> bool {
+        self.goes_on(side, end, WINDOW) && self.may_acknowledge(side, acknowledgment)
     }
 
-    /// Whether this side may acknowledge this number: the other has sent so much, and it is not far behind what was
-    /// acknowledged before (RFC 5961, section 5.2).
+    /// Whether a segment is one that [`Self::note_plain`] takes, by its numbers.
+    pub(crate) const fn continues(&self, side: Direction, segment: &Segment) -> bool {
+        let (sent, acknowledged) = (self.sent[side.opposite() as usize], self.acknowledged[side as usize]);
+        let end = segment.sequence.wrapping_add(segment.data);
+        self.goes_on(side, end, 0)
+            && segment.acknowledgment.wrapping_sub(acknowledged) <= sent.wrapping_sub(acknowledged)
+    }
+
+    const fn goes_on(&self, side: Direction, end: u32, behind: u32) -> bool {
+        end.wrapping_sub(self.sent[side as usize]).wrapping_add(behind) < WINDOW + behind
+    }
+
+    /// Whether this side may acknowledge this number.
     pub(crate) const fn may_acknowledge(&self, side: Direction, number: u32) -> bool {
         let (sent, acknowledged) = (self.sent[side.opposite() as usize], self.acknowledged[side as usize]);
         let oldest = acknowledged.wrapping_sub(OVERTAKEN);

@@ -158,14 +158,14 @@ impl Tcp {
     // carried; `acknowledged` is the number behind the server's latest SYN. Of the server, `sent` lies behind its SYN and
     // what came with it or after it; `acknowledged` is what its latest answer acknowledged.
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn handshake(&mut self, direction: Direction, segment: &Segment) -> bool {
         match (direction, segment.has(SYN), segment.has(ACK)) {
             (ToServer, true, false) => self.clients_syn(segment),
             (ToServer, true, true) => self.clients_syn_ack(segment),
             (ToServer, false, true) => self.completes(segment),
-            (ToClient, true, _) => self.servers_syn(segment),
-            (ToClient, false, true) => self.servers_early_segment(segment),
             (_, false, false) => false,
+            (ToClient, ..) => self.servers_segment(segment),
         }
     }
 
@@ -206,31 +206,46 @@ impl Tcp {
         true
     }
 
-    /// A server's SYN, with ACK or, when both open at once, without (RFC 9293, section 3.5).
-    fn servers_syn(&mut self, segment: &Segment) -> bool {
-        let behind = segment.sequence.wrapping_add(1);
-        let end = behind.wrapping_add(segment.data);
+    /// What a server says: its SYN, with ACK or, when both open at once, without (RFC 9293, section 3.5); or, without SYN,
+    /// early data, or a challenge about an older connection (RFC 5961, section 4).
+    fn servers_segment(&mut self, segment: &Segment) -> bool {
+        let syn = segment.has(SYN);
+        let opening = self.phase == Phase::Opening;
+        let behind = segment.sequence.wrapping_add(syn.into());
+        let end = segment.sequence.wrapping_add(segment.span());
         let answered = self.claims.syn_acknowledged(ToServer);
-        let mut accepted = !answered && !segment.has(ACK);
-        if segment.has(ACK) {
+        let mut accepted = if segment.has(ACK) {
+            self.acknowledges(segment.acknowledgment, self.behind_syn())
+        } else {
+            syn && !answered
+        };
+        let before = self.sequences.expected(ToServer);
+        if !syn && !opening {
+            accepted &= answered && end.wrapping_sub(before) <= EARLY;
+            if accepted && self.sequences.is_new(ToClient, end) {
+                self.sequences.set_sent(ToClient, end);
+            }
+            if accepted && segment.has(FIN) {
+                self.claims.set_fin(ToClient, Fin::Sent);
+            }
+            return accepted;
+        }
+        if syn && !accepted && segment.has(ACK) && self.acknowledges_other(segment.acknowledgment) {
+            // It answers the other attempt.
             let other = self.claims.numbers[ToServer as usize];
-            accepted = self.acknowledges(segment.acknowledgment, self.behind_syn());
-            if !accepted && self.acknowledges_other(segment.acknowledgment) {
-                // It answers the other attempt.
-                self.claims.numbers[ToServer as usize] = self.behind_syn();
-                self.claims.set_attempt(Attempt::None);
-                self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
-                accepted = true;
-            }
-            // One that answers nobody is remembered as long as there is nothing better: the client may say what it is.
-            if !accepted && self.phase != Phase::Opening {
-                return false;
-            }
-            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
-        } else if !accepted {
+            self.claims.numbers[ToServer as usize] = self.behind_syn();
+            self.claims.set_attempt(Attempt::None);
+            self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
+            accepted = true;
+        }
+        // What answers nobody is remembered as long as there is nothing better: the client may say what it is, by a RST
+        // with this number or by going on with it.
+        if !accepted && !(opening && segment.has(ACK)) {
             return false;
         }
-        let before = self.sequences.expected(ToServer);
+        if segment.has(ACK) {
+            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
+        }
         if answered && before != behind {
             self.claims.numbers[ToClient as usize] = before;
         }
@@ -238,41 +253,16 @@ impl Tcp {
             self.sequences.set_sent(ToClient, end);
         }
         self.sequences.set_acknowledged(ToServer, behind);
-        if accepted {
-            self.claims.set_heard(ToClient, true);
-            self.phase = Phase::Opened;
-            if segment.has(ACK) {
-                self.claims.set_syn_acknowledged(ToServer);
-                self.complete_if_both_acknowledged();
-            }
-        }
-        accepted
-    }
-
-    /// What a server says without SYN before the handshake is complete: early data, or a challenge about an older
-    /// connection (RFC 5961, section 4).
-    fn servers_early_segment(&mut self, segment: &Segment) -> bool {
-        let end = segment.sequence.wrapping_add(segment.span());
-        if self.phase == Phase::Opening {
-            // The client may say what it is: by a RST with this number, or by going on with it.
-            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
-            self.sequences.set_acknowledged(ToServer, segment.sequence);
-            self.sequences.set_sent(ToClient, end);
+        if !accepted || !syn {
             return false;
         }
-        let start = self.sequences.expected(ToServer);
-        let fits = self.claims.syn_acknowledged(ToServer)
-            && end.wrapping_sub(start) <= EARLY
-            && self.acknowledges(segment.acknowledgment, self.behind_syn());
-        if fits {
-            if self.sequences.is_new(ToClient, end) {
-                self.sequences.set_sent(ToClient, end);
-            }
-            if segment.has(FIN) {
-                self.claims.set_fin(ToClient, Fin::Sent);
-            }
+        self.claims.set_heard(ToClient, true);
+        self.phase = Phase::Opened;
+        if segment.has(ACK) {
+            self.claims.set_syn_acknowledged(ToServer);
+            self.complete_if_both_acknowledged();
         }
-        fits
+        true
     }
 
     /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5).
@@ -333,6 +323,7 @@ impl Tcp {
         true
     }
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn conversation(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         if segment.has(SYN) {
             return self.attempt(direction, segment);
@@ -345,42 +336,38 @@ impl Tcp {
             return true;
         }
         let end = segment.sequence.wrapping_add(segment.span());
-        self.believe_first(direction, segment, end);
-        let other = direction.opposite();
-        // What goes past us, because the other way leads elsewhere, is believed: whoever acknowledges it has got it.
-        let beyond = segment.acknowledgment.wrapping_sub(self.sequences.end(other));
-        let unheard = !self.claims.heard(other) && beyond < WINDOW;
-        let fits_own = self.sequences.may_send(direction, end)
-            && !(self.claims.fin(direction) == Fin::Acknowledged && self.sequences.is_new(direction, end));
-        if !fits_own || !(unheard || self.sequences.may_acknowledge(direction, segment.acknowledgment)) {
-            return self.misfit(direction, segment, end);
-        }
-        self.claims.set_heard(direction, whole);
-        if self.sequences.is_new(direction, end) {
-            // Nothing comes behind a FIN: that one was forged.
-            self.claims.set_fin(direction, Fin::None);
-            self.sequences.set_sent(direction, end);
-        }
-        self.take_fin(direction, segment);
-        if unheard {
-            self.sequences.set_sent(other, segment.acknowledgment);
-        }
-        self.sequences.raise_acknowledged(direction, segment.acknowledgment);
-        self.settle();
-        true
-    }
-
-    /// Takes the first numbers of a side that was not heard before and of which nothing is known.
-    fn believe_first(&mut self, direction: Direction, segment: &Segment, end: u32) {
         let other = direction.opposite();
         if !self.claims.heard(direction) && !self.sequences.knows(direction) {
             self.sequences.set_sent(direction, end);
             // At least: what lies before it may be on its way still.
             self.sequences.set_acknowledged(other, segment.sequence);
         }
-        if !self.claims.heard(other) && !self.sequences.knows(other) {
-            self.sequences.agree(other, segment.acknowledgment);
+        if !self.claims.heard(other) {
+            // What goes past us, because the other way leads elsewhere, is believed: whoever acknowledges it has got it.
+            if !self.sequences.knows(other) {
+                self.sequences.agree(other, segment.acknowledgment);
+            } else if segment.acknowledgment.wrapping_sub(self.sequences.end(other)) < WINDOW
+                && self.sequences.fits(direction, end, self.sequences.end(other))
+            {
+                self.sequences.set_sent(other, segment.acknowledgment);
+            }
         }
+        let new = self.sequences.is_new(direction, end);
+        if !self.sequences.fits(direction, end, segment.acknowledgment)
+            || new && self.claims.fin(direction) == Fin::Acknowledged
+        {
+            return self.misfit(direction, segment, end);
+        }
+        self.claims.set_heard(direction, whole);
+        if new {
+            // Nothing comes behind a FIN: that one was forged.
+            self.claims.set_fin(direction, Fin::None);
+            self.sequences.set_sent(direction, end);
+        }
+        self.take_fin(direction, segment);
+        self.sequences.raise_acknowledged(direction, segment.acknowledgment);
+        self.settle();
+        true
     }
 
     /// Takes note of a FIN that fits.
@@ -389,12 +376,18 @@ impl Tcp {
         if !segment.has(FIN) || self.claims.fin(side) == Fin::Acknowledged {
             return;
         }
-        if self.sequences.expected(side.opposite()) == segment.sequence {
-            // Whatever was noted beyond it, it never got there.
+        let in_order = self.sequences.expected(side.opposite()) == segment.sequence;
+        let fin = match self.claims.fin(side.opposite()) {
+            // A portion that sees one way only never sees the acknowledgement: there a FIN is believed.
+            Fin::Acknowledged if !self.claims.known_both() => Fin::InOrder,
+            _ if !self.claims.known_both() => Fin::Acknowledged,
+            _ if in_order => Fin::InOrder,
+            _ => Fin::Sent,
+        };
+        // Whatever was noted beyond one in order, it never got there.
+        if in_order || self.sequences.end(side) == end {
             self.sequences.set_sent(side, end);
-            self.claims.set_fin(side, Fin::InOrder);
-        } else if self.sequences.end(side) == end {
-            self.claims.set_fin(side, self.claims.fin(side).max(Fin::Sent));
+            self.claims.set_fin(side, fin.max(self.claims.fin(side)));
         }
     }
 
@@ -405,27 +398,13 @@ impl Tcp {
                 self.claims.set_fin(side, Fin::Acknowledged);
             }
         }
-        if self.phase.is_over() {
+        let pending = !self.claims.heard_both();
+        if self.phase.is_over() || pending && self.phase == Phase::Adopted {
             return;
         }
-        if self.phase == Phase::Adopted && !self.claims.heard_both() {
-            return;
-        }
-        let (client, server) = (self.claims.fin(ToServer), self.claims.fin(ToClient));
-        self.phase = if self.claims.known_both() {
-            match BY_FINS[client as usize][server as usize] {
-                Phase::Established if !self.claims.heard_both() => Phase::EstablishedPending,
-                by_fins => by_fins,
-            }
-        } else {
-            // A portion that sees one way only never sees the acknowledgement: there a FIN is believed.
-            match (client != Fin::None, server != Fin::None) {
-                (false, false) => Phase::EstablishedPending,
-                (true, false) => Phase::ClientClosed,
-                (false, true) => Phase::ServerClosed,
-                (true, true) if client.min(server) == Fin::Acknowledged => Phase::TimeWait,
-                (true, true) => Phase::Closing,
-            }
+        self.phase = match BY_FINS[self.claims.fin(ToServer) as usize][self.claims.fin(ToClient) as usize] {
+            Phase::Established if pending => Phase::EstablishedPending,
+            by_fins => by_fins,
         };
     }
 
@@ -501,7 +480,7 @@ impl Tcp {
             || early > EARLY
             || self.phase.is_over()
             // Both SYNs were late copies.
-            || { self.sequences }.note_plain(ToServer, segment)
+            || self.sequences.continues(ToServer, segment)
         {
             return false;
         }
@@ -524,6 +503,7 @@ impl Tcp {
     /// A RST behind data that is still unacknowledged ends nothing at once, although its receiver will obey it if the
     /// data arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2). Counting
     /// unacknowledged data as expected would let a stranger who can forge data forge the RST too.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
         let handshake = matches!(self.phase, Phase::Opening | Phase::Opened);
         match direction {
