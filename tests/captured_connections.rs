@@ -10,9 +10,9 @@ use core::net::SocketAddrV4;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use byway::{Divert, Instant, Midstream, Protocol, State, Translator, Verdict};
+use byway::{Divert, Instant, Midstream, Protocol, Translator, Verdict};
 use support::{config, ends, ip, translator};
-use truth::{ACK, Passed, RST, SYN, Segment, between, numbers_of};
+use truth::{Passed, Segment, Shown, numbers_of};
 
 const CAPTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures");
 
@@ -74,77 +74,6 @@ fn network(link: u32, frame: &[u8]) -> Option<Vec<u8>> {
     let packet = frame.get(header..)?;
     let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
     Some(packet.get(..total)?.to_vec())
-}
-
-/// What a capture shows of one connection.
-#[derive(Clone, Copy, Debug, Default)]
-struct Shown {
-    passed: Passed,
-    /// Client's and server's SYN are acknowledged.
-    acknowledged: (bool, bool),
-    /// A RST was obeyed.
-    reset: bool,
-    /// A RST came behind data that is in flight, and nothing since.
-    doubtful: bool,
-}
-
-impl Shown {
-    fn note(&mut self, from_client: bool, segment: &Segment) {
-        if segment.has(RST) {
-            let sender = if from_client { self.passed.client } else { self.passed.server };
-            // A server without a connection acknowledges the SYN that it refuses; its own number is zero (RFC 9293,
-            // section 3.5.2, group 1).
-            let refuses = !from_client && sender.start.is_none() && segment.has(ACK);
-            let exact = sender.start.is_some() && segment.sequence == sender.acknowledged;
-            if exact || refuses && self.passed.client.next == segment.acknowledgment {
-                self.reset = true;
-            } else if sender.may_reset(segment.sequence) {
-                self.doubtful = true;
-            }
-        } else {
-            self.doubtful = false;
-        }
-        if segment.flags & (SYN | ACK) == SYN && from_client && self.passed.client.start != Some(segment.sequence) {
-            *self = Self::default();
-        }
-        if segment.has(ACK) && !segment.has(RST) {
-            let other = if from_client { self.passed.server } else { self.passed.client };
-            let is_acknowledged =
-                other.start.is_some_and(|start| between(start.wrapping_add(1), segment.acknowledgment, other.next));
-            let known = if from_client { &mut self.acknowledged.1 } else { &mut self.acknowledged.0 };
-            *known |= is_acknowledged;
-        }
-        self.passed.note(from_client, segment, false);
-    }
-
-    fn states(&self) -> Vec<State> {
-        let Passed { client, server, .. } = self.passed;
-        if self.reset || self.passed.is_over() {
-            return vec![State::TimeWait];
-        }
-        if self.doubtful {
-            return vec![State::Doubtful];
-        }
-        if client.start.is_none() {
-            return Vec::new();
-        }
-        if server.start.is_none() {
-            return vec![State::Opening];
-        }
-        if self.acknowledged != (true, true) {
-            return vec![State::Opened];
-        }
-        let (both, one) = (client.fin.is_some() && server.fin.is_some(), (client.is_closed(), server.is_closed()));
-        let mut states = vec![match one {
-            (true, _) => State::ClientClosed,
-            (_, true) => State::ServerClosed,
-            _ => State::Established,
-        }];
-        if both {
-            states.push(State::Closing);
-        }
-        states
-    }
 }
 
 /// Replays a capture; returns how its connections end.

@@ -91,7 +91,7 @@ const PERIOD: usize = 4_093;
 /// The bytes of a stream from a place on; `salt` is the sender's port.
 fn pattern(place: usize, length: usize, salt: u16) -> &'static [u8] {
     static BYTES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
-    let make = |salt| (0..PERIOD + MOST).map(|n| ((n % PERIOD) * 37 >> 3) as u8 ^ salt).collect();
+    let make = |salt| (0..PERIOD + MOST).map(|n| (((n % PERIOD) * 37) >> 3) as u8 ^ salt).collect();
     let bytes = &BYTES.get_or_init(|| [make(0), make(0x5a)])[usize::from(salt & 1)];
     &bytes[place % PERIOD..][..length]
 }

@@ -11,7 +11,9 @@ use byway::{
 use smoltcp::time::Duration;
 
 use super::host::{Host, Leg, Quality, Setup};
-use super::truth::{ACK, End, FIN, PSH, Passed, RST, SYN, Segment, are_paired, is_long_lived, numbers_of, permitted};
+use super::truth::{
+    ACK, End, FIN, PSH, Passed, RST, SYN, Segment, Shown, are_paired, is_long_lived, numbers_of, permitted,
+};
 use crate::support::talk::{CLIENT, ORIGINAL, OTHER, SERVER};
 use crate::support::{Dice, address, at, crc, ends, tcp};
 
@@ -46,6 +48,7 @@ pub struct Plan {
     pub moved: bool,
     /// The translator is restarted with a snapshot.
     pub restarted: bool,
+    pub check_shown: bool,
 }
 
 /// How often each rule was held against something.
@@ -86,6 +89,15 @@ struct Doubt {
     ahead: [u32; 2],
 }
 
+/// A connection whose two ends both exist: their states, and which host the server is.
+#[derive(Clone, Copy, Debug)]
+struct Couple {
+    connection: Connection,
+    client: End,
+    server: End,
+    host: usize,
+}
+
 /// Both ends of a connection that a re-divert with `Reset` ends.
 #[derive(Clone, Copy, Debug)]
 struct Told {
@@ -111,6 +123,8 @@ pub struct World {
     legs: [Leg; 4],
     /// What has passed the translator, by server and alternative endpoint.
     passed: HashMap<(SocketAddrV4, SocketAddrV4), Passed>,
+    /// What that shows, for whoever knows which packets are forged.
+    shown: HashMap<(SocketAddrV4, SocketAddrV4), Shown>,
     /// When the last packet of a connection was translated.
     last_passed: u64,
     doubt: Option<Doubt>,
@@ -197,7 +211,7 @@ impl World {
             Host::new(at(OTHER), 3, seed + 3, setup),
         ];
         let translator = translator(&config, measured, 1);
-        let (passed, log) = (HashMap::new(), VecDeque::new());
+        let (passed, shown, log) = (HashMap::new(), HashMap::new(), VecDeque::new());
         let checked = Checked::default();
         let (now, last_passed, target, doubt, told) = (SECOND, 0, 1, None, None);
         let mut world = Self {
@@ -212,6 +226,7 @@ impl World {
             hosts,
             legs,
             passed,
+            shown,
             last_passed,
             doubt,
             told,
@@ -365,6 +380,7 @@ impl World {
         passed.note(from_client, &segment, forged);
         let sides = (passed.client, passed.server);
         if !forged {
+            self.shown.entry(key).or_default().note(from_client, &segment);
             self.last_passed = self.now;
             self.agree(from_client, &segment, (sides.0.acknowledged, sides.1.acknowledged));
         } else if before.is_none_or(|c| !is_long_lived(c.state)) || after.is_none_or(|c| !is_long_lived(c.state)) {
@@ -379,16 +395,16 @@ impl World {
     /// Whether the receiver of this RST expects just this number, so that it obeys (RFC 5961, section 3.2), and the
     /// translator cannot but know so: the RST ends a connection, or answers a challenge or an old SYN+ACK.
     fn is_exact(&self, from_client: bool, segment: &Segment) -> bool {
-        let Some((connection, client, server)) = self.pair() else {
+        let Some(Couple { connection, client, server, host }) = self.pair() else {
             return false;
         };
-        let (sender, receiver) = if from_client { (client.1, server.1) } else { (server.1, client.1) };
+        let (sender, receiver) = if from_client { (client, server) } else { (server, client) };
         let answers = from_client && sender == End::SynSent && receiver >= End::SynReceived;
-        if self.doubt.is_some() || !(answers || client.1.is_synchronized() && server.1.is_synchronized()) {
+        if self.doubt.is_some() || !(answers || client.is_synchronized() && server.is_synchronized()) {
             return false;
         }
         let numbers = match from_client {
-            true => self.hosts[server.0].numbers(connection.server_side.source),
+            true => self.hosts[host].numbers(connection.server_side.source),
             false => self.hosts[0].numbers(connection.client_side.destination),
         };
         numbers.is_some_and(|n| n.acknowledged == Some(segment.sequence))
@@ -420,12 +436,11 @@ impl World {
     }
 
     /// The connection with the host and state of both ends, if both have a part in it.
-    fn pair(&self) -> Option<(Connection, (usize, End), (usize, End))> {
+    fn pair(&self) -> Option<Couple> {
         let connection = self.connection()?;
-        let server = self.host_of(connection.server());
-        let socket = self.hosts[server].with(connection.server_side.source)?;
-        let states = (self.hosts[0].state(0), self.hosts[server].state(socket));
-        Some((connection, (0, states.0), (server, states.1)))
+        let host = self.host_of(connection.server());
+        let socket = self.hosts[host].with(connection.server_side.source)?;
+        Some(Couple { connection, client: self.hosts[0].state(0), server: self.hosts[host].state(socket), host })
     }
 
     /// Everything that must hold at any time.
@@ -500,8 +515,15 @@ impl World {
         {
             return Ok(());
         }
+        let shown = self.shown.get(&(connection.server(), alternative)).copied().unwrap_or_default().states();
+        if self.plan.check_shown && !shown.iter().any(|s| allowed.contains(s)) {
+            return Err(self.fail(format!("TEST client {client:?}, server {server:?}: {shown:?}")));
+        }
         self.checked.established += u64::from(established);
         self.checked.closing += u64::from(is_long_lived(state) && state != State::Established);
+        if self.plan.check_shown {
+            return Ok(());
+        }
         if !allowed.contains(&state) {
             return Err(self.fail(format!("client {client:?}, server {server:?}: translator {state:?}")));
         }
@@ -715,16 +737,16 @@ impl World {
         if how == Redivert::Reset
             && self.plan.clean
             && self.doubt.is_none()
-            && let Some((connection, client, server)) = self.pair()
+            && let Some(Couple { connection, client, server, host }) = self.pair()
             && let Some(client_numbers) = self.hosts[0].numbers(at(ORIGINAL))
-            && let Some(server_numbers) = self.hosts[server.0].numbers(connection.server_side.source)
+            && let Some(server_numbers) = self.hosts[host].numbers(connection.server_side.source)
             && are_paired(&client_numbers, &server_numbers)
-            && client.1.is_synchronized()
-            && server.1.is_synchronized()
+            && client.is_synchronized()
+            && server.is_synchronized()
             && connection.server() == at([SERVER, OTHER][from - 1])
             && !matches!(connection.state, State::TimeWait | State::Resetting | State::Closing)
         {
-            let (server, alternative) = (server.0, connection.server_side.source);
+            let (server, alternative) = (host, connection.server_side.source);
             let (client_start, server_start) = (client_numbers.start, server_numbers.start);
             self.told = Some(Told { at: self.now, client_start, server, alternative, server_start });
         }
@@ -808,19 +830,18 @@ impl World {
             }
             self.run_until(self.now + 12 * SECOND)?;
         }
-        let Some((connection, client, server)) = self.pair() else {
+        let Some(Couple { connection, client, server, host }) = self.pair() else {
             return self.finish_gone();
         };
-        let numbers =
-            (self.hosts[0].numbers(at(ORIGINAL)), self.hosts[server.0].numbers(connection.server_side.source));
+        let numbers = (self.hosts[0].numbers(at(ORIGINAL)), self.hosts[host].numbers(connection.server_side.source));
         let paired = matches!(numbers, (Some(client), Some(server)) if are_paired(&client, &server));
         let open = |e| matches!(e, End::Established | End::CloseWait | End::FinWait2);
-        if !paired || !open(client.1) || !open(server.1) || connection.state == State::Resetting {
+        if !paired || !open(client) || !open(server) || connection.state == State::Resetting {
             return self.finish_gone();
         }
         let passed =
             self.passed.get(&(connection.server(), connection.server_side.source)).copied().unwrap_or_default();
-        let certain = self.doubt.is_none() || (client.1, server.1) == (End::Established, End::Established);
+        let certain = self.doubt.is_none() || (client, server) == (End::Established, End::Established);
         if passed.reset || !certain {
             return Ok(());
         }
