@@ -13,9 +13,11 @@ mod packet;
 mod truth;
 
 use core::net::SocketAddrV4;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 
 use byway::{InexactReset, Redivert, State};
 use linux::*;
@@ -382,7 +384,7 @@ fn a_download_under_attack() {
             let (mut client, mut server) = lab.connect();
             talk(&mut client, &mut server);
             let connection = lab.relay().connection(PORT).unwrap();
-            let (relay, done) = (lab.relay.clone(), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
+            let (relay, done) = (lab.relay.clone(), Arc::new(AtomicBool::new(false)));
             let stop = done.clone();
             let attacker = std::thread::spawn(move || {
                 for turn in 0..6_000_u32 {
@@ -409,14 +411,14 @@ fn a_download_under_attack() {
                     if turn % 8 == 0 {
                         std::thread::sleep(Duration::from_millis(1));
                     }
-                    if stop.load(std::sync::atomic::Ordering::Relaxed) && turn > 3_000 {
+                    if stop.load(Ordering::Relaxed) && turn > 3_000 {
                         break;
                     }
                 }
                 Ok(())
             });
             carry_much(&server, &client, 20 << 20);
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            done.store(true, Ordering::Relaxed);
             if let Err(story) = attacker.join().unwrap() {
                 panic!("{policy:?}, sides {sides}: both ends are established, the translator is not: {story}");
             }

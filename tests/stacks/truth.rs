@@ -238,6 +238,8 @@ pub struct Passed {
     pub reset: bool,
     /// The last SYN+ACK or SYN of the server that belongs to the client's last SYN has passed.
     pub answered: bool,
+    /// There was a RST since the client's last new SYN. If it is lost behind here, the client goes on trying.
+    pub was_reset: bool,
     /// The client's last SYN came while an older connection seemed to be alive. It may be forged, so that the
     /// translator need not believe it before its handshake is complete.
     pub over_another: bool,
@@ -261,6 +263,11 @@ const FAR: u32 = 1 << 26;
 impl Side {
     fn knows(&self, number: u32) -> bool {
         self.start.is_some_and(|start| number.wrapping_sub(start) < FAR)
+    }
+
+    /// Whether this number acknowledges something of what has passed.
+    fn has_sent(&self, number: u32) -> bool {
+        self.start.is_some_and(|start| between(start.wrapping_add(1), number, self.next))
     }
 
     pub fn is_closed(&self) -> bool {
@@ -288,6 +295,7 @@ impl Passed {
             let side = if from_client { &self.client } else { &self.server };
             if side.may_reset(segment.sequence) || refuses {
                 self.reset = true;
+                self.was_reset = true;
             }
             return;
         }
@@ -300,9 +308,11 @@ impl Passed {
             *mine = Side { start, next, acknowledged: segment.sequence.wrapping_add(1), fin: None };
             if from_client && !segment.has(ACK) {
                 self.server = Side::default();
-                self.answered = false;
+                (self.answered, self.was_reset) = (false, false);
                 return;
             }
+            // The SYN without ACK before it was lost, or this is no answer to anything.
+            self.over_another |= from_client;
         }
         if mine.knows(segment.sequence) {
             mine.next = later(mine.next, segment.end());
@@ -310,7 +320,7 @@ impl Passed {
                 mine.fin = Some(segment.end());
             }
         }
-        if segment.has(ACK) && other.knows(segment.acknowledgment) {
+        if segment.has(ACK) && other.has_sent(segment.acknowledgment) {
             other.acknowledged = later(other.acknowledged, segment.acknowledgment);
         }
         if !from_client && segment.has(SYN) {
@@ -361,8 +371,7 @@ impl Shown {
         }
         if segment.has(ACK) && !segment.has(RST) {
             let other = if from_client { self.passed.server } else { self.passed.client };
-            let is_acknowledged =
-                other.start.is_some_and(|start| between(start.wrapping_add(1), segment.acknowledgment, other.next));
+            let is_acknowledged = other.has_sent(segment.acknowledgment);
             let known = if from_client { &mut self.acknowledged.1 } else { &mut self.acknowledged.0 };
             *known |= is_acknowledged;
         }
