@@ -1,0 +1,7 @@
+//! Two real TCP stacks around a translator, and what both ends know as the truth.
+
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+
+pub mod host;
+pub mod truth;
+pub mod world;
