@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
+mod actions;
 pub mod host;
+mod rules;
 pub mod truth;
 pub mod world;
