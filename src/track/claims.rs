@@ -39,6 +39,8 @@ pub(crate) enum Attempt {
     Syn,
     /// The server has answered it with SYN+ACK.
     SynAck,
+    /// There was a SYN+ACK that answers no SYN that is known.
+    Unasked,
 }
 
 /// See the [module's documentation](self). All zeros for a new connection.
@@ -119,7 +121,8 @@ impl Claims {
         match self.sides[0] >> ATTEMPT {
             0 => Attempt::None,
             1 => Attempt::Syn,
-            _ => Attempt::SynAck,
+            2 => Attempt::SynAck,
+            _ => Attempt::Unasked,
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Tcp {
 pub(crate) enum Reset {
     /// Its receiver obeys it at once: the connection is over.
     Exact,
+    /// The same, and a new attempt that the server has answered goes on.
+    Replaced,
     /// It lies within what is sent and not acknowledged yet: its receiver will obey it if all of that has arrived.
     InFlight,
     /// It is not about this connection but about an attempt before, which it ends at its receiver.
@@ -136,12 +138,12 @@ impl Tcp {
 
     /// Puts down as sent what the receiver of a RST will expect, for a connection that is to be reset.
     pub(crate) fn expect_resets(&mut self) {
-        if matches!(self.phase, Phase::Opening | Phase::Opened) {
-            let expected = match self.claims.syn_acknowledged(ToServer) {
-                true => self.sequences.expected(ToClient),
-                false => self.behind_syn(),
-            };
-            self.sequences.set_sent(ToServer, expected);
+        match self.phase {
+            Phase::Opening => self.sequences.set_sent(ToServer, self.behind_syn()),
+            Phase::Opened if self.claims.syn_acknowledged(ToServer) => {
+                self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
+            }
+            _ => {}
         }
     }
 
@@ -185,24 +187,18 @@ impl Tcp {
         other != 0 && self.acknowledges(number, other)
     }
 
-    /// A SYN that is repeated, perhaps without its data, or that begins another attempt.
+    /// A SYN that is repeated, perhaps without its data, or that begins another attempt. What the server has answered to
+    /// the one before is kept: which of them lives, the client's acknowledgement will tell.
     fn clients_syn(&mut self, segment: &Segment) -> bool {
         let start = segment.sequence.wrapping_add(1);
         let known = self.behind_syn();
-        let mut latest = start;
         if start != known {
-            if self.phase == Phase::Opening {
-                self.claims.numbers[ToServer as usize] = known;
-            } else {
-                // The server has answered the attempt before. Which of them lives, its next answer will tell.
-                self.claims.numbers[ToServer as usize] = start;
-                self.claims.set_attempt(Attempt::Syn);
-                latest = known;
-            }
+            self.claims.numbers[ToServer as usize] = known;
+            self.phase = Phase::Opening;
         }
         self.claims.set_heard(ToServer, true);
         self.claims.set_syn_data(self.claims.syn_data().max(segment.data));
-        self.sequences.set_sent(ToServer, latest.wrapping_add(self.claims.syn_data()));
+        self.sequences.set_sent(ToServer, start.wrapping_add(self.claims.syn_data()));
         true
     }
 
@@ -210,23 +206,25 @@ impl Tcp {
     /// early data, or a challenge about an older connection (RFC 5961, section 4).
     fn servers_segment(&mut self, segment: &Segment) -> bool {
         let syn = segment.has(SYN);
-        let opening = self.phase == Phase::Opening;
         let behind = segment.sequence.wrapping_add(syn.into());
         let end = segment.sequence.wrapping_add(segment.span());
         let answered = self.claims.syn_acknowledged(ToServer);
+        let before = self.sequences.expected(ToServer);
         let mut accepted = if segment.has(ACK) {
             self.acknowledges(segment.acknowledgment, self.behind_syn())
         } else {
             syn && !answered
         };
-        let before = self.sequences.expected(ToServer);
-        if !syn && !opening {
-            accepted &= answered && end.wrapping_sub(before) <= EARLY;
-            if accepted && self.sequences.is_new(ToClient, end) {
-                self.sequences.set_sent(ToClient, end);
-            }
-            if accepted && segment.has(FIN) {
-                self.claims.set_fin(ToClient, Fin::Sent);
+        if !syn && self.phase == Phase::Opened {
+            accepted &= end.wrapping_sub(before) <= EARLY;
+            if accepted {
+                if self.sequences.is_new(ToClient, end) {
+                    self.sequences.set_sent(ToClient, end);
+                }
+                if segment.has(FIN) {
+                    self.claims.set_fin(ToClient, Fin::Sent);
+                }
+                self.acknowledge_clients_syn(segment.acknowledgment);
             }
             return accepted;
         }
@@ -234,17 +232,14 @@ impl Tcp {
             // It answers the other attempt.
             let other = self.claims.numbers[ToServer as usize];
             self.claims.numbers[ToServer as usize] = self.behind_syn();
-            self.claims.set_attempt(Attempt::None);
             self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
             accepted = true;
         }
+        accepted &= syn;
         // What answers nobody is remembered as long as there is nothing better: the client may say what it is, by a RST
         // with this number or by going on with it.
-        if !accepted && !(opening && segment.has(ACK)) {
+        if !accepted && (answered || self.phase == Phase::Opened || !segment.has(ACK)) {
             return false;
-        }
-        if segment.has(ACK) {
-            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
         }
         if answered && before != behind {
             self.claims.numbers[ToClient as usize] = before;
@@ -253,16 +248,22 @@ impl Tcp {
             self.sequences.set_sent(ToClient, end);
         }
         self.sequences.set_acknowledged(ToServer, behind);
-        if !accepted || !syn {
-            return false;
+        if accepted {
+            self.claims.set_heard(ToClient, true);
+            self.phase = Phase::Opened;
         }
-        self.claims.set_heard(ToClient, true);
-        self.phase = Phase::Opened;
-        if segment.has(ACK) {
-            self.claims.set_syn_acknowledged(ToServer);
-            self.complete_if_both_acknowledged();
+        if !accepted {
+            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
+        } else if segment.has(ACK) {
+            self.acknowledge_clients_syn(segment.acknowledgment);
         }
-        true
+        accepted
+    }
+
+    fn acknowledge_clients_syn(&mut self, number: u32) {
+        self.sequences.set_acknowledged(ToClient, number);
+        self.claims.set_syn_acknowledged(ToServer);
+        self.complete_if_both_acknowledged();
     }
 
     /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5).
@@ -456,7 +457,7 @@ impl Tcp {
             }
             (ToClient, true) => {
                 let number = segment.acknowledgment;
-                let attempted = claims.attempt() != Attempt::None;
+                let attempted = matches!(claims.attempt(), Attempt::Syn | Attempt::SynAck);
                 let answers = attempted && number.wrapping_sub(claims.numbers[0]) <= claims.syn_data();
                 // One that fits is a late copy, or answers a late copy.
                 if !answers && self.sequences.may_acknowledge(ToClient, number) {
@@ -464,7 +465,7 @@ impl Tcp {
                 }
                 claims.numbers = [number, segment.sequence.wrapping_add(1)];
                 claims.set_syn_data(0);
-                claims.set_attempt(Attempt::SynAck);
+                claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
                 answers
             }
             _ => false,
@@ -475,7 +476,7 @@ impl Tcp {
     fn begins_anew(&mut self, segment: &Segment) -> bool {
         let [client, server] = self.claims.numbers;
         let early = segment.acknowledgment.wrapping_sub(server);
-        if self.claims.attempt() != Attempt::SynAck
+        if !matches!(self.claims.attempt(), Attempt::SynAck | Attempt::Unasked)
             || segment.sequence.wrapping_sub(client) >= AT_ONCE
             || early > EARLY
             || self.phase.is_over()
@@ -506,57 +507,67 @@ impl Tcp {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
         let handshake = matches!(self.phase, Phase::Opening | Phase::Opened);
-        match direction {
-            ToClient if segment.has(ACK) => {
-                let number = segment.acknowledgment;
-                let [other, _] = self.claims.numbers;
-                let attempted = self.claims.attempt() != Attempt::None;
-                if attempted && self.acknowledges(number, other)
-                    || handshake && self.acknowledges(number, self.behind_syn())
-                {
-                    return Reset::Exact;
-                }
-                if handshake && self.acknowledges_other(number) {
-                    return Reset::Elsewhere;
-                }
-            }
-            ToServer if handshake && !self.claims.syn_acknowledged(ToServer) => {
-                // The client gives up, or refuses what the server has answered to another attempt.
-                return if self.acknowledges(segment.sequence, self.behind_syn()) {
-                    Reset::Exact
-                } else if self.sequences.expected(ToClient) == segment.sequence
-                    || self.acknowledges_other(segment.sequence)
-                {
-                    Reset::Elsewhere
-                } else {
-                    Reset::Inexact
-                };
-            }
-            _ => {}
-        }
-        // Before it has answered, a client obeys no RST but one that acknowledges its SYN.
-        if self.phase != Phase::Opening && self.sequences.knows(direction) {
-            // Of an adopted connection it is a guess what its server expects.
-            if self.sequences.expected(direction.opposite()) == segment.sequence && self.phase != Phase::Adopted {
+        let attempt = self.claims.attempt();
+        let [attempted, _] = self.claims.numbers;
+        if direction == ToClient && segment.has(ACK) {
+            let number = segment.acknowledgment;
+            let latest = if handshake { self.behind_syn() } else { attempted };
+            if self.acknowledges(number, latest) && (handshake || matches!(attempt, Attempt::Syn | Attempt::SynAck)) {
                 return Reset::Exact;
             }
-            if self.sequences.in_flight(direction, segment.sequence) {
+            if handshake && self.acknowledges_other(number) {
+                return Reset::Elsewhere;
+            }
+        }
+        let number = segment.sequence;
+        if self.phase == Phase::Opening {
+            // The client gives up, or refuses what the server has answered to another attempt. Before it has answered, it
+            // obeys no RST itself but one that acknowledges its SYN.
+            return match direction {
+                ToServer if self.acknowledges(number, self.behind_syn()) => Reset::Exact,
+                ToServer if self.sequences.expected(ToClient) == number || self.acknowledges_other(number) => {
+                    Reset::Elsewhere
+                }
+                _ => Reset::Inexact,
+            };
+        }
+        if self.claims.heard(direction) || self.sequences.knows(direction) {
+            if self.sequences.expected(direction.opposite()) == number {
+                return match self.phase {
+                    // Of an adopted connection it is a guess what its server expects.
+                    Phase::Adopted => Reset::InFlight,
+                    _ if attempt == Attempt::SynAck => Reset::Replaced,
+                    _ => Reset::Exact,
+                };
+            }
+            if self.sequences.in_flight(direction, number) {
                 return Reset::InFlight;
             }
         }
-        // A client that has begun anew, and gives that up before an answer, has no use for a connection that is half
-        // closed already.
-        let attempted = segment.sequence.wrapping_sub(self.claims.numbers[0]).wrapping_add(1) <= self.claims.syn_data() + 1;
-        if direction == ToServer
-            && attempted
-            && self.claims.attempt() != Attempt::None
-            && matches!(self.phase, Phase::ClientClosed | Phase::ServerClosed)
-        {
-            return Reset::InFlight;
+        if direction == ToServer && attempt != Attempt::None {
+            // A client that has begun anew, and gives that up before an answer, has no use for a connection that is half
+            // closed already.
+            let given_up = number.wrapping_sub(attempted).wrapping_add(1) <= self.claims.syn_data() + 1;
+            return match self.phase {
+                Phase::ClientClosed | Phase::ServerClosed if given_up => Reset::InFlight,
+                // It refuses what answers its old connection.
+                _ => Reset::Elsewhere,
+            };
         }
-        // A client that has sent a SYN refuses what answers its old connection.
-        let refuses = direction == ToServer && (handshake || self.claims.attempt() != Attempt::None);
-        if refuses { Reset::Elsewhere } else { Reset::Inexact }
+        // Nor can be judged what has not been heard.
+        if handshake || !self.claims.heard_both() { Reset::Elsewhere } else { Reset::Inexact }
+    }
+
+    /// The connection was reset, and the attempt that the server has answered goes on.
+    pub(crate) fn replace(&mut self) {
+        let [client, server] = self.claims.numbers;
+        self.sequences.agree(ToServer, client);
+        self.sequences.agree(ToClient, server);
+        self.claims = Claims::default();
+        self.claims.set_heard(ToServer, true);
+        self.claims.set_heard(ToClient, true);
+        self.claims.set_syn_acknowledged(ToServer);
+        self.phase = Phase::Opened;
     }
 }
 

@@ -64,7 +64,7 @@ impl Table<'_> {
             return Tracked::Quiet;
         };
         if segment.has(RST) {
-            return self.follow_reset(slot, &tcp, direction, segment);
+            return self.follow_reset(slot, &mut tcp, direction, segment);
         }
         let before = tcp.phase;
         let alive = tcp.follow(direction, segment, whole);
@@ -78,7 +78,7 @@ impl Table<'_> {
         if alive { Tracked::Refreshing } else { Tracked::Quiet }
     }
 
-    fn follow_reset(&mut self, slot: u32, tcp: &Tcp, direction: Direction, segment: &Segment) -> Tracked {
+    fn follow_reset(&mut self, slot: u32, tcp: &mut Tcp, direction: Direction, segment: &Segment) -> Tracked {
         if tcp.phase.is_over() {
             return Tracked::Quiet;
         }
@@ -86,6 +86,11 @@ impl Table<'_> {
             Reset::Exact => {
                 self.finish(slot, Closed::Reset);
                 self.begin_phase(slot, Phase::TimeWait);
+            }
+            Reset::Replaced => {
+                tcp.replace();
+                self.set_tcp(slot, tcp);
+                self.begin_phase(slot, tcp.phase);
             }
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
                 return Tracked::Dropped(self.state.drop(DropReason::InexactReset));
