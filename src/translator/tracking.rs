@@ -5,7 +5,7 @@ use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
 use crate::table::connection::ConnectionSlot;
-use crate::track::claims::Claims;
+use crate::track::claims::{Attempt, Claims};
 use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{Reset, Tcp};
@@ -68,6 +68,9 @@ impl Table<'_> {
         }
         let before = tcp.phase;
         let alive = tcp.follow(direction, segment, whole);
+        if before == Phase::TimeWait && alive && tcp.claims.attempt() == Attempt::SynAck {
+            self.reopen(slot, &mut tcp);
+        }
         self.set_tcp(slot, &tcp);
         if tcp.phase != before {
             if tcp.phase == Phase::TimeWait {
@@ -76,6 +79,22 @@ impl Table<'_> {
             self.begin_phase(slot, tcp.phase);
         }
         if alive { Tracked::Refreshing } else { Tracked::Quiet }
+    }
+
+    /// The client's SYN came before the RST that ended the connection, and now the server answers it.
+    #[cold]
+    fn reopen(&mut self, slot: u32, tcp: &mut Tcp) {
+        let Some(&connection) = self.slot(slot) else {
+            return;
+        };
+        // What is over follows no re-divert.
+        if self.state.moves.left(self.memory.moves, (connection.server, connection.server_port)) {
+            return;
+        }
+        tcp.replace();
+        let hash = self.state.keys.hash_client(connection.client);
+        self.count_in(slot, hash, connection.member);
+        self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
     }
 
     fn follow_reset(&mut self, slot: u32, tcp: &mut Tcp, direction: Direction, segment: &Segment) -> Tracked {
