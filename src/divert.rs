@@ -4,6 +4,7 @@ use core::cmp::Reverse;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::config::Midstream;
 use crate::endpoint::{Prefix, Protocol};
 
 /// Which packets a rule is about: their destination, and optionally their protocol and client.
@@ -218,6 +219,7 @@ pub struct Divert<'a> {
     pub(crate) group: Option<&'a [Weighted]>,
     pub(crate) keep_source: bool,
     pub(crate) siblings: bool,
+    pub(crate) midstream: Option<Midstream>,
 }
 
 impl<'a> Divert<'a> {
@@ -230,6 +232,7 @@ impl<'a> Divert<'a> {
             group: None,
             keep_source: false,
             siblings: false,
+            midstream: None,
         }
     }
 
@@ -268,6 +271,14 @@ impl<'a> Divert<'a> {
     ///
     /// A rule that keeps the source and has no target either lets what it matches pass: an exception from a wider rule
     /// (RFC 6888, REQ-6).
+    ///
+    /// **Behind a port forward** (the original is one of the translator's own addresses) the server's own address is
+    /// private. What its endpoint sends to a client without a connection, because that has expired or the translator was
+    /// started anew, would show that address, so it is dropped ([`DropReason::NoConnection`]). Hosts that talk to the
+    /// server directly, through this translator and not to the forwarded address, need an exception for their prefix
+    /// (`Divert::new(prefix).keep_source()`), or the rule [`midstream`](Self::midstream) with [`Midstream::Pass`].
+    ///
+    /// [`DropReason::NoConnection`]: crate::DropReason::NoConnection
     #[must_use]
     pub const fn keep_source(mut self) -> Self {
         self.keep_source = true;
@@ -283,10 +294,47 @@ impl<'a> Divert<'a> {
         self
     }
 
+    /// What becomes of a TCP segment from the middle of a connection that is not known. Without it a rule that leads to
+    /// another server passes such a segment, and one that only masquerades adopts it ([`Midstream`]).
+    /// [`Config::midstream`](crate::Config::midstream) overrides it.
+    ///
+    /// **A masquerading rule** (the source is replaced, the target is [`Target::Same`]) never passes a packet, so that
+    /// none leaves with its private source: what cannot be translated is dropped. That is a segment that cannot be
+    /// adopted ([`DropReason::Midstream`]), an echo reply that nobody asked for, another ICMP message or a protocol
+    /// without ports ([`DropReason::Untranslatable`]), and an ICMP error about no connection
+    /// ([`DropReason::IcmpUnrelated`]). Only [`Midstream::Pass`] lets TCP segments through. What a rule for a prefix does
+    /// not speak of passes all the same: multicast, broadcast, the translator's own addresses.
+    ///
+    /// ```
+    /// use byway::{Divert, Midstream, Prefix};
+    ///
+    /// let private = Prefix::new([192, 168, 0, 0].into(), 16).unwrap();
+    /// // Adopts what it does not know, as any masquerade does; hosts inside still reach each other directly.
+    /// let masquerade = Divert::new(Prefix::ALL).clients(private);
+    /// let inside = Divert::new(private).clients(private).keep_source();
+    /// // Stricter: a connection is known from its SYN, or not at all.
+    /// let strict = masquerade.midstream(Midstream::Drop);
+    /// # let _ = (inside, strict);
+    /// ```
+    ///
+    /// [`DropReason::Midstream`]: crate::DropReason::Midstream
+    /// [`DropReason::Untranslatable`]: crate::DropReason::Untranslatable
+    /// [`DropReason::IcmpUnrelated`]: crate::DropReason::IcmpUnrelated
+    #[must_use]
+    pub const fn midstream(mut self, midstream: Midstream) -> Self {
+        self.midstream = Some(midstream);
+        self
+    }
+
     /// What the rule matches.
     #[must_use]
     pub const fn matches(&self) -> Match {
         self.matches
+    }
+
+    /// Whether it replaces the source and nothing else.
+    pub(crate) fn masquerades(&self) -> bool {
+        !self.keep_source && self.targets().iter().all(|t| t.target == Target::Same)
     }
 
     pub(crate) fn targets(&self) -> &[Weighted] {

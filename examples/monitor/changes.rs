@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 
 use byway::control::{Instruction, Rule};
-use byway::{Divert, Match, Prefix, Protocol, Redivert, Target, Timeouts, Weighted};
+use byway::{Divert, Match, Midstream, Prefix, Protocol, Redivert, Target, Timeouts, Weighted};
 use lexopt::{Arg, Parser, ValueExt};
 
 /// The commands that change something.
@@ -55,6 +55,7 @@ pub(crate) struct Options {
     clients: Option<Prefix>,
     keep_source: bool,
     any_port: bool,
+    midstream: Option<Midstream>,
     how: Option<Redivert>,
     /// The names of all that were given, those of [`crate::arguments`] too.
     given: Vec<String>,
@@ -64,7 +65,7 @@ pub(crate) struct Options {
 fn belongs(option: &str, command: &str) -> bool {
     match option {
         "protocol" | "clients" => matches!(command, "divert" | "restore"),
-        "keep-source" | "any-port" => command == "divert",
+        "keep-source" | "any-port" | "midstream" => command == "divert",
         "drain" | "reset" => command == "redivert",
         "watch" | "count" => command == "connections",
         "seconds" => command == "events",
@@ -98,6 +99,7 @@ impl Options {
             "clients" => self.clients = Some(prefix(&text(parser)?)?),
             "keep-source" => self.keep_source = true,
             "any-port" => self.any_port = true,
+            "midstream" => self.midstream = Some(midstream(&text(parser)?)?),
             "drain" => self.how = Some(Redivert::Drain),
             "reset" => self.how = Some(Redivert::Reset),
             _ => return Ok(false),
@@ -123,6 +125,9 @@ pub(crate) fn read(words: &[&str], options: &Options) -> Result<Option<Change>, 
             }
             if options.any_port {
                 divert = divert.replies_from_any_port();
+            }
+            if let Some(midstream) = options.midstream {
+                divert = divert.midstream(midstream);
             }
             Instruction::Divert(Rule::new(&divert).ok_or("a rule names at most 16 servers")?)
         }
@@ -223,6 +228,15 @@ fn protocol(word: &str) -> Result<Protocol, String> {
         "udp" => Ok(Protocol::Udp),
         "icmp" => Ok(Protocol::Icmp),
         _ => Err(format!("--protocol {word}: it must be tcp, udp or icmp")),
+    }
+}
+
+fn midstream(word: &str) -> Result<Midstream, String> {
+    match word {
+        "pass" => Ok(Midstream::Pass),
+        "adopt" => Ok(Midstream::Adopt),
+        "drop" => Ok(Midstream::Drop),
+        _ => Err(format!("--midstream {word}: it must be pass, adopt or drop")),
     }
 }
 

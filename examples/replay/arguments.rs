@@ -22,7 +22,7 @@ replay IN [OUT] --alternative ADDRESS:LOW-HIGH --divert ORIGINAL=TARGET...
   --divert-all TARGET        diverts every destination that no --divert speaks of
   --replies-from-any-port    servers may answer a UDP client from another port, as TFTP servers do
   --midstream pass|adopt|drop
-                             what becomes of TCP connections that began before the capture; default: pass
+                             what becomes of TCP connections that began before the capture; default: they pass
   --connections NUMBER       room for this many connections at once; default: 131072
   --json                     prints the summary as one JSON object
 
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     pub(crate) alternatives: Vec<(Ipv4Addr, RangeInclusive<u16>)>,
     pub(crate) diverts: Vec<(Match, Target)>,
     pub(crate) replies_from_any_port: bool,
-    pub(crate) midstream: Midstream,
+    pub(crate) midstream: Option<Midstream>,
     pub(crate) connections: usize,
     pub(crate) json: bool,
 }
@@ -62,7 +62,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
         alternatives: Vec::new(),
         diverts: Vec::new(),
         replies_from_any_port: false,
-        midstream: Midstream::Pass,
+        midstream: None,
         connections: 131_072,
         json: false,
     };
@@ -76,7 +76,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
                 wanted.diverts.push((Prefix::ALL.into(), value(&mut parser, "--divert-all", target)?));
             }
             Arg::Long("replies-from-any-port") => wanted.replies_from_any_port = true,
-            Arg::Long("midstream") => wanted.midstream = value(&mut parser, "--midstream", midstream)?,
+            Arg::Long("midstream") => wanted.midstream = Some(value(&mut parser, "--midstream", midstream)?),
             Arg::Long("connections") => wanted.connections = value(&mut parser, "--connections", connections)?,
             Arg::Long("json") => wanted.json = true,
             Arg::Value(file) => files.push(file),
@@ -214,7 +214,7 @@ mod tests {
         let alternatives = [(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535), (Ipv4Addr::new(10, 10, 10, 11), 5..=5)];
         assert_eq!(arguments.alternatives, alternatives);
         assert_eq!((arguments.input, arguments.output), ("in.pcap".into(), Some("out.pcap".into())));
-        assert_eq!((arguments.json, arguments.midstream), (true, Midstream::Adopt));
+        assert_eq!((arguments.json, arguments.midstream), (true, Some(Midstream::Adopt)));
     }
 
     #[test]

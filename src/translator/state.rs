@@ -69,7 +69,7 @@ pub(crate) struct State {
     /// Whether there may be connections among them that no server's entry counts: another portion's.
     #[cfg(feature = "control")]
     pub(crate) strays: bool,
-    /// Those of them whose connections keep their source.
+    /// Those of them whose connections keep their source, and [`HIDES_SERVERS`].
     pub(crate) kept: u32,
     /// Those of them that have a second entry for the server's other ports.
     pub(crate) siblings: u32,
@@ -105,6 +105,10 @@ pub(crate) struct Table<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) memory: Parts<'a>,
 }
+
+/// In the number of connections that keep their source: a port forward keeps it too, so that its servers' own addresses
+/// must not be seen.
+pub(crate) const HIDES_SERVERS: u32 = 1 << 31;
 
 /// What no mark is.
 const NO_EPOCH: u32 = u32::MAX;
