@@ -351,6 +351,11 @@ impl Alternative {
     /// No address that anything is sent to.
     pub(crate) const NONE: Self = Self { first: 0, last: 0, ports: (1, 0) };
 
+    /// Whether connections get ports of it.
+    pub(crate) const fn has_ports(&self) -> bool {
+        self.ports.0 <= self.ports.1
+    }
+
     /// Whether it is one of these addresses.
     #[inline(always)]
     pub(crate) const fn holds(&self, address: u32) -> bool {
@@ -381,6 +386,22 @@ impl<T: Copy> List<T> {
 
     pub(crate) const fn len(&self) -> usize {
         self.length as usize
+    }
+
+    /// Moves the items that are to be in front there, and leaves the others behind them; both keep their order.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) fn move_in_front(&mut self, is_in_front: impl Fn(&T) -> bool) {
+        let length = usize::from(self.length);
+        for end in 1..length {
+            for place in (1..=end).rev() {
+                if let Some([before, item]) = self.items.get_mut(place - 1..=place)
+                    && is_in_front(item)
+                    && !is_in_front(before)
+                {
+                    core::mem::swap(before, item);
+                }
+            }
+        }
     }
 
     #[inline]

@@ -181,6 +181,10 @@ fn the_short_ways_do_what_the_long_way_does() {
     let roomy = || config().alternative(ip(ALTERNATIVE), 1_024..=65_535);
     // The originals lie between the two.
     let two = || roomy().alternative(ip("110.0.0.1"), 1_024..=65_535);
+    // One of three shards: the other addresses are its own, and it gives away no port of them.
+    let shard = |all: byway::Config, number| byway::Sharding::new(&all, 3).unwrap().config(&all, number).unwrap();
+    let in_a_row = || config().alternatives(ip("10.10.10.9"), ip("10.10.10.11"), 1_024..=65_535);
+    let apart = || two().alternative(ip("99.0.0.1"), 1_024..=1_040);
     let narrow = || config().alternative(ip(ALTERNATIVE), 1_024..=1_031);
     let mut counters = [(); 8].map(|()| 0);
     for seed in 0..20 {
@@ -189,6 +193,9 @@ fn the_short_ways_do_what_the_long_way_does() {
             roomy().transmit_rates(0, 0).midstream(Midstream::Adopt),
             roomy().refresh_from_server(true).midstream(Midstream::Pass),
             two().midstream(Midstream::Adopt),
+            shard(in_a_row(), 0),
+            shard(in_a_row(), 1).midstream(Midstream::Adopt),
+            shard(apart(), 2),
             narrow().midstream(Midstream::Drop),
             narrow().transmit_rates(0, 0).client_limit(3),
         ] {
