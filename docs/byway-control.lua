@@ -170,7 +170,7 @@ end
 
 local function server_words(tvb, at)
   local kind = tvb(at, 1):uint()
-  if kind == 0 then return "the same" end
+  if kind == 0 then return "same" end
   return kind == 1 and address(tvb, at + 4) or endpoint(tvb, at + 4)
 end
 

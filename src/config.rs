@@ -3,8 +3,10 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
+use core::str::FromStr;
 
 pub use crate::config_error::ConfigError;
+use crate::parse_error::ParseError;
 use crate::timeouts::Timeouts;
 
 /// How many alternative address ranges, and how many other own addresses, one translator can have.
@@ -289,6 +291,20 @@ impl fmt::Display for Midstream {
             Self::Adopt => "adopt",
             Self::Drop => "drop",
         })
+    }
+}
+
+impl FromStr for Midstream {
+    type Err = ParseError;
+
+    /// Reads `pass`, `adopt` or `drop`.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "pass" => Ok(Self::Pass),
+            "adopt" => Ok(Self::Adopt),
+            "drop" => Ok(Self::Drop),
+            _ => Err(ParseError::new("midstream", text, "pass, adopt or drop")),
+        }
     }
 }
 

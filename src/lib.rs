@@ -130,6 +130,7 @@ mod event;
 #[cfg(feature = "defmt")]
 mod formats;
 mod intrinsics;
+mod parse_error;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod sharding;
@@ -147,6 +148,7 @@ pub use counters::Counters;
 pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use event::{Closed, Event};
+pub use parse_error::ParseError;
 #[cfg(feature = "alloc")]
 pub use sharded::Sharded;
 pub use sharding::{Owner, Sharding, ShardingError};

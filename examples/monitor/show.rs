@@ -1,7 +1,7 @@
 //! Answers in words, or in JSON.
 
 use byway::control::{Answer, Code, Effect, Outcome, RefusedBy, Rights, Settings, counter_name};
-use byway::{Connection, Event, Match, Measured, Midstream, Target, Volume, Weighted};
+use byway::{Connection, Event, Match, Measured, Midstream, Volume, Weighted};
 
 use crate::changes::FIELDS;
 use crate::json::Json;
@@ -100,12 +100,8 @@ impl Rule {
 
     pub(crate) fn json(&self) -> Json {
         let server = |(server, connections): &(Weighted, u32)| {
-            let target = match server.target {
-                Target::Same => "same".to_string(),
-                target => target.to_string(),
-            };
             Json::Object(vec![
-                ("target", target.into()),
+                ("target", server.target.to_string().into()),
                 ("weight", u64::from(server.weight).into()),
                 ("connections", u64::from(*connections).into()),
             ])

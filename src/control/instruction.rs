@@ -1,11 +1,14 @@
 //! What a monitor can ask for, and how it stands in a datagram.
 
+use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::str::FromStr;
 use core::time::Duration;
 
 use super::wire::{Reader, Writer};
 use crate::config::Midstream;
 use crate::endpoint::{Prefix, Protocol};
+use crate::parse_error::ParseError;
 use crate::table::divert::{Divert, Match, Target, Weighted, midstream_from, midstream_number};
 use crate::timeouts::Timeouts;
 use crate::translator::Redivert;
@@ -139,6 +142,24 @@ impl Rule {
         divert.siblings = self.any_port;
         divert.midstream = self.midstream;
         divert
+    }
+}
+
+impl fmt::Display for Rule {
+    /// As [`Divert`] is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.divert().fmt(f)
+    }
+}
+
+impl FromStr for Rule {
+    type Err = ParseError;
+
+    /// As [`Divert::parse`] reads it, with at most [`MAX_SERVERS`] servers.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut group = NOWHERE;
+        let divert = Divert::parse(text, &mut group)?;
+        Self::new(&divert).ok_or_else(|| ParseError::new("rule", text, "one of 1 to 16 servers"))
     }
 }
 

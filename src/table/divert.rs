@@ -1,9 +1,11 @@
 //! The diverted addresses (209 in the document): which destinations go where instead.
 
+use core::fmt;
 use core::net::Ipv4Addr;
 
 use super::server::{self, Servers};
 use crate::config::Midstream;
+use crate::divert::write_rule;
 pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
 use crate::endpoint::{Prefix, Protocol, mask};
 use crate::wire::flow::{TCP, UDP};
@@ -188,6 +190,14 @@ impl defmt::Format for DivertEntry<'_> {
             self.slot.matches(),
             self.slot.keeps_source()
         );
+    }
+}
+
+impl fmt::Display for DivertEntry<'_> {
+    /// The rule as [`Divert::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = (self.keeps_source(), self.takes_replies_from_any_port(), self.midstream());
+        write_rule(f, &self.matches(), self.servers().map(|(server, _)| server), flags)
     }
 }
 
