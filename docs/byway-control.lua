@@ -33,6 +33,7 @@ local STATES = {
 }
 local PROTOCOLS = { [0] = "", [1] = " icmp", [6] = " tcp", [17] = " udp" }
 local HOW = { [0] = "switch", [1] = "drain", [2] = "reset" }
+local MIDSTREAM = { [0] = "", [1] = ", midstream pass", [2] = ", midstream adopt", [3] = ", midstream drop" }
 local EVENTS = { "opened", "changed", "moved", "closed" }
 
 local f = {
@@ -169,7 +170,7 @@ end
 
 local function server_words(tvb, at)
   local kind = tvb(at, 1):uint()
-  if kind == 0 then return "the same" end
+  if kind == 0 then return "same" end
   return kind == 1 and address(tvb, at + 4) or endpoint(tvb, at + 4)
 end
 
@@ -181,7 +182,8 @@ local function instruction_words(tvb)
       local weight = count > 1 and "*" .. tvb(24 + i * 10, 2):uint() or ""
       servers[#servers + 1] = server_words(tvb, 22 + i * 10) .. weight
     end
-    local more = (flags % 2 == 1 and ", source kept" or "") .. (flags >= 2 and ", answers from any port" or "")
+    local more = (band(flags, 1) ~= 0 and ", source kept" or "")
+      .. (band(flags, 2) ~= 0 and ", answers from any port" or "") .. MIDSTREAM[band(shr(flags, 2), 3)]
     return name .. " " .. match_words(tvb, 4) .. " to " .. table.concat(servers, ", ") .. more
   elseif number == 2 then
     return name .. " " .. match_words(tvb, 4)

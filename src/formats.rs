@@ -9,9 +9,9 @@ const _: () = {
     use crate::{
         Borrowed, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, Direction,
         Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset, Instant, Match,
-        Measured, Midstream, Owner, PacketMeta, Pair, Plan, PortChoice, Prefix, Protocol, Record, RecordError,
-        Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError, State, Target, Timeouts, Translator,
-        Transmit, Verdict, Volume, Weighted,
+        Measured, Midstream, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice, Prefix, Protocol, Record,
+        RecordError, Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError, State, Target, Timeouts,
+        Translator, Transmit, Verdict, Volume, Weighted,
     };
     has_format::<Borrowed<'_>>();
     has_format::<ChecksumState>();
@@ -39,6 +39,7 @@ const _: () = {
     has_format::<Owner>();
     has_format::<PacketMeta>();
     has_format::<Pair>();
+    has_format::<ParseError>();
     has_format::<Plan<'_>>();
     has_format::<PortChoice>();
     has_format::<Prefix>();

@@ -131,6 +131,7 @@ mod event;
 mod formats;
 mod intrinsics;
 mod packet_meta;
+mod parse_error;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod sharding;
@@ -149,6 +150,7 @@ pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use event::{Closed, Event};
 pub use packet_meta::{ChecksumState, PacketMeta};
+pub use parse_error::ParseError;
 #[cfg(feature = "alloc")]
 pub use sharded::Sharded;
 pub use sharding::{Owner, Sharding, ShardingError};

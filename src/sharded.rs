@@ -1,6 +1,7 @@
 //! A set of translators that share nothing, for as many cores.
 
 use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Connection;
@@ -225,6 +226,19 @@ impl<S: Storage> Sharded<S> {
     pub fn connections_on(&self, server: impl Into<Target>) -> u32 {
         let server = server.into();
         self.shards().map(|shard| shard.connections_on(server)).sum()
+    }
+
+    /// Whether an address is one of the set's own: [`Translator::is_own`].
+    #[must_use]
+    pub fn is_own(&self, address: Ipv4Addr) -> bool {
+        // Each knows the addresses of all.
+        self.shards().next().is_some_and(|shard| shard.is_own(address))
+    }
+
+    /// Whether connections get this endpoint from one of the shards: [`Translator::is_alternative`].
+    #[must_use]
+    pub fn is_alternative(&self, endpoint: SocketAddrV4) -> bool {
+        self.shards().any(|shard| shard.is_alternative(endpoint))
     }
 
     /// Changes the time-outs of every shard, or of none.

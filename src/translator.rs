@@ -184,7 +184,7 @@ impl Table<'_> {
         let flow = match Flow::read(&parts) {
             Ok(flow) => flow,
             // What is cut short is dropped if it could be one of ours.
-            Err(reason) if self.concerns(Header(parts.header).destination()) => return self.state.drop(reason),
+            Err(reason) if self.concerns(Header(parts.header)) => return self.state.drop(reason),
             Err(_) => return self.state.pass(),
         };
         if ipv4::is_fragment(Header(parts.header).fragmentation()) {
@@ -192,7 +192,7 @@ impl Table<'_> {
         }
         match flow.shape {
             Shape::IcmpError => self.icmp_error(&mut parts, &flow),
-            Shape::Other => self.state.pass(),
+            Shape::Other => self.pass_or_drop(&flow, DropReason::Untranslatable),
             Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow, left),
         }
     }
@@ -216,9 +216,6 @@ impl Table<'_> {
             && let Some(verdict) = self.back(parts, flow, left)
         {
             return verdict;
-        }
-        if !diverted {
-            return self.state.pass();
         }
         self.first(parts, flow)
     }

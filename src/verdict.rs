@@ -55,11 +55,13 @@ reasons! {
     MartianSource = "martian_source",
     /// The source is one of the translator's own addresses.
     OwnSource = "own_source",
-    /// It is for an alternative address and port, and belongs to no connection that is alive.
+    /// It is for an alternative address and port, or comes from a server behind a port forward that keeps the source, and
+    /// belongs to no connection that is alive.
     NoConnection = "no_connection",
     /// It comes from a server that its connection was moved away from.
     OldServer = "old_server",
-    /// A TCP segment from the middle of a connection that is not known, and the configuration says to drop those.
+    /// A TCP segment from the middle of a connection that is not known, and its rule or the configuration says to drop
+    /// those; or it cannot be adopted by a rule that masquerades ([`Midstream`](crate::Midstream)).
     Midstream = "midstream",
     /// A RST with another sequence number than the expected one, and the configuration says to drop those (RFC 5961).
     InexactReset = "inexact_reset",
@@ -81,6 +83,9 @@ reasons! {
     IcmpChecksum = "icmp_checksum",
     /// An ICMP error that quotes a packet of no connection that is known (RFC 5508, REQ-4 and REQ-5).
     IcmpUnrelated = "icmp_unrelated",
+    /// It cannot be translated, and would leave with its private source: a rule that masquerades matches a protocol
+    /// without ports, an ICMP message other than an error and an echo, or an echo reply that nobody asked for.
+    Untranslatable = "untranslatable",
 }
 
 impl DropReason {

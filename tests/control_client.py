@@ -5,7 +5,7 @@
   control_client.py --check FILE                     checks the octets of a vectors file
 
 A request is one line of JSON: {"do": [INSTRUCTION, ...], "only_if": GENERATION, "dry_run": true}, where an
-INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS], ["remove", MATCH], ["redivert", FROM, TO, HOW],
+INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS] (as in a rule), ["remove", MATCH], ["redivert", FROM, TO, HOW],
 ["timeouts", SIX-MILLISECONDS], ["limit", N], ["rules", POSITION], ["connections", POSITION], ["counters"],
 ["settings"], ["subscribe", SECONDS, KINDS], ["close"]; {"wait": SECONDS} waits for events. MATCH is "a.b.c.d[/n][:port]"
 or an object, SERVER is "same", "address" or "address:port", or such a string with a weight in a list.
@@ -133,7 +133,8 @@ class Octets:
         told = {"match": self.match()}
         flags, listed, total = self.take("BBH")
         servers = [self.server() + [self.take("I")] for _ in range(listed)]
-        return told | {"flags": flags, "in_all": total, "servers": servers}
+        midstream = [None, "pass", "adopt", "drop"][flags >> 2 & 3]
+        return told | {"flags": flags, "midstream": midstream, "in_all": total, "servers": servers}
 
     def ends(self):
         return dict(zip(["client", "original", "alternative", "server"], [self.endpoint() for _ in range(4)]))

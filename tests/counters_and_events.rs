@@ -159,6 +159,8 @@ fn one_counter_for_each_outcome_and_each_reason() {
         connect(&mut full, s(0), client(n), core::net::SocketAddrV4::new(*to.ip(), 80 + n as u16));
     }
     drop(&mut full, s(0), &udp(client(9), to, b""), R::TableFull);
+    full.divert(Divert::new(ip("8.8.8.8"))).unwrap();
+    drop(&mut full, s(0), &ipv4(47, *from.ip(), ip("8.8.8.8"), b"GRE"), R::Untranslatable);
     let never: Vec<_> = R::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
     assert!(never.is_empty(), "not seen: {never:?}");
     assert_eq!(R::ALL.len(), R::COUNT);

@@ -60,7 +60,10 @@ struct Note {
 /// # Errors
 /// One line that says which of the arguments the library refuses, and why.
 pub(crate) fn translator(arguments: &Arguments) -> Result<Translator<Heap>, String> {
-    let mut config = Config::new(SECRET).midstream(arguments.midstream);
+    let mut config = Config::new(SECRET);
+    if let Some(midstream) = arguments.midstream {
+        config = config.midstream(midstream);
+    }
     for (address, ports) in &arguments.alternatives {
         config = config.alternative(*address, ports.clone());
     }

@@ -67,6 +67,7 @@ pub enum Operation {
         targets: Vec<Weighted>,
         keep_source: bool,
         siblings: bool,
+        midstream: Option<Midstream>,
     },
     Remove(Match),
     Redivert {
@@ -137,6 +138,11 @@ fn matches(u: &mut Unstructured<'_>) -> arbitrary::Result<Match> {
     Ok(matches)
 }
 
+/// What a rule says of segments from the middle; mostly nothing.
+fn midstream(u: &mut Unstructured<'_>) -> arbitrary::Result<Option<Midstream>> {
+    pick(u, &[None, None, None, Some(Midstream::Pass), Some(Midstream::Adopt), Some(Midstream::Drop)])
+}
+
 fn protocol(u: &mut Unstructured<'_>) -> arbitrary::Result<Protocol> {
     pick(u, &[Protocol::Udp, Protocol::Tcp, Protocol::Tcp, Protocol::Icmp])
 }
@@ -174,7 +180,8 @@ impl<'a> Arbitrary<'a> for Operation {
                 for _ in 0..count {
                     targets.push(Weighted { target: target(u)?, weight: pick(u, &[1, 2, 7, 0])? });
                 }
-                Self::Divert { matches, targets, keep_source, siblings }
+                let midstream = midstream(u)?;
+                Self::Divert { matches, targets, keep_source, siblings, midstream }
             }
             6 => Self::Remove(matches(u)?),
             7 | 8 => {
@@ -247,7 +254,9 @@ fn settings(data: &[u8]) -> (Settings, PortChoice) {
         alternative: ALTERNATIVE,
         ports: if byte(0) % 3 == 0 { 1020..=1027 } else { 600..=65_535 },
         own: OWN,
-        midstream: [Midstream::Pass, Midstream::Adopt, Midstream::Drop][usize::from(byte(1) % 3)],
+        // With a byte of its own, so that sequences that were found before mean what they meant.
+        midstream: (byte(9) & 3 != 3)
+            .then_some([Midstream::Pass, Midstream::Adopt, Midstream::Drop][usize::from(byte(1) % 3)]),
         inexact_reset: if byte(2) & 1 == 0 { InexactReset::Pass } else { InexactReset::Drop },
         client_limit: [0, 0, 4][usize::from(byte(3) % 3)],
         refresh_from_server: byte(4) & 1 == 0,
@@ -259,10 +268,10 @@ fn settings(data: &[u8]) -> (Settings, PortChoice) {
 }
 
 fn config(settings: &Settings, choice: PortChoice) -> Config {
-    Config::new([0x42; 32])
-        .alternative(settings.alternative, settings.ports.clone())
-        .own(settings.own)
-        .midstream(settings.midstream)
+    let config = Config::new([0x42; 32]).alternative(settings.alternative, settings.ports.clone()).own(settings.own);
+    settings
+        .midstream
+        .map_or(config.clone(), |midstream| config.midstream(midstream))
         .inexact_reset(settings.inexact_reset)
         .client_limit(settings.client_limit)
         .refresh_from_server(settings.refresh_from_server)
@@ -381,7 +390,7 @@ impl<F: Storage> Run<'_, F> {
             (6, Match::from(SocketAddrV4::new(ALTERNATIVE, 80)), one(Target::Address(MIRRORS[1])), false, false),
         ] {
             if which >> bit & 1 != 0 {
-                self.divert(matches, &targets, keep_source, siblings);
+                self.divert(matches, &targets, keep_source, siblings, None);
             }
         }
     }
@@ -413,8 +422,8 @@ impl<F: Storage> Run<'_, F> {
             Operation::Wait { micros } => self.wanted = self.wanted.saturating_add_signed(*micros),
             Operation::Burst(length) => self.burst.left = *length,
             Operation::Packet(_) => {}
-            Operation::Divert { matches, targets, keep_source, siblings } => {
-                self.divert(*matches, targets, *keep_source, *siblings);
+            Operation::Divert { matches, targets, keep_source, siblings, midstream } => {
+                self.divert(*matches, targets, *keep_source, *siblings, *midstream);
             }
             Operation::Remove(matches) => self.remove(*matches),
             Operation::Redivert { from, to, how } => self.redivert(*from, *to, *how),
@@ -515,11 +524,19 @@ impl<F: Storage> Run<'_, F> {
             let rule = self.model.rules.list.iter().find(|r| r.matches == entry.matches());
             let rule = rule.unwrap_or_else(|| panic!("a rule that nobody entered: {}", entry.matches()));
             assert_eq!((entry.keeps_source(), entry.takes_replies_from_any_port()), (rule.keep_source, rule.siblings));
+            assert_eq!(entry.midstream(), rule.midstream);
             assert!(entry.servers().map(|(w, _)| w).eq(rule.targets.iter().copied()), "{}", entry.matches());
         }
     }
 
-    fn divert(&mut self, matches: Match, targets: &[Weighted], keep_source: bool, siblings: bool) {
+    fn divert(
+        &mut self,
+        matches: Match,
+        targets: &[Weighted],
+        keep_source: bool,
+        siblings: bool,
+        midstream: Option<Midstream>,
+    ) {
         let mut divert = Divert::new(matches);
         divert = match targets {
             [one] if one.weight == 1 => divert.to(one.target),
@@ -530,6 +547,9 @@ impl<F: Storage> Run<'_, F> {
         }
         if siblings {
             divert = divert.replies_from_any_port();
+        }
+        if let Some(midstream) = midstream {
+            divert = divert.midstream(midstream);
         }
         let generation = self.one.generation();
         let done = self.one.divert(divert);
@@ -551,7 +571,7 @@ impl<F: Storage> Run<'_, F> {
             Ok(done) => {
                 assert!(!wrong, "a rule was taken that makes no sense");
                 assert_eq!(done.generation, generation.wrapping_add(1));
-                let rule = Rule { matches, targets: targets.to_vec(), keep_source, siblings };
+                let rule = Rule { matches, targets: targets.to_vec(), keep_source, siblings, midstream };
                 assert_eq!(done.updated, self.model.rules.divert(rule));
             }
             Err(byway::DivertError::TableFull { .. } | byway::DivertError::ServersFull { .. }) => {}

@@ -25,7 +25,7 @@ const REASONS_OF_CLOSING: [Closed; 6] =
     [Closed::Finished, Closed::Reset, Closed::Rediverted, Closed::Expired, Closed::Evicted, Closed::Stranded];
 
 /// Numbered from [`FIRST_DROP`].
-pub(crate) const DROPS: [DropReason; 17] = [
+pub(crate) const DROPS: [DropReason; 18] = [
     DropReason::MalformedIpv4,
     DropReason::MalformedTransport,
     DropReason::MartianSource,
@@ -43,6 +43,7 @@ pub(crate) const DROPS: [DropReason; 17] = [
     DropReason::ScatteredFragment,
     DropReason::IcmpChecksum,
     DropReason::IcmpUnrelated,
+    DropReason::Untranslatable,
 ];
 
 pub(crate) const FIRST_DROP: u16 = 256;

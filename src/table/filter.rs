@@ -44,6 +44,7 @@ impl Filter {
     }
 
     /// Whether `address` may be that of a client that keeps it.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn may_be_near(&self, address: u32) -> bool {
         self.second.holds(behind_first(self.hash(address)))
     }

@@ -90,11 +90,9 @@ impl Phase {
             // Whoever can send a segment can have a connection adopted.
             Self::Opening | Self::Opened | Self::Adopted | Self::Closing => Class::TcpTransitory,
             // Doubtful stands with the established ones: a forged RST must not make a connection cheap to give up.
-            Self::Established
-            | Self::EstablishedPending
-            | Self::ClientClosed
-            | Self::ServerClosed
-            | Self::Doubtful => Class::TcpEstablished,
+            Self::Established | Self::EstablishedPending | Self::ClientClosed | Self::ServerClosed | Self::Doubtful => {
+                Class::TcpEstablished
+            }
             Self::UdpUnanswered => Class::UdpUnanswered,
             Self::UdpAnswered => Class::Udp,
             Self::IcmpUnanswered | Self::IcmpAnswered => Class::Icmp,

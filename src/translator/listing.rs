@@ -1,6 +1,6 @@
 //! What the tables hold, for whoever wants to see it.
 
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Translator;
 use super::state::State;
@@ -126,6 +126,42 @@ impl<S: Storage> Translator<S> {
     #[must_use]
     pub const fn slots_in_use(&self) -> u32 {
         self.state.used
+    }
+
+    /// Whether an address is one of the translator's own: an alternative address (of another shard's too), or one that
+    /// [`Config::own`](crate::Config::own) names. Nothing can be diverted to it, rules for prefixes do not speak of it,
+    /// and packets that claim to come from it are dropped where a rule matches them.
+    ///
+    /// ```
+    /// use byway::{Config, Fixed, Translator};
+    /// use core::net::{Ipv4Addr, SocketAddrV4};
+    ///
+    /// let [alternative, inside, elsewhere] = [[10, 10, 10, 10], [192, 168, 7, 1], [8, 8, 8, 8]].map(Ipv4Addr::from);
+    /// let config = Config::new([7; 32]).alternative(alternative, 32_768..=60_999).own(inside);
+    /// let byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    ///
+    /// assert!(byway.is_own(alternative) && byway.is_own(inside) && !byway.is_own(elsewhere));
+    ///
+    /// // May a program of this machine listen on a port, or send from it, without taking it from a connection?
+    /// let at = |port| SocketAddrV4::new(alternative, port);
+    /// assert!(byway.is_alternative(at(40_000)) && !byway.is_alternative(at(22)));
+    /// assert!(!byway.is_alternative(SocketAddrV4::new(inside, 40_000)));
+    /// # Ok::<(), byway::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn is_own(&self, address: Ipv4Addr) -> bool {
+        self.state.is_own(address.to_bits())
+    }
+
+    /// Whether an endpoint is an alternative address and one of its ports (or echo identifiers) that connections get from
+    /// this translator, whether one has it just now or not. A packet there is a reply, and is dropped if it belongs to no
+    /// connection, unless a rule names this very address and port; other ports of the address are the machine's own. Port
+    /// zero is given to nobody.
+    ///
+    /// It says nothing of clients that keep their source, whose replies come to their own addresses.
+    #[must_use]
+    pub fn is_alternative(&self, endpoint: SocketAddrV4) -> bool {
+        endpoint.port() != 0 && self.state.gives_away((endpoint.ip().to_bits(), endpoint.port()))
     }
 
     /// How many connections there is room for.

@@ -4,9 +4,11 @@
 //! stands in `following`.
 
 use core::fmt;
+use core::str::FromStr;
 
 use super::Translator;
 use super::state::Table;
+use crate::parse_error::ParseError;
 use crate::table::divert::{Target, servers_of};
 use crate::table::moves::MoveSlot;
 use crate::table::server::{self, Place, ServerSlot, Servers};
@@ -27,6 +29,30 @@ pub enum Redivert {
     /// [`poll_transmit`](crate::Translator::poll_transmit). A client that would wait in silence for the old server
     /// connects anew at once, and gets the new one.
     Reset,
+}
+
+impl fmt::Display for Redivert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Switch => "switch",
+            Self::Drain => "drain",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+impl FromStr for Redivert {
+    type Err = ParseError;
+
+    /// Reads `switch`, `drain` or `reset`.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "switch" => Ok(Self::Switch),
+            "drain" => Ok(Self::Drain),
+            "reset" => Ok(Self::Reset),
+            _ => Err(ParseError::new("how", text, "switch, drain or reset")),
+        }
+    }
 }
 
 /// What a re-divert has done.
@@ -216,6 +242,8 @@ impl Table<'_> {
             Redivert::Drain => self.drain(old, target)?,
             Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
         };
+        // The new server may be one that must not show its own address.
+        self.refilter();
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Rediverted { generation: self.state.generation, servers, connections })
     }

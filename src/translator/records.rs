@@ -282,7 +282,7 @@ impl Table<'_> {
 
     fn entry_for(&mut self, new: &Entry) -> u16 {
         let original = (new.original, new.original_port);
-        let Some(rule) = divert::find(self.rules(), new.protocol, new.client, original) else {
+        let Some(rule) = divert::find(self.rules(), new.protocol, new.client, original).copied() else {
             return server::NONE;
         };
         let servers = Servers(self.memory.servers);

@@ -2,7 +2,8 @@
 
 use super::Translator;
 use super::moving::place_of;
-use super::state::Table;
+use super::state::{HIDES_SERVERS, Table};
+use crate::config::Midstream;
 use crate::table::divert::{Divert, DivertEntry, DivertError, DivertSlot, Match, Target, Weighted, servers_of};
 use crate::table::hash::{Keys, Label};
 use crate::table::server::{self, Servers};
@@ -156,7 +157,7 @@ impl Table<'_> {
             servers.detach(kept);
             kept = next;
         }
-        let slot = DivertSlot::new(divert, first);
+        let slot = self.slot_for(divert, first);
         match place {
             Ok(place) => {
                 if let Some(old) = self.memory.diverts.get_mut(place) {
@@ -259,20 +260,33 @@ impl Table<'_> {
         Ok(())
     }
 
+    /// A rule as the table holds it, with these servers.
+    pub(crate) fn slot_for(&self, divert: &Divert<'_>, servers: u16) -> DivertSlot {
+        let destination = divert.matches.destination();
+        let is_forward = destination.length() == 32 && self.state.is_own(destination.bits());
+        let passes = self.state.config.midstream.or(divert.midstream) == Some(Midstream::Pass);
+        DivertSlot::new(divert, servers, is_forward && !passes)
+    }
+
     /// Builds the filter anew from the rules. The addresses of connections stay in it as long as there are any.
-    fn refilter(&mut self) {
+    pub(super) fn refilter(&mut self) {
         let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-        let forwards = rules.iter().filter_map(DivertSlot::host).any(|host| self.state.is_own(host));
-        self.state.forwards = forwards;
-        let filter = &mut self.state.filter;
-        if self.state.used == 0 {
-            filter.clear();
+        let state = &mut *self.state;
+        if state.used == 0 {
+            state.filter.clear();
         }
         if rules.iter().any(|rule| rule.host().is_none()) {
-            filter.divert_everything();
+            state.filter.divert_everything();
         }
-        for host in rules.iter().filter_map(DivertSlot::host) {
-            filter.add_diverted(host);
+        state.forwards = false;
+        state.kept &= !HIDES_SERVERS;
+        for (rule, host) in rules.iter().filter_map(|rule| Some((rule, rule.host()?))) {
+            state.filter.add_diverted(host);
+            state.forwards |= state.is_own(host);
+            if rule.hides_servers() {
+                state.kept |= HIDES_SERVERS;
+                rule.chain(self.memory.servers).for_each(|server| state.filter.add_near(server.address));
+            }
         }
     }
 }

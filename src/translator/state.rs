@@ -1,6 +1,6 @@
 //! Everything of a translator that is not in the tables' memory.
 
-use crate::config::{Alternative, Checksums, Config, List, Settings};
+use crate::config::{Alternative, Checksums, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::event::Closed;
@@ -25,7 +25,7 @@ use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::rewrite::Change;
 
-/// From the lowest to the highest alternative address.
+/// From the lowest to the highest of some addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hull {
     first: u32,
@@ -34,10 +34,10 @@ pub(crate) struct Hull {
 }
 
 impl Hull {
-    /// Of no addresses it is one that does not matter.
-    fn of(alternatives: &List<Alternative>) -> Self {
-        let first = alternatives.iter().map(|a| a.first).min().unwrap_or(0);
-        let last = alternatives.iter().map(|a| a.last).max().unwrap_or(0);
+    /// Of no ranges it is an address that does not matter.
+    fn of<'a>(ranges: impl Iterator<Item = &'a Alternative> + Clone) -> Self {
+        let first = ranges.clone().map(|a| a.first).min().unwrap_or(0);
+        let last = ranges.map(|a| a.last).max().unwrap_or(0);
         Self { first, extent: last.wrapping_sub(first) }
     }
 
@@ -58,7 +58,15 @@ pub(crate) struct State {
     pub(crate) counters: Counters,
     pub(crate) layout: Layout,
     pub(crate) filter: Filter,
+    /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
+    /// another one, so that packets to the others may be looked up as packets to any address.
     pub(crate) hull: Hull,
+    /// Whether that is one range: then each address in it is alternative.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) one_range: bool,
+    /// Of all alternative addresses, those of other shards included.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) own_hull: Hull,
     pub(crate) ages: Ages,
     /// The first of the slots that were given back, linked by `next`.
     pub(crate) free: u32,
@@ -69,7 +77,7 @@ pub(crate) struct State {
     /// Whether there may be connections among them that no server's entry counts: another portion's.
     #[cfg(feature = "control")]
     pub(crate) strays: bool,
-    /// Those of them whose connections keep their source.
+    /// Those of them whose connections keep their source, and [`HIDES_SERVERS`].
     pub(crate) kept: u32,
     /// Those of them that have a second entry for the server's other ports.
     pub(crate) siblings: u32,
@@ -106,6 +114,10 @@ pub(crate) struct Table<'a> {
     pub(crate) memory: Parts<'a>,
 }
 
+/// In the number of connections that keep their source: a port forward keeps it too, so that its servers' own addresses
+/// must not be seen.
+pub(crate) const HIDES_SERVERS: u32 = 1 << 31;
+
 /// What no mark is.
 const NO_EPOCH: u32 = u32::MAX;
 
@@ -113,7 +125,12 @@ impl State {
     #[inline(never)]
     pub(crate) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
         let keys = Keys::new(&config.secret);
-        let config = config.settings;
+        #[cfg_attr(not(target_pointer_width = "64"), expect(unused_mut, reason = "only large processors move them"))]
+        let mut config = config.settings;
+        // Fast paths look at the first range alone if no other has ports.
+        #[cfg(target_pointer_width = "64")]
+        config.alternatives.move_in_front(Alternative::has_ports);
+        let given = || config.alternatives.iter().filter(|a| !cfg!(target_pointer_width = "64") || a.has_ports());
         let extras = config.rewrite_identification || measure.is_some();
         let filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
         Self {
@@ -123,7 +140,11 @@ impl State {
             counters: Counters::ZERO,
             layout,
             filter,
-            hull: Hull::of(&config.alternatives),
+            hull: Hull::of(given()),
+            #[cfg(target_pointer_width = "64")]
+            one_range: given().count() == 1,
+            #[cfg(target_pointer_width = "64")]
+            own_hull: Hull::of(config.alternatives.iter()),
             ages: Ages::EMPTY,
             free: NONE,
             fresh: 0,
@@ -203,6 +224,15 @@ impl State {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn is_alternative(&self, address: u32) -> bool {
         self.config.alternatives.iter().any(|a| a.holds(address))
+    }
+
+    /// Whether every address in the hull is an alternative one.
+    #[inline(always)]
+    pub(crate) const fn has_one_range(&self) -> bool {
+        #[cfg(target_pointer_width = "64")]
+        return self.one_range;
+        #[cfg(not(target_pointer_width = "64"))]
+        return self.config.alternatives.len() == 1;
     }
 
     /// Whether this is an alternative address and a port of it that connections get.
@@ -395,5 +425,40 @@ impl<'a> Table<'a> {
             Closed::Stranded => &mut counters.stranded,
         };
         *count = count.wrapping_add(1);
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+    use crate::sharding::Sharding;
+    use core::net::Ipv4Addr;
+
+    /// Fast paths are for translators of which exactly one range has ports, whatever else is their own.
+    #[test]
+    fn a_shard_with_an_address_of_its_own_has_one_range() {
+        let [first, last] = [10, 13].map(|n| Ipv4Addr::new(10, 10, 10, n));
+        let in_a_row = Config::new([7; 32]).alternatives(first, last, 1_024..=65_535);
+        let apart = [10, 110, 60, 200]
+            .into_iter()
+            .fold(Config::new([7; 32]), |config, n| config.alternative(Ipv4Addr::new(n, 10, 10, 10), 1_024..=65_535));
+        let layout = Layout::new(&[0; 256], 16);
+        for config in [in_a_row, apart] {
+            let sharding = Sharding::new(&config, 4).unwrap();
+            assert!(sharding.has_whole_addresses());
+            for shard in 0..4 {
+                let (own, _, _) = sharding.alternatives(shard).next().unwrap();
+                let state = State::new(sharding.config(&config, shard).unwrap(), layout, None);
+                assert!(state.has_one_range());
+                for (other, _, _) in (0..4).flat_map(|shard| sharding.alternatives(shard)) {
+                    let address = other.to_bits();
+                    assert!(state.own_hull.holds(address) && state.is_own(address));
+                    assert_eq!(state.hull.holds(address), other == own);
+                }
+            }
+        }
+        let several = Config::new([7; 32]).alternative(first, 5..=6).alternative(last, 5..=6);
+        assert!(!State::new(several, layout, None).has_one_range());
+        assert!(!State::new(Config::new([7; 32]), layout, None).has_one_range());
     }
 }

@@ -52,7 +52,13 @@ impl Table<'_> {
 
     /// Follows a TCP segment that is more than data and acknowledgement in an established connection. `whole` says that it
     /// is no fragment.
-    pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: &Segment, whole: bool) -> Tracked {
+    pub(crate) fn follow_segment(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        segment: &Segment,
+        whole: bool,
+    ) -> Tracked {
         if let (Some(measure), Some(measured), Some(ConnectionSlot(c))) = (
             self.state.measure,
             self.memory.measured.get_mut(slot as usize),

@@ -25,7 +25,7 @@ pub const TRANSMIT_BUFFER: usize = ipv4::HEADER + icmp::HEADER + QUOTE;
 const QUOTE: usize = 60 + 8;
 
 /// How many messages wait to be fetched. More than a few would be old news.
-const WAITING: usize = 3;
+const WAITING: u8 = 3;
 
 /// How many slots one call looks at for connections to reset.
 const LOOKS: usize = 256;
@@ -63,9 +63,9 @@ enum Message {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     /// A ring.
-    waiting: [Option<Message>; WAITING],
-    first: usize,
-    length: usize,
+    waiting: [Option<Message>; WAITING as usize],
+    first: u8,
+    length: u8,
     errors: Bucket,
     resets: Bucket,
 }
@@ -108,7 +108,7 @@ impl Bucket {
 
 impl Outbox {
     pub(crate) const fn new() -> Self {
-        Self { waiting: [None; WAITING], first: 0, length: 0, errors: Bucket::NEW, resets: Bucket::NEW }
+        Self { waiting: [None; WAITING as usize], first: 0, length: 0, errors: Bucket::NEW, resets: Bucket::NEW }
     }
 
     pub(crate) fn has_something(&self) -> bool {
@@ -126,7 +126,7 @@ impl Outbox {
         }
         let place = self.first + self.length;
         let place = if place >= WAITING { place - WAITING } else { place };
-        if let Some(waiting) = self.waiting.get_mut(place) {
+        if let Some(waiting) = self.waiting.get_mut(usize::from(place)) {
             *waiting = Some(*message);
         }
         self.length += 1;
@@ -138,7 +138,7 @@ impl Outbox {
         if self.length == 0 {
             return None;
         }
-        let message = self.waiting.get_mut(self.first)?.take();
+        let message = self.waiting.get_mut(usize::from(self.first))?.take();
         self.first = if self.first + 1 == WAITING { 0 } else { self.first + 1 };
         self.length -= 1;
         message

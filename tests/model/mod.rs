@@ -13,7 +13,10 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-use byway::{Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Protocol, State, Timeouts, Verdict};
+use byway::{
+    Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Prefix, Protocol, State, Target, Timeouts,
+    Verdict,
+};
 use packet::{ACK, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
 use rules::{Rule, Rules, is_martian};
 use tcp::{Ends, Judged, Way};
@@ -24,7 +27,8 @@ pub struct Settings {
     pub alternative: Ipv4Addr,
     pub ports: RangeInclusive<u16>,
     pub own: Ipv4Addr,
-    pub midstream: Midstream,
+    /// Overrides what the rules say.
+    pub midstream: Option<Midstream>,
     pub inexact_reset: InexactReset,
     pub client_limit: u32,
     pub refresh_from_server: bool,
@@ -454,9 +458,9 @@ impl Model {
                 8 => flow(Protocol::Icmp, word(payload, 4), 0),
                 0 => flow(Protocol::Icmp, 0, word(payload, 4)),
                 3 | 4 | 5 | 11 | 12 if !fragment => return self.judge_error(before, after, verdict, incidents),
-                _ => return assert_eq!(verdict, Verdict::Pass),
+                _ => return self.judge_other(Some(Protocol::Icmp), (source, destination), verdict),
             },
-            _ => return assert_eq!(verdict, Verdict::Pass),
+            _ => return self.judge_other(None, (source, destination), verdict),
         };
         self.judge_whole(flow, before, after, verdict, incidents);
     }
@@ -537,20 +541,8 @@ impl Model {
     /// A packet of a client that belongs to no connection.
     fn open(&mut self, flow: Flow, before: &[u8], after: &[u8], verdict: Verdict, incidents: &mut Incidents) {
         let payload = &before[layout(before).expect("it was parsed").header..];
-        let found = self.rules.find(flow.protocol, *flow.source.ip(), flow.destination).cloned();
-        let to_alternative = *flow.destination.ip() == self.settings.alternative;
-        let in_range = self.settings.ports.contains(&flow.destination.port());
-        // A packet to our own address is no traffic to divert, unless a rule speaks of that very address, and of that
-        // very port if it is one that we give away.
-        let own = to_alternative || *flow.destination.ip() == self.settings.own;
-        let found = found.filter(|rule| {
-            // A prefix does not speak of this machine, nor of what is no host.
-            let host = rule.is_host() || !(own || is_martian(*flow.destination.ip()));
-            let ported = !in_range || flow.protocol == Protocol::Icmp || rule.port().is_some();
-            host && (!to_alternative || ported)
-        });
-        let Some(rule) = found else {
-            return assert_eq!(verdict, Verdict::Pass);
+        let Some(rule) = self.rule_for(Some(flow.protocol), *flow.source.ip(), flow.destination) else {
+            return self.judge_unmatched(flow, verdict);
         };
         if rule.is_exception() {
             return assert_eq!(verdict, Verdict::Pass);
@@ -570,12 +562,19 @@ impl Model {
             Protocol::Tcp => {
                 let flags = payload[13];
                 let adopted = flags & (ACK | SYN | RST) == ACK;
-                match self.settings.midstream {
+                let default = if rule.masquerades() { Midstream::Adopt } else { Midstream::Pass };
+                match self.settings.midstream.or(rule.midstream).unwrap_or(default) {
                     _ if flags & (SYN | ACK | RST) == SYN => State::Opening,
                     Midstream::Adopt if adopted => State::Established,
                     Midstream::Drop => return assert_eq!(verdict, Verdict::Drop(DropReason::Midstream)),
+                    Midstream::Adopt if rule.masquerades() => {
+                        return assert_eq!(verdict, Verdict::Drop(DropReason::Midstream));
+                    }
                     _ => return assert_eq!(verdict, Verdict::Pass),
                 }
+            }
+            Protocol::Icmp if payload[0] != 8 && rule.masquerades() => {
+                return assert_eq!(verdict, Verdict::Drop(DropReason::Untranslatable));
             }
             Protocol::Icmp if payload[0] != 8 => return assert_eq!(verdict, Verdict::Pass),
             _ => State::Unanswered,
@@ -611,6 +610,66 @@ impl Model {
         let siblings = rule.siblings && flow.protocol == Protocol::Udp;
         self.add(&told, rule.keep_source, siblings);
         self.carry(self.connections.len() - 1, Way::There, before, after, verdict, incidents);
+    }
+
+    /// The rule that speaks of a packet; without a protocol it is one without ports.
+    fn rule_for(&self, protocol: Option<Protocol>, source: Ipv4Addr, destination: SocketAddrV4) -> Option<Rule> {
+        let to_alternative = *destination.ip() == self.settings.alternative;
+        let in_range = self.settings.ports.contains(&destination.port());
+        // A packet to our own address is no traffic to divert, unless a rule speaks of that very address, and of that
+        // very port if it is one that we give away.
+        let own = to_alternative || *destination.ip() == self.settings.own;
+        let rule = self.rules.find(protocol, source, destination).cloned()?;
+        // A prefix does not speak of this machine, nor of what is no host.
+        let host = rule.is_host() || !(own || is_martian(*destination.ip()));
+        let ported = !in_range || protocol == Some(Protocol::Icmp) || rule.port().is_some();
+        (host && (!to_alternative || ported)).then_some(rule)
+    }
+
+    /// A packet that is never translated: it passes where no rule masquerades it.
+    fn judge_other(&self, protocol: Option<Protocol>, (source, destination): (Ipv4Addr, Ipv4Addr), verdict: Verdict) {
+        let rule = self.rule_for(protocol, source, SocketAddrV4::new(destination, 0));
+        let dropped = rule.is_some_and(|rule| rule.masquerades());
+        let due = if dropped { Verdict::Drop(DropReason::Untranslatable) } else { Verdict::Pass };
+        assert_eq!(verdict, due);
+    }
+
+    /// A packet that belongs to no connection and that no rule matches: it passes, unless it would show the address of a
+    /// server that hides behind a forward, or belongs to a connection that kept its source and has ended.
+    fn judge_unmatched(&self, flow: Flow, verdict: Verdict) {
+        let pass = Verdict::Pass;
+        let dropped = Verdict::Drop(DropReason::NoConnection);
+        let client = *flow.destination.ip();
+        if [self.settings.alternative, self.settings.own].contains(&client) || is_martian(client) {
+            return assert_eq!(verdict, pass);
+        }
+        if self.hidden_by_forward(flow) {
+            return assert_eq!(verdict, dropped);
+        }
+        // What has ended is remembered for a while, if there is room.
+        let far = Pair { source: flow.destination, destination: flow.source };
+        let ended =
+            self.held.iter().any(|h| h.protocol == flow.protocol && h.far == far && h.near.source == far.source);
+        assert!(verdict == pass || (ended && verdict == dropped), "{verdict:?}");
+    }
+
+    /// Whether a packet comes from where a port forward leads to that keeps the source.
+    fn hidden_by_forward(&self, flow: Flow) -> bool {
+        self.rules.list.iter().any(|rule| {
+            let original = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, rule.port().unwrap_or(0));
+            let own = [self.settings.alternative, self.settings.own].map(Prefix::host);
+            let m = rule.matches;
+            rule.keep_source
+                && own.contains(&m.destination())
+                && self.settings.midstream.or(rule.midstream) != Some(Midstream::Pass)
+                && m.limited_to().is_none_or(|p| p == flow.protocol)
+                && m.from_clients().contains(*flow.destination.ip())
+                && rule.targets.iter().any(|t| match t.target {
+                    Target::Same => false,
+                    Target::Address(a) => SocketAddrV4::new(a, original.port()) == flow.source,
+                    Target::Endpoint(e) => e == flow.source,
+                })
+        })
     }
 
     fn add(&mut self, told: &Connection, kept: bool, siblings: bool) {
@@ -963,7 +1022,7 @@ impl Model {
             return assert!(refused(DropReason::IcmpChecksum), "{verdict:?}");
         }
         if word(quote, 6) & 0x1fff != 0 {
-            return assert_eq!(verdict, Verdict::Pass);
+            return self.judge_unrelated(None, (source, destination), verdict);
         }
         let first = &quote[inner..];
         if first.len() < 8 {
@@ -974,7 +1033,7 @@ impl Model {
             (UDP, _) => (Protocol::Udp, (word(first, 0), word(first, 2))),
             (ICMP, 8) => (Protocol::Icmp, (word(first, 4), 0)),
             (ICMP, 0) => (Protocol::Icmp, (0, word(first, 4))),
-            _ => return assert_eq!(verdict, Verdict::Pass),
+            _ => return self.judge_unrelated(None, (source, destination), verdict),
         };
         if address(quote, 12) != destination {
             return assert!(refused(DropReason::IcmpUnrelated), "{verdict:?}");
@@ -1014,11 +1073,35 @@ impl Model {
             (Verdict::ToServer, quoted, (*c.far.source.ip(), *c.far.destination.ip()))
         } else {
             let ours = destination == self.settings.alternative && self.settings.ports.contains(&quoted.source.port());
-            let expected = if ours { Verdict::Drop(DropReason::IcmpUnrelated) } else { Verdict::Pass };
-            return assert_eq!(verdict, expected);
+            if ours {
+                return assert_eq!(verdict, Verdict::Drop(DropReason::IcmpUnrelated));
+            }
+            return self.judge_unrelated(Some(about(turned)), (source, destination), verdict);
         };
         assert_eq!(verdict, expected);
         self.check_error(before, after, new_quoted, ends);
+    }
+
+    /// An error about no connection: it passes, but not where its own source or that of the packet that would answer the
+    /// quoted one is hidden.
+    fn judge_unrelated(&self, answer: Option<Flow>, (source, destination): (Ipv4Addr, Ipv4Addr), verdict: Verdict) {
+        let dropped = Verdict::Drop(DropReason::IcmpUnrelated);
+        let own = Flow {
+            protocol: Protocol::Icmp,
+            source: SocketAddrV4::new(source, 0),
+            destination: SocketAddrV4::new(destination, 0),
+        };
+        let flows = || answer.into_iter().chain([own]);
+        let found = |flow: &Flow| self.rule_for(Some(flow.protocol), *flow.source.ip(), flow.destination);
+        if flows().any(|flow| found(&flow).is_some_and(|rule| rule.masquerades())) {
+            return assert_eq!(verdict, dropped);
+        }
+        let may = |flow: Flow| {
+            let far = Pair { source: flow.destination, destination: flow.source };
+            let ended = self.held.iter().any(|h| h.protocol == flow.protocol && h.far == far);
+            found(&flow).is_none() && (ended || self.hidden_by_forward(flow))
+        };
+        assert!(verdict == Verdict::Pass || (verdict == dropped && flows().any(may)), "{verdict:?}");
     }
 
     /// Whether an ICMP error became what it should have.
