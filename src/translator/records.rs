@@ -145,6 +145,7 @@ impl Table<'_> {
         new.member = self.member_of(&new);
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(&new).map_err(|_: DropReason| self.no_room())?;
+        self.note_orphan(new.original);
         if new.phase.is_over() {
             self.tell(slot, News::Opened);
             self.count_closed(Closed::Finished);
@@ -205,6 +206,7 @@ impl Table<'_> {
                 moved = *c;
             }
             self.state.kept -= u32::from(old.has(SOURCE_KEPT));
+            self.state.rebuilding.stale |= old.has(SOURCE_KEPT);
             if moved.has(SOURCE_KEPT) {
                 self.keep_source(&moved);
             }

@@ -169,7 +169,7 @@ impl Table<'_> {
                 self.state.diverts = diverts.length;
             }
         }
-        self.refilter();
+        self.refilter(None);
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Diverted { generation: self.state.generation, updated: place.is_ok(), left_behind })
     }
@@ -202,7 +202,8 @@ impl Table<'_> {
 
     pub(crate) fn remove(&mut self, matches: &Match) -> Option<Removed> {
         let place = self.diverts().place(matches).ok()?;
-        let mut entry = self.memory.diverts.get(place)?.servers;
+        let removed = *self.memory.diverts.get(place)?;
+        let mut entry = removed.servers;
         let mut servers = Servers(self.memory.servers);
         let mut left_behind = 0;
         while let Some(slot) = servers.get(entry).copied() {
@@ -213,7 +214,7 @@ impl Table<'_> {
         let mut diverts = self.diverts();
         diverts.remove(place);
         self.state.diverts = diverts.length;
-        self.refilter();
+        self.refilter(Some(removed));
         self.state.generation = self.state.generation.wrapping_add(1);
         Some(Removed { generation: self.state.generation, left_behind })
     }
@@ -257,23 +258,6 @@ impl Table<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Builds the filter anew from the rules. The addresses of connections stay in it as long as there are any.
-    fn refilter(&mut self) {
-        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-        let forwards = rules.iter().filter_map(DivertSlot::host).any(|host| self.state.is_own(host));
-        self.state.forwards = forwards;
-        let filter = &mut self.state.filter;
-        if self.state.used == 0 {
-            filter.clear();
-        }
-        if rules.iter().any(|rule| rule.host().is_none()) {
-            filter.divert_everything();
-        }
-        for host in rules.iter().filter_map(DivertSlot::host) {
-            filter.add_diverted(host);
-        }
     }
 }
 

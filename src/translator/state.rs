@@ -21,6 +21,7 @@ use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::measure::{Measure, Seen};
 use crate::track::timers::Timers;
+use crate::translator::rebuilding::Rebuilding;
 use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::rewrite::Change;
@@ -57,7 +58,6 @@ pub(crate) struct State {
     pub(crate) tick: Tick,
     pub(crate) counters: Counters,
     pub(crate) layout: Layout,
-    pub(crate) filter: Filter,
     pub(crate) hull: Hull,
     pub(crate) ages: Ages,
     /// The first of the slots that were given back, linked by `next`.
@@ -97,6 +97,9 @@ pub(crate) struct State {
     /// The epoch of connections whose packets may be plain, as it stands in their marks: that of the moves, or none if
     /// there are extras.
     pub(crate) plain_epoch: u32,
+    pub(crate) rebuilding: Rebuilding,
+    /// The last, since it is large.
+    pub(crate) filter: Filter,
 }
 
 /// State and memory together: what all the slower work is done on.
@@ -123,6 +126,7 @@ impl State {
             counters: Counters::ZERO,
             layout,
             filter,
+            rebuilding: Rebuilding::NONE,
             hull: Hull::of(&config.alternatives),
             ages: Ages::EMPTY,
             free: NONE,
