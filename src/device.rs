@@ -64,7 +64,8 @@
 //!   the translator has to say itself about their connections goes the wrong way, and is ignored there.
 //! - **Own packets towards the server** bear, on Ethernet, the link addresses of the last frame that was diverted; before
 //!   there was one, they are lost.
-//! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again.
+//! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again: a device has
+//!   buffers for one frame each way. A loop of your own around the translator can hold some ([`DatagramId`](crate::DatagramId)).
 //! - **No segmentation offload**, and no checksum offload for ICMP: the translator has to look into ICMP errors. The
 //!   other offloads are the wrapped device's. [`Checksums::Hardware`](crate::Checksums::Hardware) is right only where it
 //!   has the stack neither compute nor verify checksums.

@@ -7,11 +7,11 @@ const fn has_format<T: Format>() {}
 
 const _: () = {
     use crate::{
-        Borrowed, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, Direction,
-        Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset, Instant, Match,
-        Measured, Midstream, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice, Prefix, Protocol, Record,
-        RecordError, Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError, State, Target, Timeouts,
-        Translator, Transmit, Verdict, Volume, Weighted,
+        Borrowed, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, DatagramId,
+        Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset,
+        Instant, Match, Measured, Midstream, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice, Prefix, Protocol,
+        Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError, State, Target,
+        Timeouts, Translator, Transmit, Verdict, Volume, Weighted,
     };
     has_format::<Borrowed<'_>>();
     has_format::<ChecksumState>();
@@ -22,6 +22,7 @@ const _: () = {
     has_format::<Connection>();
     has_format::<Connections<'_>>();
     has_format::<Counters>();
+    has_format::<DatagramId>();
     has_format::<Direction>();
     has_format::<Divert<'_>>();
     has_format::<DivertEntry<'_>>();

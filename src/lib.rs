@@ -23,7 +23,7 @@
 //!     match byway.translate(now, &mut packet) {
 //!         Verdict::ToServer | Verdict::ToClient => send(&packet), // rewritten
 //!         Verdict::Pass => send(&packet),                         // none of ours, untouched
-//!         Verdict::Hold => {}                                     // a fragment before its first: offer it again
+//!         Verdict::Hold => {}                                     // a fragment before its first: see `DatagramId`
 //!         Verdict::Drop(_reason) => {}                            // untouched, and counted by reason
 //!     }
 //! }
@@ -122,6 +122,7 @@ mod connection;
 #[cfg(feature = "control")]
 pub mod control;
 mod counters;
+mod datagram;
 #[cfg(feature = "smoltcp")]
 pub mod device;
 mod divert;
@@ -146,6 +147,7 @@ mod wire;
 pub use config::{Checksums, Config, ConfigError, InexactReset, MAX_ALTERNATIVES, Midstream, PortChoice};
 pub use connection::{Connection, Direction, Measured, State, Volume};
 pub use counters::Counters;
+pub use datagram::DatagramId;
 pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use event::{Closed, Event};

@@ -92,7 +92,7 @@ use crate::verdict::Verdict;
 ///   inside, or choose the socket by it with `SO_ATTACH_REUSEPORT_EBPF`.
 ///
 /// Copies of a later fragment ([`Owner::Every`]) that are held may belong to another shard: keep them no longer than
-/// any fragment that waits for its first (30 s by default), and not too many of them.
+/// any fragment that waits for its first ([`Translator::hold_until`]), and not too many of them.
 ///
 /// # What a set does not do
 ///
@@ -262,6 +262,14 @@ impl<S: Storage> Sharded<S> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shards().map(Translator::counters).sum()
+    }
+
+    /// How long a fragment that is held from `now` on is worth keeping, whichever shard it is for:
+    /// [`Translator::hold_until`].
+    #[must_use]
+    pub fn hold_until(&self, now: Instant) -> Instant {
+        // All have the same time-outs.
+        self.shards().next().map_or(now, |shard| shard.hold_until(now))
     }
 
     /// Does the work that time brings, for every shard: [`Translator::poll`].

@@ -45,6 +45,7 @@ mod offload;
 mod opening;
 mod plain;
 mod plan;
+mod rebuilding;
 mod record;
 mod records;
 mod rules;
@@ -95,6 +96,8 @@ use tracking::Tracked;
 ///
 /// All methods do a bounded amount of work, whatever the number of connections.
 #[derive(Debug)]
+// What each packet reads of the state lies at short distances from the start, in front of the tables.
+#[repr(C)]
 pub struct Translator<S> {
     state: State,
     storage: S,

@@ -14,7 +14,9 @@ pub enum Verdict {
     /// Send it as it is: it is no business of the translator, and its bytes are untouched.
     Pass,
     /// Keep it for a moment or drop it: a later fragment whose first fragment has not been seen. Its bytes are
-    /// untouched; offer it again after the next fragment of the same datagram was translated.
+    /// untouched. Offer it again after the next fragment of the same datagram, which
+    /// [`DatagramId`](crate::DatagramId) tells, and give it up after
+    /// [`Translator::hold_until`](crate::Translator::hold_until).
     Hold,
     /// Drop it: its bytes are untouched, and the reason is counted.
     Drop(DropReason),
@@ -75,9 +77,11 @@ reasons! {
     NoPort = "no_port",
     /// The first fragment is too short to hold the transport header (RFC 1858, section 3).
     TinyFragment = "tiny_fragment",
-    /// A fragment overlaps one that was seen before, or reaches into the transport header (RFC 3128).
+    /// A fragment overlaps one that was seen before, lies behind the last one of its datagram, or reaches into the
+    /// transport header (RFC 3128).
     OverlappingFragment = "overlapping_fragment",
-    /// The datagram's fragments come in more disjoint pieces than are kept in mind.
+    /// The datagram's fragments come in more disjoint pieces than are kept in mind: 12, the first one included, so that
+    /// up to 24 fragments are safe from it in any order.
     ScatteredFragment = "scattered_fragment",
     /// An ICMP message with a wrong checksum, of its own or in the header that it quotes (RFC 5508, REQ-3).
     IcmpChecksum = "icmp_checksum",

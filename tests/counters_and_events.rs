@@ -119,11 +119,11 @@ fn one_counter_for_each_outcome_and_each_reason() {
     let part = |offset: u16, length: usize| fragment(&whole, 7, offset, true, &whole[20..20 + length]);
     offer(&mut t, s(0), &part(100, 8), &["held"]);
     offer(&mut t, s(0), &part(0, 8), &["to_server"]);
-    for offset in [20, 30, 40] {
-        offer(&mut t, s(0), &part(offset, 8), &["to_server"]);
+    for offset in 1..12 {
+        offer(&mut t, s(0), &part(8 * offset, 8), &["to_server"]);
     }
     drop(&mut t, s(0), &part(0, 8), R::OverlappingFragment);
-    drop(&mut t, s(0), &part(50, 8), R::ScatteredFragment);
+    drop(&mut t, s(0), &part(100, 8), R::ScatteredFragment);
     let tiny = fragment(&whole, 8, 0, true, &whole[20..27]);
     drop(&mut t, s(0), &tiny, R::TinyFragment);
 

@@ -332,6 +332,11 @@ pub(crate) fn find_host(
     is_it.then_some(first)
 }
 
+/// Whether some rule speaks of exactly this address.
+pub(crate) fn names(rules: &[DivertSlot], address: u32) -> bool {
+    from_rank(rules, rank(32, address, 0)).first().is_some_and(|rule| rule.host() == Some(address))
+}
+
 /// Whether some rule speaks of exactly this address and port, whoever the client is.
 pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
     let rank = rank(32, address, u64::from(port));

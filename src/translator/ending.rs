@@ -18,8 +18,9 @@ pub(crate) const LOOKS: usize = 64;
 pub(super) const SAMPLES: usize = 4;
 
 impl<S: Storage> Translator<S> {
-    /// Does the work that time brings, a bounded share of it: closes connections whose time-out has passed, and lets
-    /// silent connections follow a re-divert. [`poll_at`](Self::poll_at) says when to call it.
+    /// Does the work that time brings, a bounded share of it: closes connections whose time-out has passed, lets
+    /// silent connections follow a re-divert, and forgets the addresses of rules and connections that are gone, so that
+    /// fragments to them are not held any more. [`poll_at`](Self::poll_at) says when to call it.
     ///
     /// ```
     /// # use byway::*;
@@ -189,9 +190,9 @@ impl Table<'_> {
         let unsaid = u64::from(flags & OWES_CLIENT != 0) + u64::from(flags & OWES_SERVER != 0);
         self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
         self.dequeue(slot);
-        if flags & SOURCE_KEPT != 0 {
-            self.state.kept -= 1;
-        }
+        let kept = flags & SOURCE_KEPT != 0;
+        self.state.kept -= u32::from(kept);
+        self.outdate_filter(kept);
         self.give_back(slot);
     }
 
@@ -270,11 +271,12 @@ impl Table<'_> {
         self.state.recent.advance(self.state.tick, self.state.timers.hold());
     }
 
-    /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
+    /// The work that time brings, bounded: dead connections, those that have to follow a re-divert, and the filter.
     pub(crate) fn poll(&mut self) {
         self.expire_all(LOOKS);
         self.sweep(LOOKS);
         self.next_owing(LOOKS);
+        self.rebuild_filter(LOOKS);
     }
 
     /// When [`Table::poll`] has something to do.
@@ -299,7 +301,8 @@ impl Table<'_> {
             let lap = self.state.timers.end_of_lap(class, head.stamp, tick).instant(now);
             Some(death.min(lap))
         });
-        heads.chain(told).min()
+        let rebuilding = self.state.rebuilding.due(tick).map(|due| due.instant(now));
+        heads.chain(told).chain(rebuilding).min()
     }
 
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its

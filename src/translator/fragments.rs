@@ -91,7 +91,8 @@ impl Table<'_> {
             Verdict::ToServer => Fate::ToServer,
             Verdict::ToClient => Fate::ToClient,
             Verdict::Pass if concerned => Fate::Passed,
-            Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => return,
+            // No fragment of this datagram follows one of an old datagram with the same identification.
+            Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => return self.notes().forget(piece),
         };
         let network = match self.state.config.checksums {
             Checksums::Software => {

@@ -13,6 +13,7 @@ use crate::endpoint::Protocol;
 use crate::table::connection::{ConnectionSlot, Entry};
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
+use crate::time::Instant;
 use crate::timeouts::Timeouts;
 use crate::track::measure::MeasureSlot;
 use crate::track::timers::Timers;
@@ -191,6 +192,13 @@ impl<S: Storage> Translator<S> {
     #[must_use]
     pub const fn timeouts(&self) -> Timeouts {
         self.state.config.timeouts
+    }
+
+    /// How long a fragment that gets [`Verdict::Hold`](crate::Verdict::Hold) at `now` is worth keeping: for
+    /// [`Timeouts::fragment`]. Its receiver would not wait for the rest of the datagram any longer either.
+    #[must_use]
+    pub fn hold_until(&self, now: Instant) -> Instant {
+        now + self.state.config.timeouts.fragment
     }
 
     /// Changes how many connections one client may have; zero for no limit. Those that are there stay.

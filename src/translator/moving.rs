@@ -243,7 +243,7 @@ impl Table<'_> {
             Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
         };
         // The new server may be one that must not show its own address.
-        self.refilter();
+        self.refilter(None);
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Rediverted { generation: self.state.generation, servers, connections })
     }

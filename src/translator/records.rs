@@ -161,6 +161,7 @@ impl Table<'_> {
         if let Some(tcp) = &tcp {
             self.set_claims(slot, tcp.claims);
         }
+        self.note_orphan(new.original);
         if new.phase.is_over() {
             self.tell(slot, News::Opened);
             self.count_closed(Closed::Finished);
@@ -221,6 +222,7 @@ impl Table<'_> {
                 moved = *c;
             }
             self.state.kept -= u32::from(old.has(SOURCE_KEPT));
+            self.state.rebuilding.stale |= old.has(SOURCE_KEPT);
             if moved.has(SOURCE_KEPT) {
                 self.keep_source(&moved);
             }

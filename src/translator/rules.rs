@@ -2,7 +2,7 @@
 
 use super::Translator;
 use super::moving::place_of;
-use super::state::{HIDES_SERVERS, Table};
+use super::state::Table;
 use crate::config::Midstream;
 use crate::table::divert::{Divert, DivertEntry, DivertError, DivertSlot, Match, Target, Weighted, servers_of};
 use crate::table::hash::{Keys, Label};
@@ -170,7 +170,7 @@ impl Table<'_> {
                 self.state.diverts = diverts.length;
             }
         }
-        self.refilter();
+        self.refilter(None);
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Diverted { generation: self.state.generation, updated: place.is_ok(), left_behind })
     }
@@ -203,7 +203,8 @@ impl Table<'_> {
 
     pub(crate) fn remove(&mut self, matches: &Match) -> Option<Removed> {
         let place = self.diverts().place(matches).ok()?;
-        let mut entry = self.memory.diverts.get(place)?.servers;
+        let removed = *self.memory.diverts.get(place)?;
+        let mut entry = removed.servers;
         let mut servers = Servers(self.memory.servers);
         let mut left_behind = 0;
         while let Some(slot) = servers.get(entry).copied() {
@@ -214,7 +215,7 @@ impl Table<'_> {
         let mut diverts = self.diverts();
         diverts.remove(place);
         self.state.diverts = diverts.length;
-        self.refilter();
+        self.refilter(Some(removed));
         self.state.generation = self.state.generation.wrapping_add(1);
         Some(Removed { generation: self.state.generation, left_behind })
     }
@@ -266,28 +267,6 @@ impl Table<'_> {
         let is_forward = destination.length() == 32 && self.state.is_own(destination.bits());
         let passes = self.state.config.midstream.or(divert.midstream) == Some(Midstream::Pass);
         DivertSlot::new(divert, servers, is_forward && !passes)
-    }
-
-    /// Builds the filter anew from the rules. The addresses of connections stay in it as long as there are any.
-    pub(super) fn refilter(&mut self) {
-        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-        let state = &mut *self.state;
-        if state.used == 0 {
-            state.filter.clear();
-        }
-        if rules.iter().any(|rule| rule.host().is_none()) {
-            state.filter.divert_everything();
-        }
-        state.forwards = false;
-        state.kept &= !HIDES_SERVERS;
-        for (rule, host) in rules.iter().filter_map(|rule| Some((rule, rule.host()?))) {
-            state.filter.add_diverted(host);
-            state.forwards |= state.is_own(host);
-            if rule.hides_servers() {
-                state.kept |= HIDES_SERVERS;
-                rule.chain(self.memory.servers).for_each(|server| state.filter.add_near(server.address));
-            }
-        }
     }
 }
 

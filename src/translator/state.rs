@@ -21,6 +21,7 @@ use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::measure::{Measure, Seen};
 use crate::track::timers::Timers;
+use crate::translator::rebuilding::Rebuilding;
 use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::rewrite::Change;
@@ -57,7 +58,6 @@ pub(crate) struct State {
     pub(crate) tick: Tick,
     pub(crate) counters: Counters,
     pub(crate) layout: Layout,
-    pub(crate) filter: Filter,
     /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
     /// another one, so that packets to the others may be looked up as packets to any address.
     pub(crate) hull: Hull,
@@ -105,6 +105,9 @@ pub(crate) struct State {
     /// The epoch of connections whose packets may be plain, as it stands in their marks: that of the moves, or none if
     /// there are extras.
     pub(crate) plain_epoch: u32,
+    pub(crate) rebuilding: Rebuilding,
+    /// The last, since it is large.
+    pub(crate) filter: Filter,
 }
 
 /// State and memory together: what all the slower work is done on.
@@ -140,6 +143,7 @@ impl State {
             counters: Counters::ZERO,
             layout,
             filter,
+            rebuilding: Rebuilding::NONE,
             hull: Hull::of(given()),
             #[cfg(target_pointer_width = "64")]
             one_range: given().count() == 1,

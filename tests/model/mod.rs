@@ -83,10 +83,21 @@ struct Note {
     out: (Ipv4Addr, Ipv4Addr, u16),
     /// Units of 8 octets that were seen.
     seen: Vec<u16>,
+    /// Where the datagram ends, if its last fragment was seen.
+    end: Option<u16>,
     last: u64,
     /// Whether the library must remember it: what is none of ours it need not.
     sure: bool,
 }
+
+impl Note {
+    fn is_complete(&self) -> bool {
+        self.end.is_some_and(|end| (0..end).all(|unit| self.seen.contains(&unit)))
+    }
+}
+
+/// Within this time a fragment that was seen is taken for a copy, in microseconds.
+const REPEATED: u64 = TICK;
 
 /// An alternative endpoint that must not be used again yet.
 #[derive(Clone, Debug)]
@@ -192,7 +203,8 @@ impl Model {
     pub fn advance(&mut self, wanted: u64) -> u64 {
         let ends: Vec<u64> = self.connections.iter().map(|c| c.last.saturating_add(timeout(c))).collect();
         let notes = self.notes.iter().map(|n| n.last.saturating_add(micros(TIMEOUTS.fragment)));
-        let ends: Vec<u64> = ends.into_iter().chain(notes).collect();
+        let repeated = self.notes.iter().map(|n| n.last.saturating_add(REPEATED));
+        let ends: Vec<u64> = ends.into_iter().chain(notes).chain(repeated).collect();
         let mut now = wanted.max(self.now);
         while ends.iter().any(|end| now > *end && now < end + 2 * TICK) {
             now += 2 * TICK;
@@ -927,19 +939,24 @@ impl Model {
         Some((start, start + length.div_ceil(8) as u16))
     }
 
+    /// What is known of a fragment's datagram. What is complete is known for a moment only, so that copies of its
+    /// fragments are told from those of the next datagram with its identification.
     fn note_of(&self, packet: &[u8]) -> Option<usize> {
         let key = (address(packet, 12), address(packet, 16), packet[9], word(packet, 4));
-        let limit = micros(TIMEOUTS.fragment);
-        self.notes.iter().position(|n| n.key == key && self.now - n.last <= limit)
+        let limit = |n: &Note| if n.is_complete() { REPEATED } else { micros(TIMEOUTS.fragment) };
+        self.notes.iter().position(|n| n.key == key && self.now - n.last <= limit(n))
     }
 
-    /// What speaks against a first fragment.
+    /// What speaks against a first fragment: if one came a moment ago and the datagram is not complete, it is a copy.
+    /// Otherwise the sender has begun another datagram.
     fn against_first(&self, packet: &[u8], verdict: Verdict) -> Option<DropReason> {
         let Some((start, end)) = Self::units(packet) else {
             return Some(DropReason::MalformedIpv4);
         };
-        let seen = self.note_of(packet).is_some_and(|n| (start..end).any(|u| self.notes[n].seen.contains(&u)));
-        let sure = self.note_of(packet).is_some_and(|n| self.notes[n].sure);
+        let known = self.note_of(packet).map(|n| &self.notes[n]);
+        let known = known.filter(|n| !n.is_complete() && self.now - n.last <= REPEATED);
+        let seen = known.is_some_and(|n| (start..end).any(|u| n.seen.contains(&u)));
+        let sure = known.is_some_and(|n| n.sure);
         (seen && (sure || verdict == Verdict::Drop(DropReason::OverlappingFragment)))
             .then_some(DropReason::OverlappingFragment)
     }
@@ -949,14 +966,22 @@ impl Model {
         let Some((start, end)) = Self::units(before) else {
             return;
         };
-        if !matches!(verdict, Verdict::ToServer | Verdict::ToClient | Verdict::Pass) {
-            return;
-        }
         let key = (address(before, 12), address(before, 16), before[9], word(before, 4));
-        self.notes.retain(|n| n.key != key);
+        match verdict {
+            // It was not looked at as far as its datagram.
+            Verdict::Drop(
+                DropReason::OverlappingFragment
+                | DropReason::TinyFragment
+                | DropReason::MalformedIpv4
+                | DropReason::MalformedTransport,
+            ) => return,
+            // What follows it must not follow the first one of an older datagram.
+            Verdict::Drop(_) => return self.notes.retain(|n| n.key != key),
+            _ => self.notes.retain(|n| n.key != key),
+        }
         let out = (address(after, 12), address(after, 16), word(after, 4));
         let sure = verdict != Verdict::Pass || self.concerns(key.1);
-        self.notes.push(Note { key, verdict, out, seen: (start..end).collect(), last: self.now, sure });
+        self.notes.push(Note { key, verdict, out, seen: (start..end).collect(), end: None, last: self.now, sure });
     }
 
     fn judge_later(&mut self, before: &[u8], after: &[u8], verdict: Verdict, concerned: bool) {
@@ -975,23 +1000,31 @@ impl Model {
             let expected = if concerned { Verdict::Hold } else { Verdict::Pass };
             return assert!(either || verdict == expected, "{verdict:?} for a fragment without a first one");
         };
-        if !self.notes[note].sure || (!concerned && verdict == Verdict::Pass) {
+        let is_known = self.notes[note].verdict == Verdict::ToServer;
+        if !self.notes[note].sure || (!concerned && !is_known && verdict == Verdict::Pass) {
             self.notes[note].sure = false;
             return assert!(!matches!(verdict, Verdict::ToServer | Verdict::ToClient));
         }
         let now = self.now;
         let note = &mut self.notes[note];
-        if (start..end).any(|unit| note.seen.contains(&unit)) {
+        let is_last = word(before, 6) & 0x2000 == 0;
+        let beyond = match note.end {
+            Some(known) => is_last || end > known,
+            None => is_last && note.seen.iter().any(|unit| *unit >= end),
+        };
+        if beyond || (start..end).any(|unit| note.seen.contains(&unit)) {
             return assert!(refused(DropReason::OverlappingFragment), "{verdict:?}");
         }
         let mut seen = note.seen.clone();
         seen.extend(start..end);
         seen.sort_unstable();
         let pieces = 1 + seen.windows(2).filter(|w| w[0] + 1 != w[1]).count();
-        if pieces > 4 {
+        // The first one and eleven behind it.
+        if pieces > 12 {
             return assert!(refused(DropReason::ScatteredFragment), "{verdict:?}");
         }
         (note.seen, note.last) = (seen, now);
+        note.end = note.end.or(is_last.then_some(end));
         assert_eq!(verdict, note.verdict, "a later fragment goes where the first one went");
         if verdict != Verdict::Pass {
             let mut new = before.to_vec();
