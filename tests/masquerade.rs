@@ -281,6 +281,11 @@ fn a_full_table_does_not_leak() {
             for packet in [udp(from, at(OUTSIDE), b""), tcp(from, at(OUTSIDE), (ACK, 1, 1), b"")] {
                 let _ = does_not_leak(&mut t, s(0), &packet, "beyond what there is room for");
             }
+            // What a server has answered is not given up for the sake of others.
+            if let (Verdict::ToServer, seen) = run(&mut t, s(0), &udp(from, at(OUTSIDE), b"")) {
+                let (us, server) = ends(&seen);
+                back(&mut t, s(0), &udp(server, us, b"answer"));
+            }
         }
         *t.counters()
     };
