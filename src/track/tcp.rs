@@ -148,7 +148,7 @@ impl Tcp {
     }
 
     /// Follows a segment that is no RST. `whole` says that it is no fragment. Returns whether the segment is a sign of
-    /// life: whether its receiver would accept it.
+    /// life: whether its receiver would accept it, or agrees with it.
     pub(crate) fn follow(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         match self.phase {
             Phase::Opening | Phase::Opened => self.handshake(direction, segment),
@@ -266,16 +266,20 @@ impl Tcp {
         self.complete_if_both_acknowledged();
     }
 
-    /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5).
+    /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5). That it knows the
+    /// server's number shows that this is its attempt.
     fn clients_syn_ack(&mut self, segment: &Segment) -> bool {
-        let fits = self.phase == Phase::Opened
-            && segment.sequence.wrapping_add(1) == self.behind_syn()
-            && self.sequences.expected(ToServer) == segment.acknowledgment;
-        if fits {
-            self.claims.set_syn_acknowledged(ToClient);
-            self.complete_if_both_acknowledged();
+        if self.phase != Phase::Opened || self.sequences.expected(ToServer) != segment.acknowledgment {
+            return false;
         }
-        fits
+        let behind = segment.sequence.wrapping_add(1);
+        self.claims.set_syn_acknowledged(ToClient);
+        if !self.claims.syn_acknowledged(ToServer) {
+            self.sequences.set_sent(ToServer, behind.wrapping_add(self.claims.syn_data()));
+            self.sequences.set_acknowledged(ToClient, behind);
+        }
+        self.complete_if_both_acknowledged();
+        true
     }
 
     fn complete_if_both_acknowledged(&mut self) {
@@ -449,8 +453,12 @@ impl Tcp {
         let claims = &mut self.claims;
         match (direction, segment.has(ACK)) {
             (ToServer, false) => {
+                let behind = segment.sequence.wrapping_add(1);
+                if claims.attempt() != Attempt::None && claims.numbers[0] == behind {
+                    return false;
+                }
                 claims.clear_numbers();
-                claims.numbers[0] = segment.sequence.wrapping_add(1);
+                claims.numbers[0] = behind;
                 claims.set_syn_data(segment.data);
                 claims.set_attempt(Attempt::Syn);
                 false
@@ -520,25 +528,31 @@ impl Tcp {
             }
         }
         let number = segment.sequence;
-        if self.phase == Phase::Opening {
-            // The client gives up, or refuses what the server has answered to another attempt. Before it has answered, it
-            // obeys no RST itself but one that acknowledges its SYN.
-            return match direction {
-                ToServer if self.acknowledges(number, self.behind_syn()) => Reset::Exact,
-                ToServer if self.sequences.expected(ToClient) == number || self.acknowledges_other(number) => {
-                    Reset::Elsewhere
-                }
-                _ => Reset::Inexact,
+        let unanswered = self.phase == Phase::Opening || handshake && !self.claims.syn_acknowledged(ToServer);
+        if direction == ToServer && unanswered {
+            // The client gives up, or refuses what the server has answered to another attempt.
+            return if self.acknowledges(number, self.behind_syn()) {
+                Reset::Exact
+            } else if self.sequences.expected(ToClient) == number || self.acknowledges_other(number) {
+                Reset::Elsewhere
+            } else {
+                Reset::Inexact
             };
         }
-        if self.claims.heard(direction) || self.sequences.knows(direction) {
+        // Before it has answered, a client obeys no RST but one that acknowledges its SYN.
+        if self.phase != Phase::Opening && (self.claims.heard(direction) || self.sequences.knows(direction)) {
             if self.sequences.expected(direction.opposite()) == number {
                 return match self.phase {
                     // Of an adopted connection it is a guess what its server expects.
                     Phase::Adopted => Reset::InFlight,
+                    Phase::Opened if attempted != 0 => Reset::Replaced,
                     _ if attempt == Attempt::SynAck => Reset::Replaced,
                     _ => Reset::Exact,
                 };
+            }
+            if attempt == Attempt::SynAck && self.claims.numbers[direction as usize] == number {
+                // The server has answered the attempt, so it knows nothing of the connection before; and now that ends.
+                return Reset::Exact;
             }
             if self.sequences.in_flight(direction, number) {
                 return Reset::InFlight;
@@ -558,16 +572,28 @@ impl Tcp {
         if handshake || !self.claims.heard_both() { Reset::Elsewhere } else { Reset::Inexact }
     }
 
-    /// The connection was reset, and the attempt that the server has answered goes on.
+    /// The connection was reset, and another attempt goes on: in a handshake the other one, in a conversation the one that
+    /// the server has answered.
     pub(crate) fn replace(&mut self) {
         let [client, server] = self.claims.numbers;
-        self.sequences.agree(ToServer, client);
-        self.sequences.agree(ToClient, server);
+        let handshake = self.phase == Phase::Opened;
+        let syn_data = self.claims.syn_data();
         self.claims = Claims::default();
         self.claims.set_heard(ToServer, true);
         self.claims.set_heard(ToClient, true);
-        self.claims.set_syn_acknowledged(ToServer);
-        self.phase = Phase::Opened;
+        if handshake {
+            self.claims.set_syn_data(syn_data);
+            // The RST may come again.
+            self.claims.numbers[ToServer as usize] = self.sequences.end(ToServer).wrapping_sub(syn_data);
+            self.sequences = Sequences::default();
+            self.sequences.set_sent(ToServer, client.wrapping_add(syn_data));
+            self.phase = Phase::Opening;
+        } else {
+            self.sequences.agree(ToServer, client);
+            self.sequences.agree(ToClient, server);
+            self.claims.set_syn_acknowledged(ToServer);
+            self.phase = Phase::Opened;
+        }
     }
 }
 

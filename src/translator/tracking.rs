@@ -93,10 +93,6 @@ impl Table<'_> {
         let Some(&connection) = self.slot(slot) else {
             return;
         };
-        // What is over follows no re-divert.
-        if self.state.moves.left(self.memory.moves, (connection.server, connection.server_port)) {
-            return;
-        }
         tcp.replace();
         let hash = self.state.keys.hash_client(connection.client);
         self.count_in(slot, hash, connection.member);

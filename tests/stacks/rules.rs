@@ -211,7 +211,9 @@ impl World {
             && self.hosts[host].with(alternative).is_none_or(|n| self.hosts[host].state(n).is_gone());
         let quiet = self.legs.iter().all(Leg::is_empty);
         let passed = self.passed.get(&(connection.server(), alternative)).copied().unwrap_or_default();
-        if !is_gone || !quiet || self.doubt.is_some() || !(passed.reset || passed.is_over()) {
+        // A client that gives up an attempt over an entry that seems alive: without the server's answer it may be forged.
+        let unseen = passed.over_another && !passed.answered;
+        if !is_gone || !quiet || unseen || self.doubt.is_some() || !(passed.reset || passed.is_over()) {
             return Ok(());
         }
         self.checked.gone += 1;
@@ -278,7 +280,8 @@ impl World {
         let passed =
             self.passed.get(&(connection.server(), connection.server_side.source)).copied().unwrap_or_default();
         let certain = self.doubt.is_none() || (client, server) == (End::Established, End::Established);
-        if passed.reset || !certain {
+        // While numbers are in doubt only what both ends agree on is a sign of life.
+        if passed.reset || !certain || self.doubt.is_some() {
             return Ok(());
         }
         // A flood of other clients' SYNs does not push it out.
@@ -316,7 +319,8 @@ impl World {
         let host = self.host_of(connection.server());
         let gone = self.hosts[0].state(0).is_gone()
             && self.hosts[host].with(connection.server_side.source).is_none_or(|n| self.hosts[host].state(n).is_gone());
-        if !gone || self.doubt.is_some() || !(passed.reset || passed.is_over()) {
+        let unseen = passed.over_another && !passed.answered;
+        if !gone || unseen || self.doubt.is_some() || !(passed.reset || passed.is_over()) {
             return Ok(());
         }
         self.checked.expired += 1;
