@@ -209,7 +209,7 @@ fn a_full_queue_at_any_call_loses_nothing_and_diverts_nothing() {
         assert_eq!((count(&got, 6, RST | ACK), count(&sent, 6, RST | ACK), count(&got, 1, 0)), (3, 3, 1));
         assert_eq!((got.len(), sent.len()), (3 + 1 + 3 * 2 + 5, 3 + 3 * 3 + 6));
         let (got, sent) = (by_origin(got, header), by_origin(sent, header));
-        for length in 1..=8 {
+        for length in [1, 2, 3, 8] {
             for first in 1..=calls {
                 let (got_then, sent_then, _) = story(medium, counted, first..first + length);
                 let full = format!("{medium:?}, {counted:?}, full from call {first} for {length}");
