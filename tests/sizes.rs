@@ -61,7 +61,12 @@ fn the_size_of_everything_is_within_its_budget() {
     for (what, octets) in rows {
         let row = format!("| {what} | {octets} |");
         println!("{row}");
-        assert!(include_str!("../README.md").contains(&row), "the README says something else about {what}");
+        // The README's table is of a 64-bit machine; the budgets below hold everywhere.
+        let is_of_readme = cfg!(target_pointer_width = "64");
+        assert!(
+            !is_of_readme || include_str!("../README.md").contains(&row),
+            "the README says something else about {what}"
+        );
     }
     assert_eq!(SLOT, 64, "a connection's own part is exactly one cache line");
     const { assert!(SLOT + INDEX + CLIENTS + CLAIMS == CONNECTION) };

@@ -128,6 +128,18 @@ fn write_addresses(octets: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr) {
     carry_checksum(&before, octets, 10, &[header]);
 }
 
+/// Writes the length of these octets into the IPv4 header at their start, if the field can hold it, and puts its checksum
+/// right.
+pub(crate) fn write_total_length(octets: &mut [u8]) {
+    let Ok(length) = u16::try_from(octets.len()) else {
+        return;
+    };
+    let before = octets.to_vec();
+    octets[2..4].copy_from_slice(&length.to_be_bytes());
+    let header = 0..usize::from(octets[0] & 15) * 4;
+    carry_checksum(&before, octets, 10, &[header]);
+}
+
 /// Writes the checksum at `field` that covers `covered`, given what it was when the octets were as `before`.
 ///
 /// A right checksum becomes the right one, from a sum over all octets. A wrong one stays wrong by as much, since what
