@@ -25,7 +25,7 @@
 //!     if let Some(packet) = packet {
 //!         match byway.translate(now, packet) {
 //!             Verdict::ToServer | Verdict::ToClient | Verdict::Pass => send(packet),
-//!             Verdict::Hold => {} // a fragment before its first: offer it again, or drop it
+//!             Verdict::Hold => {} // a fragment before its first: see `DatagramId`
 //!             Verdict::Drop(_reason) => {} // counted by reason
 //!         }
 //!     }
