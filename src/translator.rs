@@ -70,7 +70,7 @@ use crate::wire::ipv4::{self, Header, Parts};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 pub use listing::Connections;
-pub use moving::{Redivert, RedivertError, Rediverted};
+pub use moving::{Forgotten, Redivert, RedivertError, Rediverted};
 pub use plan::Plan;
 pub use record::{RECORD_LENGTH, Record, RecordError};
 pub use records::Imported;
@@ -148,7 +148,17 @@ impl<S: Storage> Translator<S> {
     /// ```
     #[inline]
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
-        self.state.advance(now);
+        if self.state.advance(now) {
+            return self.translate_late(packet);
+        }
+        self.fast(packet)
+    }
+
+    /// Translates a packet that comes after nobody has polled for long.
+    #[cold]
+    #[inline(never)]
+    fn translate_late(&mut self, packet: &mut [u8]) -> Verdict {
+        self.table().catch_up_with_time();
         self.fast(packet)
     }
 

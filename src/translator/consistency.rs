@@ -36,6 +36,10 @@ fn check(byway: &mut Translator<Heap>) {
     assert_eq!(table.state.used, used.len() as u32);
     assert_eq!(table.state.kept, count(SOURCE_KEPT));
     assert_eq!(table.state.siblings, count(SIBLINGS));
+    let over = used.iter().filter(|(_, c)| c.phase.is_lingering());
+    assert_eq!(table.state.over, over.clone().count() as u32);
+    let forgotten = over.filter(|(_, c)| table.state.moves.has_forgotten(c.epoch));
+    assert_eq!(table.state.over_forgotten, forgotten.count() as u32);
     check_free(&table, &all);
     check_indexes(&mut table, &used);
     check_ages(&table, &used);
@@ -116,7 +120,7 @@ fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
         if c.has(CLIENT_COUNTED) {
             *by_client.entry(c.client).or_insert(0) += 1;
         }
-        if c.has(SERVER_COUNTED) {
+        if c.has(SERVER_COUNTED) && !table.state.moves.has_forgotten(c.epoch) {
             *by_server.entry(c.member).or_insert(0) += 1;
         }
     }

@@ -1,18 +1,30 @@
 //! How connections end: by themselves, by their time-out, or to make room.
 
+use core::time::Duration;
+
 use super::Translator;
-use super::state::Table;
+use super::state::{State, Table};
 use crate::event::{Closed, Event};
 use crate::table::connection::{
     CLIENT_COUNTED, ConnectionSlot, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
 };
 use crate::table::events::News;
+use crate::table::moves::DONE;
+use crate::table::server::Servers;
 use crate::table::storage::Storage;
-use crate::time::Instant;
+use crate::time::{Instant, Tick};
+use crate::timeouts::Timeouts;
 use crate::track::phase::{Class, Phase};
 
 /// How many connections one call of `poll` looks at.
 pub(crate) const LOOKS: usize = 64;
+
+/// The first call after this long without a poll closes connections whose time-out has passed. With 64 looks each time a table of any size is
+/// gone through before ticks wrap around, whatever is called.
+pub(super) const POLL_WITHIN: Duration = Duration::from_secs(67);
+
+/// Longer than any time-out with what it is rounded up by.
+const LONGEST_SILENCE: Duration = Duration::from_secs(Timeouts::MAX.as_secs() + 1);
 
 /// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
 pub(super) const SAMPLES: usize = 4;
@@ -52,8 +64,15 @@ impl<S: Storage> Translator<S> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn poll(&mut self, now: Instant) {
-        self.state.advance(now);
+        let _ = self.state.advance(now);
         self.table().poll();
+    }
+
+    /// Lets time go on, and closes connections whose time-out has passed if nobody has polled for long.
+    pub(super) fn begin(&mut self, now: Instant) {
+        if self.state.advance(now) {
+            self.table().catch_up_with_time();
+        }
     }
 
     /// When [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) should be called next; `None` if there is
@@ -145,13 +164,14 @@ impl Table<'_> {
         if connection.phase.is_over() {
             return;
         }
-        let (flags, member, client) = (connection.flags, connection.member, connection.client);
+        let (flags, member, client, epoch) = (connection.flags, connection.member, connection.client, connection.epoch);
         connection.flags &= !(CLIENT_COUNTED | SERVER_COUNTED);
         if flags & CLIENT_COUNTED != 0 {
             let hash = self.state.keys.hash_client(client);
             self.clients().subtract(hash);
         }
-        if flags & SERVER_COUNTED != 0 {
+        // The servers' counts have been forgotten with it.
+        if flags & SERVER_COUNTED != 0 && !self.state.moves.has_forgotten(epoch) {
             self.servers().discount(member);
         }
         self.count_closed(why);
@@ -212,10 +232,10 @@ impl Table<'_> {
         }
     }
 
-    /// Whether a connection has outlived its time-out.
+    /// Whether a connection has outlived its time-out, or is forgotten.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn is_dead(&self, slot: u32) -> bool {
-        self.slot(slot).is_some_and(|c| self.state.timers.is_dead(c.phase, c.last, self.state.tick))
+        self.slot(slot).is_some_and(|c| self.state.is_dead(c))
     }
 
     /// Ends a connection that is dead.
@@ -223,25 +243,36 @@ impl Table<'_> {
         let Some(connection) = self.slot(slot) else {
             return;
         };
-        if connection.phase.is_over() {
+        let State { moves, timers, .. } = &*self.state;
+        let forgotten = moves.has_forgotten(connection.epoch);
+        // It may have been dead already when all that were alive were forgotten.
+        let age = moves.forgotten_at().since(connection.last);
+        let why =
+            if forgotten && !timers.is_outlived(connection.phase, age) { Closed::Forgotten } else { Closed::Expired };
+        // What is over and forgotten still holds its endpoint for a while.
+        if connection.phase.is_over() && (connection.phase == Phase::Held || !forgotten) {
             self.release(slot);
         } else {
-            self.hold(slot, Closed::Expired);
+            self.hold(slot, why);
         }
     }
 
     /// Looks at the head of an age list, and again at the next, as long as there is something to do and `looks` is not
-    /// used up. A connection that is dead is ended, one that was busy is put at the end of the list.
+    /// used up. A connection that is dead is ended, one that was busy is put at the end of the list; `thoroughly` also
+    /// one that was put there a short while ago.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn expire(&mut self, class: Class, looks: &mut usize) {
-        let now = self.state.tick;
+    fn expire(&mut self, class: Class, looks: &mut usize, thoroughly: bool) {
         while *looks > 0 {
             let head = self.state.ages.head(class);
             let Some(connection) = self.slot(head) else { return };
-            let dead = self.state.timers.is_dead(connection.phase, connection.last, now);
-            if dead {
+            let State { timers, tick: now, over_forgotten, .. } = &*self.state;
+            if self.state.is_dead(connection) {
                 self.bury(head);
-            } else if self.state.timers.lap_is_over(class, connection.stamp, now) {
+            } else if timers.lap_is_over(class, connection.stamp, *now)
+                || (thoroughly && timers.has_stood_for(connection.stamp, *now) != 0)
+                // What only holds its endpoint stands among them, and is not forgotten.
+                || (class == Class::Held && *over_forgotten != 0)
+            {
                 self.dequeue(head);
                 self.enqueue(head);
             } else {
@@ -251,10 +282,36 @@ impl Table<'_> {
         }
     }
 
-    /// Looks at the heads of all age lists, at most `looks` times.
+    /// Looks at the heads of all age lists, at most `looks` times. Each time another list comes first, so that none is
+    /// left out for ever.
     pub(crate) fn expire_all(&mut self, mut looks: usize) {
-        for class in &Class::ALL {
-            self.expire(*class, &mut looks);
+        for _ in 0..Class::COUNT {
+            let class = self.next_class();
+            self.expire(class, &mut looks, false);
+        }
+        self.next_class();
+        self.check_forgotten();
+    }
+
+    /// The age list whose turn it is.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn next_class(&mut self) -> Class {
+        let turn = usize::from(self.state.turn);
+        self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
+        Class::ALL.get(turn).copied().unwrap_or(Class::Held)
+    }
+
+    /// Takes note when no forgotten connection is left. In each age list they stand in front of all others, but for the
+    /// list of those that are over, which are counted.
+    fn check_forgotten(&mut self) {
+        let moves = &self.state.moves;
+        let is_left = |class| {
+            let head = self.slot(self.state.ages.head(class));
+            class != Class::Held && head.is_some_and(|c| moves.has_forgotten(c.epoch))
+        };
+        if moves.is_forgetting() && self.state.over_forgotten == 0 && !Class::ALL.into_iter().any(is_left) {
+            self.state.moves.forgot_all();
+            self.state.set_plain_epoch();
         }
     }
 
@@ -262,18 +319,50 @@ impl Table<'_> {
     /// swept too.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn tidy(&mut self) {
-        let turn = usize::from(self.state.turn);
-        let class = Class::ALL.get(turn).copied().unwrap_or(Class::Held);
-        self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
-        self.expire(class, &mut 1);
+        let class = self.next_class();
+        self.expire(class, &mut 1, false);
         self.state.recent.advance(self.state.tick, self.state.timers.hold());
     }
 
     /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
     pub(crate) fn poll(&mut self) {
-        self.expire_all(LOOKS);
+        self.catch_up_with_time();
         self.sweep(LOOKS);
         self.next_owing(LOOKS);
+        self.adopt(LOOKS);
+    }
+
+    /// The part of a poll that is done without one too, by the first call after a long time.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn catch_up_with_time(&mut self) {
+        let State { now, poll_by, .. } = *self.state;
+        if now.duration_since(poll_by) > LONGEST_SILENCE && self.state.moves.can_forget() {
+            // Nothing has come for longer than the longest time-out, so all are dead. They are marked so, since ticks
+            // would show them alive again after 9 years.
+            self.forget_all(poll_by.tick().plus(Tick::count(LONGEST_SILENCE)));
+        }
+        self.state.poll_by = now + POLL_WITHIN;
+        self.expire_all(LOOKS);
+    }
+
+    /// Counts connections that records brought with the servers of rules that came later, in so many slots.
+    pub(crate) fn adopt(&mut self, slots: usize) {
+        if let Some(adopt) = self.state.adopt.filter(|_| self.state.adopting != DONE) {
+            adopt(self, slots);
+        }
+    }
+
+    /// Forgets every connection that there is, as of this tick.
+    pub(crate) fn forget_all(&mut self, as_of: Tick) {
+        let counters = &self.state.counters;
+        let begun = counters.opened.wrapping_add(counters.imported) as u32;
+        // If none has begun since the last time, all have been forgotten.
+        let any = begun != self.state.begun_before;
+        self.state.begun_before = begun;
+        self.state.over_forgotten = self.state.over;
+        self.state.moves.forget(self.memory.moves, &mut Servers(self.memory.servers), any.then_some(as_of));
+        self.state.set_plain_epoch();
     }
 
     /// When [`Table::poll`] has something to do.
@@ -282,12 +371,13 @@ impl Table<'_> {
         if self.state.outbox.has_something() {
             return Some(now);
         }
-        if self.state.moves.cursor != crate::table::moves::DONE {
+        let State { moves, adopt, adopting, .. } = &*self.state;
+        if moves.cursor != DONE || moves.is_forgetting() || (adopt.is_some() && *adopting != DONE) {
             return Some(now);
         }
-        let telling = self.state.moves.telling;
+        let telling = moves.telling;
         let owing = |c: &Entry| c.has(OWES_CLIENT | OWES_SERVER);
-        let told = (telling != crate::table::moves::DONE).then(|| match self.slot(telling).is_some_and(owing) {
+        let told = (telling != DONE).then(|| match self.slot(telling).is_some_and(owing) {
             true => self.state.outbox.next_reset(self.state.config.resets_per_second, now),
             false => now,
         });
@@ -304,6 +394,12 @@ impl Table<'_> {
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
+        if self.state.moves.is_closed() {
+            self.expire_all(LOOKS);
+            if self.state.moves.is_closed() {
+                return None;
+            }
+        }
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }
@@ -315,14 +411,27 @@ impl Table<'_> {
                 return self.take_free();
             }
         }
-        let held = self.state.ages.head(Class::Held);
-        let victim = if held == NONE { self.cheapest()? } else { held };
+        let mut victim = self.state.ages.head(Class::Held);
+        if victim == NONE {
+            victim = self.cheapest().unwrap_or(NONE);
+        }
+        if victim == NONE {
+            // Some may be dead behind what was busy a short while ago.
+            for class in [Class::Udp, Class::TcpEstablished] {
+                self.expire(class, &mut { LOOKS }, true);
+            }
+            victim = self.state.ages.head(Class::Held);
+        }
+        self.slot(victim)?;
         self.evict(victim);
         self.take_free()
     }
 
     /// Gives up a connection for the sake of another.
     pub(crate) fn evict(&mut self, slot: u32) {
+        if self.is_dead(slot) && self.slot(slot).is_some_and(|c| c.phase != Phase::Held) {
+            self.bury(slot);
+        }
         self.give_up(slot, Closed::Evicted);
     }
 

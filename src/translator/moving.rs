@@ -6,7 +6,9 @@
 use core::fmt;
 
 use super::Translator;
-use super::state::Table;
+use super::ending::LOOKS;
+use super::state::{State, Table};
+use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
 use crate::table::divert::{Target, servers_of};
 use crate::table::moves::MoveSlot;
 use crate::table::server::{self, Place, ServerSlot, Servers};
@@ -178,17 +180,103 @@ impl<S: Storage> Translator<S> {
         let Some(place) = place_of(server.into()) else {
             return 0;
         };
-        self.storage.view().servers.iter().filter(|s| s.lies_within(place)).map(|s| s.connections).sum()
+        let view = self.storage.view();
+        connections_on(&self.state, view.connections, view.servers, place)
+    }
+
+    /// Ends every connection at once, of all clients and servers: no packet finds one of them from now on. The rules
+    /// stay, and new connections open as ever.
+    ///
+    /// The work does not depend on the number of connections. Their slots are swept later, by [`poll`](Self::poll) and
+    /// wherever a new connection needs one; each is then told and counted as [`Closed::Forgotten`], and its alternative
+    /// endpoint is held for a while like that of any other connection that ended. Nothing is said to their ends. RSTs
+    /// that an earlier re-divert has ordered are still said. While there is something left to sweep the limit of
+    /// connections of a client ([`Config::client_limit`](crate::Config::client_limit)) is not enforced, since its counts
+    /// still hold what was forgotten.
+    ///
+    /// Call [`poll`](Self::poll) when [`poll_at`](Self::poll_at) says so. Only after 190 calls and as many new
+    /// connections without enough of that, in a table of over 10 000 connections, new connections are refused
+    /// ([`DropReason::TableFull`](crate::DropReason::TableFull)) until what was forgotten has been swept.
+    ///
+    /// [`Closed::Forgotten`]: crate::Closed::Forgotten
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
+    /// #     let mut packet = [0; 28];
+    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
+    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
+    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
+    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    /// #     packet
+    /// # }
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
+    /// # let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 3456);
+    /// byway.divert(Divert::new(original).to(server))?;
+    /// byway.translate(Instant::ZERO, &mut udp(client, original));
+    ///
+    /// assert_eq!(byway.forget().connections, 1);
+    /// assert_eq!((byway.connections().count(), byway.connections_on(server)), (0, 0));
+    /// assert_eq!(byway.translate(Instant::ZERO, &mut udp(client, original)), Verdict::ToServer); // a new one
+    /// assert_eq!((byway.counters().opened, byway.counters().forgotten), (2, 1));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn forget(&mut self) -> Forgotten {
+        self.table().forget()
     }
 }
+
+/// What [`Translator::forget`](crate::Translator::forget) has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Forgotten {
+    /// How many connections there were, as far as rules tell: a connection that a record brought, and for which there is
+    /// no rule, is forgotten and not counted here. Of more than 4096 some may have been dead already.
+    pub connections: u32,
+}
+
+/// How many connections stand on the servers whose entries `place` names. Of the dead that nobody has swept yet those in
+/// the first slots are not counted, which in a table of up to [`COUNTED`] slots are all.
+fn connections_on(state: &State, connections: &[ConnectionSlot], servers: &[ServerSlot], place: Place) -> u32 {
+    let counted: u32 = servers.iter().filter(|s| s.lies_within(place)).map(|s| s.connections).sum();
+    counted.saturating_sub(dead_on(state, connections, servers, |s| s.lies_within(place)))
+}
+
+/// How many connections are counted with these servers, and dead.
+fn dead_on(
+    state: &State,
+    connections: &[ConnectionSlot],
+    servers: &[ServerSlot],
+    is_one: impl Fn(&ServerSlot) -> bool,
+) -> u32 {
+    let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
+    let dead = used.filter(|c| {
+        c.has(SERVER_COUNTED)
+            && !state.moves.has_forgotten(c.epoch)
+            && state.is_dead(c)
+            && servers.get(usize::from(c.member)).is_some_and(&is_one)
+    });
+    dead.count() as u32
+}
+
+/// How many slots are looked at for dead connections when connections are counted.
+const COUNTED: usize = 4096;
 
 #[cfg(feature = "control")]
 impl Table<'_> {
     /// How many connections a re-divert from this server may move, at most: those on it, and those of rules without a
     /// target of their own, which may stand anywhere. Any number if some are counted nowhere.
     pub(crate) fn standing_on(&mut self, server: Place) -> u32 {
-        self.state.strays &= self.state.used != 0;
-        if self.state.strays {
+        if self.state.used == 0 {
+            self.state.adopt = None;
+        }
+        if self.state.adopt.is_some() {
             return u32::MAX;
         }
         self.memory.servers.iter().filter(|s| s.is_touched(server)).map(|s| s.expected()).sum()
@@ -204,6 +292,24 @@ pub(crate) fn place_of(target: Target) -> Option<Place> {
 }
 
 impl Table<'_> {
+    pub(crate) fn forget(&mut self) -> Forgotten {
+        let connections = self.to_be_forgotten();
+        self.forget_all(self.state.tick);
+        self.expire_all(LOOKS);
+        Forgotten { connections }
+    }
+
+    /// How many connections would be forgotten.
+    pub(crate) fn to_be_forgotten(&self) -> u32 {
+        let (connections, servers) = (&*self.memory.connections, &*self.memory.servers);
+        let counted: u32 = servers.iter().map(|s| s.connections).sum();
+        counted.saturating_sub(dead_on(self.state, connections, servers, |_| true))
+    }
+
+    pub(super) fn connections_on(&self, place: Place) -> u32 {
+        connections_on(self.state, self.memory.connections, self.memory.servers, place)
+    }
+
     pub(crate) fn redivert(
         &mut self,
         from: Target,
@@ -211,11 +317,12 @@ impl Table<'_> {
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
         let (old, new) = self.check_redivert(from, target)?;
-        let connections = self.servers().connections_on(old);
+        let connections = self.connections_on(old);
         let servers = match how {
             Redivert::Drain => self.drain(old, target)?,
             Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
         };
+        self.start_adopting();
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Rediverted { generation: self.state.generation, servers, connections })
     }

@@ -12,7 +12,7 @@ use crate::table::events::{EventQueue, News};
 use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::Layout;
-use crate::table::moves::Moves;
+use crate::table::moves::{DONE, Moves};
 #[cfg(target_pointer_width = "64")]
 use crate::table::ports::Draws;
 use crate::table::recent::Recent;
@@ -20,7 +20,9 @@ use crate::table::server::Servers;
 use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::measure::{Measure, Seen};
+use crate::track::phase::Phase;
 use crate::track::timers::Timers;
+use crate::translator::ending::POLL_WITHIN;
 use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::rewrite::Change;
@@ -55,6 +57,10 @@ pub(crate) struct State {
     pub(crate) timers: Timers,
     pub(crate) now: Instant,
     pub(crate) tick: Tick,
+    /// When the next call closes connections whose time-out has passed, if nobody polls before.
+    pub(crate) poll_by: Instant,
+    /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
+    pub(crate) begun_before: u32,
     pub(crate) counters: Counters,
     pub(crate) layout: Layout,
     pub(crate) filter: Filter,
@@ -66,9 +72,17 @@ pub(crate) struct State {
     pub(crate) fresh: u32,
     /// Slots in use, held ones included.
     pub(crate) used: u32,
-    /// Whether there may be connections among them that no server's entry counts: another portion's.
-    #[cfg(feature = "control")]
+    /// Counts connections that no server's entry counts, if there may be any: those that records brought for which there
+    /// was no rule. So that it is not linked where nothing is imported, it is reached through here.
+    pub(crate) adopt: Option<Adopt>,
+    /// The next slot that is looked at for that; [`DONE`](crate::table::moves::DONE) if no rule has come since.
+    pub(crate) adopting: u32,
+    /// Whether one was found for which there is no rule yet.
     pub(crate) strays: bool,
+    /// Those of them whose connections are over and still see to stragglers.
+    pub(crate) over: u32,
+    /// Those of these that are forgotten.
+    pub(crate) over_forgotten: u32,
     /// Those of them whose connections keep their source.
     pub(crate) kept: u32,
     /// Those of them that have a second entry for the server's other ports.
@@ -106,6 +120,9 @@ pub(crate) struct Table<'a> {
     pub(crate) memory: Parts<'a>,
 }
 
+/// Counts so many slots' connections with the servers of rules that have come after them.
+pub(crate) type Adopt = fn(&mut Table<'_>, usize);
+
 /// What no mark is.
 const NO_EPOCH: u32 = u32::MAX;
 
@@ -120,6 +137,8 @@ impl State {
             timers: Timers::new(&config.timeouts),
             now: Instant::ZERO,
             tick: Tick(0),
+            poll_by: Instant::ZERO + POLL_WITHIN,
+            begun_before: 0,
             counters: Counters::ZERO,
             layout,
             filter,
@@ -128,8 +147,11 @@ impl State {
             free: NONE,
             fresh: 0,
             used: 0,
-            #[cfg(feature = "control")]
+            adopt: None,
+            adopting: DONE,
             strays: false,
+            over: 0,
+            over_forgotten: 0,
             kept: 0,
             siblings: 0,
             moves: Moves::NONE,
@@ -185,18 +207,27 @@ impl State {
 
     /// Takes note of a new epoch.
     pub(crate) fn set_plain_epoch(&mut self) {
-        if !self.extras {
-            self.plain_epoch = mark_of(0, self.moves.epoch);
-        }
+        let none = self.extras || self.moves.is_closed();
+        self.plain_epoch = if none { NO_EPOCH } else { mark_of(0, self.moves.epoch) };
     }
 
-    /// Lets time go on; it never goes back.
+    /// Whether a connection has outlived its time-out, or is forgotten. What only holds its endpoint is never forgotten.
+    pub(crate) fn is_dead(&self, connection: &Entry) -> bool {
+        self.timers.is_dead(connection.phase, connection.last, self.tick)
+            || (connection.phase != Phase::Held && self.moves.has_forgotten(connection.epoch))
+    }
+
+    /// Lets time go on; it never goes back. Whether nobody has polled for so long that
+    /// [`Table::catch_up_with_time`] is due.
     #[inline]
-    pub(crate) fn advance(&mut self, now: Instant) {
+    #[must_use]
+    pub(crate) fn advance(&mut self, now: Instant) -> bool {
         if now > self.now {
             self.now = now;
             self.tick = now.tick();
+            return now >= self.poll_by;
         }
+        false
     }
 
     /// Whether `address` is an alternative address.
@@ -305,16 +336,20 @@ impl<'a> Table<'a> {
     /// Puts a slot that is in no age list at the end of the one that its phase belongs to.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn enqueue(&mut self, slot: u32) {
-        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
-            self.state.ages.append(self.memory.connections, class, slot, self.state.tick);
+        if let Some(phase) = self.slot(slot).map(|c| c.phase) {
+            self.state.over += u32::from(phase.is_lingering());
+            self.state.ages.append(self.memory.connections, phase.class(), slot, self.state.tick);
         }
     }
 
     /// Takes a slot out of the age list that its phase belongs to.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn dequeue(&mut self, slot: u32) {
-        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
-            self.state.ages.remove(self.memory.connections, class, slot);
+        if let Some((phase, epoch)) = self.slot(slot).map(|c| (c.phase, c.epoch)) {
+            let lingering = u32::from(phase.is_lingering());
+            self.state.over -= lingering;
+            self.state.over_forgotten -= lingering & u32::from(self.state.moves.has_forgotten(epoch));
+            self.state.ages.remove(self.memory.connections, phase.class(), slot);
         }
     }
 
@@ -386,6 +421,7 @@ impl<'a> Table<'a> {
             Closed::Expired => &mut counters.expired,
             Closed::Evicted => &mut counters.evicted,
             Closed::Stranded => &mut counters.stranded,
+            Closed::Forgotten => &mut counters.forgotten,
         };
         *count = count.wrapping_add(1);
     }
