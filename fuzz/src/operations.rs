@@ -501,7 +501,10 @@ impl<F: Storage> Run<'_, F> {
         self.told.check(counters);
         assert_eq!(self.told.moved, counters.moved, "moved: events and counters differ");
         let listed: Vec<Connection> = self.one.connections().collect();
-        self.model.check_listing(&listed, self.one.slots_in_use() as usize);
+        let resetting = self.model.connections.iter().filter(|c| c.state == byway::State::Resetting);
+        let find = |c: &Conn| self.one.connection(c.protocol, c.near.source, c.near.destination);
+        let told: Vec<Connection> = resetting.filter_map(find).map(|(c, _)| c).collect();
+        self.model.check_listing(&listed, &told, self.one.slots_in_use() as usize);
         let carried = listed.iter().filter(|c| c.state != byway::State::Resetting);
         assert!(self.one.records().map(|r| r.connection()).eq(carried.map(|c| Some(*c))));
         // Every connection was opened and has not ended, and each is counted once with its client and its server.

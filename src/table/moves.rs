@@ -194,12 +194,13 @@ impl Moves {
     }
 
     /// Whether an epoch is left to tell new connections from forgotten ones.
-    pub(crate) const fn can_forget(&self) -> bool {
+    const fn can_forget(&self) -> bool {
         self.span <= MOST_SPAN
     }
 
     /// Whether a connection of this epoch is forgotten.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn has_forgotten(&self, epoch: u8) -> bool {
         u16::from(self.epoch.wrapping_sub(epoch)) >= self.forgotten
     }
@@ -221,8 +222,10 @@ impl Moves {
 
     /// No forgotten connection is in the table any more.
     pub(crate) fn forgot_all(&mut self) {
-        self.span = self.forgotten.saturating_sub(1) as u8;
-        self.forgotten = NOBODY;
+        if self.is_forgetting() {
+            self.span = self.forgotten.saturating_sub(1) as u8;
+            self.forgotten = NOBODY;
+        }
     }
 
     /// The sweep has been through: nobody is behind. The entries that the moves held are let go.

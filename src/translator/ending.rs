@@ -1,7 +1,5 @@
 //! How connections end: by themselves, by their time-out, or to make room.
 
-use core::time::Duration;
-
 use super::Translator;
 use super::state::{State, Table};
 use crate::event::{Closed, Event};
@@ -10,7 +8,6 @@ use crate::table::connection::{
 };
 use crate::table::events::News;
 use crate::table::moves::DONE;
-use crate::table::server::Servers;
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
 use crate::timeouts::Timeouts;
@@ -19,12 +16,12 @@ use crate::track::phase::{Class, Phase};
 /// How many connections one call of `poll` looks at.
 pub(crate) const LOOKS: usize = 64;
 
-/// The first call after this long without a poll closes connections whose time-out has passed. With 64 looks each time a table of any size is
-/// gone through before ticks wrap around, whatever is called.
-pub(super) const POLL_WITHIN: Duration = Duration::from_secs(67);
+/// The first call after so many microseconds (2^10 ticks) without a poll closes connections whose time-out has passed. With
+/// 64 looks at each list each time a table of any size is gone through before ticks wrap around, whatever is called.
+pub(super) const POLL_WITHIN: u32 = 1 << 26;
 
-/// Longer than any time-out with what it is rounded up by.
-const LONGEST_SILENCE: Duration = Duration::from_secs(Timeouts::MAX.as_secs() + 1);
+/// Longer than any time-out with what it is rounded up by, in ticks.
+const LONGEST_SILENCE: u64 = ((Timeouts::MAX.as_secs() * 1_000_000) >> 16) + 16;
 
 /// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
 pub(super) const SAMPLES: usize = 4;
@@ -145,6 +142,7 @@ impl Table<'_> {
         if same {
             connection.phase = phase;
         } else {
+            self.state.lingered |= phase.is_lingering();
             self.dequeue(slot);
             if let Some(connection) = self.slot_mut(slot) {
                 connection.phase = phase;
@@ -164,14 +162,13 @@ impl Table<'_> {
         if connection.phase.is_over() {
             return;
         }
-        let (flags, member, client, epoch) = (connection.flags, connection.member, connection.client, connection.epoch);
+        let (flags, member, client) = (connection.flags, connection.member, connection.client);
         connection.flags &= !(CLIENT_COUNTED | SERVER_COUNTED);
         if flags & CLIENT_COUNTED != 0 {
             let hash = self.state.keys.hash_client(client);
             self.clients().subtract(hash);
         }
-        // The servers' counts have been forgotten with it.
-        if flags & SERVER_COUNTED != 0 && !self.state.moves.has_forgotten(epoch) {
+        if flags & SERVER_COUNTED != 0 {
             self.servers().discount(member);
         }
         self.count_closed(why);
@@ -180,6 +177,7 @@ impl Table<'_> {
 
     /// Ends a connection whose server may still know it: its alternative endpoint is held for a while (RFC 6888, REQ-8).
     /// The RSTs that it owes are said all the same.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn hold(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
         self.leave(slot, Which::There);
@@ -243,54 +241,50 @@ impl Table<'_> {
         let Some(connection) = self.slot(slot) else {
             return;
         };
-        let State { moves, timers, .. } = &*self.state;
-        let forgotten = moves.has_forgotten(connection.epoch);
-        // It may have been dead already when all that were alive were forgotten.
-        let age = moves.forgotten_at().since(connection.last);
-        let why =
-            if forgotten && !timers.is_outlived(connection.phase, age) { Closed::Forgotten } else { Closed::Expired };
-        // What is over and forgotten still holds its endpoint for a while.
-        if connection.phase.is_over() && (connection.phase == Phase::Held || !forgotten) {
+        if let Some(bury) = self.state.bury {
+            core::hint::cold_path();
+            bury(self, slot);
+        } else if connection.phase.is_over() {
             self.release(slot);
         } else {
-            self.hold(slot, why);
+            self.hold(slot, Closed::Expired);
         }
     }
 
-    /// Looks at the head of an age list, and again at the next, as long as there is something to do and `looks` is not
-    /// used up. A connection that is dead is ended, one that was busy is put at the end of the list; `thoroughly` also
-    /// one that was put there a short while ago.
+    /// Looks at the head of an age list, and again at the next, as long as there is something to do, `looks` times
+    /// at most. A connection that is dead is ended, one that was busy is put at the end of the list; `thoroughly` also one
+    /// that was put there a short while ago.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn expire(&mut self, class: Class, looks: &mut usize, thoroughly: bool) {
-        while *looks > 0 {
+    fn expire(&mut self, class: Class, looks: usize, thoroughly: bool) {
+        let mut left = looks;
+        while left > 0 {
             let head = self.state.ages.head(class);
-            let Some(connection) = self.slot(head) else { return };
-            let State { timers, tick: now, over_forgotten, .. } = &*self.state;
+            let Some(connection) = self.slot(head) else { break };
+            let State { timers, tick: now, rotate, .. } = &*self.state;
             if self.state.is_dead(connection) {
                 self.bury(head);
             } else if timers.lap_is_over(class, connection.stamp, *now)
                 || (thoroughly && timers.has_stood_for(connection.stamp, *now) != 0)
-                // What only holds its endpoint stands among them, and is not forgotten.
-                || (class == Class::Held && *over_forgotten != 0)
+                // What is forgotten and over may stand behind what only holds its endpoint.
+                || (class == Class::Held && *rotate != 0)
             {
                 self.dequeue(head);
                 self.enqueue(head);
             } else {
-                return;
+                break;
             }
-            *looks -= 1;
+            left -= 1;
+        }
+        if class == Class::Held {
+            self.state.rotate = self.state.rotate.saturating_sub((looks - left) as u32);
         }
     }
 
-    /// Looks at the heads of all age lists, at most `looks` times. Each time another list comes first, so that none is
-    /// left out for ever.
-    pub(crate) fn expire_all(&mut self, mut looks: usize) {
-        for _ in 0..Class::COUNT {
-            let class = self.next_class();
-            self.expire(class, &mut looks, false);
+    /// Looks at the heads of all age lists, at most `looks` times at each list.
+    pub(crate) fn expire_all(&mut self, looks: usize) {
+        for class in &Class::ALL {
+            self.expire(*class, looks, false);
         }
-        self.next_class();
-        self.check_forgotten();
     }
 
     /// The age list whose turn it is.
@@ -301,32 +295,21 @@ impl Table<'_> {
         Class::ALL.get(turn).copied().unwrap_or(Class::Held)
     }
 
-    /// Takes note when no forgotten connection is left. In each age list they stand in front of all others, but for the
-    /// list of those that are over, which are counted.
-    fn check_forgotten(&mut self) {
-        let moves = &self.state.moves;
-        let is_left = |class| {
-            let head = self.slot(self.state.ages.head(class));
-            class != Class::Held && head.is_some_and(|c| moves.has_forgotten(c.epoch))
-        };
-        if moves.is_forgetting() && self.state.over_forgotten == 0 && !Class::ALL.into_iter().any(is_left) {
-            self.state.moves.forgot_all();
-            self.state.set_plain_epoch();
-        }
-    }
-
     /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
     /// swept too.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn tidy(&mut self) {
         let class = self.next_class();
-        self.expire(class, &mut 1, false);
+        self.expire(class, 1, false);
         self.state.recent.advance(self.state.tick, self.state.timers.hold());
     }
 
     /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
     pub(crate) fn poll(&mut self) {
         self.catch_up_with_time();
+        if self.state.bury.is_some() {
+            self.check_forgotten();
+        }
         self.sweep(LOOKS);
         self.next_owing(LOOKS);
         self.adopt(LOOKS);
@@ -336,13 +319,14 @@ impl Table<'_> {
     #[cold]
     #[inline(never)]
     pub(crate) fn catch_up_with_time(&mut self) {
-        let State { now, poll_by, .. } = *self.state;
-        if now.duration_since(poll_by) > LONGEST_SILENCE && self.state.moves.can_forget() {
-            // Nothing has come for longer than the longest time-out, so all are dead. They are marked so, since ticks
-            // would show them alive again after 9 years.
-            self.forget_all(poll_by.tick().plus(Tick::count(LONGEST_SILENCE)));
+        let State { now, poll_by, tick, skipped, .. } = *self.state;
+        let silence = now.as_micros().saturating_sub(poll_by.as_micros()) >> 16;
+        if let Some(skipped_now) = silence.checked_sub(LONGEST_SILENCE) {
+            // All are dead, however much longer it was. Ticks, which wrap around, leave the rest out.
+            self.state.skipped = skipped.wrapping_add(skipped_now as u32);
+            self.state.tick = Tick(tick.0.wrapping_sub(skipped_now as u32));
         }
-        self.state.poll_by = now + POLL_WITHIN;
+        self.state.poll_by = Instant::from_micros(now.as_micros().saturating_add(POLL_WITHIN.into()));
         self.expire_all(LOOKS);
     }
 
@@ -351,18 +335,6 @@ impl Table<'_> {
         if let Some(adopt) = self.state.adopt.filter(|_| self.state.adopting != DONE) {
             adopt(self, slots);
         }
-    }
-
-    /// Forgets every connection that there is, as of this tick.
-    pub(crate) fn forget_all(&mut self, as_of: Tick) {
-        let counters = &self.state.counters;
-        let begun = counters.opened.wrapping_add(counters.imported) as u32;
-        // If none has begun since the last time, all have been forgotten.
-        let any = begun != self.state.begun_before;
-        self.state.begun_before = begun;
-        self.state.over_forgotten = self.state.over;
-        self.state.moves.forget(self.memory.moves, &mut Servers(self.memory.servers), any.then_some(as_of));
-        self.state.set_plain_epoch();
     }
 
     /// When [`Table::poll`] has something to do.
@@ -384,9 +356,9 @@ impl Table<'_> {
         let tick = self.state.tick;
         let heads = Class::ALL.into_iter().filter_map(|class| {
             let head = self.slot(self.state.ages.head(class))?;
-            let death = self.state.timers.death(head.phase, head.last).instant(now);
-            let lap = self.state.timers.end_of_lap(class, head.stamp, tick).instant(now);
-            Some(death.min(lap))
+            let death = self.state.timers.death(head.phase, head.last);
+            let lap = self.state.timers.end_of_lap(class, head.stamp, tick);
+            Some(self.state.instant(death).min(self.state.instant(lap)))
         });
         heads.chain(told).min()
     }
@@ -395,32 +367,26 @@ impl Table<'_> {
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
         if self.state.moves.is_closed() {
-            self.expire_all(LOOKS);
-            if self.state.moves.is_closed() {
-                return None;
-            }
+            return None;
         }
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }
-        for class in &Class::ALL {
-            let head = self.state.ages.head(*class);
-            if self.is_dead(head) {
-                self.bury(head);
-                self.evict(head);
-                return self.take_free();
-            }
-        }
-        let mut victim = self.state.ages.head(Class::Held);
+        let heads = self.state.ages.heads();
+        let mut victim =
+            heads.into_iter().find(|head| self.is_dead(*head)).unwrap_or(self.state.ages.head(Class::Held));
         if victim == NONE {
             victim = self.cheapest().unwrap_or(NONE);
         }
         if victim == NONE {
             // Some may be dead behind what was busy a short while ago.
             for class in [Class::Udp, Class::TcpEstablished] {
-                self.expire(class, &mut { LOOKS }, true);
+                self.expire(class, LOOKS, true);
             }
             victim = self.state.ages.head(Class::Held);
+        }
+        if self.is_dead(victim) {
+            self.bury(victim);
         }
         self.slot(victim)?;
         self.evict(victim);
@@ -429,9 +395,6 @@ impl Table<'_> {
 
     /// Gives up a connection for the sake of another.
     pub(crate) fn evict(&mut self, slot: u32) {
-        if self.is_dead(slot) && self.slot(slot).is_some_and(|c| c.phase != Phase::Held) {
-            self.bury(slot);
-        }
         self.give_up(slot, Closed::Evicted);
     }
 

@@ -53,7 +53,7 @@ impl Connections<'_> {
     pub fn next_measured(&mut self) -> Option<(Connection, Option<Measured>)> {
         let (state, measured) = (self.state, self.measured);
         let (place, slot) = self.next_slot()?;
-        let report = measured.get(place).map(|m| m.report(slot.last, state.now));
+        let report = measured.get(place).map(|m| m.report(state.on_clock(slot.last), state.now));
         Some((slot.view()?, report))
     }
 }
@@ -112,7 +112,7 @@ impl<S: Storage> Translator<S> {
         let view = self.storage.view();
         let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
         let measured = view.measured.get(slot as usize);
-        Some((connection.view()?, measured.map(|m| m.report(connection.last, self.state.now))))
+        Some((connection.view()?, measured.map(|m| m.report(self.state.on_clock(connection.last), self.state.now))))
     }
 
     pub(super) fn find(&self, key: &Key) -> Option<u32> {

@@ -6,7 +6,6 @@
 use core::fmt;
 
 use super::Translator;
-use super::ending::LOOKS;
 use super::state::{State, Table};
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
 use crate::table::divert::{Target, servers_of};
@@ -183,62 +182,6 @@ impl<S: Storage> Translator<S> {
         let view = self.storage.view();
         connections_on(&self.state, view.connections, view.servers, place)
     }
-
-    /// Ends every connection at once, of all clients and servers: no packet finds one of them from now on. The rules
-    /// stay, and new connections open as ever.
-    ///
-    /// The work does not depend on the number of connections. Their slots are swept later, by [`poll`](Self::poll) and
-    /// wherever a new connection needs one; each is then told and counted as [`Closed::Forgotten`], and its alternative
-    /// endpoint is held for a while like that of any other connection that ended. Nothing is said to their ends. RSTs
-    /// that an earlier re-divert has ordered are still said. While there is something left to sweep the limit of
-    /// connections of a client ([`Config::client_limit`](crate::Config::client_limit)) is not enforced, since its counts
-    /// still hold what was forgotten.
-    ///
-    /// Call [`poll`](Self::poll) when [`poll_at`](Self::poll_at) says so. Only after 190 calls and as many new
-    /// connections without enough of that, in a table of over 10 000 connections, new connections are refused
-    /// ([`DropReason::TableFull`](crate::DropReason::TableFull)) until what was forgotten has been swept.
-    ///
-    /// [`Closed::Forgotten`]: crate::Closed::Forgotten
-    ///
-    /// ```
-    /// # use byway::*;
-    /// # use core::net::{Ipv4Addr, SocketAddrV4};
-    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
-    /// #     let mut packet = [0; 28];
-    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
-    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
-    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
-    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
-    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
-    /// #     packet
-    /// # }
-    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
-    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
-    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
-    /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
-    /// # let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 3456);
-    /// byway.divert(Divert::new(original).to(server))?;
-    /// byway.translate(Instant::ZERO, &mut udp(client, original));
-    ///
-    /// assert_eq!(byway.forget().connections, 1);
-    /// assert_eq!((byway.connections().count(), byway.connections_on(server)), (0, 0));
-    /// assert_eq!(byway.translate(Instant::ZERO, &mut udp(client, original)), Verdict::ToServer); // a new one
-    /// assert_eq!((byway.counters().opened, byway.counters().forgotten), (2, 1));
-    /// # Ok::<(), Box<dyn core::error::Error>>(())
-    /// ```
-    pub fn forget(&mut self) -> Forgotten {
-        self.table().forget()
-    }
-}
-
-/// What [`Translator::forget`](crate::Translator::forget) has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub struct Forgotten {
-    /// How many connections there were, as far as rules tell: a connection that a record brought, and for which there is
-    /// no rule, is forgotten and not counted here. Of more than 4096 some may have been dead already.
-    pub connections: u32,
 }
 
 /// How many connections stand on the servers whose entries `place` names. Of the dead that nobody has swept yet those in
@@ -292,13 +235,6 @@ pub(crate) fn place_of(target: Target) -> Option<Place> {
 }
 
 impl Table<'_> {
-    pub(crate) fn forget(&mut self) -> Forgotten {
-        let connections = self.to_be_forgotten();
-        self.forget_all(self.state.tick);
-        self.expire_all(LOOKS);
-        Forgotten { connections }
-    }
-
     /// How many connections would be forgotten.
     pub(crate) fn to_be_forgotten(&self) -> u32 {
         let (connections, servers) = (&*self.memory.connections, &*self.memory.servers);

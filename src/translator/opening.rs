@@ -181,6 +181,7 @@ impl Table<'_> {
             let client_hash = self.state.keys.hash_client(new.client);
             self.count_in(slot, client_hash, new.member);
         }
+        self.state.lingered |= new.phase.is_lingering();
         self.enqueue(slot);
         self.state.filter.add_diverted(new.original);
         if new.has(SOURCE_KEPT) {

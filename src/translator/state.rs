@@ -56,7 +56,10 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) timers: Timers,
     pub(crate) now: Instant,
+    /// The time in ticks, less what is [left out](Self::skipped).
     pub(crate) tick: Tick,
+    /// Ticks that are left out: of a silence longer than any time-out all but that.
+    pub(crate) skipped: u32,
     /// When the next call closes connections whose time-out has passed, if nobody polls before.
     pub(crate) poll_by: Instant,
     /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
@@ -79,10 +82,12 @@ pub(crate) struct State {
     pub(crate) adopting: u32,
     /// Whether one was found for which there is no rule yet.
     pub(crate) strays: bool,
-    /// Those of them whose connections are over and still see to stragglers.
-    pub(crate) over: u32,
-    /// Those of these that are forgotten.
-    pub(crate) over_forgotten: u32,
+    /// Whether one of them may be over and still see to stragglers, since the last time that all were forgotten.
+    pub(crate) lingered: bool,
+    /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
+    pub(crate) rotate: u32,
+    /// Ends a connection that is dead, while some may be forgotten. It is linked where something is ever forgotten.
+    pub(crate) bury: Option<fn(&mut Table<'_>, u32)>,
     /// Those of them whose connections keep their source.
     pub(crate) kept: u32,
     /// Those of them that have a second entry for the server's other ports.
@@ -137,7 +142,8 @@ impl State {
             timers: Timers::new(&config.timeouts),
             now: Instant::ZERO,
             tick: Tick(0),
-            poll_by: Instant::ZERO + POLL_WITHIN,
+            skipped: 0,
+            poll_by: Instant::from_micros(POLL_WITHIN as u64),
             begun_before: 0,
             counters: Counters::ZERO,
             layout,
@@ -150,8 +156,9 @@ impl State {
             adopt: None,
             adopting: DONE,
             strays: false,
-            over: 0,
-            over_forgotten: 0,
+            lingered: false,
+            rotate: 0,
+            bury: None,
             kept: 0,
             siblings: 0,
             moves: Moves::NONE,
@@ -224,10 +231,20 @@ impl State {
     pub(crate) fn advance(&mut self, now: Instant) -> bool {
         if now > self.now {
             self.now = now;
-            self.tick = now.tick();
+            self.tick = Tick(now.tick().0.wrapping_sub(self.skipped));
             return now >= self.poll_by;
         }
         false
+    }
+
+    /// The tick as the caller's clock has it.
+    pub(crate) const fn on_clock(&self, tick: Tick) -> Tick {
+        tick.plus(self.skipped)
+    }
+
+    /// When a tick that lies ahead comes; now if it does not.
+    pub(crate) fn instant(&self, tick: Tick) -> Instant {
+        self.on_clock(tick).instant(self.now)
     }
 
     /// Whether `address` is an alternative address.
@@ -336,20 +353,16 @@ impl<'a> Table<'a> {
     /// Puts a slot that is in no age list at the end of the one that its phase belongs to.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn enqueue(&mut self, slot: u32) {
-        if let Some(phase) = self.slot(slot).map(|c| c.phase) {
-            self.state.over += u32::from(phase.is_lingering());
-            self.state.ages.append(self.memory.connections, phase.class(), slot, self.state.tick);
+        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
+            self.state.ages.append(self.memory.connections, class, slot, self.state.tick);
         }
     }
 
     /// Takes a slot out of the age list that its phase belongs to.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn dequeue(&mut self, slot: u32) {
-        if let Some((phase, epoch)) = self.slot(slot).map(|c| (c.phase, c.epoch)) {
-            let lingering = u32::from(phase.is_lingering());
-            self.state.over -= lingering;
-            self.state.over_forgotten -= lingering & u32::from(self.state.moves.has_forgotten(epoch));
-            self.state.ages.remove(self.memory.connections, phase.class(), slot);
+        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
+            self.state.ages.remove(self.memory.connections, class, slot);
         }
     }
 

@@ -109,6 +109,7 @@ impl Bucket {
     }
 
     /// Takes what a message costs, if that is there.
+    #[inline(never)]
     fn take(&mut self, rate: u16, now: Instant) -> bool {
         self.fill(rate, now);
         let rest = self.credit.checked_sub(MESSAGE.into());

@@ -386,12 +386,13 @@ impl Model {
         assert!(incidents.finished.is_empty(), "no packet came, and yet it finished");
     }
 
-    /// Holds the listing against the model.
-    pub fn check_listing(&mut self, listed: &[Connection], in_use: usize) {
+    /// Holds the listing against the model; `told` are those that are not listed any more since both ends know.
+    pub fn check_listing(&mut self, listed: &[Connection], told: &[Connection], in_use: usize) {
         self.crowded |= in_use >= self.settings.capacity;
         if self.crowded {
             // What is over gives way in silence.
-            let shown = |c: &Conn| listed.iter().any(|l| l.protocol == c.protocol && l.client_side == c.near);
+            let shown =
+                |c: &Conn| listed.iter().chain(told).any(|l| l.protocol == c.protocol && l.client_side == c.near);
             self.connections.retain(|c| !is_over(c.state) || shown(c));
         }
         // Within two units after a time-out both are right.
