@@ -300,8 +300,32 @@ impl Table<'_> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn tidy(&mut self) {
         let class = self.next_class();
-        self.expire(class, 1, false);
+        #[cfg(target_pointer_width = "64")]
+        if self.is_young(class) {
+            return self.state.recent.advance(self.state.tick, self.state.timers.hold());
+        }
+        self.expire_one(class);
         self.state.recent.advance(self.state.tick, self.state.timers.hold());
+    }
+
+    /// One look at an age list. It is hardly ever the time for one.
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    fn expire_one(&mut self, class: Class) {
+        self.expire(class, 1, false);
+    }
+
+    /// Whether the head of an age list is surely nothing to look at.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    fn is_young(&self, class: Class) -> bool {
+        let State { ages, moves, timers, tick, .. } = &*self.state;
+        let head = self.memory.connections.get(ages.head(class) as usize);
+        head.is_none_or(|ConnectionSlot(c)| {
+            !moves.is_forgetting()
+                && !timers.is_dead(c.phase, c.last, *tick)
+                && !timers.lap_is_over(class, c.stamp, *tick)
+        })
     }
 
     /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
