@@ -12,6 +12,7 @@ local byway = Proto("byway", "byway control")
 local KINDS = { "HELLO", "CHALLENGE", "OPEN", "REQUEST", "ANSWER", "EVENTS", "REFUSAL" }
 local NAMES = {
   [1] = "divert", [2] = "remove", [3] = "redivert", [4] = "set timeouts", [5] = "set client limit",
+  [6] = "forget",
   [16] = "list rules", [17] = "list connections", [18] = "counters", [19] = "settings", [32] = "subscribe",
   [33] = "close",
 }
@@ -26,7 +27,7 @@ local CODES = {
   [50] = "client limit too high", [255] = "refused",
 }
 local TIMEOUTS = { "tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold" }
-local OUTCOMES = { "inserted", "updated", "unchanged", "removed", "absent", "re-diverted", "set" }
+local OUTCOMES = { "inserted", "updated", "unchanged", "removed", "absent", "re-diverted", "set", "forgotten" }
 local STATES = {
   "opening", "opened", "established", "client closed", "server closed", "closing", "time-wait", "doubtful",
   "resetting", "unanswered", "answered",

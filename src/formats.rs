@@ -8,10 +8,10 @@ const fn has_format<T: Format>() {}
 const _: () = {
     use crate::{
         Borrowed, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, DatagramId,
-        Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset,
-        Instant, Match, Measured, Midstream, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice, Prefix, Protocol,
-        Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError, State, Target,
-        Timeouts, Translator, Transmit, Verdict, Volume, Weighted,
+        Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Forgotten, Imported,
+        InexactReset, Instant, Match, Measured, Midstream, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice,
+        Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError,
+        State, Target, Timeouts, Translator, Transmit, Verdict, Volume, Weighted,
     };
     has_format::<Borrowed<'_>>();
     has_format::<ChecksumState>();
@@ -49,6 +49,7 @@ const _: () = {
     has_format::<RecordError>();
     has_format::<Redivert>();
     has_format::<RedivertError>();
+    has_format::<Forgotten>();
     has_format::<Rediverted>();
     has_format::<Removed>();
     has_format::<Sharding>();

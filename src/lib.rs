@@ -200,8 +200,8 @@ pub use table::storage::{Borrowed, Fixed, INDEX_WORDS, Storage};
 pub use time::Instant;
 pub use timeouts::Timeouts;
 pub use translator::{
-    Connections, Diverted, Imported, Plan, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError, Rediverted,
-    Removed, TRANSMIT_BUFFER, Translator, Transmit,
+    Connections, Diverted, Forgotten, Imported, Plan, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError,
+    Rediverted, Removed, TRANSMIT_BUFFER, Translator, Transmit,
 };
 pub use verdict::{DropReason, Verdict};
 

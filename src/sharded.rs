@@ -14,7 +14,8 @@ use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::timeouts::Timeouts;
 use crate::translator::{
-    Diverted, Imported, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Translator, Transmit,
+    Diverted, Forgotten, Imported, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Translator,
+    Transmit,
 };
 use crate::verdict::Verdict;
 
@@ -219,6 +220,12 @@ impl<S: Storage> Sharded<S> {
         // As for a rule.
         let done = self.shards_mut().map(|shard| shard.redivert(from, to, how));
         sum(done, |all, one| all.connections = all.connections.saturating_add(one.connections))
+    }
+
+    /// Ends every connection in every shard: [`Translator::forget`].
+    pub fn forget(&mut self) -> Forgotten {
+        let connections = self.shards_mut().map(|shard| shard.forget().connections);
+        Forgotten { connections: connections.fold(0, u32::saturating_add) }
     }
 
     /// How many connections stand on a server just now, in all shards: [`Translator::connections_on`].

@@ -35,6 +35,7 @@ mod ending;
 #[cfg(target_pointer_width = "64")]
 mod fast;
 mod following;
+mod forgetting;
 mod fragments;
 mod icmp;
 #[cfg(target_pointer_width = "64")]
@@ -71,6 +72,7 @@ use crate::wire::flow::{Flow, ICMP, Shape, TCP};
 use crate::wire::ipv4::{self, Header, Parts};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
+pub use forgetting::Forgotten;
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
 pub use plan::Plan;
@@ -152,8 +154,25 @@ impl<S: Storage> Translator<S> {
     /// ```
     #[inline]
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
-        self.state.advance(now);
-        self.fast(packet)
+        let late = self.state.advance(now);
+        #[cfg(target_pointer_width = "64")]
+        if late {
+            return self.translate_late(packet);
+        }
+        #[cfg(target_pointer_width = "64")]
+        return self.fast(packet);
+        #[cfg(not(target_pointer_width = "64"))]
+        self.fast(packet, late)
+    }
+
+    /// Translates a packet that comes after nobody has polled for long.
+    #[cfg(target_pointer_width = "64")]
+    #[cold]
+    #[inline(never)]
+    fn translate_late(&mut self, packet: &mut [u8]) -> Verdict {
+        let mut table = self.table();
+        table.catch_up_with_time();
+        table.translate(packet, Left::NotPlain)
     }
 
     #[inline(always)]

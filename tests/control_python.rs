@@ -108,6 +108,10 @@ fn it_can_do_everything() {
     has(&ask(r#"{"only_if": 1, "do": [["remove", "100.1.1.1:80"]]}"#), &[r#""code": 5"#]);
     let timeouts = r#"{"do": [["timeouts", [7440000, 240000, 300000, 1000, 30000, 120000]]]}"#;
     has(&ask(timeouts), &[r#""code": 48"#, r#""detail": 3"#]);
+    let answer = ask(r#"{"do": [["forget"]]}"#);
+    has(&answer, &[r#"{"outcome": "forgotten", "servers": 0, "connections": 1}"#]);
+    has(&ask(r#"{"wait": 1}"#), &[r#""event": "closed""#, r#""why": 7"#]);
+    assert_eq!(served.byway.lock().unwrap().connections().count(), 0);
     has(&ask(r#"{"do": [["close"]]}"#), &[r#""code": 0"#]);
     drop(to);
     assert!(client.wait().unwrap().success());

@@ -120,11 +120,16 @@ fn conversation() -> String {
     let mut buffer = [0; MAX_ANSWER];
     let (_, length) = house.agent.poll_transmit(house.now, &mut buffer).unwrap();
     v.line("The connection was opened: the datagram that the subscriber gets.", "events.1", &hex(&buffer[..length]));
-    client.send(house.now, &Request::one(Instruction::Close)).unwrap();
-    let datagram = sent(&mut client, house.now);
-    let answer = house.give(peer(1), &datagram).unwrap();
-    v.line("Close the session.", "request.14", &hex(&datagram));
-    v.line("", "answer.14", &hex(&answer));
+    for (number, words, instruction) in
+        [(14, "Forget every connection.", Instruction::Forget), (15, "Close the session.", Instruction::Close)]
+    {
+        client.send(house.now, &Request::one(instruction)).unwrap();
+        let datagram = sent(&mut client, house.now);
+        let answer = house.give(peer(1), &datagram).unwrap();
+        client.handle(house.now, &answer).unwrap();
+        v.line(words, &format!("request.{number}"), &hex(&datagram));
+        v.line("", &format!("answer.{number}"), &hex(&answer));
+    }
 
     let mut newer = hello.clone();
     newer[2] = 9;

@@ -18,6 +18,7 @@ pub(crate) fn effect(effect: Effect, dry_run: bool) -> String {
         Outcome::Absent => "there is no such rule".into(),
         Outcome::Rediverted => format!("{would}re-diverted; rules' servers: {servers}, connections: {connections}"),
         Outcome::Set => format!("{would}set"),
+        Outcome::Forgotten => format!("{would}forgotten; connections: {connections}"),
     }
 }
 

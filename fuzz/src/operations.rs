@@ -76,6 +76,8 @@ pub enum Operation {
         how: Redivert,
     },
     Poll,
+    /// Every connection is forgotten.
+    Forget,
     Transmit,
     /// A record of one of the current connections comes back from elsewhere, or a damaged one.
     Import {
@@ -188,6 +190,7 @@ impl<'a> Arbitrary<'a> for Operation {
                 let how = pick(u, &[Redivert::Switch, Redivert::Drain, Redivert::Reset])?;
                 Self::Redivert { from: target(u)?, to: target(u)?, how }
             }
+            9 if u.int_in_range(0..=7)? == 7 => Self::Forget,
             9 => Self::Poll,
             10 => Self::Transmit,
             11 => Self::Import { which: u.arbitrary()?, place: u.arbitrary()?, value: u.arbitrary()? },
@@ -428,6 +431,7 @@ impl<F: Storage> Run<'_, F> {
             Operation::Remove(matches) => self.remove(*matches),
             Operation::Redivert { from, to, how } => self.redivert(*from, *to, *how),
             Operation::Poll => self.poll(),
+            Operation::Forget => self.forget(),
             Operation::Transmit => self.transmit(),
             Operation::Import { which, place, value } => self.import(*which, *place, *value),
         }
@@ -506,7 +510,10 @@ impl<F: Storage> Run<'_, F> {
         self.told.check(counters);
         assert_eq!(self.told.moved, counters.moved, "moved: events and counters differ");
         let listed: Vec<Connection> = self.one.connections().collect();
-        self.model.check_listing(&listed, self.one.slots_in_use() as usize);
+        let resetting = self.model.connections.iter().filter(|c| c.state == byway::State::Resetting);
+        let find = |c: &Conn| self.one.connection(c.protocol, c.near.source, c.near.destination);
+        let told: Vec<Connection> = resetting.filter_map(find).map(|(c, _)| c).collect();
+        self.model.check_listing(&listed, &told, self.one.slots_in_use() as usize);
         let carried = listed.iter().filter(|c| c.state != byway::State::Resetting);
         assert!(self.one.records().map(|r| r.connection()).eq(carried.map(|c| Some(*c))));
         // Every connection was opened and has not ended, and each is counted once with its client and its server.
@@ -514,7 +521,7 @@ impl<F: Storage> Run<'_, F> {
         let standing: u64 = self.one.diverts().flat_map(|d| d.servers()).map(|(_, n)| u64::from(n)).sum();
         assert!(standing <= current, "{standing} connections stand on servers, and there are {current}");
         let unended = self.model.connections.iter().filter(|c| !super::model::is_over(c.state)).count() as u64;
-        assert_eq!(current, unended, "connections that have not ended");
+        assert_eq!(current, unended + self.model.forgotten.len() as u64, "connections that have not ended");
     }
 
     fn check_rules(&self) {
@@ -622,6 +629,17 @@ impl<F: Storage> Run<'_, F> {
         assert_eq!(self.two.poll_at(), next);
         assert_eq!(self.bursting.poll_at(), next);
         assert!(next.is_none_or(|next| next >= now), "it wants to be called in the past");
+        let events = self.events_of_all();
+        self.model.quiet_step(&events);
+    }
+
+    fn forget(&mut self) {
+        let done = self.one.forget();
+        assert_eq!(self.two.forget(), done);
+        assert_eq!(self.bursting.forget(), done);
+        assert!(done.connections as usize <= self.model.alive().count());
+        assert_eq!(self.one.connections().count(), 0);
+        self.model.forget();
         let events = self.events_of_all();
         self.model.quiet_step(&events);
     }

@@ -273,6 +273,13 @@ impl Change<'_, '_> {
                 }
                 SET
             }
+            (Instruction::Forget, planned) => {
+                let connections = match planned {
+                    Some(_) => table.to_be_forgotten(),
+                    None => table.forget().connections,
+                };
+                Effect::new(Outcome::Forgotten, 0, connections)
+            }
             _ => return Err(Code::BadTransaction.into()),
         };
         Ok(if idle { IDLE } else { effect })

@@ -41,6 +41,8 @@ pub enum Instruction {
     SetTimeouts(Timeouts),
     /// Sets how many connections a client may have; zero for no limit.
     SetClientLimit(u32),
+    /// Ends every connection; the rules stay ([`Translator::forget`](crate::Translator::forget)).
+    Forget,
     /// Reads a page of rules, from this position on.
     ListRules(u32),
     /// Reads a page of connections, from this position on.
@@ -179,6 +181,7 @@ pub(crate) mod code {
     pub(crate) const REDIVERT: u8 = 3;
     pub(crate) const SET_TIMEOUTS: u8 = 4;
     pub(crate) const SET_CLIENT_LIMIT: u8 = 5;
+    pub(crate) const FORGET: u8 = 6;
     pub(crate) const LIST_RULES: u8 = 16;
     pub(crate) const LIST_CONNECTIONS: u8 = 17;
     pub(crate) const COUNTERS: u8 = 18;
@@ -187,7 +190,7 @@ pub(crate) mod code {
     pub(crate) const CLOSE: u8 = 33;
 
     pub(crate) const fn is_change(code: u8) -> bool {
-        matches!(code, DIVERT..=SET_CLIENT_LIMIT)
+        matches!(code, DIVERT..=FORGET)
     }
 
     pub(crate) const fn is_known(code: u8) -> bool {
@@ -209,6 +212,7 @@ impl Instruction {
             Self::Redivert { .. } => code::REDIVERT,
             Self::SetTimeouts(_) => code::SET_TIMEOUTS,
             Self::SetClientLimit(_) => code::SET_CLIENT_LIMIT,
+            Self::Forget => code::FORGET,
             Self::ListRules(_) => code::LIST_RULES,
             Self::ListConnections(_) => code::LIST_CONNECTIONS,
             Self::Counters => code::COUNTERS,
@@ -253,7 +257,7 @@ impl Instruction {
                 out.u8(kinds.0);
                 out.u8(0);
             }
-            Self::Counters | Self::Settings | Self::Close => {}
+            Self::Forget | Self::Counters | Self::Settings | Self::Close => {}
         }
         let end = out.go_to(length_at);
         out.u16((end - length_at - 2) as u16);
@@ -299,6 +303,7 @@ impl Instruction {
             }
             code::SET_TIMEOUTS => *self = Self::SetTimeouts(read_timeouts(&mut body)?),
             code::SET_CLIENT_LIMIT => *self = Self::SetClientLimit(body.u32()?),
+            code::FORGET => *self = Self::Forget,
             code::LIST_RULES => *self = Self::ListRules(body.u32()?),
             code::LIST_CONNECTIONS => *self = Self::ListConnections(body.u32()?),
             code::COUNTERS => *self = Self::Counters,

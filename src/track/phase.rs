@@ -104,6 +104,11 @@ impl Phase {
         matches!(self, Self::Free | Self::Held | Self::TimeWait | Self::Resetting)
     }
 
+    /// Whether it is over, and packets of it are still looked at.
+    pub(crate) const fn is_lingering(self) -> bool {
+        matches!(self, Self::TimeWait | Self::Resetting)
+    }
+
     /// Whether packets of it are still translated.
     #[inline]
     pub(crate) const fn is_listed(self) -> bool {

@@ -76,6 +76,7 @@ impl Table<'_> {
         // All at once, since it is nearly always so.
         let unusual = u32::from(self.state.extras)
             | u32::from(self.state.forwards)
+            | u32::from(self.state.moves.is_closed())
             | config.client_limit
             | u32::from(config.port_choice != PortChoice::Random)
             | u32::from(!self.state.one_range)

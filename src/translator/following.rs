@@ -220,10 +220,16 @@ impl Table<'_> {
             if cursor >= self.state.fresh {
                 let mut servers = Servers(self.memory.servers);
                 self.state.moves.settle(self.memory.moves, &mut servers);
+                self.state.set_plain_epoch();
                 return;
             }
             if self.slot(cursor).is_some_and(|c| c.phase != Phase::Free) {
-                self.catch_up(cursor);
+                // The dead follow nobody.
+                if self.is_dead(cursor) {
+                    self.bury(cursor);
+                } else {
+                    self.catch_up(cursor);
+                }
             }
             self.state.moves.cursor = cursor + 1;
         }

@@ -44,8 +44,7 @@ impl Connections<'_> {
             let place = self.next;
             let ConnectionSlot(slot) = self.slots.get(place)?;
             self.next += 1;
-            let dead = self.state.timers.is_dead(slot.phase, slot.last, self.state.tick);
-            if slot.phase.is_listed() && !dead {
+            if slot.is_shown() && !self.state.is_dead(slot) {
                 return Some((place, slot));
             }
         }
@@ -55,7 +54,7 @@ impl Connections<'_> {
     pub fn next_measured(&mut self) -> Option<(Connection, Option<Measured>)> {
         let (state, measured) = (self.state, self.measured);
         let (place, slot) = self.next_slot()?;
-        let report = measured.get(place).map(|m| m.report(slot.last, state.now));
+        let report = measured.get(place).map(|m| m.report(state.on_clock(slot.last), state.now));
         Some((slot.view()?, report))
     }
 }
@@ -80,7 +79,9 @@ impl<S: Storage> defmt::Format for Translator<S> {
 }
 
 impl<S: Storage> Translator<S> {
-    /// The current connections, those that are over but still see to stragglers included.
+    /// The current connections, those that are over but still see to stragglers included; what is being reset only until
+    /// both of its ends have been told with a RST. [`connection`](Self::connection) finds it for two minutes more, while
+    /// what its ends still send is answered.
     ///
     /// A connection that has not followed a re-divert yet is shown on the server that its last packet went to.
     #[must_use]
@@ -112,15 +113,14 @@ impl<S: Storage> Translator<S> {
         let view = self.storage.view();
         let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
         let measured = view.measured.get(slot as usize);
-        Some((connection.view()?, measured.map(|m| m.report(connection.last, self.state.now))))
+        Some((connection.view()?, measured.map(|m| m.report(self.state.on_clock(connection.last), self.state.now))))
     }
 
     pub(super) fn find(&self, key: &Key) -> Option<u32> {
         let view = self.storage.view();
         let slot = self.state.find(view.connections, view.index, Direction::ToServer, key)?;
         let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
-        let dead = self.state.timers.is_dead(connection.phase, connection.last, self.state.tick);
-        (!dead).then_some(slot)
+        (!self.state.is_dead(connection)).then_some(slot)
     }
 
     /// How many slots are in use: current connections, and those that are over and hold their alternative endpoint.

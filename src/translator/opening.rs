@@ -177,6 +177,10 @@ impl Table<'_> {
     fn open(&mut self, new: &mut Entry, given: bool) -> Result<u32, DropReason> {
         self.tidy();
         self.check_client_limit(new.client)?;
+        if new.has(SOURCE_KEPT) {
+            // There is no other endpoint for it.
+            self.unseat_dead(&new.key_back());
+        }
         let mut again = true;
         while !self.find_alternative(new, given) {
             if !core::mem::take(&mut again) {
@@ -202,7 +206,8 @@ impl Table<'_> {
         if self.clients().count(hash) >= limit {
             // Some of them may be dead and not swept yet.
             self.expire_all(LOOKS);
-            if self.clients().count(hash) >= limit {
+            // The counts still hold what is forgotten and not swept yet, which must keep nobody out.
+            if self.clients().count(hash) >= limit && !self.state.moves.is_forgetting() {
                 return Err(DropReason::ClientLimit);
             }
         }
@@ -223,6 +228,7 @@ impl Table<'_> {
             let client_hash = self.state.keys.hash_client(new.client);
             self.count_in(slot, client_hash, new.member);
         }
+        self.state.lingered |= new.phase.is_lingering();
         self.enqueue(slot);
         self.state.filter.add_diverted(new.original);
         if new.has(SOURCE_KEPT) {
@@ -368,6 +374,14 @@ impl Table<'_> {
     pub(crate) fn reclaim(&mut self, key: Key) {
         let nothing_held = self.state.ages.head(Class::Held) == NONE;
         if !nothing_held && let Some(slot) = self.held(&key) {
+            self.release(slot);
+        }
+    }
+
+    /// Takes the endpoint with this key of the way back from a connection that is dead.
+    pub(crate) fn unseat_dead(&mut self, key: &Key) {
+        if let Some(slot) = self.find_back(key).filter(|slot| self.is_dead(*slot)) {
+            self.bury(slot);
             self.release(slot);
         }
     }

@@ -2,26 +2,6 @@
 //!
 //! The document lets the way there and the way back be provided separately; what the two share is the current
 //! connections, which they exchange in this form. The same records, kept over a restart, are a snapshot.
-//!
-//! ```text
-//! offset  octets  field (numbers in network byte order)
-//!      0       2  "bw"
-//!      2       1  version, 1
-//!      3       1  protocol number
-//!      4       1  state, as listed at `PHASES`
-//!      5       1  flags: 1 source kept, 2 answers from other ports of the server; TCP: bits 2 and 3 the client's FIN,
-//!                 bits 4 and 5 the server's: 0 none, 1 sent, 2 sent with the number expected, 3 acknowledged;
-//!                 64 segments of both sides were seen
-//!      6       2  zero
-//!      8       6  client address and port
-//!     14       6  original destination and port
-//!     20       6  alternative address and port
-//!     26       6  server and port
-//!     32       4  milliseconds since its last packet
-//!     36       8  TCP: sequence number behind the last that client and server have used (zero: not known)
-//!     44       8  TCP: highest that client and server have acknowledged (zero: not known)
-//!     52       4  CRC-32 (ISO-HDLC) of all before it
-//! ```
 
 use core::fmt;
 use core::net::SocketAddrV4;
@@ -51,7 +31,7 @@ const BOTH_SEEN: u8 = 64;
 const CHECKED: usize = RECORD_LENGTH - 4;
 const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HDLC);
 
-/// The states that a record can tell of, by their number in it.
+/// The states that a record can tell of, by their number in it. The layout is documented at [`Record`].
 const PHASES: [(u8, Phase); 14] = [
     (1, Phase::Opening),
     (2, Phase::Opened),
@@ -72,8 +52,30 @@ const PHASES: [(u8, Phase); 14] = [
 
 /// One connection in a stable byte form: all that another translator needs to carry it on.
 ///
-/// The layout stands at the head of `src/translator/record.rs`. What comes from elsewhere is checked when it is read:
-/// a `Record` that exists is well-formed.
+/// What comes from elsewhere is checked when it is read: a `Record` that exists is well-formed.
+///
+/// # Layout
+///
+/// 56 bytes, numbers in network byte order:
+///
+/// | offset | bytes | field |
+/// | ---: | ---: | --- |
+/// | 0 | 2 | `"bw"` |
+/// | 2 | 1 | version: 1 |
+/// | 3 | 1 | protocol number: 1 ICMP echo, 6 TCP, 17 UDP |
+/// | 4 | 1 | state: 1 opening, 2 opened, 3 established, 4 client closed, 5 server closed, 6 closing, 7 time-wait, 8 doubtful, 13 adopted and not answered yet (TCP); 9 unanswered, 10 answered (UDP); 11 unanswered, 12 answered (ICMP) |
+/// | 5 | 1 | flags: 1 the source is kept, 2 replies from other ports of the server belong to it; TCP: bits 2 and 3 the client's FIN, bits 4 and 5 the server's (0 none, 1 sent, 2 sent with the number expected, 3 acknowledged), 64 both sides have been heard |
+/// | 6 | 2 | zero |
+/// | 8 | 6 | client: address (4), port (2); of an ICMP echo the identifier, here and in the alternative |
+/// | 14 | 6 | original destination; the port is zero for ICMP, here and in the server |
+/// | 20 | 6 | alternative source |
+/// | 26 | 6 | current server |
+/// | 32 | 4 | milliseconds since its last packet, when the record was made |
+/// | 36 | 4 | TCP: the sequence number behind the last that the client has used; zero if not known, here and below |
+/// | 40 | 4 | the same of the server |
+/// | 44 | 4 | TCP: the highest number that the client has acknowledged |
+/// | 48 | 4 | the same of the server |
+/// | 52 | 4 | CRC-32 (ISO-HDLC) of all before it |
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Record([u8; RECORD_LENGTH]);
 

@@ -1,6 +1,7 @@
 //! Instructions about rules: insert, update, remove, look up.
 
 use super::Translator;
+use super::ending::LOOKS;
 use super::moving::place_of;
 use super::state::Table;
 use crate::config::Midstream;
@@ -171,6 +172,7 @@ impl Table<'_> {
             }
         }
         self.refilter(None);
+        self.start_adopting();
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Diverted { generation: self.state.generation, updated: place.is_ok(), left_behind })
     }
@@ -190,6 +192,14 @@ impl Table<'_> {
         let (freed, left_behind) =
             leaving.fold((0, 0), |(freed, left), s| (freed + usize::from(s.connections == 0), left + s.connections));
         Ok(Cost { place, old, needed, freed, left_behind })
+    }
+
+    /// Looks again for connections that no server's entry counts, since a rule leads elsewhere now.
+    pub(super) fn start_adopting(&mut self) {
+        if self.state.adopt.is_some() {
+            (self.state.adopting, self.state.strays) = (0, false);
+            self.adopt(LOOKS);
+        }
     }
 
     /// How many entries for servers would be free without this rule, and how many connections it would leave behind.

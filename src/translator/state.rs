@@ -12,7 +12,7 @@ use crate::table::events::{EventQueue, News};
 use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::Layout;
-use crate::table::moves::Moves;
+use crate::table::moves::{DONE, Moves};
 #[cfg(target_pointer_width = "64")]
 use crate::table::ports::Draws;
 use crate::table::recent::Recent;
@@ -20,7 +20,9 @@ use crate::table::server::Servers;
 use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::measure::{Measure, Seen};
+use crate::track::phase::Phase;
 use crate::track::timers::Timers;
+use crate::translator::ending::POLL_WITHIN;
 use crate::translator::rebuilding::Rebuilding;
 use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
@@ -55,7 +57,14 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) timers: Timers,
     pub(crate) now: Instant,
+    /// The time in ticks, less what is [left out](Self::skipped).
     pub(crate) tick: Tick,
+    /// Ticks that are left out: of a silence longer than any time-out all but that.
+    pub(crate) skipped: u32,
+    /// When the next call closes connections whose time-out has passed, if nobody polls before.
+    pub(crate) poll_by: Instant,
+    /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
+    pub(crate) begun_before: u32,
     pub(crate) counters: Counters,
     pub(crate) layout: Layout,
     /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
@@ -74,9 +83,19 @@ pub(crate) struct State {
     pub(crate) fresh: u32,
     /// Slots in use, held ones included.
     pub(crate) used: u32,
-    /// Whether there may be connections among them that no server's entry counts: another portion's.
-    #[cfg(feature = "control")]
+    /// Counts connections that no server's entry counts, if there may be any: those that records brought for which there
+    /// was no rule. So that it is not linked where nothing is imported, it is reached through here.
+    pub(crate) adopt: Option<Adopt>,
+    /// The next slot that is looked at for that; [`DONE`](crate::table::moves::DONE) if no rule has come since.
+    pub(crate) adopting: u32,
+    /// Whether one was found for which there is no rule yet.
     pub(crate) strays: bool,
+    /// Whether one of them may be over and still see to stragglers, since the last time that all were forgotten.
+    pub(crate) lingered: bool,
+    /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
+    pub(crate) rotate: u32,
+    /// Ends a connection that is dead, while some may be forgotten. It is linked where something is ever forgotten.
+    pub(crate) bury: Option<fn(&mut Table<'_>, u32)>,
     /// Those of them whose connections keep their source, and [`HIDES_SERVERS`].
     pub(crate) kept: u32,
     /// Those of them that have a second entry for the server's other ports.
@@ -120,6 +139,8 @@ pub(crate) struct Table<'a> {
 /// In the number of connections that keep their source: a port forward keeps it too, so that its servers' own addresses
 /// must not be seen.
 pub(crate) const HIDES_SERVERS: u32 = 1 << 31;
+/// Counts so many slots' connections with the servers of rules that have come after them.
+pub(crate) type Adopt = fn(&mut Table<'_>, usize);
 
 /// What no mark is.
 const NO_EPOCH: u32 = u32::MAX;
@@ -140,6 +161,9 @@ impl State {
             timers: Timers::new(&config.timeouts),
             now: Instant::ZERO,
             tick: Tick(0),
+            skipped: 0,
+            poll_by: Instant::from_micros(POLL_WITHIN as u64),
+            begun_before: 0,
             counters: Counters::ZERO,
             layout,
             filter,
@@ -153,8 +177,12 @@ impl State {
             free: NONE,
             fresh: 0,
             used: 0,
-            #[cfg(feature = "control")]
+            adopt: None,
+            adopting: DONE,
             strays: false,
+            lingered: false,
+            rotate: 0,
+            bury: None,
             kept: 0,
             siblings: 0,
             moves: Moves::NONE,
@@ -210,18 +238,37 @@ impl State {
 
     /// Takes note of a new epoch.
     pub(crate) fn set_plain_epoch(&mut self) {
-        if !self.extras {
-            self.plain_epoch = mark_of(0, self.moves.epoch);
-        }
+        let none = self.extras || self.moves.is_closed();
+        self.plain_epoch = if none { NO_EPOCH } else { mark_of(0, self.moves.epoch) };
     }
 
-    /// Lets time go on; it never goes back.
+    /// Whether a connection has outlived its time-out, or is forgotten. What only holds its endpoint is never forgotten.
+    pub(crate) fn is_dead(&self, connection: &Entry) -> bool {
+        self.timers.is_dead(connection.phase, connection.last, self.tick)
+            || (connection.phase != Phase::Held && self.moves.has_forgotten(connection.epoch))
+    }
+
+    /// Lets time go on; it never goes back. Whether nobody has polled for so long that
+    /// [`Table::catch_up_with_time`] is due.
     #[inline]
-    pub(crate) fn advance(&mut self, now: Instant) {
+    #[must_use]
+    pub(crate) fn advance(&mut self, now: Instant) -> bool {
         if now > self.now {
             self.now = now;
-            self.tick = now.tick();
+            self.tick = Tick(now.tick().0.wrapping_sub(self.skipped));
+            return now >= self.poll_by;
         }
+        false
+    }
+
+    /// The tick as the caller's clock has it.
+    pub(crate) const fn on_clock(&self, tick: Tick) -> Tick {
+        tick.plus(self.skipped)
+    }
+
+    /// When a tick that lies ahead comes; now if it does not.
+    pub(crate) fn instant(&self, tick: Tick) -> Instant {
+        self.on_clock(tick).instant(self.now)
     }
 
     /// Whether `address` is an alternative address.
@@ -427,6 +474,7 @@ impl<'a> Table<'a> {
             Closed::Expired => &mut counters.expired,
             Closed::Evicted => &mut counters.evicted,
             Closed::Stranded => &mut counters.stranded,
+            Closed::Forgotten => &mut counters.forgotten,
         };
         *count = count.wrapping_add(1);
     }

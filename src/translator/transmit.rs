@@ -70,39 +70,51 @@ pub(crate) struct Outbox {
     resets: Bucket,
 }
 
-/// A token bucket that holds what may be said within a second.
+/// A token bucket that holds what may be said within a second, and less than a message more, which is what has been earned
+/// of the next one.
+///
+/// It counts millionths of a message, and each microsecond brings as many of them as the rate says. So nothing is
+/// rounded, however often the caller comes, and nothing is divided.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    tokens: u16,
+    /// Millionths of a message.
+    credit: u64,
     filled: Instant,
     started: bool,
 }
 
-impl Bucket {
-    const NEW: Self = Self { tokens: 0, filled: Instant::ZERO, started: false };
+/// What one message costs, and how many microseconds fill a bucket.
+const MESSAGE: u32 = 1_000_000;
 
-    /// When there will be a token; `now` if there is one already.
-    fn next(&self, rate: u16, now: Instant) -> Instant {
-        let interval = 1_000_000_u32.checked_div(u32::from(rate)).unwrap_or(1_000_000);
-        let next = self.filled + Duration::from_micros(u64::from(interval) + 1);
-        if !self.started || self.tokens > 0 || next < now { now } else { next }
+impl Bucket {
+    const NEW: Self = Self { credit: 0, filled: Instant::ZERO, started: false };
+
+    /// Adds what was earned since the last call.
+    fn fill(&mut self, rate: u16, now: Instant) {
+        let earned = |micros: u32| u64::from(micros) * u64::from(rate);
+        let elapsed = now.as_micros().saturating_sub(self.filled.as_micros());
+        let elapsed = if self.started { elapsed.min(u64::from(MESSAGE)) as u32 } else { MESSAGE };
+        let credit = (self.credit + earned(elapsed)).min(earned(MESSAGE) + u64::from(MESSAGE - 1));
+        *self = Self { credit, filled: now, started: true };
     }
 
-    /// Takes a token if there is one.
+    /// When there will be enough for a message; `now` if there is already.
+    fn next(mut self, rate: u16, now: Instant) -> Instant {
+        self.fill(rate, now);
+        // The difference fits in 32 bits.
+        let missing = u64::from(MESSAGE).saturating_sub(self.credit) as u32;
+        let rate = u32::from(rate);
+        let wait = (missing + rate.saturating_sub(1)).checked_div(rate).unwrap_or(MESSAGE);
+        now + Duration::from_micros(wait.into())
+    }
+
+    /// Takes what a message costs, if that is there.
+    #[inline(never)]
     fn take(&mut self, rate: u16, now: Instant) -> bool {
-        if !self.started {
-            *self = Self { tokens: rate, filled: now, started: true };
-        }
-        let elapsed = now.as_micros().saturating_sub(self.filled.as_micros());
-        // 4295 / 2^32 is a millionth, to within one in 100 000, without a 64-bit division.
-        let earned = (elapsed.min(1_000_000) * u64::from(rate) * 4_295) >> 32;
-        if earned > 0 {
-            self.tokens = rate.min(self.tokens.saturating_add(earned as u16));
-            self.filled = now;
-        }
-        let some = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        some
+        self.fill(rate, now);
+        let rest = self.credit.checked_sub(MESSAGE.into());
+        self.credit = rest.unwrap_or(self.credit);
+        rest.is_some()
     }
 }
 
@@ -243,7 +255,7 @@ impl<S: Storage> Translator<S> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
-        self.state.advance(now);
+        self.begin(now);
         self.table().poll_transmit(buffer)
     }
 }

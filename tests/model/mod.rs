@@ -51,6 +51,8 @@ pub struct Conn {
     pub siblings: bool,
     /// How many of the re-diverts it has followed or was born after.
     pub followed: usize,
+    /// Whether client and server have been told with a RST that it is over.
+    pub told: [bool; 2],
 }
 
 /// A re-divert of connections.
@@ -123,6 +125,8 @@ pub struct Model {
     pub connections: Vec<Conn>,
     pub moves: Vec<Move>,
     held: Vec<Held>,
+    /// Connections that were forgotten and whose end was not told yet, and whether each had been alive.
+    pub forgotten: Vec<(Conn, bool)>,
     notes: Vec<Note>,
     /// TCP connections that were ended from here, whose ends may be told so.
     pub ended_here: Vec<Conn>,
@@ -188,6 +192,7 @@ impl Model {
             connections: Vec::new(),
             moves: Vec::new(),
             held: Vec::new(),
+            forgotten: Vec::new(),
             notes: Vec::new(),
             ended_here: Vec::new(),
             asked: Vec::new(),
@@ -301,6 +306,7 @@ impl Model {
                     let Event::Closed { why, .. } = event else { unreachable!("it was matched") };
                     incidents.finished.push((*connection, *why));
                 }
+                Event::Closed { connection, why } if self.was_forgotten(connection, *why) => {}
                 Event::Closed { connection, why } => {
                     let at = self.place_of(connection, |c| c.far == connection.server_side);
                     let conn = self.connections[at].clone();
@@ -357,6 +363,29 @@ impl Model {
         incidents
     }
 
+    /// Every connection is forgotten: no packet belongs to one of them any more. Their ends may be told later.
+    pub fn forget(&mut self) {
+        let now = self.now;
+        for conn in core::mem::take(&mut self.connections) {
+            self.held.push(Held { protocol: conn.protocol, near: conn.near, far: conn.far, since: now });
+            if !is_over(conn.state) {
+                let alive = self.is_alive(&conn);
+                self.forgotten.push((conn, alive));
+            }
+        }
+    }
+
+    /// Whether this is the end of a connection that was forgotten, which is taken note of.
+    fn was_forgotten(&mut self, told: &Connection, why: Closed) -> bool {
+        let same = |c: &Conn| (c.protocol, c.near, c.far) == (told.protocol, told.client_side, told.server_side);
+        let expected = |alive: bool| if alive { Closed::Forgotten } else { Closed::Expired };
+        let found = self.forgotten.iter().position(|(c, alive)| same(c) && expected(*alive) == why);
+        if let Some(at) = found {
+            self.forgotten.remove(at);
+        }
+        found.is_some()
+    }
+
     fn place_of(&self, told: &Connection, also: impl Fn(&Conn) -> bool) -> usize {
         let same = |c: &Conn| c.protocol == told.protocol && c.near == told.client_side && also(c);
         self.connections.iter().position(same).unwrap_or_else(|| panic!("an event about nobody: {told}"))
@@ -373,12 +402,13 @@ impl Model {
         assert!(incidents.finished.is_empty(), "no packet came, and yet it finished");
     }
 
-    /// Holds the listing against the model.
-    pub fn check_listing(&mut self, listed: &[Connection], in_use: usize) {
+    /// Holds the listing against the model; `told` are those that are not listed any more since both ends know.
+    pub fn check_listing(&mut self, listed: &[Connection], told: &[Connection], in_use: usize) {
         self.crowded |= in_use >= self.settings.capacity;
         if self.crowded {
             // What is over gives way in silence.
-            let shown = |c: &Conn| listed.iter().any(|l| l.protocol == c.protocol && l.client_side == c.near);
+            let shown =
+                |c: &Conn| listed.iter().chain(told).any(|l| l.protocol == c.protocol && l.client_side == c.near);
             self.connections.retain(|c| !is_over(c.state) || shown(c));
         }
         // Within two units after a time-out both are right.
@@ -393,6 +423,8 @@ impl Model {
             let conn = ours.swap_remove(place.unwrap_or_else(|| panic!("listed, and unknown: {l} {:?}", l.state)));
             assert_eq!((l.server_side, l.state), (conn.far, conn.state), "{l}");
         }
+        // What is being reset is listed until both of its ends have been told.
+        ours.retain(|c| c.state != State::Resetting || c.told != [true; 2]);
         assert!(ours.is_empty(), "known, and not listed: {ours:?}");
     }
 
@@ -602,7 +634,8 @@ impl Model {
             other => panic!("{other:?} for the first packet of a connection"),
         }
         let limit = self.settings.client_limit;
-        assert!(limit == 0 || self.count(*flow.source.ip()) < limit, "beyond the client's limit");
+        let sweeping = !self.forgotten.is_empty();
+        assert!(sweeping || limit == 0 || self.count(*flow.source.ip()) < limit, "beyond the client's limit");
         assert_eq!(incidents.opened.len(), 1, "a packet opens one connection");
         let told = incidents.opened.remove(0);
         assert_eq!((told.protocol, told.client_side, told.state), (flow.protocol, pair(flow), state));
@@ -698,6 +731,7 @@ impl Model {
             kept,
             siblings,
             followed: self.moves.len(),
+            told: [false; 2],
         });
     }
 
@@ -1193,7 +1227,7 @@ impl Model {
     }
 
     /// A packet that the translator says itself.
-    pub fn said(&self, packet: &[u8], to_client: bool) {
+    pub fn said(&mut self, packet: &[u8], to_client: bool) {
         let at = layout(packet).expect("it says what no host would read");
         let sums = packet::sums(packet, at);
         assert_eq!((sums.header, sums.transport), (0xffff, Some(0xffff)), "a wrong checksum of our own");
@@ -1206,6 +1240,9 @@ impl Model {
                 let seen = |c: &Conn| {
                     if to_client { Pair { source: c.near.destination, destination: c.near.source } } else { c.far }
                 };
+                for conn in self.connections.iter_mut().filter(|c| c.state == State::Resetting) {
+                    conn.told[usize::from(to_client)] |= seen(conn) == Pair { source, destination };
+                }
                 let mut about = self.ended_here.iter().filter(|c| seen(c) == Pair { source, destination });
                 let sequence = long(segment, 4);
                 let way = if to_client { Way::Back } else { Way::There };
