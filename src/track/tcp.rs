@@ -58,6 +58,17 @@ pub(crate) struct Tcp {
     pub(crate) claims: Claims,
 }
 
+/// What a phase says of the client's and of the server's FIN at least.
+pub(crate) const fn implied_fins(phase: Phase) -> [Fin; 2] {
+    match phase {
+        Phase::ClientClosed => [Fin::Acknowledged, Fin::None],
+        Phase::ServerClosed => [Fin::None, Fin::Acknowledged],
+        Phase::Closing => [Fin::InOrder; 2],
+        Phase::TimeWait => [Fin::Acknowledged; 2],
+        _ => [Fin::None; 2],
+    }
+}
+
 /// What a RST means to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reset {
@@ -80,14 +91,7 @@ impl Tcp {
         if vouched {
             claims.set_vouched();
         }
-        let implied = match phase {
-            Phase::ClientClosed => [Fin::Acknowledged, Fin::None],
-            Phase::ServerClosed => [Fin::None, Fin::Acknowledged],
-            Phase::Closing => [Fin::InOrder; 2],
-            Phase::TimeWait => [Fin::Acknowledged; 2],
-            _ => [Fin::None; 2],
-        };
-        for (side, (fin, implied)) in [ToServer, ToClient].into_iter().zip(fins.into_iter().zip(implied)) {
+        for (side, (fin, implied)) in [ToServer, ToClient].into_iter().zip(fins.into_iter().zip(implied_fins(phase))) {
             claims.set_fin(side, fin.max(implied));
         }
         match phase {
