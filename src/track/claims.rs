@@ -145,8 +145,9 @@ impl Claims {
         self.has(side, SYN_ACKNOWLEDGED)
     }
 
-    pub(crate) const fn set_syn_acknowledged(&mut self, side: Direction) {
-        self.sides[side as usize] |= SYN_ACKNOWLEDGED;
+    pub(crate) const fn set_syn_acknowledged(&mut self, side: Direction, acknowledged: bool) {
+        let marks = &mut self.sides[side as usize];
+        *marks = *marks & !SYN_ACKNOWLEDGED | if acknowledged { SYN_ACKNOWLEDGED } else { 0 };
     }
 
     /// The most bytes of data that a SYN of the client has carried.
@@ -163,5 +164,88 @@ impl Claims {
         let [client, server] = self.sides;
         self.sides = [client & LASTING, server & (LASTING | VOUCHED)];
         (self.numbers, self.syn_data) = ([0; 2], 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Direction::{ToClient, ToServer};
+
+    /// All that can be noted, each with a value of its own.
+    fn full() -> Claims {
+        let mut claims = Claims { numbers: [11, 22], ..Claims::default() };
+        claims.set_fin(ToServer, Fin::Acknowledged);
+        claims.set_fin(ToClient, Fin::InOrder);
+        claims.set_heard(ToServer, true);
+        claims.set_attempt(Attempt::SynAck);
+        claims.set_agreed(ToServer, 1);
+        claims.set_agreed(ToClient, 2);
+        claims.set_syn_acknowledged(ToClient, true);
+        claims.set_vouched();
+        claims.set_syn_data(1_400);
+        claims
+    }
+
+    #[test]
+    fn each_mark_has_bits_of_its_own() {
+        let claims = full();
+        assert_eq!((claims.fin(ToServer), claims.fin(ToClient)), (Fin::Acknowledged, Fin::InOrder));
+        assert_eq!((claims.heard(ToServer), claims.heard(ToClient)), (true, false));
+        assert_eq!((claims.attempt(), claims.syn_data()), (Attempt::SynAck, 1_400));
+        assert_eq!((claims.agreed(ToServer), claims.agreed(ToClient)), (1, 2));
+        assert_eq!((claims.syn_acknowledged(ToServer), claims.syn_acknowledged(ToClient)), (false, true));
+        assert_eq!(Claims::from_words(claims.to_words()), claims);
+        // Each can be taken back, and no other changes with it.
+        let mut less = claims;
+        less.set_fin(ToServer, Fin::None);
+        less.set_heard(ToServer, false);
+        less.set_agreed(ToClient, 0);
+        less.set_syn_acknowledged(ToClient, false);
+        less.set_attempt(Attempt::Syn);
+        assert_eq!((less.fin(ToServer), less.fin(ToClient)), (Fin::None, Fin::InOrder));
+        assert_eq!((less.agreed(ToServer), less.agreed(ToClient)), (1, 0));
+        assert_eq!((less.attempt(), less.syn_data(), less.numbers), (Attempt::Syn, 1_400, [11, 22]));
+        assert!(!less.heard(ToServer) && !less.syn_acknowledged(ToClient));
+    }
+
+    #[test]
+    fn fins_and_who_was_heard_outlive_the_numbers() {
+        let mut claims = full();
+        claims.clear_numbers();
+        let mut lasting = Claims::default();
+        lasting.set_fin(ToServer, Fin::Acknowledged);
+        lasting.set_fin(ToClient, Fin::InOrder);
+        lasting.set_heard(ToServer, true);
+        lasting.set_vouched();
+        assert_eq!(claims, lasting);
+    }
+
+    #[test]
+    fn both_are_heard_or_vouched_for() {
+        let mut claims = Claims::default();
+        claims.set_heard(ToServer, true);
+        assert!(!claims.heard_both() && !claims.known_both());
+        let mut vouched = claims;
+        vouched.set_vouched();
+        assert!(!vouched.heard_both() && vouched.known_both());
+        claims.set_heard(ToClient, true);
+        assert!(claims.heard_both() && claims.known_both());
+    }
+
+    #[test]
+    fn more_data_than_fits_is_counted_as_what_fits() {
+        let mut claims = Claims::default();
+        claims.set_syn_data(70_000);
+        assert_eq!((claims.syn_data(), claims.fin(ToServer)), (65_535, Fin::None));
+    }
+
+    #[test]
+    fn a_fin_by_its_number() {
+        for fin in [Fin::None, Fin::Sent, Fin::InOrder, Fin::Acknowledged] {
+            assert_eq!(Fin::of(fin as u8), fin);
+            assert_eq!(Fin::of(fin as u8 | 4), fin);
+        }
+        assert!(Fin::None < Fin::Sent && Fin::Sent < Fin::InOrder && Fin::InOrder < Fin::Acknowledged);
     }
 }

@@ -122,15 +122,6 @@ impl Sequences {
         }
     }
 
-    /// The highest number that the side which sends this way has acknowledged: what it expects next. `None` if it has
-    /// acknowledged nothing.
-    pub(crate) const fn acknowledged(&self, direction: Direction) -> Option<u32> {
-        match self.acknowledged[direction as usize] {
-            0 => None,
-            acknowledged => Some(acknowledged),
-        }
-    }
-
     /// The number behind the last that this side has used, known or not.
     pub(crate) const fn end(&self, side: Direction) -> u32 {
         self.sent[side as usize]
@@ -178,5 +169,93 @@ impl Sequences {
                 *acknowledged = sent;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Direction::{ToClient, ToServer};
+
+    /// The client has sent up to 1000, the server up to 2000; of that 900 and 1900 are acknowledged.
+    const KNOWN: Sequences = Sequences { sent: [1_000, 2_000], acknowledged: [1_900, 900] };
+
+    #[test]
+    fn a_plain_segment_brings_nothing_old_and_acknowledges_what_was_sent() {
+        let note = |direction, sequence, data, acknowledgment| {
+            let mut s = KNOWN;
+            let noted = s.note_plain(direction, &Segment { sequence, acknowledgment, data, flags: 0 });
+            assert!(noted || s == KNOWN);
+            noted.then_some(s.to_words())
+        };
+        assert_eq!(note(ToServer, 1_000, 10, 1_950), Some([1_010, 2_000, 1_950, 900]));
+        assert_eq!(note(ToClient, 2_000, 0, 1_000), Some([1_000, 2_000, 1_900, 1_000]));
+        assert_eq!(note(ToServer, 1_000, WINDOW - 1, 2_000), Some([999 + WINDOW, 2_000, 2_000, 900]));
+        for (sequence, data, acknowledgment) in
+            [(999, 0, 1_900), (1_000, WINDOW, 1_900), (1_000, 0, 1_899), (1_000, 0, 2_001)]
+        {
+            assert_eq!(note(ToServer, sequence, data, acknowledgment), None, "{sequence} {data} {acknowledgment}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_sent_and_acknowledged() {
+        let ends = [1_000 - WINDOW as i64, 1_000 + WINDOW as i64 - 1].map(|end| KNOWN.fits(ToServer, end as u32, 1_900));
+        assert_eq!(ends, [true, true]);
+        let ends = [999 - WINDOW as i64, 1_000 + WINDOW as i64].map(|end| KNOWN.fits(ToServer, end as u32, 1_900));
+        assert_eq!(ends, [false, false]);
+        let may = |number: u32| KNOWN.may_acknowledge(ToServer, number);
+        assert_eq!([1_900_u32.wrapping_sub(OVERTAKEN), 1_900, 2_000].map(may), [true; 3]);
+        assert_eq!([1_899_u32.wrapping_sub(OVERTAKEN), 2_001].map(may), [false; 2]);
+    }
+
+    #[test]
+    fn what_is_new_and_what_is_in_flight() {
+        let new = |end: u32| KNOWN.is_new(ToServer, end);
+        assert_eq!([1_001, 999 + AHEAD].map(new), [true; 2]);
+        assert_eq!([1_000, 999, 1_000 + AHEAD].map(new), [false; 3]);
+        let in_flight = |number: u32| KNOWN.in_flight(ToClient, number);
+        assert_eq!([1_900, 2_000].map(in_flight), [true; 2]);
+        assert_eq!([1_899, 2_001].map(in_flight), [false; 2]);
+        // Nobody can have acknowledged more than was sent.
+        assert!(!Sequences { sent: [5, 0], acknowledged: [0, 6] }.in_flight(ToServer, 6));
+        assert!(!KNOWN.all_acknowledged(ToServer));
+        assert!(Sequences { sent: [5, 0], acknowledged: [0, 5] }.all_acknowledged(ToServer));
+    }
+
+    #[test]
+    fn numbers_rise_and_are_agreed_on() {
+        let mut s = KNOWN;
+        s.raise_acknowledged(ToServer, 1_800);
+        assert_eq!(s.expected(ToServer), 1_900);
+        s.raise_acknowledged(ToServer, 1_901);
+        assert_eq!(s.expected(ToServer), 1_901);
+        s.agree(ToClient, 7);
+        assert_eq!(s.to_words(), [1_000, 7, 7, 900]);
+        s.set_sent(ToServer, 0);
+        s.set_acknowledged(ToClient, 0);
+        assert_eq!((s.sent(ToServer), s.sent(ToClient), s.end(ToServer)), (None, Some(7), 0));
+        assert_eq!((s.knows(ToServer), s.knows(ToClient)), (false, true));
+        assert_eq!(Sequences::from_words(s.to_words()), s);
+    }
+
+    #[test]
+    fn the_one_that_is_ahead_is_taken_over() {
+        let mut s = Sequences { sent: [1_000, 0], acknowledged: [u32::MAX, 900] };
+        s.merge(Sequences { sent: [999, 2_000], acknowledged: [1, 0] });
+        assert_eq!(s.to_words(), [1_000, 2_000, 1, 900]);
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_is_mended() {
+        let mended = |words| {
+            let mut s = Sequences::from_words(words);
+            s.mend();
+            s.to_words()
+        };
+        assert_eq!(mended(KNOWN.to_words()), KNOWN.to_words());
+        assert_eq!(mended([1_000, 2_000, 0, 0]), [1_000, 2_000, 2_000, 1_000]);
+        assert_eq!(mended([1_000, 2_000, 2_001, 1_000]), [1_000, 2_000, 2_000, 1_000]);
+        assert_eq!(mended([AHEAD - 1, 2_000, 1_900, u32::MAX]), [AHEAD - 1, 2_000, 1_900, AHEAD - 1]);
     }
 }

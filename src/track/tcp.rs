@@ -64,7 +64,6 @@ pub(crate) const fn implied_fins(phase: Phase) -> [Fin; 2] {
         Phase::ClientClosed => [Fin::Acknowledged, Fin::None],
         Phase::ServerClosed => [Fin::None, Fin::Acknowledged],
         Phase::Closing => [Fin::InOrder; 2],
-        Phase::TimeWait => [Fin::Acknowledged; 2],
         _ => [Fin::None; 2],
     }
 }
@@ -96,7 +95,7 @@ impl Tcp {
         }
         match phase {
             Phase::Opening => {}
-            Phase::Opened => claims.set_syn_acknowledged(ToServer),
+            Phase::Opened => claims.set_syn_acknowledged(ToServer, true),
             _ => sequences.mend(),
         }
         let mut tcp = Self { phase, sequences, claims };
@@ -125,7 +124,7 @@ impl Tcp {
                 self.claims.clear_numbers();
             }
             if theirs == 1 {
-                self.claims.set_syn_acknowledged(ToServer);
+                self.claims.set_syn_acknowledged(ToServer, true);
             }
             self.phase = other.phase;
         }
@@ -156,8 +155,18 @@ impl Tcp {
     pub(crate) fn follow(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         match self.phase {
             Phase::Opening | Phase::Opened => self.handshake(direction, segment),
+            phase if phase.is_over() && !segment.has(SYN) => self.is_repeated(direction, segment),
             _ => self.conversation(direction, segment, whole),
         }
+    }
+
+    /// Whether a segment of a connection that is over repeats its side's FIN, or the acknowledgement that was sent behind
+    /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST nobody listens any more.
+    fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
+        let end = segment.sequence.wrapping_add(segment.span());
+        segment.has(ACK)
+            && self.claims.fin(direction) == Fin::Acknowledged
+            && self.sequences.end(direction) == end
     }
 
     // A handshake uses the numbers so: of the client, `sent` lies behind its latest SYN and the most data that a SYN has
@@ -224,8 +233,9 @@ impl Tcp {
             if accepted {
                 if self.sequences.is_new(ToClient, end) {
                     self.sequences.set_sent(ToClient, end);
+                    self.claims.set_fin(ToClient, Fin::None);
                 }
-                if segment.has(FIN) {
+                if segment.has(FIN) && self.sequences.end(ToClient) == end {
                     self.claims.set_fin(ToClient, Fin::Sent);
                 }
                 self.acknowledge_clients_syn(segment.acknowledgment);
@@ -248,8 +258,13 @@ impl Tcp {
         if answered && before != behind {
             self.claims.numbers[ToClient as usize] = before;
         }
+        if before != behind {
+            // The client has not acknowledged this SYN yet.
+            self.claims.set_syn_acknowledged(ToClient, false);
+        }
         if before != behind || self.sequences.is_new(ToClient, end) {
             self.sequences.set_sent(ToClient, end);
+            self.claims.set_fin(ToClient, Fin::None);
         }
         self.sequences.set_acknowledged(ToServer, behind);
         if accepted {
@@ -266,7 +281,7 @@ impl Tcp {
 
     fn acknowledge_clients_syn(&mut self, number: u32) {
         self.sequences.set_acknowledged(ToClient, number);
-        self.claims.set_syn_acknowledged(ToServer);
+        self.claims.set_syn_acknowledged(ToServer, true);
         self.complete_if_both_acknowledged();
     }
 
@@ -277,7 +292,7 @@ impl Tcp {
             return false;
         }
         let behind = segment.sequence.wrapping_add(1);
-        self.claims.set_syn_acknowledged(ToClient);
+        self.claims.set_syn_acknowledged(ToClient, true);
         if !self.claims.syn_acknowledged(ToServer) {
             self.sequences.set_sent(ToServer, behind.wrapping_add(self.claims.syn_data()));
             self.sequences.set_acknowledged(ToClient, behind);
@@ -310,8 +325,8 @@ impl Tcp {
         let before = self.claims.numbers[ToClient as usize];
         let earlier = !latest && before != 0 && number == before;
         let expected = self.sequences.expected(ToClient);
-        // An answer to no known SYN has to be confirmed to the byte.
-        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { 1 };
+        // An answer to no known SYN has to be confirmed to the byte, and without an answer there is nothing to confirm.
+        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(expected != 0) };
         let other = self.claims.numbers[ToServer as usize];
         let goes_on = segment.sequence.wrapping_sub(expected) < room;
         let goes_on_otherwise = earlier && other != 0 && segment.sequence == other;
@@ -320,6 +335,7 @@ impl Tcp {
         }
         if earlier {
             self.sequences.set_sent(ToClient, number);
+            self.claims.set_fin(ToClient, Fin::None);
         }
         if !goes_on {
             self.sequences.set_acknowledged(ToClient, segment.sequence);
@@ -366,6 +382,10 @@ impl Tcp {
             || new && self.claims.fin(direction) == Fin::Acknowledged
         {
             return self.misfit(direction, segment, end);
+        }
+        if !whole && self.claims.heard_both() {
+            // What follows the fragment is unknown, but both sides are seen here all the same.
+            self.claims.set_vouched();
         }
         self.claims.set_heard(direction, whole);
         if new {
@@ -491,7 +511,6 @@ impl Tcp {
         if !matches!(self.claims.attempt(), Attempt::SynAck | Attempt::Unasked)
             || segment.sequence.wrapping_sub(client) >= AT_ONCE
             || early > EARLY
-            || self.phase.is_over()
             // Both SYNs were late copies.
             || self.sequences.continues(ToServer, segment)
         {
@@ -547,8 +566,8 @@ impl Tcp {
         if self.phase != Phase::Opening && (self.claims.heard(direction) || self.sequences.knows(direction)) {
             if self.sequences.expected(direction.opposite()) == number {
                 return match self.phase {
-                    // Of an adopted connection it is a guess what its server expects.
-                    Phase::Adopted => Reset::InFlight,
+                    // What the server of an adopted connection expects is a guess. What its client expects is not.
+                    Phase::Adopted if direction == ToServer => Reset::InFlight,
                     Phase::Opened if attempted != 0 => Reset::Replaced,
                     _ if attempt == Attempt::SynAck => Reset::Replaced,
                     _ => Reset::Exact,
@@ -595,7 +614,7 @@ impl Tcp {
         } else {
             self.sequences.agree(ToServer, client);
             self.sequences.agree(ToClient, server);
-            self.claims.set_syn_acknowledged(ToServer);
+            self.claims.set_syn_acknowledged(ToServer, true);
             self.phase = Phase::Opened;
         }
     }
@@ -608,5 +627,824 @@ impl Direction {
             Self::ToServer => Self::ToClient,
             Self::ToClient => Self::ToServer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::tcp::RST;
+
+    /// The client's and the server's initial sequence numbers, and the numbers behind their SYNs.
+    const C0: u32 = 1_000_000_000;
+    const V0: u32 = 3_000_000_000;
+    const C: u32 = C0 + 1;
+    const V: u32 = V0 + 1;
+    const W: u32 = 1 << 24;
+
+    const fn segment(flags: u8, sequence: u32, acknowledgment: u32, data: u32) -> Segment {
+        Segment { sequence, acknowledgment, data, flags }
+    }
+
+    impl Tcp {
+        /// A segment of the client; whether it is a sign of life.
+        fn client(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: u32) -> bool {
+            self.follow(ToServer, &segment(flags, sequence, acknowledgment, data), true)
+        }
+
+        fn server(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: u32) -> bool {
+            self.follow(ToClient, &segment(flags, sequence, acknowledgment, data), true)
+        }
+
+        fn client_resets(&self, sequence: u32) -> Reset {
+            self.judge_reset(ToServer, &segment(RST, sequence, 0, 0))
+        }
+
+        fn server_resets(&self, sequence: u32) -> Reset {
+            self.judge_reset(ToClient, &segment(RST, sequence, 0, 0))
+        }
+
+        fn server_refuses(&self, acknowledgment: u32) -> Reset {
+            self.judge_reset(ToClient, &segment(RST | ACK, 0, acknowledgment, 0))
+        }
+
+        /// `sent` of client and server, `expected` of client and server.
+        fn numbers(&self) -> [u32; 4] {
+            self.sequences.to_words()
+        }
+
+        fn fins(&self) -> [Fin; 2] {
+            [self.claims.fin(ToServer), self.claims.fin(ToClient)]
+        }
+    }
+
+    /// Nothing but a SYN with so much data.
+    fn opening_with(data: u32) -> Tcp {
+        let mut tcp = Tcp { phase: Phase::Opening, sequences: Sequences::default(), claims: Claims::default() };
+        assert!(tcp.client(SYN, C0, 0, data));
+        assert_eq!(tcp.phase, Phase::Opening);
+        tcp
+    }
+
+    fn opening() -> Tcp {
+        opening_with(0)
+    }
+
+    fn opened() -> Tcp {
+        let mut tcp = opening();
+        assert!(tcp.server(SYN | ACK, V0, C, 0));
+        assert_eq!(tcp.phase, Phase::Opened);
+        tcp
+    }
+
+    fn established() -> Tcp {
+        let mut tcp = opened();
+        assert!(tcp.client(ACK, C, V, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+        tcp
+    }
+
+    /// One that was taken up by a segment of the client.
+    fn adopted() -> Tcp {
+        let mut tcp = Tcp { phase: Phase::Adopted, sequences: Sequences::default(), claims: Claims::default() };
+        assert!(tcp.client(ACK, C, V, 10));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Adopted, [C + 10, V, V, C]));
+        tcp
+    }
+
+    /// Asserts that a segment changes nothing and is no sign of life.
+    fn changes_nothing(tcp: &Tcp, direction: Direction, segment: Segment) {
+        let mut after = *tcp;
+        assert!(!after.follow(direction, &segment, true), "{segment:?}");
+        assert_eq!((after.phase, after.sequences, after.claims), (tcp.phase, tcp.sequences, tcp.claims), "{segment:?}");
+    }
+
+    // Handshake.
+
+    #[test]
+    fn a_syn_again_is_no_new_attempt() {
+        let mut tcp = opening();
+        assert!(tcp.client(SYN, C0, 0, 0));
+        assert_eq!(tcp.claims.numbers, [0; 2]);
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        assert_eq!((tcp.behind_syn(), tcp.claims.numbers[0]), (C + 50, C));
+    }
+
+    #[test]
+    fn an_answer_chooses_the_attempt() {
+        let mut tcp = opening();
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        // The one before is answered, and becomes the latest.
+        assert!(tcp.server(SYN | ACK, V0, C, 0));
+        assert_eq!((tcp.phase, tcp.behind_syn(), tcp.claims.numbers[0]), (Phase::Opened, C, C + 50));
+        changes_nothing(&tcp, ToServer, segment(ACK, C + 50, V + 1, 0));
+        assert!(tcp.client(ACK, C, V, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+    }
+
+    #[test]
+    fn a_syn_after_the_answer_is_pending() {
+        let mut tcp = opened();
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C));
+        assert_eq!(tcp.server_refuses(C + 50), Reset::Exact);
+        // Answered, it is the latest; the one before is over, and a late refusal of it means nothing.
+        assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0));
+        assert_eq!((tcp.behind_syn(), tcp.server_refuses(C)), (C + 50, Reset::Elsewhere));
+        assert!(tcp.client(ACK, C + 50, V + 9, 0));
+        assert_eq!(tcp.numbers(), [C + 50, V + 9, V + 9, C + 50]);
+    }
+
+    #[test]
+    fn an_answer_to_neither_attempt() {
+        let mut tcp = opening();
+        assert!(!tcp.server(SYN | ACK, V0, C + 7, 0));
+        assert_eq!((tcp.phase, tcp.client_resets(C + 7)), (Phase::Opening, Reset::Elsewhere));
+        // Its numbers have to be confirmed to the byte.
+        for (sequence, acknowledgment) in [(C + 8, V), (C + 6, V), (C + 7, V + 1), (C + 7, V - 1), (0, 0)] {
+            changes_nothing(&tcp, ToServer, segment(ACK, sequence, acknowledgment, 0));
+        }
+        assert!(tcp.client(ACK, C + 7, V, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::EstablishedPending, [C + 7, V, V, C + 7]));
+        // Once there is an answer to the attempt, others change nothing.
+        changes_nothing(&opened(), ToClient, segment(SYN | ACK, V0, C + 7, 0));
+    }
+
+    #[test]
+    fn without_an_answer_nothing_completes() {
+        for (sequence, acknowledgment) in [(C, V), (C, 0), (0, 0), (0, V)] {
+            changes_nothing(&opening(), ToServer, segment(ACK, sequence, acknowledgment, 0));
+        }
+        // A SYN of the server without ACK acknowledges nothing.
+        let mut tcp = opening();
+        assert!(tcp.server(SYN, V0, 0, 0));
+        for sequence in [0, C] {
+            changes_nothing(&tcp, ToServer, segment(ACK, sequence, V, 0));
+        }
+    }
+
+    #[test]
+    fn a_challenge_before_the_handshake() {
+        let mut tcp = opening();
+        assert!(!tcp.server(ACK, V, C + 70, 0));
+        assert_eq!((tcp.phase, tcp.client_resets(C + 70), tcp.client_resets(C + 71)), {
+            (Phase::Opening, Reset::Elsewhere, Reset::Inexact)
+        });
+        assert!(tcp.client(SYN, C0, 0, 0) && tcp.server(SYN | ACK, V0 + 500, C, 0) && tcp.client(ACK, C, V + 500, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V + 500, V + 500, C]));
+    }
+
+    #[test]
+    fn data_with_a_syn_is_acknowledged_in_part() {
+        for acknowledged in [C, C + 1, C + 99, C + 100] {
+            let mut tcp = opening_with(100);
+            // Repeated without its data (RFC 7413, section 4.1.3).
+            assert!(tcp.client(SYN, C0, 0, 0));
+            assert!(tcp.server(SYN | ACK, V0, acknowledged, 0));
+            assert!(tcp.client(ACK, acknowledged, V, 100));
+            assert_eq!((tcp.phase, tcp.numbers()), { (Phase::Established, [acknowledged + 100, V, V, acknowledged]) });
+        }
+        for acknowledged in [C - 1, C + 101] {
+            let mut tcp = opening_with(100);
+            assert!(!tcp.server(SYN | ACK, V0, acknowledged, 0));
+            assert_eq!(tcp.phase, Phase::Opening);
+        }
+    }
+
+    #[test]
+    fn early_data() {
+        let mut tcp = opened();
+        assert!(tcp.server(ACK, V, C, 1_000));
+        assert!(tcp.server(ACK, V + 1_000, C, EARLY - 1_000));
+        // Too much, for another attempt, without ACK, before the SYN.
+        for (flags, sequence, acknowledgment) in [(ACK, V + EARLY, C), (ACK, V, C + 1), (0, V, C), (ACK, V - 3, C)] {
+            changes_nothing(&tcp, ToClient, segment(flags, sequence, acknowledgment, 1));
+        }
+        for acknowledged in [V, V + 77, V + EARLY] {
+            let mut tcp = tcp;
+            assert!(tcp.client(ACK, C, acknowledged, 0));
+            assert_eq!(tcp.numbers(), [C, V + EARLY, acknowledged, C]);
+        }
+        for acknowledged in [V - 1, V + EARLY + 1] {
+            changes_nothing(&tcp, ToServer, segment(ACK, C, acknowledged, 0));
+        }
+    }
+
+    #[test]
+    fn an_early_fin() {
+        let mut tcp = opened();
+        assert!(tcp.server(FIN | ACK, V, C, 10));
+        assert_eq!(tcp.fins(), [Fin::None, Fin::Sent]);
+        let mut all = tcp;
+        assert!(all.client(ACK, C, V + 11, 0));
+        assert_eq!(all.phase, Phase::ServerClosed);
+        assert!(tcp.client(ACK, C, V, 0));
+        assert_eq!(tcp.phase, Phase::EstablishedPending);
+        // Data behind it: it was forged.
+        let mut tcp = opened();
+        assert!(tcp.server(FIN | ACK, V, C, 10) && tcp.server(ACK, V, C, 50) && tcp.client(ACK, C, V + 50, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::Established, [Fin::None; 2]));
+    }
+
+    /// A server that was started again answers the same SYN once more: its early FIN is not that of the second answer.
+    #[test]
+    fn an_early_fin_belongs_to_its_answer() {
+        let mut answered_twice = opened();
+        assert!(answered_twice.server(FIN | ACK, V, C, 10) && answered_twice.server(SYN | ACK, V0 + 900, C, 0));
+        for acknowledged in [V + 900, V] {
+            let mut tcp = answered_twice;
+            assert!(tcp.client(ACK, C, acknowledged, 0));
+            assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, acknowledged, acknowledged, C]));
+        }
+    }
+
+    #[test]
+    fn one_syn_and_two_answers() {
+        for acknowledged in [V, V + 900] {
+            let mut tcp = opened();
+            assert!(tcp.server(SYN | ACK, V0 + 900, C, 0));
+            assert_eq!((tcp.server_resets(V), tcp.server_resets(V + 900)), (Reset::Inexact, Reset::Exact));
+            changes_nothing(&tcp, ToServer, segment(ACK, C, V + 1, 0));
+            assert!(tcp.client(ACK, C, acknowledged, 5));
+            assert_eq!(tcp.numbers(), [C + 5, acknowledged, acknowledged, C]);
+        }
+    }
+
+    #[test]
+    fn the_answer_before_and_the_other_attempt() {
+        let mut tcp = opened();
+        assert!(tcp.client(SYN, C0 + 50_000_000, 0, 0));
+        assert!(tcp.server(SYN | ACK, V0 + 900, C + 50_000_000, 0));
+        // The client had the first answer, and its ACK comes late.
+        changes_nothing(&tcp, ToServer, segment(ACK, C, V + 900, 0));
+        changes_nothing(&tcp, ToServer, segment(ACK, C + 1, V, 0));
+        assert!(tcp.client(ACK, C, V, 0));
+        assert_eq!(tcp.numbers(), [C, V, V, C]);
+    }
+
+    #[test]
+    fn a_handshake_may_be_completed_a_window_later() {
+        for (beyond, completes) in [(0, true), (W - 1, true), (W, false), (1_u32.wrapping_neg(), false)] {
+            let mut tcp = opened();
+            assert_eq!(tcp.client(ACK, C.wrapping_add(beyond), V, 0), completes, "{beyond}");
+            assert_eq!(tcp.phase == Phase::Established, completes, "{beyond}");
+        }
+    }
+
+    #[test]
+    fn both_open_at_once() {
+        for server_first in [true, false] {
+            let mut tcp = opening();
+            assert!(tcp.server(SYN, V0, 0, 0));
+            assert_eq!(tcp.phase, Phase::Opened);
+            changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0, V + 1, 0));
+            changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0 + 1, V, 0));
+            let (by_client, by_server) = ((SYN | ACK, C0, V), (SYN | ACK, V0, C));
+            if server_first {
+                assert!(tcp.server(by_server.0, by_server.1, by_server.2, 0));
+                assert_eq!(tcp.phase, Phase::Opened);
+                changes_nothing(&tcp, ToClient, segment(SYN, V0, 0, 0));
+                assert!(tcp.client(by_client.0, by_client.1, by_client.2, 0));
+            } else {
+                assert!(tcp.client(by_client.0, by_client.1, by_client.2, 0));
+                assert_eq!(tcp.phase, Phase::Opened);
+                assert!(tcp.server(by_server.0, by_server.1, by_server.2, 0));
+            }
+            assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+        }
+    }
+
+    /// What the client has acknowledged is the server's SYN that it has seen, not the next one with another number.
+    #[test]
+    fn another_syn_of_the_server_has_to_be_acknowledged_anew() {
+        let mut tcp = opening();
+        assert!(tcp.server(SYN, V0, 0, 0) && tcp.client(SYN | ACK, C0, V, 0) && tcp.server(SYN | ACK, V0 + 900, C, 0));
+        assert_eq!(tcp.phase, Phase::Opened);
+        assert!(tcp.client(SYN | ACK, C0, V + 900, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V + 900, V + 900, C]));
+    }
+
+    // Conversation.
+
+    /// The table of phases by FINs against what the page says of it.
+    #[test]
+    fn every_cell_of_the_table_of_fins() {
+        const FINS: [Fin; 4] = [Fin::None, Fin::Sent, Fin::InOrder, Fin::Acknowledged];
+        for client in FINS {
+            for server in FINS {
+                let got = BY_FINS[client as usize][server as usize];
+                let (client_done, server_done) = (client == Fin::Acknowledged, server == Fin::Acknowledged);
+                let sure = |fin| fin == Fin::InOrder || fin == Fin::Acknowledged;
+                let said = if client_done && server_done {
+                    Phase::TimeWait
+                } else if sure(client) && sure(server) {
+                    Phase::Closing
+                } else if client_done {
+                    Phase::ClientClosed
+                } else if server_done {
+                    Phase::ServerClosed
+                } else if client == Fin::None && server == Fin::None {
+                    Phase::Established
+                } else {
+                    Phase::EstablishedPending
+                };
+                assert_eq!(got, said, "{client:?} {server:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_segment_may_end() {
+        for (end, fits) in
+            [(C - W, true), (C - W - 1, false), (C + W - 1, true), (C + W, false), (C + (1 << 31), false)]
+        {
+            let mut tcp = established();
+            assert_eq!(tcp.client(ACK, end, V, 0), fits, "{end}");
+            assert_eq!(tcp.numbers()[0], if fits { end.max(C) } else { C }, "{end}");
+            // And the server's.
+            let mut tcp = established();
+            let end = end.wrapping_sub(C).wrapping_add(V);
+            assert_eq!(tcp.server(ACK, end, C, 0), fits, "{end}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_acknowledged() {
+        for (number, fits) in [(V, true), (V + 1, false), (V - W, true), (V - W - 1, false)] {
+            let mut tcp = established();
+            assert_eq!(tcp.client(ACK, C, number, 0), fits, "{number}");
+            assert_eq!(tcp.numbers(), [C, V, V, C], "{number}");
+        }
+    }
+
+    #[test]
+    fn without_ack_nothing_is_accepted() {
+        for flags in [0, FIN] {
+            changes_nothing(&established(), ToServer, segment(flags, C, V, 10));
+            changes_nothing(&established(), ToClient, segment(flags, V, C, 10));
+        }
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        // The client's numbers pass 2^32 within data, the server's with its SYN.
+        let (client, server) = (0_u32.wrapping_sub(50), u32::MAX - 1);
+        let mut tcp = Tcp { phase: Phase::Opening, sequences: Sequences::default(), claims: Claims::default() };
+        assert!(tcp.client(SYN, client - 1, 0, 0) && tcp.server(SYN | ACK, server, client, 0));
+        assert!(tcp.client(ACK, client, server.wrapping_add(1), 100));
+        assert!(tcp.server(ACK, server.wrapping_add(1), 50, 100));
+        assert_eq!(tcp.numbers(), [50, 99, server.wrapping_add(1), 50]);
+        assert!(tcp.client(FIN | ACK, 50, 99, 0) && tcp.server(FIN | ACK, 99, 51, 0) && tcp.client(ACK, 51, 100, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+    }
+
+    #[test]
+    fn a_fin_in_order_counts_when_it_is_acknowledged() {
+        let mut tcp = established();
+        assert!(tcp.client(FIN | ACK, C, V, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::InOrder, Fin::None]));
+        assert!(tcp.server(ACK, V, C + 1, 0));
+        assert_eq!(tcp.phase, Phase::ClientClosed);
+        // Half-closed for as long as it lasts; in the end both are in order.
+        assert!(tcp.server(ACK, V, C + 1, 1_000) && tcp.client(ACK, C + 1, V + 1_000, 0));
+        assert!(tcp.server(FIN | ACK, V + 1_000, C + 1, 0));
+        assert_eq!(tcp.phase, Phase::Closing);
+        assert!(tcp.client(ACK, C + 1, V + 1_001, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+    }
+
+    #[test]
+    fn the_server_closes_first() {
+        let mut tcp = established();
+        assert!(tcp.server(FIN | ACK, V, C, 0) && tcp.client(ACK, C, V + 1, 0));
+        assert_eq!(tcp.phase, Phase::ServerClosed);
+        assert!(tcp.client(FIN | ACK, C, V + 1, 0) && tcp.server(ACK, V + 1, C + 1, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+    }
+
+    #[test]
+    fn both_close_at_once() {
+        let mut tcp = established();
+        assert!(tcp.client(FIN | ACK, C, V, 0) && tcp.server(FIN | ACK, V, C, 0));
+        assert_eq!(tcp.phase, Phase::Closing);
+        assert!(tcp.client(ACK, C + 1, V + 1, 0) && tcp.server(ACK, V + 1, C + 1, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+    }
+
+    #[test]
+    fn a_fin_behind_unacknowledged_data_is_only_sent() {
+        let mut tcp = established();
+        assert!(tcp.client(ACK, C, V, 100) && tcp.client(FIN | ACK, C + 100, V, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent, Fin::None]));
+        // Two that are only sent make no Closing.
+        assert!(tcp.server(ACK, V, C, 100) && tcp.server(FIN | ACK, V + 100, C, 0));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent, Fin::Sent]));
+        assert!(tcp.server(ACK, V + 101, C + 101, 0));
+        assert_eq!(tcp.phase, Phase::ClientClosed);
+        // Once acknowledged it stays, and nothing comes behind it.
+        assert!(!tcp.client(ACK, C + 101, V, 1));
+        assert_eq!((tcp.phase, tcp.numbers()[0]), (Phase::ClientClosed, C + 101));
+    }
+
+    #[test]
+    fn a_fin_is_forgotten_when_more_comes() {
+        let mut tcp = established();
+        assert!(tcp.client(FIN | ACK, C + 500, V, 0));
+        assert_eq!((tcp.fins()[0], tcp.numbers()[0]), (Fin::Sent, C + 501));
+        assert!(tcp.client(ACK, C + 501, V, 1));
+        assert_eq!((tcp.phase, tcp.fins()[0]), (Phase::Established, Fin::None));
+        // A FIN in order says where its side ends, whatever was noted behind it.
+        assert!(tcp.client(FIN | ACK, C, V, 20));
+        assert_eq!((tcp.fins()[0], tcp.numbers()[0]), (Fin::InOrder, C + 21));
+        // One that lies within what was sent, and begins nowhere, means nothing.
+        let mut tcp = established();
+        assert!(tcp.client(ACK, C, V, 100) && tcp.client(FIN | ACK, C + 10, V, 10));
+        assert_eq!(tcp.fins()[0], Fin::None);
+    }
+
+    #[test]
+    fn one_way_only() {
+        // Of the server nothing is heard here, and no record vouches for it.
+        let mut tcp = Tcp::resume(Phase::Opened, opened().sequences, [Fin::None; 2], false);
+        assert!(tcp.client(ACK, C, V, 0));
+        tcp.claims.set_heard(ToClient, false);
+        assert!(tcp.client(ACK, C, V + W - 1, 0), "what went past us");
+        assert_eq!(tcp.numbers()[1], V + W - 1);
+        assert_eq!(tcp.phase, Phase::EstablishedPending);
+        assert!(tcp.client(FIN | ACK, C, V + W - 1, 0));
+        assert_eq!(tcp.phase, Phase::ClientClosed);
+        let mut far = tcp;
+        assert!(!far.client(ACK, C + 1, V + W - 1 + W, 0), "a window more is too far");
+        // A record that vouches for both sides: a FIN counts when it is acknowledged.
+        let mut tcp = Tcp::resume(Phase::Established, established().sequences, [Fin::None; 2], true);
+        assert!(tcp.client(FIN | ACK, C, V, 0));
+        assert_eq!(tcp.phase, Phase::EstablishedPending);
+    }
+
+    #[test]
+    fn a_record_tells_of_fins() {
+        let resumed = |phase, fins| Tcp::resume(phase, established().sequences, fins, true).fins();
+        // Of an older version: as the phase says.
+        assert_eq!(resumed(Phase::ClientClosed, [Fin::None; 2]), [Fin::Acknowledged, Fin::None]);
+        assert_eq!(resumed(Phase::ServerClosed, [Fin::None; 2]), [Fin::None, Fin::Acknowledged]);
+        // A FIN of a portion that sees one way only was not acknowledged, whatever the phase is.
+        let mut ahead = established();
+        assert!(ahead.client(ACK, C, V, 100) && ahead.client(FIN | ACK, C + 100, V, 0));
+        let tcp = Tcp::resume(Phase::ClientClosed, ahead.sequences, [Fin::Sent, Fin::None], false);
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::ClientClosed, [Fin::Sent, Fin::None]));
+    }
+
+    /// A fragment with a forged FIN must not make the connection one of which only one side is seen.
+    #[test]
+    fn a_fragment_is_no_sign_of_another_way() {
+        let mut tcp = established();
+        for direction in [ToServer, ToClient] {
+            let (mine, theirs) = if direction == ToServer { (C, V) } else { (V, C) };
+            // Within the window, and ahead of everything.
+            assert!(tcp.follow(direction, &segment(FIN | ACK, mine + 5_000, theirs, 8), false));
+        }
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::EstablishedPending, [Fin::Sent; 2]));
+        // What its segment goes on with may be acknowledged.
+        let mut tcp = established();
+        assert!(tcp.follow(ToServer, &segment(ACK, C, V, 8), false));
+        assert!(tcp.server(ACK, V, C + 1_400, 0));
+        assert_eq!(tcp.numbers()[0], C + 1_400);
+    }
+
+    #[test]
+    fn adopted_until_the_server_is_heard() {
+        let mut tcp = adopted();
+        assert!(tcp.client(FIN | ACK, C + 10, V, 0));
+        assert_eq!(tcp.phase, Phase::Adopted);
+        assert!(tcp.server(ACK, V, C + 11, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::ClientClosed, [C + 11, V, V, C + 11]));
+        let mut tcp = adopted();
+        assert!(tcp.server(ACK, V, C + 10, 50));
+        assert_eq!(tcp.phase, Phase::Established);
+    }
+
+    // Numbers that do not fit.
+
+    /// The client goes on at `far` (its segments end there), and the server acknowledges that, `times` times.
+    fn agree(tcp: &mut Tcp, times: u32, far: u32) {
+        for time in 0..times {
+            assert!(!tcp.client(ACK, far + time * 10, V + W + 5, 0));
+            assert!(tcp.server(ACK, V, far + time * 10, 0), "{time}");
+        }
+    }
+
+    #[test]
+    fn three_agreements_make_numbers_known() {
+        let far = C + (1 << 30);
+        let mut tcp = established();
+        agree(&mut tcp, 2, far);
+        assert_eq!(tcp.numbers(), [C, V, V, C]);
+        agree(&mut tcp, 1, far + 100);
+        assert_eq!(tcp.numbers(), [far + 100, V, V, far + 100]);
+        assert_eq!((tcp.client_resets(far + 100), tcp.client_resets(C)), (Reset::Exact, Reset::Inexact));
+    }
+
+    #[test]
+    fn one_side_alone_agrees_with_nobody() {
+        let mut tcp = established();
+        for number in 0..100 {
+            assert!(!tcp.client(FIN | ACK, C + (1 << 30) + number, V + (1 << 30), 10));
+            assert!(!{ tcp }.server(ACK, V, C + (1 << 29), 0));
+        }
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+        assert_eq!([tcp.claims.agreed(ToServer), tcp.claims.agreed(ToClient)], [0; 2]);
+    }
+
+    #[test]
+    fn how_exactly_an_agreement_agrees() {
+        let far = C + (1 << 30);
+        for (number, agrees, left) in [
+            (far, true, false),
+            (far + AT_ONCE - 1, true, false),
+            (far + AT_ONCE, false, false),
+            (far - 1, false, true),
+            (far - W, false, true),
+            (far - W - 1, false, false),
+        ] {
+            let mut tcp = established();
+            agree(&mut tcp, 1, far - 100);
+            assert!(!tcp.client(ACK, far, V + W + 5, 0));
+            assert_eq!(tcp.server(ACK, V, number, 0), agrees, "{number}");
+            assert_eq!(tcp.claims.numbers[0] != 0, left, "{number}");
+            // One that disagrees ends the row; one that has not got so far does not.
+            assert_eq!(tcp.claims.agreed(ToServer), if agrees { 2 } else { u32::from(left) }, "{number}");
+        }
+    }
+
+    // A new attempt within a conversation.
+
+    const C2: u32 = C + (1 << 29);
+    const V2: u32 = V - (1 << 29);
+
+    /// The client has sent a SYN with so much data.
+    fn attempted(data: u32) -> Tcp {
+        let mut tcp = established();
+        assert!(!tcp.client(SYN, C2 - 1, 0, data));
+        assert_eq!((tcp.phase, tcp.numbers(), tcp.claims.attempt()), (Phase::Established, [C, V, V, C], Attempt::Syn));
+        tcp
+    }
+
+    #[test]
+    fn an_attempt_is_completed() {
+        for (sequence, acknowledgment, completes) in [
+            (C2, V2, true),
+            (C2 + AT_ONCE - 1, V2 + EARLY, true),
+            (C2 + AT_ONCE, V2, false),
+            (C2 - 1, V2, false),
+            (C2, V2 - 1, false),
+            (C2, V2 + EARLY + 1, false),
+        ] {
+            let mut tcp = attempted(0);
+            assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+            assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+            assert_eq!(tcp.client(ACK, sequence, acknowledgment, 3), completes, "{sequence} {acknowledgment}");
+            let new = [sequence + 3, acknowledgment, acknowledgment, C2];
+            assert_eq!(tcp.numbers(), if completes { new } else { [C, V, V, C] });
+            assert_eq!(tcp.claims.attempt(), Attempt::None, "completed or forgotten");
+        }
+    }
+
+    #[test]
+    fn an_attempt_with_data_is_answered_in_part() {
+        for acknowledged in [C2, C2 + 40] {
+            let mut tcp = attempted(40);
+            assert!(tcp.server(SYN | ACK, V2 - 1, acknowledged, 0) && tcp.client(ACK, acknowledged, V2, 0));
+            assert_eq!(tcp.numbers(), [acknowledged, V2, V2, acknowledged]);
+        }
+        for acknowledged in [C2 - 1, C2 + 41] {
+            assert!(!attempted(40).server(SYN | ACK, V2 - 1, acknowledged, 0));
+            assert_eq!(attempted(40).server_refuses(acknowledged), Reset::Inexact);
+        }
+        assert_eq!([C2, C2 + 40].map(|number| attempted(40).server_refuses(number)), [Reset::Exact; 2]);
+    }
+
+    #[test]
+    fn an_attempt_is_refused_or_challenged() {
+        assert_eq!(attempted(0).server_refuses(C2), Reset::Exact);
+        let mut tcp = attempted(0);
+        assert!(tcp.server(ACK, V, C, 0), "a challenge fits");
+        assert_eq!((tcp.client_resets(C), tcp.client_resets(C2)), (Reset::Exact, Reset::Elsewhere));
+    }
+
+    #[test]
+    fn an_attempt_is_forgotten_when_the_client_goes_on() {
+        let mut tcp = attempted(0);
+        // Of the server's segments those that do not fit change nothing.
+        changes_nothing(&tcp, ToClient, segment(ACK, V2, C2, 0));
+        assert!(tcp.client(ACK, C, V, 10));
+        assert_eq!(tcp.claims.attempt(), Attempt::Syn, "one that fits leaves it alone");
+        assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
+        assert_eq!((tcp.claims.attempt(), tcp.server_refuses(C2)), (Attempt::None, Reset::Inexact));
+    }
+
+    #[test]
+    fn a_syn_ack_that_nobody_asked_for() {
+        // It fits: a late copy.
+        changes_nothing(&established(), ToClient, segment(SYN | ACK, V0, C, 0));
+        // It does not: the SYN went past us.
+        let mut tcp = established();
+        assert!(!tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        assert!(tcp.client(ACK, C2, V2, 0));
+        assert_eq!(tcp.numbers(), [C2, V2, V2, C2]);
+        // The other two that have SYN.
+        changes_nothing(&established(), ToClient, segment(SYN, V2, 0, 0));
+        changes_nothing(&established(), ToServer, segment(SYN | ACK, C0, V, 0));
+    }
+
+    #[test]
+    fn late_copies_of_a_handshake_begin_nothing() {
+        let mut tcp = established();
+        assert!(!tcp.client(SYN, C0, 0, 0));
+        assert!(tcp.server(SYN | ACK, V0, C, 0));
+        assert!(tcp.client(ACK, C, V, 100));
+        assert_eq!((tcp.numbers(), tcp.claims.attempt()), ([C + 100, V, V, C], Attempt::SynAck));
+    }
+
+    // RST: the rows of the table.
+
+    #[test]
+    fn a_reset_of_the_server_in_a_handshake() {
+        let mut tcp = opening_with(10);
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        for (number, is) in [
+            (C + 50, Reset::Exact),
+            (C + 60, Reset::Exact),
+            (C + 61, Reset::Inexact),
+            (C, Reset::Elsewhere),
+            (C + 10, Reset::Elsewhere),
+            (C + 11, Reset::Inexact),
+        ] {
+            assert_eq!(tcp.server_refuses(number), is, "{number}");
+        }
+        // Without ACK it says nothing to a client that has sent a SYN.
+        assert_eq!(tcp.judge_reset(ToClient, &segment(RST, 0, C + 50, 0)), Reset::Inexact);
+        let mut tcp = opened();
+        assert!(tcp.server(ACK, V, C, 20));
+        for (number, is) in [(V, Reset::Exact), (V + 1, Reset::InFlight), (V + 20, Reset::InFlight)] {
+            assert_eq!(tcp.server_resets(number), is, "{number}");
+        }
+        assert_eq!([V - 1, V + 21].map(|number| tcp.server_resets(number)), [Reset::Inexact; 2]);
+    }
+
+    #[test]
+    fn a_reset_of_the_client_in_a_handshake() {
+        let mut tcp = opening_with(10);
+        assert!(tcp.client(SYN, C0 + 50, 0, 0));
+        assert!(!tcp.server(ACK, V, C + 999, 0));
+        for (number, is) in [
+            (C + 50, Reset::Exact),
+            (C + 60, Reset::Exact),
+            (C + 999, Reset::Elsewhere),
+            (C, Reset::Elsewhere),
+            (C + 10, Reset::Elsewhere),
+            (C + 11, Reset::Inexact),
+        ] {
+            assert_eq!(tcp.client_resets(number), is, "{number}");
+        }
+        assert!(tcp.server(SYN | ACK, V0, C + 55, 0));
+        for (number, is) in [
+            (C + 55, Reset::Exact),
+            (C + 56, Reset::InFlight),
+            (C + 60, Reset::InFlight),
+            (C + 50, Reset::Elsewhere),
+            (C + 61, Reset::Elsewhere),
+        ] {
+            assert_eq!(tcp.client_resets(number), is, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_reset_in_a_conversation() {
+        let mut tcp = established();
+        assert!(tcp.client(ACK, C, V, 30) && tcp.server(ACK, V, C, 40));
+        for (number, is) in [
+            (0, Reset::Exact),
+            (1, Reset::InFlight),
+            (30, Reset::InFlight),
+            (31, Reset::Inexact),
+            (1_u32.wrapping_neg(), Reset::Inexact),
+        ] {
+            assert_eq!(tcp.client_resets(C.wrapping_add(number)), is, "{number}");
+        }
+        assert_eq!([V, V + 40, V + 41].map(|number| tcp.server_resets(number)), {
+            [Reset::Exact, Reset::InFlight, Reset::Inexact]
+        });
+        // It acknowledges no attempt, and so its acknowledgement means nothing.
+        assert_eq!(tcp.server_refuses(C), Reset::Inexact);
+    }
+
+    /// What a server answers that knows nothing of the connection: its client obeys.
+    #[test]
+    fn a_reset_of_an_adopted_connection() {
+        assert_eq!([V, V + 1].map(|number| adopted().server_resets(number)), [Reset::Exact, Reset::Inexact]);
+        assert_eq!([C, C + 10, C + 11].map(|number| adopted().client_resets(number)), {
+            [Reset::InFlight, Reset::InFlight, Reset::Inexact]
+        });
+    }
+
+    #[test]
+    fn a_reset_of_an_attempt_on_a_half_closed_connection() {
+        let mut tcp = established();
+        assert!(tcp.server(FIN | ACK, V, C, 0) && tcp.client(ACK, C, V + 1, 0) && !tcp.client(SYN, C2 - 1, 0, 5));
+        assert_eq!(tcp.phase, Phase::ServerClosed);
+        for (number, is) in [
+            (C2 - 2, Reset::Elsewhere),
+            (C2 - 1, Reset::InFlight),
+            (C2, Reset::InFlight),
+            (C2 + 5, Reset::InFlight),
+            (C2 + 6, Reset::Elsewhere),
+        ] {
+            assert_eq!(tcp.client_resets(number), is, "{number}");
+        }
+    }
+
+    // The end.
+
+    #[test]
+    fn after_the_end_only_a_repeated_fin_is_a_sign_of_life() {
+        let mut tcp = established();
+        assert!(
+            tcp.client(FIN | ACK, C, V, 0) && tcp.server(FIN | ACK, V, C + 1, 0) && tcp.client(ACK, C + 1, V + 1, 0)
+        );
+        assert_eq!(tcp.phase, Phase::TimeWait);
+        assert!(
+            tcp.server(FIN | ACK, V, C + 1, 0) && tcp.client(ACK, C + 1, V + 1, 0) && tcp.client(FIN | ACK, C, V, 0)
+        );
+        for (flags, sequence) in [(ACK, V), (ACK, V + 2), (FIN | ACK, V + 1), (FIN, V), (SYN | ACK, V), (0, V + 1)] {
+            changes_nothing(&tcp, ToClient, segment(flags, sequence, C + 1, 0));
+        }
+        // After a RST nobody listens.
+        for before in [opening(), opened(), established(), adopted()] {
+            let tcp = Tcp { phase: Phase::TimeWait, ..before };
+            for acknowledgment in [0, C, C + 1] {
+                changes_nothing(&tcp, ToClient, segment(FIN | ACK, V, acknowledgment, 0));
+                changes_nothing(&tcp, ToClient, segment(SYN | ACK, V0, acknowledgment, 0));
+                changes_nothing(&tcp, ToServer, segment(ACK, C, V, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_goes_on_is_no_longer_doubtful() {
+        let mut tcp = Tcp { phase: Phase::Doubtful, ..established() };
+        changes_nothing(&tcp, ToServer, segment(FIN, C, V, 0));
+        assert!(!tcp.client(ACK, C2, V, 0));
+        assert_eq!(tcp.phase, Phase::Doubtful);
+        assert!(tcp.server(ACK, V, C, 1));
+        assert_eq!(tcp.phase, Phase::Established);
+    }
+
+    #[test]
+    fn what_a_reset_of_our_own_says() {
+        let expected = |mut tcp: Tcp| {
+            tcp.expect_resets();
+            [tcp.sequences.end(ToServer), tcp.sequences.end(ToClient)]
+        };
+        let [client, _] = expected(opening_with(10));
+        assert_eq!(client, C, "the attempt's number, without its data");
+        let mut tcp = opening_with(10);
+        assert!(tcp.server(SYN | ACK, V0, C + 4, 0) && tcp.server(ACK, V, C + 4, 20));
+        assert_eq!(expected(tcp), [C + 4, V + 20]);
+        let mut tcp = established();
+        assert!(tcp.client(ACK, C, V, 30));
+        assert_eq!(expected(tcp), [C + 30, V]);
+    }
+
+    /// The short note of a segment says what the long one says, for all edges of all numbers.
+    #[test]
+    fn what_is_noted_plainly_is_what_would_be_followed() {
+        const AHEAD: u32 = 1 << 31;
+        const EDGES: [u32; 10] = [0, 1, 1_000, W - 1, W, AHEAD - 1, AHEAD, AHEAD + 1, u32::MAX - 1, u32::MAX];
+        let mut claims = established().claims;
+        claims.numbers = [C2, V2];
+        let mut plainly = 0;
+        for known in 0..10_000 {
+            let words = [known % 10, known / 10 % 10, known / 100 % 10, known / 1_000].map(|edge| EDGES[edge]);
+            let [by_client, by_server, of_client, of_server] = words;
+            if by_client.wrapping_sub(of_server) >= AHEAD || by_server.wrapping_sub(of_client) >= AHEAD {
+                // In no conversation is more acknowledged than was sent.
+                continue;
+            }
+            let before = Tcp { phase: Phase::Established, sequences: Sequences::from_words(words), claims };
+            for (sequence, acknowledgment) in EDGES.iter().flat_map(|s| EDGES.map(|a| (*s, a))) {
+                for (direction, data) in [(ToServer, 0), (ToServer, 1), (ToClient, 0), (ToClient, 1)] {
+                    let segment = segment(ACK, sequence, acknowledgment, data);
+                    let (mut plain, mut usual) = (before.sequences, before);
+                    if plain.note_plain(direction, &segment) {
+                        plainly += 1;
+                        assert!(usual.follow(direction, &segment, true), "{words:x?}, {direction:?}, {segment:x?}");
+                        assert_eq!((usual.phase, usual.claims), (Phase::Established, claims));
+                    }
+                    let noted = if plain == before.sequences { before.sequences } else { usual.sequences };
+                    assert_eq!(plain, noted, "{words:x?}, {direction:?}, {segment:x?}");
+                }
+            }
+        }
+        assert!(plainly > 50_000, "{plainly}");
     }
 }
