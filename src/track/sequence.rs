@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_may_be_sent_and_acknowledged() {
-        let ends = [1_000 - WINDOW as i64, 1_000 + WINDOW as i64 - 1].map(|end| KNOWN.fits(ToServer, end as u32, 1_900));
+        let ends =
+            [1_000 - WINDOW as i64, 1_000 + WINDOW as i64 - 1].map(|end| KNOWN.fits(ToServer, end as u32, 1_900));
         assert_eq!(ends, [true, true]);
         let ends = [999 - WINDOW as i64, 1_000 + WINDOW as i64].map(|end| KNOWN.fits(ToServer, end as u32, 1_900));
         assert_eq!(ends, [false, false]);

@@ -77,6 +77,8 @@ pub(crate) enum Reset {
     Replaced,
     /// It lies within what is sent and not acknowledged yet: its receiver will obey it if all of that has arrived.
     InFlight,
+    /// The client refuses what the server has answered to another attempt.
+    Refused,
     /// It is not about this connection but about an attempt before, which it ends at its receiver.
     Elsewhere,
     /// Its receiver will not obey it; at best it asks back (RFC 5961, section 3.2).
@@ -164,9 +166,7 @@ impl Tcp {
     /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST nobody listens any more.
     fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
         let end = segment.sequence.wrapping_add(segment.span());
-        segment.has(ACK)
-            && self.claims.fin(direction) == Fin::Acknowledged
-            && self.sequences.end(direction) == end
+        segment.has(ACK) && self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end
     }
 
     // A handshake uses the numbers so: of the client, `sent` lies behind its latest SYN and the most data that a SYN has
@@ -288,9 +288,11 @@ impl Tcp {
     /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5). That it knows the
     /// server's number shows that this is its attempt.
     fn clients_syn_ack(&mut self, segment: &Segment) -> bool {
-        if self.phase != Phase::Opened || self.sequences.expected(ToServer) != segment.acknowledgment {
+        let number = segment.acknowledgment;
+        if number == 0 || self.sequences.expected(ToServer) != number {
             return false;
         }
+        self.phase = Phase::Opened;
         let behind = segment.sequence.wrapping_add(1);
         self.claims.set_syn_acknowledged(ToClient, true);
         if !self.claims.syn_acknowledged(ToServer) {
@@ -440,12 +442,11 @@ impl Tcp {
     /// A segment whose numbers do not fit. If the other side goes on in the same way, much has gone another way, or
     /// what was known is old.
     fn misfit(&mut self, direction: Direction, segment: &Segment, end: u32) -> bool {
-        if self.claims.attempt() != Attempt::None {
-            if direction == ToClient {
-                return false;
-            }
-            // The client goes on with its old connection.
-            self.claims.clear_numbers();
+        match self.claims.attempt() {
+            Attempt::None => {}
+            // One that the server has answered is nothing that one side pretends.
+            Attempt::Syn | Attempt::Unasked if direction == ToServer => self.claims.clear_numbers(),
+            _ => return false,
         }
         let other = direction.opposite();
         let claimed = self.claims.numbers[other as usize];
@@ -556,7 +557,9 @@ impl Tcp {
             // The client gives up, or refuses what the server has answered to another attempt.
             return if self.acknowledges(number, self.behind_syn()) {
                 Reset::Exact
-            } else if self.sequences.expected(ToClient) == number || self.acknowledges_other(number) {
+            } else if self.sequences.expected(ToClient) == number {
+                Reset::Refused
+            } else if self.acknowledges_other(number) {
                 Reset::Elsewhere
             } else {
                 Reset::Inexact
@@ -593,6 +596,13 @@ impl Tcp {
         }
         // Nor can be judged what has not been heard.
         if handshake || !self.claims.heard_both() { Reset::Elsewhere } else { Reset::Inexact }
+    }
+
+    /// Forgets what the server has answered in a handshake.
+    pub(crate) fn forget_answer(&mut self) {
+        self.claims.set_syn_acknowledged(ToServer, false);
+        self.claims.numbers[ToClient as usize] = 0;
+        self.sequences.agree(ToClient, 0);
     }
 
     /// The connection was reset, and another attempt goes on: in a handshake the other one, in a conversation the one that

@@ -113,6 +113,10 @@ impl Table<'_> {
                 self.set_tcp(slot, tcp);
                 self.begin_phase(slot, tcp.phase);
             }
+            Reset::Refused => {
+                tcp.forget_answer();
+                self.set_tcp(slot, tcp);
+            }
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
                 return Tracked::Dropped(self.state.drop(DropReason::InexactReset));
             }
