@@ -235,7 +235,8 @@ impl Tcp {
                     self.sequences.set_sent(ToClient, end);
                     self.claims.set_fin(ToClient, Fin::None);
                 }
-                if segment.has(FIN) && self.sequences.end(ToClient) == end {
+                // A FIN that ends behind the SYN would stand in its place.
+                if segment.has(FIN) && end != before && self.sequences.end(ToClient) == end {
                     self.claims.set_fin(ToClient, Fin::Sent);
                 }
                 self.acknowledge_clients_syn(segment.acknowledgment);
