@@ -141,12 +141,20 @@ impl Tcp {
         }
     }
 
-    /// Puts down as sent what the receiver of a RST will expect, for a connection that is to be reset.
-    pub(crate) fn expect_resets(&mut self) {
+    /// Puts down as sent what the receiver of a RST will expect, for a connection that is to be reset. `silent` says that
+    /// nothing has been on its way for a while: then what was not acknowledged did not arrive, as a probe of a closed window
+    /// does not.
+    pub(crate) fn expect_resets(&mut self, silent: bool) {
         match self.phase {
             Phase::Opening => self.sequences.set_sent(ToServer, self.behind_syn()),
             Phase::Opened if self.claims.syn_acknowledged(ToServer) => {
                 self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
+            }
+            Phase::Opened => {}
+            _ if silent && self.claims.heard_both() => {
+                for side in [ToServer, ToClient] {
+                    self.sequences.set_sent(side, self.sequences.expected(side.opposite()));
+                }
             }
             _ => {}
         }
@@ -256,7 +264,7 @@ impl Tcp {
         if !accepted && (answered || self.phase == Phase::Opened || !segment.has(ACK)) {
             return false;
         }
-        if answered && before != behind {
+        if (answered || self.phase == Phase::Opened) && before != behind {
             self.claims.numbers[ToClient as usize] = before;
         }
         if before != behind {
@@ -1413,7 +1421,7 @@ mod tests {
     #[test]
     fn what_a_reset_of_our_own_says() {
         let expected = |mut tcp: Tcp| {
-            tcp.expect_resets();
+            tcp.expect_resets(false);
             [tcp.sequences.end(ToServer), tcp.sequences.end(ToClient)]
         };
         let [client, _] = expected(opening_with(10));

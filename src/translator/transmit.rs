@@ -27,6 +27,9 @@ const QUOTE: usize = 60 + 8;
 /// How many messages wait to be fetched. More than a few would be old news.
 const WAITING: u8 = 3;
 
+/// After so many ticks without a packet, 1 s, nothing of a connection is on its way any more.
+const SILENCE: u32 = 16;
+
 /// How many slots one call looks at for connections to reset.
 const LOOKS: usize = 256;
 
@@ -292,8 +295,10 @@ impl Table<'_> {
 
     /// Puts down what both ends of a TCP connection will expect of a RST.
     pub(crate) fn expect_resets(&mut self, slot: u32) {
+        let last = self.slot(slot).map_or(self.state.tick, |c| c.last);
+        let silent = self.state.tick.since(last) >= SILENCE;
         if let Some(mut tcp) = self.tcp(slot) {
-            tcp.expect_resets();
+            tcp.expect_resets(silent);
             self.set_tcp(slot, &tcp);
         }
     }

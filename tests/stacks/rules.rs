@@ -176,7 +176,12 @@ impl World {
                 false => Err(self.fail(format!("TEST numbers {shown:x?}, not {wanted:x?}"))),
             };
         }
-        if numbers_of(&record) != wanted {
+        // One forged segment in a million fits by chance, and what was sent seems to be more than it was until the stream
+        // has passed it. It is not acknowledged, so neither RST nor FIN is judged by it.
+        let found = numbers_of(&record);
+        let near = |n: usize| found[n].wrapping_sub(wanted[n]) < 1 << 24;
+        let fits = found[2..] == wanted[2..] && if self.plan.attacked { near(0) && near(1) } else { found == wanted };
+        if !fits {
             let found = numbers_of(&record);
             let unknown = wanted.iter().zip(found).all(|(wanted, found)| *wanted == found || found == 0);
             let rule = if unknown { "numbers that must be known are not" } else { "wrong numbers" };
