@@ -488,7 +488,9 @@ impl Tcp {
         match (direction, segment.has(ACK)) {
             (ToServer, false) => {
                 let behind = segment.sequence.wrapping_add(1);
-                if claims.attempt() != Attempt::None && claims.numbers[0] == behind {
+                // One that was answered is not given up for one that anybody may have sent.
+                if claims.attempt() == Attempt::SynAck || claims.attempt() != Attempt::None && claims.numbers[0] == behind
+                {
                     return false;
                 }
                 claims.clear_numbers();
