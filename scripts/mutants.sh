@@ -119,13 +119,16 @@ for ((i = place; i < ${#files[@]}; i += shards)); do
             tried=${tests[*]}
         fi
         PROPTEST_CASES=$quick_cases mutants "$file" "$output" 120 "${tests[@]}"
+        # What the second stage is for, kept since its own results take the place of these when it begins.
+        cat "$output"/mutants.out/{missed,timeout}.txt >"$output/survivors"
         touch "$output/quick"
     fi
     if [[ ! -e $output/whole && -z $quick ]]; then
-        [[ $whole ]] || passes --tests
-        whole=1
-        [[ ! -s $output/mutants.out/missed.txt && ! -s $output/mutants.out/timeout.txt ]] ||
+        if [[ -s $output/survivors ]]; then
+            [[ $whole ]] || passes --tests
+            whole=1
             mutants "$file" "$output" 900 --tests
+        fi
         touch "$output/whole"
     fi
 done
