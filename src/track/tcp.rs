@@ -451,11 +451,12 @@ impl Tcp {
     /// A segment whose numbers do not fit. If the other side goes on in the same way, much has gone another way, or
     /// what was known is old.
     fn misfit(&mut self, direction: Direction, segment: &Segment, end: u32) -> bool {
-        match self.claims.attempt() {
-            Attempt::None => {}
-            // One that the server has answered is nothing that one side pretends.
-            Attempt::Syn | Attempt::Unasked if direction == ToServer => self.claims.clear_numbers(),
-            _ => return false,
+        if self.claims.attempt() != Attempt::None {
+            if direction == ToClient {
+                return false;
+            }
+            // The client goes on with its old connection, or agreement will tell with which.
+            self.claims.clear_numbers();
         }
         let other = direction.opposite();
         let claimed = self.claims.numbers[other as usize];
@@ -484,13 +485,15 @@ impl Tcp {
     /// A SYN in a conversation: the client has lost its state and begins anew, or somebody pretends that it does. The
     /// server's answer will tell.
     fn attempt(&mut self, direction: Direction, segment: &Segment) -> bool {
+        let behind = segment.sequence.wrapping_add(1);
         let claims = &mut self.claims;
+        // A late copy of the SYN that the connection began with; so is what answers it.
+        if behind == self.sequences.expected(direction.opposite()) {
+            return false;
+        }
         match (direction, segment.has(ACK)) {
             (ToServer, false) => {
-                let behind = segment.sequence.wrapping_add(1);
-                // One that was answered is not given up for one that anybody may have sent.
-                if claims.attempt() == Attempt::SynAck || claims.attempt() != Attempt::None && claims.numbers[0] == behind
-                {
+                if claims.attempt() != Attempt::None && claims.numbers[0] == behind {
                     return false;
                 }
                 claims.clear_numbers();
@@ -507,7 +510,7 @@ impl Tcp {
                 if !answers && self.sequences.may_acknowledge(ToClient, number) {
                     return false;
                 }
-                claims.numbers = [number, segment.sequence.wrapping_add(1)];
+                claims.numbers = [number, behind];
                 claims.set_syn_data(0);
                 claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
                 answers
