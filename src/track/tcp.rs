@@ -455,7 +455,13 @@ impl Tcp {
             if direction == ToClient {
                 return false;
             }
-            // The client goes on with its old connection, or agreement will tell with which.
+            // The client goes on with its old connection, or agreement will tell with which. An attempt that the server has
+            // answered is given up only after some such segments: one of them may be forged.
+            let times = self.claims.agreed(ToServer) + 1;
+            if self.claims.attempt() == Attempt::SynAck && times <= AGREEMENTS {
+                self.claims.set_agreed(ToServer, times);
+                return false;
+            }
             self.claims.clear_numbers();
         }
         let other = direction.opposite();
@@ -506,8 +512,8 @@ impl Tcp {
                 let number = segment.acknowledgment;
                 let attempted = matches!(claims.attempt(), Attempt::Syn | Attempt::SynAck);
                 let answers = attempted && number.wrapping_sub(claims.numbers[0]) <= claims.syn_data();
-                // One that fits is a late copy, or answers a late copy.
-                if !answers && self.sequences.may_acknowledge(ToClient, number) {
+                // One that fits is a late copy, or answers a late copy. Or it answers an attempt that was given up.
+                if !answers && (attempted || self.sequences.may_acknowledge(ToClient, number)) {
                     return false;
                 }
                 claims.numbers = [number, behind];
@@ -559,7 +565,8 @@ impl Tcp {
             let number = segment.acknowledgment;
             let latest = if handshake { self.behind_syn() } else { attempted };
             if self.acknowledges(number, latest) && (handshake || matches!(attempt, Attempt::Syn | Attempt::SynAck)) {
-                return Reset::Exact;
+                // Behind an answer the other attempt may be the later one.
+                return if self.phase == Phase::Opened && attempted != 0 { Reset::Replaced } else { Reset::Exact };
             }
             if handshake && self.acknowledges_other(number) {
                 return Reset::Elsewhere;
