@@ -12,6 +12,7 @@ local byway = Proto("byway", "byway control")
 local KINDS = { "HELLO", "CHALLENGE", "OPEN", "REQUEST", "ANSWER", "EVENTS", "REFUSAL" }
 local NAMES = {
   [1] = "divert", [2] = "remove", [3] = "redivert", [4] = "set timeouts", [5] = "set client limit",
+  [6] = "forget",
   [16] = "list rules", [17] = "list connections", [18] = "counters", [19] = "settings", [32] = "subscribe",
   [33] = "close",
 }
@@ -26,13 +27,14 @@ local CODES = {
   [50] = "client limit too high", [255] = "refused",
 }
 local TIMEOUTS = { "tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold" }
-local OUTCOMES = { "inserted", "updated", "unchanged", "removed", "absent", "re-diverted", "set" }
+local OUTCOMES = { "inserted", "updated", "unchanged", "removed", "absent", "re-diverted", "set", "forgotten" }
 local STATES = {
   "opening", "opened", "established", "client closed", "server closed", "closing", "time-wait", "doubtful",
   "resetting", "unanswered", "answered",
 }
 local PROTOCOLS = { [0] = "", [1] = " icmp", [6] = " tcp", [17] = " udp" }
 local HOW = { [0] = "switch", [1] = "drain", [2] = "reset" }
+local MIDSTREAM = { [0] = "", [1] = ", midstream pass", [2] = ", midstream adopt", [3] = ", midstream drop" }
 local EVENTS = { "opened", "changed", "moved", "closed" }
 
 local f = {
@@ -169,7 +171,7 @@ end
 
 local function server_words(tvb, at)
   local kind = tvb(at, 1):uint()
-  if kind == 0 then return "the same" end
+  if kind == 0 then return "same" end
   return kind == 1 and address(tvb, at + 4) or endpoint(tvb, at + 4)
 end
 
@@ -181,7 +183,8 @@ local function instruction_words(tvb)
       local weight = count > 1 and "*" .. tvb(24 + i * 10, 2):uint() or ""
       servers[#servers + 1] = server_words(tvb, 22 + i * 10) .. weight
     end
-    local more = (flags % 2 == 1 and ", source kept" or "") .. (flags >= 2 and ", answers from any port" or "")
+    local more = (band(flags, 1) ~= 0 and ", source kept" or "")
+      .. (band(flags, 2) ~= 0 and ", answers from any port" or "") .. MIDSTREAM[band(shr(flags, 2), 3)]
     return name .. " " .. match_words(tvb, 4) .. " to " .. table.concat(servers, ", ") .. more
   elseif number == 2 then
     return name .. " " .. match_words(tvb, 4)

@@ -3,8 +3,10 @@
 use core::fmt;
 use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
+use core::str::FromStr;
 
 pub use crate::config_error::ConfigError;
+use crate::parse_error::ParseError;
 use crate::timeouts::Timeouts;
 
 /// How many alternative address ranges, and how many other own addresses, one translator can have.
@@ -39,7 +41,7 @@ pub(crate) struct Settings {
     pub(crate) own: List<u32>,
     pub(crate) timeouts: Timeouts,
     pub(crate) short_timeouts: bool,
-    pub(crate) midstream: Midstream,
+    pub(crate) midstream: Option<Midstream>,
     pub(crate) inexact_reset: InexactReset,
     pub(crate) port_choice: PortChoice,
     pub(crate) client_limit: u32,
@@ -64,7 +66,7 @@ impl Config {
             own: List::new(0),
             timeouts: Timeouts::RECOMMENDED,
             short_timeouts: false,
-            midstream: Midstream::Pass,
+            midstream: None,
             inexact_reset: InexactReset::Pass,
             port_choice: PortChoice::Random,
             client_limit: 0,
@@ -130,10 +132,13 @@ impl Config {
         self
     }
 
-    /// What becomes of a TCP segment from the middle of a connection that is not known. Default: [`Midstream::Pass`].
+    /// What becomes of a TCP segment from the middle of a connection that is not known, for every rule and whatever the
+    /// rule itself says ([`Divert::midstream`](crate::Divert::midstream)). Default: each rule's own.
+    ///
+    /// With [`Midstream::Pass`] a masquerading rule lets such segments leave with their private source.
     #[must_use]
     pub const fn midstream(mut self, midstream: Midstream) -> Self {
-        self.settings.midstream = midstream;
+        self.settings.midstream = Some(midstream);
         self
     }
 
@@ -259,18 +264,48 @@ impl defmt::Format for Config {
     }
 }
 
-/// What becomes of a TCP segment that a rule matches, that is no SYN, and whose connection is not known.
+/// What becomes of a TCP segment that a rule matches, that is no SYN, and whose connection is not known: it began before
+/// the rule did or before the translator was started, it was given up, or it has expired.
+///
+/// [`Divert::midstream`](crate::Divert::midstream) says it for one rule, [`Config::midstream`] for all. Where neither
+/// does, a rule that leads to another server passes such segments, because the client may be talking to the original
+/// one, and a rule that only masquerades adopts them, because they would leave with a private source otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Midstream {
     /// It passes untouched: its connection began before the rule did, and its server knows it.
     Pass,
-    /// It opens a connection as if it were a SYN: the servers share their state, or the client is to be reset by the
-    /// new one.
+    /// It opens a connection as if it were a SYN: the server is the same, or the servers share their state, or the
+    /// client is to be reset by the new one. What is no part of a conversation (a RST, a SYN with ACK, a segment without
+    /// ACK) opens none: a rule that masquerades drops it, any other passes it.
     Adopt,
     /// It is dropped.
     Drop,
+}
+
+impl fmt::Display for Midstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Adopt => "adopt",
+            Self::Drop => "drop",
+        })
+    }
+}
+
+impl FromStr for Midstream {
+    type Err = ParseError;
+
+    /// Reads `pass`, `adopt` or `drop`.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "pass" => Ok(Self::Pass),
+            "adopt" => Ok(Self::Adopt),
+            "drop" => Ok(Self::Drop),
+            _ => Err(ParseError::new("midstream", text, "pass, adopt or drop")),
+        }
+    }
 }
 
 /// What becomes of a RST whose sequence number is not the one that its receiver expects. Neither choice ends the
@@ -332,6 +367,11 @@ impl Alternative {
     /// No address that anything is sent to.
     pub(crate) const NONE: Self = Self { first: 0, last: 0, ports: (1, 0) };
 
+    /// Whether connections get ports of it.
+    pub(crate) const fn has_ports(&self) -> bool {
+        self.ports.0 <= self.ports.1
+    }
+
     /// Whether it is one of these addresses.
     #[inline(always)]
     pub(crate) const fn holds(&self, address: u32) -> bool {
@@ -362,6 +402,22 @@ impl<T: Copy> List<T> {
 
     pub(crate) const fn len(&self) -> usize {
         self.length as usize
+    }
+
+    /// Moves the items that are to be in front there, and leaves the others behind them; both keep their order.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) fn move_in_front(&mut self, is_in_front: impl Fn(&T) -> bool) {
+        let length = usize::from(self.length);
+        for end in 1..length {
+            for place in (1..=end).rev() {
+                if let Some([before, item]) = self.items.get_mut(place - 1..=place)
+                    && is_in_front(item)
+                    && !is_in_front(before)
+                {
+                    core::mem::swap(before, item);
+                }
+            }
+        }
     }
 
     #[inline]

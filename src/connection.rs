@@ -37,27 +37,31 @@ impl fmt::Display for Connection {
 }
 
 /// What a connection is doing. Each state has one of the time-outs of [`Timeouts`](crate::Timeouts).
+///
+/// For TCP it is what both ends have confirmed, not what one of them says; `docs/tcp.md` says what is concluded from what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum State {
-    /// TCP: the client has sent its SYN (transitory).
+    /// TCP: the client has sent a SYN that the server has not answered (transitory).
     Opening,
-    /// TCP: both have sent a SYN (transitory).
+    /// TCP: the server has answered with its SYN (transitory).
     Opened,
-    /// TCP: the handshake is complete, and nobody has said good-bye (established).
+    /// TCP: each side has acknowledged the other's SYN, and no FIN has been acknowledged (established). Also a connection
+    /// that was adopted in the middle; until its server is heard, that has the transitory time-out.
     Established,
-    /// TCP: the client has sent its FIN, the server may go on sending (established).
+    /// TCP: the server has acknowledged the client's FIN, and may go on sending (established).
     ClientClosed,
-    /// TCP: the server has sent its FIN, the client may go on sending (established).
+    /// TCP: the client has acknowledged the server's FIN, and may go on sending (established).
     ServerClosed,
-    /// TCP: both have sent a FIN (transitory).
+    /// TCP: both have sent a FIN with exactly the number that its receiver expects, and at least one of them is not
+    /// acknowledged yet (transitory).
     Closing,
-    /// TCP: both FINs are acknowledged, or a RST with the expected sequence number was seen; late segments are still
-    /// translated (held).
+    /// TCP: both FINs are acknowledged, or a RST was seen that its receiver obeys; late segments are still translated
+    /// (held).
     TimeWait,
-    /// TCP: somebody sent a RST behind data that is not acknowledged yet, which its receiver obeys if the data arrived;
-    /// the next segment of any other kind brings it back to `Established` (transitory).
+    /// TCP: somebody sent a RST behind data or a FIN that is not acknowledged yet, which its receiver obeys if the data
+    /// arrived; the next segment that its receiver accepts brings it back (transitory).
     Doubtful,
     /// TCP: being reset by a re-divert: whatever an end sends is answered with a RST (held).
     Resetting,

@@ -34,6 +34,8 @@ pub struct Counters {
     pub evicted: u64,
     /// Connections ended because no port was free for them on the server that they were moved to.
     pub stranded: u64,
+    /// Connections ended because the translator was told to forget them.
+    pub forgotten: u64,
     /// ICMP errors and RSTs that the translator had to say and that were fetched.
     pub transmitted: u64,
     /// What the translator had to say and could not: the rate limit was reached, or nobody fetched.
@@ -59,6 +61,7 @@ impl Counters {
         expired: 0,
         evicted: 0,
         stranded: 0,
+        forgotten: 0,
         transmitted: 0,
         transmit_lost: 0,
         events_lost: 0,
@@ -101,6 +104,7 @@ impl<'a> Sum<&'a Self> for Counters {
                 expired,
                 evicted,
                 stranded,
+                forgotten,
                 transmitted,
                 transmit_lost,
                 events_lost,
@@ -119,6 +123,7 @@ impl<'a> Sum<&'a Self> for Counters {
                 (&mut sum.expired, expired),
                 (&mut sum.evicted, evicted),
                 (&mut sum.stranded, stranded),
+                (&mut sum.forgotten, forgotten),
                 (&mut sum.transmitted, transmitted),
                 (&mut sum.transmit_lost, transmit_lost),
                 (&mut sum.events_lost, events_lost),

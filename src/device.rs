@@ -31,6 +31,10 @@
 //! the interface's timers, nor these of its own: wake up at the earlier of [`Interface::poll_at`] and
 //! [`TranslatingDevice::poll_at`].
 //!
+//! When the wrapped device has no room for such a packet, the packet waits and goes out before any later frame of the
+//! stack; frames are still received. One for the client waits for room too, since smoltcp wants leave to answer with each
+//! frame that it gets.
+//!
 //! ```
 //! use byway::device::TranslatingDevice;
 //! use byway::{Config, Divert, Fixed, Translator};
@@ -63,8 +67,9 @@
 //! - **Clients are behind the device.** Servers behind it (a port forward to the stack) are translated as well, but what
 //!   the translator has to say itself about their connections goes the wrong way, and is ignored there.
 //! - **Own packets towards the server** bear, on Ethernet, the link addresses of the last frame that was diverted; before
-//!   there was one, they are lost.
-//! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again.
+//!   there was one, they are lost, and [counted](TranslatingDevice::unaddressed).
+//! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again: a device has
+//!   buffers for one frame each way. A loop of your own around the translator can hold some ([`DatagramId`](crate::DatagramId)).
 //! - **No segmentation offload**, and no checksum offload for ICMP: the translator has to look into ICMP errors. The
 //!   other offloads are the wrapped device's. [`Checksums::Hardware`](crate::Checksums::Hardware) is right only where it
 //!   has the stack neither compute nor verify checksums.
@@ -87,7 +92,7 @@ use smoltcp::time::Instant as Timestamp;
 use crate::connection::Direction;
 use crate::table::storage::Storage;
 use crate::time::Instant;
-use crate::translator::{Translator, Transmit};
+use crate::translator::{TRANSMIT_BUFFER, Translator, Transmit};
 use crate::verdict::Verdict;
 
 /// Octets of an Ethernet header without tags.
@@ -115,9 +120,12 @@ pub struct TranslatingDevice<D, S, B> {
     /// The longest frame that the stack may send.
     longest: usize,
     links: Links,
-    /// A packet of the translator's own that lies in the first buffer and could not be handed over yet.
+    /// A packet of the translator's own that could not be handed over yet, and its frame. It has a buffer of its own,
+    /// so that frames can come and go while it waits.
     waiting: Option<Transmit>,
+    own: [u8; ETHERNET + TRANSMIT_BUFFER],
     oversized: u64,
+    unaddressed: u64,
 }
 
 impl<D, S, B> TranslatingDevice<D, S, B>
@@ -136,7 +144,17 @@ where
         let [first, second] = &mut buffers;
         let shorter = first.as_mut().len().min(second.as_mut().len());
         let longest = shorter.max(LEAST);
-        Self { device, translator, buffers, longest, links: Links::NEW, waiting: None, oversized: 0 }
+        Self {
+            device,
+            translator,
+            buffers,
+            longest,
+            links: Links::NEW,
+            waiting: None,
+            own: [0; ETHERNET + TRANSMIT_BUFFER],
+            oversized: 0,
+            unaddressed: 0,
+        }
     }
 
     /// The translator.
@@ -162,7 +180,8 @@ where
         &mut self.device
     }
 
-    /// The wrapped device and the translator with all its connections.
+    /// The wrapped device and the translator with all its connections. A packet of the translator's own that waits for
+    /// room is lost; there is none unless [`poll_at`](Self::poll_at) says zero.
     pub fn into_inner(self) -> (D, Translator<S>) {
         (self.device, self.translator)
     }
@@ -182,35 +201,49 @@ where
         self.oversized
     }
 
+    /// How many of the translator's own packets towards servers were dropped since no frame had been diverted yet, so
+    /// that the link addresses to send them with were not known. Only Ethernet has any.
+    pub const fn unaddressed(&self) -> u64 {
+        self.unaddressed
+    }
+
     /// Does what time brings, sends what the translator has to tell servers, and fetches what it has to tell a client.
     fn work(&mut self, timestamp: Timestamp) {
         let now = instant(timestamp);
         if self.translator.poll_at().is_some_and(|at| at <= now) {
             self.translator.poll(now);
         }
-        let medium = self.device.capabilities().medium;
-        let Some(header) = header_length(medium) else {
+        let Some(header) = header_length(self.device.capabilities().medium) else {
             return;
         };
         for _ in 0..OWN_PACKETS {
-            let buffer = first(&mut self.buffers);
             if self.waiting.is_none() {
-                self.waiting = buffer.get_mut(header..).and_then(|b| self.translator.poll_transmit(now, b));
+                let buffer = self.own.get_mut(header..);
+                self.waiting = buffer.and_then(|buffer| self.translator.poll_transmit(now, buffer));
             }
-            let Some(Transmit { length, direction: Direction::ToServer }) = self.waiting else {
+            if self.waiting.is_none_or(|waiting| waiting.direction == Direction::ToClient) || !self.flush(timestamp) {
                 return;
-            };
-            let length = header + length;
-            if let Some(frame) = buffer.get_mut(..length)
-                && self.links.address(frame, header, Direction::ToServer)
-            {
-                let Some(token) = self.device.transmit(timestamp) else {
-                    return;
-                };
-                phy::TxToken::consume(token, length, |sent| copy(frame, sent));
             }
-            self.waiting = None;
         }
+    }
+
+    /// Sends the waiting packet if it goes to a server. False if there is no room for it: then it waits on.
+    fn flush(&mut self, timestamp: Timestamp) -> bool {
+        let Some(Transmit { length, direction: Direction::ToServer }) = self.waiting else {
+            return true;
+        };
+        let header = header_length(self.device.capabilities().medium).unwrap_or(0);
+        let frame = self.own.get_mut(..header + length).unwrap_or_default();
+        if self.links.address(frame, header, Direction::ToServer) {
+            let Some(token) = self.device.transmit(timestamp) else {
+                return false;
+            };
+            phy::TxToken::consume(token, frame.len(), |sent| copy(frame, sent));
+        } else {
+            self.unaddressed = self.unaddressed.saturating_add(1);
+        }
+        self.waiting = None;
+        true
     }
 }
 
@@ -251,11 +284,12 @@ where
         let [first, second] = &mut self.buffers;
         let (first, second) = (first.as_mut(), second.as_mut());
 
-        if let Some(Transmit { length, .. }) = self.waiting {
+        // One for a server waits for room to be sent, and keeps nothing from being received.
+        if let Some(Transmit { length, direction: Direction::ToClient }) = self.waiting {
             let token = self.device.transmit(timestamp)?;
             self.waiting = None;
             let header = header_length(medium).unwrap_or(0);
-            let frame = first.get_mut(..header + length).unwrap_or_default();
+            let frame = self.own.get_mut(..header + length).unwrap_or_default();
             let _always = self.links.address(frame, header, Direction::ToClient);
             let way = Way { translator: &mut self.translator, links: &mut self.links, medium, now };
             let sent = TxToken { token, buffer: second, way };
@@ -282,6 +316,10 @@ where
     }
 
     fn transmit(&mut self, timestamp: Timestamp) -> Option<Self::TxToken<'_>> {
+        // What waits for room goes first, or a stack that always finds the room could keep it waiting for ever.
+        if !self.flush(timestamp) {
+            return None;
+        }
         let medium = self.device.capabilities().medium;
         let token = self.device.transmit(timestamp)?;
         let [_, second] = &mut self.buffers;
@@ -300,6 +338,7 @@ impl<D: fmt::Debug, S: fmt::Debug, B> fmt::Debug for TranslatingDevice<D, S, B> 
             .field("links", &self.links)
             .field("waiting", &self.waiting)
             .field("oversized", &self.oversized)
+            .field("unaddressed", &self.unaddressed)
             .finish_non_exhaustive()
     }
 }
@@ -310,10 +349,11 @@ impl<D, S: Storage, B> defmt::Format for TranslatingDevice<D, S, B> {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,
-            "TranslatingDevice {{ translator: {}, waiting: {}, oversized: {} }}",
+            "TranslatingDevice {{ translator: {}, waiting: {}, oversized: {}, unaddressed: {} }}",
             self.translator,
             self.waiting,
-            self.oversized
+            self.oversized,
+            self.unaddressed
         );
     }
 }
@@ -475,11 +515,6 @@ fn header_length(medium: Medium) -> Option<usize> {
     } else {
         None
     }
-}
-
-fn first<B: AsMut<[u8]>>(buffers: &mut [B; 2]) -> &mut [u8] {
-    let [first, _] = buffers;
-    first.as_mut()
 }
 
 /// Copies without a panic, if a device should give a buffer of another length than it was asked for.

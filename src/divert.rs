@@ -3,8 +3,11 @@
 use core::cmp::Reverse;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::str::FromStr;
 
+use crate::config::Midstream;
 use crate::endpoint::{Prefix, Protocol};
+use crate::parse_error::{self, ParseError};
 
 /// Which packets a rule is about: their destination, and optionally their protocol and client.
 ///
@@ -24,7 +27,10 @@ use crate::endpoint::{Prefix, Protocol};
 /// let web = Match::from(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 1), 80)).clients(network);
 /// assert_eq!(only_dns.to_string(), "192.0.2.0/24:53 udp");
 /// assert_eq!(web.to_string(), "198.51.100.1:80 from 192.0.2.0/24");
+/// assert_eq!("192.0.2.0/24:53 udp".parse(), Ok(only_dns));
 /// ```
+///
+/// Its text is `ADDRESS[/LENGTH][:PORT] [PROTOCOL] [from CLIENTS]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Match {
@@ -131,7 +137,32 @@ impl fmt::Display for Match {
     }
 }
 
-/// Where diverted packets go.
+impl FromStr for Match {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut words = text.split_ascii_whitespace();
+        let (destination, port) = parse_error::with_port(words.next().unwrap_or_default())?;
+        let mut matches = Self { port, ..Self::from(destination.parse::<Prefix>()?) };
+        let mut word = words.next();
+        if let Some(protocol) = word.filter(|word| *word != "from") {
+            matches.protocol = Some(protocol.parse()?);
+            word = words.next();
+        }
+        if let Some(word) = word {
+            if word != "from" {
+                return Err(ParseError::new("match", word, "\"from\" and the clients' prefix"));
+            }
+            matches.clients = words.next().unwrap_or_default().parse()?;
+        }
+        match words.next() {
+            Some(more) => Err(ParseError::new("match", more, "left out: nothing follows the clients' prefix")),
+            None => Ok(matches),
+        }
+    }
+}
+
+/// Where diverted packets go. Its text is `same`, `ADDRESS` or `ADDRESS:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// The original destination itself: only the source is replaced (plain masquerade).
@@ -157,10 +188,26 @@ impl From<Ipv4Addr> for Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Same => f.write_str("the same"),
+            Self::Same => f.write_str("same"),
             Self::Address(address) => write!(f, "{address}"),
             Self::Endpoint(endpoint) => write!(f, "{endpoint}"),
         }
+    }
+}
+
+impl FromStr for Target {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if text == "same" {
+            return Ok(Self::Same);
+        }
+        let (text, port) = parse_error::with_port(text)?;
+        let address = text.parse().map_err(|_| ParseError::new("target", text, "\"same\" or an IPv4 address"))?;
+        Ok(match port {
+            Some(port) => Self::Endpoint(SocketAddrV4::new(address, port)),
+            None => Self::Address(address),
+        })
     }
 }
 
@@ -168,7 +215,7 @@ impl fmt::Display for Target {
 impl defmt::Format for Target {
     fn format(&self, f: defmt::Formatter<'_>) {
         match self {
-            Self::Same => defmt::write!(f, "the same"),
+            Self::Same => defmt::write!(f, "same"),
             Self::Address(address) => defmt::write!(f, "{}", address.octets()),
             Self::Endpoint(endpoint) => {
                 defmt::write!(f, "{}:{}", endpoint.ip().octets(), endpoint.port())
@@ -177,7 +224,8 @@ impl defmt::Format for Target {
     }
 }
 
-/// One server of a group, and its share of the clients.
+/// One server of a group, and its share of the clients. Its text is a [`Target`], with `*WEIGHT` behind it unless that is
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Weighted {
@@ -192,6 +240,27 @@ impl Weighted {
     #[must_use]
     pub fn new(target: impl Into<Target>, weight: u16) -> Self {
         Self { target: target.into(), weight }
+    }
+}
+
+impl fmt::Display for Weighted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.weight {
+            1 => write!(f, "{}", self.target),
+            weight => write!(f, "{}*{weight}", self.target),
+        }
+    }
+}
+
+impl FromStr for Weighted {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let (target, weight) = match text.split_once('*') {
+            None => (text, 1),
+            Some((target, weight)) => (target, parse_error::number("weight", weight, "a number from 0 to 65535")?),
+        };
+        Ok(Self { target: target.parse()?, weight })
     }
 }
 
@@ -210,6 +279,9 @@ impl Weighted {
 /// let masquerade = Divert::new(Prefix::ALL); // no target: only the source is replaced
 /// # let _ = (diverted, shared, masquerade);
 /// ```
+///
+/// Its text, which [`Divert::parse`] reads:
+/// `MATCH to TARGET[*WEIGHT][, TARGET[*WEIGHT]]... [keep-source] [any-port] [midstream pass|adopt|drop]`.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Divert<'a> {
@@ -218,6 +290,7 @@ pub struct Divert<'a> {
     pub(crate) group: Option<&'a [Weighted]>,
     pub(crate) keep_source: bool,
     pub(crate) siblings: bool,
+    pub(crate) midstream: Option<Midstream>,
 }
 
 impl<'a> Divert<'a> {
@@ -230,7 +303,78 @@ impl<'a> Divert<'a> {
             group: None,
             keep_source: false,
             siblings: false,
+            midstream: None,
         }
+    }
+
+    /// Reads a rule as a person writes it, on a command line or in a file. If it has several servers they are put into
+    /// `group`, which is not needed for one.
+    ///
+    /// An equals sign may stand instead of `to`, and there may be spaces instead of commas. Whether the rule makes sense is
+    /// for [`Translator::divert`](crate::Translator::divert) to say.
+    ///
+    /// # Errors
+    /// [`ParseError`] says which part of the text is wrong, and what should stand there.
+    ///
+    /// ```
+    /// use byway::{Divert, Target, Weighted};
+    /// use core::net::{Ipv4Addr, SocketAddrV4};
+    ///
+    /// let mut room = [Weighted { target: Target::Same, weight: 0 }; 4];
+    /// let rule = Divert::parse("100.100.100.100:80=123.45.67.89:8080", &mut room)?;
+    /// let [original, server] = [[100, 100, 100, 100], [123, 45, 67, 89]].map(Ipv4Addr::from);
+    /// assert_eq!(rule, Divert::new(SocketAddrV4::new(original, 80)).to(SocketAddrV4::new(server, 8080)));
+    ///
+    /// for text in [
+    ///     "0.0.0.0/0 from 192.168.0.0/16 to same",          // masquerades
+    ///     "203.0.113.1:443 tcp to 192.168.7.8 keep-source", // forwards a port
+    ///     "192.0.2.0/24:69 udp to 20.0.0.1*2, 20.0.0.2:6969 any-port", // shares clients among servers
+    ///     "100.100.100.100 to 20.0.0.3 midstream drop",
+    /// ] {
+    ///     assert_eq!(Divert::parse(text, &mut room)?.to_string(), text);
+    /// }
+    ///
+    /// let wrong = Divert::parse("100.100.100.100:80 to 20.0.0.1:http", &mut room).unwrap_err();
+    /// assert_eq!((wrong.field(), wrong.text(), wrong.expected()), ("port", "http", "a number from 0 to 65535"));
+    /// # Ok::<(), byway::ParseError>(())
+    /// ```
+    pub fn parse(text: &str, group: &'a mut [Weighted]) -> Result<Self, ParseError> {
+        const MORE: &str = "keep-source, any-port, or midstream and pass, adopt or drop";
+        let (matches, rest) = split_rule(text).ok_or_else(|| ParseError::new("rule", text, "MATCH to TARGET"))?;
+        let mut divert = Self::new(matches.parse::<Match>()?);
+        let mut words = rest.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let mut count = 0;
+        // Behind the first option there are no more servers.
+        let mut is_server_due = true;
+        while let Some(word) = words.next() {
+            match word {
+                "keep-source" => divert.keep_source = true,
+                "any-port" => divert.siblings = true,
+                "midstream" => divert.midstream = Some(words.next().unwrap_or_default().parse()?),
+                _ if !is_server_due => return Err(ParseError::new("rule", word, MORE)),
+                server => {
+                    let server: Weighted = server.parse()?;
+                    if count == 0 {
+                        divert.single = server;
+                    }
+                    match group.get_mut(count) {
+                        Some(place) => *place = server,
+                        None if count == 0 => {}
+                        None => return Err(ParseError::new("target", word, "left out: there is no room for so many")),
+                    }
+                    count += 1;
+                    continue;
+                }
+            }
+            is_server_due = false;
+        }
+        if count == 0 {
+            return Err(ParseError::new("target", rest, "\"same\" or an IPv4 address"));
+        }
+        if count > 1 {
+            divert.group = group.get(..count);
+        }
+        Ok(divert)
     }
 
     /// Sends it to one server.
@@ -268,6 +412,14 @@ impl<'a> Divert<'a> {
     ///
     /// A rule that keeps the source and has no target either lets what it matches pass: an exception from a wider rule
     /// (RFC 6888, REQ-6).
+    ///
+    /// **Behind a port forward** (the original is one of the translator's own addresses) the server's own address is
+    /// private. What its endpoint sends to a client without a connection, because that has expired or the translator was
+    /// started anew, would show that address, so it is dropped ([`DropReason::NoConnection`]). Hosts that talk to the
+    /// server directly, through this translator and not to the forwarded address, need an exception for their prefix
+    /// (`Divert::new(prefix).keep_source()`), or the rule [`midstream`](Self::midstream) with [`Midstream::Pass`].
+    ///
+    /// [`DropReason::NoConnection`]: crate::DropReason::NoConnection
     #[must_use]
     pub const fn keep_source(mut self) -> Self {
         self.keep_source = true;
@@ -283,15 +435,105 @@ impl<'a> Divert<'a> {
         self
     }
 
+    /// What becomes of a TCP segment from the middle of a connection that is not known. Without it a rule that leads to
+    /// another server passes such a segment, and one that only masquerades adopts it ([`Midstream`]).
+    /// [`Config::midstream`](crate::Config::midstream) overrides it.
+    ///
+    /// **A masquerading rule** (the source is replaced, the target is [`Target::Same`]) never passes a packet, so that
+    /// none leaves with its private source: what cannot be translated is dropped. That is a segment that cannot be
+    /// adopted ([`DropReason::Midstream`]), an echo reply that nobody asked for, another ICMP message or a protocol
+    /// without ports ([`DropReason::Untranslatable`]), and an ICMP error about no connection
+    /// ([`DropReason::IcmpUnrelated`]). Only [`Midstream::Pass`] lets TCP segments through. What a rule for a prefix does
+    /// not speak of passes all the same: multicast, broadcast, the translator's own addresses.
+    ///
+    /// ```
+    /// use byway::{Divert, Midstream, Prefix};
+    ///
+    /// let private = Prefix::new([192, 168, 0, 0].into(), 16).unwrap();
+    /// // Adopts what it does not know, as any masquerade does; hosts inside still reach each other directly.
+    /// let masquerade = Divert::new(Prefix::ALL).clients(private);
+    /// let inside = Divert::new(private).clients(private).keep_source();
+    /// // Stricter: a connection is known from its SYN, or not at all.
+    /// let strict = masquerade.midstream(Midstream::Drop);
+    /// # let _ = (inside, strict);
+    /// ```
+    ///
+    /// [`DropReason::Midstream`]: crate::DropReason::Midstream
+    /// [`DropReason::Untranslatable`]: crate::DropReason::Untranslatable
+    /// [`DropReason::IcmpUnrelated`]: crate::DropReason::IcmpUnrelated
+    #[must_use]
+    pub const fn midstream(mut self, midstream: Midstream) -> Self {
+        self.midstream = Some(midstream);
+        self
+    }
+
     /// What the rule matches.
     #[must_use]
     pub const fn matches(&self) -> Match {
         self.matches
     }
 
+    /// Whether it replaces the source and nothing else.
+    pub(crate) fn masquerades(&self) -> bool {
+        !self.keep_source && self.targets().iter().all(|t| t.target == Target::Same)
+    }
+
     pub(crate) fn targets(&self) -> &[Weighted] {
         self.group.unwrap_or(core::slice::from_ref(&self.single))
     }
+}
+
+impl PartialEq for Divert<'_> {
+    /// Whether they say the same. A group of one server is as good as that server.
+    fn eq(&self, other: &Self) -> bool {
+        let flags = |d: &Self| (d.matches, d.keep_source, d.siblings, d.midstream);
+        flags(self) == flags(other) && self.targets() == other.targets()
+    }
+}
+
+impl Eq for Divert<'_> {}
+
+impl fmt::Display for Divert<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = (self.keep_source, self.siblings, self.midstream);
+        write_rule(f, &self.matches, self.targets().iter().copied(), flags)
+    }
+}
+
+/// Writes a rule as [`Divert::parse`] reads it.
+pub(crate) fn write_rule(
+    f: &mut fmt::Formatter<'_>,
+    matches: &Match,
+    servers: impl Iterator<Item = Weighted>,
+    (keep_source, any_port, midstream): (bool, bool, Option<Midstream>),
+) -> fmt::Result {
+    write!(f, "{matches} to ")?;
+    for (number, server) in servers.enumerate() {
+        let comma = if number == 0 { "" } else { ", " };
+        write!(f, "{comma}{server}")?;
+    }
+    if keep_source {
+        f.write_str(" keep-source")?;
+    }
+    if any_port {
+        f.write_str(" any-port")?;
+    }
+    match midstream {
+        Some(midstream) => write!(f, " midstream {midstream}"),
+        None => Ok(()),
+    }
+}
+
+/// What a rule matches, and what stands behind the `to` or the equals sign.
+fn split_rule(text: &str) -> Option<(&str, &str)> {
+    let is_space = |c: char| c.is_ascii_whitespace();
+    let mut places =
+        text.match_indices("to").filter_map(|(at, to)| Some((text.get(..at)?, text.get(at + to.len()..)?)));
+    let word = places
+        .find(|(before, behind)| before.ends_with(is_space) && (behind.is_empty() || behind.starts_with(is_space)));
+    // Whichever comes first.
+    let separators = [word, text.split_once('=')];
+    separators.into_iter().flatten().min_by_key(|(before, _)| before.len())
 }
 
 /// Why a rule was not taken. Nothing has changed.

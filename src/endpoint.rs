@@ -2,6 +2,9 @@
 
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::str::FromStr;
+
+use crate::parse_error::{self, ParseError};
 
 /// A protocol whose packets can be told apart by connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +52,20 @@ impl fmt::Display for Protocol {
     }
 }
 
+impl FromStr for Protocol {
+    type Err = ParseError;
+
+    /// Reads `tcp`, `udp` or `icmp`.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "icmp" => Ok(Self::Icmp),
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            _ => Err(ParseError::new("protocol", text, "tcp, udp or icmp")),
+        }
+    }
+}
+
 /// The addresses that one packet of a connection bears: where from and where to.
 ///
 /// For [`Protocol::Icmp`] the source's port is the echo identifier and the destination's port is zero.
@@ -81,6 +98,19 @@ impl defmt::Format for Pair {
 }
 
 /// A range of addresses that share their first `length` bits (RFC 4632).
+///
+/// Its text is `ADDRESS/LENGTH`; an address without a length is read as the prefix that holds it alone, and bits behind
+/// the prefix are cleared.
+///
+/// ```
+/// use byway::Prefix;
+///
+/// let private: Prefix = "192.168.0.0/16".parse()?;
+/// assert!(private.contains([192, 168, 7, 7].into()));
+/// assert_eq!("10.1.2.3/24".parse::<Prefix>()?.to_string(), "10.1.2.0/24");
+/// assert_eq!("10.1.2.3".parse::<Prefix>()?, Prefix::host([10, 1, 2, 3].into()));
+/// # Ok::<(), byway::ParseError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
     network: u32,
@@ -144,6 +174,20 @@ pub(crate) const fn mask(length: u8) -> u32 {
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network(), self.length)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        const LENGTH: &str = "a number from 0 to 32";
+        let Some((network, digits)) = text.split_once('/') else {
+            return Ok(Self::host(parse_error::address(text)?));
+        };
+        let network = parse_error::address(network)?;
+        let length = parse_error::number("prefix length", digits, LENGTH)?;
+        Self::new(network, length).ok_or_else(|| ParseError::new("prefix length", digits, LENGTH))
     }
 }
 

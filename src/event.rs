@@ -50,6 +50,8 @@ pub enum Closed {
     Evicted,
     /// It was moved to a server towards which no alternative port was free.
     Stranded,
+    /// The translator was told to forget every connection ([`Translator::forget`](crate::Translator::forget)).
+    Forgotten,
 }
 
 impl Closed {
@@ -63,6 +65,7 @@ impl Closed {
             Self::Expired => "expired",
             Self::Evicted => "evicted",
             Self::Stranded => "stranded",
+            Self::Forgotten => "forgotten",
         }
     }
 }

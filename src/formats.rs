@@ -7,13 +7,14 @@ const fn has_format<T: Format>() {}
 
 const _: () = {
     use crate::{
-        Borrowed, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, Direction, Divert,
-        DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Imported, InexactReset, Instant, Match, Measured,
-        Midstream, Owner, Pair, Plan, PortChoice, Prefix, Protocol, Record, RecordError, Redivert, RedivertError,
-        Rediverted, Removed, Sharding, ShardingError, State, Target, Timeouts, Translator, Transmit, Verdict, Volume,
-        Weighted,
+        Borrowed, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, DatagramId,
+        Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Forgotten, Imported,
+        InexactReset, Instant, Match, Measured, Midstream, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice,
+        Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError,
+        State, Target, Timeouts, Translator, Transmit, Verdict, Volume, Weighted,
     };
     has_format::<Borrowed<'_>>();
+    has_format::<ChecksumState>();
     has_format::<Checksums>();
     has_format::<Closed>();
     has_format::<Config>();
@@ -21,6 +22,7 @@ const _: () = {
     has_format::<Connection>();
     has_format::<Connections<'_>>();
     has_format::<Counters>();
+    has_format::<DatagramId>();
     has_format::<Direction>();
     has_format::<Divert<'_>>();
     has_format::<DivertEntry<'_>>();
@@ -36,7 +38,9 @@ const _: () = {
     has_format::<Measured>();
     has_format::<Midstream>();
     has_format::<Owner>();
+    has_format::<PacketMeta>();
     has_format::<Pair>();
+    has_format::<ParseError>();
     has_format::<Plan<'_>>();
     has_format::<PortChoice>();
     has_format::<Prefix>();
@@ -45,6 +49,7 @@ const _: () = {
     has_format::<RecordError>();
     has_format::<Redivert>();
     has_format::<RedivertError>();
+    has_format::<Forgotten>();
     has_format::<Rediverted>();
     has_format::<Removed>();
     has_format::<Sharding>();

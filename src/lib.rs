@@ -8,25 +8,62 @@
 //! # A program
 //!
 //! ```
-//! use byway::{Config, Divert, Fixed, Instant, Translator, Verdict};
+//! use byway::{Config, Divert, Fixed, Instant, Redivert, Storage, TRANSMIT_BUFFER, Translator, Verdict};
 //! use core::net::SocketAddrV4;
-//! # fn receive() -> Option<(Instant, Vec<u8>)> { None }
-//! # fn send(_: &[u8]) {}
+//! # type End = ([u8; 4], u16);
+//! # fn tcp((from, source): End, (to, destination): End, flags: u8, numbers: [u32; 2]) -> Vec<u8> {
+//! #     let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0];
+//! #     packet.extend([from, to].concat());
+//! #     packet.extend([source, destination].map(u16::to_be_bytes).concat());
+//! #     packet.extend(numbers.map(u32::to_be_bytes).concat());
+//! #     packet.extend([0x50, flags, 32, 0, 0, 0, 0, 0]);
+//! #     packet
+//! # }
+//!
+//! /// One turn of the machine's loop: when a packet came, and at the time that `poll_at` names.
+//! fn turn<S: Storage>(byway: &mut Translator<S>, now: Instant, packet: Option<&mut [u8]>, mut send: impl FnMut(&[u8])) {
+//!     if let Some(packet) = packet {
+//!         match byway.translate(now, packet) {
+//!             Verdict::ToServer | Verdict::ToClient | Verdict::Pass => send(packet),
+//!             Verdict::Hold => {} // a fragment before its first: see `DatagramId`
+//!             Verdict::Drop(_reason) => {} // counted by reason
+//!         }
+//!     }
+//!     if byway.poll_at().is_some_and(|at| at <= now) {
+//!         byway.poll(now); // closes what has timed out
+//!     }
+//!     let mut buffer = [0; TRANSMIT_BUFFER];
+//!     while let Some(own) = byway.poll_transmit(now, &mut buffer) {
+//!         send(&buffer[..own.length]); // a RST or an ICMP error: without this a `Reset` says nothing
+//!     }
+//! }
 //!
 //! let secret = [0x5a; 32]; // from the machine's source of randomness
 //! let config = Config::new(secret).alternative("10.10.10.10".parse()?, 1024..=65535);
 //! let mut byway = Translator::new(config, Fixed::<64, 8>::new())?;
-//! let (original, server): (SocketAddrV4, SocketAddrV4) = ("100.100.100.100:80".parse()?, "123.45.67.89:80".parse()?);
-//! byway.divert(Divert::new(original).to(server))?;
+//! let original: SocketAddrV4 = "100.100.100.100:80".parse()?;
+//! let (a, b): (SocketAddrV4, SocketAddrV4) = ("123.45.67.89:80".parse()?, "123.45.67.90:80".parse()?);
+//! byway.divert(Divert::new(original).to(a))?;
+//! # let mut out: Vec<Vec<u8>> = Vec::new();
+//! # let mut send = |packet: &[u8]| out.push(packet.to_vec());
+//! # // A handshake; its SYN goes first, since the answer goes to the port that is chosen for it.
+//! # let (client, server) = (([1, 2, 3, 4], 3456), ([100, 100, 100, 100], 80));
+//! # let mut syn = tcp(client, server, 2, [100, 0]);
+//! # byway.translate(Instant::ZERO, &mut syn);
+//! # let alternative = ([10, 10, 10, 10], u16::from_be_bytes([syn[20], syn[21]]));
+//! # let accepted = tcp(([123, 45, 67, 89], 80), alternative, 0x12, [500, 101]);
+//! # let acknowledged = tcp(client, server, 0x10, [101, 501]);
+//! # let mut packets = [accepted, acknowledged].into_iter();
+//! # let mut receive = || packets.next();
+//! # let clock = || Instant::from_secs(1);
 //!
-//! while let Some((now, mut packet)) = receive() {
-//!     match byway.translate(now, &mut packet) {
-//!         Verdict::ToServer | Verdict::ToClient => send(&packet), // rewritten
-//!         Verdict::Pass => send(&packet),                         // none of ours, untouched
-//!         Verdict::Hold => {}                                     // a fragment before its first: offer it again
-//!         Verdict::Drop(_reason) => {}                            // untouched, and counted by reason
-//!     }
+//! while let Some(mut packet) = receive() {
+//!     turn(&mut byway, clock(), Some(&mut packet), &mut send);
 //! }
+//! byway.redivert(a, b, Redivert::Reset)?; // b serves from now on; both ends of what was open are told
+//! turn(&mut byway, clock(), None, &mut send);
+//! # let flags: Vec<u8> = out.iter().map(|packet| packet[33]).collect();
+//! # assert_eq!(flags, [0x12, 0x10, 0x14, 0x14], "the handshake, and a RST for each end");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -122,6 +159,7 @@ mod connection;
 #[cfg(feature = "control")]
 pub mod control;
 mod counters;
+mod datagram;
 #[cfg(feature = "smoltcp")]
 pub mod device;
 mod divert;
@@ -130,6 +168,8 @@ mod event;
 #[cfg(feature = "defmt")]
 mod formats;
 mod intrinsics;
+mod packet_meta;
+mod parse_error;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod sharding;
@@ -144,9 +184,12 @@ mod wire;
 pub use config::{Checksums, Config, ConfigError, InexactReset, MAX_ALTERNATIVES, Midstream, PortChoice};
 pub use connection::{Connection, Direction, Measured, State, Volume};
 pub use counters::Counters;
+pub use datagram::DatagramId;
 pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use event::{Closed, Event};
+pub use packet_meta::{ChecksumState, PacketMeta};
+pub use parse_error::ParseError;
 #[cfg(feature = "alloc")]
 pub use sharded::Sharded;
 pub use sharding::{Owner, Sharding, ShardingError};
@@ -157,8 +200,8 @@ pub use table::storage::{Borrowed, Fixed, INDEX_WORDS, Storage};
 pub use time::Instant;
 pub use timeouts::Timeouts;
 pub use translator::{
-    Connections, Diverted, Imported, Plan, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError, Rediverted,
-    Removed, TRANSMIT_BUFFER, Translator, Transmit,
+    Connections, Diverted, Forgotten, Imported, Plan, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError,
+    Rediverted, Removed, TRANSMIT_BUFFER, Translator, Transmit,
 };
 pub use verdict::{DropReason, Verdict};
 

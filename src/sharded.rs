@@ -1,18 +1,21 @@
 //! A set of translators that share nothing, for as many cores.
 
 use alloc::vec::Vec;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::divert::{Divert, Match, Target};
 use crate::event::Event;
+use crate::packet_meta::PacketMeta;
 use crate::sharding::{Owner, Sharding, ShardingError};
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::timeouts::Timeouts;
 use crate::translator::{
-    Diverted, Imported, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Translator, Transmit,
+    Diverted, Forgotten, Imported, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Translator,
+    Transmit,
 };
 use crate::verdict::Verdict;
 
@@ -90,7 +93,7 @@ use crate::verdict::Verdict;
 ///   inside, or choose the socket by it with `SO_ATTACH_REUSEPORT_EBPF`.
 ///
 /// Copies of a later fragment ([`Owner::Every`]) that are held may belong to another shard: keep them no longer than
-/// any fragment that waits for its first (30 s by default), and not too many of them.
+/// any fragment that waits for its first ([`Translator::hold_until`]), and not too many of them.
 ///
 /// # What a set does not do
 ///
@@ -167,6 +170,18 @@ impl<S: Storage> Sharded<S> {
         }
     }
 
+    /// The same with what the driver knows of the packet besides its bytes, as [`Translator::translate_with`] does.
+    pub fn translate_with(&mut self, now: Instant, packet: &mut [u8], meta: PacketMeta) -> Verdict {
+        match self.sharding.owner(packet) {
+            Owner::One(shard) => match self.shards.get_mut(shard) {
+                Some(shard) => shard.0.translate_with(now, packet, meta),
+                None => Verdict::Pass,
+            },
+            // Fragments, to which it makes no difference.
+            Owner::Every => self.translate(now, packet),
+        }
+    }
+
     /// Enters a rule into every shard, or into none: [`Translator::divert`].
     ///
     /// # Errors
@@ -207,11 +222,30 @@ impl<S: Storage> Sharded<S> {
         sum(done, |all, one| all.connections = all.connections.saturating_add(one.connections))
     }
 
+    /// Ends every connection in every shard: [`Translator::forget`].
+    pub fn forget(&mut self) -> Forgotten {
+        let connections = self.shards_mut().map(|shard| shard.forget().connections);
+        Forgotten { connections: connections.fold(0, u32::saturating_add) }
+    }
+
     /// How many connections stand on a server just now, in all shards: [`Translator::connections_on`].
     #[must_use]
     pub fn connections_on(&self, server: impl Into<Target>) -> u32 {
         let server = server.into();
         self.shards().map(|shard| shard.connections_on(server)).sum()
+    }
+
+    /// Whether an address is one of the set's own: [`Translator::is_own`].
+    #[must_use]
+    pub fn is_own(&self, address: Ipv4Addr) -> bool {
+        // Each knows the addresses of all.
+        self.shards().next().is_some_and(|shard| shard.is_own(address))
+    }
+
+    /// Whether connections get this endpoint from one of the shards: [`Translator::is_alternative`].
+    #[must_use]
+    pub fn is_alternative(&self, endpoint: SocketAddrV4) -> bool {
+        self.shards().any(|shard| shard.is_alternative(endpoint))
     }
 
     /// Changes the time-outs of every shard, or of none.
@@ -235,6 +269,14 @@ impl<S: Storage> Sharded<S> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shards().map(Translator::counters).sum()
+    }
+
+    /// How long a fragment that is held from `now` on is worth keeping, whichever shard it is for:
+    /// [`Translator::hold_until`].
+    #[must_use]
+    pub fn hold_until(&self, now: Instant) -> Instant {
+        // All have the same time-outs.
+        self.shards().next().map_or(now, |shard| shard.hold_until(now))
     }
 
     /// Does the work that time brings, for every shard: [`Translator::poll`].

@@ -35,15 +35,18 @@ mod ending;
 #[cfg(target_pointer_width = "64")]
 mod fast;
 mod following;
+mod forgetting;
 mod fragments;
 mod icmp;
 #[cfg(target_pointer_width = "64")]
 mod late;
 mod listing;
 mod moving;
+mod offload;
 mod opening;
 mod plain;
 mod plan;
+mod rebuilding;
 mod record;
 mod records;
 mod rules;
@@ -69,6 +72,7 @@ use crate::wire::flow::{Flow, ICMP, Shape, TCP};
 use crate::wire::ipv4::{self, Header, Parts};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
+pub use forgetting::Forgotten;
 pub use listing::Connections;
 pub use moving::{Redivert, RedivertError, Rediverted};
 pub use plan::Plan;
@@ -94,6 +98,8 @@ use tracking::Tracked;
 ///
 /// All methods do a bounded amount of work, whatever the number of connections.
 #[derive(Debug)]
+// What each packet reads of the state lies at short distances from the start, in front of the tables.
+#[repr(C)]
 pub struct Translator<S> {
     state: State,
     storage: S,
@@ -148,8 +154,25 @@ impl<S: Storage> Translator<S> {
     /// ```
     #[inline]
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
-        self.state.advance(now);
-        self.fast(packet)
+        let late = self.state.advance(now);
+        #[cfg(target_pointer_width = "64")]
+        if late {
+            return self.translate_late(packet);
+        }
+        #[cfg(target_pointer_width = "64")]
+        return self.fast(packet);
+        #[cfg(not(target_pointer_width = "64"))]
+        self.fast(packet, late)
+    }
+
+    /// Translates a packet that comes after nobody has polled for long.
+    #[cfg(target_pointer_width = "64")]
+    #[cold]
+    #[inline(never)]
+    fn translate_late(&mut self, packet: &mut [u8]) -> Verdict {
+        let mut table = self.table();
+        table.catch_up_with_time();
+        table.translate(packet, Left::NotPlain)
     }
 
     #[inline(always)]
@@ -183,7 +206,7 @@ impl Table<'_> {
         let flow = match Flow::read(&parts) {
             Ok(flow) => flow,
             // What is cut short is dropped if it could be one of ours.
-            Err(reason) if self.concerns(Header(parts.header).destination()) => return self.state.drop(reason),
+            Err(reason) if self.concerns(Header(parts.header)) => return self.state.drop(reason),
             Err(_) => return self.state.pass(),
         };
         if ipv4::is_fragment(Header(parts.header).fragmentation()) {
@@ -191,7 +214,7 @@ impl Table<'_> {
         }
         match flow.shape {
             Shape::IcmpError => self.icmp_error(&mut parts, &flow),
-            Shape::Other => self.state.pass(),
+            Shape::Other => self.pass_or_drop(&flow, DropReason::Untranslatable),
             Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow, left),
         }
     }
@@ -215,9 +238,6 @@ impl Table<'_> {
             && let Some(verdict) = self.back(parts, flow, left)
         {
             return verdict;
-        }
-        if !diverted {
-            return self.state.pass();
         }
         self.first(parts, flow)
     }

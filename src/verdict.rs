@@ -14,7 +14,9 @@ pub enum Verdict {
     /// Send it as it is: it is no business of the translator, and its bytes are untouched.
     Pass,
     /// Keep it for a moment or drop it: a later fragment whose first fragment has not been seen. Its bytes are
-    /// untouched; offer it again after the next fragment of the same datagram was translated.
+    /// untouched. Offer it again after the next fragment of the same datagram, which
+    /// [`DatagramId`](crate::DatagramId) tells, and give it up after
+    /// [`Translator::hold_until`](crate::Translator::hold_until).
     Hold,
     /// Drop it: its bytes are untouched, and the reason is counted.
     Drop(DropReason),
@@ -55,11 +57,13 @@ reasons! {
     MartianSource = "martian_source",
     /// The source is one of the translator's own addresses.
     OwnSource = "own_source",
-    /// It is for an alternative address and port, and belongs to no connection that is alive.
+    /// It is for an alternative address and port, or comes from a server behind a port forward that keeps the source, and
+    /// belongs to no connection that is alive.
     NoConnection = "no_connection",
     /// It comes from a server that its connection was moved away from.
     OldServer = "old_server",
-    /// A TCP segment from the middle of a connection that is not known, and the configuration says to drop those.
+    /// A TCP segment from the middle of a connection that is not known, and its rule or the configuration says to drop
+    /// those; or it cannot be adopted by a rule that masquerades ([`Midstream`](crate::Midstream)).
     Midstream = "midstream",
     /// A RST with another sequence number than the expected one, and the configuration says to drop those (RFC 5961).
     InexactReset = "inexact_reset",
@@ -73,14 +77,19 @@ reasons! {
     NoPort = "no_port",
     /// The first fragment is too short to hold the transport header (RFC 1858, section 3).
     TinyFragment = "tiny_fragment",
-    /// A fragment overlaps one that was seen before, or reaches into the transport header (RFC 3128).
+    /// A fragment overlaps one that was seen before, lies behind the last one of its datagram, or reaches into the
+    /// transport header (RFC 3128).
     OverlappingFragment = "overlapping_fragment",
-    /// The datagram's fragments come in more disjoint pieces than are kept in mind.
+    /// The datagram's fragments come in more disjoint pieces than are kept in mind: 12, the first one included, so that
+    /// up to 24 fragments are safe from it in any order.
     ScatteredFragment = "scattered_fragment",
     /// An ICMP message with a wrong checksum, of its own or in the header that it quotes (RFC 5508, REQ-3).
     IcmpChecksum = "icmp_checksum",
     /// An ICMP error that quotes a packet of no connection that is known (RFC 5508, REQ-4 and REQ-5).
     IcmpUnrelated = "icmp_unrelated",
+    /// It cannot be translated, and would leave with its private source: a rule that masquerades matches a protocol
+    /// without ports, an ICMP message other than an error and an echo, or an echo reply that nobody asked for.
+    Untranslatable = "untranslatable",
 }
 
 impl DropReason {

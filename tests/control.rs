@@ -355,7 +355,7 @@ fn counters_are_those_of_the_translator_and_of_the_agent() {
     assert_eq!(of(DropReason::NoConnection.name()), 1);
     assert_eq!(of("foreign"), 1);
     assert_eq!((of("passed"), of("bad_tag")), (0, 0));
-    assert_eq!(counters.len(), 16 + DropReason::COUNT + byway::control::Refused::ALL.len());
+    assert_eq!(counters.len(), 17 + DropReason::COUNT + byway::control::Refused::ALL.len());
 }
 
 #[test]

@@ -5,8 +5,8 @@
   control_client.py --check FILE                     checks the octets of a vectors file
 
 A request is one line of JSON: {"do": [INSTRUCTION, ...], "only_if": GENERATION, "dry_run": true}, where an
-INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS], ["remove", MATCH], ["redivert", FROM, TO, HOW],
-["timeouts", SIX-MILLISECONDS], ["limit", N], ["rules", POSITION], ["connections", POSITION], ["counters"],
+INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS] (as in a rule), ["remove", MATCH], ["redivert", FROM, TO, HOW],
+["timeouts", SIX-MILLISECONDS], ["limit", N], ["forget"], ["rules", POSITION], ["connections", POSITION], ["counters"],
 ["settings"], ["subscribe", SECONDS, KINDS], ["close"]; {"wait": SECONDS} waits for events. MATCH is "a.b.c.d[/n][:port]"
 or an object, SERVER is "same", "address" or "address:port", or such a string with a weight in a list.
 """
@@ -14,9 +14,9 @@ import hashlib, hmac, json, os, socket, struct, sys, time
 
 MAGIC = b"BW"
 HELLO, CHALLENGE, OPEN, REQUEST, ANSWER, EVENTS, REFUSAL = range(1, 8)
-NAMES = {"divert": 1, "remove": 2, "redivert": 3, "timeouts": 4, "limit": 5, "rules": 16, "connections": 17,
+NAMES = {"divert": 1, "remove": 2, "redivert": 3, "timeouts": 4, "limit": 5, "forget": 6, "rules": 16, "connections": 17,
          "counters": 18, "settings": 19, "subscribe": 32, "close": 33}
-OUTCOMES = [None, "inserted", "updated", "unchanged", "removed", "absent", "rediverted", "set"]
+OUTCOMES = [None, "inserted", "updated", "unchanged", "removed", "absent", "rediverted", "set", "forgotten"]
 STATES = [None, "opening", "opened", "established", "client_closed", "server_closed", "closing", "time_wait",
           "doubtful", "resetting", "unanswered", "answered"]
 WAITS = [0.25, 0.5, 1, 2, 2, 2, 2]
@@ -133,7 +133,8 @@ class Octets:
         told = {"match": self.match()}
         flags, listed, total = self.take("BBH")
         servers = [self.server() + [self.take("I")] for _ in range(listed)]
-        return told | {"flags": flags, "in_all": total, "servers": servers}
+        midstream = [None, "pass", "adopt", "drop"][flags >> 2 & 3]
+        return told | {"flags": flags, "midstream": midstream, "in_all": total, "servers": servers}
 
     def ends(self):
         return dict(zip(["client", "original", "alternative", "server"], [self.endpoint() for _ in range(4)]))
@@ -186,7 +187,7 @@ def read_answer(said, request):
         told["counters"] = dict(octets.take("HQ") for _ in range(count))
     elif name == "settings":
         told |= octets.settings()
-    elif name in ("divert", "remove", "redivert", "timeouts", "limit"):
+    elif name in ("divert", "remove", "redivert", "timeouts", "limit", "forget"):
         told["effects"] = [octets.effect() for _ in request["do"]]
     if octets.at != len(octets.octets):
         raise ValueError("there is something behind the answer")

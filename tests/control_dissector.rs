@@ -103,7 +103,10 @@ fn it_says_instructions_in_words_and_checks_tags() {
         "REQUEST 11: set timeouts tcp_established 7440000 ms, tcp_transitory 240000 ms, udp 360000 ms, icmp 60000 ms, \
          fragment 30000 ms, hold 120000 ms",
         "REQUEST 12: counters",
-        "REQUEST 13: close",
+        "REQUEST 13: dry run: divert 0.0.0.0/0 from 192.168.0.0/16 to same, midstream drop",
+        "REQUEST 14: forget",
+        "ANSWER 14: done, generation 5; forgotten, connections: 1",
+        "REQUEST 15: close",
         "REFUSAL key 1: unknown version",
     ] {
         assert!(all.contains(&expected), "{expected} is not in {all:#?}");

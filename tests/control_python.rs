@@ -33,7 +33,7 @@ fn it_agrees_on_the_vectors() {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/control-vectors.txt");
     let output = Command::new("python3").args([CLIENT, "--check", vectors]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "33 datagrams are right\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "35 datagrams are right\n");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn it_can_do_everything() {
 
     let answer = ask(
         r#"{"only_if": 1, "do": [["divert", {"to": "100.2.0.0/16:53", "protocol": "udp", "clients": "1.0.0.0/8"},
-            [["20.0.0.2", 1], ["20.0.0.3:5353", 2]], 2], ["limit", 9], ["redivert", "20.0.0.1:80", "20.0.0.4:80", "switch"]]}"#
+            [["20.0.0.2", 1], ["20.0.0.3:5353", 2]], 14], ["limit", 9], ["redivert", "20.0.0.1:80", "20.0.0.4:80", "switch"]]}"#
             .replace('\n', " ")
             .as_str(),
     );
@@ -90,11 +90,13 @@ fn it_can_do_everything() {
         let rule = byway.diverts().find(|e| e.matches().limited_to() == Some(Protocol::Udp)).unwrap();
         assert_eq!(rule.matches().to_string(), "100.2.0.0/16:53 udp from 1.0.0.0/8");
         assert!(rule.takes_replies_from_any_port() && rule.servers().count() == 2);
+        assert_eq!(rule.midstream(), Some(byway::Midstream::Drop));
     }
     has(&ask(r#"{"wait": 1}"#), &[r#""event": "moved""#, r#""before": "20.0.0.1:80""#]);
     let answer = ask(r#"{"do": [["rules", 0]]}"#);
     has(&answer, &[r#""next": null"#, r#""to": "100.1.1.1/32:80""#, r#"["20.0.0.4:80", 1, 1]"#]);
     has(&answer, &[r#"{"to": "100.2.0.0/16:53", "protocol": "udp", "clients": "1.0.0.0/8"}"#]);
+    has(&answer, &[r#""flags": 14, "midstream": "drop""#, r#""flags": 0, "midstream": null"#]);
     let answer = ask(r#"{"do": [["connections", 0]]}"#);
     has(&answer, &[r#""state": "answered""#, r#""server": "20.0.0.4:80""#]);
     has(&answer, &[r#""to_server": {"packets": 2, "octets": 72, "smallest": 36, "largest": 36}"#]);
@@ -106,6 +108,10 @@ fn it_can_do_everything() {
     has(&ask(r#"{"only_if": 1, "do": [["remove", "100.1.1.1:80"]]}"#), &[r#""code": 5"#]);
     let timeouts = r#"{"do": [["timeouts", [7440000, 240000, 300000, 1000, 30000, 120000]]]}"#;
     has(&ask(timeouts), &[r#""code": 48"#, r#""detail": 3"#]);
+    let answer = ask(r#"{"do": [["forget"]]}"#);
+    has(&answer, &[r#"{"outcome": "forgotten", "servers": 0, "connections": 1}"#]);
+    has(&ask(r#"{"wait": 1}"#), &[r#""event": "closed""#, r#""why": 7"#]);
+    assert_eq!(served.byway.lock().unwrap().connections().count(), 0);
     has(&ask(r#"{"do": [["close"]]}"#), &[r#""code": 0"#]);
     drop(to);
     assert!(client.wait().unwrap().success());

@@ -10,7 +10,7 @@ mod support;
 use core::time::Duration;
 
 use byway::control::{Client, Instruction, Kinds, MAX_ANSWER, Request, Rule};
-use byway::{Divert, Match, Prefix, Protocol, Redivert, Timeouts, Weighted};
+use byway::{Divert, Match, Midstream, Prefix, Protocol, Redivert, Timeouts, Weighted};
 use control_support::*;
 use support::*;
 
@@ -62,6 +62,8 @@ fn conversation() -> String {
     let network = Prefix::new(ip("100.2.0.0"), 16).unwrap();
     let matches = Match::from((network, 53)).protocol(Protocol::Udp).clients(Prefix::host(ip("1.2.3.4")));
     let rule = Rule::new(&Divert::new(matches).to_group(&group).replies_from_any_port()).unwrap();
+    let private = Prefix::new(ip("192.168.0.0"), 16).unwrap();
+    let masquerade = Divert::new(Prefix::ALL).clients(private).midstream(Midstream::Drop);
     let original = at("100.100.100.100:80");
     let server = at("123.45.67.89:80");
     let other = at("123.45.67.90:80");
@@ -94,6 +96,10 @@ fn conversation() -> String {
             Request::one(Instruction::SetTimeouts(Timeouts { udp: Duration::from_secs(360), ..Timeouts::RECOMMENDED })),
         ),
         ("Read the counters.", Request::one(Instruction::Counters)),
+        (
+            "What would masquerading for 192.168.0.0/16 do that drops segments from the middle of connections?",
+            Request::one(Instruction::Divert(Rule::new(&masquerade).unwrap())).dry_run(),
+        ),
     ];
     for (number, (words, request)) in (1..).zip(requests) {
         if number == 4 {
@@ -114,11 +120,16 @@ fn conversation() -> String {
     let mut buffer = [0; MAX_ANSWER];
     let (_, length) = house.agent.poll_transmit(house.now, &mut buffer).unwrap();
     v.line("The connection was opened: the datagram that the subscriber gets.", "events.1", &hex(&buffer[..length]));
-    client.send(house.now, &Request::one(Instruction::Close)).unwrap();
-    let datagram = sent(&mut client, house.now);
-    let answer = house.give(peer(1), &datagram).unwrap();
-    v.line("Close the session.", "request.13", &hex(&datagram));
-    v.line("", "answer.13", &hex(&answer));
+    for (number, words, instruction) in
+        [(14, "Forget every connection.", Instruction::Forget), (15, "Close the session.", Instruction::Close)]
+    {
+        client.send(house.now, &Request::one(instruction)).unwrap();
+        let datagram = sent(&mut client, house.now);
+        let answer = house.give(peer(1), &datagram).unwrap();
+        client.handle(house.now, &answer).unwrap();
+        v.line(words, &format!("request.{number}"), &hex(&datagram));
+        v.line("", &format!("answer.{number}"), &hex(&answer));
+    }
 
     let mut newer = hello.clone();
     newer[2] = 9;

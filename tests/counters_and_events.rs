@@ -119,11 +119,11 @@ fn one_counter_for_each_outcome_and_each_reason() {
     let part = |offset: u16, length: usize| fragment(&whole, 7, offset, true, &whole[20..20 + length]);
     offer(&mut t, s(0), &part(100, 8), &["held"]);
     offer(&mut t, s(0), &part(0, 8), &["to_server"]);
-    for offset in [20, 30, 40] {
-        offer(&mut t, s(0), &part(offset, 8), &["to_server"]);
+    for offset in 1..12 {
+        offer(&mut t, s(0), &part(8 * offset, 8), &["to_server"]);
     }
     drop(&mut t, s(0), &part(0, 8), R::OverlappingFragment);
-    drop(&mut t, s(0), &part(50, 8), R::ScatteredFragment);
+    drop(&mut t, s(0), &part(100, 8), R::ScatteredFragment);
     let tiny = fragment(&whole, 8, 0, true, &whole[20..27]);
     drop(&mut t, s(0), &tiny, R::TinyFragment);
 
@@ -159,6 +159,8 @@ fn one_counter_for_each_outcome_and_each_reason() {
         connect(&mut full, s(0), client(n), core::net::SocketAddrV4::new(*to.ip(), 80 + n as u16));
     }
     drop(&mut full, s(0), &udp(client(9), to, b""), R::TableFull);
+    full.divert(Divert::new(ip("8.8.8.8"))).unwrap();
+    drop(&mut full, s(0), &ipv4(47, *from.ip(), ip("8.8.8.8"), b"GRE"), R::Untranslatable);
     let never: Vec<_> = R::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
     assert!(never.is_empty(), "not seen: {never:?}");
     assert_eq!(R::ALL.len(), R::COUNT);

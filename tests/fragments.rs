@@ -228,9 +228,9 @@ fn overlaps_and_duplicates_are_dropped() {
     // Pieces in more disjoint places than are kept in mind.
     let mut scattered = diverting(config());
     there(&mut scattered, s(0), &part(0, true, 80));
-    let verdicts: Vec<_> = (1..8).map(|n| verdict(&mut scattered, s(0), &part(n * 40, true, 8))).collect();
-    assert_eq!(verdicts[..3], [Verdict::ToServer; 3]);
-    assert_eq!(verdicts[3..], [Verdict::Drop(DropReason::ScatteredFragment); 4]);
+    let verdicts: Vec<_> = (1..16).map(|n| verdict(&mut scattered, s(0), &part(n * 20, true, 8))).collect();
+    assert_eq!(verdicts[..11], [Verdict::ToServer; 11]);
+    assert_eq!(verdicts[11..], [Verdict::Drop(DropReason::ScatteredFragment); 4]);
 }
 
 /// RFC 1858, RFC 3128: what could hide the ports or flags from us, or write over them later.

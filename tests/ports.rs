@@ -434,3 +434,35 @@ fn siblings_do_not_outlive_the_connection_that_they_came_by() {
 fn connection_at(t: &Translator<Heap>, original: SocketAddrV4) -> SocketAddrV4 {
     t.connection(Protocol::Udp, at(CLIENT), original).unwrap().0.server_side.source
 }
+
+/// What the translator says of an endpoint is what becomes of a packet there that belongs to no connection.
+#[test]
+fn own_addresses_and_alternative_endpoints_are_told() {
+    let config = || {
+        Config::new([1; 32]).alternatives(ip("10.10.10.10"), ip("10.10.10.13"), 2_000..=3_000).own(ip("192.168.7.1"))
+    };
+    let mut t = translator(config());
+    let set = byway::Sharded::new(config(), (0..4).map(|_| Heap::new(16, 4))).unwrap();
+    let shard = set.shards().nth(1).unwrap();
+    for (endpoint, own, alternative) in [
+        ("10.10.10.10:2000", true, true),
+        ("10.10.10.13:3000", true, true),
+        ("10.10.10.12:1999", true, false),
+        ("10.10.10.12:3001", true, false),
+        ("10.10.10.12:0", true, false),
+        ("10.10.10.9:2000", false, false),
+        ("10.10.10.14:2000", false, false),
+        ("192.168.7.1:2000", true, false),
+        ("0.0.0.0:2000", false, false),
+    ] {
+        let (address, endpoint) = (*at(endpoint).ip(), at(endpoint));
+        assert_eq!((t.is_own(address), t.is_alternative(endpoint)), (own, alternative), "{endpoint}");
+        assert_eq!((set.is_own(address), set.is_alternative(endpoint)), (own, alternative), "{endpoint}");
+        // A shard knows whose addresses are the machine's, and gives away its own alone.
+        assert_eq!(shard.is_own(address), own, "{endpoint}");
+        assert_eq!(shard.is_alternative(endpoint), alternative && address == ip("10.10.10.11"), "{endpoint}");
+        let stray = tcp(at("8.8.8.8:80"), endpoint, (ACK, 1, 1), b"");
+        let due = if alternative { Verdict::Drop(DropReason::NoConnection) } else { Verdict::Pass };
+        assert_eq!(verdict(&mut t, s(0), &stray), due, "{endpoint}");
+    }
+}

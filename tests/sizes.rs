@@ -11,15 +11,16 @@ use std::sync::Mutex;
 use support::talk::*;
 use support::*;
 
-/// lwIP's address table for 512 connections takes as much; so much has a small router to give.
-const SMALL_ROUTER: usize = 16_896;
+/// So much has a small router to give: what lwIP's address table for 512 connections takes, 16.5 KiB, and 2.5 KiB for
+/// what that does not have: TCP as both ends see it, fragments in any order, and a filter that forgets.
+const SMALL_ROUTER: usize = 19_456;
 
 /// What a large processor has more in its filter of destinations, where it buys time; a small one has no use for it.
 /// (`scripts/budget.sh --check` holds the images of microcontrollers to the budget.)
-const LARGE_FILTER: usize = if cfg!(target_pointer_width = "64") { 4 * (1_024 - 32) } else { 0 };
+const LARGE_FILTER: usize = if cfg!(target_pointer_width = "64") { 4 * (1_024 - 32) + 4 * (1_056 - 16) } else { 0 };
 
-/// A table for that: 148 connections, 4 rules, 8 datagrams in fragments, 8 events.
-type Small = Fixed<148, 4>;
+/// A table for that: 170 connections, 4 rules, 8 datagrams in fragments, 8 events.
+type Small = Fixed<170, 4>;
 
 /// The whole translator without its tables.
 const WITHOUT_TABLES: usize = size_of::<Translator<Borrowed<'_>>>() - size_of::<Borrowed<'_>>();
@@ -51,7 +52,7 @@ fn the_size_of_everything_is_within_its_budget() {
         ("the buffer for `poll_transmit`", TRANSMIT_BUFFER),
         ("**a translator without its tables**", WITHOUT_TABLES),
         ("`Translator<Fixed<16, 4>>`", size_of::<Translator<Fixed<16, 4>>>()),
-        ("`Translator<Fixed<148, 4>>`", size_of::<Translator<Small>>()),
+        ("`Translator<Fixed<170, 4>>`", size_of::<Translator<Small>>()),
         ("`Translator<Fixed<1024, 64>>`", size_of::<Translator<Fixed<1_024, 64>>>()),
         ("`Translator<Fixed<1024, 64, 8, 8, 1024>>`, measured", size_of::<Translator<Fixed<1_024, 64, 8, 8, 1_024>>>()),
         ("`Translator<Fixed<65536, 64>>`", size_of::<Translator<Fixed<65_536, 64>>>()),
@@ -60,7 +61,12 @@ fn the_size_of_everything_is_within_its_budget() {
     for (what, octets) in rows {
         let row = format!("| {what} | {octets} |");
         println!("{row}");
-        assert!(include_str!("../README.md").contains(&row), "the README says something else about {what}");
+        // The README's table is of a 64-bit machine; the budgets below hold everywhere.
+        let is_of_readme = cfg!(target_pointer_width = "64");
+        assert!(
+            !is_of_readme || include_str!("../README.md").contains(&row),
+            "the README says something else about {what}"
+        );
     }
     assert_eq!(SLOT, 64, "a connection's own part is exactly one cache line");
     const { assert!(SLOT + INDEX + CLIENTS + CLAIMS == CONNECTION) };
@@ -70,16 +76,16 @@ fn the_size_of_everything_is_within_its_budget() {
 }
 
 #[test]
-fn a_small_router_holds_148_connections() {
+fn a_small_router_holds_170_connections() {
     let whole = size_of::<Translator<Small>>();
     assert!(whole - LARGE_FILTER <= SMALL_ROUTER, "{whole} octets; {WITHOUT_TABLES} of them without any table");
     let mut t = Translator::new(config(), Small::sized()).unwrap();
     t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
-    for n in 0..148 {
+    for n in 0..170 {
         ask_and_answer(&mut t, s(0), client(n), at(ORIGINAL));
     }
-    assert_eq!((t.capacity(), t.connections().count()), (148, 148));
-    for n in 0..148 {
+    assert_eq!((t.capacity(), t.connections().count()), (170, 170));
+    for n in 0..170 {
         ask_and_answer(&mut t, s(1), client(n), at(ORIGINAL));
     }
 }

@@ -12,6 +12,11 @@ use support::*;
 const THIRD: &str = "123.45.67.91:80";
 /// It keeps its source.
 const KEPT: &str = "100.0.0.1:53";
+/// Only its source is replaced.
+const MASQUERADED: &str = "100.0.0.3:80";
+/// One of the translator's own, forwarded to a server that sees its clients' addresses.
+const FORWARD: &str = "10.10.10.10:22";
+const HIDDEN: &str = "9.0.0.2:22";
 /// Replies may come from any port.
 const SIBLINGS: &str = "100.0.0.2:69";
 
@@ -35,6 +40,8 @@ impl Ways {
             t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
             t.divert(Divert::new(at("100.100.100.101:80")).to(at(OTHER))).unwrap();
             t.divert(Divert::new(at(KEPT)).to(at("9.0.0.1:53")).keep_source()).unwrap();
+            t.divert(Divert::new(at(MASQUERADED))).unwrap();
+            t.divert(Divert::new(at(FORWARD)).to(at(HIDDEN)).keep_source()).unwrap();
             t.divert(Divert::new(at(SIBLINGS)).to(at("9.9.9.9:69")).replies_from_any_port()).unwrap();
             t
         };
@@ -121,7 +128,8 @@ fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>, [u64; 14])
         match dice.below(64) {
             0..=27 => {
                 let from = client(dice.below(12) as u32);
-                let to = pick(&mut dice, &[ORIGINAL, ORIGINAL, "100.100.100.101:80", KEPT, SIBLINGS]);
+                let to =
+                    pick(&mut dice, &[ORIGINAL, ORIGINAL, "100.100.100.101:80", KEPT, SIBLINGS, MASQUERADED, FORWARD]);
                 let packet = if dice.below(2) == 0 {
                     udp(from, to, b"question")
                 } else {
@@ -142,6 +150,14 @@ fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>, [u64; 14])
                     tcp(server, us, (flags, numbers.1, numbers.0), data)
                 };
                 ways.packet(answer);
+            }
+            56 if dice.below(2) == 0 => {
+                let (from, to) = (at(HIDDEN), client(dice.below(12) as u32));
+                ways.packet(if dice.below(2) == 0 {
+                    udp(from, to, b"question")
+                } else {
+                    tcp(from, to, (flags, numbers.0, numbers.1), b"")
+                });
             }
             56..=58 => {
                 let places = [SERVER, OTHER, THIRD, "9.0.0.1:53", KEPT, "9.9.9.9:69", "9.9.9.9:70"];
@@ -176,6 +192,10 @@ fn the_short_ways_do_what_the_long_way_does() {
     let roomy = || config().alternative(ip(ALTERNATIVE), 1_024..=65_535);
     // The originals lie between the two.
     let two = || roomy().alternative(ip("110.0.0.1"), 1_024..=65_535);
+    // One of three shards: the other addresses are its own, and it gives away no port of them.
+    let shard = |all: byway::Config, number| byway::Sharding::new(&all, 3).unwrap().config(&all, number).unwrap();
+    let in_a_row = || config().alternatives(ip("10.10.10.9"), ip("10.10.10.11"), 1_024..=65_535);
+    let apart = || two().alternative(ip("99.0.0.1"), 1_024..=1_040);
     let narrow = || config().alternative(ip(ALTERNATIVE), 1_024..=1_031);
     let mut counters = [(); 8].map(|()| 0);
     let mut states = [0; 14];
@@ -185,6 +205,9 @@ fn the_short_ways_do_what_the_long_way_does() {
             roomy().transmit_rates(0, 0).midstream(Midstream::Adopt),
             roomy().refresh_from_server(true).midstream(Midstream::Pass),
             two().midstream(Midstream::Adopt),
+            shard(in_a_row(), 0),
+            shard(in_a_row(), 1).midstream(Midstream::Adopt),
+            shard(apart(), 2),
             narrow().midstream(Midstream::Drop),
             narrow().transmit_rates(0, 0).client_limit(3),
         ] {

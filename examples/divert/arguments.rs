@@ -80,9 +80,8 @@ impl Arguments {
 }
 
 fn transport(word: &str) -> Result<Protocol, &'static str> {
-    match word {
-        "tcp" => Ok(Protocol::Tcp),
-        "udp" => Ok(Protocol::Udp),
+    match word.parse() {
+        Ok(protocol @ (Protocol::Tcp | Protocol::Udp)) => Ok(protocol),
         _ => Err("it must be tcp or udp"),
     }
 }

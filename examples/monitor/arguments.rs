@@ -20,6 +20,8 @@ Tells a translator what to divert where, and shows what it does.
       --clients NETWORK        only these clients
       --keep-source            leave the client's address as it is
       --any-port               answers from any port of the server belong to the client
+      --midstream pass|adopt|drop
+                               what becomes of TCP segments of connections that are not known
   redivert FROM TO             move what stands on FROM to TO, in the middle of connections
       --drain                  only new connections; the others stay until they end
       --reset                  and end TCP connections on both sides

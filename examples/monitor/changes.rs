@@ -1,10 +1,9 @@
 //! Instructions that change something, in an operator's words: on the command line, or one a line in a file.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 
 use byway::control::{Instruction, Rule};
-use byway::{Divert, Match, Prefix, Protocol, Redivert, Target, Timeouts, Weighted};
+use byway::{Divert, Match, Midstream, ParseError, Prefix, Protocol, Redivert, Target, Timeouts, Weighted};
 use lexopt::{Arg, Parser, ValueExt};
 
 /// The commands that change something.
@@ -55,6 +54,7 @@ pub(crate) struct Options {
     clients: Option<Prefix>,
     keep_source: bool,
     any_port: bool,
+    midstream: Option<Midstream>,
     how: Option<Redivert>,
     /// The names of all that were given, those of [`crate::arguments`] too.
     given: Vec<String>,
@@ -64,7 +64,7 @@ pub(crate) struct Options {
 fn belongs(option: &str, command: &str) -> bool {
     match option {
         "protocol" | "clients" => matches!(command, "divert" | "restore"),
-        "keep-source" | "any-port" => command == "divert",
+        "keep-source" | "any-port" | "midstream" => command == "divert",
         "drain" | "reset" => command == "redivert",
         "watch" | "count" => command == "connections",
         "seconds" => command == "events",
@@ -98,6 +98,7 @@ impl Options {
             "clients" => self.clients = Some(prefix(&text(parser)?)?),
             "keep-source" => self.keep_source = true,
             "any-port" => self.any_port = true,
+            "midstream" => self.midstream = Some(midstream(&text(parser)?)?),
             "drain" => self.how = Some(Redivert::Drain),
             "reset" => self.how = Some(Redivert::Reset),
             _ => return Ok(false),
@@ -123,6 +124,9 @@ pub(crate) fn read(words: &[&str], options: &Options) -> Result<Option<Change>, 
             }
             if options.any_port {
                 divert = divert.replies_from_any_port();
+            }
+            if let Some(midstream) = options.midstream {
+                divert = divert.midstream(midstream);
             }
             Instruction::Divert(Rule::new(&divert).ok_or("a rule names at most 16 servers")?)
         }
@@ -218,42 +222,33 @@ fn duration(mut word: &str) -> Option<Duration> {
 }
 
 fn protocol(word: &str) -> Result<Protocol, String> {
-    match word {
-        "tcp" => Ok(Protocol::Tcp),
-        "udp" => Ok(Protocol::Udp),
-        "icmp" => Ok(Protocol::Icmp),
-        _ => Err(format!("--protocol {word}: it must be tcp, udp or icmp")),
-    }
+    word.parse().map_err(|e: ParseError| format!("--protocol {word}: it must be {}", e.expected()))
+}
+
+fn midstream(word: &str) -> Result<Midstream, String> {
+    word.parse().map_err(|e: ParseError| format!("--midstream {word}: it must be {}", e.expected()))
 }
 
 fn prefix(word: &str) -> Result<Prefix, String> {
-    let wrong = || format!("{word}: it must be ADDRESS or ADDRESS/LENGTH");
-    let (address, length) = word.split_once('/').unwrap_or((word, "32"));
-    let (address, length) = (address.parse().map_err(|_| wrong())?, length.parse().map_err(|_| wrong())?);
-    Prefix::new(address, length).ok_or_else(wrong)
+    word.parse().map_err(|_: ParseError| format!("{word}: it must be ADDRESS or ADDRESS/LENGTH"))
 }
 
 fn original_of(word: &str) -> Result<Match, String> {
-    let wrong = |_| format!("{word}: the port must be a number from 1 to 65535");
-    match word.split_once(':') {
-        None => Ok(prefix(word)?.into()),
-        Some((network, port)) => Ok((prefix(network)?, port.parse::<u16>().map_err(wrong)?).into()),
-    }
+    word.parse().map_err(|wrong: ParseError| match wrong.field() {
+        "port" => format!("{word}: the port must be a number from 1 to 65535"),
+        _ => format!("{word}: it must be ADDRESS or ADDRESS/LENGTH"),
+    })
 }
 
 fn target(word: &str) -> Result<Target, String> {
-    if word == "same" {
-        return Ok(Target::Same);
-    }
-    let endpoint = word.parse::<SocketAddrV4>().map(Target::from);
-    let address = || word.parse::<Ipv4Addr>().map(Target::from);
-    endpoint.or_else(|_| address()).map_err(|_| format!("{word}: it must be ADDRESS or ADDRESS:PORT"))
+    word.parse().map_err(|_: ParseError| format!("{word}: it must be ADDRESS or ADDRESS:PORT"))
 }
 
 fn weighted(word: &str) -> Result<Weighted, String> {
-    let (name, weight) = word.split_once('*').unwrap_or((word, "1"));
-    let weight = weight.parse().map_err(|_| format!("{word}: the weight must be a number from 0 to 65535"))?;
-    Ok(Weighted::new(target(name)?, weight))
+    word.parse().map_err(|wrong: ParseError| match wrong.field() {
+        "weight" => format!("{word}: the weight must be {}", wrong.expected()),
+        _ => format!("{word}: it must be ADDRESS or ADDRESS:PORT"),
+    })
 }
 
 #[cfg(test)]

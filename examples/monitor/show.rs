@@ -1,7 +1,7 @@
 //! Answers in words, or in JSON.
 
 use byway::control::{Answer, Code, Effect, Outcome, RefusedBy, Rights, Settings, counter_name};
-use byway::{Connection, Event, Match, Measured, Target, Volume, Weighted};
+use byway::{Connection, Event, Match, Measured, Midstream, Volume, Weighted};
 
 use crate::changes::FIELDS;
 use crate::json::Json;
@@ -18,6 +18,7 @@ pub(crate) fn effect(effect: Effect, dry_run: bool) -> String {
         Outcome::Absent => "there is no such rule".into(),
         Outcome::Rediverted => format!("{would}re-diverted; rules' servers: {servers}, connections: {connections}"),
         Outcome::Set => format!("{would}set"),
+        Outcome::Forgotten => format!("{would}forgotten; connections: {connections}"),
     }
 }
 
@@ -64,6 +65,7 @@ pub(crate) struct Rule {
     pub(crate) matches: Match,
     keeps_source: bool,
     any_port: bool,
+    midstream: Option<Midstream>,
     in_all: u16,
     servers: Vec<(Weighted, u32)>,
 }
@@ -74,6 +76,7 @@ pub(crate) fn rules(answer: &Answer<'_>) -> (Vec<Rule>, Option<u32>) {
         matches: r.matches(),
         keeps_source: r.keeps_source(),
         any_port: r.takes_replies_from_any_port(),
+        midstream: r.midstream(),
         in_all: r.servers_in_all(),
         servers: r.servers().collect(),
     });
@@ -92,17 +95,14 @@ impl Rule {
         let more = if more == 0 { String::new() } else { format!(", and {more} more") };
         let flags = [(self.keeps_source, ", source kept"), (self.any_port, ", answers from any port")];
         let flags: String = flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
-        format!("{} -> {}{more}{flags}", self.matches, servers.join(", "))
+        let midstream = self.midstream.map_or(String::new(), |m| format!(", midstream {m}"));
+        format!("{} -> {}{more}{flags}{midstream}", self.matches, servers.join(", "))
     }
 
     pub(crate) fn json(&self) -> Json {
         let server = |(server, connections): &(Weighted, u32)| {
-            let target = match server.target {
-                Target::Same => "same".to_string(),
-                target => target.to_string(),
-            };
             Json::Object(vec![
-                ("target", target.into()),
+                ("target", server.target.to_string().into()),
                 ("weight", u64::from(server.weight).into()),
                 ("connections", u64::from(*connections).into()),
             ])
@@ -114,6 +114,7 @@ impl Rule {
             ("clients", self.matches.from_clients().to_string().into()),
             ("keep_source", self.keeps_source.into()),
             ("any_port", self.any_port.into()),
+            ("midstream", self.midstream.map(|m| m.to_string()).into()),
             ("servers", Json::List(self.servers.iter().map(server).collect())),
         ])
     }

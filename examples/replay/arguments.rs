@@ -1,10 +1,10 @@
 //! What the user asks for.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
 use std::ffi::OsString;
 
-use byway::{Match, Midstream, Prefix, Target};
+use byway::{Match, Midstream, ParseError, Prefix, Target};
 use lexopt::{Arg, Parser, ValueExt};
 
 pub(crate) const HELP: &str = "\
@@ -12,17 +12,19 @@ Replays a capture through a translator, and checks the way back byte for byte.
 
 replay IN [OUT] --alternative ADDRESS:LOW-HIGH --divert ORIGINAL=TARGET...
 
-  IN                         a pcap or pcapng file: Ethernet, raw IP, Linux cooked; VLAN tags are skipped
+  IN                         a pcap or pcapng file: Ethernet, raw IP, Linux cooked, BSD loopback, PPP, Cisco HDLC,
+                             IP over FireWire; VLAN tags are skipped, packets of other links are counted
   OUT                        a pcap file (raw IP) for the packets that the translator sent
   --alternative ADDRESS:LOW-HIGH
                              the translator's own address, and the ports of it that it uses; may be repeated
   --divert ORIGINAL=TARGET   diverts the destination ORIGINAL to TARGET; may be repeated
-                             ORIGINAL: address, address:port, prefix/length or prefix/length:port
-                             TARGET: address (the port is kept) or address:port
+                             ORIGINAL: address, address:port, prefix/length or prefix/length:port, and perhaps, in
+                             quotes, a protocol and \"from CLIENTS\"
+                             TARGET: address (the port is kept), address:port, or \"same\" for a masquerade
   --divert-all TARGET        diverts every destination that no --divert speaks of
   --replies-from-any-port    servers may answer a UDP client from another port, as TFTP servers do
   --midstream pass|adopt|drop
-                             what becomes of TCP connections that began before the capture; default: pass
+                             what becomes of TCP connections that began before the capture; default: they pass
   --connections NUMBER       room for this many connections at once; default: 131072
   --json                     prints the summary as one JSON object
 
@@ -45,7 +47,7 @@ pub(crate) struct Arguments {
     pub(crate) alternatives: Vec<(Ipv4Addr, RangeInclusive<u16>)>,
     pub(crate) diverts: Vec<(Match, Target)>,
     pub(crate) replies_from_any_port: bool,
-    pub(crate) midstream: Midstream,
+    pub(crate) midstream: Option<Midstream>,
     pub(crate) connections: usize,
     pub(crate) json: bool,
 }
@@ -62,7 +64,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
         alternatives: Vec::new(),
         diverts: Vec::new(),
         replies_from_any_port: false,
-        midstream: Midstream::Pass,
+        midstream: None,
         connections: 131_072,
         json: false,
     };
@@ -76,7 +78,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
                 wanted.diverts.push((Prefix::ALL.into(), value(&mut parser, "--divert-all", target)?));
             }
             Arg::Long("replies-from-any-port") => wanted.replies_from_any_port = true,
-            Arg::Long("midstream") => wanted.midstream = value(&mut parser, "--midstream", midstream)?,
+            Arg::Long("midstream") => wanted.midstream = Some(value(&mut parser, "--midstream", midstream)?),
             Arg::Long("connections") => wanted.connections = value(&mut parser, "--connections", connections)?,
             Arg::Long("json") => wanted.json = true,
             Arg::Value(file) => files.push(file),
@@ -127,44 +129,30 @@ fn divert(text: &str) -> Result<(Match, Target), String> {
 
 /// An address or a prefix, with or without a port.
 fn original(text: &str) -> Result<Match, String> {
-    let (destination, port) = with_port(text)?;
-    let prefix = match destination.split_once('/') {
-        None => Prefix::host(as_address(destination)?),
-        Some((network, length)) => {
-            let bits = length.parse().ok().and_then(|length| Prefix::new(Ipv4Addr::UNSPECIFIED, length));
-            let bits = bits.ok_or_else(|| format!("a prefix length is 0 to 32, not {length:?}"))?.length();
-            Prefix::new(as_address(network)?, bits).unwrap_or(Prefix::ALL)
-        }
-    };
-    Ok(match port {
-        Some(port) => Match::from((prefix, port)),
-        None => Match::from(prefix),
-    })
+    let matches: Match = text.parse().map_err(|wrong| said(&wrong))?;
+    if matches.port() == Some(0) { Err("a port is 1 to 65535, not \"0\"".into()) } else { Ok(matches) }
 }
 
-/// An address with or without a port.
+/// An address with or without a port, or `same`.
 fn target(text: &str) -> Result<Target, String> {
-    let (address, port) = with_port(text)?;
-    let address = as_address(address)?;
-    Ok(match port {
-        Some(port) => Target::Endpoint(SocketAddrV4::new(address, port)),
-        None => Target::Address(address),
-    })
-}
-
-fn midstream(text: &str) -> Result<Midstream, String> {
-    match text {
-        "pass" => Ok(Midstream::Pass),
-        "adopt" => Ok(Midstream::Adopt),
-        "drop" => Ok(Midstream::Drop),
-        _ => Err("it should be pass, adopt or drop".into()),
+    match text.parse().map_err(|wrong| said(&wrong))? {
+        Target::Endpoint(endpoint) if endpoint.port() == 0 => Err("a port is 1 to 65535, not \"0\"".into()),
+        target => Ok(target),
     }
 }
 
-fn with_port(text: &str) -> Result<(&str, Option<u16>), String> {
-    match text.split_once(':') {
-        None => Ok((text, None)),
-        Some((rest, digits)) => Ok((rest, Some(port(digits)?))),
+fn midstream(text: &str) -> Result<Midstream, String> {
+    text.parse().map_err(|wrong: ParseError| format!("it should be {}", wrong.expected()))
+}
+
+/// What is wrong, in this program's words.
+fn said(wrong: &ParseError) -> String {
+    let text = wrong.text();
+    match wrong.field() {
+        "port" => format!("a port is 1 to 65535, not {text:?}"),
+        "prefix length" => format!("a prefix length is 0 to 32, not {text:?}"),
+        "address" | "target" => format!("{text:?} is no IPv4 address"),
+        _ => wrong.to_string(),
     }
 }
 
@@ -214,7 +202,7 @@ mod tests {
         let alternatives = [(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535), (Ipv4Addr::new(10, 10, 10, 11), 5..=5)];
         assert_eq!(arguments.alternatives, alternatives);
         assert_eq!((arguments.input, arguments.output), ("in.pcap".into(), Some("out.pcap".into())));
-        assert_eq!((arguments.json, arguments.midstream), (true, Midstream::Adopt));
+        assert_eq!((arguments.json, arguments.midstream), (true, Some(Midstream::Adopt)));
     }
 
     #[test]

@@ -17,8 +17,10 @@ const BUFFER: usize = 1 << 20;
 /// several into one; a file that claims more is damaged.
 const LARGEST: usize = 1 << 24;
 
-/// The block type of pcapng's Packet Block, which was replaced by the Enhanced Packet Block in 2009.
-const OBSOLETE_PACKET_BLOCK: u32 = 2;
+/// The block type of pcapng's Packet Block, which was replaced by the Enhanced Packet Block in 2009, and the octets before
+/// the packet in it: interface, drops, time in two halves, captured length, length.
+const PACKET_BLOCK: u32 = 2;
+const PACKET_BLOCK_HEADER: usize = 20;
 
 /// One frame of a capture.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,8 @@ pub(crate) struct Record<'a> {
     pub(crate) number: u64,
     /// Since 1970, by the capture's own clock.
     pub(crate) time: Duration,
-    pub(crate) link: Link,
+    /// The link layer, or the number in the file of one that we do not read.
+    pub(crate) link: Result<Link, i32>,
     /// As much of it as was captured.
     pub(crate) frame: &'a [u8],
     /// Whether the frame was longer than what was captured of it.
@@ -46,7 +49,10 @@ pub(crate) struct Capture<'r> {
 struct Last {
     number: u64,
     time: Duration,
-    link: Option<Link>,
+    link: Option<Result<Link, i32>>,
+    /// The first record whose link layer we do not read, until there is one that we do.
+    unread: Option<CaptureError>,
+    readable: bool,
     frame: Vec<u8>,
     cut: bool,
     interfaces: Vec<Interface>,
@@ -73,7 +79,6 @@ pub(crate) enum CaptureError {
     LinkType { record: u64, number: i32 },
     TimeResolution { interface: usize, exponent: u8 },
     NoInterface { record: u64, interface: u32 },
-    Obsolete { record: u64 },
     TooLarge { record: u64 },
     EndsWithin { record: u64 },
     Damaged { record: u64 },
@@ -96,13 +101,14 @@ impl<'r> Capture<'r> {
     /// The next frame; `None` at the end of the file.
     ///
     /// # Errors
-    /// [`CaptureError`] if the file is damaged from here on.
+    /// [`CaptureError`] if the file is damaged from here on; and at its end, if we do not read the link layer of any of its
+    /// frames.
     pub(crate) fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureError> {
         let record = self.last.number + 1;
         loop {
             let (length, found) = match self.reader.next() {
                 Ok((length, block)) => (length, self.last.block(block)?),
-                Err(PcapError::Eof) => return Ok(None),
+                Err(PcapError::Eof) => return self.last.unread.map_or(Ok(None), Err),
                 Err(PcapError::Incomplete(_)) => {
                     self.reader.refill().map_err(|_| CaptureError::Unreadable)?;
                     continue;
@@ -168,8 +174,9 @@ impl Last {
                 self.take(&data[..data.len().min(snaplen)], packet.origlen);
                 return Ok(true);
             }
-            PcapBlockOwned::NG(Block::Unknown(block)) if block.block_type == OBSOLETE_PACKET_BLOCK => {
-                return Err(CaptureError::Obsolete { record: self.number + 1 });
+            PcapBlockOwned::NG(Block::Unknown(block)) if self.in_order(block.block_type) == PACKET_BLOCK => {
+                self.packet_block(block.data)?;
+                return Ok(true);
             }
             PcapBlockOwned::NG(_) => {}
         }
@@ -182,9 +189,37 @@ impl Last {
         let record = self.number;
         let interface = self.interfaces.get(number as usize).copied();
         let interface = interface.ok_or(CaptureError::NoInterface { record, interface: number })?;
-        let link = Link::from_number(interface.link.0);
-        self.link = Some(link.ok_or(CaptureError::LinkType { record, number: interface.link.0 })?);
+        let number = interface.link.0;
+        let link = Link::from_number(number).ok_or(number);
+        self.readable |= link.is_ok();
+        self.unread = match self.unread {
+            _ if self.readable => None,
+            None => Some(CaptureError::LinkType { record, number }),
+            first => first,
+        };
+        self.link = Some(link);
         Ok(interface)
+    }
+
+    /// A number that was read as little-endian, in the order of octets of the section.
+    const fn in_order(&self, number: u32) -> u32 {
+        if self.big_endian { number.swap_bytes() } else { number }
+    }
+
+    /// Takes in the body of a Packet Block, which the crate does not read.
+    fn packet_block(&mut self, body: &[u8]) -> Result<(), CaptureError> {
+        let damaged = CaptureError::Damaged { record: self.number + 1 };
+        let header: &[u8; PACKET_BLOCK_HEADER] = body.first_chunk().ok_or(damaged)?;
+        let half = [header[0], header[1]];
+        let number = if self.big_endian { u16::from_be_bytes(half) } else { u16::from_le_bytes(half) };
+        let word = |at: usize| self.in_order(u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i])));
+        let [high, low, captured, length] = [word(4), word(8), word(12), word(16)];
+        let end = PACKET_BLOCK_HEADER.saturating_add(captured as usize);
+        let data = body.get(PACKET_BLOCK_HEADER..end).ok_or(damaged)?;
+        let interface = self.begin(u32::from(number))?;
+        self.time = interface.time(u128::from(high) << 32 | u128::from(low));
+        self.take(data, length);
+        Ok(())
     }
 
     fn take(&mut self, data: &[u8], length: u32) {
@@ -243,9 +278,6 @@ impl fmt::Display for CaptureError {
             }
             Self::NoInterface { record, interface } => {
                 write!(f, "packet {record}: it was captured on interface {interface}, of which the file does not tell")
-            }
-            Self::Obsolete { record } => {
-                write!(f, "packet {record}: it is in a Packet Block, which is obsolete; editcap converts the file")
             }
             Self::TooLarge { record } => write!(f, "packet {record}: it claims to be larger than {LARGEST} octets"),
             Self::EndsWithin { record } => write!(f, "the file ends in the middle of packet {record}"),

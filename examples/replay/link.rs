@@ -10,6 +10,14 @@ pub(crate) enum Link {
     Cooked1,
     /// Version 2, from libpcap 1.10 on.
     Cooked2,
+    /// The loopback of BSD and macOS: the address family, in the byte order of the machine that captured or of the network.
+    Loopback,
+    /// PPP, with the address and control bytes of RFC 1662 or without them.
+    Ppp,
+    /// Cisco's HDLC: address, control, EtherType.
+    CiscoHdlc,
+    /// Apple's IP over FireWire: two addresses of 8 bytes, EtherType.
+    FireWire,
 }
 
 /// What a frame holds.
@@ -24,16 +32,22 @@ pub(crate) enum Content<'a> {
 }
 
 const IPV4: u16 = 0x0800;
+/// No EtherType: those begin at 0x0600.
+const NOT_IPV4: u16 = 0;
 
 impl Link {
     /// The link layer with this number in pcap and pcapng files, if it is one that we read.
     pub(crate) const fn from_number(number: i32) -> Option<Self> {
         match number {
+            0 | 108 => Some(Self::Loopback),
             1 => Some(Self::Ethernet),
+            9 | 50 => Some(Self::Ppp),
             // 12 and 14 are what raw IP was called on some systems before it got a number of its own; 228 and 229 say
             // the version of IP as well.
             12 | 14 | 101 | 228 | 229 => Some(Self::Raw),
+            104 => Some(Self::CiscoHdlc),
             113 => Some(Self::Cooked1),
+            138 => Some(Self::FireWire),
             276 => Some(Self::Cooked2),
             _ => None,
         }
@@ -46,12 +60,32 @@ impl Link {
             Self::Raw => (Some(IPV4), 0),
             Self::Cooked1 => (number(frame, 14), 16),
             Self::Cooked2 => (number(frame, 0), 20),
+            Self::Loopback => (frame.first_chunk().map(family), 4),
+            Self::Ppp => {
+                let framed = if frame.starts_with(&[0xff, 0x03]) { 2 } else { 0 };
+                (number(frame, framed).map(ppp_protocol), framed + 2)
+            }
+            Self::CiscoHdlc => (number(frame, 2), 4),
+            Self::FireWire => (number(frame, 16), 18),
         };
         match (kind, frame.get(header..)) {
             (Some(kind), Some(rest)) => without_tags(kind, rest),
             _ => Content::Short,
         }
     }
+}
+
+/// The EtherType of an address family: AF_INET is 2 everywhere, in either byte order; the others differ among systems.
+const fn family(octets: &[u8; 4]) -> u16 {
+    match octets {
+        [2, 0, 0, 0] | [0, 0, 0, 2] => IPV4,
+        _ => NOT_IPV4,
+    }
+}
+
+/// The EtherType of a PPP protocol number (RFC 1332).
+const fn ppp_protocol(number: u16) -> u16 {
+    if number == 0x0021 { IPV4 } else { NOT_IPV4 }
 }
 
 /// Skips VLAN tags: 802.1Q, 802.1ad (QinQ), and the number that QinQ had before the standard.
@@ -87,6 +121,13 @@ mod tests {
             (101, packet.to_vec()),
             (113, cooked1),
             (276, cooked2),
+            (0, [&[2, 0, 0, 0], &packet[..]].concat()),
+            (0, [&[0, 0, 0, 2], &packet[..]].concat()),
+            (108, [&[0, 0, 0, 2], &packet[..]].concat()),
+            (9, [&[0, 0x21], &packet[..]].concat()),
+            (50, [&[0xff, 3, 0, 0x21], &packet[..]].concat()),
+            (104, [&[0x0f, 0, 8, 0], &packet[..]].concat()),
+            (138, [&[0xee; 16], &[8, 0][..], &packet].concat()),
         ] {
             let content = Link::from_number(link).unwrap().content(&frame);
             assert_eq!(content, Content::Ipv4(&packet), "{link} {frame:02x?}");
@@ -102,12 +143,22 @@ mod tests {
             assert_eq!(Link::Ethernet.content(frame), Content::Other);
         }
         assert_eq!(Link::Raw.content(&[0x60; 40]), Content::Other);
+        for family in [[30, 0, 0, 0], [0, 0, 0, 24], [2, 0, 0, 2], [0; 4]] {
+            assert_eq!(Link::Loopback.content(&[&family[..], &[0x45; 20]].concat()), Content::Other);
+        }
+        for ppp in [&[0xc0, 0x21, 0x45][..], &[0xff, 3, 0, 0x57, 0x45]] {
+            assert_eq!(Link::Ppp.content(ppp), Content::Other);
+        }
         let half_a_tag = [&[0; 12][..], &[0x81, 0, 0]].concat();
         for (link, frame) in [
             (Link::Ethernet, &[0; 13][..]),
             (Link::Ethernet, &half_a_tag),
             (Link::Cooked1, &[8, 0, 8, 0]),
             (Link::Cooked2, &[8, 0, 8, 0]),
+            (Link::Loopback, &[2, 0, 0]),
+            (Link::Ppp, &[0xff, 3, 0]),
+            (Link::CiscoHdlc, &[0x0f, 0, 8]),
+            (Link::FireWire, &[8; 17]),
         ] {
             assert_eq!(link.content(frame), Content::Short, "{link:?} {frame:?}");
         }

@@ -128,6 +128,18 @@ fn write_addresses(octets: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr) {
     carry_checksum(&before, octets, 10, &[header]);
 }
 
+/// Writes the length of these octets into the IPv4 header at their start, if the field can hold it, and puts its checksum
+/// right.
+pub(crate) fn write_total_length(octets: &mut [u8]) {
+    let Ok(length) = u16::try_from(octets.len()) else {
+        return;
+    };
+    let before = octets.to_vec();
+    octets[2..4].copy_from_slice(&length.to_be_bytes());
+    let header = 0..usize::from(octets[0] & 15) * 4;
+    carry_checksum(&before, octets, 10, &[header]);
+}
+
 /// Writes the checksum at `field` that covers `covered`, given what it was when the octets were as `before`.
 ///
 /// A right checksum becomes the right one, from a sum over all octets. A wrong one stays wrong by as much, since what
@@ -138,11 +150,18 @@ fn carry_checksum(before: &[u8], after: &mut [u8], field: usize, covered: &[Rang
     let Some(old) = before.get(field..field + 2).map(|b| u16::from_be_bytes([b[0], b[1]])) else {
         return;
     };
+    if covered.iter().all(|range| after[range.clone()] == before[range.clone()]) {
+        return;
+    }
     after[field..field + 2].copy_from_slice(&[0, 0]);
     let without_field = [&before[..field], &[0, 0], &before[field + 2..]].concat();
     // In one's complement arithmetic, that is modulo 65535: sum of all words + checksum + what is wrong = 0.
     let wrong = (2 * 65_535 - sum(&without_field, covered) - u64::from(old) % 65_535) % 65_535;
-    let new = (2 * 65_535 - sum(after, covered) - wrong) % 65_535;
+    let mut new = (2 * 65_535 - sum(after, covered) - wrong) % 65_535;
+    // Over nothing but zeros, as in an echo reply with identifier and sequence number 0, the checksum is all ones.
+    if new == 0 && covered.iter().all(|range| after[range.clone()].iter().all(|octet| *octet == 0)) {
+        new = 65_535;
+    }
     after[field..field + 2].copy_from_slice(&(new as u16).to_be_bytes());
 }
 
@@ -237,6 +256,25 @@ mod tests {
         let identifier = u16::from_be_bytes([sent[24], sent[25]]);
         let expected = packet(1, SERVER, ALTERNATIVE, &echo(0, identifier));
         assert_eq!(mirrored(&translator, &packet(1, ORIGINAL, CLIENT, &echo(0, 77))), expected);
+    }
+
+    /// An echo reply of nothing but zeros has the checksum 0xFFFF, and none other is right.
+    #[test]
+    fn an_answer_of_all_zeros_comes_back_as_it_was_captured() {
+        let echo = |kind| [&[kind, 0, 0, 0][..], &[0; 36]].concat();
+        let captured = packet(1, ORIGINAL, CLIENT, &echo(0));
+        assert_eq!(captured[22..24], [0xff, 0xff]);
+        let config = || Config::new([1; 32]).alternative(ALTERNATIVE, 1024..=65535);
+        for rule in [Divert::new(ORIGINAL).to(SERVER), Divert::new(ORIGINAL).to(SERVER).keep_source()] {
+            let mut translator = Translator::new(config(), Heap::new(8, 1)).unwrap();
+            translator.divert(rule).unwrap();
+            let mut question = packet(1, CLIENT, ORIGINAL, &echo(8));
+            assert_eq!(translator.translate(Instant::ZERO, &mut question), Verdict::ToServer);
+            let mut answer = mirrored(&translator, &captured);
+            assert_eq!(is_right(&answer), (true, true));
+            assert_eq!(translator.translate(Instant::ZERO, &mut answer), Verdict::ToClient);
+            assert_eq!(answer, captured);
+        }
     }
 
     #[test]

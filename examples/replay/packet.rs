@@ -114,6 +114,30 @@ impl<'a> Packet<'a> {
         if is_error { Self::read(self.payload().get(ICMP_HEADER..)?) } else { None }
     }
 
+    /// Where its checksums are that may be written 0xFFFF in place of 0x0000 without a difference, those of a quoted packet
+    /// included. UDP's are not among them: zero says there that there is none.
+    pub(crate) fn checksums(self) -> Vec<usize> {
+        let start = self.header_length();
+        // In front of it there is a header, so not all that it covers can be zero.
+        let mut fields = vec![10];
+        match Protocol::from_number(self.protocol()) {
+            _ if self.is_later_fragment() => {}
+            Some(Protocol::Tcp) => fields.push(start + 16),
+            // Nothing but zeros adds up to zero, which is not what adds up to 0xFFFF: then it makes a difference.
+            Some(Protocol::Icmp) => {
+                let message = self.payload();
+                let is_zero = |at: usize| (2..4).contains(&at) || message[at] == 0;
+                if !(0..message.len()).all(is_zero) {
+                    fields.push(start + 2);
+                }
+            }
+            _ => {}
+        }
+        let quoted = self.quoted().map_or_else(Vec::new, Self::checksums);
+        fields.extend(quoted.iter().map(|field| start + ICMP_HEADER + field));
+        fields
+    }
+
     fn number(self, at: usize) -> u16 {
         u16::from_be_bytes([self.0[at], self.0[at + 1]])
     }

@@ -9,7 +9,7 @@ use byway::{Config, Divert, Heap, Instant, Translator, Verdict};
 use crate::arguments::Arguments;
 use crate::capture::Record;
 use crate::link::Content;
-use crate::mirror::{Mirror, Mirrored};
+use crate::mirror::{Mirror, Mirrored, write_total_length};
 use crate::output::Output;
 use crate::packet::{Datagram, Packet};
 use crate::report::Summary;
@@ -60,7 +60,10 @@ struct Note {
 /// # Errors
 /// One line that says which of the arguments the library refuses, and why.
 pub(crate) fn translator(arguments: &Arguments) -> Result<Translator<Heap>, String> {
-    let mut config = Config::new(SECRET).midstream(arguments.midstream);
+    let mut config = Config::new(SECRET);
+    if let Some(midstream) = arguments.midstream {
+        config = config.midstream(midstream);
+    }
     for (address, ports) in &arguments.alternatives {
         config = config.alternative(*address, ports.clone());
     }
@@ -98,7 +101,14 @@ impl Replay {
     /// If the output cannot be written.
     pub(crate) fn record(&mut self, record: Record<'_>) -> io::Result<()> {
         self.summary.see(record.time);
-        match record.link.content(record.frame) {
+        let content = match record.link {
+            Ok(link) => link.content(record.frame),
+            Err(number) => {
+                *self.summary.other_links.entry(number).or_default() += 1;
+                Content::Other
+            }
+        };
+        match content {
             Content::Ipv4(octets) => self.ipv4(&record, octets),
             Content::Short if record.cut => self.summary.truncated += 1,
             Content::Short | Content::Other => self.summary.not_ipv4 += 1,
@@ -122,13 +132,19 @@ impl Replay {
 
     fn ipv4(&mut self, record: &Record<'_>, octets: &[u8]) {
         let packet = Packet::read(octets);
-        if record.cut && packet.is_none_or(|packet| packet.total_length() > octets.len()) {
+        let is_whole = |packet: Packet<'_>| (1..=octets.len()).contains(&packet.total_length());
+        if record.cut && !packet.is_some_and(is_whole) {
             self.summary.truncated += 1;
             return;
         }
-        // What lies behind the packet is the link layer's padding.
-        let length = packet.map_or(octets.len(), |packet| packet.total_length().max(packet.header_length()));
-        let captured = octets.get(..length).unwrap_or(octets).to_vec();
+        let mut captured = octets.to_vec();
+        match packet.map(Packet::total_length) {
+            // A large segment, which the network card will cut: it has all that is in the frame.
+            Some(0) => write_total_length(&mut captured),
+            // What lies behind the packet is the link layer's padding.
+            Some(length) => captured.truncate(length.max(packet.map_or(0, Packet::header_length))),
+            None => {}
+        }
         let datagram = packet.and_then(Packet::fragment_of);
         self.replay(Passage { number: record.number, time: record.time, captured, datagram });
     }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use byway::{DropReason, Verdict};
 
+use crate::packet::Packet;
+
 /// How many round trips that differed are named.
 const NAMED: usize = 10;
 
@@ -15,6 +17,8 @@ const NAMED: usize = 10;
 pub(crate) struct Summary {
     pub(crate) packets: u64,
     pub(crate) not_ipv4: u64,
+    /// Those of them that came over links which we do not read, by the number of the link type.
+    pub(crate) other_links: BTreeMap<i32, u64>,
     /// Cut short when they were captured: nobody knows how they went on.
     pub(crate) truncated: u64,
     pub(crate) to_server: u64,
@@ -33,7 +37,8 @@ pub(crate) struct Summary {
 /// What became of the packets that the mirror has made of the original servers' packets.
 #[derive(Debug, Default)]
 pub(crate) struct RoundTrips {
-    /// They came back as the capture has them, byte for byte.
+    /// They came back as the capture has them, byte for byte; only a checksum of 0xFFFF may have become 0x0000 or the other
+    /// way round, which is the same number in one's complement (RFC 1071).
     pub(crate) exact: u64,
     pub(crate) differed: u64,
     pub(crate) passed: u64,
@@ -63,6 +68,10 @@ impl Summary {
         };
         line("packets", &format_args!("{} in {seconds:.3} s", self.packets));
         line("  not IPv4", &self.not_ipv4);
+        if !self.other_links.is_empty() {
+            let links = list(self.other_links.iter().map(|(number, count)| format!("type {number}: {count}")));
+            line("    of other links", &links);
+        }
         line("  truncated", &self.truncated);
         line("  to the server", &self.to_server);
         line("  to the client", &self.to_client);
@@ -90,18 +99,26 @@ impl Summary {
             ("passed", &trips.passed),
             ("dropped", &reasons(&trips.dropped)),
         ]);
-        object(&[
+        let dropped = reasons(&self.dropped);
+        let mut members: Vec<(&str, &dyn Display)> = vec![
             ("packets", &self.packets),
             ("not_ipv4", &self.not_ipv4),
             ("truncated", &self.truncated),
             ("to_server", &self.to_server),
             ("to_client", &self.to_client),
             ("passed", &self.passed),
-            ("dropped", &reasons(&self.dropped)),
+            ("dropped", &dropped),
             ("held", &self.held),
             ("round_trips", &round_trips),
             ("connections", &self.connections),
-        ])
+        ];
+        let links: Vec<(String, &u64)> = self.other_links.iter().map(|(number, n)| (number.to_string(), n)).collect();
+        let links: Vec<(&str, &dyn Display)> = links.iter().map(|(number, n)| (number.as_str(), n as _)).collect();
+        let links = object(&links);
+        if !self.other_links.is_empty() {
+            members.push(("other_links", &links));
+        }
+        object(&members)
     }
 }
 
@@ -109,7 +126,7 @@ impl RoundTrips {
     /// Counts what came back as `restored` where the capture has `captured`.
     pub(crate) fn count(&mut self, verdict: Verdict, number: u64, captured: &[u8], restored: &[u8]) {
         match verdict {
-            Verdict::ToClient if captured == restored => self.exact += 1,
+            Verdict::ToClient if is_same(captured, restored) => self.exact += 1,
             // An answer that is sent back to the server is no answer.
             Verdict::ToClient | Verdict::ToServer => {
                 self.differed += 1;
@@ -124,6 +141,23 @@ impl RoundTrips {
             Verdict::Hold => {}
         }
     }
+}
+
+/// Whether two packets are the same, apart from the two ways in which a checksum of zero can be written.
+fn is_same(captured: &[u8], restored: &[u8]) -> bool {
+    if captured == restored {
+        return true;
+    }
+    let mut restored = restored.to_vec();
+    for field in Packet::read(captured).map_or_else(Vec::new, Packet::checksums) {
+        let range = field..field + 2;
+        if let (Some(one), Some(other)) = (captured.get(range.clone()), restored.get_mut(range))
+            && [[0, 0], [0xff, 0xff]].iter().all(|zero| one == zero || other == zero)
+        {
+            other.copy_from_slice(one);
+        }
+    }
+    captured == restored
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

@@ -67,6 +67,7 @@ pub enum Operation {
         targets: Vec<Weighted>,
         keep_source: bool,
         siblings: bool,
+        midstream: Option<Midstream>,
     },
     Remove(Match),
     Redivert {
@@ -75,6 +76,8 @@ pub enum Operation {
         how: Redivert,
     },
     Poll,
+    /// Every connection is forgotten.
+    Forget,
     Transmit,
     /// A record of one of the current connections comes back from elsewhere, or a damaged one.
     Import {
@@ -252,6 +255,11 @@ fn matches(u: &mut Unstructured<'_>) -> arbitrary::Result<Match> {
     Ok(matches)
 }
 
+/// What a rule says of segments from the middle; mostly nothing.
+fn midstream(u: &mut Unstructured<'_>) -> arbitrary::Result<Option<Midstream>> {
+    pick(u, &[None, None, None, Some(Midstream::Pass), Some(Midstream::Adopt), Some(Midstream::Drop)])
+}
+
 fn protocol(u: &mut Unstructured<'_>) -> arbitrary::Result<Protocol> {
     pick(u, &[Protocol::Udp, Protocol::Tcp, Protocol::Tcp, Protocol::Icmp])
 }
@@ -293,13 +301,15 @@ impl<'a> Arbitrary<'a> for Operation {
                 for _ in 0..count {
                     targets.push(Weighted { target: target(u)?, weight: pick(u, &[1, 2, 7, 0])? });
                 }
-                Self::Divert { matches, targets, keep_source, siblings }
+                let midstream = midstream(u)?;
+                Self::Divert { matches, targets, keep_source, siblings, midstream }
             }
             6 => Self::Remove(matches(u)?),
             7 | 8 => {
                 let how = pick(u, &[Redivert::Switch, Redivert::Drain, Redivert::Reset])?;
                 Self::Redivert { from: target(u)?, to: target(u)?, how }
             }
+            9 if u.int_in_range(0..=7)? == 7 => Self::Forget,
             9 => Self::Poll,
             10 => Self::Transmit,
             11 => Self::Import { which: u.arbitrary()?, place: u.arbitrary()?, value: u.arbitrary()? },
@@ -366,7 +376,9 @@ fn settings(data: &[u8]) -> (Settings, PortChoice) {
         alternative: ALTERNATIVE,
         ports: if byte(0) % 3 == 0 { 1020..=1027 } else { 600..=65_535 },
         own: OWN,
-        midstream: [Midstream::Pass, Midstream::Adopt, Midstream::Drop][usize::from(byte(1) % 3)],
+        // With a byte of its own, so that sequences that were found before mean what they meant.
+        midstream: (byte(9) & 3 != 3)
+            .then_some([Midstream::Pass, Midstream::Adopt, Midstream::Drop][usize::from(byte(1) % 3)]),
         inexact_reset: if byte(2) & 1 == 0 { InexactReset::Pass } else { InexactReset::Drop },
         client_limit: [0, 0, 4][usize::from(byte(3) % 3)],
         refresh_from_server: byte(4) & 1 == 0,
@@ -378,10 +390,10 @@ fn settings(data: &[u8]) -> (Settings, PortChoice) {
 }
 
 fn config(settings: &Settings, choice: PortChoice) -> Config {
-    Config::new([0x42; 32])
-        .alternative(settings.alternative, settings.ports.clone())
-        .own(settings.own)
-        .midstream(settings.midstream)
+    let config = Config::new([0x42; 32]).alternative(settings.alternative, settings.ports.clone()).own(settings.own);
+    settings
+        .midstream
+        .map_or(config.clone(), |midstream| config.midstream(midstream))
         .inexact_reset(settings.inexact_reset)
         .client_limit(settings.client_limit)
         .refresh_from_server(settings.refresh_from_server)
@@ -500,7 +512,7 @@ impl<F: Storage> Run<'_, F> {
             (6, Match::from(SocketAddrV4::new(ALTERNATIVE, 80)), one(Target::Address(MIRRORS[1])), false, false),
         ] {
             if which >> bit & 1 != 0 {
-                self.divert(matches, &targets, keep_source, siblings);
+                self.divert(matches, &targets, keep_source, siblings, None);
             }
         }
     }
@@ -532,12 +544,13 @@ impl<F: Storage> Run<'_, F> {
             Operation::Wait { micros } => self.wanted = self.wanted.saturating_add_signed(*micros),
             Operation::Burst(length) => self.burst.left = *length,
             Operation::Packet(_) => {}
-            Operation::Divert { matches, targets, keep_source, siblings } => {
-                self.divert(*matches, targets, *keep_source, *siblings);
+            Operation::Divert { matches, targets, keep_source, siblings, midstream } => {
+                self.divert(*matches, targets, *keep_source, *siblings, *midstream);
             }
             Operation::Remove(matches) => self.remove(*matches),
             Operation::Redivert { from, to, how } => self.redivert(*from, *to, *how),
             Operation::Poll => self.poll(),
+            Operation::Forget => self.forget(),
             Operation::Transmit => self.transmit(),
             Operation::Import { which, place, value } => self.import(*which, *place, *value),
         }
@@ -616,7 +629,10 @@ impl<F: Storage> Run<'_, F> {
         self.told.check(counters);
         assert_eq!(self.told.moved, counters.moved, "moved: events and counters differ");
         let listed: Vec<Connection> = self.one.connections().collect();
-        self.model.check_listing(&listed, self.one.slots_in_use() as usize);
+        let resetting = self.model.connections.iter().filter(|c| c.state == byway::State::Resetting);
+        let find = |c: &Conn| self.one.connection(c.protocol, c.near.source, c.near.destination);
+        let told: Vec<Connection> = resetting.filter_map(find).map(|(c, _)| c).collect();
+        self.model.check_listing(&listed, &told, self.one.slots_in_use() as usize);
         let carried = listed.iter().filter(|c| c.state != byway::State::Resetting);
         assert!(self.one.records().map(|r| r.connection()).eq(carried.map(|c| Some(*c))));
         // Every connection was opened and has not ended, and each is counted once with its client and its server.
@@ -624,7 +640,7 @@ impl<F: Storage> Run<'_, F> {
         let standing: u64 = self.one.diverts().flat_map(|d| d.servers()).map(|(_, n)| u64::from(n)).sum();
         assert!(standing <= current, "{standing} connections stand on servers, and there are {current}");
         let unended = self.model.connections.iter().filter(|c| !super::model::is_over(c.state)).count() as u64;
-        assert_eq!(current, unended, "connections that have not ended");
+        assert_eq!(current, unended + self.model.forgotten.len() as u64, "connections that have not ended");
     }
 
     fn check_rules(&self) {
@@ -634,11 +650,19 @@ impl<F: Storage> Run<'_, F> {
             let rule = self.model.rules.list.iter().find(|r| r.matches == entry.matches());
             let rule = rule.unwrap_or_else(|| panic!("a rule that nobody entered: {}", entry.matches()));
             assert_eq!((entry.keeps_source(), entry.takes_replies_from_any_port()), (rule.keep_source, rule.siblings));
+            assert_eq!(entry.midstream(), rule.midstream);
             assert!(entry.servers().map(|(w, _)| w).eq(rule.targets.iter().copied()), "{}", entry.matches());
         }
     }
 
-    fn divert(&mut self, matches: Match, targets: &[Weighted], keep_source: bool, siblings: bool) {
+    fn divert(
+        &mut self,
+        matches: Match,
+        targets: &[Weighted],
+        keep_source: bool,
+        siblings: bool,
+        midstream: Option<Midstream>,
+    ) {
         let mut divert = Divert::new(matches);
         divert = match targets {
             [one] if one.weight == 1 => divert.to(one.target),
@@ -649,6 +673,9 @@ impl<F: Storage> Run<'_, F> {
         }
         if siblings {
             divert = divert.replies_from_any_port();
+        }
+        if let Some(midstream) = midstream {
+            divert = divert.midstream(midstream);
         }
         let generation = self.one.generation();
         let done = self.one.divert(divert);
@@ -670,7 +697,7 @@ impl<F: Storage> Run<'_, F> {
             Ok(done) => {
                 assert!(!wrong, "a rule was taken that makes no sense");
                 assert_eq!(done.generation, generation.wrapping_add(1));
-                let rule = Rule { matches, targets: targets.to_vec(), keep_source, siblings };
+                let rule = Rule { matches, targets: targets.to_vec(), keep_source, siblings, midstream };
                 assert_eq!(done.updated, self.model.rules.divert(rule));
             }
             Err(byway::DivertError::TableFull { .. } | byway::DivertError::ServersFull { .. }) => {}
@@ -721,6 +748,17 @@ impl<F: Storage> Run<'_, F> {
         assert_eq!(self.two.poll_at(), next);
         assert_eq!(self.bursting.poll_at(), next);
         assert!(next.is_none_or(|next| next >= now), "it wants to be called in the past");
+        let events = self.events_of_all();
+        self.model.quiet_step(&events);
+    }
+
+    fn forget(&mut self) {
+        let done = self.one.forget();
+        assert_eq!(self.two.forget(), done);
+        assert_eq!(self.bursting.forget(), done);
+        assert!(done.connections as usize <= self.model.alive().count());
+        assert_eq!(self.one.connections().count(), 0);
+        self.model.forget();
         let events = self.events_of_all();
         self.model.quiet_step(&events);
     }

@@ -26,11 +26,12 @@ pub fn config(settings: u8) -> Config {
     // Few ports with one setting, so that they run out.
     let ports = if bit(0) { 600..=607 } else { 600..=65535 };
     let mut config = Config::new([0x42; 32]).alternative(ALTERNATIVE, ports).own(Ipv4Addr::new(10, 10, 10, 11));
-    config = config.midstream(match settings >> 1 & 3 {
-        0 => Midstream::Pass,
-        1 => Midstream::Adopt,
-        _ => Midstream::Drop,
-    });
+    config = match settings >> 1 & 3 {
+        0 => config.midstream(Midstream::Pass),
+        1 => config.midstream(Midstream::Adopt),
+        2 => config.midstream(Midstream::Drop),
+        _ => config,
+    };
     if bit(3) {
         config = config.inexact_reset(InexactReset::Drop).port_choice(PortChoice::Keep).client_limit(5);
     }

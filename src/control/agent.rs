@@ -4,7 +4,7 @@ use core::net::{SocketAddr, SocketAddrV4};
 
 use super::answer::{HEAD, Head};
 use super::apply::{Change, Stage};
-use super::authentication::{Key, Keys, Nonce, Rights, Secret, TAG};
+use super::authentication::{Key, Keys, Rights, Secret, TAG};
 use super::code::{Code, Effect, Refusal};
 use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
@@ -90,9 +90,12 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     opened: u32,
     pub(super) now: Instant,
     control: Option<SocketAddrV4>,
-    /// What may be hashed for those who have no session, and in vain within sessions.
+    /// How far the limit of hashes is above the default, modulo 2^32: zero where nothing else was said, so that an agent
+    /// in a `static` costs no flash.
+    hashes_above: u32,
+    /// What was hashed for those who have no session; and, beyond that, for those who answer a challenge.
     handshakes: Budget,
-    failures: Budget,
+    openings: Budget,
     refused: [u64; Refused::ALL.len()],
     /// How measurements are told, if there can be any.
     tell_measured: Option<pages::TellMeasured>,
@@ -121,8 +124,9 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             opened: 0,
             now: Instant::ZERO,
             control: None,
-            handshakes: Budget::new(DEFAULT_HASHES),
-            failures: Budget::new(DEFAULT_HASHES),
+            hashes_above: 0,
+            handshakes: Budget::NEW,
+            openings: Budget::NEW,
             refused: [0; Refused::ALL.len()],
             tell_measured: None,
             telling: Telling::NOTHING,
@@ -138,14 +142,26 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
 
     /// How many datagrams in a second may cost a hash in vain. Default: 100.
     ///
-    /// It holds for two kinds apart: attempts to open a session, and, within sessions, datagrams with wrong tags and
-    /// repeated requests. What comes beyond is refused unseen ([`Refused::Flooded`]), so that a flood leaves the
-    /// processor to the traffic. A flood by somebody who knows a key's number keeps new sessions from being opened
-    /// meanwhile; those that are open go on, since their numbers are known only to who can see them.
+    /// What is refused before a hash costs nothing: a key, a session or a number that is not, another peer, an old
+    /// request. What is beyond the limit is refused unseen ([`Refused::Flooded`]), so that a flood leaves the processor to
+    /// the traffic. The limit holds for each of these apart, so that a flood of one keeps out nothing else:
+    ///
+    /// - attempts to open a session: HELLO and OPEN together;
+    /// - OPEN alone, once that is used up: a flood of HELLOs does not stop a monitor that has its challenge;
+    /// - in each session: requests with wrong tags or without sense;
+    /// - in each session: repetitions of its last request.
+    ///
+    /// What remains: somebody who knows a key's number can keep *new* sessions from being opened while he sends more than
+    /// this (a HELLO of his cannot be told from a good one without a hash). Sessions that are open go on, unless he sees
+    /// their identifiers and addresses. A monitor that must get through keeps its session open.
     #[must_use]
     pub const fn hashes_per_second(mut self, limit: u32) -> Self {
-        (self.handshakes, self.failures) = (Budget::new(limit), Budget::new(limit));
+        self.hashes_above = limit.wrapping_sub(DEFAULT_HASHES);
         self
+    }
+
+    const fn hashes(&self) -> u32 {
+        self.hashes_above.wrapping_add(DEFAULT_HASHES)
     }
 
     /// Adds a key. To change keys without a gap add the new one, let the monitors change over, and remove the old one.
@@ -233,9 +249,12 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
-        self.handshakes.spend_one(self.now)?;
         let hello = Hello::read(&mut reader).ok_or(Refused::Foreign)?;
+        let limit = self.hashes();
         let key = self.keys.get(hello.key).ok_or(Refused::UnknownKey)?;
+        if !self.handshakes.spend_one(limit, self.now) {
+            return Err(Refused::Flooded);
+        }
         if !key.secret.verifies(datagram) {
             return Err(Refused::BadTag);
         }
@@ -243,18 +262,17 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             let detail = u32::from(VERSION) << 8 | u32::from(VERSION);
             Refusing { hello, code: Code::UnknownVersion.number(), detail }.write(&key.secret, answer)
         } else {
-            let (number, nonce) = self.challenge(hello.key, &hello.nonce, from).ok_or(Refused::Stale)?;
+            let number = self.next_number().ok_or(Refused::Stale)?;
+            let nonce = self.boot.challenge(hello.key, number, &hello.nonce, from);
             Challenge { hello, nonce, number }.write(&key.secret, answer)
         };
         written.ok_or(Refused::Malformed)
     }
 
-    /// The number and the nonce of the next session. Each number opens one session at most; what two monitors get
-    /// before either has used it bears the same number, and the slower one asks again. `None` after 2^32 sessions.
-    #[inline(never)]
-    fn challenge(&self, key: u16, nonce: &Nonce, from: &SocketAddr) -> Option<(u32, Nonce)> {
-        let number = self.opened.checked_add(1)?;
-        Some((number, self.boot.challenge(key, number, nonce, from)))
+    /// The number of the next session. Each number opens one session at most; what two monitors get before either has
+    /// used it bears the same number, and the slower one asks again. `None` after 2^32 sessions.
+    const fn next_number(&self) -> Option<u32> {
+        self.opened.checked_add(1)
     }
 
     #[inline(never)]
@@ -272,20 +290,24 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let mut out = Writer::new(answer);
         Header { kind: kind::ANSWER, ..header }.write(&mut out);
         let mut head = Head { refusal: None, dry_run: false, generation };
+        let limit = self.hashes();
         if let Some(session) = self.sessions.find(header.session) {
             // It was opened already, and the answer was lost.
             if session.sequence != 0 {
                 return Err(Refused::Old);
             }
-            session.vouch(&mut self.failures, self.now, true, &from, datagram)?;
+            session.vouch(limit, self.now, true, &from, datagram)?;
             head.write(&mut out);
             return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
         let key = self.keys.get(open.key).ok_or(Refused::UnknownKey)?;
-        self.handshakes.spend_one(self.now)?;
-        let (number, nonce) = self.challenge(key.id, &open.nonce, &from).ok_or(Refused::Stale)?;
         // The session's number is no secret: it was in the challenge.
-        if number != open.number || session_of(&nonce) != header.session {
+        let number = self.next_number().filter(|number| *number == open.number).ok_or(Refused::Stale)?;
+        if !self.handshakes.spend_one(limit, self.now) && !self.openings.spend_one(limit, self.now) {
+            return Err(Refused::Flooded);
+        }
+        let nonce = self.boot.challenge(key.id, number, &open.nonce, &from);
+        if session_of(&nonce) != header.session {
             return Err(Refused::Stale);
         }
         let secret = key.secret.session(key.id, number, &open.nonce, &nonce);
@@ -313,21 +335,24 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
         let header = Header::read(start, &mut reader).ok_or(Refused::Foreign)?;
-        let now = self.now;
+        let (now, limit) = (self.now, self.hashes());
         let (body, tag) = reader.0.split_last_chunk::<TAG>().ok_or(Refused::Foreign)?;
         let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
+        if session.is_idle(now) {
+            *session = Session::NONE;
+            return Err(Refused::UnknownSession);
+        }
         // What cannot be new needs no hash.
         let order = match session.order(header.sequence, tag) {
             Order::Old => return Err(Refused::Old),
             Order::Conflicting => return Err(Refused::Conflicting),
             order @ (Order::New | Order::Again) => order,
         };
-        session.vouch(&mut self.failures, now, order == Order::Again, &from, datagram)?;
-        if session.is_idle(now) {
-            *session = Session::NONE;
-            return Err(Refused::UnknownSession);
-        }
-        let received = Received::read(body).ok_or(Refused::Malformed)?;
+        session.vouch(limit, now, order == Order::Again, &from, datagram)?;
+        let Some(received) = Received::read(body) else {
+            session.was_in_vain();
+            return Err(Refused::Malformed);
+        };
         if order == Order::New {
             session.begin(header.sequence, tag, now);
         }

@@ -5,9 +5,10 @@ use core::time::Duration;
 
 use super::authentication::Rights;
 use super::code::{Code, Effect, Refusal};
-use super::instruction::{exact_prefix, read_match, read_server, read_timeouts};
+use super::instruction::{exact_prefix, read_match, read_rule_flags, read_server, read_timeouts};
 use super::names::{closed_from, state_from};
 use super::wire::{Reader, Writer};
+use crate::config::Midstream;
 use crate::connection::{Connection, Measured, Volume};
 use crate::endpoint::{Pair, Protocol};
 use crate::event::Event;
@@ -234,13 +235,20 @@ impl<'a> ListedRule<'a> {
     /// Whether the client's address is kept.
     #[must_use]
     pub const fn keeps_source(&self) -> bool {
-        self.flags & 1 != 0
+        read_rule_flags(self.flags).0
     }
 
     /// Whether answers from the server's other ports belong to the client.
     #[must_use]
     pub const fn takes_replies_from_any_port(&self) -> bool {
-        self.flags & 2 != 0
+        read_rule_flags(self.flags).1
+    }
+
+    /// What becomes of segments from the middle of connections, if the rule says so itself
+    /// ([`Divert::midstream`](crate::Divert::midstream)).
+    #[must_use]
+    pub const fn midstream(&self) -> Option<Midstream> {
+        read_rule_flags(self.flags).2
     }
 
     /// Its servers, and how many connections stand on each through this rule.

@@ -88,7 +88,7 @@ impl Change<'_, '_> {
         match instruction {
             Instruction::Divert(rule) => {
                 self.permit(self.rights.cover(rule.matches().destination()))?;
-                let goal = DivertSlot::new(&rule.divert(), 0);
+                let goal = DivertSlot::new(&rule.divert(), 0, false);
                 if self.covers_control(&goal, rule) {
                     return Err(Code::ControlPort);
                 }
@@ -201,7 +201,7 @@ impl Change<'_, '_> {
                 if raw.read(&mut instruction).is_ok()
                     && let Instruction::Divert(rule) = &instruction
                 {
-                    let slot = DivertSlot::new(&rule.divert(), 0);
+                    let slot = DivertSlot::new(&rule.divert(), 0, false);
                     if slot.speaks_of(at) {
                         rule.servers().iter().for_each(|s| walk.look(&slot, self.way_to(s.target, at.port)));
                     }
@@ -273,6 +273,13 @@ impl Change<'_, '_> {
                 }
                 SET
             }
+            (Instruction::Forget, planned) => {
+                let connections = match planned {
+                    Some(_) => table.to_be_forgotten(),
+                    None => table.forget().connections,
+                };
+                Effect::new(Outcome::Forgotten, 0, connections)
+            }
             _ => return Err(Code::BadTransaction.into()),
         };
         Ok(if idle { IDLE } else { effect })
@@ -321,7 +328,7 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
         return false;
     };
     let servers = || slot.chain(table.memory.servers);
-    *slot == DivertSlot::new(&rule.divert(), slot.servers)
+    *slot == table.slot_for(&rule.divert(), slot.servers)
         && servers().count() == rule.servers().len()
         && servers().zip(rule.servers()).all(|(a, b)| a.weight == b.weight && a.target() == b.target)
 }

@@ -188,6 +188,8 @@ pub enum Outcome {
     Rediverted = 6,
     /// A setting was changed.
     Set = 7,
+    /// Every connection was ended.
+    Forgotten = 8,
 }
 
 impl Outcome {
@@ -200,6 +202,7 @@ impl Outcome {
             5 => Self::Absent,
             6 => Self::Rediverted,
             7 => Self::Set,
+            8 => Self::Forgotten,
             _ => return None,
         })
     }
@@ -215,6 +218,7 @@ impl Outcome {
             Self::Absent => "absent",
             Self::Rediverted => "rediverted",
             Self::Set => "set",
+            Self::Forgotten => "forgotten",
         }
     }
 }
@@ -229,8 +233,8 @@ pub struct Effect {
     /// How many servers of rules point elsewhere now ([`Rediverted::servers`](crate::Rediverted::servers)); at most
     /// 65 535 are told.
     pub servers: u16,
-    /// How many connections it affected: left behind by a rule that was updated or removed, or standing on the server
-    /// that was re-diverted.
+    /// How many connections it affected: left behind by a rule that was updated or removed, standing on the server
+    /// that was re-diverted, or forgotten.
     pub connections: u32,
 }
 

@@ -1,11 +1,15 @@
 //! What a monitor can ask for, and how it stands in a datagram.
 
+use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::str::FromStr;
 use core::time::Duration;
 
 use super::wire::{Reader, Writer};
+use crate::config::Midstream;
 use crate::endpoint::{Prefix, Protocol};
-use crate::table::divert::{Divert, Match, Target, Weighted};
+use crate::parse_error::ParseError;
+use crate::table::divert::{Divert, Match, Target, Weighted, midstream_from, midstream_number};
 use crate::timeouts::Timeouts;
 use crate::translator::Redivert;
 
@@ -37,6 +41,8 @@ pub enum Instruction {
     SetTimeouts(Timeouts),
     /// Sets how many connections a client may have; zero for no limit.
     SetClientLimit(u32),
+    /// Ends every connection; the rules stay ([`Translator::forget`](crate::Translator::forget)).
+    Forget,
     /// Reads a page of rules, from this position on.
     ListRules(u32),
     /// Reads a page of connections, from this position on.
@@ -103,6 +109,7 @@ pub struct Rule {
     count: u8,
     keep_source: bool,
     any_port: bool,
+    midstream: Option<Midstream>,
 }
 
 impl Rule {
@@ -113,8 +120,8 @@ impl Rule {
         let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
-        let Divert { matches, keep_source, siblings: any_port, .. } = *divert;
-        Some(Self { matches, servers, count, keep_source, any_port })
+        let Divert { matches, keep_source, siblings: any_port, midstream, .. } = *divert;
+        Some(Self { matches, servers, count, keep_source, any_port, midstream })
     }
 
     /// What the rule matches.
@@ -135,13 +142,32 @@ impl Rule {
         let mut divert = Divert::new(self.matches).to_group(self.servers());
         divert.keep_source = self.keep_source;
         divert.siblings = self.any_port;
+        divert.midstream = self.midstream;
         divert
+    }
+}
+
+impl fmt::Display for Rule {
+    /// As [`Divert`] is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.divert().fmt(f)
+    }
+}
+
+impl FromStr for Rule {
+    type Err = ParseError;
+
+    /// As [`Divert::parse`] reads it, with at most [`MAX_SERVERS`] servers.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut group = NOWHERE;
+        let divert = Divert::parse(text, &mut group)?;
+        Self::new(&divert).ok_or_else(|| ParseError::new("rule", text, "one of 1 to 16 servers"))
     }
 }
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port);
+        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.midstream);
         flags(self) == flags(other) && self.servers() == other.servers()
     }
 }
@@ -155,6 +181,7 @@ pub(crate) mod code {
     pub(crate) const REDIVERT: u8 = 3;
     pub(crate) const SET_TIMEOUTS: u8 = 4;
     pub(crate) const SET_CLIENT_LIMIT: u8 = 5;
+    pub(crate) const FORGET: u8 = 6;
     pub(crate) const LIST_RULES: u8 = 16;
     pub(crate) const LIST_CONNECTIONS: u8 = 17;
     pub(crate) const COUNTERS: u8 = 18;
@@ -163,7 +190,7 @@ pub(crate) mod code {
     pub(crate) const CLOSE: u8 = 33;
 
     pub(crate) const fn is_change(code: u8) -> bool {
-        matches!(code, DIVERT..=SET_CLIENT_LIMIT)
+        matches!(code, DIVERT..=FORGET)
     }
 
     pub(crate) const fn is_known(code: u8) -> bool {
@@ -185,6 +212,7 @@ impl Instruction {
             Self::Redivert { .. } => code::REDIVERT,
             Self::SetTimeouts(_) => code::SET_TIMEOUTS,
             Self::SetClientLimit(_) => code::SET_CLIENT_LIMIT,
+            Self::Forget => code::FORGET,
             Self::ListRules(_) => code::LIST_RULES,
             Self::ListConnections(_) => code::LIST_CONNECTIONS,
             Self::Counters => code::COUNTERS,
@@ -203,7 +231,7 @@ impl Instruction {
         match self {
             Self::Divert(rule) => {
                 out.put(&match_octets(&rule.matches));
-                out.u8(u8::from(rule.keep_source) | u8::from(rule.any_port) << 1);
+                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.midstream));
                 out.u8(rule.count);
                 for server in rule.servers() {
                     write_server(out, *server);
@@ -229,7 +257,7 @@ impl Instruction {
                 out.u8(kinds.0);
                 out.u8(0);
             }
-            Self::Counters | Self::Settings | Self::Close => {}
+            Self::Forget | Self::Counters | Self::Settings | Self::Close => {}
         }
         let end = out.go_to(length_at);
         out.u16((end - length_at - 2) as u16);
@@ -247,11 +275,11 @@ impl Instruction {
         match code {
             code::DIVERT => {
                 let matches = read_match(&mut body)?;
-                let [flags @ 0..=3, count] = body.array()? else {
+                let [flags @ 0..=15, count] = body.array()? else {
                     return None;
                 };
-                let (keep_source, any_port) = (flags & 1 != 0, flags & 2 != 0);
-                *self = Self::Divert(Rule { matches, servers: NOWHERE, count, keep_source, any_port });
+                let (keep_source, any_port, midstream) = read_rule_flags(flags);
+                *self = Self::Divert(Rule { matches, servers: NOWHERE, count, keep_source, any_port, midstream });
                 let Self::Divert(rule) = self else {
                     return None;
                 };
@@ -275,6 +303,7 @@ impl Instruction {
             }
             code::SET_TIMEOUTS => *self = Self::SetTimeouts(read_timeouts(&mut body)?),
             code::SET_CLIENT_LIMIT => *self = Self::SetClientLimit(body.u32()?),
+            code::FORGET => *self = Self::Forget,
             code::LIST_RULES => *self = Self::ListRules(body.u32()?),
             code::LIST_CONNECTIONS => *self = Self::ListConnections(body.u32()?),
             code::COUNTERS => *self = Self::Counters,
@@ -298,6 +327,16 @@ impl Instruction {
 
 /// Room for servers.
 const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
+
+/// What a rule says beside match and servers, in one byte.
+pub(crate) const fn rule_flags(keep_source: bool, any_port: bool, midstream: Option<Midstream>) -> u8 {
+    keep_source as u8 | (any_port as u8) << 1 | midstream_number(midstream) << 2
+}
+
+/// What that byte says; bits that are not known here are left out.
+pub(crate) const fn read_rule_flags(flags: u8) -> (bool, bool, Option<Midstream>) {
+    (flags & 1 != 0, flags & 2 != 0, midstream_from(flags >> 2))
+}
 
 /// Octets of a match.
 pub(crate) const MATCH: usize = 16;

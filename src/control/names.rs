@@ -21,11 +21,18 @@ const STATES: [State; 11] = [
     State::Answered,
 ];
 
-const REASONS_OF_CLOSING: [Closed; 6] =
-    [Closed::Finished, Closed::Reset, Closed::Rediverted, Closed::Expired, Closed::Evicted, Closed::Stranded];
+const REASONS_OF_CLOSING: [Closed; 7] = [
+    Closed::Finished,
+    Closed::Reset,
+    Closed::Rediverted,
+    Closed::Expired,
+    Closed::Evicted,
+    Closed::Stranded,
+    Closed::Forgotten,
+];
 
 /// Numbered from [`FIRST_DROP`].
-pub(crate) const DROPS: [DropReason; 17] = [
+pub(crate) const DROPS: [DropReason; 18] = [
     DropReason::MalformedIpv4,
     DropReason::MalformedTransport,
     DropReason::MartianSource,
@@ -43,6 +50,7 @@ pub(crate) const DROPS: [DropReason; 17] = [
     DropReason::ScatteredFragment,
     DropReason::IcmpChecksum,
     DropReason::IcmpUnrelated,
+    DropReason::Untranslatable,
 ];
 
 pub(crate) const FIRST_DROP: u16 = 256;
@@ -53,7 +61,7 @@ pub(crate) const FIRST_REFUSED: u16 = 512;
 pub(crate) const FIRST_COUNTER: u16 = 1;
 
 /// Numbered from [`FIRST_COUNTER`].
-const COUNTERS: [&str; 16] = [
+const COUNTERS: [&str; 17] = [
     "to_server",
     "to_client",
     "passed",
@@ -70,6 +78,7 @@ const COUNTERS: [&str; 16] = [
     "transmit_lost",
     "events_lost",
     "fragments_evicted",
+    "forgotten",
 ];
 
 /// In the order of their names.
@@ -91,6 +100,7 @@ pub(crate) const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
         c.transmit_lost,
         c.events_lost,
         c.fragments_evicted,
+        c.forgotten,
     ]
 }
 
@@ -150,7 +160,7 @@ mod tests {
         for (index, why) in REASONS_OF_CLOSING.into_iter().enumerate() {
             assert_eq!(closed_from(closed_number(why)), Some(why), "{index}");
         }
-        assert_eq!((state_from(0), state_from(12), closed_from(0), closed_from(7)), (None, None, None, None));
+        assert_eq!((state_from(0), state_from(12), closed_from(0), closed_from(8)), (None, None, None, None));
     }
 
     #[test]
@@ -162,6 +172,6 @@ mod tests {
         names.dedup();
         // `table_full`, `client_limit` and the like are counted once each.
         assert_eq!(names.len(), numbers.len());
-        assert_eq!((counter_name(0), counter_name(17), counter_name(255), counter_name(600)), (None, None, None, None));
+        assert_eq!((counter_name(0), counter_name(18), counter_name(255), counter_name(600)), (None, None, None, None));
     }
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::answer::{END, LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
 use super::authentication::{Rights, TAG};
-use super::instruction::{Kinds, MATCH, match_octets, write_server, write_timeouts};
+use super::instruction::{Kinds, MATCH, match_octets, rule_flags, write_server, write_timeouts};
 use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
 use crate::connection::Connection;
@@ -48,7 +48,7 @@ pub(crate) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
             break;
         }
         out.put(&match_octets(&slot.matches()));
-        out.u8(u8::from(slot.keeps_source()) | u8::from(slot.has_siblings()) << 1);
+        out.u8(rule_flags(slot.keeps_source(), slot.has_siblings(), slot.midstream()));
         out.u8(told as u8);
         out.u16(u16::try_from(count).unwrap_or(u16::MAX));
         for server in slot.chain(table.memory.servers).take(told) {

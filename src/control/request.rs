@@ -274,6 +274,7 @@ mod tests {
             Instruction::Redivert { from: Target::Same, to: Target::Address(host), how: Redivert::Reset },
             Instruction::SetTimeouts(Timeouts::RECOMMENDED),
             Instruction::SetClientLimit(500),
+            Instruction::Forget,
             Instruction::ListRules(3),
             Instruction::ListConnections(u32::MAX),
             Instruction::Counters,

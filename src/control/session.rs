@@ -31,6 +31,10 @@ pub(crate) struct Session {
     kept: [u8; KEPT],
     kept_length: u16,
     pub(crate) subscription: Subscription,
+    /// What was hashed in vain for what looked like new requests, and for repetitions. They are apart, so that who repeats
+    /// a request keeps no new one out; and each session has its own, so that who sees one session keeps nobody else out.
+    failures: Budget,
+    repetitions: Budget,
 }
 
 /// What a session wants to be told. When it has ended it is kept for its number, which must not be used twice.
@@ -76,6 +80,8 @@ impl Session {
             kept: [0; KEPT],
             kept_length: 0,
             subscription: Subscription { until: Instant::ZERO, kinds: Kinds::NONE, sequence: 0 },
+            failures: Budget::NEW,
+            repetitions: Budget::NEW,
         }
     }
 
@@ -91,29 +97,34 @@ impl Session {
         }
     }
 
-    /// Checks the tag of a datagram of this session, and where it comes from. What costs a hash in vain is counted; so
-    /// is what was asked `again`.
+    /// Checks where a datagram of this session comes from, and its tag. What costs a hash in vain is counted, and is
+    /// refused unseen beyond `limit` in a second; so is what was asked `again`. What comes from elsewhere costs no hash.
     #[inline(never)]
     pub(crate) fn vouch(
-        &self,
-        failures: &mut Budget,
+        &mut self,
+        limit: u32,
         now: Instant,
         again: bool,
         from: &SocketAddr,
         datagram: &[u8],
     ) -> Result<(), Refused> {
-        if !failures.is_left(now) {
+        if self.peer != *from {
+            return Err(Refused::Peer);
+        }
+        let budget = if again { &mut self.repetitions } else { &mut self.failures };
+        if !budget.is_left(limit, now) {
             return Err(Refused::Flooded);
         }
-        let vouched = match self.secret.verifies(datagram) {
-            false => Err(Refused::BadTag),
-            true if self.peer != *from => Err(Refused::Peer),
-            true => Ok(()),
-        };
-        if again || vouched.is_err() {
-            failures.spend();
+        let authentic = self.secret.verifies(datagram);
+        if again || !authentic {
+            budget.spend();
         }
-        vouched
+        if authentic { Ok(()) } else { Err(Refused::BadTag) }
+    }
+
+    /// Counts an authentic request that cannot be read: since it is not noted, it can be repeated.
+    pub(crate) const fn was_in_vain(&mut self) {
+        self.failures.spend();
     }
 
     /// Notes a new request. A repetition is no sign of life: anybody who saw the request can send it.
@@ -150,39 +161,35 @@ const fn micros_since(earlier: Instant, now: Instant) -> u64 {
 /// See [`Agent::hashes_per_second`](super::Agent::hashes_per_second).
 pub(crate) const DEFAULT_HASHES: u32 = 100;
 
-/// How much may be hashed for nothing: so many in a second, then no more until the next one.
+/// How much was hashed for nothing: up to a limit in a second, then no more until the next one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
-    /// How far above the default the limit is, modulo 2^32: zeros, too, where nothing else was said.
-    above: u32,
     spent: u32,
     since: Instant,
 }
 
 impl Budget {
-    pub(crate) const fn new(limit: u32) -> Self {
-        Self { above: limit.wrapping_sub(DEFAULT_HASHES), spent: 0, since: Instant::ZERO }
-    }
+    pub(crate) const NEW: Self = Self { spent: 0, since: Instant::ZERO };
 
     #[inline(never)]
-    fn is_left(&mut self, now: Instant) -> bool {
+    fn is_left(&mut self, limit: u32, now: Instant) -> bool {
         if micros_since(self.since, now) >= 1_000_000 {
             (self.since, self.spent) = (now, 0);
         }
-        self.spent < self.above.wrapping_add(DEFAULT_HASHES)
+        self.spent < limit
     }
 
     const fn spend(&mut self) {
         self.spent = self.spent.saturating_add(1);
     }
 
-    /// Counts what is about to be hashed for somebody who has no session.
-    pub(crate) fn spend_one(&mut self, now: Instant) -> Result<(), Refused> {
-        if !self.is_left(now) {
-            return Err(Refused::Flooded);
+    /// Counts what is about to be hashed for somebody who has no session. False if there is nothing left.
+    pub(crate) fn spend_one(&mut self, limit: u32, now: Instant) -> bool {
+        let left = self.is_left(limit, now);
+        if left {
+            self.spend();
         }
-        self.spend();
-        Ok(())
+        left
     }
 }
 

@@ -125,6 +125,11 @@ impl Entry {
         self.flags & flag != 0
     }
 
+    /// Whether it is listed as a connection: until it is over and both ends know.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.phase.is_listed() && (self.phase != Phase::Resetting || self.has(OWES_CLIENT | OWES_SERVER))
+    }
+
     /// The key under which a packet of the client finds it.
     #[inline]
     pub(crate) const fn key_there(&self) -> Key {

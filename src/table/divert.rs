@@ -1,11 +1,14 @@
 //! The diverted addresses (209 in the document): which destinations go where instead.
 
+use core::fmt;
 use core::net::Ipv4Addr;
 
 use super::server::{self, Servers};
+use crate::config::Midstream;
+use crate::divert::write_rule;
 pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
 use crate::endpoint::{Prefix, Protocol, mask};
-use crate::wire::flow::ICMP;
+use crate::wire::flow::{TCP, UDP};
 
 /// Room for one rule in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +19,18 @@ pub struct DivertSlot {
     clients: u32,
     /// The first of its servers; the others follow by their links.
     pub(crate) servers: u16,
+    /// The length of the clients' prefix, and above it what becomes of segments from the middle.
     clients_length: u8,
     /// The protocol, zero for any, and flags above it.
     protocol: u8,
 }
 
+/// How many bits of `clients_length` are the length.
+const LENGTH_BITS: u32 = 6;
 const PROTOCOL: u8 = 0x1f;
 const KEEP_SOURCE: u8 = 0x40;
+/// With the source replaced: nothing else is. With the source kept: the servers' own addresses must not be seen.
+const HIDES: u8 = 0x20;
 const SIBLINGS: u8 = 0x80;
 
 /// In a rank, in place of a port.
@@ -40,17 +48,20 @@ impl DivertSlot {
     /// An unused place.
     pub const EMPTY: Self = Self { rank: 0, clients: 0, servers: 0, clients_length: 0, protocol: 0 };
 
-    pub(crate) fn new(divert: &Divert<'_>, servers: u16) -> Self {
+    /// `is_forward` says that it is about an address of our own.
+    pub(crate) fn new(divert: &Divert<'_>, servers: u16, is_forward: bool) -> Self {
         let Match { destination, port, protocol, clients } = divert.matches;
+        let hides = if divert.keep_source { is_forward } else { divert.masquerades() };
         let flag = |set, flag| if set { flag } else { 0 };
         Self {
             rank: rank(destination.length(), destination.bits(), port.map_or(ANY_PORT, u64::from)),
             clients: clients.bits(),
             servers,
-            clients_length: clients.length(),
+            clients_length: clients.length() | midstream_number(divert.midstream) << LENGTH_BITS,
             protocol: protocol.map_or(0, Protocol::number)
                 | flag(divert.keep_source, KEEP_SOURCE)
-                | flag(divert.siblings, SIBLINGS),
+                | flag(divert.siblings, SIBLINGS)
+                | flag(hides, HIDES),
         }
     }
 
@@ -60,7 +71,7 @@ impl DivertSlot {
             destination: prefix(self.network(), self.length()),
             port: self.port(),
             protocol: Protocol::from_number(self.protocol & PROTOCOL),
-            clients: prefix(self.clients, self.clients_length),
+            clients: prefix(self.clients, self.clients_length()),
         }
     }
 
@@ -80,6 +91,24 @@ impl DivertSlot {
         self.protocol & SIBLINGS != 0
     }
 
+    /// Whether it replaces the source and nothing else. No re-divert changes that.
+    pub(crate) const fn masquerades(&self) -> bool {
+        self.protocol & (HIDES | KEEP_SOURCE) == HIDES
+    }
+
+    /// Whether it is a port forward that keeps the source, so that its servers' own addresses must not be seen.
+    pub(crate) const fn hides_servers(&self) -> bool {
+        self.protocol & (HIDES | KEEP_SOURCE) == HIDES | KEEP_SOURCE
+    }
+
+    pub(crate) const fn midstream(&self) -> Option<Midstream> {
+        midstream_from(self.clients_length >> LENGTH_BITS)
+    }
+
+    const fn clients_length(&self) -> u8 {
+        self.clients_length & ((1 << LENGTH_BITS) - 1)
+    }
+
     /// The one address that it is about; `None` if it is about a whole prefix.
     pub(crate) const fn host(&self) -> Option<u32> {
         if self.rank >> LENGTH == 0 { Some(self.network()) } else { None }
@@ -89,17 +118,22 @@ impl DivertSlot {
         self.rank & ANY_PORT == 0
     }
 
+    pub(crate) const fn port_or_zero(&self) -> u16 {
+        self.rank as u16
+    }
+
     pub(crate) fn port(&self) -> Option<u16> {
-        self.has_port().then_some(self.rank as u16)
+        self.has_port().then_some(self.port_or_zero())
     }
 
-    fn admits(&self, protocol: u8, client: u32) -> bool {
-        self.is_for(protocol) && (client ^ self.clients) & mask(self.clients_length) == 0
+    pub(crate) fn admits(&self, protocol: u8, client: u32) -> bool {
+        self.is_for(protocol) && (client ^ self.clients) & mask(self.clients_length()) == 0
     }
 
-    /// Whether it speaks of this protocol, which is one that rules can name.
+    /// Whether it speaks of this protocol.
     fn is_for(&self, protocol: u8) -> bool {
-        self.protocol & PROTOCOL == 0 || (self.protocol ^ protocol) & PROTOCOL == 0
+        let own = self.protocol & PROTOCOL;
+        own == 0 || own == protocol
     }
 }
 
@@ -113,8 +147,29 @@ impl DivertSlot {
 
     /// Whether both can speak of the same packet, as far as protocol and client tell.
     pub(crate) fn meets(&self, other: &Self) -> bool {
-        let protocols = other.protocol & PROTOCOL == 0 || self.is_for(other.protocol);
-        protocols && (self.clients ^ other.clients) & mask(self.clients_length.min(other.clients_length)) == 0
+        let theirs = other.protocol & PROTOCOL;
+        let protocols = theirs == 0 || self.is_for(theirs);
+        protocols && (self.clients ^ other.clients) & mask(self.clients_length().min(other.clients_length())) == 0
+    }
+}
+
+/// The two bits that stand for what becomes of segments from the middle, in the table and in datagrams.
+pub(crate) const fn midstream_number(midstream: Option<Midstream>) -> u8 {
+    match midstream {
+        None => 0,
+        Some(Midstream::Pass) => 1,
+        Some(Midstream::Adopt) => 2,
+        Some(Midstream::Drop) => 3,
+    }
+}
+
+/// What two bits stand for.
+pub(crate) const fn midstream_from(number: u8) -> Option<Midstream> {
+    match number & 3 {
+        0 => None,
+        1 => Some(Midstream::Pass),
+        2 => Some(Midstream::Adopt),
+        _ => Some(Midstream::Drop),
     }
 }
 
@@ -135,6 +190,14 @@ impl defmt::Format for DivertEntry<'_> {
             self.slot.matches(),
             self.slot.keeps_source()
         );
+    }
+}
+
+impl fmt::Display for DivertEntry<'_> {
+    /// The rule as [`Divert::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = (self.keeps_source(), self.takes_replies_from_any_port(), self.midstream());
+        write_rule(f, &self.matches(), self.servers().map(|(server, _)| server), flags)
     }
 }
 
@@ -159,6 +222,13 @@ impl<'a> DivertEntry<'a> {
     #[must_use]
     pub const fn takes_replies_from_any_port(&self) -> bool {
         self.slot.has_siblings()
+    }
+
+    /// What becomes of segments from the middle of connections, if the rule says so itself
+    /// ([`Divert::midstream`](crate::Divert::midstream)).
+    #[must_use]
+    pub const fn midstream(&self) -> Option<Midstream> {
+        self.slot.midstream()
     }
 
     /// Its servers, and how many connections stand on each through this rule. A rule without a group has one.
@@ -224,16 +294,21 @@ fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
 
 /// The most specific of the rules for a new connection. The work grows with the number of different prefix lengths and
 /// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
-pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destination: (u32, u16)) -> Option<DivertSlot> {
-    // ICMP echo has no port that a rule could speak of.
-    let port = if protocol == ICMP { ANY_PORT } else { u64::from(destination.1) };
+pub(crate) fn find(
+    mut rules: &[DivertSlot],
+    protocol: u8,
+    client: u32,
+    destination: (u32, u16),
+) -> Option<&DivertSlot> {
+    // No other protocol has a port that a rule could speak of.
+    let port = if matches!(protocol, TCP | UDP) { u64::from(destination.1) } else { ANY_PORT };
     while let Some(first) = rules.first() {
         let length = first.length();
         let network = rank(length, destination.0 & mask(length), 0);
         for port in [port, ANY_PORT] {
             rules = from_rank(rules, network | port);
             if let Some(found) = of_rank(rules, network | port, |s| s.admits(protocol, client)) {
-                return Some(*found);
+                return Some(found);
             }
         }
         rules = from_rank(rules, (33 - u64::from(length)) << LENGTH);
@@ -255,6 +330,11 @@ pub(crate) fn find_host(
     let first = rules.get(rules.partition_point(|s| s.rank < exactly))?;
     let is_it = (first.rank == exactly || first.rank == any) && first.admits(protocol, client);
     is_it.then_some(first)
+}
+
+/// Whether some rule speaks of exactly this address.
+pub(crate) fn names(rules: &[DivertSlot], address: u32) -> bool {
+    from_rank(rules, rank(32, address, 0)).first().is_some_and(|rule| rule.host() == Some(address))
 }
 
 /// Whether some rule speaks of exactly this address and port, whoever the client is.
@@ -285,7 +365,7 @@ mod tests {
         let mut table = Diverts { slots: &mut slots, length: 0 };
         for (i, m) in matches.iter().enumerate() {
             let place = table.place(m).unwrap_err();
-            table.insert(place, DivertSlot::new(&Divert::new(*m), i as u16));
+            table.insert(place, DivertSlot::new(&Divert::new(*m), i as u16, false));
         }
         slots
     }
@@ -328,7 +408,7 @@ mod tests {
                 let found = find(&rules, protocol, client, destination).unwrap();
                 assert_eq!(found.matches(), matches[expected], "{protocol} {destination:?}");
                 #[cfg(target_pointer_width = "64")]
-                if protocol != ICMP {
+                if protocol != 1 {
                     let quickly = find_host(&rules, protocol, client, destination).map(DivertSlot::matches);
                     assert!(quickly.is_none_or(|m| m == matches[expected]), "{protocol} {destination:?}");
                     assert!(quickly.is_some() || ![3, 5, 9].contains(&expected), "{protocol} {destination:?}");

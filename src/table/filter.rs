@@ -1,15 +1,31 @@
 //! Which destinations are worth looking up: most packets that are none of ours are told by two bits.
+//!
+//! A bit cannot be taken away, since several addresses may share it. So what is gone stays in the filter until it is
+//! built anew: beside the old one, from all rules and connections, a few of them at a time
+//! ([`Table::rebuild_filter`](crate::translator::Table)). Whatever is added meanwhile is added to both. The new one takes
+//! the place of the old one when it is complete, so that the answer is right at all times. On a small processor, where
+//! memory is dear and tables are short, that is done with one share of the bits after the other.
 
 /// Which destinations may be diverted. More may be said to be than are, never fewer (a Bloom filter of a keyed hash, in
 /// two looks): the first look is all that a packet of a connection needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Filter {
-    /// A rule or a connection may have it as its original destination.
-    first: Look<FIRST>,
-    /// The same once more; or it may be the address of a client that keeps it.
-    second: Look<SECOND>,
+    /// A bit for each place of the first look: a rule or a connection may have it as its original destination. Behind
+    /// them one for each place of the second look: the same once more; or it may be the address of a client that keeps it.
+    words: [u32; WORDS],
     factor: u32,
+    /// The share of all words that is built anew, or that was built last.
+    share: [u32; SHARE],
+    /// Where it begins among the words.
+    begin: usize,
 }
+
+/// Words of both looks.
+const WORDS: usize = FIRST + SECOND;
+
+/// Words of both looks that are built anew at once.
+const SHARE: usize = if LARGE { WORDS } else { 16 };
+const _: () = assert!(WORDS.is_multiple_of(SHARE));
 
 /// Words of the first look. On a large processor, where a packet that is wrongly looked up waits for a cold line, there
 /// are more.
@@ -28,48 +44,72 @@ impl Filter {
         while LARGE && !keeps_apart(factor) {
             factor = factor.wrapping_mul(0x9e37_79b1).wrapping_add(2);
         }
-        Self { first: Look([0; FIRST]), second: Look([0; SECOND]), factor }
+        Self { words: [0; WORDS], factor, share: [0; SHARE], begin: 0 }
     }
 
     /// Whether a rule or a connection may have `address` as its original destination, at the first look.
     #[inline(always)]
     pub(crate) fn may_hold_at_first(&self, address: u32) -> bool {
-        self.first.holds(self.hash(address))
+        self.holds(first(self.hash(address)))
     }
 
     /// The same, looked at twice.
     pub(crate) fn may_hold(&self, address: u32) -> bool {
         let hash = self.hash(address);
-        self.first.holds(hash) && self.second.holds(behind_first(hash))
+        self.holds(first(hash)) && self.holds(second(hash))
     }
 
     /// Whether `address` may be that of a client that keeps it.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn may_be_near(&self, address: u32) -> bool {
-        self.second.holds(behind_first(self.hash(address)))
+        self.holds(second(self.hash(address)))
     }
 
     pub(crate) fn add_diverted(&mut self, address: u32) {
-        let hash = self.hash(address);
-        self.first.add(hash);
-        self.second.add(behind_first(hash));
+        self.add(first(self.hash(address)));
+        self.add_near(address);
     }
 
     /// Adds the address of a client that keeps it.
     pub(crate) fn add_near(&mut self, address: u32) {
-        let hash = self.hash(address);
-        self.second.add(behind_first(hash));
+        self.add(second(self.hash(address)));
+    }
+
+    #[inline(always)]
+    fn holds(&self, (word, bit): (usize, u32)) -> bool {
+        self.words.get(word).is_some_and(|word| word >> bit & 1 != 0)
+    }
+
+    /// Adds a bit, and to the share that is built anew if it lies there.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn add(&mut self, (word, bit): (usize, u32)) {
+        if let Some(word) = self.words.get_mut(word) {
+            *word |= 1 << bit;
+        }
+        if let Some(word) = self.share.get_mut(word.wrapping_sub(self.begin)) {
+            *word |= 1 << bit;
+        }
     }
 
     /// Takes every address for diverted: there is a rule for a whole prefix.
     pub(crate) fn divert_everything(&mut self) {
-        self.first.0.fill(u32::MAX);
-        self.second.0.fill(u32::MAX);
+        self.words.fill(u32::MAX);
     }
 
-    /// Forgets all.
-    pub(crate) fn clear(&mut self) {
-        self.first.0.fill(0);
-        self.second.0.fill(0);
+    /// Begins to build it anew: from now on everything that is to be in it is added again.
+    pub(crate) fn start_share(&mut self) {
+        self.share.fill(0);
+        self.begin = 0;
+    }
+
+    /// The share that is built anew is complete, and takes the place of the old one. True if there is another one to be
+    /// built, for which everything is to be added once more.
+    pub(crate) fn finish_share(&mut self) -> bool {
+        for (old, new) in self.words.iter_mut().skip(self.begin).zip(&mut self.share) {
+            *old = core::mem::take(new);
+        }
+        self.begin += SHARE;
+        self.begin < WORDS
     }
 
     /// What the first look looks at. On a large processor, where each packet is to cost few instructions, it is one
@@ -82,10 +122,27 @@ impl Filter {
     }
 }
 
-/// What the second look looks at: the bits that the first one does not take.
-const fn behind_first(hash: u32) -> u32 {
-    if LARGE { mix(hash) } else { hash << Look::<FIRST>::BITS }
+/// The place of a hash in the first look: a word, and a bit in it.
+#[inline(always)]
+const fn first(hash: u32) -> (usize, u32) {
+    place(hash, FIRST_BITS)
 }
+
+/// Its place in the second look, by the bits that the first one does not take.
+const fn second(hash: u32) -> (usize, u32) {
+    let (word, bit) = place(if LARGE { mix(hash) } else { hash << FIRST_BITS }, SECOND_BITS);
+    (FIRST + word, bit)
+}
+
+/// A word, and a bit in it, by the highest `bits` of a hash.
+#[inline(always)]
+const fn place(hash: u32, bits: u32) -> (usize, u32) {
+    ((hash >> (32 + 5 - bits)) as usize, hash >> (32 - bits) & 31)
+}
+
+/// How many bits of a hash each look takes.
+const FIRST_BITS: u32 = FIRST.ilog2() + 5;
+const SECOND_BITS: u32 = SECOND.ilog2() + 5;
 
 /// Mixes the bits of a product, so that addresses in a row do not fall into places in a row.
 const fn mix(multiplied: u32) -> u32 {
@@ -98,40 +155,12 @@ const fn keeps_apart(factor: u32) -> bool {
     while distance < APART {
         let product = factor.wrapping_mul(distance);
         // Either way around.
-        if product >> (32 - Look::<FIRST>::BITS) == 0 || product.wrapping_neg() >> (32 - Look::<FIRST>::BITS) == 0 {
+        if product >> (32 - FIRST_BITS) == 0 || product.wrapping_neg() >> (32 - FIRST_BITS) == 0 {
             return false;
         }
         distance += 1;
     }
     true
-}
-
-/// Places of a bit each, of which the highest bits of a hash name one.
-#[derive(Clone, Debug)]
-struct Look<const WORDS: usize>([u32; WORDS]);
-
-impl<const WORDS: usize> Look<WORDS> {
-    /// How many bits of a hash it takes.
-    const BITS: u32 = WORDS.ilog2() + 5;
-
-    #[inline(always)]
-    fn holds(&self, hash: u32) -> bool {
-        let (word, bit) = Self::place(hash);
-        self.0.get(word).is_some_and(|word| word >> bit & 1 != 0)
-    }
-
-    fn add(&mut self, hash: u32) {
-        let (word, bit) = Self::place(hash);
-        if let Some(word) = self.0.get_mut(word) {
-            *word |= 1 << bit;
-        }
-    }
-
-    /// A word, and a bit in it.
-    #[inline(always)]
-    const fn place(hash: u32) -> (usize, u32) {
-        ((hash >> (32 - WORDS.ilog2())) as usize, hash >> (32 - Self::BITS) & 31)
-    }
 }
 
 #[cfg(test)]
@@ -167,7 +196,44 @@ mod tests {
         assert!(falsely < 3_000, "{falsely} of 100000");
         filter.divert_everything();
         assert!((0..1_000).all(|a| filter.may_hold(a)));
-        filter.clear();
+        rebuild(&mut filter, |_| {});
         assert!((0..100_000).all(|a| !seen(&filter, a)));
+    }
+
+    /// Builds a filter anew; what is to be in it is added for each share.
+    fn rebuild(filter: &mut Filter, mut add: impl FnMut(&mut Filter)) {
+        filter.start_share();
+        loop {
+            add(filter);
+            if !filter.finish_share() {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn a_filter_that_is_built_anew_misses_nothing_at_any_time() {
+        let mut filter = Filter::new(0x1234_5679);
+        (0..300).for_each(|a| filter.add_diverted(a));
+        (1_000..1_100).for_each(|a| filter.add_near(a));
+        let mut late = 5_000;
+        rebuild(&mut filter, |filter| {
+            (200..300).for_each(|a| filter.add_diverted(a));
+            (1_050..1_100).for_each(|a| filter.add_near(a));
+            // What comes meanwhile, comes to the later shares again.
+            (5_000..late).for_each(|a| filter.add_diverted(a));
+            filter.add_diverted(late);
+            late += 1;
+            assert!((200..300).chain(5_000..late).all(|a| filter.may_hold(a)));
+            assert!((1_050..1_100).all(|a| filter.may_be_near(a)));
+        });
+        assert!((200..300).chain(5_000..late).all(|a| filter.may_hold(a)));
+        assert!((1_050..1_100).all(|a| filter.may_be_near(a)));
+        let mut fresh = Filter::new(0x1234_5679);
+        (200..300).chain(5_000..late).for_each(|a| fresh.add_diverted(a));
+        (1_050..1_100).for_each(|a| fresh.add_near(a));
+        assert_eq!(filter.words, fresh.words);
+        filter.add_diverted(77);
+        assert!(filter.may_hold(77));
     }
 }

@@ -412,7 +412,7 @@ mod tests {
         }
     }
 
-    /// Whatever is away from its first bucket is counted there, and nothing else is.
+    /// Whatever is away from its first bucket is counted there, and nothing else is; on small processors nothing is counted.
     #[test]
     fn what_is_away_is_counted() {
         let connections = 96;
@@ -441,10 +441,10 @@ mod tests {
                 assert!(near.is_some() != far.is_some());
                 away[first as usize] += u32::from(near.is_none());
                 assert!(near.is_none_or(|place| !is_away(&index.0[first as usize], place)));
-                assert!(far.is_none_or(|place| is_away(&index.0[second as usize], place)));
+                assert!(far.is_none_or(|place| is_away(&index.0[second as usize], place) == COUNTS_AWAY));
             }
             for (bucket, words) in index.0.iter().enumerate() {
-                assert_eq!(words[AWAY] >> 16, away[bucket]);
+                assert_eq!(words[AWAY] >> 16, if COUNTS_AWAY { away[bucket] } else { 0 });
             }
             most_away = most_away.max(away.iter().sum());
         }

@@ -5,7 +5,8 @@
 //! catch up. Meanwhile a sweep goes through the slots, a few at each call, and lets the silent ones catch up too; when
 //! it has been through, no connection is behind any more, and the places can be used again.
 
-use super::server::{self, Place, Servers};
+use super::server::{self, Place, ServerSlot, Servers};
+use crate::time::Tick;
 
 /// How many re-diverts can be outstanding at most, whatever the storage: epochs modulo 256 must stay apart.
 pub(crate) const MAX_OUTSTANDING: usize = 64;
@@ -90,7 +91,19 @@ pub(crate) struct Moves {
     pub(crate) cursor: u32,
     /// The next slot, never beyond the sweep's, whose ends may have to be told with a RST; [`DONE`] if there is none.
     pub(crate) telling: u32,
+    /// Connections this many epochs behind, or more, are forgotten. [`NOBODY`] if none is; zero if all are.
+    forgotten: u16,
+    /// How many different epochs connections may have besides the newest.
+    span: u8,
+    /// When the first of the connections were forgotten that may still be in the table.
+    forgotten_at: Tick,
 }
+
+/// As [`Moves::forgotten`]: no connection is as far behind as that.
+const NOBODY: u16 = 256;
+
+/// The largest [`Moves::span`] with which one more epoch leaves room for all outstanding re-diverts.
+const MOST_SPAN: u8 = (255 - MAX_OUTSTANDING - 1) as u8;
 
 /// There is nothing to sweep for.
 pub(crate) const DONE: u32 = u32::MAX;
@@ -105,7 +118,17 @@ pub(crate) struct Course {
 }
 
 impl Moves {
-    pub(crate) const NONE: Self = Self { epoch: 0, outstanding: 0, known: 0, next: 0, cursor: DONE, telling: DONE };
+    pub(crate) const NONE: Self = Self {
+        epoch: 0,
+        outstanding: 0,
+        known: 0,
+        next: 0,
+        cursor: DONE,
+        telling: DONE,
+        forgotten: NOBODY,
+        span: 0,
+        forgotten_at: Tick(0),
+    };
 
     fn capacity(slots: &[MoveSlot]) -> usize {
         slots.len().min(MAX_OUTSTANDING)
@@ -127,7 +150,7 @@ impl Moves {
             *slot = new;
         }
         self.next = if usize::from(self.next) + 1 >= capacity { 0 } else { self.next + 1 };
-        self.epoch = self.epoch.wrapping_add(1);
+        self.next_epoch();
         self.outstanding += 1;
         self.known = (usize::from(self.known) + 1).min(capacity) as u8;
         self.cursor = 0;
@@ -136,8 +159,83 @@ impl Moves {
         }
     }
 
+    fn next_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.span = self.span.saturating_add(1);
+        if self.forgotten != 0 && self.forgotten != NOBODY {
+            self.forgotten += 1;
+        }
+    }
+
+    /// Forgets every connection that there is, as of `now`; `None` if all have been forgotten. They are told by their
+    /// epochs. No re-divert is left to follow, and no server has connections any more.
+    ///
+    /// When the epochs are used up, since forgotten connections of many times before have not been swept yet, the table
+    /// [is closed](Self::is_closed) to new connections until they have been.
+    pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Option<Tick>) {
+        self.drop_outstanding(slots, servers);
+        for slot in servers.0.iter_mut() {
+            slot.connections = 0;
+            if !slot.attached {
+                *slot = ServerSlot::EMPTY;
+            }
+        }
+        let Some(now) = now else {
+            return;
+        };
+        if !self.is_forgetting() {
+            self.forgotten_at = now;
+        }
+        self.forgotten = 0;
+        if self.can_forget() {
+            self.next_epoch();
+            self.forgotten = 1;
+        }
+    }
+
+    /// Whether an epoch is left to tell new connections from forgotten ones.
+    const fn can_forget(&self) -> bool {
+        self.span <= MOST_SPAN
+    }
+
+    /// Whether a connection of this epoch is forgotten.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn has_forgotten(&self, epoch: u8) -> bool {
+        u16::from(self.epoch.wrapping_sub(epoch)) >= self.forgotten
+    }
+
+    /// Whether forgotten connections may still be in the table.
+    pub(crate) const fn is_forgetting(&self) -> bool {
+        self.forgotten != NOBODY
+    }
+
+    /// Whether no connection can be opened for now.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.forgotten == 0
+    }
+
+    /// When the connections were forgotten.
+    pub(crate) const fn forgotten_at(&self) -> Tick {
+        self.forgotten_at
+    }
+
+    /// No forgotten connection is in the table any more.
+    pub(crate) fn forgot_all(&mut self) {
+        if self.is_forgetting() {
+            self.span = self.forgotten.saturating_sub(1) as u8;
+            self.forgotten = NOBODY;
+        }
+    }
+
     /// The sweep has been through: nobody is behind. The entries that the moves held are let go.
     pub(crate) fn settle(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>) {
+        self.drop_outstanding(slots, servers);
+        // Every slot has been looked at since the last time that connections were forgotten.
+        (self.forgotten, self.span) = (NOBODY, 0);
+    }
+
+    fn drop_outstanding(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>) {
         for ago in 0..self.outstanding {
             if let Some(slot) = self.ago(slots, ago) {
                 servers.detach(slot.entry);
@@ -171,6 +269,14 @@ impl Moves {
             }
         }
         moved.then_some(course)
+    }
+
+    /// Whether a connection that a record shows on this server would be elsewhere, or reset, if it had been here: all
+    /// moves that are remembered together lead away from there.
+    pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: (u32, u16), portless: bool) -> bool {
+        let course = Course { server, reset: false, entry: server::NONE };
+        let end = self.course_of_many(slots, self.known, course, portless);
+        end.is_some_and(|end| end.reset || end.server != server)
     }
 
     /// Whether connections were moved away from this server, as far as is remembered.

@@ -122,7 +122,7 @@ pub(crate) fn early(
     let last = range.last - range.first;
     let place = if last == 0 { 0 } else { preferred(keys, wanted.client.0, last.saturating_add(1)) };
     let ports = range.ports;
-    (ports.0 <= ports.1).then(|| (range.first + place, port_of(ports, draws.next(keys, wanted.words(), attempt))))
+    range.has_ports().then(|| (range.first + place, port_of(ports, draws.next(keys, wanted.words(), attempt))))
 }
 
 /// The place of a client's address among so many.
@@ -140,7 +140,7 @@ fn port_of(range: (u16, u16), draw: u16) -> u16 {
 
 /// The ranges that connections get ports of.
 fn given(alternatives: &List<Alternative>) -> impl Iterator<Item = &Alternative> {
-    alternatives.iter().filter(|a| a.ports.0 <= a.ports.1)
+    alternatives.iter().filter(|a| a.has_ports())
 }
 
 /// How many addresses those are.

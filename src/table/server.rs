@@ -195,9 +195,4 @@ impl Servers<'_> {
             }
         }
     }
-
-    /// How many connections stand on a server, as far as the entries tell it apart from others.
-    pub(crate) fn connections_on(&self, place: Place) -> u32 {
-        self.0.iter().filter(|s| s.lies_within(place)).map(|s| s.connections).sum()
-    }
 }

@@ -3,16 +3,6 @@
 //! [`Sequences`](super::sequence::Sequences) holds what both ends agree on and lies in the cache line that every packet
 //! touches. These twelve bytes lie beside the indexes: only a handshake, a FIN, a RST or a number that does not fit
 //! reads them.
-//!
-//! | bits of `marks` | meaning |
-//! | --- | --- |
-//! | 0–1, 2–3 | the client's FIN, the server's FIN: [`Fin`] |
-//! | 4, 5 | the client, the server has been heard: a segment of it fitted |
-//! | 6–7 | an attempt to begin anew: none, SYN, SYN+ACK |
-//! | 8–9, 10–11 | how often the ends agreed on the client's, the server's claimed numbers |
-//! | 12, 13 | handshake: the client's SYN, the server's SYN is acknowledged |
-//! | 14 | a record vouches for it: there both sides had been heard |
-//! | 16–31 | bytes of data with the client's SYN |
 
 use crate::connection::Direction;
 
@@ -49,6 +39,8 @@ pub(crate) enum Attempt {
     Syn,
     /// The server has answered it with SYN+ACK.
     SynAck,
+    /// There was a SYN+ACK that answers no SYN that is known.
+    Unasked,
 }
 
 /// See the [module's documentation](self). All zeros for a new connection.
@@ -58,112 +50,120 @@ pub(crate) struct Claims {
     /// the SYN+ACK before. With an [`Attempt`] the number that the client, and the server, will use next. Else where a
     /// segment ended that did not fit. Zero if there is none.
     pub(crate) numbers: [u32; 2],
-    marks: u32,
+    /// Of the client and of the server: `FIN`, `HEARD`, `AGREED`, `SYN_ACKNOWLEDGED`.
+    sides: [u8; 2],
+    /// The most bytes of data that a SYN of the client has carried.
+    syn_data: u16,
 }
 
-const HEARD: u32 = 4;
+const FIN: u8 = 0b11;
+const HEARD: u8 = 1 << 2;
+const SYN_ACKNOWLEDGED: u8 = 1 << 3;
+const AGREED: u32 = 4;
+/// In the client's byte.
 const ATTEMPT: u32 = 6;
-const AGREED: u32 = 8;
-const SYN_ACKNOWLEDGED: u32 = 12;
-const VOUCHED: u32 = 14;
-const SYN_DATA: u32 = 16;
-
-/// What outlives a handshake: FINs, who was heard, and who vouches for it.
-const LASTING: u32 = 0b11_1111 | 1 << VOUCHED;
+/// In the server's byte.
+const VOUCHED: u8 = 1 << 6;
+/// What outlives a handshake.
+const LASTING: u8 = FIN | HEARD;
 
 impl Claims {
     /// How many words they take beside the index.
     pub(crate) const WORDS: usize = 3;
 
     pub(crate) const fn from_words([client, server, marks]: [u32; Self::WORDS]) -> Self {
-        Self { numbers: [client, server], marks }
+        let [first, second, low, high] = marks.to_le_bytes();
+        Self { numbers: [client, server], sides: [first, second], syn_data: u16::from_le_bytes([low, high]) }
     }
 
     pub(crate) const fn to_words(self) -> [u32; Self::WORDS] {
-        [self.numbers[0], self.numbers[1], self.marks]
+        let [low, high] = self.syn_data.to_le_bytes();
+        [self.numbers[0], self.numbers[1], u32::from_le_bytes([self.sides[0], self.sides[1], low, high])]
     }
 
-    const fn field(self, at: u32, mask: u32) -> u32 {
-        self.marks >> at & mask
-    }
-
-    const fn set_field(&mut self, at: u32, mask: u32, value: u32) {
-        self.marks = self.marks & !(mask << at) | value << at;
+    const fn has(&self, side: Direction, mark: u8) -> bool {
+        self.sides[side as usize] & mark != 0
     }
 
     /// The FIN of the side that sends this way.
-    pub(crate) const fn fin(self, side: Direction) -> Fin {
-        Fin::of(self.field(side as u32 * 2, 3) as u8)
+    pub(crate) const fn fin(&self, side: Direction) -> Fin {
+        Fin::of(self.sides[side as usize])
     }
 
     pub(crate) const fn set_fin(&mut self, side: Direction, fin: Fin) {
-        self.set_field(side as u32 * 2, 3, fin as u32);
+        let marks = &mut self.sides[side as usize];
+        *marks = *marks & !FIN | fin as u8;
     }
 
-    pub(crate) const fn heard(self, side: Direction) -> bool {
-        self.field(HEARD + side as u32, 1) != 0
+    pub(crate) const fn heard(&self, side: Direction) -> bool {
+        self.has(side, HEARD)
     }
 
     pub(crate) const fn set_heard(&mut self, side: Direction, heard: bool) {
-        self.set_field(HEARD + side as u32, 1, heard as u32);
+        let marks = &mut self.sides[side as usize];
+        *marks = *marks & !HEARD | if heard { HEARD } else { 0 };
     }
 
-    pub(crate) const fn heard_both(self) -> bool {
-        self.field(HEARD, 3) == 3
+    pub(crate) const fn heard_both(&self) -> bool {
+        self.sides[0] & self.sides[1] & HEARD != 0
     }
 
     /// Whether both sides have been heard, here or by whoever wrote the record that the connection came from.
-    pub(crate) const fn known_both(self) -> bool {
-        self.heard_both() || self.field(VOUCHED, 1) != 0
+    pub(crate) const fn known_both(&self) -> bool {
+        self.heard_both() || self.sides[1] & VOUCHED != 0
     }
 
     pub(crate) const fn set_vouched(&mut self) {
-        self.set_field(VOUCHED, 1, 1);
+        self.sides[1] |= VOUCHED;
     }
 
-    pub(crate) const fn attempt(self) -> Attempt {
-        match self.field(ATTEMPT, 3) {
+    pub(crate) const fn attempt(&self) -> Attempt {
+        match self.sides[0] >> ATTEMPT {
             0 => Attempt::None,
             1 => Attempt::Syn,
-            _ => Attempt::SynAck,
+            2 => Attempt::SynAck,
+            _ => Attempt::Unasked,
         }
     }
 
     pub(crate) const fn set_attempt(&mut self, attempt: Attempt) {
-        self.set_field(ATTEMPT, 3, attempt as u32);
+        self.sides[0] = self.sides[0] & !(3 << ATTEMPT) | (attempt as u8) << ATTEMPT;
     }
 
     /// How often in a row the receiver agreed with what the side that sends this way claimed.
-    pub(crate) const fn agreed(self, side: Direction) -> u32 {
-        self.field(AGREED + side as u32 * 2, 3)
+    pub(crate) const fn agreed(&self, side: Direction) -> u32 {
+        (self.sides[side as usize] >> AGREED & 3) as u32
     }
 
     pub(crate) const fn set_agreed(&mut self, side: Direction, times: u32) {
-        self.set_field(AGREED + side as u32 * 2, 3, times);
+        let marks = &mut self.sides[side as usize];
+        *marks = *marks & !(3 << AGREED) | (times as u8) << AGREED;
     }
 
     /// Whether the SYN of the side that sends this way has been acknowledged.
-    pub(crate) const fn syn_acknowledged(self, side: Direction) -> bool {
-        self.field(SYN_ACKNOWLEDGED + side as u32, 1) != 0
+    pub(crate) const fn syn_acknowledged(&self, side: Direction) -> bool {
+        self.has(side, SYN_ACKNOWLEDGED)
     }
 
     pub(crate) const fn set_syn_acknowledged(&mut self, side: Direction, acknowledged: bool) {
-        self.set_field(SYN_ACKNOWLEDGED + side as u32, 1, acknowledged as u32);
+        let marks = &mut self.sides[side as usize];
+        *marks = *marks & !SYN_ACKNOWLEDGED | if acknowledged { SYN_ACKNOWLEDGED } else { 0 };
     }
 
     /// The most bytes of data that a SYN of the client has carried.
-    pub(crate) const fn syn_data(self) -> u32 {
-        self.marks >> SYN_DATA
+    pub(crate) const fn syn_data(&self) -> u32 {
+        self.syn_data as u32
     }
 
     pub(crate) fn set_syn_data(&mut self, bytes: u32) {
-        self.set_field(SYN_DATA, 0xffff, bytes.min(0xffff));
+        self.syn_data = bytes.min(0xffff) as u16;
     }
 
     /// Forgets the claimed numbers and whatever they are about.
     pub(crate) const fn clear_numbers(&mut self) {
-        self.numbers = [0; 2];
-        self.marks &= LASTING;
+        let [client, server] = self.sides;
+        self.sides = [client & LASTING, server & (LASTING | VOUCHED)];
+        (self.numbers, self.syn_data) = ([0; 2], 0);
     }
 }
 

@@ -2,16 +2,32 @@
 //!
 //! Only the first fragment of a datagram has ports. It goes through the table like a whole packet and leaves a note
 //! here of what became of it; the later ones follow the note. A later one that comes before its first finds no note
-//! and is handed back to the caller, who may hold it. Each note remembers which parts of the datagram were seen, as at
-//! most four disjoint ranges, so that nothing can be written twice: what overlaps is dropped, and so is what would
-//! need a fifth range.
+//! and is handed back to the caller, who may hold it.
+//!
+//! Each note remembers which parts of the datagram were seen, so that nothing can be written twice: what overlaps is
+//! dropped, and so is what lies beyond the end. The parts are kept as the length of the part without a gap that the
+//! first fragment begins, and up to [`ISLANDS`] ranges behind it. Each such island has at least one missing fragment in
+//! front of it, so `n` fragments of which the first came first make at most `(n - 1) / 2` of them: with 11 islands 24
+//! fragments can come in any order. Larger datagrams can as long as no more than 11 islands are there at once; what
+//! would need another one is dropped.
+//!
+//! When all of the datagram was seen, its identification may come again at once: a first fragment begins a new
+//! datagram, as it does for a receiver, who has reassembled the old one. A repeated later fragment cannot be told from
+//! one of a new datagram that overtook its first. For [`REPEATED`] ticks it is taken for a repetition and dropped, then
+//! held as any other. A note of a datagram that lacks something also gives way to a new first fragment after that time:
+//! its sender has given the old datagram up (RFC 6864, section 4), and nothing more of it is lost that way.
 
 use crate::time::Tick;
 use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
 use crate::wire::ipv4::{self, Header};
 
-const RANGES: usize = 4;
+/// How many ranges behind the first gap a note can remember.
+const ISLANDS: usize = 11;
+
+/// How many ticks after the last fragment another one that was seen already is taken for a copy that the network made:
+/// between 65 and 131 ms.
+const REPEATED: u32 = 1;
 
 /// Room for one datagram under way in fragments in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +43,12 @@ pub struct FragmentSlot {
     network: Delta,
     protocol: u8,
     fate: Fate,
-    /// Disjoint ranges in units of 8 octets, `start..end`; unused ones are empty.
-    ranges: [(u16, u16); RANGES],
+    /// All up to here was seen, in units of 8 bytes.
+    reach: u16,
+    /// Where the datagram ends; zero as long as its last fragment was not seen.
+    end: u16,
+    /// Disjoint ranges behind that, `start..end`; unused ones are empty.
+    islands: [(u16, u16); ISLANDS],
 }
 
 /// What became of the first fragment.
@@ -66,7 +86,9 @@ impl FragmentSlot {
         network: Delta(0),
         protocol: 0,
         fate: Fate::Free,
-        ranges: [(0, 0); RANGES],
+        reach: 0,
+        end: 0,
+        islands: [(0, 0); ISLANDS],
     };
 
     fn is_of(&self, piece: &Piece) -> bool {
@@ -77,26 +99,54 @@ impl FragmentSlot {
             && self.protocol == piece.protocol
     }
 
-    /// Adds a range to those that were seen, and joins it with its neighbours.
-    fn add(&mut self, (start, end): (u16, u16)) -> Result<(), DropReason> {
-        if self.overlaps((start, end)) {
-            return Err(DropReason::OverlappingFragment);
-        }
-        let gone = |r: &(u16, u16)| r.0 == r.1 || r.1 == start || r.0 == end;
-        let Some(place) = self.ranges.iter().position(gone) else { return Err(DropReason::ScatteredFragment) };
-        let mut joined = (start, end);
-        for range in self.ranges.iter_mut().filter(|r| gone(r) && r.0 != r.1) {
-            joined = (joined.0.min(range.0), joined.1.max(range.1));
-            *range = (0, 0);
-        }
-        if let Some(range) = self.ranges.get_mut(place) {
-            *range = joined;
-        }
-        Ok(())
+    /// The original destination of a datagram of which fragments may follow its first one to a server.
+    pub(crate) fn original(&self, now: Tick, timeout: u32) -> Option<u32> {
+        let waits = self.fate == Fate::ToServer && now.since(self.last) <= self.lifetime(timeout);
+        waits.then_some(self.destination)
     }
 
-    fn overlaps(&self, (start, end): (u16, u16)) -> bool {
-        self.ranges.iter().any(|r| start < r.1 && r.0 < end)
+    /// Whether all of the datagram was seen, or there is none.
+    const fn is_complete(&self) -> bool {
+        self.reach == self.end
+    }
+
+    /// For how many ticks after the last fragment the note counts.
+    const fn lifetime(&self, timeout: u32) -> u32 {
+        if self.is_complete() && timeout > REPEATED { REPEATED } else { timeout }
+    }
+
+    /// Adds a later fragment to what was seen.
+    fn add(&mut self, range: (u16, u16), is_last: bool) -> Result<(), DropReason> {
+        let (mut start, mut end) = range;
+        let known = self.end != 0;
+        let mut seen = start < self.reach || (known && (is_last || end > self.end));
+        for island in &self.islands {
+            // Behind the last one there is nothing.
+            seen |= start < island.1 && (island.0 < end || is_last);
+        }
+        if seen {
+            return Err(DropReason::OverlappingFragment);
+        }
+        // It joins its neighbours, if they are there, and leaves the room that they took.
+        let mut room = None;
+        for island in &mut self.islands {
+            if island.0 == range.1 || island.1 == range.0 {
+                (start, end) = (start.min(island.0), end.max(island.1));
+                *island = (0, 0);
+            }
+            if island.1 == 0 {
+                room = Some(island);
+            }
+        }
+        if start == self.reach {
+            self.reach = end;
+        } else {
+            *room.ok_or(DropReason::ScatteredFragment)? = (start, end);
+        }
+        if is_last {
+            self.end = range.1;
+        }
+        Ok(())
     }
 }
 
@@ -107,8 +157,10 @@ pub(crate) struct Piece {
     pub(crate) destination: u32,
     identification: u16,
     protocol: u8,
-    /// In units of 8 octets, `start..end`.
+    /// In units of 8 bytes, `start..end`.
     range: (u16, u16),
+    /// No more fragments follow.
+    is_last: bool,
 }
 
 impl Piece {
@@ -120,7 +172,8 @@ impl Piece {
     pub(crate) fn read(header: Header<'_>, length: usize) -> Result<Self, DropReason> {
         let start = ipv4::offset(header.fragmentation());
         let units = length.div_ceil(8);
-        let ragged = ipv4::more_fragments(header.fragmentation()) && !length.is_multiple_of(8);
+        let is_last = !ipv4::more_fragments(header.fragmentation());
+        let ragged = !is_last && !length.is_multiple_of(8);
         let too_long = usize::from(start) * 8 + length + header.header_length() > 65_535;
         if units == 0 || ragged || too_long {
             return Err(DropReason::MalformedIpv4);
@@ -132,6 +185,7 @@ impl Piece {
             protocol: header.protocol(),
             // Together no more than 65 535 octets.
             range: (start, start + units as u16),
+            is_last,
         })
     }
 }
@@ -149,14 +203,17 @@ impl Notes<'_> {
     /// The note about a fragment's datagram.
     fn find(&mut self, piece: &Piece) -> Option<&mut FragmentSlot> {
         let (now, timeout) = (self.now, self.timeout);
-        self.slots.iter_mut().find(|s| s.is_of(piece) && now.since(s.last) <= timeout)
+        self.slots.iter_mut().find(|s| s.is_of(piece) && now.since(s.last) <= s.lifetime(timeout))
     }
 
-    /// Checks a first fragment before anything is done with it: that no fragment of its datagram was seen that it would
-    /// overlap.
+    /// Checks a first fragment before anything is done with it: that it is no copy of one that was seen, as far as can
+    /// be told.
     pub(crate) fn check_first(&mut self, piece: &Piece) -> Result<(), DropReason> {
+        let now = self.now;
         match self.find(piece) {
-            Some(note) if note.overlaps(piece.range) => Err(DropReason::OverlappingFragment),
+            Some(note) if !note.is_complete() && now.since(note.last) <= REPEATED => {
+                Err(DropReason::OverlappingFragment)
+            }
             _ => Ok(()),
         }
     }
@@ -164,31 +221,47 @@ impl Notes<'_> {
     /// Leaves a note of what became of a first fragment, as it came: its header now, and the delta between the two
     /// headers' addresses. True if the note of another datagram was given up for it before its time.
     pub(crate) fn teach(&mut self, piece: &Piece, becomes: Header<'_>, fate: Fate, network: Delta) -> bool {
+        const USELESS: u32 = u32::MAX / 2;
         let (now, timeout) = (self.now, self.timeout);
-        // Its own note if there is one, or a free place, or the oldest note.
-        let age = |s: &FragmentSlot| match s.fate {
-            _ if s.is_of(piece) => u32::MAX,
-            Fate::Free => u32::MAX - 1,
-            _ => now.since(s.last),
-        };
-        let Some(slot) = self.slots.iter_mut().max_by_key(|s| age(s)) else {
+        let mut place = None;
+        let mut most = 0;
+        for slot in &mut *self.slots {
+            // Its own note if there is one, or one of which nothing more is to come, or the oldest note. Nothing is older
+            // than half of the range.
+            let age = now.since(slot.last);
+            let rank = match age {
+                _ if slot.is_of(piece) => u32::MAX,
+                _ if slot.is_complete() || age > timeout => USELESS + age,
+                _ => age,
+            };
+            if place.is_none() || rank > most {
+                (place, most) = (Some(slot), rank);
+            }
+        }
+        let Some(slot) = place else {
             return false;
         };
-        let evicted = age(slot) <= timeout;
-        *slot = FragmentSlot {
-            source: piece.source,
-            destination: piece.destination,
-            new_source: becomes.source(),
-            new_destination: becomes.destination(),
-            last: now,
-            identification: piece.identification,
-            new_identification: becomes.identification(),
-            network,
-            protocol: piece.protocol,
-            fate,
-            ranges: [piece.range, (0, 0), (0, 0), (0, 0)],
-        };
-        evicted
+        slot.source = piece.source;
+        slot.destination = piece.destination;
+        slot.new_source = becomes.source();
+        slot.new_destination = becomes.destination();
+        slot.last = now;
+        slot.identification = piece.identification;
+        slot.new_identification = becomes.identification();
+        slot.network = network;
+        slot.protocol = piece.protocol;
+        slot.fate = fate;
+        slot.reach = piece.range.1;
+        slot.end = 0;
+        slot.islands = [(0, 0); ISLANDS];
+        most < USELESS
+    }
+
+    /// Forgets a fragment's datagram, if it is known.
+    pub(crate) fn forget(&mut self, piece: &Piece) {
+        if let Some(note) = self.find(piece) {
+            (note.fate, note.end) = (Fate::Free, note.reach);
+        }
     }
 
     /// What a later fragment is to become. `None` if no first fragment is known.
@@ -200,7 +273,7 @@ impl Notes<'_> {
         let Some(slot) = self.find(piece) else {
             return Ok(None);
         };
-        slot.add(piece.range)?;
+        slot.add(piece.range, piece.is_last)?;
         slot.last = now;
         Ok(Some(Follow {
             fate: slot.fate,
@@ -216,52 +289,131 @@ impl Notes<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ranges_join_and_refuse_to_overlap() {
-        let mut slot = FragmentSlot { ranges: [(0, 10), (0, 0), (0, 0), (0, 0)], ..FragmentSlot::EMPTY };
-        assert_eq!(slot.add((20, 30)), Ok(()));
-        assert_eq!(slot.add((5, 6)), Err(DropReason::OverlappingFragment));
-        assert_eq!(slot.add((9, 12)), Err(DropReason::OverlappingFragment));
-        assert_eq!(slot.add((19, 21)), Err(DropReason::OverlappingFragment));
-        assert_eq!(slot.add((10, 20)), Ok(()));
-        assert_eq!(slot.add((40, 50)), Ok(()));
-        assert_eq!(slot.add((60, 70)), Ok(()));
-        assert_eq!(slot.add((80, 90)), Ok(()));
-        assert_eq!(slot.add((100, 110)), Err(DropReason::ScatteredFragment));
-        assert_eq!(slot.add((35, 40)), Ok(()));
-        assert_eq!(slot.add((50, 55)), Ok(()));
-        assert_eq!(slot.add((30, 35)), Ok(()));
-        let mut ranges = slot.ranges;
-        ranges.sort_unstable();
-        assert_eq!(ranges, [(0, 0), (0, 55), (60, 70), (80, 90)]);
+    /// A note about a datagram of which so many units were seen.
+    fn note(reach: u16) -> FragmentSlot {
+        FragmentSlot { reach, ..FragmentSlot::EMPTY }
     }
 
-    /// Against a plain list of units, over all orders of a few fragments.
+    const OVERLAPPING: Result<(), DropReason> = Err(DropReason::OverlappingFragment);
+
+    #[test]
+    fn ranges_join_and_refuse_to_overlap() {
+        let mut slot = note(10);
+        assert_eq!(slot.add((20, 30), false), Ok(()));
+        for overlapping in [(5, 6), (9, 12), (19, 21), (29, 31), (20, 30), (15, 40), (22, 23)] {
+            assert_eq!(slot.add(overlapping, false), OVERLAPPING);
+        }
+        assert_eq!(slot.add((10, 20), false), Ok(()));
+        assert_eq!(slot.reach, 30);
+        for island in 0..ISLANDS as u16 {
+            assert_eq!(slot.add((40 + 20 * island, 50 + 20 * island), false), Ok(()));
+        }
+        assert_eq!(slot.add((900, 910), false), Err(DropReason::ScatteredFragment));
+        // What joins a neighbour, or two of them, needs no room.
+        assert_eq!(slot.add((35, 40), false), Ok(()));
+        assert_eq!(slot.add((50, 60), false), Ok(()));
+        assert_eq!(slot.add((30, 35), false), Ok(()));
+        assert_eq!(slot.reach, 70);
+        assert_eq!(slot.islands.iter().filter(|island| island.1 != 0).count(), ISLANDS - 2);
+    }
+
+    #[test]
+    fn nothing_lies_behind_the_end() {
+        let mut slot = note(10);
+        assert_eq!(slot.add((50, 60), true), Ok(()));
+        for beyond in [(60, 70), (40, 61), (61, 62)] {
+            assert_eq!(slot.add(beyond, false), OVERLAPPING);
+            assert_eq!(slot.add(beyond, true), OVERLAPPING);
+        }
+        // Nor is there a second one.
+        assert_eq!(slot.add((20, 30), true), OVERLAPPING);
+        let mut slot = note(10);
+        assert_eq!(slot.add((50, 60), false), Ok(()));
+        assert_eq!(slot.add((20, 30), true), OVERLAPPING);
+        assert_eq!(slot.add((60, 61), true), Ok(()));
+        assert!(!slot.is_complete());
+        assert_eq!(slot.add((10, 50), false), Ok(()));
+        assert!(slot.is_complete());
+    }
+
+    fn random(state: &mut u32) -> u32 {
+        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *state >> 8
+    }
+
+    /// The limit that is documented: 24 fragments of any sizes, the first one first, and the others in any order. The
+    /// worst order leaves out every second one.
+    #[test]
+    fn twenty_four_fragments_fit_in_any_order() {
+        let mut state = 5;
+        let worst = (2..24).step_by(2).chain((1..24).step_by(2)).collect::<Vec<usize>>();
+        for round in 0..2_000 {
+            let mut ends = vec![0_u16];
+            for _ in 0..24 {
+                ends.push(ends.last().unwrap() + 1 + (random(&mut state) % 200) as u16);
+            }
+            let mut order = worst.clone();
+            for n in (1..order.len()).rev().filter(|_| round != 0) {
+                order.swap(n, random(&mut state) as usize % (n + 1));
+            }
+            let mut slot = note(ends[1]);
+            for (count, n) in order.iter().enumerate() {
+                assert!(!slot.is_complete());
+                assert_eq!(slot.add((ends[*n], ends[n + 1]), *n == 23), Ok(()), "{order:?} at {count}");
+                assert_eq!(slot.add((ends[*n], ends[n + 1]), *n == 23), OVERLAPPING);
+            }
+            assert!(slot.is_complete());
+        }
+        let mut slot = note(1);
+        assert!((1..=11).all(|n| slot.add((2 * n, 2 * n + 1), false).is_ok()));
+        assert_eq!(slot.add((24, 25), false), Err(DropReason::ScatteredFragment), "the 25th");
+    }
+
+    /// Against a plain list of units.
     #[test]
     fn ranges_agree_with_a_bitmap() {
-        let mut state = 7_u32;
-        for _ in 0..2_000 {
-            let mut slot = FragmentSlot::EMPTY;
+        let mut state = 7;
+        let (mut scattered, mut complete) = (0, 0);
+        for round in 0..3_000 {
+            let mut slot = note(1);
             let mut seen = [false; 64];
-            for _ in 0..12 {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let start = (state >> 8) % 56;
-                let end = start + 1 + (state >> 20) % 8;
+            seen[0] = true;
+            let mut last = None;
+            for _ in 0..60 {
+                let start = 1 + random(&mut state) % 55;
+                let end = start + 1 + random(&mut state) % if round % 2 == 0 { 1 } else { 8 };
                 let range = start as usize..end as usize;
-                match slot.add((start as u16, end as u16)) {
+                let is_last = random(&mut state).is_multiple_of(16);
+                let contradicts = match last {
+                    Some(last) => is_last || range.end > last,
+                    None => is_last && seen[range.end..].contains(&true),
+                };
+                match slot.add((start as u16, end as u16), is_last) {
                     Ok(()) => {
-                        assert!(seen[range.clone()].iter().all(|s| !s));
-                        seen[range].fill(true);
+                        assert!(!contradicts && seen[range.clone()].iter().all(|s| !s));
+                        seen[range.clone()].fill(true);
+                        last = if is_last { Some(range.end) } else { last };
                     }
-                    Err(DropReason::OverlappingFragment) => assert!(seen[range].iter().any(|s| *s)),
-                    Err(other) => assert_eq!(other, DropReason::ScatteredFragment),
+                    Err(DropReason::OverlappingFragment) => {
+                        assert!(contradicts || seen[range].iter().any(|s| *s));
+                    }
+                    Err(other) => {
+                        assert_eq!(other, DropReason::ScatteredFragment);
+                        let islands = seen.windows(2).filter(|pair| !pair[0] && pair[1]).count();
+                        assert_eq!(islands, ISLANDS);
+                        scattered += 1;
+                    }
                 }
                 let mut drawn = [false; 64];
-                for (start, end) in slot.ranges {
+                drawn[..usize::from(slot.reach)].fill(true);
+                for (start, end) in slot.islands {
                     drawn[usize::from(start)..usize::from(end)].fill(true);
                 }
                 assert_eq!(drawn, seen);
+                assert_eq!(slot.is_complete(), last.is_some_and(|last| seen[..last].iter().all(|s| *s)));
+                complete += u32::from(slot.is_complete());
             }
         }
+        assert!(scattered > 0 && complete > 0, "{scattered} {complete}");
     }
 }

@@ -90,11 +90,9 @@ impl Phase {
             // Whoever can send a segment can have a connection adopted.
             Self::Opening | Self::Opened | Self::Adopted | Self::Closing => Class::TcpTransitory,
             // Doubtful stands with the established ones: a forged RST must not make a connection cheap to give up.
-            Self::Established
-            | Self::EstablishedPending
-            | Self::ClientClosed
-            | Self::ServerClosed
-            | Self::Doubtful => Class::TcpEstablished,
+            Self::Established | Self::EstablishedPending | Self::ClientClosed | Self::ServerClosed | Self::Doubtful => {
+                Class::TcpEstablished
+            }
             Self::UdpUnanswered => Class::UdpUnanswered,
             Self::UdpAnswered => Class::Udp,
             Self::IcmpUnanswered | Self::IcmpAnswered => Class::Icmp,
@@ -104,6 +102,11 @@ impl Phase {
     /// Whether the connection has come to its end, and only its packets' stragglers are still seen to.
     pub(crate) const fn is_over(self) -> bool {
         matches!(self, Self::Free | Self::Held | Self::TimeWait | Self::Resetting)
+    }
+
+    /// Whether it is over, and packets of it are still looked at.
+    pub(crate) const fn is_lingering(self) -> bool {
+        matches!(self, Self::TimeWait | Self::Resetting)
     }
 
     /// Whether packets of it are still translated.

@@ -23,6 +23,10 @@ pub(crate) struct Sequences {
 /// much has gone another way.
 pub(crate) const WINDOW: u32 = 1 << 24;
 
+/// An acknowledgement further behind the highest one, in bytes, is not taken for one that was overtaken: 1 MiB. The
+/// smaller it is, the less a stranger who guesses gets through.
+const OVERTAKEN: u32 = 1 << 20;
+
 /// A number is ahead of another if it is by less than half of all numbers (RFC 9293, section 3.4).
 const AHEAD: u32 = 1 << 31;
 
@@ -48,16 +52,29 @@ impl Sequences {
         true
     }
 
-    /// Whether a segment of this side may end here: within a window of what it has sent.
-    pub(crate) const fn may_send(&self, side: Direction, end: u32) -> bool {
-        end.wrapping_sub(self.sent[side as usize]).wrapping_add(WINDOW) < 2 * WINDOW
+    /// Whether a segment of this side fits what is known: it ends within a window of what the side has sent, and it
+    /// acknowledges what the other has sent, and nothing far behind what was acknowledged before (RFC 5961, section 5.2).
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) const fn fits(&self, side: Direction, end: u32, acknowledgment: u32) -> bool {
+        self.goes_on(side, end, WINDOW) && self.may_acknowledge(side, acknowledgment)
     }
 
-    /// Whether this side may acknowledge this number: the other has sent so much, and it is at most a window behind
-    /// what was acknowledged before (RFC 5961, section 5.2).
+    /// Whether a segment is one that [`Self::note_plain`] takes, by its numbers.
+    pub(crate) const fn continues(&self, side: Direction, segment: &Segment) -> bool {
+        let (sent, acknowledged) = (self.sent[side.opposite() as usize], self.acknowledged[side as usize]);
+        let end = segment.sequence.wrapping_add(segment.data);
+        self.goes_on(side, end, 0)
+            && segment.acknowledgment.wrapping_sub(acknowledged) <= sent.wrapping_sub(acknowledged)
+    }
+
+    const fn goes_on(&self, side: Direction, end: u32, behind: u32) -> bool {
+        end.wrapping_sub(self.sent[side as usize]).wrapping_add(behind) < WINDOW + behind
+    }
+
+    /// Whether this side may acknowledge this number.
     pub(crate) const fn may_acknowledge(&self, side: Direction, number: u32) -> bool {
         let (sent, acknowledged) = (self.sent[side.opposite() as usize], self.acknowledged[side as usize]);
-        let oldest = acknowledged.wrapping_sub(WINDOW);
+        let oldest = acknowledged.wrapping_sub(OVERTAKEN);
         number.wrapping_sub(oldest) <= sent.wrapping_sub(oldest)
     }
 
@@ -183,13 +200,14 @@ mod tests {
 
     #[test]
     fn what_may_be_sent_and_acknowledged() {
-        let ends = [1_000 - WINDOW as i64, 1_000 + WINDOW as i64 - 1].map(|end| KNOWN.may_send(ToServer, end as u32));
+        let ends =
+            [1_000 - WINDOW as i64, 1_000 + WINDOW as i64 - 1].map(|end| KNOWN.fits(ToServer, end as u32, 1_900));
         assert_eq!(ends, [true, true]);
-        let ends = [999 - WINDOW as i64, 1_000 + WINDOW as i64].map(|end| KNOWN.may_send(ToServer, end as u32));
+        let ends = [999 - WINDOW as i64, 1_000 + WINDOW as i64].map(|end| KNOWN.fits(ToServer, end as u32, 1_900));
         assert_eq!(ends, [false, false]);
         let may = |number: u32| KNOWN.may_acknowledge(ToServer, number);
-        assert_eq!([1_900_u32.wrapping_sub(WINDOW), 1_900, 2_000].map(may), [true; 3]);
-        assert_eq!([1_899_u32.wrapping_sub(WINDOW), 2_001].map(may), [false; 2]);
+        assert_eq!([1_900_u32.wrapping_sub(OVERTAKEN), 1_900, 2_000].map(may), [true; 3]);
+        assert_eq!([1_899_u32.wrapping_sub(OVERTAKEN), 2_001].map(may), [false; 2]);
     }
 
     #[test]

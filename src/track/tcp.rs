@@ -58,13 +58,27 @@ pub(crate) struct Tcp {
     pub(crate) claims: Claims,
 }
 
+/// What a phase says of the client's and of the server's FIN at least.
+pub(crate) const fn implied_fins(phase: Phase) -> [Fin; 2] {
+    match phase {
+        Phase::ClientClosed => [Fin::Acknowledged, Fin::None],
+        Phase::ServerClosed => [Fin::None, Fin::Acknowledged],
+        Phase::Closing => [Fin::InOrder; 2],
+        _ => [Fin::None; 2],
+    }
+}
+
 /// What a RST means to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reset {
     /// Its receiver obeys it at once: the connection is over.
     Exact,
+    /// The same, and a new attempt that the server has answered goes on.
+    Replaced,
     /// It lies within what is sent and not acknowledged yet: its receiver will obey it if all of that has arrived.
     InFlight,
+    /// The client refuses what the server has answered to another attempt.
+    Refused,
     /// It is not about this connection but about an attempt before, which it ends at its receiver.
     Elsewhere,
     /// Its receiver will not obey it; at best it asks back (RFC 5961, section 3.2).
@@ -78,15 +92,8 @@ impl Tcp {
         if vouched {
             claims.set_vouched();
         }
-        let implied = match phase {
-            Phase::ClientClosed => [Fin::Acknowledged, Fin::None],
-            Phase::ServerClosed => [Fin::None, Fin::Acknowledged],
-            Phase::Closing => [Fin::InOrder; 2],
-            _ => [Fin::None; 2],
-        };
-        for (side, (fin, implied)) in [ToServer, ToClient].into_iter().zip(fins.into_iter().zip(implied)) {
-            // A record that tells of no FIN is of an older version.
-            claims.set_fin(side, if fins == [Fin::None; 2] { implied } else { fin });
+        for (side, (fin, implied)) in [ToServer, ToClient].into_iter().zip(fins.into_iter().zip(implied_fins(phase))) {
+            claims.set_fin(side, fin.max(implied));
         }
         match phase {
             Phase::Opening => {}
@@ -134,23 +141,31 @@ impl Tcp {
         }
     }
 
-    /// Puts down as sent what the receiver of a RST will expect, for a connection that is to be reset.
-    pub(crate) fn expect_resets(&mut self) {
-        if matches!(self.phase, Phase::Opening | Phase::Opened) {
-            let expected = match self.claims.syn_acknowledged(ToServer) {
-                true => self.sequences.expected(ToClient),
-                false => self.behind_syn(),
-            };
-            self.sequences.set_sent(ToServer, expected);
+    /// Puts down as sent what the receiver of a RST will expect, for a connection that is to be reset. `silent` says that
+    /// nothing has been on its way for a while: then what was not acknowledged did not arrive, as a probe of a closed window
+    /// does not.
+    pub(crate) fn expect_resets(&mut self, silent: bool) {
+        match self.phase {
+            Phase::Opening => self.sequences.set_sent(ToServer, self.behind_syn()),
+            Phase::Opened if self.claims.syn_acknowledged(ToServer) => {
+                self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
+            }
+            Phase::Opened => {}
+            _ if silent && self.claims.heard_both() => {
+                for side in [ToServer, ToClient] {
+                    self.sequences.set_sent(side, self.sequences.expected(side.opposite()));
+                }
+            }
+            _ => {}
         }
     }
 
     /// Follows a segment that is no RST. `whole` says that it is no fragment. Returns whether the segment is a sign of
-    /// life: whether its receiver would accept it.
+    /// life: whether its receiver would accept it, or agrees with it.
     pub(crate) fn follow(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         match self.phase {
             Phase::Opening | Phase::Opened => self.handshake(direction, segment),
-            phase if phase.is_over() => self.is_repeated(direction, segment),
+            phase if phase.is_over() && !segment.has(SYN) => self.is_repeated(direction, segment),
             _ => self.conversation(direction, segment, whole),
         }
     }
@@ -159,23 +174,21 @@ impl Tcp {
     /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST nobody listens any more.
     fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
         let end = segment.sequence.wrapping_add(segment.span());
-        segment.flags & (SYN | ACK) == ACK
-            && self.claims.fin(direction) == Fin::Acknowledged
-            && self.sequences.end(direction) == end
+        segment.has(ACK) && self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end
     }
 
     // A handshake uses the numbers so: of the client, `sent` lies behind its latest SYN and the most data that a SYN has
     // carried; `acknowledged` is the number behind the server's latest SYN. Of the server, `sent` lies behind its SYN and
     // what came with it or after it; `acknowledged` is what its latest answer acknowledged.
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn handshake(&mut self, direction: Direction, segment: &Segment) -> bool {
         match (direction, segment.has(SYN), segment.has(ACK)) {
             (ToServer, true, false) => self.clients_syn(segment),
             (ToServer, true, true) => self.clients_syn_ack(segment),
             (ToServer, false, true) => self.completes(segment),
-            (ToClient, true, _) => self.servers_syn(segment),
-            (ToClient, false, true) => self.servers_early_segment(segment),
             (_, false, false) => false,
+            (ToClient, ..) => self.servers_segment(segment),
         }
     }
 
@@ -195,53 +208,63 @@ impl Tcp {
         other != 0 && self.acknowledges(number, other)
     }
 
-    /// A SYN that is repeated, perhaps without its data, or that begins another attempt.
+    /// A SYN that is repeated, perhaps without its data, or that begins another attempt. What the server has answered to
+    /// the one before is kept: which of them lives, the client's acknowledgement will tell.
     fn clients_syn(&mut self, segment: &Segment) -> bool {
         let start = segment.sequence.wrapping_add(1);
         let known = self.behind_syn();
-        let mut latest = start;
         if start != known {
-            if self.phase == Phase::Opening {
-                self.claims.numbers[ToServer as usize] = known;
-            } else {
-                // The server has answered the attempt before. Which of them lives, its next answer will tell.
-                self.claims.numbers[ToServer as usize] = start;
-                self.claims.set_attempt(Attempt::Syn);
-                latest = known;
-            }
+            self.claims.numbers[ToServer as usize] = known;
+            self.phase = Phase::Opening;
         }
         self.claims.set_heard(ToServer, true);
         self.claims.set_syn_data(self.claims.syn_data().max(segment.data));
-        self.sequences.set_sent(ToServer, latest.wrapping_add(self.claims.syn_data()));
+        self.sequences.set_sent(ToServer, start.wrapping_add(self.claims.syn_data()));
         true
     }
 
-    /// A server's SYN, with ACK or, when both open at once, without (RFC 9293, section 3.5).
-    fn servers_syn(&mut self, segment: &Segment) -> bool {
-        let behind = segment.sequence.wrapping_add(1);
-        let end = behind.wrapping_add(segment.data);
+    /// What a server says: its SYN, with ACK or, when both open at once, without (RFC 9293, section 3.5); or, without SYN,
+    /// early data, or a challenge about an older connection (RFC 5961, section 4).
+    fn servers_segment(&mut self, segment: &Segment) -> bool {
+        let syn = segment.has(SYN);
+        let behind = segment.sequence.wrapping_add(syn.into());
+        let end = segment.sequence.wrapping_add(segment.span());
         let answered = self.claims.syn_acknowledged(ToServer);
-        let mut accepted = !answered && !segment.has(ACK);
-        if segment.has(ACK) {
+        let before = self.sequences.expected(ToServer);
+        let mut accepted = if segment.has(ACK) {
+            self.acknowledges(segment.acknowledgment, self.behind_syn())
+        } else {
+            syn && !answered
+        };
+        if !syn && self.phase == Phase::Opened {
+            accepted &= end.wrapping_sub(before) <= EARLY;
+            if accepted {
+                if self.sequences.is_new(ToClient, end) {
+                    self.sequences.set_sent(ToClient, end);
+                    self.claims.set_fin(ToClient, Fin::None);
+                }
+                // A FIN that ends behind the SYN would stand in its place.
+                if segment.has(FIN) && end != before && self.sequences.end(ToClient) == end {
+                    self.claims.set_fin(ToClient, Fin::Sent);
+                }
+                self.acknowledge_clients_syn(segment.acknowledgment);
+            }
+            return accepted;
+        }
+        if syn && !accepted && segment.has(ACK) && self.acknowledges_other(segment.acknowledgment) {
+            // It answers the other attempt.
             let other = self.claims.numbers[ToServer as usize];
-            accepted = self.acknowledges(segment.acknowledgment, self.behind_syn());
-            if !accepted && self.acknowledges_other(segment.acknowledgment) {
-                // It answers the other attempt.
-                self.claims.numbers[ToServer as usize] = self.behind_syn();
-                self.claims.set_attempt(Attempt::None);
-                self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
-                accepted = true;
-            }
-            // One that answers nobody is remembered as long as there is nothing better: the client may say what it is.
-            if !accepted && self.phase != Phase::Opening {
-                return false;
-            }
-            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
-        } else if !accepted {
+            self.claims.numbers[ToServer as usize] = self.behind_syn();
+            self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
+            accepted = true;
+        }
+        accepted &= syn;
+        // What answers nobody is remembered as long as there is nothing better: the client may say what it is, by a RST
+        // with this number or by going on with it.
+        if !accepted && (answered || self.phase == Phase::Opened || !segment.has(ACK)) {
             return false;
         }
-        let before = self.sequences.expected(ToServer);
-        if answered && before != behind {
+        if (answered || self.phase == Phase::Opened) && before != behind {
             self.claims.numbers[ToClient as usize] = before;
         }
         if before != behind {
@@ -256,52 +279,37 @@ impl Tcp {
         if accepted {
             self.claims.set_heard(ToClient, true);
             self.phase = Phase::Opened;
-            if segment.has(ACK) {
-                self.claims.set_syn_acknowledged(ToServer, true);
-                self.complete_if_both_acknowledged();
-            }
+        }
+        if !accepted {
+            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
+        } else if segment.has(ACK) {
+            self.acknowledge_clients_syn(segment.acknowledgment);
         }
         accepted
     }
 
-    /// What a server says without SYN before the handshake is complete: early data, or a challenge about an older
-    /// connection (RFC 5961, section 4).
-    fn servers_early_segment(&mut self, segment: &Segment) -> bool {
-        let end = segment.sequence.wrapping_add(segment.span());
-        if self.phase == Phase::Opening {
-            // The client may say what it is: by a RST with this number, or by going on with it.
-            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
-            self.sequences.set_acknowledged(ToServer, segment.sequence);
-            self.sequences.set_sent(ToClient, end);
-            return false;
-        }
-        let start = self.sequences.expected(ToServer);
-        let fits = self.claims.syn_acknowledged(ToServer)
-            && end.wrapping_sub(start) <= EARLY
-            && self.acknowledges(segment.acknowledgment, self.behind_syn());
-        if fits {
-            if self.sequences.is_new(ToClient, end) {
-                self.sequences.set_sent(ToClient, end);
-                self.claims.set_fin(ToClient, Fin::None);
-            }
-            // Not one in the place of the SYN.
-            if segment.has(FIN) && end != start && self.sequences.end(ToClient) == end {
-                self.claims.set_fin(ToClient, Fin::Sent);
-            }
-        }
-        fits
+    fn acknowledge_clients_syn(&mut self, number: u32) {
+        self.sequences.set_acknowledged(ToClient, number);
+        self.claims.set_syn_acknowledged(ToServer, true);
+        self.complete_if_both_acknowledged();
     }
 
-    /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5).
+    /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5). That it knows the
+    /// server's number shows that this is its attempt.
     fn clients_syn_ack(&mut self, segment: &Segment) -> bool {
-        let fits = self.phase == Phase::Opened
-            && segment.sequence.wrapping_add(1) == self.behind_syn()
-            && self.sequences.expected(ToServer) == segment.acknowledgment;
-        if fits {
-            self.claims.set_syn_acknowledged(ToClient, true);
-            self.complete_if_both_acknowledged();
+        let number = segment.acknowledgment;
+        if number == 0 || self.sequences.expected(ToServer) != number {
+            return false;
         }
-        fits
+        self.phase = Phase::Opened;
+        let behind = segment.sequence.wrapping_add(1);
+        self.claims.set_syn_acknowledged(ToClient, true);
+        if !self.claims.syn_acknowledged(ToServer) {
+            self.sequences.set_sent(ToServer, behind.wrapping_add(self.claims.syn_data()));
+            self.sequences.set_acknowledged(ToClient, behind);
+        }
+        self.complete_if_both_acknowledged();
+        true
     }
 
     fn complete_if_both_acknowledged(&mut self) {
@@ -351,6 +359,7 @@ impl Tcp {
         true
     }
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn conversation(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
         if segment.has(SYN) {
             return self.attempt(direction, segment);
@@ -363,14 +372,26 @@ impl Tcp {
             return true;
         }
         let end = segment.sequence.wrapping_add(segment.span());
-        self.believe_first(direction, segment, end);
         let other = direction.opposite();
-        // What goes past us, because the other way leads elsewhere, is believed: whoever acknowledges it has got it.
-        let beyond = segment.acknowledgment.wrapping_sub(self.sequences.end(other));
-        let unheard = !self.claims.heard(other) && beyond < WINDOW;
-        let fits_own = self.sequences.may_send(direction, end)
-            && !(self.claims.fin(direction) == Fin::Acknowledged && self.sequences.is_new(direction, end));
-        if !fits_own || !(unheard || self.sequences.may_acknowledge(direction, segment.acknowledgment)) {
+        if !self.claims.heard(direction) && !self.sequences.knows(direction) {
+            self.sequences.set_sent(direction, end);
+            // At least: what lies before it may be on its way still.
+            self.sequences.set_acknowledged(other, segment.sequence);
+        }
+        if !self.claims.heard(other) {
+            // What goes past us, because the other way leads elsewhere, is believed: whoever acknowledges it has got it.
+            if !self.sequences.knows(other) {
+                self.sequences.agree(other, segment.acknowledgment);
+            } else if segment.acknowledgment.wrapping_sub(self.sequences.end(other)) < WINDOW
+                && self.sequences.fits(direction, end, self.sequences.end(other))
+            {
+                self.sequences.set_sent(other, segment.acknowledgment);
+            }
+        }
+        let new = self.sequences.is_new(direction, end);
+        if !self.sequences.fits(direction, end, segment.acknowledgment)
+            || new && self.claims.fin(direction) == Fin::Acknowledged
+        {
             return self.misfit(direction, segment, end);
         }
         if !whole && self.claims.heard_both() {
@@ -378,31 +399,15 @@ impl Tcp {
             self.claims.set_vouched();
         }
         self.claims.set_heard(direction, whole);
-        if self.sequences.is_new(direction, end) {
+        if new {
             // Nothing comes behind a FIN: that one was forged.
             self.claims.set_fin(direction, Fin::None);
             self.sequences.set_sent(direction, end);
         }
         self.take_fin(direction, segment);
-        if unheard {
-            self.sequences.set_sent(other, segment.acknowledgment);
-        }
         self.sequences.raise_acknowledged(direction, segment.acknowledgment);
         self.settle();
         true
-    }
-
-    /// Takes the first numbers of a side that was not heard before and of which nothing is known.
-    fn believe_first(&mut self, direction: Direction, segment: &Segment, end: u32) {
-        let other = direction.opposite();
-        if !self.claims.heard(direction) && !self.sequences.knows(direction) {
-            self.sequences.set_sent(direction, end);
-            // At least: what lies before it may be on its way still.
-            self.sequences.set_acknowledged(other, segment.sequence);
-        }
-        if !self.claims.heard(other) && !self.sequences.knows(other) {
-            self.sequences.agree(other, segment.acknowledgment);
-        }
     }
 
     /// Takes note of a FIN that fits.
@@ -411,12 +416,18 @@ impl Tcp {
         if !segment.has(FIN) || self.claims.fin(side) == Fin::Acknowledged {
             return;
         }
-        if self.sequences.expected(side.opposite()) == segment.sequence {
-            // Whatever was noted beyond it, it never got there.
+        let in_order = self.sequences.expected(side.opposite()) == segment.sequence;
+        let fin = match self.claims.fin(side.opposite()) {
+            // A portion that sees one way only never sees the acknowledgement: there a FIN is believed.
+            Fin::Acknowledged if !self.claims.known_both() => Fin::InOrder,
+            _ if !self.claims.known_both() => Fin::Acknowledged,
+            _ if in_order => Fin::InOrder,
+            _ => Fin::Sent,
+        };
+        // Whatever was noted beyond one in order, it never got there.
+        if in_order || self.sequences.end(side) == end {
             self.sequences.set_sent(side, end);
-            self.claims.set_fin(side, Fin::InOrder);
-        } else if self.sequences.end(side) == end {
-            self.claims.set_fin(side, self.claims.fin(side).max(Fin::Sent));
+            self.claims.set_fin(side, fin.max(self.claims.fin(side)));
         }
     }
 
@@ -427,39 +438,30 @@ impl Tcp {
                 self.claims.set_fin(side, Fin::Acknowledged);
             }
         }
-        if self.phase.is_over() {
+        let pending = !self.claims.heard_both();
+        if self.phase.is_over() || pending && self.phase == Phase::Adopted {
             return;
         }
-        if self.phase == Phase::Adopted && !self.claims.heard_both() {
-            return;
-        }
-        let (client, server) = (self.claims.fin(ToServer), self.claims.fin(ToClient));
-        self.phase = if self.claims.known_both() {
-            match BY_FINS[client as usize][server as usize] {
-                Phase::Established if !self.claims.heard_both() => Phase::EstablishedPending,
-                by_fins => by_fins,
-            }
-        } else {
-            // A portion that sees one way only never sees the acknowledgement: there a FIN is believed.
-            match (client != Fin::None, server != Fin::None) {
-                (false, false) => Phase::EstablishedPending,
-                (true, false) => Phase::ClientClosed,
-                (false, true) => Phase::ServerClosed,
-                (true, true) if client.min(server) == Fin::Acknowledged => Phase::TimeWait,
-                (true, true) => Phase::Closing,
-            }
+        self.phase = match BY_FINS[self.claims.fin(ToServer) as usize][self.claims.fin(ToClient) as usize] {
+            Phase::Established if pending => Phase::EstablishedPending,
+            by_fins => by_fins,
         };
     }
 
     /// A segment whose numbers do not fit. If the other side goes on in the same way, much has gone another way, or
     /// what was known is old.
     fn misfit(&mut self, direction: Direction, segment: &Segment, end: u32) -> bool {
-        let attempted = self.claims.attempt() != Attempt::None;
-        if attempted && direction == ToClient {
-            return false;
-        }
-        if attempted {
-            // The client goes on with its old connection.
+        if self.claims.attempt() != Attempt::None {
+            if direction == ToClient {
+                return false;
+            }
+            // The client goes on with its old connection, or agreement will tell with which. An attempt that the server has
+            // answered is given up only after some such segments: one of them may be forged.
+            let times = self.claims.agreed(ToServer) + 1;
+            if self.claims.attempt() == Attempt::SynAck && times <= AGREEMENTS {
+                self.claims.set_agreed(ToServer, times);
+                return false;
+            }
             self.claims.clear_numbers();
         }
         let other = direction.opposite();
@@ -489,26 +491,34 @@ impl Tcp {
     /// A SYN in a conversation: the client has lost its state and begins anew, or somebody pretends that it does. The
     /// server's answer will tell.
     fn attempt(&mut self, direction: Direction, segment: &Segment) -> bool {
+        let behind = segment.sequence.wrapping_add(1);
         let claims = &mut self.claims;
+        // A late copy of the SYN that the connection began with; so is what answers it.
+        if behind == self.sequences.expected(direction.opposite()) {
+            return false;
+        }
         match (direction, segment.has(ACK)) {
             (ToServer, false) => {
+                if claims.attempt() != Attempt::None && claims.numbers[0] == behind {
+                    return false;
+                }
                 claims.clear_numbers();
-                claims.numbers[0] = segment.sequence.wrapping_add(1);
+                claims.numbers[0] = behind;
                 claims.set_syn_data(segment.data);
                 claims.set_attempt(Attempt::Syn);
                 false
             }
             (ToClient, true) => {
                 let number = segment.acknowledgment;
-                let attempted = claims.attempt() != Attempt::None;
+                let attempted = matches!(claims.attempt(), Attempt::Syn | Attempt::SynAck);
                 let answers = attempted && number.wrapping_sub(claims.numbers[0]) <= claims.syn_data();
-                // One that fits is a late copy, or answers a late copy.
-                if !answers && self.sequences.may_acknowledge(ToClient, number) {
+                // One that fits is a late copy, or answers a late copy. Or it answers an attempt that was given up.
+                if !answers && (attempted || self.sequences.may_acknowledge(ToClient, number)) {
                     return false;
                 }
-                claims.numbers = [number, segment.sequence.wrapping_add(1)];
+                claims.numbers = [number, behind];
                 claims.set_syn_data(0);
-                claims.set_attempt(Attempt::SynAck);
+                claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
                 answers
             }
             _ => false,
@@ -519,11 +529,11 @@ impl Tcp {
     fn begins_anew(&mut self, segment: &Segment) -> bool {
         let [client, server] = self.claims.numbers;
         let early = segment.acknowledgment.wrapping_sub(server);
-        if self.claims.attempt() != Attempt::SynAck
+        if !matches!(self.claims.attempt(), Attempt::SynAck | Attempt::Unasked)
             || segment.sequence.wrapping_sub(client) >= AT_ONCE
             || early > EARLY
             // Both SYNs were late copies.
-            || { self.sequences }.note_plain(ToServer, segment)
+            || self.sequences.continues(ToServer, segment)
         {
             return false;
         }
@@ -546,61 +556,98 @@ impl Tcp {
     /// A RST behind data that is still unacknowledged ends nothing at once, although its receiver will obey it if the
     /// data arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2). Counting
     /// unacknowledged data as expected would let a stranger who can forge data forge the RST too.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
         let handshake = matches!(self.phase, Phase::Opening | Phase::Opened);
-        match direction {
-            ToClient if segment.has(ACK) => {
-                let number = segment.acknowledgment;
-                let [other, _] = self.claims.numbers;
-                let attempted = self.claims.attempt() != Attempt::None;
-                if attempted && self.acknowledges(number, other)
-                    || handshake && self.acknowledges(number, self.behind_syn())
-                {
-                    return Reset::Exact;
-                }
-                if handshake && self.acknowledges_other(number) {
-                    return Reset::Elsewhere;
-                }
+        let attempt = self.claims.attempt();
+        let [attempted, _] = self.claims.numbers;
+        if direction == ToClient && segment.has(ACK) {
+            let number = segment.acknowledgment;
+            let latest = if handshake { self.behind_syn() } else { attempted };
+            if self.acknowledges(number, latest) && (handshake || matches!(attempt, Attempt::Syn | Attempt::SynAck)) {
+                // Behind an answer the other attempt may be the later one.
+                return if self.phase == Phase::Opened && attempted != 0 { Reset::Replaced } else { Reset::Exact };
             }
-            ToServer if handshake && !self.claims.syn_acknowledged(ToServer) => {
-                // The client gives up, or refuses what the server has answered to another attempt.
-                return if self.acknowledges(segment.sequence, self.behind_syn()) {
-                    Reset::Exact
-                } else if self.sequences.expected(ToClient) == segment.sequence
-                    || self.acknowledges_other(segment.sequence)
-                {
-                    Reset::Elsewhere
-                } else {
-                    Reset::Inexact
-                };
+            if handshake && self.acknowledges_other(number) {
+                return Reset::Elsewhere;
             }
-            _ => {}
+        }
+        let number = segment.sequence;
+        let unanswered = self.phase == Phase::Opening || handshake && !self.claims.syn_acknowledged(ToServer);
+        if direction == ToServer && unanswered {
+            // The client gives up, or refuses what the server has answered to another attempt.
+            return if self.acknowledges(number, self.behind_syn()) {
+                Reset::Exact
+            } else if self.sequences.expected(ToClient) == number {
+                Reset::Refused
+            } else if self.acknowledges_other(number) {
+                Reset::Elsewhere
+            } else {
+                Reset::Inexact
+            };
         }
         // Before it has answered, a client obeys no RST but one that acknowledges its SYN.
-        if self.phase != Phase::Opening && self.sequences.knows(direction) {
-            // What the server of an adopted connection expects is a guess. What its client expects is not.
-            let guess = self.phase == Phase::Adopted && direction == ToServer;
-            if self.sequences.expected(direction.opposite()) == segment.sequence && !guess {
+        if self.phase != Phase::Opening && (self.claims.heard(direction) || self.sequences.knows(direction)) {
+            if self.sequences.expected(direction.opposite()) == number {
+                return match self.phase {
+                    // What the server of an adopted connection expects is a guess. What its client expects is not.
+                    Phase::Adopted if direction == ToServer => Reset::InFlight,
+                    Phase::Opened if attempted != 0 => Reset::Replaced,
+                    _ if attempt == Attempt::SynAck => Reset::Replaced,
+                    _ => Reset::Exact,
+                };
+            }
+            if attempt == Attempt::SynAck && self.claims.numbers[direction as usize] == number {
+                // The server has answered the attempt, so it knows nothing of the connection before; and now that ends.
                 return Reset::Exact;
             }
-            if self.sequences.in_flight(direction, segment.sequence) {
+            if self.sequences.in_flight(direction, number) {
                 return Reset::InFlight;
             }
         }
-        // A client that has begun anew, and gives that up before an answer, has no use for a connection that is half
-        // closed already.
-        let attempted =
-            segment.sequence.wrapping_sub(self.claims.numbers[0]).wrapping_add(1) <= self.claims.syn_data() + 1;
-        if direction == ToServer
-            && attempted
-            && self.claims.attempt() != Attempt::None
-            && matches!(self.phase, Phase::ClientClosed | Phase::ServerClosed)
-        {
-            return Reset::InFlight;
+        if direction == ToServer && attempt != Attempt::None {
+            // A client that has begun anew, and gives that up before an answer, has no use for a connection that is half
+            // closed already.
+            let given_up = number.wrapping_sub(attempted).wrapping_add(1) <= self.claims.syn_data() + 1;
+            return match self.phase {
+                Phase::ClientClosed | Phase::ServerClosed if given_up => Reset::InFlight,
+                // It refuses what answers its old connection.
+                _ => Reset::Elsewhere,
+            };
         }
-        // A client that has sent a SYN refuses what answers its old connection.
-        let refuses = direction == ToServer && (handshake || self.claims.attempt() != Attempt::None);
-        if refuses { Reset::Elsewhere } else { Reset::Inexact }
+        // Nor can be judged what has not been heard.
+        if handshake || !self.claims.heard_both() { Reset::Elsewhere } else { Reset::Inexact }
+    }
+
+    /// Forgets what the server has answered in a handshake.
+    pub(crate) fn forget_answer(&mut self) {
+        self.claims.set_syn_acknowledged(ToServer, false);
+        self.claims.numbers[ToClient as usize] = 0;
+        self.sequences.agree(ToClient, 0);
+    }
+
+    /// The connection was reset, and another attempt goes on: in a handshake the other one, in a conversation the one that
+    /// the server has answered.
+    pub(crate) fn replace(&mut self) {
+        let [client, server] = self.claims.numbers;
+        let handshake = self.phase == Phase::Opened;
+        let syn_data = self.claims.syn_data();
+        self.claims = Claims::default();
+        self.claims.set_heard(ToServer, true);
+        self.claims.set_heard(ToClient, true);
+        if handshake {
+            self.claims.set_syn_data(syn_data);
+            // The RST may come again.
+            self.claims.numbers[ToServer as usize] = self.sequences.end(ToServer).wrapping_sub(syn_data);
+            self.sequences = Sequences::default();
+            self.sequences.set_sent(ToServer, client.wrapping_add(syn_data));
+            self.phase = Phase::Opening;
+        } else {
+            self.sequences.agree(ToServer, client);
+            self.sequences.agree(ToClient, server);
+            self.claims.set_syn_acknowledged(ToServer, true);
+            self.phase = Phase::Opened;
+        }
     }
 }
 
@@ -824,10 +871,6 @@ mod tests {
         assert_eq!(all.phase, Phase::ServerClosed);
         assert!(tcp.client(ACK, C, V, 0));
         assert_eq!(tcp.phase, Phase::EstablishedPending);
-        // One in the place of the SYN is none.
-        let mut tcp = opened();
-        assert!(tcp.server(FIN | ACK, V0, C, 0) && tcp.client(ACK, C, V, 0));
-        assert_eq!((tcp.phase, tcp.fins()), (Phase::Established, [Fin::None; 2]));
         // Data behind it: it was forged.
         let mut tcp = opened();
         assert!(tcp.server(FIN | ACK, V, C, 10) && tcp.server(ACK, V, C, 50) && tcp.client(ACK, C, V + 50, 0));
@@ -1390,7 +1433,7 @@ mod tests {
     #[test]
     fn what_a_reset_of_our_own_says() {
         let expected = |mut tcp: Tcp| {
-            tcp.expect_resets();
+            tcp.expect_resets(false);
             [tcp.sequences.end(ToServer), tcp.sequences.end(ToClient)]
         };
         let [client, _] = expected(opening_with(10));

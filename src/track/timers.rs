@@ -52,7 +52,13 @@ impl Timers {
     #[inline(always)]
     pub(crate) fn is_dead(&self, phase: Phase, last: Tick, now: Tick) -> bool {
         // No connection was last seen in the future, since time never goes back.
-        now.0.wrapping_sub(last.0) > self.of(phase)
+        self.is_outlived(phase, now.0.wrapping_sub(last.0))
+    }
+
+    /// Whether this many ticks without a packet are too long.
+    #[inline(always)]
+    pub(crate) fn is_outlived(&self, phase: Phase, ticks: u32) -> bool {
+        ticks > self.of(phase)
     }
 
     /// The first tick at which it will have.
@@ -72,19 +78,25 @@ impl Timers {
 
     /// Whether the head of an age list has stood there for a lap and is to be looked at.
     pub(crate) fn lap_is_over(&self, class: Class, stamp: Stamp, now: Tick) -> bool {
-        let lap = self.laps.get(class as usize).copied().unwrap_or(0);
-        let age = Stamp::of(now).0.wrapping_sub(stamp.0);
-        age > lap && age < u16::MAX / 2 + lap
+        self.has_stood_for(stamp, now) > self.lap(class)
+    }
+
+    /// How long a connection has stood in its age list, modulo 76 h. After a longer wait than that the age seems to be
+    /// less than it is. No lap is longer than 30 h, so the look at a busy connection comes at most one lap late.
+    pub(crate) const fn has_stood_for(&self, stamp: Stamp, now: Tick) -> u16 {
+        Stamp::of(now).0.wrapping_sub(stamp.0)
+    }
+
+    fn lap(&self, class: Class) -> u16 {
+        self.laps.get(class as usize).copied().unwrap_or(0)
     }
 
     /// The first tick at which the lap will be over.
     pub(crate) fn end_of_lap(&self, class: Class, stamp: Stamp, now: Tick) -> Tick {
-        let lap = self.laps.get(class as usize).copied().unwrap_or(0);
-        let left = stamp.0.wrapping_add(lap).wrapping_add(1).wrapping_sub(Stamp::of(now).0);
-        if left == 0 || left > u16::MAX / 2 + lap {
-            return now;
+        match self.lap(class).checked_sub(self.has_stood_for(stamp, now)) {
+            Some(left) => Tick((now.0 >> Stamp::SHIFT).wrapping_add(u32::from(left) + 1) << Stamp::SHIFT),
+            None => now,
         }
-        Tick((now.0 >> Stamp::SHIFT).wrapping_add(u32::from(left)) << Stamp::SHIFT)
     }
 }
 

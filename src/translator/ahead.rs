@@ -81,7 +81,7 @@ impl<S: Storage> Translator<S> {
                     self.state.pass_all(verdicts);
                 } else {
                     for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ready.packets) {
-                        *verdict = self.translate_with(packet.as_mut(), ahead);
+                        *verdict = self.translate_read(packet.as_mut(), ahead);
                     }
                 }
             }
@@ -91,7 +91,7 @@ impl<S: Storage> Translator<S> {
 
     /// Translates a packet of which this is known.
     #[inline(always)]
-    fn translate_with(&mut self, packet: &mut [u8], ahead: &Ahead) -> Verdict {
+    fn translate_read(&mut self, packet: &mut [u8], ahead: &Ahead) -> Verdict {
         if ahead.way == Way::ToServer {
             self.fast_at(Direction::ToServer, &ahead.plain, packet, ahead.at)
         } else if ahead.way == Way::ToClient {

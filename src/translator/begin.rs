@@ -76,12 +76,13 @@ impl Table<'_> {
         // All at once, since it is nearly always so.
         let unusual = u32::from(self.state.extras)
             | u32::from(self.state.forwards)
+            | u32::from(self.state.moves.is_closed())
             | config.client_limit
             | u32::from(config.port_choice != PortChoice::Random)
-            | (config.alternatives.len() as u32 ^ 1)
+            | u32::from(!self.state.one_range)
             | config.own.len() as u32;
         let range = *usually(config.alternatives.iter().next())?;
-        usually_not(unusual != 0 || range.holds(client.0) || ipv4::is_martian(client.0))?;
+        usually_not(unusual != 0 || self.state.own_hull.holds(client.0) || ipv4::is_martian(client.0))?;
         let rule = usually(divert::find_host(self.rules(), protocol, client.0, original))?;
         usually_not(rule.keeps_source() || rule.has_siblings())?;
         let member = rule.servers;

@@ -23,7 +23,7 @@ impl Table<'_> {
         slot: u32,
     ) -> Option<Verdict> {
         let ConnectionSlot(connection) = self.memory.connections.get(slot as usize)?;
-        if self.state.extras || self.state.timers.is_dead(connection.phase, connection.last, self.state.tick) {
+        if self.state.extras || self.state.is_dead(connection) {
             return None;
         }
         match self.revisit_alive(slot, direction, || payload(packet), plain.protocol) {

@@ -27,7 +27,7 @@ impl<S: Storage> Translator<S> {
         packets: &mut [P],
         verdicts: &mut [Verdict],
     ) -> usize {
-        self.state.advance(now);
+        self.begin(now);
         #[cfg(target_pointer_width = "64")]
         self.translate_ahead(packets, verdicts);
         #[cfg(not(target_pointer_width = "64"))]

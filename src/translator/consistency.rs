@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::Translator;
-use super::state::Table;
+use super::state::{HIDES_SERVERS, Table};
 use crate::connection::Direction;
 use crate::table::connection::{
     CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
@@ -34,8 +34,10 @@ fn check(byway: &mut Translator<Heap>) {
     let used: Vec<(u32, Entry)> = all.iter().filter(|(_, c)| c.phase != Phase::Free).copied().collect();
     let count = |flag| used.iter().filter(|(_, c)| c.has(flag)).count() as u32;
     assert_eq!(table.state.used, used.len() as u32);
-    assert_eq!(table.state.kept, count(SOURCE_KEPT));
+    assert_eq!(table.state.kept & !HIDES_SERVERS, count(SOURCE_KEPT));
     assert_eq!(table.state.siblings, count(SIBLINGS));
+    let forgotten = |(_, c): &&(u32, Entry)| c.phase != Phase::Held && table.state.moves.has_forgotten(c.epoch);
+    assert!(table.state.bury.is_some() || used.iter().find(forgotten).is_none(), "forgotten, and never swept");
     check_free(&table, &all);
     check_indexes(&mut table, &used);
     check_ages(&table, &used);
@@ -116,7 +118,7 @@ fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
         if c.has(CLIENT_COUNTED) {
             *by_client.entry(c.client).or_insert(0) += 1;
         }
-        if c.has(SERVER_COUNTED) {
+        if c.has(SERVER_COUNTED) && !table.state.moves.has_forgotten(c.epoch) {
             *by_server.entry(c.member).or_insert(0) += 1;
         }
     }

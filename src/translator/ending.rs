@@ -1,25 +1,35 @@
 //! How connections end: by themselves, by their time-out, or to make room.
 
 use super::Translator;
-use super::state::Table;
+use super::state::{State, Table};
 use crate::event::{Closed, Event};
 use crate::table::connection::{
     CLIENT_COUNTED, ConnectionSlot, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
 };
 use crate::table::events::News;
+use crate::table::moves::DONE;
 use crate::table::storage::Storage;
-use crate::time::Instant;
+use crate::time::{Instant, Tick};
+use crate::timeouts::Timeouts;
 use crate::track::phase::{Class, Phase};
 
 /// How many connections one call of `poll` looks at.
 pub(crate) const LOOKS: usize = 64;
 
+/// The first call after so many microseconds (2^10 ticks) without a poll closes connections whose time-out has passed. With
+/// 64 looks at each list each time a table of any size is gone through before ticks wrap around, whatever is called.
+pub(super) const POLL_WITHIN: u32 = 1 << 26;
+
+/// Longer than any time-out with what it is rounded up by, in ticks.
+const LONGEST_SILENCE: u64 = ((Timeouts::MAX.as_secs() * 1_000_000) >> 16) + 16;
+
 /// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
 pub(super) const SAMPLES: usize = 4;
 
 impl<S: Storage> Translator<S> {
-    /// Does the work that time brings, a bounded share of it: closes connections whose time-out has passed, and lets
-    /// silent connections follow a re-divert. [`poll_at`](Self::poll_at) says when to call it.
+    /// Does the work that time brings, a bounded share of it: closes connections whose time-out has passed, lets
+    /// silent connections follow a re-divert, and forgets the addresses of rules and connections that are gone, so that
+    /// fragments to them are not held any more. [`poll_at`](Self::poll_at) says when to call it.
     ///
     /// ```
     /// # use byway::*;
@@ -52,8 +62,15 @@ impl<S: Storage> Translator<S> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn poll(&mut self, now: Instant) {
-        self.state.advance(now);
+        let _ = self.state.advance(now);
         self.table().poll();
+    }
+
+    /// Lets time go on, and closes connections whose time-out has passed if nobody has polled for long.
+    pub(super) fn begin(&mut self, now: Instant) {
+        if self.state.advance(now) {
+            self.table().catch_up_with_time();
+        }
     }
 
     /// When [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) should be called next; `None` if there is
@@ -127,6 +144,7 @@ impl Table<'_> {
         if same {
             connection.phase = phase;
         } else {
+            self.state.lingered |= phase.is_lingering();
             self.dequeue(slot);
             if let Some(connection) = self.slot_mut(slot) {
                 connection.phase = phase;
@@ -161,6 +179,7 @@ impl Table<'_> {
 
     /// Ends a connection whose server may still know it: its alternative endpoint is held for a while (RFC 6888, REQ-8).
     /// The RSTs that it owes are said all the same.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn hold(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
         self.leave(slot, Which::There);
@@ -189,9 +208,9 @@ impl Table<'_> {
         let unsaid = u64::from(flags & OWES_CLIENT != 0) + u64::from(flags & OWES_SERVER != 0);
         self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
         self.dequeue(slot);
-        if flags & SOURCE_KEPT != 0 {
-            self.state.kept -= 1;
-        }
+        let kept = flags & SOURCE_KEPT != 0;
+        self.state.kept -= u32::from(kept);
+        self.outdate_filter(kept);
         self.give_back(slot);
     }
 
@@ -213,10 +232,10 @@ impl Table<'_> {
         }
     }
 
-    /// Whether a connection has outlived its time-out.
+    /// Whether a connection has outlived its time-out, or is forgotten.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn is_dead(&self, slot: u32) -> bool {
-        self.slot(slot).is_some_and(|c| self.state.timers.is_dead(c.phase, c.last, self.state.tick))
+        self.slot(slot).is_some_and(|c| self.state.is_dead(c))
     }
 
     /// Ends a connection that is dead.
@@ -224,57 +243,125 @@ impl Table<'_> {
         let Some(connection) = self.slot(slot) else {
             return;
         };
-        if connection.phase.is_over() {
+        if let Some(bury) = self.state.bury {
+            core::hint::cold_path();
+            bury(self, slot);
+        } else if connection.phase.is_over() {
             self.release(slot);
         } else {
             self.hold(slot, Closed::Expired);
         }
     }
 
-    /// Looks at the head of an age list, and again at the next, as long as there is something to do and `looks` is not
-    /// used up. A connection that is dead is ended, one that was busy is put at the end of the list.
+    /// Looks at the head of an age list, and again at the next, as long as there is something to do, `looks` times
+    /// at most. A connection that is dead is ended, one that was busy is put at the end of the list; `thoroughly` also one
+    /// that was put there a short while ago.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn expire(&mut self, class: Class, looks: &mut usize) {
-        let now = self.state.tick;
-        while *looks > 0 {
+    fn expire(&mut self, class: Class, looks: usize, thoroughly: bool) {
+        let mut left = looks;
+        while left > 0 {
             let head = self.state.ages.head(class);
-            let Some(connection) = self.slot(head) else { return };
-            let dead = self.state.timers.is_dead(connection.phase, connection.last, now);
-            if dead {
+            let Some(connection) = self.slot(head) else { break };
+            let State { timers, tick: now, rotate, .. } = &*self.state;
+            if self.state.is_dead(connection) {
                 self.bury(head);
-            } else if self.state.timers.lap_is_over(class, connection.stamp, now) {
+            } else if timers.lap_is_over(class, connection.stamp, *now)
+                || (thoroughly && timers.has_stood_for(connection.stamp, *now) != 0)
+                // What is forgotten and over may stand behind what only holds its endpoint.
+                || (class == Class::Held && *rotate != 0)
+            {
                 self.dequeue(head);
                 self.enqueue(head);
             } else {
-                return;
+                break;
             }
-            *looks -= 1;
+            left -= 1;
+        }
+        if class == Class::Held {
+            self.state.rotate = self.state.rotate.saturating_sub((looks - left) as u32);
         }
     }
 
-    /// Looks at the heads of all age lists, at most `looks` times.
-    pub(crate) fn expire_all(&mut self, mut looks: usize) {
+    /// Looks at the heads of all age lists, at most `looks` times at each list.
+    pub(crate) fn expire_all(&mut self, looks: usize) {
         for class in &Class::ALL {
-            self.expire(*class, &mut looks);
+            self.expire(*class, looks, false);
         }
+    }
+
+    /// The age list whose turn it is.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    fn next_class(&mut self) -> Class {
+        let turn = usize::from(self.state.turn);
+        self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
+        Class::ALL.get(turn).copied().unwrap_or(Class::Held)
     }
 
     /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
     /// swept too.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn tidy(&mut self) {
-        let turn = usize::from(self.state.turn);
-        let class = Class::ALL.get(turn).copied().unwrap_or(Class::Held);
-        self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
-        self.expire(class, &mut 1);
+        let class = self.next_class();
+        #[cfg(target_pointer_width = "64")]
+        if self.is_young(class) {
+            return self.state.recent.advance(self.state.tick, self.state.timers.hold());
+        }
+        self.expire_one(class);
         self.state.recent.advance(self.state.tick, self.state.timers.hold());
     }
 
-    /// The work that time brings, bounded: dead connections, and those that have to follow a re-divert.
+    /// One look at an age list. It is hardly ever the time for one.
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    fn expire_one(&mut self, class: Class) {
+        self.expire(class, 1, false);
+    }
+
+    /// Whether the head of an age list is surely nothing to look at.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    fn is_young(&self, class: Class) -> bool {
+        let State { ages, moves, timers, tick, .. } = &*self.state;
+        let head = self.memory.connections.get(ages.head(class) as usize);
+        head.is_none_or(|ConnectionSlot(c)| {
+            !moves.is_forgetting()
+                && !timers.is_dead(c.phase, c.last, *tick)
+                && !timers.lap_is_over(class, c.stamp, *tick)
+        })
+    }
+
+    /// The work that time brings, bounded: dead connections, those that have to follow a re-divert, and the filter.
     pub(crate) fn poll(&mut self) {
-        self.expire_all(LOOKS);
+        self.catch_up_with_time();
+        if self.state.bury.is_some() {
+            self.check_forgotten();
+        }
         self.sweep(LOOKS);
         self.next_owing(LOOKS);
+        self.rebuild_filter(LOOKS);
+        self.adopt(LOOKS);
+    }
+
+    /// The part of a poll that is done without one too, by the first call after a long time.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn catch_up_with_time(&mut self) {
+        let State { now, poll_by, tick, skipped, .. } = *self.state;
+        let silence = now.as_micros().saturating_sub(poll_by.as_micros()) >> 16;
+        if let Some(skipped_now) = silence.checked_sub(LONGEST_SILENCE) {
+            // All are dead, however much longer it was. Ticks, which wrap around, leave the rest out.
+            self.state.skipped = skipped.wrapping_add(skipped_now as u32);
+            self.state.tick = Tick(tick.0.wrapping_sub(skipped_now as u32));
+        }
+        self.state.poll_by = Instant::from_micros(now.as_micros().saturating_add(POLL_WITHIN.into()));
+        self.expire_all(LOOKS);
+    }
+
+    /// Counts connections that records brought with the servers of rules that came later, in so many slots.
+    pub(crate) fn adopt(&mut self, slots: usize) {
+        if let Some(adopt) = self.state.adopt.filter(|_| self.state.adopting != DONE) {
+            adopt(self, slots);
+        }
     }
 
     /// When [`Table::poll`] has something to do.
@@ -283,41 +370,53 @@ impl Table<'_> {
         if self.state.outbox.has_something() {
             return Some(now);
         }
-        if self.state.moves.cursor != crate::table::moves::DONE {
+        let State { moves, adopt, adopting, .. } = &*self.state;
+        if moves.cursor != DONE || moves.is_forgetting() || (adopt.is_some() && *adopting != DONE) {
             return Some(now);
         }
-        let telling = self.state.moves.telling;
+        let telling = moves.telling;
         let owing = |c: &Entry| c.has(OWES_CLIENT | OWES_SERVER);
-        let told = (telling != crate::table::moves::DONE).then(|| match self.slot(telling).is_some_and(owing) {
+        let told = (telling != DONE).then(|| match self.slot(telling).is_some_and(owing) {
             true => self.state.outbox.next_reset(self.state.config.resets_per_second, now),
             false => now,
         });
         let tick = self.state.tick;
         let heads = Class::ALL.into_iter().filter_map(|class| {
             let head = self.slot(self.state.ages.head(class))?;
-            let death = self.state.timers.death(head.phase, head.last).instant(now);
-            let lap = self.state.timers.end_of_lap(class, head.stamp, tick).instant(now);
-            Some(death.min(lap))
+            let death = self.state.timers.death(head.phase, head.last);
+            let lap = self.state.timers.end_of_lap(class, head.stamp, tick);
+            Some(self.state.instant(death).min(self.state.instant(lap)))
         });
-        heads.chain(told).min()
+        let rebuilding = self.state.rebuilding.due(tick).map(|due| due.instant(now));
+        heads.chain(told).chain(rebuilding).min()
     }
 
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
+        if self.state.moves.is_closed() {
+            return None;
+        }
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }
-        for class in &Class::ALL {
-            let head = self.state.ages.head(*class);
-            if self.is_dead(head) {
-                self.bury(head);
-                self.evict(head);
-                return self.take_free();
-            }
+        let heads = self.state.ages.heads();
+        let mut victim =
+            heads.into_iter().find(|head| self.is_dead(*head)).unwrap_or(self.state.ages.head(Class::Held));
+        if victim == NONE {
+            victim = self.cheapest().unwrap_or(NONE);
         }
-        let held = self.state.ages.head(Class::Held);
-        let victim = if held == NONE { self.cheapest()? } else { held };
+        if victim == NONE {
+            // Some may be dead behind what was busy a short while ago.
+            for class in [Class::Udp, Class::TcpEstablished] {
+                self.expire(class, LOOKS, true);
+            }
+            victim = self.state.ages.head(Class::Held);
+        }
+        if self.is_dead(victim) {
+            self.bury(victim);
+        }
+        self.slot(victim)?;
         self.evict(victim);
         self.take_free()
     }

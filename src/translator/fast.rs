@@ -33,7 +33,7 @@ impl<S: Storage> Translator<S> {
         let destination = plain.destination();
         let way = if !self.state.hull.holds(destination) {
             self.state.likely_way_elsewhere(destination)
-        } else if self.state.config.alternatives.len() == 1 {
+        } else if self.state.has_one_range() {
             Some(Direction::ToClient)
         } else {
             return self.fast_among(packet);

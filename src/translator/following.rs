@@ -11,6 +11,7 @@ use crate::table::events::News;
 use crate::table::hash::Key;
 use crate::table::moves::{Course, DONE};
 use crate::table::server::{self, Servers};
+use crate::track::claims::Claims;
 use crate::track::phase::Phase;
 use crate::wire::flow::{ICMP, TCP};
 
@@ -43,6 +44,8 @@ impl Table<'_> {
         }
         connection.epoch = moves.epoch;
         if connection.phase.is_over() {
+            // It does not move, so it must not be opened again where it stands.
+            self.set_claims(slot, Claims::default());
             return CaughtUp::Stayed;
         }
         let server = (connection.server, connection.server_port);
@@ -217,10 +220,16 @@ impl Table<'_> {
             if cursor >= self.state.fresh {
                 let mut servers = Servers(self.memory.servers);
                 self.state.moves.settle(self.memory.moves, &mut servers);
+                self.state.set_plain_epoch();
                 return;
             }
             if self.slot(cursor).is_some_and(|c| c.phase != Phase::Free) {
-                self.catch_up(cursor);
+                // The dead follow nobody.
+                if self.is_dead(cursor) {
+                    self.bury(cursor);
+                } else {
+                    self.catch_up(cursor);
+                }
             }
             self.state.moves.cursor = cursor + 1;
         }

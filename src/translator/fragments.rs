@@ -12,18 +12,19 @@ use crate::wire::ipv4::{self, Header, Parts};
 use crate::wire::rewrite;
 
 impl Table<'_> {
-    /// Whether a packet to this address can belong to a connection, as far as its destination tells.
-    pub(crate) fn concerns(&self, destination: u32) -> bool {
-        // Among the addresses that may be alternative ones are those of clients that keep their source.
+    /// Whether a packet with this header can belong to a connection, as far as its addresses tell.
+    pub(crate) fn concerns(&self, header: Header<'_>) -> bool {
+        let (source, destination) = (header.source(), header.destination());
+        // Near are clients that keep their address, and servers that must not show theirs.
         let filter = &self.state.filter;
-        let near = self.state.is_alternative(destination) || (self.state.kept != 0 && filter.may_be_near(destination));
-        near || filter.may_hold(destination)
+        let near = self.state.kept != 0 && (filter.may_be_near(destination) || filter.may_be_near(source));
+        near || self.state.is_alternative(destination) || filter.may_hold(destination)
     }
 
     /// A fragment of anything.
     #[inline(never)]
     pub(crate) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        let concerned = self.concerns(flow.destination);
+        let concerned = self.concerns(Header(parts.header));
         // Units of 8 octets: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
         let tiny = flow.protocol == TCP && ipv4::offset(Header(parts.header).fragmentation()) == 1;
         if concerned && tiny {
@@ -46,7 +47,7 @@ impl Table<'_> {
         }
         let verdict = match flow.shape {
             Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
-            _ => self.state.pass(),
+            _ => self.pass_or_drop(flow, DropReason::Untranslatable),
         };
         self.teach(&piece, Header(parts.header), verdict, concerned);
         verdict
@@ -90,7 +91,8 @@ impl Table<'_> {
             Verdict::ToServer => Fate::ToServer,
             Verdict::ToClient => Fate::ToClient,
             Verdict::Pass if concerned => Fate::Passed,
-            Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => return,
+            // No fragment of this datagram follows one of an old datagram with the same identification.
+            Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => return self.notes().forget(piece),
         };
         let network = match self.state.config.checksums {
             Checksums::Software => {

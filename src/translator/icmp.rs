@@ -24,7 +24,7 @@ impl Table<'_> {
         }
         let quoted = match icmp::read_quoted(parts.payload) {
             Ok(Some(quoted)) => quoted,
-            Ok(None) => return self.state.pass(),
+            Ok(None) => return self.pass_or_drop(flow, DropReason::IcmpUnrelated),
             Err(reason) => return self.state.drop(reason),
         };
         // An error goes to the sender of the packet that it is about. One that goes to somebody else is a trick to get
@@ -39,15 +39,26 @@ impl Table<'_> {
             return self.state.drop(DropReason::OwnSource);
         }
         let near = (quoted.source, quoted.source_port);
-        let far = (quoted.destination, quoted.destination_port);
+        // The packet that would answer the quoted one goes the way that the error goes.
+        let answer = Flow {
+            source: quoted.destination,
+            source_port: quoted.destination_port,
+            destination: quoted.source,
+            destination_port: quoted.source_port,
+            protocol: quoted.protocol,
+            shape: flow.shape,
+        };
         for direction in [Direction::ToClient, Direction::ToServer] {
-            let (near, far) = if direction == Direction::ToClient { (near, far) } else { (far, near) };
-            let slot = self.find(direction, &Key::new(quoted.protocol, near, far));
+            let slot = self.find(direction, &Key::of(&answer, direction));
             if let Some(slot) = slot.filter(|slot| self.is_listed(*slot)) {
                 return self.error_along(slot, direction, parts, flow);
             }
         }
-        if self.state.gives_away(near) { self.state.drop(DropReason::IcmpUnrelated) } else { self.state.pass() }
+        // Where such an answer must not show its source the error must not either: it quotes that address.
+        if self.state.gives_away(near) || self.hides_source(&answer) {
+            return self.state.drop(DropReason::IcmpUnrelated);
+        }
+        self.pass_or_drop(flow, DropReason::IcmpUnrelated)
     }
 
     fn is_listed(&self, slot: u32) -> bool {

@@ -1,6 +1,6 @@
 //! What the tables hold, for whoever wants to see it.
 
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use super::Translator;
 use super::state::State;
@@ -13,6 +13,7 @@ use crate::endpoint::Protocol;
 use crate::table::connection::{ConnectionSlot, Entry};
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
+use crate::time::Instant;
 use crate::timeouts::Timeouts;
 use crate::track::measure::MeasureSlot;
 use crate::track::timers::Timers;
@@ -43,8 +44,7 @@ impl Connections<'_> {
             let place = self.next;
             let ConnectionSlot(slot) = self.slots.get(place)?;
             self.next += 1;
-            let dead = self.state.timers.is_dead(slot.phase, slot.last, self.state.tick);
-            if slot.phase.is_listed() && !dead {
+            if slot.is_shown() && !self.state.is_dead(slot) {
                 return Some((place, slot));
             }
         }
@@ -54,7 +54,7 @@ impl Connections<'_> {
     pub fn next_measured(&mut self) -> Option<(Connection, Option<Measured>)> {
         let (state, measured) = (self.state, self.measured);
         let (place, slot) = self.next_slot()?;
-        let report = measured.get(place).map(|m| m.report(slot.last, state.now));
+        let report = measured.get(place).map(|m| m.report(state.on_clock(slot.last), state.now));
         Some((slot.view()?, report))
     }
 }
@@ -79,7 +79,9 @@ impl<S: Storage> defmt::Format for Translator<S> {
 }
 
 impl<S: Storage> Translator<S> {
-    /// The current connections, those that are over but still see to stragglers included.
+    /// The current connections, those that are over but still see to stragglers included; what is being reset only until
+    /// both of its ends have been told with a RST. [`connection`](Self::connection) finds it for two minutes more, while
+    /// what its ends still send is answered.
     ///
     /// A connection that has not followed a re-divert yet is shown on the server that its last packet went to.
     #[must_use]
@@ -111,21 +113,56 @@ impl<S: Storage> Translator<S> {
         let view = self.storage.view();
         let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
         let measured = view.measured.get(slot as usize);
-        Some((connection.view()?, measured.map(|m| m.report(connection.last, self.state.now))))
+        Some((connection.view()?, measured.map(|m| m.report(self.state.on_clock(connection.last), self.state.now))))
     }
 
     pub(super) fn find(&self, key: &Key) -> Option<u32> {
         let view = self.storage.view();
         let slot = self.state.find(view.connections, view.index, Direction::ToServer, key)?;
         let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
-        let dead = self.state.timers.is_dead(connection.phase, connection.last, self.state.tick);
-        (!dead).then_some(slot)
+        (!self.state.is_dead(connection)).then_some(slot)
     }
 
     /// How many slots are in use: current connections, and those that are over and hold their alternative endpoint.
     #[must_use]
     pub const fn slots_in_use(&self) -> u32 {
         self.state.used
+    }
+
+    /// Whether an address is one of the translator's own: an alternative address (of another shard's too), or one that
+    /// [`Config::own`](crate::Config::own) names. Nothing can be diverted to it, rules for prefixes do not speak of it,
+    /// and packets that claim to come from it are dropped where a rule matches them.
+    ///
+    /// ```
+    /// use byway::{Config, Fixed, Translator};
+    /// use core::net::{Ipv4Addr, SocketAddrV4};
+    ///
+    /// let [alternative, inside, elsewhere] = [[10, 10, 10, 10], [192, 168, 7, 1], [8, 8, 8, 8]].map(Ipv4Addr::from);
+    /// let config = Config::new([7; 32]).alternative(alternative, 32_768..=60_999).own(inside);
+    /// let byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    ///
+    /// assert!(byway.is_own(alternative) && byway.is_own(inside) && !byway.is_own(elsewhere));
+    ///
+    /// // May a program of this machine listen on a port, or send from it, without taking it from a connection?
+    /// let at = |port| SocketAddrV4::new(alternative, port);
+    /// assert!(byway.is_alternative(at(40_000)) && !byway.is_alternative(at(22)));
+    /// assert!(!byway.is_alternative(SocketAddrV4::new(inside, 40_000)));
+    /// # Ok::<(), byway::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn is_own(&self, address: Ipv4Addr) -> bool {
+        self.state.is_own(address.to_bits())
+    }
+
+    /// Whether an endpoint is an alternative address and one of its ports (or echo identifiers) that connections get from
+    /// this translator, whether one has it just now or not. A packet there is a reply, and is dropped if it belongs to no
+    /// connection, unless a rule names this very address and port; other ports of the address are the machine's own. Port
+    /// zero is given to nobody.
+    ///
+    /// It says nothing of clients that keep their source, whose replies come to their own addresses.
+    #[must_use]
+    pub fn is_alternative(&self, endpoint: SocketAddrV4) -> bool {
+        endpoint.port() != 0 && self.state.gives_away((endpoint.ip().to_bits(), endpoint.port()))
     }
 
     /// How many connections there is room for.
@@ -155,6 +192,13 @@ impl<S: Storage> Translator<S> {
     #[must_use]
     pub const fn timeouts(&self) -> Timeouts {
         self.state.config.timeouts
+    }
+
+    /// How long a fragment that gets [`Verdict::Hold`](crate::Verdict::Hold) at `now` is worth keeping: for
+    /// [`Timeouts::fragment`]. Its receiver would not wait for the rest of the datagram any longer either.
+    #[must_use]
+    pub fn hold_until(&self, now: Instant) -> Instant {
+        now + self.state.config.timeouts.fragment
     }
 
     /// Changes how many connections one client may have; zero for no limit. Those that are there stay.

@@ -4,9 +4,12 @@
 //! stands in `following`.
 
 use core::fmt;
+use core::str::FromStr;
 
 use super::Translator;
-use super::state::Table;
+use super::state::{State, Table};
+use crate::parse_error::ParseError;
+use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
 use crate::table::divert::{Target, servers_of};
 use crate::table::moves::MoveSlot;
 use crate::table::server::{self, Place, ServerSlot, Servers};
@@ -27,6 +30,30 @@ pub enum Redivert {
     /// [`poll_transmit`](crate::Translator::poll_transmit). A client that would wait in silence for the old server
     /// connects anew at once, and gets the new one.
     Reset,
+}
+
+impl fmt::Display for Redivert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Switch => "switch",
+            Self::Drain => "drain",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+impl FromStr for Redivert {
+    type Err = ParseError;
+
+    /// Reads `switch`, `drain` or `reset`.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "switch" => Ok(Self::Switch),
+            "drain" => Ok(Self::Drain),
+            "reset" => Ok(Self::Reset),
+            _ => Err(ParseError::new("how", text, "switch, drain or reset")),
+        }
+    }
 }
 
 /// What a re-divert has done.
@@ -178,17 +205,47 @@ impl<S: Storage> Translator<S> {
         let Some(place) = place_of(server.into()) else {
             return 0;
         };
-        self.storage.view().servers.iter().filter(|s| s.lies_within(place)).map(|s| s.connections).sum()
+        let view = self.storage.view();
+        connections_on(&self.state, view.connections, view.servers, place)
     }
 }
+
+/// How many connections stand on the servers whose entries `place` names. Of the dead that nobody has swept yet those in
+/// the first slots are not counted, which in a table of up to [`COUNTED`] slots are all.
+fn connections_on(state: &State, connections: &[ConnectionSlot], servers: &[ServerSlot], place: Place) -> u32 {
+    let counted: u32 = servers.iter().filter(|s| s.lies_within(place)).map(|s| s.connections).sum();
+    counted.saturating_sub(dead_on(state, connections, servers, |s| s.lies_within(place)))
+}
+
+/// How many connections are counted with these servers, and dead.
+fn dead_on(
+    state: &State,
+    connections: &[ConnectionSlot],
+    servers: &[ServerSlot],
+    is_one: impl Fn(&ServerSlot) -> bool,
+) -> u32 {
+    let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
+    let dead = used.filter(|c| {
+        c.has(SERVER_COUNTED)
+            && !state.moves.has_forgotten(c.epoch)
+            && state.is_dead(c)
+            && servers.get(usize::from(c.member)).is_some_and(&is_one)
+    });
+    dead.count() as u32
+}
+
+/// How many slots are looked at for dead connections when connections are counted.
+const COUNTED: usize = 4096;
 
 #[cfg(feature = "control")]
 impl Table<'_> {
     /// How many connections a re-divert from this server may move, at most: those on it, and those of rules without a
     /// target of their own, which may stand anywhere. Any number if some are counted nowhere.
     pub(crate) fn standing_on(&mut self, server: Place) -> u32 {
-        self.state.strays &= self.state.used != 0;
-        if self.state.strays {
+        if self.state.used == 0 {
+            self.state.adopt = None;
+        }
+        if self.state.adopt.is_some() {
             return u32::MAX;
         }
         self.memory.servers.iter().filter(|s| s.is_touched(server)).map(|s| s.expected()).sum()
@@ -204,6 +261,17 @@ pub(crate) fn place_of(target: Target) -> Option<Place> {
 }
 
 impl Table<'_> {
+    /// How many connections would be forgotten.
+    pub(crate) fn to_be_forgotten(&self) -> u32 {
+        let (connections, servers) = (&*self.memory.connections, &*self.memory.servers);
+        let counted: u32 = servers.iter().map(|s| s.connections).sum();
+        counted.saturating_sub(dead_on(self.state, connections, servers, |_| true))
+    }
+
+    pub(super) fn connections_on(&self, place: Place) -> u32 {
+        connections_on(self.state, self.memory.connections, self.memory.servers, place)
+    }
+
     pub(crate) fn redivert(
         &mut self,
         from: Target,
@@ -211,11 +279,14 @@ impl Table<'_> {
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
         let (old, new) = self.check_redivert(from, target)?;
-        let connections = self.servers().connections_on(old);
+        let connections = self.connections_on(old);
         let servers = match how {
             Redivert::Drain => self.drain(old, target)?,
             Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
         };
+        // The new server may be one that must not show its own address.
+        self.refilter(None);
+        self.start_adopting();
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Rediverted { generation: self.state.generation, servers, connections })
     }

@@ -1,8 +1,9 @@
 //! How connections begin.
 
 use super::ending::LOOKS;
-use super::state::{State, Table};
+use super::state::{HIDES_SERVERS, State, Table};
 use crate::config::Midstream;
+use crate::connection::Direction;
 use crate::table::connection::{CLIENT_COUNTED, Entry, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which};
 use crate::table::divert::{self, DivertSlot, servers_of};
 use crate::table::events::News;
@@ -25,8 +26,8 @@ impl Table<'_> {
     /// The verdict on a packet that opens none.
     #[inline(never)]
     pub(crate) fn open_there(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
-        let Some(rule) = self.rule_for(flow) else {
-            return Err(self.state.pass());
+        let Some(rule) = self.rule_for(flow).copied() else {
+            return Err(self.pass_or_drop(flow, DropReason::NoConnection));
         };
         let original = (flow.destination, flow.destination_port);
         let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
@@ -48,9 +49,10 @@ impl Table<'_> {
             return Err(self.state.drop(DropReason::OwnSource));
         }
         let phase = match flow.protocol {
-            TCP => self.phase_of_first(parts.payload)?,
+            TCP => self.phase_of_first(&rule, parts.payload)?,
             UDP => Phase::UdpUnanswered,
             _ if parts.payload.first() == Some(&icmp::ECHO_REQUEST) => Phase::IcmpUnanswered,
+            _ if rule.masquerades() => return Err(self.state.drop(DropReason::Untranslatable)),
             _ => return Err(self.state.pass()),
         };
         let mut flags = 0;
@@ -80,6 +82,50 @@ impl Table<'_> {
             self.state.say_prohibited(reason, flow, parts);
             self.state.drop(reason)
         })
+    }
+
+    /// What becomes of a packet that no connection carries over and that begins none.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn pass_or_drop(&mut self, flow: &Flow, reason: DropReason) -> Verdict {
+        if self.hides_source(flow) { self.state.drop(reason) } else { self.state.pass() }
+    }
+
+    /// Whether a packet must not leave with the source that it has.
+    pub(crate) fn hides_source(&self, flow: &Flow) -> bool {
+        match self.rule_for(flow) {
+            Some(rule) => rule.masquerades(),
+            None => self.state.kept != 0 && self.shows_server(flow),
+        }
+    }
+
+    /// Whether the packet would show the address of a server whose client knows another one: it belongs to a connection
+    /// that kept its source and has ended, or comes from where a port forward that keeps the source leads to.
+    ///
+    /// The work grows with the number of rules, for packets from the address of such a server alone.
+    fn shows_server(&self, flow: &Flow) -> bool {
+        // The machine itself may talk to its servers, and nobody has a connection with a group.
+        if self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
+            return false;
+        }
+        if self.held(&Key::of(flow, Direction::ToClient)).is_some() {
+            return true;
+        }
+        if self.state.kept & HIDES_SERVERS == 0 || !self.state.filter.may_be_near(flow.source) {
+            return false;
+        }
+        for rule in self.rules() {
+            let mut entry = rule.servers;
+            while let Some(server) = self.memory.servers.get(usize::from(entry)) {
+                if server.resolve((0, rule.port_or_zero())) == (flow.source, flow.source_port)
+                    && rule.hides_servers()
+                    && rule.admits(flow.protocol, flow.destination)
+                {
+                    return true;
+                }
+                entry = server.next;
+            }
+        }
+        false
     }
 
     /// The connection that says that what other ports of its server send belongs to its client too, if this packet may be
@@ -131,6 +177,10 @@ impl Table<'_> {
     fn open(&mut self, new: &mut Entry, given: bool) -> Result<u32, DropReason> {
         self.tidy();
         self.check_client_limit(new.client)?;
+        if new.has(SOURCE_KEPT) {
+            // There is no other endpoint for it.
+            self.unseat_dead(&new.key_back());
+        }
         let mut again = true;
         while !self.find_alternative(new, given) {
             if !core::mem::take(&mut again) {
@@ -156,7 +206,8 @@ impl Table<'_> {
         if self.clients().count(hash) >= limit {
             // Some of them may be dead and not swept yet.
             self.expire_all(LOOKS);
-            if self.clients().count(hash) >= limit {
+            // The counts still hold what is forgotten and not swept yet, which must keep nobody out.
+            if self.clients().count(hash) >= limit && !self.state.moves.is_forgetting() {
                 return Err(DropReason::ClientLimit);
             }
         }
@@ -177,6 +228,7 @@ impl Table<'_> {
             let client_hash = self.state.keys.hash_client(new.client);
             self.count_in(slot, client_hash, new.member);
         }
+        self.state.lingered |= new.phase.is_lingering();
         self.enqueue(slot);
         self.state.filter.add_diverted(new.original);
         if new.has(SOURCE_KEPT) {
@@ -326,8 +378,17 @@ impl Table<'_> {
         }
     }
 
+    /// Takes the endpoint with this key of the way back from a connection that is dead.
+    pub(crate) fn unseat_dead(&mut self, key: &Key) {
+        if let Some(slot) = self.find_back(key).filter(|slot| self.is_dead(*slot)) {
+            self.bury(slot);
+            self.release(slot);
+        }
+    }
+
     /// The connection that is held under this key of the way back.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn held(&self, key: &Key) -> Option<u32> {
         self.find_back(key).filter(|slot| self.slot(*slot).is_some_and(|c| c.phase == Phase::Held))
     }
@@ -342,7 +403,7 @@ impl Table<'_> {
     }
 
     /// The rule for a packet that begins a connection.
-    fn rule_for(&mut self, flow: &Flow) -> Option<DivertSlot> {
+    fn rule_for(&self, flow: &Flow) -> Option<&DivertSlot> {
         let destination = (flow.destination, flow.destination_port);
         let rule = divert::find(self.rules(), flow.protocol, flow.source, destination)?;
         // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
@@ -357,19 +418,21 @@ impl Table<'_> {
     }
 
     /// What a connection starts as that this TCP segment begins.
-    fn phase_of_first(&mut self, payload: &[u8]) -> Result<Phase, Verdict> {
+    fn phase_of_first(&mut self, rule: &DivertSlot, payload: &[u8]) -> Result<Phase, Verdict> {
         let Some(segment) = Segment::of(payload) else {
             return Err(self.state.drop(DropReason::MalformedTransport));
         };
         if segment.has(SYN) && !segment.has(ACK) && !segment.has(RST) {
             return Ok(Phase::Opening);
         }
-        match self.state.config.midstream {
+        let default = if rule.masquerades() { Midstream::Adopt } else { Midstream::Pass };
+        match self.state.config.midstream.or(rule.midstream()).unwrap_or(default) {
             // Only what a client says inside a connection is adopted: a SYN+ACK answers somebody else's SYN, and a
             // RST ends what there is none of.
             Midstream::Adopt if segment.has(ACK) && !segment.has(SYN | RST) => Ok(Phase::Adopted),
-            Midstream::Drop => Err(self.state.drop(DropReason::Midstream)),
-            Midstream::Adopt | Midstream::Pass => Err(self.state.pass()),
+            Midstream::Adopt if !rule.masquerades() => Err(self.state.pass()),
+            Midstream::Adopt | Midstream::Drop => Err(self.state.drop(DropReason::Midstream)),
+            Midstream::Pass => Err(self.state.pass()),
         }
     }
 

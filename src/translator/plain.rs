@@ -105,7 +105,7 @@ impl State {
     /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
     #[inline(always)]
     pub(super) fn likely_way(&self, destination: u32) -> Option<Direction> {
-        if self.hull.holds(destination) && (self.config.alternatives.len() == 1 || self.is_alternative(destination)) {
+        if self.hull.holds(destination) && (self.has_one_range() || self.is_alternative(destination)) {
             return Some(Direction::ToClient);
         }
         self.likely_way_elsewhere(destination)

@@ -163,7 +163,7 @@ impl Ledger {
         let capacity = table.memory.servers.len();
         self.servers = self.servers.checked_sub(needed).ok_or(RedivertError::ServersFull { capacity })?;
         self.rediverted = true;
-        let connections = table.servers().connections_on(old);
+        let connections = table.connections_on(old);
         let servers = table.servers_within(old);
         Ok(Rediverted { generation: self.next_generation(), servers, connections })
     }

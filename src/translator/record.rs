@@ -2,26 +2,6 @@
 //!
 //! The document lets the way there and the way back be provided separately; what the two share is the current
 //! connections, which they exchange in this form. The same records, kept over a restart, are a snapshot.
-//!
-//! ```text
-//! offset  octets  field (numbers in network byte order)
-//!      0       2  "bw"
-//!      2       1  version, 1
-//!      3       1  protocol number
-//!      4       1  state, as listed at `PHASES`
-//!      5       1  flags: 1 source kept, 2 answers from other ports of the server; TCP: bits 2 and 3 the client's FIN,
-//!                 bits 4 and 5 the server's: 0 none, 1 sent, 2 sent with the number expected, 3 acknowledged;
-//!                 64 segments of both sides were seen
-//!      6       2  zero
-//!      8       6  client address and port
-//!     14       6  original destination and port
-//!     20       6  alternative address and port
-//!     26       6  server and port
-//!     32       4  milliseconds since its last packet
-//!     36       8  TCP: sequence number behind the last that client and server have used (zero: not known)
-//!     44       8  TCP: highest that client and server have acknowledged (zero: not known)
-//!     52       4  CRC-32 (ISO-HDLC) of all before it
-//! ```
 
 use core::fmt;
 use core::net::SocketAddrV4;
@@ -36,7 +16,7 @@ use crate::time::Tick;
 use crate::track::claims::{Claims, Fin};
 use crate::track::phase::Phase;
 use crate::track::sequence::Sequences;
-use crate::track::tcp::Tcp;
+use crate::track::tcp::{Tcp, implied_fins};
 use crate::wire::flow::{ICMP, TCP, UDP};
 
 /// Octets in a [`Record`].
@@ -46,12 +26,12 @@ const MAGIC: [u8; 2] = *b"bw";
 const VERSION: u8 = 1;
 /// The flags that tell of FINs.
 const FINS: u8 = 0b11_1100;
-/// Segments of both sides were seen.
-const BOTH_SEEN: u8 = 64;
+/// Segments of one side only have been seen.
+const ONE_HEARD: u8 = 64;
 const CHECKED: usize = RECORD_LENGTH - 4;
 const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HDLC);
 
-/// The states that a record can tell of, by their number in it.
+/// The states that a record can tell of, by their number in it. The layout is documented at [`Record`].
 const PHASES: [(u8, Phase); 14] = [
     (1, Phase::Opening),
     (2, Phase::Opened),
@@ -72,8 +52,30 @@ const PHASES: [(u8, Phase); 14] = [
 
 /// One connection in a stable byte form: all that another translator needs to carry it on.
 ///
-/// The layout stands at the head of `src/translator/record.rs`. What comes from elsewhere is checked when it is read:
-/// a `Record` that exists is well-formed.
+/// What comes from elsewhere is checked when it is read: a `Record` that exists is well-formed.
+///
+/// # Layout
+///
+/// 56 bytes, numbers in network byte order:
+///
+/// | offset | bytes | field |
+/// | ---: | ---: | --- |
+/// | 0 | 2 | `"bw"` |
+/// | 2 | 1 | version: 1 |
+/// | 3 | 1 | protocol number: 1 ICMP echo, 6 TCP, 17 UDP |
+/// | 4 | 1 | state: 1 opening, 2 opened, 3 established, 4 client closed, 5 server closed, 6 closing, 7 time-wait, 8 doubtful, 13 adopted and not answered yet (TCP); 9 unanswered, 10 answered (UDP); 11 unanswered, 12 answered (ICMP) |
+/// | 5 | 1 | flags: 1 the source is kept, 2 replies from other ports of the server belong to it; TCP: bits 2 and 3 the client's FIN, bits 4 and 5 the server's (0 what the state implies, 1 sent, 2 sent with the number expected, 3 acknowledged), 64 only one side has been heard |
+/// | 6 | 2 | zero |
+/// | 8 | 6 | client: address (4), port (2); of an ICMP echo the identifier, here and in the alternative |
+/// | 14 | 6 | original destination; the port is zero for ICMP, here and in the server |
+/// | 20 | 6 | alternative source |
+/// | 26 | 6 | current server |
+/// | 32 | 4 | milliseconds since its last packet, when the record was made |
+/// | 36 | 4 | TCP: the sequence number behind the last that the client has used; zero if not known, here and below |
+/// | 40 | 4 | the same of the server |
+/// | 44 | 4 | TCP: the highest number that the client has acknowledged |
+/// | 48 | 4 | the same of the server |
+/// | 52 | 4 | CRC-32 (ISO-HDLC) of all before it |
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Record([u8; RECORD_LENGTH]);
 
@@ -129,7 +131,7 @@ impl Record {
     /// What is known of the record's TCP connection.
     pub(super) fn tcp(&self, phase: Phase, sequences: Sequences) -> Tcp {
         let [flags] = self.octets(5);
-        Tcp::resume(phase, sequences, [Fin::of(flags >> 2), Fin::of(flags >> 4)], flags & BOTH_SEEN != 0)
+        Tcp::resume(phase, sequences, [Fin::of(flags >> 2), Fin::of(flags >> 4)], flags & ONE_HEARD == 0)
     }
 
     /// The slot that the record describes, less what depends on the translator.
@@ -150,7 +152,7 @@ impl Record {
         }
         let known = SOURCE_KEPT
             | match protocol {
-                TCP => FINS | BOTH_SEEN,
+                TCP => FINS | ONE_HEARD,
                 UDP => SIBLINGS,
                 _ => 0,
             };
@@ -182,7 +184,7 @@ impl Record {
             sequences: Sequences::from_words(sequences.map(u32::from_be_bytes)),
             protocol,
             phase,
-            flags: flags & !(FINS | BOTH_SEEN),
+            flags: flags & !(FINS | ONE_HEARD),
             ..Entry::EMPTY
         })
     }
@@ -201,8 +203,13 @@ impl Record {
         put(&MAGIC);
         let mut flags = slot.flags & (SOURCE_KEPT | SIBLINGS);
         if slot.protocol == TCP {
-            flags |= (claims.fin(Direction::ToServer) as u8) << 2 | (claims.fin(Direction::ToClient) as u8) << 4;
-            flags |= if claims.known_both() { BOTH_SEEN } else { 0 };
+            let sides = [(Direction::ToServer, 2), (Direction::ToClient, 4)];
+            for ((side, shift), implied) in sides.into_iter().zip(implied_fins(slot.phase)) {
+                let fin = claims.fin(side);
+                flags |= if fin > implied { (fin as u8) << shift } else { 0 };
+            }
+            let handshake = matches!(slot.phase, Phase::Opening | Phase::Opened);
+            flags |= if handshake || claims.known_both() { 0 } else { ONE_HEARD };
         }
         put(&[VERSION, slot.protocol, state, flags, 0, 0]);
         for (address, port) in [

@@ -10,6 +10,7 @@ use crate::event::Closed;
 use crate::table::connection::{Entry, SERVER_COUNTED, SOURCE_KEPT};
 use crate::table::divert::{self, servers_of};
 use crate::table::events::News;
+use crate::table::moves::DONE;
 use crate::table::server::{self, Servers};
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
@@ -34,25 +35,33 @@ impl<S: Storage> Translator<S> {
     /// A record of each current connection that can be carried on elsewhere: a snapshot. What only holds its
     /// alternative endpoint, and what is being reset, is left out.
     ///
+    /// A record says for how long its connection has been idle, up to the time of the latest call that was told one.
+    /// [`poll`](Self::poll) first if the last packet came a while ago.
+    ///
     /// ```
     /// # use byway::*;
     /// # let config = Config::new([7; 32]);
     /// # let before = Translator::new(config.clone(), Fixed::<64, 4>::new())?;
+    /// # let mut before = before;
     /// # let mut after = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let (now, restarted) = (Instant::ZERO, Instant::ZERO);
+    /// before.poll(now);
     /// let snapshot: Vec<[u8; RECORD_LENGTH]> = before.records().map(|r| *r.as_bytes()).collect();
-    /// // ... after the restart:
+    ///
+    /// // After the restart: first the rules, then the records, then packets. The clock begins when the snapshot was made.
+    /// // after.divert(...)?;
     /// for bytes in &snapshot {
     ///     after.import(Instant::ZERO, &Record::from_bytes(bytes)?)?;
     /// }
+    /// after.poll(restarted); // so long after the snapshot: what has died in the meantime ends
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn records(&self) -> impl Iterator<Item = Record> {
         let view = self.storage.view();
-        let (timers, now) = (&self.state.timers, self.state.tick);
-        let fresh = view.connections.get(..self.state.fresh as usize).unwrap_or(view.connections);
-        let all = (0..).zip(fresh).map(|(slot, c)| (slot, &c.0));
-        let alive = all.filter(move |(_, c)| !timers.is_dead(c.phase, c.last, now));
-        alive.filter_map(move |(slot, c)| Record::of(c, self.claims_of(slot), now))
+        let state = &self.state;
+        let fresh = view.connections.get(..state.fresh as usize).unwrap_or(view.connections);
+        let all = (0..).zip(fresh).map(|(slot, c)| (slot, &c.0)).filter(|(_, c)| !state.is_dead(c));
+        all.filter_map(|(slot, c)| Record::of(c, self.claims_of(slot), state.tick))
     }
 
     /// The record of one connection, to be sent to another portion.
@@ -73,6 +82,18 @@ impl<S: Storage> Translator<S> {
 
     /// Takes over the connection of a record. If it is known already, whatever the record knows better is taken over:
     /// a later state, higher sequence numbers, a later last packet, another server.
+    ///
+    /// # The order, and `now`
+    ///
+    /// Enter the rules first, then the records, then let packets come. A packet of a connection whose record has not come
+    /// yet may open another in its place. Records that come before their rules are carried on all the same; they are
+    /// counted with the rule's server once it comes, a share of them at once and the others by [`poll`](Self::poll).
+    ///
+    /// `now` is the moment at which the record was made, on this translator's clock: a connection that was idle for 200 s
+    /// then had its last packet 200 s before `now`. After a restart let the clock begin with the snapshot, at zero or
+    /// anywhere, take over the records at that time, and go on with the time that it is by then. Who passes the time at
+    /// which it came up again gives each connection as much longer to live as the restart took. A `now` before that of an
+    /// earlier call is taken to be as late as that.
     ///
     /// # Errors
     /// [`RecordError`] says why it was not taken over.
@@ -115,7 +136,7 @@ impl<S: Storage> Translator<S> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn import(&mut self, now: Instant, record: &Record) -> Result<Imported, RecordError> {
-        self.state.advance(now);
+        self.begin(now);
         self.table().import(record)
     }
 }
@@ -140,27 +161,35 @@ impl Table<'_> {
             return Err(RecordError::Endpoint { name: "server", value: endpoint(new.server, new.server_port) });
         }
         self.tidy();
-        let known = self.find_there(&new.key_there());
+        let mut known = self.find_there(&new.key_there());
+        if let Some(dead) = known.filter(|known| self.is_dead(*known)) {
+            self.bury(dead);
+            known = None;
+        }
+        if let Some(known) = known.filter(|known| self.slot(*known).is_some_and(|old| !begins_anew(old, &new))) {
+            self.update(known, &new, tcp.as_ref())?;
+            return Ok(Imported::Updated);
+        }
+        new.member = self.entry_for(&new);
+        let server = (new.server, new.server_port);
+        // It was written before a re-divert and comes after it. No rule leads there any more.
+        if new.member == server::NONE && self.state.moves.leads_away(self.memory.moves, server, new.protocol == ICMP) {
+            return Err(outdated(&new));
+        }
         if let Some(known) = known {
-            if self.is_dead(known) {
-                self.bury(known);
-            } else if self.slot(known).is_some_and(|old| begins_anew(old, &new)) {
-                if self.slot(known).is_some_and(|old| old.key_back() != new.key_back()) {
-                    self.vacate(&new)?;
-                }
-                self.hold(known, Closed::Finished);
-            } else {
-                self.update(known, &new, tcp.as_ref())?;
-                return Ok(Imported::Updated);
+            if self.slot(known).is_some_and(|old| old.key_back() != new.key_back()) {
+                self.vacate(&new)?;
             }
+            self.hold(known, Closed::Finished);
         }
         self.vacate(&new)?;
-        new.member = self.member_of(&new);
+        self.note_stray(new.member);
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(&new).map_err(|_: DropReason| self.no_room())?;
         if let Some(tcp) = &tcp {
             self.set_claims(slot, tcp.claims);
         }
+        self.note_orphan(new.original);
         if new.phase.is_over() {
             self.tell(slot, News::Opened);
             self.count_closed(Closed::Finished);
@@ -173,12 +202,10 @@ impl Table<'_> {
     /// Frees the alternative endpoint of a record from what is dead or only holds it: it was held for this very
     /// connection, or for one long gone.
     fn vacate(&mut self, new: &Entry) -> Result<(), RecordError> {
+        self.unseat_dead(&new.key_back());
         let Some(taken) = self.find_back(&new.key_back()) else {
             return Ok(());
         };
-        if self.is_dead(taken) {
-            self.bury(taken);
-        }
         match self.slot(taken).map(|c| c.phase) {
             Some(Phase::Held) => self.release(taken),
             Some(Phase::Free) | None => {}
@@ -221,6 +248,7 @@ impl Table<'_> {
                 moved = *c;
             }
             self.state.kept -= u32::from(old.has(SOURCE_KEPT));
+            self.state.rebuilding.stale |= old.has(SOURCE_KEPT);
             if moved.has(SOURCE_KEPT) {
                 self.keep_source(&moved);
             }
@@ -230,7 +258,8 @@ impl Table<'_> {
             }
             if old.has(SERVER_COUNTED) {
                 self.servers().discount(old.member);
-                let member = self.member_of(&moved);
+                let member = self.entry_for(&moved);
+                self.note_stray(member);
                 let counted = self.servers().count(member);
                 if let Some(c) = self.slot_mut(slot) {
                     c.member = member;
@@ -269,20 +298,18 @@ impl Table<'_> {
         RecordError::TableFull { capacity: self.memory.connections.len() }
     }
 
-    /// The entry of the rule that this connection could have been opened by, if it names its server. If not, it is a
-    /// stray.
-    fn member_of(&mut self, new: &Entry) -> u16 {
-        let member = self.entry_for(new);
-        #[cfg(feature = "control")]
+    /// Takes note of a connection that no server's entry counts, if this one is such.
+    fn note_stray(&mut self, member: u16) {
         if member == server::NONE {
+            self.state.adopt = Some(adopt);
             self.state.strays = true;
         }
-        member
     }
 
+    /// The entry of the rule that this connection could have been opened by, if it names its server.
     fn entry_for(&mut self, new: &Entry) -> u16 {
         let original = (new.original, new.original_port);
-        let Some(rule) = divert::find(self.rules(), new.protocol, new.client, original) else {
+        let Some(rule) = divert::find(self.rules(), new.protocol, new.client, original).copied() else {
             return server::NONE;
         };
         let servers = Servers(self.memory.servers);
@@ -291,6 +318,38 @@ impl Table<'_> {
             resolved.is_some_and(|r| r.0 == new.server && (r.1 == new.server_port || new.protocol == ICMP))
         };
         servers_of(&servers, rule.servers).find(names).unwrap_or(server::NONE)
+    }
+}
+
+/// Goes on through the slots, so many of them, and counts connections that no server's entry counts with those of rules
+/// that have come since.
+fn adopt(table: &mut Table<'_>, slots: usize) {
+    for _ in 0..slots {
+        let slot = table.state.adopting;
+        if slot >= table.state.fresh {
+            table.state.adopting = DONE;
+            table.state.adopt = table.state.adopt.filter(|_| table.state.strays);
+            return;
+        }
+        table.state.adopting = slot + 1;
+        let is_stray = |c: &Entry| !c.phase.is_over() && !c.has(SERVER_COUNTED);
+        if table.is_dead(slot) || !table.slot(slot).is_some_and(is_stray) {
+            continue;
+        }
+        // Where it stands after the re-diverts that it has not followed yet.
+        table.catch_up(slot);
+        let Some(&connection) = table.slot(slot).filter(|c| is_stray(c)) else {
+            continue;
+        };
+        let member = table.entry_for(&connection);
+        if table.servers().count(member) {
+            if let Some(connection) = table.slot_mut(slot) {
+                connection.member = member;
+                connection.flags |= SERVER_COUNTED;
+            }
+        } else {
+            table.state.strays = true;
+        }
     }
 }
 

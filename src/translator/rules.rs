@@ -1,8 +1,10 @@
 //! Instructions about rules: insert, update, remove, look up.
 
 use super::Translator;
+use super::ending::LOOKS;
 use super::moving::place_of;
 use super::state::Table;
+use crate::config::Midstream;
 use crate::table::divert::{Divert, DivertEntry, DivertError, DivertSlot, Match, Target, Weighted, servers_of};
 use crate::table::hash::{Keys, Label};
 use crate::table::server::{self, Servers};
@@ -156,7 +158,7 @@ impl Table<'_> {
             servers.detach(kept);
             kept = next;
         }
-        let slot = DivertSlot::new(divert, first);
+        let slot = self.slot_for(divert, first);
         match place {
             Ok(place) => {
                 if let Some(old) = self.memory.diverts.get_mut(place) {
@@ -169,7 +171,8 @@ impl Table<'_> {
                 self.state.diverts = diverts.length;
             }
         }
-        self.refilter();
+        self.refilter(None);
+        self.start_adopting();
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Diverted { generation: self.state.generation, updated: place.is_ok(), left_behind })
     }
@@ -191,6 +194,14 @@ impl Table<'_> {
         Ok(Cost { place, old, needed, freed, left_behind })
     }
 
+    /// Looks again for connections that no server's entry counts, since a rule leads elsewhere now.
+    pub(super) fn start_adopting(&mut self) {
+        if self.state.adopt.is_some() {
+            (self.state.adopting, self.state.strays) = (0, false);
+            self.adopt(LOOKS);
+        }
+    }
+
     /// How many entries for servers would be free without this rule, and how many connections it would leave behind.
     pub(super) fn weigh_removal(&mut self, matches: &Match) -> Option<(usize, u32)> {
         let place = self.diverts().place(matches).ok()?;
@@ -202,7 +213,8 @@ impl Table<'_> {
 
     pub(crate) fn remove(&mut self, matches: &Match) -> Option<Removed> {
         let place = self.diverts().place(matches).ok()?;
-        let mut entry = self.memory.diverts.get(place)?.servers;
+        let removed = *self.memory.diverts.get(place)?;
+        let mut entry = removed.servers;
         let mut servers = Servers(self.memory.servers);
         let mut left_behind = 0;
         while let Some(slot) = servers.get(entry).copied() {
@@ -213,7 +225,7 @@ impl Table<'_> {
         let mut diverts = self.diverts();
         diverts.remove(place);
         self.state.diverts = diverts.length;
-        self.refilter();
+        self.refilter(Some(removed));
         self.state.generation = self.state.generation.wrapping_add(1);
         Some(Removed { generation: self.state.generation, left_behind })
     }
@@ -259,21 +271,12 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Builds the filter anew from the rules. The addresses of connections stay in it as long as there are any.
-    fn refilter(&mut self) {
-        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-        let forwards = rules.iter().filter_map(DivertSlot::host).any(|host| self.state.is_own(host));
-        self.state.forwards = forwards;
-        let filter = &mut self.state.filter;
-        if self.state.used == 0 {
-            filter.clear();
-        }
-        if rules.iter().any(|rule| rule.host().is_none()) {
-            filter.divert_everything();
-        }
-        for host in rules.iter().filter_map(DivertSlot::host) {
-            filter.add_diverted(host);
-        }
+    /// A rule as the table holds it, with these servers.
+    pub(crate) fn slot_for(&self, divert: &Divert<'_>, servers: u16) -> DivertSlot {
+        let destination = divert.matches.destination();
+        let is_forward = destination.length() == 32 && self.state.is_own(destination.bits());
+        let passes = self.state.config.midstream.or(divert.midstream) == Some(Midstream::Pass);
+        DivertSlot::new(divert, servers, is_forward && !passes)
     }
 }
 

@@ -8,12 +8,19 @@ use crate::table::storage::Storage;
 use crate::verdict::Verdict;
 
 impl<S: Storage> Translator<S> {
-    /// Translates or passes a packet.
+    /// Translates or passes a packet, which is `late` if nobody has polled for long.
     #[inline(always)]
-    pub(super) fn fast(&mut self, packet: &mut [u8]) -> Verdict {
-        match self.plain(packet) {
+    pub(super) fn fast(&mut self, packet: &mut [u8], late: bool) -> Verdict {
+        let plain = if late { Err(Left::NotPlain) } else { self.plain(packet) };
+        match plain {
             Ok(verdict) => verdict,
-            Err(left) => self.table().translate(packet, left),
+            Err(left) => {
+                let mut table = self.table();
+                if late {
+                    table.catch_up_with_time();
+                }
+                table.translate(packet, left)
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Everything of a translator that is not in the tables' memory.
 
-use crate::config::{Alternative, Checksums, Config, List, Settings};
+use crate::config::{Alternative, Checksums, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::event::Closed;
@@ -12,7 +12,7 @@ use crate::table::events::{EventQueue, News};
 use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::Layout;
-use crate::table::moves::Moves;
+use crate::table::moves::{DONE, Moves};
 #[cfg(target_pointer_width = "64")]
 use crate::table::ports::Draws;
 use crate::table::recent::Recent;
@@ -20,12 +20,15 @@ use crate::table::server::Servers;
 use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::measure::{Measure, Seen};
+use crate::track::phase::Phase;
 use crate::track::timers::Timers;
+use crate::translator::ending::POLL_WITHIN;
+use crate::translator::rebuilding::Rebuilding;
 use crate::translator::transmit::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::rewrite::Change;
 
-/// From the lowest to the highest alternative address.
+/// From the lowest to the highest of some addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hull {
     first: u32,
@@ -34,10 +37,10 @@ pub(crate) struct Hull {
 }
 
 impl Hull {
-    /// Of no addresses it is one that does not matter.
-    fn of(alternatives: &List<Alternative>) -> Self {
-        let first = alternatives.iter().map(|a| a.first).min().unwrap_or(0);
-        let last = alternatives.iter().map(|a| a.last).max().unwrap_or(0);
+    /// Of no ranges it is an address that does not matter.
+    fn of<'a>(ranges: impl Iterator<Item = &'a Alternative> + Clone) -> Self {
+        let first = ranges.clone().map(|a| a.first).min().unwrap_or(0);
+        let last = ranges.map(|a| a.last).max().unwrap_or(0);
         Self { first, extent: last.wrapping_sub(first) }
     }
 
@@ -54,11 +57,25 @@ pub(crate) struct State {
     pub(crate) keys: Keys,
     pub(crate) timers: Timers,
     pub(crate) now: Instant,
+    /// The time in ticks, less what is [left out](Self::skipped).
     pub(crate) tick: Tick,
+    /// Ticks that are left out: of a silence longer than any time-out all but that.
+    pub(crate) skipped: u32,
+    /// When the next call closes connections whose time-out has passed, if nobody polls before.
+    pub(crate) poll_by: Instant,
+    /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
+    pub(crate) begun_before: u32,
     pub(crate) counters: Counters,
     pub(crate) layout: Layout,
-    pub(crate) filter: Filter,
+    /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
+    /// another one, so that packets to the others may be looked up as packets to any address.
     pub(crate) hull: Hull,
+    /// Whether that is one range: then each address in it is alternative.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) one_range: bool,
+    /// Of all alternative addresses, those of other shards included.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) own_hull: Hull,
     pub(crate) ages: Ages,
     /// The first of the slots that were given back, linked by `next`.
     pub(crate) free: u32,
@@ -66,10 +83,20 @@ pub(crate) struct State {
     pub(crate) fresh: u32,
     /// Slots in use, held ones included.
     pub(crate) used: u32,
-    /// Whether there may be connections among them that no server's entry counts: another portion's.
-    #[cfg(feature = "control")]
+    /// Counts connections that no server's entry counts, if there may be any: those that records brought for which there
+    /// was no rule. So that it is not linked where nothing is imported, it is reached through here.
+    pub(crate) adopt: Option<Adopt>,
+    /// The next slot that is looked at for that; [`DONE`](crate::table::moves::DONE) if no rule has come since.
+    pub(crate) adopting: u32,
+    /// Whether one was found for which there is no rule yet.
     pub(crate) strays: bool,
-    /// Those of them whose connections keep their source.
+    /// Whether one of them may be over and still see to stragglers, since the last time that all were forgotten.
+    pub(crate) lingered: bool,
+    /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
+    pub(crate) rotate: u32,
+    /// Ends a connection that is dead, while some may be forgotten. It is linked where something is ever forgotten.
+    pub(crate) bury: Option<fn(&mut Table<'_>, u32)>,
+    /// Those of them whose connections keep their source, and [`HIDES_SERVERS`].
     pub(crate) kept: u32,
     /// Those of them that have a second entry for the server's other ports.
     pub(crate) siblings: u32,
@@ -97,6 +124,9 @@ pub(crate) struct State {
     /// The epoch of connections whose packets may be plain, as it stands in their marks: that of the moves, or none if
     /// there are extras.
     pub(crate) plain_epoch: u32,
+    pub(crate) rebuilding: Rebuilding,
+    /// The last, since it is large.
+    pub(crate) filter: Filter,
 }
 
 /// State and memory together: what all the slower work is done on.
@@ -106,6 +136,12 @@ pub(crate) struct Table<'a> {
     pub(crate) memory: Parts<'a>,
 }
 
+/// In the number of connections that keep their source: a port forward keeps it too, so that its servers' own addresses
+/// must not be seen.
+pub(crate) const HIDES_SERVERS: u32 = 1 << 31;
+/// Counts so many slots' connections with the servers of rules that have come after them.
+pub(crate) type Adopt = fn(&mut Table<'_>, usize);
+
 /// What no mark is.
 const NO_EPOCH: u32 = u32::MAX;
 
@@ -113,23 +149,40 @@ impl State {
     #[inline(never)]
     pub(crate) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
         let keys = Keys::new(&config.secret);
-        let config = config.settings;
+        #[cfg_attr(not(target_pointer_width = "64"), expect(unused_mut, reason = "only large processors move them"))]
+        let mut config = config.settings;
+        // Fast paths look at the first range alone if no other has ports.
+        #[cfg(target_pointer_width = "64")]
+        config.alternatives.move_in_front(Alternative::has_ports);
+        let given = || config.alternatives.iter().filter(|a| !cfg!(target_pointer_width = "64") || a.has_ports());
         let extras = config.rewrite_identification || measure.is_some();
         let filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
         Self {
             timers: Timers::new(&config.timeouts),
             now: Instant::ZERO,
             tick: Tick(0),
+            skipped: 0,
+            poll_by: Instant::from_micros(POLL_WITHIN as u64),
+            begun_before: 0,
             counters: Counters::ZERO,
             layout,
             filter,
-            hull: Hull::of(&config.alternatives),
+            rebuilding: Rebuilding::NONE,
+            hull: Hull::of(given()),
+            #[cfg(target_pointer_width = "64")]
+            one_range: given().count() == 1,
+            #[cfg(target_pointer_width = "64")]
+            own_hull: Hull::of(config.alternatives.iter()),
             ages: Ages::EMPTY,
             free: NONE,
             fresh: 0,
             used: 0,
-            #[cfg(feature = "control")]
+            adopt: None,
+            adopting: DONE,
             strays: false,
+            lingered: false,
+            rotate: 0,
+            bury: None,
             kept: 0,
             siblings: 0,
             moves: Moves::NONE,
@@ -185,24 +238,52 @@ impl State {
 
     /// Takes note of a new epoch.
     pub(crate) fn set_plain_epoch(&mut self) {
-        if !self.extras {
-            self.plain_epoch = mark_of(0, self.moves.epoch);
-        }
+        let none = self.extras || self.moves.is_closed();
+        self.plain_epoch = if none { NO_EPOCH } else { mark_of(0, self.moves.epoch) };
     }
 
-    /// Lets time go on; it never goes back.
+    /// Whether a connection has outlived its time-out, or is forgotten. What only holds its endpoint is never forgotten.
+    pub(crate) fn is_dead(&self, connection: &Entry) -> bool {
+        self.timers.is_dead(connection.phase, connection.last, self.tick)
+            || (connection.phase != Phase::Held && self.moves.has_forgotten(connection.epoch))
+    }
+
+    /// Lets time go on; it never goes back. Whether nobody has polled for so long that
+    /// [`Table::catch_up_with_time`] is due.
     #[inline]
-    pub(crate) fn advance(&mut self, now: Instant) {
+    #[must_use]
+    pub(crate) fn advance(&mut self, now: Instant) -> bool {
         if now > self.now {
             self.now = now;
-            self.tick = now.tick();
+            self.tick = Tick(now.tick().0.wrapping_sub(self.skipped));
+            return now >= self.poll_by;
         }
+        false
+    }
+
+    /// The tick as the caller's clock has it.
+    pub(crate) const fn on_clock(&self, tick: Tick) -> Tick {
+        tick.plus(self.skipped)
+    }
+
+    /// When a tick that lies ahead comes; now if it does not.
+    pub(crate) fn instant(&self, tick: Tick) -> Instant {
+        self.on_clock(tick).instant(self.now)
     }
 
     /// Whether `address` is an alternative address.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn is_alternative(&self, address: u32) -> bool {
         self.config.alternatives.iter().any(|a| a.holds(address))
+    }
+
+    /// Whether every address in the hull is an alternative one.
+    #[inline(always)]
+    pub(crate) const fn has_one_range(&self) -> bool {
+        #[cfg(target_pointer_width = "64")]
+        return self.one_range;
+        #[cfg(not(target_pointer_width = "64"))]
+        return self.config.alternatives.len() == 1;
     }
 
     /// Whether this is an alternative address and a port of it that connections get.
@@ -266,17 +347,24 @@ impl State {
         }
     }
 
-    /// An identification that no other datagram of late has had: a counter under a keyed permutation of 16 bits.
+    /// An identification that no other datagram of late has had.
+    ///
+    /// A counter goes through series of 2^14, each of them a quarter of all identifications in an order of its own: a
+    /// keyed permutation. With new keys for each series nothing that was seen tells what comes, and since the quarters
+    /// take turns an identification comes again after three other series at the earliest. `offload.rs` takes runs from
+    /// the quarter opposite.
     pub(crate) fn next_identification(&mut self) -> u16 {
-        let count = u64::from(self.identification);
-        self.identification = self.identification.wrapping_add(1);
-        // Four rounds of a Feistel network over two octets, new keys for each 65 536.
-        let (mut left, mut right) = ((count >> 8) as u8, count as u8);
+        let count = self.identification;
+        self.identification = count.wrapping_add(1);
+        let series = count >> 14;
+        // Four rounds of a Feistel network over two halves of 7 bits.
+        let (mut left, mut right) = (count >> 7 & 0x7f, count & 0x7f);
         for round in 0..4_u64 {
-            let mixed = self.keys.choose(Label::Identification, [count >> 16, round << 8 | u64::from(right)]);
-            (left, right) = (right, left ^ mixed as u8);
+            let words = [u64::from(series), round << 8 | u64::from(right)];
+            let mixed = self.keys.choose(Label::Identification, words) as u32 & 0x7f;
+            (left, right) = (right, left ^ mixed);
         }
-        u16::from_be_bytes([left, right])
+        (series << 14 | left << 7 | right) as u16
     }
 }
 
@@ -386,7 +474,43 @@ impl<'a> Table<'a> {
             Closed::Expired => &mut counters.expired,
             Closed::Evicted => &mut counters.evicted,
             Closed::Stranded => &mut counters.stranded,
+            Closed::Forgotten => &mut counters.forgotten,
         };
         *count = count.wrapping_add(1);
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+    use crate::sharding::Sharding;
+    use core::net::Ipv4Addr;
+
+    /// Fast paths are for translators of which exactly one range has ports, whatever else is their own.
+    #[test]
+    fn a_shard_with_an_address_of_its_own_has_one_range() {
+        let [first, last] = [10, 13].map(|n| Ipv4Addr::new(10, 10, 10, n));
+        let in_a_row = Config::new([7; 32]).alternatives(first, last, 1_024..=65_535);
+        let apart = [10, 110, 60, 200]
+            .into_iter()
+            .fold(Config::new([7; 32]), |config, n| config.alternative(Ipv4Addr::new(n, 10, 10, 10), 1_024..=65_535));
+        let layout = Layout::new(&[0; 256], 16);
+        for config in [in_a_row, apart] {
+            let sharding = Sharding::new(&config, 4).unwrap();
+            assert!(sharding.has_whole_addresses());
+            for shard in 0..4 {
+                let (own, _, _) = sharding.alternatives(shard).next().unwrap();
+                let state = State::new(sharding.config(&config, shard).unwrap(), layout, None);
+                assert!(state.has_one_range());
+                for (other, _, _) in (0..4).flat_map(|shard| sharding.alternatives(shard)) {
+                    let address = other.to_bits();
+                    assert!(state.own_hull.holds(address) && state.is_own(address));
+                    assert_eq!(state.hull.holds(address), other == own);
+                }
+            }
+        }
+        let several = Config::new([7; 32]).alternative(first, 5..=6).alternative(last, 5..=6);
+        assert!(!State::new(several, layout, None).has_one_range());
+        assert!(!State::new(Config::new([7; 32]), layout, None).has_one_range());
     }
 }

@@ -5,7 +5,7 @@ use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
 use crate::table::connection::ConnectionSlot;
-use crate::track::claims::Claims;
+use crate::track::claims::{Attempt, Claims};
 use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{Reset, Tcp};
@@ -52,7 +52,13 @@ impl Table<'_> {
 
     /// Follows a TCP segment that is more than data and acknowledgement in an established connection. `whole` says that it
     /// is no fragment.
-    pub(crate) fn follow_segment(&mut self, slot: u32, direction: Direction, segment: &Segment, whole: bool) -> Tracked {
+    pub(crate) fn follow_segment(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        segment: &Segment,
+        whole: bool,
+    ) -> Tracked {
         if let (Some(measure), Some(measured), Some(ConnectionSlot(c))) = (
             self.state.measure,
             self.memory.measured.get_mut(slot as usize),
@@ -64,10 +70,13 @@ impl Table<'_> {
             return Tracked::Quiet;
         };
         if segment.has(RST) {
-            return self.follow_reset(slot, &tcp, direction, segment);
+            return self.follow_reset(slot, &mut tcp, direction, segment);
         }
         let before = tcp.phase;
         let alive = tcp.follow(direction, segment, whole);
+        if before == Phase::TimeWait && alive && tcp.claims.attempt() == Attempt::SynAck {
+            self.reopen(slot, &mut tcp);
+        }
         self.set_tcp(slot, &tcp);
         if tcp.phase != before {
             if tcp.phase == Phase::TimeWait {
@@ -78,7 +87,19 @@ impl Table<'_> {
         if alive { Tracked::Refreshing } else { Tracked::Quiet }
     }
 
-    fn follow_reset(&mut self, slot: u32, tcp: &Tcp, direction: Direction, segment: &Segment) -> Tracked {
+    /// The client's SYN came before the RST that ended the connection, and now the server answers it.
+    #[cold]
+    fn reopen(&mut self, slot: u32, tcp: &mut Tcp) {
+        let Some(&connection) = self.slot(slot) else {
+            return;
+        };
+        tcp.replace();
+        let hash = self.state.keys.hash_client(connection.client);
+        self.count_in(slot, hash, connection.member);
+        self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
+    }
+
+    fn follow_reset(&mut self, slot: u32, tcp: &mut Tcp, direction: Direction, segment: &Segment) -> Tracked {
         if tcp.phase.is_over() {
             return Tracked::Quiet;
         }
@@ -86,6 +107,15 @@ impl Table<'_> {
             Reset::Exact => {
                 self.finish(slot, Closed::Reset);
                 self.begin_phase(slot, Phase::TimeWait);
+            }
+            Reset::Replaced => {
+                tcp.replace();
+                self.set_tcp(slot, tcp);
+                self.begin_phase(slot, tcp.phase);
+            }
+            Reset::Refused => {
+                tcp.forget_answer();
+                self.set_tcp(slot, tcp);
             }
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
                 return Tracked::Dropped(self.state.drop(DropReason::InexactReset));

@@ -25,7 +25,10 @@ pub const TRANSMIT_BUFFER: usize = ipv4::HEADER + icmp::HEADER + QUOTE;
 const QUOTE: usize = 60 + 8;
 
 /// How many messages wait to be fetched. More than a few would be old news.
-const WAITING: usize = 3;
+const WAITING: u8 = 3;
+
+/// After so many ticks without a packet, 1 s, nothing of a connection is on its way any more.
+const SILENCE: u32 = 16;
 
 /// How many slots one call looks at for connections to reset.
 const LOOKS: usize = 256;
@@ -63,52 +66,64 @@ enum Message {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     /// A ring.
-    waiting: [Option<Message>; WAITING],
-    first: usize,
-    length: usize,
+    waiting: [Option<Message>; WAITING as usize],
+    first: u8,
+    length: u8,
     errors: Bucket,
     resets: Bucket,
 }
 
-/// A token bucket that holds what may be said within a second.
+/// A token bucket that holds what may be said within a second, and less than a message more, which is what has been earned
+/// of the next one.
+///
+/// It counts millionths of a message, and each microsecond brings as many of them as the rate says. So nothing is
+/// rounded, however often the caller comes, and nothing is divided.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    tokens: u16,
+    /// Millionths of a message.
+    credit: u64,
     filled: Instant,
     started: bool,
 }
 
-impl Bucket {
-    const NEW: Self = Self { tokens: 0, filled: Instant::ZERO, started: false };
+/// What one message costs, and how many microseconds fill a bucket.
+const MESSAGE: u32 = 1_000_000;
 
-    /// When there will be a token; `now` if there is one already.
-    fn next(&self, rate: u16, now: Instant) -> Instant {
-        let interval = 1_000_000_u32.checked_div(u32::from(rate)).unwrap_or(1_000_000);
-        let next = self.filled + Duration::from_micros(u64::from(interval) + 1);
-        if !self.started || self.tokens > 0 || next < now { now } else { next }
+impl Bucket {
+    const NEW: Self = Self { credit: 0, filled: Instant::ZERO, started: false };
+
+    /// Adds what was earned since the last call.
+    fn fill(&mut self, rate: u16, now: Instant) {
+        let earned = |micros: u32| u64::from(micros) * u64::from(rate);
+        let elapsed = now.as_micros().saturating_sub(self.filled.as_micros());
+        let elapsed = if self.started { elapsed.min(u64::from(MESSAGE)) as u32 } else { MESSAGE };
+        let credit = (self.credit + earned(elapsed)).min(earned(MESSAGE) + u64::from(MESSAGE - 1));
+        *self = Self { credit, filled: now, started: true };
     }
 
-    /// Takes a token if there is one.
+    /// When there will be enough for a message; `now` if there is already.
+    fn next(mut self, rate: u16, now: Instant) -> Instant {
+        self.fill(rate, now);
+        // The difference fits in 32 bits.
+        let missing = u64::from(MESSAGE).saturating_sub(self.credit) as u32;
+        let rate = u32::from(rate);
+        let wait = (missing + rate.saturating_sub(1)).checked_div(rate).unwrap_or(MESSAGE);
+        now + Duration::from_micros(wait.into())
+    }
+
+    /// Takes what a message costs, if that is there.
+    #[inline(never)]
     fn take(&mut self, rate: u16, now: Instant) -> bool {
-        if !self.started {
-            *self = Self { tokens: rate, filled: now, started: true };
-        }
-        let elapsed = now.as_micros().saturating_sub(self.filled.as_micros());
-        // 4295 / 2^32 is a millionth, to within one in 100 000, without a 64-bit division.
-        let earned = (elapsed.min(1_000_000) * u64::from(rate) * 4_295) >> 32;
-        if earned > 0 {
-            self.tokens = rate.min(self.tokens.saturating_add(earned as u16));
-            self.filled = now;
-        }
-        let some = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        some
+        self.fill(rate, now);
+        let rest = self.credit.checked_sub(MESSAGE.into());
+        self.credit = rest.unwrap_or(self.credit);
+        rest.is_some()
     }
 }
 
 impl Outbox {
     pub(crate) const fn new() -> Self {
-        Self { waiting: [None; WAITING], first: 0, length: 0, errors: Bucket::NEW, resets: Bucket::NEW }
+        Self { waiting: [None; WAITING as usize], first: 0, length: 0, errors: Bucket::NEW, resets: Bucket::NEW }
     }
 
     pub(crate) fn has_something(&self) -> bool {
@@ -126,7 +141,7 @@ impl Outbox {
         }
         let place = self.first + self.length;
         let place = if place >= WAITING { place - WAITING } else { place };
-        if let Some(waiting) = self.waiting.get_mut(place) {
+        if let Some(waiting) = self.waiting.get_mut(usize::from(place)) {
             *waiting = Some(*message);
         }
         self.length += 1;
@@ -138,7 +153,7 @@ impl Outbox {
         if self.length == 0 {
             return None;
         }
-        let message = self.waiting.get_mut(self.first)?.take();
+        let message = self.waiting.get_mut(usize::from(self.first))?.take();
         self.first = if self.first + 1 == WAITING { 0 } else { self.first + 1 };
         self.length -= 1;
         message
@@ -243,7 +258,7 @@ impl<S: Storage> Translator<S> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
-        self.state.advance(now);
+        self.begin(now);
         self.table().poll_transmit(buffer)
     }
 }
@@ -280,8 +295,10 @@ impl Table<'_> {
 
     /// Puts down what both ends of a TCP connection will expect of a RST.
     pub(crate) fn expect_resets(&mut self, slot: u32) {
+        let last = self.slot(slot).map_or(self.state.tick, |c| c.last);
+        let silent = self.state.tick.since(last) >= SILENCE;
         if let Some(mut tcp) = self.tcp(slot) {
-            tcp.expect_resets();
+            tcp.expect_resets(silent);
             self.set_tcp(slot, &tcp);
         }
     }

@@ -3,12 +3,17 @@
 //! A checksum is the one's complement of the one's complement sum of the 16-bit words that it covers. When a word
 //! `m` becomes `m'`, equation 3 of RFC 1624 gives the new checksum: `HC' = ~(~HC + ~m + m')`. The sum does not care
 //! about order, so all of `~m + m'` of a connection's addresses and ports fold into one 16-bit [`Delta`], computed
-//! once; the way back has the complement of it. Two facts that the code rests on:
+//! once; the way back has the complement of it. Three facts that the code rests on:
 //!
-//! - A header's or segment's sum `~HC + m1 + m2 + ...` is never 0x0000 when any word is non-zero, only 0xFFFF, so
-//!   senders write checksums 0x0000 to 0xFFFE; equation 3 maps those into the same set, and back without a loss.
-//! - UDP (RFC 768) takes 0x0000 for "no checksum" and writes 0xFFFF instead of a computed zero. Both stand for the
-//!   same number, so only the written form needs care: see [`update_udp`].
+//! - A sum `m1 + m2 + ...` is 0x0000 only when every word is zero; else a sum of zero comes out as 0xFFFF. So senders
+//!   write checksums 0x0000 to 0xFFFE over anything that is not all zeros; equation 3 maps those into the same set, and
+//!   back without a loss. An IPv4 header has its version, and the sums of TCP and UDP have the pseudo-header's protocol:
+//!   they are never all zeros. ICMP has no pseudo-header.
+//! - An echo reply (type 0) with identifier 0, sequence number 0 and no data but zeros is all zeros. Its checksum is
+//!   0xFFFF, and 0x0000 is wrong there, although both stand for the same number: see
+//!   [`icmp::set_identifier`](super::icmp::set_identifier).
+//! - UDP (RFC 768) takes 0x0000 for "no checksum" and writes 0xFFFF instead of a computed zero. No receiver can tell the
+//!   two apart by the sum, so only the written form needs care: see [`update_udp`].
 
 use crate::connection::Direction;
 
@@ -99,6 +104,13 @@ pub(crate) const fn update_udp(checksum: &mut [u8; 2], delta: Delta) {
         let (sum, carry) = before.overflowing_add(!delta.0);
         *checksum = sum.wrapping_add(carry as u16).to_ne_bytes();
     }
+}
+
+/// The partial checksum after `delta` of the addresses alone, both as they stand in the packet. It holds a sum, where a
+/// checksum holds the complement of one.
+pub(crate) const fn update_partial(partial: [u8; 2], delta: Delta) -> [u8; 2] {
+    let (sum, carry) = u16::from_ne_bytes(partial).overflowing_add(delta.0);
+    sum.wrapping_add(carry as u16).to_ne_bytes()
 }
 
 /// The one's complement sum of `bytes`, added to `start`; an odd last byte counts as the upper half of a word.

@@ -2,6 +2,7 @@
 
 use super::checksum::{self, Delta};
 use super::flow::{ICMP, TCP, UDP};
+use super::icmp;
 use super::ipv4::{HEADER, Parts};
 use crate::config::Checksums;
 
@@ -45,10 +46,8 @@ impl Change {
                 [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], self.transport);
             }
             ICMP => {
-                let Some(icmp) = parts.payload.first_chunk_mut::<8>() else { return };
                 // One of the two ports is the identifier, the other is zero.
-                icmp[4..6].copy_from_slice(&(self.source_port | self.destination_port).to_be_bytes());
-                [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], self.transport);
+                icmp::set_identifier(parts.payload, self.source_port | self.destination_port, self.transport);
             }
             _ => {}
         }

@@ -13,7 +13,10 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-use byway::{Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Protocol, State, Timeouts, Verdict};
+use byway::{
+    Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Prefix, Protocol, State, Target, Timeouts,
+    Verdict,
+};
 use packet::{ACK, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
 use rules::{Rule, Rules, is_martian};
 use tcp::{Reset, Sign, Tcp, Way};
@@ -24,7 +27,8 @@ pub struct Settings {
     pub alternative: Ipv4Addr,
     pub ports: RangeInclusive<u16>,
     pub own: Ipv4Addr,
-    pub midstream: Midstream,
+    /// Overrides what the rules say.
+    pub midstream: Option<Midstream>,
     pub inexact_reset: InexactReset,
     pub client_limit: u32,
     pub refresh_from_server: bool,
@@ -48,6 +52,8 @@ pub struct Conn {
     pub siblings: bool,
     /// How many of the re-diverts it has followed or was born after.
     pub followed: usize,
+    /// Whether client and server have been told with a RST that it is over.
+    pub told: [bool; 2],
 }
 
 /// A re-divert of connections.
@@ -80,10 +86,21 @@ struct Note {
     out: (Ipv4Addr, Ipv4Addr, u16),
     /// Units of 8 octets that were seen.
     seen: Vec<u16>,
+    /// Where the datagram ends, if its last fragment was seen.
+    end: Option<u16>,
     last: u64,
     /// Whether the library must remember it: what is none of ours it need not.
     sure: bool,
 }
+
+impl Note {
+    fn is_complete(&self) -> bool {
+        self.end.is_some_and(|end| (0..end).all(|unit| self.seen.contains(&unit)))
+    }
+}
+
+/// Within this time a fragment that was seen is taken for a copy, in microseconds.
+const REPEATED: u64 = TICK;
 
 /// An alternative endpoint that must not be used again yet.
 #[derive(Clone, Debug)]
@@ -109,6 +126,8 @@ pub struct Model {
     pub connections: Vec<Conn>,
     pub moves: Vec<Move>,
     held: Vec<Held>,
+    /// Connections that were forgotten and whose end was not told yet, and whether each had been alive.
+    pub forgotten: Vec<(Conn, bool)>,
     notes: Vec<Note>,
     /// TCP connections that were ended from here, whose ends may be told so.
     pub ended_here: Vec<Conn>,
@@ -182,6 +201,7 @@ impl Model {
             connections: Vec::new(),
             moves: Vec::new(),
             held: Vec::new(),
+            forgotten: Vec::new(),
             notes: Vec::new(),
             ended_here: Vec::new(),
             asked: Vec::new(),
@@ -197,7 +217,8 @@ impl Model {
     pub fn advance(&mut self, wanted: u64) -> u64 {
         let ends: Vec<u64> = self.connections.iter().map(|c| c.last.saturating_add(timeout(c))).collect();
         let notes = self.notes.iter().map(|n| n.last.saturating_add(micros(TIMEOUTS.fragment)));
-        let ends: Vec<u64> = ends.into_iter().chain(notes).collect();
+        let repeated = self.notes.iter().map(|n| n.last.saturating_add(REPEATED));
+        let ends: Vec<u64> = ends.into_iter().chain(notes).chain(repeated).collect();
         let mut now = wanted.max(self.now);
         while ends.iter().any(|end| now > *end && now < end + 2 * TICK) {
             now += 2 * TICK;
@@ -305,6 +326,7 @@ impl Model {
                     let Event::Closed { why, .. } = event else { unreachable!("it was matched") };
                     incidents.finished.push((*connection, *why));
                 }
+                Event::Closed { connection, why } if self.was_forgotten(connection, *why) => {}
                 Event::Closed { connection, why } => {
                     let at = self.place_of(connection, |c| c.far == connection.server_side);
                     let conn = self.connections[at].clone();
@@ -361,6 +383,29 @@ impl Model {
         incidents
     }
 
+    /// Every connection is forgotten: no packet belongs to one of them any more. Their ends may be told later.
+    pub fn forget(&mut self) {
+        let now = self.now;
+        for conn in core::mem::take(&mut self.connections) {
+            self.held.push(Held { protocol: conn.protocol, near: conn.near, far: conn.far, since: now });
+            if !is_over(conn.state) {
+                let alive = self.is_alive(&conn);
+                self.forgotten.push((conn, alive));
+            }
+        }
+    }
+
+    /// Whether this is the end of a connection that was forgotten, which is taken note of.
+    fn was_forgotten(&mut self, told: &Connection, why: Closed) -> bool {
+        let same = |c: &Conn| (c.protocol, c.near, c.far) == (told.protocol, told.client_side, told.server_side);
+        let expected = |alive: bool| if alive { Closed::Forgotten } else { Closed::Expired };
+        let found = self.forgotten.iter().position(|(c, alive)| same(c) && expected(*alive) == why);
+        if let Some(at) = found {
+            self.forgotten.remove(at);
+        }
+        found.is_some()
+    }
+
     fn place_of(&self, told: &Connection, also: impl Fn(&Conn) -> bool) -> usize {
         let same = |c: &Conn| c.protocol == told.protocol && c.near == told.client_side && also(c);
         self.connections.iter().position(same).unwrap_or_else(|| panic!("an event about nobody: {told}"))
@@ -377,12 +422,13 @@ impl Model {
         assert!(incidents.finished.is_empty(), "no packet came, and yet it finished");
     }
 
-    /// Holds the listing against the model.
-    pub fn check_listing(&mut self, listed: &[Connection], in_use: usize) {
+    /// Holds the listing against the model; `told` are those that are not listed any more since both ends know.
+    pub fn check_listing(&mut self, listed: &[Connection], told: &[Connection], in_use: usize) {
         self.crowded |= in_use >= self.settings.capacity;
         if self.crowded {
             // What is over gives way in silence.
-            let shown = |c: &Conn| listed.iter().any(|l| l.protocol == c.protocol && l.client_side == c.near);
+            let shown =
+                |c: &Conn| listed.iter().chain(told).any(|l| l.protocol == c.protocol && l.client_side == c.near);
             self.connections.retain(|c| !is_over(c.state) || shown(c));
         }
         // Within two units after a time-out both are right.
@@ -397,6 +443,8 @@ impl Model {
             let conn = ours.swap_remove(place.unwrap_or_else(|| panic!("listed, and unknown: {l} {:?}", l.state)));
             assert_eq!((l.server_side, l.state), (conn.far, conn.state), "{l}");
         }
+        // What is being reset is listed until both of its ends have been told.
+        ours.retain(|c| c.state != State::Resetting || c.told != [true; 2]);
         assert!(ours.is_empty(), "known, and not listed: {ours:?}");
     }
 
@@ -474,9 +522,9 @@ impl Model {
                 8 => flow(Protocol::Icmp, word(payload, 4), 0),
                 0 => flow(Protocol::Icmp, 0, word(payload, 4)),
                 3 | 4 | 5 | 11 | 12 if !fragment => return self.judge_error(before, after, verdict, incidents),
-                _ => return assert_eq!(verdict, Verdict::Pass),
+                _ => return self.judge_other(Some(Protocol::Icmp), (source, destination), verdict),
             },
-            _ => return assert_eq!(verdict, Verdict::Pass),
+            _ => return self.judge_other(None, (source, destination), verdict),
         };
         self.judge_whole(flow, before, after, verdict, incidents);
     }
@@ -557,20 +605,8 @@ impl Model {
     /// A packet of a client that belongs to no connection.
     fn open(&mut self, flow: Flow, before: &[u8], after: &[u8], verdict: Verdict, incidents: &mut Incidents) {
         let payload = &before[layout(before).expect("it was parsed").header..];
-        let found = self.rules.find(flow.protocol, *flow.source.ip(), flow.destination).cloned();
-        let to_alternative = *flow.destination.ip() == self.settings.alternative;
-        let in_range = self.settings.ports.contains(&flow.destination.port());
-        // A packet to our own address is no traffic to divert, unless a rule speaks of that very address, and of that
-        // very port if it is one that we give away.
-        let own = to_alternative || *flow.destination.ip() == self.settings.own;
-        let found = found.filter(|rule| {
-            // A prefix does not speak of this machine, nor of what is no host.
-            let host = rule.is_host() || !(own || is_martian(*flow.destination.ip()));
-            let ported = !in_range || flow.protocol == Protocol::Icmp || rule.port().is_some();
-            host && (!to_alternative || ported)
-        });
-        let Some(rule) = found else {
-            return assert_eq!(verdict, Verdict::Pass);
+        let Some(rule) = self.rule_for(Some(flow.protocol), *flow.source.ip(), flow.destination) else {
+            return self.judge_unmatched(flow, verdict);
         };
         if rule.is_exception() {
             return assert_eq!(verdict, Verdict::Pass);
@@ -590,12 +626,19 @@ impl Model {
             Protocol::Tcp => {
                 let flags = payload[13];
                 let adopted = flags & (ACK | SYN | RST) == ACK;
-                match self.settings.midstream {
+                let default = if rule.masquerades() { Midstream::Adopt } else { Midstream::Pass };
+                match self.settings.midstream.or(rule.midstream).unwrap_or(default) {
                     _ if flags & (SYN | ACK | RST) == SYN => State::Opening,
                     Midstream::Adopt if adopted => State::Established,
                     Midstream::Drop => return assert_eq!(verdict, Verdict::Drop(DropReason::Midstream)),
+                    Midstream::Adopt if rule.masquerades() => {
+                        return assert_eq!(verdict, Verdict::Drop(DropReason::Midstream));
+                    }
                     _ => return assert_eq!(verdict, Verdict::Pass),
                 }
+            }
+            Protocol::Icmp if payload[0] != 8 && rule.masquerades() => {
+                return assert_eq!(verdict, Verdict::Drop(DropReason::Untranslatable));
             }
             Protocol::Icmp if payload[0] != 8 => return assert_eq!(verdict, Verdict::Pass),
             _ => State::Unanswered,
@@ -611,7 +654,8 @@ impl Model {
             other => panic!("{other:?} for the first packet of a connection"),
         }
         let limit = self.settings.client_limit;
-        assert!(limit == 0 || self.count(*flow.source.ip()) < limit, "beyond the client's limit");
+        let sweeping = !self.forgotten.is_empty();
+        assert!(sweeping || limit == 0 || self.count(*flow.source.ip()) < limit, "beyond the client's limit");
         assert_eq!(incidents.opened.len(), 1, "a packet opens one connection");
         let told = incidents.opened.remove(0);
         assert_eq!((told.protocol, told.client_side, told.state), (flow.protocol, pair(flow), state));
@@ -633,6 +677,66 @@ impl Model {
         self.carry(self.connections.len() - 1, Way::There, before, after, verdict, incidents);
     }
 
+    /// The rule that speaks of a packet; without a protocol it is one without ports.
+    fn rule_for(&self, protocol: Option<Protocol>, source: Ipv4Addr, destination: SocketAddrV4) -> Option<Rule> {
+        let to_alternative = *destination.ip() == self.settings.alternative;
+        let in_range = self.settings.ports.contains(&destination.port());
+        // A packet to our own address is no traffic to divert, unless a rule speaks of that very address, and of that
+        // very port if it is one that we give away.
+        let own = to_alternative || *destination.ip() == self.settings.own;
+        let rule = self.rules.find(protocol, source, destination).cloned()?;
+        // A prefix does not speak of this machine, nor of what is no host.
+        let host = rule.is_host() || !(own || is_martian(*destination.ip()));
+        let ported = !in_range || protocol == Some(Protocol::Icmp) || rule.port().is_some();
+        (host && (!to_alternative || ported)).then_some(rule)
+    }
+
+    /// A packet that is never translated: it passes where no rule masquerades it.
+    fn judge_other(&self, protocol: Option<Protocol>, (source, destination): (Ipv4Addr, Ipv4Addr), verdict: Verdict) {
+        let rule = self.rule_for(protocol, source, SocketAddrV4::new(destination, 0));
+        let dropped = rule.is_some_and(|rule| rule.masquerades());
+        let due = if dropped { Verdict::Drop(DropReason::Untranslatable) } else { Verdict::Pass };
+        assert_eq!(verdict, due);
+    }
+
+    /// A packet that belongs to no connection and that no rule matches: it passes, unless it would show the address of a
+    /// server that hides behind a forward, or belongs to a connection that kept its source and has ended.
+    fn judge_unmatched(&self, flow: Flow, verdict: Verdict) {
+        let pass = Verdict::Pass;
+        let dropped = Verdict::Drop(DropReason::NoConnection);
+        let client = *flow.destination.ip();
+        if [self.settings.alternative, self.settings.own].contains(&client) || is_martian(client) {
+            return assert_eq!(verdict, pass);
+        }
+        if self.hidden_by_forward(flow) {
+            return assert_eq!(verdict, dropped);
+        }
+        // What has ended is remembered for a while, if there is room.
+        let far = Pair { source: flow.destination, destination: flow.source };
+        let ended =
+            self.held.iter().any(|h| h.protocol == flow.protocol && h.far == far && h.near.source == far.source);
+        assert!(verdict == pass || (ended && verdict == dropped), "{verdict:?}");
+    }
+
+    /// Whether a packet comes from where a port forward leads to that keeps the source.
+    fn hidden_by_forward(&self, flow: Flow) -> bool {
+        self.rules.list.iter().any(|rule| {
+            let original = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, rule.port().unwrap_or(0));
+            let own = [self.settings.alternative, self.settings.own].map(Prefix::host);
+            let m = rule.matches;
+            rule.keep_source
+                && own.contains(&m.destination())
+                && self.settings.midstream.or(rule.midstream) != Some(Midstream::Pass)
+                && m.limited_to().is_none_or(|p| p == flow.protocol)
+                && m.from_clients().contains(*flow.destination.ip())
+                && rule.targets.iter().any(|t| match t.target {
+                    Target::Same => false,
+                    Target::Address(a) => SocketAddrV4::new(a, original.port()) == flow.source,
+                    Target::Endpoint(e) => e == flow.source,
+                })
+        })
+    }
+
     fn add(&mut self, told: &Connection, kept: bool, siblings: bool) {
         self.siblings_seen |= siblings;
         // What it held when it lived before is its own again: if a re-divert moves it, it leaves that and holds nothing.
@@ -647,6 +751,7 @@ impl Model {
             kept,
             siblings,
             followed: self.moves.len(),
+            told: [false; 2],
         });
     }
 
@@ -839,6 +944,9 @@ fn follow_checksums(before: &[u8], new: &mut [u8]) {
         packet::sums(new, at).header
     });
     new[10..12].copy_from_slice(&header.to_be_bytes());
+    if before[9] == ICMP && before[at.header..] == new[at.header..] {
+        return;
+    }
     if let (Some(old), Some(field)) = (old.transport, packet::checksum_place(before[9]).map(|f| at.header + f)) {
         let checksum = packet::as_far_off(old, |value| {
             new[field..field + 2].copy_from_slice(&value.to_be_bytes());
@@ -867,19 +975,24 @@ impl Model {
         Some((start, start + length.div_ceil(8) as u16))
     }
 
+    /// What is known of a fragment's datagram. What is complete is known for a moment only, so that copies of its
+    /// fragments are told from those of the next datagram with its identification.
     fn note_of(&self, packet: &[u8]) -> Option<usize> {
         let key = (address(packet, 12), address(packet, 16), packet[9], word(packet, 4));
-        let limit = micros(TIMEOUTS.fragment);
-        self.notes.iter().position(|n| n.key == key && self.now - n.last <= limit)
+        let limit = |n: &Note| if n.is_complete() { REPEATED } else { micros(TIMEOUTS.fragment) };
+        self.notes.iter().position(|n| n.key == key && self.now - n.last <= limit(n))
     }
 
-    /// What speaks against a first fragment.
+    /// What speaks against a first fragment: if one came a moment ago and the datagram is not complete, it is a copy.
+    /// Otherwise the sender has begun another datagram.
     fn against_first(&self, packet: &[u8], verdict: Verdict) -> Option<DropReason> {
         let Some((start, end)) = Self::units(packet) else {
             return Some(DropReason::MalformedIpv4);
         };
-        let seen = self.note_of(packet).is_some_and(|n| (start..end).any(|u| self.notes[n].seen.contains(&u)));
-        let sure = self.note_of(packet).is_some_and(|n| self.notes[n].sure);
+        let known = self.note_of(packet).map(|n| &self.notes[n]);
+        let known = known.filter(|n| !n.is_complete() && self.now - n.last <= REPEATED);
+        let seen = known.is_some_and(|n| (start..end).any(|u| n.seen.contains(&u)));
+        let sure = known.is_some_and(|n| n.sure);
         (seen && (sure || verdict == Verdict::Drop(DropReason::OverlappingFragment)))
             .then_some(DropReason::OverlappingFragment)
     }
@@ -889,14 +1002,22 @@ impl Model {
         let Some((start, end)) = Self::units(before) else {
             return;
         };
-        if !matches!(verdict, Verdict::ToServer | Verdict::ToClient | Verdict::Pass) {
-            return;
-        }
         let key = (address(before, 12), address(before, 16), before[9], word(before, 4));
-        self.notes.retain(|n| n.key != key);
+        match verdict {
+            // It was not looked at as far as its datagram.
+            Verdict::Drop(
+                DropReason::OverlappingFragment
+                | DropReason::TinyFragment
+                | DropReason::MalformedIpv4
+                | DropReason::MalformedTransport,
+            ) => return,
+            // What follows it must not follow the first one of an older datagram.
+            Verdict::Drop(_) => return self.notes.retain(|n| n.key != key),
+            _ => self.notes.retain(|n| n.key != key),
+        }
         let out = (address(after, 12), address(after, 16), word(after, 4));
         let sure = verdict != Verdict::Pass || self.concerns(key.1);
-        self.notes.push(Note { key, verdict, out, seen: (start..end).collect(), last: self.now, sure });
+        self.notes.push(Note { key, verdict, out, seen: (start..end).collect(), end: None, last: self.now, sure });
     }
 
     fn judge_later(&mut self, before: &[u8], after: &[u8], verdict: Verdict, concerned: bool) {
@@ -915,23 +1036,31 @@ impl Model {
             let expected = if concerned { Verdict::Hold } else { Verdict::Pass };
             return assert!(either || verdict == expected, "{verdict:?} for a fragment without a first one");
         };
-        if !self.notes[note].sure || (!concerned && verdict == Verdict::Pass) {
+        let is_known = self.notes[note].verdict == Verdict::ToServer;
+        if !self.notes[note].sure || (!concerned && !is_known && verdict == Verdict::Pass) {
             self.notes[note].sure = false;
             return assert!(!matches!(verdict, Verdict::ToServer | Verdict::ToClient));
         }
         let now = self.now;
         let note = &mut self.notes[note];
-        if (start..end).any(|unit| note.seen.contains(&unit)) {
+        let is_last = word(before, 6) & 0x2000 == 0;
+        let beyond = match note.end {
+            Some(known) => is_last || end > known,
+            None => is_last && note.seen.iter().any(|unit| *unit >= end),
+        };
+        if beyond || (start..end).any(|unit| note.seen.contains(&unit)) {
             return assert!(refused(DropReason::OverlappingFragment), "{verdict:?}");
         }
         let mut seen = note.seen.clone();
         seen.extend(start..end);
         seen.sort_unstable();
         let pieces = 1 + seen.windows(2).filter(|w| w[0] + 1 != w[1]).count();
-        if pieces > 4 {
+        // The first one and eleven behind it.
+        if pieces > 12 {
             return assert!(refused(DropReason::ScatteredFragment), "{verdict:?}");
         }
         (note.seen, note.last) = (seen, now);
+        note.end = note.end.or(is_last.then_some(end));
         assert_eq!(verdict, note.verdict, "a later fragment goes where the first one went");
         if verdict != Verdict::Pass {
             let mut new = before.to_vec();
@@ -962,7 +1091,7 @@ impl Model {
             return assert!(refused(DropReason::IcmpChecksum), "{verdict:?}");
         }
         if word(quote, 6) & 0x1fff != 0 {
-            return assert_eq!(verdict, Verdict::Pass);
+            return self.judge_unrelated(None, (source, destination), verdict);
         }
         let first = &quote[inner..];
         if first.len() < 8 {
@@ -973,7 +1102,7 @@ impl Model {
             (UDP, _) => (Protocol::Udp, (word(first, 0), word(first, 2))),
             (ICMP, 8) => (Protocol::Icmp, (word(first, 4), 0)),
             (ICMP, 0) => (Protocol::Icmp, (0, word(first, 4))),
-            _ => return assert_eq!(verdict, Verdict::Pass),
+            _ => return self.judge_unrelated(None, (source, destination), verdict),
         };
         if address(quote, 12) != destination {
             return assert!(refused(DropReason::IcmpUnrelated), "{verdict:?}");
@@ -1013,11 +1142,35 @@ impl Model {
             (Verdict::ToServer, quoted, (*c.far.source.ip(), *c.far.destination.ip()))
         } else {
             let ours = destination == self.settings.alternative && self.settings.ports.contains(&quoted.source.port());
-            let expected = if ours { Verdict::Drop(DropReason::IcmpUnrelated) } else { Verdict::Pass };
-            return assert_eq!(verdict, expected);
+            if ours {
+                return assert_eq!(verdict, Verdict::Drop(DropReason::IcmpUnrelated));
+            }
+            return self.judge_unrelated(Some(about(turned)), (source, destination), verdict);
         };
         assert_eq!(verdict, expected);
         self.check_error(before, after, new_quoted, ends);
+    }
+
+    /// An error about no connection: it passes, but not where its own source or that of the packet that would answer the
+    /// quoted one is hidden.
+    fn judge_unrelated(&self, answer: Option<Flow>, (source, destination): (Ipv4Addr, Ipv4Addr), verdict: Verdict) {
+        let dropped = Verdict::Drop(DropReason::IcmpUnrelated);
+        let own = Flow {
+            protocol: Protocol::Icmp,
+            source: SocketAddrV4::new(source, 0),
+            destination: SocketAddrV4::new(destination, 0),
+        };
+        let flows = || answer.into_iter().chain([own]);
+        let found = |flow: &Flow| self.rule_for(Some(flow.protocol), *flow.source.ip(), flow.destination);
+        if flows().any(|flow| found(&flow).is_some_and(|rule| rule.masquerades())) {
+            return assert_eq!(verdict, dropped);
+        }
+        let may = |flow: Flow| {
+            let far = Pair { source: flow.destination, destination: flow.source };
+            let ended = self.held.iter().any(|h| h.protocol == flow.protocol && h.far == far);
+            found(&flow).is_none() && (ended || self.hidden_by_forward(flow))
+        };
+        assert!(verdict == Verdict::Pass || (verdict == dropped && flows().any(may)), "{verdict:?}");
     }
 
     /// Whether an ICMP error became what it should have.
@@ -1055,9 +1208,12 @@ impl Model {
                 covered(&new)
             });
             let written = if protocol == UDP && checksum == 0 { 0xffff } else { checksum };
-            // One's complement has two zeros; which of them stands in the quote is nobody's business.
+            // One's complement has two zeros; which of them stands in the quote is nobody's business, unless all that is
+            // quoted are zeros.
             let theirs = word(after, field);
             assert!(packet::same_sum(theirs, written), "the quoted checksum: {theirs:#x}, not {written:#x}");
+            let renamed = before[inner..inner + 8] != new[inner..inner + 8];
+            assert!(!renamed || written != 0xffff || theirs == written, "the quoted checksum of nothing but zeros");
             new[field..field + 2].copy_from_slice(&theirs.to_be_bytes());
         }
         new[10..12].fill(0);
@@ -1073,7 +1229,7 @@ impl Model {
     }
 
     /// A packet that the translator says itself.
-    pub fn said(&self, packet: &[u8], to_client: bool) {
+    pub fn said(&mut self, packet: &[u8], to_client: bool) {
         let at = layout(packet).expect("it says what no host would read");
         let sums = packet::sums(packet, at);
         assert_eq!((sums.header, sums.transport), (0xffff, Some(0xffff)), "a wrong checksum of our own");
@@ -1086,6 +1242,9 @@ impl Model {
                 let seen = |c: &Conn| {
                     if to_client { Pair { source: c.near.destination, destination: c.near.source } } else { c.far }
                 };
+                for conn in self.connections.iter_mut().filter(|c| c.state == State::Resetting) {
+                    conn.told[usize::from(to_client)] |= seen(conn) == Pair { source, destination };
+                }
                 let mut about = self.ended_here.iter().filter(|c| seen(c) == Pair { source, destination });
                 let (sequence, acknowledgment) = (long(segment, 4), long(segment, 8));
                 let (way, other) = if to_client { (Way::Back, Way::There) } else { (Way::There, Way::Back) };

@@ -198,8 +198,11 @@ pub fn mirrored(packet: &[u8]) -> Vec<u8> {
 }
 
 /// The checksum that makes a packet as right or as wrong as it was, by the sum over everything that it covers: 0 to
-/// 0xFFFE, as a host computes it. `sum` writes a value in its place and sums up.
+/// 0xFFFE, as a host computes it, and 0xFFFF in place of 0 over nothing but zeros. `sum` writes a value in its place and
+/// sums up.
 pub fn as_far_off(old: u16, mut sum: impl FnMut(u16) -> u16) -> u16 {
-    let rest = u32::from(sum(0) % 0xffff);
-    ((u32::from(old % 0xffff) + 0xffff - rest) % 0xffff) as u16
+    let rest = sum(0);
+    let checksum = ((u32::from(old % 0xffff) + 0xffff - u32::from(rest % 0xffff)) % 0xffff) as u16;
+    // Only zeros add up to 0x0000.
+    if rest == 0 && checksum == 0 { 0xffff } else { checksum }
 }

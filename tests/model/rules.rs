@@ -3,7 +3,7 @@
 use core::cmp::Reverse;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use byway::{Match, Prefix, Protocol, Redivert, Target, Weighted};
+use byway::{Match, Midstream, Prefix, Protocol, Redivert, Target, Weighted};
 
 use super::{Flow, Place};
 
@@ -13,6 +13,7 @@ pub struct Rule {
     pub targets: Vec<Weighted>,
     pub keep_source: bool,
     pub siblings: bool,
+    pub midstream: Option<Midstream>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +43,11 @@ impl Rule {
         self.keep_source && matches!(self.targets.as_slice(), [Weighted { target: Target::Same, .. }])
     }
 
+    /// Whether it replaces the source and nothing else: what it matches is translated or dropped.
+    pub fn masquerades(&self) -> bool {
+        !self.keep_source && self.targets.iter().all(|t| t.target == Target::Same)
+    }
+
     /// The longest destination prefix, then a port rather than none, then a protocol rather than none, then the
     /// longest client prefix.
     fn rank(&self) -> impl Ord + use<> {
@@ -49,11 +55,13 @@ impl Rule {
         Reverse((m.destination().length(), m.port().is_some(), m.limited_to().is_some(), m.from_clients().length()))
     }
 
-    fn admits(&self, protocol: Protocol, client: Ipv4Addr, destination: SocketAddrV4) -> bool {
+    /// A packet without a protocol is of one that no rule names, and has no ports.
+    fn admits(&self, protocol: Option<Protocol>, client: Ipv4Addr, destination: SocketAddrV4) -> bool {
         let m = self.matches;
+        let has_ports = matches!(protocol, Some(Protocol::Tcp | Protocol::Udp));
         m.destination().contains(*destination.ip())
-            && m.port().is_none_or(|port| protocol != Protocol::Icmp && port == destination.port())
-            && m.limited_to().is_none_or(|p| p == protocol)
+            && m.port().is_none_or(|port| has_ports && port == destination.port())
+            && m.limited_to().is_none_or(|p| protocol == Some(p))
             && m.from_clients().contains(client)
     }
 
@@ -101,7 +109,7 @@ impl Rules {
         self.list.len() != before
     }
 
-    pub fn find(&self, protocol: Protocol, client: Ipv4Addr, destination: SocketAddrV4) -> Option<&Rule> {
+    pub fn find(&self, protocol: Option<Protocol>, client: Ipv4Addr, destination: SocketAddrV4) -> Option<&Rule> {
         self.list.iter().filter(|r| r.admits(protocol, client, destination)).min_by_key(|r| r.rank())
     }
 

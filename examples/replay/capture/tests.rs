@@ -37,8 +37,20 @@ fn simple_packet(words: Words, length: u32, data: &[u8]) -> Vec<u8> {
     block(words, 3, &[&words.1(length), data].concat())
 }
 
+/// The body of an old Packet Block.
+fn old_packet(
+    (half, word, _): Words,
+    interface: u16,
+    time: u64,
+    (captured, length): (u32, u32),
+    data: &[u8],
+) -> Vec<u8> {
+    let words = [(time >> 32) as u32, time as u32, captured, length].map(word).concat();
+    [&half(interface)[..], &half(0xffff), &words, data].concat()
+}
+
 /// Time, link layer, frame, and whether it was cut.
-type Seen = (Duration, Link, Vec<u8>, bool);
+type Seen = (Duration, Result<Link, i32>, Vec<u8>, bool);
 
 /// All records of a file as far as it can be read, and why no further.
 fn read(file: &[u8]) -> (Vec<Seen>, Option<CaptureError>) {
@@ -69,14 +81,16 @@ fn pcapng_with_several_interfaces_clocks_and_sections() {
                 block(words, 0x0bad, b"something else"),
                 packet(words, 1, 100 * 1024 + 512, 9, b"fgh"),
                 simple_packet(words, 6, b"ijkl"),
+                block(words, 2, &old_packet(words, 1, 101 * 1024, (5, 7), b"mnopq\0\0\0options!")),
             ]
             .concat()
         })
         .collect();
     let section = [
-        (Duration::new(7, 9), Link::Ethernet, b"abcde".to_vec(), false),
-        (Duration::new(50, 500_000_000), Link::Raw, b"fgh".to_vec(), true),
-        (Duration::new(50, 500_000_000), Link::Ethernet, b"ijkl".to_vec(), true),
+        (Duration::new(7, 9), Ok(Link::Ethernet), b"abcde".to_vec(), false),
+        (Duration::new(50, 500_000_000), Ok(Link::Raw), b"fgh".to_vec(), true),
+        (Duration::new(50, 500_000_000), Ok(Link::Ethernet), b"ijkl".to_vec(), true),
+        (Duration::new(51, 0), Ok(Link::Raw), b"mnopq".to_vec(), true),
     ];
     assert_eq!(read(&file), ([section.clone(), section].concat(), None));
 }
@@ -91,15 +105,43 @@ fn what_cannot_be_read_is_named() {
         (section(LITTLE)[..9].to_vec(), CaptureError::NoCapture),
         (file(&[packet(LITTLE, 0, 0, 1, b"a")]), CaptureError::NoInterface { record: 1, interface: 0 }),
         (file(&[ethernet(), packet(LITTLE, 7, 0, 1, b"a")]), CaptureError::NoInterface { record: 1, interface: 7 }),
-        (
-            file(&[interface(LITTLE, 127, 0, (6, 0)), packet(LITTLE, 0, 0, 1, b"a")]),
-            CaptureError::LinkType { record: 1, number: 127 },
-        ),
         (file(&[interface(LITTLE, 1, 0, (99, 0))]), CaptureError::TimeResolution { interface: 0, exponent: 99 }),
-        (file(&[ethernet(), block(LITTLE, 2, &[0; 24])]), CaptureError::Obsolete { record: 1 }),
+        (file(&[ethernet(), block(LITTLE, 2, &[0; 16])]), CaptureError::Damaged { record: 1 }),
+        (
+            file(&[ethernet(), block(LITTLE, 2, &old_packet(LITTLE, 0, 0, (9, 9), b"12345678"))]),
+            CaptureError::Damaged { record: 1 },
+        ),
+        (
+            file(&[ethernet(), block(LITTLE, 2, &old_packet(LITTLE, 1, 0, (1, 1), b"a"))]),
+            CaptureError::NoInterface { record: 1, interface: 1 },
+        ),
         (file(&[ethernet(), packet(LITTLE, 0, 0, 1, b"a")[..30].to_vec()]), CaptureError::EndsWithin { record: 1 }),
     ] {
         assert_eq!(read(&file), (vec![], Some(error)), "{error}");
+    }
+}
+
+/// Frames of a link layer that we do not read are handed over all the same, so that they are counted; a file that has no
+/// others is refused at its end, whatever the order of its interfaces.
+#[test]
+fn a_file_is_refused_for_its_link_layers_only_if_it_has_no_other() {
+    let [wireless, can, ethernet] = [127, 227, 1].map(|link| interface(LITTLE, link, 0, (6, 0)));
+    let frames = |interfaces: &[u32]| -> Vec<u8> {
+        interfaces.iter().flat_map(|interface| packet(LITTLE, *interface, 0, 1, b"a")).collect()
+    };
+    let start = [section(LITTLE), wireless, can, ethernet].concat();
+    let refused = |record, number| Some(CaptureError::LinkType { record, number });
+    for (interfaces, error) in [
+        (&[][..], None),
+        (&[0], refused(1, 127)),
+        (&[1, 0, 1], refused(1, 227)),
+        (&[2, 1], None),
+        (&[1, 0, 2], None),
+        (&[2], None),
+    ] {
+        let (seen, why) = read(&[start.clone(), frames(interfaces)].concat());
+        let links: Vec<_> = interfaces.iter().map(|i| [Err(127), Err(227), Ok(Link::Ethernet)][*i as usize]).collect();
+        assert_eq!((seen.into_iter().map(|seen| seen.1).collect::<Vec<_>>(), why), (links, error), "{interfaces:?}");
     }
 }
 
@@ -109,7 +151,7 @@ fn a_record_may_be_larger_than_the_buffer() {
     let data = vec![0x45; BUFFER + 5];
     let length = data.len() as u32;
     let record = [&[3, 4, length, length].map(u32::to_le_bytes).concat()[..], &data].concat();
-    let expected = (Duration::new(3, 4_000), Link::Raw, data, false);
+    let expected = (Duration::new(3, 4_000), Ok(Link::Raw), data, false);
     let file = [&header[..], &record, &record].concat();
     assert_eq!(read(&file), (vec![expected.clone(), expected], None));
 }

@@ -1,6 +1,6 @@
 //! The examples as programs, for tests that run several of them against each other, and their key file.
 
-#![allow(unreachable_pub, reason = "each test takes what it needs")]
+#![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

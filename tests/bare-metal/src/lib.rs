@@ -45,6 +45,19 @@ mod with_byway {
         !matches!(verdict, Verdict::Drop(_))
     }
 
+    /// The same with what the driver knows of the packet.
+    #[cfg(feature = "meta")]
+    #[unsafe(no_mangle)]
+    pub fn packet_meta_path(
+        translator: &mut Translator<Storage>,
+        micros: u64,
+        packet: &mut [u8],
+        meta: byway::PacketMeta,
+    ) -> bool {
+        let verdict = translator.translate_with(Instant::from_micros(micros), packet, meta);
+        !matches!(verdict, Verdict::Drop(_))
+    }
+
     /// What a core asks before that, where there are several.
     #[unsafe(no_mangle)]
     pub fn packet_owner(sharding: &Sharding, packet: &[u8]) -> Owner {

@@ -27,6 +27,8 @@
 //! - **Link addresses are not changed.** On Ethernet a diverted frame goes to the next hop that the stack chose for the
 //!   original destination: both must be behind the same router. Give the alternative address to the stack as its own
 //!   address: somebody must answer ARP requests for it.
+//! - **Own packets towards the server** bear, on Ethernet, the link addresses of the last frame that was diverted; before
+//!   there was one, they are lost.
 //! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again.
 //! - **No forwarding.** embassy-net is a host; between two interfaces take the loop of `docs/embedding.md`.
 #![cfg_attr(not(test), no_std)]
@@ -130,22 +132,30 @@ impl<'s, D: Driver, S: Storage, B: AsMut<[u8]>> TranslatingDriver<'s, D, S, B> {
 
     /// Sends what the translator has to tell servers, and fetches what it has to tell the stack.
     fn speak(&mut self, header: usize, cx: &mut Context<'_>) {
-        let mut translator = self.shared.translator.borrow_mut();
         for _ in 0..OWN_PACKETS {
             if self.waiting.is_none() {
                 let room = self.own.get_mut(header..).unwrap_or_default();
-                self.waiting = translator.poll_transmit((self.shared.clock)(), room);
+                self.waiting = self.shared.translator.borrow_mut().poll_transmit((self.shared.clock)(), room);
             }
-            let Some(Transmit { length, direction: Direction::ToServer, .. }) = self.waiting else { return };
-            let frame = self.own.get_mut(..header + length).unwrap_or_default();
-            if self.links.address(frame, header, Direction::ToServer) {
-                let Some(token) = self.driver.transmit(cx) else { return };
-                token.consume(frame.len(), |sent| copy(frame, sent));
+            let to_server = self.waiting.is_some_and(|waiting| waiting.direction == Direction::ToServer);
+            if !to_server || !self.flush(header, cx) {
+                return;
             }
-            self.waiting = None;
         }
         // There may be more: come back soon.
         cx.waker().wake_by_ref();
+    }
+
+    /// Sends the waiting packet if it goes to a server. False if there is no room for it: then it waits on.
+    fn flush(&mut self, header: usize, cx: &mut Context<'_>) -> bool {
+        let Some(Transmit { length, direction: Direction::ToServer, .. }) = self.waiting else { return true };
+        let frame = self.own.get_mut(..header + length).unwrap_or_default();
+        if self.links.address(frame, header, Direction::ToServer) {
+            let Some(token) = self.driver.transmit(cx) else { return false };
+            token.consume(frame.len(), |sent| copy(frame, sent));
+        }
+        self.waiting = None;
+        true
     }
 }
 
@@ -166,7 +176,8 @@ impl<D: Driver, S: Storage, B: AsMut<[u8]>> Driver for TranslatingDriver<'_, D, 
             self.speak(header, cx);
         }
         let (came, token) = match (self.waiting, header) {
-            (Some(Transmit { length, .. }), Some(header)) => {
+            // One for a server waits for room to be sent, and keeps nothing from being received.
+            (Some(Transmit { length, direction: Direction::ToClient, .. }), Some(header)) => {
                 let token = self.driver.transmit(cx)?;
                 self.waiting = None;
                 let frame = self.own.get_mut(..header + length).unwrap_or_default();
@@ -185,6 +196,10 @@ impl<D: Driver, S: Storage, B: AsMut<[u8]>> Driver for TranslatingDriver<'_, D, 
 
     fn transmit(&mut self, cx: &mut Context<'_>) -> Option<Self::TxToken<'_>> {
         let header = self.header();
+        // What waits for room goes first, or a stack that always finds the room could keep it waiting for ever.
+        if !self.flush(header.unwrap_or(0), cx) {
+            return None;
+        }
         let token = self.driver.transmit(cx)?;
         Some(TxToken { token, buffer: self.buffer.as_mut(), links: &mut self.links, shared: self.shared, header })
     }

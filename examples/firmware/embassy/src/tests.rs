@@ -26,6 +26,8 @@ struct Fake {
     came: Queue,
     sent: Queue,
     medium: HardwareAddress,
+    /// How many calls of `transmit` find room before one finds the queue full.
+    room: Option<usize>,
 }
 
 struct Came(Vec<u8>);
@@ -55,6 +57,13 @@ impl Driver for Fake {
     }
 
     fn transmit(&mut self, _: &mut Context<'_>) -> Option<Sent> {
+        self.room = match self.room {
+            Some(0) => {
+                self.room = None;
+                return None;
+            }
+            room => room.map(|room| room - 1),
+        };
         Some(Sent(self.sent.clone()))
     }
 
@@ -148,8 +157,12 @@ impl std::task::Wake for Woken {
 
 impl<'s> Bench<'s> {
     fn new(shared: &'s Shared<Storage>, medium: HardwareAddress) -> Self {
+        Self::full_after(shared, medium, None)
+    }
+
+    fn full_after(shared: &'s Shared<Storage>, medium: HardwareAddress, room: Option<usize>) -> Self {
         let (came, sent) = (Queue::default(), Queue::default());
-        let fake = Fake { came: came.clone(), sent: sent.clone(), medium };
+        let fake = Fake { came: came.clone(), sent: sent.clone(), medium, room };
         Self { driver: TranslatingDriver::new(fake, shared, [0; 1514]), came, sent, woken: Arc::default() }
     }
 
@@ -264,10 +277,35 @@ fn a_reset_wakes_the_network_and_reaches_both_ends() {
     }
 }
 
+/// The queue is full at one call and has room at the next: whichever call it is, each end gets its own RST and nothing
+/// else, and a frame that comes meanwhile arrives.
+#[test]
+fn a_full_queue_sends_no_reset_to_the_wrong_side() {
+    for (medium, full) in MEDIA.into_iter().flat_map(|medium| (0..8).map(move |full| (medium, full))) {
+        let shared = shared();
+        let mut bench = Bench::full_after(&shared, medium, Some(2 + full));
+        let header = bench.header(true).len();
+        let client = at(CLIENT, 5000);
+        let sent = bench.send(&tcp(client, at(ORIGINAL, 80), 2, 100, 0)).expect("it is sent");
+        let (near, server) = ends(&sent[header..]);
+        assert!(!bench.came(&tcp(server, near, 0x12, 500, 101)).is_empty());
+        assert!(bench.send(&tcp(client, at(ORIGINAL, 80), 0x10, 101, 501)).is_some());
+        shared.with(|_, translator| translator.redivert(A, B, Redivert::Reset)).expect("A is known");
+        let other = udp(at(B, 53), client);
+        bench.came.borrow_mut().push_back([bench.header(false), other.clone()].concat());
+
+        let got: Vec<_> = (0..8).filter_map(|_| bench.receive()).map(|frame| frame[header..].to_vec()).collect();
+        let told: Vec<_> = got.iter().filter(|packet| **packet != other).map(|packet| ends(packet)).collect();
+        assert_eq!((told, got.len()), (vec![(at(ORIGINAL, 80), client)], 2), "{medium:?}, full at {full}");
+        let sent: Vec<_> = bench.sent.borrow().iter().map(|frame| ends(&frame[header..])).collect();
+        assert_eq!(sent, [(near, at(A, 80))], "{medium:?}, full at {full}");
+    }
+}
+
 #[test]
 fn a_frame_that_is_longer_than_the_buffer_is_translated_all_the_same() {
     let shared = shared();
-    let fake = Fake { came: Queue::default(), sent: Queue::default(), medium: HardwareAddress::Ip };
+    let fake = Fake { came: Queue::default(), sent: Queue::default(), medium: HardwareAddress::Ip, room: None };
     let sent = fake.sent.clone();
     let mut driver = TranslatingDriver::new(fake, &shared, [0; 16]);
     assert_eq!(driver.capabilities().max_transmission_unit, 590);

@@ -1,0 +1,538 @@
+//! Network namespaces with a TUN device each, and a relay with a translator between them.
+
+#![allow(unreachable_pub, reason = "it is part of one test")]
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use byway::{
+    Config, Connection, Direction, Divert, Heap, PortChoice, Protocol, Record, State, TRANSMIT_BUFFER, Translator,
+    Verdict,
+};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::thread::UnshareFlags;
+use tun_rs::{DeviceBuilder, SyncDevice};
+
+use super::truth::{self, ACK, End, Numbers, SYN, Segment, are_paired, between, numbers_of, permitted};
+
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 7);
+pub const ORIGINAL: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 100);
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(123, 45, 67, 89);
+pub const OTHER: Ipv4Addr = Ipv4Addr::new(123, 45, 67, 90);
+pub const CLIENT_PORT: u16 = 40_000;
+pub const PORT: u16 = 8080;
+
+const INSIDE: &str = "BYWAY_IN_NAMESPACE";
+
+/// Runs a test as root of a user and network namespace of its own. Where the kernel refuses, it prints why.
+pub fn in_namespace(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let unshare = |arguments: &[&str]| {
+        let program = std::env::current_exe().expect("this program has a name");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net"]).env(INSIDE, "1");
+        match arguments {
+            [] => command.args(["ip", "tuntap", "add", "dev", "probe", "mode", "tun"]),
+            _ => command.arg(program).args(arguments),
+        };
+        command.output()
+    };
+    match unshare(&[]) {
+        Err(error) => return println!("SKIPPED: unshare: {error}"),
+        Ok(output) if !output.status.success() => {
+            return println!("SKIPPED: no TUN device: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(_) => {}
+    }
+    let output = unshare(&[name, "--exact", "--nocapture"]).expect("it ran a moment ago");
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A network namespace: a thread that lives in it and does what it is told.
+pub struct Space {
+    work: Sender<Box<dyn FnOnce() + Send>>,
+    device: Arc<SyncDevice>,
+}
+
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Space {
+    pub fn new(address: Ipv4Addr) -> Self {
+        let (work, tasks) = channel::<Box<dyn FnOnce() + Send>>();
+        std::thread::spawn(move || {
+            // SAFETY: a new network namespace takes no file descriptor and no memory away from anybody.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.expect("root of its namespace may do that");
+            for task in tasks {
+                task();
+            }
+        });
+        let set_up = move || {
+            let device = DeviceBuilder::new().name("tun0").build_sync().expect("a TUN device");
+            ip("link set lo up");
+            ip("link set tun0 mtu 1500 up");
+            ip(&format!("address add {address}/32 dev tun0"));
+            ip("route add default dev tun0");
+            Arc::new(device)
+        };
+        Self { device: within(&work, set_up), work }
+    }
+
+    /// Does something in the namespace.
+    pub fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> T {
+        within(&self.work, task)
+    }
+
+    pub fn sysctl(&self, name: &'static str, value: u32) {
+        self.run(move || std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value.to_string()))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    pub fn listen(&self, address: Ipv4Addr, port: u16) -> TcpListener {
+        self.run(move || TcpListener::bind((address, port))).expect("the port is free")
+    }
+
+    /// The state of the socket with these ends; `ss` reads the same file.
+    fn state(&self, local: SocketAddrV4, remote: SocketAddrV4) -> End {
+        let table = self.run(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("there is a /proc");
+        let hex = |e: SocketAddrV4| format!("{:08X}:{:04X}", u32::from_ne_bytes(e.ip().octets()), e.port());
+        let (local, remote) = (hex(local), hex(remote));
+        let state = table.lines().find_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let is = fields.next() == Some(&local) && fields.next() == Some(&remote);
+            is.then(|| u8::from_str_radix(fields.next()?, 16).ok()).flatten()
+        });
+        state.map_or(End::Closed, End::of_linux)
+    }
+}
+
+fn within<T: Send + 'static>(work: &Sender<Box<dyn FnOnce() + Send>>, task: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = channel();
+    work.send(Box::new(move || drop(done.send(task())))).expect("the thread lives");
+    result.recv().expect("the task is done")
+}
+
+/// A connection attempt, not yet complete.
+pub fn socket(own: SocketAddrV4) -> OwnedFd {
+    let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .expect("a socket");
+    sockopt::set_socket_reuseaddr(&fd, true).expect("a good option");
+    rustix::net::bind(&fd, &own).expect("the port is free");
+    fd
+}
+
+/// `sendto` with `MSG_FASTOPEN` (RFC 7413): the data goes into the SYN.
+pub fn fast_open(fd: &OwnedFd, to: SocketAddrV4, data: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::sendto(fd, data, SendFlags::from_bits_retain(0x2000_0000), &to)?)
+}
+
+/// Ends a connection with a RST.
+pub fn abort(stream: TcpStream) {
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a good option");
+}
+
+pub fn keep_alive(stream: &TcpStream) {
+    sockopt::set_socket_keepalive(stream, true).expect("a good option");
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(1)).expect("a good option");
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1)).expect("a good option");
+}
+
+/// The translator, and what passes it.
+pub struct Relay {
+    start: Instant,
+    pub translator: Translator<Heap>,
+    config: Config,
+    target: Ipv4Addr,
+    client: Arc<SyncDevice>,
+    servers: HashMap<Ipv4Addr, Arc<SyncDevice>>,
+    /// What each end has sent, by its own address and the peer it sent to.
+    said: HashMap<(SocketAddrV4, SocketAddrV4), Numbers>,
+    /// When a packet last came.
+    last: Instant,
+    /// How much of the data in a SYN the last SYN+ACK acknowledged.
+    pub taken: Option<u32>,
+    /// Packets wait while this is set, after they were translated.
+    pub hold: bool,
+    held: Vec<(Arc<SyncDevice>, Vec<u8>)>,
+    /// Percent that are lost before the translator, and behind it.
+    pub loss: [u64; 2],
+    random: u64,
+    pub log: VecDeque<String>,
+}
+
+impl Relay {
+    pub fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn is_lost(&mut self, place: usize) -> bool {
+        self.loss[place] > 0 && self.random() % 100 < self.loss[place]
+    }
+
+    pub fn now(&self) -> byway::Instant {
+        byway::Instant::from_micros(self.start.elapsed().as_micros() as u64)
+    }
+
+    fn note(&mut self, line: String) {
+        let time = self.start.elapsed().as_secs_f64();
+        self.log.push_back(format!("  {time:>10.6} {line}"));
+        if self.log.len() > 60 {
+            self.log.pop_front();
+        }
+    }
+
+    fn send(&mut self, device: Arc<SyncDevice>, packet: Vec<u8>) {
+        if self.hold {
+            self.held.push((device, packet));
+        } else {
+            let _ = device.send(&packet);
+        }
+    }
+
+    pub fn release(&mut self) {
+        self.hold = false;
+        for (device, packet) in core::mem::take(&mut self.held) {
+            let _ = device.send(&packet);
+        }
+    }
+
+    /// A packet of an end, or of an attacker.
+    pub fn packet(&mut self, packet: &[u8], forged: bool) {
+        let Some(segment) = Segment::read(packet) else {
+            return;
+        };
+        let (source, destination) = truth_ends(packet);
+        self.last = Instant::now();
+        if !forged {
+            let mut numbers = self.said.get(&(source, destination)).copied();
+            Numbers::note(&mut numbers, &segment);
+            if let Some(numbers) = numbers {
+                self.said.insert((source, destination), numbers);
+            }
+            let peer = self.said.values().find(|n| between(n.start, segment.acknowledgment, n.next));
+            if segment.has(SYN)
+                && segment.has(ACK)
+                && let Some(peer) = peer
+            {
+                self.taken = Some(segment.acknowledgment.wrapping_sub(peer.start) - 1);
+            }
+            if self.is_lost(0) {
+                return self.note(format!("{source} {segment} lost before"));
+            }
+        }
+        let mut packet = packet.to_vec();
+        let now = self.now();
+        let verdict = self.translator.translate(now, &mut packet);
+        let state = self.connection(destination.port()).or_else(|| self.connection(source.port())).map(|c| c.state);
+        let lost = !forged && self.is_lost(1);
+        let what = if forged { "FORGED " } else { "" };
+        self.note(format!(
+            "{what}{source} {segment} {verdict:?}{} -> {state:?}",
+            if lost { " lost behind" } else { "" }
+        ));
+        let to = Ipv4Addr::from_octets(packet[16..20].try_into().expect("four bytes"));
+        match (verdict, self.servers.get(&to)) {
+            _ if lost => {}
+            (Verdict::ToServer, Some(server)) => self.send(server.clone(), packet),
+            (Verdict::ToClient, _) => self.send(self.client.clone(), packet),
+            _ => {}
+        }
+        self.speak();
+    }
+
+    /// What the translator says itself.
+    fn speak(&mut self) {
+        let mut buffer = [0; TRANSMIT_BUFFER];
+        let now = self.now();
+        self.translator.poll(now);
+        while let Some(transmit) = self.translator.poll_transmit(now, &mut buffer) {
+            let packet = buffer[..transmit.length].to_vec();
+            if let Some(segment) = Segment::read(&packet) {
+                self.note(format!("itself {:?} {segment}", transmit.direction));
+            }
+            let to = Ipv4Addr::from_octets(packet[16..20].try_into().expect("four bytes"));
+            match (transmit.direction, self.servers.get(&to)) {
+                (Direction::ToServer, Some(server)) => self.send(server.clone(), packet),
+                (Direction::ToClient, _) => self.send(self.client.clone(), packet),
+                _ => {}
+            }
+        }
+    }
+
+    /// The client's connection to a port of the original.
+    pub fn connection(&self, port: u16) -> Option<Connection> {
+        let client = SocketAddrV4::new(CLIENT, CLIENT_PORT);
+        Some(self.translator.connection(Protocol::Tcp, client, SocketAddrV4::new(ORIGINAL, port))?.0)
+    }
+
+    pub fn state(&self, port: u16) -> Option<State> {
+        self.connection(port).map(|c| c.state)
+    }
+
+    fn fresh(config: &Config, target: Ipv4Addr) -> Translator<Heap> {
+        let mut translator = Translator::new(config.clone(), Heap::new(64, 4)).expect("good settings");
+        translator.divert(Divert::new(ORIGINAL).to(target)).expect("a good rule");
+        translator
+    }
+
+    pub fn redivert(&mut self, to: Ipv4Addr, how: byway::Redivert) {
+        self.note(format!("re-divert to {to}: {how:?}"));
+        self.translator.redivert(self.target, to, how).expect("two servers");
+        self.target = to;
+        self.speak();
+    }
+
+    pub fn snapshot(&self) -> Vec<Record> {
+        self.translator.records().collect()
+    }
+
+    /// A translator that knows what is in the snapshot and nothing more.
+    pub fn restart(&mut self, snapshot: &[Record]) {
+        self.note(format!("the translator is restarted with {} records", snapshot.len()));
+        self.translator = Self::fresh(&self.config, self.target);
+        let now = self.now();
+        for record in snapshot {
+            self.translator.import(now, record).expect("a good record");
+        }
+    }
+}
+
+pub fn truth_ends(packet: &[u8]) -> (SocketAddrV4, SocketAddrV4) {
+    let header = usize::from(packet[0] & 15) * 4;
+    let address = |at: usize| Ipv4Addr::from_octets(packet[at..at + 4].try_into().expect("four bytes"));
+    let port = |at: usize| u16::from_be_bytes([packet[header + at], packet[header + at + 1]]);
+    (SocketAddrV4::new(address(12), port(0)), SocketAddrV4::new(address(16), port(2)))
+}
+
+/// A client, servers, and the relay between them.
+pub struct Lab {
+    pub client: Space,
+    pub server: Space,
+    pub other: Space,
+    pub relay: Arc<Mutex<Relay>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self::with(|config| config)
+    }
+
+    /// The alternative port is the client's own, so that a translator that has forgotten everything takes it again.
+    pub fn with(settings: impl FnOnce(Config) -> Config) -> Self {
+        let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+        let config = settings(config.port_choice(PortChoice::Keep));
+        let (client, server, other) = (Space::new(CLIENT), Space::new(SERVER), Space::new(OTHER));
+        let servers = [(SERVER, server.device.clone()), (OTHER, other.device.clone())].into_iter().collect();
+        let relay = Relay {
+            start: Instant::now(),
+            translator: Relay::fresh(&config, SERVER),
+            config,
+            target: SERVER,
+            client: client.device.clone(),
+            servers,
+            said: HashMap::new(),
+            last: Instant::now(),
+            taken: None,
+            hold: false,
+            held: Vec::new(),
+            loss: [0; 2],
+            random: 1,
+            log: VecDeque::new(),
+        };
+        let lab = Self { client, server, other, relay: Arc::new(Mutex::new(relay)), stop: Arc::default() };
+        for space in [&lab.client, &lab.server, &lab.other] {
+            lab.attend(space);
+        }
+        let (relay, stop) = (lab.relay.clone(), lab.stop.clone());
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+                relay.lock().expect("nobody panics").speak();
+            }
+        });
+        lab
+    }
+
+    /// Reads what comes out of a namespace, as long as it is the one in use.
+    fn attend(&self, space: &Space) {
+        let (device, relay) = (space.device.clone(), self.relay.clone());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok(length) = device.recv(&mut buffer) {
+                let mut relay = relay.lock().expect("nobody panics");
+                let known = relay.servers.values().chain([&relay.client]).any(|d| Arc::ptr_eq(d, &device));
+                if known {
+                    relay.packet(&buffer[..length], false);
+                }
+            }
+        });
+    }
+
+    pub fn relay(&self) -> MutexGuard<'_, Relay> {
+        self.relay.lock().expect("nobody panics")
+    }
+
+    /// The client's machine is switched off, and another one with its address on.
+    pub fn restart_client(&mut self) {
+        let fresh = Space::new(CLIENT);
+        self.relay().client = fresh.device.clone();
+        self.attend(&fresh);
+        core::mem::forget(core::mem::replace(&mut self.client, fresh));
+        self.relay().note("the client has restarted".into());
+    }
+
+    /// The same of the server.
+    pub fn restart_server(&mut self) {
+        let fresh = Space::new(SERVER);
+        self.relay().servers.insert(SERVER, fresh.device.clone());
+        self.attend(&fresh);
+        core::mem::forget(core::mem::replace(&mut self.server, fresh));
+        self.relay().note("the server has restarted".into());
+    }
+
+    pub fn try_connect(&self, port: u16) -> io::Result<TcpStream> {
+        let task = move || {
+            let fd = socket(SocketAddrV4::new(CLIENT, CLIENT_PORT));
+            rustix::net::connect(&fd, &SocketAddrV4::new(ORIGINAL, port))?;
+            Ok(TcpStream::from(fd))
+        };
+        self.client.run(task)
+    }
+
+    /// A connection with both ends.
+    pub fn connect(&self) -> (TcpStream, TcpStream) {
+        let listener = self.server.listen(SERVER, PORT);
+        let client = self.try_connect(PORT).expect("the server listens");
+        let (server, _) = listener.accept().expect("the client has connected");
+        for stream in [&client, &server] {
+            stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a good time");
+            stream.set_nodelay(true).expect("a good option");
+        }
+        (client, server)
+    }
+
+    fn space_of(&self, server: Ipv4Addr) -> &Space {
+        if server == OTHER { &self.other } else { &self.server }
+    }
+
+    /// The states of both ends of the connection, as their kernels say.
+    pub fn ends(&self) -> (End, End) {
+        let client = self.client.state(SocketAddrV4::new(CLIENT, CLIENT_PORT), SocketAddrV4::new(ORIGINAL, PORT));
+        let connection = self.relay().connection(PORT);
+        let server =
+            connection.map_or(End::Closed, |c| self.space_of(*c.server().ip()).state(c.server(), c.server_side.source));
+        (client, server)
+    }
+
+    /// Waits until no packet has come for a while, which is longer than an ACK is put off (RFC 9293, section 3.8.6.3;
+    /// Linux waits 40 to 200 ms).
+    pub fn settle(&self) {
+        let (start, calm) = (Instant::now(), Duration::from_millis(230));
+        while (start.elapsed() < calm || self.relay().last.elapsed() < calm) && start.elapsed() < Duration::from_secs(8)
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn story(&self) -> String {
+        let relay = self.relay();
+        let lines: Vec<_> = relay.log.iter().cloned().collect();
+        let connection = relay.connection(PORT);
+        let numbers = connection.and_then(|c| relay.translator.record(&c)).map(|r| numbers_of(&r));
+        format!("{}\n  {connection:?} {numbers:08x?}\n  {:x?}", lines.join("\n"), relay.said)
+    }
+
+    /// Both kernels are in these states, the translator is in one that belongs to them, and it has their numbers. A busy
+    /// machine gets some time to come to rest.
+    #[track_caller]
+    pub fn agree(&self, client: End, server: End) {
+        self.in_time(|| {
+            let ends = self.ends();
+            if ends != (client, server) {
+                return Err(format!("the ends themselves are {ends:?}, not {:?}", (client, server)));
+            }
+            let (state, allowed) = (self.relay().state(PORT), permitted(client, server));
+            if !state.is_some_and(|s| allowed.contains(&s)) {
+                return Err(format!("{ends:?}: {state:?}, not of {allowed:?}"));
+            }
+            let (found, wanted) = self.numbers();
+            if found != wanted {
+                return Err(format!("{ends:?}: numbers {found:08x?} (sent and acknowledged), not {wanted:08x?}"));
+            }
+            Ok(())
+        });
+    }
+
+    #[track_caller]
+    fn in_time(&self, check: impl Fn() -> Result<(), String>) {
+        let start = Instant::now();
+        loop {
+            self.settle();
+            match check() {
+                Ok(()) => return,
+                Err(fault) if start.elapsed() > Duration::from_secs(2) => panic!("{fault}\n{}", self.story()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// The translator's numbers, and the ends' own.
+    fn numbers(&self) -> (Option<[u32; 4]>, Option<[u32; 4]>) {
+        let relay = self.relay();
+        let Some(connection) = relay.connection(PORT) else {
+            return (None, None);
+        };
+        let found = relay.translator.record(&connection).map(|r| numbers_of(&r));
+        let (c, s) = (connection.client_side, connection.server_side);
+        let client = relay.said.get(&(c.source, c.destination));
+        let server = relay.said.get(&(s.destination, s.source));
+        let wanted = client.zip(server).map(|(client, server)| {
+            assert!(are_paired(client, server), "{client:x?} {server:x?}");
+            [client.next, server.next, client.acknowledged.unwrap_or(0), server.acknowledged.unwrap_or(0)]
+        });
+        (found, wanted)
+    }
+
+    /// The ends are gone, or one is and the other in TIME-WAIT: nothing that lives for two hours is left.
+    #[track_caller]
+    pub fn gone(&self) {
+        self.in_time(|| {
+            let ends = self.ends();
+            if !ends.0.is_gone() || !ends.1.is_gone() {
+                return Err(format!("the ends themselves are not gone: {ends:?}"));
+            }
+            match self.relay().state(PORT) {
+                Some(state) if truth::is_long_lived(state) || state == State::Opened => {
+                    Err(format!("both ends are gone: {state:?}"))
+                }
+                _ => Ok(()),
+            }
+        });
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = io::stdout().flush();
+    }
+}
