@@ -235,7 +235,7 @@ fn dead_on(
 }
 
 /// How many slots are looked at for dead connections when connections are counted.
-const COUNTED: usize = 4096;
+const COUNTED: usize = 256;
 
 #[cfg(feature = "control")]
 impl Table<'_> {
