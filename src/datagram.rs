@@ -69,8 +69,10 @@ use crate::wire::ipv4::{self, HEADER, Header};
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct DatagramId {
     /// The sender.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub source: Ipv4Addr,
     /// The receiver, as the packet names it before it is translated.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub destination: Ipv4Addr,
     /// The number of the protocol: 6 is TCP, 17 UDP, 1 ICMP.
     pub protocol: u8,

@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::net::SocketAddrV4;
+use core::net::SocketAddrV4;
 
 use byway::{Divert, Fixed, Heap, InexactReset, Instant, Protocol, Record, Redivert, State, Translator, Verdict};
 use support::talk::*;
@@ -30,11 +30,11 @@ impl Download {
         Self { t, alternative, server, client_next: CLIENT_START + 1, server_next: SERVER_START + 1, now: s(0) }
     }
 
-    fn from_client(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: &[u8]) -> Verdict {
+    fn client_says(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: &[u8]) -> Verdict {
         verdict(&mut self.t, self.now, &tcp(at(CLIENT), at(ORIGINAL), (flags, sequence, acknowledgment), data))
     }
 
-    fn from_server(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: &[u8]) -> Verdict {
+    fn server_says(&mut self, flags: u8, sequence: u32, acknowledgment: u32, data: &[u8]) -> Verdict {
         verdict(&mut self.t, self.now, &tcp(self.server, self.alternative, (flags, sequence, acknowledgment), data))
     }
 
@@ -43,9 +43,9 @@ impl Download {
     fn go_on(&mut self, bytes: usize) {
         let data = vec![7; bytes];
         let (next, expected) = (self.server_next, self.client_next);
-        assert_eq!(self.from_server(ACK, next, expected, &data), Verdict::ToClient);
+        assert_eq!(self.server_says(ACK, next, expected, &data), Verdict::ToClient);
         self.server_next = next.wrapping_add(bytes as u32);
-        assert_eq!(self.from_client(ACK, self.client_next, self.server_next, b""), Verdict::ToServer);
+        assert_eq!(self.client_says(ACK, self.client_next, self.server_next, b""), Verdict::ToServer);
     }
 
     /// The same past the translator.
@@ -97,9 +97,9 @@ fn forged_segments_of_both_sides_do_not_end_a_download() {
             let (a, b) = (any(&mut dice), any(&mut dice));
             let data = vec![0; dice.below(3) as usize * 700];
             if round % 2 == 0 || flags == SYN {
-                d.from_client(flags, a, b, &data);
+                let _ = d.client_says(flags, a, b, &data);
             } else {
-                d.from_server(flags, a, b, &data);
+                let _ = d.server_says(flags, a, b, &data);
             }
             assert_eq!(tcp_state(&d.t), Some(State::Established), "seed {seed}, round {round}");
         }
@@ -121,9 +121,9 @@ fn forged_segments_neither_end_nor_prolong_a_silent_connection() {
         let flags = [FIN | ACK, SYN, ACK, RST, SYN | ACK, FIN, 0][dice.below(7) as usize];
         let (a, b) = (any(&mut dice), any(&mut dice));
         if round % 2 == 0 {
-            d.from_client(flags, a, b, b"");
+            let _ = d.client_says(flags, a, b, b"");
         } else {
-            d.from_server(flags, a, b, b"");
+            let _ = d.server_says(flags, a, b, b"");
         }
         assert_eq!((tcp_state(&d.t), d.numbers()), (Some(State::Established), numbers), "second {round}");
     }
@@ -143,12 +143,12 @@ fn forged_segments_do_not_make_it_evictable() {
         let flags = [FIN | ACK, SYN, FIN | ACK, RST, SYN | ACK][dice.below(5) as usize];
         let (a, b) = (any(&mut dice), any(&mut dice));
         if number % 2 == 0 {
-            verdict(&mut t, s(1), &tcp(at(CLIENT), at(ORIGINAL), (flags, a, b), b""));
+            let _ = verdict(&mut t, s(1), &tcp(at(CLIENT), at(ORIGINAL), (flags, a, b), b""));
         } else {
-            verdict(&mut t, s(1), &tcp(server, alternative, (flags, a, b), b""));
+            let _ = verdict(&mut t, s(1), &tcp(server, alternative, (flags, a, b), b""));
         }
         let stranger = client(1 + number);
-        verdict(&mut t, s(1), &tcp(stranger, at(ORIGINAL), (SYN, a, 0), b""));
+        let _ = verdict(&mut t, s(1), &tcp(stranger, at(ORIGINAL), (SYN, a, 0), b""));
     }
     assert_eq!(tcp_state(&t), Some(State::Established));
 }
@@ -184,9 +184,9 @@ fn a_gap_on_the_clients_side_or_on_both_closes_too() {
         for _ in 0..6 {
             // An upload: the client's data and the server's acknowledgements.
             let (next, expected) = (d.client_next, d.server_next);
-            assert_eq!(d.from_client(ACK, next, expected, &[1; 1_400]), Verdict::ToServer);
+            assert_eq!(d.client_says(ACK, next, expected, &[1; 1_400]), Verdict::ToServer);
             d.client_next = next.wrapping_add(1_400);
-            assert_eq!(d.from_server(ACK, d.server_next, d.client_next, b""), Verdict::ToClient);
+            assert_eq!(d.server_says(ACK, d.server_next, d.client_next, b""), Verdict::ToClient);
         }
         assert_eq!(d.numbers(), d.truth(), "{client_gap:#x} {server_gap:#x}");
     }
@@ -200,8 +200,8 @@ fn keep_alives_close_a_gap() {
     d.go_on_elsewhere(1 << 27);
     for turn in 0..6 {
         d.now = s(7_000 * (turn + 1));
-        d.from_client(ACK, d.client_next - 1, d.server_next, b"");
-        d.from_server(ACK, d.server_next, d.client_next, b"");
+        let _ = d.client_says(ACK, d.client_next - 1, d.server_next, b"");
+        let _ = d.server_says(ACK, d.server_next, d.client_next, b"");
         assert_eq!(tcp_state(&d.t), Some(State::Established), "turn {turn}: both ends go on");
     }
     assert_eq!(d.numbers(), d.truth());
@@ -225,9 +225,9 @@ fn one_forged_end_never_changes_what_is_known() {
                     _ => forged.wrapping_sub(1_000),
                 };
                 if by_client {
-                    d.from_client(ACK, forged, acknowledged, &[0; 1_000]);
+                    let _ = d.client_says(ACK, forged, acknowledged, &[0; 1_000]);
                 } else {
-                    d.from_server(ACK, forged, acknowledged, &[0; 1_000]);
+                    let _ = d.server_says(ACK, forged, acknowledged, &[0; 1_000]);
                 }
                 forged = if pattern == 3 && round % 7 == 0 { any(&mut dice) } else { forged.wrapping_add(1_000) };
                 if round % 3 == 0 {
@@ -246,21 +246,21 @@ fn a_server_that_was_restarted_accepts_or_refuses() {
     let mut d = Download::new(config());
     d.go_on(1_000);
     // It refuses the new attempt: the connection is over.
-    d.from_client(SYN, 0x7000_0000, 0, b"");
+    let _ = d.client_says(SYN, 0x7000_0000, 0, b"");
     assert_eq!(tcp_state(&d.t), Some(State::Established));
-    d.from_server(RST | ACK, 0, 0x7000_0002, b"");
+    let _ = d.server_says(RST | ACK, 0, 0x7000_0002, b"");
     assert_eq!(tcp_state(&d.t), Some(State::Established), "that acknowledges something else");
-    d.from_server(RST | ACK, 0, 0x7000_0001, b"");
+    let _ = d.server_says(RST | ACK, 0, 0x7000_0001, b"");
     assert_eq!(tcp_state(&d.t), Some(State::TimeWait));
 
     // It accepts it, and goes on with the new numbers; so do RSTs of ours.
     for (client, server) in [(0x7000_0000, 0x1111_0000), (CLIENT_START + 5_000, SERVER_START + 9_000), (7, 0)] {
         let mut d = Download::new(config());
         d.go_on(1_000);
-        d.from_client(SYN, client, 0, b"");
-        d.from_server(SYN | ACK, server, client + 1, b"");
+        let _ = d.client_says(SYN, client, 0, b"");
+        let _ = d.server_says(SYN | ACK, server, client + 1, b"");
         (d.client_next, d.server_next) = (client + 1, server + 1);
-        d.from_client(ACK, d.client_next, d.server_next, b"");
+        let _ = d.client_says(ACK, d.client_next, d.server_next, b"");
         assert_eq!(d.numbers(), d.truth());
         d.go_on(1_000);
         assert_eq!(d.numbers(), d.truth());
@@ -276,8 +276,8 @@ fn a_fin_counts_when_it_is_acknowledged() {
         let mut d = Download::new(config());
         d.go_on(1_000);
         let (next, expected) = (d.server_next, d.client_next);
-        d.from_server(FIN | ACK, next.wrapping_add(ahead), expected, b"");
-        d.from_client(FIN | ACK, expected.wrapping_add(ahead), next, b"");
+        let _ = d.server_says(FIN | ACK, next.wrapping_add(ahead), expected, b"");
+        let _ = d.client_says(FIN | ACK, expected.wrapping_add(ahead), next, b"");
         assert_eq!(tcp_state(&d.t), Some(State::Established), "{ahead}");
         d.is_alive_after(600);
         for _ in 0..3 {
@@ -286,11 +286,11 @@ fn a_fin_counts_when_it_is_acknowledged() {
         assert_eq!(tcp_state(&d.t), Some(State::Established), "{ahead}");
         // The true ones count.
         let (next, expected) = (d.server_next, d.client_next);
-        d.from_server(FIN | ACK, next, expected, b"");
-        d.from_client(ACK, expected, next + 1, b"");
+        let _ = d.server_says(FIN | ACK, next, expected, b"");
+        let _ = d.client_says(ACK, expected, next + 1, b"");
         assert_eq!(tcp_state(&d.t), Some(State::ServerClosed), "{ahead}");
-        d.from_client(FIN | ACK, expected, next + 1, b"");
-        d.from_server(ACK, next + 1, expected + 1, b"");
+        let _ = d.client_says(FIN | ACK, expected, next + 1, b"");
+        let _ = d.server_says(ACK, next + 1, expected + 1, b"");
         assert_eq!(tcp_state(&d.t), Some(State::TimeWait), "{ahead}");
     }
 }

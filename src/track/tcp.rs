@@ -86,6 +86,18 @@ pub(crate) enum Reset {
 }
 
 impl Tcp {
+    /// A connection that a client's SYN opens: as [`Self::follow`] makes it of one of which nothing is known.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) fn opening(segment: &Segment) -> Self {
+        let mut claims = Claims::default();
+        claims.set_heard(ToServer, true);
+        claims.set_syn_data(segment.data);
+        let mut sequences = Sequences::default();
+        sequences.set_sent(ToServer, segment.sequence.wrapping_add(1).wrapping_add(claims.syn_data()));
+        Self { phase: Phase::Opening, sequences, claims }
+    }
+
     /// A connection that was tracked elsewhere: the FINs are as they are known there, or at least as its phase says.
     pub(crate) fn resume(phase: Phase, mut sequences: Sequences, fins: [Fin; 2], vouched: bool) -> Self {
         let mut claims = Claims::default();

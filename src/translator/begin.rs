@@ -17,7 +17,6 @@ use crate::table::hash::Key;
 use crate::table::index::Layout;
 use crate::table::ports::{self, Wanted};
 use crate::table::server;
-use crate::track::claims::Claims;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::Tcp;
 use crate::verdict::{DropReason, Verdict};
@@ -199,9 +198,7 @@ impl Table<'_> {
         if new.protocol == TCP
             && let Some(segment) = Segment::of(parts.payload)
         {
-            let mut tcp = Tcp { phase: Phase::Opening, sequences: new.sequences, claims: Claims::default() };
-            tcp.follow(ToServer, &segment, true);
-            self.set_tcp(slot, &tcp);
+            self.set_tcp(slot, &Tcp::opening(&segment));
         }
         self.state.change(new, ToServer, true).apply(&mut parts, new.protocol);
         self.state.carried(ToServer)

@@ -44,8 +44,7 @@ impl Table<'_> {
         }
         connection.epoch = moves.epoch;
         if connection.phase.is_over() {
-            // It does not move, so it must not be opened again where it stands.
-            self.set_claims(slot, Claims::default());
+            self.stay_ended(slot);
             return CaughtUp::Stayed;
         }
         let server = (connection.server, connection.server_port);
@@ -66,6 +65,13 @@ impl Table<'_> {
             return CaughtUp::Home;
         }
         self.relocate(slot, server, course)
+    }
+
+    /// A connection that is over does not move, so it must not be opened again where it stands.
+    #[cold]
+    #[inline(never)]
+    fn stay_ended(&mut self, slot: u32) {
+        self.set_claims(slot, Claims::default());
     }
 
     /// Puts a connection from one server onto another.

@@ -66,7 +66,7 @@ impl<S: Storage> Translator<S> {
 #[non_exhaustive]
 pub struct Forgotten {
     /// How many connections there were, as far as rules tell: a connection that a record brought, and for which there is
-    /// no rule, is forgotten and not counted here. Of more than 4096 some may have been dead already.
+    /// no rule, is forgotten and not counted here. Of more than 256 some may have been dead already.
     pub connections: u32,
 }
 

@@ -7,7 +7,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use super::Translator;
-use super::state::{State, Table};
+use super::state::{HIDES_SERVERS, State, Table};
 use crate::parse_error::ParseError;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
 use crate::table::divert::{Target, servers_of};
@@ -235,7 +235,7 @@ fn dead_on(
 }
 
 /// How many slots are looked at for dead connections when connections are counted.
-const COUNTED: usize = 4096;
+const COUNTED: usize = 256;
 
 #[cfg(feature = "control")]
 impl Table<'_> {
@@ -284,8 +284,10 @@ impl Table<'_> {
             Redivert::Drain => self.drain(old, target)?,
             Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
         };
-        // The new server may be one that must not show its own address.
-        self.refilter(None);
+        if self.state.kept & HIDES_SERVERS != 0 {
+            // The new server may be one that must not show its own address.
+            self.refilter(None);
+        }
         self.start_adopting();
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Rediverted { generation: self.state.generation, servers, connections })

@@ -295,11 +295,13 @@ impl Table<'_> {
 
     /// Puts down what both ends of a TCP connection will expect of a RST.
     pub(crate) fn expect_resets(&mut self, slot: u32) {
+        let Some(mut tcp) = self.tcp(slot) else {
+            return;
+        };
         let last = self.slot(slot).map_or(self.state.tick, |c| c.last);
-        let silent = self.state.tick.since(last) >= SILENCE;
-        if let Some(mut tcp) = self.tcp(slot) {
-            tcp.expect_resets(silent);
-            self.set_tcp(slot, &tcp);
+        tcp.expect_resets(self.state.tick.since(last) >= SILENCE);
+        if let Some(connection) = self.slot_mut(slot) {
+            connection.sequences = tcp.sequences;
         }
     }
 
