@@ -579,6 +579,9 @@ impl<F: Storage> Run<'_, F> {
     }
 
     fn send(&mut self, now: u64, packet: &[u8]) {
+        if self.model.is_out_of_order(packet) {
+            return;
+        }
         let at = Instant::from_micros(now);
         let (mut after, mut again) = (packet.to_vec(), packet.to_vec());
         let verdict = self.one.translate(at, &mut after);

@@ -17,7 +17,7 @@ use byway::{
     Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Prefix, Protocol, State, Target, Timeouts,
     Verdict,
 };
-use packet::{ACK, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
+use packet::{ACK, FIN, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
 use rules::{Rule, Rules, is_martian};
 use tcp::{Reset, Sign, Tcp, Way};
 
@@ -249,6 +249,34 @@ impl Model {
     fn find_far(&self, flow: Flow) -> Option<usize> {
         let pair = Pair { source: flow.destination, destination: flow.source };
         self.connections.iter().position(|c| c.protocol == flow.protocol && c.far == pair && self.is_alive(c))
+    }
+
+    /// Whether a packet is a TCP segment that ends in order do not send, so that [`tcp`] does not say what comes of it.
+    pub fn is_out_of_order(&self, packet: &[u8]) -> bool {
+        let Some(at) = layout(packet).filter(|at| packet[9] == TCP && at.total >= at.header + 20) else {
+            return false;
+        };
+        if word(packet, 6) & 0x1fff != 0 {
+            return false;
+        }
+        let bytes = &packet[at.header..at.total];
+        if !(20..=bytes.len()).contains(&(usize::from(bytes[12] >> 4) * 4)) {
+            return false;
+        }
+        let address = |from: usize| Ipv4Addr::new(packet[from], packet[from + 1], packet[from + 2], packet[from + 3]);
+        let flow = Flow {
+            protocol: Protocol::Tcp,
+            source: SocketAddrV4::new(address(12), word(bytes, 0)),
+            destination: SocketAddrV4::new(address(16), word(bytes, 2)),
+        };
+        let segment = tcp::segment(bytes, word(packet, 6) & 0x3fff == 0);
+        let known = |at: Option<usize>, way| {
+            let conn = &self.connections[at?];
+            Some(conn.tcp.as_ref().is_some_and(|tcp| conn.state != State::Resetting && !tcp.is_in_order(way, segment)))
+        };
+        known(self.find_near(flow), Way::There)
+            .or_else(|| known(self.find_far(flow), Way::Back))
+            .unwrap_or_else(|| segment.flags & (SYN | FIN) == SYN | FIN)
     }
 
     /// A record of a connection itself was taken over.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use byway::State;
 
-use super::packet::{ACK, FIN, SYN, long};
+use super::packet::{ACK, FIN, RST, SYN, long};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -386,6 +386,19 @@ impl Tcp {
         }
     }
 
+    /// Whether ends in order could send this segment here, neither attacked nor restarted. Of other segments this
+    /// implementation does not know all that `docs/tcp.md` says, so nothing is held against it with them.
+    pub fn is_in_order(&self, way: Way, segment: Segment) -> bool {
+        if !segment.whole || !segment.has(ACK) && !segment.has(SYN) || segment.has(SYN) && segment.has(FIN) {
+            return false;
+        }
+        match &self.life {
+            Life::Handshake(handshake) => handshake.is_in_order(way, segment),
+            Life::Conversation(conversation) => conversation.is_in_order(way, segment),
+            Life::Over { .. } => !segment.has(RST) && (!segment.has(SYN) || way == Way::There && !segment.has(ACK)),
+        }
+    }
+
     /// Follows a segment that is no RST.
     pub fn follow(&mut self, way: Way, segment: Segment) -> Sign {
         let (sign, next) = match &mut self.life {
@@ -446,6 +459,28 @@ impl Tcp {
 }
 
 impl Handshake {
+    fn is_in_order(&self, way: Way, segment: Segment) -> bool {
+        let acknowledged = segment.acknowledgment;
+        match (way, segment.has(SYN), segment.has(ACK), self.accepted()) {
+            (Way::There, true, false, _) => !segment.has(RST) && segment.behind_syn() == self.attempt,
+            (Way::There, false, true, Some(answer)) => {
+                let early = 0..=distance(answer.end, answer.start);
+                !segment.has(RST)
+                    && segment.sequence == answer.acknowledged
+                    && early.contains(&distance(acknowledged, answer.start))
+            }
+            (Way::Back, _, true, None) if segment.has(RST) => acknowledged == self.attempt,
+            (Way::Back, true, true, None) => !segment.has(RST) && self.covers(self.attempt, acknowledged),
+            (Way::Back, true, true, Some(answer)) => {
+                !segment.has(RST) && segment.behind_syn() == answer.start && acknowledged == answer.acknowledged
+            }
+            (Way::Back, false, true, Some(answer)) => {
+                !segment.has(RST) && segment.sequence == answer.end && acknowledged == answer.acknowledged
+            }
+            _ => false,
+        }
+    }
+
     fn state(&self) -> State {
         match self.answer {
             Some(Answer { meaning: Meaning::Accepts | Meaning::OpensToo, .. }) => State::Opened,
@@ -714,6 +749,20 @@ fn within(number: u32, expected: u32, sent: u32) -> Reset {
 impl Conversation {
     fn new(client: Side, server: Side) -> Self {
         Self { client, server, attempt: None, doubtful: false, adopted: false, vouched: false }
+    }
+
+    fn is_in_order(&self, way: Way, segment: Segment) -> bool {
+        let (me, peer) = match way {
+            Way::There => (self.client, self.server),
+            Way::Back => (self.server, self.client),
+        };
+        if segment.has(RST) {
+            return segment.sequence == peer.expected && !self.is_one_sided() && !segment.has(SYN);
+        }
+        let acknowledges = [me.expected, peer.sent].contains(&segment.acknowledgment);
+        let goes_on = [me.sent, peer.expected].contains(&segment.sequence);
+        let past_fin = me.fin != Fin::None && distance(segment.end(), me.sent) > 0;
+        segment.has(ACK) && !segment.has(SYN) && acknowledges && goes_on && !past_fin
     }
 
     /// After a handshake. A server that has acknowledged no attempt has not been heard.
