@@ -786,11 +786,21 @@ mod tests {
     }
 
     #[test]
-    fn a_syn_after_the_answer_is_pending() {
+    fn a_syn_after_the_answer_keeps_the_answer() {
         let mut tcp = opened();
         assert!(tcp.client(SYN, C0 + 50, 0, 0));
-        assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C));
-        assert_eq!(tcp.server_refuses(C + 50), Reset::Exact);
+        assert_eq!((tcp.phase, tcp.behind_syn(), tcp.claims.numbers[0]), (Phase::Opening, C + 50, C));
+        assert_eq!([C + 50, C].map(|number| tcp.server_refuses(number)), [Reset::Exact, Reset::Elsewhere]);
+        // The client may still complete with the answer to the attempt before: then the new SYN was forged, or a late copy.
+        let mut before = tcp;
+        assert!(before.client(ACK, C, V, 0));
+        assert_eq!((before.phase, before.numbers()), (Phase::Established, [C, V, V, C]));
+        // Or it refuses that answer, which is forgotten.
+        let mut refused = tcp;
+        assert_eq!(refused.client_resets(C), Reset::Refused);
+        refused.forget_answer();
+        changes_nothing(&refused, ToServer, segment(ACK, C, V, 0));
+        assert_eq!((refused.phase, refused.behind_syn()), (Phase::Opening, C + 50));
         // Answered, it is the latest; the one before is over, and a late refusal of it means nothing.
         assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0));
         assert_eq!((tcp.behind_syn(), tcp.server_refuses(C)), (C + 50, Reset::Elsewhere));
@@ -802,7 +812,7 @@ mod tests {
     fn an_answer_to_neither_attempt() {
         let mut tcp = opening();
         assert!(!tcp.server(SYN | ACK, V0, C + 7, 0));
-        assert_eq!((tcp.phase, tcp.client_resets(C + 7)), (Phase::Opening, Reset::Elsewhere));
+        assert_eq!((tcp.phase, tcp.client_resets(C + 7)), (Phase::Opening, Reset::Refused));
         // Its numbers have to be confirmed to the byte.
         for (sequence, acknowledgment) in [(C + 8, V), (C + 6, V), (C + 7, V + 1), (C + 7, V - 1), (0, 0)] {
             changes_nothing(&tcp, ToServer, segment(ACK, sequence, acknowledgment, 0));
@@ -831,7 +841,7 @@ mod tests {
         let mut tcp = opening();
         assert!(!tcp.server(ACK, V, C + 70, 0));
         assert_eq!((tcp.phase, tcp.client_resets(C + 70), tcp.client_resets(C + 71)), {
-            (Phase::Opening, Reset::Elsewhere, Reset::Inexact)
+            (Phase::Opening, Reset::Refused, Reset::Inexact)
         });
         assert!(tcp.client(SYN, C0, 0, 0) && tcp.server(SYN | ACK, V0 + 500, C, 0) && tcp.client(ACK, C, V + 500, 0));
         assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V + 500, V + 500, C]));
@@ -906,7 +916,7 @@ mod tests {
         for acknowledged in [V, V + 900] {
             let mut tcp = opened();
             assert!(tcp.server(SYN | ACK, V0 + 900, C, 0));
-            assert_eq!((tcp.server_resets(V), tcp.server_resets(V + 900)), (Reset::Inexact, Reset::Exact));
+            assert_eq!((tcp.server_resets(V), tcp.server_resets(V + 900)), (Reset::Elsewhere, Reset::Exact));
             changes_nothing(&tcp, ToServer, segment(ACK, C, V + 1, 0));
             assert!(tcp.client(ACK, C, acknowledged, 5));
             assert_eq!(tcp.numbers(), [C + 5, acknowledged, acknowledged, C]);
@@ -941,7 +951,7 @@ mod tests {
             assert!(tcp.server(SYN, V0, 0, 0));
             assert_eq!(tcp.phase, Phase::Opened);
             changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0, V + 1, 0));
-            changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0 + 1, V, 0));
+            changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0, V - 1, 0));
             let (by_client, by_server) = ((SYN | ACK, C0, V), (SYN | ACK, V0, C));
             if server_first {
                 assert!(tcp.server(by_server.0, by_server.1, by_server.2, 0));
@@ -955,6 +965,34 @@ mod tests {
             }
             assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
         }
+    }
+
+    /// Whoever knows the server's number is the client: its SYN+ACK says which attempt is the latest.
+    #[test]
+    fn a_syn_ack_of_the_client_says_what_its_attempt_is() {
+        let mut tcp = opening();
+        assert!(tcp.server(SYN, V0, 0, 0) && tcp.client(SYN | ACK, C0 + 50, V, 0));
+        assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C + 50));
+        // So it is in `Opening`, once a segment of the server is remembered.
+        let mut tcp = opening();
+        changes_nothing(&tcp, ToServer, segment(SYN | ACK, C0, 0, 0));
+        assert!(!tcp.server(SYN | ACK, V0, C + 7, 0) && tcp.client(SYN | ACK, C0, V, 0));
+        assert_eq!(tcp.phase, Phase::Opened);
+        // What the server has acknowledged before, the client cannot change.
+        let mut tcp = opened();
+        assert!(tcp.client(SYN | ACK, C0 + 50, V, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+    }
+
+    #[test]
+    fn an_early_acknowledgement_when_both_open_at_once() {
+        let mut tcp = opening();
+        assert!(tcp.server(SYN, V0, 0, 0));
+        changes_nothing(&tcp, ToClient, segment(ACK, V, C + 1, 0));
+        assert!(tcp.server(ACK, V, C, 0));
+        assert_eq!(tcp.phase, Phase::Opened);
+        assert!(tcp.client(SYN | ACK, C0, V, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
     }
 
     /// What the client has acknowledged is the server's SYN that it has seen, not the next one with another number.
@@ -1013,7 +1051,8 @@ mod tests {
 
     #[test]
     fn what_may_be_acknowledged() {
-        for (number, fits) in [(V, true), (V + 1, false), (V - W, true), (V - W - 1, false)] {
+        const OVERTAKEN: u32 = 1 << 20;
+        for (number, fits) in [(V, true), (V + 1, false), (V - OVERTAKEN, true), (V - OVERTAKEN - 1, false)] {
             let mut tcp = established();
             assert_eq!(tcp.client(ACK, C, number, 0), fits, "{number}");
             assert_eq!(tcp.numbers(), [C, V, V, C], "{number}");
@@ -1130,11 +1169,11 @@ mod tests {
         // Of an older version: as the phase says.
         assert_eq!(resumed(Phase::ClientClosed, [Fin::None; 2]), [Fin::Acknowledged, Fin::None]);
         assert_eq!(resumed(Phase::ServerClosed, [Fin::None; 2]), [Fin::None, Fin::Acknowledged]);
-        // A FIN of a portion that sees one way only was not acknowledged, whatever the phase is.
+        // A FIN of a portion that sees one way only counts as acknowledged, as the phase says.
         let mut ahead = established();
         assert!(ahead.client(ACK, C, V, 100) && ahead.client(FIN | ACK, C + 100, V, 0));
         let tcp = Tcp::resume(Phase::ClientClosed, ahead.sequences, [Fin::Sent, Fin::None], false);
-        assert_eq!((tcp.phase, tcp.fins()), (Phase::ClientClosed, [Fin::Sent, Fin::None]));
+        assert_eq!((tcp.phase, tcp.fins()), (Phase::ClientClosed, [Fin::Acknowledged, Fin::None]));
     }
 
     /// A fragment with a forged FIN must not make the connection one of which only one side is seen.
@@ -1248,8 +1287,70 @@ mod tests {
             assert_eq!(tcp.client(ACK, sequence, acknowledgment, 3), completes, "{sequence} {acknowledgment}");
             let new = [sequence + 3, acknowledgment, acknowledgment, C2];
             assert_eq!(tcp.numbers(), if completes { new } else { [C, V, V, C] });
-            assert_eq!(tcp.claims.attempt(), Attempt::None, "completed or forgotten");
+            let attempt = if completes { Attempt::None } else { Attempt::SynAck };
+            assert_eq!(tcp.claims.attempt(), attempt, "completed, or not given up yet");
         }
+    }
+
+    /// One forged segment must not take the client's answered attempt away.
+    #[test]
+    fn an_answered_attempt_outlives_three_misfits() {
+        let mut tcp = attempted(0);
+        assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        for _ in 0..3 {
+            assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
+            assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::SynAck, [C2, V2]));
+        }
+        let mut completed = tcp;
+        assert!(completed.client(ACK, C2, V2, 0));
+        assert_eq!(completed.numbers(), [C2, V2, V2, C2]);
+        assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
+        assert_eq!(tcp.claims.attempt(), Attempt::None);
+    }
+
+    #[test]
+    fn a_repeated_syn_keeps_its_attempt() {
+        let mut tcp = attempted(0);
+        changes_nothing(&tcp, ToServer, segment(SYN, C2 - 1, 0, 0));
+        assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        changes_nothing(&tcp, ToServer, segment(SYN, C2 - 1, 0, 0));
+        assert!(!tcp.client(SYN, C2 + 4, 0, 0));
+        assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::Syn, [C2 + 5, 0]));
+    }
+
+    /// While an attempt waits, what answers another one is not remembered: it would take the client's place.
+    #[test]
+    fn an_unasked_answer_does_not_replace_an_attempt() {
+        changes_nothing(&attempted(0), ToClient, segment(SYN | ACK, V2 - 1, C2 + 9, 0));
+        let mut answered = attempted(0);
+        assert!(answered.server(SYN | ACK, V2 - 1, C2, 0));
+        changes_nothing(&answered, ToClient, segment(SYN | ACK, V2 + 9, C2 + 9, 0));
+    }
+
+    #[test]
+    fn an_answered_attempt_goes_on_after_a_reset() {
+        let mut tcp = attempted(0);
+        assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        assert_eq!([tcp.client_resets(C), tcp.server_resets(V)], [Reset::Replaced; 2]);
+        // The attempt itself is over by a RST with its numbers.
+        assert_eq!([tcp.client_resets(C2), tcp.server_resets(V2), tcp.server_refuses(C2)], [Reset::Exact; 3]);
+        tcp.replace();
+        assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C2));
+        assert!(tcp.client(ACK, C2, V2, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C2, V2, V2, C2]));
+    }
+
+    #[test]
+    fn the_other_attempt_goes_on_after_a_reset() {
+        let mut tcp = opening();
+        assert!(tcp.client(SYN, C0 + 50, 0, 0) && tcp.server(SYN | ACK, V0, C, 0));
+        assert_eq!([tcp.client_resets(C), tcp.server_resets(V), tcp.server_refuses(C)], [Reset::Replaced; 3]);
+        tcp.replace();
+        assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opening, C + 50));
+        // The RST again.
+        assert_eq!([tcp.client_resets(C), tcp.server_refuses(C)], [Reset::Elsewhere; 2]);
+        assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0) && tcp.client(ACK, C + 50, V + 9, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C + 50, V + 9, V + 9, C + 50]));
     }
 
     #[test]
@@ -1301,11 +1402,15 @@ mod tests {
 
     #[test]
     fn late_copies_of_a_handshake_begin_nothing() {
+        changes_nothing(&established(), ToServer, segment(SYN, C0, 0, 0));
+        changes_nothing(&established(), ToClient, segment(SYN | ACK, V0, C, 0));
+        // Once more is acknowledged a late SYN looks like an attempt. The segments that go on do not complete it.
         let mut tcp = established();
-        assert!(!tcp.client(SYN, C0, 0, 0));
-        assert!(tcp.server(SYN | ACK, V0, C, 0));
-        assert!(tcp.client(ACK, C, V, 100));
-        assert_eq!((tcp.numbers(), tcp.claims.attempt()), ([C + 100, V, V, C], Attempt::SynAck));
+        assert!(tcp.client(ACK, C, V, 10) && tcp.server(ACK, V, C + 10, 10) && tcp.client(ACK, C + 10, V + 10, 0));
+        assert!(!tcp.client(SYN, C0, 0, 0) && tcp.server(SYN | ACK, V0, C, 0));
+        assert!(tcp.client(ACK, C + 10, V + 10, 100));
+        let numbers = [C + 110, V + 10, V + 10, C + 10];
+        assert_eq!((tcp.numbers(), tcp.claims.attempt()), (numbers, Attempt::SynAck));
     }
 
     // RST: the rows of the table.
@@ -1317,21 +1422,21 @@ mod tests {
         for (number, is) in [
             (C + 50, Reset::Exact),
             (C + 60, Reset::Exact),
-            (C + 61, Reset::Inexact),
+            (C + 61, Reset::Elsewhere),
             (C, Reset::Elsewhere),
             (C + 10, Reset::Elsewhere),
-            (C + 11, Reset::Inexact),
+            (C + 11, Reset::Elsewhere),
         ] {
             assert_eq!(tcp.server_refuses(number), is, "{number}");
         }
         // Without ACK it says nothing to a client that has sent a SYN.
-        assert_eq!(tcp.judge_reset(ToClient, &segment(RST, 0, C + 50, 0)), Reset::Inexact);
+        assert_eq!(tcp.judge_reset(ToClient, &segment(RST, 0, C + 50, 0)), Reset::Elsewhere);
         let mut tcp = opened();
         assert!(tcp.server(ACK, V, C, 20));
         for (number, is) in [(V, Reset::Exact), (V + 1, Reset::InFlight), (V + 20, Reset::InFlight)] {
             assert_eq!(tcp.server_resets(number), is, "{number}");
         }
-        assert_eq!([V - 1, V + 21].map(|number| tcp.server_resets(number)), [Reset::Inexact; 2]);
+        assert_eq!([V - 1, V + 21].map(|number| tcp.server_resets(number)), [Reset::Elsewhere; 2]);
     }
 
     #[test]
@@ -1342,7 +1447,7 @@ mod tests {
         for (number, is) in [
             (C + 50, Reset::Exact),
             (C + 60, Reset::Exact),
-            (C + 999, Reset::Elsewhere),
+            (C + 999, Reset::Refused),
             (C, Reset::Elsewhere),
             (C + 10, Reset::Elsewhere),
             (C + 11, Reset::Inexact),
@@ -1351,7 +1456,8 @@ mod tests {
         }
         assert!(tcp.server(SYN | ACK, V0, C + 55, 0));
         for (number, is) in [
-            (C + 55, Reset::Exact),
+            // The attempt before may still be answered.
+            (C + 55, Reset::Replaced),
             (C + 56, Reset::InFlight),
             (C + 60, Reset::InFlight),
             (C + 50, Reset::Elsewhere),
@@ -1384,9 +1490,9 @@ mod tests {
     /// What a server answers that knows nothing of the connection: its client obeys.
     #[test]
     fn a_reset_of_an_adopted_connection() {
-        assert_eq!([V, V + 1].map(|number| adopted().server_resets(number)), [Reset::Exact, Reset::Inexact]);
+        assert_eq!([V, V + 1].map(|number| adopted().server_resets(number)), [Reset::Exact, Reset::Elsewhere]);
         assert_eq!([C, C + 10, C + 11].map(|number| adopted().client_resets(number)), {
-            [Reset::InFlight, Reset::InFlight, Reset::Inexact]
+            [Reset::InFlight, Reset::InFlight, Reset::Elsewhere]
         });
     }
 
@@ -1426,10 +1532,27 @@ mod tests {
             let tcp = Tcp { phase: Phase::TimeWait, ..before };
             for acknowledgment in [0, C, C + 1] {
                 changes_nothing(&tcp, ToClient, segment(FIN | ACK, V, acknowledgment, 0));
-                changes_nothing(&tcp, ToClient, segment(SYN | ACK, V0, acknowledgment, 0));
+                // A SYN+ACK that answers no attempt may be remembered, and means nothing here.
+                let mut unasked = tcp;
+                assert!(!unasked.server(SYN | ACK, V0, acknowledgment, 0));
+                assert_eq!((unasked.phase, unasked.sequences), (tcp.phase, tcp.sequences));
+                assert_ne!(unasked.claims.attempt(), Attempt::SynAck);
+                changes_nothing(&unasked, ToServer, segment(ACK, acknowledgment, V, 0));
                 changes_nothing(&tcp, ToServer, segment(ACK, C, V, 0));
             }
         }
+    }
+
+    /// The client's SYN came before the RST, and its answer comes after it.
+    #[test]
+    fn the_answer_to_an_attempt_that_waits_opens_again() {
+        let mut tcp = Tcp { phase: Phase::TimeWait, ..attempted(0) };
+        assert!(!{ tcp }.server(SYN | ACK, V2 - 1, C2 + 1, 0), "it answers something else");
+        assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        assert_eq!(tcp.claims.attempt(), Attempt::SynAck);
+        tcp.replace();
+        assert!(tcp.client(ACK, C2, V2, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C2, V2, V2, C2]));
     }
 
     #[test]
@@ -1456,6 +1579,13 @@ mod tests {
         let mut tcp = established();
         assert!(tcp.client(ACK, C, V, 30));
         assert_eq!(expected(tcp), [C + 30, V]);
+        // After a silence, what was not acknowledged did not arrive; unless one side's segments go another way.
+        let mut one_sided = tcp;
+        one_sided.claims.set_heard(ToClient, false);
+        for (mut tcp, client) in [(tcp, C), (one_sided, C + 30)] {
+            tcp.expect_resets(true);
+            assert_eq!([tcp.sequences.end(ToServer), tcp.sequences.end(ToClient)], [client, V]);
+        }
     }
 
     /// The short note of a segment says what the long one says, for all edges of all numbers.
