@@ -276,7 +276,7 @@ impl Model {
         };
         known(self.find_near(flow), Way::There)
             .or_else(|| known(self.find_far(flow), Way::Back))
-            .unwrap_or_else(|| segment.flags & (SYN | FIN) == SYN | FIN)
+            .unwrap_or_else(|| segment.flags & FIN != 0)
     }
 
     /// A record of a connection itself was taken over.
@@ -1276,9 +1276,12 @@ impl Model {
                 let mut about = self.ended_here.iter().filter(|c| seen(c) == Pair { source, destination });
                 let (sequence, acknowledgment) = (long(segment, 4), long(segment, 8));
                 let (way, other) = if to_client { (Way::Back, Way::There) } else { (Way::There, Way::Back) };
-                let number = |c: &Conn, way| c.tcp.as_ref().map_or(0, |tcp| tcp.sent(way));
+                // Behind what was sent, or, after a silence, what the other end has acknowledged of it.
+                let known = |c: &Conn, way, other, number| {
+                    c.tcp.as_ref().map_or(number == 0, |tcp| [tcp.sent(way), tcp.expected(other)].contains(&number))
+                };
                 // What it acknowledges matters to a client that has only sent a SYN.
-                let said = |c: &Conn| number(c, way) == sequence && number(c, other) == acknowledgment;
+                let said = |c: &Conn| known(c, way, other, sequence) && known(c, other, way, acknowledgment);
                 let exact = about.any(|c| said(c) || self.asked.contains(&sequence));
                 assert!(exact, "a RST with the number {sequence} that nobody expects: {source} -> {destination}");
             }

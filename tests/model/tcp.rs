@@ -762,6 +762,10 @@ impl Conversation {
         let acknowledges = [me.expected, peer.sent].contains(&segment.acknowledgment);
         let goes_on = [me.sent, peer.expected].contains(&segment.sequence);
         let past_fin = me.fin != Fin::None && distance(segment.end(), me.sent) > 0;
+        // What a FIN means before both sides were heard, `tests/half_closed.rs` holds against two ends.
+        if segment.has(FIN) && self.is_one_sided() {
+            return false;
+        }
         segment.has(ACK) && !segment.has(SYN) && acknowledges && goes_on && !past_fin
     }
 
