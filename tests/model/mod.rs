@@ -276,7 +276,7 @@ impl Model {
         };
         known(self.find_near(flow), Way::There)
             .or_else(|| known(self.find_far(flow), Way::Back))
-            .unwrap_or_else(|| segment.flags & FIN != 0)
+            .unwrap_or(segment.flags & FIN != 0)
     }
 
     /// A record of a connection itself was taken over.
