@@ -27,7 +27,8 @@ impl Table<'_> {
     #[inline(never)]
     pub(crate) fn open_there(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
         let Some(rule) = self.rule_for(flow).copied() else {
-            return Err(self.pass_or_drop(flow, DropReason::NoConnection));
+            let shows = self.shows_server(flow);
+            return Err(if shows { self.state.drop(DropReason::NoConnection) } else { self.state.pass() });
         };
         let original = (flow.destination, flow.destination_port);
         let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
@@ -94,7 +95,7 @@ impl Table<'_> {
     pub(crate) fn hides_source(&self, flow: &Flow) -> bool {
         match self.rule_for(flow) {
             Some(rule) => rule.masquerades(),
-            None => self.state.kept != 0 && self.shows_server(flow),
+            None => self.shows_server(flow),
         }
     }
 
@@ -104,7 +105,7 @@ impl Table<'_> {
     /// The work grows with the number of rules, for packets from the address of such a server alone.
     fn shows_server(&self, flow: &Flow) -> bool {
         // The machine itself may talk to its servers, and nobody has a connection with a group.
-        if self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
+        if self.state.kept == 0 || self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
             return false;
         }
         if self.held(&Key::of(flow, Direction::ToClient)).is_some() {
@@ -114,15 +115,12 @@ impl Table<'_> {
             return false;
         }
         for rule in self.rules() {
-            let mut entry = rule.servers;
-            while let Some(server) = self.memory.servers.get(usize::from(entry)) {
-                if server.resolve((0, rule.port_or_zero())) == (flow.source, flow.source_port)
-                    && rule.hides_servers()
-                    && rule.admits(flow.protocol, flow.destination)
-                {
-                    return true;
+            if rule.hides_servers() && rule.admits(flow.protocol, flow.destination) {
+                for server in rule.chain(self.memory.servers) {
+                    if server.resolve((0, rule.port_or_zero())) == (flow.source, flow.source_port) {
+                        return true;
+                    }
                 }
-                entry = server.next;
             }
         }
         false
