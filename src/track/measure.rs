@@ -118,7 +118,7 @@ impl MeasureSlot {
             self.resets = self.resets.saturating_add(1);
             return;
         }
-        let end = segment.sequence.wrapping_add(segment.span());
+        let end = segment.end();
         let repeated = segment.span() > 0
             && before.sent(direction).is_some_and(|sent| end.wrapping_sub(sent) > u32::MAX / 2 || end == sent);
         if repeated {

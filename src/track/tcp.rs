@@ -185,7 +185,7 @@ impl Tcp {
     /// Whether a segment of a connection that is over repeats its side's FIN, or the acknowledgement that was sent behind
     /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST nobody listens any more.
     fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
-        let end = segment.sequence.wrapping_add(segment.span());
+        let end = segment.end();
         segment.has(ACK) && self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end
     }
 
@@ -240,7 +240,7 @@ impl Tcp {
     fn servers_segment(&mut self, segment: &Segment) -> bool {
         let syn = segment.has(SYN);
         let behind = segment.sequence.wrapping_add(syn.into());
-        let end = segment.sequence.wrapping_add(segment.span());
+        let end = segment.end();
         let answered = self.claims.syn_acknowledged(ToServer);
         let before = self.sequences.expected(ToServer);
         let mut accepted = if segment.has(ACK) {
@@ -364,7 +364,7 @@ impl Tcp {
             self.sequences.set_acknowledged(ToClient, segment.sequence);
         }
         self.sequences.set_acknowledged(ToServer, number);
-        self.sequences.set_sent(ToServer, segment.sequence.wrapping_add(segment.span()));
+        self.sequences.set_sent(ToServer, segment.end());
         self.complete();
         self.take_fin(ToServer, segment);
         self.settle();
@@ -383,7 +383,7 @@ impl Tcp {
         if direction == ToServer && self.begins_anew(segment) {
             return true;
         }
-        let end = segment.sequence.wrapping_add(segment.span());
+        let end = segment.end();
         let other = direction.opposite();
         if !self.claims.heard(direction) && !self.sequences.knows(direction) {
             self.sequences.set_sent(direction, end);
@@ -424,7 +424,7 @@ impl Tcp {
 
     /// Takes note of a FIN that fits.
     fn take_fin(&mut self, side: Direction, segment: &Segment) {
-        let end = segment.sequence.wrapping_add(segment.span());
+        let end = segment.end();
         if !segment.has(FIN) || self.claims.fin(side) == Fin::Acknowledged {
             return;
         }
@@ -551,7 +551,7 @@ impl Tcp {
         }
         self.sequences.agree(ToClient, segment.acknowledgment);
         self.sequences.agree(ToServer, client);
-        self.sequences.set_sent(ToServer, segment.sequence.wrapping_add(segment.span()));
+        self.sequences.set_sent(ToServer, segment.end());
         self.claims = Claims::default();
         self.claims.set_heard(ToServer, true);
         self.claims.set_heard(ToClient, true);

@@ -206,24 +206,19 @@ impl<S: Storage> Translator<S> {
             return 0;
         };
         let view = self.storage.view();
-        connections_on(&self.state, view.connections, view.servers, place)
+        standing(&self.state, view.connections, view.servers, |s| s.lies_within(place))
     }
 }
 
-/// How many connections stand on the servers whose entries `place` names. Of the dead that nobody has swept yet those in
-/// the first slots are not counted, which in a table of up to [`COUNTED`] slots are all.
-fn connections_on(state: &State, connections: &[ConnectionSlot], servers: &[ServerSlot], place: Place) -> u32 {
-    let counted: u32 = servers.iter().filter(|s| s.lies_within(place)).map(|s| s.connections).sum();
-    counted.saturating_sub(dead_on(state, connections, servers, |s| s.lies_within(place)))
-}
-
-/// How many connections are counted with these servers, and dead.
-fn dead_on(
+/// How many connections stand on these servers. Of the dead that nobody has swept yet those in the first slots are not
+/// counted, which in a table of up to [`COUNTED`] slots are all.
+fn standing(
     state: &State,
     connections: &[ConnectionSlot],
     servers: &[ServerSlot],
     is_one: impl Fn(&ServerSlot) -> bool,
 ) -> u32 {
+    let counted: u32 = servers.iter().filter(|s| is_one(s)).map(|s| s.connections).sum();
     let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
     let dead = used.filter(|c| {
         c.has(SERVER_COUNTED)
@@ -231,7 +226,7 @@ fn dead_on(
             && state.is_dead(c)
             && servers.get(usize::from(c.member)).is_some_and(&is_one)
     });
-    dead.count() as u32
+    counted.saturating_sub(dead.count() as u32)
 }
 
 /// How many slots are looked at for dead connections when connections are counted.
@@ -263,13 +258,11 @@ pub(crate) fn place_of(target: Target) -> Option<Place> {
 impl Table<'_> {
     /// How many connections would be forgotten.
     pub(crate) fn to_be_forgotten(&self) -> u32 {
-        let (connections, servers) = (&*self.memory.connections, &*self.memory.servers);
-        let counted: u32 = servers.iter().map(|s| s.connections).sum();
-        counted.saturating_sub(dead_on(self.state, connections, servers, |_| true))
+        standing(self.state, self.memory.connections, self.memory.servers, |_| true)
     }
 
     pub(super) fn connections_on(&self, place: Place) -> u32 {
-        connections_on(self.state, self.memory.connections, self.memory.servers, place)
+        standing(self.state, self.memory.connections, self.memory.servers, |s| s.lies_within(place))
     }
 
     pub(crate) fn redivert(

@@ -203,7 +203,7 @@ impl State {
         }
         let (source, destination) = slot.ends(direction.opposite());
         let sequence = if segment.has(ACK) { segment.acknowledgment } else { 0 };
-        let acknowledgment = segment.sequence.wrapping_add(segment.span());
+        let acknowledgment = segment.end();
         let allowed = self.outbox.resets.take(self.config.resets_per_second, self.now);
         let direction = direction.opposite();
         self.put(&Message::Reset { direction, source, destination, sequence, acknowledgment }, allowed);
@@ -300,9 +300,7 @@ impl Table<'_> {
         };
         let last = self.slot(slot).map_or(self.state.tick, |c| c.last);
         tcp.expect_resets(self.state.tick.since(last) >= SILENCE);
-        if let Some(connection) = self.slot_mut(slot) {
-            connection.sequences = tcp.sequences;
-        }
+        self.set_tcp(slot, &tcp);
     }
 
     pub(crate) fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {

@@ -53,4 +53,10 @@ impl Segment {
     pub(crate) const fn span(self) -> u32 {
         self.data + (self.flags >> 1 & 1) as u32 + (self.flags & 1) as u32
     }
+
+    /// The sequence number behind all that.
+    #[inline]
+    pub(crate) const fn end(self) -> u32 {
+        self.sequence.wrapping_add(self.span())
+    }
 }
