@@ -220,18 +220,22 @@ fn a_full_queue_at_any_call_loses_nothing_and_diverts_nothing() {
     }
 }
 
+/// A connection is opened without a frame that passes through the device, and then reset.
+fn reset_a_connection(translator: &mut Translator<Fixed<16, 4>>) {
+    let (client, now) = (at("1.2.3.4:1001"), s(0));
+    let asked = there(translator, now, &tcp(client, at(ORIGINAL), (SYN, 100, 0), b""));
+    back(translator, now, &tcp(at(SERVER), ends(&asked).0, (SYN | ACK, 500, 101), b""));
+    there(translator, now, &tcp(client, at(ORIGINAL), (ACK, 101, 501), b""));
+    translator.redivert(at(SERVER), at(OTHER), Redivert::Reset).unwrap();
+}
+
 /// On Ethernet a RST for a server cannot be sent before a frame has shown the way there. It is counted, and the client's
 /// arrives all the same.
 #[test]
 fn what_cannot_be_addressed_is_counted() {
     let mut stack = Stack::new(Medium::Ethernet, Counted::Both, 0..0);
     // The connection was opened elsewhere: no frame of it has passed here.
-    let translator = stack.device.translator_mut();
-    let (client, now) = (at("1.2.3.4:1001"), s(0));
-    let asked = there(translator, now, &tcp(client, at(ORIGINAL), (SYN, 100, 0), b""));
-    back(translator, now, &tcp(at(SERVER), ends(&asked).0, (SYN | ACK, 500, 101), b""));
-    there(translator, now, &tcp(client, at(ORIGINAL), (ACK, 101, 501), b""));
-    translator.redivert(at(SERVER), at(OTHER), Redivert::Reset).unwrap();
+    reset_a_connection(stack.device.translator_mut());
     stack.step(&[], &[]);
     assert_eq!(stack.got.iter().map(|frame| address(frame, 14 + 16)).collect::<Vec<_>>(), [ip("1.2.3.4")]);
     assert_eq!((stack.device.inner().sent.len(), stack.device.unaddressed()), (0, 1));
@@ -241,12 +245,7 @@ fn what_cannot_be_addressed_is_counted() {
 #[test]
 fn short_buffers_keep_nothing_from_being_told() {
     let mut stack = Stack::new(Medium::Ip, Counted::Both, 0..0);
-    let translator = stack.device.translator_mut();
-    let (client, now) = (at("1.2.3.4:1001"), s(0));
-    let asked = there(translator, now, &tcp(client, at(ORIGINAL), (SYN, 100, 0), b""));
-    back(translator, now, &tcp(at(SERVER), ends(&asked).0, (SYN | ACK, 500, 101), b""));
-    there(translator, now, &tcp(client, at(ORIGINAL), (ACK, 101, 501), b""));
-    translator.redivert(at(SERVER), at(OTHER), Redivert::Reset).unwrap();
+    reset_a_connection(stack.device.translator_mut());
     let (driver, translator) = stack.device.into_inner();
     stack.device = TranslatingDevice::new(driver, translator, [vec![0; 40], vec![]]);
     stack.step(&[], &[]);

@@ -27,17 +27,22 @@ fn run_out<S: Storage>(t: &mut Translator<S>) -> Instant {
     now
 }
 
-/// A rule for all addresses was there for a minute and is gone; no connection is left, and no rule.
-#[test]
-fn transit_fragments_pass_when_no_rule_speaks_of_them() {
+/// A rule for all addresses was there and is gone; so, a day later, is the connection that it opened.
+fn after_a_rule_for_all() -> Translator<Heap> {
     let mut t = translator(config());
     t.divert(Divert::new(Prefix::ALL)).unwrap();
     there(&mut t, s(0), &udp(at(CLIENT), at(ORIGINAL), b"x"));
     t.remove(Prefix::ALL).unwrap();
-    // A day later: nothing is in the tables.
     for n in 0..200 {
         t.poll(s(86_400 + n));
     }
+    t
+}
+
+/// A rule for all addresses was there for a minute and is gone; no connection is left, and no rule.
+#[test]
+fn transit_fragments_pass_when_no_rule_speaks_of_them() {
+    let mut t = after_a_rule_for_all();
     assert_eq!((t.slots_in_use(), t.diverts().count()), (0, 0));
     for to in ["8.8.8.8", "100.100.100.100"] {
         assert_eq!(verdict(&mut t, s(90_000), &stray(to)), Verdict::Pass);
@@ -47,13 +52,7 @@ fn transit_fragments_pass_when_no_rule_speaks_of_them() {
 /// The same in order, with more datagrams at once than there are notes (Fixed's default is 8, Heap's 64).
 #[test]
 fn many_transit_fragments_pass_when_no_rule_speaks_of_them() {
-    let mut t = translator(config());
-    t.divert(Divert::new(Prefix::ALL)).unwrap();
-    there(&mut t, s(0), &udp(at(CLIENT), at(ORIGINAL), b"x"));
-    t.remove(Prefix::ALL).unwrap();
-    for n in 0..200 {
-        t.poll(s(86_400 + n));
-    }
+    let mut t = after_a_rule_for_all();
     let datagram = udp(at("172.16.0.1:1"), at("8.8.8.8:2"), &[7; 3000]);
     let pieces: Vec<_> = (0..100).map(|n| fragments(&datagram, n, 1480)).collect();
     for part in 0..2 {
@@ -174,7 +173,7 @@ fn rules_can_be_replaced_for_ever() {
 fn nothing_is_missed_while_the_filter_is_built_anew() {
     let original = |n: u32| core::net::SocketAddrV4::new(core::net::Ipv4Addr::from_bits(0x0808_0000 + n), 53);
     for removed_early in [false, true] {
-        let mut t = Translator::new(config(), Heap::new(4_000, 200).fragments(200)).unwrap();
+        let mut t = Translator::new(config(), Heap::new(4_000, 1_200).fragments(200)).unwrap();
         t.divert(Divert::new(Prefix::ALL)).unwrap();
         for n in 0..3_000 {
             ask(&mut t, s(0), client(n), original(n));

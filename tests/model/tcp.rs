@@ -752,10 +752,7 @@ impl Conversation {
     }
 
     fn is_in_order(&self, way: Way, segment: Segment) -> bool {
-        let (me, peer) = match way {
-            Way::There => (self.client, self.server),
-            Way::Back => (self.server, self.client),
-        };
+        let (me, peer) = self.seen_from(way);
         if segment.has(RST) {
             return segment.sequence == peer.expected && !self.is_one_sided() && !segment.has(SYN);
         }
@@ -782,6 +779,15 @@ impl Conversation {
         Life::Over { client: behind(self.client), server: behind(self.server) }
     }
 
+    /// The side that sends this way, and the other.
+    const fn seen_from(&self, way: Way) -> (Side, Side) {
+        match way {
+            Way::There => (self.client, self.server),
+            Way::Back => (self.server, self.client),
+        }
+    }
+
+    /// The same, to be changed.
     fn sides(&mut self, way: Way) -> (&mut Side, &mut Side) {
         match way {
             Way::There => (&mut self.client, &mut self.server),
@@ -916,20 +922,14 @@ impl Conversation {
     }
 
     fn may_acknowledge(&self, way: Way, number: u32) -> bool {
-        let (me, peer) = match way {
-            Way::There => (self.client, self.server),
-            Way::Back => (self.server, self.client),
-        };
+        let (me, peer) = self.seen_from(way);
         // Upwards from the one to the other, however far that is.
         let oldest = me.expected.wrapping_sub(WINDOW as u32);
         number.wrapping_sub(oldest) <= peer.sent.wrapping_sub(oldest)
     }
 
     fn fits(&self, way: Way, segment: Segment) -> bool {
-        let (me, peer) = match way {
-            Way::There => (self.client, self.server),
-            Way::Back => (self.server, self.client),
-        };
+        let (me, peer) = self.seen_from(way);
         let ahead = distance(segment.end(), me.sent);
         let most = if me.fin == Fin::Acknowledged { 0 } else { WINDOW - 1 };
         // What went past us: whoever acknowledges it has got it.

@@ -190,6 +190,15 @@ impl<'s> Bench<'s> {
         Some(received.consume(|frame| frame.to_vec()))
     }
 
+    /// A client opens a connection to the original; where its server sees it.
+    fn connect(&mut self, client: SocketAddrV4) -> SocketAddrV4 {
+        let sent = self.send(&tcp(client, at(ORIGINAL, 80), 2, 100, 0)).expect("it is sent");
+        let (near, server) = ends(&sent[self.header(true).len()..]);
+        assert!(!self.came(&tcp(server, near, 0x12, 500, 101)).is_empty());
+        assert!(self.send(&tcp(client, at(ORIGINAL, 80), 0x10, 101, 501)).is_some());
+        near
+    }
+
     /// A packet comes from the network; what the stack gets.
     fn came(&mut self, packet: &[u8]) -> Vec<u8> {
         let frame = [self.header(false), packet.to_vec()].concat();
@@ -255,10 +264,7 @@ fn a_reset_wakes_the_network_and_reaches_both_ends() {
         let mut bench = Bench::new(&shared, medium);
         let header = bench.header(true).len();
         let client = at(CLIENT, 5000);
-        let sent = bench.send(&tcp(client, at(ORIGINAL, 80), 2, 100, 0)).expect("it is sent");
-        let (near, server) = ends(&sent[header..]);
-        assert!(!bench.came(&tcp(server, near, 0x12, 500, 101)).is_empty());
-        assert!(bench.send(&tcp(client, at(ORIGINAL, 80), 0x10, 101, 501)).is_some());
+        let near = bench.connect(client);
         assert_eq!(bench.receive(), None);
 
         bench.woken.0.store(false, Ordering::Relaxed);
@@ -286,10 +292,7 @@ fn a_full_queue_sends_no_reset_to_the_wrong_side() {
         let mut bench = Bench::full_after(&shared, medium, Some(2 + full));
         let header = bench.header(true).len();
         let client = at(CLIENT, 5000);
-        let sent = bench.send(&tcp(client, at(ORIGINAL, 80), 2, 100, 0)).expect("it is sent");
-        let (near, server) = ends(&sent[header..]);
-        assert!(!bench.came(&tcp(server, near, 0x12, 500, 101)).is_empty());
-        assert!(bench.send(&tcp(client, at(ORIGINAL, 80), 0x10, 101, 501)).is_some());
+        let near = bench.connect(client);
         shared.with(|_, translator| translator.redivert(A, B, Redivert::Reset)).expect("A is known");
         let other = udp(at(B, 53), client);
         bench.came.borrow_mut().push_back([bench.header(false), other.clone()].concat());
