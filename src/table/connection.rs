@@ -45,17 +45,17 @@ pub(crate) struct Entry {
     pub(crate) alternative: u32,
     pub(crate) server_port: u16,
     pub(crate) alternative_port: u16,
+    /// The number, modulo 256, of the last re-divert that this connection has followed.
+    pub(crate) epoch: u8,
+    pub(crate) protocol: u8,
+    pub(crate) phase: Phase,
+    pub(crate) flags: u8,
     /// What both addresses change in the IPv4 header's checksum on the way there, if that is ours to keep right.
     pub(crate) network: Delta,
     /// What addresses and ports change in the transport checksum on the way there, if that is ours to keep right.
     pub(crate) transport: Delta,
     pub(crate) last: Tick,
     pub(crate) sequences: Sequences,
-    /// The number, modulo 256, of the last re-divert that this connection has followed.
-    pub(crate) epoch: u8,
-    pub(crate) protocol: u8,
-    pub(crate) phase: Phase,
-    pub(crate) flags: u8,
     /// Neighbours in the age list, or the next free slot.
     pub(crate) previous: u32,
     pub(crate) next: u32,

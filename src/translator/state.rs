@@ -52,79 +52,80 @@ impl Hull {
 
 /// The translator less its memory.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct State {
-    pub(crate) config: Settings,
-    pub(crate) keys: Keys,
-    pub(crate) timers: Timers,
-    pub(crate) now: Instant,
-    /// The time in ticks, less what is [left out](Self::skipped).
-    pub(crate) tick: Tick,
-    /// Ticks that are left out: of a silence longer than any time-out all but that.
-    pub(crate) skipped: u32,
-    /// When the next call closes connections whose time-out has passed, if nobody polls before.
-    pub(crate) poll_by: Instant,
-    /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
-    pub(crate) begun_before: u32,
-    pub(crate) counters: Counters,
-    pub(crate) layout: Layout,
-    /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
-    /// another one, so that packets to the others may be looked up as packets to any address.
-    pub(crate) hull: Hull,
-    /// Whether that is one range: then each address in it is alternative.
-    #[cfg(target_pointer_width = "64")]
-    pub(crate) one_range: bool,
-    /// Of all alternative addresses, those of other shards included.
-    #[cfg(target_pointer_width = "64")]
-    pub(crate) own_hull: Hull,
-    pub(crate) ages: Ages,
-    /// The first of the slots that were given back, linked by `next`.
-    pub(crate) free: u32,
-    /// The first slot that was never used.
-    pub(crate) fresh: u32,
-    /// Slots in use, held ones included.
-    pub(crate) used: u32,
-    /// Counts connections that no server's entry counts, if there may be any: those that records brought for which there
-    /// was no rule. So that it is not linked where nothing is imported, it is reached through here.
-    pub(crate) adopt: Option<Adopt>,
-    /// The next slot that is looked at for that; [`DONE`](crate::table::moves::DONE) if no rule has come since.
-    pub(crate) adopting: u32,
+    /// Whether packets need more than their addresses rewritten: identification or measurements.
+    pub(crate) extras: bool,
+    /// Whether one of them is about an address of our own: a port forward.
+    pub(crate) forwards: bool,
     /// Whether one was found for which there is no rule yet.
     pub(crate) strays: bool,
     /// Whether one of them may be over and still see to stragglers, since the last time that all were forgotten.
     pub(crate) lingered: bool,
-    /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
-    pub(crate) rotate: u32,
-    /// Ends a connection that is dead, while some may be forgotten. It is linked where something is ever forgotten.
-    pub(crate) bury: Option<fn(&mut Table<'_>, u32)>,
+    /// Whose turn it is among the age lists to be looked at by a new connection.
+    pub(crate) turn: u8,
+    /// Whether that is one range: then each address in it is alternative.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) one_range: bool,
+    pub(crate) moves: Moves,
+    /// The time in ticks, less what is [left out](Self::skipped).
+    pub(crate) tick: Tick,
+    pub(crate) now: Instant,
+    /// The epoch of connections whose packets may be plain, as it stands in their marks: that of the moves, or none if
+    /// there are extras.
+    pub(crate) plain_epoch: u32,
+    /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
+    /// another one, so that packets to the others may be looked up as packets to any address.
+    pub(crate) hull: Hull,
+    /// Of all alternative addresses, those of other shards included.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) own_hull: Hull,
     /// Those of them whose connections keep their source, and [`HIDES_SERVERS`].
     pub(crate) kept: u32,
+    /// Slots in use, held ones included.
+    pub(crate) used: u32,
+    /// The first of the slots that were given back, linked by `next`.
+    pub(crate) free: u32,
+    /// The first slot that was never used.
+    pub(crate) fresh: u32,
     /// Those of them that have a second entry for the server's other ports.
     pub(crate) siblings: u32,
-    pub(crate) moves: Moves,
     /// Rules in use.
     pub(crate) diverts: usize,
-    /// Whether one of them is about an address of our own: a port forward.
-    pub(crate) forwards: bool,
+    /// How connections are measured, if they are.
+    pub(crate) measure: Option<Measure>,
+    pub(crate) layout: Layout,
     pub(crate) generation: u32,
+    /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
+    pub(crate) rotate: u32,
+    /// The next slot that is looked at for that; [`DONE`](crate::table::moves::DONE) if no rule has come since.
+    pub(crate) adopting: u32,
+    /// Ticks that are left out: of a silence longer than any time-out all but that.
+    pub(crate) skipped: u32,
+    pub(crate) ages: Ages,
+    pub(crate) rebuilding: Rebuilding,
+    /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
+    pub(crate) begun_before: u32,
+    /// Ends a connection that is dead, while some may be forgotten. It is linked where something is ever forgotten.
+    pub(crate) bury: Option<fn(&mut Table<'_>, u32)>,
+    /// Counts connections that no server's entry counts, if there may be any: those that records brought for which there
+    /// was no rule. So that it is not linked where nothing is imported, it is reached through here.
+    pub(crate) adopt: Option<Adopt>,
+    /// When the next call closes connections whose time-out has passed, if nobody polls before.
+    pub(crate) poll_by: Instant,
     /// Grows by one with each choice of an alternative endpoint.
     pub(crate) serial: u64,
     /// What the ports of new connections are drawn from.
     #[cfg(target_pointer_width = "64")]
     pub(crate) draws: Draws,
-    pub(crate) identification: u32,
+    pub(crate) keys: Keys,
+    pub(crate) timers: Timers,
+    pub(crate) counters: Counters,
+    pub(crate) config: Settings,
     pub(crate) recent: Recent,
-    /// Whose turn it is among the age lists to be looked at by a new connection.
-    pub(crate) turn: u8,
+    pub(crate) identification: u32,
     pub(crate) events: EventQueue,
     pub(crate) outbox: Outbox,
-    /// Whether packets need more than their addresses rewritten: identification or measurements.
-    pub(crate) extras: bool,
-    /// How connections are measured, if they are.
-    pub(crate) measure: Option<Measure>,
-    /// The epoch of connections whose packets may be plain, as it stands in their marks: that of the moves, or none if
-    /// there are extras.
-    pub(crate) plain_epoch: u32,
-    pub(crate) rebuilding: Rebuilding,
     /// The last, since it is large.
     pub(crate) filter: Filter,
 }
