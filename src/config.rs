@@ -364,8 +364,8 @@ pub(crate) struct Alternative {
 }
 
 impl Alternative {
-    /// No address that anything is sent to.
-    pub(crate) const NONE: Self = Self { first: 0, last: 0, ports: (1, 0) };
+    /// A place in a list that is not used.
+    pub(crate) const NONE: Self = Self { first: 0, last: 0, ports: (0, 0) };
 
     /// Whether connections get ports of it.
     pub(crate) const fn has_ports(&self) -> bool {

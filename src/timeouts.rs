@@ -50,12 +50,14 @@ impl Timeouts {
     /// The most that can be kept apart: five days.
     pub const MAX: Duration = Duration::from_secs(5 * 24 * 3600);
 
+    #[inline]
     pub(crate) fn check(&self, short: bool) -> Result<(), ConfigError> {
         let Some((place, too_short)) = self.fault(short) else {
             return Ok(());
         };
         let value = self.all().get(place).map_or(Duration::ZERO, |value| **value);
-        let (name, floor) = NAMED_FLOORS.get(place).copied().unwrap_or_default();
+        let name = NAMES.get(place).copied().unwrap_or_default();
+        let floor = FLOORS.get(place).copied().unwrap_or_default();
         let floor = if short { Duration::from_millis(1) } else { Duration::from_secs(u64::from(floor)) };
         Err(if too_short {
             ConfigError::TimeoutTooShort { name, value, floor }
@@ -65,12 +67,12 @@ impl Timeouts {
     }
 
     /// The place of the first one that cannot be, and whether it is too short rather than too long.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn fault(&self, short: bool) -> Option<(usize, bool)> {
-        for (place, (value, (_, floor))) in self.all().into_iter().zip(&NAMED_FLOORS).enumerate() {
-            let (seconds, nanos) = (value.as_secs(), value.subsec_nanos());
-            let too_short = if short { seconds == 0 && nanos < 1_000_000 } else { seconds < u64::from(*floor) };
-            let too_long = seconds >= Self::MAX.as_secs() && *value != Self::MAX;
-            if too_short || too_long {
+        for (place, (value, floor)) in self.all().iter().zip(&FLOORS).enumerate() {
+            let floor = if short { Duration::from_millis(1) } else { Duration::from_secs(u64::from(*floor)) };
+            let too_short = **value < floor;
+            if too_short || **value > Self::MAX {
                 return Some((place, too_short));
             }
         }
@@ -83,14 +85,17 @@ impl Timeouts {
     }
 }
 
-/// The fields by name, and their floors in seconds.
-static NAMED_FLOORS: [(&str, u32); 6] = [
-    ("tcp_established", Timeouts::FLOORS.tcp_established.as_secs() as u32),
-    ("tcp_transitory", Timeouts::FLOORS.tcp_transitory.as_secs() as u32),
-    ("udp", Timeouts::FLOORS.udp.as_secs() as u32),
-    ("icmp", Timeouts::FLOORS.icmp.as_secs() as u32),
-    ("fragment", Timeouts::FLOORS.fragment.as_secs() as u32),
-    ("hold", Timeouts::FLOORS.hold.as_secs() as u32),
+/// The names of the fields.
+static NAMES: [&str; 6] = ["tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold"];
+
+/// Their floors in seconds.
+static FLOORS: [u16; 6] = [
+    Timeouts::FLOORS.tcp_established.as_secs() as u16,
+    Timeouts::FLOORS.tcp_transitory.as_secs() as u16,
+    Timeouts::FLOORS.udp.as_secs() as u16,
+    Timeouts::FLOORS.icmp.as_secs() as u16,
+    Timeouts::FLOORS.fragment.as_secs() as u16,
+    Timeouts::FLOORS.hold.as_secs() as u16,
 ];
 
 impl Default for Timeouts {

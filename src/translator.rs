@@ -116,9 +116,8 @@ impl<S: Storage> Translator<S> {
         view.check()?;
         let layout = Layout::new(view.index, view.connections.len());
         let measure = if S::MEASURES && !view.measured.is_empty() { Some(measure as Measure) } else { None };
-        let state = State::new(config, layout, measure);
         storage.parts().clear();
-        Ok(Self { state, storage })
+        Ok(Self { state: State::new(config, layout, measure), storage })
     }
 
     /// Translates one packet in place, if it is one to translate.

@@ -12,12 +12,9 @@
 use crate::connection::Direction;
 use crate::wire::flow::{Flow, UDP};
 
-/// The secret, laid out for use.
+/// The secret, laid out for use: four words for [`Keys::hash`], and two for [`Keys::choose`].
 #[derive(Clone)]
-pub(crate) struct Keys {
-    fold: [u64; 4],
-    sip: (u64, u64),
-}
+pub(crate) struct Keys([u64; 6]);
 
 impl core::fmt::Debug for Keys {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -35,21 +32,21 @@ impl Keys {
         // Each use gets keys of its own, derived by the pseudo-random function, so that what leaks from one tells
         // nothing of another.
         let [k0, k1, k2, k3] = key;
-        let root = Self { fold: [0; 4], sip: (k0, k1) };
+        let root = Self([0, 0, 0, 0, k0, k1]);
         let mut derived = [0; 6];
         for (use_of, key) in derived.iter_mut().enumerate() {
             *key = root.choose(Label::Derive, [k2 ^ use_of as u64, k3]);
         }
-        let [fold0, fold1, fold2, factor, sip0, sip1] = derived;
         // The last factor is odd, so that it loses nothing.
-        Self { fold: [fold0, fold1, fold2, factor | 1], sip: (sip0, sip1) }
+        derived[3] |= 1;
+        Self(derived)
     }
 
     /// Where a connection's key is placed. On a small processor it is compiled once.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) const fn hash(&self, key: &Key) -> u64 {
-        let [k0, k1, k2, k3] = self.fold;
+        let [k0, k1, k2, k3, ..] = self.0;
         let first = fold(key.addresses ^ k0, key.ports ^ k1);
         fold(first ^ k2, k3)
     }
@@ -62,7 +59,8 @@ impl Keys {
     /// A number that a stranger cannot foresee, the same for the same words.
     #[inline(never)]
     pub(crate) fn choose(&self, label: Label, words: [u64; 2]) -> u64 {
-        sip13((self.sip.0 ^ label as u64, self.sip.1), words)
+        let [.., k0, k1] = self.0;
+        sip13((k0 ^ label as u64, k1), words)
     }
 }
 

@@ -27,15 +27,21 @@ impl Stamp {
 }
 
 impl Timers {
-    pub(crate) fn new(timeouts: &Timeouts) -> Self {
-        let established = Tick::count(timeouts.tcp_established);
+    pub(crate) const NONE: Self = Self { by_phase: [0; Phase::COUNT], laps: [0; Class::COUNT], fragment: 0 };
+
+    /// Lays the time-outs out anew.
+    pub(crate) fn set(&mut self, timeouts: &Timeouts) {
         let transitory = Tick::count(timeouts.tcp_transitory);
         let udp = Tick::count(timeouts.udp);
-        let icmp = Tick::count(timeouts.icmp);
-        let hold = Tick::count(timeouts.hold);
-        let by_class = [hold, transitory, udp, icmp, udp, established];
-        let mut by_phase = [0; Phase::COUNT];
-        for (phase, ticks) in Phase::ALL.into_iter().zip(&mut by_phase) {
+        let by_class = [
+            Tick::count(timeouts.hold),
+            transitory,
+            udp,
+            Tick::count(timeouts.icmp),
+            udp,
+            Tick::count(timeouts.tcp_established),
+        ];
+        for (phase, ticks) in Phase::ALL.iter().zip(&mut self.by_phase) {
             *ticks = match phase {
                 Phase::Free => 0,
                 // It stands with the established ones, and has less time.
@@ -43,9 +49,10 @@ impl Timers {
                 _ => by_class.get(phase.class() as usize).copied().unwrap_or(0),
             };
         }
-        let lap = |ticks: u32| ((ticks / 4) >> Stamp::SHIFT) as u16;
-        let laps = by_class.map(lap);
-        Self { by_phase, laps, fragment: Tick::count(timeouts.fragment) }
+        for (lap, ticks) in self.laps.iter_mut().zip(by_class) {
+            *lap = ((ticks / 4) >> Stamp::SHIFT) as u16;
+        }
+        self.fragment = Tick::count(timeouts.fragment);
     }
 
     /// Whether a connection in this phase, last seen at `last`, has outlived its time-out.
@@ -106,7 +113,8 @@ mod tests {
 
     #[test]
     fn nothing_dies_early() {
-        let timers = Timers::new(&Timeouts::RECOMMENDED);
+        let mut timers = Timers::NONE;
+        timers.set(&Timeouts::RECOMMENDED);
         let start = crate::Instant::from_secs(1_000).tick();
         let at = |seconds: u64| crate::Instant::from_secs(1_000 + seconds).tick();
         assert!(!timers.is_dead(Phase::Established, start, at(7_440)));
@@ -117,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_lap_ends_when_it_says_it_will() {
-        let timers = Timers::new(&Timeouts::RECOMMENDED);
+        let mut timers = Timers::NONE;
+        timers.set(&Timeouts::RECOMMENDED);
         for class in Class::ALL {
             for tick in [0, 1, 63, 64, 1_000_000, u32::MAX - 70] {
                 let now = Tick(tick);

@@ -16,7 +16,6 @@ use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::timeouts::Timeouts;
 use crate::track::measure::MeasureSlot;
-use crate::track::timers::Timers;
 
 /// An iterator over the current connections, in no particular order; from
 /// [`Translator::connections`].
@@ -221,7 +220,7 @@ impl<S: Storage> Translator<S> {
 impl State {
     /// Takes time-outs that have been checked.
     pub(crate) fn set_timeouts(&mut self, timeouts: &Timeouts) {
-        self.timers = Timers::new(timeouts);
+        self.timers.set(timeouts);
         self.config.timeouts = *timeouts;
     }
 }

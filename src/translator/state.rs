@@ -38,9 +38,9 @@ pub(crate) struct Hull {
 
 impl Hull {
     /// Of no ranges it is an address that does not matter.
-    fn of<'a>(ranges: impl Iterator<Item = &'a Alternative> + Clone) -> Self {
-        let first = ranges.clone().map(|a| a.first).min().unwrap_or(0);
-        let last = ranges.map(|a| a.last).max().unwrap_or(0);
+    fn of<'a>(ranges: impl Iterator<Item = &'a Alternative>) -> Self {
+        let ranges = ranges.map(|a| (a.first, a.last));
+        let (first, last) = ranges.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or((0, 0));
         Self { first, extent: last.wrapping_sub(first) }
     }
 
@@ -150,16 +150,20 @@ impl State {
     #[inline(never)]
     pub(crate) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
         let keys = Keys::new(&config.secret);
-        #[cfg_attr(not(target_pointer_width = "64"), expect(unused_mut, reason = "only large processors move them"))]
-        let mut config = config.settings;
-        // Fast paths look at the first range alone if no other has ports.
+        #[cfg(not(target_pointer_width = "64"))]
+        let config = &config.settings;
         #[cfg(target_pointer_width = "64")]
-        config.alternatives.move_in_front(Alternative::has_ports);
+        let config = &{
+            let mut settings = config.settings;
+            // Fast paths look at the first range alone if no other has ports.
+            settings.alternatives.move_in_front(Alternative::has_ports);
+            settings
+        };
         let given = || config.alternatives.iter().filter(|a| !cfg!(target_pointer_width = "64") || a.has_ports());
         let extras = config.rewrite_identification || measure.is_some();
         let filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
-        Self {
-            timers: Timers::new(&config.timeouts),
+        let mut state = Self {
+            timers: Timers::NONE,
             now: Instant::ZERO,
             tick: Tick(0),
             skipped: 0,
@@ -202,8 +206,10 @@ impl State {
             measure,
             plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
             keys,
-            config,
-        }
+            config: *config,
+        };
+        state.timers.set(&state.config.timeouts);
+        state
     }
 
     /// The slot that is entered under this key in the index of this way. On a small processor it is compiled once.

@@ -114,7 +114,7 @@ pub(crate) fn martian_within(first: u32, last: u32) -> Option<u32> {
         return Some(first);
     }
     // Where each range of such addresses begins, but for the one that is below all others.
-    [0x7f00_0000, 0xa9fe_0000, 0xe000_0000].into_iter().find(|start| (first..=last).contains(start))
+    [0x7f00_0000, 0xa9fe_0000, 0xe000_0000].iter().find(|start| (first..=last).contains(start)).copied()
 }
 
 /// Whether a datagram to this address may be answered with an ICMP error: not multicast, not broadcast (RFC 1122,
