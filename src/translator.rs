@@ -169,9 +169,7 @@ impl<S: Storage> Translator<S> {
     #[cold]
     #[inline(never)]
     fn translate_late(&mut self, packet: &mut [u8]) -> Verdict {
-        let mut table = self.table();
-        table.catch_up_with_time();
-        table.translate(packet, Left::NotPlain)
+        self.table().translate(packet, Left::Late)
     }
 
     #[inline(always)]
@@ -195,6 +193,9 @@ impl Table<'_> {
     #[cold]
     #[inline(never)]
     fn translate(&mut self, packet: &mut [u8], left: Left) -> Verdict {
+        if left == Left::Late {
+            self.catch_up_with_time();
+        }
         if packet.first().is_some_and(|first| first >> 4 != 4) {
             return self.state.pass();
         }

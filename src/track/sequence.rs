@@ -15,8 +15,17 @@ use crate::wire::tcp::Segment;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
 pub(crate) struct Sequences {
-    sent: [u32; 2],
-    acknowledged: [u32; 2],
+    /// Of the client's numbers and of the server's.
+    spaces: [Space; 2],
+}
+
+/// The sequence space of one side: how much it has sent, and how much of that the other side has acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(C)]
+struct Space {
+    sent: u32,
+    acknowledged: u32,
 }
 
 /// No window in use is larger: 16 MiB. A number further away from what is known belongs to another conversation, or
@@ -36,19 +45,20 @@ impl Sequences {
     #[inline(always)]
     #[must_use]
     pub(crate) fn note_plain(&mut self, direction: Direction, segment: &Segment) -> bool {
-        let [to_server, to_client] = &mut self.sent;
-        let [by_client, by_server] = &mut self.acknowledged;
-        let (sent, other_sent, acknowledged) = match direction {
-            Direction::ToServer => (to_server, *to_client, by_client),
-            Direction::ToClient => (to_client, *to_server, by_server),
+        let [client, server] = &mut self.spaces;
+        let (own, other) = match direction {
+            Direction::ToServer => (client, server),
+            Direction::ToClient => (server, client),
         };
         let (end, new) = (segment.sequence.wrapping_add(segment.data), segment.acknowledgment);
-        if end.wrapping_sub(*sent) >= WINDOW || new.wrapping_sub(*acknowledged) > other_sent.wrapping_sub(*acknowledged)
+        let acknowledged = other.acknowledged;
+        if end.wrapping_sub(own.sent) >= WINDOW
+            || new.wrapping_sub(acknowledged) > other.sent.wrapping_sub(acknowledged)
         {
             return false;
         }
-        *sent = end;
-        *acknowledged = new;
+        own.sent = end;
+        other.acknowledged = new;
         true
     }
 
@@ -61,62 +71,62 @@ impl Sequences {
 
     /// Whether a segment is one that [`Self::note_plain`] takes, by its numbers.
     pub(crate) const fn continues(&self, side: Direction, segment: &Segment) -> bool {
-        let (sent, acknowledged) = (self.sent[side.opposite() as usize], self.acknowledged[side as usize]);
+        let Space { sent, acknowledged } = *self.of(side.opposite());
         let end = segment.sequence.wrapping_add(segment.data);
         self.goes_on(side, end, 0)
             && segment.acknowledgment.wrapping_sub(acknowledged) <= sent.wrapping_sub(acknowledged)
     }
 
     const fn goes_on(&self, side: Direction, end: u32, behind: u32) -> bool {
-        end.wrapping_sub(self.sent[side as usize]).wrapping_add(behind) < WINDOW + behind
+        end.wrapping_sub(self.of(side).sent).wrapping_add(behind) < WINDOW + behind
     }
 
     /// Whether this side may acknowledge this number.
     pub(crate) const fn may_acknowledge(&self, side: Direction, number: u32) -> bool {
-        let (sent, acknowledged) = (self.sent[side.opposite() as usize], self.acknowledged[side as usize]);
+        let Space { sent, acknowledged } = *self.of(side.opposite());
         let oldest = acknowledged.wrapping_sub(OVERTAKEN);
         number.wrapping_sub(oldest) <= sent.wrapping_sub(oldest)
     }
 
     /// Whether a segment of this side ends behind everything that it has sent before.
     pub(crate) const fn is_new(&self, side: Direction, end: u32) -> bool {
-        end.wrapping_sub(self.sent[side as usize]).wrapping_sub(1) < AHEAD - 1
+        end.wrapping_sub(self.of(side).sent).wrapping_sub(1) < AHEAD - 1
     }
 
     /// The side has sent so much.
     pub(crate) const fn set_sent(&mut self, side: Direction, end: u32) {
-        self.sent[side as usize] = end;
+        self.of_mut(side).sent = end;
     }
 
     /// The side has acknowledged so much.
     pub(crate) const fn set_acknowledged(&mut self, side: Direction, number: u32) {
-        self.acknowledged[side as usize] = number;
+        self.of_mut(side.opposite()).acknowledged = number;
     }
 
     /// The side has acknowledged so much, or more before.
     pub(crate) const fn raise_acknowledged(&mut self, side: Direction, number: u32) {
-        if number.wrapping_sub(self.acknowledged[side as usize]) < AHEAD {
-            self.acknowledged[side as usize] = number;
+        if number.wrapping_sub(self.of(side.opposite()).acknowledged) < AHEAD {
+            self.of_mut(side.opposite()).acknowledged = number;
         }
     }
 
     /// Both sides agree that one of them has sent so much and the other has got it all.
     pub(crate) const fn agree(&mut self, side: Direction, number: u32) {
-        self.sent[side as usize] = number;
-        self.acknowledged[side.opposite() as usize] = number;
+        self.of_mut(side).sent = number;
+        self.of_mut(side).acknowledged = number;
     }
 
     /// Whether a number lies within what goes this way and is not acknowledged yet, its end included.
     pub(crate) const fn in_flight(&self, side: Direction, number: u32) -> bool {
-        let from = self.acknowledged[side.opposite() as usize];
-        let flight = self.sent[side as usize].wrapping_sub(from);
+        let from = self.of(side).acknowledged;
+        let flight = self.of(side).sent.wrapping_sub(from);
         flight < AHEAD && number.wrapping_sub(from) <= flight
     }
 
     /// The sequence number that this way's next new byte will have: what its receiver expects when all has arrived.
     /// `None` if nothing is known.
     pub(crate) const fn sent(&self, direction: Direction) -> Option<u32> {
-        match self.sent[direction as usize] {
+        match self.of(direction).sent {
             0 => None,
             sent => Some(sent),
         }
@@ -124,47 +134,59 @@ impl Sequences {
 
     /// The number behind the last that this side has used, known or not.
     pub(crate) const fn end(&self, side: Direction) -> u32 {
-        self.sent[side as usize]
+        self.of(side).sent
     }
 
     /// The highest number that this side has acknowledged, known or not.
     pub(crate) const fn expected(&self, side: Direction) -> u32 {
-        self.acknowledged[side as usize]
+        self.of(side.opposite()).acknowledged
     }
 
     /// Whether anything is known of what this side sends.
     pub(crate) const fn knows(&self, side: Direction) -> bool {
-        self.sent[side as usize] | self.acknowledged[side.opposite() as usize] != 0
+        self.of(side).sent | self.of(side).acknowledged != 0
     }
 
     /// Whether all that this side has sent is acknowledged.
     pub(crate) const fn all_acknowledged(&self, side: Direction) -> bool {
-        self.sent[side as usize] == self.acknowledged[side.opposite() as usize]
+        self.of(side).sent == self.of(side).acknowledged
+    }
+
+    const fn of(&self, side: Direction) -> &Space {
+        &self.spaces[side as usize]
+    }
+
+    const fn of_mut(&mut self, side: Direction) -> &mut Space {
+        &mut self.spaces[side as usize]
     }
 
     pub(crate) const fn to_words(self) -> [u32; 4] {
-        [self.sent[0], self.sent[1], self.acknowledged[0], self.acknowledged[1]]
+        let [client, server] = self.spaces;
+        [client.sent, server.sent, server.acknowledged, client.acknowledged]
     }
 
     pub(crate) const fn from_words(words: [u32; 4]) -> Self {
-        Self { sent: [words[0], words[1]], acknowledged: [words[2], words[3]] }
+        let [client, server, by_client, by_server] = words;
+        let client = Space { sent: client, acknowledged: by_server };
+        Self { spaces: [client, Space { sent: server, acknowledged: by_client }] }
     }
 
     /// Takes over whatever `other` is ahead in: another portion has seen the other half of the connection.
     pub(crate) fn merge(&mut self, other: Self) {
-        let both = self.sent.iter_mut().chain(&mut self.acknowledged).zip(other.to_words());
-        for (mine, theirs) in both {
+        let mut words = self.to_words();
+        for (mine, theirs) in words.iter_mut().zip(other.to_words()) {
             if *mine == 0 || (theirs != 0 && theirs.wrapping_sub(*mine) < AHEAD) {
                 *mine = theirs;
             }
         }
+        *self = Self::from_words(words);
     }
 
     /// Mends what comes from elsewhere: nobody has acknowledged more than was sent.
     pub(crate) fn mend(&mut self) {
         for side in [Direction::ToServer, Direction::ToClient] {
-            let sent = self.sent[side as usize];
-            let acknowledged = &mut self.acknowledged[side.opposite() as usize];
+            let sent = self.of(side).sent;
+            let acknowledged = &mut self.of_mut(side).acknowledged;
             if *acknowledged == 0 || sent.wrapping_sub(*acknowledged) >= AHEAD {
                 *acknowledged = sent;
             }
@@ -178,7 +200,7 @@ mod tests {
     use crate::connection::Direction::{ToClient, ToServer};
 
     /// The client has sent up to 1000, the server up to 2000; of that 900 and 1900 are acknowledged.
-    const KNOWN: Sequences = Sequences { sent: [1_000, 2_000], acknowledged: [1_900, 900] };
+    const KNOWN: Sequences = Sequences::from_words([1_000, 2_000, 1_900, 900]);
 
     #[test]
     fn a_plain_segment_brings_nothing_old_and_acknowledges_what_was_sent() {

@@ -97,6 +97,8 @@ impl Plain {
 pub(super) enum Left {
     /// There is more to it than plain translation.
     NotPlain,
+    /// It comes after nobody has polled for long.
+    Late,
     /// It belongs to no connection that is known if it goes this way.
     Unknown(Direction),
 }

@@ -11,17 +11,8 @@ impl<S: Storage> Translator<S> {
     /// Translates or passes a packet, which is `late` if nobody has polled for long.
     #[inline(always)]
     pub(super) fn fast(&mut self, packet: &mut [u8], late: bool) -> Verdict {
-        let plain = if late { Err(Left::NotPlain) } else { self.plain(packet) };
-        match plain {
-            Ok(verdict) => verdict,
-            Err(left) => {
-                let mut table = self.table();
-                if late {
-                    table.catch_up_with_time();
-                }
-                table.translate(packet, left)
-            }
-        }
+        let plain = if late { Err(Left::Late) } else { self.plain(packet) };
+        plain.unwrap_or_else(|left| self.table().translate(packet, left))
     }
 
     /// Translates or passes a plain packet.
