@@ -210,6 +210,7 @@ impl Entry {
     /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in those: the
     /// deltas are zero, and no packet needs to ask. It does not compute those of ICMP.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn set_deltas(&mut self, checksums: Checksums) {
         let (network, transport) = self.deltas();
         let hardware = checksums == Checksums::Hardware;
@@ -225,6 +226,7 @@ impl Entry {
     }
 
     /// What the ports alone change on the way there.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn ports_delta(&self) -> Delta {
         Delta::of(
             [u32::from(self.client_port), u32::from(self.original_port)],

@@ -52,6 +52,7 @@ impl Keys {
     }
 
     /// Where a client's count is placed.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn hash_client(&self, client: u32) -> u64 {
         self.hash(&Key::of_address(client))
     }

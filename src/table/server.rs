@@ -177,6 +177,7 @@ impl Servers<'_> {
         }
     }
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn count(&mut self, entry: u16) -> bool {
         match self.get_mut(entry) {
             Some(slot) if slot.kind != Kind::Free => {

@@ -640,6 +640,7 @@ impl Tcp {
 
     /// The connection was reset, and another attempt goes on: in a handshake the other one, in a conversation the one that
     /// the server has answered.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn replace(&mut self) {
         let [client, server] = self.claims.numbers;
         let handshake = self.phase == Phase::Opened;

@@ -283,6 +283,7 @@ impl Table<'_> {
     }
 
     /// Looks at the heads of all age lists, at most `looks` times at each list.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn expire_all(&mut self, looks: usize) {
         for class in &Class::ALL {
             self.expire(*class, looks, false);

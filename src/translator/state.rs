@@ -455,6 +455,7 @@ impl<'a> Table<'a> {
     }
 
     /// Measures what is seen of a connection, if the storage has room for measurements.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn measure(&mut self, slot: u32, seen: Seen<'_>) {
         if let (Some(measure), Some(measured)) = (self.state.measure, self.memory.measured.get_mut(slot as usize)) {
             measure(measured, seen, self.state.now);

@@ -162,6 +162,7 @@ impl Outbox {
 
 impl State {
     /// Has a message fetched, if the errors' rate allows and there is room.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn say(&mut self, message: &Message) {
         let allowed = self.outbox.errors.take(self.config.errors_per_second, self.now);
         self.put(message, allowed);

@@ -20,6 +20,7 @@ pub(crate) struct Change {
 }
 
 /// Rewrites the addresses of the IPv4 header: all that a later fragment has.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) fn network(header: &mut [u8; HEADER], source: u32, destination: u32, delta: Delta) {
     header[12..16].copy_from_slice(&source.to_be_bytes());
     header[16..20].copy_from_slice(&destination.to_be_bytes());
