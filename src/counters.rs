@@ -2,7 +2,7 @@
 
 use core::iter::Sum;
 
-use crate::verdict::DropReason;
+use crate::verdict::{DropReason, Verdict};
 
 /// Counts since the translator was made. None of them is ever reset, and none wraps in practice (64 bits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,8 +80,16 @@ impl Counters {
         self.dropped.iter().sum()
     }
 
-    pub(crate) fn count_drop(&mut self, reason: DropReason) {
-        if let Some(count) = self.dropped.get_mut(reason as usize) {
+    /// Counts a packet by what becomes of it.
+    pub(crate) fn count(&mut self, verdict: Verdict) {
+        let count = match verdict {
+            Verdict::ToServer => Some(&mut self.to_server),
+            Verdict::ToClient => Some(&mut self.to_client),
+            Verdict::Pass => Some(&mut self.passed),
+            Verdict::Hold => Some(&mut self.held),
+            Verdict::Drop(reason) => self.dropped.get_mut(reason as usize),
+        };
+        if let Some(count) = count {
             *count = count.wrapping_add(1);
         }
     }

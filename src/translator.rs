@@ -193,21 +193,28 @@ impl Table<'_> {
     #[cold]
     #[inline(never)]
     fn translate(&mut self, packet: &mut [u8], left: Left) -> Verdict {
+        let verdict = self.decide(packet, left);
+        self.state.count(verdict)
+    }
+
+    // What follows, and all that it calls in other files, only says what becomes of the packet: that is counted once, above.
+
+    fn decide(&mut self, packet: &mut [u8], left: Left) -> Verdict {
         if left == Left::Late {
             self.catch_up_with_time();
         }
         if packet.first().is_some_and(|first| first >> 4 != 4) {
-            return self.state.pass();
+            return Verdict::Pass;
         }
         let mut parts = match ipv4::split(packet) {
             Ok(parts) => parts,
-            Err(reason) => return self.state.drop(reason),
+            Err(reason) => return Verdict::Drop(reason),
         };
         let flow = match Flow::read(&parts) {
             Ok(flow) => flow,
             // What is cut short is dropped if it could be one of ours.
-            Err(reason) if self.concerns(Header(parts.header)) => return self.state.drop(reason),
-            Err(_) => return self.state.pass(),
+            Err(reason) if self.concerns(Header(parts.header)) => return Verdict::Drop(reason),
+            Err(_) => return Verdict::Pass,
         };
         if ipv4::is_fragment(Header(parts.header).fragmentation()) {
             return self.fragment(&mut parts, &flow);
@@ -227,7 +234,7 @@ impl Table<'_> {
             return verdict;
         }
         if !diverted && (near || self.state.kept == 0) {
-            return self.state.pass();
+            return Verdict::Pass;
         }
         if diverted && let Some(verdict) = self.along(Direction::ToServer, parts, flow, left) {
             return verdict;
@@ -259,7 +266,7 @@ impl Table<'_> {
         let parent = self.parent(flow)?;
         Some(match self.open_sibling(parent, flow)? {
             Ok(slot) => self.carry(slot, Direction::ToClient, parts, flow),
-            Err(reason) => self.state.drop(reason),
+            Err(reason) => Verdict::Drop(reason),
         })
     }
 
@@ -283,7 +290,7 @@ impl Table<'_> {
         let mut refreshing = direction == Direction::ToServer || self.state.config.refresh_from_server;
         if flow.protocol == TCP {
             let Some(segment) = Segment::of(parts.payload) else {
-                return self.state.drop(DropReason::MalformedTransport);
+                return Verdict::Drop(DropReason::MalformedTransport);
             };
             match self.follow_segment(slot, direction, &segment, flow.shape != Shape::FirstFragment) {
                 Tracked::Refreshing => {}
@@ -294,7 +301,7 @@ impl Table<'_> {
             self.answered(slot);
         }
         let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
-            return self.state.drop(DropReason::NoConnection);
+            return Verdict::Drop(DropReason::NoConnection);
         };
         if refreshing {
             connection.last = self.state.tick;
@@ -304,7 +311,7 @@ impl Table<'_> {
         if self.state.extras {
             self.do_extras(slot, direction, parts);
         }
-        self.state.carried(direction)
+        Verdict::carried(direction)
     }
 
     /// Looks again at a connection that may be dead, over, or behind a re-divert.
@@ -327,11 +334,11 @@ impl Table<'_> {
     ) -> Revisit {
         match self.catch_up(slot) {
             CaughtUp::Moved if direction == Direction::ToClient => {
-                return Revisit::Done(self.state.drop(DropReason::OldServer));
+                return Revisit::Done(Verdict::Drop(DropReason::OldServer));
             }
             CaughtUp::Stayed | CaughtUp::Reset | CaughtUp::Moved => {}
             CaughtUp::Home => return Revisit::Miss,
-            CaughtUp::Stranded => return Revisit::Done(self.state.drop(DropReason::NoPort)),
+            CaughtUp::Stranded => return Revisit::Done(Verdict::Drop(DropReason::NoPort)),
         }
         let phase = self.slot(slot).map_or(Phase::Held, |c| c.phase);
         match phase {
@@ -360,7 +367,7 @@ impl Table<'_> {
         if let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) {
             self.state.answer_with_reset(connection, direction, &segment);
         }
-        Revisit::Done(self.state.drop(DropReason::Resetting))
+        Revisit::Done(Verdict::Drop(DropReason::Resetting))
     }
 
     /// A packet to an alternative address that nobody waits for. `None` if a rule may speak of the address, or if the
@@ -377,6 +384,6 @@ impl Table<'_> {
             return None;
         }
         let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));
-        Some(self.state.drop(if left { DropReason::OldServer } else { DropReason::NoConnection }))
+        Some(Verdict::Drop(if left { DropReason::OldServer } else { DropReason::NoConnection }))
     }
 }

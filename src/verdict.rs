@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::connection::Direction;
+
 /// What the caller must do with the packet that it handed to [`Translator::translate`](crate::Translator::translate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -20,6 +22,16 @@ pub enum Verdict {
     Hold,
     /// Drop it: its bytes are untouched, and the reason is counted.
     Drop(DropReason),
+}
+
+impl Verdict {
+    /// A packet that is carried over this way.
+    pub(crate) const fn carried(direction: Direction) -> Self {
+        match direction {
+            Direction::ToServer => Self::ToServer,
+            Direction::ToClient => Self::ToClient,
+        }
+    }
 }
 
 macro_rules! reasons {

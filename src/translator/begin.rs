@@ -42,8 +42,11 @@ impl Table<'_> {
     #[inline(never)]
     fn first_unusual(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
         match ipv4::split(packet) {
-            Ok(mut parts) => self.first(&mut parts, &flow_of(key)),
-            Err(reason) => self.state.drop(reason),
+            Ok(mut parts) => {
+                let verdict = self.first(&mut parts, &flow_of(key));
+                self.state.count(verdict)
+            }
+            Err(reason) => self.state.count(Verdict::Drop(reason)),
         }
     }
 
@@ -54,7 +57,7 @@ impl Table<'_> {
         if let Ok(parts) = ipv4::split(packet) {
             self.state.say_prohibited(DropReason::TableFull, &flow_of(key), &parts);
         }
-        self.state.drop(DropReason::TableFull)
+        self.state.count(Verdict::Drop(DropReason::TableFull))
     }
 
     /// Opens the connection and carries its first packet over. `None` if there is anything unusual.
@@ -192,7 +195,7 @@ impl Table<'_> {
     #[inline(always)]
     fn carry_first(&mut self, slot: u32, new: &Entry, packet: &mut [u8]) -> Verdict {
         let Ok(mut parts) = ipv4::split(packet) else {
-            return self.state.drop(DropReason::MalformedIpv4);
+            return self.state.count(Verdict::Drop(DropReason::MalformedIpv4));
         };
         // A SYN that opens changes nothing but what is known of the sequence numbers.
         if new.protocol == TCP
@@ -201,7 +204,7 @@ impl Table<'_> {
             self.set_tcp(slot, &Tcp::opening(&segment));
         }
         self.state.change(new, ToServer, true).apply(&mut parts, new.protocol);
-        self.state.carried(ToServer)
+        self.state.count(Verdict::ToServer)
     }
 }
 

@@ -33,7 +33,7 @@ impl Table<'_> {
             }
             // What is left of it is not found any more, or is over: as the long way sees for itself.
             Revisit::Miss => None,
-            Revisit::Done(verdict) => Some(verdict),
+            Revisit::Done(verdict) => Some(self.state.count(verdict)),
         }
     }
 }

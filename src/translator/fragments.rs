@@ -28,22 +28,22 @@ impl Table<'_> {
         // Units of 8 octets: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
         let tiny = flow.protocol == TCP && ipv4::offset(Header(parts.header).fragmentation()) == 1;
         if concerned && tiny {
-            return self.state.drop(DropReason::OverlappingFragment);
+            return Verdict::Drop(DropReason::OverlappingFragment);
         }
         if !concerned && self.state.kept == 0 {
-            return self.state.pass();
+            return Verdict::Pass;
         }
         let later = flow.shape == Shape::LaterFragment;
         let piece = match Piece::read(Header(parts.header), parts.payload.len()) {
             Ok(piece) => piece,
-            Err(_) if later && !concerned => return self.state.pass(),
-            Err(reason) => return self.state.drop(reason),
+            Err(_) if later && !concerned => return Verdict::Pass,
+            Err(reason) => return Verdict::Drop(reason),
         };
         if later {
             return self.later_fragment(parts, &piece, concerned);
         }
         if let Err(reason) = self.notes().check_first(&piece) {
-            return self.state.drop(reason);
+            return Verdict::Drop(reason);
         }
         let verdict = match flow.shape {
             Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
@@ -58,18 +58,15 @@ impl Table<'_> {
     fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Piece, concerned: bool) -> Verdict {
         match self.notes().follow(piece) {
             Ok(Some(follow)) => self.follow_first(parts, &follow),
-            _ if !concerned => self.state.pass(),
-            Ok(None) => {
-                self.state.counters.held = self.state.counters.held.wrapping_add(1);
-                Verdict::Hold
-            }
-            Err(reason) => self.state.drop(reason),
+            _ if !concerned => Verdict::Pass,
+            Ok(None) => Verdict::Hold,
+            Err(reason) => Verdict::Drop(reason),
         }
     }
 
     fn follow_first(&mut self, parts: &mut Parts<'_>, follow: &Follow) -> Verdict {
         let direction = match follow.fate {
-            Fate::Free | Fate::Passed => return self.state.pass(),
+            Fate::Free | Fate::Passed => return Verdict::Pass,
             Fate::ToServer => Direction::ToServer,
             Fate::ToClient => Direction::ToClient,
         };
@@ -77,7 +74,7 @@ impl Table<'_> {
         if Header(parts.header).identification() != follow.identification {
             rewrite::identification(parts.header, follow.identification, self.state.config.checksums);
         }
-        self.state.carried(direction)
+        Verdict::carried(direction)
     }
 
     fn notes(&mut self) -> Notes<'_> {

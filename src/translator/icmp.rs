@@ -20,23 +20,23 @@ impl Table<'_> {
     pub(crate) fn icmp_error(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let ours = self.state.is_alternative(flow.destination);
         if !ours && !self.state.filter.may_hold(flow.destination) && self.state.kept == 0 {
-            return self.state.pass();
+            return Verdict::Pass;
         }
         let quoted = match icmp::read_quoted(parts.payload) {
             Ok(Some(quoted)) => quoted,
             Ok(None) => return self.pass_or_drop(flow, DropReason::IcmpUnrelated),
-            Err(reason) => return self.state.drop(reason),
+            Err(reason) => return Verdict::Drop(reason),
         };
         // An error goes to the sender of the packet that it is about. One that goes to somebody else is a trick to get
         // an address translated that it quotes (CVE-2019-5598).
         if quoted.source != flow.destination {
-            return self.state.drop(DropReason::IcmpUnrelated);
+            return Verdict::Drop(DropReason::IcmpUnrelated);
         }
         if crate::wire::ipv4::is_martian(flow.source) {
-            return self.state.drop(DropReason::MartianSource);
+            return Verdict::Drop(DropReason::MartianSource);
         }
         if self.state.is_own(flow.source) {
-            return self.state.drop(DropReason::OwnSource);
+            return Verdict::Drop(DropReason::OwnSource);
         }
         let near = (quoted.source, quoted.source_port);
         // The packet that would answer the quoted one goes the way that the error goes.
@@ -56,7 +56,7 @@ impl Table<'_> {
         }
         // Where such an answer must not show its source the error must not either: it quotes that address.
         if self.state.gives_away(near) || self.hides_source(&answer) {
-            return self.state.drop(DropReason::IcmpUnrelated);
+            return Verdict::Drop(DropReason::IcmpUnrelated);
         }
         self.pass_or_drop(flow, DropReason::IcmpUnrelated)
     }
@@ -69,13 +69,13 @@ impl Table<'_> {
     /// its sender sent it. To the server it tells nothing of who is behind the alternative address (RFC 5508, REQ-5).
     fn error_along(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         match self.catch_up(slot) {
-            CaughtUp::Stranded => return self.state.drop(DropReason::NoPort),
-            CaughtUp::Home => return self.state.drop(DropReason::IcmpUnrelated),
-            CaughtUp::Moved if direction == Direction::ToClient => return self.state.drop(DropReason::OldServer),
+            CaughtUp::Stranded => return Verdict::Drop(DropReason::NoPort),
+            CaughtUp::Home => return Verdict::Drop(DropReason::IcmpUnrelated),
+            CaughtUp::Moved if direction == Direction::ToClient => return Verdict::Drop(DropReason::OldServer),
             CaughtUp::Moved | CaughtUp::Stayed | CaughtUp::Reset => {}
         }
         let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) else {
-            return self.state.drop(DropReason::IcmpUnrelated);
+            return Verdict::Drop(DropReason::IcmpUnrelated);
         };
         let (near, far) = c.ends(direction);
         let (network, transport) = c.deltas();
@@ -102,6 +102,6 @@ impl Table<'_> {
         rewrite::network(parts.header, source, far.0, delta);
         self.state.identify(parts);
         self.measure(slot, Seen::IcmpError);
-        self.state.carried(direction)
+        Verdict::carried(direction)
     }
 }

@@ -32,7 +32,7 @@ impl Table<'_> {
         };
         let original = (flow.destination, flow.destination_port);
         let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
-            return Err(self.state.drop(DropReason::TableFull));
+            return Err(Verdict::Drop(DropReason::TableFull));
         };
         let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
         if flow.protocol == ICMP {
@@ -41,20 +41,20 @@ impl Table<'_> {
         }
         if rule.keeps_source() && server == original {
             // Neither address would change.
-            return Err(self.state.pass());
+            return Err(Verdict::Pass);
         }
         if ipv4::is_martian(flow.source) {
-            return Err(self.state.drop(DropReason::MartianSource));
+            return Err(Verdict::Drop(DropReason::MartianSource));
         }
         if self.state.is_own(flow.source) {
-            return Err(self.state.drop(DropReason::OwnSource));
+            return Err(Verdict::Drop(DropReason::OwnSource));
         }
         let phase = match flow.protocol {
             TCP => self.phase_of_first(&rule, parts.payload)?,
             UDP => Phase::UdpUnanswered,
             _ if parts.payload.first() == Some(&icmp::ECHO_REQUEST) => Phase::IcmpUnanswered,
-            _ if rule.masquerades() => return Err(self.state.drop(DropReason::Untranslatable)),
-            _ => return Err(self.state.pass()),
+            _ if rule.masquerades() => return Err(Verdict::Drop(DropReason::Untranslatable)),
+            _ => return Err(Verdict::Pass),
         };
         let mut flags = 0;
         if rule.keeps_source() {
@@ -81,14 +81,14 @@ impl Table<'_> {
         };
         self.open(&mut new, rule.keeps_source()).map_err(|reason| {
             self.state.say_prohibited(reason, flow, parts);
-            self.state.drop(reason)
+            Verdict::Drop(reason)
         })
     }
 
     /// What becomes of a packet that no connection carries over and that begins none.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn pass_or_drop(&mut self, flow: &Flow, reason: DropReason) -> Verdict {
-        if self.hides_source(flow) { self.state.drop(reason) } else { self.state.pass() }
+        if self.hides_source(flow) { Verdict::Drop(reason) } else { Verdict::Pass }
     }
 
     /// Whether a packet must not leave with the source that it has.
@@ -418,7 +418,7 @@ impl Table<'_> {
     /// What a connection starts as that this TCP segment begins.
     fn phase_of_first(&mut self, rule: &DivertSlot, payload: &[u8]) -> Result<Phase, Verdict> {
         let Some(segment) = Segment::of(payload) else {
-            return Err(self.state.drop(DropReason::MalformedTransport));
+            return Err(Verdict::Drop(DropReason::MalformedTransport));
         };
         if segment.has(SYN) && !segment.has(ACK) && !segment.has(RST) {
             return Ok(Phase::Opening);
@@ -428,9 +428,9 @@ impl Table<'_> {
             // Only what a client says inside a connection is adopted: a SYN+ACK answers somebody else's SYN, and a
             // RST ends what there is none of.
             Midstream::Adopt if segment.has(ACK) && !segment.has(SYN | RST) => Ok(Phase::Adopted),
-            Midstream::Adopt if !rule.masquerades() => Err(self.state.pass()),
-            Midstream::Adopt | Midstream::Drop => Err(self.state.drop(DropReason::Midstream)),
-            Midstream::Pass => Err(self.state.pass()),
+            Midstream::Adopt if !rule.masquerades() => Err(Verdict::Pass),
+            Midstream::Adopt | Midstream::Drop => Err(Verdict::Drop(DropReason::Midstream)),
+            Midstream::Pass => Err(Verdict::Pass),
         }
     }
 

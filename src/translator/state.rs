@@ -25,7 +25,7 @@ use crate::track::timers::Timers;
 use crate::translator::ending::POLL_WITHIN;
 use crate::translator::rebuilding::Rebuilding;
 use crate::translator::transmit::Outbox;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::Verdict;
 use crate::wire::rewrite::Change;
 
 /// From the lowest to the highest of some addresses.
@@ -303,15 +303,14 @@ impl State {
         self.is_alternative(address) || self.config.own.iter().any(|own| *own == address)
     }
 
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn drop(&mut self, reason: DropReason) -> Verdict {
-        self.counters.count_drop(reason);
-        Verdict::Drop(reason)
+    /// Counts a packet by what becomes of it.
+    #[inline]
+    pub(crate) fn count(&mut self, verdict: Verdict) -> Verdict {
+        self.counters.count(verdict);
+        verdict
     }
 
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    #[inline]
     pub(crate) fn pass(&mut self) -> Verdict {
         self.counters.passed = self.counters.passed.wrapping_add(1);
         Verdict::Pass
@@ -323,18 +322,6 @@ impl State {
     pub(crate) fn pass_all(&mut self, verdicts: &mut [Verdict]) {
         self.counters.passed = self.counters.passed.wrapping_add(verdicts.len() as u64);
         verdicts.fill(Verdict::Pass);
-    }
-
-    /// Counts a packet that was carried over.
-    #[inline]
-    pub(crate) fn carried(&mut self, direction: Direction) -> Verdict {
-        let counters = &mut self.counters;
-        let (count, verdict) = match direction {
-            Direction::ToServer => (&mut counters.to_server, Verdict::ToServer),
-            Direction::ToClient => (&mut counters.to_client, Verdict::ToClient),
-        };
-        *count = count.wrapping_add(1);
-        verdict
     }
 
     /// What a packet of this connection that goes this way becomes. What is not whole has a checksum that no hardware

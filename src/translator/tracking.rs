@@ -118,7 +118,7 @@ impl Table<'_> {
                 self.set_tcp(slot, tcp);
             }
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
-                return Tracked::Dropped(self.state.drop(DropReason::InexactReset));
+                return Tracked::Dropped(Verdict::Drop(DropReason::InexactReset));
             }
             Reset::InFlight if tcp.phase.class() == Class::TcpEstablished && tcp.phase != Phase::Doubtful => {
                 self.begin_phase(slot, Phase::Doubtful);
