@@ -250,6 +250,7 @@ impl Table<'_> {
     }
 
     /// The first packet of a connection, if there is a rule for it.
+    #[inline(never)]
     fn first(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         match self.open_there(flow, parts) {
             Ok(slot) => self.carry(slot, Direction::ToServer, parts, flow),

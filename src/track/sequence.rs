@@ -241,9 +241,9 @@ mod tests {
         assert_eq!([1_900, 2_000].map(in_flight), [true; 2]);
         assert_eq!([1_899, 2_001].map(in_flight), [false; 2]);
         // Nobody can have acknowledged more than was sent.
-        assert!(!Sequences { sent: [5, 0], acknowledged: [0, 6] }.in_flight(ToServer, 6));
+        assert!(!Sequences::from_words([5, 0, 0, 6]).in_flight(ToServer, 6));
         assert!(!KNOWN.all_acknowledged(ToServer));
-        assert!(Sequences { sent: [5, 0], acknowledged: [0, 5] }.all_acknowledged(ToServer));
+        assert!(Sequences::from_words([5, 0, 0, 5]).all_acknowledged(ToServer));
     }
 
     #[test]
@@ -264,8 +264,8 @@ mod tests {
 
     #[test]
     fn the_one_that_is_ahead_is_taken_over() {
-        let mut s = Sequences { sent: [1_000, 0], acknowledged: [u32::MAX, 900] };
-        s.merge(Sequences { sent: [999, 2_000], acknowledged: [1, 0] });
+        let mut s = Sequences::from_words([1_000, 0, u32::MAX, 900]);
+        s.merge(Sequences::from_words([999, 2_000, 1, 0]));
         assert_eq!(s.to_words(), [1_000, 2_000, 1, 900]);
     }
 

@@ -568,7 +568,6 @@ impl Tcp {
     /// A RST behind data that is still unacknowledged ends nothing at once, although its receiver will obey it if the
     /// data arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2). Counting
     /// unacknowledged data as expected would let a stranger who can forge data forge the RST too.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
         let handshake = matches!(self.phase, Phase::Opening | Phase::Opened);
         let attempt = self.claims.attempt();

@@ -24,7 +24,6 @@ impl Table<'_> {
     ///
     /// # Errors
     /// The verdict on a packet that opens none.
-    #[inline(never)]
     pub(crate) fn open_there(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
         let Some(rule) = self.rule_for(flow).copied() else {
             let shows = self.shows_server(flow);
