@@ -66,8 +66,9 @@ impl Filter {
     }
 
     pub(crate) fn add_diverted(&mut self, address: u32) {
-        self.add(first(self.hash(address)));
-        self.add_near(address);
+        let hash = self.hash(address);
+        self.add(first(hash));
+        self.add(second(hash));
     }
 
     /// Adds the address of a client that keeps it.

@@ -409,8 +409,8 @@ impl Table<'_> {
         }
         if victim == NONE {
             // Some may be dead behind what was busy a short while ago.
-            for class in [Class::Udp, Class::TcpEstablished] {
-                self.expire(class, LOOKS, true);
+            for class in &[Class::Udp, Class::TcpEstablished] {
+                self.expire(*class, LOOKS, true);
             }
             victim = self.state.ages.head(Class::Held);
         }
@@ -460,18 +460,26 @@ impl Table<'_> {
         Some(slot)
     }
 
+    /// How many connections a client has.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn count_of(&mut self, client: u32) -> u32 {
+        let hash = self.state.keys.hash_client(client);
+        self.clients().count(hash)
+    }
+
     /// Of the oldest few and the newest few connections of each cheap class, the one whose client has most; among equals
     /// the oldest. Who floods the table is among the newest, and who was patient for long among the oldest.
     fn cheapest(&mut self) -> Option<u32> {
         let mut best = None;
-        for class in Class::CHEAP {
-            for forward in [true, false] {
-                let mut slot = if forward { self.state.ages.head(class) } else { self.state.ages.tail(class) };
+        for class in &Class::CHEAP {
+            for &forward in &[true, false] {
+                let mut slot = if forward { self.state.ages.head(*class) } else { self.state.ages.tail(*class) };
                 for _ in 0..SAMPLES {
                     let Some(connection) = self.slot(slot) else { break };
                     let next = if forward { connection.next } else { connection.previous };
-                    let hash = self.state.keys.hash_client(connection.client);
-                    let count = self.clients().count(hash);
+                    let client = connection.client;
+                    let count = self.count_of(client);
                     if best.is_none_or(|(most, _)| count > most) {
                         best = Some((count, slot));
                     }

@@ -199,12 +199,11 @@ impl Table<'_> {
         if limit == 0 {
             return Ok(());
         }
-        let hash = self.state.keys.hash_client(client);
-        if self.clients().count(hash) >= limit {
+        if self.count_of(client) >= limit {
             // Some of them may be dead and not swept yet.
             self.expire_all(LOOKS);
             // The counts still hold what is forgotten and not swept yet, which must keep nobody out.
-            if self.clients().count(hash) >= limit && !self.state.moves.is_forgetting() {
+            if self.count_of(client) >= limit && !self.state.moves.is_forgetting() {
                 return Err(DropReason::ClientLimit);
             }
         }
