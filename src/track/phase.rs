@@ -2,7 +2,8 @@
 
 use crate::connection::State;
 
-/// What a connection is doing; also the content of a slot that holds none.
+/// What a connection is doing; also the content of a slot that holds none. In an order in which what is often asked of a
+/// phase is a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
@@ -12,6 +13,9 @@ pub(crate) enum Phase {
     /// The connection is over, but its alternative endpoint must not be used again yet. It is found from the server's
     /// side only.
     Held,
+    TimeWait,
+    Resetting,
+    Closing,
     Opening,
     Opened,
     /// Taken up in the middle by a segment of the client; its server has not answered yet.
@@ -21,10 +25,7 @@ pub(crate) enum Phase {
     EstablishedPending,
     ClientClosed,
     ServerClosed,
-    Closing,
-    TimeWait,
     Doubtful,
-    Resetting,
     UdpUnanswered,
     UdpAnswered,
     IcmpUnanswered,
@@ -67,6 +68,9 @@ impl Phase {
     pub(crate) const ALL: [Self; 17] = [
         Self::Free,
         Self::Held,
+        Self::TimeWait,
+        Self::Resetting,
+        Self::Closing,
         Self::Opening,
         Self::Opened,
         Self::Adopted,
@@ -74,10 +78,7 @@ impl Phase {
         Self::EstablishedPending,
         Self::ClientClosed,
         Self::ServerClosed,
-        Self::Closing,
-        Self::TimeWait,
         Self::Doubtful,
-        Self::Resetting,
         Self::UdpUnanswered,
         Self::UdpAnswered,
         Self::IcmpUnanswered,
@@ -85,6 +86,19 @@ impl Phase {
     ];
 
     pub(crate) const fn class(self) -> Class {
+        const CLASSES: [Class; Phase::COUNT] = {
+            let mut classes = [Class::Held; Phase::COUNT];
+            let mut place = 0;
+            while place < Phase::ALL.len() {
+                classes[Phase::ALL[place] as usize] = Phase::ALL[place].classed();
+                place += 1;
+            }
+            classes
+        };
+        CLASSES[self as usize & (Self::COUNT - 1)]
+    }
+
+    const fn classed(self) -> Class {
         match self {
             Self::Free | Self::Held | Self::TimeWait | Self::Resetting => Class::Held,
             // Whoever can send a segment can have a connection adopted.
@@ -116,7 +130,20 @@ impl Phase {
     }
 
     /// What the outside calls it. A slot without a connection has no name.
-    pub(crate) const fn state(self) -> Option<State> {
+    pub(crate) fn state(self) -> Option<State> {
+        const STATES: [Option<State>; Phase::COUNT] = {
+            let mut states = [None; Phase::COUNT];
+            let mut place = 0;
+            while place < Phase::ALL.len() {
+                states[Phase::ALL[place] as usize] = Phase::ALL[place].named();
+                place += 1;
+            }
+            states
+        };
+        STATES[self as usize & (Self::COUNT - 1)]
+    }
+
+    const fn named(self) -> Option<State> {
         Some(match self {
             Self::Free | Self::Held => return None,
             Self::Opening => State::Opening,

@@ -136,11 +136,26 @@ impl<S: Storage> Translator<S> {
 impl Table<'_> {
     /// Moves a connection to another phase, and to the age list that belongs to it.
     pub(crate) fn set_phase(&mut self, slot: u32, phase: Phase) {
+        self.enter_phase(slot, phase, false);
+    }
+
+    /// Moves a connection to another phase, whose time-out begins now, even if the packet itself prolongs nothing: it
+    /// may be shorter than the connection has been silent for.
+    pub(crate) fn begin_phase(&mut self, slot: u32, phase: Phase) {
+        self.enter_phase(slot, phase, true);
+    }
+
+    fn enter_phase(&mut self, slot: u32, phase: Phase, anew: bool) {
+        let tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
         let same = connection.phase.class() == phase.class();
         let seen = connection.phase.state() != phase.state();
+        // What only the tracker tells apart has one time-out.
+        if anew && (seen || !same) {
+            connection.last = tick;
+        }
         if same {
             connection.phase = phase;
         } else {

@@ -201,18 +201,12 @@ impl Table<'_> {
     fn start_reset(&mut self, slot: u32) {
         self.finish(slot, Closed::Rediverted);
         self.expect_resets(slot);
-        self.set_phase(slot, Phase::Resetting);
-        let silenced = self.state.config.resets_per_second == 0;
-        let tick = self.state.tick;
-        if let Some(connection) = self.slot_mut(slot) {
-            connection.last = tick;
-            if !silenced {
-                connection.flags |= OWES_CLIENT | OWES_SERVER;
-            }
-        }
-        if silenced {
+        self.begin_phase(slot, Phase::Resetting);
+        if self.state.config.resets_per_second == 0 {
             // By the configuration: the ends will find out by themselves.
             self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(2);
+        } else if let Some(connection) = self.slot_mut(slot) {
+            connection.flags |= OWES_CLIENT | OWES_SERVER;
         }
     }
 

@@ -120,25 +120,12 @@ impl Table<'_> {
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
                 return Tracked::Dropped(Verdict::Drop(DropReason::InexactReset));
             }
-            Reset::InFlight if tcp.phase.class() == Class::TcpEstablished && tcp.phase != Phase::Doubtful => {
+            Reset::InFlight if tcp.phase != Phase::Doubtful && tcp.phase.class() == Class::TcpEstablished => {
                 self.begin_phase(slot, Phase::Doubtful);
             }
             Reset::InFlight | Reset::Elsewhere | Reset::Inexact => {}
         }
         Tracked::Quiet
-    }
-
-    /// Moves a connection to another phase, whose time-out begins now, even if the packet itself prolongs nothing: it
-    /// may be shorter than the connection has been silent for.
-    fn begin_phase(&mut self, slot: u32, phase: Phase) {
-        let tick = self.state.tick;
-        if let Some(connection) = self.slot_mut(slot) {
-            // What only the tracker tells apart has one time-out.
-            if connection.phase.class() != phase.class() || connection.phase.state() != phase.state() {
-                connection.last = tick;
-            }
-        }
-        self.set_phase(slot, phase);
     }
 
     /// The server has answered a UDP datagram or an ICMP echo for the first time.
