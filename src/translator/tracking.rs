@@ -4,7 +4,6 @@ use super::state::{State, Table};
 use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
-use crate::table::connection::ConnectionSlot;
 use crate::track::claims::{Attempt, Claims};
 use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
@@ -59,25 +58,19 @@ impl Table<'_> {
         segment: &Segment,
         whole: bool,
     ) -> Tracked {
-        if let (Some(measure), Some(measured), Some(ConnectionSlot(c))) = (
-            self.state.measure,
-            self.memory.measured.get_mut(slot as usize),
-            self.memory.connections.get(slot as usize),
-        ) {
-            measure(measured, Seen::Segment(direction, segment, &c.sequences), self.state.now);
-        }
-        let Some(mut tcp) = self.tcp(slot) else {
+        let Some(tcp) = &mut self.tcp(slot) else {
             return Tracked::Quiet;
         };
+        self.measure(slot, Seen::Segment(direction, segment, &tcp.sequences));
         if segment.has(RST) {
-            return self.follow_reset(slot, &mut tcp, direction, segment);
+            return self.follow_reset(slot, tcp, direction, segment);
         }
         let before = tcp.phase;
         let alive = tcp.follow(direction, segment, whole);
         if before == Phase::TimeWait && alive && tcp.claims.attempt() == Attempt::SynAck {
-            self.reopen(slot, &mut tcp);
+            self.reopen(slot, tcp);
         }
-        self.set_tcp(slot, &tcp);
+        self.set_tcp(slot, tcp);
         if tcp.phase != before {
             if tcp.phase == Phase::TimeWait {
                 self.finish(slot, Closed::Finished);

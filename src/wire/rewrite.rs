@@ -56,9 +56,7 @@ impl Change {
 
     fn ports<const N: usize>(&self, transport: &mut [u8; N]) {
         if let Some(ports) = transport.first_chunk_mut::<4>() {
-            let [s0, s1] = self.source_port.to_be_bytes();
-            let [d0, d1] = self.destination_port.to_be_bytes();
-            *ports = [s0, s1, d0, d1];
+            *ports = (u32::from(self.source_port) << 16 | u32::from(self.destination_port)).to_be_bytes();
         }
     }
 }
