@@ -71,6 +71,7 @@ impl Layout {
         }
     }
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn index(self, words: &mut [u32], direction: Direction) -> Index<'_> {
         let base = self.base(direction);
         let words = words.get_mut(base..base + self.buckets as usize * WORDS).unwrap_or_default();
@@ -83,6 +84,7 @@ impl Layout {
     }
 
     /// The words of what a TCP connection's sides claim.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn claims(self, words: &mut [u32], slot: u32) -> Option<&mut [u32; Claims::WORDS]> {
         words.get_mut(self.clients.1 + slot as usize * Claims::WORDS..)?.first_chunk_mut()
     }
@@ -334,6 +336,7 @@ const fn is_away(words: &Bucket, place: usize) -> bool {
 }
 
 /// Writes an entry of a bucket.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 fn set(words: &mut Bucket, place: usize, (tag, slot): (u8, u32), away: bool) {
     let shift = place % 4 * 8;
     if let Some(tags) = words.get_mut(place / 4) {

@@ -54,7 +54,6 @@ impl Table<'_> {
     }
 
     /// A fragment behind the first one: it follows the note that the first one left.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Piece, concerned: bool) -> Verdict {
         match self.notes().follow(piece) {
             Ok(Some(follow)) => self.follow_first(parts, &follow),
@@ -77,6 +76,7 @@ impl Table<'_> {
         Verdict::carried(direction)
     }
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn notes(&mut self) -> Notes<'_> {
         Notes { slots: self.memory.fragments, now: self.state.tick, timeout: self.state.timers.fragment }
     }

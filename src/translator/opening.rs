@@ -85,7 +85,6 @@ impl Table<'_> {
     }
 
     /// What becomes of a packet that no connection carries over and that begins none.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn pass_or_drop(&mut self, flow: &Flow, reason: DropReason) -> Verdict {
         if self.hides_source(flow) { Verdict::Drop(reason) } else { Verdict::Pass }
     }

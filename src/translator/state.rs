@@ -414,6 +414,7 @@ impl<'a> Table<'a> {
     }
 
     /// The rules in use, the most specific first.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn rules(&self) -> &[DivertSlot] {
         self.memory.diverts.get(..self.state.diverts).unwrap_or_default()
     }
