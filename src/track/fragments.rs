@@ -32,17 +32,19 @@ const REPEATED: u32 = 1;
 /// Room for one datagram under way in fragments in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+// What is large comes last.
+#[repr(C)]
 pub struct FragmentSlot {
     source: u32,
     destination: u32,
     new_source: u32,
     new_destination: u32,
     last: Tick,
+    protocol: u8,
+    fate: Fate,
     identification: u16,
     new_identification: u16,
     network: Delta,
-    protocol: u8,
-    fate: Fate,
     /// All up to here was seen, in units of 8 bytes.
     reach: u16,
     /// Where the datagram ends; zero as long as its last fragment was not seen.
@@ -190,98 +192,81 @@ impl Piece {
     }
 }
 
-/// The notes, over the storage, as they are to be read now.
-#[derive(Debug)]
-pub(crate) struct Notes<'a> {
-    pub(crate) slots: &'a mut [FragmentSlot],
+/// When notes are read, and how long they count, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
     pub(crate) now: Tick,
-    /// How long a note counts, in ticks.
     pub(crate) timeout: u32,
 }
 
-impl Notes<'_> {
-    /// The note about a fragment's datagram.
-    fn find(&mut self, piece: &Piece) -> Option<&mut FragmentSlot> {
-        let (now, timeout) = (self.now, self.timeout);
-        self.slots.iter_mut().find(|s| s.is_of(piece) && now.since(s.last) <= s.lifetime(timeout))
+impl FragmentSlot {
+    /// The note about a fragment's datagram, among these.
+    pub(crate) fn find<'s>(slots: &'s mut [Self], piece: &Piece, clock: Clock) -> Option<&'s mut Self> {
+        slots.iter_mut().find(|s| s.is_of(piece) && clock.now.since(s.last) <= s.lifetime(clock.timeout))
     }
 
-    /// Checks a first fragment before anything is done with it: that it is no copy of one that was seen, as far as can
-    /// be told.
-    pub(crate) fn check_first(&mut self, piece: &Piece) -> Result<(), DropReason> {
-        let now = self.now;
-        match self.find(piece) {
-            Some(note) if !note.is_complete() && now.since(note.last) <= REPEATED => {
-                Err(DropReason::OverlappingFragment)
-            }
-            _ => Ok(()),
-        }
+    /// Whether another first fragment is a copy of the one that was seen, as far as can be told.
+    pub(crate) const fn is_copied(&self, now: Tick) -> bool {
+        !self.is_complete() && now.since(self.last) <= REPEATED
     }
 
-    /// Leaves a note of what became of a first fragment, as it came: its header now, and the delta between the two
-    /// headers' addresses. True if the note of another datagram was given up for it before its time.
-    pub(crate) fn teach(&mut self, piece: &Piece, becomes: Header<'_>, fate: Fate, network: Delta) -> bool {
+    /// The place for a note about a fragment's datagram, and whether the note of another one is given up for it before
+    /// its time: its own note if there is one, or one of which nothing more is to come, or the oldest note.
+    pub(crate) fn place<'s>(slots: &'s mut [Self], piece: &Piece, clock: Clock) -> Option<(&'s mut Self, bool)> {
+        // Nothing is older than half of the range.
         const USELESS: u32 = u32::MAX / 2;
-        let (now, timeout) = (self.now, self.timeout);
-        let mut place = None;
-        let mut most = 0;
-        for slot in &mut *self.slots {
-            // Its own note if there is one, or one of which nothing more is to come, or the oldest note. Nothing is older
-            // than half of the range.
-            let age = now.since(slot.last);
+        let ranked = slots.iter_mut().map(|slot| {
+            let age = clock.now.since(slot.last);
             let rank = match age {
                 _ if slot.is_of(piece) => u32::MAX,
-                _ if slot.is_complete() || age > timeout => USELESS + age,
+                _ if slot.is_complete() || age > clock.timeout => USELESS + age,
                 _ => age,
             };
-            if place.is_none() || rank > most {
-                (place, most) = (Some(slot), rank);
-            }
-        }
-        let Some(slot) = place else {
-            return false;
+            (rank, slot)
+        });
+        // Among equals the first.
+        ranked.rev().max_by_key(|(rank, _)| *rank).map(|(rank, slot)| (slot, rank < USELESS))
+    }
+
+    /// Notes what became of a first fragment, as it came: its header now, and the delta between the two headers'
+    /// addresses.
+    pub(crate) fn set(&mut self, piece: &Piece, becomes: Header<'_>, fate: Fate, network: Delta, now: Tick) {
+        *self = Self {
+            source: piece.source,
+            destination: piece.destination,
+            new_source: becomes.source(),
+            new_destination: becomes.destination(),
+            last: now,
+            protocol: piece.protocol,
+            fate,
+            identification: piece.identification,
+            new_identification: becomes.identification(),
+            network,
+            reach: piece.range.1,
+            end: 0,
+            islands: [(0, 0); ISLANDS],
         };
-        slot.source = piece.source;
-        slot.destination = piece.destination;
-        slot.new_source = becomes.source();
-        slot.new_destination = becomes.destination();
-        slot.last = now;
-        slot.identification = piece.identification;
-        slot.new_identification = becomes.identification();
-        slot.network = network;
-        slot.protocol = piece.protocol;
-        slot.fate = fate;
-        slot.reach = piece.range.1;
-        slot.end = 0;
-        slot.islands = [(0, 0); ISLANDS];
-        most < USELESS
     }
 
-    /// Forgets a fragment's datagram, if it is known.
-    pub(crate) fn forget(&mut self, piece: &Piece) {
-        if let Some(note) = self.find(piece) {
-            (note.fate, note.end) = (Fate::Free, note.reach);
-        }
+    /// Forgets the datagram.
+    pub(crate) const fn forget(&mut self) {
+        (self.fate, self.end) = (Fate::Free, self.reach);
     }
 
-    /// What a later fragment is to become. `None` if no first fragment is known.
+    /// What a later fragment is to become.
     ///
     /// # Errors
     /// [`DropReason::OverlappingFragment`] or [`DropReason::ScatteredFragment`].
-    pub(crate) fn follow(&mut self, piece: &Piece) -> Result<Option<Follow>, DropReason> {
-        let now = self.now;
-        let Some(slot) = self.find(piece) else {
-            return Ok(None);
-        };
-        slot.add(piece.range, piece.is_last)?;
-        slot.last = now;
-        Ok(Some(Follow {
-            fate: slot.fate,
-            source: slot.new_source,
-            destination: slot.new_destination,
-            network: slot.network,
-            identification: slot.new_identification,
-        }))
+    pub(crate) fn follow(&mut self, piece: &Piece, now: Tick) -> Result<Follow, DropReason> {
+        self.add(piece.range, piece.is_last)?;
+        self.last = now;
+        Ok(Follow {
+            fate: self.fate,
+            source: self.new_source,
+            destination: self.new_destination,
+            network: self.network,
+            identification: self.new_identification,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use super::plain::Left;
 use super::state::Table;
 use crate::config::Checksums;
 use crate::connection::Direction;
-use crate::track::fragments::{Fate, Follow, Notes, Piece};
+use crate::track::fragments::{Clock, Fate, Follow, FragmentSlot, Piece};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::Delta;
 use crate::wire::flow::{Flow, Shape, TCP};
@@ -42,8 +42,9 @@ impl Table<'_> {
         if later {
             return self.later_fragment(parts, &piece, concerned);
         }
-        if let Err(reason) = self.notes().check_first(&piece) {
-            return Verdict::Drop(reason);
+        let now = self.state.tick;
+        if self.note(&piece).is_some_and(|note| note.is_copied(now)) {
+            return Verdict::Drop(DropReason::OverlappingFragment);
         }
         let verdict = match flow.shape {
             Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
@@ -55,11 +56,12 @@ impl Table<'_> {
 
     /// A fragment behind the first one: it follows the note that the first one left.
     fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Piece, concerned: bool) -> Verdict {
-        match self.notes().follow(piece) {
-            Ok(Some(follow)) => self.follow_first(parts, &follow),
+        let now = self.state.tick;
+        match self.note(piece).map(|note| note.follow(piece, now)) {
+            Some(Ok(follow)) => self.follow_first(parts, &follow),
             _ if !concerned => Verdict::Pass,
-            Ok(None) => Verdict::Hold,
-            Err(reason) => Verdict::Drop(reason),
+            None => Verdict::Hold,
+            Some(Err(reason)) => Verdict::Drop(reason),
         }
     }
 
@@ -76,9 +78,15 @@ impl Table<'_> {
         Verdict::carried(direction)
     }
 
+    const fn clock(&self) -> Clock {
+        Clock { now: self.state.tick, timeout: self.state.timers.fragment }
+    }
+
+    /// The note about a fragment's datagram.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn notes(&mut self) -> Notes<'_> {
-        Notes { slots: self.memory.fragments, now: self.state.tick, timeout: self.state.timers.fragment }
+    fn note(&mut self, piece: &Piece) -> Option<&mut FragmentSlot> {
+        let clock = self.clock();
+        FragmentSlot::find(self.memory.fragments, piece, clock)
     }
 
     /// Leaves a note of what became of a first fragment.
@@ -89,7 +97,12 @@ impl Table<'_> {
             Verdict::ToClient => Fate::ToClient,
             Verdict::Pass if concerned => Fate::Passed,
             // No fragment of this datagram follows one of an old datagram with the same identification.
-            Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => return self.notes().forget(piece),
+            Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => {
+                if let Some(note) = self.note(piece) {
+                    note.forget();
+                }
+                return;
+            }
         };
         let network = match self.state.config.checksums {
             Checksums::Software => {
@@ -97,8 +110,11 @@ impl Table<'_> {
             }
             Checksums::Hardware => Delta(0),
         };
-        if self.notes().teach(piece, becomes, fate, network) {
-            self.state.counters.fragments_evicted = self.state.counters.fragments_evicted.wrapping_add(1);
+        let clock = self.clock();
+        if let Some((note, evicts)) = FragmentSlot::place(self.memory.fragments, piece, clock) {
+            note.set(piece, becomes, fate, network, clock.now);
+            let counters = &mut self.state.counters;
+            counters.fragments_evicted = counters.fragments_evicted.wrapping_add(evicts.into());
         }
     }
 }
