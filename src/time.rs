@@ -84,9 +84,11 @@ impl Tick {
     /// Ticks in `duration`, rounded up, so that nothing ends early.
     #[inline(never)]
     pub(crate) fn count(duration: Duration) -> u32 {
-        let micros = duration.as_secs().saturating_mul(1_000_000);
-        let micros = micros.saturating_add(u64::from(duration.subsec_nanos().div_ceil(1_000)));
-        let ticks = micros.saturating_add((1 << Self::SHIFT) - 1) >> Self::SHIFT;
+        let Ok(seconds) = u32::try_from(duration.as_secs()) else {
+            return u32::MAX;
+        };
+        let micros = u64::from(seconds) * 1_000_000 + u64::from(duration.subsec_nanos().div_ceil(1_000));
+        let ticks = (micros + (1 << Self::SHIFT) - 1) >> Self::SHIFT;
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 

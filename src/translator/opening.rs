@@ -5,7 +5,7 @@ use super::state::{HIDES_SERVERS, State, Table};
 use crate::config::Midstream;
 use crate::connection::Direction;
 use crate::table::connection::{CLIENT_COUNTED, Entry, NONE, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which};
-use crate::table::divert::{self, DivertSlot, servers_of};
+use crate::table::divert::{self, DivertSlot};
 use crate::table::events::News;
 use crate::table::hash::{Key, Label};
 use crate::table::ports::{self, Draws, Wanted};
@@ -26,8 +26,7 @@ impl Table<'_> {
     /// The verdict on a packet that opens none.
     pub(crate) fn open_there(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
         let Some(rule) = self.rule_for(flow).copied() else {
-            let shows = self.shows_server(flow);
-            return Err(if shows { self.state.drop(DropReason::NoConnection) } else { self.state.pass() });
+            return Err(self.pass_or_drop(flow, DropReason::NoConnection));
         };
         let original = (flow.destination, flow.destination_port);
         let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
@@ -62,22 +61,13 @@ impl Table<'_> {
         if rule.has_siblings() && flow.protocol == UDP {
             flags |= SIBLINGS;
         }
-        let mut new = Entry {
-            client: flow.source,
-            client_port: flow.source_port,
-            original: original.0,
-            original_port: original.1,
-            // Where the source is kept.
-            alternative: flow.source,
-            alternative_port: flow.source_port,
-            server: server.0,
-            server_port: server.1,
-            protocol: flow.protocol,
-            phase,
-            member,
-            flags,
-            ..Entry::EMPTY
-        };
+        let mut new = Entry::EMPTY;
+        (new.client, new.client_port) = (flow.source, flow.source_port);
+        (new.original, new.original_port) = original;
+        // Where the source is kept.
+        (new.alternative, new.alternative_port) = (flow.source, flow.source_port);
+        (new.server, new.server_port) = server;
+        (new.protocol, new.phase, new.flags, new.member) = (flow.protocol, phase, flags, member);
         self.open(&mut new, rule.keeps_source()).map_err(|reason| {
             self.state.say_prohibited(reason, flow, parts);
             Verdict::Drop(reason)
@@ -93,7 +83,7 @@ impl Table<'_> {
     pub(crate) fn hides_source(&self, flow: &Flow) -> bool {
         match self.rule_for(flow) {
             Some(rule) => rule.masquerades(),
-            None => self.shows_server(flow),
+            None => self.state.kept != 0 && self.shows_server(flow),
         }
     }
 
@@ -103,7 +93,7 @@ impl Table<'_> {
     /// The work grows with the number of rules, for packets from the address of such a server alone.
     fn shows_server(&self, flow: &Flow) -> bool {
         // The machine itself may talk to its servers, and nobody has a connection with a group.
-        if self.state.kept == 0 || self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
+        if self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
             return false;
         }
         if self.held(&Key::of(flow, Direction::ToClient)).is_some() {
@@ -113,12 +103,17 @@ impl Table<'_> {
             return false;
         }
         for rule in self.rules() {
-            if rule.hides_servers() && rule.admits(flow.protocol, flow.destination) {
-                for server in rule.chain(self.memory.servers) {
-                    if server.resolve((0, rule.port_or_zero())) == (flow.source, flow.source_port) {
-                        return true;
-                    }
+            if !rule.hides_servers() || !rule.admits(flow.protocol, flow.destination) {
+                continue;
+            }
+            let mut entry = rule.servers;
+            while entry != server::NONE
+                && let Some(server) = self.memory.servers.get(usize::from(entry))
+            {
+                if server.resolve((0, rule.port_or_zero())) == (flow.source, flow.source_port) {
+                    return true;
                 }
+                entry = server.next;
             }
         }
         false
@@ -435,30 +430,29 @@ impl Table<'_> {
     /// original address and server. Each server's share of the clients is its share of the weights, and a server that
     /// comes or goes moves no clients but its own (weighted rendezvous hashing).
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn member_for(&mut self, first: u16, client: u32, original: u32) -> Option<u16> {
-        let keys = &self.state.keys;
-        let servers = server::Servers(self.memory.servers);
-        let mut best: Option<(u16, u32, u16)> = None;
-        for entry in servers_of(&servers, first) {
-            let Some(slot) = servers.get(entry) else {
-                continue;
-            };
-            if slot.next == server::NONE && best.is_none() && first == entry {
-                return Some(entry);
+    fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
+        let mut entry = first;
+        // Any server is better than none, which has no weight.
+        let (mut best, mut least, mut of) = (server::NONE, 1, 0);
+        while entry != server::NONE
+            && let Some(slot) = self.memory.servers.get(usize::from(entry))
+        {
+            if entry == first && slot.next == server::NONE {
+                return Some(first);
             }
-            if slot.weight == 0 {
-                continue;
+            if slot.weight != 0 {
+                let words = [u64::from(client) << 32 | u64::from(original), u64::from(slot.seed)];
+                let hash = self.state.keys.choose(Label::Server, words);
+                let cost = negative_log2(hash as u32);
+                // cost / weight < least / of, without the division.
+                let times = |cost: u32, weight: u16| u64::from(cost) * u64::from(weight);
+                if times(cost, of) < times(least, slot.weight) {
+                    (best, least, of) = (entry, cost, slot.weight);
+                }
             }
-            let words = [u64::from(client) << 32 | u64::from(original), u64::from(slot.seed)];
-            let hash = keys.choose(Label::Server, words);
-            let cost = negative_log2(hash as u32);
-            // cost / weight < best cost / best weight, without the division.
-            let times = |cost: u32, weight: u16| u64::from(cost) * u64::from(weight);
-            if best.is_none_or(|(_, least, of)| times(cost, of) < times(least, slot.weight)) {
-                best = Some((entry, cost, slot.weight));
-            }
+            entry = slot.next;
         }
-        best.map(|(entry, ..)| entry)
+        (best != server::NONE).then_some(best)
     }
 }
 
