@@ -305,13 +305,23 @@ pub(crate) fn find(
     while let Some(first) = rules.first() {
         let length = first.length();
         let network = rank(length, destination.0 & mask(length), 0);
-        for port in [port, ANY_PORT] {
-            rules = from_rank(rules, network | port);
-            if let Some(found) = of_rank(rules, network | port, |s| s.admits(protocol, client)) {
-                return Some(found);
+        // Each search goes on behind the one before. The last one is for shorter prefixes; no rule is about port 0.
+        let wanted = if first.rank <= network | port {
+            network | port
+        } else if first.rank <= network | ANY_PORT {
+            network | ANY_PORT
+        } else {
+            (33 - u64::from(length)) << LENGTH
+        };
+        rules = from_rank(rules, wanted);
+        while let [rule, others @ ..] = rules
+            && rule.rank == wanted
+        {
+            if rule.admits(protocol, client) {
+                return Some(rule);
             }
+            rules = others;
         }
-        rules = from_rank(rules, (33 - u64::from(length)) << LENGTH);
     }
     None
 }
