@@ -10,9 +10,9 @@ use crate::track::measure::Seen;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::Delta;
 use crate::wire::flow::Flow;
-use crate::wire::icmp::{self, Quoted, Requote};
+use crate::wire::icmp;
 use crate::wire::ipv4::Parts;
-use crate::wire::rewrite;
+use crate::wire::rewrite::{self, Change};
 
 impl Table<'_> {
     /// Translates an ICMP error about a packet of a connection. It never begins, ends or prolongs one.
@@ -79,22 +79,19 @@ impl Table<'_> {
         };
         let (near, far) = c.ends(direction);
         let (network, transport) = c.deltas();
-        let requote = Requote {
-            quoted: Quoted {
-                source: far.0,
-                destination: near.0,
-                source_port: far.1,
-                destination_port: near.1,
-                protocol: c.protocol,
-            },
+        let change = Change {
+            source: far.0,
+            destination: near.0,
+            source_port: far.1,
+            destination_port: near.1,
             network: network.along(direction),
             transport: transport.along(direction),
-            ports: c.ports_delta().along(direction),
         };
+        let ports = c.ports_delta().along(direction);
         // From the server itself it seems to come from the original; from a router on the way it comes from that.
         let from_router = direction == Direction::ToClient && flow.source != c.server;
         let source = if from_router { flow.source } else { near.0 };
-        icmp::requote(parts.payload, &requote);
+        icmp::requote(parts.payload, c.protocol, &change, ports);
         let delta = match self.state.config.checksums {
             Checksums::Software => Delta::of([flow.source, flow.destination], [source, far.0]),
             Checksums::Hardware => Delta(0),

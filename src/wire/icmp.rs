@@ -2,7 +2,8 @@
 
 use super::checksum::{self, Delta};
 use super::flow::{ICMP, TCP, UDP};
-use super::ipv4::{self, Header};
+use super::ipv4::{self, Header, Parts};
+use super::rewrite::Change;
 use super::tcp;
 use crate::verdict::DropReason;
 
@@ -44,18 +45,6 @@ pub(crate) struct Quoted {
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) protocol: u8,
-}
-
-/// New addresses for a quoted packet, and the deltas that its checksums follow.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Requote {
-    pub(crate) quoted: Quoted,
-    /// Of the quoted IPv4 header.
-    pub(crate) network: Delta,
-    /// Of the quoted transport checksum.
-    pub(crate) transport: Delta,
-    /// Of the quoted ports alone.
-    pub(crate) ports: Delta,
 }
 
 /// Reads what an ICMP error quotes. `None` if it quotes what cannot belong to a connection: another protocol, an echo
@@ -138,7 +127,7 @@ fn is_zero(bytes: &[u8]) -> bool {
 /// Rewrites what a message quotes, and the message's own checksum with it.
 ///
 /// The caller has read the quote with [`read_quoted`]; a message that it would refuse is left as it is.
-pub(crate) fn requote(message: &mut [u8], change: &Requote) {
+pub(crate) fn requote(message: &mut [u8], protocol: u8, change: &Change, ports: Delta) {
     let Some((icmp, quote)) = message.split_first_chunk_mut::<HEADER>() else {
         return;
     };
@@ -148,44 +137,19 @@ pub(crate) fn requote(message: &mut [u8], change: &Requote) {
     let Some(transport) = rest.get_mut(Header(ip).header_length().saturating_sub(ipv4::HEADER)..) else {
         return;
     };
-    let new = &change.quoted;
-
-    // The quoted header's addresses change by as much as its checksum takes back, so that the message's own checksum
-    // sees no difference; see `checksum` for why the two are exact opposites.
-    [ip[10], ip[11]] = checksum::update([ip[10], ip[11]], change.network);
-    ip[12..16].copy_from_slice(&new.source.to_be_bytes());
-    ip[16..20].copy_from_slice(&new.destination.to_be_bytes());
-
-    let mut seen = change.ports;
-    let Some(first) = transport.first_chunk_mut::<8>() else {
-        return;
-    };
-    if new.protocol != ICMP {
-        first[0..2].copy_from_slice(&new.source_port.to_be_bytes());
-        first[2..4].copy_from_slice(&new.destination_port.to_be_bytes());
-    }
-    let checksum_at = match new.protocol {
+    let checksum_at = match protocol {
         TCP => 16,
         UDP => 6,
         _ => 2,
     };
-    let field = |transport: &mut [u8]| transport.get_mut(checksum_at..checksum_at + 2)?.first_chunk().copied();
-    if let Some(before) = field(transport) {
-        let mut after = before;
-        match new.protocol {
-            UDP => checksum::update_udp(&mut after, change.transport),
-            TCP => after = checksum::update(before, change.transport),
-            _ => {
-                // One of the two ports is the identifier, the other is zero.
-                set_identifier(transport, new.source_port | new.destination_port, change.transport);
-                after = field(transport).unwrap_or(before);
-            }
-        }
-        if let Some(field) = transport.get_mut(checksum_at..checksum_at + 2) {
-            field.copy_from_slice(&after);
-        }
-        let word = |bytes| u32::from(u16::from_be_bytes(bytes));
-        seen = seen.and(Delta::of([word(before)], [word(after)]));
+    let checksum = |transport: &[u8]| Some(u16::from_be_bytes(*transport.get(checksum_at..)?.first_chunk()?));
+    let before = checksum(transport);
+    // The quoted header's addresses change by as much as its checksum takes back, so that the message's own checksum
+    // sees no difference; see `checksum` for why the two are exact opposites.
+    change.apply(&mut Parts { header: ip, options: &[], payload: transport }, protocol);
+    let mut seen = ports;
+    if let (Some(before), Some(after)) = (before, checksum(transport)) {
+        seen = seen.and(Delta::of([before.into()], [after.into()]));
     }
     [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], seen);
 }

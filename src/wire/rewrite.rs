@@ -28,35 +28,30 @@ pub(crate) fn network(header: &mut [u8; HEADER], source: u32, destination: u32, 
 }
 
 impl Change {
-    /// Rewrites addresses and ports of a whole packet or a first fragment. The caller has parsed it: its payload
-    /// holds the transport header.
+    /// Rewrites addresses and ports of a whole packet, of a first fragment, or of what an ICMP error quotes of one. The
+    /// caller has parsed it: its payload holds the transport header, or of a quoted one the first 8 bytes at least.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn apply(&self, parts: &mut Parts<'_>, protocol: u8) {
         network(parts.header, self.source, self.destination, self.network);
+        if protocol == ICMP {
+            // One of the two ports is the identifier, the other is zero.
+            return icmp::set_identifier(parts.payload, self.source_port | self.destination_port, self.transport);
+        }
+        let Some((ports, rest)) = parts.payload.split_first_chunk_mut() else { return };
+        *ports = (u32::from(self.source_port) << 16 | u32::from(self.destination_port)).to_be_bytes();
         match protocol {
             UDP => {
-                let Some(udp) = parts.payload.first_chunk_mut::<8>() else { return };
-                self.ports(udp);
-                if let Some(field) = udp.last_chunk_mut() {
+                if let Some([_, _, field @ ..]) = rest.first_chunk_mut::<4>() {
                     checksum::update_udp(field, self.transport);
                 }
             }
             TCP => {
-                let Some(tcp) = parts.payload.first_chunk_mut::<20>() else { return };
-                self.ports(tcp);
-                [tcp[16], tcp[17]] = checksum::update([tcp[16], tcp[17]], self.transport);
-            }
-            ICMP => {
-                // One of the two ports is the identifier, the other is zero.
-                icmp::set_identifier(parts.payload, self.source_port | self.destination_port, self.transport);
+                if let Some([.., high, low]) = rest.first_chunk_mut::<14>() {
+                    [*high, *low] = checksum::update([*high, *low], self.transport);
+                }
             }
             _ => {}
-        }
-    }
-
-    fn ports<const N: usize>(&self, transport: &mut [u8; N]) {
-        if let Some(ports) = transport.first_chunk_mut::<4>() {
-            *ports = (u32::from(self.source_port) << 16 | u32::from(self.destination_port)).to_be_bytes();
         }
     }
 }
