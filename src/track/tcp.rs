@@ -164,7 +164,7 @@ impl Tcp {
             }
             Phase::Opened => {}
             _ if silent && self.claims.heard_both() => {
-                for side in [ToServer, ToClient] {
+                for &side in &[ToServer, ToClient] {
                     self.sequences.set_sent(side, self.sequences.expected(side.opposite()));
                 }
             }
@@ -445,7 +445,7 @@ impl Tcp {
 
     /// The phase of a conversation by what is known of it.
     fn settle(&mut self) {
-        for side in [ToServer, ToClient] {
+        for &side in &[ToServer, ToClient] {
             if self.claims.fin(side) != Fin::None && self.sequences.all_acknowledged(side) {
                 self.claims.set_fin(side, Fin::Acknowledged);
             }

@@ -271,8 +271,8 @@ fn reset(slot: &Entry, direction: Direction) -> Message {
         direction,
         source,
         destination,
-        sequence: slot.sequences.sent(direction).unwrap_or(0),
-        acknowledgment: slot.sequences.sent(direction.opposite()).unwrap_or(0),
+        sequence: slot.sequences.end(direction),
+        acknowledgment: slot.sequences.end(direction.opposite()),
     }
 }
 
@@ -286,7 +286,7 @@ impl Table<'_> {
         let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;
         };
-        for direction in [Direction::ToClient, Direction::ToServer] {
+        for &direction in &[Direction::ToClient, Direction::ToServer] {
             // A server that has not answered knows of nothing.
             if direction == Direction::ToClient || connection.phase != Phase::Opening {
                 self.state.say(&reset(connection, direction));
@@ -296,7 +296,7 @@ impl Table<'_> {
 
     /// Puts down what both ends of a TCP connection will expect of a RST.
     pub(crate) fn expect_resets(&mut self, slot: u32) {
-        let Some(mut tcp) = self.tcp(slot) else {
+        let Some(tcp) = &mut self.tcp(slot) else {
             return;
         };
         let last = self.slot(slot).map_or(self.state.tick, |c| c.last);
