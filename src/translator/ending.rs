@@ -230,12 +230,14 @@ impl Table<'_> {
     }
 
     /// Takes a connection out of the index of the way back.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn unlist_back(&mut self, slot: u32) {
         self.leave(slot, Which::Back);
         self.unlist_siblings(slot);
     }
 
     /// Takes a connection out of that index as one that takes what other ports of its server send, if it does.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn unlist_siblings(&mut self, slot: u32) {
         let siblings = self.slot(slot).is_some_and(|c| c.has(SIBLINGS));
         if siblings {

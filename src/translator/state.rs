@@ -376,6 +376,7 @@ impl<'a> Table<'a> {
     }
 
     /// Takes a slot out of an index, if its connection's key is there.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn leave(&mut self, slot: u32, which: Which) {
         if let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) {
