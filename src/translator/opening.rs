@@ -26,7 +26,8 @@ impl Table<'_> {
     /// The verdict on a packet that opens none.
     pub(crate) fn open_there(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
         let Some(rule) = self.rule_for(flow).copied() else {
-            return Err(self.pass_or_drop(flow, DropReason::NoConnection));
+            let shows = self.shows_server(flow);
+            return Err(if shows { Verdict::Drop(DropReason::NoConnection) } else { Verdict::Pass });
         };
         let original = (flow.destination, flow.destination_port);
         let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
@@ -83,7 +84,7 @@ impl Table<'_> {
     pub(crate) fn hides_source(&self, flow: &Flow) -> bool {
         match self.rule_for(flow) {
             Some(rule) => rule.masquerades(),
-            None => self.state.kept != 0 && self.shows_server(flow),
+            None => self.shows_server(flow),
         }
     }
 
@@ -93,7 +94,7 @@ impl Table<'_> {
     /// The work grows with the number of rules, for packets from the address of such a server alone.
     fn shows_server(&self, flow: &Flow) -> bool {
         // The machine itself may talk to its servers, and nobody has a connection with a group.
-        if self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
+        if self.state.kept == 0 || self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
             return false;
         }
         if self.held(&Key::of(flow, Direction::ToClient)).is_some() {

@@ -301,7 +301,7 @@ impl Table<'_> {
         };
         let last = self.slot(slot).map_or(self.state.tick, |c| c.last);
         tcp.expect_resets(self.state.tick.since(last) >= SILENCE);
-        self.set_tcp(slot, &tcp);
+        self.set_tcp(slot, tcp);
     }
 
     pub(crate) fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
