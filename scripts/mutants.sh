@@ -43,8 +43,10 @@ cargo mutants --version >/dev/null 2>&1 || {
 
 # The most important ones, then all others. Left out: what only small processors compile, tests, and what only reads.
 first=(src/track/{tcp,sequence,phase,fragments,timers}.rs
-    src/translator/{tracking,opening,ending,following,moving,begin,fragments,transmit,records,icmp,plain,fast,late,behind}.rs
-    src/table/{index,ports,recent,moves,clients,divert,server,filter,age}.rs)
+    src/translator/connection/{close,evict,expire,alternative,open,open_plain}.rs
+    src/translator/path/{track,fragment,icmp,slow,plain,fast,second_look,stale}.rs
+    src/translator/redivert/{follow,instruction}.rs src/translator/{transmit,sync/import,rules/find}.rs
+    src/table/{index,ports,recent,redivert_log,clients,rule,server,filter,ages}.rs)
 unfit='/(mod|small|listing|plan|consistency|tests)\.rs$'
 if ((${#files[@]} == 0)); then
     mapfile -t files < <(

@@ -85,7 +85,6 @@
 //! [`Interface::poll_at`]: smoltcp::iface::Interface::poll_at
 
 use core::fmt;
-
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::Instant as Timestamp;
 

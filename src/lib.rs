@@ -193,7 +193,7 @@ pub use parse_error::ParseError;
 #[cfg(feature = "alloc")]
 pub use sharded::Sharded;
 pub use sharding::{Owner, Sharding, ShardingError};
-pub use table::divert::DivertEntry;
+pub use table::rule::DivertEntry;
 #[cfg(feature = "alloc")]
 pub use table::storage::Heap;
 pub use table::storage::{Borrowed, Fixed, INDEX_WORDS, Storage};
@@ -208,9 +208,9 @@ pub use verdict::{DropReason, Verdict};
 /// The slots that [`Borrowed`] storage is made of.
 pub mod slots {
     pub use crate::table::connection::ConnectionSlot as Connection;
-    pub use crate::table::divert::DivertSlot as Divert;
-    pub use crate::table::events::EventSlot as Event;
-    pub use crate::table::moves::MoveSlot as Move;
+    pub use crate::table::event_queue::EventSlot as Event;
+    pub use crate::table::redivert_log::MoveSlot as Move;
+    pub use crate::table::rule::DivertSlot as Divert;
     pub use crate::table::server::ServerSlot as Server;
     pub use crate::track::fragments::FragmentSlot as Fragment;
     pub use crate::track::measure::MeasureSlot as Measure;

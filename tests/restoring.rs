@@ -200,7 +200,7 @@ fn a_record_is_laid_out_as_documented() {
     assert_eq!((word(44), word(48)), (SERVER_START + 1, CLIENT_START + 1), "acknowledged");
     assert_eq!(word(52), crc(&bytes[..52]));
     // The documents say the same.
-    let layout = include_str!("../src/translator/record.rs");
+    let layout = include_str!("../src/translator/sync/record.rs");
     let documented = &layout[layout.find("# Layout").expect("it is documented")..];
     for line in ["0 | 2 |", "2 | 1 |", "3 | 1 |", "4 | 1 |", "5 | 1 |", "6 | 2 |", "8 | 6 |", "14 | 6 |", "20 | 6 |"]
         .into_iter()

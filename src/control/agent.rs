@@ -1,7 +1,5 @@
 //! The translator's side.
 
-use core::net::{SocketAddr, SocketAddrV4};
-
 use super::answer::{HEAD, Head};
 use super::apply::{Change, Stage};
 use super::authentication::{Key, Keys, Rights, Secret, TAG};
@@ -17,6 +15,8 @@ use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscript
 use super::telling::Telling;
 use super::wire::{Reader, Writer};
 use super::{MAX_INSTRUCTIONS, pages};
+use core::net::{SocketAddr, SocketAddrV4};
+
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::{Table, Translator};

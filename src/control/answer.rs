@@ -1,18 +1,18 @@
 //! What a monitor reads in an answer.
 
-use core::net::SocketAddrV4;
-use core::time::Duration;
-
 use super::authentication::Rights;
 use super::code::{Code, Effect, Refusal};
 use super::instruction::{exact_prefix, read_match, read_rule_flags, read_server, read_timeouts};
 use super::names::{closed_from, state_from};
 use super::wire::{Reader, Writer};
+use core::net::SocketAddrV4;
+use core::time::Duration;
+
 use crate::config::Midstream;
 use crate::connection::{Connection, Measured, Volume};
 use crate::endpoint::{Pair, Protocol};
 use crate::event::Event;
-use crate::table::divert::{Match, Weighted};
+use crate::table::rule::{Match, Weighted};
 use crate::time::Instant;
 use crate::timeouts::Timeouts;
 

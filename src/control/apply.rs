@@ -1,7 +1,5 @@
 //! Carrying out changes: all of them or none.
 
-use core::net::SocketAddrV4;
-
 use super::answer::HEAD;
 use super::authentication::Rights;
 use super::code::{Code, Effect, Outcome, Refusal, check_timeouts};
@@ -9,8 +7,10 @@ use super::datagram::HEADER;
 use super::instruction::{Instruction, Rule, match_octets};
 use super::request::{Raw, Received};
 use super::wire::Writer;
+use core::net::SocketAddrV4;
+
 use crate::endpoint::Protocol;
-use crate::table::divert::{DivertSlot, Target};
+use crate::table::rule::{DivertSlot, Target};
 use crate::table::server::Place;
 use crate::translator::{Ledger, MAX_CLIENT_LIMIT, RedivertError, Table, place_of};
 

@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddr};
-
 use hmac::digest::{CtOutput, KeyInit};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;

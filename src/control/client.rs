@@ -1,8 +1,5 @@
 //! The monitor's side.
 
-use core::fmt;
-use core::time::Duration;
-
 use super::answer::{Answer, Events, RefusedBy};
 use super::authentication::{Nonce, Secret, TAG};
 use super::code::Code;
@@ -12,6 +9,9 @@ use super::datagram::{
 };
 use super::request::Request;
 use super::wire::{Reader, Writer};
+use core::fmt;
+use core::time::Duration;
+
 use crate::time::Instant;
 
 /// How long the first wait for an answer is, in milliseconds; each further one is twice as long, up to

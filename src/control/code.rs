@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::table::divert::DivertError;
+use crate::table::rule::DivertError;
 use crate::timeouts::Timeouts;
 use crate::translator::RedivertError;
 

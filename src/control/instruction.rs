@@ -1,15 +1,15 @@
 //! What a monitor can ask for, and how it stands in a datagram.
 
+use super::wire::{Reader, Writer};
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 use core::time::Duration;
 
-use super::wire::{Reader, Writer};
 use crate::config::Midstream;
 use crate::endpoint::{Prefix, Protocol};
 use crate::parse_error::ParseError;
-use crate::table::divert::{Divert, Match, Target, Weighted, midstream_from, midstream_number};
+use crate::table::rule::{Divert, Match, Target, Weighted, midstream_from, midstream_number};
 use crate::timeouts::Timeouts;
 use crate::translator::Redivert;
 

@@ -2,6 +2,7 @@
 //! `docs/control-protocol.md`.
 
 use super::refused::Refused;
+
 use crate::connection::State;
 use crate::counters::Counters;
 use crate::event::Closed;

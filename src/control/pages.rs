@@ -1,16 +1,16 @@
 //! What an agent tells: pages of the tables, counters, settings, events.
 
-use core::time::Duration;
-
 use super::answer::{END, LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
 use super::authentication::{Rights, TAG};
 use super::instruction::{Kinds, MATCH, match_octets, rule_flags, write_server, write_timeouts};
 use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
+use core::time::Duration;
+
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::event::Event;
-use crate::table::divert::Weighted;
+use crate::table::rule::Weighted;
 use crate::time::{Instant, Tick};
 use crate::track::measure::MeasureSlot;
 use crate::translator::Table;

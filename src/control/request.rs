@@ -6,7 +6,8 @@ use super::code::{Code, Refusal};
 use super::datagram::{HEADER, MAX_REQUEST};
 use super::instruction::{Instruction, MATCH, code, read_server};
 use super::wire::{Reader, Writer};
-use crate::table::divert::Target;
+
+use crate::table::rule::Target;
 
 /// The most octets of instructions in a request.
 const ROOM: usize = MAX_REQUEST - HEADER - TAG - HEAD;

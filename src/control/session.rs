@@ -1,12 +1,12 @@
 //! The sessions of an agent: one key, one peer, and the number of its last request.
 
-use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-
 use super::MAX_INSTRUCTIONS;
 use super::authentication::{Secret, TAG};
 use super::code::Effect;
 use super::instruction::Kinds;
 use super::refused::Refused;
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
 use crate::time::Instant;
 
 /// The most octets of an answer that is kept: the head, and an effect for each instruction.

@@ -1,7 +1,5 @@
 //! Telling subscribers what happened.
 
-use core::net::SocketAddr;
-
 use super::agent::Agent;
 use super::answer::LISTED_EVENT;
 use super::authentication::TAG;
@@ -10,6 +8,8 @@ use super::instruction::Kinds;
 use super::pages;
 use super::session::Session;
 use super::wire::Writer;
+use core::net::SocketAddr;
+
 use crate::event::Event;
 use crate::time::Instant;
 

@@ -5,10 +5,10 @@
 //! both buckets of a client are full, its connections go uncounted: then the table holds as many clients as
 //! connections, and no client many of them.
 
-use super::hash::reduce;
-use super::index::WORDS;
 #[cfg(target_pointer_width = "64")]
 use crate::intrinsics::prefetch;
+use crate::table::hash::reduce;
+use crate::table::index::WORDS;
 
 /// The counts, over the words of the storage.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! The current connections (211 in the document): one slot each, both sides of a connection in one cache line.
 
-use super::hash::Key;
 use crate::config::Checksums;
 use crate::connection::{Connection, Direction};
 use crate::endpoint::{Pair, Protocol, endpoint};
+use crate::table::hash::Key;
 use crate::time::Tick;
 use crate::track::phase::Phase;
 use crate::track::sequence::Sequences;

@@ -14,10 +14,10 @@
 //! So every call looks at two buckets at most, or at two dozen more while it makes room: there is no load, and no set
 //! of keys, that makes it longer.
 
-use super::hash::reduce;
-use super::storage::INDEX_WORDS;
-use super::tags::{self, ENTRIES};
 use crate::connection::Direction;
+use crate::table::hash::reduce;
+use crate::table::storage::INDEX_WORDS;
+use crate::table::tags::{self, ENTRIES};
 use crate::track::claims::Claims;
 
 /// Words in a bucket: one line of 64 octets.

@@ -1,16 +1,17 @@
 //! The address table (207 in the document): diverted addresses (209) and current connections (211).
 
-pub(crate) mod age;
+pub(crate) mod ages;
 pub(crate) mod clients;
 pub(crate) mod connection;
-pub(crate) mod divert;
-pub(crate) mod events;
+pub(crate) mod event_queue;
 pub(crate) mod filter;
 pub(crate) mod hash;
 pub(crate) mod index;
-pub(crate) mod moves;
+pub(crate) mod outbox;
 pub(crate) mod ports;
 pub(crate) mod recent;
+pub(crate) mod redivert_log;
+pub(crate) mod rule;
 pub(crate) mod server;
 pub(crate) mod storage;
 pub(crate) mod tags;

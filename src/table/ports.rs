@@ -6,8 +6,8 @@
 //! at no more than [`ATTEMPTS`] of them, however full the range is. With three quarters of a range in use an attempt
 //! fails once in 10^16; with 99 of 100 in use three times in four it succeeds, and the client's next packet draws anew.
 
-use super::hash::{Keys, Label, reduce};
 use crate::config::{Alternative, List, PortChoice};
+use crate::table::hash::{Keys, Label, reduce};
 
 /// How many candidates are looked at for one new connection.
 pub(crate) const ATTEMPTS: u32 = 128;

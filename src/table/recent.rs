@@ -10,7 +10,7 @@
 //! least, and for two where connections come and go. A set takes [`MOST`] endpoints and no more: with two full sets four
 //! draws in ten still find one whose bit is not in use, so that a flood costs a draw or two and not a hundred. Beyond
 //! that the random choice among all ports is the guard. When half of all draws
-//! ([`ATTEMPTS`](super::ports::ATTEMPTS)) have found none, the others take any port that is free: nobody is refused one.
+//! ([`ATTEMPTS`](crate::table::ports::ATTEMPTS)) have found none, the others take any port that is free: nobody is refused one.
 
 use crate::time::Tick;
 

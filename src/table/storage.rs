@@ -1,11 +1,11 @@
 //! Who owns the memory: one algorithm over slices, and three owners of them.
 
-use super::connection::ConnectionSlot;
-use super::divert::DivertSlot;
-use super::events::EventSlot;
-use super::moves::MoveSlot;
-use super::server::ServerSlot;
 use crate::config::ConfigError;
+use crate::table::connection::ConnectionSlot;
+use crate::table::event_queue::EventSlot;
+use crate::table::redivert_log::MoveSlot;
+use crate::table::rule::DivertSlot;
+use crate::table::server::ServerSlot;
 use crate::track::claims::Claims;
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;

@@ -19,6 +19,7 @@
 use super::claims::{Attempt, Claims, Fin};
 use super::phase::Phase;
 use super::sequence::{Sequences, WINDOW};
+
 use crate::connection::Direction::{self, ToClient, ToServer};
 use crate::wire::tcp::{ACK, FIN, SYN, Segment};
 

@@ -1,6 +1,7 @@
 //! How long each phase may last, in ticks.
 
 use super::phase::{Class, Phase};
+
 use crate::time::Tick;
 use crate::timeouts::Timeouts;
 

@@ -12,17 +12,18 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::Translator;
-use super::state::{HIDES_SERVERS, Table};
 use crate::connection::Direction;
 use crate::table::connection::{
     CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
 };
-use crate::table::divert::servers_of;
 use crate::table::index::tag;
+use crate::table::rule::servers_of;
 use crate::table::server::{Kind, Servers};
 use crate::table::storage::Heap;
 use crate::track::phase::{Class, Phase};
+use crate::translator::Translator;
+use crate::translator::state::HIDES_SERVERS;
+use crate::translator::table::Table;
 use crate::wire::flow::TCP;
 use targets::{archive, operations, records};
 

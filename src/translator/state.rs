@@ -3,28 +3,24 @@
 use crate::config::{Alternative, Checksums, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
-use crate::event::Closed;
-use crate::table::age::Ages;
-use crate::table::clients::Clients;
-use crate::table::connection::{ConnectionSlot, Entry, NONE, Which, mark_of};
-use crate::table::divert::{DivertSlot, Diverts};
-use crate::table::events::{EventQueue, News};
+use crate::table::ages::Ages;
+use crate::table::connection::{ConnectionSlot, Entry, NONE, mark_of};
+use crate::table::event_queue::EventQueue;
 use crate::table::filter::Filter;
 use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::Layout;
-use crate::table::moves::{DONE, Moves};
+use crate::table::outbox::Outbox;
 #[cfg(target_pointer_width = "64")]
 use crate::table::ports::Draws;
 use crate::table::recent::Recent;
-use crate::table::server::Servers;
-use crate::table::storage::Parts;
+use crate::table::redivert_log::{DONE, Moves};
 use crate::time::{Instant, Tick};
-use crate::track::measure::{Measure, Seen};
+use crate::track::measure::Measure;
 use crate::track::phase::Phase;
 use crate::track::timers::Timers;
-use crate::translator::ending::POLL_WITHIN;
-use crate::translator::rebuilding::Rebuilding;
-use crate::translator::transmit::Outbox;
+use crate::translator::connection::expire::POLL_WITHIN;
+use crate::translator::rules::filter::Rebuilding;
+use crate::translator::table::Table;
 use crate::verdict::Verdict;
 use crate::wire::rewrite::Change;
 
@@ -98,7 +94,7 @@ pub(crate) struct State {
     pub(crate) generation: u32,
     /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
     pub(crate) rotate: u32,
-    /// The next slot that is looked at for that; [`DONE`](crate::table::moves::DONE) if no rule has come since.
+    /// The next slot that is looked at for that; [`DONE`](crate::table::redivert_log::DONE) if no rule has come since.
     pub(crate) adopting: u32,
     /// Ticks that are left out: of a silence longer than any time-out all but that.
     pub(crate) skipped: u32,
@@ -128,13 +124,6 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     /// The last, since it is large.
     pub(crate) filter: Filter,
-}
-
-/// State and memory together: what all the slower work is done on.
-#[derive(Debug)]
-pub(crate) struct Table<'a> {
-    pub(crate) state: &'a mut State,
-    pub(crate) memory: Parts<'a>,
 }
 
 /// In the number of connections that keep their source: a port forward keeps it too, so that its servers' own addresses
@@ -345,7 +334,7 @@ impl State {
     ///
     /// A counter goes through series of 2^14, each of them a quarter of all identifications in an order of its own: a
     /// keyed permutation. With new keys for each series nothing that was seen tells what comes, and since the quarters
-    /// take turns an identification comes again after three other series at the earliest. `offload.rs` takes runs from
+    /// take turns an identification comes again after three other series at the earliest. `path/offload.rs` takes runs from
     /// the quarter opposite.
     pub(crate) fn next_identification(&mut self) -> u16 {
         let count = self.identification;
@@ -359,121 +348,6 @@ impl State {
             (left, right) = (right, left ^ mixed);
         }
         (series << 14 | left << 7 | right) as u16
-    }
-}
-
-impl<'a> Table<'a> {
-    /// Enters a slot in an index, under its connection's key. False if there is no room, in which case nothing is
-    /// changed.
-    #[must_use]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn enter(&mut self, slot: u32, which: Which) -> bool {
-        let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) else {
-            return false;
-        };
-        let hash = self.state.keys.hash(&key);
-        self.state.layout.index(self.memory.index, direction).insert(hash, slot)
-    }
-
-    /// Takes a slot out of an index, if its connection's key is there.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn leave(&mut self, slot: u32, which: Which) {
-        if let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) {
-            let hash = self.state.keys.hash(&key);
-            self.state.layout.index(self.memory.index, direction).remove(hash, slot);
-        }
-    }
-
-    /// Puts a slot that is in no age list at the end of the one that its phase belongs to.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn enqueue(&mut self, slot: u32) {
-        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
-            self.state.ages.append(self.memory.connections, class, slot, self.state.tick);
-        }
-    }
-
-    /// Takes a slot out of the age list that its phase belongs to.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn dequeue(&mut self, slot: u32) {
-        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
-            self.state.ages.remove(self.memory.connections, class, slot);
-        }
-    }
-
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn clients(&mut self) -> Clients<'_> {
-        Clients::new(self.state.layout.clients(self.memory.index))
-    }
-
-    pub(crate) fn servers(&mut self) -> Servers<'_> {
-        Servers(self.memory.servers)
-    }
-
-    pub(crate) fn diverts(&mut self) -> Diverts<'_> {
-        Diverts { slots: self.memory.diverts, length: self.state.diverts }
-    }
-
-    /// The rules in use, the most specific first.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn rules(&self) -> &[DivertSlot] {
-        self.memory.diverts.get(..self.state.diverts).unwrap_or_default()
-    }
-
-    pub(crate) fn slot(&self, slot: u32) -> Option<&Entry> {
-        self.memory.connections.get(slot as usize).map(|c| &c.0)
-    }
-
-    pub(crate) fn slot_mut(&mut self, slot: u32) -> Option<&mut Entry> {
-        self.memory.connections.get_mut(slot as usize).map(|c| &mut c.0)
-    }
-
-    /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
-    /// ones included.
-    #[inline(never)]
-    pub(crate) fn find(&self, direction: Direction, key: &Key) -> Option<u32> {
-        self.state.find(self.memory.connections, self.memory.index, direction, key)
-    }
-
-    pub(crate) fn find_there(&self, key: &Key) -> Option<u32> {
-        self.find(Direction::ToServer, key)
-    }
-
-    pub(crate) fn find_back(&self, key: &Key) -> Option<u32> {
-        self.find(Direction::ToClient, key)
-    }
-
-    /// Measures what is seen of a connection, if the storage has room for measurements.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn measure(&mut self, slot: u32, seen: Seen<'_>) {
-        if let (Some(measure), Some(measured)) = (self.state.measure, self.memory.measured.get_mut(slot as usize)) {
-            measure(measured, seen, self.state.now);
-        }
-    }
-
-    /// Tells news of the connection in a slot, if anybody wants to know.
-    pub(crate) fn tell(&mut self, slot: u32, news: News) {
-        let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
-            return;
-        };
-        let told = self.memory.events.is_empty() || self.state.events.push(self.memory.events, connection, news);
-        if !told {
-            self.state.counters.events_lost = self.state.counters.events_lost.wrapping_add(1);
-        }
-    }
-
-    /// Counts a connection's end.
-    pub(crate) fn count_closed(&mut self, why: Closed) {
-        let counters = &mut self.state.counters;
-        let count = match why {
-            Closed::Finished => &mut counters.closed,
-            Closed::Reset | Closed::Rediverted => &mut counters.reset,
-            Closed::Expired => &mut counters.expired,
-            Closed::Evicted => &mut counters.evicted,
-            Closed::Stranded => &mut counters.stranded,
-            Closed::Forgotten => &mut counters.forgotten,
-        };
-        *count = count.wrapping_add(1);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::ipv4::{self, Header, Parts};
 use super::{icmp, tcp};
+
 use crate::verdict::DropReason;
 
 pub(crate) const ICMP: u8 = 1;

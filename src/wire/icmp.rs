@@ -5,6 +5,7 @@ use super::flow::{ICMP, TCP, UDP};
 use super::ipv4::{self, Header, Parts};
 use super::rewrite::Change;
 use super::tcp;
+
 use crate::verdict::DropReason;
 
 /// Octets of an ICMP header.

@@ -4,6 +4,7 @@ use super::checksum::{self, Delta};
 use super::flow::{ICMP, TCP, UDP};
 use super::icmp;
 use super::ipv4::{HEADER, Parts};
+
 use crate::config::Checksums;
 
 /// New addresses for a packet, and the deltas that its checksums follow.

@@ -1,0 +1,196 @@
+//! Events that wait to be fetched, in a ring over the storage.
+
+use crate::endpoint::endpoint;
+use crate::event::{Closed, Event};
+use crate::table::connection::Entry;
+use crate::track::phase::Phase;
+
+/// Room for one event in a translator's storage.
+///
+/// An [`Event`] in flat form: all zeros when empty, so that a queue in a `static` costs no flash.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct EventSlot {
+    addresses: [u32; 4],
+    /// The server before a move.
+    from: (u32, u16),
+    ports: [u16; 4],
+    protocol: u8,
+    phase: Phase,
+    kind: Kind,
+    why: Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+enum Kind {
+    Opened = 0,
+    Changed,
+    Moved,
+    Closed,
+}
+
+/// What has happened to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    Opened,
+    Changed,
+    /// From this server.
+    Moved((u32, u16)),
+    Closed(Closed),
+}
+
+impl EventSlot {
+    /// An empty place.
+    pub const EMPTY: Self = Self {
+        addresses: [0; 4],
+        from: (0, 0),
+        ports: [0; 4],
+        protocol: 0,
+        phase: Phase::Free,
+        kind: Kind::Opened,
+        why: Closed::Finished,
+    };
+
+    fn pack(c: &Entry, news: News) -> Self {
+        let (kind, from, why) = match news {
+            News::Opened => (Kind::Opened, (0, 0), Closed::Finished),
+            News::Changed => (Kind::Changed, (0, 0), Closed::Finished),
+            News::Moved(from) => (Kind::Moved, from, Closed::Finished),
+            News::Closed(why) => (Kind::Closed, (0, 0), why),
+        };
+        Self {
+            addresses: [c.client, c.original, c.alternative, c.server],
+            from,
+            ports: [c.client_port, c.original_port, c.alternative_port, c.server_port],
+            protocol: c.protocol,
+            phase: c.phase,
+            kind,
+            why,
+        }
+    }
+
+    fn unpack(&self) -> Option<Event> {
+        let [client, original, alternative, server] = self.addresses;
+        let [client_port, original_port, alternative_port, server_port] = self.ports;
+        let connection = Entry {
+            client,
+            client_port,
+            original,
+            original_port,
+            alternative,
+            alternative_port,
+            server,
+            server_port,
+            protocol: self.protocol,
+            phase: self.phase,
+            ..Entry::EMPTY
+        }
+        .view()?;
+        Some(match self.kind {
+            Kind::Opened => Event::Opened(connection),
+            Kind::Changed => Event::Changed(connection),
+            Kind::Moved => Event::Moved { connection, from: endpoint(self.from.0, self.from.1) },
+            Kind::Closed => Event::Closed { connection, why: self.why },
+        })
+    }
+}
+
+/// The queue's two ends; its places lie in the storage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EventQueue {
+    first: u32,
+    length: u32,
+}
+
+impl EventQueue {
+    pub(crate) const EMPTY: Self = Self { first: 0, length: 0 };
+
+    /// Puts news of a connection behind the others. False if there is no room: the older ones stay then, since they
+    /// tell how the story began.
+    #[must_use]
+    pub(crate) fn push(&mut self, slots: &mut [EventSlot], connection: &Entry, news: News) -> bool {
+        if self.length as usize >= slots.len() {
+            return false;
+        }
+        let mut place = (self.first + self.length) as usize;
+        if place >= slots.len() {
+            place -= slots.len();
+        }
+        if let Some(slot) = slots.get_mut(place) {
+            *slot = EventSlot::pack(connection, news);
+        }
+        self.length += 1;
+        true
+    }
+
+    /// Takes the oldest.
+    pub(crate) fn pop(&mut self, slots: &[EventSlot]) -> Option<Event> {
+        if self.length == 0 {
+            return None;
+        }
+        let event = slots.get(self.first as usize)?.unpack();
+        self.first += 1;
+        if self.first as usize >= slots.len() {
+            self.first = 0;
+        }
+        self.length -= 1;
+        event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Connection;
+
+    fn entry(port: u16) -> Entry {
+        Entry {
+            client: 0x0a00_0001,
+            client_port: port,
+            original_port: 2,
+            alternative_port: 3,
+            server_port: 4,
+            protocol: 6,
+            phase: Phase::Doubtful,
+            ..Entry::EMPTY
+        }
+    }
+
+    fn connection(port: u16) -> Connection {
+        entry(port).view().unwrap()
+    }
+
+    #[test]
+    fn events_come_out_as_they_went_in() {
+        let mut slots = [EventSlot::EMPTY; 4];
+        let mut queue = EventQueue::EMPTY;
+        for news in [News::Opened, News::Changed, News::Moved((5, 6)), News::Closed(Closed::Stranded)] {
+            assert!(queue.push(&mut slots, &entry(1), news));
+        }
+        for event in [
+            Event::Opened(connection(1)),
+            Event::Changed(connection(1)),
+            Event::Moved { connection: connection(1), from: endpoint(5, 6) },
+            Event::Closed { connection: connection(1), why: Closed::Stranded },
+        ] {
+            assert_eq!(queue.pop(&slots), Some(event));
+        }
+        assert_eq!(queue.pop(&slots), None);
+    }
+
+    #[test]
+    fn a_full_queue_keeps_the_oldest() {
+        let mut slots = [EventSlot::EMPTY; 2];
+        let mut queue = EventQueue::EMPTY;
+        for port in 1..=3 {
+            assert_eq!(queue.push(&mut slots, &entry(port), News::Opened), port < 3);
+        }
+        assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(1))));
+        assert!(queue.push(&mut slots, &entry(4), News::Opened));
+        assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(2))));
+        assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(4))));
+        assert!(!queue.push(&mut [], &entry(5), News::Opened));
+    }
+}

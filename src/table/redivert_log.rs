@@ -1,0 +1,294 @@
+//! The re-diverts that connections may still have to follow.
+//!
+//! A re-divert is written down once, here, whatever the number of connections that it moves. Each connection knows the
+//! number of the last one that it has followed (its epoch, modulo 256); the first packet that finds it behind lets it
+//! catch up. Meanwhile a sweep goes through the slots, a few at each call, and lets the silent ones catch up too; when
+//! it has been through, no connection is behind any more, and the places can be used again.
+
+use crate::table::server::{self, Place, ServerSlot, Servers};
+use crate::time::Tick;
+
+/// How many re-diverts can be outstanding at most, whatever the storage: epochs modulo 256 must stay apart.
+pub(crate) const MAX_OUTSTANDING: usize = 64;
+
+/// Room for one outstanding re-divert in a translator's storage.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct MoveSlot {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    from_port: u16,
+    to_port: u16,
+    any_from_port: bool,
+    keep_port: bool,
+    pub(crate) reset: bool,
+    /// An entry of its own, for connections that the entry they stand on no longer describes; or none.
+    pub(crate) entry: u16,
+}
+
+impl MoveSlot {
+    /// An unused place.
+    pub const EMPTY: Self = Self {
+        from: 0,
+        to: 0,
+        from_port: 0,
+        to_port: 0,
+        any_from_port: false,
+        keep_port: false,
+        reset: false,
+        entry: 0,
+    };
+
+    pub(crate) fn new(from: Place, to: Place, reset: bool, entry: u16) -> Self {
+        Self {
+            from: from.address,
+            to: to.address,
+            from_port: from.port.unwrap_or(0),
+            to_port: to.port.unwrap_or(0),
+            any_from_port: from.port.is_none(),
+            keep_port: to.port.is_none(),
+            reset,
+            entry,
+        }
+    }
+
+    pub(crate) fn from(&self) -> Place {
+        Place { address: self.from, port: (!self.any_from_port).then_some(self.from_port) }
+    }
+
+    pub(crate) fn to(&self) -> Place {
+        Place { address: self.to, port: (!self.keep_port).then_some(self.to_port) }
+    }
+
+    /// Where a connection goes that has come this far. `None` if this move is not for it.
+    #[inline(always)]
+    fn lead(&self, course: Course, portless: bool) -> Option<Course> {
+        if !self.from().holds(course.server) {
+            return None;
+        }
+        let (address, port) = self.to().resolve(course.server.1);
+        Some(Course {
+            server: (address, if portless { 0 } else { port }),
+            reset: course.reset | self.reset,
+            // An entry of an earlier move has been pointed at wherever a later one leads.
+            entry: if self.entry == server::NONE { course.entry } else { self.entry },
+        })
+    }
+}
+
+/// The state of the moves; their places lie in the storage, as a ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moves {
+    /// The number of the newest move.
+    pub(crate) epoch: u8,
+    /// How many of the newest a connection may still have to follow.
+    outstanding: u8,
+    /// How many places of the ring tell of moves at all, outstanding or not.
+    known: u8,
+    /// The place of the next move.
+    next: u8,
+    /// The next slot that the sweep looks at; [`DONE`] if there is nothing to sweep for.
+    pub(crate) cursor: u32,
+    /// The next slot, never beyond the sweep's, whose ends may have to be told with a RST; [`DONE`] if there is none.
+    pub(crate) telling: u32,
+    /// Connections this many epochs behind, or more, are forgotten. [`NOBODY`] if none is; zero if all are.
+    forgotten: u16,
+    /// How many different epochs connections may have besides the newest.
+    span: u8,
+    /// When the first of the connections were forgotten that may still be in the table.
+    forgotten_at: Tick,
+}
+
+/// As [`Moves::forgotten`]: no connection is as far behind as that.
+const NOBODY: u16 = 256;
+
+/// The largest [`Moves::span`] with which one more epoch leaves room for all outstanding re-diverts.
+const MOST_SPAN: u8 = (255 - MAX_OUTSTANDING - 1) as u8;
+
+/// There is nothing to sweep for.
+pub(crate) const DONE: u32 = u32::MAX;
+
+/// Where a connection is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Course {
+    pub(crate) server: (u32, u16),
+    pub(crate) reset: bool,
+    /// The entry of the last move that has one, or [`server::NONE`].
+    pub(crate) entry: u16,
+}
+
+impl Moves {
+    pub(crate) const NONE: Self = Self {
+        epoch: 0,
+        outstanding: 0,
+        known: 0,
+        next: 0,
+        cursor: DONE,
+        telling: DONE,
+        forgotten: NOBODY,
+        span: 0,
+        forgotten_at: Tick(0),
+    };
+
+    fn capacity(slots: &[MoveSlot]) -> usize {
+        slots.len().min(MAX_OUTSTANDING)
+    }
+
+    pub(crate) fn is_full(&self, slots: &[MoveSlot]) -> bool {
+        usize::from(self.outstanding) >= Self::capacity(slots)
+    }
+
+    /// How many re-diverts more can be outstanding.
+    pub(crate) fn room(&self, slots: &[MoveSlot]) -> usize {
+        Self::capacity(slots).saturating_sub(usize::from(self.outstanding))
+    }
+
+    /// Writes down a move, and has the sweep begin again.
+    pub(crate) fn push(&mut self, slots: &mut [MoveSlot], new: MoveSlot) {
+        let capacity = Self::capacity(slots);
+        if let Some(slot) = slots.get_mut(usize::from(self.next)) {
+            *slot = new;
+        }
+        self.next = if usize::from(self.next) + 1 >= capacity { 0 } else { self.next + 1 };
+        self.next_epoch();
+        self.outstanding += 1;
+        self.known = (usize::from(self.known) + 1).min(capacity) as u8;
+        self.cursor = 0;
+        if new.reset {
+            self.telling = 0;
+        }
+    }
+
+    fn next_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.span = self.span.saturating_add(1);
+        if self.forgotten != 0 && self.forgotten != NOBODY {
+            self.forgotten += 1;
+        }
+    }
+
+    /// Forgets every connection that there is, as of `now`; `None` if all have been forgotten. They are told by their
+    /// epochs. No re-divert is left to follow, and no server has connections any more.
+    ///
+    /// When the epochs are used up, since forgotten connections of many times before have not been swept yet, the table
+    /// [is closed](Self::is_closed) to new connections until they have been.
+    pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Option<Tick>) {
+        self.drop_outstanding(slots, servers);
+        for slot in servers.0.iter_mut() {
+            slot.connections = 0;
+            if !slot.attached {
+                *slot = ServerSlot::EMPTY;
+            }
+        }
+        let Some(now) = now else {
+            return;
+        };
+        if !self.is_forgetting() {
+            self.forgotten_at = now;
+        }
+        self.forgotten = 0;
+        if self.can_forget() {
+            self.next_epoch();
+            self.forgotten = 1;
+        }
+    }
+
+    /// Whether an epoch is left to tell new connections from forgotten ones.
+    const fn can_forget(&self) -> bool {
+        self.span <= MOST_SPAN
+    }
+
+    /// Whether a connection of this epoch is forgotten.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn has_forgotten(&self, epoch: u8) -> bool {
+        u16::from(self.epoch.wrapping_sub(epoch)) >= self.forgotten
+    }
+
+    /// Whether forgotten connections may still be in the table.
+    pub(crate) const fn is_forgetting(&self) -> bool {
+        self.forgotten != NOBODY
+    }
+
+    /// Whether no connection can be opened for now.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.forgotten == 0
+    }
+
+    /// When the connections were forgotten.
+    pub(crate) const fn forgotten_at(&self) -> Tick {
+        self.forgotten_at
+    }
+
+    /// No forgotten connection is in the table any more.
+    pub(crate) fn forgot_all(&mut self) {
+        if self.is_forgetting() {
+            self.span = self.forgotten.saturating_sub(1) as u8;
+            self.forgotten = NOBODY;
+        }
+    }
+
+    /// The sweep has been through: nobody is behind. The entries that the moves held are let go.
+    pub(crate) fn settle(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>) {
+        self.drop_outstanding(slots, servers);
+        // Every slot has been looked at since the last time that connections were forgotten.
+        (self.forgotten, self.span) = (NOBODY, 0);
+    }
+
+    fn drop_outstanding(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>) {
+        for ago in 0..self.outstanding {
+            if let Some(slot) = self.ago(slots, ago) {
+                servers.detach(slot.entry);
+            }
+        }
+        self.outstanding = 0;
+        self.cursor = DONE;
+    }
+
+    /// Where a connection of this epoch that stands on `server` is to go. `None` if it stays.
+    /// The servers of an ICMP echo are `portless`.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Course> {
+        let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
+        let course = Course { server, reset: false, entry: server::NONE };
+        #[cfg(target_pointer_width = "64")]
+        if behind == 1 {
+            return self.ago(slots, 0)?.lead(course, portless);
+        }
+        self.course_of_many(slots, behind, course, portless)
+    }
+
+    /// The same for a connection that is so many moves behind.
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    fn course_of_many(&self, slots: &[MoveSlot], behind: u8, mut course: Course, portless: bool) -> Option<Course> {
+        let mut moved = false;
+        for ago in (0..behind).rev() {
+            if let Some(further) = self.ago(slots, ago).and_then(|slot| slot.lead(course, portless)) {
+                course = further;
+                moved = true;
+            }
+        }
+        moved.then_some(course)
+    }
+
+    /// Whether a connection that a record shows on this server would be elsewhere, or reset, if it had been here: all
+    /// moves that are remembered together lead away from there.
+    pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: (u32, u16), portless: bool) -> bool {
+        let course = Course { server, reset: false, entry: server::NONE };
+        let end = self.course_of_many(slots, self.known, course, portless);
+        end.is_some_and(|end| end.reset || end.server != server)
+    }
+
+    /// Whether connections were moved away from this server, as far as is remembered.
+    pub(crate) fn left(&self, slots: &[MoveSlot], server: (u32, u16)) -> bool {
+        (0..self.known).filter_map(|ago| self.ago(slots, ago)).any(|slot| slot.from().holds(server))
+    }
+
+    fn ago<'s>(&self, slots: &'s [MoveSlot], ago: u8) -> Option<&'s MoveSlot> {
+        let capacity = Self::capacity(slots);
+        let back = usize::from(ago) + 1;
+        let next = usize::from(self.next);
+        let place = if next >= back { next - back } else { (next + capacity).checked_sub(back)? };
+        slots.get(place)
+    }
+}

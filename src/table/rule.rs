@@ -1,0 +1,445 @@
+//! The diverted addresses (209 in the document): which destinations go where instead.
+
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use crate::config::Midstream;
+use crate::divert::write_rule;
+pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
+use crate::endpoint::{Prefix, Protocol, mask};
+use crate::table::server::{self, Servers};
+use crate::wire::flow::{TCP, UDP};
+
+/// Room for one rule in a translator's storage: all zeros when unused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct DivertSlot {
+    /// Prefix and port, and where rules for those stand among all: see [`rank`].
+    rank: u64,
+    clients: u32,
+    /// The first of its servers; the others follow by their links.
+    pub(crate) servers: u16,
+    /// The length of the clients' prefix, and above it what becomes of segments from the middle.
+    clients_length: u8,
+    /// The protocol, zero for any, and flags above it.
+    protocol: u8,
+}
+
+/// How many bits of `clients_length` are the length.
+const LENGTH_BITS: u32 = 6;
+const PROTOCOL: u8 = 0x1f;
+const KEEP_SOURCE: u8 = 0x40;
+/// With the source replaced: nothing else is. With the source kept: the servers' own addresses must not be seen.
+const HIDES: u8 = 0x20;
+const SIBLINGS: u8 = 0x80;
+
+/// In a rank, in place of a port.
+const ANY_PORT: u64 = 1 << 16;
+const NETWORK: u32 = 17;
+const LENGTH: u32 = 49;
+
+/// Where rules for this prefix and port stand among all: the longer prefixes first, then by address, then by port, and
+/// any port behind all others.
+const fn rank(length: u8, network: u32, port: u64) -> u64 {
+    (32 - length as u64) << LENGTH | (network as u64) << NETWORK | port
+}
+
+impl DivertSlot {
+    /// An unused place.
+    pub const EMPTY: Self = Self { rank: 0, clients: 0, servers: 0, clients_length: 0, protocol: 0 };
+
+    /// `is_forward` says that it is about an address of our own.
+    pub(crate) fn new(divert: &Divert<'_>, servers: u16, is_forward: bool) -> Self {
+        let Match { destination, port, protocol, clients } = divert.matches;
+        let hides = if divert.keep_source { is_forward } else { divert.masquerades() };
+        let flag = |set, flag| if set { flag } else { 0 };
+        Self {
+            rank: rank(destination.length(), destination.bits(), port.map_or(ANY_PORT, u64::from)),
+            clients: clients.bits(),
+            servers,
+            clients_length: clients.length() | midstream_number(divert.midstream) << LENGTH_BITS,
+            protocol: protocol.map_or(0, Protocol::number)
+                | flag(divert.keep_source, KEEP_SOURCE)
+                | flag(divert.siblings, SIBLINGS)
+                | flag(hides, HIDES),
+        }
+    }
+
+    pub(crate) fn matches(&self) -> Match {
+        let prefix = |bits, length| Prefix::new(Ipv4Addr::from_bits(bits), length).unwrap_or(Prefix::ALL);
+        Match {
+            destination: prefix(self.network(), self.length()),
+            port: self.port(),
+            protocol: Protocol::from_number(self.protocol & PROTOCOL),
+            clients: prefix(self.clients, self.clients_length()),
+        }
+    }
+
+    const fn network(&self) -> u32 {
+        (self.rank >> NETWORK) as u32
+    }
+
+    const fn length(&self) -> u8 {
+        32 - (self.rank >> LENGTH) as u8
+    }
+
+    pub(crate) const fn keeps_source(&self) -> bool {
+        self.protocol & KEEP_SOURCE != 0
+    }
+
+    pub(crate) const fn has_siblings(&self) -> bool {
+        self.protocol & SIBLINGS != 0
+    }
+
+    /// Whether it replaces the source and nothing else. No re-divert changes that.
+    pub(crate) const fn masquerades(&self) -> bool {
+        self.protocol & (HIDES | KEEP_SOURCE) == HIDES
+    }
+
+    /// Whether it is a port forward that keeps the source, so that its servers' own addresses must not be seen.
+    pub(crate) const fn hides_servers(&self) -> bool {
+        self.protocol & (HIDES | KEEP_SOURCE) == HIDES | KEEP_SOURCE
+    }
+
+    pub(crate) const fn midstream(&self) -> Option<Midstream> {
+        midstream_from(self.clients_length >> LENGTH_BITS)
+    }
+
+    const fn clients_length(&self) -> u8 {
+        self.clients_length & ((1 << LENGTH_BITS) - 1)
+    }
+
+    /// The one address that it is about; `None` if it is about a whole prefix.
+    pub(crate) const fn host(&self) -> Option<u32> {
+        if self.rank >> LENGTH == 0 { Some(self.network()) } else { None }
+    }
+
+    pub(crate) const fn has_port(&self) -> bool {
+        self.rank & ANY_PORT == 0
+    }
+
+    pub(crate) const fn port_or_zero(&self) -> u16 {
+        self.rank as u16
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.has_port().then_some(self.port_or_zero())
+    }
+
+    pub(crate) fn admits(&self, protocol: u8, client: u32) -> bool {
+        self.is_for(protocol) && (client ^ self.clients) & mask(self.clients_length()) == 0
+    }
+
+    /// Whether it speaks of this protocol.
+    fn is_for(&self, protocol: u8) -> bool {
+        let own = self.protocol & PROTOCOL;
+        own == 0 || own == protocol
+    }
+}
+
+#[cfg(feature = "control")]
+impl DivertSlot {
+    /// Whether it speaks of some packet that goes there.
+    pub(crate) fn speaks_of(&self, to: server::Place) -> bool {
+        let ports = self.port().is_none_or(|own| to.port.is_none_or(|port| port == own));
+        ports && (to.address ^ self.network()) & mask(self.length()) == 0
+    }
+
+    /// Whether both can speak of the same packet, as far as protocol and client tell.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        let theirs = other.protocol & PROTOCOL;
+        let protocols = theirs == 0 || self.is_for(theirs);
+        protocols && (self.clients ^ other.clients) & mask(self.clients_length().min(other.clients_length())) == 0
+    }
+}
+
+/// The two bits that stand for what becomes of segments from the middle, in the table and in datagrams.
+pub(crate) const fn midstream_number(midstream: Option<Midstream>) -> u8 {
+    match midstream {
+        None => 0,
+        Some(Midstream::Pass) => 1,
+        Some(Midstream::Adopt) => 2,
+        Some(Midstream::Drop) => 3,
+    }
+}
+
+/// What two bits stand for.
+pub(crate) const fn midstream_from(number: u8) -> Option<Midstream> {
+    match number & 3 {
+        0 => None,
+        1 => Some(Midstream::Pass),
+        2 => Some(Midstream::Adopt),
+        _ => Some(Midstream::Drop),
+    }
+}
+
+/// What a rule says, as the table holds it; from [`Translator::diverts`](crate::Translator::diverts).
+#[derive(Clone, Copy, Debug)]
+pub struct DivertEntry<'a> {
+    slot: DivertSlot,
+    servers: &'a [server::ServerSlot],
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for DivertEntry<'_> {
+    /// The rule without its servers.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(
+            f,
+            "DivertEntry {{ matches: {}, keeps_source: {} }}",
+            self.slot.matches(),
+            self.slot.keeps_source()
+        );
+    }
+}
+
+impl fmt::Display for DivertEntry<'_> {
+    /// The rule as [`Divert::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = (self.keeps_source(), self.takes_replies_from_any_port(), self.midstream());
+        write_rule(f, &self.matches(), self.servers().map(|(server, _)| server), flags)
+    }
+}
+
+impl<'a> DivertEntry<'a> {
+    pub(crate) const fn new(slot: DivertSlot, servers: &'a [server::ServerSlot]) -> Self {
+        Self { slot, servers }
+    }
+
+    /// What the rule matches.
+    #[must_use]
+    pub fn matches(&self) -> Match {
+        self.slot.matches()
+    }
+
+    /// Whether the client's address is kept.
+    #[must_use]
+    pub const fn keeps_source(&self) -> bool {
+        self.slot.keeps_source()
+    }
+
+    /// Whether answers from the server's other ports belong to the client.
+    #[must_use]
+    pub const fn takes_replies_from_any_port(&self) -> bool {
+        self.slot.has_siblings()
+    }
+
+    /// What becomes of segments from the middle of connections, if the rule says so itself
+    /// ([`Divert::midstream`](crate::Divert::midstream)).
+    #[must_use]
+    pub const fn midstream(&self) -> Option<Midstream> {
+        self.slot.midstream()
+    }
+
+    /// Its servers, and how many connections stand on each through this rule. A rule without a group has one.
+    pub fn servers(&self) -> impl Iterator<Item = (Weighted, u32)> + use<'a> {
+        self.slot.chain(self.servers).map(|s| (Weighted { target: s.target(), weight: s.weight }, s.connections))
+    }
+}
+
+impl DivertSlot {
+    /// The entries of its servers.
+    pub(crate) fn chain<'a>(
+        &self,
+        servers: &'a [server::ServerSlot],
+    ) -> impl Iterator<Item = &'a server::ServerSlot> + use<'a> {
+        let first = servers.get(usize::from(self.servers));
+        core::iter::successors(first, move |s| servers.get(usize::from(s.next))).take(servers.len())
+    }
+}
+
+/// The rules, over the storage: those in use stand in front, the most specific first.
+#[derive(Debug)]
+pub(crate) struct Diverts<'a> {
+    pub(crate) slots: &'a mut [DivertSlot],
+    pub(crate) length: usize,
+}
+
+impl Diverts<'_> {
+    pub(crate) fn rules(&self) -> &[DivertSlot] {
+        self.slots.get(..self.length).unwrap_or_default()
+    }
+
+    /// The rule with exactly this match: its place, or the place where it would stand.
+    pub(crate) fn place(&self, matches: &Match) -> Result<usize, usize> {
+        self.rules().binary_search_by_key(&matches.order(), |s| s.matches().order())
+    }
+
+    /// Puts a rule at `place`. The caller has made sure that there is room.
+    pub(crate) fn insert(&mut self, place: usize, slot: DivertSlot) {
+        self.length += 1;
+        // The last one is free. An empty list, which cannot be here, could not be rotated.
+        if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
+            tail.rotate_right(1);
+            if let Some(first) = tail.first_mut() {
+                *first = slot;
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, place: usize) {
+        if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
+            tail.rotate_left(1);
+            self.length -= 1;
+        }
+    }
+}
+
+/// The rules whose rank is at least this.
+#[inline(never)]
+fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
+    let start = rules.partition_point(|s| s.rank < rank);
+    rules.get(start..).unwrap_or_default()
+}
+
+/// The most specific of the rules for a new connection. The work grows with the number of different prefix lengths and
+/// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
+pub(crate) fn find(
+    mut rules: &[DivertSlot],
+    protocol: u8,
+    client: u32,
+    destination: (u32, u16),
+) -> Option<&DivertSlot> {
+    // No other protocol has a port that a rule could speak of.
+    let port = if matches!(protocol, TCP | UDP) { u64::from(destination.1) } else { ANY_PORT };
+    while let Some(first) = rules.first() {
+        let length = first.length();
+        let network = rank(length, destination.0 & mask(length), 0);
+        // Each search goes on behind the one before. The last one is for shorter prefixes; no rule is about port 0.
+        let wanted = if first.rank <= network | port {
+            network | port
+        } else if first.rank <= network | ANY_PORT {
+            network | ANY_PORT
+        } else {
+            (33 - u64::from(length)) << LENGTH
+        };
+        rules = from_rank(rules, wanted);
+        while let [rule, others @ ..] = rules
+            && rule.rank == wanted
+        {
+            if rule.admits(protocol, client) {
+                return Some(rule);
+            }
+            rules = others;
+        }
+    }
+    None
+}
+
+/// The same where it is a rule for this very address, and the first of its rank. `None` says nothing.
+#[cfg(target_pointer_width = "64")]
+#[inline(always)]
+pub(crate) fn find_host(
+    rules: &[DivertSlot],
+    protocol: u8,
+    client: u32,
+    (address, port): (u32, u16),
+) -> Option<&DivertSlot> {
+    let exactly = rank(32, address, u64::from(port));
+    let any = rank(32, address, ANY_PORT);
+    let first = rules.get(rules.partition_point(|s| s.rank < exactly))?;
+    let is_it = (first.rank == exactly || first.rank == any) && first.admits(protocol, client);
+    is_it.then_some(first)
+}
+
+/// Whether some rule speaks of exactly this address.
+pub(crate) fn names(rules: &[DivertSlot], address: u32) -> bool {
+    from_rank(rules, rank(32, address, 0)).first().is_some_and(|rule| rule.host() == Some(address))
+}
+
+/// Whether some rule speaks of exactly this address and port, whoever the client is.
+pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
+    let rank = rank(32, address, u64::from(port));
+    of_rank(from_rank(rules, rank), rank, |s| s.is_for(protocol)).is_some()
+}
+
+/// The first of the rules of this rank, which stand in front, that is `suitable`.
+fn of_rank(rules: &[DivertSlot], rank: u64, suitable: impl Fn(&DivertSlot) -> bool) -> Option<&DivertSlot> {
+    rules.iter().take_while(|s| s.rank == rank).find(|s| suitable(s))
+}
+
+/// The servers of a rule, one after the other.
+pub(crate) fn servers_of<'s>(servers: &'s Servers<'_>, first: u16) -> impl Iterator<Item = u16> + use<'s> {
+    let slots = &*servers.0;
+    let follow = move |entry: &u16| slots.get(usize::from(*entry)).map(|s| s.next);
+    core::iter::successors(Some(first), follow).take_while(|e| *e != server::NONE).take(slots.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::SocketAddrV4;
+
+    fn table(matches: &[Match]) -> Vec<DivertSlot> {
+        let mut slots = vec![DivertSlot::EMPTY; matches.len()];
+        let mut table = Diverts { slots: &mut slots, length: 0 };
+        for (i, m) in matches.iter().enumerate() {
+            let place = table.place(m).unwrap_err();
+            table.insert(place, DivertSlot::new(&Divert::new(*m), i as u16, false));
+        }
+        slots
+    }
+
+    #[test]
+    fn the_most_specific_rule_decides() {
+        let host = Ipv4Addr::new(192, 0, 2, 9);
+        let clients = Prefix::new(Ipv4Addr::new(10, 1, 0, 0), 16).unwrap();
+        let closer = Prefix::new(Ipv4Addr::new(10, 1, 2, 0), 24).unwrap();
+        let matches = [
+            Match::from(Prefix::ALL),
+            Match::from(Prefix::new(host, 24).unwrap()),
+            Match::from((Prefix::new(host, 24).unwrap(), 53)),
+            Match::from(host),
+            Match::from(SocketAddrV4::new(host, 80)),
+            Match::from(SocketAddrV4::new(host, 80)).protocol(Protocol::Udp),
+            Match::from(SocketAddrV4::new(host, 80)).clients(clients),
+            Match::from(SocketAddrV4::new(host, 80)).clients(closer),
+            Match::from(Prefix::ALL).protocol(Protocol::Icmp),
+            Match::from(SocketAddrV4::new(host, 79)),
+        ];
+        let mut reversed = matches;
+        reversed.reverse();
+        let bits = |a, b, c, d| Ipv4Addr::new(a, b, c, d).to_bits();
+        for order in [matches, reversed] {
+            let rules = table(&order);
+            for (protocol, client, destination, expected) in [
+                (6, bits(9, 9, 9, 9), (bits(8, 8, 8, 8), 80), 0),
+                (1, bits(9, 9, 9, 9), (bits(8, 8, 8, 8), 0), 8),
+                (6, bits(9, 9, 9, 9), (bits(192, 0, 2, 1), 80), 1),
+                (6, bits(9, 9, 9, 9), (bits(192, 0, 2, 1), 53), 2),
+                (6, bits(9, 9, 9, 9), (host.to_bits(), 443), 3),
+                (1, bits(9, 9, 9, 9), (host.to_bits(), 0), 3),
+                (6, bits(9, 9, 9, 9), (host.to_bits(), 80), 4),
+                (17, bits(10, 1, 2, 3), (host.to_bits(), 80), 5),
+                (6, bits(10, 1, 9, 9), (host.to_bits(), 80), 6),
+                (6, bits(10, 1, 2, 3), (host.to_bits(), 80), 7),
+                (6, bits(10, 1, 2, 3), (host.to_bits(), 79), 9),
+            ] {
+                let found = find(&rules, protocol, client, destination).unwrap();
+                assert_eq!(found.matches(), matches[expected], "{protocol} {destination:?}");
+                #[cfg(target_pointer_width = "64")]
+                if protocol != 1 {
+                    let quickly = find_host(&rules, protocol, client, destination).map(DivertSlot::matches);
+                    assert!(quickly.is_none_or(|m| m == matches[expected]), "{protocol} {destination:?}");
+                    assert!(quickly.is_some() || ![3, 5, 9].contains(&expected), "{protocol} {destination:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rules_are_found_and_removed_again() {
+        let matches: Vec<Match> =
+            (0..40_u8).map(|i| Match::from(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, i % 7), u16::from(i)))).collect();
+        let mut slots = table(&matches);
+        let length = slots.len();
+        let mut table = Diverts { slots: &mut slots, length };
+        for (i, m) in matches.iter().enumerate() {
+            let place = table.place(m).unwrap();
+            assert_eq!(table.rules()[place].servers, i as u16);
+            table.remove(place);
+            assert!(table.place(m).is_err());
+        }
+        assert!(table.rules().is_empty());
+    }
+}

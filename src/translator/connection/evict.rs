@@ -1,0 +1,110 @@
+//! Slots for new connections, and who gives way when all are in use.
+
+use crate::event::Closed;
+use crate::table::connection::{ConnectionSlot, NONE};
+use crate::track::phase::Class;
+use crate::translator::connection::expire::LOOKS;
+use crate::translator::table::Table;
+
+/// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
+pub(in crate::translator) const SAMPLES: usize = 4;
+
+impl Table<'_> {
+    /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
+    /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
+    pub(crate) fn allocate(&mut self) -> Option<u32> {
+        if self.state.moves.is_closed() {
+            return None;
+        }
+        if let Some(slot) = self.take_free() {
+            return Some(slot);
+        }
+        let heads = self.state.ages.heads();
+        let mut victim =
+            heads.into_iter().find(|head| self.is_dead(*head)).unwrap_or(self.state.ages.head(Class::Held));
+        if victim == NONE {
+            victim = self.cheapest().unwrap_or(NONE);
+        }
+        if victim == NONE {
+            // Some may be dead behind what was busy a short while ago.
+            for class in &[Class::Udp, Class::TcpEstablished] {
+                self.expire(*class, LOOKS, true);
+            }
+            victim = self.state.ages.head(Class::Held);
+        }
+        if self.is_dead(victim) {
+            self.bury(victim);
+        }
+        self.slot(victim)?;
+        self.evict(victim);
+        self.take_free()
+    }
+
+    /// Gives up a connection for the sake of another.
+    pub(crate) fn evict(&mut self, slot: u32) {
+        self.give_up(slot, Closed::Evicted);
+    }
+
+    /// Ends a connection whose slot is wanted at once: its alternative endpoint is remembered in place of being held.
+    pub(crate) fn give_up(&mut self, slot: u32, why: Closed) {
+        self.owe_resets_now(slot);
+        self.finish(slot, why);
+        self.remember(slot);
+        self.release(slot);
+    }
+
+    /// Remembers the alternative endpoint of a connection that leaves it.
+    pub(crate) fn remember(&mut self, slot: u32) {
+        if let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) {
+            self.state.recent.add((c.alternative, c.alternative_port), c.server);
+        }
+    }
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(in crate::translator) fn take_free(&mut self) -> Option<u32> {
+        let slot = match self.slot(self.state.free) {
+            Some(free) => {
+                let slot = self.state.free;
+                self.state.free = free.next;
+                slot
+            }
+            None if (self.state.fresh as usize) < self.memory.connections.len() => {
+                self.state.fresh += 1;
+                self.state.fresh - 1
+            }
+            None => return None,
+        };
+        self.state.used += 1;
+        Some(slot)
+    }
+
+    /// How many connections a client has.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(in crate::translator) fn count_of(&mut self, client: u32) -> u32 {
+        let hash = self.state.keys.hash_client(client);
+        self.clients().count(hash)
+    }
+
+    /// Of the oldest few and the newest few connections of each cheap class, the one whose client has most; among equals
+    /// the oldest. Who floods the table is among the newest, and who was patient for long among the oldest.
+    fn cheapest(&mut self) -> Option<u32> {
+        let mut best = None;
+        for class in &Class::CHEAP {
+            for &forward in &[true, false] {
+                let mut slot = if forward { self.state.ages.head(*class) } else { self.state.ages.tail(*class) };
+                for _ in 0..SAMPLES {
+                    let Some(connection) = self.slot(slot) else { break };
+                    let next = if forward { connection.next } else { connection.previous };
+                    let client = connection.client;
+                    let count = self.count_of(client);
+                    if best.is_none_or(|(most, _)| count > most) {
+                        best = Some((count, slot));
+                    }
+                    slot = next;
+                }
+            }
+        }
+        best.map(|(_, slot)| slot)
+    }
+}

@@ -1,0 +1,136 @@
+//! The way that a packet takes. Read first.
+//!
+//! ```text
+//!                      wire::ipv4, wire::flow: what does it say?
+//!                                      |
+//!              to an alternative address?  ----- no -----> may a rule speak of its destination?
+//!                         | yes                                |  no: Pass
+//!             index of the way back                 index of the way there
+//!              |               |                       |            |
+//!            found         not found                 found      not found
+//!              |               |                       |            |
+//!              |        a sibling? else drop           |     a rule? open a connection; else Pass
+//!              |                                       |
+//!       dead? behind a re-divert? over? (revisit, rarely)
+//!              |                                       |
+//!       track: TCP state, sequence numbers, time of last packet
+//!              |                                       |
+//!       wire::rewrite: both addresses, both ports, checksums by one delta
+//!              |                                       |
+//!           ToClient                                ToServer
+//! ```
+//!
+//! This file has the part that every packet takes; the folder has the rest, a file for each thing that can happen.
+
+mod connection;
+#[cfg(all(test, feature = "alloc"))]
+mod consistency;
+mod path;
+mod redivert;
+mod rules;
+mod state;
+mod sync;
+mod table;
+mod transmit;
+
+use crate::config::{Config, ConfigError};
+use crate::table::index::Layout;
+use crate::table::storage::Storage;
+use crate::time::Instant;
+use crate::track::measure::{Measure, measure};
+use crate::verdict::Verdict;
+
+pub use connection::forget::Forgotten;
+pub use connection::list::Connections;
+pub use redivert::instruction::{Redivert, RedivertError, Rediverted};
+pub use rules::instruction::{Diverted, Removed};
+pub use rules::plan::Plan;
+pub use sync::import::Imported;
+pub use sync::record::{RECORD_LENGTH, Record, RecordError};
+pub use transmit::{TRANSMIT_BUFFER, Transmit};
+
+pub(crate) use table::Table;
+#[cfg(feature = "control")]
+pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place_of, rules::plan::Ledger};
+
+use state::State;
+
+/// Moves clients' traffic from the servers that they asked for to other ones, and back: the document's proxy process
+/// 205 with its address table 207.
+///
+/// It has no clock, no sockets and no threads. Hand it each packet that the machine forwards, starting at the IPv4
+/// header, and do what the [`Verdict`] says; see the [crate's documentation](crate) for the loop around it.
+///
+/// All methods do a bounded amount of work, whatever the number of connections.
+#[derive(Debug)]
+// What each packet reads of the state lies at short distances from the start, in front of the tables.
+#[repr(C)]
+pub struct Translator<S> {
+    state: State,
+    storage: S,
+}
+
+impl<S: Storage> Translator<S> {
+    /// Makes a translator without rules and connections. Whatever was in `storage` is cleared.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting that cannot be used and its value.
+    pub fn new(config: Config, mut storage: S) -> Result<Self, ConfigError> {
+        config.check()?;
+        let view = storage.view();
+        view.check()?;
+        let layout = Layout::new(view.index, view.connections.len());
+        let measure = if S::MEASURES && !view.measured.is_empty() { Some(measure as Measure) } else { None };
+        storage.parts().clear();
+        Ok(Self { state: State::new(config, layout, measure), storage })
+    }
+
+    /// Translates one packet in place, if it is one to translate.
+    ///
+    /// `packet` begins with the IPv4 header; what lies behind its total length is padding and is left alone. Its
+    /// bytes change if and only if the verdict is [`Verdict::ToServer`] or [`Verdict::ToClient`], and its length never
+    /// does. A packet of another IP version passes.
+    ///
+    /// `now` is the time at which the packet came. Early or late by a few milliseconds does not matter; a connection
+    /// lives as much too short or too long as the times are wrong.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let mut packet = [
+    /// #     0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0, 1, 2, 3, 4, 100, 100, 100, 100, // addresses
+    /// #     0x0d, 0x80, 0, 53, 0, 8, 0, 0, // ports, length, no checksum
+    /// # ];
+    /// byway.divert(Divert::new(Ipv4Addr::new(100, 100, 100, 100)).to(Ipv4Addr::new(123, 45, 67, 89)))?;
+    ///
+    /// // The packet goes from 1.2.3.4:3456 to 100.100.100.100:53.
+    /// assert_eq!(byway.translate(Instant::ZERO, &mut packet), Verdict::ToServer);
+    /// assert_eq!(packet[12..20], [10, 10, 10, 10, 123, 45, 67, 89]);
+    ///
+    /// // The server's answer goes the other way round, and the client sees it come from 100.100.100.100.
+    /// packet[12..20].rotate_left(4);
+    /// packet[20..24].rotate_left(2);
+    /// assert_eq!(byway.translate(Instant::from_millis(20), &mut packet), Verdict::ToClient);
+    /// assert_eq!(packet[12..20], [100, 100, 100, 100, 1, 2, 3, 4]);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
+        let late = self.state.advance(now);
+        #[cfg(target_pointer_width = "64")]
+        if late {
+            return self.translate_late(packet);
+        }
+        #[cfg(target_pointer_width = "64")]
+        return self.fast(packet);
+        #[cfg(not(target_pointer_width = "64"))]
+        self.fast(packet, late)
+    }
+
+    #[inline(always)]
+    pub(crate) fn table(&mut self) -> Table<'_> {
+        Table { state: &mut self.state, memory: self.storage.parts() }
+    }
+}

@@ -1,0 +1,107 @@
+//! The short way of a plain packet, for large processors. Small ones have `fast_small.rs`.
+
+use crate::connection::Direction;
+use crate::table::connection::ConnectionSlot;
+use crate::table::index::{self, Layout};
+use crate::table::storage::Storage;
+use crate::translator::Translator;
+use crate::translator::path::plain::{Left, Plain};
+use crate::verdict::Verdict;
+use crate::wire::flow::{TCP, UDP};
+use crate::wire::ipv4;
+
+impl<S: Storage> Translator<S> {
+    /// Translates or passes a packet.
+    #[inline(always)]
+    pub(in crate::translator) fn fast(&mut self, packet: &mut [u8]) -> Verdict {
+        match packet.get(ipv4::PROTOCOL) {
+            Some(&TCP) => self.fast_of::<TCP>(packet),
+            Some(&UDP) => self.fast_of::<UDP>(packet),
+            _ => self.translate_long(packet),
+        }
+    }
+
+    /// A packet of this protocol.
+    ///
+    /// It is compiled once for each protocol, and for each way, so that nothing is chosen at run time. Whatever is called
+    /// here is called as the last thing that is done, so that no register has to be kept for when it comes back.
+    #[inline(never)]
+    fn fast_of<const PROTOCOL: u8>(&mut self, packet: &mut [u8]) -> Verdict {
+        let Some(plain) = Plain::read_as(PROTOCOL, packet) else {
+            return self.translate_long(packet);
+        };
+        let destination = plain.destination();
+        let way = if !self.state.hull.holds(destination) {
+            self.state.likely_way_elsewhere(destination)
+        } else if self.state.has_one_range() {
+            Some(Direction::ToClient)
+        } else {
+            return self.fast_among(packet);
+        };
+        self.fast_plain(way, &plain, packet)
+    }
+
+    /// A packet that may be to one of several ranges of alternative addresses.
+    #[inline(never)]
+    fn fast_among(&mut self, packet: &mut [u8]) -> Verdict {
+        match Plain::read(packet) {
+            Some(plain) => self.fast_plain(self.state.likely_way(plain.destination()), &plain, packet),
+            None => self.translate_long(packet),
+        }
+    }
+
+    /// A plain packet that goes this way, most likely, or passes.
+    #[inline(always)]
+    fn fast_plain(&mut self, way: Option<Direction>, plain: &Plain, packet: &mut [u8]) -> Verdict {
+        match way {
+            Some(Direction::ToServer) => self.fast_along(Direction::ToServer, plain, packet),
+            Some(Direction::ToClient) => self.fast_along(Direction::ToClient, plain, packet),
+            None => self.state.pass(),
+        }
+    }
+
+    /// A plain packet that goes this way, most likely.
+    #[inline(always)]
+    fn fast_along(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8]) -> Verdict {
+        let hash = self.state.keys.hash(&plain.key(direction));
+        let position = self.state.layout.position(direction, hash);
+        let guesses = Layout::guesses(self.storage.parts().index, position, index::tag(hash));
+        match guesses.and_then(|mut guesses| guesses.next()) {
+            Some(guess) => self.fast_at(direction, plain, packet, guess),
+            None => self.fast_late(direction, packet),
+        }
+    }
+
+    /// A plain packet that goes this way and belongs, most likely, to the connection in this slot.
+    #[inline(always)]
+    pub(in crate::translator) fn fast_at(
+        &mut self,
+        direction: Direction,
+        plain: &Plain,
+        packet: &mut [u8],
+        slot: u32,
+    ) -> Verdict {
+        match self.storage.parts().connections.get_mut(slot as usize) {
+            Some(ConnectionSlot(connection))
+                if connection.is_plainly(direction, plain.key(Direction::ToClient), self.state.plain_epoch) =>
+            {
+                let carried = self.state.carry_plain(connection, direction, plain, packet);
+                carried.unwrap_or_else(|| self.translate_long(packet))
+            }
+            _ => self.fast_late(direction, packet),
+        }
+    }
+
+    /// A packet that is not plain, or that changes its connection.
+    #[cold]
+    #[inline(never)]
+    fn translate_long(&mut self, packet: &mut [u8]) -> Verdict {
+        self.table().translate(packet, Left::NotPlain)
+    }
+    /// A packet that comes after nobody has polled for long.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::translator) fn translate_late(&mut self, packet: &mut [u8]) -> Verdict {
+        self.table().translate(packet, Left::Late)
+    }
+}

@@ -1,0 +1,120 @@
+//! Fragments: the first goes through the table, the later ones follow it.
+
+use crate::config::Checksums;
+use crate::connection::Direction;
+use crate::track::fragments::{Clock, Fate, Follow, FragmentSlot, Piece};
+use crate::translator::path::plain::Left;
+use crate::translator::table::Table;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::checksum::Delta;
+use crate::wire::flow::{Flow, Shape, TCP};
+use crate::wire::ipv4::{self, Header, Parts};
+use crate::wire::rewrite;
+
+impl Table<'_> {
+    /// Whether a packet with this header can belong to a connection, as far as its addresses tell.
+    pub(crate) fn concerns(&self, header: Header<'_>) -> bool {
+        let (source, destination) = (header.source(), header.destination());
+        // Near are clients that keep their address, and servers that must not show theirs.
+        let filter = &self.state.filter;
+        let near = self.state.kept != 0 && (filter.may_be_near(destination) || filter.may_be_near(source));
+        near || self.state.is_alternative(destination) || filter.may_hold(destination)
+    }
+
+    /// A fragment of anything.
+    #[inline(never)]
+    pub(crate) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        let concerned = self.concerns(Header(parts.header));
+        // Units of 8 octets: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
+        let tiny = flow.protocol == TCP && ipv4::offset(Header(parts.header).fragmentation()) == 1;
+        if concerned && tiny {
+            return Verdict::Drop(DropReason::OverlappingFragment);
+        }
+        if !concerned && self.state.kept == 0 {
+            return Verdict::Pass;
+        }
+        let later = flow.shape == Shape::LaterFragment;
+        let piece = match Piece::read(Header(parts.header), parts.payload.len()) {
+            Ok(piece) => piece,
+            Err(_) if later && !concerned => return Verdict::Pass,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        if later {
+            return self.later_fragment(parts, &piece, concerned);
+        }
+        let now = self.state.tick;
+        if self.note(&piece).is_some_and(|note| note.is_copied(now)) {
+            return Verdict::Drop(DropReason::OverlappingFragment);
+        }
+        let verdict = match flow.shape {
+            Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
+            _ => self.pass_or_drop(flow, DropReason::Untranslatable),
+        };
+        self.teach(&piece, Header(parts.header), verdict, concerned);
+        verdict
+    }
+
+    /// A fragment behind the first one: it follows the note that the first one left.
+    fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Piece, concerned: bool) -> Verdict {
+        let now = self.state.tick;
+        match self.note(piece).map(|note| note.follow(piece, now)) {
+            Some(Ok(follow)) => self.follow_first(parts, &follow),
+            _ if !concerned => Verdict::Pass,
+            None => Verdict::Hold,
+            Some(Err(reason)) => Verdict::Drop(reason),
+        }
+    }
+
+    fn follow_first(&mut self, parts: &mut Parts<'_>, follow: &Follow) -> Verdict {
+        let direction = match follow.fate {
+            Fate::Free | Fate::Passed => return Verdict::Pass,
+            Fate::ToServer => Direction::ToServer,
+            Fate::ToClient => Direction::ToClient,
+        };
+        rewrite::network(parts.header, follow.source, follow.destination, follow.network);
+        if Header(parts.header).identification() != follow.identification {
+            rewrite::identification(parts.header, follow.identification, self.state.config.checksums);
+        }
+        Verdict::carried(direction)
+    }
+
+    const fn clock(&self) -> Clock {
+        Clock { now: self.state.tick, timeout: self.state.timers.fragment }
+    }
+
+    /// The note about a fragment's datagram.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn note(&mut self, piece: &Piece) -> Option<&mut FragmentSlot> {
+        let clock = self.clock();
+        FragmentSlot::find(self.memory.fragments, piece, clock)
+    }
+
+    /// Leaves a note of what became of a first fragment.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn teach(&mut self, piece: &Piece, becomes: Header<'_>, verdict: Verdict, concerned: bool) {
+        let fate = match verdict {
+            Verdict::ToServer => Fate::ToServer,
+            Verdict::ToClient => Fate::ToClient,
+            Verdict::Pass if concerned => Fate::Passed,
+            // No fragment of this datagram follows one of an old datagram with the same identification.
+            Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => {
+                if let Some(note) = self.note(piece) {
+                    note.forget();
+                }
+                return;
+            }
+        };
+        let network = match self.state.config.checksums {
+            Checksums::Software => {
+                Delta::of([piece.source, piece.destination], [becomes.source(), becomes.destination()])
+            }
+            Checksums::Hardware => Delta(0),
+        };
+        let clock = self.clock();
+        if let Some((note, evicts)) = FragmentSlot::place(self.memory.fragments, piece, clock) {
+            note.set(piece, becomes, fate, network, clock.now);
+            let counters = &mut self.state.counters;
+            counters.fragments_evicted = counters.fragments_evicted.wrapping_add(evicts.into());
+        }
+    }
+}

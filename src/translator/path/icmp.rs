@@ -1,0 +1,104 @@
+//! ICMP errors: they follow the packet that they quote (RFC 5508, section 4).
+
+use crate::config::Checksums;
+use crate::connection::Direction;
+use crate::table::connection::ConnectionSlot;
+use crate::table::hash::Key;
+use crate::track::measure::Seen;
+use crate::translator::redivert::follow::CaughtUp;
+use crate::translator::table::Table;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::checksum::Delta;
+use crate::wire::flow::Flow;
+use crate::wire::icmp;
+use crate::wire::ipv4::Parts;
+use crate::wire::rewrite::{self, Change};
+
+impl Table<'_> {
+    /// Translates an ICMP error about a packet of a connection. It never begins, ends or prolongs one.
+    #[inline(never)]
+    pub(crate) fn icmp_error(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        let ours = self.state.is_alternative(flow.destination);
+        if !ours && !self.state.filter.may_hold(flow.destination) && self.state.kept == 0 {
+            return Verdict::Pass;
+        }
+        let quoted = match icmp::read_quoted(parts.payload) {
+            Ok(Some(quoted)) => quoted,
+            Ok(None) => return self.pass_or_drop(flow, DropReason::IcmpUnrelated),
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        // An error goes to the sender of the packet that it is about. One that goes to somebody else is a trick to get
+        // an address translated that it quotes (CVE-2019-5598).
+        if quoted.source != flow.destination {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
+        }
+        if crate::wire::ipv4::is_martian(flow.source) {
+            return Verdict::Drop(DropReason::MartianSource);
+        }
+        if self.state.is_own(flow.source) {
+            return Verdict::Drop(DropReason::OwnSource);
+        }
+        let near = (quoted.source, quoted.source_port);
+        // The packet that would answer the quoted one goes the way that the error goes.
+        let answer = Flow {
+            source: quoted.destination,
+            source_port: quoted.destination_port,
+            destination: quoted.source,
+            destination_port: quoted.source_port,
+            protocol: quoted.protocol,
+            shape: flow.shape,
+        };
+        for &direction in &[Direction::ToClient, Direction::ToServer] {
+            let slot = self.find(direction, &Key::of(&answer, direction));
+            if let Some(slot) = slot.filter(|slot| self.is_listed(*slot)) {
+                return self.error_along(slot, direction, parts, flow);
+            }
+        }
+        // Where such an answer must not show its source the error must not either: it quotes that address.
+        if self.state.gives_away(near) || self.hides_source(&answer) {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
+        }
+        self.pass_or_drop(flow, DropReason::IcmpUnrelated)
+    }
+
+    fn is_listed(&self, slot: u32) -> bool {
+        self.slot(slot).is_some_and(|c| c.phase.is_listed()) && !self.is_dead(slot)
+    }
+
+    /// An error that goes this way, about a packet of this connection that went the other way: it quotes that packet as
+    /// its sender sent it. To the server it tells nothing of who is behind the alternative address (RFC 5508, REQ-5).
+    fn error_along(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        match self.catch_up(slot) {
+            CaughtUp::Stranded => return Verdict::Drop(DropReason::NoPort),
+            CaughtUp::Home => return Verdict::Drop(DropReason::IcmpUnrelated),
+            CaughtUp::Moved if direction == Direction::ToClient => return Verdict::Drop(DropReason::OldServer),
+            CaughtUp::Moved | CaughtUp::Stayed | CaughtUp::Reset => {}
+        }
+        let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) else {
+            return Verdict::Drop(DropReason::IcmpUnrelated);
+        };
+        let (near, far) = c.ends(direction);
+        let (network, transport) = c.deltas();
+        let change = Change {
+            source: far.0,
+            destination: near.0,
+            source_port: far.1,
+            destination_port: near.1,
+            network: network.along(direction),
+            transport: transport.along(direction),
+        };
+        let ports = c.ports_delta().along(direction);
+        // From the server itself it seems to come from the original; from a router on the way it comes from that.
+        let from_router = direction == Direction::ToClient && flow.source != c.server;
+        let source = if from_router { flow.source } else { near.0 };
+        icmp::requote(parts.payload, c.protocol, &change, ports);
+        let delta = match self.state.config.checksums {
+            Checksums::Software => Delta::of([flow.source, flow.destination], [source, far.0]),
+            Checksums::Hardware => Delta(0),
+        };
+        rewrite::network(parts.header, source, far.0, delta);
+        self.state.identify(parts);
+        self.measure(slot, Seen::IcmpError);
+        Verdict::carried(direction)
+    }
+}

@@ -1,0 +1,161 @@
+//! Packets on which a part of the work is left to hardware: what the driver knows of them besides their bytes.
+//!
+//! A packet is translated like any other, and afterwards two of its fields are written again. So no other packet pays
+//! anything for it, on any path, and what is not called is not linked.
+
+use crate::packet_meta::{ChecksumState, PacketMeta};
+use crate::table::hash::Label;
+use crate::table::storage::Storage;
+use crate::time::Instant;
+use crate::translator::Translator;
+use crate::translator::state::State;
+use crate::verdict::Verdict;
+use crate::wire::checksum::{self, Delta};
+use crate::wire::flow::{TCP, UDP};
+use crate::wire::ipv4::{self, HEADER, Header};
+use crate::wire::rewrite;
+
+impl<S: Storage> Translator<S> {
+    /// Translates one packet in place as [`translate`](Self::translate) does, with what the driver knows of it besides its
+    /// bytes. With [`PacketMeta::new`] the two do the same.
+    ///
+    /// - **A partial checksum** stays one: it follows the addresses, and ports are not part of it. This holds with
+    ///   [`Checksums::Hardware`](crate::Checksums::Hardware) too. A partial sum of UDP has no special value: whoever
+    ///   completes it writes 0xFFFF for a computed zero. The checksum of the IPv4 header is complete in any case, and
+    ///   [`Config::checksums`](crate::Config::checksums) says who keeps it.
+    /// - **Only a whole TCP segment or UDP datagram** can have a partial checksum. That of a fragment or of an ICMP message
+    ///   is taken for complete, whatever `meta` says: no hardware completes it.
+    /// - **Segments**: where the translator rewrites the identification
+    ///   ([`Config::rewrite_identification`](crate::Config::rewrite_identification)), it reserves as many in a row, since
+    ///   whoever splits the packet numbers its parts upwards from the packet's own. At most 8192 are reserved. A fragment
+    ///   counts as one.
+    ///
+    /// Whoever sends the packet where nothing completes checksums has to complete this one first. What
+    /// [`poll_transmit`](Self::poll_transmit) writes is complete.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::Ipv4Addr;
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # byway.divert(Divert::new(Ipv4Addr::new(100, 100, 100, 100)).to(Ipv4Addr::new(123, 45, 67, 89)))?;
+    /// /// The sum of the pseudo-header of a UDP datagram of 8 bytes.
+    /// fn pseudo_header(packet: &[u8; 28]) -> u16 {
+    ///     let words = packet[12..20].chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    ///     let sum = words.sum::<u32>() + 17 + 8;
+    ///     ((sum & 0xffff) + (sum >> 16)) as u16
+    /// }
+    ///
+    /// let mut packet = [
+    ///     0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0, 1, 2, 3, 4, 100, 100, 100, 100, // addresses
+    ///     0x0d, 0x80, 0, 53, 0, 8, 0, 0, // ports, length, and the checksum's place
+    /// ];
+    /// let partial = pseudo_header(&packet);
+    /// packet[26..28].copy_from_slice(&partial.to_be_bytes());
+    ///
+    /// let meta = PacketMeta::new().checksum(ChecksumState::Partial);
+    /// assert_eq!(byway.translate_with(Instant::ZERO, &mut packet, meta), Verdict::ToServer);
+    /// assert_eq!(packet[26..28], pseudo_header(&packet).to_be_bytes());
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn translate_with(&mut self, now: Instant, packet: &mut [u8], meta: PacketMeta) -> Verdict {
+        let partial = match meta.checksum {
+            ChecksumState::Complete => None,
+            ChecksumState::Partial => Partial::read(packet),
+        };
+        let identification = self.state.identification;
+        let verdict = self.translate(now, packet);
+        if !matches!(verdict, Verdict::ToServer | Verdict::ToClient) {
+            return verdict;
+        }
+        if let Some(partial) = partial {
+            partial.follow(packet);
+        }
+        if meta.segments > 1
+            && self.state.identification != identification
+            && let Some(header) = packet.first_chunk_mut::<HEADER>()
+            && !ipv4::is_fragment(Header(header).fragmentation())
+        {
+            // In place of the single one that it has got, which nobody has seen.
+            self.state.identification = identification;
+            let first = self.state.reserve_identifications(meta.segments);
+            rewrite::identification(header, first, self.state.config.checksums);
+        }
+        verdict
+    }
+}
+
+/// A partial checksum, and the addresses that are in it.
+struct Partial {
+    sum: [u8; 2],
+    addresses: [u32; 2],
+}
+
+impl Partial {
+    /// Reads a packet before it is translated. `None` if its checksum cannot be partial.
+    fn read(packet: &mut [u8]) -> Option<Self> {
+        let header = Header(packet.first_chunk()?);
+        let addresses = [header.source(), header.destination()];
+        Some(Self { sum: *place(packet)?, addresses })
+    }
+
+    /// Writes it into the packet as it has become: the sum holds the addresses themselves, where a checksum holds their
+    /// complements, and no ports.
+    fn follow(self, packet: &mut [u8]) {
+        let Some(header) = packet.first_chunk() else {
+            return;
+        };
+        let delta = Delta::of(self.addresses, [Header(header).source(), Header(header).destination()]);
+        if let Some(field) = place(packet) {
+            *field = checksum::update_partial(self.sum, delta);
+        }
+    }
+}
+
+/// Where the checksum of a whole TCP segment or UDP datagram lies.
+fn place(packet: &mut [u8]) -> Option<&mut [u8; 2]> {
+    let header = Header(packet.first_chunk()?);
+    let at = match header.protocol() {
+        TCP => 16,
+        UDP => 6,
+        _ => return None,
+    };
+    if ipv4::is_fragment(header.fragmentation()) {
+        return None;
+    }
+    let at = header.header_length() + at;
+    packet.get_mut(at..)?.first_chunk_mut()
+}
+
+/// How many identifications make a series, and a quarter of all; see `State::next_identification`.
+const SERIES: u32 = 1 << 14;
+
+/// How many identifications can be had in a row. Wherever a series begins in its quarter, so many fit in before the
+/// quarter's end or after its start.
+const MOST: u32 = SERIES / 2;
+
+impl State {
+    /// So many identifications in a row, from the first of them on, that no other datagram of late has had.
+    ///
+    /// They are those of the quarter that lies opposite to that of the single ones. Between a quarter's use for one and for
+    /// the other lies a whole series, and between two uses for the same lie three: so an identification comes again after
+    /// at least 16 384 others, less the few that were left out at a series' or quarter's end. The counter is the same, so a
+    /// run uses up as many of the series as it has identifications.
+    fn reserve_identifications(&mut self, count: u16) -> u16 {
+        let count = u32::from(count).min(MOST);
+        loop {
+            let (series, position) = (self.identification / SERIES, self.identification % SERIES);
+            // Where the series begins, nobody can foresee; from there on it goes up, as the parts of a packet do.
+            let start = self.keys.choose(Label::Identification, [u64::from(series), 1 << 16]) as u32;
+            let place = start.wrapping_add(position) % SERIES;
+            let room = SERIES - position.max(place);
+            if count <= room {
+                self.identification = self.identification.wrapping_add(count);
+                return (series.wrapping_add(2) << 14 | place) as u16;
+            }
+            // On to the end of the series or of the quarter. One of the two parts of a series is long enough, so it fits
+            // the fourth time at the latest.
+            self.identification = self.identification.wrapping_add(room);
+        }
+    }
+}

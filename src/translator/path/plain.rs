@@ -1,0 +1,191 @@
+//! The packet that nearly every packet is: whole, without IP options, TCP or UDP, of a connection that is there and
+//! that it does not change, or of none at all.
+//!
+//! Carrying it over is a shorter way to what `Table::translate` would do, and never another: whatever is not plain here
+//! is left to that, untouched and uncounted.
+
+use crate::connection::Direction;
+use crate::table::connection::Entry;
+use crate::table::hash::Key;
+use crate::track::phase::Phase;
+use crate::translator::state::State;
+use crate::verdict::Verdict;
+use crate::wire::checksum;
+use crate::wire::flow::{TCP, UDP};
+use crate::wire::ipv4::{self, HEADER, Header};
+use crate::wire::tcp::{self, ACK, FIN, RST, SYN, Segment};
+
+/// Octets of the shortest plain packet: a UDP datagram without data.
+const LEAST: usize = HEADER + UDP_HEADER;
+const UDP_HEADER: usize = 8;
+
+/// The addresses of a plain packet, packed as they stand in it.
+#[derive(Clone, Copy)]
+pub(in crate::translator) struct Plain {
+    /// Source and destination.
+    pub(super) addresses: u64,
+    /// Source port and destination port.
+    pub(super) ports: u32,
+    /// Octets behind the transport header.
+    data: u16,
+    pub(super) protocol: u8,
+}
+
+impl Plain {
+    /// No packet.
+    #[cfg(target_pointer_width = "64")]
+    pub(in crate::translator) const NOTHING: Self = Self { addresses: 0, ports: 0, data: 0, protocol: 0 };
+
+    /// Reads a packet. `None` if it is not plain.
+    #[inline(always)]
+    pub(in crate::translator) fn read(packet: &[u8]) -> Option<Self> {
+        Self::read_as(*packet.get(ipv4::PROTOCOL)?, packet)
+    }
+
+    /// Reads a packet of this protocol.
+    #[inline(always)]
+    pub(in crate::translator) fn read_as(protocol: u8, packet: &[u8]) -> Option<Self> {
+        // The longest look first, which makes sure of all others.
+        let (least, offset) = if protocol == TCP {
+            (HEADER + tcp::HEADER, packet.first_chunk::<{ HEADER + tcp::HEADER }>()?[HEADER + 12])
+        } else {
+            (LEAST, 0)
+        };
+        let start = packet.first_chunk::<LEAST>()?;
+        let [header @ .., a, b, c, d, e, f, _, _] = start;
+        let view = Header(header);
+        // What is too short wraps around, here and below, and is too long.
+        let beyond = view.total_length().wrapping_sub(least);
+        if header[0] != 0x45 || ipv4::is_fragment(view.fragmentation()) || beyond > packet.len().wrapping_sub(least) {
+            return None;
+        }
+        let data = match protocol {
+            UDP => {
+                let data = usize::from(u16::from_be_bytes([*e, *f])).wrapping_sub(UDP_HEADER);
+                (data <= beyond).then_some(data)?
+            }
+            TCP => beyond.checked_sub((usize::from(offset >> 4) << 2).wrapping_sub(tcp::HEADER))?,
+            _ => return None,
+        };
+        let [.., s, t, u, v, w, x, y, z] = *header;
+        Some(Self {
+            addresses: u64::from_be_bytes([s, t, u, v, w, x, y, z]),
+            ports: u32::from_be_bytes([*a, *b, *c, *d]),
+            data: data as u16,
+            protocol,
+        })
+    }
+
+    #[inline(always)]
+    pub(in crate::translator) const fn destination(&self) -> u32 {
+        self.addresses as u32
+    }
+
+    /// The key of the connection that it belongs to if it goes this way.
+    #[inline(always)]
+    pub(in crate::translator) const fn key(&self, direction: Direction) -> Key {
+        let key = Key::packed(self.protocol, self.addresses, self.ports);
+        match direction {
+            Direction::ToServer => key,
+            Direction::ToClient => key.reversed(),
+        }
+    }
+}
+
+/// Why a packet is left to `Table::translate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::translator) enum Left {
+    /// There is more to it than plain translation.
+    NotPlain,
+    /// It comes after nobody has polled for long.
+    Late,
+    /// It belongs to no connection that is known if it goes this way.
+    Unknown(Direction),
+}
+
+impl State {
+    /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
+    #[inline(always)]
+    pub(in crate::translator) fn likely_way(&self, destination: u32) -> Option<Direction> {
+        if self.hull.holds(destination) && (self.has_one_range() || self.is_alternative(destination)) {
+            return Some(Direction::ToClient);
+        }
+        self.likely_way_elsewhere(destination)
+    }
+
+    /// The same of a packet that is to no alternative address.
+    #[inline(always)]
+    pub(in crate::translator) fn likely_way_elsewhere(&self, destination: u32) -> Option<Direction> {
+        if self.filter.may_hold_at_first(destination) {
+            Some(Direction::ToServer)
+        } else if self.kept != 0 {
+            Some(Direction::ToClient)
+        } else {
+            None
+        }
+    }
+
+    /// Carries a plain packet over, of this connection, which is behind no re-divert. `None`, and nothing has changed, if
+    /// there is more to it than that.
+    #[inline(always)]
+    pub(in crate::translator) fn carry_plain(
+        &mut self,
+        connection: &mut Entry,
+        direction: Direction,
+        plain: &Plain,
+        packet: &mut [u8],
+    ) -> Option<Verdict> {
+        let phase = plain_phase(plain.protocol, direction, connection.phase)?;
+        if self.timers.is_dead(phase, connection.last, self.tick) {
+            return None;
+        }
+        let (header, payload) = packet.split_first_chunk_mut::<HEADER>()?;
+        let (addresses, ports) = connection.becomes(direction);
+        if plain.protocol == TCP {
+            let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>()?;
+            if tcp[13] & (SYN | FIN | RST | ACK) != ACK {
+                return None;
+            }
+            if !connection.sequences.note_plain(direction, &Segment::with(tcp, plain.data.into())) {
+                return None;
+            }
+            [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();
+            [tcp[16], tcp[17]] = checksum::update_along([tcp[16], tcp[17]], connection.transport, direction);
+        } else {
+            let udp = payload.first_chunk_mut::<8>()?;
+            [udp[0], udp[1], udp[2], udp[3]] = ports.to_be_bytes();
+            if let Some(field) = udp.last_chunk_mut() {
+                checksum::update_udp(field, connection.transport.along(direction));
+            }
+        }
+        let [.., a, b, c, d, e, f, g, h] = header;
+        [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();
+        [header[10], header[11]] = checksum::update_along([header[10], header[11]], connection.network, direction);
+        match direction {
+            Direction::ToServer => {
+                connection.last = self.tick;
+                self.counters.to_server = self.counters.to_server.wrapping_add(1);
+                Some(Verdict::ToServer)
+            }
+            Direction::ToClient => {
+                if self.config.refresh_from_server {
+                    connection.last = self.tick;
+                }
+                self.counters.to_client = self.counters.to_client.wrapping_add(1);
+                Some(Verdict::ToClient)
+            }
+        }
+    }
+}
+
+/// The phase of a connection in which a plain packet changes nothing, if it is in one. Named rather than passed on where
+/// there is one alone: then its time-out is known before the slot has arrived.
+#[inline(always)]
+fn plain_phase(protocol: u8, direction: Direction, phase: Phase) -> Option<Phase> {
+    let only = match (protocol, direction) {
+        (TCP, _) => Phase::Established,
+        (_, Direction::ToClient) => Phase::UdpAnswered,
+        (_, Direction::ToServer) => return phase.is_listed().then_some(phase),
+    };
+    (phase == only).then_some(only)
+}

@@ -1,0 +1,227 @@
+//! The whole way of a packet: parsed, found or opened, followed, rewritten. The fast paths do the same with less.
+
+use crate::connection::Direction;
+use crate::event::Closed;
+use crate::table::connection::ConnectionSlot;
+use crate::table::hash::Key;
+use crate::table::rule;
+use crate::track::phase::Phase;
+use crate::translator::path::plain::Left;
+use crate::translator::path::track::Tracked;
+use crate::translator::redivert::follow::CaughtUp;
+use crate::translator::table::Table;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::flow::{Flow, ICMP, Shape, TCP};
+use crate::wire::ipv4::{self, Header, Parts};
+use crate::wire::tcp::{ACK, RST, SYN, Segment};
+
+/// What looking again at a connection has shown.
+pub(in crate::translator) enum Revisit {
+    /// The packet is carried over.
+    Carry,
+    /// There is no such connection any more.
+    Miss,
+    /// The packet ends here.
+    Done(Verdict),
+}
+
+impl Table<'_> {
+    /// Any packet, the plain ones included.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::translator) fn translate(&mut self, packet: &mut [u8], left: Left) -> Verdict {
+        let verdict = self.decide(packet, left);
+        self.state.count(verdict)
+    }
+
+    // What follows, and all that it calls in other files, only says what becomes of the packet: that is counted once, above.
+
+    fn decide(&mut self, packet: &mut [u8], left: Left) -> Verdict {
+        if left == Left::Late {
+            self.catch_up_with_time();
+        }
+        if packet.first().is_some_and(|first| first >> 4 != 4) {
+            return Verdict::Pass;
+        }
+        let mut parts = match ipv4::split(packet) {
+            Ok(parts) => parts,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let flow = match Flow::read(&parts) {
+            Ok(flow) => flow,
+            // What is cut short is dropped if it could be one of ours.
+            Err(reason) if self.concerns(Header(parts.header)) => return Verdict::Drop(reason),
+            Err(_) => return Verdict::Pass,
+        };
+        if ipv4::is_fragment(Header(parts.header).fragmentation()) {
+            return self.fragment(&mut parts, &flow);
+        }
+        match flow.shape {
+            Shape::IcmpError => self.icmp_error(&mut parts, &flow),
+            Shape::Other => self.pass_or_drop(&flow, DropReason::Untranslatable),
+            Shape::Whole | Shape::FirstFragment | Shape::LaterFragment => self.whole(&mut parts, &flow, left),
+        }
+    }
+
+    /// A packet with ports: a whole one, or a first fragment.
+    pub(in crate::translator) fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
+        let near = self.state.is_alternative(flow.destination);
+        let diverted = self.state.filter.may_hold(flow.destination);
+        if near && let Some(verdict) = self.back(parts, flow, left).or_else(|| self.unclaimed(parts.payload, flow)) {
+            return verdict;
+        }
+        if !diverted && (near || self.state.kept == 0) {
+            return Verdict::Pass;
+        }
+        if diverted && let Some(verdict) = self.along(Direction::ToServer, parts, flow, left) {
+            return verdict;
+        }
+        // Where the source is kept the way back leads to the client's own address.
+        if !near
+            && self.state.kept != 0
+            && let Some(verdict) = self.back(parts, flow, left)
+        {
+            return verdict;
+        }
+        self.first(parts, flow)
+    }
+
+    /// The first packet of a connection, if there is a rule for it.
+    #[inline(never)]
+    pub(in crate::translator) fn first(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        match self.open_there(flow, parts) {
+            Ok(slot) => self.carry(slot, Direction::ToServer, parts, flow),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// A packet that may be on the way back. `None` if it belongs to nobody.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn back(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
+        if let Some(verdict) = self.along(Direction::ToClient, parts, flow, left) {
+            return Some(verdict);
+        }
+        let parent = self.parent(flow)?;
+        Some(match self.open_sibling(parent, flow)? {
+            Ok(slot) => self.carry(slot, Direction::ToClient, parts, flow),
+            Err(reason) => Verdict::Drop(reason),
+        })
+    }
+
+    /// A packet that may belong to a connection if it goes this way. `None` if there is none.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn along(&mut self, direction: Direction, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
+        if left == Left::Unknown(direction) {
+            // It need not be looked for again.
+            return None;
+        }
+        let slot = self.find(direction, &Key::of(flow, direction))?;
+        match self.revisit(slot, direction, parts.payload, flow.protocol) {
+            Revisit::Carry => Some(self.carry(slot, direction, parts, flow)),
+            Revisit::Miss => None,
+            Revisit::Done(verdict) => Some(verdict),
+        }
+    }
+
+    /// Carries a packet over, on a connection that it belongs to.
+    fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        let mut refreshing = direction == Direction::ToServer || self.state.config.refresh_from_server;
+        if flow.protocol == TCP {
+            let Some(segment) = Segment::of(parts.payload) else {
+                return Verdict::Drop(DropReason::MalformedTransport);
+            };
+            match self.follow_segment(slot, direction, &segment, flow.shape != Shape::FirstFragment) {
+                Tracked::Refreshing => {}
+                Tracked::Quiet => refreshing = false,
+                Tracked::Dropped(verdict) => return verdict,
+            }
+        } else if direction == Direction::ToClient {
+            self.answered(slot);
+        }
+        let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
+            return Verdict::Drop(DropReason::NoConnection);
+        };
+        if refreshing {
+            connection.last = self.state.tick;
+        }
+        let whole = flow.shape != Shape::FirstFragment;
+        self.state.change(connection, direction, whole).apply(parts, flow.protocol);
+        if self.state.extras {
+            self.do_extras(slot, direction, parts);
+        }
+        Verdict::carried(direction)
+    }
+
+    /// Looks again at a connection that may be dead, over, or behind a re-divert.
+    fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], protocol: u8) -> Revisit {
+        if self.is_dead(slot) {
+            self.bury(slot);
+            return Revisit::Miss;
+        }
+        self.revisit_alive(slot, direction, || payload, protocol)
+    }
+
+    /// The same of one that is not dead.
+    #[inline(always)]
+    pub(in crate::translator) fn revisit_alive<'p>(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        payload: impl FnOnce() -> &'p [u8],
+        protocol: u8,
+    ) -> Revisit {
+        match self.catch_up(slot) {
+            CaughtUp::Moved if direction == Direction::ToClient => {
+                return Revisit::Done(Verdict::Drop(DropReason::OldServer));
+            }
+            CaughtUp::Stayed | CaughtUp::Reset | CaughtUp::Moved => {}
+            CaughtUp::Home => return Revisit::Miss,
+            CaughtUp::Stranded => return Revisit::Done(Verdict::Drop(DropReason::NoPort)),
+        }
+        let phase = self.slot(slot).map_or(Phase::Held, |c| c.phase);
+        match phase {
+            Phase::Held => Revisit::Miss,
+            Phase::Closing | Phase::TimeWait | Phase::Resetting if protocol == TCP => {
+                self.revisit_late(slot, phase, direction, payload())
+            }
+            _ => Revisit::Carry,
+        }
+    }
+
+    /// Looks at a segment of a connection that has come to its end.
+    fn revisit_late(&mut self, slot: u32, phase: Phase, direction: Direction, payload: &[u8]) -> Revisit {
+        let Some(segment) = Segment::of(payload) else {
+            return Revisit::Carry;
+        };
+        if direction == Direction::ToServer && segment.has(SYN) && !segment.has(RST | ACK) {
+            // The client begins anew on the same port (RFC 9293, section 3.6.1). Its server may still know the old
+            // connection: nobody else gets that endpoint yet.
+            self.hold(slot, Closed::Finished);
+            return Revisit::Miss;
+        }
+        if phase != Phase::Resetting {
+            return Revisit::Carry;
+        }
+        if let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) {
+            self.state.answer_with_reset(connection, direction, &segment);
+        }
+        Revisit::Done(Verdict::Drop(DropReason::Resetting))
+    }
+
+    /// A packet to an alternative address that nobody waits for. `None` if a rule may speak of the address, or if the
+    /// port is not one that we give away: then it is for this machine itself.
+    fn unclaimed(&mut self, payload: &[u8], flow: &Flow) -> Option<Verdict> {
+        let echo_request = flow.protocol == ICMP && payload.first() == Some(&crate::wire::icmp::ECHO_REQUEST);
+        let ours = !echo_request && self.state.gives_away((flow.destination, flow.destination_port));
+        let destination = (flow.destination, flow.destination_port);
+        if !ours || (flow.protocol != ICMP && rule::forwards(self.rules(), flow.protocol, destination)) {
+            return None;
+        }
+        // The rule of a connection may be gone, and its packets go on.
+        if self.find_there(&Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
+            return None;
+        }
+        let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));
+        Some(Verdict::Drop(if left { DropReason::OldServer } else { DropReason::NoConnection }))
+    }
+}

@@ -1,0 +1,408 @@
+//! Re-diverting: the document's exchange of the current destination during a connection.
+//!
+//! The instruction changes the rules and writes itself down; it looks at no connection. How each connection follows
+//! stands in `following`.
+
+use core::fmt;
+use core::str::FromStr;
+
+use crate::parse_error::ParseError;
+use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
+use crate::table::redivert_log::MoveSlot;
+use crate::table::rule::{Target, servers_of};
+use crate::table::server::{self, Place, ServerSlot, Servers};
+use crate::table::storage::Storage;
+use crate::translator::Translator;
+use crate::translator::state::{HIDES_SERVERS, State};
+use crate::translator::table::Table;
+use crate::wire::ipv4;
+
+/// How a re-divert treats the connections that stand on the old server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Redivert {
+    /// They go to the new server from their next packet on: the document's exchange of the address. For UDP and for
+    /// servers that share their state.
+    Switch,
+    /// They stay until they end; only new connections go to the new server.
+    Drain,
+    /// As `Switch`, but each TCP connection is ended: both of its ends are told so by a RST with the sequence number
+    /// that they expect, which the caller fetches with
+    /// [`poll_transmit`](crate::Translator::poll_transmit). A client that would wait in silence for the old server
+    /// connects anew at once, and gets the new one.
+    Reset,
+}
+
+impl fmt::Display for Redivert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Switch => "switch",
+            Self::Drain => "drain",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+impl FromStr for Redivert {
+    type Err = ParseError;
+
+    /// Reads `switch`, `drain` or `reset`.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "switch" => Ok(Self::Switch),
+            "drain" => Ok(Self::Drain),
+            "reset" => Ok(Self::Reset),
+            _ => Err(ParseError::new("how", text, "switch, drain or reset")),
+        }
+    }
+}
+
+/// What a re-divert has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Rediverted {
+    /// The table's generation after it.
+    pub generation: u32,
+    /// How many servers of rules pointed at the old server and point at the new one now.
+    pub servers: usize,
+    /// How many connections stood on the old server, as far as rules that name it tell; with
+    /// [`Redivert::Drain`] they still do. Connections that a rule without a target of its own brought there
+    /// ([`Target::Same`], or a kept port where the re-divert names one) are moved too, and counted on the new server
+    /// as they move.
+    pub connections: u32,
+}
+
+/// Why a re-divert was refused. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum RedivertError {
+    /// A side is [`Target::Same`], which names no server.
+    NoServer {
+        /// Which: `"from"` or `"to"`.
+        name: &'static str,
+    },
+    /// Old and new server are the same.
+    SameServer {
+        /// The server.
+        target: Target,
+    },
+    /// The new server's address is one that no host can have (RFC 1812, section 5.3.7).
+    MartianTarget {
+        /// The new server.
+        target: Target,
+    },
+    /// The new server's port is zero.
+    TargetPortZero {
+        /// The new server.
+        target: Target,
+    },
+    /// The new server is one of the translator's own addresses.
+    OwnTarget {
+        /// The new server.
+        target: Target,
+    },
+    /// There are not enough entries for servers: draining ones keep theirs until their last connection ends.
+    ServersFull {
+        /// How many entries there are in all.
+        capacity: usize,
+    },
+    /// As many re-diverts as there is room for are still being followed. Call
+    /// [`poll`](crate::Translator::poll) and [`poll_transmit`](crate::Translator::poll_transmit), then try again.
+    Busy {
+        /// How many re-diverts there is room for.
+        capacity: usize,
+    },
+}
+
+impl fmt::Display for RedivertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoServer { name } => write!(f, "{name} \"the same\": that names no server"),
+            Self::SameServer { target } => write!(f, "from {target} to {target}: old and new server are the same"),
+            Self::MartianTarget { target } => {
+                write!(f, "target {target}: no host can have this address")
+            }
+            Self::TargetPortZero { target } => write!(f, "target {target}: nobody listens on port 0"),
+            Self::OwnTarget { target } => {
+                write!(f, "target {target} is an address of the translator itself")
+            }
+            Self::ServersFull { capacity } => write!(f, "no room for another server: {capacity} entries are in use"),
+            Self::Busy { capacity } => write!(f, "{capacity} re-diverts are still being followed"),
+        }
+    }
+}
+
+impl core::error::Error for RedivertError {}
+
+impl<S: Storage> Translator<S> {
+    /// Moves what stands on the server `from` to the server `to`, in the middle of connections: the document's
+    /// exchange of the current destination. The rules that point at `from` point at `to` afterwards, and every
+    /// connection whose current destination is `from` is treated as [`Redivert`] says.
+    ///
+    /// An address without port stands for all of its ports, and as `to` keeps the port. The work does not depend on
+    /// the number of connections: each follows with its next packet, or when [`poll`](Self::poll) comes by. Packets
+    /// of the old server that are still on their way are dropped and counted ([`DropReason::OldServer`]). A
+    /// connection keeps its alternative port if that is free towards the new server; otherwise it gets another, and
+    /// if there is none it is closed ([`Closed::Stranded`]).
+    ///
+    /// [`DropReason::OldServer`]: crate::DropReason::OldServer
+    /// [`Closed::Stranded`]: crate::Closed::Stranded
+    ///
+    /// # Errors
+    /// [`RedivertError`] says what is wrong; nothing has changed then.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
+    /// #     let mut packet = [0; 28];
+    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
+    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
+    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
+    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
+    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
+    /// #     packet
+    /// # }
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let client = |port| SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), port);
+    /// let [a, b, c, d] = [1, 2, 3, 4].map(|n| SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, n), 53));
+    /// byway.divert(Divert::new(original).to(a))?;
+    /// byway.translate(Instant::ZERO, &mut udp(client(1), original));
+    ///
+    /// // Drained: the connection stays on the old server, a new one comes to the new server.
+    /// let done = byway.redivert(a, b, Redivert::Drain)?;
+    /// assert_eq!((done.servers, done.connections), (1, 1));
+    /// byway.translate(Instant::ZERO, &mut udp(client(2), original));
+    /// assert_eq!((byway.connections_on(a), byway.connections_on(b)), (1, 1));
+    ///
+    /// // Switched: the connection's next packet goes to the new server.
+    /// byway.redivert(b, c, Redivert::Switch)?;
+    /// let mut packet = udp(client(2), original);
+    /// assert_eq!(byway.translate(Instant::ZERO, &mut packet), Verdict::ToServer);
+    /// assert_eq!(packet[16..20], [123, 45, 67, 3]);
+    ///
+    /// // The same; and TCP's ends would be told to connect anew, by what `poll_transmit` gives from now on.
+    /// byway.redivert(c, d, Redivert::Reset)?;
+    /// assert_eq!((byway.connections_on(a), byway.connections_on(d)), (1, 1));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn redivert(
+        &mut self,
+        from: impl Into<Target>,
+        to: impl Into<Target>,
+        how: Redivert,
+    ) -> Result<Rediverted, RedivertError> {
+        self.table().redivert(from.into(), to.into(), how)
+    }
+
+    /// How many connections stand on a server just now, as far as the targets of rules tell it apart; see
+    /// [`Rediverted::connections`]. Connections that have come to their end are not counted.
+    #[must_use]
+    pub fn connections_on(&self, server: impl Into<Target>) -> u32 {
+        let Some(place) = place_of(server.into()) else {
+            return 0;
+        };
+        let view = self.storage.view();
+        standing(&self.state, view.connections, view.servers, |s| s.lies_within(place))
+    }
+}
+
+/// How many connections stand on these servers. Of the dead that nobody has swept yet those in the first slots are not
+/// counted, which in a table of up to [`COUNTED`] slots are all.
+fn standing(
+    state: &State,
+    connections: &[ConnectionSlot],
+    servers: &[ServerSlot],
+    is_one: impl Fn(&ServerSlot) -> bool,
+) -> u32 {
+    let counted: u32 = servers.iter().filter(|s| is_one(s)).map(|s| s.connections).sum();
+    let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
+    let dead = used.filter(|c| {
+        c.has(SERVER_COUNTED)
+            && !state.moves.has_forgotten(c.epoch)
+            && state.is_dead(c)
+            && servers.get(usize::from(c.member)).is_some_and(&is_one)
+    });
+    counted.saturating_sub(dead.count() as u32)
+}
+
+/// How many slots are looked at for dead connections when connections are counted.
+const COUNTED: usize = 256;
+
+#[cfg(feature = "control")]
+impl Table<'_> {
+    /// How many connections a re-divert from this server may move, at most: those on it, and those of rules without a
+    /// target of their own, which may stand anywhere. Any number if some are counted nowhere.
+    pub(crate) fn standing_on(&mut self, server: Place) -> u32 {
+        if self.state.used == 0 {
+            self.state.adopt = None;
+        }
+        if self.state.adopt.is_some() {
+            return u32::MAX;
+        }
+        self.memory.servers.iter().filter(|s| s.is_touched(server)).map(|s| s.expected()).sum()
+    }
+}
+
+pub(crate) fn place_of(target: Target) -> Option<Place> {
+    match target {
+        Target::Same => None,
+        Target::Address(address) => Some(Place { address: address.to_bits(), port: None }),
+        Target::Endpoint(e) => Some(Place { address: e.ip().to_bits(), port: Some(e.port()) }),
+    }
+}
+
+impl Table<'_> {
+    /// How many connections would be forgotten.
+    pub(crate) fn to_be_forgotten(&self) -> u32 {
+        standing(self.state, self.memory.connections, self.memory.servers, |_| true)
+    }
+
+    pub(in crate::translator) fn connections_on(&self, place: Place) -> u32 {
+        standing(self.state, self.memory.connections, self.memory.servers, |s| s.lies_within(place))
+    }
+
+    pub(crate) fn redivert(
+        &mut self,
+        from: Target,
+        target: Target,
+        how: Redivert,
+    ) -> Result<Rediverted, RedivertError> {
+        let (old, new) = self.check_redivert(from, target)?;
+        let connections = self.connections_on(old);
+        let servers = match how {
+            Redivert::Drain => self.drain(old, target)?,
+            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
+        };
+        if self.state.kept & HIDES_SERVERS != 0 {
+            // The new server may be one that must not show its own address.
+            self.refilter(None);
+        }
+        self.start_adopting();
+        self.state.generation = self.state.generation.wrapping_add(1);
+        Ok(Rediverted { generation: self.state.generation, servers, connections })
+    }
+
+    /// Refuses what could never be done, whatever the table holds.
+    pub(in crate::translator) fn check_redivert(
+        &self,
+        from: Target,
+        target: Target,
+    ) -> Result<(Place, Place), RedivertError> {
+        let old = place_of(from).ok_or(RedivertError::NoServer { name: "from" })?;
+        let new = place_of(target).ok_or(RedivertError::NoServer { name: "to" })?;
+        if old == new {
+            return Err(RedivertError::SameServer { target });
+        }
+        if ipv4::is_martian(new.address) {
+            return Err(RedivertError::MartianTarget { target });
+        }
+        if new.port == Some(0) {
+            return Err(RedivertError::TargetPortZero { target });
+        }
+        if self.state.is_own(new.address) {
+            return Err(RedivertError::OwnTarget { target });
+        }
+        Ok((old, new))
+    }
+
+    /// How many servers of rules lie within this one.
+    pub(in crate::translator) fn servers_within(&mut self, old: Place) -> usize {
+        let entries = Servers(self.memory.servers);
+        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
+        rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum()
+    }
+
+    /// How many entries for servers have to be replaced to drain this server; all servers if none is named.
+    pub(in crate::translator) fn servers_to_drain(&self, old: Option<Place>) -> usize {
+        let affected = |s: &&ServerSlot| s.attached && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
+        self.memory.servers.iter().filter(affected).count()
+    }
+
+    /// Whether connections may stand on this server whose entries speak of other servers too: once they are moved,
+    /// those entries no longer describe them.
+    pub(in crate::translator) fn needs_entry(&self, old: Place) -> bool {
+        self.memory.servers.iter().any(|s| s.connections != 0 && s.may_overlap(old))
+    }
+
+    /// Points every rule at the new server, and leaves the old entries to their connections.
+    fn drain(&mut self, old: Place, target: Target) -> Result<usize, RedivertError> {
+        if self.servers_to_drain(Some(old)) > self.servers().free() {
+            return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
+        }
+        let mut servers = 0;
+        for rule in 0..self.state.diverts {
+            let Some(first) = self.memory.diverts.get(rule).map(|r| r.servers) else {
+                break;
+            };
+            let mut before = server::NONE;
+            let mut entry = first;
+            while let Some(slot) = self.memory.servers.get(usize::from(entry)).copied() {
+                let next = slot.next;
+                if slot.lies_within(old) {
+                    servers += 1;
+                    entry = self.replace_entry(rule, before, entry, target);
+                }
+                before = entry;
+                entry = next;
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
+    fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
+        let mut servers = Servers(self.memory.servers);
+        let Some(slot) = servers.get_mut(entry) else {
+            return entry;
+        };
+        let target = slot.moved_to(target);
+        if slot.connections == 0 {
+            slot.set_target(target);
+            return entry;
+        }
+        let ServerSlot { weight, seed, next, .. } = *slot;
+        let Some(new) = servers.take(target, weight, seed) else {
+            return entry;
+        };
+        servers.detach(entry);
+        if let Some(slot) = servers.get_mut(new) {
+            slot.next = next;
+        }
+        match servers.get_mut(before) {
+            Some(slot) => slot.next = new,
+            None => {
+                if let Some(rule) = self.memory.diverts.get_mut(rule) {
+                    rule.servers = new;
+                }
+            }
+        }
+        new
+    }
+
+    /// Points every entry at the new server, and writes the move down for the connections.
+    fn switch(&mut self, old: Place, target: Target, new: Place, reset: bool) -> Result<usize, RedivertError> {
+        let capacity = self.memory.moves.len();
+        if self.state.moves.is_full(self.memory.moves) {
+            return Err(RedivertError::Busy { capacity });
+        }
+        let entry = if self.needs_entry(old) {
+            let taken = self.servers().take(target, 0, 0);
+            taken.ok_or(RedivertError::ServersFull { capacity: self.memory.servers.len() })?
+        } else {
+            server::NONE
+        };
+        let servers = self.servers_within(old);
+        for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
+            slot.set_target(slot.moved_to(target));
+        }
+        self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
+        self.state.set_plain_epoch();
+        Ok(servers)
+    }
+}

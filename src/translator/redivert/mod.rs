@@ -1,0 +1,4 @@
+//! Re-diverts: the instruction, and how each connection follows it later.
+
+pub(super) mod follow;
+pub(super) mod instruction;

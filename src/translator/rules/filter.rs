@@ -1,0 +1,173 @@
+//! The filter of destinations is built anew when something in it may be gone: a rule, a connection that no rule speaks
+//! of any more, a client that keeps its address.
+
+use crate::table::connection::SOURCE_KEPT;
+use crate::table::filter::Filter;
+use crate::table::rule::{self, DivertSlot};
+use crate::table::server::ServerSlot;
+use crate::time::Tick;
+use crate::track::phase::Phase;
+use crate::translator::state::HIDES_SERVERS;
+use crate::translator::table::Table;
+
+/// There is nothing to build.
+const DONE: u32 = u32::MAX;
+
+/// There is a rule for a prefix: everything is in the filter.
+const EVERYTHING: u32 = u32::MAX - 1;
+
+/// How many ticks lie between two beginnings at least, unless a rule was removed: 8.4 s. Connections may come and go all
+/// the time, and each pass looks at all of them.
+const INTERVAL: u32 = 128;
+
+/// How far the filter has been built anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rebuilding {
+    /// The next of all connections, then notes about fragments, then rules; or [`DONE`], or [`EVERYTHING`].
+    cursor: u32,
+    since: Tick,
+    /// Whether something may be gone that was added since the last beginning, or before and not been passed by.
+    pub(in crate::translator) stale: bool,
+    /// Whether connections may be in the filter whose original destination no rule names.
+    orphans: bool,
+}
+
+impl Rebuilding {
+    pub(crate) const NONE: Self = Self { cursor: DONE, since: Tick(0), stale: false, orphans: false };
+
+    /// When it has to go on; the tick may lie in the past.
+    pub(in crate::translator) fn due(&self, now: Tick) -> Option<Tick> {
+        match self.cursor {
+            EVERYTHING => None,
+            DONE => self.stale.then(|| self.since.plus(INTERVAL)),
+            _ => Some(now),
+        }
+    }
+}
+
+impl Table<'_> {
+    /// A rule is new, or one was `removed`: the filter follows.
+    pub(in crate::translator) fn refilter(&mut self, removed: Option<DivertSlot>) {
+        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let hosts = || rules.iter().filter_map(DivertSlot::host);
+        let state = &mut *self.state;
+        state.forwards = hosts().any(|host| state.is_own(host));
+        let hides_servers = rules.iter().any(DivertSlot::hides_servers);
+        state.kept = state.kept & !HIDES_SERVERS | if hides_servers { HIDES_SERVERS } else { 0 };
+        let filter = &mut state.filter;
+        // Those of prefixes stand behind all others.
+        if rules.last().is_some_and(|rule| rule.host().is_none()) {
+            filter.divert_everything();
+            self.state.rebuilding.cursor = EVERYTHING;
+            return;
+        }
+        // Connections that the removed rule has opened need not have been added to a filter that is under construction.
+        if let Some(host) = removed.and_then(|rule| rule.host()) {
+            filter.add_diverted(host);
+        }
+        for rule in rules {
+            add_rule(filter, rule, self.memory.servers);
+        }
+        if removed.is_some() {
+            let rebuilding = &mut self.state.rebuilding;
+            if rebuilding.cursor >= EVERYTHING {
+                self.start_rebuilding();
+            } else {
+                (rebuilding.stale, rebuilding.orphans) = (true, true);
+            }
+            self.rebuild_filter(crate::translator::connection::expire::LOOKS);
+        }
+    }
+
+    fn start_rebuilding(&mut self) {
+        let since = self.state.tick;
+        self.state.rebuilding = Rebuilding { cursor: self.start_of_pass(), since, stale: false, orphans: false };
+        self.state.filter.start_share();
+    }
+
+    /// Where a pass begins: if no slot is in use, behind the slots.
+    const fn start_of_pass(&self) -> u32 {
+        if self.state.used == 0 { self.state.fresh } else { 0 }
+    }
+
+    /// Builds the filter anew if that is due, at most so many steps of it.
+    pub(in crate::translator) fn rebuild_filter(&mut self, steps: usize) {
+        let Rebuilding { cursor, stale, since, .. } = self.state.rebuilding;
+        if cursor >= EVERYTHING {
+            if cursor == EVERYTHING || !stale || self.state.tick.since(since) < INTERVAL {
+                return;
+            }
+            self.start_rebuilding();
+        }
+        for _ in 0..steps {
+            let cursor = self.state.rebuilding.cursor;
+            if self.rebuild_step(cursor) {
+                self.state.rebuilding.cursor = cursor + 1;
+            } else if self.state.filter.finish_share() {
+                self.state.rebuilding.cursor = self.start_of_pass();
+            } else {
+                self.state.rebuilding.cursor = DONE;
+                return;
+            }
+        }
+    }
+
+    /// Adds the next of what is to be in the filter. False if that was all.
+    ///
+    /// Connections that begin behind the cursor's back, and rules, are added by themselves. The number of slots ever
+    /// used may grow meanwhile: then some are passed by twice. If a rule is removed, all others are added at once.
+    fn rebuild_step(&mut self, cursor: u32) -> bool {
+        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
+        let filter = &mut self.state.filter;
+        let Some(behind) = cursor.checked_sub(self.state.fresh) else {
+            if let Some(connection) = self.memory.connections.get(cursor as usize).map(|c| &c.0)
+                && connection.phase != Phase::Free
+            {
+                filter.add_diverted(connection.original);
+                if connection.has(SOURCE_KEPT) {
+                    filter.add_near(connection.client);
+                }
+                self.state.rebuilding.orphans |= !rule::names(rules, connection.original);
+            }
+            return true;
+        };
+        let behind = behind as usize;
+        let Some(note) = self.memory.fragments.get(behind) else {
+            let rule = rules.get(behind - self.memory.fragments.len());
+            if let Some(rule) = rule {
+                add_rule(filter, rule, self.memory.servers);
+            }
+            return rule.is_some();
+        };
+        // The connection may be gone, and the rest of the datagram must not pass untranslated.
+        if let Some(original) = note.original(self.state.tick, self.state.timers.fragment)
+            && !rule::names(rules, original)
+        {
+            filter.add_diverted(original);
+            self.state.rebuilding.stale = true;
+        }
+        true
+    }
+
+    /// Takes note of a connection that is new without a rule's help.
+    pub(in crate::translator) fn note_orphan(&mut self, original: u32) {
+        self.state.rebuilding.orphans |= !rule::names(self.rules(), original);
+    }
+
+    /// A connection is given back. It may be the last one that its addresses are in the filter for.
+    #[inline(always)]
+    pub(in crate::translator) fn outdate_filter(&mut self, kept: bool) {
+        let rebuilding = &mut self.state.rebuilding;
+        rebuilding.stale |= rebuilding.orphans | kept;
+    }
+}
+
+/// Adds what a rule speaks of: its destination, and the servers that it hides.
+fn add_rule(filter: &mut Filter, rule: &DivertSlot, servers: &[ServerSlot]) {
+    if let Some(host) = rule.host() {
+        filter.add_diverted(host);
+    }
+    if rule.hides_servers() {
+        rule.chain(servers).for_each(|server| filter.add_near(server.address));
+    }
+}

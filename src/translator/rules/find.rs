@@ -1,0 +1,130 @@
+//! The rule for a packet, the server that it chooses for a client, and what must not pass where there is none.
+
+use crate::connection::Direction;
+use crate::table::hash::{Key, Label};
+use crate::table::rule::{self, DivertSlot};
+use crate::table::server;
+use crate::translator::state::HIDES_SERVERS;
+use crate::translator::table::Table;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::flow::{Flow, ICMP};
+use crate::wire::ipv4;
+
+impl Table<'_> {
+    /// What becomes of a packet that no connection carries over and that begins none.
+    pub(crate) fn pass_or_drop(&mut self, flow: &Flow, reason: DropReason) -> Verdict {
+        if self.hides_source(flow) { Verdict::Drop(reason) } else { Verdict::Pass }
+    }
+
+    /// Whether a packet must not leave with the source that it has.
+    pub(crate) fn hides_source(&self, flow: &Flow) -> bool {
+        match self.rule_for(flow) {
+            Some(rule) => rule.masquerades(),
+            None => self.shows_server(flow),
+        }
+    }
+
+    /// Whether the packet would show the address of a server whose client knows another one: it belongs to a connection
+    /// that kept its source and has ended, or comes from where a port forward that keeps the source leads to.
+    ///
+    /// The work grows with the number of rules, for packets from the address of such a server alone.
+    pub(in crate::translator) fn shows_server(&self, flow: &Flow) -> bool {
+        // The machine itself may talk to its servers, and nobody has a connection with a group.
+        if self.state.kept == 0 || self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
+            return false;
+        }
+        if self.held(&Key::of(flow, Direction::ToClient)).is_some() {
+            return true;
+        }
+        if self.state.kept & HIDES_SERVERS == 0 || !self.state.filter.may_be_near(flow.source) {
+            return false;
+        }
+        for rule in self.rules() {
+            if !rule.hides_servers() || !rule.admits(flow.protocol, flow.destination) {
+                continue;
+            }
+            let mut entry = rule.servers;
+            while entry != server::NONE
+                && let Some(server) = self.memory.servers.get(usize::from(entry))
+            {
+                if server.resolve((0, rule.port_or_zero())) == (flow.source, flow.source_port) {
+                    return true;
+                }
+                entry = server.next;
+            }
+        }
+        false
+    }
+
+    /// The rule for a packet that begins a connection.
+    pub(in crate::translator) fn rule_for(&self, flow: &Flow) -> Option<&DivertSlot> {
+        let destination = (flow.destination, flow.destination_port);
+        let rule = rule::find(self.rules(), flow.protocol, flow.source, destination)?;
+        // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
+        if rule.host().is_none() && (self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination)) {
+            return None;
+        }
+        // A packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
+        if !rule.has_port() && flow.protocol != ICMP && self.state.gives_away(destination) {
+            return None;
+        }
+        Some(rule)
+    }
+
+    /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,
+    /// original address and server. Each server's share of the clients is its share of the weights, and a server that
+    /// comes or goes moves no clients but its own (weighted rendezvous hashing).
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(in crate::translator) fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
+        let mut entry = first;
+        // Any server is better than none, which has no weight.
+        let (mut best, mut least, mut of) = (server::NONE, 1, 0);
+        while entry != server::NONE
+            && let Some(slot) = self.memory.servers.get(usize::from(entry))
+        {
+            if entry == first && slot.next == server::NONE {
+                return Some(first);
+            }
+            if slot.weight != 0 {
+                let words = [u64::from(client) << 32 | u64::from(original), u64::from(slot.seed)];
+                let hash = self.state.keys.choose(Label::Server, words);
+                let cost = negative_log2(hash as u32);
+                // cost / weight < least / of, without the division.
+                let times = |cost: u32, weight: u16| u64::from(cost) * u64::from(weight);
+                if times(cost, of) < times(least, slot.weight) {
+                    (best, least, of) = (entry, cost, slot.weight);
+                }
+            }
+            entry = slot.next;
+        }
+        (best != server::NONE).then_some(best)
+    }
+}
+
+/// `-log2((hash + 1) / 2^32)` in units of 2^-16, by the position of the highest bit and a parabola between powers of two
+/// (within 0.01 of the true value).
+const fn negative_log2(hash: u32) -> u32 {
+    let value = hash.saturating_add(1);
+    let zeros = value.leading_zeros();
+    let fraction = match value.checked_shl(zeros + 1) {
+        Some(bits) => bits >> 16,
+        None => 0,
+    };
+    // log2(1 + f) is about f + 0.3431 f (1 - f) for f in 0..1, in 16-bit fixed point.
+    let bend = (fraction * (0x1_0000 - fraction)) >> 16;
+    ((zeros + 1) << 16) - fraction - ((bend * 22_485) >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_logarithm_is_near_enough() {
+        for hash in (0..=u32::MAX).step_by(65_537).chain([0, 1, 2, u32::MAX]) {
+            let exact = 32.0 - (f64::from(hash) + 1.0).log2();
+            let ours = f64::from(negative_log2(hash)) / f64::from(1 << 16);
+            assert!((exact - ours).abs() < 0.01, "{hash}: {ours}, not {exact}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What instructions would do, without doing it.
+
+use crate::config::ConfigError;
+use crate::table::rule::{Divert, DivertError, Match, Target};
+use crate::table::storage::Storage;
+use crate::timeouts::Timeouts;
+use crate::translator::Translator;
+use crate::translator::connection::list::check_client_limit;
+use crate::translator::redivert::instruction::{Redivert, RedivertError, Rediverted};
+use crate::translator::rules::instruction::{Diverted, Removed};
+use crate::translator::table::Table;
+
+/// Instructions that are tried one after the other and change nothing; from [`Translator::plan`].
+///
+/// Each is judged as if those before it had been carried out. If all are accepted, then the same instructions in the
+/// same order are accepted by the translator too, provided that nothing else has happened to it in between; so several
+/// can take effect at once or not at all. In return a plan is a little stricter than the translator:
+///
+/// - each match may be named once: a plan has no memory of its own to tell what an earlier instruction made of it;
+/// - re-diverts come last, after the rules;
+/// - a second re-divert is refused where only counting the connections anew would show that there is room for it.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    table: Table<'a>,
+    ledger: Ledger,
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Plan<'_> {
+    /// What would be in use by then.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Plan {}", self.ledger);
+    }
+}
+
+impl<S: Storage> Translator<S> {
+    /// Asks what instructions would do. Nothing changes.
+    pub fn plan(&mut self) -> Plan<'_> {
+        let mut table = self.table();
+        let ledger = Ledger::new(&mut table);
+        Plan { table, ledger }
+    }
+}
+
+impl Plan<'_> {
+    /// What [`Translator::divert`] would do.
+    ///
+    /// # Errors
+    /// Those of [`Translator::divert`].
+    pub fn divert(&mut self, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
+        self.ledger.divert(&mut self.table, divert)
+    }
+
+    /// What [`Translator::remove`] would do.
+    pub fn remove(&mut self, matches: impl Into<Match>) -> Option<Removed> {
+        self.ledger.remove(&mut self.table, &matches.into())
+    }
+
+    /// What [`Translator::redivert`] would do. What it counts is counted as the tables are, without what the
+    /// instructions before it would make of them.
+    ///
+    /// # Errors
+    /// Those of [`Translator::redivert`].
+    pub fn redivert(
+        &mut self,
+        from: impl Into<Target>,
+        to: impl Into<Target>,
+        how: Redivert,
+    ) -> Result<Rediverted, RedivertError> {
+        self.ledger.redivert(&mut self.table, from.into(), to.into(), how)
+    }
+
+    /// Whether a re-divert from this server could find anything to move: a rule that points at it, a connection on
+    /// it, or a rule without a target of its own, whose connections may stand anywhere.
+    pub fn concerns(&mut self, from: impl Into<Target>) -> bool {
+        self.table.may_redivert(from.into())
+    }
+
+    /// What [`Translator::set_timeouts`] would say.
+    ///
+    /// # Errors
+    /// Those of [`Translator::set_timeouts`].
+    pub fn set_timeouts(&self, timeouts: &Timeouts) -> Result<(), ConfigError> {
+        timeouts.check(self.table.state.config.short_timeouts)
+    }
+
+    /// What [`Translator::set_client_limit`] would say.
+    ///
+    /// # Errors
+    /// Those of [`Translator::set_client_limit`].
+    pub const fn set_client_limit(&self, connections: u32) -> Result<(), ConfigError> {
+        check_client_limit(connections)
+    }
+
+    /// The generation that the table would have by then.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.ledger.generation
+    }
+}
+
+/// What the instructions so far would leave of a table's room.
+#[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(crate) struct Ledger {
+    /// Rules in use by then.
+    rules: usize,
+    /// Servers unused by then.
+    servers: usize,
+    /// Re-diverts that can still be written down by then.
+    moves: usize,
+    generation: u32,
+    rediverted: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(table: &mut Table<'_>) -> Self {
+        let servers = table.servers().free();
+        let moves = table.state.moves.room(table.memory.moves);
+        Self { rules: table.state.diverts, servers, moves, generation: table.state.generation, rediverted: false }
+    }
+
+    pub(crate) fn divert(&mut self, table: &mut Table<'_>, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
+        let cost = table.weigh(divert)?;
+        let capacity = table.memory.diverts.len();
+        let rules = self.rules + usize::from(!cost.updates());
+        if rules > capacity {
+            return Err(DivertError::TableFull { capacity });
+        }
+        let Some(servers) = (self.servers + cost.freed).checked_sub(cost.needed) else {
+            return Err(DivertError::ServersFull { capacity: table.memory.servers.len() });
+        };
+        (self.rules, self.servers) = (rules, servers);
+        let generation = self.next_generation();
+        Ok(Diverted { generation, updated: cost.updates(), left_behind: cost.left_behind })
+    }
+
+    pub(crate) fn remove(&mut self, table: &mut Table<'_>, matches: &Match) -> Option<Removed> {
+        let (freed, left_behind) = table.weigh_removal(matches)?;
+        self.rules = self.rules.saturating_sub(1);
+        self.servers += freed;
+        Some(Removed { generation: self.next_generation(), left_behind })
+    }
+
+    pub(crate) fn redivert(
+        &mut self,
+        table: &mut Table<'_>,
+        from: Target,
+        to: Target,
+        how: Redivert,
+    ) -> Result<Rediverted, RedivertError> {
+        let (old, _) = table.check_redivert(from, to)?;
+        let needed = match how {
+            // What an earlier re-divert moved there is counted generously: every server that has connections.
+            Redivert::Drain if self.rediverted => table.servers_to_drain(None),
+            Redivert::Drain => table.servers_to_drain(Some(old)),
+            Redivert::Switch | Redivert::Reset => {
+                let capacity = table.memory.moves.len();
+                self.moves = self.moves.checked_sub(1).ok_or(RedivertError::Busy { capacity })?;
+                usize::from(self.rediverted || table.needs_entry(old))
+            }
+        };
+        let capacity = table.memory.servers.len();
+        self.servers = self.servers.checked_sub(needed).ok_or(RedivertError::ServersFull { capacity })?;
+        self.rediverted = true;
+        let connections = table.connections_on(old);
+        let servers = table.servers_within(old);
+        Ok(Rediverted { generation: self.next_generation(), servers, connections })
+    }
+
+    const fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+}
+
+impl Table<'_> {
+    pub(crate) fn may_redivert(&self, from: Target) -> bool {
+        let old = crate::translator::redivert::instruction::place_of(from);
+        old.is_some_and(|old| self.memory.servers.iter().any(|s| s.lies_within(old)) || self.needs_entry(old))
+    }
+}

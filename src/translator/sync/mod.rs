@@ -1,0 +1,4 @@
+//! Connections as records, from one translator to another.
+
+pub(super) mod import;
+pub(super) mod record;

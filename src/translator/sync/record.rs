@@ -1,0 +1,348 @@
+//! Connections as bytes: for another portion of the same translator, and for the time after a restart.
+//!
+//! The document lets the way there and the way back be provided separately; what the two share is the current
+//! connections, which they exchange in this form. The same records, kept over a restart, are a snapshot.
+
+use core::fmt;
+use core::net::SocketAddrV4;
+use core::time::Duration;
+use crc::{CRC_32_ISO_HDLC, Crc};
+
+use crate::connection::{Connection, Direction};
+use crate::endpoint::endpoint;
+use crate::table::connection::{Entry, SIBLINGS, SOURCE_KEPT};
+use crate::time::Tick;
+use crate::track::claims::{Claims, Fin};
+use crate::track::phase::Phase;
+use crate::track::sequence::Sequences;
+use crate::track::tcp::{Tcp, implied_fins};
+use crate::wire::flow::{ICMP, TCP, UDP};
+
+/// Octets in a [`Record`].
+pub const RECORD_LENGTH: usize = 56;
+
+const MAGIC: [u8; 2] = *b"bw";
+const VERSION: u8 = 1;
+/// The flags that tell of FINs.
+const FINS: u8 = 0b11_1100;
+/// Segments of one side only have been seen.
+const ONE_HEARD: u8 = 64;
+const CHECKED: usize = RECORD_LENGTH - 4;
+const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HDLC);
+
+/// The states that a record can tell of, by their number in it. The layout is documented at [`Record`].
+const PHASES: [(u8, Phase); 14] = [
+    (1, Phase::Opening),
+    (2, Phase::Opened),
+    (3, Phase::Established),
+    (4, Phase::ClientClosed),
+    (5, Phase::ServerClosed),
+    (6, Phase::Closing),
+    (7, Phase::TimeWait),
+    (8, Phase::Doubtful),
+    (9, Phase::UdpUnanswered),
+    (10, Phase::UdpAnswered),
+    (11, Phase::IcmpUnanswered),
+    (12, Phase::IcmpAnswered),
+    (13, Phase::Adopted),
+    // On reading the first is found.
+    (3, Phase::EstablishedPending),
+];
+
+/// One connection in a stable byte form: all that another translator needs to carry it on.
+///
+/// What comes from elsewhere is checked when it is read: a `Record` that exists is well-formed.
+///
+/// # Layout
+///
+/// 56 bytes, numbers in network byte order:
+///
+/// | offset | bytes | field |
+/// | ---: | ---: | --- |
+/// | 0 | 2 | `"bw"` |
+/// | 2 | 1 | version: 1 |
+/// | 3 | 1 | protocol number: 1 ICMP echo, 6 TCP, 17 UDP |
+/// | 4 | 1 | state: 1 opening, 2 opened, 3 established, 4 client closed, 5 server closed, 6 closing, 7 time-wait, 8 doubtful, 13 adopted and not answered yet (TCP); 9 unanswered, 10 answered (UDP); 11 unanswered, 12 answered (ICMP) |
+/// | 5 | 1 | flags: 1 the source is kept, 2 replies from other ports of the server belong to it; TCP: bits 2 and 3 the client's FIN, bits 4 and 5 the server's (0 what the state implies, 1 sent, 2 sent with the number expected, 3 acknowledged), 64 only one side has been heard |
+/// | 6 | 2 | zero |
+/// | 8 | 6 | client: address (4), port (2); of an ICMP echo the identifier, here and in the alternative |
+/// | 14 | 6 | original destination; the port is zero for ICMP, here and in the server |
+/// | 20 | 6 | alternative source |
+/// | 26 | 6 | current server |
+/// | 32 | 4 | milliseconds since its last packet, when the record was made |
+/// | 36 | 4 | TCP: the sequence number behind the last that the client has used; zero if not known, here and below |
+/// | 40 | 4 | the same of the server |
+/// | 44 | 4 | TCP: the highest number that the client has acknowledged |
+/// | 48 | 4 | the same of the server |
+/// | 52 | 4 | CRC-32 (ISO-HDLC) of all before it |
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Record([u8; RECORD_LENGTH]);
+
+impl Record {
+    /// Reads a record from the front of `bytes`.
+    ///
+    /// # Errors
+    /// [`RecordError`] names what is wrong with it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
+        let octets = bytes.first_chunk::<RECORD_LENGTH>().ok_or(RecordError::Truncated { length: bytes.len() })?;
+        let record = Self(*octets);
+        if record.octets(0) != MAGIC {
+            return Err(RecordError::NoRecord { found: record.octets(0) });
+        }
+        let [version] = record.octets(2);
+        if version != VERSION {
+            return Err(RecordError::Version { found: version });
+        }
+        let computed = CRC.checksum(octets.get(..CHECKED).unwrap_or_default());
+        let found = u32::from_be_bytes(record.octets(CHECKED));
+        if computed != found {
+            return Err(RecordError::Checksum { found, computed });
+        }
+        record.slot()?;
+        Ok(record)
+    }
+
+    /// The record's octets.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; RECORD_LENGTH] {
+        &self.0
+    }
+
+    /// The connection that it tells of.
+    #[must_use]
+    pub fn connection(&self) -> Option<Connection> {
+        self.slot().ok()?.view()
+    }
+
+    fn octets<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.0.get(at..).and_then(|b| b.first_chunk()).copied().unwrap_or([0; N])
+    }
+
+    fn end(&self, at: usize) -> (u32, u16) {
+        (u32::from_be_bytes(self.octets(at)), u16::from_be_bytes(self.octets(at + 4)))
+    }
+
+    /// How long ago its last packet came.
+    pub(in crate::translator) fn idle(&self) -> Duration {
+        Duration::from_millis(u64::from(u32::from_be_bytes(self.octets(32))))
+    }
+
+    /// What is known of the record's TCP connection.
+    pub(in crate::translator) fn tcp(&self, phase: Phase, sequences: Sequences) -> Tcp {
+        let [flags] = self.octets(5);
+        Tcp::resume(phase, sequences, [Fin::of(flags >> 2), Fin::of(flags >> 4)], flags & ONE_HEARD == 0)
+    }
+
+    /// The slot that the record describes, less what depends on the translator.
+    pub(in crate::translator) fn slot(&self) -> Result<Entry, RecordError> {
+        let [protocol, state, flags] = self.octets(3);
+        let refuse = |name, value| Err(RecordError::Field { name, value });
+        let Some((_, phase)) = PHASES.into_iter().find(|(number, _)| *number == state) else {
+            return refuse("state", state);
+        };
+        let fits = match protocol {
+            TCP => matches!(state, 1..=8 | 13),
+            UDP => matches!(state, 9..=10),
+            ICMP => matches!(state, 11..=12),
+            _ => return refuse("protocol", protocol),
+        };
+        if !fits {
+            return refuse("state", state);
+        }
+        let known = SOURCE_KEPT
+            | match protocol {
+                TCP => FINS | ONE_HEARD,
+                UDP => SIBLINGS,
+                _ => 0,
+            };
+        if flags & !known != 0 {
+            return refuse("flags", flags);
+        }
+        let [client, original, alternative, server] = [8, 14, 20, 26].map(|at| self.end(at));
+        for (name, (address, port)) in
+            [("client", client), ("original", original), ("alternative", alternative), ("server", server)]
+        {
+            let portless = protocol == ICMP && matches!(name, "original" | "server");
+            if crate::wire::ipv4::is_martian(address) || (portless && port != 0) {
+                return Err(RecordError::Endpoint { name, value: endpoint(address, port) });
+            }
+        }
+        if flags & SOURCE_KEPT != 0 && client != alternative {
+            return Err(RecordError::Endpoint { name: "alternative", value: endpoint(alternative.0, alternative.1) });
+        }
+        let sequences: [[u8; 4]; 4] = [36, 40, 44, 48].map(|at| self.octets(at));
+        Ok(Entry {
+            client: client.0,
+            client_port: client.1,
+            original: original.0,
+            original_port: original.1,
+            alternative: alternative.0,
+            alternative_port: alternative.1,
+            server: server.0,
+            server_port: server.1,
+            sequences: Sequences::from_words(sequences.map(u32::from_be_bytes)),
+            protocol,
+            phase,
+            flags: flags & !(FINS | ONE_HEARD),
+            ..Entry::EMPTY
+        })
+    }
+
+    /// The record of a connection. `None` if it is one that cannot be carried on elsewhere: being reset, or over.
+    pub(in crate::translator) fn of(slot: &Entry, claims: Claims, now: Tick) -> Option<Self> {
+        let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase)?;
+        let mut octets = [0; RECORD_LENGTH];
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            if let Some(field) = octets.get_mut(at..at + bytes.len()) {
+                field.copy_from_slice(bytes);
+            }
+            at += bytes.len();
+        };
+        put(&MAGIC);
+        let mut flags = slot.flags & (SOURCE_KEPT | SIBLINGS);
+        if slot.protocol == TCP {
+            let sides = [(Direction::ToServer, 2), (Direction::ToClient, 4)];
+            for ((side, shift), implied) in sides.into_iter().zip(implied_fins(slot.phase)) {
+                let fin = claims.fin(side);
+                flags |= if fin > implied { (fin as u8) << shift } else { 0 };
+            }
+            let handshake = matches!(slot.phase, Phase::Opening | Phase::Opened);
+            flags |= if handshake || claims.known_both() { 0 } else { ONE_HEARD };
+        }
+        put(&[VERSION, slot.protocol, state, flags, 0, 0]);
+        for (address, port) in [
+            (slot.client, slot.client_port),
+            (slot.original, slot.original_port),
+            (slot.alternative, slot.alternative_port),
+            (slot.server, slot.server_port),
+        ] {
+            put(&address.to_be_bytes());
+            put(&port.to_be_bytes());
+        }
+        let idle = (u64::from(now.since(slot.last)) << 16) / 1_000;
+        put(&u32::try_from(idle).unwrap_or(u32::MAX).to_be_bytes());
+        for word in slot.sequences.to_words() {
+            put(&word.to_be_bytes());
+        }
+        let checksum = CRC.checksum(octets.get(..CHECKED).unwrap_or_default());
+        if let Some(field) = octets.get_mut(CHECKED..) {
+            field.copy_from_slice(&checksum.to_be_bytes());
+        }
+        Some(Self(octets))
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Record").field(&self.connection()).finish()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Record {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Record({})", self.connection());
+    }
+}
+
+/// Why a record was not read, or not taken over. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Fewer octets than [`RECORD_LENGTH`].
+    Truncated {
+        /// How many there are.
+        length: usize,
+    },
+    /// It does not begin as a record does.
+    NoRecord {
+        /// How it begins.
+        found: [u8; 2],
+    },
+    /// It is of another version than this library writes.
+    Version {
+        /// Which.
+        found: u8,
+    },
+    /// Its checksum is wrong: it was damaged.
+    Checksum {
+        /// What stands in it.
+        found: u32,
+        /// What its octets give.
+        computed: u32,
+    },
+    /// A field has a value that no connection can have.
+    Field {
+        /// Which field.
+        name: &'static str,
+        /// Its value.
+        value: u8,
+    },
+    /// An endpoint is one that no such connection can have.
+    Endpoint {
+        /// Which field.
+        name: &'static str,
+        /// Its value.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        value: SocketAddrV4,
+    },
+    /// Its alternative endpoint is none of ours.
+    ForeignAlternative {
+        /// The alternative endpoint.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        alternative: SocketAddrV4,
+    },
+    /// Its alternative endpoint is taken by another connection with the same server.
+    AlternativeTaken {
+        /// The alternative endpoint.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        alternative: SocketAddrV4,
+    },
+    /// Its time-out has passed.
+    Expired {
+        /// How long ago its last packet came.
+        idle: Duration,
+    },
+    /// It shows the connection on a server that it has been moved away from since, or as it ended before its client began
+    /// anew on the same port.
+    Outdated {
+        /// The server.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        server: SocketAddrV4,
+    },
+    /// There is no room for it.
+    TableFull {
+        /// How many connections there is room for.
+        capacity: usize,
+    },
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { length } => {
+                write!(f, "{length} octets are no record of {RECORD_LENGTH}")
+            }
+            Self::NoRecord { found } => write!(f, "it begins with {found:?}, and a record with {MAGIC:?}"),
+            Self::Version { found } => write!(f, "version {found}; this library reads {VERSION}"),
+            Self::Checksum { found, computed } => {
+                write!(f, "checksum {found:#010x} instead of {computed:#010x}")
+            }
+            Self::Field { name, value } => write!(f, "field {name} with the value {value}"),
+            Self::Endpoint { name, value } => write!(f, "{name} {value}: no such connection can have this endpoint"),
+            Self::ForeignAlternative { alternative } => write!(f, "alternative {alternative} is none of ours"),
+            Self::AlternativeTaken { alternative } => {
+                write!(f, "alternative {alternative} is taken by another connection with the same server")
+            }
+            Self::Expired { idle } => write!(f, "idle for {idle:?}: its time-out has passed"),
+            Self::Outdated { server } => {
+                write!(f, "server {server}: the connection has been moved away from it, or has begun anew")
+            }
+            Self::TableFull { capacity } => write!(f, "no room for it among {capacity} connections"),
+        }
+    }
+}
+
+impl core::error::Error for RecordError {}

@@ -1,0 +1,135 @@
+//! State and memory together, and the small steps that all work on them is made of.
+
+use crate::connection::Direction;
+use crate::event::Closed;
+use crate::table::clients::Clients;
+use crate::table::connection::{ConnectionSlot, Entry, Which};
+use crate::table::event_queue::News;
+use crate::table::hash::Key;
+use crate::table::rule::{DivertSlot, Diverts};
+use crate::table::server::Servers;
+use crate::table::storage::Parts;
+use crate::track::measure::Seen;
+use crate::translator::state::State;
+
+/// State and memory together: what all the slower work is done on.
+#[derive(Debug)]
+pub(crate) struct Table<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) memory: Parts<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// Enters a slot in an index, under its connection's key. False if there is no room, in which case nothing is
+    /// changed.
+    #[must_use]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn enter(&mut self, slot: u32, which: Which) -> bool {
+        let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) else {
+            return false;
+        };
+        let hash = self.state.keys.hash(&key);
+        self.state.layout.index(self.memory.index, direction).insert(hash, slot)
+    }
+
+    /// Takes a slot out of an index, if its connection's key is there.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn leave(&mut self, slot: u32, which: Which) {
+        if let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) {
+            let hash = self.state.keys.hash(&key);
+            self.state.layout.index(self.memory.index, direction).remove(hash, slot);
+        }
+    }
+
+    /// Puts a slot that is in no age list at the end of the one that its phase belongs to.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn enqueue(&mut self, slot: u32) {
+        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
+            self.state.ages.append(self.memory.connections, class, slot, self.state.tick);
+        }
+    }
+
+    /// Takes a slot out of the age list that its phase belongs to.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn dequeue(&mut self, slot: u32) {
+        if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
+            self.state.ages.remove(self.memory.connections, class, slot);
+        }
+    }
+
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn clients(&mut self) -> Clients<'_> {
+        Clients::new(self.state.layout.clients(self.memory.index))
+    }
+
+    pub(crate) fn servers(&mut self) -> Servers<'_> {
+        Servers(self.memory.servers)
+    }
+
+    pub(crate) fn diverts(&mut self) -> Diverts<'_> {
+        Diverts { slots: self.memory.diverts, length: self.state.diverts }
+    }
+
+    /// The rules in use, the most specific first.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn rules(&self) -> &[DivertSlot] {
+        self.memory.diverts.get(..self.state.diverts).unwrap_or_default()
+    }
+
+    pub(crate) fn slot(&self, slot: u32) -> Option<&Entry> {
+        self.memory.connections.get(slot as usize).map(|c| &c.0)
+    }
+
+    pub(crate) fn slot_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+        self.memory.connections.get_mut(slot as usize).map(|c| &mut c.0)
+    }
+
+    /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
+    /// ones included.
+    #[inline(never)]
+    pub(crate) fn find(&self, direction: Direction, key: &Key) -> Option<u32> {
+        self.state.find(self.memory.connections, self.memory.index, direction, key)
+    }
+
+    pub(crate) fn find_there(&self, key: &Key) -> Option<u32> {
+        self.find(Direction::ToServer, key)
+    }
+
+    pub(crate) fn find_back(&self, key: &Key) -> Option<u32> {
+        self.find(Direction::ToClient, key)
+    }
+
+    /// Measures what is seen of a connection, if the storage has room for measurements.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn measure(&mut self, slot: u32, seen: Seen<'_>) {
+        if let (Some(measure), Some(measured)) = (self.state.measure, self.memory.measured.get_mut(slot as usize)) {
+            measure(measured, seen, self.state.now);
+        }
+    }
+
+    /// Tells news of the connection in a slot, if anybody wants to know.
+    pub(crate) fn tell(&mut self, slot: u32, news: News) {
+        let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
+            return;
+        };
+        let told = self.memory.events.is_empty() || self.state.events.push(self.memory.events, connection, news);
+        if !told {
+            self.state.counters.events_lost = self.state.counters.events_lost.wrapping_add(1);
+        }
+    }
+
+    /// Counts a connection's end.
+    pub(crate) fn count_closed(&mut self, why: Closed) {
+        let counters = &mut self.state.counters;
+        let count = match why {
+            Closed::Finished => &mut counters.closed,
+            Closed::Reset | Closed::Rediverted => &mut counters.reset,
+            Closed::Expired => &mut counters.expired,
+            Closed::Evicted => &mut counters.evicted,
+            Closed::Stranded => &mut counters.stranded,
+            Closed::Forgotten => &mut counters.forgotten,
+        };
+        *count = count.wrapping_add(1);
+    }
+}
