@@ -73,7 +73,7 @@ impl<S: Storage> Translator<S> {
     ///
     /// It may change with every other call. Coming early is harmless and wastes a little energy. Coming late is
     /// harmless to traffic, since a connection past its time-out is dead to every packet whether or not it was swept;
-    /// but its slot stays taken, and [`Event::Closed`](crate::Event::Closed) comes as late. Even who comes in time
+    /// but its slot stays taken, and [`Event::Closed`] comes as late. Even who comes in time
     /// learns of the end of a connection that had been busy up to a quarter of its time-out late; of one that a RST had
     /// made [`Doubtful`](crate::State::Doubtful), up to a quarter of that of an established one.
     ///
