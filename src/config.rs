@@ -1,16 +1,15 @@
 //! What a translator is told once, when it is made.
 
+use crate::error::ConfigError;
+use crate::limits::MAX_ALTERNATIVES;
+use crate::wire::checksum::Checksums;
 use core::fmt;
 use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
 
-pub use crate::config_error::ConfigError;
-use crate::parse_error::ParseError;
+use crate::error::ParseError;
 use crate::timeouts::Timeouts;
-
-/// How many alternative address ranges, and how many other own addresses, one translator can have.
-pub const MAX_ALTERNATIVES: usize = 8;
 
 /// Settings of a [`Translator`](crate::Translator). Only the secret is mandatory; rules that replace the source need an
 /// alternative address too.
@@ -331,18 +330,6 @@ pub enum PortChoice {
     SameRange,
     /// The client's own port if it is in the range and free; else as [`PortChoice::SameRange`].
     Keep,
-}
-
-/// Who puts the checksums of translated packets right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Checksums {
-    /// The translator, incrementally (RFC 1624): a wrong checksum stays wrong.
-    Software,
-    /// The hardware that sends the packet computes those of the IPv4 header, TCP and UDP: they are not kept right. Those
-    /// of ICMP are, and of what its errors quote.
-    Hardware,
 }
 
 /// The last address that was added and cannot be used; a [`ConfigError`] would be three times as large, in every

@@ -7,7 +7,8 @@ use core::str::FromStr;
 
 use crate::config::Midstream;
 use crate::endpoint::{Prefix, Protocol};
-use crate::parse_error::{self, ParseError};
+use crate::error::ParseError;
+use crate::text;
 
 /// Which packets a rule is about: their destination, and optionally their protocol and client.
 ///
@@ -142,7 +143,7 @@ impl FromStr for Match {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let mut words = text.split_ascii_whitespace();
-        let (destination, port) = parse_error::with_port(words.next().unwrap_or_default())?;
+        let (destination, port) = text::with_port(words.next().unwrap_or_default())?;
         let mut matches = Self { port, ..Self::from(destination.parse::<Prefix>()?) };
         let mut word = words.next();
         if let Some(protocol) = word.filter(|word| *word != "from") {
@@ -202,7 +203,7 @@ impl FromStr for Target {
         if text == "same" {
             return Ok(Self::Same);
         }
-        let (text, port) = parse_error::with_port(text)?;
+        let (text, port) = text::with_port(text)?;
         let address = text.parse().map_err(|_| ParseError::new("target", text, "\"same\" or an IPv4 address"))?;
         Ok(match port {
             Some(port) => Self::Endpoint(SocketAddrV4::new(address, port)),
@@ -258,7 +259,7 @@ impl FromStr for Weighted {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (target, weight) = match text.split_once('*') {
             None => (text, 1),
-            Some((target, weight)) => (target, parse_error::number("weight", weight, "a number from 0 to 65535")?),
+            Some((target, weight)) => (target, text::number("weight", weight, "a number from 0 to 65535")?),
         };
         Ok(Self { target: target.parse()?, weight })
     }

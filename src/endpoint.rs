@@ -4,7 +4,8 @@ use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 
-use crate::parse_error::{self, ParseError};
+use crate::error::ParseError;
+use crate::text;
 
 /// A protocol whose packets can be told apart by connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,10 +184,10 @@ impl FromStr for Prefix {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         const LENGTH: &str = "a number from 0 to 32";
         let Some((network, digits)) = text.split_once('/') else {
-            return Ok(Self::host(parse_error::address(text)?));
+            return Ok(Self::host(text::address(text)?));
         };
-        let network = parse_error::address(network)?;
-        let length = parse_error::number("prefix length", digits, LENGTH)?;
+        let network = text::address(network)?;
+        let length = text::number("prefix length", digits, LENGTH)?;
         Self::new(network, length).ok_or_else(|| ParseError::new("prefix length", digits, LENGTH))
     }
 }

@@ -154,26 +154,26 @@ extern crate std;
 extern crate self as byway;
 
 mod config;
-mod config_error;
 mod connection;
 #[cfg(feature = "control")]
 pub mod control;
 mod counters;
-mod datagram;
 #[cfg(feature = "smoltcp")]
 pub mod device;
 mod divert;
 mod endpoint;
+mod error;
 mod event;
 #[cfg(feature = "defmt")]
 mod formats;
 mod intrinsics;
+mod limits;
 mod packet_meta;
-mod parse_error;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod sharding;
 mod table;
+mod text;
 mod time;
 mod timeouts;
 mod track;
@@ -181,15 +181,15 @@ mod translator;
 mod verdict;
 mod wire;
 
-pub use config::{Checksums, Config, ConfigError, InexactReset, MAX_ALTERNATIVES, Midstream, PortChoice};
+pub use config::{Config, InexactReset, Midstream, PortChoice};
 pub use connection::{Connection, Direction, Measured, State, Volume};
 pub use counters::Counters;
-pub use datagram::DatagramId;
 pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
+pub use error::{ConfigError, ParseError};
 pub use event::{Closed, Event};
+pub use limits::MAX_ALTERNATIVES;
 pub use packet_meta::{ChecksumState, PacketMeta};
-pub use parse_error::ParseError;
 #[cfg(feature = "alloc")]
 pub use sharded::Sharded;
 pub use sharding::{Owner, Sharding, ShardingError};
@@ -204,6 +204,8 @@ pub use translator::{
     Rediverted, Removed, TRANSMIT_BUFFER, Translator, Transmit,
 };
 pub use verdict::{DropReason, Verdict};
+pub use wire::checksum::Checksums;
+pub use wire::datagram::DatagramId;
 
 /// The slots that [`Borrowed`] storage is made of.
 pub mod slots {

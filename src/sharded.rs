@@ -3,10 +3,11 @@
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::divert::{Divert, Match, Target};
+use crate::error::ConfigError;
 use crate::event::Event;
 use crate::packet_meta::PacketMeta;
 use crate::sharding::{Owner, Sharding, ShardingError};

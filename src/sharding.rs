@@ -16,18 +16,20 @@
 //! [`Owner::Every`]: each shard gets a copy, and the one that has seen the first fragment knows what becomes of it,
 //! while all others hold theirs.
 
+use crate::wire::quote;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::ops::RangeInclusive;
 
-use crate::config::{Alternative, Config, ConfigError, List, MAX_ALTERNATIVES};
+use crate::config::{Alternative, Config, List};
 use crate::connection::Connection;
 use crate::divert::{Divert, DivertError, Target};
 use crate::endpoint::Protocol;
+use crate::error::ConfigError;
+use crate::limits::MAX_ALTERNATIVES;
 use crate::table::hash::{Keys, Label, reduce, sip13};
-use crate::wire::flow::{ICMP, TCP, UDP};
 use crate::wire::icmp;
-use crate::wire::ipv4::{self, HEADER, Header};
+use crate::wire::ipv4::{self, HEADER, Header, ICMP, TCP, UDP};
 
 /// Who is to translate a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,7 +178,7 @@ impl Sharding {
 
     /// An error belongs to whom the packet would belong that answers the quoted one.
     fn owner_of_error(&self, source: u32, destination: u32, message: &[u8]) -> Owner {
-        match icmp::read_quoted(message) {
+        match quote::read_quoted(message) {
             Ok(Some(quoted)) => {
                 // Who answers an echo has no identifier of his own.
                 let has_port = quoted.protocol != ICMP || quoted.source_port != 0;

@@ -1,8 +1,9 @@
 //! How long connections live without a packet.
 
+use crate::limits::MAX_TIMEOUT;
 use core::time::Duration;
 
-use crate::config::ConfigError;
+use crate::error::ConfigError;
 
 /// How long a connection lives without a packet, by what it is doing.
 ///
@@ -48,7 +49,7 @@ impl Timeouts {
         Self { udp: Duration::from_secs(2 * 60), fragment: Duration::from_secs(2), ..Self::RECOMMENDED };
 
     /// The most that can be kept apart: five days.
-    pub const MAX: Duration = Duration::from_secs(5 * 24 * 3600);
+    pub const MAX: Duration = MAX_TIMEOUT;
 
     #[inline]
     pub(crate) fn check(&self, short: bool) -> Result<(), ConfigError> {

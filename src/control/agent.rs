@@ -8,15 +8,16 @@ use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
     session_of,
 };
+use super::event_sender::EventSender;
 use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
 use super::request::Received;
 use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscription};
-use super::telling::Telling;
 use super::wire::{Reader, Writer};
 use super::{MAX_INSTRUCTIONS, pages};
 use core::net::{SocketAddr, SocketAddrV4};
 
+use crate::event::Event;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::{Table, Translator};
@@ -84,11 +85,11 @@ impl core::error::Error for KeyError {}
 #[derive(Clone, Debug)]
 pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     keys: Keys<KEYS>,
-    pub(super) sessions: Sessions<SESSIONS>,
+    sessions: Sessions<SESSIONS>,
     boot: Secret,
     /// How many sessions were opened since the start.
     opened: u32,
-    pub(super) now: Instant,
+    now: Instant,
     control: Option<SocketAddrV4>,
     /// How far the limit of hashes is above the default, modulo 2^32: zero where nothing else was said, so that an agent
     /// in a `static` costs no flash.
@@ -99,7 +100,7 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     refused: [u64; Refused::ALL.len()],
     /// How measurements are told, if there can be any.
     tell_measured: Option<pages::TellMeasured>,
-    pub(super) telling: Telling,
+    events: EventSender,
 }
 
 #[cfg(feature = "defmt")]
@@ -129,7 +130,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             openings: Budget::NEW,
             refused: [0; Refused::ALL.len()],
             tell_measured: None,
-            telling: Telling::NOTHING,
+            events: EventSender::EMPTY,
         }
     }
 
@@ -213,6 +214,26 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             *count = count.wrapping_add(1);
         }
         handled
+    }
+
+    /// Whether there is room for another event ([`Agent::tell`]).
+    #[must_use]
+    pub const fn has_room(&self) -> bool {
+        self.events.has_room()
+    }
+
+    /// Tells the subscribers of an event, with the next [`Agent::poll_transmit`]. What nobody has subscribed to is
+    /// ignored; what there is no room for is counted, and the subscribers are told how many those were.
+    pub fn tell(&mut self, now: Instant, event: &Event) {
+        self.now = self.now.max(now);
+        self.events.push(&mut self.sessions, self.now, event);
+    }
+
+    /// Writes the next datagram of events into `buffer`; returns where it goes and its length. To be called until it
+    /// returns `None`, after each round of [`Agent::tell`].
+    pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8; MAX_ANSWER]) -> Option<(SocketAddr, usize)> {
+        self.now = self.now.max(now);
+        self.events.next(&mut self.sessions, self.now, buffer)
     }
 
     #[inline(never)]

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use crate::config::Midstream;
 use crate::endpoint::{Prefix, Protocol};
-use crate::parse_error::ParseError;
+use crate::error::ParseError;
 use crate::table::rule::{Divert, Match, Target, Weighted, midstream_from, midstream_number};
 use crate::timeouts::Timeouts;
 use crate::translator::Redivert;

@@ -31,13 +31,13 @@ mod authentication;
 mod client;
 mod code;
 mod datagram;
+mod event_sender;
 mod instruction;
 mod names;
 mod pages;
 mod refused;
 mod request;
 mod session;
-mod telling;
 mod wire;
 
 use core::time::Duration;

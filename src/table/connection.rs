@@ -1,6 +1,5 @@
 //! The current connections (211 in the document): one slot each, both sides of a connection in one cache line.
 
-use crate::config::Checksums;
 use crate::connection::{Connection, Direction};
 use crate::endpoint::{Pair, Protocol, endpoint};
 use crate::table::hash::Key;
@@ -8,8 +7,8 @@ use crate::time::Tick;
 use crate::track::phase::Phase;
 use crate::track::sequence::Sequences;
 use crate::track::timers::Stamp;
-use crate::wire::checksum::Delta;
-use crate::wire::flow::ICMP;
+use crate::wire::checksum::{Checksums, Delta};
+use crate::wire::ipv4::ICMP;
 
 /// No slot: the end of a list.
 pub(crate) const NONE: u32 = u32::MAX;

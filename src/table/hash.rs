@@ -10,7 +10,8 @@
 //!   It is SipHash-1-3, a pseudo-random function.
 
 use crate::connection::Direction;
-use crate::wire::flow::{Flow, UDP};
+use crate::wire::flow::Flow;
+use crate::wire::ipv4::UDP;
 
 /// The secret, laid out for use: four words for [`Keys::hash`], and two for [`Keys::choose`].
 #[derive(Clone)]

@@ -9,6 +9,7 @@ pub(crate) mod hash;
 pub(crate) mod index;
 pub(crate) mod outbox;
 pub(crate) mod ports;
+pub(crate) mod rebuilding;
 pub(crate) mod recent;
 pub(crate) mod redivert_log;
 pub(crate) mod rule;

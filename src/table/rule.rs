@@ -8,7 +8,7 @@ use crate::divert::write_rule;
 pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
 use crate::endpoint::{Prefix, Protocol, mask};
 use crate::table::server::{self, Servers};
-use crate::wire::flow::{TCP, UDP};
+use crate::wire::ipv4::{TCP, UDP};
 
 /// Room for one rule in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::divert::Target;
 use crate::endpoint::endpoint;
-use crate::table::rule::Target;
 
 /// No entry: the end of a rule's list, or a connection that is not counted.
 pub(crate) const NONE: u16 = u16::MAX;

@@ -1,6 +1,7 @@
 //! Who owns the memory: one algorithm over slices, and three owners of them.
 
-use crate::config::ConfigError;
+use crate::error::ConfigError;
+use crate::limits::MAX_CONNECTIONS;
 use crate::table::connection::ConnectionSlot;
 use crate::table::event_queue::EventSlot;
 use crate::table::redivert_log::MoveSlot;
@@ -13,9 +14,6 @@ use crate::track::measure::MeasureSlot;
 /// How many 32-bit words of index a connection takes: two for each way, with which a bucket of the index is two thirds
 /// full when the table is full; one for its client's count; three for what is seldom asked of a TCP connection.
 pub const INDEX_WORDS: usize = 5 + Claims::WORDS;
-
-/// The most connections that one translator can keep apart: positions in the indexes are 32-bit numbers.
-pub(crate) const MAX_CONNECTIONS: usize = 1 << 28;
 
 /// The memory of a translator: [`Fixed`], [`Borrowed`], `Heap` (feature `alloc`), or a `&mut` to one of them.
 ///

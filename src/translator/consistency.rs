@@ -23,8 +23,8 @@ use crate::table::storage::Heap;
 use crate::track::phase::{Class, Phase};
 use crate::translator::Translator;
 use crate::translator::state::HIDES_SERVERS;
-use crate::translator::table::Table;
-use crate::wire::flow::TCP;
+use crate::translator::state::Table;
+use crate::wire::ipv4::TCP;
 use targets::{archive, operations, records};
 
 /// Panics if anything contradicts anything.

@@ -33,7 +33,8 @@ mod sync;
 mod table;
 mod transmit;
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
+use crate::error::ConfigError;
 use crate::table::index::Layout;
 use crate::table::storage::Storage;
 use crate::time::Instant;
@@ -49,7 +50,7 @@ pub use sync::import::Imported;
 pub use sync::record::{RECORD_LENGTH, Record, RecordError};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};
 
-pub(crate) use table::Table;
+pub(crate) use state::Table;
 #[cfg(feature = "control")]
 pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place_of, rules::plan::Ledger};
 

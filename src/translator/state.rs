@@ -1,6 +1,6 @@
 //! Everything of a translator that is not in the tables' memory.
 
-use crate::config::{Alternative, Checksums, Config, Settings};
+use crate::config::{Alternative, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::table::ages::Ages;
@@ -12,17 +12,21 @@ use crate::table::index::Layout;
 use crate::table::outbox::Outbox;
 #[cfg(target_pointer_width = "64")]
 use crate::table::ports::Draws;
+use crate::table::rebuilding::Rebuilding;
 use crate::table::recent::Recent;
 use crate::table::redivert_log::{DONE, Moves};
+use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::measure::Measure;
 use crate::track::phase::Phase;
 use crate::track::timers::Timers;
-use crate::translator::connection::expire::POLL_WITHIN;
-use crate::translator::rules::filter::Rebuilding;
-use crate::translator::table::Table;
 use crate::verdict::Verdict;
+use crate::wire::checksum::Checksums;
 use crate::wire::rewrite::Change;
+
+/// The first call after so many microseconds (2^10 ticks) without a poll closes connections whose time-out has passed. With
+/// 64 looks at each list each time a table of any size is gone through before ticks wrap around, whatever is called.
+pub(in crate::translator) const POLL_WITHIN: u32 = 1 << 26;
 
 /// From the lowest to the highest of some addresses.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +98,7 @@ pub(crate) struct State {
     pub(crate) generation: u32,
     /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
     pub(crate) rotate: u32,
-    /// The next slot that is looked at for that; [`DONE`](crate::table::redivert_log::DONE) if no rule has come since.
+    /// The next slot that is looked at for that; [`DONE`] if no rule has come since.
     pub(crate) adopting: u32,
     /// Ticks that are left out: of a silence longer than any time-out all but that.
     pub(crate) skipped: u32,
@@ -124,6 +128,13 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     /// The last, since it is large.
     pub(crate) filter: Filter,
+}
+
+/// State and memory together: what all the slower work is done on.
+#[derive(Debug)]
+pub(crate) struct Table<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) memory: Parts<'a>,
 }
 
 /// In the number of connections that keep their source: a port forward keeps it too, so that its servers' own addresses

@@ -8,16 +8,8 @@ use crate::table::event_queue::News;
 use crate::table::hash::Key;
 use crate::table::rule::{DivertSlot, Diverts};
 use crate::table::server::Servers;
-use crate::table::storage::Parts;
 use crate::track::measure::Seen;
-use crate::translator::state::State;
-
-/// State and memory together: what all the slower work is done on.
-#[derive(Debug)]
-pub(crate) struct Table<'a> {
-    pub(crate) state: &'a mut State,
-    pub(crate) memory: Parts<'a>,
-}
+use crate::translator::state::Table;
 
 impl<'a> Table<'a> {
     /// Enters a slot in an index, under its connection's key. False if there is no room, in which case nothing is

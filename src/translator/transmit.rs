@@ -9,11 +9,10 @@ use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::phase::Phase;
 use crate::translator::Translator;
-use crate::translator::state::State;
-use crate::translator::table::Table;
+use crate::translator::state::{State, Table};
 use crate::verdict::DropReason;
-use crate::wire::flow::{Flow, ICMP, TCP};
-use crate::wire::ipv4::{self, Header, Parts};
+use crate::wire::flow::Flow;
+use crate::wire::ipv4::{self, Header, ICMP, Parts, TCP};
 use crate::wire::tcp::{self, ACK, RST, Segment};
 use crate::wire::{checksum, icmp};
 

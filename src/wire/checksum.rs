@@ -17,6 +17,18 @@
 
 use crate::connection::Direction;
 
+/// Who puts the checksums of translated packets right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Checksums {
+    /// The translator, incrementally (RFC 1624): a wrong checksum stays wrong.
+    Software,
+    /// The hardware that sends the packet computes those of the IPv4 header, TCP and UDP: they are not kept right. Those
+    /// of ICMP are, and of what its errors quote.
+    Hardware,
+}
+
 /// The one's complement sum of what went in less what came out, folded to 16 bits, in network byte order.
 ///
 /// The sum is the same in either byte order, but for the order of its own two octets (RFC 1071, section 2B); kept as it

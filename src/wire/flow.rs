@@ -1,13 +1,9 @@
 //! What a packet says about where it belongs: the only output of the parser.
 
-use super::ipv4::{self, Header, Parts};
+use super::ipv4::{self, Header, ICMP, Parts, TCP, UDP};
 use super::{icmp, tcp};
 
 use crate::verdict::DropReason;
-
-pub(crate) const ICMP: u8 = 1;
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
 
 /// One packet's addresses. Ports are zero where the packet has none; an ICMP echo bears its identifier as the port of
 /// the one who asks, and zero as the port of the one who answers.

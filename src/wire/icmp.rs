@@ -1,12 +1,7 @@
 //! ICMP messages (RFC 792) and what they quote.
 
 use super::checksum::{self, Delta};
-use super::flow::{ICMP, TCP, UDP};
-use super::ipv4::{self, Header, Parts};
-use super::rewrite::Change;
 use super::tcp;
-
-use crate::verdict::DropReason;
 
 /// Octets of an ICMP header.
 pub(crate) const HEADER: usize = 8;
@@ -38,64 +33,6 @@ pub(crate) const fn kind(number: u8) -> Kind {
     }
 }
 
-/// The addresses of a quoted packet, as it was when it caused the error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quoted {
-    pub(crate) source: u32,
-    pub(crate) destination: u32,
-    pub(crate) source_port: u16,
-    pub(crate) destination_port: u16,
-    pub(crate) protocol: u8,
-}
-
-/// Reads what an ICMP error quotes. `None` if it quotes what cannot belong to a connection: another protocol, an echo
-/// reply or another ICMP message that asks nothing, or a later fragment, which has no ports.
-///
-/// # Errors
-/// [`DropReason::MalformedTransport`] if the quoted header is cut short or contradicts itself;
-/// [`DropReason::IcmpChecksum`] if the checksum of the message or of the quoted header is wrong (RFC 5508, REQ-3).
-/// The quoted transport checksum is not looked at: most of what it covers is not quoted.
-// One call in a translator and one in `Sharding`, which small images do without.
-#[inline(always)]
-pub(crate) fn read_quoted(message: &[u8]) -> Result<Option<Quoted>, DropReason> {
-    const MALFORMED: DropReason = DropReason::MalformedTransport;
-    if checksum::finish(checksum::sum(0, message)) != 0 {
-        return Err(DropReason::IcmpChecksum);
-    }
-    let quote = message.get(HEADER..).ok_or(MALFORMED)?;
-    let fixed = quote.first_chunk::<{ ipv4::HEADER }>().ok_or(MALFORMED)?;
-    let header = Header(fixed);
-    let length = header.header_length();
-    if fixed[0] >> 4 != 4 || length < ipv4::HEADER {
-        return Err(MALFORMED);
-    }
-    let (whole, transport) = quote.split_at_checked(length).ok_or(MALFORMED)?;
-    if checksum::finish(checksum::sum(0, whole)) != 0 {
-        return Err(DropReason::IcmpChecksum);
-    }
-    if ipv4::offset(header.fragmentation()) != 0 {
-        return Ok(None);
-    }
-    let first = transport.first_chunk::<8>().ok_or(MALFORMED)?;
-    let pair = |at: usize| first.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
-    let (source_port, destination_port) = match header.protocol() {
-        TCP | UDP => (pair(0), pair(2)),
-        ICMP => match kind(first[0]) {
-            Kind::EchoRequest => (pair(4), 0),
-            Kind::EchoReply => (0, pair(4)),
-            Kind::Error | Kind::Other => return Ok(None),
-        },
-        _ => return Ok(None),
-    };
-    Ok(Some(Quoted {
-        source: header.source(),
-        destination: header.destination(),
-        source_port,
-        destination_port,
-        protocol: header.protocol(),
-    }))
-}
-
 /// Gives an echo message another identifier, and lets its checksum follow by `delta`. `message` may be a first part of it.
 ///
 /// A reply that becomes all zeros gets the checksum 0xFFFF, the only right one for it. Where the rest of the message is
@@ -123,36 +60,6 @@ pub(crate) fn set_identifier(message: &mut [u8], identifier: u16, delta: Delta) 
 // It ends at the first byte that is not zero: of nearly all messages that is one of the first four.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
-}
-
-/// Rewrites what a message quotes, and the message's own checksum with it.
-///
-/// The caller has read the quote with [`read_quoted`]; a message that it would refuse is left as it is.
-pub(crate) fn requote(message: &mut [u8], protocol: u8, change: &Change, ports: Delta) {
-    let Some((icmp, quote)) = message.split_first_chunk_mut::<HEADER>() else {
-        return;
-    };
-    let Some((ip, rest)) = quote.split_first_chunk_mut::<{ ipv4::HEADER }>() else {
-        return;
-    };
-    let Some(transport) = rest.get_mut(Header(ip).header_length().saturating_sub(ipv4::HEADER)..) else {
-        return;
-    };
-    let checksum_at = match protocol {
-        TCP => 16,
-        UDP => 6,
-        _ => 2,
-    };
-    let checksum = |transport: &[u8]| Some(u16::from_be_bytes(*transport.get(checksum_at..)?.first_chunk()?));
-    let before = checksum(transport);
-    // The quoted header's addresses change by as much as its checksum takes back, so that the message's own checksum
-    // sees no difference; see `checksum` for why the two are exact opposites.
-    change.apply(&mut Parts { header: ip, options: &[], payload: transport }, protocol);
-    let mut seen = ports;
-    if let (Some(before), Some(after)) = (before, checksum(transport)) {
-        seen = seen.and(Delta::of([before.into()], [after.into()]));
-    }
-    [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], seen);
 }
 
 const _: () = assert!(tcp::HEADER == 20 && HEADER == 8);

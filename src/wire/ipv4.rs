@@ -2,6 +2,11 @@
 
 use crate::verdict::DropReason;
 
+/// Protocol numbers (RFC 790).
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+
 /// Octets of a header without options.
 pub(crate) const HEADER: usize = 20;
 

@@ -1,8 +1,10 @@
 //! Bytes and nothing else: what a packet says, and how it is rewritten.
 
 pub(crate) mod checksum;
+pub(crate) mod datagram;
 pub(crate) mod flow;
 pub(crate) mod icmp;
 pub(crate) mod ipv4;
+pub(crate) mod quote;
 pub(crate) mod rewrite;
 pub(crate) mod tcp;

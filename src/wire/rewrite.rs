@@ -1,11 +1,11 @@
 //! Puts other addresses into a packet, and its checksums right.
 
 use super::checksum::{self, Delta};
-use super::flow::{ICMP, TCP, UDP};
 use super::icmp;
 use super::ipv4::{HEADER, Parts};
+use super::ipv4::{ICMP, TCP, UDP};
 
-use crate::config::Checksums;
+use crate::wire::checksum::Checksums;
 
 /// New addresses for a packet, and the deltas that its checksums follow.
 #[derive(Clone, Copy, Debug)]

@@ -5,9 +5,8 @@ use crate::table::hash::Key;
 use crate::table::ports::{self, Draws, Wanted};
 use crate::table::rule;
 use crate::track::phase::{Class, Phase};
-use crate::translator::state::State;
-use crate::translator::table::Table;
-use crate::wire::flow::ICMP;
+use crate::translator::state::{State, Table};
+use crate::wire::ipv4::ICMP;
 
 impl Table<'_> {
     /// Sees to it that a connection that has everything else has a free alternative endpoint: the one that it has been

@@ -6,7 +6,7 @@ use crate::table::connection::{
 };
 use crate::table::event_queue::News;
 use crate::track::phase::Phase;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 
 impl Table<'_> {
     /// Moves a connection to another phase, and to the age list that belongs to it.

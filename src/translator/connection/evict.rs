@@ -4,7 +4,7 @@ use crate::event::Closed;
 use crate::table::connection::{ConnectionSlot, NONE};
 use crate::track::phase::Class;
 use crate::translator::connection::expire::LOOKS;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 
 /// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
 pub(in crate::translator) const SAMPLES: usize = 4;

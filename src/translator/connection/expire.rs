@@ -8,15 +8,11 @@ use crate::time::{Instant, Tick};
 use crate::timeouts::Timeouts;
 use crate::track::phase::Class;
 use crate::translator::Translator;
-use crate::translator::state::State;
-use crate::translator::table::Table;
+use crate::translator::state::POLL_WITHIN;
+use crate::translator::state::{State, Table};
 
 /// How many connections one call of `poll` looks at.
 pub(crate) const LOOKS: usize = 64;
-
-/// The first call after so many microseconds (2^10 ticks) without a poll closes connections whose time-out has passed. With
-/// 64 looks at each list each time a table of any size is gone through before ticks wrap around, whatever is called.
-pub(in crate::translator) const POLL_WITHIN: u32 = 1 << 26;
 
 /// Longer than any time-out with what it is rounded up by, in ticks.
 const LONGEST_SILENCE: u64 = ((Timeouts::MAX.as_secs() * 1_000_000) >> 16) + 16;

@@ -10,8 +10,7 @@ use crate::table::storage::Storage;
 use crate::track::phase::{Class, Phase};
 use crate::translator::Translator;
 use crate::translator::connection::expire::LOOKS;
-use crate::translator::state::State;
-use crate::translator::table::Table;
+use crate::translator::state::{State, Table};
 
 impl<S: Storage> Translator<S> {
     /// Ends every connection at once, of all clients and servers: no packet finds one of them from now on. The rules

@@ -2,10 +2,10 @@
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::config::ConfigError;
 use crate::connection::{Connection, Direction, Measured};
 use crate::counters::Counters;
 use crate::endpoint::Protocol;
+use crate::error::ConfigError;
 use crate::table::connection::{ConnectionSlot, Entry};
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
@@ -15,7 +15,7 @@ use crate::track::measure::MeasureSlot;
 use crate::translator::Translator;
 use crate::translator::state::State;
 #[cfg(feature = "control")]
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 
 /// An iterator over the current connections, in no particular order; from
 /// [`Translator::connections`].

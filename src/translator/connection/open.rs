@@ -9,11 +9,11 @@ use crate::track::claims::Claims;
 use crate::track::measure::Seen;
 use crate::track::phase::Phase;
 use crate::translator::connection::expire::LOOKS;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::flow::{Flow, ICMP, TCP, UDP};
+use crate::wire::flow::Flow;
 use crate::wire::icmp;
-use crate::wire::ipv4::{self, Parts};
+use crate::wire::ipv4::{self, ICMP, Parts, TCP, UDP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 impl Table<'_> {

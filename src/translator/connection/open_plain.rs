@@ -17,10 +17,10 @@ use crate::table::{rule, server};
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::Tcp;
 use crate::translator::connection::evict::SAMPLES;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::flow::{Flow, Shape, TCP};
-use crate::wire::ipv4;
+use crate::wire::flow::{Flow, Shape};
+use crate::wire::ipv4::{self, TCP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 /// How many ports are drawn here; of those that connections have left a short while ago there may be some in a row.

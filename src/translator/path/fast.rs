@@ -7,8 +7,7 @@ use crate::table::storage::Storage;
 use crate::translator::Translator;
 use crate::translator::path::plain::{Left, Plain};
 use crate::verdict::Verdict;
-use crate::wire::flow::{TCP, UDP};
-use crate::wire::ipv4;
+use crate::wire::ipv4::{self, TCP, UDP};
 
 impl<S: Storage> Translator<S> {
     /// Translates or passes a packet.

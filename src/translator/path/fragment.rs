@@ -1,14 +1,13 @@
 //! Fragments: the first goes through the table, the later ones follow it.
 
-use crate::config::Checksums;
 use crate::connection::Direction;
 use crate::track::fragments::{Clock, Fate, Follow, FragmentSlot, Piece};
 use crate::translator::path::plain::Left;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::checksum::Delta;
-use crate::wire::flow::{Flow, Shape, TCP};
-use crate::wire::ipv4::{self, Header, Parts};
+use crate::wire::checksum::{Checksums, Delta};
+use crate::wire::flow::{Flow, Shape};
+use crate::wire::ipv4::{self, Header, Parts, TCP};
 use crate::wire::rewrite;
 
 impl Table<'_> {

@@ -1,17 +1,16 @@
 //! ICMP errors: they follow the packet that they quote (RFC 5508, section 4).
 
-use crate::config::Checksums;
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::track::measure::Seen;
 use crate::translator::redivert::follow::CaughtUp;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::checksum::Delta;
+use crate::wire::checksum::{Checksums, Delta};
 use crate::wire::flow::Flow;
-use crate::wire::icmp;
 use crate::wire::ipv4::Parts;
+use crate::wire::quote;
 use crate::wire::rewrite::{self, Change};
 
 impl Table<'_> {
@@ -22,7 +21,7 @@ impl Table<'_> {
         if !ours && !self.state.filter.may_hold(flow.destination) && self.state.kept == 0 {
             return Verdict::Pass;
         }
-        let quoted = match icmp::read_quoted(parts.payload) {
+        let quoted = match quote::read_quoted(parts.payload) {
             Ok(Some(quoted)) => quoted,
             Ok(None) => return self.pass_or_drop(flow, DropReason::IcmpUnrelated),
             Err(reason) => return Verdict::Drop(reason),
@@ -91,7 +90,7 @@ impl Table<'_> {
         // From the server itself it seems to come from the original; from a router on the way it comes from that.
         let from_router = direction == Direction::ToClient && flow.source != c.server;
         let source = if from_router { flow.source } else { near.0 };
-        icmp::requote(parts.payload, c.protocol, &change, ports);
+        quote::requote(parts.payload, c.protocol, &change, ports);
         let delta = match self.state.config.checksums {
             Checksums::Software => Delta::of([flow.source, flow.destination], [source, far.0]),
             Checksums::Hardware => Delta(0),

@@ -11,8 +11,7 @@ use crate::translator::Translator;
 use crate::translator::state::State;
 use crate::verdict::Verdict;
 use crate::wire::checksum::{self, Delta};
-use crate::wire::flow::{TCP, UDP};
-use crate::wire::ipv4::{self, HEADER, Header};
+use crate::wire::ipv4::{self, HEADER, Header, TCP, UDP};
 use crate::wire::rewrite;
 
 impl<S: Storage> Translator<S> {

@@ -11,8 +11,7 @@ use crate::track::phase::Phase;
 use crate::translator::state::State;
 use crate::verdict::Verdict;
 use crate::wire::checksum;
-use crate::wire::flow::{TCP, UDP};
-use crate::wire::ipv4::{self, HEADER, Header};
+use crate::wire::ipv4::{self, HEADER, Header, TCP, UDP};
 use crate::wire::tcp::{self, ACK, FIN, RST, SYN, Segment};
 
 /// Octets of the shortest plain packet: a UDP datagram without data.

@@ -10,7 +10,7 @@ use crate::table::hash::Key;
 use crate::table::storage::Storage;
 use crate::translator::Translator;
 use crate::translator::path::plain::{Left, Plain};
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 use crate::verdict::Verdict;
 use crate::wire::ipv4;
 

@@ -9,10 +9,10 @@ use crate::track::phase::Phase;
 use crate::translator::path::plain::Left;
 use crate::translator::path::track::Tracked;
 use crate::translator::redivert::follow::CaughtUp;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::flow::{Flow, ICMP, Shape, TCP};
-use crate::wire::ipv4::{self, Header, Parts};
+use crate::wire::flow::{Flow, Shape};
+use crate::wire::ipv4::{self, Header, ICMP, Parts, TCP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 /// What looking again at a connection has shown.

@@ -8,7 +8,7 @@ use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
 use crate::translator::path::plain::Plain;
 use crate::translator::path::slow::Revisit;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 use crate::verdict::Verdict;
 use crate::wire::ipv4::{HEADER, Header};
 

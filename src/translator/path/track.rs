@@ -7,11 +7,9 @@ use crate::track::claims::{Attempt, Claims};
 use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{Reset, Tcp};
-use crate::translator::state::State;
-use crate::translator::table::Table;
+use crate::translator::state::{State, Table};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::flow::TCP;
-use crate::wire::ipv4::{self, Header, Parts};
+use crate::wire::ipv4::{self, Header, Parts, TCP};
 use crate::wire::rewrite;
 use crate::wire::tcp::{RST, Segment};
 

@@ -12,8 +12,8 @@ use crate::table::redivert_log::{Course, DONE};
 use crate::table::server::{self, Servers};
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
-use crate::translator::table::Table;
-use crate::wire::flow::{ICMP, TCP};
+use crate::translator::state::Table;
+use crate::wire::ipv4::{ICMP, TCP};
 
 /// What catching up has made of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,15 +6,14 @@
 use core::fmt;
 use core::str::FromStr;
 
-use crate::parse_error::ParseError;
+use crate::error::ParseError;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
 use crate::table::redivert_log::MoveSlot;
 use crate::table::rule::{Target, servers_of};
 use crate::table::server::{self, Place, ServerSlot, Servers};
 use crate::table::storage::Storage;
 use crate::translator::Translator;
-use crate::translator::state::{HIDES_SERVERS, State};
-use crate::translator::table::Table;
+use crate::translator::state::{HIDES_SERVERS, State, Table};
 use crate::wire::ipv4;
 
 /// How a re-divert treats the connections that stand on the old server.

@@ -3,47 +3,11 @@
 
 use crate::table::connection::SOURCE_KEPT;
 use crate::table::filter::Filter;
+use crate::table::rebuilding::{DONE, EVERYTHING, INTERVAL, Rebuilding};
 use crate::table::rule::{self, DivertSlot};
 use crate::table::server::ServerSlot;
-use crate::time::Tick;
 use crate::track::phase::Phase;
-use crate::translator::state::HIDES_SERVERS;
-use crate::translator::table::Table;
-
-/// There is nothing to build.
-const DONE: u32 = u32::MAX;
-
-/// There is a rule for a prefix: everything is in the filter.
-const EVERYTHING: u32 = u32::MAX - 1;
-
-/// How many ticks lie between two beginnings at least, unless a rule was removed: 8.4 s. Connections may come and go all
-/// the time, and each pass looks at all of them.
-const INTERVAL: u32 = 128;
-
-/// How far the filter has been built anew.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rebuilding {
-    /// The next of all connections, then notes about fragments, then rules; or [`DONE`], or [`EVERYTHING`].
-    cursor: u32,
-    since: Tick,
-    /// Whether something may be gone that was added since the last beginning, or before and not been passed by.
-    pub(in crate::translator) stale: bool,
-    /// Whether connections may be in the filter whose original destination no rule names.
-    orphans: bool,
-}
-
-impl Rebuilding {
-    pub(crate) const NONE: Self = Self { cursor: DONE, since: Tick(0), stale: false, orphans: false };
-
-    /// When it has to go on; the tick may lie in the past.
-    pub(in crate::translator) fn due(&self, now: Tick) -> Option<Tick> {
-        match self.cursor {
-            EVERYTHING => None,
-            DONE => self.stale.then(|| self.since.plus(INTERVAL)),
-            _ => Some(now),
-        }
-    }
-}
+use crate::translator::state::{HIDES_SERVERS, Table};
 
 impl Table<'_> {
     /// A rule is new, or one was `removed`: the filter follows.

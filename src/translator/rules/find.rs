@@ -4,11 +4,10 @@ use crate::connection::Direction;
 use crate::table::hash::{Key, Label};
 use crate::table::rule::{self, DivertSlot};
 use crate::table::server;
-use crate::translator::state::HIDES_SERVERS;
-use crate::translator::table::Table;
+use crate::translator::state::{HIDES_SERVERS, Table};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::flow::{Flow, ICMP};
-use crate::wire::ipv4;
+use crate::wire::flow::Flow;
+use crate::wire::ipv4::{self, ICMP};
 
 impl Table<'_> {
     /// What becomes of a packet that no connection carries over and that begins none.

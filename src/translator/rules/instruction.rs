@@ -8,7 +8,7 @@ use crate::table::storage::Storage;
 use crate::translator::Translator;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::redivert::instruction::place_of;
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 use crate::wire::ipv4;
 
 /// What [`Translator::divert`](crate::Translator::divert) has done.

@@ -1,6 +1,6 @@
 //! What instructions would do, without doing it.
 
-use crate::config::ConfigError;
+use crate::error::ConfigError;
 use crate::table::rule::{Divert, DivertError, Match, Target};
 use crate::table::storage::Storage;
 use crate::timeouts::Timeouts;
@@ -8,7 +8,7 @@ use crate::translator::Translator;
 use crate::translator::connection::list::check_client_limit;
 use crate::translator::redivert::instruction::{Redivert, RedivertError, Rediverted};
 use crate::translator::rules::instruction::{Diverted, Removed};
-use crate::translator::table::Table;
+use crate::translator::state::Table;
 
 /// Instructions that are tried one after the other and change nothing; from [`Translator::plan`].
 ///

@@ -15,10 +15,10 @@ use crate::track::phase::Phase;
 use crate::track::tcp::Tcp;
 use crate::translator::Translator;
 use crate::translator::redivert::follow::CaughtUp;
+use crate::translator::state::Table;
 use crate::translator::sync::record::{Record, RecordError};
-use crate::translator::table::Table;
 use crate::verdict::DropReason;
-use crate::wire::flow::{ICMP, TCP};
+use crate::wire::ipv4::{ICMP, TCP};
 
 /// What taking over a record has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

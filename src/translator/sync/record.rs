@@ -16,7 +16,7 @@ use crate::track::claims::{Claims, Fin};
 use crate::track::phase::Phase;
 use crate::track::sequence::Sequences;
 use crate::track::tcp::{Tcp, implied_fins};
-use crate::wire::flow::{ICMP, TCP, UDP};
+use crate::wire::ipv4::{ICMP, TCP, UDP};
 
 /// Octets in a [`Record`].
 pub const RECORD_LENGTH: usize = 56;

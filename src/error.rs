@@ -1,12 +1,10 @@
-//! Why a translator cannot be made as it was asked for.
+//! What is wrong with a configuration, or with a text that should say a rule or a part of one.
 
 use core::fmt;
 use core::net::Ipv4Addr;
 use core::time::Duration;
 
-use crate::config::MAX_ALTERNATIVES;
-use crate::table::storage;
-use crate::timeouts::Timeouts;
+use crate::limits::{MAX_ALTERNATIVES, MAX_CONNECTIONS, MAX_TIMEOUT};
 
 /// Why a configuration cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +45,16 @@ pub enum ConfigError {
     },
     /// A time-out below the floor of the RFCs; see [`Config::allow_short_timeouts`](crate::Config::allow_short_timeouts).
     TimeoutTooShort {
-        /// Which field of [`Timeouts`].
+        /// Which field of [`Timeouts`](crate::Timeouts).
         name: &'static str,
         /// What was asked for.
         value: Duration,
         /// The least that is allowed.
         floor: Duration,
     },
-    /// A time-out above [`Timeouts::MAX`].
+    /// A time-out above [`Timeouts::MAX`](crate::Timeouts::MAX).
     TimeoutTooLong {
-        /// Which field of [`Timeouts`].
+        /// Which field of [`Timeouts`](crate::Timeouts).
         name: &'static str,
         /// What was asked for.
         value: Duration,
@@ -106,15 +104,11 @@ impl fmt::Display for ConfigError {
                 write!(f, "time-out {name} of {value:?} is below the floor of {floor:?}")
             }
             Self::TimeoutTooLong { name, value } => {
-                write!(f, "time-out {name} of {value:?} is above {:?}", Timeouts::MAX)
+                write!(f, "time-out {name} of {value:?} is above {:?}", MAX_TIMEOUT)
             }
             Self::ClientLimit { value } => write!(f, "client limit of {value} is above 65534"),
             Self::Capacity { connections } => {
-                write!(
-                    f,
-                    "room for {connections} connections; possible are 8 to 12, and 16 to {}",
-                    storage::MAX_CONNECTIONS
-                )
+                write!(f, "room for {connections} connections; possible are 8 to 12, and 16 to {}", MAX_CONNECTIONS)
             }
             Self::MismatchedStorage { name, length, expected } => {
                 write!(f, "storage for {name} has {length} places instead of {expected}")
@@ -124,3 +118,83 @@ impl fmt::Display for ConfigError {
 }
 
 impl core::error::Error for ConfigError {}
+
+/// The longest piece of a text that an error repeats, in bytes.
+const EXCERPT: usize = 32;
+
+/// Why a text could not be read as a [`Prefix`](crate::Prefix), [`Protocol`](crate::Protocol), [`Match`](crate::Match),
+/// [`Target`](crate::Target), [`Weighted`](crate::Weighted), [`Redivert`](crate::Redivert),
+/// [`Midstream`](crate::Midstream) or [`Divert`](crate::Divert).
+///
+/// ```
+/// let wrong = "192.0.2.0/33:53 udp".parse::<byway::Match>().unwrap_err();
+/// assert_eq!((wrong.field(), wrong.text(), wrong.expected()), ("prefix length", "33", "a number from 0 to 32"));
+/// assert_eq!(wrong.to_string(), "prefix length \"33\": it must be a number from 0 to 32");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ParseError {
+    field: &'static str,
+    expected: &'static str,
+    excerpt: [u8; EXCERPT],
+    length: u8,
+}
+
+impl ParseError {
+    #[cold]
+    pub(crate) fn new(field: &'static str, text: &str, expected: &'static str) -> Self {
+        let text = text.trim_ascii();
+        let mut length = text.len().min(EXCERPT);
+        while !text.is_char_boundary(length) {
+            length -= 1;
+        }
+        let mut excerpt = [0; EXCERPT];
+        for (to, from) in excerpt.iter_mut().zip(text.as_bytes().iter().take(length)) {
+            *to = *from;
+        }
+        Self { field, expected, excerpt, length: length as u8 }
+    }
+
+    /// Which part of the text is wrong: `"address"`, `"prefix length"`, `"port"`, `"protocol"`, `"weight"` and so on.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+
+    /// What stands there: at most the first 32 bytes. Empty if the text ends where something should follow.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let bytes = self.excerpt.get(..usize::from(self.length)).unwrap_or_default();
+        core::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// What should stand there.
+    #[must_use]
+    pub const fn expected(&self) -> &'static str {
+        self.expected
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}: it must be {}", self.field, self.text(), self.expected)
+    }
+}
+
+impl fmt::Debug for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParseError")
+            .field("field", &self.field)
+            .field("text", &self.text())
+            .field("expected", &self.expected)
+            .finish()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for ParseError {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{} \"{}\": it must be {}", self.field, self.text(), self.expected);
+    }
+}
+
+impl core::error::Error for ParseError {}

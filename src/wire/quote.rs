@@ -1,0 +1,96 @@
+//! The packet that an ICMP error quotes: read to find its connection, and rewritten as that packet was.
+
+use super::checksum::{self, Delta};
+use super::icmp::{HEADER, Kind, kind};
+use super::ipv4::{self, Header, ICMP, Parts, TCP, UDP};
+use super::rewrite::Change;
+
+use crate::verdict::DropReason;
+
+/// The addresses of a quoted packet, as it was when it caused the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quoted {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    pub(crate) protocol: u8,
+}
+
+/// Reads what an ICMP error quotes. `None` if it quotes what cannot belong to a connection: another protocol, an echo
+/// reply or another ICMP message that asks nothing, or a later fragment, which has no ports.
+///
+/// # Errors
+/// [`DropReason::MalformedTransport`] if the quoted header is cut short or contradicts itself;
+/// [`DropReason::IcmpChecksum`] if the checksum of the message or of the quoted header is wrong (RFC 5508, REQ-3).
+/// The quoted transport checksum is not looked at: most of what it covers is not quoted.
+// One call in a translator and one in `Sharding`, which small images do without.
+#[inline(always)]
+pub(crate) fn read_quoted(message: &[u8]) -> Result<Option<Quoted>, DropReason> {
+    const MALFORMED: DropReason = DropReason::MalformedTransport;
+    if checksum::finish(checksum::sum(0, message)) != 0 {
+        return Err(DropReason::IcmpChecksum);
+    }
+    let quote = message.get(HEADER..).ok_or(MALFORMED)?;
+    let fixed = quote.first_chunk::<{ ipv4::HEADER }>().ok_or(MALFORMED)?;
+    let header = Header(fixed);
+    let length = header.header_length();
+    if fixed[0] >> 4 != 4 || length < ipv4::HEADER {
+        return Err(MALFORMED);
+    }
+    let (whole, transport) = quote.split_at_checked(length).ok_or(MALFORMED)?;
+    if checksum::finish(checksum::sum(0, whole)) != 0 {
+        return Err(DropReason::IcmpChecksum);
+    }
+    if ipv4::offset(header.fragmentation()) != 0 {
+        return Ok(None);
+    }
+    let first = transport.first_chunk::<8>().ok_or(MALFORMED)?;
+    let pair = |at: usize| first.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
+    let (source_port, destination_port) = match header.protocol() {
+        TCP | UDP => (pair(0), pair(2)),
+        ICMP => match kind(first[0]) {
+            Kind::EchoRequest => (pair(4), 0),
+            Kind::EchoReply => (0, pair(4)),
+            Kind::Error | Kind::Other => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    Ok(Some(Quoted {
+        source: header.source(),
+        destination: header.destination(),
+        source_port,
+        destination_port,
+        protocol: header.protocol(),
+    }))
+}
+
+/// Rewrites what a message quotes, and the message's own checksum with it.
+///
+/// The caller has read the quote with [`read_quoted`]; a message that it would refuse is left as it is.
+pub(crate) fn requote(message: &mut [u8], protocol: u8, change: &Change, ports: Delta) {
+    let Some((icmp, quote)) = message.split_first_chunk_mut::<HEADER>() else {
+        return;
+    };
+    let Some((ip, rest)) = quote.split_first_chunk_mut::<{ ipv4::HEADER }>() else {
+        return;
+    };
+    let Some(transport) = rest.get_mut(Header(ip).header_length().saturating_sub(ipv4::HEADER)..) else {
+        return;
+    };
+    let checksum_at = match protocol {
+        TCP => 16,
+        UDP => 6,
+        _ => 2,
+    };
+    let checksum = |transport: &[u8]| Some(u16::from_be_bytes(*transport.get(checksum_at..)?.first_chunk()?));
+    let before = checksum(transport);
+    // The quoted header's addresses change by as much as its checksum takes back, so that the message's own checksum
+    // sees no difference; see `checksum` for why the two are exact opposites.
+    change.apply(&mut Parts { header: ip, options: &[], payload: transport }, protocol);
+    let mut seen = ports;
+    if let (Some(before), Some(after)) = (before, checksum(transport)) {
+        seen = seen.and(Delta::of([before.into()], [after.into()]));
+    }
+    [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], seen);
+}
