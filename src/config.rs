@@ -56,7 +56,7 @@ impl Config {
     /// A configuration with the defaults that are named at each method.
     ///
     /// `secret` keys every choice that a stranger must not foresee: hashes, alternative ports, identifications. Take
-    /// 32 octets from the machine's source of randomness, new ones at each start. Translators that exchange records
+    /// 32 bytes from the machine's source of randomness, new ones at each start. Translators that exchange records
     /// need not share it.
     #[must_use]
     pub const fn new(secret: [u8; 32]) -> Self {
@@ -391,7 +391,7 @@ impl<T: Copy> List<T> {
         self.length as usize
     }
 
-    /// Moves the items that are to be in front there, and leaves the others behind them; both keep their order.
+    /// RedivertLog the items that are to be in front there, and leaves the others behind them; both keep their order.
     #[cfg(target_pointer_width = "64")]
     pub(crate) fn move_in_front(&mut self, is_in_front: impl Fn(&T) -> bool) {
         let length = usize::from(self.length);

@@ -137,11 +137,11 @@ pub struct Measured {
 pub struct Volume {
     /// Packets translated.
     pub packets: u64,
-    /// Octets in them, IPv4 headers included.
+    /// Bytes in them, IPv4 headers included.
     pub octets: u64,
-    /// The smallest packet, in octets; zero if there was none.
+    /// The smallest packet, in bytes; zero if there was none.
     pub smallest: u16,
-    /// The largest packet, in octets; zero if there was none.
+    /// The largest packet, in bytes; zero if there was none.
     pub largest: u16,
 }
 

@@ -94,13 +94,13 @@ use crate::time::Instant;
 use crate::translator::{TRANSMIT_BUFFER, Translator, Transmit};
 use crate::verdict::Verdict;
 
-/// Octets of an Ethernet header without tags.
+/// Bytes of an Ethernet header without tags.
 const ETHERNET: usize = 14;
 
 /// The EtherType of IPv4 (RFC 894).
 const IPV4: [u8; 2] = [0x08, 0x00];
 
-/// The least that the stack is told of the longest frame, in octets: every host takes a datagram of 576 (RFC 791, section
+/// The least that the stack is told of the longest frame, in bytes: every host takes a datagram of 576 (RFC 791, section
 /// 3.1), and smoltcp subtracts headers from it without looking.
 const LEAST: usize = ETHERNET + 576;
 
@@ -137,7 +137,7 @@ where
     ///
     /// Each of the two `buffers` holds one frame: the first one that comes, the second one that goes. They should be as
     /// long as the device's largest frame (its [`max_transmission_unit`](DeviceCapabilities::max_transmission_unit),
-    /// 1514 octets on Ethernet). If they are shorter, the stack is told so, down to 590 octets; a frame that comes all the
+    /// 1514 bytes on Ethernet). If they are shorter, the stack is told so, down to 590 bytes; a frame that comes all the
     /// same and is too long for the first is dropped, see [`oversized`](Self::oversized).
     pub fn new(device: D, translator: Translator<S>, mut buffers: [B; 2]) -> Self {
         let [first, second] = &mut buffers;
@@ -367,7 +367,7 @@ pub struct RxToken<'a> {
 #[cfg(feature = "defmt")]
 impl defmt::Format for RxToken<'_> {
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "RxToken({} octets)", self.frame.len());
+        defmt::write!(f, "RxToken({} bytes)", self.frame.len());
     }
 }
 
@@ -392,7 +392,7 @@ pub struct TxToken<'a, T, S> {
 #[cfg(feature = "defmt")]
 impl<T, S> defmt::Format for TxToken<'_, T, S> {
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "TxToken({} octets)", self.buffer.len());
+        defmt::write!(f, "TxToken({} bytes)", self.buffer.len());
     }
 }
 
@@ -504,7 +504,7 @@ fn packet(medium: Medium, frame: &mut [u8]) -> Option<&mut [u8]> {
     }
 }
 
-/// Octets before the packet; `None` for a medium that we cannot read.
+/// Bytes before the packet; `None` for a medium that we cannot read.
 fn header_length(medium: Medium) -> Option<usize> {
     // Not a `match`: whoever switches on more of smoltcp's features adds media to it.
     if medium == Medium::Ethernet {

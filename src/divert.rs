@@ -290,7 +290,7 @@ pub struct Divert<'a> {
     pub(crate) single: Weighted,
     pub(crate) group: Option<&'a [Weighted]>,
     pub(crate) keep_source: bool,
-    pub(crate) siblings: bool,
+    pub(crate) any_port_replies: bool,
     pub(crate) midstream: Option<Midstream>,
 }
 
@@ -303,7 +303,7 @@ impl<'a> Divert<'a> {
             single: Weighted { target: Target::Same, weight: 1 },
             group: None,
             keep_source: false,
-            siblings: false,
+            any_port_replies: false,
             midstream: None,
         }
     }
@@ -350,7 +350,7 @@ impl<'a> Divert<'a> {
         while let Some(word) = words.next() {
             match word {
                 "keep-source" => divert.keep_source = true,
-                "any-port" => divert.siblings = true,
+                "any-port" => divert.any_port_replies = true,
                 "midstream" => divert.midstream = Some(words.next().unwrap_or_default().parse()?),
                 _ if !is_server_due => return Err(ParseError::new("rule", word, MORE)),
                 server => {
@@ -432,7 +432,7 @@ impl<'a> Divert<'a> {
     /// client's side. Only UDP has use for it.
     #[must_use]
     pub const fn replies_from_any_port(mut self) -> Self {
-        self.siblings = true;
+        self.any_port_replies = true;
         self
     }
 
@@ -487,7 +487,7 @@ impl<'a> Divert<'a> {
 impl PartialEq for Divert<'_> {
     /// Whether they say the same. A group of one server is as good as that server.
     fn eq(&self, other: &Self) -> bool {
-        let flags = |d: &Self| (d.matches, d.keep_source, d.siblings, d.midstream);
+        let flags = |d: &Self| (d.matches, d.keep_source, d.any_port_replies, d.midstream);
         flags(self) == flags(other) && self.targets() == other.targets()
     }
 }
@@ -496,7 +496,7 @@ impl Eq for Divert<'_> {}
 
 impl fmt::Display for Divert<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = (self.keep_source, self.siblings, self.midstream);
+        let flags = (self.keep_source, self.any_port_replies, self.midstream);
         write_rule(f, &self.matches, self.targets().iter().copied(), flags)
     }
 }

@@ -28,13 +28,13 @@ pub(crate) fn prefetch<T>(slice: &[T], place: usize) {
     }
 }
 
-/// Which of sixteen octets, the lowest of the first word first, are `octet`: a bit for each, the lowest for the first.
+/// Which of sixteen bytes, the lowest of the first word first, are `byte`: a bit for each, the lowest for the first.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(crate) fn equal_octets(words: &[u32; 4], octet: u8) -> u32 {
+pub(crate) fn equal_bytes(words: &[u32; 4], byte: u8) -> u32 {
     use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi32, _mm_set1_epi32};
     let [a, b, c, d] = words.map(u32::cast_signed);
-    let wanted = (u32::MAX / 255 * u32::from(octet)).cast_signed();
+    let wanted = (u32::MAX / 255 * u32::from(byte)).cast_signed();
     // SAFETY: the only requirement of these is that the processor has SSE2, and every x86-64 has. They compute with
     // values and touch no memory.
     #[allow(unsafe_code, reason = "see above")]

@@ -197,7 +197,7 @@ impl Sharding {
 
     /// The key of the hash of clients, for a program that steers packets in the kernel; to be kept as the secret is.
     ///
-    /// The hash is SipHash-1-3 of 16 octets: the address as a number, the lowest octet first, and twelve zeros. The
+    /// The hash is SipHash-1-3 of 16 bytes: the address as a number, the lowest byte first, and twelve zeros. The
     /// shard is the upper 32 bits of the product of the hash's upper 32 bits and the number of shards.
     #[must_use]
     pub const fn client_key(&self) -> (u64, u64) {

@@ -115,7 +115,7 @@ fn records() {
         }
         Record::from_bytes(&bad)
     };
-    says(&Record::from_bytes(&good[..50]).unwrap_err(), &["50 octets", "56"]);
+    says(&Record::from_bytes(&good[..50]).unwrap_err(), &["50 bytes", "56"]);
     says(&read(0, b"no", false).unwrap_err(), &["begins", &format!("{:?}", b"no"), &format!("{:?}", b"bw")]);
     says(&read(2, &[9], false).unwrap_err(), &["version 9"]);
     says(&read(9, &[9], false).unwrap_err(), &["checksum 0x"]);

@@ -57,7 +57,7 @@ fn the_size_of_everything_is_within_its_budget() {
         ("`Translator<Fixed<1024, 64, 8, 8, 1024>>`, measured", size_of::<Translator<Fixed<1_024, 64, 8, 8, 1_024>>>()),
         ("`Translator<Fixed<65536, 64>>`", size_of::<Translator<Fixed<65_536, 64>>>()),
     ];
-    println!("| what | octets |\n| --- | ---: |");
+    println!("| what | bytes |\n| --- | ---: |");
     for (what, octets) in rows {
         let row = format!("| {what} | {octets} |");
         println!("{row}");

@@ -63,7 +63,7 @@ impl core::error::Error for KeyError {}
 /// # let entropy = [1; 32];
 /// # let secret = [2; 32];
 /// let mut byway = Translator::new(Config::new([7; 32]), Fixed::<64, 4>::new())?;
-/// let mut agent = Agent::<2, 4>::new(entropy); // 32 octets of the machine's randomness, new at each start
+/// let mut agent = Agent::<2, 4>::new(entropy); // 32 bytes of the machine's randomness, new at each start
 /// agent.add_key(Key::new(1, secret, Rights::All))?;
 ///
 /// # let (now, from, received) = (Instant::ZERO, "192.0.2.1:5213".parse().unwrap(), [0_u8; 64]);
@@ -317,7 +317,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             if session.sequence != 0 {
                 return Err(Refused::Old);
             }
-            session.vouch(limit, self.now, true, &from, datagram)?;
+            session.authenticate(limit, self.now, true, &from, datagram)?;
             head.write(&mut out);
             return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
@@ -369,7 +369,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             Order::Conflicting => return Err(Refused::Conflicting),
             order @ (Order::New | Order::Again) => order,
         };
-        session.vouch(limit, now, order == Order::Again, &from, datagram)?;
+        session.authenticate(limit, now, order == Order::Again, &from, datagram)?;
         let Some(received) = Received::read(body) else {
             session.was_in_vain();
             return Err(Refused::Malformed);
@@ -387,7 +387,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let done = self.obey(table, header.session, &rights, &received, &mut out);
         let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
         if done != Done::Read {
-            session.keep(out.octets().get(HEADER..).unwrap_or_default());
+            session.keep(out.bytes().get(HEADER..).unwrap_or_default());
         }
         let sealed = seal(out, &session.secret);
         if done == Done::Close {

@@ -16,7 +16,7 @@ use crate::table::rule::{Match, Weighted};
 use crate::time::Instant;
 use crate::timeouts::Timeouts;
 
-/// Octets in front of what an answer tells.
+/// Bytes in front of what an answer tells.
 pub(crate) const HEAD: usize = 12;
 
 /// The position that stands behind the last page.
@@ -267,14 +267,14 @@ impl<'a> ListedRule<'a> {
 /// How many servers of one rule an answer names.
 pub const MAX_LISTED_SERVERS: usize = 64;
 
-/// Octets of a server in a listed rule.
+/// Bytes of a server in a listed rule.
 pub(crate) const LISTED_SERVER: usize = 14;
 
-/// Octets of a connection, and of what was measured of it.
+/// Bytes of a connection, and of what was measured of it.
 pub(crate) const LISTED_CONNECTION: usize = 28;
 pub(crate) const LISTED_MEASURED: usize = 74;
 
-/// Octets of an event.
+/// Bytes of an event.
 pub(crate) const LISTED_EVENT: usize = 36;
 
 fn read_pairs(reader: &mut Reader<'_>) -> Option<(Pair, Pair)> {

@@ -12,7 +12,7 @@ use core::net::SocketAddrV4;
 use crate::endpoint::Protocol;
 use crate::table::rule::{DivertSlot, Target};
 use crate::table::server::Place;
-use crate::translator::{Ledger, MAX_CLIENT_LIMIT, RedivertError, Table, place_of};
+use crate::translator::{MAX_CLIENT_LIMIT, RedivertError, Reservation, Table, place_of};
 
 /// How long a chain of rules is followed when looking for a loop.
 const LONGEST_CHAIN: usize = 8;
@@ -63,7 +63,7 @@ impl Change<'_, '_> {
     pub(crate) fn go_through(&mut self, stage: Stage, out: &mut Writer<'_>) -> Result<(), Refusal> {
         out.go_to(HEADER + HEAD);
         *self.place = 0;
-        let mut ledger = Ledger::new(self.table);
+        let mut ledger = Reservation::new(self.table);
         let mut instruction = Instruction::Close;
         for raw in self.request.instructions() {
             raw.read(&mut instruction)?;
@@ -73,7 +73,7 @@ impl Change<'_, '_> {
                 Stage::Plan => self.step(Some(&mut ledger), &instruction)?,
                 Stage::Do => self.step(None, &instruction)?,
             };
-            out.put(&effect.octets());
+            out.put(&effect.bytes());
             *self.place += 1;
         }
         Ok(())
@@ -191,8 +191,8 @@ impl Change<'_, '_> {
             };
             let mut walk = Walk { goal, next: None, back: false };
             for rule in self.table.rules().iter().filter(|rule| rule.speaks_of(at)) {
-                let octets = match_octets(&rule.matches());
-                if octets != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&octets)) {
+                let bytes = match_octets(&rule.matches());
+                if bytes != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&bytes)) {
                     rule.chain(self.table.memory.servers)
                         .for_each(|s| walk.look(rule, self.way_to(s.target(), at.port)));
                 }
@@ -216,7 +216,7 @@ impl Change<'_, '_> {
     }
 
     /// Plans a change, or else does it.
-    fn step(&mut self, planned: Option<&mut Ledger>, change: &Instruction) -> Result<Effect, Refusal> {
+    fn step(&mut self, planned: Option<&mut Reservation>, change: &Instruction) -> Result<Effect, Refusal> {
         let (table, place) = (&mut *self.table, *self.place);
         let before = (1_u16 << place) - 1;
         if planned.is_some() && is_idle(table, change, self.idle & before == before) {

@@ -9,11 +9,11 @@ use zeroize::Zeroize;
 
 use crate::endpoint::Prefix;
 
-/// Octets of a tag at the end of each datagram: HMAC-SHA-256 (RFC 2104, RFC 6234), its first half (RFC 2104,
+/// Bytes of a tag at the end of each datagram: HMAC-SHA-256 (RFC 2104, RFC 6234), its first half (RFC 2104,
 /// section 5, allows half and not less).
 pub(crate) const TAG: usize = 16;
 
-/// Octets of a nonce.
+/// Bytes of a nonce.
 pub(crate) const NONCE: usize = 16;
 
 /// A number that is used once.
@@ -45,7 +45,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// The HMAC of these octets, one part after the other.
+    /// The HMAC of these bytes, one part after the other.
     ///
     /// Not inlined: the only copy of the hash around the hash.
     #[inline(never)]
@@ -63,14 +63,14 @@ impl Secret {
         mac.finalize()
     }
 
-    /// All 32 octets, to make another key of.
+    /// All 32 bytes, to make another key of.
     fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
         self.mac(parts).into_bytes().into()
     }
 
     /// The tag of a datagram.
-    pub(crate) fn tag(&self, octets: &[u8]) -> [u8; TAG] {
-        first_half(&self.derive(&[octets]))
+    pub(crate) fn tag(&self, bytes: &[u8]) -> [u8; TAG] {
+        first_half(&self.derive(&[bytes]))
     }
 
     /// Whether a whole datagram ends with its tag. The time that it takes depends on the length alone.
@@ -80,7 +80,7 @@ impl Secret {
             return false;
         };
         let mac = self.mac(&[said]);
-        // What the tag leaves out is filled in, for a comparison of all octets in constant time.
+        // What the tag leaves out is filled in, for a comparison of all bytes in constant time.
         let mut claimed = *mac.as_bytes();
         for (to, from) in claimed.iter_mut().zip(tag) {
             *to = *from;
@@ -113,9 +113,9 @@ impl Secret {
     }
 }
 
-fn first_half(octets: &[u8; 32]) -> [u8; TAG] {
+fn first_half(bytes: &[u8; 32]) -> [u8; TAG] {
     let mut half = [0; TAG];
-    for (to, from) in half.iter_mut().zip(octets) {
+    for (to, from) in half.iter_mut().zip(bytes) {
         *to = *from;
     }
     half
@@ -255,7 +255,7 @@ impl<const N: usize> Keys<N> {
 mod tests {
     use super::*;
 
-    /// RFC 4231, section 4.2 (test case 1, whose key is filled up with zeros to 32 octets: the same HMAC).
+    /// RFC 4231, section 4.2 (test case 1, whose key is filled up with zeros to 32 bytes: the same HMAC).
     #[test]
     fn the_hash_is_the_one_of_the_rfc() {
         let mut key = [0; 32];

@@ -39,7 +39,7 @@ const OPENS: u8 = 2;
 /// # fn receive(_until: Option<Instant>) -> Option<[u8; 64]> { None }
 /// # let mut seconds = 0;
 /// # let mut clock = || { seconds += 1; Instant::from_secs(seconds) };
-/// // The nonce is 16 octets of randomness, new for each session.
+/// // The nonce is 16 bytes of randomness, new for each session.
 /// let mut client = Client::new(now, 1, secret, nonce);
 /// let answered = loop {
 ///     match client.poll_transmit(now) {
@@ -252,7 +252,7 @@ impl Client {
         (self.state, self.attempts, self.next) = (state, 0, now);
     }
 
-    /// The datagram to send now, if it is time. The same octets are sent until they are answered.
+    /// The datagram to send now, if it is time. The same bytes are sent until they are answered.
     ///
     /// # Errors
     /// [`GaveUp`] once it was sent seven times over seven to twelve seconds in vain. A session that was being opened is

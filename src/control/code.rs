@@ -246,13 +246,13 @@ impl Effect {
         Self { outcome, servers, connections }
     }
 
-    pub(crate) const fn octets(self) -> [u8; Self::LENGTH] {
+    pub(crate) const fn bytes(self) -> [u8; Self::LENGTH] {
         let ([s0, s1], [c0, c1, c2, c3]) = (self.servers.to_be_bytes(), self.connections.to_be_bytes());
         [self.outcome as u8, 0, s0, s1, c0, c1, c2, c3]
     }
 
-    pub(crate) fn from_octets(octets: [u8; Self::LENGTH]) -> Option<Self> {
-        let [outcome, _, s0, s1, c0, c1, c2, c3] = octets;
+    pub(crate) fn from_octets(bytes: [u8; Self::LENGTH]) -> Option<Self> {
+        let [outcome, _, s0, s1, c0, c1, c2, c3] = bytes;
         Some(Self {
             outcome: Outcome::from_number(outcome)?,
             servers: u16::from_be_bytes([s0, s1]),

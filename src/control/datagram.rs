@@ -3,23 +3,23 @@
 use super::authentication::{NONCE, Nonce, Secret, TAG};
 use super::wire::{Reader, Writer};
 
-/// `BW`: the first two octets of each datagram.
+/// `BW`: the first two bytes of each datagram.
 const MAGIC: u16 = 0x4257;
 
 /// The version that is spoken here.
 pub const VERSION: u8 = 1;
 
-/// The longest datagram that a monitor sends, in octets. It bounds what it costs to refuse one.
+/// The longest datagram that a monitor sends, in bytes. It bounds what it costs to refuse one.
 pub const MAX_REQUEST: usize = 512;
 
-/// The longest datagram that an agent sends, in octets: what every path takes in one piece, tunnels included (an
-/// IPv6 packet of 1280 octets less both headers leaves 1232).
+/// The longest datagram that an agent sends, in bytes: what every path takes in one piece, tunnels included (an
+/// IPv6 packet of 1280 bytes less both headers leaves 1232).
 pub const MAX_ANSWER: usize = 1200;
 
-/// Octets of each datagram that opens a session, of either side.
+/// Bytes of each datagram that opens a session, of either side.
 pub(crate) const HANDSHAKE: usize = 64;
 
-/// Octets in front of a session's datagram.
+/// Bytes in front of a session's datagram.
 pub(crate) const HEADER: usize = 16;
 
 /// The kinds of datagrams.
@@ -33,7 +33,7 @@ pub(crate) mod kind {
     pub(crate) const REFUSAL: u8 = 7;
 }
 
-/// The first four octets.
+/// The first four bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) version: u8,
@@ -166,7 +166,7 @@ impl Open {
     }
 }
 
-/// The first octets of a datagram within a session.
+/// The first bytes of a datagram within a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: u8,
@@ -190,14 +190,14 @@ impl Header {
 /// Puts the tag behind what was written; returns the whole length.
 #[inline(never)]
 pub(crate) fn seal(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
-    let tag = secret.tag(out.octets());
+    let tag = secret.tag(out.bytes());
     out.put(&tag);
     out.length()
 }
 
 /// The same at the end of a datagram that opens a session: all of them have one size.
 fn seal_handshake(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
-    out.zeros((HANDSHAKE - TAG).saturating_sub(out.octets().len()));
+    out.zeros((HANDSHAKE - TAG).saturating_sub(out.bytes().len()));
     seal(out, secret)
 }
 

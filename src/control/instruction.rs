@@ -28,7 +28,7 @@ pub enum Instruction {
     Divert(Rule),
     /// Removes the rule with exactly this match.
     Remove(Match),
-    /// Moves what stands on one server to another.
+    /// RedivertLog what stands on one server to another.
     Redivert {
         /// The old server: [`Target::Address`] stands for all of its ports.
         from: Target,
@@ -120,7 +120,7 @@ impl Rule {
         let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
-        let Divert { matches, keep_source, siblings: any_port, midstream, .. } = *divert;
+        let Divert { matches, keep_source, any_port_replies: any_port, midstream, .. } = *divert;
         Some(Self { matches, servers, count, keep_source, any_port, midstream })
     }
 
@@ -141,7 +141,7 @@ impl Rule {
     pub fn divert(&self) -> Divert<'_> {
         let mut divert = Divert::new(self.matches).to_group(self.servers());
         divert.keep_source = self.keep_source;
-        divert.siblings = self.any_port;
+        divert.any_port_replies = self.any_port;
         divert.midstream = self.midstream;
         divert
     }
@@ -338,10 +338,10 @@ pub(crate) const fn read_rule_flags(flags: u8) -> (bool, bool, Option<Midstream>
     (flags & 1 != 0, flags & 2 != 0, midstream_from(flags >> 2))
 }
 
-/// Octets of a match.
+/// Bytes of a match.
 pub(crate) const MATCH: usize = 16;
 
-/// A match as it stands in a datagram. There is one way to write each, so equal octets say equal matches.
+/// A match as it stands in a datagram. There is one way to write each, so equal bytes say equal matches.
 #[inline(never)]
 pub(crate) fn match_octets(matches: &Match) -> [u8; MATCH] {
     let (destination, clients) = (matches.destination(), matches.from_clients());
@@ -381,7 +381,7 @@ pub(crate) fn exact_prefix(network: Ipv4Addr, length: u8) -> Option<Prefix> {
     Prefix::new(network, length).filter(|prefix| prefix.network() == network)
 }
 
-/// Octets of a server.
+/// Bytes of a server.
 pub(crate) const SERVER: usize = 10;
 
 pub(crate) fn write_server(out: &mut Writer<'_>, server: Weighted) {

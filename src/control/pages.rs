@@ -18,12 +18,12 @@ use crate::translator::Table;
 /// How many slots of the connection table one page looks at, empty ones included. It bounds the work.
 const SLOTS_PER_PAGE: usize = 1024;
 
-/// Octets in front of a page's entries.
+/// Bytes in front of a page's entries.
 const PAGE_HEAD: usize = 8;
 
 /// Leaves room for the front of a page; returns where.
 fn begin_page(out: &mut Writer<'_>) -> usize {
-    let at = out.octets().len();
+    let at = out.bytes().len();
     out.zeros(PAGE_HEAD);
     at
 }
@@ -48,7 +48,7 @@ pub(crate) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
             break;
         }
         out.put(&match_octets(&slot.matches()));
-        out.u8(rule_flags(slot.keeps_source(), slot.has_siblings(), slot.midstream()));
+        out.u8(rule_flags(slot.keeps_source(), slot.has_any_port_replies(), slot.midstream()));
         out.u8(told as u8);
         out.u16(u16::try_from(count).unwrap_or(u16::MAX));
         for server in slot.chain(table.memory.servers).take(told) {
@@ -155,8 +155,8 @@ pub(crate) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) 
 
 /// An event as it stands in a datagram.
 pub(crate) fn event(event: &Event) -> [u8; LISTED_EVENT] {
-    let mut octets = [0; LISTED_EVENT];
-    let mut out = Writer::new(&mut octets);
+    let mut bytes = [0; LISTED_EVENT];
+    let mut out = Writer::new(&mut bytes);
     let (kind, connection, why) = match event {
         Event::Opened(connection) => (1, connection, 0),
         Event::Changed(connection) => (2, connection, 0),
@@ -171,9 +171,9 @@ pub(crate) fn event(event: &Event) -> [u8; LISTED_EVENT] {
     if let Event::Moved { from, .. } = event {
         out.endpoint(*from);
     }
-    octets
+    bytes
 }
 
-pub(crate) const fn kind_of(octets: &[u8; LISTED_EVENT]) -> Kinds {
-    Kinds::numbered(octets[0])
+pub(crate) const fn kind_of(bytes: &[u8; LISTED_EVENT]) -> Kinds {
+    Kinds::numbered(bytes[0])
 }

@@ -26,7 +26,7 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// It is none of this protocol's datagrams: too short, too long, or with other first octets.
+    /// It is none of this protocol's datagrams: too short, too long, or with other first bytes.
     Foreign = "foreign",
     /// It is of a version that is not spoken here.
     Version = "version",

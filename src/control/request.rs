@@ -9,10 +9,10 @@ use super::wire::{Reader, Writer};
 
 use crate::table::rule::Target;
 
-/// The most octets of instructions in a request.
+/// The most bytes of instructions in a request.
 const ROOM: usize = MAX_REQUEST - HEADER - TAG - HEAD;
 
-/// Octets in front of the instructions.
+/// Bytes in front of the instructions.
 const HEAD: usize = 8;
 
 const DRY_RUN: u8 = 1;
@@ -39,7 +39,7 @@ const DEMANDS: u8 = 2;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    octets: [u8; ROOM],
+    bytes: [u8; ROOM],
     length: u16,
     count: u8,
     dry_run: bool,
@@ -52,7 +52,7 @@ impl defmt::Format for Request {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,
-            "Request {{ instructions: {}, octets: {}, dry_run: {}, demanded: {} }}",
+            "Request {{ instructions: {}, bytes: {}, dry_run: {}, demanded: {} }}",
             self.count,
             self.length,
             self.dry_run,
@@ -68,7 +68,7 @@ impl defmt::Format for Request {
 pub struct TooLong {
     /// Which instruction does not fit, from one.
     pub instruction: usize,
-    /// How many octets those before it take.
+    /// How many bytes those before it take.
     pub octets: usize,
 }
 
@@ -78,7 +78,7 @@ impl core::fmt::Display for TooLong {
         if *instruction > MAX_INSTRUCTIONS {
             return write!(f, "a request holds {MAX_INSTRUCTIONS} instructions, and this is instruction {instruction}");
         }
-        write!(f, "instruction {instruction} does not fit behind {octets} of {ROOM} octets")
+        write!(f, "instruction {instruction} does not fit behind {octets} of {ROOM} bytes")
     }
 }
 
@@ -88,7 +88,7 @@ impl Request {
     /// A request without instructions, which would be refused.
     #[must_use]
     pub const fn new() -> Self {
-        Self { octets: [0; ROOM], length: 0, count: 0, dry_run: false, demanded: None }
+        Self { bytes: [0; ROOM], length: 0, count: 0, dry_run: false, demanded: None }
     }
 
     /// A request of one instruction; each fits.
@@ -106,7 +106,7 @@ impl Request {
         if usize::from(self.count) >= MAX_INSTRUCTIONS {
             return Err(too_long);
         }
-        let free = self.octets.get_mut(usize::from(self.length)..).ok_or(too_long)?;
+        let free = self.bytes.get_mut(usize::from(self.length)..).ok_or(too_long)?;
         let mut out = Writer::new(free);
         instruction.write(&mut out);
         let length = out.length().and_then(|l| u16::try_from(l).ok()).ok_or(too_long)?;
@@ -137,7 +137,7 @@ impl Request {
         out.u8(self.count);
         out.u16(0);
         out.u32(self.demanded.unwrap_or(0));
-        out.put(self.octets.get(..usize::from(self.length)).unwrap_or_default());
+        out.put(self.bytes.get(..usize::from(self.length)).unwrap_or_default());
     }
 }
 

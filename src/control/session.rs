@@ -9,7 +9,7 @@ use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use crate::time::Instant;
 
-/// The most octets of an answer that is kept: the head, and an effect for each instruction.
+/// The most bytes of an answer that is kept: the head, and an effect for each instruction.
 const KEPT: usize = super::answer::HEAD + MAX_INSTRUCTIONS * Effect::LENGTH;
 
 /// One session: all zeros where none is, so that an agent in a `static` costs no flash.
@@ -100,7 +100,7 @@ impl Session {
     /// Checks where a datagram of this session comes from, and its tag. What costs a hash in vain is counted, and is
     /// refused unseen beyond `limit` in a second; so is what was asked `again`. What comes from elsewhere costs no hash.
     #[inline(never)]
-    pub(crate) fn vouch(
+    pub(crate) fn authenticate(
         &mut self,
         limit: u32,
         now: Instant,

@@ -1,4 +1,4 @@
-//! Octets in, octets out, without a way to read or write past an end.
+//! Bytes in, bytes out, without a way to read or write past an end.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
@@ -20,7 +20,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[octet]| octet)
+        self.array().map(|[byte]| byte)
     }
 
     pub(crate) fn u16(&mut self) -> Option<u16> {
@@ -43,9 +43,9 @@ impl<'a> Reader<'a> {
         Some(SocketAddrV4::new(self.address()?, self.u16()?))
     }
 
-    /// Octets that must be zero in this version, so that a later one can give them a meaning.
+    /// Bytes that must be zero in this version, so that a later one can give them a meaning.
     pub(crate) fn zeros(&mut self, length: usize) -> Option<()> {
-        self.take(length)?.iter().all(|octet| *octet == 0).then_some(())
+        self.take(length)?.iter().all(|byte| *byte == 0).then_some(())
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -69,12 +69,12 @@ impl<'a> Writer<'a> {
     }
 
     #[inline(never)]
-    pub(crate) fn put(&mut self, octets: &[u8]) {
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
         let free = self.buffer.get_mut(self.written..).unwrap_or_default();
-        for (to, from) in free.iter_mut().zip(octets) {
+        for (to, from) in free.iter_mut().zip(bytes) {
             *to = *from;
         }
-        self.written = self.written.saturating_add(octets.len());
+        self.written = self.written.saturating_add(bytes.len());
     }
 
     #[inline(never)]
@@ -121,7 +121,7 @@ impl<'a> Writer<'a> {
     }
 
     /// What was written.
-    pub(crate) fn octets(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.buffer.get(..self.written).unwrap_or_default()
     }
 

@@ -9,7 +9,7 @@
 use crate::table::connection::{ConnectionSlot, Entry, NONE};
 use crate::time::Tick;
 use crate::track::phase::Class;
-use crate::track::timers::Stamp;
+use crate::track::timers::CoarseTime;
 
 /// The two ends of each list. Its links lie in the slots.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ impl Ages {
         };
         new.previous = tail;
         new.next = NONE;
-        new.stamp = Stamp::of(now);
+        new.listed_at = CoarseTime::of(now);
         match slots.get_mut(tail as usize) {
             Some(last) => last.0.next = slot,
             None => set(&mut self.heads, class, slot),

@@ -6,14 +6,14 @@ use crate::table::hash::Key;
 use crate::time::Tick;
 use crate::track::phase::Phase;
 use crate::track::sequence::Sequences;
-use crate::track::timers::Stamp;
+use crate::track::timers::CoarseTime;
 use crate::wire::checksum::{Checksums, Delta};
 use crate::wire::ipv4::ICMP;
 
 /// No slot: the end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// Room for one connection in a translator's storage: exactly one 64-octet cache line, all zeros when unused.
+/// Room for one connection in a translator's storage: exactly one 64-byte cache line, all zeros when unused.
 ///
 /// Everything that a packet reads or writes of its connection lies here; the rest of a connection's 96 bytes is its
 /// share of the indexes ([`INDEX_WORDS`](crate::INDEX_WORDS)).
@@ -61,7 +61,7 @@ pub(crate) struct Entry {
     /// The server's entry among the counted servers.
     pub(crate) member: u16,
     /// When it was put at the end of its age list.
-    pub(crate) stamp: Stamp,
+    pub(crate) listed_at: CoarseTime,
 }
 
 /// A protocol and an epoch as they stand beside each other in an entry: what is read and compared at once.
@@ -72,19 +72,19 @@ pub(crate) const fn mark_of(protocol: u8, epoch: u8) -> u32 {
 
 /// Which of a connection's entries in the indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum IndexKey {
     /// For packets of the client.
-    There,
+    Forward,
     /// For packets of the server.
-    Back,
+    Reply,
     /// For packets from the server's other ports.
-    Siblings,
+    AnyPortReply,
 }
 
 /// The client keeps its address: only the destination is rewritten.
 pub(crate) const SOURCE_KEPT: u8 = 1;
 /// Answers from the server's other ports belong to the client: there is a second entry in the index.
-pub(crate) const SIBLINGS: u8 = 2;
+pub(crate) const ANY_PORT_REPLIES: u8 = 2;
 /// Its client's count includes it.
 pub(crate) const CLIENT_COUNTED: u8 = 4;
 /// Its server's count includes it.
@@ -116,7 +116,7 @@ impl Entry {
         previous: 0,
         next: 0,
         member: 0,
-        stamp: Stamp(0),
+        listed_at: CoarseTime(0),
     };
 
     #[inline]
@@ -131,22 +131,22 @@ impl Entry {
 
     /// The key under which a packet of the client finds it.
     #[inline]
-    pub(crate) const fn key_there(&self) -> Key {
+    pub(crate) const fn forward_key(&self) -> Key {
         Key::new(self.protocol, (self.client, self.client_port), (self.original, self.original_port))
     }
 
     /// The key under which a packet of the server finds it.
     #[inline]
-    pub(crate) const fn key_back(&self) -> Key {
+    pub(crate) const fn reply_key(&self) -> Key {
         Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, self.server_port))
     }
 
     /// Where it is entered, and under which key.
-    pub(crate) const fn entry(&self, which: Which) -> (Direction, Key) {
+    pub(crate) const fn entry(&self, which: IndexKey) -> (Direction, Key) {
         match which {
-            Which::There => (Direction::ToServer, self.key_there()),
-            Which::Back => (Direction::ToClient, self.key_back()),
-            Which::Siblings => (Direction::ToClient, self.key_siblings()),
+            IndexKey::Forward => (Direction::ToServer, self.forward_key()),
+            IndexKey::Reply => (Direction::ToClient, self.reply_key()),
+            IndexKey::AnyPortReply => (Direction::ToClient, self.key_siblings()),
         }
     }
 
@@ -154,8 +154,8 @@ impl Entry {
     #[inline(always)]
     pub(crate) const fn key(&self, direction: Direction) -> Key {
         match direction {
-            Direction::ToServer => self.key_there(),
-            Direction::ToClient => self.key_back(),
+            Direction::ToServer => self.forward_key(),
+            Direction::ToClient => self.reply_key(),
         }
     }
 
@@ -189,7 +189,7 @@ impl Entry {
 
     /// The key under which a packet from another port of the server finds it.
     pub(crate) const fn key_siblings(&self) -> Key {
-        Key::of_siblings((self.alternative, self.alternative_port), self.server)
+        Key::of_any_port_replies((self.alternative, self.alternative_port), self.server)
     }
 
     /// Whether a key is one of those under which it is entered in the index of this way.
@@ -197,13 +197,13 @@ impl Entry {
     pub(crate) fn answers(&self, direction: Direction, key: &Key) -> bool {
         let mine = self.key(direction);
         let ports = (mine.ports >> 16) as u32 ^ (key.ports >> 16) as u32;
-        let of_siblings = key.is_of_siblings();
+        let of_any_port_replies = key.is_of_siblings();
         // A key of siblings says nothing of the server's port.
-        let ports = if of_siblings { ports >> 16 } else { ports };
+        let ports = if of_any_port_replies { ports >> 16 } else { ports };
         mine.addresses == key.addresses
             && ports == 0
             && self.protocol == key.ports as u8
-            && (!of_siblings || self.has(SIBLINGS))
+            && (!of_any_port_replies || self.has(ANY_PORT_REPLIES))
     }
 
     /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in those: the

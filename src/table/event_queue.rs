@@ -33,7 +33,7 @@ enum Kind {
 
 /// What has happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum EventKind {
     Opened,
     Changed,
     /// From this server.
@@ -53,12 +53,12 @@ impl EventSlot {
         why: Closed::Finished,
     };
 
-    fn pack(c: &Entry, news: News) -> Self {
+    fn pack(c: &Entry, news: EventKind) -> Self {
         let (kind, from, why) = match news {
-            News::Opened => (Kind::Opened, (0, 0), Closed::Finished),
-            News::Changed => (Kind::Changed, (0, 0), Closed::Finished),
-            News::Moved(from) => (Kind::Moved, from, Closed::Finished),
-            News::Closed(why) => (Kind::Closed, (0, 0), why),
+            EventKind::Opened => (Kind::Opened, (0, 0), Closed::Finished),
+            EventKind::Changed => (Kind::Changed, (0, 0), Closed::Finished),
+            EventKind::Moved(from) => (Kind::Moved, from, Closed::Finished),
+            EventKind::Closed(why) => (Kind::Closed, (0, 0), why),
         };
         Self {
             addresses: [c.client, c.original, c.alternative, c.server],
@@ -110,7 +110,7 @@ impl EventQueue {
     /// Puts news of a connection behind the others. False if there is no room: the older ones stay then, since they
     /// tell how the story began.
     #[must_use]
-    pub(crate) fn push(&mut self, slots: &mut [EventSlot], connection: &Entry, news: News) -> bool {
+    pub(crate) fn push(&mut self, slots: &mut [EventSlot], connection: &Entry, news: EventKind) -> bool {
         if self.length as usize >= slots.len() {
             return false;
         }
@@ -166,7 +166,9 @@ mod tests {
     fn events_come_out_as_they_went_in() {
         let mut slots = [EventSlot::EMPTY; 4];
         let mut queue = EventQueue::EMPTY;
-        for news in [News::Opened, News::Changed, News::Moved((5, 6)), News::Closed(Closed::Stranded)] {
+        for news in
+            [EventKind::Opened, EventKind::Changed, EventKind::Moved((5, 6)), EventKind::Closed(Closed::Stranded)]
+        {
             assert!(queue.push(&mut slots, &entry(1), news));
         }
         for event in [
@@ -185,12 +187,12 @@ mod tests {
         let mut slots = [EventSlot::EMPTY; 2];
         let mut queue = EventQueue::EMPTY;
         for port in 1..=3 {
-            assert_eq!(queue.push(&mut slots, &entry(port), News::Opened), port < 3);
+            assert_eq!(queue.push(&mut slots, &entry(port), EventKind::Opened), port < 3);
         }
         assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(1))));
-        assert!(queue.push(&mut slots, &entry(4), News::Opened));
+        assert!(queue.push(&mut slots, &entry(4), EventKind::Opened));
         assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(2))));
         assert_eq!(queue.pop(&slots), Some(Event::Opened(connection(4))));
-        assert!(!queue.push(&mut [], &entry(5), News::Opened));
+        assert!(!queue.push(&mut [], &entry(5), EventKind::Opened));
     }
 }

@@ -66,9 +66,9 @@ impl Keys {
     }
 }
 
-/// SipHash-1-3 of two words, as if they were their 16 octets, the lowest first.
+/// SipHash-1-3 of two words, as if they were their 16 bytes, the lowest first.
 ///
-/// A library's hash takes octets of any number, and three times the flash; a test holds this one to it.
+/// A library's hash takes bytes of any number, and three times the flash; a test holds this one to it.
 // One call in `Keys` and one in `Sharding`, which small images do without.
 #[inline(always)]
 pub(crate) fn sip13((k0, k1): (u64, u64), words: [u64; 2]) -> u64 {
@@ -156,7 +156,7 @@ impl Key {
 
     /// The key under which all ports of a server look for the UDP connection that takes what they send. No packet has
     /// it: there is no protocol of that number.
-    pub(crate) const fn of_siblings(near: (u32, u16), server: u32) -> Self {
+    pub(crate) const fn of_any_port_replies(near: (u32, u16), server: u32) -> Self {
         let key = Self::new(UDP, near, (server, 0));
         Self { ports: key.ports | ALL_PORTS, ..key }
     }
@@ -175,7 +175,7 @@ impl Key {
     }
 }
 
-/// Above the protocol's number in the keys of [`Key::of_siblings`].
+/// Above the protocol's number in the keys of [`Key::of_any_port_replies`].
 const ALL_PORTS: u64 = 0x100;
 
 #[inline]
@@ -203,8 +203,8 @@ mod tests {
                 *word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             }
             let [k0, k1, a, b] = words;
-            let octets = [a.to_le_bytes(), b.to_le_bytes()].concat();
-            assert_eq!(sip13((k0, k1), [a, b]), SipHasher13::new_with_keys(k0, k1).hash(&octets));
+            let bytes = [a.to_le_bytes(), b.to_le_bytes()].concat();
+            assert_eq!(sip13((k0, k1), [a, b]), SipHasher13::new_with_keys(k0, k1).hash(&bytes));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a key to a slot in at most two cache lines: an index of buckets, one line each.
 //!
-//! A bucket is sixteen 32-bit words: twelve tags of one octet in the first three, a word that tells of entries that are
+//! A bucket is sixteen 32-bit words: twelve tags of one byte in the first three, a word that tells of entries that are
 //! away, and twelve slot numbers. A tag is a piece of the key's hash, and zero where there is no entry. All tags of a
 //! bucket are compared at once (see `tags`).
 //!
@@ -20,7 +20,7 @@ use crate::table::storage::INDEX_WORDS;
 use crate::table::tags::{self, ENTRIES};
 use crate::track::claims::Claims;
 
-/// Words in a bucket: one line of 64 octets.
+/// Words in a bucket: one line of 64 bytes.
 pub(crate) const WORDS: usize = 16;
 
 /// Where the slot numbers begin.

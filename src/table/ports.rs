@@ -38,20 +38,20 @@ impl Wanted {
 /// Unforeseeable numbers, four from each value of the pseudo-random function: who learns some of its bits by the port
 /// that he gets learns nothing of the others.
 #[derive(Clone, Copy)]
-pub(crate) struct Draws {
+pub(crate) struct RandomPool {
     /// The value that was drawn from last, turned.
     bits: u64,
     left: u8,
 }
 
-impl core::fmt::Debug for Draws {
+impl core::fmt::Debug for RandomPool {
     /// Without the bits, which say what comes next.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Draws")
+        f.write_str("RandomPool")
     }
 }
 
-impl Draws {
+impl RandomPool {
     pub(crate) const NONE: Self = Self { bits: 0, left: 0 };
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
@@ -69,11 +69,11 @@ impl Draws {
     }
 }
 
-/// Draws candidates until `is_free` takes one; it is told whether half of them have been drawn already.
+/// RandomPool candidates until `is_free` takes one; it is told whether half of them have been drawn already.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(crate) fn choose(
     keys: &Keys,
-    draws: &mut Draws,
+    random_pool: &mut RandomPool,
     alternatives: &List<Alternative>,
     choice: PortChoice,
     wanted: Wanted,
@@ -99,7 +99,7 @@ pub(crate) fn choose(
         let port = if choice == PortChoice::Keep && attempt == 0 && within(range, wanted.client.1) {
             wanted.client.1
         } else {
-            port_of(range, draws.next(keys, words, attempt))
+            port_of(range, random_pool.next(keys, words, attempt))
         };
         if is_free((address, port), late) {
             return Some((address, port));
@@ -114,7 +114,7 @@ pub(crate) fn choose(
 #[inline(always)]
 pub(crate) fn early(
     keys: &Keys,
-    draws: &mut Draws,
+    random_pool: &mut RandomPool,
     range: &Alternative,
     wanted: &Wanted,
     attempt: u32,
@@ -122,7 +122,7 @@ pub(crate) fn early(
     let last = range.last - range.first;
     let place = if last == 0 { 0 } else { preferred(keys, wanted.client.0, last.saturating_add(1)) };
     let ports = range.ports;
-    range.has_ports().then(|| (range.first + place, port_of(ports, draws.next(keys, wanted.words(), attempt))))
+    range.has_ports().then(|| (range.first + place, port_of(ports, random_pool.next(keys, wanted.words(), attempt))))
 }
 
 /// The place of a client's address among so many.
@@ -181,7 +181,7 @@ mod tests {
             let range = Alternative { first: 0x0a0a_0a0a, last: 0x0a0a_0a09 + addresses, ports: (1_000, 60_000) };
             let mut alternatives = List::new(Alternative::NONE);
             assert!(alternatives.push(range));
-            let (mut draws, mut same) = (Draws::NONE, Draws::NONE);
+            let (mut random_pool, mut same) = (RandomPool::NONE, RandomPool::NONE);
             let mut seen = std::collections::HashSet::new();
             for serial in 1..1_000 {
                 let wanted = Wanted { client: (serial as u32 % 9, 5), server: (1, 2), serial };
@@ -190,12 +190,12 @@ mod tests {
                     looked_at.push(candidate);
                     looked_at.len() as u64 == 1 + serial % 8
                 };
-                let chosen = choose(&keys, &mut draws, &alternatives, PortChoice::Random, wanted, taken);
+                let chosen = choose(&keys, &mut random_pool, &alternatives, PortChoice::Random, wanted, taken);
                 let early = (0..).map_while(|n| early(&keys, &mut same, &range, &wanted, n));
                 assert_eq!(early.take(looked_at.len()).collect::<Vec<_>>(), looked_at);
                 seen.insert(chosen);
             }
-            assert!(seen.len() > 980, "{} different endpoints in 999 draws", seen.len());
+            assert!(seen.len() > 980, "{} different endpoints in 999 random_pool", seen.len());
         }
     }
 }

@@ -62,23 +62,23 @@ impl MoveSlot {
 
     /// Where a connection goes that has come this far. `None` if this move is not for it.
     #[inline(always)]
-    fn lead(&self, course: Course, portless: bool) -> Option<Course> {
-        if !self.from().holds(course.server) {
+    fn apply(&self, route: Route, portless: bool) -> Option<Route> {
+        if !self.from().holds(route.server) {
             return None;
         }
-        let (address, port) = self.to().resolve(course.server.1);
-        Some(Course {
+        let (address, port) = self.to().resolve(route.server.1);
+        Some(Route {
             server: (address, if portless { 0 } else { port }),
-            reset: course.reset | self.reset,
+            reset: route.reset | self.reset,
             // An entry of an earlier move has been pointed at wherever a later one leads.
-            entry: if self.entry == server::NONE { course.entry } else { self.entry },
+            entry: if self.entry == server::NONE { route.entry } else { self.entry },
         })
     }
 }
 
 /// The state of the moves; their places lie in the storage, as a ring.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moves {
+pub(crate) struct RedivertLog {
     /// The number of the newest move.
     pub(crate) epoch: u8,
     /// How many of the newest a connection may still have to follow.
@@ -99,10 +99,10 @@ pub(crate) struct Moves {
     forgotten_at: Tick,
 }
 
-/// As [`Moves::forgotten`]: no connection is as far behind as that.
+/// As [`RedivertLog::forgotten`]: no connection is as far behind as that.
 const NOBODY: u16 = 256;
 
-/// The largest [`Moves::span`] with which one more epoch leaves room for all outstanding re-diverts.
+/// The largest [`RedivertLog::span`] with which one more epoch leaves room for all outstanding re-diverts.
 const MOST_SPAN: u8 = (255 - MAX_OUTSTANDING - 1) as u8;
 
 /// There is nothing to sweep for.
@@ -110,14 +110,14 @@ pub(crate) const DONE: u32 = u32::MAX;
 
 /// Where a connection is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Course {
+pub(crate) struct Route {
     pub(crate) server: (u32, u16),
     pub(crate) reset: bool,
     /// The entry of the last move that has one, or [`server::NONE`].
     pub(crate) entry: u16,
 }
 
-impl Moves {
+impl RedivertLog {
     pub(crate) const NONE: Self = Self {
         epoch: 0,
         outstanding: 0,
@@ -248,34 +248,34 @@ impl Moves {
     /// Where a connection of this epoch that stands on `server` is to go. `None` if it stays.
     /// The servers of an ICMP echo are `portless`.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn course(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Course> {
+    pub(crate) fn route(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Route> {
         let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
-        let course = Course { server, reset: false, entry: server::NONE };
+        let route = Route { server, reset: false, entry: server::NONE };
         #[cfg(target_pointer_width = "64")]
         if behind == 1 {
-            return self.ago(slots, 0)?.lead(course, portless);
+            return self.ago(slots, 0)?.apply(route, portless);
         }
-        self.course_of_many(slots, behind, course, portless)
+        self.course_of_many(slots, behind, route, portless)
     }
 
     /// The same for a connection that is so many moves behind.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
-    fn course_of_many(&self, slots: &[MoveSlot], behind: u8, mut course: Course, portless: bool) -> Option<Course> {
+    fn course_of_many(&self, slots: &[MoveSlot], behind: u8, mut route: Route, portless: bool) -> Option<Route> {
         let mut moved = false;
         for ago in (0..behind).rev() {
-            if let Some(further) = self.ago(slots, ago).and_then(|slot| slot.lead(course, portless)) {
-                course = further;
+            if let Some(further) = self.ago(slots, ago).and_then(|slot| slot.apply(route, portless)) {
+                route = further;
                 moved = true;
             }
         }
-        moved.then_some(course)
+        moved.then_some(route)
     }
 
     /// Whether a connection that a record shows on this server would be elsewhere, or reset, if it had been here: all
     /// moves that are remembered together lead away from there.
     pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: (u32, u16), portless: bool) -> bool {
-        let course = Course { server, reset: false, entry: server::NONE };
-        let end = self.course_of_many(slots, self.known, course, portless);
+        let route = Route { server, reset: false, entry: server::NONE };
+        let end = self.course_of_many(slots, self.known, route, portless);
         end.is_some_and(|end| end.reset || end.server != server)
     }
 

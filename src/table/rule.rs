@@ -31,7 +31,7 @@ const PROTOCOL: u8 = 0x1f;
 const KEEP_SOURCE: u8 = 0x40;
 /// With the source replaced: nothing else is. With the source kept: the servers' own addresses must not be seen.
 const HIDES: u8 = 0x20;
-const SIBLINGS: u8 = 0x80;
+const ANY_PORT_REPLIES: u8 = 0x80;
 
 /// In a rank, in place of a port.
 const ANY_PORT: u64 = 1 << 16;
@@ -60,7 +60,7 @@ impl DivertSlot {
             clients_length: clients.length() | midstream_number(divert.midstream) << LENGTH_BITS,
             protocol: protocol.map_or(0, Protocol::number)
                 | flag(divert.keep_source, KEEP_SOURCE)
-                | flag(divert.siblings, SIBLINGS)
+                | flag(divert.any_port_replies, ANY_PORT_REPLIES)
                 | flag(hides, HIDES),
         }
     }
@@ -87,8 +87,8 @@ impl DivertSlot {
         self.protocol & KEEP_SOURCE != 0
     }
 
-    pub(crate) const fn has_siblings(&self) -> bool {
-        self.protocol & SIBLINGS != 0
+    pub(crate) const fn has_any_port_replies(&self) -> bool {
+        self.protocol & ANY_PORT_REPLIES != 0
     }
 
     /// Whether it replaces the source and nothing else. No re-divert changes that.
@@ -221,7 +221,7 @@ impl<'a> DivertEntry<'a> {
     /// Whether answers from the server's other ports belong to the client.
     #[must_use]
     pub const fn takes_replies_from_any_port(&self) -> bool {
-        self.slot.has_siblings()
+        self.slot.has_any_port_replies()
     }
 
     /// What becomes of segments from the middle of connections, if the rule says so itself

@@ -1,13 +1,13 @@
-//! Twelve tags of one octet, compared with another: all at once where the processor can, or else eight or four at a time,
+//! Twelve tags of one byte, compared with another: all at once where the processor can, or else eight or four at a time,
 //! in arithmetic that every processor has.
 
 #[cfg(target_arch = "x86_64")]
-use crate::intrinsics::equal_octets;
+use crate::intrinsics::equal_bytes;
 
 /// Tags in a bucket.
 pub(crate) const ENTRIES: usize = 12;
 
-/// The words that hold them, and one that does not matter, so that there are sixteen octets.
+/// The words that hold them, and one that does not matter, so that there are sixteen bytes.
 pub(crate) type Words = [u32; 4];
 
 /// The places of equal tags, from the lowest up. The first one is certain; one that follows may be wrong.
@@ -30,7 +30,7 @@ const BITS: usize = if cfg!(target_arch = "x86_64") { 1 } else { 8 };
 #[inline(always)]
 fn among_all(words: &Words, tag: u8) -> Places {
     const ALL: u32 = (1 << ENTRIES) - 1;
-    Places { marks: equal_octets(words, tag) & ALL, offset: 0 }
+    Places { marks: equal_bytes(words, tag) & ALL, offset: 0 }
 }
 
 /// Where `tag` stands among the first eight tags.
@@ -39,7 +39,7 @@ fn among_all(words: &Words, tag: u8) -> Places {
 const fn among_eight([a, b, ..]: &Words, tag: u8) -> Places {
     const ONES: u64 = u64::MAX / 255;
     let differs = (*a as u64 | (*b as u64) << 32) ^ (ONES * tag as u64);
-    // A subtraction borrows from the octet above only if this one was zero: so the lowest mark is true, and one above
+    // A subtraction borrows from the byte above only if this one was zero: so the lowest mark is true, and one above
     // it may be false.
     Places { marks: differs.wrapping_sub(ONES) & !differs & (ONES << 7), offset: 0 }
 }
@@ -120,14 +120,14 @@ mod tests {
         let mut state = 1_u32;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            // Few different octets, so that there are hits, neighbours of hits, and zeros.
+            // Few different bytes, so that there are hits, neighbours of hits, and zeros.
             state >> 16 & 0x0301_0301 | (state >> 3 & 0x80ff_0000)
         };
         for _ in 0..10_000 {
             let words = [next(), next(), next(), next()];
             for tag in [0, 1, 2, 3, 0x80, 0xff] {
-                let octets: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-                let expected: Vec<usize> = (0..ENTRIES).filter(|p| octets[*p] == tag).collect();
+                let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+                let expected: Vec<usize> = (0..ENTRIES).filter(|p| bytes[*p] == tag).collect();
                 let mut found = Vec::new();
                 let none: Option<()> = find(&words, tag, |place| {
                     found.push(place);

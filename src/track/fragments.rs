@@ -41,7 +41,7 @@ pub struct FragmentSlot {
     new_destination: u32,
     last: Tick,
     protocol: u8,
-    fate: Fate,
+    action: Action,
     identification: u16,
     new_identification: u16,
     network: Delta,
@@ -57,7 +57,7 @@ pub struct FragmentSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
-pub(crate) enum Fate {
+pub(crate) enum Action {
     /// There is no note in this slot.
     Free = 0,
     ToServer,
@@ -68,7 +68,7 @@ pub(crate) enum Fate {
 /// What a later fragment is to become.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Follow {
-    pub(crate) fate: Fate,
+    pub(crate) action: Action,
     pub(crate) source: u32,
     pub(crate) destination: u32,
     pub(crate) network: Delta,
@@ -87,14 +87,14 @@ impl FragmentSlot {
         new_identification: 0,
         network: Delta(0),
         protocol: 0,
-        fate: Fate::Free,
+        action: Action::Free,
         reach: 0,
         end: 0,
         islands: [(0, 0); ISLANDS],
     };
 
-    fn is_of(&self, piece: &Piece) -> bool {
-        self.fate != Fate::Free
+    fn is_of(&self, piece: &Fragment) -> bool {
+        self.action != Action::Free
             && self.identification == piece.identification
             && self.source == piece.source
             && self.destination == piece.destination
@@ -103,7 +103,7 @@ impl FragmentSlot {
 
     /// The original destination of a datagram of which fragments may follow its first one to a server.
     pub(crate) fn original(&self, now: Tick, timeout: u32) -> Option<u32> {
-        let waits = self.fate == Fate::ToServer && now.since(self.last) <= self.lifetime(timeout);
+        let waits = self.action == Action::ToServer && now.since(self.last) <= self.lifetime(timeout);
         waits.then_some(self.destination)
     }
 
@@ -154,7 +154,7 @@ impl FragmentSlot {
 
 /// A fragment: of which datagram it is, and which part of it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Piece {
+pub(crate) struct Fragment {
     pub(crate) source: u32,
     pub(crate) destination: u32,
     identification: u16,
@@ -165,8 +165,8 @@ pub(crate) struct Piece {
     is_last: bool,
 }
 
-impl Piece {
-    /// The fragment with this header and this many octets behind it.
+impl Fragment {
+    /// The fragment with this header and this many bytes behind it.
     ///
     /// # Errors
     /// [`DropReason::MalformedIpv4`] if it is empty, does not end on a unit although more follow, or reaches beyond the
@@ -185,7 +185,7 @@ impl Piece {
             destination: header.destination(),
             identification: header.identification(),
             protocol: header.protocol(),
-            // Together no more than 65 535 octets.
+            // Together no more than 65 535 bytes.
             range: (start, start + units as u16),
             is_last,
         })
@@ -201,7 +201,7 @@ pub(crate) struct Clock {
 
 impl FragmentSlot {
     /// The note about a fragment's datagram, among these.
-    pub(crate) fn find<'s>(slots: &'s mut [Self], piece: &Piece, clock: Clock) -> Option<&'s mut Self> {
+    pub(crate) fn find<'s>(slots: &'s mut [Self], piece: &Fragment, clock: Clock) -> Option<&'s mut Self> {
         slots.iter_mut().find(|s| s.is_of(piece) && clock.now.since(s.last) <= s.lifetime(clock.timeout))
     }
 
@@ -212,7 +212,7 @@ impl FragmentSlot {
 
     /// The place for a note about a fragment's datagram, and whether the note of another one is given up for it before
     /// its time: its own note if there is one, or one of which nothing more is to come, or the oldest note.
-    pub(crate) fn place<'s>(slots: &'s mut [Self], piece: &Piece, clock: Clock) -> Option<(&'s mut Self, bool)> {
+    pub(crate) fn place<'s>(slots: &'s mut [Self], piece: &Fragment, clock: Clock) -> Option<(&'s mut Self, bool)> {
         // Nothing is older than half of the range.
         const USELESS: u32 = u32::MAX / 2;
         let ranked = slots.iter_mut().map(|slot| {
@@ -230,7 +230,7 @@ impl FragmentSlot {
 
     /// Notes what became of a first fragment, as it came: its header now, and the delta between the two headers'
     /// addresses.
-    pub(crate) fn set(&mut self, piece: &Piece, becomes: Header<'_>, fate: Fate, network: Delta, now: Tick) {
+    pub(crate) fn set(&mut self, piece: &Fragment, becomes: Header<'_>, action: Action, network: Delta, now: Tick) {
         *self = Self {
             source: piece.source,
             destination: piece.destination,
@@ -238,7 +238,7 @@ impl FragmentSlot {
             new_destination: becomes.destination(),
             last: now,
             protocol: piece.protocol,
-            fate,
+            action,
             identification: piece.identification,
             new_identification: becomes.identification(),
             network,
@@ -250,18 +250,18 @@ impl FragmentSlot {
 
     /// Forgets the datagram.
     pub(crate) const fn forget(&mut self) {
-        (self.fate, self.end) = (Fate::Free, self.reach);
+        (self.action, self.end) = (Action::Free, self.reach);
     }
 
     /// What a later fragment is to become.
     ///
     /// # Errors
     /// [`DropReason::OverlappingFragment`] or [`DropReason::ScatteredFragment`].
-    pub(crate) fn follow(&mut self, piece: &Piece, now: Tick) -> Result<Follow, DropReason> {
+    pub(crate) fn follow(&mut self, piece: &Fragment, now: Tick) -> Result<Follow, DropReason> {
         self.add(piece.range, piece.is_last)?;
         self.last = now;
         Ok(Follow {
-            fate: self.fate,
+            action: self.action,
             source: self.new_source,
             destination: self.new_destination,
             network: self.network,

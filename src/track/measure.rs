@@ -12,7 +12,7 @@ use crate::wire::tcp::{ACK, RST, SYN, Segment};
 pub(crate) enum Seen<'a> {
     /// It begins.
     Start,
-    /// A packet of this many octets went this way.
+    /// A packet of this many bytes went this way.
     Packet(Direction, usize),
     /// That was a UDP datagram or an ICMP echo.
     Datagram(Direction),
@@ -30,7 +30,7 @@ pub(crate) type Measure = fn(&mut MeasureSlot, Seen<'_>, Instant);
 pub(crate) fn measure(slot: &mut MeasureSlot, seen: Seen<'_>, now: Instant) {
     match seen {
         Seen::Start => slot.start(now),
-        Seen::Packet(direction, octets) => slot.count(direction, octets),
+        Seen::Packet(direction, bytes) => slot.count(direction, bytes),
         Seen::Datagram(direction) => slot.time_datagram(direction, now),
         Seen::Segment(direction, segment, before) => slot.time_segment(direction, segment, before, now),
         Seen::IcmpError => slot.icmp_errors = slot.icmp_errors.saturating_add(1),
@@ -42,7 +42,7 @@ pub(crate) fn measure(slot: &mut MeasureSlot, seen: Seen<'_>, now: Instant) {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MeasureSlot {
     packets: [u64; 2],
-    octets: [u64; 2],
+    bytes: [u64; 2],
     first: u64,
     smallest: [u16; 2],
     largest: [u16; 2],
@@ -64,7 +64,7 @@ impl MeasureSlot {
     /// An unused slot.
     pub const EMPTY: Self = Self {
         packets: [0; 2],
-        octets: [0; 2],
+        bytes: [0; 2],
         first: 0,
         smallest: [0; 2],
         largest: [0; 2],
@@ -82,15 +82,15 @@ impl MeasureSlot {
         *self = Self { first: now.as_micros(), ..Self::EMPTY };
     }
 
-    /// Counts a packet of `octets` octets.
-    fn count(&mut self, direction: Direction, octets: usize) {
+    /// Counts a packet of `bytes` bytes.
+    fn count(&mut self, direction: Direction, bytes: usize) {
         let way = direction as usize;
-        let octets16 = u16::try_from(octets).unwrap_or(u16::MAX);
+        let octets16 = u16::try_from(bytes).unwrap_or(u16::MAX);
         if let Some(packets) = self.packets.get_mut(way) {
             *packets = packets.wrapping_add(1);
         }
-        if let Some(sum) = self.octets.get_mut(way) {
-            *sum = sum.wrapping_add(octets as u64);
+        if let Some(sum) = self.bytes.get_mut(way) {
+            *sum = sum.wrapping_add(bytes as u64);
         }
         if let Some(smallest) = self.smallest.get_mut(way) {
             *smallest = if *smallest == 0 { octets16 } else { (*smallest).min(octets16) };
@@ -178,7 +178,7 @@ impl MeasureSlot {
         let some = |micros: u32| (micros != 0).then(|| Duration::from_micros(u64::from(micros)));
         let [there, back] = [0, 1].map(|way| Volume {
             packets: self.packets.get(way).copied().unwrap_or(0),
-            octets: self.octets.get(way).copied().unwrap_or(0),
+            octets: self.bytes.get(way).copied().unwrap_or(0),
             smallest: self.smallest.get(way).copied().unwrap_or(0),
             largest: self.largest.get(way).copied().unwrap_or(0),
         });

@@ -12,7 +12,7 @@ pub(crate) enum Phase {
     Free = 0,
     /// The connection is over, but its alternative endpoint must not be used again yet. It is found from the server's
     /// side only.
-    Held,
+    Quarantined,
     TimeWait,
     Resetting,
     Closing,
@@ -37,7 +37,7 @@ pub(crate) enum Phase {
 #[repr(u8)]
 pub(crate) enum Class {
     /// Over, but holding its alternative endpoint.
-    Held = 0,
+    Quarantined = 0,
     /// TCP half-open or closing.
     TcpTransitory,
     /// UDP that nobody has answered.
@@ -53,7 +53,7 @@ pub(crate) enum Class {
 impl Class {
     pub(crate) const COUNT: usize = 6;
     pub(crate) const ALL: [Self; Self::COUNT] =
-        [Self::Held, Self::TcpTransitory, Self::UdpUnanswered, Self::Icmp, Self::Udp, Self::TcpEstablished];
+        [Self::Quarantined, Self::TcpTransitory, Self::UdpUnanswered, Self::Icmp, Self::Udp, Self::TcpEstablished];
 
     /// The classes whose live connections are given up for the sake of a new one. An answered UDP or an established
     /// TCP connection never is.
@@ -67,7 +67,7 @@ impl Phase {
     /// All, by their numbers.
     pub(crate) const ALL: [Self; 17] = [
         Self::Free,
-        Self::Held,
+        Self::Quarantined,
         Self::TimeWait,
         Self::Resetting,
         Self::Closing,
@@ -87,7 +87,7 @@ impl Phase {
 
     pub(crate) const fn class(self) -> Class {
         const CLASSES: [Class; Phase::COUNT] = {
-            let mut classes = [Class::Held; Phase::COUNT];
+            let mut classes = [Class::Quarantined; Phase::COUNT];
             let mut place = 0;
             while place < Phase::ALL.len() {
                 classes[Phase::ALL[place] as usize] = Phase::ALL[place].classed();
@@ -100,7 +100,7 @@ impl Phase {
 
     const fn classed(self) -> Class {
         match self {
-            Self::Free | Self::Held | Self::TimeWait | Self::Resetting => Class::Held,
+            Self::Free | Self::Quarantined | Self::TimeWait | Self::Resetting => Class::Quarantined,
             // Whoever can send a segment can have a connection adopted.
             Self::Opening | Self::Opened | Self::Adopted | Self::Closing => Class::TcpTransitory,
             // Doubtful stands with the established ones: a forged RST must not make a connection cheap to give up.
@@ -115,7 +115,7 @@ impl Phase {
 
     /// Whether the connection has come to its end, and only its packets' stragglers are still seen to.
     pub(crate) const fn is_over(self) -> bool {
-        matches!(self, Self::Free | Self::Held | Self::TimeWait | Self::Resetting)
+        matches!(self, Self::Free | Self::Quarantined | Self::TimeWait | Self::Resetting)
     }
 
     /// Whether it is over, and packets of it are still looked at.
@@ -126,7 +126,7 @@ impl Phase {
     /// Whether packets of it are still translated.
     #[inline]
     pub(crate) const fn is_listed(self) -> bool {
-        !matches!(self, Self::Free | Self::Held)
+        !matches!(self, Self::Free | Self::Quarantined)
     }
 
     /// What the outside calls it. A slot without a connection has no name.
@@ -145,7 +145,7 @@ impl Phase {
 
     const fn named(self) -> Option<State> {
         Some(match self {
-            Self::Free | Self::Held => return None,
+            Self::Free | Self::Quarantined => return None,
             Self::Opening => State::Opening,
             Self::Opened => State::Opened,
             Self::Adopted | Self::Established | Self::EstablishedPending => State::Established,

@@ -9,17 +9,17 @@ use crate::timeouts::Timeouts;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
     by_phase: [u32; Phase::COUNT],
-    /// How long until each age list is gone through once more: a quarter of its time-out, in units of [`Stamp`].
-    laps: [u16; Class::COUNT],
+    /// How long until each age list is gone through once more: a quarter of its time-out, in units of [`CoarseTime`].
+    scan_intervals: [u16; Class::COUNT],
     pub(crate) fragment: u32,
 }
 
 /// When a connection was put at the end of its age list: units of 64 ticks (4.2 s), modulo 2^16 (76 h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(crate) struct Stamp(pub(crate) u16);
+pub(crate) struct CoarseTime(pub(crate) u16);
 
-impl Stamp {
+impl CoarseTime {
     const SHIFT: u32 = 6;
 
     pub(crate) const fn of(tick: Tick) -> Self {
@@ -28,7 +28,7 @@ impl Stamp {
 }
 
 impl Timers {
-    pub(crate) const NONE: Self = Self { by_phase: [0; Phase::COUNT], laps: [0; Class::COUNT], fragment: 0 };
+    pub(crate) const NONE: Self = Self { by_phase: [0; Phase::COUNT], scan_intervals: [0; Class::COUNT], fragment: 0 };
 
     /// Lays the time-outs out anew.
     pub(crate) fn set(&mut self, timeouts: &Timeouts) {
@@ -50,8 +50,8 @@ impl Timers {
                 _ => by_class.get(phase.class() as usize).copied().unwrap_or(0),
             };
         }
-        for (lap, ticks) in self.laps.iter_mut().zip(by_class) {
-            *lap = ((ticks / 4) >> Stamp::SHIFT) as u16;
+        for (scan_interval, ticks) in self.scan_intervals.iter_mut().zip(by_class) {
+            *scan_interval = ((ticks / 4) >> CoarseTime::SHIFT) as u16;
         }
         self.fragment = Tick::count(timeouts.fragment);
     }
@@ -75,8 +75,8 @@ impl Timers {
     }
 
     /// How long an alternative endpoint is not given away again, in ticks.
-    pub(crate) fn hold(&self) -> u32 {
-        self.of(Phase::Held)
+    pub(crate) fn quarantine(&self) -> u32 {
+        self.of(Phase::Quarantined)
     }
 
     #[inline(always)]
@@ -85,24 +85,24 @@ impl Timers {
     }
 
     /// Whether the head of an age list has stood there for a lap and is to be looked at.
-    pub(crate) fn lap_is_over(&self, class: Class, stamp: Stamp, now: Tick) -> bool {
-        self.has_stood_for(stamp, now) > self.lap(class)
+    pub(crate) fn scan_is_due(&self, class: Class, listed_at: CoarseTime, now: Tick) -> bool {
+        self.has_stood_for(listed_at, now) > self.scan_interval(class)
     }
 
     /// How long a connection has stood in its age list, modulo 76 h. After a longer wait than that the age seems to be
     /// less than it is. No lap is longer than 30 h, so the look at a busy connection comes at most one lap late.
-    pub(crate) const fn has_stood_for(&self, stamp: Stamp, now: Tick) -> u16 {
-        Stamp::of(now).0.wrapping_sub(stamp.0)
+    pub(crate) const fn has_stood_for(&self, listed_at: CoarseTime, now: Tick) -> u16 {
+        CoarseTime::of(now).0.wrapping_sub(listed_at.0)
     }
 
-    fn lap(&self, class: Class) -> u16 {
-        self.laps.get(class as usize).copied().unwrap_or(0)
+    fn scan_interval(&self, class: Class) -> u16 {
+        self.scan_intervals.get(class as usize).copied().unwrap_or(0)
     }
 
     /// The first tick at which the lap will be over.
-    pub(crate) fn end_of_lap(&self, class: Class, stamp: Stamp, now: Tick) -> Tick {
-        match self.lap(class).checked_sub(self.has_stood_for(stamp, now)) {
-            Some(left) => Tick((now.0 >> Stamp::SHIFT).wrapping_add(u32::from(left) + 1) << Stamp::SHIFT),
+    pub(crate) fn next_scan(&self, class: Class, listed_at: CoarseTime, now: Tick) -> Tick {
+        match self.scan_interval(class).checked_sub(self.has_stood_for(listed_at, now)) {
+            Some(left) => Tick((now.0 >> CoarseTime::SHIFT).wrapping_add(u32::from(left) + 1) << CoarseTime::SHIFT),
             None => now,
         }
     }
@@ -131,11 +131,11 @@ mod tests {
         for class in Class::ALL {
             for tick in [0, 1, 63, 64, 1_000_000, u32::MAX - 70] {
                 let now = Tick(tick);
-                let stamp = Stamp::of(now);
-                let end = timers.end_of_lap(class, stamp, now);
+                let listed_at = CoarseTime::of(now);
+                let end = timers.next_scan(class, listed_at, now);
                 assert!(end.since(now) > 0, "{class:?} {tick}");
-                assert!(timers.lap_is_over(class, stamp, end), "{class:?} {tick}");
-                assert!(!timers.lap_is_over(class, stamp, Tick(end.0.wrapping_sub(1))), "{class:?} {tick}");
+                assert!(timers.scan_is_due(class, listed_at, end), "{class:?} {tick}");
+                assert!(!timers.scan_is_due(class, listed_at, Tick(end.0.wrapping_sub(1))), "{class:?} {tick}");
             }
         }
     }

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use crate::connection::Direction;
 use crate::table::connection::{
-    CLIENT_COUNTED, Entry, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
+    ANY_PORT_REPLIES, CLIENT_COUNTED, Entry, IndexKey, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SOURCE_KEPT,
 };
 use crate::table::index::tag;
 use crate::table::rule::servers_of;
@@ -36,9 +36,10 @@ fn check(byway: &mut Translator<Heap>) {
     let count = |flag| used.iter().filter(|(_, c)| c.has(flag)).count() as u32;
     assert_eq!(table.state.used, used.len() as u32);
     assert_eq!(table.state.kept & !HIDES_SERVERS, count(SOURCE_KEPT));
-    assert_eq!(table.state.siblings, count(SIBLINGS));
-    let forgotten = |(_, c): &&(u32, Entry)| c.phase != Phase::Held && table.state.moves.has_forgotten(c.epoch);
-    assert!(table.state.bury.is_some() || used.iter().find(forgotten).is_none(), "forgotten, and never swept");
+    assert_eq!(table.state.any_port_replies, count(ANY_PORT_REPLIES));
+    let forgotten =
+        |(_, c): &&(u32, Entry)| c.phase != Phase::Quarantined && table.state.redivert_log.has_forgotten(c.epoch);
+    assert!(table.state.close_dead.is_some() || used.iter().find(forgotten).is_none(), "forgotten, and never swept");
     check_free(&table, &all);
     check_indexes(&mut table, &used);
     check_ages(&table, &used);
@@ -71,11 +72,11 @@ fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
         let mut expected = Vec::new();
         let mut keys = BTreeSet::new();
         for (slot, c) in used {
-            let which: &[Which] = match direction {
-                Direction::ToServer if c.phase.is_listed() => &[Which::There],
+            let which: &[IndexKey] = match direction {
+                Direction::ToServer if c.phase.is_listed() => &[IndexKey::Forward],
                 Direction::ToServer => &[],
-                Direction::ToClient if c.has(SIBLINGS) => &[Which::Back, Which::Siblings],
-                Direction::ToClient => &[Which::Back],
+                Direction::ToClient if c.has(ANY_PORT_REPLIES) => &[IndexKey::Reply, IndexKey::AnyPortReply],
+                Direction::ToClient => &[IndexKey::Reply],
             };
             for which in which {
                 let (way, key) = c.entry(*which);
@@ -84,7 +85,7 @@ fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
                 let found = table.state.layout.find(table.memory.index, direction, hash, |s| s == *slot);
                 assert_eq!(found, Some(*slot), "not where it is looked for: {which:?} of {c:?}");
                 let unique = keys.insert((key.addresses, key.ports));
-                assert!(unique || *which == Which::Siblings, "two with one key: {which:?} of {c:?}");
+                assert!(unique || *which == IndexKey::AnyPortReply, "two with one key: {which:?} of {c:?}");
                 expected.push((tag(hash), *slot));
             }
         }
@@ -119,7 +120,7 @@ fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
         if c.has(CLIENT_COUNTED) {
             *by_client.entry(c.client).or_insert(0) += 1;
         }
-        if c.has(SERVER_COUNTED) && !table.state.moves.has_forgotten(c.epoch) {
+        if c.has(SERVER_COUNTED) && !table.state.redivert_log.has_forgotten(c.epoch) {
             *by_server.entry(c.member).or_insert(0) += 1;
         }
     }

@@ -52,11 +52,11 @@ pub use transmit::{TRANSMIT_BUFFER, Transmit};
 
 pub(crate) use state::Table;
 #[cfg(feature = "control")]
-pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place_of, rules::plan::Ledger};
+pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place_of, rules::plan::Reservation};
 
 use state::State;
 
-/// Moves clients' traffic from the servers that they asked for to other ones, and back: the document's proxy process
+/// RedivertLog clients' traffic from the servers that they asked for to other ones, and back: the document's proxy process
 /// 205 with its address table 207.
 ///
 /// It has no clock, no sockets and no threads. Hand it each packet that the machine forwards, starting at the IPv4

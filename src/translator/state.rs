@@ -11,10 +11,10 @@ use crate::table::hash::{Key, Keys, Label};
 use crate::table::index::Layout;
 use crate::table::outbox::Outbox;
 #[cfg(target_pointer_width = "64")]
-use crate::table::ports::Draws;
+use crate::table::ports::RandomPool;
 use crate::table::rebuilding::Rebuilding;
 use crate::table::recent::Recent;
-use crate::table::redivert_log::{DONE, Moves};
+use crate::table::redivert_log::{DONE, RedivertLog};
 use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::measure::Measure;
@@ -30,13 +30,13 @@ pub(in crate::translator) const POLL_WITHIN: u32 = 1 << 26;
 
 /// From the lowest to the highest of some addresses.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Hull {
+pub(crate) struct Span {
     first: u32,
     /// How far the last one lies above it.
     extent: u32,
 }
 
-impl Hull {
+impl Span {
     /// Of no ranges it is an address that does not matter.
     fn of<'a>(ranges: impl Iterator<Item = &'a Alternative>) -> Self {
         let ranges = ranges.map(|a| (a.first, a.last));
@@ -67,7 +67,7 @@ pub(crate) struct State {
     /// Whether that is one range: then each address in it is alternative.
     #[cfg(target_pointer_width = "64")]
     pub(crate) one_range: bool,
-    pub(crate) moves: Moves,
+    pub(crate) redivert_log: RedivertLog,
     /// The time in ticks, less what is [left out](Self::skipped).
     pub(crate) tick: Tick,
     pub(crate) now: Instant,
@@ -76,10 +76,10 @@ pub(crate) struct State {
     pub(crate) plain_epoch: u32,
     /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
     /// another one, so that packets to the others may be looked up as packets to any address.
-    pub(crate) hull: Hull,
+    pub(crate) span: Span,
     /// Of all alternative addresses, those of other shards included.
     #[cfg(target_pointer_width = "64")]
-    pub(crate) own_hull: Hull,
+    pub(crate) own_span: Span,
     /// Those of them whose connections keep their source, and [`HIDES_SERVERS`].
     pub(crate) kept: u32,
     /// Slots in use, held ones included.
@@ -89,7 +89,7 @@ pub(crate) struct State {
     /// The first slot that was never used.
     pub(crate) fresh: u32,
     /// Those of them that have a second entry for the server's other ports.
-    pub(crate) siblings: u32,
+    pub(crate) any_port_replies: u32,
     /// Rules in use.
     pub(crate) diverts: usize,
     /// How connections are measured, if they are.
@@ -107,7 +107,7 @@ pub(crate) struct State {
     /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
     pub(crate) begun_before: u32,
     /// Ends a connection that is dead, while some may be forgotten. It is linked where something is ever forgotten.
-    pub(crate) bury: Option<fn(&mut Table<'_>, u32)>,
+    pub(crate) close_dead: Option<fn(&mut Table<'_>, u32)>,
     /// Counts connections that no server's entry counts, if there may be any: those that records brought for which there
     /// was no rule. So that it is not linked where nothing is imported, it is reached through here.
     pub(crate) adopt: Option<Adopt>,
@@ -117,7 +117,7 @@ pub(crate) struct State {
     pub(crate) serial: u64,
     /// What the ports of new connections are drawn from.
     #[cfg(target_pointer_width = "64")]
-    pub(crate) draws: Draws,
+    pub(crate) random_pool: RandomPool,
     pub(crate) keys: Keys,
     pub(crate) timers: Timers,
     pub(crate) counters: Counters,
@@ -173,11 +173,11 @@ impl State {
             layout,
             filter,
             rebuilding: Rebuilding::NONE,
-            hull: Hull::of(given()),
+            span: Span::of(given()),
             #[cfg(target_pointer_width = "64")]
             one_range: given().count() == 1,
             #[cfg(target_pointer_width = "64")]
-            own_hull: Hull::of(config.alternatives.iter()),
+            own_span: Span::of(config.alternatives.iter()),
             ages: Ages::EMPTY,
             free: NONE,
             fresh: 0,
@@ -187,16 +187,16 @@ impl State {
             strays: false,
             lingered: false,
             rotate: 0,
-            bury: None,
+            close_dead: None,
             kept: 0,
-            siblings: 0,
-            moves: Moves::NONE,
+            any_port_replies: 0,
+            redivert_log: RedivertLog::NONE,
             diverts: 0,
             forwards: false,
             generation: 0,
             serial: 0,
             #[cfg(target_pointer_width = "64")]
-            draws: Draws::NONE,
+            random_pool: RandomPool::NONE,
             identification: 0,
             recent: Recent::EMPTY,
             turn: 0,
@@ -245,14 +245,14 @@ impl State {
 
     /// Takes note of a new epoch.
     pub(crate) fn set_plain_epoch(&mut self) {
-        let none = self.extras || self.moves.is_closed();
-        self.plain_epoch = if none { NO_EPOCH } else { mark_of(0, self.moves.epoch) };
+        let none = self.extras || self.redivert_log.is_closed();
+        self.plain_epoch = if none { NO_EPOCH } else { mark_of(0, self.redivert_log.epoch) };
     }
 
     /// Whether a connection has outlived its time-out, or is forgotten. What only holds its endpoint is never forgotten.
     pub(crate) fn is_dead(&self, connection: &Entry) -> bool {
         self.timers.is_dead(connection.phase, connection.last, self.tick)
-            || (connection.phase != Phase::Held && self.moves.has_forgotten(connection.epoch))
+            || (connection.phase != Phase::Quarantined && self.redivert_log.has_forgotten(connection.epoch))
     }
 
     /// Lets time go on; it never goes back. Whether nobody has polled for so long that
@@ -386,8 +386,8 @@ mod tests {
                 assert!(state.has_one_range());
                 for (other, _, _) in (0..4).flat_map(|shard| sharding.alternatives(shard)) {
                     let address = other.to_bits();
-                    assert!(state.own_hull.holds(address) && state.is_own(address));
-                    assert_eq!(state.hull.holds(address), other == own);
+                    assert!(state.own_span.holds(address) && state.is_own(address));
+                    assert_eq!(state.span.holds(address), other == own);
                 }
             }
         }

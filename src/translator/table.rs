@@ -3,8 +3,8 @@
 use crate::connection::Direction;
 use crate::event::Closed;
 use crate::table::clients::Clients;
-use crate::table::connection::{ConnectionSlot, Entry, Which};
-use crate::table::event_queue::News;
+use crate::table::connection::{ConnectionSlot, Entry, IndexKey};
+use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
 use crate::table::rule::{DivertSlot, Diverts};
 use crate::table::server::Servers;
@@ -16,7 +16,7 @@ impl<'a> Table<'a> {
     /// changed.
     #[must_use]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn enter(&mut self, slot: u32, which: Which) -> bool {
+    pub(crate) fn enter(&mut self, slot: u32, which: IndexKey) -> bool {
         let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) else {
             return false;
         };
@@ -27,7 +27,7 @@ impl<'a> Table<'a> {
     /// Takes a slot out of an index, if its connection's key is there.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn leave(&mut self, slot: u32, which: Which) {
+    pub(crate) fn leave(&mut self, slot: u32, which: IndexKey) {
         if let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) {
             let hash = self.state.keys.hash(&key);
             self.state.layout.index(self.memory.index, direction).remove(hash, slot);
@@ -84,11 +84,11 @@ impl<'a> Table<'a> {
         self.state.find(self.memory.connections, self.memory.index, direction, key)
     }
 
-    pub(crate) fn find_there(&self, key: &Key) -> Option<u32> {
+    pub(crate) fn find_forward(&self, key: &Key) -> Option<u32> {
         self.find(Direction::ToServer, key)
     }
 
-    pub(crate) fn find_back(&self, key: &Key) -> Option<u32> {
+    pub(crate) fn find_reply(&self, key: &Key) -> Option<u32> {
         self.find(Direction::ToClient, key)
     }
 
@@ -101,7 +101,7 @@ impl<'a> Table<'a> {
     }
 
     /// Tells news of the connection in a slot, if anybody wants to know.
-    pub(crate) fn tell(&mut self, slot: u32, news: News) {
+    pub(crate) fn notify(&mut self, slot: u32, news: EventKind) {
         let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;
         };

@@ -16,8 +16,8 @@ use crate::wire::ipv4::{self, Header, ICMP, Parts, TCP};
 use crate::wire::tcp::{self, ACK, RST, Segment};
 use crate::wire::{checksum, icmp};
 
-/// How many octets the buffer for [`Translator::poll_transmit`](crate::Translator::poll_transmit) needs: an IPv4 and
-/// an ICMP header, and the longest IPv4 header with 8 octets as the quote.
+/// How many bytes the buffer for [`Translator::poll_transmit`](crate::Translator::poll_transmit) needs: an IPv4 and
+/// an ICMP header, and the longest IPv4 header with 8 bytes as the quote.
 pub const TRANSMIT_BUFFER: usize = ipv4::HEADER + icmp::HEADER + QUOTE;
 
 /// After so many ticks without a packet, 1 s, nothing of a connection is on its way any more.
@@ -31,7 +31,7 @@ const LOOKS: usize = 256;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use = "the packet is to be sent"]
 pub struct Transmit {
-    /// How many octets of the buffer it takes.
+    /// How many bytes of the buffer it takes.
     pub length: usize,
     /// Whether it goes towards the client or towards the server; its header says the rest.
     pub direction: Direction,
@@ -65,8 +65,8 @@ impl State {
         let mut quote = [0; QUOTE];
         let mut length = 0;
         for part in [parts.header.as_slice(), parts.options, parts.payload.get(..8).unwrap_or_default()] {
-            for (place, octet) in quote.iter_mut().skip(length).zip(part) {
-                *place = *octet;
+            for (place, byte) in quote.iter_mut().skip(length).zip(part) {
+                *place = *byte;
             }
             length += part.len();
         }
@@ -90,7 +90,7 @@ impl State {
 
 impl<S: Storage> Translator<S> {
     /// Puts the next packet that the translator itself has to say into `buffer`, which needs [`TRANSMIT_BUFFER`]
-    /// octets: a RST for an end of a connection that was reset or given up, or an ICMP error (administratively
+    /// bytes: a RST for an end of a connection that was reset or given up, or an ICMP error (administratively
     /// prohibited) about a connection that was refused. `None` if there is nothing to say just now, or if the buffer
     /// is too small, in which case nothing is lost.
     ///

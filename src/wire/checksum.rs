@@ -31,7 +31,7 @@ pub enum Checksums {
 
 /// The one's complement sum of what went in less what came out, folded to 16 bits, in network byte order.
 ///
-/// The sum is the same in either byte order, but for the order of its own two octets (RFC 1071, section 2B); kept as it
+/// The sum is the same in either byte order, but for the order of its own two bytes (RFC 1071, section 2B); kept as it
 /// lies in a packet it is added to a packet's checksum without turning either around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

@@ -74,7 +74,7 @@ impl Flow {
                 });
             }
             TCP => {
-                let header = parts.payload.get(12).map_or(0, |octet| usize::from(octet >> 4) << 2);
+                let header = parts.payload.get(12).map_or(0, |byte| usize::from(byte >> 4) << 2);
                 if header < tcp::HEADER {
                     return Err(DropReason::MalformedTransport);
                 }

@@ -3,7 +3,7 @@
 use super::checksum::{self, Delta};
 use super::tcp;
 
-/// Octets of an ICMP header.
+/// Bytes of an ICMP header.
 pub(crate) const HEADER: usize = 8;
 
 pub(crate) const ECHO_REPLY: u8 = 0;

@@ -7,7 +7,7 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 
-/// Octets of a header without options.
+/// Bytes of a header without options.
 pub(crate) const HEADER: usize = 20;
 
 /// Where the header has the protocol.
@@ -66,7 +66,7 @@ pub(crate) const fn is_fragment(fragmentation: u16) -> bool {
     fragmentation & (MORE_FRAGMENTS | OFFSET) != 0
 }
 
-/// Where the fragment begins in its datagram, in units of 8 octets.
+/// Where the fragment begins in its datagram, in units of 8 bytes.
 pub(crate) const fn offset(fragmentation: u16) -> u16 {
     fragmentation & OFFSET
 }

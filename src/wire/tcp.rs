@@ -1,6 +1,6 @@
 //! The TCP header (RFC 9293, section 3.1).
 
-/// Octets of a header without options.
+/// Bytes of a header without options.
 pub(crate) const HEADER: usize = 20;
 
 pub(crate) const FIN: u8 = 0x01;
@@ -13,13 +13,13 @@ pub(crate) const ACK: u8 = 0x10;
 pub(crate) struct Segment {
     pub(crate) sequence: u32,
     pub(crate) acknowledgment: u32,
-    /// Octets of data, without SYN and FIN.
+    /// Bytes of data, without SYN and FIN.
     pub(crate) data: u32,
     pub(crate) flags: u8,
 }
 
 impl Segment {
-    /// Reads the segment that begins with `header` and is `length` octets long in all.
+    /// Reads the segment that begins with `header` and is `length` bytes long in all.
     fn read(header: &[u8; HEADER], length: usize) -> Option<Self> {
         let header_length = usize::from(header[12] >> 4) << 2;
         let data = length.checked_sub(header_length)?;
@@ -32,7 +32,7 @@ impl Segment {
         Self::read(segment.first_chunk()?, segment.len())
     }
 
-    /// Reads the segment that begins with `header` and has this many octets of data.
+    /// Reads the segment that begins with `header` and has this many bytes of data.
     #[inline(always)]
     pub(crate) const fn with(header: &[u8; HEADER], data: u32) -> Self {
         Self {

@@ -2,19 +2,19 @@
 
 use crate::event::Closed;
 use crate::table::connection::{
-    CLIENT_COUNTED, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which,
+    ANY_PORT_REPLIES, CLIENT_COUNTED, IndexKey, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SOURCE_KEPT,
 };
-use crate::table::event_queue::News;
+use crate::table::event_queue::EventKind;
 use crate::track::phase::Phase;
 use crate::translator::state::Table;
 
 impl Table<'_> {
-    /// Moves a connection to another phase, and to the age list that belongs to it.
+    /// RedivertLog a connection to another phase, and to the age list that belongs to it.
     pub(crate) fn set_phase(&mut self, slot: u32, phase: Phase) {
         self.enter_phase(slot, phase, false);
     }
 
-    /// Moves a connection to another phase, whose time-out begins now, even if the packet itself prolongs nothing: it
+    /// RedivertLog a connection to another phase, whose time-out begins now, even if the packet itself prolongs nothing: it
     /// may be shorter than the connection has been silent for.
     pub(crate) fn begin_phase(&mut self, slot: u32, phase: Phase) {
         self.enter_phase(slot, phase, true);
@@ -42,7 +42,7 @@ impl Table<'_> {
             self.enqueue(slot);
         }
         if seen && self.state.config.tell_changes {
-            self.tell(slot, News::Changed);
+            self.notify(slot, EventKind::Changed);
         }
     }
 
@@ -64,19 +64,19 @@ impl Table<'_> {
             self.servers().discount(member);
         }
         self.count_closed(why);
-        self.tell(slot, News::Closed(why));
+        self.notify(slot, EventKind::Closed(why));
     }
 
     /// Ends a connection whose server may still know it: its alternative endpoint is held for a while (RFC 6888, REQ-8).
     /// The RSTs that it owes are said all the same.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn hold(&mut self, slot: u32, why: Closed) {
+    pub(crate) fn quarantine(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
-        self.leave(slot, Which::There);
+        self.leave(slot, IndexKey::Forward);
         self.dequeue(slot);
         let tick = self.state.tick;
         if let Some(connection) = self.slot_mut(slot) {
-            connection.phase = Phase::Held;
+            connection.phase = Phase::Quarantined;
             connection.last = tick;
         }
         self.enqueue(slot);
@@ -92,9 +92,9 @@ impl Table<'_> {
             return;
         }
         if phase.is_listed() {
-            self.leave(slot, Which::There);
+            self.leave(slot, IndexKey::Forward);
         }
-        self.unlist_back(slot);
+        self.unlist_reply(slot);
         let unsaid = u64::from(flags & OWES_CLIENT != 0) + u64::from(flags & OWES_SERVER != 0);
         self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(unsaid);
         self.dequeue(slot);
@@ -106,20 +106,20 @@ impl Table<'_> {
 
     /// Takes a connection out of the index of the way back.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn unlist_back(&mut self, slot: u32) {
-        self.leave(slot, Which::Back);
-        self.unlist_siblings(slot);
+    pub(crate) fn unlist_reply(&mut self, slot: u32) {
+        self.leave(slot, IndexKey::Reply);
+        self.unlist_any_port_replies(slot);
     }
 
     /// Takes a connection out of that index as one that takes what other ports of its server send, if it does.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn unlist_siblings(&mut self, slot: u32) {
-        let siblings = self.slot(slot).is_some_and(|c| c.has(SIBLINGS));
-        if siblings {
-            self.leave(slot, Which::Siblings);
-            self.state.siblings -= 1;
+    pub(crate) fn unlist_any_port_replies(&mut self, slot: u32) {
+        let any_port_replies = self.slot(slot).is_some_and(|c| c.has(ANY_PORT_REPLIES));
+        if any_port_replies {
+            self.leave(slot, IndexKey::AnyPortReply);
+            self.state.any_port_replies -= 1;
             if let Some(c) = self.slot_mut(slot) {
-                c.flags &= !SIBLINGS;
+                c.flags &= !ANY_PORT_REPLIES;
             }
         }
     }

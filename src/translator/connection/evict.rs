@@ -13,7 +13,7 @@ impl Table<'_> {
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
-        if self.state.moves.is_closed() {
+        if self.state.redivert_log.is_closed() {
             return None;
         }
         if let Some(slot) = self.take_free() {
@@ -21,7 +21,7 @@ impl Table<'_> {
         }
         let heads = self.state.ages.heads();
         let mut victim =
-            heads.into_iter().find(|head| self.is_dead(*head)).unwrap_or(self.state.ages.head(Class::Held));
+            heads.into_iter().find(|head| self.is_dead(*head)).unwrap_or(self.state.ages.head(Class::Quarantined));
         if victim == NONE {
             victim = self.cheapest().unwrap_or(NONE);
         }
@@ -30,10 +30,10 @@ impl Table<'_> {
             for class in &[Class::Udp, Class::TcpEstablished] {
                 self.expire(*class, LOOKS, true);
             }
-            victim = self.state.ages.head(Class::Held);
+            victim = self.state.ages.head(Class::Quarantined);
         }
         if self.is_dead(victim) {
-            self.bury(victim);
+            self.close_dead(victim);
         }
         self.slot(victim)?;
         self.evict(victim);

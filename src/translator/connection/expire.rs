@@ -132,17 +132,17 @@ impl Table<'_> {
     }
 
     /// Ends a connection that is dead.
-    pub(crate) fn bury(&mut self, slot: u32) {
+    pub(crate) fn close_dead(&mut self, slot: u32) {
         let Some(connection) = self.slot(slot) else {
             return;
         };
-        if let Some(bury) = self.state.bury {
+        if let Some(close_dead) = self.state.close_dead {
             core::hint::cold_path();
-            bury(self, slot);
+            close_dead(self, slot);
         } else if connection.phase.is_over() {
             self.release(slot);
         } else {
-            self.hold(slot, Closed::Expired);
+            self.quarantine(slot, Closed::Expired);
         }
     }
 
@@ -157,11 +157,11 @@ impl Table<'_> {
             let Some(connection) = self.slot(head) else { break };
             let State { timers, tick: now, rotate, .. } = &*self.state;
             if self.state.is_dead(connection) {
-                self.bury(head);
-            } else if timers.lap_is_over(class, connection.stamp, *now)
-                || (thoroughly && timers.has_stood_for(connection.stamp, *now) != 0)
+                self.close_dead(head);
+            } else if timers.scan_is_due(class, connection.listed_at, *now)
+                || (thoroughly && timers.has_stood_for(connection.listed_at, *now) != 0)
                 // What is forgotten and over may stand behind what only holds its endpoint.
-                || (class == Class::Held && *rotate != 0)
+                || (class == Class::Quarantined && *rotate != 0)
             {
                 self.dequeue(head);
                 self.enqueue(head);
@@ -170,7 +170,7 @@ impl Table<'_> {
             }
             left -= 1;
         }
-        if class == Class::Held {
+        if class == Class::Quarantined {
             self.state.rotate = self.state.rotate.saturating_sub((looks - left) as u32);
         }
     }
@@ -188,7 +188,7 @@ impl Table<'_> {
     fn next_class(&mut self) -> Class {
         let turn = usize::from(self.state.turn);
         self.state.turn = if turn + 1 < Class::COUNT { self.state.turn + 1 } else { 0 };
-        Class::ALL.get(turn).copied().unwrap_or(Class::Held)
+        Class::ALL.get(turn).copied().unwrap_or(Class::Quarantined)
     }
 
     /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
@@ -198,10 +198,10 @@ impl Table<'_> {
         let class = self.next_class();
         #[cfg(target_pointer_width = "64")]
         if self.is_young(class) {
-            return self.state.recent.advance(self.state.tick, self.state.timers.hold());
+            return self.state.recent.advance(self.state.tick, self.state.timers.quarantine());
         }
         self.expire_one(class);
-        self.state.recent.advance(self.state.tick, self.state.timers.hold());
+        self.state.recent.advance(self.state.tick, self.state.timers.quarantine());
     }
 
     /// One look at an age list. It is hardly ever the time for one.
@@ -215,20 +215,20 @@ impl Table<'_> {
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     fn is_young(&self, class: Class) -> bool {
-        let State { ages, moves, timers, tick, .. } = &*self.state;
+        let State { ages, redivert_log: moves, timers, tick, .. } = &*self.state;
         let head = self.memory.connections.get(ages.head(class) as usize);
         head.is_none_or(|head| {
             let c = &head.0;
             !moves.is_forgetting()
                 && !timers.is_dead(c.phase, c.last, *tick)
-                && !timers.lap_is_over(class, c.stamp, *tick)
+                && !timers.scan_is_due(class, c.listed_at, *tick)
         })
     }
 
     /// The work that time brings, bounded: dead connections, those that have to follow a re-divert, and the filter.
     pub(crate) fn poll(&mut self) {
         self.catch_up_with_time();
-        if self.state.bury.is_some() {
+        if self.state.close_dead.is_some() {
             self.check_forgotten();
         }
         self.sweep(LOOKS);
@@ -265,7 +265,7 @@ impl Table<'_> {
         if self.state.outbox.has_something() {
             return Some(now);
         }
-        let State { moves, adopt, adopting, .. } = &*self.state;
+        let State { redivert_log: moves, adopt, adopting, .. } = &*self.state;
         if moves.cursor != DONE || moves.is_forgetting() || (adopt.is_some() && *adopting != DONE) {
             return Some(now);
         }
@@ -279,8 +279,8 @@ impl Table<'_> {
         let heads = Class::ALL.into_iter().filter_map(|class| {
             let head = self.slot(self.state.ages.head(class))?;
             let death = self.state.timers.death(head.phase, head.last);
-            let lap = self.state.timers.end_of_lap(class, head.stamp, tick);
-            Some(self.state.instant(death).min(self.state.instant(lap)))
+            let scan_interval = self.state.timers.next_scan(class, head.listed_at, tick);
+            Some(self.state.instant(death).min(self.state.instant(scan_interval)))
         });
         let rebuilding = self.state.rebuilding.due(tick).map(|due| due.instant(now));
         heads.chain(told).chain(rebuilding).min()

@@ -89,35 +89,39 @@ impl Table<'_> {
         if self.state.lingered || self.state.rotate != 0 {
             (self.state.rotate, self.state.lingered) = (self.state.used, false);
         }
-        self.state.bury = Some(bury_forgotten);
-        self.state.moves.forget(self.memory.moves, &mut Servers(self.memory.servers), any.then_some(self.state.tick));
+        self.state.close_dead = Some(close_forgotten);
+        self.state.redivert_log.forget(
+            self.memory.moves,
+            &mut Servers(self.memory.servers),
+            any.then_some(self.state.tick),
+        );
         self.state.set_plain_epoch();
     }
 
     /// Takes note when no forgotten connection is left. In each age list they stand in front of all others, but for the
     /// list of those that are over, which is gone through once.
     pub(crate) fn check_forgotten(&mut self) {
-        let moves = &self.state.moves;
+        let moves = &self.state.redivert_log;
         let is_left = |class| {
             let head = self.slot(self.state.ages.head(class));
-            class != Class::Held && head.is_some_and(|c| moves.has_forgotten(c.epoch))
+            class != Class::Quarantined && head.is_some_and(|c| moves.has_forgotten(c.epoch))
         };
         if self.state.rotate == 0 && !Class::ALL.into_iter().any(is_left) {
-            self.state.bury = None;
-            self.state.moves.forgot_all();
+            self.state.close_dead = None;
+            self.state.redivert_log.forgot_all();
             self.state.set_plain_epoch();
         }
     }
 }
 
 /// Ends a connection that is dead, while there may be forgotten ones.
-fn bury_forgotten(table: &mut Table<'_>, slot: u32) {
-    let State { moves, timers, .. } = &*table.state;
+fn close_forgotten(table: &mut Table<'_>, slot: u32) {
+    let State { redivert_log: moves, timers, .. } = &*table.state;
     let Some(ConnectionSlot(connection)) = table.memory.connections.get_mut(slot as usize) else {
         return;
     };
     let phase = connection.phase;
-    let forgotten = phase != Phase::Held && moves.has_forgotten(connection.epoch);
+    let forgotten = phase != Phase::Quarantined && moves.has_forgotten(connection.epoch);
     if phase.is_over() && !forgotten {
         return table.release(slot);
     }
@@ -131,5 +135,5 @@ fn bury_forgotten(table: &mut Table<'_>, slot: u32) {
         }
     }
     // What is over and forgotten still holds its endpoint for a while.
-    table.hold(slot, why);
+    table.quarantine(slot, why);
 }

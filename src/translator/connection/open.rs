@@ -1,8 +1,8 @@
 //! How connections begin.
 
 use crate::config::Midstream;
-use crate::table::connection::{CLIENT_COUNTED, Entry, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT, Which};
-use crate::table::event_queue::News;
+use crate::table::connection::{ANY_PORT_REPLIES, CLIENT_COUNTED, Entry, IndexKey, SERVER_COUNTED, SOURCE_KEPT};
+use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
 use crate::table::rule::DivertSlot;
 use crate::track::claims::Claims;
@@ -21,7 +21,7 @@ impl Table<'_> {
     ///
     /// # Errors
     /// The verdict on a packet that opens none.
-    pub(crate) fn open_there(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
+    pub(crate) fn open_forward(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
         let Some(rule) = self.rule_for(flow).copied() else {
             let shows = self.shows_server(flow);
             return Err(if shows { Verdict::Drop(DropReason::NoConnection) } else { Verdict::Pass });
@@ -56,8 +56,8 @@ impl Table<'_> {
         if rule.keeps_source() {
             flags |= SOURCE_KEPT;
         }
-        if rule.has_siblings() && flow.protocol == UDP {
-            flags |= SIBLINGS;
+        if rule.has_any_port_replies() && flow.protocol == UDP {
+            flags |= ANY_PORT_REPLIES;
         }
         let mut new = Entry::EMPTY;
         (new.client, new.client_port) = (flow.source, flow.source_port);
@@ -75,21 +75,21 @@ impl Table<'_> {
     /// The connection that says that what other ports of its server send belongs to its client too, if this packet may be
     /// such.
     pub(crate) fn parent(&mut self, flow: &Flow) -> Option<u32> {
-        if self.state.siblings == 0 || flow.protocol != UDP {
+        if self.state.any_port_replies == 0 || flow.protocol != UDP {
             return None;
         }
         let alternative = (flow.destination, flow.destination_port);
-        let parent = self.find_back(&Key::of_siblings(alternative, flow.source))?;
+        let parent = self.find_reply(&Key::of_any_port_replies(alternative, flow.source))?;
         if self.is_dead(parent) {
             return None;
         }
-        self.catch_up(parent);
+        self.follow_rediverts(parent);
         Some(parent)
     }
 
     /// Opens the connection that a packet from another port of the server of `parent` begins. It may be `parent` itself.
     #[inline(never)]
-    pub(crate) fn open_sibling(&mut self, parent: u32, flow: &Flow) -> Option<Result<u32, DropReason>> {
+    pub(crate) fn open_any_port_reply(&mut self, parent: u32, flow: &Flow) -> Option<Result<u32, DropReason>> {
         let mut new = *self.slot(parent)?;
         // A re-divert that it has followed just now may have given it another server, or another port.
         let here = (new.alternative, new.alternative_port) == (flow.destination, flow.destination_port);
@@ -103,11 +103,11 @@ impl Table<'_> {
         // The client may talk to that port already, by its own choice and from another alternative port.
         new.original_port = flow.source_port;
         new.server_port = flow.source_port;
-        if let Some(known) = self.find_there(&new.key_there()) {
+        if let Some(known) = self.find_forward(&new.forward_key()) {
             if !self.is_dead(known) {
                 return None;
             }
-            self.bury(known);
+            self.close_dead(known);
         }
         new.flags &= SOURCE_KEPT;
         new.phase = Phase::UdpUnanswered;
@@ -123,7 +123,7 @@ impl Table<'_> {
         self.check_client_limit(new.client)?;
         if new.has(SOURCE_KEPT) {
             // There is no other endpoint for it.
-            self.unseat_dead(&new.key_back());
+            self.free_dead(&new.reply_key());
         }
         let mut again = true;
         while !self.find_alternative(new, given) {
@@ -133,7 +133,7 @@ impl Table<'_> {
             // Some may be held by connections that are dead and not swept yet.
             self.expire_all(LOOKS);
         }
-        self.reclaim(new.key_back());
+        self.reclaim(new.reply_key());
         new.last = self.state.tick;
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(new)?;
@@ -150,7 +150,7 @@ impl Table<'_> {
             // Some of them may be dead and not swept yet.
             self.expire_all(LOOKS);
             // The counts still hold what is forgotten and not swept yet, which must keep nobody out.
-            if self.count_of(client) >= limit && !self.state.moves.is_forgetting() {
+            if self.count_of(client) >= limit && !self.state.redivert_log.is_forgetting() {
                 return Err(DropReason::ClientLimit);
             }
         }
@@ -201,13 +201,13 @@ impl Table<'_> {
         if let Some(connection) = self.slot_mut(slot) {
             connection.flags |= counted;
         }
-        self.tell(slot, News::Opened);
+        self.notify(slot, EventKind::Opened);
     }
 
     /// Writes a connection into its slot and both indexes; false, and nothing changed but the slot, if there is no room
     /// in them.
     fn place(&mut self, slot: u32, new: &Entry) -> bool {
-        let epoch = self.state.moves.epoch;
+        let epoch = self.state.redivert_log.epoch;
         if let Some(place) = self.slot_mut(slot) {
             *place = *new;
             place.epoch = epoch;
@@ -215,32 +215,33 @@ impl Table<'_> {
         if new.protocol == TCP {
             self.set_claims(slot, Claims::default());
         }
-        if !self.enter(slot, Which::There) {
+        if !self.enter(slot, IndexKey::Forward) {
             return false;
         }
-        let listed = self.list_back(slot);
+        let listed = self.list_reply(slot);
         if !listed {
-            self.leave(slot, Which::There);
+            self.leave(slot, IndexKey::Forward);
         }
         listed
     }
 
     /// Enters a connection into the index of the way back; false, and nothing changed, if there is no room.
-    pub(crate) fn list_back(&mut self, slot: u32) -> bool {
-        if !self.enter(slot, Which::Back) {
+    pub(crate) fn list_reply(&mut self, slot: u32) -> bool {
+        if !self.enter(slot, IndexKey::Reply) {
             return false;
         }
-        let siblings = self.slot(slot).filter(|c| c.has(SIBLINGS)).map(|c| c.entry(Which::Siblings).1);
-        if let Some(key) = siblings {
+        let any_port_replies =
+            self.slot(slot).filter(|c| c.has(ANY_PORT_REPLIES)).map(|c| c.entry(IndexKey::AnyPortReply).1);
+        if let Some(key) = any_port_replies {
             // It would be hidden by one that is held, such as itself when it lived before, on another port of the server.
-            if let Some(hiding) = self.held(&key) {
-                self.unlist_siblings(hiding);
+            if let Some(hiding) = self.quarantined(&key) {
+                self.unlist_any_port_replies(hiding);
             }
-            if !self.enter(slot, Which::Siblings) {
-                self.leave(slot, Which::Back);
+            if !self.enter(slot, IndexKey::AnyPortReply) {
+                self.leave(slot, IndexKey::Reply);
                 return false;
             }
-            self.state.siblings += 1;
+            self.state.any_port_replies += 1;
         }
         true
     }

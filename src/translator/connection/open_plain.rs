@@ -9,7 +9,7 @@ use core::hint::cold_path;
 use crate::config::PortChoice;
 use crate::connection::Direction::{self, ToClient, ToServer};
 use crate::intrinsics::prefetch;
-use crate::table::connection::{Entry, NONE, Which};
+use crate::table::connection::{Entry, IndexKey, NONE};
 use crate::table::hash::Key;
 use crate::table::index::Layout;
 use crate::table::ports::{self, Wanted};
@@ -77,15 +77,15 @@ impl Table<'_> {
         // All at once, since it is nearly always so.
         let unusual = u32::from(self.state.extras)
             | u32::from(self.state.forwards)
-            | u32::from(self.state.moves.is_closed())
+            | u32::from(self.state.redivert_log.is_closed())
             | config.client_limit
             | u32::from(config.port_choice != PortChoice::Random)
             | u32::from(!self.state.one_range)
             | config.own.len() as u32;
         let range = *usually(config.alternatives.iter().next())?;
-        usually_not(unusual != 0 || self.state.own_hull.holds(client.0) || ipv4::is_martian(client.0))?;
+        usually_not(unusual != 0 || self.state.own_span.holds(client.0) || ipv4::is_martian(client.0))?;
         let rule = usually(rule::find_host(self.rules(), protocol, client.0, original))?;
-        usually_not(rule.keeps_source() || rule.has_siblings())?;
+        usually_not(rule.keeps_source() || rule.has_any_port_replies())?;
         let member = rule.servers;
         let server = usually(self.memory.servers.get(usize::from(member)))?;
         usually_not(server.next != server::NONE)?;
@@ -99,15 +99,15 @@ impl Table<'_> {
         };
 
         let state = &mut *self.state;
-        state.recent.advance(state.tick, state.timers.hold());
+        state.recent.advance(state.tick, state.timers.quarantine());
         let state = &*state;
-        let (serial, mut draws) = (state.serial.wrapping_add(1), state.draws);
+        let (serial, mut random_pool) = (state.serial.wrapping_add(1), state.random_pool);
         let wanted = Wanted { client, server, serial };
         let suits = |candidate: &(u32, u16)| candidate.1 != 0 && !state.recent.may_hold(*candidate, server.0);
-        let mut alternative = usually(ports::early(&state.keys, &mut draws, &range, &wanted, 0))?;
+        let mut alternative = usually(ports::early(&state.keys, &mut random_pool, &range, &wanted, 0))?;
         if !suits(&alternative) {
             cold_path();
-            let mut draw = |attempt| ports::early(&state.keys, &mut draws, &range, &wanted, attempt);
+            let mut draw = |attempt| ports::early(&state.keys, &mut random_pool, &range, &wanted, attempt);
             alternative = (1..DRAWS).filter_map(&mut draw).find(suits)?;
         }
         let back = Key::new(protocol, alternative, server);
@@ -118,7 +118,7 @@ impl Table<'_> {
 
         // From here on it is as usual, or the table is full.
         self.tidy();
-        (self.state.serial, self.state.draws) = (serial, draws);
+        (self.state.serial, self.state.random_pool) = (serial, random_pool);
         let Some(slot) = usually(self.take_free()).or_else(|| self.allocate()) else {
             return Some(self.refuse(there, packet));
         };
@@ -136,7 +136,7 @@ impl Table<'_> {
             phase,
             member,
             last: state.tick,
-            epoch: state.moves.epoch,
+            epoch: state.redivert_log.epoch,
             ..Entry::EMPTY
         };
         new.set_deltas(state.config.checksums);
@@ -148,7 +148,7 @@ impl Table<'_> {
         }
         if !self.list(ToClient, hash_back, slot) {
             cold_path();
-            self.leave(slot, Which::There);
+            self.leave(slot, IndexKey::Forward);
             self.give_back(slot);
             return Some(self.refuse(there, packet));
         }
@@ -164,10 +164,10 @@ impl Table<'_> {
     #[cold]
     #[inline(never)]
     fn fetch_for_eviction(&mut self) {
-        for class in [Class::Held, Class::TcpTransitory, Class::UdpUnanswered] {
+        for class in [Class::Quarantined, Class::TcpTransitory, Class::UdpUnanswered] {
             let mut slot = self.state.ages.head(class);
             let Some(&oldest) = self.slot(slot) else { continue };
-            for which in [Which::There, Which::Back] {
+            for which in [IndexKey::Forward, IndexKey::Reply] {
                 let (direction, key) = oldest.entry(which);
                 let position = self.state.layout.position(direction, self.state.keys.hash(&key));
                 prefetch(self.memory.index, position as usize);

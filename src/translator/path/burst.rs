@@ -29,7 +29,7 @@ impl<S: Storage> Translator<S> {
     ) -> usize {
         self.begin(now);
         #[cfg(target_pointer_width = "64")]
-        self.translate_ahead(packets, verdicts);
+        self.translate_groups(packets, verdicts);
         #[cfg(not(target_pointer_width = "64"))]
         for (packet, verdict) in packets.iter_mut().zip(verdicts.iter_mut()) {
             *verdict = self.translate(now, packet.as_mut());

@@ -59,7 +59,7 @@ impl<S: Storage> Translator<S> {
     /// Three groups are under way at a time: while the packets of one are read, those of the one before have their
     /// buckets, and those of the one before that their connections, so that nobody waits for what he has just asked for.
     #[inline(always)]
-    pub(in crate::translator) fn translate_ahead<P: AsMut<[u8]>>(
+    pub(in crate::translator) fn translate_groups<P: AsMut<[u8]>>(
         &mut self,
         packets: &mut [P],
         verdicts: &mut [Verdict],
@@ -72,7 +72,7 @@ impl<S: Storage> Translator<S> {
             let new = packets.get_mut(group(step)).unwrap_or_default();
             let mut all_pass = true;
             for (packet, ahead) in new.iter_mut().zip(&mut read.packets) {
-                self.look_ahead(packet.as_mut(), ahead);
+                self.read_ahead(packet.as_mut(), ahead);
                 all_pass &= ahead.way == Way::Pass;
             }
             read.wanted = if all_pass { 0 } else { new.len() };
@@ -110,12 +110,12 @@ impl<S: Storage> Translator<S> {
 
     /// Reads a packet's key and asks for its bucket.
     #[inline(always)]
-    fn look_ahead(&mut self, packet: &[u8], ahead: &mut Ahead) {
+    fn read_ahead(&mut self, packet: &[u8], ahead: &mut Ahead) {
         (ahead.at, ahead.way) = (NONE, Way::Unknown);
         let Some(plain) = Plain::read(packet) else {
             return;
         };
-        let Some(direction) = self.state.likely_way(plain.destination()) else {
+        let Some(direction) = self.state.likely_direction(plain.destination()) else {
             ahead.way = Way::Pass;
             return;
         };

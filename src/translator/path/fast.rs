@@ -30,8 +30,8 @@ impl<S: Storage> Translator<S> {
             return self.translate_long(packet);
         };
         let destination = plain.destination();
-        let way = if !self.state.hull.holds(destination) {
-            self.state.likely_way_elsewhere(destination)
+        let way = if !self.state.span.holds(destination) {
+            self.state.likely_direction_elsewhere(destination)
         } else if self.state.has_one_range() {
             Some(Direction::ToClient)
         } else {
@@ -44,7 +44,7 @@ impl<S: Storage> Translator<S> {
     #[inline(never)]
     fn fast_among(&mut self, packet: &mut [u8]) -> Verdict {
         match Plain::read(packet) {
-            Some(plain) => self.fast_plain(self.state.likely_way(plain.destination()), &plain, packet),
+            Some(plain) => self.fast_plain(self.state.likely_direction(plain.destination()), &plain, packet),
             None => self.translate_long(packet),
         }
     }
@@ -67,7 +67,7 @@ impl<S: Storage> Translator<S> {
         let guesses = Layout::guesses(self.storage.parts().index, position, index::tag(hash));
         match guesses.and_then(|mut guesses| guesses.next()) {
             Some(guess) => self.fast_at(direction, plain, packet, guess),
-            None => self.fast_late(direction, packet),
+            None => self.second_look(direction, packet),
         }
     }
 
@@ -87,7 +87,7 @@ impl<S: Storage> Translator<S> {
                 let carried = self.state.carry_plain(connection, direction, plain, packet);
                 carried.unwrap_or_else(|| self.translate_long(packet))
             }
-            _ => self.fast_late(direction, packet),
+            _ => self.second_look(direction, packet),
         }
     }
 

@@ -22,7 +22,7 @@ impl<S: Storage> Translator<S> {
     #[inline(never)]
     fn plain(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
         let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
-        match self.state.likely_way(plain.destination()) {
+        match self.state.likely_direction(plain.destination()) {
             Some(direction) => self.plain_along(direction, &plain, packet),
             None => Ok(self.state.pass()),
         }

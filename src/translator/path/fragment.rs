@@ -1,7 +1,7 @@
 //! Fragments: the first goes through the table, the later ones follow it.
 
 use crate::connection::Direction;
-use crate::track::fragments::{Clock, Fate, Follow, FragmentSlot, Piece};
+use crate::track::fragments::{Action, Clock, Follow, Fragment, FragmentSlot};
 use crate::translator::path::plain::Left;
 use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
@@ -24,7 +24,7 @@ impl Table<'_> {
     #[inline(never)]
     pub(crate) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let concerned = self.concerns(Header(parts.header));
-        // Units of 8 octets: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
+        // Units of 8 bytes: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
         let tiny = flow.protocol == TCP && ipv4::offset(Header(parts.header).fragmentation()) == 1;
         if concerned && tiny {
             return Verdict::Drop(DropReason::OverlappingFragment);
@@ -33,7 +33,7 @@ impl Table<'_> {
             return Verdict::Pass;
         }
         let later = flow.shape == Shape::LaterFragment;
-        let piece = match Piece::read(Header(parts.header), parts.payload.len()) {
+        let piece = match Fragment::read(Header(parts.header), parts.payload.len()) {
             Ok(piece) => piece,
             Err(_) if later && !concerned => return Verdict::Pass,
             Err(reason) => return Verdict::Drop(reason),
@@ -54,7 +54,7 @@ impl Table<'_> {
     }
 
     /// A fragment behind the first one: it follows the note that the first one left.
-    fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Piece, concerned: bool) -> Verdict {
+    fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Fragment, concerned: bool) -> Verdict {
         let now = self.state.tick;
         match self.note(piece).map(|note| note.follow(piece, now)) {
             Some(Ok(follow)) => self.follow_first(parts, &follow),
@@ -65,10 +65,10 @@ impl Table<'_> {
     }
 
     fn follow_first(&mut self, parts: &mut Parts<'_>, follow: &Follow) -> Verdict {
-        let direction = match follow.fate {
-            Fate::Free | Fate::Passed => return Verdict::Pass,
-            Fate::ToServer => Direction::ToServer,
-            Fate::ToClient => Direction::ToClient,
+        let direction = match follow.action {
+            Action::Free | Action::Passed => return Verdict::Pass,
+            Action::ToServer => Direction::ToServer,
+            Action::ToClient => Direction::ToClient,
         };
         rewrite::network(parts.header, follow.source, follow.destination, follow.network);
         if Header(parts.header).identification() != follow.identification {
@@ -83,18 +83,18 @@ impl Table<'_> {
 
     /// The note about a fragment's datagram.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn note(&mut self, piece: &Piece) -> Option<&mut FragmentSlot> {
+    fn note(&mut self, piece: &Fragment) -> Option<&mut FragmentSlot> {
         let clock = self.clock();
         FragmentSlot::find(self.memory.fragments, piece, clock)
     }
 
     /// Leaves a note of what became of a first fragment.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn teach(&mut self, piece: &Piece, becomes: Header<'_>, verdict: Verdict, concerned: bool) {
-        let fate = match verdict {
-            Verdict::ToServer => Fate::ToServer,
-            Verdict::ToClient => Fate::ToClient,
-            Verdict::Pass if concerned => Fate::Passed,
+    fn teach(&mut self, piece: &Fragment, becomes: Header<'_>, verdict: Verdict, concerned: bool) {
+        let action = match verdict {
+            Verdict::ToServer => Action::ToServer,
+            Verdict::ToClient => Action::ToClient,
+            Verdict::Pass if concerned => Action::Passed,
             // No fragment of this datagram follows one of an old datagram with the same identification.
             Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => {
                 if let Some(note) = self.note(piece) {
@@ -111,7 +111,7 @@ impl Table<'_> {
         };
         let clock = self.clock();
         if let Some((note, evicts)) = FragmentSlot::place(self.memory.fragments, piece, clock) {
-            note.set(piece, becomes, fate, network, clock.now);
+            note.set(piece, becomes, action, network, clock.now);
             let counters = &mut self.state.counters;
             counters.fragments_evicted = counters.fragments_evicted.wrapping_add(evicts.into());
         }

@@ -4,7 +4,7 @@ use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::track::measure::Seen;
-use crate::translator::redivert::follow::CaughtUp;
+use crate::translator::redivert::follow::Followed;
 use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum::{Checksums, Delta};
@@ -67,11 +67,11 @@ impl Table<'_> {
     /// An error that goes this way, about a packet of this connection that went the other way: it quotes that packet as
     /// its sender sent it. To the server it tells nothing of who is behind the alternative address (RFC 5508, REQ-5).
     fn error_along(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        match self.catch_up(slot) {
-            CaughtUp::Stranded => return Verdict::Drop(DropReason::NoPort),
-            CaughtUp::Home => return Verdict::Drop(DropReason::IcmpUnrelated),
-            CaughtUp::Moved if direction == Direction::ToClient => return Verdict::Drop(DropReason::OldServer),
-            CaughtUp::Moved | CaughtUp::Stayed | CaughtUp::Reset => {}
+        match self.follow_rediverts(slot) {
+            Followed::Stranded => return Verdict::Drop(DropReason::NoPort),
+            Followed::Home => return Verdict::Drop(DropReason::IcmpUnrelated),
+            Followed::Moved if direction == Direction::ToClient => return Verdict::Drop(DropReason::OldServer),
+            Followed::Moved | Followed::Stayed | Followed::Reset => {}
         }
         let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) else {
             return Verdict::Drop(DropReason::IcmpUnrelated);

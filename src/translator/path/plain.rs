@@ -14,7 +14,7 @@ use crate::wire::checksum;
 use crate::wire::ipv4::{self, HEADER, Header, TCP, UDP};
 use crate::wire::tcp::{self, ACK, FIN, RST, SYN, Segment};
 
-/// Octets of the shortest plain packet: a UDP datagram without data.
+/// Bytes of the shortest plain packet: a UDP datagram without data.
 const LEAST: usize = HEADER + UDP_HEADER;
 const UDP_HEADER: usize = 8;
 
@@ -25,7 +25,7 @@ pub(in crate::translator) struct Plain {
     pub(super) addresses: u64,
     /// Source port and destination port.
     pub(super) ports: u32,
-    /// Octets behind the transport header.
+    /// Bytes behind the transport header.
     data: u16,
     pub(super) protocol: u8,
 }
@@ -105,16 +105,16 @@ pub(in crate::translator) enum Left {
 impl State {
     /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
     #[inline(always)]
-    pub(in crate::translator) fn likely_way(&self, destination: u32) -> Option<Direction> {
-        if self.hull.holds(destination) && (self.has_one_range() || self.is_alternative(destination)) {
+    pub(in crate::translator) fn likely_direction(&self, destination: u32) -> Option<Direction> {
+        if self.span.holds(destination) && (self.has_one_range() || self.is_alternative(destination)) {
             return Some(Direction::ToClient);
         }
-        self.likely_way_elsewhere(destination)
+        self.likely_direction_elsewhere(destination)
     }
 
     /// The same of a packet that is to no alternative address.
     #[inline(always)]
-    pub(in crate::translator) fn likely_way_elsewhere(&self, destination: u32) -> Option<Direction> {
+    pub(in crate::translator) fn likely_direction_elsewhere(&self, destination: u32) -> Option<Direction> {
         if self.filter.may_hold_at_first(destination) {
             Some(Direction::ToServer)
         } else if self.kept != 0 {

@@ -18,11 +18,11 @@ impl<S: Storage> Translator<S> {
     /// Translates such a packet, which is known to be plain, or passes it.
     #[cold]
     #[inline(never)]
-    pub(in crate::translator) fn fast_late(&mut self, direction: Direction, packet: &mut [u8]) -> Verdict {
+    pub(in crate::translator) fn second_look(&mut self, direction: Direction, packet: &mut [u8]) -> Verdict {
         let mut table = self.table();
-        match (direction, key_there(packet)) {
-            (Direction::ToServer, Some(key)) => table.plain_there(key, packet),
-            (Direction::ToClient, Some(key)) => table.plain_back(&key.reversed(), packet, Left::Unknown(direction)),
+        match (direction, forward_key(packet)) {
+            (Direction::ToServer, Some(key)) => table.plain_forward(key, packet),
+            (Direction::ToClient, Some(key)) => table.plain_reply(&key.reversed(), packet, Left::Unknown(direction)),
             (_, None) => table.translate(packet, Left::NotPlain),
         }
     }
@@ -31,7 +31,7 @@ impl<S: Storage> Translator<S> {
 impl Table<'_> {
     /// A packet of the connection that is entered under this key for the way there, if there is one.
     #[inline(never)]
-    fn plain_there(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
+    fn plain_forward(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
         let kept = self.state.kept != 0;
         if !kept && !self.state.filter.may_hold(key.addresses as u32) {
             return self.state.pass();
@@ -45,13 +45,13 @@ impl Table<'_> {
             return self.first_plain(key, hash, packet);
         }
         // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
-        self.plain_back(&key.reversed(), packet, Left::Unknown(Direction::ToServer))
+        self.plain_reply(&key.reversed(), packet, Left::Unknown(Direction::ToServer))
     }
 
     /// A packet of the connection that is entered under this key for the way back; else it is `left`.
     #[inline(never)]
-    fn plain_back(&mut self, key: &Key, packet: &mut [u8], left: Left) -> Verdict {
-        match self.find_back(key) {
+    fn plain_reply(&mut self, key: &Key, packet: &mut [u8], left: Left) -> Verdict {
+        match self.find_reply(key) {
             Some(slot) => self.plain_at(Direction::ToClient, packet, slot),
             None => self.translate(packet, left),
         }
@@ -64,7 +64,7 @@ impl Table<'_> {
             Some(ConnectionSlot(c)) if self.state.is_plain_epoch(c) => {
                 self.state.carry_plain(c, direction, &plain, packet)
             }
-            _ => self.plain_behind(direction, &plain, packet, slot),
+            _ => self.plain_stale(direction, &plain, packet, slot),
         });
         carried.unwrap_or_else(|| self.translate(packet, Left::NotPlain))
     }
@@ -72,7 +72,7 @@ impl Table<'_> {
 
 /// The key of the connection that a plain packet belongs to if it goes to the server.
 #[inline(always)]
-fn key_there(packet: &[u8]) -> Option<Key> {
+fn forward_key(packet: &[u8]) -> Option<Key> {
     let start = packet.first_chunk::<{ ipv4::HEADER + 4 }>()?;
     let [.., protocol, _, _, a, b, c, d, e, f, g, h, i, j, k, l] = *start;
     Some(Key::packed(protocol, u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l])))

@@ -8,7 +8,7 @@ use crate::table::rule;
 use crate::track::phase::Phase;
 use crate::translator::path::plain::Left;
 use crate::translator::path::track::Tracked;
-use crate::translator::redivert::follow::CaughtUp;
+use crate::translator::redivert::follow::Followed;
 use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::{Flow, Shape};
@@ -67,7 +67,7 @@ impl Table<'_> {
     pub(in crate::translator) fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
         let near = self.state.is_alternative(flow.destination);
         let diverted = self.state.filter.may_hold(flow.destination);
-        if near && let Some(verdict) = self.back(parts, flow, left).or_else(|| self.unclaimed(parts.payload, flow)) {
+        if near && let Some(verdict) = self.reply(parts, flow, left).or_else(|| self.unclaimed(parts.payload, flow)) {
             return verdict;
         }
         if !diverted && (near || self.state.kept == 0) {
@@ -79,7 +79,7 @@ impl Table<'_> {
         // Where the source is kept the way back leads to the client's own address.
         if !near
             && self.state.kept != 0
-            && let Some(verdict) = self.back(parts, flow, left)
+            && let Some(verdict) = self.reply(parts, flow, left)
         {
             return verdict;
         }
@@ -89,7 +89,7 @@ impl Table<'_> {
     /// The first packet of a connection, if there is a rule for it.
     #[inline(never)]
     pub(in crate::translator) fn first(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
-        match self.open_there(flow, parts) {
+        match self.open_forward(flow, parts) {
             Ok(slot) => self.carry(slot, Direction::ToServer, parts, flow),
             Err(verdict) => verdict,
         }
@@ -97,12 +97,12 @@ impl Table<'_> {
 
     /// A packet that may be on the way back. `None` if it belongs to nobody.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn back(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
+    fn reply(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
         if let Some(verdict) = self.along(Direction::ToClient, parts, flow, left) {
             return Some(verdict);
         }
         let parent = self.parent(flow)?;
-        Some(match self.open_sibling(parent, flow)? {
+        Some(match self.open_any_port_reply(parent, flow)? {
             Ok(slot) => self.carry(slot, Direction::ToClient, parts, flow),
             Err(reason) => Verdict::Drop(reason),
         })
@@ -155,7 +155,7 @@ impl Table<'_> {
     /// Looks again at a connection that may be dead, over, or behind a re-divert.
     fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], protocol: u8) -> Revisit {
         if self.is_dead(slot) {
-            self.bury(slot);
+            self.close_dead(slot);
             return Revisit::Miss;
         }
         self.revisit_alive(slot, direction, || payload, protocol)
@@ -170,17 +170,17 @@ impl Table<'_> {
         payload: impl FnOnce() -> &'p [u8],
         protocol: u8,
     ) -> Revisit {
-        match self.catch_up(slot) {
-            CaughtUp::Moved if direction == Direction::ToClient => {
+        match self.follow_rediverts(slot) {
+            Followed::Moved if direction == Direction::ToClient => {
                 return Revisit::Done(Verdict::Drop(DropReason::OldServer));
             }
-            CaughtUp::Stayed | CaughtUp::Reset | CaughtUp::Moved => {}
-            CaughtUp::Home => return Revisit::Miss,
-            CaughtUp::Stranded => return Revisit::Done(Verdict::Drop(DropReason::NoPort)),
+            Followed::Stayed | Followed::Reset | Followed::Moved => {}
+            Followed::Home => return Revisit::Miss,
+            Followed::Stranded => return Revisit::Done(Verdict::Drop(DropReason::NoPort)),
         }
-        let phase = self.slot(slot).map_or(Phase::Held, |c| c.phase);
+        let phase = self.slot(slot).map_or(Phase::Quarantined, |c| c.phase);
         match phase {
-            Phase::Held => Revisit::Miss,
+            Phase::Quarantined => Revisit::Miss,
             Phase::Closing | Phase::TimeWait | Phase::Resetting if protocol == TCP => {
                 self.revisit_late(slot, phase, direction, payload())
             }
@@ -196,7 +196,7 @@ impl Table<'_> {
         if direction == Direction::ToServer && segment.has(SYN) && !segment.has(RST | ACK) {
             // The client begins anew on the same port (RFC 9293, section 3.6.1). Its server may still know the old
             // connection: nobody else gets that endpoint yet.
-            self.hold(slot, Closed::Finished);
+            self.quarantine(slot, Closed::Finished);
             return Revisit::Miss;
         }
         if phase != Phase::Resetting {
@@ -218,10 +218,10 @@ impl Table<'_> {
             return None;
         }
         // The rule of a connection may be gone, and its packets go on.
-        if self.find_there(&Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
+        if self.find_forward(&Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
             return None;
         }
-        let left = self.state.moves.left(self.memory.moves, (flow.source, flow.source_port));
+        let left = self.state.redivert_log.left(self.memory.moves, (flow.source, flow.source_port));
         Some(Verdict::Drop(if left { DropReason::OldServer } else { DropReason::NoConnection }))
     }
 }

@@ -4,11 +4,13 @@
 #[cfg(target_pointer_width = "64")]
 use crate::connection::Direction;
 use crate::event::Closed;
-use crate::table::connection::{ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SIBLINGS, SOURCE_KEPT};
-use crate::table::event_queue::News;
+use crate::table::connection::{
+    ANY_PORT_REPLIES, ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SOURCE_KEPT,
+};
+use crate::table::event_queue::EventKind;
 #[cfg(target_pointer_width = "64")]
 use crate::table::hash::Key;
-use crate::table::redivert_log::{Course, DONE};
+use crate::table::redivert_log::{DONE, Route};
 use crate::table::server::{self, Servers};
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
@@ -17,7 +19,7 @@ use crate::wire::ipv4::{ICMP, TCP};
 
 /// What catching up has made of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CaughtUp {
+pub(crate) enum Followed {
     /// It is where it was.
     Stayed,
     /// It stands on another server.
@@ -33,38 +35,38 @@ pub(crate) enum CaughtUp {
 impl Table<'_> {
     /// Lets a connection follow the re-diverts that it has not followed yet.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn catch_up(&mut self, slot: u32) -> CaughtUp {
-        let moves = &self.state.moves;
+    pub(crate) fn follow_rediverts(&mut self, slot: u32) -> Followed {
+        let moves = &self.state.redivert_log;
         let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
-            return CaughtUp::Stayed;
+            return Followed::Stayed;
         };
         let behind = connection.epoch;
         if behind == moves.epoch {
-            return CaughtUp::Stayed;
+            return Followed::Stayed;
         }
         connection.epoch = moves.epoch;
         if connection.phase.is_over() {
             self.stay_ended(slot);
-            return CaughtUp::Stayed;
+            return Followed::Stayed;
         }
         let server = (connection.server, connection.server_port);
-        let Some(course) = moves.course(self.memory.moves, behind, server, connection.protocol == ICMP) else {
-            return CaughtUp::Stayed;
+        let Some(route) = moves.route(self.memory.moves, behind, server, connection.protocol == ICMP) else {
+            return Followed::Stayed;
         };
-        if course.reset && connection.protocol == TCP {
+        if route.reset && connection.protocol == TCP {
             self.start_reset(slot);
-            return CaughtUp::Reset;
+            return Followed::Reset;
         }
-        if course.server == server {
-            return CaughtUp::Stayed;
+        if route.server == server {
+            return Followed::Stayed;
         }
-        if connection.has(SOURCE_KEPT) && course.server == (connection.original, connection.original_port) {
+        if connection.has(SOURCE_KEPT) && route.server == (connection.original, connection.original_port) {
             // Neither address is replaced any more: there is nothing to translate.
             self.finish(slot, Closed::Rediverted);
             self.release(slot);
-            return CaughtUp::Home;
+            return Followed::Home;
         }
-        self.relocate(slot, server, course)
+        self.move_to(slot, server, route)
     }
 
     /// A connection that is over does not move, so it must not be opened again where it stands.
@@ -76,19 +78,19 @@ impl Table<'_> {
 
     /// Puts a connection from one server onto another.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn relocate(&mut self, slot: u32, from: (u32, u16), course: Course) -> CaughtUp {
+    fn move_to(&mut self, slot: u32, from: (u32, u16), route: Route) -> Followed {
         self.state.serial = self.state.serial.wrapping_add(1);
         #[cfg(target_pointer_width = "64")]
-        let listed = self.relist_plainly(slot, course.server).unwrap_or_else(|| self.relist(slot, course.server));
+        let listed = self.relist_plainly(slot, route.server).unwrap_or_else(|| self.relist(slot, route.server));
         #[cfg(not(target_pointer_width = "64"))]
-        let listed = self.relist(slot, course.server);
+        let listed = self.relist(slot, route.server);
         if !listed {
-            return CaughtUp::Stranded;
+            return Followed::Stranded;
         }
-        self.recount(slot, course);
+        self.recount(slot, route);
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
-        self.tell(slot, News::Moved(from));
-        CaughtUp::Moved
+        self.notify(slot, EventKind::Moved(from));
+        Followed::Moved
     }
 
     /// Gives a connection its new server, and an alternative endpoint that is free there, and lists it as such. False if
@@ -110,20 +112,20 @@ impl Table<'_> {
         };
         let listed = alternative.is_some_and(|alternative| {
             self.remember(slot);
-            self.unlist_back(slot);
+            self.unlist_reply(slot);
             let checksums = self.state.config.checksums;
             if let Some(connection) = self.slot_mut(slot) {
                 (connection.server, connection.server_port) = server;
                 (connection.alternative, connection.alternative_port) = alternative;
                 connection.flags = flags;
                 connection.set_deltas(checksums);
-                let key = connection.key_back();
+                let key = connection.reply_key();
                 self.reclaim(key);
             }
-            self.list_back(slot)
+            self.list_reply(slot)
         });
         if !listed {
-            self.strand(slot, alternative.is_some());
+            self.close_stranded(slot, alternative.is_some());
         }
         listed
     }
@@ -135,13 +137,13 @@ impl Table<'_> {
     fn relist_plainly(&mut self, slot: u32, server: (u32, u16)) -> Option<bool> {
         const BACK: Direction = Direction::ToClient;
         let connection = &self.memory.connections.get(slot as usize)?.0;
-        if connection.has(SIBLINGS) {
+        if connection.has(ANY_PORT_REPLIES) {
             return None;
         }
         let state = &mut *self.state;
         let here = (connection.alternative, connection.alternative_port);
         let key = Key::new(connection.protocol, here, server);
-        let (old, new) = (state.keys.hash(&connection.key_back()), state.keys.hash(&key));
+        let (old, new) = (state.keys.hash(&connection.reply_key()), state.keys.hash(&key));
         if state.find_hashed(self.memory.connections, self.memory.index, BACK, &key, new).is_some() {
             return None;
         }
@@ -153,23 +155,23 @@ impl Table<'_> {
         (connection.server, connection.server_port) = server;
         connection.set_deltas(self.state.config.checksums);
         if !listed {
-            self.strand(slot, true);
+            self.close_stranded(slot, true);
         }
         Some(listed)
     }
 
     /// Ends a connection that could not be moved. `unlisted` says that it is in the index of the way there alone.
-    pub(crate) fn strand(&mut self, slot: u32, unlisted: bool) {
+    pub(crate) fn close_stranded(&mut self, slot: u32, unlisted: bool) {
         if unlisted && let Some(connection) = self.slot_mut(slot) {
-            connection.flags &= !SIBLINGS;
+            connection.flags &= !ANY_PORT_REPLIES;
         }
         self.give_up(slot, Closed::Stranded);
     }
 
     /// Counts a moved connection where it stands now, if its entry speaks of another server.
-    fn recount(&mut self, slot: u32, course: Course) {
+    fn recount(&mut self, slot: u32, route: Route) {
         // None of the moves has an entry where every entry describes its connections.
-        if course.entry == server::NONE {
+        if route.entry == server::NONE {
             return;
         }
         let Some(connection) = self.slot(slot) else {
@@ -180,7 +182,7 @@ impl Table<'_> {
         let original = (connection.original, connection.original_port);
         let described = self.servers().get(member).is_some_and(|s| {
             let (address, port) = s.resolve(original);
-            address == course.server.0 && (port == course.server.1 || portless)
+            address == route.server.0 && (port == route.server.1 || portless)
         });
         if described {
             return;
@@ -188,9 +190,9 @@ impl Table<'_> {
         if counted {
             self.servers().discount(member);
         }
-        let counted = self.servers().count(course.entry);
+        let counted = self.servers().count(route.entry);
         if let Some(connection) = self.slot_mut(slot) {
-            connection.member = course.entry;
+            connection.member = route.entry;
             connection.flags &= !SERVER_COUNTED;
             connection.flags |= if counted { SERVER_COUNTED } else { 0 };
         }
@@ -213,25 +215,25 @@ impl Table<'_> {
     /// Lets connections catch up, at most `slots` of them.
     pub(crate) fn sweep(&mut self, slots: usize) {
         for _ in 0..slots {
-            let cursor = self.state.moves.cursor;
+            let cursor = self.state.redivert_log.cursor;
             if cursor == DONE {
                 return;
             }
             if cursor >= self.state.fresh {
                 let mut servers = Servers(self.memory.servers);
-                self.state.moves.settle(self.memory.moves, &mut servers);
+                self.state.redivert_log.settle(self.memory.moves, &mut servers);
                 self.state.set_plain_epoch();
                 return;
             }
             if self.slot(cursor).is_some_and(|c| c.phase != Phase::Free) {
                 // The dead follow nobody.
                 if self.is_dead(cursor) {
-                    self.bury(cursor);
+                    self.close_dead(cursor);
                 } else {
-                    self.catch_up(cursor);
+                    self.follow_rediverts(cursor);
                 }
             }
-            self.state.moves.cursor = cursor + 1;
+            self.state.redivert_log.cursor = cursor + 1;
         }
     }
 
@@ -239,22 +241,22 @@ impl Table<'_> {
     /// the sweep lets it go on.
     pub(crate) fn next_owing(&mut self, slots: usize) -> Option<u32> {
         for _ in 0..slots {
-            let telling = self.state.moves.telling;
+            let telling = self.state.redivert_log.telling;
             if telling == DONE {
                 return None;
             }
             if telling >= self.state.fresh {
-                self.state.moves.telling = DONE;
+                self.state.redivert_log.telling = DONE;
                 return None;
             }
-            if telling >= self.state.moves.cursor {
+            if telling >= self.state.redivert_log.cursor {
                 self.sweep(1);
                 continue;
             }
             if self.slot(telling).is_some_and(|c| c.has(OWES_CLIENT | OWES_SERVER)) {
                 return Some(telling);
             }
-            self.state.moves.telling = telling + 1;
+            self.state.redivert_log.telling = telling + 1;
         }
         None
     }

@@ -136,7 +136,7 @@ impl fmt::Display for RedivertError {
 impl core::error::Error for RedivertError {}
 
 impl<S: Storage> Translator<S> {
-    /// Moves what stands on the server `from` to the server `to`, in the middle of connections: the document's
+    /// RedivertLog what stands on the server `from` to the server `to`, in the middle of connections: the document's
     /// exchange of the current destination. The rules that point at `from` point at `to` afterwards, and every
     /// connection whose current destination is `from` is treated as [`Redivert`] says.
     ///
@@ -222,7 +222,7 @@ fn standing(
     let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
     let dead = used.filter(|c| {
         c.has(SERVER_COUNTED)
-            && !state.moves.has_forgotten(c.epoch)
+            && !state.redivert_log.has_forgotten(c.epoch)
             && state.is_dead(c)
             && servers.get(usize::from(c.member)).is_some_and(&is_one)
     });
@@ -387,7 +387,7 @@ impl Table<'_> {
     /// Points every entry at the new server, and writes the move down for the connections.
     fn switch(&mut self, old: Place, target: Target, new: Place, reset: bool) -> Result<usize, RedivertError> {
         let capacity = self.memory.moves.len();
-        if self.state.moves.is_full(self.memory.moves) {
+        if self.state.redivert_log.is_full(self.memory.moves) {
             return Err(RedivertError::Busy { capacity });
         }
         let entry = if self.needs_entry(old) {
@@ -400,7 +400,7 @@ impl Table<'_> {
         for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
             slot.set_target(slot.moved_to(target));
         }
-        self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
+        self.state.redivert_log.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         self.state.set_plain_epoch();
         Ok(servers)
     }

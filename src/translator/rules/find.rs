@@ -32,7 +32,7 @@ impl Table<'_> {
         if self.state.kept == 0 || self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
             return false;
         }
-        if self.held(&Key::of(flow, Direction::ToClient)).is_some() {
+        if self.quarantined(&Key::of(flow, Direction::ToClient)).is_some() {
             return true;
         }
         if self.state.kept & HIDES_SERVERS == 0 || !self.state.filter.may_be_near(flow.source) {

@@ -22,7 +22,7 @@ use crate::translator::state::Table;
 #[derive(Debug)]
 pub struct Plan<'a> {
     table: Table<'a>,
-    ledger: Ledger,
+    ledger: Reservation,
 }
 
 #[cfg(feature = "defmt")]
@@ -37,7 +37,7 @@ impl<S: Storage> Translator<S> {
     /// Asks what instructions would do. Nothing changes.
     pub fn plan(&mut self) -> Plan<'_> {
         let mut table = self.table();
-        let ledger = Ledger::new(&mut table);
+        let ledger = Reservation::new(&mut table);
         Plan { table, ledger }
     }
 }
@@ -102,7 +102,7 @@ impl Plan<'_> {
 /// What the instructions so far would leave of a table's room.
 #[derive(Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub(crate) struct Ledger {
+pub(crate) struct Reservation {
     /// Rules in use by then.
     rules: usize,
     /// Servers unused by then.
@@ -113,10 +113,10 @@ pub(crate) struct Ledger {
     rediverted: bool,
 }
 
-impl Ledger {
+impl Reservation {
     pub(crate) fn new(table: &mut Table<'_>) -> Self {
         let servers = table.servers().free();
-        let moves = table.state.moves.room(table.memory.moves);
+        let moves = table.state.redivert_log.room(table.memory.moves);
         Self { rules: table.state.diverts, servers, moves, generation: table.state.generation, rediverted: false }
     }
 

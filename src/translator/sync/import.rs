@@ -4,7 +4,7 @@ use crate::connection::{Connection, Direction};
 use crate::endpoint::endpoint;
 use crate::event::Closed;
 use crate::table::connection::{Entry, SERVER_COUNTED, SOURCE_KEPT};
-use crate::table::event_queue::News;
+use crate::table::event_queue::EventKind;
 use crate::table::redivert_log::DONE;
 use crate::table::rule::{self, servers_of};
 use crate::table::server::{self, Servers};
@@ -14,7 +14,7 @@ use crate::track::claims::Claims;
 use crate::track::phase::Phase;
 use crate::track::tcp::Tcp;
 use crate::translator::Translator;
-use crate::translator::redivert::follow::CaughtUp;
+use crate::translator::redivert::follow::Followed;
 use crate::translator::state::Table;
 use crate::translator::sync::record::{Record, RecordError};
 use crate::verdict::DropReason;
@@ -161,9 +161,9 @@ impl Table<'_> {
             return Err(RecordError::Endpoint { name: "server", value: endpoint(new.server, new.server_port) });
         }
         self.tidy();
-        let mut known = self.find_there(&new.key_there());
+        let mut known = self.find_forward(&new.forward_key());
         if let Some(dead) = known.filter(|known| self.is_dead(*known)) {
-            self.bury(dead);
+            self.close_dead(dead);
             known = None;
         }
         if let Some(known) = known.filter(|known| self.slot(*known).is_some_and(|old| !begins_anew(old, &new))) {
@@ -173,16 +173,18 @@ impl Table<'_> {
         new.member = self.entry_for(&new);
         let server = (new.server, new.server_port);
         // It was written before a re-divert and comes after it. No rule leads there any more.
-        if new.member == server::NONE && self.state.moves.leads_away(self.memory.moves, server, new.protocol == ICMP) {
+        if new.member == server::NONE
+            && self.state.redivert_log.leads_away(self.memory.moves, server, new.protocol == ICMP)
+        {
             return Err(outdated(&new));
         }
         if let Some(known) = known {
-            if self.slot(known).is_some_and(|old| old.key_back() != new.key_back()) {
-                self.vacate(&new)?;
+            if self.slot(known).is_some_and(|old| old.reply_key() != new.reply_key()) {
+                self.free_endpoint(&new)?;
             }
-            self.hold(known, Closed::Finished);
+            self.quarantine(known, Closed::Finished);
         }
-        self.vacate(&new)?;
+        self.free_endpoint(&new)?;
         self.note_stray(new.member);
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(&new).map_err(|_: DropReason| self.no_room())?;
@@ -191,9 +193,9 @@ impl Table<'_> {
         }
         self.note_orphan(new.original);
         if new.phase.is_over() {
-            self.tell(slot, News::Opened);
+            self.notify(slot, EventKind::Opened);
             self.count_closed(Closed::Finished);
-            self.tell(slot, News::Closed(Closed::Finished));
+            self.notify(slot, EventKind::Closed(Closed::Finished));
         }
         self.state.counters.imported = self.state.counters.imported.wrapping_add(1);
         Ok(Imported::New)
@@ -201,13 +203,13 @@ impl Table<'_> {
 
     /// Frees the alternative endpoint of a record from what is dead or only holds it: it was held for this very
     /// connection, or for one long gone.
-    fn vacate(&mut self, new: &Entry) -> Result<(), RecordError> {
-        self.unseat_dead(&new.key_back());
-        let Some(taken) = self.find_back(&new.key_back()) else {
+    fn free_endpoint(&mut self, new: &Entry) -> Result<(), RecordError> {
+        self.free_dead(&new.reply_key());
+        let Some(taken) = self.find_reply(&new.reply_key()) else {
             return Ok(());
         };
         match self.slot(taken).map(|c| c.phase) {
-            Some(Phase::Held) => self.release(taken),
+            Some(Phase::Quarantined) => self.release(taken),
             Some(Phase::Free) | None => {}
             Some(_) => return Err(endpoint_taken(new)),
         }
@@ -216,10 +218,10 @@ impl Table<'_> {
 
     /// Takes over what a record of a connection that is known knows better.
     fn update(&mut self, slot: u32, new: &Entry, theirs: Option<&Tcp>) -> Result<(), RecordError> {
-        match self.catch_up(slot) {
-            CaughtUp::Stayed | CaughtUp::Moved | CaughtUp::Reset => {}
-            CaughtUp::Stranded => return Err(endpoint_taken(new)),
-            CaughtUp::Home => return Err(outdated(new)),
+        match self.follow_rediverts(slot) {
+            Followed::Stayed | Followed::Moved | Followed::Reset => {}
+            Followed::Stranded => return Err(endpoint_taken(new)),
+            Followed::Home => return Err(outdated(new)),
         }
         let Some(&old) = self.slot(slot) else {
             return Err(self.no_room());
@@ -229,14 +231,14 @@ impl Table<'_> {
             return Err(outdated(new));
         }
         // A record that was written before a re-divert and comes after it knows nothing of it.
-        let left = |server| self.state.moves.left(self.memory.moves, server);
+        let left = |server| self.state.redivert_log.left(self.memory.moves, server);
         if left((new.server, new.server_port)) && !left((old.server, old.server_port)) {
             return Err(outdated(new));
         }
-        if old.key_back() != new.key_back() {
-            self.vacate(new)?;
+        if old.reply_key() != new.reply_key() {
+            self.free_endpoint(new)?;
             self.remember(slot);
-            self.unlist_back(slot);
+            self.unlist_reply(slot);
             let checksums = self.state.config.checksums;
             let mut moved = old;
             // Only what the record says: whoever had the endpoint may have been this connection's neighbour in its list.
@@ -252,8 +254,8 @@ impl Table<'_> {
             if moved.has(SOURCE_KEPT) {
                 self.keep_source(&moved);
             }
-            if !self.list_back(slot) {
-                self.strand(slot, true);
+            if !self.list_reply(slot) {
+                self.close_stranded(slot, true);
                 return Err(self.no_room());
             }
             if old.has(SERVER_COUNTED) {
@@ -266,7 +268,7 @@ impl Table<'_> {
                     c.flags = c.flags & !SERVER_COUNTED | if counted { SERVER_COUNTED } else { 0 };
                 }
             }
-            self.tell(slot, News::Moved((old.server, old.server_port)));
+            self.notify(slot, EventKind::Moved((old.server, old.server_port)));
         }
         let tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
@@ -337,7 +339,7 @@ fn adopt(table: &mut Table<'_>, slots: usize) {
             continue;
         }
         // Where it stands after the re-diverts that it has not followed yet.
-        table.catch_up(slot);
+        table.follow_rediverts(slot);
         let Some(&connection) = table.slot(slot).filter(|c| is_stray(c)) else {
             continue;
         };
@@ -379,7 +381,7 @@ fn begins_anew(old: &Entry, new: &Entry) -> bool {
         return false;
     }
     // What is over is not moved by a re-divert any more.
-    let elsewhere = old.phase.is_over() && old.key_back() != new.key_back();
+    let elsewhere = old.phase.is_over() && old.reply_key() != new.reply_key();
     let sent = |c: &Entry| c.sequences.sent(Direction::ToServer).unwrap_or(0);
     let ahead = sent(new).wrapping_sub(sent(old)).cast_signed() > 0;
     elsewhere || is_elsewhere_on_the_server(old, new) || (new.phase == Phase::Opening && ahead)

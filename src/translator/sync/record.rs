@@ -10,7 +10,7 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 
 use crate::connection::{Connection, Direction};
 use crate::endpoint::endpoint;
-use crate::table::connection::{Entry, SIBLINGS, SOURCE_KEPT};
+use crate::table::connection::{ANY_PORT_REPLIES, Entry, SOURCE_KEPT};
 use crate::time::Tick;
 use crate::track::claims::{Claims, Fin};
 use crate::track::phase::Phase;
@@ -18,7 +18,7 @@ use crate::track::sequence::Sequences;
 use crate::track::tcp::{Tcp, implied_fins};
 use crate::wire::ipv4::{ICMP, TCP, UDP};
 
-/// Octets in a [`Record`].
+/// Bytes in a [`Record`].
 pub const RECORD_LENGTH: usize = 56;
 
 const MAGIC: [u8; 2] = *b"bw";
@@ -84,17 +84,17 @@ impl Record {
     /// # Errors
     /// [`RecordError`] names what is wrong with it.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
-        let octets = bytes.first_chunk::<RECORD_LENGTH>().ok_or(RecordError::Truncated { length: bytes.len() })?;
-        let record = Self(*octets);
-        if record.octets(0) != MAGIC {
-            return Err(RecordError::NoRecord { found: record.octets(0) });
+        let whole = bytes.first_chunk::<RECORD_LENGTH>().ok_or(RecordError::Truncated { length: bytes.len() })?;
+        let record = Self(*whole);
+        if record.bytes(0) != MAGIC {
+            return Err(RecordError::NoRecord { found: record.bytes(0) });
         }
-        let [version] = record.octets(2);
+        let [version] = record.bytes(2);
         if version != VERSION {
             return Err(RecordError::Version { found: version });
         }
-        let computed = CRC.checksum(octets.get(..CHECKED).unwrap_or_default());
-        let found = u32::from_be_bytes(record.octets(CHECKED));
+        let computed = CRC.checksum(whole.get(..CHECKED).unwrap_or_default());
+        let found = u32::from_be_bytes(record.bytes(CHECKED));
         if computed != found {
             return Err(RecordError::Checksum { found, computed });
         }
@@ -102,7 +102,7 @@ impl Record {
         Ok(record)
     }
 
-    /// The record's octets.
+    /// The record's bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; RECORD_LENGTH] {
         &self.0
@@ -114,28 +114,28 @@ impl Record {
         self.slot().ok()?.view()
     }
 
-    fn octets<const N: usize>(&self, at: usize) -> [u8; N] {
+    fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
         self.0.get(at..).and_then(|b| b.first_chunk()).copied().unwrap_or([0; N])
     }
 
     fn end(&self, at: usize) -> (u32, u16) {
-        (u32::from_be_bytes(self.octets(at)), u16::from_be_bytes(self.octets(at + 4)))
+        (u32::from_be_bytes(self.bytes(at)), u16::from_be_bytes(self.bytes(at + 4)))
     }
 
     /// How long ago its last packet came.
     pub(in crate::translator) fn idle(&self) -> Duration {
-        Duration::from_millis(u64::from(u32::from_be_bytes(self.octets(32))))
+        Duration::from_millis(u64::from(u32::from_be_bytes(self.bytes(32))))
     }
 
     /// What is known of the record's TCP connection.
     pub(in crate::translator) fn tcp(&self, phase: Phase, sequences: Sequences) -> Tcp {
-        let [flags] = self.octets(5);
+        let [flags] = self.bytes(5);
         Tcp::resume(phase, sequences, [Fin::of(flags >> 2), Fin::of(flags >> 4)], flags & ONE_HEARD == 0)
     }
 
     /// The slot that the record describes, less what depends on the translator.
     pub(in crate::translator) fn slot(&self) -> Result<Entry, RecordError> {
-        let [protocol, state, flags] = self.octets(3);
+        let [protocol, state, flags] = self.bytes(3);
         let refuse = |name, value| Err(RecordError::Field { name, value });
         let Some((_, phase)) = PHASES.into_iter().find(|(number, _)| *number == state) else {
             return refuse("state", state);
@@ -152,7 +152,7 @@ impl Record {
         let known = SOURCE_KEPT
             | match protocol {
                 TCP => FINS | ONE_HEARD,
-                UDP => SIBLINGS,
+                UDP => ANY_PORT_REPLIES,
                 _ => 0,
             };
         if flags & !known != 0 {
@@ -170,7 +170,7 @@ impl Record {
         if flags & SOURCE_KEPT != 0 && client != alternative {
             return Err(RecordError::Endpoint { name: "alternative", value: endpoint(alternative.0, alternative.1) });
         }
-        let sequences: [[u8; 4]; 4] = [36, 40, 44, 48].map(|at| self.octets(at));
+        let sequences: [[u8; 4]; 4] = [36, 40, 44, 48].map(|at| self.bytes(at));
         Ok(Entry {
             client: client.0,
             client_port: client.1,
@@ -191,16 +191,16 @@ impl Record {
     /// The record of a connection. `None` if it is one that cannot be carried on elsewhere: being reset, or over.
     pub(in crate::translator) fn of(slot: &Entry, claims: Claims, now: Tick) -> Option<Self> {
         let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase)?;
-        let mut octets = [0; RECORD_LENGTH];
+        let mut record = [0; RECORD_LENGTH];
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
-            if let Some(field) = octets.get_mut(at..at + bytes.len()) {
+            if let Some(field) = record.get_mut(at..at + bytes.len()) {
                 field.copy_from_slice(bytes);
             }
             at += bytes.len();
         };
         put(&MAGIC);
-        let mut flags = slot.flags & (SOURCE_KEPT | SIBLINGS);
+        let mut flags = slot.flags & (SOURCE_KEPT | ANY_PORT_REPLIES);
         if slot.protocol == TCP {
             let sides = [(Direction::ToServer, 2), (Direction::ToClient, 4)];
             for ((side, shift), implied) in sides.into_iter().zip(implied_fins(slot.phase)) {
@@ -225,11 +225,11 @@ impl Record {
         for word in slot.sequences.to_words() {
             put(&word.to_be_bytes());
         }
-        let checksum = CRC.checksum(octets.get(..CHECKED).unwrap_or_default());
-        if let Some(field) = octets.get_mut(CHECKED..) {
+        let checksum = CRC.checksum(record.get(..CHECKED).unwrap_or_default());
+        if let Some(field) = record.get_mut(CHECKED..) {
             field.copy_from_slice(&checksum.to_be_bytes());
         }
-        Some(Self(octets))
+        Some(Self(record))
     }
 }
 
@@ -251,7 +251,7 @@ impl defmt::Format for Record {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RecordError {
-    /// Fewer octets than [`RECORD_LENGTH`].
+    /// Fewer bytes than [`RECORD_LENGTH`].
     Truncated {
         /// How many there are.
         length: usize,
@@ -270,7 +270,7 @@ pub enum RecordError {
     Checksum {
         /// What stands in it.
         found: u32,
-        /// What its octets give.
+        /// What its bytes give.
         computed: u32,
     },
     /// A field has a value that no connection can have.
@@ -323,7 +323,7 @@ impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated { length } => {
-                write!(f, "{length} octets are no record of {RECORD_LENGTH}")
+                write!(f, "{length} bytes are no record of {RECORD_LENGTH}")
             }
             Self::NoRecord { found } => write!(f, "it begins with {found:?}, and a record with {MAGIC:?}"),
             Self::Version { found } => write!(f, "version {found}; this library reads {VERSION}"),
