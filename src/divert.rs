@@ -287,8 +287,8 @@ impl FromStr for Weighted {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Divert<'a> {
     pub(crate) matches: Match,
-    pub(crate) single: Weighted,
-    pub(crate) group: Option<&'a [Weighted]>,
+    single: Weighted,
+    group: Option<&'a [Weighted]>,
     pub(crate) keep_source: bool,
     pub(crate) any_port_replies: bool,
     pub(crate) midstream: Option<Midstream>,

@@ -156,7 +156,7 @@ impl Prefix {
         self.holds(address.to_bits())
     }
 
-    pub(crate) const fn holds(self, address: u32) -> bool {
+    const fn holds(self, address: u32) -> bool {
         (address ^ self.network) & mask(self.length) == 0
     }
 

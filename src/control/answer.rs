@@ -17,23 +17,23 @@ use crate::time::Instant;
 use crate::timeouts::Timeouts;
 
 /// Bytes in front of what an answer tells.
-pub(crate) const HEAD: usize = 12;
+pub(super) const HEAD: usize = 12;
 
 /// The position that stands behind the last page.
-pub(crate) const END: u32 = u32::MAX;
+pub(super) const END: u32 = u32::MAX;
 
 const DRY_RUN: u8 = 1;
 
 /// The front of an answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) refusal: Option<(Refusal, u8)>,
-    pub(crate) dry_run: bool,
-    pub(crate) generation: u32,
+pub(super) struct Head {
+    pub(super) refusal: Option<(Refusal, u8)>,
+    pub(super) dry_run: bool,
+    pub(super) generation: u32,
 }
 
 impl Head {
-    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+    pub(super) fn write(&self, out: &mut Writer<'_>) {
         let (code, index, detail) = self.refusal.map_or((0, 0, 0), |(r, index)| (r.code.number(), index, r.detail));
         out.u16(code);
         out.u8(index);
@@ -83,7 +83,7 @@ impl defmt::Format for Answer<'_> {
 
 impl<'a> Answer<'a> {
     /// Reads an answer's body.
-    pub(crate) fn read(body: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(body);
         let (number, instruction, flags) = (reader.u16()?, reader.u8()?, reader.u8()?);
         let (generation, detail) = (reader.u32()?, reader.u32()?);
@@ -268,14 +268,14 @@ impl<'a> ListedRule<'a> {
 pub const MAX_LISTED_SERVERS: usize = 64;
 
 /// Bytes of a server in a listed rule.
-pub(crate) const LISTED_SERVER: usize = 14;
+pub(super) const LISTED_SERVER: usize = 14;
 
 /// Bytes of a connection, and of what was measured of it.
-pub(crate) const LISTED_CONNECTION: usize = 28;
-pub(crate) const LISTED_MEASURED: usize = 74;
+pub(super) const LISTED_CONNECTION: usize = 28;
+pub(super) const LISTED_MEASURED: usize = 74;
 
 /// Bytes of an event.
-pub(crate) const LISTED_EVENT: usize = 36;
+pub(super) const LISTED_EVENT: usize = 36;
 
 fn read_pairs(reader: &mut Reader<'_>) -> Option<(Pair, Pair)> {
     let mut pair = || Some(Pair { source: reader.endpoint()?, destination: reader.endpoint()? });
@@ -337,7 +337,7 @@ impl defmt::Format for Events<'_> {
 }
 
 impl<'a> Events<'a> {
-    pub(crate) fn read(body: &'a [u8], missed: u32) -> Option<Self> {
+    pub(super) fn read(body: &'a [u8], missed: u32) -> Option<Self> {
         let mut reader = Reader(body);
         let (lost, count) = (reader.u32()?, reader.u16()?);
         reader.zeros(2)?;

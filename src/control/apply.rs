@@ -19,7 +19,7 @@ const LONGEST_CHAIN: usize = 8;
 
 /// How far a request has come. What is found out in one stage is written over in the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(super) enum Stage {
     /// Can every instruction be read, and can they stand together?
     Form,
     /// What is refused whatever room there is: rights, loops, and the port of the instructions themselves.
@@ -32,23 +32,23 @@ pub(crate) enum Stage {
 
 /// A request on its way through the stages: all of it is carried out or nothing.
 #[derive(Debug)]
-pub(crate) struct Change<'a, 't> {
-    pub(crate) request: &'a Received<'a>,
-    pub(crate) table: &'a mut Table<'t>,
-    pub(crate) rights: &'a Rights,
+pub(super) struct Change<'a, 't> {
+    pub(super) request: &'a Received<'a>,
+    pub(super) table: &'a mut Table<'t>,
+    pub(super) rights: &'a Rights,
     /// Where instructions come to, if the caller has said so.
-    pub(crate) control: &'a Option<SocketAddrV4>,
+    pub(super) control: &'a Option<SocketAddrV4>,
     /// Which instruction is looked at: the one to blame if there is an error.
-    pub(crate) place: &'a mut u8,
+    pub(super) place: &'a mut u8,
     /// Which of the changes would change nothing: a bit for each. They are not carried out, so that a repetition
     /// leaves the generation as it is.
-    pub(crate) idle: u16,
+    pub(super) idle: u16,
 }
 
 impl Change<'_, '_> {
     /// Carries out the changes of a request whose form is right, or for a dry run finds out what they would do, and
     /// writes the effects. If one is refused, nothing has changed.
-    pub(crate) fn carry_out(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
+    pub(super) fn carry_out(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
         self.go_through(Stage::Judge, out)?;
         self.go_through(Stage::Plan, out)?;
         if self.request.dry_run {
@@ -60,7 +60,7 @@ impl Change<'_, '_> {
 
     /// Takes every instruction through one stage, and writes their effects behind the front of the answer.
     #[inline(never)]
-    pub(crate) fn go_through(&mut self, stage: Stage, out: &mut Writer<'_>) -> Result<(), Refusal> {
+    pub(super) fn go_through(&mut self, stage: Stage, out: &mut Writer<'_>) -> Result<(), Refusal> {
         out.go_to(HEADER + HEAD);
         *self.place = 0;
         let mut ledger = Reservation::new(self.table);

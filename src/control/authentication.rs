@@ -11,18 +11,18 @@ use crate::endpoint::Prefix;
 
 /// Bytes of a tag at the end of each datagram: HMAC-SHA-256 (RFC 2104, RFC 6234), its first half (RFC 2104,
 /// section 5, allows half and not less).
-pub(crate) const TAG: usize = 16;
+pub(super) const TAG: usize = 16;
 
 /// Bytes of a nonce.
-pub(crate) const NONCE: usize = 16;
+pub(super) const NONCE: usize = 16;
 
 /// A number that is used once.
-pub(crate) type Nonce = [u8; NONCE];
+pub(super) type Nonce = [u8; NONCE];
 
 /// A 256-bit secret: a key that was handed out, the key of a session, or what an agent got from its machine's source
 /// of randomness. Wiped when it is dropped.
 #[derive(Clone)]
-pub(crate) struct Secret(pub(crate) [u8; 32]);
+pub(super) struct Secret(pub(crate) [u8; 32]);
 
 impl Zeroize for Secret {
     /// Not inlined: secrets end in many places.
@@ -69,13 +69,13 @@ impl Secret {
     }
 
     /// The tag of a datagram.
-    pub(crate) fn tag(&self, bytes: &[u8]) -> [u8; TAG] {
+    pub(super) fn tag(&self, bytes: &[u8]) -> [u8; TAG] {
         first_half(&self.derive(&[bytes]))
     }
 
     /// Whether a whole datagram ends with its tag. The time that it takes depends on the length alone.
     #[inline(never)]
-    pub(crate) fn verifies(&self, datagram: &[u8]) -> bool {
+    pub(super) fn verifies(&self, datagram: &[u8]) -> bool {
         let Some((said, tag)) = datagram.split_last_chunk::<TAG>() else {
             return false;
         };
@@ -91,7 +91,7 @@ impl Secret {
     /// The translator's nonce for a session, from the agent's own secret. Made anew from the request each time, so
     /// that a request costs no memory; and no one else can foresee it. It is another for each address that asks, so
     /// that a session is opened from where its challenge went.
-    pub(crate) fn challenge(&self, key: u16, number: u32, client: &Nonce, from: &SocketAddr) -> Nonce {
+    pub(super) fn challenge(&self, key: u16, number: u32, client: &Nonce, from: &SocketAddr) -> Nonce {
         let port = from.port().to_be_bytes();
         let (v4, v6);
         let address: &[u8] = match from {
@@ -108,7 +108,7 @@ impl Secret {
     }
 
     /// The key of a session, from a key that was handed out.
-    pub(crate) fn session(&self, key: u16, number: u32, client: &Nonce, server: &Nonce) -> Self {
+    pub(super) fn session(&self, key: u16, number: u32, client: &Nonce, server: &Nonce) -> Self {
         Self(self.derive(&[b"byway control 1 session", &key.to_be_bytes(), &number.to_be_bytes(), client, server]))
     }
 }
@@ -135,7 +135,7 @@ pub enum Rights {
 
 impl Rights {
     /// Whether they permit changing a rule for these destinations.
-    pub(crate) const fn cover(self, destinations: Prefix) -> bool {
+    pub(super) const fn cover(self, destinations: Prefix) -> bool {
         match self {
             Self::Read => false,
             Self::Divert(prefix) => destinations.length() >= prefix.length() && prefix.contains(destinations.network()),
@@ -143,7 +143,7 @@ impl Rights {
         }
     }
 
-    pub(crate) const fn parts(self) -> (u8, Prefix) {
+    pub(super) const fn parts(self) -> (u8, Prefix) {
         match self {
             Self::Read => (0, Prefix::host(Ipv4Addr::UNSPECIFIED)),
             Self::Divert(prefix) => (1, prefix),
@@ -151,7 +151,7 @@ impl Rights {
         }
     }
 
-    pub(crate) const fn from_parts(kind: u8, prefix: Prefix) -> Option<Self> {
+    pub(super) const fn from_parts(kind: u8, prefix: Prefix) -> Option<Self> {
         match kind {
             0 => Some(Self::Read),
             1 => Some(Self::Divert(prefix)),
@@ -167,9 +167,9 @@ impl Rights {
 /// hashes. What the caller keeps of a secret, and what the compiler leaves behind where it moves a value, is not.
 #[derive(Clone)]
 pub struct Key {
-    pub(crate) id: u16,
-    pub(crate) secret: Secret,
-    pub(crate) rights: Rights,
+    pub(super) id: u16,
+    pub(super) secret: Secret,
+    pub(super) rights: Rights,
 }
 
 impl Key {
@@ -210,21 +210,21 @@ impl defmt::Format for Key {
 
 /// All keys: those in use stand in front. All zeros when empty, so that an agent in a `static` costs no flash.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys<const N: usize> {
+pub(super) struct Keys<const N: usize> {
     keys: [Key; N],
     count: usize,
 }
 
 impl<const N: usize> Keys<N> {
-    pub(crate) const NONE: Self = Self { keys: [const { Key::new(0, [0; 32], Rights::Read) }; N], count: 0 };
+    pub(super) const NONE: Self = Self { keys: [const { Key::new(0, [0; 32], Rights::Read) }; N], count: 0 };
 
     #[inline(never)]
-    pub(crate) fn get(&self, id: u16) -> Option<&Key> {
+    pub(super) fn get(&self, id: u16) -> Option<&Key> {
         self.keys.iter().take(self.count).find(|k| k.id == id)
     }
 
     /// Whether there was room.
-    pub(crate) fn push(&mut self, key: Key) -> bool {
+    pub(super) fn push(&mut self, key: Key) -> bool {
         let place = self.keys.get_mut(self.count);
         let pushed = place.map(|place| *place = key).is_some();
         self.count += usize::from(pushed);
@@ -232,7 +232,7 @@ impl<const N: usize> Keys<N> {
     }
 
     /// Whether there was one.
-    pub(crate) fn remove(&mut self, id: u16) -> bool {
+    pub(super) fn remove(&mut self, id: u16) -> bool {
         let Some(place) = self.keys.iter().take(self.count).position(|k| k.id == id) else {
             return false;
         };

@@ -36,7 +36,7 @@ macro_rules! codes {
                 }
             }
 
-            pub(crate) const fn from_number(number: u16) -> Option<Self> {
+            pub(super) const fn from_number(number: u16) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$variant),)*
                     _ => None,
@@ -117,9 +117,9 @@ impl core::error::Error for Code {}
 
 /// A refusal with its detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) code: Code,
-    pub(crate) detail: u32,
+pub(super) struct Refusal {
+    pub(super) code: Code,
+    pub(super) detail: u32,
 }
 
 impl From<Code> for Refusal {
@@ -239,19 +239,19 @@ pub struct Effect {
 }
 
 impl Effect {
-    pub(crate) const LENGTH: usize = 8;
+    pub(super) const LENGTH: usize = 8;
 
-    pub(crate) const fn new(outcome: Outcome, servers: usize, connections: u32) -> Self {
+    pub(super) const fn new(outcome: Outcome, servers: usize, connections: u32) -> Self {
         let servers = if servers > u16::MAX as usize { u16::MAX } else { servers as u16 };
         Self { outcome, servers, connections }
     }
 
-    pub(crate) const fn bytes(self) -> [u8; Self::LENGTH] {
+    pub(super) const fn bytes(self) -> [u8; Self::LENGTH] {
         let ([s0, s1], [c0, c1, c2, c3]) = (self.servers.to_be_bytes(), self.connections.to_be_bytes());
         [self.outcome as u8, 0, s0, s1, c0, c1, c2, c3]
     }
 
-    pub(crate) fn from_octets(bytes: [u8; Self::LENGTH]) -> Option<Self> {
+    pub(super) fn from_octets(bytes: [u8; Self::LENGTH]) -> Option<Self> {
         let [outcome, _, s0, s1, c0, c1, c2, c3] = bytes;
         Some(Self {
             outcome: Outcome::from_number(outcome)?,

@@ -17,10 +17,10 @@ pub const MAX_REQUEST: usize = 512;
 pub const MAX_ANSWER: usize = 1200;
 
 /// Bytes of each datagram that opens a session, of either side.
-pub(crate) const HANDSHAKE: usize = 64;
+pub(super) const HANDSHAKE: usize = 64;
 
 /// Bytes in front of a session's datagram.
-pub(crate) const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 
 /// The kinds of datagrams.
 pub(crate) mod kind {
@@ -35,13 +35,13 @@ pub(crate) mod kind {
 
 /// The first four bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Start {
-    pub(crate) version: u8,
-    pub(crate) kind: u8,
+pub(super) struct Start {
+    pub(super) version: u8,
+    pub(super) kind: u8,
 }
 
 impl Start {
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let magic = reader.u16()?;
         let (version, kind) = (reader.u8()?, reader.u8()?);
         (magic == MAGIC).then_some(Self { version, kind })
@@ -56,13 +56,13 @@ fn start(out: &mut Writer<'_>, version: u8, kind: u8) {
 
 /// What asks for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
-    pub(crate) key: u16,
-    pub(crate) nonce: Nonce,
+pub(super) struct Hello {
+    pub(super) key: u16,
+    pub(super) nonce: Nonce,
 }
 
 impl Hello {
-    pub(crate) fn write(&self, version: u8, secret: &Secret, out: &mut [u8]) -> Option<usize> {
+    pub(super) fn write(&self, version: u8, secret: &Secret, out: &mut [u8]) -> Option<usize> {
         let mut out = Writer::new(out);
         start(&mut out, version, kind::HELLO);
         self.put(&mut out);
@@ -76,7 +76,7 @@ impl Hello {
     }
 
     /// Reads what follows the start.
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let key = reader.u16()?;
         reader.zeros(2)?;
         Some(Self { key, nonce: reader.array()? })
@@ -85,16 +85,16 @@ impl Hello {
 
 /// The translator's answer to [`Hello`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Challenge {
-    pub(crate) hello: Hello,
+pub(super) struct Challenge {
+    pub(super) hello: Hello,
     /// The translator's nonce; its first half is the session.
-    pub(crate) nonce: Nonce,
+    pub(super) nonce: Nonce,
     /// Which session of the translator since its start this would be.
-    pub(crate) number: u32,
+    pub(super) number: u32,
 }
 
 impl Challenge {
-    pub(crate) fn write(&self, secret: &Secret, out: &mut [u8]) -> Option<usize> {
+    pub(super) fn write(&self, secret: &Secret, out: &mut [u8]) -> Option<usize> {
         let mut out = Writer::new(out);
         start(&mut out, VERSION, kind::CHALLENGE);
         self.hello.put(&mut out);
@@ -103,27 +103,27 @@ impl Challenge {
         seal_handshake(out, secret)
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         Some(Self { hello: Hello::read(reader)?, nonce: reader.array()?, number: reader.u32()? })
     }
 }
 
 /// The session that a challenge with this nonce is for.
-pub(crate) const fn session_of(nonce: &Nonce) -> [u8; 8] {
+pub(super) const fn session_of(nonce: &Nonce) -> [u8; 8] {
     let [a, b, c, d, e, f, g, h, ..] = *nonce;
     [a, b, c, d, e, f, g, h]
 }
 
 /// The translator's refusal of a [`Hello`]: a code and its detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusing {
-    pub(crate) hello: Hello,
-    pub(crate) code: u16,
-    pub(crate) detail: u32,
+pub(super) struct Refusing {
+    pub(super) hello: Hello,
+    pub(super) code: u16,
+    pub(super) detail: u32,
 }
 
 impl Refusing {
-    pub(crate) fn write(&self, secret: &Secret, out: &mut [u8]) -> Option<usize> {
+    pub(super) fn write(&self, secret: &Secret, out: &mut [u8]) -> Option<usize> {
         let mut out = Writer::new(out);
         start(&mut out, VERSION, kind::REFUSAL);
         self.hello.put(&mut out);
@@ -133,7 +133,7 @@ impl Refusing {
         seal_handshake(out, secret)
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let (hello, code) = (Hello::read(reader)?, reader.u16()?);
         reader.zeros(2)?;
         Some(Self { hello, code, detail: reader.u32()? })
@@ -142,14 +142,14 @@ impl Refusing {
 
 /// What opens a session, after its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Open {
-    pub(crate) key: u16,
-    pub(crate) number: u32,
-    pub(crate) nonce: Nonce,
+pub(super) struct Open {
+    pub(super) key: u16,
+    pub(super) number: u32,
+    pub(super) nonce: Nonce,
 }
 
 impl Open {
-    pub(crate) fn write(&self, session: [u8; 8], secret: &Secret, out: &mut [u8]) -> Option<usize> {
+    pub(super) fn write(&self, session: [u8; 8], secret: &Secret, out: &mut [u8]) -> Option<usize> {
         let mut out = Writer::new(out);
         Header { kind: kind::OPEN, sequence: 0, session }.write(&mut out);
         out.u16(self.key);
@@ -159,7 +159,7 @@ impl Open {
         seal_handshake(out, secret)
     }
 
-    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let key = reader.u16()?;
         reader.zeros(2)?;
         Some(Self { key, number: reader.u32()?, nonce: reader.array()? })
@@ -168,28 +168,28 @@ impl Open {
 
 /// The first bytes of a datagram within a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) kind: u8,
-    pub(crate) sequence: u32,
-    pub(crate) session: [u8; 8],
+pub(super) struct Header {
+    pub(super) kind: u8,
+    pub(super) sequence: u32,
+    pub(super) session: [u8; 8],
 }
 
 impl Header {
-    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+    pub(super) fn write(&self, out: &mut Writer<'_>) {
         start(out, VERSION, self.kind);
         out.u32(self.sequence);
         out.put(&self.session);
     }
 
     /// Reads what follows the start.
-    pub(crate) fn read(start: Start, reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(start: Start, reader: &mut Reader<'_>) -> Option<Self> {
         Some(Self { kind: start.kind, sequence: reader.u32()?, session: reader.array()? })
     }
 }
 
 /// Puts the tag behind what was written; returns the whole length.
 #[inline(never)]
-pub(crate) fn seal(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
+pub(super) fn seal(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
     let tag = secret.tag(out.bytes());
     out.put(&tag);
     out.length()

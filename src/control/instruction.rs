@@ -88,14 +88,14 @@ impl Kinds {
         Self(self.0 | other.0)
     }
 
-    pub(crate) const NONE: Self = Self(0);
+    pub(super) const NONE: Self = Self(0);
 
     /// The kind that has this number in a datagram: 1 to 4, in the order above.
-    pub(crate) const fn numbered(number: u8) -> Self {
+    pub(super) const fn numbered(number: u8) -> Self {
         Self(1 << (number & 7) >> 1)
     }
 
-    pub(crate) const fn overlap(self, other: Self) -> bool {
+    pub(super) const fn overlap(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -179,15 +179,15 @@ pub(crate) mod code {
     pub(crate) const DIVERT: u8 = 1;
     pub(crate) const REMOVE: u8 = 2;
     pub(crate) const REDIVERT: u8 = 3;
-    pub(crate) const SET_TIMEOUTS: u8 = 4;
-    pub(crate) const SET_CLIENT_LIMIT: u8 = 5;
-    pub(crate) const FORGET: u8 = 6;
-    pub(crate) const LIST_RULES: u8 = 16;
-    pub(crate) const LIST_CONNECTIONS: u8 = 17;
-    pub(crate) const COUNTERS: u8 = 18;
-    pub(crate) const SETTINGS: u8 = 19;
-    pub(crate) const SUBSCRIBE: u8 = 32;
-    pub(crate) const CLOSE: u8 = 33;
+    pub(super) const SET_TIMEOUTS: u8 = 4;
+    pub(super) const SET_CLIENT_LIMIT: u8 = 5;
+    pub(super) const FORGET: u8 = 6;
+    pub(super) const LIST_RULES: u8 = 16;
+    pub(super) const LIST_CONNECTIONS: u8 = 17;
+    pub(super) const COUNTERS: u8 = 18;
+    pub(super) const SETTINGS: u8 = 19;
+    pub(super) const SUBSCRIBE: u8 = 32;
+    pub(super) const CLOSE: u8 = 33;
 
     pub(crate) const fn is_change(code: u8) -> bool {
         matches!(code, DIVERT..=FORGET)
@@ -223,7 +223,7 @@ impl Instruction {
     }
 
     /// Writes it: number, a zero, the length of what follows, and that.
-    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+    pub(super) fn write(&self, out: &mut Writer<'_>) {
         out.u8(self.code());
         out.u8(0);
         let length_at = out.go_to(0);
@@ -270,7 +270,7 @@ impl Instruction {
     ///
     /// Not inlined: requests are gone through in several places, and seldom.
     #[inline(never)]
-    pub(crate) fn read(&mut self, code: u8, body: &[u8]) -> Option<()> {
+    pub(super) fn read(&mut self, code: u8, body: &[u8]) -> Option<()> {
         let mut body = Reader(body);
         match code {
             code::DIVERT => {
@@ -329,21 +329,21 @@ impl Instruction {
 const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
 
 /// What a rule says beside match and servers, in one byte.
-pub(crate) const fn rule_flags(keep_source: bool, any_port: bool, midstream: Option<Midstream>) -> u8 {
+pub(super) const fn rule_flags(keep_source: bool, any_port: bool, midstream: Option<Midstream>) -> u8 {
     keep_source as u8 | (any_port as u8) << 1 | midstream_number(midstream) << 2
 }
 
 /// What that byte says; bits that are not known here are left out.
-pub(crate) const fn read_rule_flags(flags: u8) -> (bool, bool, Option<Midstream>) {
+pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, Option<Midstream>) {
     (flags & 1 != 0, flags & 2 != 0, midstream_from(flags >> 2))
 }
 
 /// Bytes of a match.
-pub(crate) const MATCH: usize = 16;
+pub(super) const MATCH: usize = 16;
 
 /// A match as it stands in a datagram. There is one way to write each, so equal bytes say equal matches.
 #[inline(never)]
-pub(crate) fn match_octets(matches: &Match) -> [u8; MATCH] {
+pub(super) fn match_octets(matches: &Match) -> [u8; MATCH] {
     let (destination, clients) = (matches.destination(), matches.from_clients());
     let [d0, d1, d2, d3] = destination.network().octets();
     let [c0, c1, c2, c3] = clients.network().octets();
@@ -354,7 +354,7 @@ pub(crate) fn match_octets(matches: &Match) -> [u8; MATCH] {
 }
 
 #[inline(never)]
-pub(crate) fn read_match(reader: &mut Reader<'_>) -> Option<Match> {
+pub(super) fn read_match(reader: &mut Reader<'_>) -> Option<Match> {
     let [d0, d1, d2, d3, length, protocol, has_port, clients_length, c0, c1, c2, c3, p0, p1, 0, 0] =
         reader.array::<MATCH>()?
     else {
@@ -377,14 +377,14 @@ pub(crate) fn read_match(reader: &mut Reader<'_>) -> Option<Match> {
 
 /// A prefix without bits behind its end: there is one way to write each.
 #[inline(never)]
-pub(crate) fn exact_prefix(network: Ipv4Addr, length: u8) -> Option<Prefix> {
+pub(super) fn exact_prefix(network: Ipv4Addr, length: u8) -> Option<Prefix> {
     Prefix::new(network, length).filter(|prefix| prefix.network() == network)
 }
 
 /// Bytes of a server.
-pub(crate) const SERVER: usize = 10;
+const SERVER: usize = 10;
 
-pub(crate) fn write_server(out: &mut Writer<'_>, server: Weighted) {
+pub(super) fn write_server(out: &mut Writer<'_>, server: Weighted) {
     let (kind, endpoint) = match server.target {
         Target::Same => (0, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
         Target::Address(address) => (1, SocketAddrV4::new(address, 0)),
@@ -397,7 +397,7 @@ pub(crate) fn write_server(out: &mut Writer<'_>, server: Weighted) {
 }
 
 #[inline(never)]
-pub(crate) fn read_server(reader: &mut Reader<'_>) -> Option<Weighted> {
+pub(super) fn read_server(reader: &mut Reader<'_>) -> Option<Weighted> {
     let [kind, 0, w0, w1, a, b, c, d, p0, p1] = reader.array::<SERVER>()? else {
         return None;
     };
@@ -411,7 +411,7 @@ pub(crate) fn read_server(reader: &mut Reader<'_>) -> Option<Weighted> {
     Some(Weighted { target, weight: u16::from_be_bytes([w0, w1]) })
 }
 
-pub(crate) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {
+pub(super) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {
     for timeout in t.all() {
         // In 32 bits, which a small processor has.
         let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
@@ -419,7 +419,7 @@ pub(crate) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {
     }
 }
 
-pub(crate) fn read_timeouts(reader: &mut Reader<'_>) -> Option<Timeouts> {
+pub(super) fn read_timeouts(reader: &mut Reader<'_>) -> Option<Timeouts> {
     let mut all = [Duration::ZERO; 6];
     for timeout in &mut all {
         let ms = reader.u32()?;

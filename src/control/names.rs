@@ -33,7 +33,7 @@ const REASONS_OF_CLOSING: [Closed; 7] = [
 ];
 
 /// Numbered from [`FIRST_DROP`].
-pub(crate) const DROPS: [DropReason; 18] = [
+pub(super) const DROPS: [DropReason; 18] = [
     DropReason::MalformedIpv4,
     DropReason::MalformedTransport,
     DropReason::MartianSource,
@@ -54,12 +54,12 @@ pub(crate) const DROPS: [DropReason; 18] = [
     DropReason::Untranslatable,
 ];
 
-pub(crate) const FIRST_DROP: u16 = 256;
+pub(super) const FIRST_DROP: u16 = 256;
 
 /// The refusals of datagrams are numbered from here.
-pub(crate) const FIRST_REFUSED: u16 = 512;
+pub(super) const FIRST_REFUSED: u16 = 512;
 
-pub(crate) const FIRST_COUNTER: u16 = 1;
+pub(super) const FIRST_COUNTER: u16 = 1;
 
 /// Numbered from [`FIRST_COUNTER`].
 const COUNTERS: [&str; 17] = [
@@ -83,7 +83,7 @@ const COUNTERS: [&str; 17] = [
 ];
 
 /// In the order of their names.
-pub(crate) const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
+pub(super) const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
     [
         c.to_server,
         c.to_client,
@@ -119,19 +119,19 @@ const _: () = {
     }
 };
 
-pub(crate) const fn state_number(state: State) -> u8 {
+pub(super) const fn state_number(state: State) -> u8 {
     state as u8 + 1
 }
 
-pub(crate) fn state_from(number: u8) -> Option<State> {
+pub(super) fn state_from(number: u8) -> Option<State> {
     STATES.get(usize::from(number).checked_sub(1)?).copied()
 }
 
-pub(crate) const fn closed_number(why: Closed) -> u8 {
+pub(super) const fn closed_number(why: Closed) -> u8 {
     why as u8 + 1
 }
 
-pub(crate) fn closed_from(number: u8) -> Option<Closed> {
+pub(super) fn closed_from(number: u8) -> Option<Closed> {
     REASONS_OF_CLOSING.get(usize::from(number).checked_sub(1)?).copied()
 }
 

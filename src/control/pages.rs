@@ -36,7 +36,7 @@ fn finish_page(out: &mut Writer<'_>, at: usize, count: usize, next: usize, all: 
     out.go_to(end);
 }
 
-pub(crate) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
+pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     let at = begin_page(out);
     let first = position as usize;
     let mut next = first;
@@ -61,10 +61,10 @@ pub(crate) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
 }
 
 /// Writes what was measured of a connection whose last packet came at a tick; from [`measured`].
-pub(crate) type TellMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
+pub(super) type TellMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
 
 /// `tell` is `None` where the storage has no room for measurements, so that what writes them is not linked.
-pub(crate) fn connections(table: &Table<'_>, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
+pub(super) fn connections(table: &Table<'_>, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
     let at = begin_page(out);
     let now = table.state.now;
     out.u64(now.as_micros());
@@ -93,7 +93,7 @@ fn connection(entry: &Connection, flags: u8, out: &mut Writer<'_>) {
     pairs(entry, out);
 }
 
-pub(crate) fn measured(slot: &MeasureSlot, last: Tick, now: Instant, out: &mut Writer<'_>) {
+pub(super) fn measured(slot: &MeasureSlot, last: Tick, now: Instant, out: &mut Writer<'_>) {
     let m = slot.report(last, now);
     for volume in [&m.to_server, &m.to_client] {
         out.u64(volume.packets);
@@ -125,7 +125,7 @@ fn pairs(entry: &Connection, out: &mut Writer<'_>) {
 }
 
 /// All counters of a translator and of its agent, each behind its number.
-pub(crate) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_>) {
+pub(super) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_>) {
     let dropped = DROPS.map(|reason| counters.dropped(reason));
     let own = values(counters);
     let lists = [(FIRST_COUNTER, &own[..]), (FIRST_DROP, &dropped), (FIRST_REFUSED, refused)];
@@ -139,7 +139,7 @@ pub(crate) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_
     }
 }
 
-pub(crate) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) {
+pub(super) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) {
     let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     write_timeouts(out, &table.state.config.timeouts);
     out.u32(table.state.config.client_limit);
@@ -154,7 +154,7 @@ pub(crate) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) 
 }
 
 /// An event as it stands in a datagram.
-pub(crate) fn event(event: &Event) -> [u8; LISTED_EVENT] {
+pub(super) fn event(event: &Event) -> [u8; LISTED_EVENT] {
     let mut bytes = [0; LISTED_EVENT];
     let mut out = Writer::new(&mut bytes);
     let (kind, connection, why) = match event {
@@ -174,6 +174,6 @@ pub(crate) fn event(event: &Event) -> [u8; LISTED_EVENT] {
     bytes
 }
 
-pub(crate) const fn kind_of(bytes: &[u8; LISTED_EVENT]) -> Kinds {
+pub(super) const fn kind_of(bytes: &[u8; LISTED_EVENT]) -> Kinds {
     Kinds::numbered(bytes[0])
 }

@@ -131,7 +131,7 @@ impl Request {
         self
     }
 
-    pub(crate) fn write(&self, out: &mut Writer<'_>) {
+    pub(super) fn write(&self, out: &mut Writer<'_>) {
         let flag = |set, flag| if set { flag } else { 0 };
         out.u8(flag(self.dry_run, DRY_RUN) | flag(self.demanded.is_some(), DEMANDS));
         out.u8(self.count);
@@ -150,15 +150,15 @@ impl Default for Request {
 /// A request as it was received. Its instructions are read anew each time that they are gone through, which needs no
 /// memory; whether they can be read shows only then.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Received<'a> {
-    pub(crate) dry_run: bool,
-    pub(crate) demanded: Option<u32>,
-    pub(crate) count: u8,
+pub(super) struct Received<'a> {
+    pub(super) dry_run: bool,
+    pub(super) demanded: Option<u32>,
+    pub(super) count: u8,
     instructions: &'a [u8],
 }
 
 impl<'a> Received<'a> {
-    pub(crate) fn read(body: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(body);
         let (flags, count) = (reader.u8()?, reader.u8()?);
         reader.zeros(2)?;
@@ -172,14 +172,14 @@ impl<'a> Received<'a> {
 
     /// The instructions, as many as the request says that it has; then one that cannot be read if anything is left
     /// over.
-    pub(crate) const fn instructions(&self) -> Instructions<'a> {
+    pub(super) const fn instructions(&self) -> Instructions<'a> {
         Instructions { reader: Reader(self.instructions), left: self.count }
     }
 }
 
 /// An instruction as it stands in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Raw<'a> {
+pub(super) struct Raw<'a> {
     code: u8,
     /// `None` if the request ends before it, or goes on behind the last one.
     body: Option<&'a [u8]>,
@@ -187,7 +187,7 @@ pub(crate) struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     /// Reads it into its place.
-    pub(crate) fn read(self, into: &mut Instruction) -> Result<(), Refusal> {
+    pub(super) fn read(self, into: &mut Instruction) -> Result<(), Refusal> {
         if self.body.and_then(|body| into.read(self.code, body)).is_some() {
             return Ok(());
         }
@@ -198,13 +198,13 @@ impl<'a> Raw<'a> {
 
     /// The match of the rule that it inserts, updates or removes.
     #[inline(never)]
-    pub(crate) fn named(self) -> Option<&'a [u8; MATCH]> {
+    pub(super) fn named(self) -> Option<&'a [u8; MATCH]> {
         if matches!(self.code, code::DIVERT | code::REMOVE) { self.body?.first_chunk() } else { None }
     }
 
     /// The old and the new server of a re-divert.
     #[inline(never)]
-    pub(crate) fn rediverted(self) -> Option<(Target, Target)> {
+    pub(super) fn rediverted(self) -> Option<(Target, Target)> {
         if self.code != code::REDIVERT {
             return None;
         }
@@ -214,7 +214,7 @@ impl<'a> Raw<'a> {
 
     /// Whether both can be changes of one request, with `later` behind this one: none may undo what an earlier one
     /// did, and re-diverts come last.
-    pub(crate) fn can_precede(self, later: Self) -> bool {
+    pub(super) fn can_precede(self, later: Self) -> bool {
         let undone = match self.named() {
             Some(matches) => later.named() == Some(matches),
             None if self.code == code::REDIVERT => later.named().is_some(),
@@ -226,7 +226,7 @@ impl<'a> Raw<'a> {
 
 /// Goes through the instructions of a request.
 #[derive(Clone, Debug)]
-pub(crate) struct Instructions<'a> {
+pub(super) struct Instructions<'a> {
     reader: Reader<'a>,
     left: u8,
 }
@@ -260,7 +260,7 @@ mod tests {
     use core::net::{Ipv4Addr, SocketAddrV4};
     use std::vec::Vec;
 
-    pub(crate) fn every_instruction() -> Vec<Instruction> {
+    fn every_instruction() -> Vec<Instruction> {
         let host = Ipv4Addr::new(192, 0, 2, 7);
         let endpoint = SocketAddrV4::new(host, 8080);
         let network = Prefix::new(Ipv4Addr::new(10, 1, 0, 0), 16).unwrap();

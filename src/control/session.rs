@@ -14,23 +14,23 @@ const KEPT: usize = super::answer::HEAD + MAX_INSTRUCTIONS * Effect::LENGTH;
 
 /// One session: all zeros where none is, so that an agent in a `static` costs no flash.
 #[derive(Clone, Debug)]
-pub(crate) struct Session {
+pub(super) struct Session {
     used: bool,
-    pub(crate) id: [u8; 8],
-    pub(crate) secret: Secret,
-    pub(crate) key: u16,
+    pub(super) id: [u8; 8],
+    pub(super) secret: Secret,
+    pub(super) key: u16,
     /// Where its requests come from and its answers go: no other place is answered, so that a datagram that somebody
     /// copied cannot be turned against a third party.
-    pub(crate) peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     /// When its newest request came for the first time.
-    pub(crate) last: Instant,
+    last: Instant,
     /// The number of its newest request, and that request's tag.
-    pub(crate) sequence: u32,
-    pub(crate) tag: [u8; TAG],
+    pub(super) sequence: u32,
+    tag: [u8; TAG],
     /// The body of the answer to it, if a repetition is to be answered from here: it must not be carried out twice.
     kept: [u8; KEPT],
     kept_length: u16,
-    pub(crate) subscription: Subscription,
+    pub(super) subscription: Subscription,
     /// What was hashed in vain for what looked like new requests, and for repetitions. They are apart, so that who repeats
     /// a request keeps no new one out; and each session has its own, so that who sees one session keeps nobody else out.
     failures: Budget,
@@ -39,16 +39,16 @@ pub(crate) struct Session {
 
 /// What a session wants to be told. When it has ended it is kept for its number, which must not be used twice.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Subscription {
-    pub(crate) until: Instant,
-    pub(crate) kinds: Kinds,
+pub(super) struct Subscription {
+    pub(super) until: Instant,
+    pub(super) kinds: Kinds,
     /// The number of its last datagram of events.
-    pub(crate) sequence: u32,
+    pub(super) sequence: u32,
 }
 
 /// What the number of an authentic request says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(super) enum Order {
     /// It is new.
     New,
     /// It is the newest one once more.
@@ -60,14 +60,14 @@ pub(crate) enum Order {
 }
 
 impl Session {
-    pub(crate) const NONE: Self = {
+    pub(super) const NONE: Self = {
         let nowhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
         let mut none = Self::new([0; 8], Secret([0; 32]), 0, nowhere, Instant::ZERO);
         none.used = false;
         none
     };
 
-    pub(crate) const fn new(id: [u8; 8], secret: Secret, key: u16, peer: SocketAddr, now: Instant) -> Self {
+    pub(super) const fn new(id: [u8; 8], secret: Secret, key: u16, peer: SocketAddr, now: Instant) -> Self {
         Self {
             used: true,
             id,
@@ -88,7 +88,7 @@ impl Session {
     /// Judges a request by its number and tag. Strictly increasing numbers are a window of one: a monitor has one
     /// request under way, so nothing can overtake it in earnest, and instructions take effect in the order in which
     /// they were given.
-    pub(crate) fn order(&self, sequence: u32, tag: &[u8; TAG]) -> Order {
+    pub(super) fn order(&self, sequence: u32, tag: &[u8; TAG]) -> Order {
         match sequence {
             _ if sequence > self.sequence => Order::New,
             _ if sequence < self.sequence => Order::Old,
@@ -100,7 +100,7 @@ impl Session {
     /// Checks where a datagram of this session comes from, and its tag. What costs a hash in vain is counted, and is
     /// refused unseen beyond `limit` in a second; so is what was asked `again`. What comes from elsewhere costs no hash.
     #[inline(never)]
-    pub(crate) fn authenticate(
+    pub(super) fn authenticate(
         &mut self,
         limit: u32,
         now: Instant,
@@ -123,12 +123,12 @@ impl Session {
     }
 
     /// Counts an authentic request that cannot be read: since it is not noted, it can be repeated.
-    pub(crate) const fn was_in_vain(&mut self) {
+    pub(super) const fn was_in_vain(&mut self) {
         self.failures.spend();
     }
 
     /// Notes a new request. A repetition is no sign of life: anybody who saw the request can send it.
-    pub(crate) fn begin(&mut self, sequence: u32, tag: &[u8; TAG], now: Instant) {
+    pub(super) fn begin(&mut self, sequence: u32, tag: &[u8; TAG], now: Instant) {
         self.last = now;
         self.sequence = sequence;
         self.tag = *tag;
@@ -136,7 +136,7 @@ impl Session {
     }
 
     /// Keeps the answer's body for when the request comes again.
-    pub(crate) fn keep(&mut self, body: &[u8]) {
+    pub(super) fn keep(&mut self, body: &[u8]) {
         if let (Some(place), Ok(length)) = (self.kept.get_mut(..body.len()), u16::try_from(body.len())) {
             place.copy_from_slice(body);
             self.kept_length = length;
@@ -144,11 +144,11 @@ impl Session {
     }
 
     /// The body of the answer to the newest request; `None` if it is to be made anew.
-    pub(crate) fn kept(&self) -> Option<&[u8]> {
+    pub(super) fn kept(&self) -> Option<&[u8]> {
         self.kept.get(..usize::from(self.kept_length)).filter(|kept| !kept.is_empty())
     }
 
-    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+    pub(super) fn is_idle(&self, now: Instant) -> bool {
         micros_since(self.last, now) > super::SESSION_IDLE.as_secs() * 1_000_000
     }
 }
@@ -159,17 +159,17 @@ const fn micros_since(earlier: Instant, now: Instant) -> u64 {
 }
 
 /// See [`Agent::hashes_per_second`](super::Agent::hashes_per_second).
-pub(crate) const DEFAULT_HASHES: u32 = 100;
+pub(super) const DEFAULT_HASHES: u32 = 100;
 
 /// How much was hashed for nothing: up to a limit in a second, then no more until the next one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
+pub(super) struct Budget {
     spent: u32,
     since: Instant,
 }
 
 impl Budget {
-    pub(crate) const NEW: Self = Self { spent: 0, since: Instant::ZERO };
+    pub(super) const NEW: Self = Self { spent: 0, since: Instant::ZERO };
 
     #[inline(never)]
     fn is_left(&mut self, limit: u32, now: Instant) -> bool {
@@ -184,7 +184,7 @@ impl Budget {
     }
 
     /// Counts what is about to be hashed for somebody who has no session. False if there is nothing left.
-    pub(crate) fn spend_one(&mut self, limit: u32, now: Instant) -> bool {
+    pub(super) fn spend_one(&mut self, limit: u32, now: Instant) -> bool {
         let left = self.is_left(limit, now);
         if left {
             self.spend();
@@ -195,32 +195,32 @@ impl Budget {
 
 /// All sessions.
 #[derive(Clone, Debug)]
-pub(crate) struct Sessions<const N: usize>([Session; N]);
+pub(super) struct Sessions<const N: usize>([Session; N]);
 
 impl<const N: usize> Sessions<N> {
-    pub(crate) const NONE: Self = Self([Session::NONE; N]);
+    pub(super) const NONE: Self = Self([Session::NONE; N]);
 
     #[inline(never)]
-    pub(crate) fn find(&mut self, id: [u8; 8]) -> Option<&mut Session> {
+    pub(super) fn find(&mut self, id: [u8; 8]) -> Option<&mut Session> {
         self.each().find(|s| s.id == id)
     }
 
-    pub(crate) fn end_those_of(&mut self, key: u16) {
+    pub(super) fn end_those_of(&mut self, key: u16) {
         self.each().filter(|s| s.key == key).for_each(|s| *s = Session::NONE);
     }
 
-    pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut Session> {
+    pub(super) fn each(&mut self) -> impl Iterator<Item = &mut Session> {
         self.0.iter_mut().filter(|s| s.used)
     }
 
-    pub(crate) fn get(&mut self, place: usize) -> Option<&mut Session> {
+    pub(super) fn get(&mut self, place: usize) -> Option<&mut Session> {
         self.0.get_mut(place).filter(|s| s.used)
     }
 
     /// Where a new session of this key goes: where none is, or where one is idle, or else in the place of the one that
     /// was silent for longest among those of keys that have more than one, or of this key. So no key can drive out
     /// another's only session, and each key has at least one where there are as many places as keys.
-    pub(crate) fn room_for(&mut self, key: u16, now: Instant) -> Option<&mut Session> {
+    pub(super) fn room_for(&mut self, key: u16, now: Instant) -> Option<&mut Session> {
         let own = self.count_of(key) != 0;
         let may_go = |s: &Session| if own { s.key == key } else { self.count_of(s.key) > 1 };
         let mut place = None;

@@ -4,51 +4,51 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 /// Reads what stands in a datagram, from the front. `None` where it ends too early.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+pub(super) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (first, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*first)
     }
 
-    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (first, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(first)
     }
 
-    pub(crate) fn u8(&mut self) -> Option<u8> {
+    pub(super) fn u8(&mut self) -> Option<u8> {
         self.array().map(|[byte]| byte)
     }
 
-    pub(crate) fn u16(&mut self) -> Option<u16> {
+    pub(super) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
     }
 
-    pub(crate) fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(crate) fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(crate) fn address(&mut self) -> Option<Ipv4Addr> {
+    pub(super) fn address(&mut self) -> Option<Ipv4Addr> {
         self.u32().map(Ipv4Addr::from_bits)
     }
 
-    pub(crate) fn endpoint(&mut self) -> Option<SocketAddrV4> {
+    pub(super) fn endpoint(&mut self) -> Option<SocketAddrV4> {
         Some(SocketAddrV4::new(self.address()?, self.u16()?))
     }
 
     /// Bytes that must be zero in this version, so that a later one can give them a meaning.
-    pub(crate) fn zeros(&mut self, length: usize) -> Option<()> {
+    pub(super) fn zeros(&mut self, length: usize) -> Option<()> {
         self.take(length)?.iter().all(|byte| *byte == 0).then_some(())
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -57,19 +57,19 @@ impl<'a> Reader<'a> {
 ///
 /// Its methods are not inlined: they are called from everywhere, and no packet waits for them.
 #[derive(Debug)]
-pub(crate) struct Writer<'a> {
+pub(super) struct Writer<'a> {
     buffer: &'a mut [u8],
     /// How much has been written; more than there is room for if something did not fit.
     written: usize,
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) const fn new(buffer: &'a mut [u8]) -> Self {
+    pub(super) const fn new(buffer: &'a mut [u8]) -> Self {
         Self { buffer, written: 0 }
     }
 
     #[inline(never)]
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         let free = self.buffer.get_mut(self.written..).unwrap_or_default();
         for (to, from) in free.iter_mut().zip(bytes) {
             *to = *from;
@@ -78,55 +78,55 @@ impl<'a> Writer<'a> {
     }
 
     #[inline(never)]
-    pub(crate) fn u8(&mut self, value: u8) {
+    pub(super) fn u8(&mut self, value: u8) {
         self.put(&[value]);
     }
 
     #[inline(never)]
-    pub(crate) fn u16(&mut self, value: u16) {
+    pub(super) fn u16(&mut self, value: u16) {
         self.put(&value.to_be_bytes());
     }
 
     #[inline(never)]
-    pub(crate) fn u32(&mut self, value: u32) {
+    pub(super) fn u32(&mut self, value: u32) {
         self.put(&value.to_be_bytes());
     }
 
     #[inline(never)]
-    pub(crate) fn u64(&mut self, value: u64) {
+    pub(super) fn u64(&mut self, value: u64) {
         self.put(&value.to_be_bytes());
     }
 
     #[inline(never)]
-    pub(crate) fn endpoint(&mut self, endpoint: SocketAddrV4) {
+    pub(super) fn endpoint(&mut self, endpoint: SocketAddrV4) {
         self.put(&endpoint.ip().octets());
         self.u16(endpoint.port());
     }
 
     #[inline(never)]
-    pub(crate) fn zeros(&mut self, length: usize) {
+    pub(super) fn zeros(&mut self, length: usize) {
         for _ in 0..length {
             self.u8(0);
         }
     }
 
     /// How much room there is, less what comes at the very end.
-    pub(crate) const fn room(&self, end: usize) -> usize {
+    pub(super) const fn room(&self, end: usize) -> usize {
         self.buffer.len().saturating_sub(self.written).saturating_sub(end)
     }
 
     /// How much was written; `None` if something did not fit.
-    pub(crate) const fn length(&self) -> Option<usize> {
+    pub(super) const fn length(&self) -> Option<usize> {
         if self.written <= self.buffer.len() { Some(self.written) } else { None }
     }
 
     /// What was written.
-    pub(crate) fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         self.buffer.get(..self.written).unwrap_or_default()
     }
 
     /// Goes on writing at another place; returns where it was. What is known last often stands in front.
-    pub(crate) const fn go_to(&mut self, place: usize) -> usize {
+    pub(super) const fn go_to(&mut self, place: usize) -> usize {
         core::mem::replace(&mut self.written, place)
     }
 }

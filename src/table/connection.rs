@@ -152,7 +152,7 @@ impl Entry {
 
     /// The key under which a packet that goes this way finds it.
     #[inline(always)]
-    pub(crate) const fn key(&self, direction: Direction) -> Key {
+    const fn key(&self, direction: Direction) -> Key {
         match direction {
             Direction::ToServer => self.forward_key(),
             Direction::ToClient => self.reply_key(),
@@ -188,7 +188,7 @@ impl Entry {
     }
 
     /// The key under which a packet from another port of the server finds it.
-    pub(crate) const fn key_siblings(&self) -> Key {
+    const fn key_siblings(&self) -> Key {
         Key::of_any_port_replies((self.alternative, self.alternative_port), self.server)
     }
 

@@ -127,7 +127,7 @@ pub(crate) struct Key {
 
 impl Key {
     /// A key of an address alone, which is that of no connection.
-    pub(crate) const fn of_address(address: u32) -> Self {
+    const fn of_address(address: u32) -> Self {
         Self { addresses: address as u64, ports: u64::MAX }
     }
 
@@ -162,7 +162,7 @@ impl Key {
     }
 
     #[inline(always)]
-    pub(crate) const fn is_of_siblings(self) -> bool {
+    pub(super) const fn is_of_siblings(self) -> bool {
         self.ports & ALL_PORTS != 0
     }
 

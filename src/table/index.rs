@@ -21,7 +21,7 @@ use crate::table::tags::{self, ENTRIES};
 use crate::track::claims::Claims;
 
 /// Words in a bucket: one line of 64 bytes.
-pub(crate) const WORDS: usize = 16;
+pub(super) const WORDS: usize = 16;
 
 /// Where the slot numbers begin.
 const SLOTS: usize = WORDS - ENTRIES;

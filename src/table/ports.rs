@@ -10,7 +10,7 @@ use crate::config::{Alternative, List, PortChoice};
 use crate::table::hash::{Keys, Label, reduce};
 
 /// How many candidates are looked at for one new connection.
-pub(crate) const ATTEMPTS: u32 = 128;
+const ATTEMPTS: u32 = 128;
 
 /// So many addresses are tried one after the other.
 const TURNS: u32 = 4;

@@ -9,21 +9,21 @@ use crate::table::server::{self, Place, ServerSlot, Servers};
 use crate::time::Tick;
 
 /// How many re-diverts can be outstanding at most, whatever the storage: epochs modulo 256 must stay apart.
-pub(crate) const MAX_OUTSTANDING: usize = 64;
+const MAX_OUTSTANDING: usize = 64;
 
 /// Room for one outstanding re-divert in a translator's storage.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MoveSlot {
-    pub(crate) from: u32,
-    pub(crate) to: u32,
+    from: u32,
+    to: u32,
     from_port: u16,
     to_port: u16,
     any_from_port: bool,
     keep_port: bool,
-    pub(crate) reset: bool,
+    reset: bool,
     /// An entry of its own, for connections that the entry they stand on no longer describes; or none.
-    pub(crate) entry: u16,
+    entry: u16,
 }
 
 impl MoveSlot {
@@ -52,11 +52,11 @@ impl MoveSlot {
         }
     }
 
-    pub(crate) fn from(&self) -> Place {
+    fn from(&self) -> Place {
         Place { address: self.from, port: (!self.any_from_port).then_some(self.from_port) }
     }
 
-    pub(crate) fn to(&self) -> Place {
+    fn to(&self) -> Place {
         Place { address: self.to, port: (!self.keep_port).then_some(self.to_port) }
     }
 

@@ -256,7 +256,7 @@ pub(crate) struct Diverts<'a> {
 }
 
 impl Diverts<'_> {
-    pub(crate) fn rules(&self) -> &[DivertSlot] {
+    fn rules(&self) -> &[DivertSlot] {
         self.slots.get(..self.length).unwrap_or_default()
     }
 

@@ -21,7 +21,7 @@ pub struct ServerSlot {
     /// this server's clients and nobody else's.
     pub(crate) seed: u32,
     pub(crate) connections: u32,
-    pub(crate) port: u16,
+    port: u16,
     pub(crate) weight: u16,
     /// The next entry of the same rule.
     pub(crate) next: u16,
@@ -128,12 +128,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn holds(self, server: (u32, u16)) -> bool {
+    pub(super) fn holds(self, server: (u32, u16)) -> bool {
         self.address == server.0 && self.port.is_none_or(|port| port == server.1)
     }
 
     /// Where a connection goes that is moved here from a server with this port.
-    pub(crate) fn resolve(self, port: u16) -> (u32, u16) {
+    pub(super) fn resolve(self, port: u16) -> (u32, u16) {
         (self.address, self.port.unwrap_or(port))
     }
 }

@@ -5,14 +5,14 @@
 use crate::intrinsics::equal_bytes;
 
 /// Tags in a bucket.
-pub(crate) const ENTRIES: usize = 12;
+pub(super) const ENTRIES: usize = 12;
 
 /// The words that hold them, and one that does not matter, so that there are sixteen bytes.
-pub(crate) type Words = [u32; 4];
+pub(super) type Words = [u32; 4];
 
 /// The places of equal tags, from the lowest up. The first one is certain; one that follows may be wrong.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Places {
+pub(super) struct Places {
     /// One of every [`BITS`] bits is the mark of a tag.
     marks: Marks,
     offset: usize,
@@ -71,7 +71,7 @@ impl Iterator for Places {
 /// hardly ever any.
 #[cfg(target_pointer_width = "64")]
 #[inline(always)]
-pub(crate) fn likely(words: &Words, tag: u8) -> Places {
+pub(super) fn likely(words: &Words, tag: u8) -> Places {
     #[cfg(target_arch = "x86_64")]
     {
         among_all(words, tag)
@@ -85,7 +85,7 @@ pub(crate) fn likely(words: &Words, tag: u8) -> Places {
 
 /// The first that `found` makes of the places whose tag is `tag`.
 #[inline(always)]
-pub(crate) fn find<T>(words: &Words, tag: u8, found: impl FnMut(usize) -> Option<T>) -> Option<T> {
+pub(super) fn find<T>(words: &Words, tag: u8, found: impl FnMut(usize) -> Option<T>) -> Option<T> {
     #[cfg(target_arch = "x86_64")]
     {
         among_all(words, tag).find_map(found)

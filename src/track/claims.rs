@@ -49,7 +49,7 @@ pub(crate) struct Claims {
     /// Of the client and of the server. In a handshake the number behind the SYN of the attempt before, and that behind
     /// the SYN+ACK before. With an [`Attempt`] the number that the client, and the server, will use next. Else where a
     /// segment ended that did not fit. Zero if there is none.
-    pub(crate) numbers: [u32; 2],
+    pub(super) numbers: [u32; 2],
     /// Of the client and of the server: `FIN`, `HEARD`, `AGREED`, `SYN_ACKNOWLEDGED`.
     sides: [u8; 2],
     /// The most bytes of data that a SYN of the client has carried.
@@ -90,21 +90,21 @@ impl Claims {
         Fin::of(self.sides[side as usize])
     }
 
-    pub(crate) const fn set_fin(&mut self, side: Direction, fin: Fin) {
+    pub(super) const fn set_fin(&mut self, side: Direction, fin: Fin) {
         let marks = &mut self.sides[side as usize];
         *marks = *marks & !FIN | fin as u8;
     }
 
-    pub(crate) const fn heard(&self, side: Direction) -> bool {
+    pub(super) const fn heard(&self, side: Direction) -> bool {
         self.has(side, HEARD)
     }
 
-    pub(crate) const fn set_heard(&mut self, side: Direction, heard: bool) {
+    pub(super) const fn set_heard(&mut self, side: Direction, heard: bool) {
         let marks = &mut self.sides[side as usize];
         *marks = *marks & !HEARD | if heard { HEARD } else { 0 };
     }
 
-    pub(crate) const fn heard_both(&self) -> bool {
+    pub(super) const fn heard_both(&self) -> bool {
         self.sides[0] & self.sides[1] & HEARD != 0
     }
 
@@ -113,7 +113,7 @@ impl Claims {
         self.heard_both() || self.sides[1] & VOUCHED != 0
     }
 
-    pub(crate) const fn set_vouched(&mut self) {
+    pub(super) const fn set_vouched(&mut self) {
         self.sides[1] |= VOUCHED;
     }
 
@@ -126,41 +126,41 @@ impl Claims {
         }
     }
 
-    pub(crate) const fn set_attempt(&mut self, attempt: Attempt) {
+    pub(super) const fn set_attempt(&mut self, attempt: Attempt) {
         self.sides[0] = self.sides[0] & !(3 << ATTEMPT) | (attempt as u8) << ATTEMPT;
     }
 
     /// How often in a row the receiver agreed with what the side that sends this way claimed.
-    pub(crate) const fn agreed(&self, side: Direction) -> u32 {
+    pub(super) const fn agreed(&self, side: Direction) -> u32 {
         (self.sides[side as usize] >> AGREED & 3) as u32
     }
 
-    pub(crate) const fn set_agreed(&mut self, side: Direction, times: u32) {
+    pub(super) const fn set_agreed(&mut self, side: Direction, times: u32) {
         let marks = &mut self.sides[side as usize];
         *marks = *marks & !(3 << AGREED) | (times as u8) << AGREED;
     }
 
     /// Whether the SYN of the side that sends this way has been acknowledged.
-    pub(crate) const fn syn_acknowledged(&self, side: Direction) -> bool {
+    pub(super) const fn syn_acknowledged(&self, side: Direction) -> bool {
         self.has(side, SYN_ACKNOWLEDGED)
     }
 
-    pub(crate) const fn set_syn_acknowledged(&mut self, side: Direction, acknowledged: bool) {
+    pub(super) const fn set_syn_acknowledged(&mut self, side: Direction, acknowledged: bool) {
         let marks = &mut self.sides[side as usize];
         *marks = *marks & !SYN_ACKNOWLEDGED | if acknowledged { SYN_ACKNOWLEDGED } else { 0 };
     }
 
     /// The most bytes of data that a SYN of the client has carried.
-    pub(crate) const fn syn_data(&self) -> u32 {
+    pub(super) const fn syn_data(&self) -> u32 {
         self.syn_data as u32
     }
 
-    pub(crate) fn set_syn_data(&mut self, bytes: u32) {
+    pub(super) fn set_syn_data(&mut self, bytes: u32) {
         self.syn_data = bytes.min(0xffff) as u16;
     }
 
     /// Forgets the claimed numbers and whatever they are about.
-    pub(crate) const fn clear_numbers(&mut self) {
+    pub(super) const fn clear_numbers(&mut self) {
         let [client, server] = self.sides;
         self.sides = [client & LASTING, server & (LASTING | VOUCHED)];
         (self.numbers, self.syn_data) = ([0; 2], 0);

@@ -62,10 +62,10 @@ impl Class {
 
 impl Phase {
     /// A power of two, and at least as many as there are.
-    pub(crate) const COUNT: usize = 32;
+    pub(super) const COUNT: usize = 32;
 
     /// All, by their numbers.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Free,
         Self::Quarantined,
         Self::TimeWait,

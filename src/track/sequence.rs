@@ -30,7 +30,7 @@ struct Space {
 
 /// No window in use is larger: 16 MiB. A number further away from what is known belongs to another conversation, or
 /// much has gone another way.
-pub(crate) const WINDOW: u32 = 1 << 24;
+pub(super) const WINDOW: u32 = 1 << 24;
 
 /// An acknowledgement further behind the highest one, in bytes, is not taken for one that was overtaken: 1 MiB. The
 /// smaller it is, the less a stranger who guesses gets through.
@@ -65,12 +65,12 @@ impl Sequences {
     /// Whether a segment of this side fits what is known: it ends within a window of what the side has sent, and it
     /// acknowledges what the other has sent, and nothing far behind what was acknowledged before (RFC 5961, section 5.2).
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) const fn fits(&self, side: Direction, end: u32, acknowledgment: u32) -> bool {
+    pub(super) const fn fits(&self, side: Direction, end: u32, acknowledgment: u32) -> bool {
         self.goes_on(side, end, WINDOW) && self.may_acknowledge(side, acknowledgment)
     }
 
     /// Whether a segment is one that [`Self::note_plain`] takes, by its numbers.
-    pub(crate) const fn continues(&self, side: Direction, segment: &Segment) -> bool {
+    pub(super) const fn continues(&self, side: Direction, segment: &Segment) -> bool {
         let Space { sent, acknowledged } = *self.of(side.opposite());
         let end = segment.sequence.wrapping_add(segment.data);
         self.goes_on(side, end, 0)
@@ -82,42 +82,42 @@ impl Sequences {
     }
 
     /// Whether this side may acknowledge this number.
-    pub(crate) const fn may_acknowledge(&self, side: Direction, number: u32) -> bool {
+    pub(super) const fn may_acknowledge(&self, side: Direction, number: u32) -> bool {
         let Space { sent, acknowledged } = *self.of(side.opposite());
         let oldest = acknowledged.wrapping_sub(OVERTAKEN);
         number.wrapping_sub(oldest) <= sent.wrapping_sub(oldest)
     }
 
     /// Whether a segment of this side ends behind everything that it has sent before.
-    pub(crate) const fn is_new(&self, side: Direction, end: u32) -> bool {
+    pub(super) const fn is_new(&self, side: Direction, end: u32) -> bool {
         end.wrapping_sub(self.of(side).sent).wrapping_sub(1) < AHEAD - 1
     }
 
     /// The side has sent so much.
-    pub(crate) const fn set_sent(&mut self, side: Direction, end: u32) {
+    pub(super) const fn set_sent(&mut self, side: Direction, end: u32) {
         self.of_mut(side).sent = end;
     }
 
     /// The side has acknowledged so much.
-    pub(crate) const fn set_acknowledged(&mut self, side: Direction, number: u32) {
+    pub(super) const fn set_acknowledged(&mut self, side: Direction, number: u32) {
         self.of_mut(side.opposite()).acknowledged = number;
     }
 
     /// The side has acknowledged so much, or more before.
-    pub(crate) const fn raise_acknowledged(&mut self, side: Direction, number: u32) {
+    pub(super) const fn raise_acknowledged(&mut self, side: Direction, number: u32) {
         if number.wrapping_sub(self.of(side.opposite()).acknowledged) < AHEAD {
             self.of_mut(side.opposite()).acknowledged = number;
         }
     }
 
     /// Both sides agree that one of them has sent so much and the other has got it all.
-    pub(crate) const fn agree(&mut self, side: Direction, number: u32) {
+    pub(super) const fn agree(&mut self, side: Direction, number: u32) {
         self.of_mut(side).sent = number;
         self.of_mut(side).acknowledged = number;
     }
 
     /// Whether a number lies within what goes this way and is not acknowledged yet, its end included.
-    pub(crate) const fn in_flight(&self, side: Direction, number: u32) -> bool {
+    pub(super) const fn in_flight(&self, side: Direction, number: u32) -> bool {
         let from = self.of(side).acknowledged;
         let flight = self.of(side).sent.wrapping_sub(from);
         flight < AHEAD && number.wrapping_sub(from) <= flight
@@ -138,17 +138,17 @@ impl Sequences {
     }
 
     /// The highest number that this side has acknowledged, known or not.
-    pub(crate) const fn expected(&self, side: Direction) -> u32 {
+    pub(super) const fn expected(&self, side: Direction) -> u32 {
         self.of(side.opposite()).acknowledged
     }
 
     /// Whether anything is known of what this side sends.
-    pub(crate) const fn knows(&self, side: Direction) -> bool {
+    pub(super) const fn knows(&self, side: Direction) -> bool {
         self.of(side).sent | self.of(side).acknowledged != 0
     }
 
     /// Whether all that this side has sent is acknowledged.
-    pub(crate) const fn all_acknowledged(&self, side: Direction) -> bool {
+    pub(super) const fn all_acknowledged(&self, side: Direction) -> bool {
         self.of(side).sent == self.of(side).acknowledged
     }
 
@@ -172,7 +172,7 @@ impl Sequences {
     }
 
     /// Takes over whatever `other` is ahead in: another portion has seen the other half of the connection.
-    pub(crate) fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         let mut words = self.to_words();
         for (mine, theirs) in words.iter_mut().zip(other.to_words()) {
             if *mine == 0 || (theirs != 0 && theirs.wrapping_sub(*mine) < AHEAD) {
@@ -183,7 +183,7 @@ impl Sequences {
     }
 
     /// Mends what comes from elsewhere: nobody has acknowledged more than was sent.
-    pub(crate) fn mend(&mut self) {
+    pub(super) fn mend(&mut self) {
         for side in [Direction::ToServer, Direction::ToClient] {
             let sent = self.of(side).sent;
             let acknowledged = &mut self.of_mut(side).acknowledged;

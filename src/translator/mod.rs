@@ -131,7 +131,7 @@ impl<S: Storage> Translator<S> {
     }
 
     #[inline(always)]
-    pub(crate) fn table(&mut self) -> Table<'_> {
+    pub(super) fn table(&mut self) -> Table<'_> {
         Table { state: &mut self.state, memory: self.storage.parts() }
     }
 }

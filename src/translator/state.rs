@@ -26,11 +26,11 @@ use crate::wire::rewrite::Change;
 
 /// The first call after so many microseconds (2^10 ticks) without a poll closes connections whose time-out has passed. With
 /// 64 looks at each list each time a table of any size is gone through before ticks wrap around, whatever is called.
-pub(in crate::translator) const POLL_WITHIN: u32 = 1 << 26;
+pub(super) const POLL_WITHIN: u32 = 1 << 26;
 
 /// From the lowest to the highest of some addresses.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
+pub(super) struct Span {
     first: u32,
     /// How far the last one lies above it.
     extent: u32,
@@ -45,7 +45,7 @@ impl Span {
     }
 
     #[inline(always)]
-    pub(crate) const fn holds(self, address: u32) -> bool {
+    pub(super) const fn holds(self, address: u32) -> bool {
         address.wrapping_sub(self.first) <= self.extent
     }
 }
@@ -55,79 +55,79 @@ impl Span {
 #[repr(C)]
 pub(crate) struct State {
     /// Whether packets need more than their addresses rewritten: identification or measurements.
-    pub(crate) extras: bool,
+    pub(super) extras: bool,
     /// Whether one of them is about an address of our own: a port forward.
-    pub(crate) forwards: bool,
+    pub(super) forwards: bool,
     /// Whether one was found for which there is no rule yet.
-    pub(crate) strays: bool,
+    pub(super) strays: bool,
     /// Whether one of them may be over and still see to stragglers, since the last time that all were forgotten.
-    pub(crate) lingered: bool,
+    pub(super) lingered: bool,
     /// Whose turn it is among the age lists to be looked at by a new connection.
-    pub(crate) turn: u8,
+    pub(super) turn: u8,
     /// Whether that is one range: then each address in it is alternative.
     #[cfg(target_pointer_width = "64")]
-    pub(crate) one_range: bool,
-    pub(crate) redivert_log: RedivertLog,
+    pub(super) one_range: bool,
+    pub(super) redivert_log: RedivertLog,
     /// The time in ticks, less what is [left out](Self::skipped).
-    pub(crate) tick: Tick,
+    pub(super) tick: Tick,
     pub(crate) now: Instant,
     /// The epoch of connections whose packets may be plain, as it stands in their marks: that of the moves, or none if
     /// there are extras.
-    pub(crate) plain_epoch: u32,
+    pub(super) plain_epoch: u32,
     /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
     /// another one, so that packets to the others may be looked up as packets to any address.
-    pub(crate) span: Span,
+    pub(super) span: Span,
     /// Of all alternative addresses, those of other shards included.
     #[cfg(target_pointer_width = "64")]
-    pub(crate) own_span: Span,
+    pub(super) own_span: Span,
     /// Those of them whose connections keep their source, and [`HIDES_SERVERS`].
-    pub(crate) kept: u32,
+    pub(super) kept: u32,
     /// Slots in use, held ones included.
     pub(crate) used: u32,
     /// The first of the slots that were given back, linked by `next`.
-    pub(crate) free: u32,
+    pub(super) free: u32,
     /// The first slot that was never used.
-    pub(crate) fresh: u32,
+    pub(super) fresh: u32,
     /// Those of them that have a second entry for the server's other ports.
-    pub(crate) any_port_replies: u32,
+    pub(super) any_port_replies: u32,
     /// Rules in use.
     pub(crate) diverts: usize,
     /// How connections are measured, if they are.
-    pub(crate) measure: Option<Measure>,
-    pub(crate) layout: Layout,
+    pub(super) measure: Option<Measure>,
+    pub(super) layout: Layout,
     pub(crate) generation: u32,
     /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
-    pub(crate) rotate: u32,
+    pub(super) rotate: u32,
     /// The next slot that is looked at for that; [`DONE`] if no rule has come since.
-    pub(crate) adopting: u32,
+    pub(super) adopting: u32,
     /// Ticks that are left out: of a silence longer than any time-out all but that.
-    pub(crate) skipped: u32,
-    pub(crate) ages: Ages,
-    pub(crate) rebuilding: Rebuilding,
+    pub(super) skipped: u32,
+    pub(super) ages: Ages,
+    pub(super) rebuilding: Rebuilding,
     /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
-    pub(crate) begun_before: u32,
+    pub(super) begun_before: u32,
     /// Ends a connection that is dead, while some may be forgotten. It is linked where something is ever forgotten.
-    pub(crate) close_dead: Option<fn(&mut Table<'_>, u32)>,
+    pub(super) close_dead: Option<fn(&mut Table<'_>, u32)>,
     /// Counts connections that no server's entry counts, if there may be any: those that records brought for which there
     /// was no rule. So that it is not linked where nothing is imported, it is reached through here.
-    pub(crate) adopt: Option<Adopt>,
+    pub(super) adopt: Option<Adopt>,
     /// When the next call closes connections whose time-out has passed, if nobody polls before.
-    pub(crate) poll_by: Instant,
+    pub(super) poll_by: Instant,
     /// Grows by one with each choice of an alternative endpoint.
-    pub(crate) serial: u64,
+    pub(super) serial: u64,
     /// What the ports of new connections are drawn from.
     #[cfg(target_pointer_width = "64")]
-    pub(crate) random_pool: RandomPool,
-    pub(crate) keys: Keys,
-    pub(crate) timers: Timers,
+    pub(super) random_pool: RandomPool,
+    pub(super) keys: Keys,
+    pub(super) timers: Timers,
     pub(crate) counters: Counters,
     pub(crate) config: Settings,
-    pub(crate) recent: Recent,
-    pub(crate) identification: u32,
-    pub(crate) events: EventQueue,
-    pub(crate) outbox: Outbox,
+    pub(super) recent: Recent,
+    pub(super) identification: u32,
+    pub(super) events: EventQueue,
+    pub(super) outbox: Outbox,
     /// The last, since it is large.
-    pub(crate) filter: Filter,
+    pub(super) filter: Filter,
 }
 
 /// State and memory together: what all the slower work is done on.
@@ -139,16 +139,16 @@ pub(crate) struct Table<'a> {
 
 /// In the number of connections that keep their source: a port forward keeps it too, so that its servers' own addresses
 /// must not be seen.
-pub(crate) const HIDES_SERVERS: u32 = 1 << 31;
+pub(super) const HIDES_SERVERS: u32 = 1 << 31;
 /// Counts so many slots' connections with the servers of rules that have come after them.
-pub(crate) type Adopt = fn(&mut Table<'_>, usize);
+type Adopt = fn(&mut Table<'_>, usize);
 
 /// What no mark is.
 const NO_EPOCH: u32 = u32::MAX;
 
 impl State {
     #[inline(never)]
-    pub(crate) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
+    pub(super) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
         let keys = Keys::new(&config.secret);
         #[cfg(not(target_pointer_width = "64"))]
         let config = &config.settings;
@@ -214,7 +214,7 @@ impl State {
 
     /// The slot that is entered under this key in the index of this way. On a small processor it is compiled once.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn find(
+    pub(super) fn find(
         &self,
         connections: &[ConnectionSlot],
         index: &[u32],
@@ -226,7 +226,7 @@ impl State {
 
     /// The same with the key's hash, where that is known.
     #[inline(always)]
-    pub(crate) fn find_hashed(
+    pub(super) fn find_hashed(
         &self,
         connections: &[ConnectionSlot],
         index: &[u32],
@@ -239,18 +239,18 @@ impl State {
     }
 
     /// Whether packets of a connection may be plain as far as its epoch tells.
-    pub(crate) const fn is_plain_epoch(&self, connection: &Entry) -> bool {
+    pub(super) const fn is_plain_epoch(&self, connection: &Entry) -> bool {
         mark_of(0, connection.epoch) == self.plain_epoch
     }
 
     /// Takes note of a new epoch.
-    pub(crate) fn set_plain_epoch(&mut self) {
+    pub(super) fn set_plain_epoch(&mut self) {
         let none = self.extras || self.redivert_log.is_closed();
         self.plain_epoch = if none { NO_EPOCH } else { mark_of(0, self.redivert_log.epoch) };
     }
 
     /// Whether a connection has outlived its time-out, or is forgotten. What only holds its endpoint is never forgotten.
-    pub(crate) fn is_dead(&self, connection: &Entry) -> bool {
+    pub(super) fn is_dead(&self, connection: &Entry) -> bool {
         self.timers.is_dead(connection.phase, connection.last, self.tick)
             || (connection.phase != Phase::Quarantined && self.redivert_log.has_forgotten(connection.epoch))
     }
@@ -259,7 +259,7 @@ impl State {
     /// [`Table::catch_up_with_time`] is due.
     #[inline]
     #[must_use]
-    pub(crate) fn advance(&mut self, now: Instant) -> bool {
+    pub(super) fn advance(&mut self, now: Instant) -> bool {
         if now > self.now {
             self.now = now;
             self.tick = Tick(now.tick().0.wrapping_sub(self.skipped));
@@ -269,24 +269,24 @@ impl State {
     }
 
     /// The tick as the caller's clock has it.
-    pub(crate) const fn on_clock(&self, tick: Tick) -> Tick {
+    pub(super) const fn on_clock(&self, tick: Tick) -> Tick {
         tick.plus(self.skipped)
     }
 
     /// When a tick that lies ahead comes; now if it does not.
-    pub(crate) fn instant(&self, tick: Tick) -> Instant {
+    pub(super) fn instant(&self, tick: Tick) -> Instant {
         self.on_clock(tick).instant(self.now)
     }
 
     /// Whether `address` is an alternative address.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn is_alternative(&self, address: u32) -> bool {
+    pub(super) fn is_alternative(&self, address: u32) -> bool {
         self.config.alternatives.iter().any(|a| a.holds(address))
     }
 
     /// Whether every address in the hull is an alternative one.
     #[inline(always)]
-    pub(crate) const fn has_one_range(&self) -> bool {
+    pub(super) const fn has_one_range(&self) -> bool {
         #[cfg(target_pointer_width = "64")]
         return self.one_range;
         #[cfg(not(target_pointer_width = "64"))]
@@ -294,24 +294,24 @@ impl State {
     }
 
     /// Whether this is an alternative address and a port of it that connections get.
-    pub(crate) fn gives_away(&self, (address, port): (u32, u16)) -> bool {
+    pub(super) fn gives_away(&self, (address, port): (u32, u16)) -> bool {
         let mut alternatives = self.config.alternatives.iter();
         alternatives.any(|a| (a.first..=a.last).contains(&address) && (a.ports.0..=a.ports.1).contains(&port))
     }
 
-    pub(crate) fn is_own(&self, address: u32) -> bool {
+    pub(super) fn is_own(&self, address: u32) -> bool {
         self.is_alternative(address) || self.config.own.iter().any(|own| *own == address)
     }
 
     /// Counts a packet by what becomes of it.
     #[inline]
-    pub(crate) fn count(&mut self, verdict: Verdict) -> Verdict {
+    pub(super) fn count(&mut self, verdict: Verdict) -> Verdict {
         self.counters.count(verdict);
         verdict
     }
 
     #[inline]
-    pub(crate) fn pass(&mut self) -> Verdict {
+    pub(super) fn pass(&mut self) -> Verdict {
         self.counters.passed = self.counters.passed.wrapping_add(1);
         Verdict::Pass
     }
@@ -319,7 +319,7 @@ impl State {
     /// The same for so many packets as there are verdicts.
     #[cfg(target_pointer_width = "64")]
     #[inline]
-    pub(crate) fn pass_all(&mut self, verdicts: &mut [Verdict]) {
+    pub(super) fn pass_all(&mut self, verdicts: &mut [Verdict]) {
         self.counters.passed = self.counters.passed.wrapping_add(verdicts.len() as u64);
         verdicts.fill(Verdict::Pass);
     }
@@ -327,7 +327,7 @@ impl State {
     /// What a packet of this connection that goes this way becomes. What is not whole has a checksum that no hardware
     /// can compute.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn change(&self, slot: &Entry, direction: Direction, whole: bool) -> Change {
+    pub(super) fn change(&self, slot: &Entry, direction: Direction, whole: bool) -> Change {
         let in_software = !whole && self.config.checksums == Checksums::Hardware;
         let transport = if in_software { slot.deltas().1 } else { slot.transport };
         let ((source, source_port), (destination, destination_port)) = slot.ends(direction);
@@ -347,7 +347,7 @@ impl State {
     /// keyed permutation. With new keys for each series nothing that was seen tells what comes, and since the quarters
     /// take turns an identification comes again after three other series at the earliest. `path/offload.rs` takes runs from
     /// the quarter opposite.
-    pub(crate) fn next_identification(&mut self) -> u16 {
+    pub(super) fn next_identification(&mut self) -> u16 {
         let count = self.identification;
         self.identification = count.wrapping_add(1);
         let series = count >> 14;

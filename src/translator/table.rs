@@ -16,7 +16,7 @@ impl<'a> Table<'a> {
     /// changed.
     #[must_use]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn enter(&mut self, slot: u32, which: IndexKey) -> bool {
+    pub(super) fn enter(&mut self, slot: u32, which: IndexKey) -> bool {
         let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) else {
             return false;
         };
@@ -27,7 +27,7 @@ impl<'a> Table<'a> {
     /// Takes a slot out of an index, if its connection's key is there.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn leave(&mut self, slot: u32, which: IndexKey) {
+    pub(super) fn leave(&mut self, slot: u32, which: IndexKey) {
         if let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) {
             let hash = self.state.keys.hash(&key);
             self.state.layout.index(self.memory.index, direction).remove(hash, slot);
@@ -36,7 +36,7 @@ impl<'a> Table<'a> {
 
     /// Puts a slot that is in no age list at the end of the one that its phase belongs to.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn enqueue(&mut self, slot: u32) {
+    pub(super) fn enqueue(&mut self, slot: u32) {
         if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
             self.state.ages.append(self.memory.connections, class, slot, self.state.tick);
         }
@@ -44,18 +44,18 @@ impl<'a> Table<'a> {
 
     /// Takes a slot out of the age list that its phase belongs to.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn dequeue(&mut self, slot: u32) {
+    pub(super) fn dequeue(&mut self, slot: u32) {
         if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
             self.state.ages.remove(self.memory.connections, class, slot);
         }
     }
 
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn clients(&mut self) -> Clients<'_> {
+    pub(super) fn clients(&mut self) -> Clients<'_> {
         Clients::new(self.state.layout.clients(self.memory.index))
     }
 
-    pub(crate) fn servers(&mut self) -> Servers<'_> {
+    pub(super) fn servers(&mut self) -> Servers<'_> {
         Servers(self.memory.servers)
     }
 
@@ -69,39 +69,39 @@ impl<'a> Table<'a> {
         self.memory.diverts.get(..self.state.diverts).unwrap_or_default()
     }
 
-    pub(crate) fn slot(&self, slot: u32) -> Option<&Entry> {
+    pub(super) fn slot(&self, slot: u32) -> Option<&Entry> {
         self.memory.connections.get(slot as usize).map(|c| &c.0)
     }
 
-    pub(crate) fn slot_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+    pub(super) fn slot_mut(&mut self, slot: u32) -> Option<&mut Entry> {
         self.memory.connections.get_mut(slot as usize).map(|c| &mut c.0)
     }
 
     /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
     /// ones included.
     #[inline(never)]
-    pub(crate) fn find(&self, direction: Direction, key: &Key) -> Option<u32> {
+    pub(super) fn find(&self, direction: Direction, key: &Key) -> Option<u32> {
         self.state.find(self.memory.connections, self.memory.index, direction, key)
     }
 
-    pub(crate) fn find_forward(&self, key: &Key) -> Option<u32> {
+    pub(super) fn find_forward(&self, key: &Key) -> Option<u32> {
         self.find(Direction::ToServer, key)
     }
 
-    pub(crate) fn find_reply(&self, key: &Key) -> Option<u32> {
+    pub(super) fn find_reply(&self, key: &Key) -> Option<u32> {
         self.find(Direction::ToClient, key)
     }
 
     /// Measures what is seen of a connection, if the storage has room for measurements.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn measure(&mut self, slot: u32, seen: Seen<'_>) {
+    pub(super) fn measure(&mut self, slot: u32, seen: Seen<'_>) {
         if let (Some(measure), Some(measured)) = (self.state.measure, self.memory.measured.get_mut(slot as usize)) {
             measure(measured, seen, self.state.now);
         }
     }
 
     /// Tells news of the connection in a slot, if anybody wants to know.
-    pub(crate) fn notify(&mut self, slot: u32, news: EventKind) {
+    pub(super) fn notify(&mut self, slot: u32, news: EventKind) {
         let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;
         };
@@ -112,7 +112,7 @@ impl<'a> Table<'a> {
     }
 
     /// Counts a connection's end.
-    pub(crate) fn count_closed(&mut self, why: Closed) {
+    pub(super) fn count_closed(&mut self, why: Closed) {
         let counters = &mut self.state.counters;
         let count = match why {
             Closed::Finished => &mut counters.closed,

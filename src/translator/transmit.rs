@@ -55,7 +55,7 @@ impl State {
     /// one that no error may be about (RFC 1122, section 3.2.2): an ICMP error, a later fragment, a broadcast or
     /// multicast, or from a source that is no single host.
     #[inline(never)]
-    pub(crate) fn say_prohibited(&mut self, reason: DropReason, flow: &Flow, parts: &Parts<'_>) {
+    pub(super) fn say_prohibited(&mut self, reason: DropReason, flow: &Flow, parts: &Parts<'_>) {
         let refused = matches!(reason, DropReason::TableFull | DropReason::ClientLimit | DropReason::NoPort);
         let hosts = ipv4::is_unicast(flow.source) && ipv4::is_unicast(flow.destination);
         let own = self.config.own.iter().next().copied().or(self.config.alternatives.iter().next().map(|a| a.first));
@@ -75,7 +75,7 @@ impl State {
 
     /// Answers a segment of a connection that is being reset, as a host does that knows of no connection: with the
     /// sequence number that the segment says it expects (RFC 9293, section 3.10.7.1).
-    pub(crate) fn answer_with_reset(&mut self, slot: &Entry, direction: Direction, segment: &Segment) {
+    pub(super) fn answer_with_reset(&mut self, slot: &Entry, direction: Direction, segment: &Segment) {
         if segment.has(RST) {
             return;
         }
@@ -155,7 +155,7 @@ fn reset(slot: &Entry, direction: Direction) -> Message {
 
 impl Table<'_> {
     /// Has both ends of a TCP connection told that it is over, since its slot is needed now.
-    pub(crate) fn owe_resets_now(&mut self, slot: u32) {
+    pub(super) fn owe_resets_now(&mut self, slot: u32) {
         if !self.slot(slot).is_some_and(|c| c.protocol == TCP && !c.phase.is_over()) {
             return;
         }
@@ -172,7 +172,7 @@ impl Table<'_> {
     }
 
     /// Puts down what both ends of a TCP connection will expect of a RST.
-    pub(crate) fn expect_resets(&mut self, slot: u32) {
+    pub(super) fn expect_resets(&mut self, slot: u32) {
         let Some(tcp) = &mut self.tcp(slot) else {
             return;
         };
@@ -181,7 +181,7 @@ impl Table<'_> {
         self.set_tcp(slot, tcp);
     }
 
-    pub(crate) fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+    fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
         let buffer = buffer.first_chunk_mut::<TRANSMIT_BUFFER>()?;
         let message = self.state.outbox.pop().or_else(|| self.next_reset())?;
         let transmit = write(&message, buffer);

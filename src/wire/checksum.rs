@@ -67,7 +67,7 @@ impl Delta {
 
     /// The change that undoes this one.
     #[inline]
-    pub(crate) const fn reversed(self) -> Self {
+    const fn reversed(self) -> Self {
         Self(!self.0)
     }
 }
@@ -86,7 +86,7 @@ const fn fold64(sum: u64) -> u16 {
 
 /// The checksum after `delta` (RFC 1624, equation 3), both as they stand in the packet.
 #[inline(always)]
-pub(crate) const fn update(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
+pub(super) const fn update(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
     // ~(~HC + d) with the carry added again is HC - d with the borrow taken again, zeros included.
     let (difference, borrow) = u16::from_ne_bytes(checksum).overflowing_sub(delta.0);
     difference.wrapping_sub(borrow as u16).to_ne_bytes()

@@ -6,7 +6,7 @@ use super::tcp;
 /// Bytes of an ICMP header.
 pub(crate) const HEADER: usize = 8;
 
-pub(crate) const ECHO_REPLY: u8 = 0;
+const ECHO_REPLY: u8 = 0;
 pub(crate) const UNREACHABLE: u8 = 3;
 pub(crate) const ECHO_REQUEST: u8 = 8;
 
@@ -40,7 +40,7 @@ pub(crate) const fn kind(number: u8) -> Kind {
 /// all zeros whose identifier changes, which only a client can send that uses identifier 0. To look for it costs 84 bytes of
 /// flash.
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-pub(crate) fn set_identifier(message: &mut [u8], identifier: u16, delta: Delta) {
+pub(super) fn set_identifier(message: &mut [u8], identifier: u16, delta: Delta) {
     let Some(first) = message.first_chunk_mut::<HEADER>() else {
         return;
     };

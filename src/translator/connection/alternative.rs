@@ -35,7 +35,7 @@ impl Table<'_> {
     }
 
     /// A free alternative endpoint for a connection towards this server. The serial number has not been used before.
-    pub(crate) fn choose_alternative(&self, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
+    pub(in crate::translator) fn choose_alternative(&self, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
         let mut random_pool = RandomPool::NONE;
         self.choose_from(&mut random_pool, new, server)
     }
@@ -56,7 +56,7 @@ impl Table<'_> {
 
     /// Whether no connection, and no held one, has this alternative endpoint towards this server. What this very
     /// connection has, or held when it lived before, does not count.
-    pub(crate) fn is_free(&self, new: &Entry, server: (u32, u16), alternative: (u32, u16)) -> bool {
+    pub(in crate::translator) fn is_free(&self, new: &Entry, server: (u32, u16), alternative: (u32, u16)) -> bool {
         let there = new.forward_key();
         let taken = |key, by_itself_too: bool| {
             let found = self.find_reply(&key).and_then(|slot| self.slot(slot));
@@ -68,7 +68,7 @@ impl Table<'_> {
     }
 
     /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.
-    pub(crate) fn reclaim(&mut self, key: Key) {
+    pub(in crate::translator) fn reclaim(&mut self, key: Key) {
         let nothing_held = self.state.ages.head(Class::Quarantined) == NONE;
         if !nothing_held && let Some(slot) = self.quarantined(&key) {
             self.release(slot);
@@ -76,7 +76,7 @@ impl Table<'_> {
     }
 
     /// Takes the endpoint with this key of the way back from a connection that is dead.
-    pub(crate) fn free_dead(&mut self, key: &Key) {
+    pub(in crate::translator) fn free_dead(&mut self, key: &Key) {
         if let Some(slot) = self.find_reply(key).filter(|slot| self.is_dead(*slot)) {
             self.close_dead(slot);
             self.release(slot);

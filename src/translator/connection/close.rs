@@ -10,13 +10,13 @@ use crate::translator::state::Table;
 
 impl Table<'_> {
     /// RedivertLog a connection to another phase, and to the age list that belongs to it.
-    pub(crate) fn set_phase(&mut self, slot: u32, phase: Phase) {
+    pub(in crate::translator) fn set_phase(&mut self, slot: u32, phase: Phase) {
         self.enter_phase(slot, phase, false);
     }
 
     /// RedivertLog a connection to another phase, whose time-out begins now, even if the packet itself prolongs nothing: it
     /// may be shorter than the connection has been silent for.
-    pub(crate) fn begin_phase(&mut self, slot: u32, phase: Phase) {
+    pub(in crate::translator) fn begin_phase(&mut self, slot: u32, phase: Phase) {
         self.enter_phase(slot, phase, true);
     }
 
@@ -47,7 +47,7 @@ impl Table<'_> {
     }
 
     /// The connection has come to its end: it is told and counted, once. Its slot stays as it is.
-    pub(crate) fn finish(&mut self, slot: u32, why: Closed) {
+    pub(in crate::translator) fn finish(&mut self, slot: u32, why: Closed) {
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
@@ -70,7 +70,7 @@ impl Table<'_> {
     /// Ends a connection whose server may still know it: its alternative endpoint is held for a while (RFC 6888, REQ-8).
     /// The RSTs that it owes are said all the same.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn quarantine(&mut self, slot: u32, why: Closed) {
+    pub(in crate::translator) fn quarantine(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
         self.leave(slot, IndexKey::Forward);
         self.dequeue(slot);
@@ -83,7 +83,7 @@ impl Table<'_> {
     }
 
     /// Gives a slot back, whatever it holds.
-    pub(crate) fn release(&mut self, slot: u32) {
+    pub(in crate::translator) fn release(&mut self, slot: u32) {
         let Some(connection) = self.slot(slot) else {
             return;
         };
@@ -106,14 +106,14 @@ impl Table<'_> {
 
     /// Takes a connection out of the index of the way back.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn unlist_reply(&mut self, slot: u32) {
+    pub(in crate::translator) fn unlist_reply(&mut self, slot: u32) {
         self.leave(slot, IndexKey::Reply);
         self.unlist_any_port_replies(slot);
     }
 
     /// Takes a connection out of that index as one that takes what other ports of its server send, if it does.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn unlist_any_port_replies(&mut self, slot: u32) {
+    pub(super) fn unlist_any_port_replies(&mut self, slot: u32) {
         let any_port_replies = self.slot(slot).is_some_and(|c| c.has(ANY_PORT_REPLIES));
         if any_port_replies {
             self.leave(slot, IndexKey::AnyPortReply);

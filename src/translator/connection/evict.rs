@@ -7,12 +7,12 @@ use crate::translator::connection::expire::LOOKS;
 use crate::translator::state::Table;
 
 /// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
-pub(in crate::translator) const SAMPLES: usize = 4;
+pub(super) const SAMPLES: usize = 4;
 
 impl Table<'_> {
     /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
     /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
-    pub(crate) fn allocate(&mut self) -> Option<u32> {
+    pub(super) fn allocate(&mut self) -> Option<u32> {
         if self.state.redivert_log.is_closed() {
             return None;
         }
@@ -41,12 +41,12 @@ impl Table<'_> {
     }
 
     /// Gives up a connection for the sake of another.
-    pub(crate) fn evict(&mut self, slot: u32) {
+    fn evict(&mut self, slot: u32) {
         self.give_up(slot, Closed::Evicted);
     }
 
     /// Ends a connection whose slot is wanted at once: its alternative endpoint is remembered in place of being held.
-    pub(crate) fn give_up(&mut self, slot: u32, why: Closed) {
+    pub(in crate::translator) fn give_up(&mut self, slot: u32, why: Closed) {
         self.owe_resets_now(slot);
         self.finish(slot, why);
         self.remember(slot);
@@ -54,14 +54,14 @@ impl Table<'_> {
     }
 
     /// Remembers the alternative endpoint of a connection that leaves it.
-    pub(crate) fn remember(&mut self, slot: u32) {
+    pub(in crate::translator) fn remember(&mut self, slot: u32) {
         if let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) {
             self.state.recent.add((c.alternative, c.alternative_port), c.server);
         }
     }
 
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(in crate::translator) fn take_free(&mut self) -> Option<u32> {
+    pub(super) fn take_free(&mut self) -> Option<u32> {
         let slot = match self.slot(self.state.free) {
             Some(free) => {
                 let slot = self.state.free;
@@ -81,7 +81,7 @@ impl Table<'_> {
     /// How many connections a client has.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(in crate::translator) fn count_of(&mut self, client: u32) -> u32 {
+    pub(super) fn count_of(&mut self, client: u32) -> u32 {
         let hash = self.state.keys.hash_client(client);
         self.clients().count(hash)
     }

@@ -12,7 +12,7 @@ use crate::translator::state::POLL_WITHIN;
 use crate::translator::state::{State, Table};
 
 /// How many connections one call of `poll` looks at.
-pub(crate) const LOOKS: usize = 64;
+pub(in crate::translator) const LOOKS: usize = 64;
 
 /// Longer than any time-out with what it is rounded up by, in ticks.
 const LONGEST_SILENCE: u64 = ((Timeouts::MAX.as_secs() * 1_000_000) >> 16) + 16;
@@ -127,12 +127,12 @@ impl<S: Storage> Translator<S> {
 impl Table<'_> {
     /// Whether a connection has outlived its time-out, or is forgotten.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn is_dead(&self, slot: u32) -> bool {
+    pub(in crate::translator) fn is_dead(&self, slot: u32) -> bool {
         self.slot(slot).is_some_and(|c| self.state.is_dead(c))
     }
 
     /// Ends a connection that is dead.
-    pub(crate) fn close_dead(&mut self, slot: u32) {
+    pub(in crate::translator) fn close_dead(&mut self, slot: u32) {
         let Some(connection) = self.slot(slot) else {
             return;
         };
@@ -177,7 +177,7 @@ impl Table<'_> {
 
     /// Looks at the heads of all age lists, at most `looks` times at each list.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn expire_all(&mut self, looks: usize) {
+    pub(super) fn expire_all(&mut self, looks: usize) {
         for class in &Class::ALL {
             self.expire(*class, looks, false);
         }
@@ -194,7 +194,7 @@ impl Table<'_> {
     /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
     /// swept too.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn tidy(&mut self) {
+    pub(in crate::translator) fn tidy(&mut self) {
         let class = self.next_class();
         #[cfg(target_pointer_width = "64")]
         if self.is_young(class) {
@@ -226,7 +226,7 @@ impl Table<'_> {
     }
 
     /// The work that time brings, bounded: dead connections, those that have to follow a re-divert, and the filter.
-    pub(crate) fn poll(&mut self) {
+    fn poll(&mut self) {
         self.catch_up_with_time();
         if self.state.close_dead.is_some() {
             self.check_forgotten();
@@ -240,7 +240,7 @@ impl Table<'_> {
     /// The part of a poll that is done without one too, by the first call after a long time.
     #[cold]
     #[inline(never)]
-    pub(crate) fn catch_up_with_time(&mut self) {
+    pub(in crate::translator) fn catch_up_with_time(&mut self) {
         let State { now, poll_by, tick, skipped, .. } = *self.state;
         let silence = now.as_micros().saturating_sub(poll_by.as_micros()) >> 16;
         if let Some(skipped_now) = silence.checked_sub(LONGEST_SILENCE) {
@@ -253,14 +253,14 @@ impl Table<'_> {
     }
 
     /// Counts connections that records brought with the servers of rules that came later, in so many slots.
-    pub(crate) fn adopt(&mut self, slots: usize) {
+    pub(in crate::translator) fn adopt(&mut self, slots: usize) {
         if let Some(adopt) = self.state.adopt.filter(|_| self.state.adopting != DONE) {
             adopt(self, slots);
         }
     }
 
     /// When [`Table::poll`] has something to do.
-    pub(crate) fn poll_at(&self) -> Option<Instant> {
+    fn poll_at(&self) -> Option<Instant> {
         let now = self.state.now;
         if self.state.outbox.has_something() {
             return Some(now);

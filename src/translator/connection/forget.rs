@@ -100,7 +100,7 @@ impl Table<'_> {
 
     /// Takes note when no forgotten connection is left. In each age list they stand in front of all others, but for the
     /// list of those that are over, which is gone through once.
-    pub(crate) fn check_forgotten(&mut self) {
+    pub(super) fn check_forgotten(&mut self) {
         let moves = &self.state.redivert_log;
         let is_left = |class| {
             let head = self.slot(self.state.ages.head(class));

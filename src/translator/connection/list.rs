@@ -225,7 +225,7 @@ impl State {
     }
 }
 
-pub(crate) const fn check_client_limit(connections: u32) -> Result<(), ConfigError> {
+pub(in crate::translator) const fn check_client_limit(connections: u32) -> Result<(), ConfigError> {
     if connections > MAX_CLIENT_LIMIT { Err(ConfigError::ClientLimit { value: connections }) } else { Ok(()) }
 }
 

@@ -21,7 +21,7 @@ impl Table<'_> {
     ///
     /// # Errors
     /// The verdict on a packet that opens none.
-    pub(crate) fn open_forward(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
+    pub(in crate::translator) fn open_forward(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
         let Some(rule) = self.rule_for(flow).copied() else {
             let shows = self.shows_server(flow);
             return Err(if shows { Verdict::Drop(DropReason::NoConnection) } else { Verdict::Pass });
@@ -74,7 +74,7 @@ impl Table<'_> {
 
     /// The connection that says that what other ports of its server send belongs to its client too, if this packet may be
     /// such.
-    pub(crate) fn parent(&mut self, flow: &Flow) -> Option<u32> {
+    pub(in crate::translator) fn parent(&mut self, flow: &Flow) -> Option<u32> {
         if self.state.any_port_replies == 0 || flow.protocol != UDP {
             return None;
         }
@@ -89,7 +89,11 @@ impl Table<'_> {
 
     /// Opens the connection that a packet from another port of the server of `parent` begins. It may be `parent` itself.
     #[inline(never)]
-    pub(crate) fn open_any_port_reply(&mut self, parent: u32, flow: &Flow) -> Option<Result<u32, DropReason>> {
+    pub(in crate::translator) fn open_any_port_reply(
+        &mut self,
+        parent: u32,
+        flow: &Flow,
+    ) -> Option<Result<u32, DropReason>> {
         let mut new = *self.slot(parent)?;
         // A re-divert that it has followed just now may have given it another server, or another port.
         let here = (new.alternative, new.alternative_port) == (flow.destination, flow.destination_port);
@@ -161,7 +165,7 @@ impl Table<'_> {
     ///
     /// # Errors
     /// [`DropReason::TableFull`], in which case nothing has changed, but for what was given up to make room.
-    pub(crate) fn install(&mut self, new: &Entry) -> Result<u32, DropReason> {
+    pub(in crate::translator) fn install(&mut self, new: &Entry) -> Result<u32, DropReason> {
         let slot = self.allocate().ok_or(DropReason::TableFull)?;
         if !self.place(slot, new) {
             self.give_back(slot);
@@ -183,7 +187,7 @@ impl Table<'_> {
 
     /// Takes note that a connection keeps its source: its way back leads to the client's own address.
     #[inline]
-    pub(crate) fn keep_source(&mut self, new: &Entry) {
+    pub(in crate::translator) fn keep_source(&mut self, new: &Entry) {
         self.state.kept += 1;
         self.state.filter.add_near(new.client);
     }
@@ -226,7 +230,7 @@ impl Table<'_> {
     }
 
     /// Enters a connection into the index of the way back; false, and nothing changed, if there is no room.
-    pub(crate) fn list_reply(&mut self, slot: u32) -> bool {
+    pub(in crate::translator) fn list_reply(&mut self, slot: u32) -> bool {
         if !self.enter(slot, IndexKey::Reply) {
             return false;
         }
@@ -247,7 +251,7 @@ impl Table<'_> {
     }
 
     /// Returns a slot that is in no list and no index.
-    pub(crate) fn give_back(&mut self, slot: u32) {
+    pub(super) fn give_back(&mut self, slot: u32) {
         let free = self.state.free;
         if let Some(connection) = self.slot_mut(slot) {
             (connection.phase, connection.flags, connection.next) = (Phase::Free, 0, free);

@@ -59,11 +59,7 @@ impl<S: Storage> Translator<S> {
     /// Three groups are under way at a time: while the packets of one are read, those of the one before have their
     /// buckets, and those of the one before that their connections, so that nobody waits for what he has just asked for.
     #[inline(always)]
-    pub(in crate::translator) fn translate_groups<P: AsMut<[u8]>>(
-        &mut self,
-        packets: &mut [P],
-        verdicts: &mut [Verdict],
-    ) {
+    pub(super) fn translate_groups<P: AsMut<[u8]>>(&mut self, packets: &mut [P], verdicts: &mut [Verdict]) {
         let count = packets.len().min(verdicts.len());
         let groups = count.div_ceil(LENGTH);
         let group = |number: usize| number * LENGTH..count.min((number + 1) * LENGTH);

@@ -73,13 +73,7 @@ impl<S: Storage> Translator<S> {
 
     /// A plain packet that goes this way and belongs, most likely, to the connection in this slot.
     #[inline(always)]
-    pub(in crate::translator) fn fast_at(
-        &mut self,
-        direction: Direction,
-        plain: &Plain,
-        packet: &mut [u8],
-        slot: u32,
-    ) -> Verdict {
+    pub(super) fn fast_at(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8], slot: u32) -> Verdict {
         match self.storage.parts().connections.get_mut(slot as usize) {
             Some(ConnectionSlot(connection))
                 if connection.is_plainly(direction, plain.key(Direction::ToClient), self.state.plain_epoch) =>

@@ -12,7 +12,7 @@ use crate::wire::rewrite;
 
 impl Table<'_> {
     /// Whether a packet with this header can belong to a connection, as far as its addresses tell.
-    pub(crate) fn concerns(&self, header: Header<'_>) -> bool {
+    pub(super) fn concerns(&self, header: Header<'_>) -> bool {
         let (source, destination) = (header.source(), header.destination());
         // Near are clients that keep their address, and servers that must not show theirs.
         let filter = &self.state.filter;
@@ -22,7 +22,7 @@ impl Table<'_> {
 
     /// A fragment of anything.
     #[inline(never)]
-    pub(crate) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+    pub(super) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let concerned = self.concerns(Header(parts.header));
         // Units of 8 bytes: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
         let tiny = flow.protocol == TCP && ipv4::offset(Header(parts.header).fragmentation()) == 1;

@@ -16,7 +16,7 @@ use crate::wire::rewrite::{self, Change};
 impl Table<'_> {
     /// Translates an ICMP error about a packet of a connection. It never begins, ends or prolongs one.
     #[inline(never)]
-    pub(crate) fn icmp_error(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+    pub(super) fn icmp_error(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let ours = self.state.is_alternative(flow.destination);
         if !ours && !self.state.filter.may_hold(flow.destination) && self.state.kept == 0 {
             return Verdict::Pass;

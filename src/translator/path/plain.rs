@@ -20,11 +20,11 @@ const UDP_HEADER: usize = 8;
 
 /// The addresses of a plain packet, packed as they stand in it.
 #[derive(Clone, Copy)]
-pub(in crate::translator) struct Plain {
+pub(super) struct Plain {
     /// Source and destination.
-    pub(super) addresses: u64,
+    addresses: u64,
     /// Source port and destination port.
-    pub(super) ports: u32,
+    ports: u32,
     /// Bytes behind the transport header.
     data: u16,
     pub(super) protocol: u8,
@@ -33,17 +33,17 @@ pub(in crate::translator) struct Plain {
 impl Plain {
     /// No packet.
     #[cfg(target_pointer_width = "64")]
-    pub(in crate::translator) const NOTHING: Self = Self { addresses: 0, ports: 0, data: 0, protocol: 0 };
+    pub(super) const NOTHING: Self = Self { addresses: 0, ports: 0, data: 0, protocol: 0 };
 
     /// Reads a packet. `None` if it is not plain.
     #[inline(always)]
-    pub(in crate::translator) fn read(packet: &[u8]) -> Option<Self> {
+    pub(super) fn read(packet: &[u8]) -> Option<Self> {
         Self::read_as(*packet.get(ipv4::PROTOCOL)?, packet)
     }
 
     /// Reads a packet of this protocol.
     #[inline(always)]
-    pub(in crate::translator) fn read_as(protocol: u8, packet: &[u8]) -> Option<Self> {
+    pub(super) fn read_as(protocol: u8, packet: &[u8]) -> Option<Self> {
         // The longest look first, which makes sure of all others.
         let (least, offset) = if protocol == TCP {
             (HEADER + tcp::HEADER, packet.first_chunk::<{ HEADER + tcp::HEADER }>()?[HEADER + 12])
@@ -76,13 +76,13 @@ impl Plain {
     }
 
     #[inline(always)]
-    pub(in crate::translator) const fn destination(&self) -> u32 {
+    pub(super) const fn destination(&self) -> u32 {
         self.addresses as u32
     }
 
     /// The key of the connection that it belongs to if it goes this way.
     #[inline(always)]
-    pub(in crate::translator) const fn key(&self, direction: Direction) -> Key {
+    pub(super) const fn key(&self, direction: Direction) -> Key {
         let key = Key::packed(self.protocol, self.addresses, self.ports);
         match direction {
             Direction::ToServer => key,
@@ -93,7 +93,7 @@ impl Plain {
 
 /// Why a packet is left to `Table::translate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::translator) enum Left {
+pub(super) enum Left {
     /// There is more to it than plain translation.
     NotPlain,
     /// It comes after nobody has polled for long.
@@ -105,7 +105,7 @@ pub(in crate::translator) enum Left {
 impl State {
     /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
     #[inline(always)]
-    pub(in crate::translator) fn likely_direction(&self, destination: u32) -> Option<Direction> {
+    pub(super) fn likely_direction(&self, destination: u32) -> Option<Direction> {
         if self.span.holds(destination) && (self.has_one_range() || self.is_alternative(destination)) {
             return Some(Direction::ToClient);
         }
@@ -114,7 +114,7 @@ impl State {
 
     /// The same of a packet that is to no alternative address.
     #[inline(always)]
-    pub(in crate::translator) fn likely_direction_elsewhere(&self, destination: u32) -> Option<Direction> {
+    pub(super) fn likely_direction_elsewhere(&self, destination: u32) -> Option<Direction> {
         if self.filter.may_hold_at_first(destination) {
             Some(Direction::ToServer)
         } else if self.kept != 0 {
@@ -127,7 +127,7 @@ impl State {
     /// Carries a plain packet over, of this connection, which is behind no re-divert. `None`, and nothing has changed, if
     /// there is more to it than that.
     #[inline(always)]
-    pub(in crate::translator) fn carry_plain(
+    pub(super) fn carry_plain(
         &mut self,
         connection: &mut Entry,
         direction: Direction,

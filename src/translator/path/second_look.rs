@@ -18,7 +18,7 @@ impl<S: Storage> Translator<S> {
     /// Translates such a packet, which is known to be plain, or passes it.
     #[cold]
     #[inline(never)]
-    pub(in crate::translator) fn second_look(&mut self, direction: Direction, packet: &mut [u8]) -> Verdict {
+    pub(super) fn second_look(&mut self, direction: Direction, packet: &mut [u8]) -> Verdict {
         let mut table = self.table();
         match (direction, forward_key(packet)) {
             (Direction::ToServer, Some(key)) => table.plain_forward(key, packet),

@@ -16,7 +16,7 @@ use crate::wire::ipv4::{self, Header, ICMP, Parts, TCP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 /// What looking again at a connection has shown.
-pub(in crate::translator) enum Revisit {
+pub(super) enum Revisit {
     /// The packet is carried over.
     Carry,
     /// There is no such connection any more.
@@ -29,7 +29,7 @@ impl Table<'_> {
     /// Any packet, the plain ones included.
     #[cold]
     #[inline(never)]
-    pub(in crate::translator) fn translate(&mut self, packet: &mut [u8], left: Left) -> Verdict {
+    pub(super) fn translate(&mut self, packet: &mut [u8], left: Left) -> Verdict {
         let verdict = self.decide(packet, left);
         self.state.count(verdict)
     }
@@ -64,7 +64,7 @@ impl Table<'_> {
     }
 
     /// A packet with ports: a whole one, or a first fragment.
-    pub(in crate::translator) fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
+    pub(super) fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
         let near = self.state.is_alternative(flow.destination);
         let diverted = self.state.filter.may_hold(flow.destination);
         if near && let Some(verdict) = self.reply(parts, flow, left).or_else(|| self.unclaimed(parts.payload, flow)) {
@@ -163,7 +163,7 @@ impl Table<'_> {
 
     /// The same of one that is not dead.
     #[inline(always)]
-    pub(in crate::translator) fn revisit_alive<'p>(
+    pub(super) fn revisit_alive<'p>(
         &mut self,
         slot: u32,
         direction: Direction,

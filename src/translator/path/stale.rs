@@ -15,7 +15,7 @@ use crate::wire::ipv4::{HEADER, Header};
 impl Table<'_> {
     /// Translates such a packet, of the connection in this slot, which may be behind a re-divert. `None` if there is more
     /// to it than that.
-    pub(in crate::translator) fn plain_stale(
+    pub(super) fn plain_stale(
         &mut self,
         direction: Direction,
         plain: &Plain,

@@ -15,7 +15,7 @@ use crate::wire::tcp::{RST, Segment};
 
 /// What tracking says of a packet that is to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tracked {
+pub(super) enum Tracked {
     /// It keeps its connection alive.
     Refreshing,
     /// It does not: a RST is no sign of life (RFC 7857, section 7.1).
@@ -27,14 +27,14 @@ pub(crate) enum Tracked {
 impl Table<'_> {
     /// What is known of the TCP connection in a slot.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn tcp(&mut self, slot: u32) -> Option<Tcp> {
+    pub(in crate::translator) fn tcp(&mut self, slot: u32) -> Option<Tcp> {
         let connection = self.memory.connections.get(slot as usize)?.0;
         let claims = Claims::from_words(*self.state.layout.claims(self.memory.index, slot)?);
         Some(Tcp { phase: connection.phase, sequences: connection.sequences, claims })
     }
 
     /// Writes down what is known of the TCP connection in a slot, its phase excepted.
-    pub(crate) fn set_tcp(&mut self, slot: u32, tcp: &Tcp) {
+    pub(in crate::translator) fn set_tcp(&mut self, slot: u32, tcp: &Tcp) {
         if let Some(connection) = self.slot_mut(slot) {
             connection.sequences = tcp.sequences;
         }
@@ -42,7 +42,7 @@ impl Table<'_> {
     }
 
     #[inline]
-    pub(crate) fn set_claims(&mut self, slot: u32, claims: Claims) {
+    pub(in crate::translator) fn set_claims(&mut self, slot: u32, claims: Claims) {
         if let Some(words) = self.state.layout.claims(self.memory.index, slot) {
             *words = claims.to_words();
         }
@@ -50,7 +50,7 @@ impl Table<'_> {
 
     /// Follows a TCP segment that is more than data and acknowledgement in an established connection. `whole` says that it
     /// is no fragment.
-    pub(crate) fn follow_segment(
+    pub(super) fn follow_segment(
         &mut self,
         slot: u32,
         direction: Direction,
@@ -121,7 +121,7 @@ impl Table<'_> {
     }
 
     /// The server has answered a UDP datagram or an ICMP echo for the first time.
-    pub(crate) fn answered(&mut self, slot: u32) {
+    pub(super) fn answered(&mut self, slot: u32) {
         match self.slot(slot).map(|c| c.phase) {
             Some(Phase::UdpUnanswered) => self.set_phase(slot, Phase::UdpAnswered),
             Some(Phase::IcmpUnanswered) => self.set_phase(slot, Phase::IcmpAnswered),
@@ -130,7 +130,7 @@ impl Table<'_> {
     }
 
     /// What is done to a translated packet beyond its addresses, where the configuration asks for it.
-    pub(crate) fn do_extras(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>) {
+    pub(super) fn do_extras(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>) {
         let header = Header(parts.header);
         let (total, protocol) = (header.total_length(), header.protocol());
         self.measure(slot, Seen::Packet(direction, total));
@@ -143,7 +143,7 @@ impl Table<'_> {
 
 impl State {
     /// Gives a translated packet an identification of its own, where the configuration asks for it.
-    pub(crate) fn identify(&mut self, parts: &mut Parts<'_>) {
+    pub(super) fn identify(&mut self, parts: &mut Parts<'_>) {
         // What must not be fragmented needs none (RFC 6864, section 4.1).
         let fragmentation = Header(parts.header).fragmentation();
         let atomic = fragmentation & ipv4::DONT_FRAGMENT != 0 && !ipv4::is_fragment(fragmentation);

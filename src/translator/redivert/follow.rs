@@ -19,7 +19,7 @@ use crate::wire::ipv4::{ICMP, TCP};
 
 /// What catching up has made of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Followed {
+pub(in crate::translator) enum Followed {
     /// It is where it was.
     Stayed,
     /// It stands on another server.
@@ -35,7 +35,7 @@ pub(crate) enum Followed {
 impl Table<'_> {
     /// Lets a connection follow the re-diverts that it has not followed yet.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn follow_rediverts(&mut self, slot: u32) -> Followed {
+    pub(in crate::translator) fn follow_rediverts(&mut self, slot: u32) -> Followed {
         let moves = &self.state.redivert_log;
         let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
             return Followed::Stayed;
@@ -161,7 +161,7 @@ impl Table<'_> {
     }
 
     /// Ends a connection that could not be moved. `unlisted` says that it is in the index of the way there alone.
-    pub(crate) fn close_stranded(&mut self, slot: u32, unlisted: bool) {
+    pub(in crate::translator) fn close_stranded(&mut self, slot: u32, unlisted: bool) {
         if unlisted && let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !ANY_PORT_REPLIES;
         }
@@ -213,7 +213,7 @@ impl Table<'_> {
     }
 
     /// Lets connections catch up, at most `slots` of them.
-    pub(crate) fn sweep(&mut self, slots: usize) {
+    pub(in crate::translator) fn sweep(&mut self, slots: usize) {
         for _ in 0..slots {
             let cursor = self.state.redivert_log.cursor;
             if cursor == DONE {
@@ -239,7 +239,7 @@ impl Table<'_> {
 
     /// The next connection, among at most `slots`, one of whose ends is to be told with a RST. Whoever comes here before
     /// the sweep lets it go on.
-    pub(crate) fn next_owing(&mut self, slots: usize) -> Option<u32> {
+    pub(in crate::translator) fn next_owing(&mut self, slots: usize) -> Option<u32> {
         for _ in 0..slots {
             let telling = self.state.redivert_log.telling;
             if telling == DONE {

@@ -11,12 +11,12 @@ use crate::wire::ipv4::{self, ICMP};
 
 impl Table<'_> {
     /// What becomes of a packet that no connection carries over and that begins none.
-    pub(crate) fn pass_or_drop(&mut self, flow: &Flow, reason: DropReason) -> Verdict {
+    pub(in crate::translator) fn pass_or_drop(&mut self, flow: &Flow, reason: DropReason) -> Verdict {
         if self.hides_source(flow) { Verdict::Drop(reason) } else { Verdict::Pass }
     }
 
     /// Whether a packet must not leave with the source that it has.
-    pub(crate) fn hides_source(&self, flow: &Flow) -> bool {
+    pub(in crate::translator) fn hides_source(&self, flow: &Flow) -> bool {
         match self.rule_for(flow) {
             Some(rule) => rule.masquerades(),
             None => self.shows_server(flow),

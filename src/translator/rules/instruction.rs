@@ -37,7 +37,7 @@ pub struct Removed {
 }
 
 /// What a rule would take, and give back.
-pub(in crate::translator) struct Cost {
+pub(super) struct Cost {
     /// Where it stands, or would stand.
     place: Result<usize, usize>,
     /// The first of the servers that it has now.
@@ -51,7 +51,7 @@ pub(in crate::translator) struct Cost {
 }
 
 impl Cost {
-    pub(in crate::translator) const fn updates(&self) -> bool {
+    pub(super) const fn updates(&self) -> bool {
         self.place.is_ok()
     }
 }
@@ -178,7 +178,7 @@ impl Table<'_> {
     }
 
     /// What a rule would take, wherever the room for it would come from.
-    pub(in crate::translator) fn weigh(&mut self, divert: &Divert<'_>) -> Result<Cost, DivertError> {
+    pub(super) fn weigh(&mut self, divert: &Divert<'_>) -> Result<Cost, DivertError> {
         self.check_divert(divert)?;
         let place = self.diverts().place(&divert.matches);
         let old = place.ok().and_then(|p| self.memory.diverts.get(p)).map_or(server::NONE, |slot| slot.servers);
@@ -203,7 +203,7 @@ impl Table<'_> {
     }
 
     /// How many entries for servers would be free without this rule, and how many connections it would leave behind.
-    pub(in crate::translator) fn weigh_removal(&mut self, matches: &Match) -> Option<(usize, u32)> {
+    pub(super) fn weigh_removal(&mut self, matches: &Match) -> Option<(usize, u32)> {
         let place = self.diverts().place(matches).ok()?;
         let old = self.memory.diverts.get(place)?.servers;
         let servers = Servers(self.memory.servers);

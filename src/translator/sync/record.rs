@@ -123,18 +123,18 @@ impl Record {
     }
 
     /// How long ago its last packet came.
-    pub(in crate::translator) fn idle(&self) -> Duration {
+    pub(super) fn idle(&self) -> Duration {
         Duration::from_millis(u64::from(u32::from_be_bytes(self.bytes(32))))
     }
 
     /// What is known of the record's TCP connection.
-    pub(in crate::translator) fn tcp(&self, phase: Phase, sequences: Sequences) -> Tcp {
+    pub(super) fn tcp(&self, phase: Phase, sequences: Sequences) -> Tcp {
         let [flags] = self.bytes(5);
         Tcp::resume(phase, sequences, [Fin::of(flags >> 2), Fin::of(flags >> 4)], flags & ONE_HEARD == 0)
     }
 
     /// The slot that the record describes, less what depends on the translator.
-    pub(in crate::translator) fn slot(&self) -> Result<Entry, RecordError> {
+    pub(super) fn slot(&self) -> Result<Entry, RecordError> {
         let [protocol, state, flags] = self.bytes(3);
         let refuse = |name, value| Err(RecordError::Field { name, value });
         let Some((_, phase)) = PHASES.into_iter().find(|(number, _)| *number == state) else {
@@ -189,7 +189,7 @@ impl Record {
     }
 
     /// The record of a connection. `None` if it is one that cannot be carried on elsewhere: being reset, or over.
-    pub(in crate::translator) fn of(slot: &Entry, claims: Claims, now: Tick) -> Option<Self> {
+    pub(super) fn of(slot: &Entry, claims: Claims, now: Tick) -> Option<Self> {
         let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase)?;
         let mut record = [0; RECORD_LENGTH];
         let mut at = 0;
