@@ -65,7 +65,9 @@ count() {
             done
             count "pass/$protocol/$call" --row pass --protocol "$protocol" --call $call
         done
-        count "new/$protocol" --row new --protocol "$protocol" --call single
+        for row in new new_by_prefix new_masqueraded new_with_own new_with_limit new_with_ranges; do
+            count "$row/$protocol" --row $row --protocol "$protocol" --call single
+        done
         count "expire/$protocol" --row expire --protocol "$protocol"
         count "redivert/$protocol" --row redivert --protocol "$protocol" --call single
         count "hashbrown/$protocol" --row hashbrown --protocol "$protocol" --call single

@@ -5,7 +5,9 @@
 
 mod support;
 
-use byway::{Closed, Counters, Divert, DropReason, Event, Heap, Midstream, Redivert, Translator, Verdict};
+use byway::{
+    Closed, Counters, Divert, DropReason, Event, Heap, Midstream, Prefix, Redivert, Translator, Verdict, Weighted,
+};
 use support::talk::*;
 use support::*;
 
@@ -19,6 +21,12 @@ const FORWARD: &str = "10.10.10.10:22";
 const HIDDEN: &str = "9.0.0.2:22";
 /// Replies may come from any port.
 const SIBLINGS: &str = "100.0.0.2:69";
+/// Two servers share it.
+const SHARED: &str = "100.0.0.4:80";
+/// A prefix of which only the source is replaced holds this, ...
+const BEYOND: &str = "120.0.0.1:80";
+/// ... and this, which is the translator's own in some configurations.
+const OWN: &str = "120.0.0.2:80";
 
 /// Three translators that get the same packets.
 struct Ways {
@@ -34,18 +42,26 @@ struct Ways {
 }
 
 impl Ways {
-    fn new(config: &byway::Config) -> Self {
+    /// `keeps` and `forwards` say whether there are rules that keep the source, and rules about an address of our own.
+    fn new(config: &byway::Config, (keeps, forwards): (bool, bool)) -> Self {
         let new = |heap| {
             let mut t = Translator::new(config.clone(), heap).unwrap();
             t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
             t.divert(Divert::new(at("100.100.100.101:80")).to(at(OTHER))).unwrap();
-            t.divert(Divert::new(at(KEPT)).to(at("9.0.0.1:53")).keep_source()).unwrap();
+            if keeps {
+                t.divert(Divert::new(at(KEPT)).to(at("9.0.0.1:53")).keep_source()).unwrap();
+            }
             t.divert(Divert::new(at(MASQUERADED))).unwrap();
-            t.divert(Divert::new(at(FORWARD)).to(at(HIDDEN)).keep_source()).unwrap();
             t.divert(Divert::new(at(SIBLINGS)).to(at("9.9.9.9:69")).replies_from_any_port()).unwrap();
+            let group = [Weighted::new(at("9.0.0.3:80"), 3), Weighted::new(at("9.0.0.4:80"), 1)];
+            t.divert(Divert::new(at(SHARED)).to_group(&group)).unwrap();
+            t.divert(Divert::new("120.0.0.0/8".parse::<Prefix>().unwrap())).unwrap();
+            if forwards {
+                t.divert(Divert::new(at(FORWARD)).to(at(HIDDEN)).keep_source()).unwrap();
+            }
             t
         };
-        let heap = || Heap::new(40, 8);
+        let heap = || Heap::new(40, 12);
         Self {
             seconds: 0,
             long: new(heap().measured()),
@@ -105,8 +121,8 @@ impl Ways {
 }
 
 /// Some thousand things that happen; what all three did in the end.
-fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>, [u64; 14]) {
-    let mut ways = Ways::new(config);
+fn story(config: &byway::Config, rules: (bool, bool), seed: u64) -> (Counters, Vec<Event>, [u64; 14]) {
+    let mut ways = Ways::new(config, rules);
     let mut dice = Dice(seed);
     // What servers have seen, for them to answer.
     let mut seen: Vec<Vec<u8>> = Vec::new();
@@ -127,9 +143,12 @@ fn story(config: &byway::Config, seed: u64) -> (Counters, Vec<Event>, [u64; 14])
         let numbers = (CLIENT_START.wrapping_add(ahead()), SERVER_START.wrapping_add(ahead()));
         match dice.below(64) {
             0..=27 => {
-                let from = client(dice.below(12) as u32);
-                let to =
-                    pick(&mut dice, &[ORIGINAL, ORIGINAL, "100.100.100.101:80", KEPT, SIBLINGS, MASQUERADED, FORWARD]);
+                let from = if dice.below(40) == 0 { at(OWN) } else { client(dice.below(12) as u32) };
+                let places = [
+                    [ORIGINAL, ORIGINAL, "100.100.100.101:80", KEPT, SIBLINGS],
+                    [MASQUERADED, FORWARD, SHARED, BEYOND, OWN],
+                ];
+                let to = pick(&mut dice, places.as_flattened());
                 let packet = if dice.below(2) == 0 {
                     udp(from, to, b"question")
                 } else {
@@ -199,11 +218,13 @@ fn the_short_ways_do_what_the_long_way_does() {
     let narrow = || config().alternative(ip(ALTERNATIVE), 1_024..=1_031);
     let mut counters = [(); 8].map(|()| 0);
     let mut states = [0; 14];
-    for seed in 0..20 {
+    for seed in 0..26 {
         for config in [
             roomy(),
             roomy().transmit_rates(0, 0).midstream(Midstream::Adopt),
             roomy().refresh_from_server(true).midstream(Midstream::Pass),
+            roomy().own(*at(OWN).ip()).client_limit(2),
+            two().own(*at(OWN).ip()),
             two().midstream(Midstream::Adopt),
             shard(in_a_row(), 0),
             shard(in_a_row(), 1).midstream(Midstream::Adopt),
@@ -211,7 +232,7 @@ fn the_short_ways_do_what_the_long_way_does() {
             narrow().midstream(Midstream::Drop),
             narrow().transmit_rates(0, 0).client_limit(3),
         ] {
-            let (did, events, told) = story(&config, seed);
+            let (did, events, told) = story(&config, (seed % 2 == 0, seed % 3 == 0), seed);
             for (sum, count) in states.iter_mut().zip(told) {
                 *sum += count;
             }

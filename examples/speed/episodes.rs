@@ -11,7 +11,7 @@ use ::byway::{State, TRANSMIT_BUFFER, Verdict};
 
 use crate::labels::{Call, Direction, Label, Measure, Protocol};
 use crate::packet::{Content, Pair, Slot};
-use crate::subject::{Calls, LONG, Rules, Subject};
+use crate::subject::{Calls, LONG, Rules, Settings, Subject};
 use crate::timed::{CHUNK, Chunk, Effort, Row, Stopwatch, Timed, compare};
 use crate::workload::{ALTERNATIVE, Flows, ORIGINALS, Random, original, scattered, server};
 
@@ -22,11 +22,18 @@ const LOOKS: usize = 64;
 pub(crate) struct Churn {
     pub(crate) subject: Subject,
     chunk: Chunk,
+    /// What opening its connections measures.
+    opening: Measure,
 }
 
 impl Churn {
     pub(crate) fn new(flows: &Rc<Flows>) -> Result<Self, String> {
-        Ok(Self { subject: Subject::new(flows, Rules::OwnServers)?, chunk: Chunk::new() })
+        Self::with(flows, Measure::New, Rules::OwnServers, Settings::Usual)
+    }
+
+    /// One whose connections open otherwise than by a rule for each original, or under other settings.
+    pub(crate) fn with(flows: &Rc<Flows>, opening: Measure, rules: Rules, settings: Settings) -> Result<Self, String> {
+        Ok(Self { subject: Subject::with(flows, rules, settings)?, chunk: Chunk::new(), opening })
     }
 
     fn is_full(&self) -> bool {
@@ -59,7 +66,7 @@ impl Churn {
         for (slot, &flow) in self.chunk.slots.iter().zip(flows) {
             self.subject.learn(flow, slot);
         }
-        compare(&self.chunk, label(Measure::New, Some(calls.call), protocol), |flow, slot| {
+        compare(&self.chunk, label(self.opening, Some(calls.call), protocol), |flow, slot| {
             slot.write(Content::first(flow, protocol), self.subject.server_side(flow));
         })?;
         self.subject.hear();
@@ -112,7 +119,8 @@ impl New {
 
 impl Row for New {
     fn label(&self) -> Label {
-        label(Measure::New, Some(self.calls.call), self.churn.borrow().subject.flows.protocol)
+        let churn = self.churn.borrow();
+        label(churn.opening, Some(self.calls.call), churn.subject.flows.protocol)
     }
 
     fn pass(&mut self, effort: Effort) -> Result<Timed, String> {

@@ -13,6 +13,16 @@ pub(crate) enum Measure {
     Pass,
     /// The first packet of a connection.
     New,
+    /// The same by a rule for a prefix.
+    NewByPrefix,
+    /// The same where the source alone is replaced.
+    NewMasqueraded,
+    /// The same in a translator with another address of its own.
+    NewWithOwn,
+    /// The same in a translator with a limit for each client.
+    NewWithLimit,
+    /// The same in a translator with several ranges of alternative addresses.
+    NewWithRanges,
     /// The end of a connection whose time-out has passed.
     Expire,
     /// Without a call, the instruction that moves every connection; with one, the next packet of each.
@@ -86,7 +96,8 @@ impl Label {
             }
             (Measure::Pass, _) => Some(Limit::L1),
             _ if !large => Some(Limit::L1),
-            (Measure::New | Measure::Flood, _) | (_, Some(Call::Burst)) => Some(Limit::L5w),
+            (measure, _) if measure.opens() => Some(Limit::L5w),
+            (Measure::Flood, _) | (_, Some(Call::Burst)) => Some(Limit::L5w),
             _ => Some(Limit::L4w),
         }
     }
@@ -97,6 +108,9 @@ impl Label {
         match (self.measure, self.call) {
             (Measure::Redivert, Some(_)) => Some(Self { measure: Measure::Hit, ..single }),
             (Measure::Flood, _) => Some(Self { measure: Measure::New, ..single }),
+            (measure, call) if measure.opens() && measure != Measure::New => {
+                Some(Self { measure: Measure::New, call, ..single })
+            }
             _ => None,
         }
     }
@@ -109,11 +123,21 @@ impl Measure {
         Self::Hit,
         Self::Pass,
         Self::New,
+        Self::NewByPrefix,
+        Self::NewMasqueraded,
+        Self::NewWithOwn,
+        Self::NewWithLimit,
+        Self::NewWithRanges,
         Self::Expire,
         Self::Redivert,
         Self::Flood,
         Self::Snapshot,
     ];
+
+    /// Whether connections begin.
+    fn opens(self) -> bool {
+        self.name().starts_with("new")
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -122,6 +146,11 @@ impl Measure {
             Self::Hit => "hit",
             Self::Pass => "pass",
             Self::New => "new",
+            Self::NewByPrefix => "new_by_prefix",
+            Self::NewMasqueraded => "new_masqueraded",
+            Self::NewWithOwn => "new_with_own",
+            Self::NewWithLimit => "new_with_limit",
+            Self::NewWithRanges => "new_with_ranges",
             Self::Expire => "expire",
             Self::Redivert => "redivert",
             Self::Flood => "flood",

@@ -1,14 +1,24 @@
 //! Which rows there are.
 
 use core::cell::RefCell;
+use core::net::Ipv4Addr;
 use std::rc::Rc;
 
 use crate::episodes::{Churn, Expire, Flood, New};
-use crate::labels::{Call, Protocol};
+use crate::labels::{Call, Measure, Protocol};
 use crate::moves::{Instruction, Moving, Next, Snapshot};
-use crate::subject::{Rules, Subject};
+use crate::subject::{Rules, Settings, Subject};
 use crate::timed::{CHUNK, Row};
 use crate::{baseline, byway, limits};
+
+/// Other ways in which connections open.
+const OPENINGS: [(Measure, Rules, Settings); 5] = [
+    (Measure::NewByPrefix, Rules::Prefix(Ipv4Addr::new(198, 19, 0, 1)), Settings::Usual),
+    (Measure::NewMasqueraded, Rules::Masquerade, Settings::Usual),
+    (Measure::NewWithOwn, Rules::OwnServers, Settings::OwnAddress),
+    (Measure::NewWithLimit, Rules::OwnServers, Settings::ClientLimit),
+    (Measure::NewWithRanges, Rules::OwnServers, Settings::Ranges),
+];
 
 /// The rows of one size and protocol, which take turns: the limits, then byway.
 pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Row>>, String> {
@@ -27,6 +37,10 @@ pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Ro
     let moving = Rc::new(RefCell::new(Moving::new(&flows)?));
     rows.push(New::row(&churn, Call::Single));
     rows.push(New::row(&churn, Call::Burst));
+    for (opening, rules, settings) in OPENINGS {
+        let churn = Rc::new(RefCell::new(Churn::with(&flows, opening, rules, settings)?));
+        rows.push(New::row(&churn, Call::Single));
+    }
     rows.push(Expire::row(&churn));
     rows.push(Box::new(Instruction(Rc::clone(&moving))));
     rows.push(Next::row(&moving));

@@ -4,12 +4,12 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 use std::rc::Rc;
 
-use ::byway::{Config, Divert, Heap, Instant, Translator, Verdict};
+use ::byway::{Config, Divert, Heap, Instant, Prefix, Translator, Verdict};
 
 use crate::labels::{Call, Direction};
 use crate::packet::{Content, Pair, Slot};
 use crate::timed::{Chunk, compare};
-use crate::workload::{ALTERNATIVE, FEW, Flows, ORIGINALS, original, server};
+use crate::workload::{ALTERNATIVE, FEW, Flows, ORIGINALS, ORIGINALS_PREFIX, original, server};
 
 /// More than any time-out: 2 h 4 min for established TCP connections, 2 min for what they hold.
 pub(crate) const LONG: Duration = Duration::from_secs(3 * 3600);
@@ -27,6 +27,23 @@ pub(crate) enum Rules {
     /// One for each original, all to this address, port kept. (Sixteen alternative addresses, since ports are scarce
     /// towards so few servers.)
     OneServer(Ipv4Addr),
+    /// One for a prefix that holds all originals, to this address, port kept. (Sixteen alternative addresses too.)
+    Prefix(Ipv4Addr),
+    /// One for all destinations, which replaces the source alone.
+    Masquerade,
+}
+
+/// How a translator is configured, besides its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settings {
+    /// As little as possible.
+    Usual,
+    /// With another address of its own.
+    OwnAddress,
+    /// With a limit for each client that none reaches.
+    ClientLimit,
+    /// With three ranges of alternative addresses.
+    Ranges,
 }
 
 /// Room for exactly so many connections, or for 256 if those are fewer, and for so many rules.
@@ -50,21 +67,40 @@ pub(crate) struct Subject {
 impl Subject {
     /// Without connections, and with room for those of `flows`.
     pub(crate) fn new(flows: &Rc<Flows>, rules: Rules) -> Result<Self, String> {
+        Self::with(flows, rules, Settings::Usual)
+    }
+
+    /// The same with these settings.
+    pub(crate) fn with(flows: &Rc<Flows>, rules: Rules, settings: Settings) -> Result<Self, String> {
         let (numbers, addresses) = match rules {
             Rules::OwnServers => ((0..ORIGINALS).step_by(1), 1),
             Rules::Few => ((0..FEW * 4).step_by(4), 1),
             Rules::OneServer(_) => ((0..ORIGINALS).step_by(1), 16),
+            Rules::Prefix(_) => ((0..1).step_by(1), 16),
+            Rules::Masquerade => ((0..1).step_by(1), 1),
         };
+        let addresses = if settings == Settings::Ranges { 3 } else { addresses };
         let count = numbers.len();
         let last = Ipv4Addr::from_bits(ALTERNATIVE.to_bits() + addresses - 1);
-        let config = Config::new([0x5a; 32]).alternatives(ALTERNATIVE, last, 1024..=65535);
+        let config = Config::new([0x5a; 32]);
+        let config = match settings {
+            Settings::Usual => config.alternatives(ALTERNATIVE, last, 1024..=65535),
+            Settings::OwnAddress => {
+                config.alternatives(ALTERNATIVE, last, 1024..=65535).own(Ipv4Addr::new(192, 0, 2, 1))
+            }
+            Settings::ClientLimit => config.alternatives(ALTERNATIVE, last, 1024..=65535).client_limit(10_000),
+            Settings::Ranges => (0..addresses).fold(config, |config, number| {
+                config.alternative(Ipv4Addr::from_bits(ALTERNATIVE.to_bits() + number), 1024..=65535)
+            }),
+        };
         let storage = storage(flows.count(), count);
         let mut translator = Translator::new(config, storage).map_err(|error| error.to_string())?;
         for number in numbers {
-            let rule = Divert::new(original(number));
             let rule = match rules {
-                Rules::OwnServers | Rules::Few => rule.to(server(number)),
-                Rules::OneServer(address) => rule.to(address),
+                Rules::OwnServers | Rules::Few => Divert::new(original(number)).to(server(number)),
+                Rules::OneServer(address) => Divert::new(original(number)).to(address),
+                Rules::Prefix(address) => Divert::new(ORIGINALS_PREFIX).to(address),
+                Rules::Masquerade => Divert::new(Prefix::ALL),
             };
             translator.divert(rule).map_err(|error| error.to_string())?;
         }
@@ -145,7 +181,10 @@ impl Subject {
         let alternative = Ipv4Addr::from_bits(self.alternative.to_bits() + u32::from(address));
         let destination = match self.rules {
             Rules::OwnServers | Rules::Few => self.flows.server(flow),
-            Rules::OneServer(address) => SocketAddrV4::new(address, self.flows.client_side(flow).destination.port()),
+            Rules::OneServer(address) | Rules::Prefix(address) => {
+                SocketAddrV4::new(address, self.flows.client_side(flow).destination.port())
+            }
+            Rules::Masquerade => self.flows.client_side(flow).destination,
         };
         Pair { source: SocketAddrV4::new(alternative, self.ports[flow as usize]), destination }
     }

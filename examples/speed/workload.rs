@@ -5,6 +5,8 @@
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use ::byway::Prefix;
+
 use crate::labels::Protocol;
 use crate::packet::Pair;
 
@@ -76,6 +78,12 @@ impl Flows {
 
 /// How many originals there are, ports counted.
 pub(crate) const ORIGINALS: u32 = REMOTES * PORTS.len() as u32;
+
+/// A prefix that holds all of them.
+pub(crate) const ORIGINALS_PREFIX: Prefix = match Prefix::new(Ipv4Addr::new(198, 18, 0, 0), 24) {
+    Some(prefix) => prefix,
+    None => Prefix::ALL,
+};
 
 /// How many rules there are beside packets that none of them matches.
 pub(crate) const FEW: u32 = 64;

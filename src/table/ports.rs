@@ -125,6 +125,16 @@ pub(crate) fn early(
     range.has_ports().then(|| (range.first + place, port_of(ports, random_pool.next(keys, wanted.words(), attempt))))
 }
 
+/// The first alternative address that a client gets ports of, with its ports, as a range for [`early`].
+#[cfg(target_pointer_width = "64")]
+#[inline(never)]
+pub(crate) fn preferred_range(keys: &Keys, alternatives: &List<Alternative>, client: u32) -> Option<Alternative> {
+    let addresses = count(alternatives);
+    let place = if addresses > 1 { preferred(keys, client, addresses) } else { 0 };
+    let (address, ports) = nth(alternatives, place)?;
+    Some(Alternative { first: address, last: address, ports })
+}
+
 /// The place of a client's address among so many.
 #[inline(always)]
 fn preferred(keys: &Keys, client: u32, addresses: u32) -> u32 {

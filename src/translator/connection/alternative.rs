@@ -92,7 +92,7 @@ impl Table<'_> {
 
     /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
+    pub(super) fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
         if protocol == ICMP || !self.state.forwards {
             return false;
         }

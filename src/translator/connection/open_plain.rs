@@ -6,14 +6,15 @@
 
 use core::hint::cold_path;
 
-use crate::config::PortChoice;
+use crate::config::{PortChoice, Settings};
 use crate::connection::Direction::{self, ToClient, ToServer};
 use crate::intrinsics::prefetch;
 use crate::table::connection::{Entry, IndexKey, NONE};
 use crate::table::hash::Key;
 use crate::table::index::Layout;
 use crate::table::ports::{self, Wanted};
-use crate::table::{rule, server};
+use crate::table::rule::{self, DivertSlot};
+use crate::table::server;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::Tcp;
 use crate::translator::connection::evict::SAMPLES;
@@ -76,19 +77,23 @@ impl Table<'_> {
         let config = &self.state.config;
         // All at once, since it is nearly always so.
         let unusual = u32::from(self.state.extras)
-            | u32::from(self.state.forwards)
             | u32::from(self.state.redivert_log.is_closed())
-            | config.client_limit
-            | u32::from(config.port_choice != PortChoice::Random)
-            | u32::from(!self.state.one_range)
-            | config.own.len() as u32;
-        let range = *usually(config.alternatives.iter().next())?;
+            | u32::from(config.port_choice != PortChoice::Random);
         usually_not(unusual != 0 || self.state.own_span.holds(client.0) || ipv4::is_martian(client.0))?;
-        let rule = usually(rule::find_host(self.rules(), protocol, client.0, original))?;
+        if config.own.len() as u32 | config.client_limit != 0 {
+            self.check_client(client.0, hash_client)?;
+        }
+        let rule = match rule::find_host(self.rules(), protocol, client.0, original) {
+            Some(rule) => *rule,
+            None => self.rule_by_prefix(protocol, client.0, original)?,
+        };
         usually_not(rule.keeps_source() || rule.has_any_port_replies())?;
-        let member = rule.servers;
-        let server = usually(self.memory.servers.get(usize::from(member)))?;
-        usually_not(server.next != server::NONE)?;
+        let mut member = rule.servers;
+        let mut server = usually(self.memory.servers.get(usize::from(member)))?;
+        if server.next != server::NONE {
+            member = self.member_for(member, client.0, original.0)?;
+            server = self.memory.servers.get(usize::from(member))?;
+        }
         let server = server.resolve(original);
         let phase = if protocol == TCP {
             let flags = packet.get(ipv4::HEADER + 13).copied().unwrap_or(0);
@@ -98,12 +103,21 @@ impl Table<'_> {
             Phase::UdpUnanswered
         };
 
-        let state = &mut *self.state;
-        state.recent.advance(state.tick, state.timers.quarantine());
-        let state = &*state;
+        self.state.recent.advance(self.state.tick, self.state.timers.quarantine());
+        let state = &*self.state;
         let (serial, mut random_pool) = (state.serial.wrapping_add(1), state.random_pool);
         let wanted = Wanted { client, server, serial };
-        let suits = |candidate: &(u32, u16)| candidate.1 != 0 && !state.recent.may_hold(*candidate, server.0);
+        let suits = |candidate: &(u32, u16)| {
+            candidate.1 != 0
+                && !state.recent.may_hold(*candidate, server.0)
+                && (!state.forwards || !self.is_forwarded(protocol, *candidate))
+        };
+        let alternatives = &state.config.alternatives;
+        let range = if state.one_range {
+            *usually(alternatives.iter().next())?
+        } else {
+            ports::preferred_range(&state.keys, alternatives, client.0)?
+        };
         let mut alternative = usually(ports::early(&state.keys, &mut random_pool, &range, &wanted, 0))?;
         if !suits(&alternative) {
             cold_path();
@@ -152,11 +166,32 @@ impl Table<'_> {
             self.give_back(slot);
             return Some(self.refuse(there, packet));
         }
+        // A rule for a host has its address in the filter already.
+        if rule.host().is_none() {
+            self.state.filter.add_diverted(original.0);
+        }
         self.count_in(slot, hash_client, member);
         self.state.ages.append(self.memory.connections, phase.class(), slot, self.state.tick);
-        // The rule has its address in the filter already.
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
         Some(self.carry_first(slot, &new, packet))
+    }
+
+    /// `None` if the client has an address of ours, or as many connections as it may have.
+    #[inline(never)]
+    fn check_client(&mut self, client: u32, hash: u64) -> Option<()> {
+        let Settings { own, client_limit, .. } = &self.state.config;
+        let limit = *client_limit;
+        let is_own = own.iter().any(|own| *own == client);
+        (!is_own && (limit == 0 || self.clients().count(hash) < limit)).then_some(())
+    }
+
+    /// The rule for a destination that none speaks of alone.
+    #[inline(never)]
+    fn rule_by_prefix(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<DivertSlot> {
+        let rule = rule::find(self.rules(), protocol, client, original)?;
+        // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
+        let speaks = rule.host().is_some() || !(self.state.is_own(original.0) || ipv4::is_martian(original.0));
+        speaks.then_some(*rule)
     }
 
     /// Asks for the lines that will most likely be looked at when somebody has to make room: those of the oldest, and of

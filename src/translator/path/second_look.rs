@@ -41,11 +41,16 @@ impl Table<'_> {
         if let Some(slot) = self.state.find_hashed(connections, index, Direction::ToServer, &key, hash) {
             return self.plain_at(Direction::ToServer, packet, slot);
         }
-        if !kept {
-            return self.first_plain(key, hash, packet);
+        if kept {
+            // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
+            if let Some(slot) = self.find_reply(&key.reversed()) {
+                return self.plain_at(Direction::ToClient, packet, slot);
+            }
+            if self.state.any_port_replies != 0 || self.state.extras {
+                return self.translate(packet, Left::Unknown(Direction::ToServer));
+            }
         }
-        // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
-        self.plain_reply(&key.reversed(), packet, Left::Unknown(Direction::ToServer))
+        self.first_plain(key, hash, packet)
     }
 
     /// A packet of the connection that is entered under this key for the way back; else it is `left`.
