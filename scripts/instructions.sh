@@ -68,8 +68,12 @@ count() {
         for row in new new_by_prefix new_masqueraded new_with_own new_with_limit new_with_ranges; do
             count "$row/$protocol" --row $row --protocol "$protocol" --call single
         done
+        count "answer/$protocol" --row answer --protocol "$protocol" --call single
         count "expire/$protocol" --row expire --protocol "$protocol"
         count "redivert/$protocol" --row redivert --protocol "$protocol" --call single
+        for call in export import; do
+            count "snapshot/$protocol/$call" --row snapshot --protocol "$protocol" --call $call
+        done
         count "hashbrown/$protocol" --row hashbrown --protocol "$protocol" --call single
     done
     count flood --row flood --protocol tcp

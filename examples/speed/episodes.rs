@@ -73,6 +73,30 @@ impl Churn {
         Ok(())
     }
 
+    /// Has every server answer. What is timed are the answers.
+    fn answer(&mut self, calls: &mut Calls, stopwatch: &mut Stopwatch) -> Result<(), String> {
+        let protocol = self.subject.flows.protocol;
+        let order: Vec<u32> = scattered(self.subject.flows.count()).collect();
+        for flows in order.chunks(CHUNK) {
+            self.chunk.resize(flows.len());
+            self.chunk.flows.copy_from_slice(flows);
+            for (slot, &flow) in self.chunk.slots.iter_mut().zip(flows) {
+                slot.write(Content::answer(flow, protocol), self.subject.before(flow, Direction::ToClient));
+            }
+            self.subject.step();
+            let subject = &mut self.subject;
+            stopwatch.over(flows.len(), &mut self.chunk, &mut |chunk| {
+                calls.translate(&mut subject.translator, subject.now, chunk);
+            });
+            calls.all(&self.chunk, Verdict::ToClient)?;
+            compare(&self.chunk, label(Measure::Answer, Some(calls.call), protocol), |flow, slot| {
+                slot.write(Content::answer(flow, protocol), self.subject.after(flow, Direction::ToClient));
+            })?;
+            self.subject.hear();
+        }
+        Ok(())
+    }
+
     /// Lets every connection end by its time-out, and then every endpoint that it held. What is timed are the calls of
     /// `poll`.
     pub(crate) fn empty(&mut self, stopwatch: &mut Stopwatch) -> Result<(), String> {
@@ -129,6 +153,35 @@ impl Row for New {
         effort.repeat(count, |stopwatch| {
             churn.empty(&mut Stopwatch::stopped())?;
             churn.fill(&mut self.calls, stopwatch)
+        })
+    }
+}
+
+/// The first answer of each connection's server.
+pub(crate) struct Answer {
+    churn: Rc<RefCell<Churn>>,
+    calls: Calls,
+}
+
+impl Answer {
+    pub(crate) fn row(churn: &Rc<RefCell<Churn>>, call: Call) -> Box<dyn Row> {
+        Box::new(Self { churn: Rc::clone(churn), calls: Calls::new(call) })
+    }
+}
+
+impl Row for Answer {
+    fn label(&self) -> Label {
+        let protocol = self.churn.borrow().subject.flows.protocol;
+        Label { direction: Some(Direction::ToClient), ..label(Measure::Answer, Some(self.calls.call), protocol) }
+    }
+
+    fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
+        let mut churn = self.churn.borrow_mut();
+        let count = churn.subject.flows.count();
+        effort.repeat(count, |stopwatch| {
+            churn.empty(&mut Stopwatch::stopped())?;
+            churn.fill(&mut self.calls, &mut Stopwatch::stopped())?;
+            churn.answer(&mut self.calls, stopwatch)
         })
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Measure {
     NewWithLimit,
     /// The same in a translator with several ranges of alternative addresses.
     NewWithRanges,
+    /// The first answer to a connection's first packet.
+    Answer,
     /// The end of a connection whose time-out has passed.
     Expire,
     /// Without a call, the instruction that moves every connection; with one, the next packet of each.
@@ -107,6 +109,7 @@ impl Label {
         let single = Self { call: Some(Call::Single), direction: Some(Direction::ToServer), ..*self };
         match (self.measure, self.call) {
             (Measure::Redivert, Some(_)) => Some(Self { measure: Measure::Hit, ..single }),
+            (Measure::Answer, _) => Some(Self { measure: Measure::Hit, ..*self }),
             (Measure::Flood, _) => Some(Self { measure: Measure::New, ..single }),
             (measure, call) if measure.opens() && measure != Measure::New => {
                 Some(Self { measure: Measure::New, call, ..single })
@@ -128,6 +131,7 @@ impl Measure {
         Self::NewWithOwn,
         Self::NewWithLimit,
         Self::NewWithRanges,
+        Self::Answer,
         Self::Expire,
         Self::Redivert,
         Self::Flood,
@@ -151,6 +155,7 @@ impl Measure {
             Self::NewWithOwn => "new_with_own",
             Self::NewWithLimit => "new_with_limit",
             Self::NewWithRanges => "new_with_ranges",
+            Self::Answer => "answer",
             Self::Expire => "expire",
             Self::Redivert => "redivert",
             Self::Flood => "flood",

@@ -4,7 +4,7 @@ use core::cell::RefCell;
 use core::net::Ipv4Addr;
 use std::rc::Rc;
 
-use crate::episodes::{Churn, Expire, Flood, New};
+use crate::episodes::{Answer, Churn, Expire, Flood, New};
 use crate::labels::{Call, Measure, Protocol};
 use crate::moves::{Instruction, Moving, Next, Snapshot};
 use crate::subject::{Rules, Settings, Subject};
@@ -41,6 +41,8 @@ pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Ro
         let churn = Rc::new(RefCell::new(Churn::with(&flows, opening, rules, settings)?));
         rows.push(New::row(&churn, Call::Single));
     }
+    rows.push(Answer::row(&churn, Call::Single));
+    rows.push(Answer::row(&churn, Call::Burst));
     rows.push(Expire::row(&churn));
     rows.push(Box::new(Instruction(Rc::clone(&moving))));
     rows.push(Next::row(&moving));

@@ -11,6 +11,8 @@
 
 use crate::connection::Direction;
 use crate::wire::flow::Flow;
+#[cfg(target_pointer_width = "64")]
+use crate::wire::flow::Shape;
 use crate::wire::ipv4::UDP;
 
 /// The secret, laid out for use: four words for [`Keys::hash`], and two for [`Keys::choose`].
@@ -142,6 +144,21 @@ impl Key {
     pub(crate) const fn reversed(self) -> Self {
         let (ports, protocol) = ((self.ports >> 16) as u32, self.ports as u8);
         Self::packed(protocol, self.addresses.rotate_left(32), ports.rotate_left(16))
+    }
+
+    /// Both ends, the nearer first.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) const fn ends(self) -> ((u32, u16), (u32, u16)) {
+        let near = ((self.addresses >> 32) as u32, (self.ports >> 32) as u16);
+        (near, (self.addresses as u32, (self.ports >> 16) as u16))
+    }
+
+    /// What a whole packet says that goes from the nearer end to the other.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) const fn flow(self) -> Flow {
+        let ((source, source_port), (destination, destination_port)) = self.ends();
+        Flow { source, destination, source_port, destination_port, protocol: self.ports as u8, shape: Shape::Whole }
     }
 
     /// The key of the connection that a packet belongs to if it goes this way.

@@ -20,7 +20,6 @@ use crate::track::tcp::Tcp;
 use crate::translator::connection::evict::SAMPLES;
 use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::flow::{Flow, Shape};
 use crate::wire::ipv4::{self, TCP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
@@ -43,7 +42,7 @@ impl Table<'_> {
     fn first_unusual(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
         match ipv4::split(packet) {
             Ok(mut parts) => {
-                let verdict = self.first(&mut parts, &flow_of(key));
+                let verdict = self.first(&mut parts, &key.flow());
                 self.state.count(verdict)
             }
             Err(reason) => self.state.count(Verdict::Drop(reason)),
@@ -55,7 +54,7 @@ impl Table<'_> {
     #[inline(never)]
     fn refuse(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
         if let Ok(parts) = ipv4::split(packet) {
-            self.state.say_prohibited(DropReason::TableFull, &flow_of(key), &parts);
+            self.state.say_prohibited(DropReason::TableFull, &key.flow(), &parts);
         }
         self.state.count(Verdict::Drop(DropReason::TableFull))
     }
@@ -63,7 +62,7 @@ impl Table<'_> {
     /// Opens the connection and carries its first packet over. `None` if there is anything unusual.
     #[inline(always)]
     fn begin(&mut self, there: Key, hash: u64, packet: &mut [u8]) -> Option<Verdict> {
-        let (client, original) = ends(there);
+        let (client, original) = there.ends();
         let protocol = there.ports as u8;
         let next = if self.state.free == NONE { self.state.fresh } else { self.state.free };
         if next as usize >= self.memory.connections.len() {
@@ -266,17 +265,4 @@ fn usually_not(it_is_so: bool) -> Option<()> {
         return None;
     }
     Some(())
-}
-
-/// What a packet of this key says.
-const fn flow_of(there: Key) -> Flow {
-    let ((source, source_port), (destination, destination_port)) = ends(there);
-    Flow { source, destination, source_port, destination_port, protocol: there.ports as u8, shape: Shape::Whole }
-}
-
-/// The client's endpoint and the original one.
-#[inline(always)]
-const fn ends(there: Key) -> ((u32, u16), (u32, u16)) {
-    let client = ((there.addresses >> 32) as u32, (there.ports >> 32) as u16);
-    (client, (there.addresses as u32, (there.ports >> 16) as u16))
 }

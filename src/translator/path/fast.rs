@@ -78,14 +78,23 @@ impl<S: Storage> Translator<S> {
             Some(ConnectionSlot(connection))
                 if connection.is_plainly(direction, plain.key(Direction::ToClient), self.state.plain_epoch) =>
             {
-                let carried = self.state.carry_plain(connection, direction, plain, packet);
-                carried.unwrap_or_else(|| self.translate_long(packet))
+                match self.state.carry_plain(connection, direction, plain, packet) {
+                    Some(verdict) => verdict,
+                    None => self.carry_found(direction, packet, slot),
+                }
             }
             _ => self.second_look(direction, packet),
         }
     }
 
-    /// A packet that is not plain, or that changes its connection.
+    /// A packet that changes the connection in this slot, which it belongs to.
+    #[cold]
+    #[inline(never)]
+    fn carry_found(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
+        self.table().carry_found(direction, packet, slot)
+    }
+
+    /// A packet that is not plain.
     #[cold]
     #[inline(never)]
     fn translate_long(&mut self, packet: &mut [u8]) -> Verdict {

@@ -8,8 +8,10 @@ use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
+use crate::track::phase::Phase;
 use crate::translator::Translator;
 use crate::translator::path::plain::{Left, Plain};
+use crate::translator::path::slow::Revisit;
 use crate::translator::state::Table;
 use crate::verdict::Verdict;
 use crate::wire::ipv4;
@@ -65,13 +67,62 @@ impl Table<'_> {
     /// A packet of the connection in this slot.
     #[inline(never)]
     fn plain_at(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
-        let carried = Plain::read(packet).and_then(|plain| match self.memory.connections.get_mut(slot as usize) {
+        let Some(plain) = Plain::read(packet) else {
+            return self.translate(packet, Left::NotPlain);
+        };
+        match self.memory.connections.get_mut(slot as usize) {
             Some(ConnectionSlot(c)) if self.state.is_plain_epoch(c) => {
-                self.state.carry_plain(c, direction, &plain, packet)
+                let carried = self.state.carry_plain(c, direction, &plain, packet);
+                carried.unwrap_or_else(|| self.carry_found(direction, packet, slot))
             }
-            _ => self.plain_stale(direction, &plain, packet, slot),
-        });
-        carried.unwrap_or_else(|| self.translate(packet, Left::NotPlain))
+            _ => {
+                let carried = self.plain_stale(direction, &plain, packet, slot);
+                carried.unwrap_or_else(|| self.translate(packet, Left::NotPlain))
+            }
+        }
+    }
+
+    /// The first answer to a UDP datagram, on the connection in this slot. `None`, and nothing has changed, if the packet
+    /// is none.
+    #[inline(always)]
+    fn carry_answer(&mut self, packet: &mut [u8], slot: u32) -> Option<Verdict> {
+        let ConnectionSlot(connection) = self.memory.connections.get(slot as usize)?;
+        if connection.phase != Phase::UdpUnanswered
+            || !self.state.is_plain_epoch(connection)
+            || self.state.is_dead(connection)
+        {
+            return None;
+        }
+        let plain = Plain::read(packet)?;
+        self.answered(slot);
+        let ConnectionSlot(connection) = self.memory.connections.get_mut(slot as usize)?;
+        self.state.carry_plain(connection, Direction::ToClient, &plain, packet)
+    }
+
+    /// A plain packet that changes the connection in this slot, which it belongs to: as `translate`, without looking for
+    /// the connection again.
+    #[inline(never)]
+    pub(super) fn carry_found(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
+        if direction == Direction::ToClient
+            && let Some(verdict) = self.carry_answer(packet, slot)
+        {
+            return verdict;
+        }
+        // In a burst the slot may have been given back since it was guessed.
+        let listed = self.slot(slot).is_some_and(|c| c.phase.is_listed());
+        let Some(key) = forward_key(packet).filter(|_| listed) else {
+            return self.translate(packet, Left::NotPlain);
+        };
+        let Ok(mut parts) = ipv4::split(packet) else {
+            return self.translate(packet, Left::NotPlain);
+        };
+        let flow = key.flow();
+        let verdict = match self.revisit(slot, direction, parts.payload, flow.protocol) {
+            Revisit::Carry => self.carry(slot, direction, &mut parts, &flow),
+            Revisit::Miss => return self.translate(packet, Left::NotPlain),
+            Revisit::Done(verdict) => verdict,
+        };
+        self.state.count(verdict)
     }
 }
 

@@ -124,7 +124,7 @@ impl Table<'_> {
     }
 
     /// Carries a packet over, on a connection that it belongs to.
-    fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+    pub(super) fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let mut refreshing = direction == Direction::ToServer || self.state.config.refresh_from_server;
         if flow.protocol == TCP {
             let Some(segment) = Segment::of(parts.payload) else {
@@ -153,7 +153,7 @@ impl Table<'_> {
     }
 
     /// Looks again at a connection that may be dead, over, or behind a re-divert.
-    fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], protocol: u8) -> Revisit {
+    pub(super) fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], protocol: u8) -> Revisit {
         if self.is_dead(slot) {
             self.close_dead(slot);
             return Revisit::Miss;

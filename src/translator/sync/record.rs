@@ -28,7 +28,10 @@ const FINS: u8 = 0b11_1100;
 /// Segments of one side only have been seen.
 const ONE_HEARD: u8 = 64;
 const CHECKED: usize = RECORD_LENGTH - 4;
+#[cfg(not(target_pointer_width = "64"))]
 const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HDLC);
+#[cfg(target_pointer_width = "64")]
+static CRC: Crc<u32, crc::Table<16>> = Crc::<u32, crc::Table<16>>::new(&CRC_32_ISO_HDLC);
 
 /// The states that a record can tell of, by their number in it. The layout is documented at [`Record`].
 const PHASES: [(u8, Phase); 14] = [
