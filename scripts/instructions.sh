@@ -70,7 +70,10 @@ count() {
         done
         count "answer/$protocol" --row answer --protocol "$protocol" --call single
         count "expire/$protocol" --row expire --protocol "$protocol"
-        count "redivert/$protocol" --row redivert --protocol "$protocol" --call single
+        for call in single burst; do
+            count "redivert/$protocol/$call" --row redivert --protocol "$protocol" --call $call
+        done
+        count "sweep/$protocol" --row sweep --protocol "$protocol"
         for call in export import; do
             count "snapshot/$protocol/$call" --row snapshot --protocol "$protocol" --call $call
         done

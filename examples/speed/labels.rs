@@ -29,6 +29,8 @@ pub(crate) enum Measure {
     Expire,
     /// Without a call, the instruction that moves every connection; with one, the next packet of each.
     Redivert,
+    /// A call of `poll` after that instruction.
+    Sweep,
     /// A SYN into a table that is full of established and of half-open connections.
     Flood,
     /// A connection as a record, made or taken over.
@@ -93,9 +95,8 @@ impl Label {
     pub(crate) fn yardstick(&self, connections: u32) -> Option<Limit> {
         let large = connections > 10_000;
         match (self.measure, self.call) {
-            (Measure::Limit | Measure::Expire | Measure::Snapshot | Measure::Owner, _) | (Measure::Redivert, None) => {
-                None
-            }
+            (Measure::Limit | Measure::Expire | Measure::Snapshot | Measure::Owner | Measure::Sweep, _)
+            | (Measure::Redivert, None) => None,
             (Measure::Pass, _) => Some(Limit::L1),
             _ if !large => Some(Limit::L1),
             (measure, _) if measure.opens() => Some(Limit::L5w),
@@ -108,7 +109,7 @@ impl Label {
     pub(crate) fn beside(&self) -> Option<Self> {
         let single = Self { call: Some(Call::Single), direction: Some(Direction::ToServer), ..*self };
         match (self.measure, self.call) {
-            (Measure::Redivert, Some(_)) => Some(Self { measure: Measure::Hit, ..single }),
+            (Measure::Redivert, Some(_)) => Some(Self { measure: Measure::Hit, ..*self }),
             (Measure::Answer, _) => Some(Self { measure: Measure::Hit, ..*self }),
             (Measure::Flood, _) => Some(Self { measure: Measure::New, ..single }),
             (measure, call) if measure.opens() && measure != Measure::New => {
@@ -134,6 +135,7 @@ impl Measure {
         Self::Answer,
         Self::Expire,
         Self::Redivert,
+        Self::Sweep,
         Self::Flood,
         Self::Snapshot,
     ];
@@ -158,6 +160,7 @@ impl Measure {
             Self::Answer => "answer",
             Self::Expire => "expire",
             Self::Redivert => "redivert",
+            Self::Sweep => "sweep",
             Self::Flood => "flood",
             Self::Snapshot => "snapshot",
             Self::Owner => "owner",

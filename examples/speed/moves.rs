@@ -18,6 +18,9 @@ const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 1, 1), Ipv4Addr::new(198,
 /// Instructions in a row. More than 64 may not be outstanding, and after an even number all is as it was.
 const INSTRUCTIONS: u32 = 32;
 
+/// How many connections one call of `poll` looks at. Were it fewer, some would not move, and the row would fail.
+const LOOKS: u32 = 64;
+
 /// A translator whose connections all stand on one server.
 pub(crate) struct Moving {
     subject: Subject,
@@ -93,8 +96,8 @@ pub(crate) struct Next {
 }
 
 impl Next {
-    pub(crate) fn row(moving: &Rc<RefCell<Moving>>) -> Box<dyn Row> {
-        Box::new(Self { moving: Rc::clone(moving), calls: Calls::new(Call::Single) })
+    pub(crate) fn row(moving: &Rc<RefCell<Moving>>, call: Call) -> Box<dyn Row> {
+        Box::new(Self { moving: Rc::clone(moving), calls: Calls::new(call) })
     }
 }
 
@@ -119,6 +122,35 @@ impl Row for Next {
             let moved = moving.subject.translator.counters().moved - moved;
             if moved != packets {
                 return Err(format!("{moved} connections moved, by {packets} packets"));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The calls of `poll` that let connections follow it which have no packet.
+pub(crate) struct Sweep(pub(crate) Rc<RefCell<Moving>>);
+
+impl Row for Sweep {
+    fn label(&self) -> Label {
+        Label { measure: Measure::Sweep, ..self.0.borrow().label(None) }
+    }
+
+    fn pass(&mut self, effort: Effort) -> Result<Timed, String> {
+        let moving = &mut *self.0.borrow_mut();
+        let polls = moving.subject.flows.count().div_ceil(LOOKS);
+        effort.repeat(polls, |stopwatch| {
+            moving.settle()?;
+            moving.redivert(&mut Stopwatch::stopped())?;
+            let Moving { subject, chunk, .. } = &mut *moving;
+            let moved = subject.translator.counters().moved;
+            for _ in 0..polls {
+                stopwatch.over(1, chunk, &mut |_| subject.translator.poll(subject.now));
+                subject.hear();
+            }
+            let moved = subject.translator.counters().moved - moved;
+            if moved != u64::from(subject.flows.count()) {
+                return Err(format!("{moved} connections moved, by {polls} polls"));
             }
             Ok(())
         })

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::episodes::{Answer, Churn, Expire, Flood, New};
 use crate::labels::{Call, Measure, Protocol};
-use crate::moves::{Instruction, Moving, Next, Snapshot};
+use crate::moves::{Instruction, Moving, Next, Snapshot, Sweep};
 use crate::subject::{Rules, Settings, Subject};
 use crate::timed::{CHUNK, Row};
 use crate::{baseline, byway, limits};
@@ -45,7 +45,9 @@ pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Ro
     rows.push(Answer::row(&churn, Call::Burst));
     rows.push(Expire::row(&churn));
     rows.push(Box::new(Instruction(Rc::clone(&moving))));
-    rows.push(Next::row(&moving));
+    rows.push(Next::row(&moving, Call::Single));
+    rows.push(Next::row(&moving, Call::Burst));
+    rows.push(Box::new(Sweep(Rc::clone(&moving))));
     if protocol == Protocol::Tcp {
         rows.push(Flood::row(&flows)?);
     }

@@ -5,6 +5,7 @@ use crate::connection::Direction;
 use crate::intrinsics::prefetch;
 use crate::table::connection::NONE;
 use crate::table::index::{self, Layout};
+use crate::table::redivert_log::DONE;
 use crate::table::storage::Storage;
 use crate::translator::Translator;
 use crate::translator::path::plain::Plain;
@@ -80,6 +81,9 @@ impl<S: Storage> Translator<S> {
                 if ready.wanted == 0 && self.state.kept == 0 {
                     self.state.pass_all(verdicts);
                 } else {
+                    if self.state.redivert_log.cursor != DONE {
+                        self.prefetch_moves(&ready.packets);
+                    }
                     for ((packet, verdict), ahead) in packets.iter_mut().zip(verdicts).zip(&ready.packets) {
                         *verdict = self.translate_read(packet.as_mut(), ahead);
                     }
@@ -87,6 +91,15 @@ impl<S: Storage> Translator<S> {
             }
             (read, guessed, ready) = (ready, read, guessed);
         }
+    }
+
+    /// Fetches what the connections of packets need that have yet to follow a re-divert.
+    #[cold]
+    #[inline(never)]
+    fn prefetch_moves(&mut self, packets: &[Ahead; LENGTH]) {
+        let table = self.table();
+        let guessed = packets.iter().filter(|ahead| matches!(ahead.way, Way::ToServer | Way::ToClient));
+        guessed.for_each(|ahead| table.prefetch_move(ahead.at));
     }
 
     /// Translates a packet of which this is known.

@@ -4,6 +4,8 @@
 #[cfg(target_pointer_width = "64")]
 use crate::connection::Direction;
 use crate::event::Closed;
+#[cfg(target_pointer_width = "64")]
+use crate::intrinsics::prefetch;
 use crate::table::connection::{
     ANY_PORT_REPLIES, ConnectionSlot, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SOURCE_KEPT,
 };
@@ -14,6 +16,8 @@ use crate::table::redivert_log::{DONE, Route};
 use crate::table::server::{self, Servers};
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
+#[cfg(target_pointer_width = "64")]
+use crate::translator::state::State;
 use crate::translator::state::Table;
 use crate::wire::ipv4::{ICMP, TCP};
 
@@ -212,8 +216,36 @@ impl Table<'_> {
         }
     }
 
+    /// Fetches the buckets that the connection in a slot will leave and enter when it follows a re-divert, if it has yet to
+    /// follow one.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(in crate::translator) fn prefetch_move(&self, slot: u32) {
+        let State { redivert_log: log, keys, layout, .. } = &*self.state;
+        let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
+            return;
+        };
+        if connection.epoch == log.epoch || connection.phase.is_over() {
+            return;
+        }
+        let server = (connection.server, connection.server_port);
+        if let Some(route) = log.route(self.memory.moves, connection.epoch, server, connection.protocol == ICMP) {
+            let here = (connection.alternative, connection.alternative_port);
+            for server in [server, route.server] {
+                let hash = keys.hash(&Key::new(connection.protocol, here, server));
+                prefetch(self.memory.index, layout.position(Direction::ToClient, hash) as usize);
+            }
+        }
+    }
+
     /// Lets connections catch up, at most `slots` of them.
     pub(in crate::translator) fn sweep(&mut self, slots: usize) {
+        #[cfg(target_pointer_width = "64")]
+        if self.state.redivert_log.cursor != DONE {
+            let first = self.state.redivert_log.cursor;
+            let end = first.saturating_add(slots as u32).min(self.state.fresh);
+            (first..end).for_each(|slot| self.prefetch_move(slot));
+        }
         for _ in 0..slots {
             let cursor = self.state.redivert_log.cursor;
             if cursor == DONE {
