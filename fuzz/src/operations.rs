@@ -153,7 +153,8 @@ impl Near {
         let receiver = if way == Way::There { Way::Back } else { Way::There };
         let elsewhere = |place: u8| {
             let side = if way == Way::There { 0 } else { 0x0800_0000 };
-            [0x5000_0000_u32, 0x9000_0000, 0xffff_fff0][usize::from(place) % 3].wrapping_add(side)
+            // Of the last the numbers beside it are zero, and those around that.
+            [0x5000_0000_u32 + side, 0x9000_0000 + side, u32::MAX][usize::from(place) % 3]
         };
         let number = match self {
             Self::Sent => tcp.sent(way),
@@ -579,8 +580,6 @@ impl<F: Storage> Run<'_, F> {
     }
 
     fn send(&mut self, now: u64, packet: &[u8]) {
-        // In its place comes one that is none.
-        let packet = if self.model.is_out_of_order(packet) { &packet[..packet.len().min(1)] } else { packet };
         let at = Instant::from_micros(now);
         let (mut after, mut again) = (packet.to_vec(), packet.to_vec());
         let verdict = self.one.translate(at, &mut after);
@@ -949,8 +948,9 @@ impl<F: Storage> Run<'_, F> {
                 error
             }
             Packet::Fragment { which, back, identification, start, units, more } => {
+                let flags = if *identification == 2 { FIN | ACK } else { ACK };
                 let whole = match self.choose(*which) {
-                    Some(conn) => self.of(&conn, *back, ACK, 7, 4),
+                    Some(conn) => self.of(&conn, *back, flags, 7, 4),
                     None => {
                         packet::udp(SocketAddrV4::new(CLIENTS[0], 1000), SocketAddrV4::new(ORIGINALS[0], 53), b"1234")
                     }

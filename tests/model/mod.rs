@@ -17,7 +17,7 @@ use byway::{
     Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Prefix, Protocol, State, Target, Timeouts,
     Verdict,
 };
-use packet::{ACK, FIN, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
+use packet::{ACK, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
 use rules::{Rule, Rules, is_martian};
 use tcp::{Reset, Sign, Tcp, Way};
 
@@ -54,6 +54,15 @@ pub struct Conn {
     pub followed: usize,
     /// Whether client and server have been told with a RST that it is over.
     pub told: [bool; 2],
+}
+
+/// A connection that was ended from here.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    conn: Conn,
+    /// What both sides, the client first, will seem to have used. When it is not sure whether it has been silent for long
+    /// enough, there are two possibilities.
+    sent: Vec<[u32; 2]>,
 }
 
 /// A re-divert of connections.
@@ -130,7 +139,7 @@ pub struct Model {
     pub forgotten: Vec<(Conn, bool)>,
     notes: Vec<Note>,
     /// TCP connections that were ended from here, whose ends may be told so.
-    pub ended_here: Vec<Conn>,
+    pub ended_here: Vec<Ended>,
     /// Sequence numbers that a RST of our own may bear because somebody's segment asked for them.
     pub asked: Vec<u32>,
     /// The table was full at some time: what was held may have been given up since.
@@ -158,6 +167,8 @@ struct Incidents {
 const TIMEOUTS: Timeouts = Timeouts::RECOMMENDED;
 /// Times are kept in units of 65.536 ms.
 const TICK: u64 = 65_536;
+/// After so many ticks without a packet nothing of a connection is on its way any more.
+const SILENCE: u64 = 16;
 
 fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64
@@ -249,34 +260,6 @@ impl Model {
     fn find_far(&self, flow: Flow) -> Option<usize> {
         let pair = Pair { source: flow.destination, destination: flow.source };
         self.connections.iter().position(|c| c.protocol == flow.protocol && c.far == pair && self.is_alive(c))
-    }
-
-    /// Whether a packet is a TCP segment that ends in order do not send, so that [`tcp`] does not say what comes of it.
-    pub fn is_out_of_order(&self, packet: &[u8]) -> bool {
-        let Some(at) = layout(packet).filter(|at| packet[9] == TCP && at.total >= at.header + 20) else {
-            return false;
-        };
-        if word(packet, 6) & 0x1fff != 0 {
-            return false;
-        }
-        let bytes = &packet[at.header..at.total];
-        if !(20..=bytes.len()).contains(&(usize::from(bytes[12] >> 4) * 4)) {
-            return false;
-        }
-        let address = |from: usize| Ipv4Addr::new(packet[from], packet[from + 1], packet[from + 2], packet[from + 3]);
-        let flow = Flow {
-            protocol: Protocol::Tcp,
-            source: SocketAddrV4::new(address(12), word(bytes, 0)),
-            destination: SocketAddrV4::new(address(16), word(bytes, 2)),
-        };
-        let segment = tcp::segment(bytes, word(packet, 6) & 0x3fff == 0);
-        let known = |at: Option<usize>, way| {
-            let conn = &self.connections[at?];
-            Some(conn.tcp.as_ref().is_some_and(|tcp| conn.state != State::Resetting && !tcp.is_in_order(way, segment)))
-        };
-        known(self.find_near(flow), Way::There)
-            .or_else(|| known(self.find_far(flow), Way::Back))
-            .unwrap_or(segment.flags & FIN != 0)
     }
 
     /// A record of a connection itself was taken over.
@@ -375,14 +358,14 @@ impl Model {
                             assert!(is_cheap(&conn), "evicted although it is worth more: {connection}");
                             incidents.evicted += 1;
                             self.left = true;
-                            self.ended_here.push(conn);
+                            self.note_ended(conn);
                             self.connections.remove(at);
                         }
                         Closed::Rediverted
                             if conn.kept && self.course(&conn) == Some((conn.near.destination, false)) =>
                         {
                             // It went home, and nothing is left to translate.
-                            self.ended_here.push(conn.clone());
+                            self.note_ended(conn.clone());
                             incidents.home.push(conn);
                             self.connections.remove(at);
                         }
@@ -390,7 +373,7 @@ impl Model {
                             let course = self.course(&conn);
                             assert!(course.is_some_and(|(_, reset)| reset), "reset without a re-divert: {connection}");
                             assert_eq!(conn.protocol, Protocol::Tcp);
-                            self.ended_here.push(conn);
+                            self.note_ended(conn);
                             let (now, followed) = (self.now, self.moves.len());
                             let conn = &mut self.connections[at];
                             (conn.state, conn.last, conn.followed) = (State::Resetting, now, followed);
@@ -398,7 +381,7 @@ impl Model {
                         Closed::Stranded => {
                             self.left = true;
                             assert!(self.course(&conn).is_some(), "stranded without a re-divert: {connection}");
-                            self.ended_here.push(conn.clone());
+                            self.note_ended(conn.clone());
                             incidents.stranded.push(conn);
                             self.connections.remove(at);
                         }
@@ -409,6 +392,17 @@ impl Model {
             }
         }
         incidents
+    }
+
+    /// A connection was ended from here.
+    fn note_ended(&mut self, conn: Conn) {
+        let ticks = self.now / TICK - conn.last / TICK;
+        let sent = match &conn.tcp {
+            // A record of a connection itself may have told of a packet up to a tick later.
+            Some(tcp) => (ticks.saturating_sub(1)..=ticks).map(|t| tcp.sent_before_reset(t >= SILENCE)).collect(),
+            None => vec![[0; 2]],
+        };
+        self.ended_here.push(Ended { conn, sent });
     }
 
     /// Every connection is forgotten: no packet belongs to one of them any more. Their ends may be told later.
@@ -878,14 +872,25 @@ impl Model {
         ports.len() * 4 >= self.settings.ports.len() * 3
     }
 
+    /// A connection has followed all re-diverts. One that was over has not moved, and nothing opens it again where it is.
+    fn catch_up(&mut self, at: usize) {
+        let followed = self.moves.len();
+        let conn = &mut self.connections[at];
+        if conn.followed != followed
+            && let Some(tcp) = &mut conn.tcp
+        {
+            tcp.stay_behind();
+        }
+        conn.followed = followed;
+    }
+
     /// A packet of a connection that is known.
     fn carry(&mut self, at: usize, way: Way, before: &[u8], after: &[u8], verdict: Verdict, incidents: &mut Incidents) {
         // A re-divert that was not followed yet would have been told.
         assert!(!self.is_behind(&self.connections[at]), "it did not follow a re-divert");
+        self.catch_up(at);
         let (now, settings) = (self.now, self.settings.clone());
-        let followed = self.moves.len();
         let conn = &mut self.connections[at];
-        conn.followed = followed;
         let mut refreshing = way == Way::There || settings.refresh_from_server;
         let told = |c: &Conn| (c.protocol, c.near, c.far);
         if conn.protocol == Protocol::Tcp {
@@ -905,6 +910,11 @@ impl Model {
             if (conn.state, is_adopted(conn)) != before {
                 // A state's time-out begins with the packet that brought it.
                 conn.last = now;
+            }
+            if is_over(before.0) && !is_over(conn.state) {
+                let opened = incidents.opened.pop().expect("it was opened again, and nobody was told");
+                let is = (opened.protocol, opened.client_side, opened.server_side, opened.state);
+                assert_eq!(is, (conn.protocol, conn.near, conn.far, conn.state));
             }
             if is_over(conn.state) && !is_over(before.0) {
                 let end = incidents.finished.pop().expect("it is over, and nobody was told");
@@ -1159,12 +1169,12 @@ impl Model {
             return assert_eq!(verdict, Verdict::Drop(DropReason::IcmpUnrelated));
         }
         let (expected, new_quoted, ends) = if let Some(at) = self.find_far(about(turned)) {
-            self.connections[at].followed = self.moves.len();
+            self.catch_up(at);
             let c = &self.connections[at];
             let from = if source == *c.far.destination.ip() { *c.near.destination.ip() } else { source };
             (Verdict::ToClient, c.near, (from, *c.near.source.ip()))
         } else if let Some(at) = self.find_near(about(turned)) {
-            self.connections[at].followed = self.moves.len();
+            self.catch_up(at);
             let c = &self.connections[at];
             let quoted = Pair { source: c.far.destination, destination: c.far.source };
             (Verdict::ToServer, quoted, (*c.far.source.ip(), *c.far.destination.ip()))
@@ -1273,15 +1283,13 @@ impl Model {
                 for conn in self.connections.iter_mut().filter(|c| c.state == State::Resetting) {
                     conn.told[usize::from(to_client)] |= seen(conn) == Pair { source, destination };
                 }
-                let mut about = self.ended_here.iter().filter(|c| seen(c) == Pair { source, destination });
-                let (sequence, acknowledgment) = (long(segment, 4), long(segment, 8));
-                let (way, other) = if to_client { (Way::Back, Way::There) } else { (Way::There, Way::Back) };
-                // Behind what was sent, or, after a silence, what the other end has acknowledged of it.
-                let known = |c: &Conn, way, other, number| {
-                    c.tcp.as_ref().map_or(number == 0, |tcp| [tcp.sent(way), tcp.expected(other)].contains(&number))
-                };
-                // What it acknowledges matters to a client that has only sent a SYN.
-                let said = |c: &Conn| known(c, way, other, sequence) && known(c, other, way, acknowledgment);
+                let mut about = self.ended_here.iter().filter(|e| seen(&e.conn) == Pair { source, destination });
+                let numbers = (long(segment, 4), long(segment, 8));
+                let sequence = numbers.0;
+                // Behind what was sent, or, after a silence, what the other end has acknowledged of it. What it acknowledges
+                // matters to a client that has only sent a SYN.
+                let due = |[client, server]: [u32; 2]| if to_client { (server, client) } else { (client, server) };
+                let said = |e: &Ended| e.sent.iter().any(|sent| due(*sent) == numbers);
                 let exact = about.any(|c| said(c) || self.asked.contains(&sequence));
                 assert!(exact, "a RST with the number {sequence} that nobody expects: {source} -> {destination}");
             }
