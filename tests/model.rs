@@ -59,8 +59,11 @@ impl Dice {
     }
 }
 
-/// The first octet of an operation that is a fragment.
+/// The first octets of other operations.
 const FRAGMENT: u8 = 28;
+const WAIT: u8 = 0;
+const REDIVERT: u8 = 7;
+const TRANSMIT: u8 = 10;
 
 /// Thousands of sequences about one connection meet every rule of the model.
 #[test]
@@ -85,9 +88,23 @@ fn every_rule_is_met() {
                 0 => 12,
                 // In every fifth there are fragments.
                 1..=3 if number % 5 == 0 => FRAGMENT,
+                4 => WAIT,
+                7 if number % 2 == 0 => WAIT,
+                // In every sixth connections are reset from here now and then.
+                5 if number % 6 == 0 => REDIVERT,
+                6 if number % 6 == 0 => TRANSMIT,
                 _ => SEGMENT,
             };
-            if stretch[0] == 12 || number % 4 == 0 {
+            if stretch[0] == WAIT {
+                // For a tick, for a second, or for half a minute.
+                (stretch[1], stretch[2]) = (1 + stretch[1] % 3, 1);
+            }
+            if stretch[0] == REDIVERT {
+                // Reset, from one mirror to the other.
+                let from = stretch[2] % 2;
+                stretch[1..6].copy_from_slice(&[2, from, 1, 1 - from, 1]);
+            }
+            if stretch[0] == 12 || stretch[0] == SEGMENT && number % 4 == 0 {
                 // TCP of the first client to the first original.
                 stretch[1..7].fill(0);
                 stretch[1] = 1;
@@ -105,8 +122,18 @@ fn every_rule_is_met() {
                 if number % 7 == 0 && dice.below(2) != 0 {
                     stretch[3] = [0, 2, PLAIN, PLAIN][dice.below(4) as usize];
                 }
+                // In as many, clients begin anew within a conversation, and the server answers; then come segments with
+                // numbers of nobody.
+                if number % 7 == 3 && operation > 12 && dice.below(8) != 0 {
+                    match operation % 8 {
+                        0 => stretch[2..7].copy_from_slice(&[0, 0, 0, 3, 0]),
+                        1 => stretch[2..8].copy_from_slice(&[1, 2, 13, 0, 9, 0]),
+                        _ if dice.below(2) == 0 => stretch[2..6].copy_from_slice(&[0, PLAIN, 14, 0]),
+                        _ => stretch[3] = [PLAIN, PLAIN, 2, 10][dice.below(4) as usize],
+                    }
+                }
                 // In every third both sides go on to talk, with whatever numbers.
-                if number % 3 == 0 && operation > 12 && dice.below(16) != 0 {
+                if number % 3 == 0 && number % 7 != 3 && operation > 12 && dice.below(16) != 0 {
                     stretch[3] = PLAIN;
                 }
             }

@@ -636,6 +636,7 @@ impl<F: Storage> Run<'_, F> {
         self.model.check_listing(&listed, &told, self.one.slots_in_use() as usize);
         let carried = listed.iter().filter(|c| c.state != byway::State::Resetting);
         assert!(self.one.records().map(|r| r.connection()).eq(carried.map(|c| Some(*c))));
+        self.one.records().for_each(|record| self.model.check_record(&record));
         // Every connection was opened and has not ended, and each is counted once with its client and its server.
         let current = counters.opened + counters.imported - checks::ended(counters);
         let standing: u64 = self.one.diverts().flat_map(|d| d.servers()).map(|(_, n)| u64::from(n)).sum();
@@ -811,9 +812,7 @@ impl<F: Storage> Run<'_, F> {
         for done in [self.one.import(now, record), self.two.import(now, record), self.bursting.import(now, record)] {
             assert_eq!(done, Ok(Imported::Updated));
         }
-        if told.protocol == Protocol::Tcp {
-            self.model.imported(told.client_side);
-        }
+        self.model.imported(told.protocol, told.client_side);
         let events = self.events_of_all();
         self.model.quiet_step(&events);
     }

@@ -14,8 +14,8 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use byway::{
-    Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Prefix, Protocol, State, Target, Timeouts,
-    Verdict,
+    Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Prefix, Protocol, Record, State, Target,
+    Timeouts, Verdict,
 };
 use packet::{ACK, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
 use rules::{Rule, Rules, is_martian};
@@ -54,6 +54,8 @@ pub struct Conn {
     pub followed: usize,
     /// Whether client and server have been told with a RST that it is over.
     pub told: [bool; 2],
+    /// A record of it has been taken over, which tells of its last packet in milliseconds: that may count as a tick later.
+    imported: bool,
 }
 
 /// A connection that was ended from here.
@@ -263,14 +265,21 @@ impl Model {
     }
 
     /// A record of a connection itself was taken over.
-    pub fn imported(&mut self, near: Pair) {
-        let of_tcp = |c: &&mut Conn| c.protocol == Protocol::Tcp && c.near == near;
-        if let Some(conn) = self.connections.iter_mut().find(of_tcp)
-            && let Some(tcp) = &mut conn.tcp
-        {
+    pub fn imported(&mut self, protocol: Protocol, near: Pair) {
+        let Some(conn) = self.connections.iter_mut().find(|c| c.protocol == protocol && c.near == near) else {
+            return;
+        };
+        conn.imported = true;
+        if let Some(tcp) = &mut conn.tcp {
             tcp.hear_of_itself();
             conn.state = if conn.state == State::Resetting { conn.state } else { tcp.state() };
         }
+    }
+
+    /// How many ticks ago the last packet of a connection came that was a sign of life.
+    fn silent_for(&self, conn: &Conn) -> RangeInclusive<u64> {
+        let ticks = self.now / TICK - conn.last / TICK;
+        ticks.saturating_sub(conn.imported.into())..=ticks
     }
 
     /// Where a connection has to go because of re-diverts that it has not followed, and whether it is to be reset.
@@ -396,10 +405,8 @@ impl Model {
 
     /// A connection was ended from here.
     fn note_ended(&mut self, conn: Conn) {
-        let ticks = self.now / TICK - conn.last / TICK;
         let sent = match &conn.tcp {
-            // A record of a connection itself may have told of a packet up to a tick later.
-            Some(tcp) => (ticks.saturating_sub(1)..=ticks).map(|t| tcp.sent_before_reset(t >= SILENCE)).collect(),
+            Some(tcp) => self.silent_for(&conn).map(|ticks| tcp.sent_before_reset(ticks >= SILENCE)).collect(),
             None => vec![[0; 2]],
         };
         self.ended_here.push(Ended { conn, sent });
@@ -468,6 +475,28 @@ impl Model {
         // What is being reset is listed until both of its ends have been told.
         ours.retain(|c| c.state != State::Resetting || c.told != [true; 2]);
         assert!(ours.is_empty(), "known, and not listed: {ours:?}");
+    }
+
+    /// Holds the record of a connection against the model.
+    pub fn check_record(&self, record: &Record) {
+        let told = record.connection().expect("a record is well-formed");
+        let Some(conn) = self.connections.iter().find(|c| c.protocol == told.protocol && c.near == told.client_side)
+        else {
+            return;
+        };
+        let octets = record.as_bytes();
+        let mut idle = self.silent_for(conn).map(|ticks| ticks * TICK / 1_000);
+        let told_idle = u64::from(long(octets, 32));
+        assert!(idle.any(|idle| idle == told_idle), "{told}: idle for {told_idle} ms");
+        let Some(tcp) = &conn.tcp else {
+            return;
+        };
+        let (state, flags, numbers) = tcp.record();
+        assert_eq!([36, 40, 44, 48].map(|at| long(octets, at)), numbers, "{told}: sent and acknowledged");
+        // What is over and left behind forgets the rest, sooner or later.
+        if !is_over(conn.state) || conn.followed == self.moves.len() {
+            assert_eq!((octets[4], octets[5] & 0b0111_1100), (state, flags), "{told}");
+        }
     }
 
     /// A packet: what went in, what came out, and what was told.
@@ -774,6 +803,7 @@ impl Model {
             siblings,
             followed: self.moves.len(),
             told: [false; 2],
+            imported: false,
         });
     }
 
@@ -1076,7 +1106,11 @@ impl Model {
         };
         let is_known = self.notes[note].verdict == Verdict::ToServer;
         if !self.notes[note].sure || (!concerned && !is_known && verdict == Verdict::Pass) {
-            self.notes[note].sure = false;
+            // It may have been taken note of all the same.
+            let now = self.now;
+            let note = &mut self.notes[note];
+            (note.sure, note.last) = (false, now);
+            note.seen.extend(start..end);
             return assert!(!matches!(verdict, Verdict::ToServer | Verdict::ToClient));
         }
         let now = self.now;

@@ -69,7 +69,12 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 81] = [
+pub const RULES: [&str; 86] = [
+    "answered attempt forgotten",
+    "behind a FIN after the end, and no repetition",
+    "reset in silence",
+    "reset in silence that may be of one side",
+    "reset",
     "handshake: exact RST of the client",
     "handshake: RST of the client, another attempt goes on",
     "handshake: RST of the client in flight",
@@ -302,11 +307,9 @@ impl Attempt {
 /// What is left of a connection that is over.
 #[derive(Clone, Debug)]
 struct Over {
-    /// The number behind the FIN of each side, if that was acknowledged.
-    client: Option<u32>,
-    server: Option<u32>,
-    /// What the client has acknowledged.
-    expected: u32,
+    client: Side,
+    server: Side,
+    vouched: bool,
     /// It was waiting.
     attempt: Option<Attempt>,
 }
@@ -340,6 +343,25 @@ fn side(sent: u32, expected: u32, heard: bool) -> Side {
     Side { sent, expected, heard, fin: Fin::None, claimed: None, agreements: 0 }
 }
 
+/// What a side has sent and its peer has acknowledged, as a record of that is understood.
+fn mend(me: &mut Side, peer: &mut Side, doubtful: bool) {
+    if peer.expected == UNKNOWN || distance(me.sent, peer.expected) < 0 {
+        peer.expected = me.sent;
+    }
+    if !doubtful {
+        me.note_acknowledged_fin(peer);
+    }
+}
+
+impl Side {
+    fn note_acknowledged_fin(&mut self, peer: &Self) {
+        if ![Fin::None, Fin::Acknowledged].contains(&self.fin) && peer.expected == self.sent {
+            met("FIN acknowledged");
+            self.fin = Fin::Acknowledged;
+        }
+    }
+}
+
 impl Tcp {
     /// As its first segment finds it. That is then followed like any other.
     pub fn new(segment: Segment) -> Self {
@@ -366,27 +388,48 @@ impl Tcp {
         matches!(&self.life, Life::Conversation(c) if c.adopted)
     }
 
-    /// A record of this very connection was taken over.
+    /// A record of this very connection was taken over. What is not known in it, or cannot be, is taken for acknowledged.
     pub fn hear_of_itself(&mut self) {
-        let Life::Conversation(conversation) = &mut self.life else {
-            return;
+        let (client, server, doubtful) = match &mut self.life {
+            Life::Handshake(_) => return,
+            Life::Conversation(c) => (&mut c.client, &mut c.server, c.doubtful),
+            Life::Over(over) => (&mut over.client, &mut over.server, false),
         };
-        for way in [Way::There, Way::Back] {
-            let (me, peer) = conversation.sides(way);
-            if peer.expected == UNKNOWN {
-                peer.expected = me.sent;
-            }
-        }
-        if !conversation.doubtful {
-            conversation.note_acknowledged_fins();
-        }
+        mend(client, server, doubtful);
+        mend(server, client, doubtful);
     }
 
     /// There was a re-divert since it was over, which it has not followed: nobody knows any more what it was about.
     pub fn stay_behind(&mut self) {
         if let Life::Over(over) = &mut self.life {
-            *over = Over { client: None, server: None, attempt: None, ..*over };
+            let forgotten = |s: Side| side(s.sent, s.expected, false);
+            *over = Over::new(forgotten(over.client), forgotten(over.server));
         }
+    }
+
+    /// What its record says: the state, the flags of TCP, and the four numbers.
+    pub fn record(&self) -> (u8, u8, [u32; 4]) {
+        let (client, server, heard) = match &self.life {
+            // The other side of a handshake is to be heard yet.
+            Life::Handshake(h) => (h.client(), h.server(), true),
+            Life::Conversation(c) => (c.client, c.server, !c.is_one_sided()),
+            Life::Over(over) => (over.client, over.server, over.vouched || over.client.heard && over.server.heard),
+        };
+        let (state, implied) = match self.state() {
+            State::Opening => (1, [Fin::None; 2]),
+            State::Opened => (2, [Fin::None; 2]),
+            State::Established if self.is_adopted() => (13, [Fin::None; 2]),
+            State::Established => (3, [Fin::None; 2]),
+            State::ClientClosed => (4, [Fin::Acknowledged, Fin::None]),
+            State::ServerClosed => (5, [Fin::None, Fin::Acknowledged]),
+            State::Closing => (6, [Fin::InOrder; 2]),
+            State::TimeWait => (7, [Fin::None; 2]),
+            State::Doubtful => (8, [Fin::None; 2]),
+            other => panic!("{other:?} is no state of TCP that is followed"),
+        };
+        let fin = |side: Side, implied| if side.fin > implied { side.fin as u8 } else { 0 };
+        let flags = fin(client, implied[0]) << 2 | fin(server, implied[1]) << 4 | if heard { 0 } else { 64 };
+        (state, flags, [client.sent, server.sent, client.expected, server.expected])
     }
 
     /// The number behind the last that was sent this way; 0 if nothing is known.
@@ -397,8 +440,8 @@ impl Tcp {
             (Life::Handshake(h), Way::Back) => h.end,
             (Life::Conversation(c), Way::There) => c.client.sent,
             (Life::Conversation(c), Way::Back) => c.server.sent,
-            (Life::Over(over), Way::There) => over.client.unwrap_or(UNKNOWN),
-            (Life::Over(over), Way::Back) => over.server.unwrap_or(UNKNOWN),
+            (Life::Over(over), Way::There) => over.client.sent,
+            (Life::Over(over), Way::Back) => over.server.sent,
         }
     }
 
@@ -409,8 +452,8 @@ impl Tcp {
             (Life::Handshake(h), Way::Back) => h.acknowledged,
             (Life::Conversation(c), Way::There) => c.client.expected,
             (Life::Conversation(c), Way::Back) => c.server.expected,
-            (Life::Over(over), Way::There) => over.expected,
-            (Life::Over(_), Way::Back) => UNKNOWN,
+            (Life::Over(over), Way::There) => over.client.expected,
+            (Life::Over(over), Way::Back) => over.server.expected,
         }
     }
 
@@ -450,8 +493,14 @@ impl Tcp {
                 },
                 h.end,
             ],
-            Life::Conversation(c) if silent && c.are_both_heard() => [c.server.expected, c.client.expected],
-            Life::Conversation(c) => [c.client.sent, c.server.sent],
+            Life::Conversation(c) if silent && c.are_both_heard() => {
+                met("reset in silence");
+                [c.server.expected, c.client.expected]
+            }
+            Life::Conversation(c) => {
+                met(if silent { "reset in silence that may be of one side" } else { "reset" });
+                [c.client.sent, c.server.sent]
+            }
             Life::Over(_) => [UNKNOWN; 2],
         }
     }
@@ -487,7 +536,7 @@ impl Tcp {
                 let judged = handshake.judge_reset(way, segment);
                 met(rule_in_handshake(way, judged));
                 match judged {
-                    Reset::Exact => self.life = Life::Over(Over::without_anything()),
+                    Reset::Exact => self.life = Life::Over(Over::new(handshake.client(), handshake.server())),
                     Reset::Replaced => *handshake = handshake.replaced(),
                     Reset::Refused => handshake.forget_answer(),
                     // A handshake is short-lived as it is.
@@ -591,6 +640,15 @@ impl Handshake {
         self.opened = false;
         (self.start, self.end, self.before) = (UNKNOWN, UNKNOWN, None);
         self.is_client_acknowledged = false;
+    }
+
+    /// What is known of the client's side.
+    fn client(&self) -> Side {
+        side(self.attempt.wrapping_add(self.data), self.start, true)
+    }
+
+    fn server(&self) -> Side {
+        Side { fin: self.fin, ..side(self.end, self.acknowledged, self.is_server_heard) }
     }
 
     fn acknowledges_attempt(&self, number: u32) -> bool {
@@ -762,9 +820,7 @@ impl Handshake {
 
     /// The conversation that begins with this client.
     fn completed(&self, client: Side) -> Conversation {
-        let mut server = side(self.end, self.acknowledged, self.is_server_heard);
-        server.fin = self.fin;
-        let mut conversation = Conversation::new(client, server);
+        let mut conversation = Conversation::new(client, self.server());
         conversation.note_acknowledged_fins();
         conversation
     }
@@ -844,13 +900,7 @@ impl Conversation {
 
     /// What is left when it is over.
     fn ended(&self) -> Over {
-        let behind = |side: Side| (side.fin == Fin::Acknowledged).then_some(side.sent);
-        Over {
-            client: behind(self.client),
-            server: behind(self.server),
-            expected: self.client.expected,
-            attempt: self.attempt,
-        }
+        Over { client: self.client, server: self.server, vouched: self.vouched, attempt: self.attempt }
     }
 
     /// The side that sends this way, and the other.
@@ -1091,13 +1141,8 @@ impl Conversation {
     }
 
     fn note_acknowledged_fins(&mut self) {
-        for way in [Way::There, Way::Back] {
-            let (me, peer) = self.sides(way);
-            if ![Fin::None, Fin::Acknowledged].contains(&me.fin) && peer.expected == me.sent {
-                met("FIN acknowledged");
-                me.fin = Fin::Acknowledged;
-            }
-        }
+        self.client.note_acknowledged_fin(&self.server);
+        self.server.note_acknowledged_fin(&self.client);
     }
 
     /// A segment that its receiver would not accept.
@@ -1112,8 +1157,8 @@ impl Conversation {
                 attempt.misfits += 1;
                 return Sign::None;
             }
-            Some(_) => {
-                met("attempt forgotten");
+            Some(attempt) => {
+                met(if attempt.is == Is::Answered { "answered attempt forgotten" } else { "attempt forgotten" });
                 self.forget_claims();
             }
             None => {}
@@ -1193,21 +1238,26 @@ impl Conversation {
 }
 
 impl Over {
-    fn without_anything() -> Self {
-        Self { client: None, server: None, expected: UNKNOWN, attempt: None }
+    fn new(client: Side, server: Side) -> Self {
+        Self { client, server, vouched: false, attempt: None }
     }
 
     fn follow(&self, way: Way, segment: Segment) -> (Sign, Option<Handshake>) {
         let (number, behind_syn) = (segment.acknowledgment, segment.behind_syn());
-        let answers = way == Way::Back && segment.has(SYN) && segment.has(ACK) && behind_syn != self.expected;
+        let answers = way == Way::Back && segment.has(SYN) && segment.has(ACK) && behind_syn != self.client.expected;
         if answers && self.attempt.is_some_and(|attempt| attempt.is_acknowledged_by(number)) {
             met("opened again");
             return (Sign::OfLife, Some(Handshake::answered(number, behind_syn)));
         }
         // A FIN that is repeated, or the ACK behind it.
-        let behind_fin = if way == Way::There { self.client } else { self.server };
-        let repeated = segment.has(ACK) && !segment.has(SYN) && Some(segment.end()) == behind_fin;
-        met(if repeated { "repeated after the end" } else { "something else after the end" });
+        let me = if way == Way::There { self.client } else { self.server };
+        let behind_fin = me.fin == Fin::Acknowledged && segment.end() == me.sent;
+        let repeated = segment.has(ACK) && !segment.has(SYN) && behind_fin;
+        met(match (repeated, behind_fin) {
+            (true, _) => "repeated after the end",
+            (false, true) => "behind a FIN after the end, and no repetition",
+            (false, false) => "something else after the end",
+        });
         (if repeated { Sign::OfLife } else { Sign::None }, None)
     }
 }
