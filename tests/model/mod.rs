@@ -142,8 +142,8 @@ pub struct Model {
     notes: Vec<Note>,
     /// TCP connections that were ended from here, whose ends may be told so.
     pub ended_here: Vec<Ended>,
-    /// Sequence numbers that a RST of our own may bear because somebody's segment asked for them.
-    pub asked: Vec<u32>,
+    /// RSTs of our own that somebody's segment asked for: their ends, sequence number, and acknowledgement.
+    asked: Vec<(Pair, (u32, u32))>,
     /// The table was full at some time: what was held may have been given up since.
     pub crowded: bool,
     /// An endpoint was left by a connection that moved or had to go: it, and others with the same bit of hash, may be
@@ -657,7 +657,8 @@ impl Model {
     fn open(&mut self, flow: Flow, before: &[u8], after: &[u8], verdict: Verdict, incidents: &mut Incidents) {
         let payload = &before[layout(before).expect("it was parsed").header..];
         let Some(rule) = self.rule_for(Some(flow.protocol), *flow.source.ip(), flow.destination) else {
-            return self.judge_unmatched(flow, verdict);
+            let dropped = Verdict::Drop(DropReason::NoConnection);
+            return self.judge_unmatched(Some(flow.protocol), pair(flow), dropped, verdict);
         };
         if rule.is_exception() {
             return assert_eq!(verdict, Verdict::Pass);
@@ -744,33 +745,33 @@ impl Model {
 
     /// A packet that is never translated: it passes where no rule masquerades it.
     fn judge_other(&self, protocol: Option<Protocol>, (source, destination): (Ipv4Addr, Ipv4Addr), verdict: Verdict) {
-        let rule = self.rule_for(protocol, source, SocketAddrV4::new(destination, 0));
-        let dropped = rule.is_some_and(|rule| rule.masquerades());
-        let due = if dropped { Verdict::Drop(DropReason::Untranslatable) } else { Verdict::Pass };
-        assert_eq!(verdict, due);
+        let ends = Pair { source: SocketAddrV4::new(source, 0), destination: SocketAddrV4::new(destination, 0) };
+        let dropped = Verdict::Drop(DropReason::Untranslatable);
+        match self.rule_for(protocol, source, ends.destination) {
+            Some(rule) => assert_eq!(verdict, if rule.masquerades() { dropped } else { Verdict::Pass }),
+            None => self.judge_unmatched(protocol, ends, dropped, verdict),
+        }
     }
 
     /// A packet that belongs to no connection and that no rule matches: it passes, unless it would show the address of a
     /// server that hides behind a forward, or belongs to a connection that kept its source and has ended.
-    fn judge_unmatched(&self, flow: Flow, verdict: Verdict) {
+    fn judge_unmatched(&self, protocol: Option<Protocol>, ends: Pair, dropped: Verdict, verdict: Verdict) {
         let pass = Verdict::Pass;
-        let dropped = Verdict::Drop(DropReason::NoConnection);
-        let client = *flow.destination.ip();
+        let client = *ends.destination.ip();
         if [self.settings.alternative, self.settings.own].contains(&client) || is_martian(client) {
             return assert_eq!(verdict, pass);
         }
-        if self.hidden_by_forward(flow) {
+        if self.hidden_by_forward(protocol, ends) {
             return assert_eq!(verdict, dropped);
         }
         // What has ended is remembered for a while, if there is room.
-        let far = Pair { source: flow.destination, destination: flow.source };
-        let ended =
-            self.held.iter().any(|h| h.protocol == flow.protocol && h.far == far && h.near.source == far.source);
-        assert!(verdict == pass || (ended && verdict == dropped), "{verdict:?}");
+        let far = turned(ends);
+        let same = |h: &Held| Some(h.protocol) == protocol && h.far == far && h.near.source == far.source;
+        assert!(verdict == pass || (self.held.iter().any(same) && verdict == dropped), "{verdict:?}");
     }
 
     /// Whether a packet comes from where a port forward leads to that keeps the source.
-    fn hidden_by_forward(&self, flow: Flow) -> bool {
+    fn hidden_by_forward(&self, protocol: Option<Protocol>, ends: Pair) -> bool {
         self.rules.list.iter().any(|rule| {
             let original = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, rule.port().unwrap_or(0));
             let own = [self.settings.alternative, self.settings.own].map(Prefix::host);
@@ -778,12 +779,12 @@ impl Model {
             rule.keep_source
                 && own.contains(&m.destination())
                 && self.settings.midstream.or(rule.midstream) != Some(Midstream::Pass)
-                && m.limited_to().is_none_or(|p| p == flow.protocol)
-                && m.from_clients().contains(*flow.destination.ip())
+                && m.limited_to().is_none_or(|p| Some(p) == protocol)
+                && m.from_clients().contains(*ends.destination.ip())
                 && rule.targets.iter().any(|t| match t.target {
                     Target::Same => false,
-                    Target::Address(a) => SocketAddrV4::new(a, original.port()) == flow.source,
-                    Target::Endpoint(e) => e == flow.source,
+                    Target::Address(a) => SocketAddrV4::new(a, original.port()) == ends.source,
+                    Target::Endpoint(e) => e == ends.source,
                 })
         })
     }
@@ -928,7 +929,11 @@ impl Model {
             let whole = word(before, 6) & 0x3fff == 0;
             let segment = tcp::segment(&before[layout.header..layout.total], whole);
             if conn.state == State::Resetting {
-                self.asked.extend([0, segment.acknowledgment]);
+                if segment.flags & RST == 0 {
+                    let sent = if way == Way::There { conn.near } else { turned(conn.far) };
+                    let sequence = if segment.flags & ACK != 0 { segment.acknowledgment } else { 0 };
+                    self.asked.push((turned(sent), (sequence, segment.end())));
+                }
                 return assert_eq!(verdict, Verdict::Drop(DropReason::Resetting));
             }
             let before = (conn.state, is_adopted(conn));
@@ -968,6 +973,11 @@ impl Model {
         let identification = identification(&settings, before, after);
         assert_eq!(after, rewritten(before, pair, identification), "not what it should have become");
     }
+}
+
+/// The ends of an answer.
+fn turned(pair: Pair) -> Pair {
+    Pair { source: pair.destination, destination: pair.source }
 }
 
 /// The identification that a packet should have now: any, where it may be fragmented and is to get one of its own.
@@ -1240,7 +1250,7 @@ impl Model {
         let may = |flow: Flow| {
             let far = Pair { source: flow.destination, destination: flow.source };
             let ended = self.held.iter().any(|h| h.protocol == flow.protocol && h.far == far);
-            found(&flow).is_none() && (ended || self.hidden_by_forward(flow))
+            found(&flow).is_none() && (ended || self.hidden_by_forward(Some(flow.protocol), pair(flow)))
         };
         assert!(verdict == Verdict::Pass || (verdict == dropped && flows().any(may)), "{verdict:?}");
     }
@@ -1319,13 +1329,12 @@ impl Model {
                 }
                 let mut about = self.ended_here.iter().filter(|e| seen(&e.conn) == Pair { source, destination });
                 let numbers = (long(segment, 4), long(segment, 8));
-                let sequence = numbers.0;
                 // Behind what was sent, or, after a silence, what the other end has acknowledged of it. What it acknowledges
                 // matters to a client that has only sent a SYN.
                 let due = |[client, server]: [u32; 2]| if to_client { (server, client) } else { (client, server) };
                 let said = |e: &Ended| e.sent.iter().any(|sent| due(*sent) == numbers);
-                let exact = about.any(|c| said(c) || self.asked.contains(&sequence));
-                assert!(exact, "a RST with the number {sequence} that nobody expects: {source} -> {destination}");
+                let exact = about.any(said) || self.asked.contains(&(Pair { source, destination }, numbers));
+                assert!(exact, "a RST with numbers that nobody expects: {numbers:?}, {source} -> {destination}");
             }
             ICMP => assert!(to_client && packet[at.header] == 3 && packet[at.header + 1] == 13),
             other => panic!("it says something over protocol {other}"),

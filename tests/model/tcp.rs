@@ -43,7 +43,7 @@ impl Segment {
     }
 
     /// The number behind its SYN, its data, and its FIN.
-    fn end(self) -> u32 {
+    pub fn end(self) -> u32 {
         let control = u32::from(self.has(SYN)) + u32::from(self.has(FIN));
         self.sequence.wrapping_add(self.data).wrapping_add(control)
     }
