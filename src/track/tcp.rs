@@ -350,7 +350,7 @@ impl Tcp {
         let earlier = !latest && before != 0 && number == before;
         let expected = self.sequences.expected(ToClient);
         // An answer to no known SYN has to be confirmed to the byte, and without an answer there is nothing to confirm.
-        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(expected != 0) };
+        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(behind.min(expected) != 0) };
         let other = self.claims.numbers[ToServer as usize];
         let goes_on = segment.sequence.wrapping_sub(expected) < room;
         let goes_on_otherwise = earlier && other != 0 && segment.sequence == other;
@@ -391,6 +391,10 @@ impl Tcp {
             // At least: what lies before it may be on its way still.
             self.sequences.set_acknowledged(other, segment.sequence);
         }
+        let new = self.sequences.is_new(direction, end);
+        if new && self.claims.fin(direction) == Fin::Acknowledged {
+            return self.misfit(direction, segment, end);
+        }
         if !self.claims.heard(other) {
             // What goes past us, because the other way leads elsewhere, is believed: whoever acknowledges it has got it.
             if !self.sequences.knows(other) {
@@ -401,10 +405,7 @@ impl Tcp {
                 self.sequences.set_sent(other, segment.acknowledgment);
             }
         }
-        let new = self.sequences.is_new(direction, end);
-        if !self.sequences.fits(direction, end, segment.acknowledgment)
-            || new && self.claims.fin(direction) == Fin::Acknowledged
-        {
+        if !self.sequences.fits(direction, end, segment.acknowledgment) {
             return self.misfit(direction, segment, end);
         }
         if !whole && self.claims.heard_both() {
@@ -529,8 +530,10 @@ impl Tcp {
                 if !answers && (attempted || self.sequences.may_acknowledge(ToClient, number)) {
                     return false;
                 }
-                claims.numbers = [number, behind];
-                claims.set_syn_data(0);
+                // Of the data so much as is acknowledged. The SYN may come again.
+                let begins = if answers { claims.numbers[0] } else { number };
+                claims.set_syn_data(number.wrapping_sub(begins));
+                claims.numbers = [begins, behind];
                 claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
                 answers
             }
@@ -538,9 +541,15 @@ impl Tcp {
         }
     }
 
+    /// The numbers with which both sides go on from an attempt that the server has answered.
+    fn answered_numbers(&self) -> [u32; 2] {
+        let [client, server] = self.claims.numbers;
+        [client.wrapping_add(self.claims.syn_data()), server]
+    }
+
     /// Whether a client's segment completes an attempt; then it is the connection.
     fn begins_anew(&mut self, segment: &Segment) -> bool {
-        let [client, server] = self.claims.numbers;
+        let [client, server] = self.answered_numbers();
         let early = segment.acknowledgment.wrapping_sub(server);
         if !matches!(self.claims.attempt(), Attempt::SynAck | Attempt::Unasked)
             || segment.sequence.wrapping_sub(client) >= AT_ONCE
@@ -609,7 +618,7 @@ impl Tcp {
                     _ => Reset::Exact,
                 };
             }
-            if attempt == Attempt::SynAck && self.claims.numbers[direction as usize] == number {
+            if attempt == Attempt::SynAck && self.answered_numbers()[direction as usize] == number {
                 // The server has answered the attempt, so it knows nothing of the connection before; and now that ends.
                 return Reset::Exact;
             }
@@ -633,6 +642,7 @@ impl Tcp {
 
     /// Forgets what the server has answered in a handshake.
     pub(crate) fn forget_answer(&mut self) {
+        self.phase = Phase::Opening;
         self.claims.set_syn_acknowledged(ToServer, false);
         self.claims.numbers[ToClient as usize] = 0;
         self.sequences.agree(ToClient, 0);
@@ -642,7 +652,7 @@ impl Tcp {
     /// the server has answered.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn replace(&mut self) {
-        let [client, server] = self.claims.numbers;
+        let [client, server] = self.answered_numbers();
         let handshake = self.phase == Phase::Opened;
         let syn_data = self.claims.syn_data();
         self.claims = Claims::default();
@@ -653,7 +663,7 @@ impl Tcp {
             // The RST may come again.
             self.claims.numbers[ToServer as usize] = self.sequences.end(ToServer).wrapping_sub(syn_data);
             self.sequences = Sequences::default();
-            self.sequences.set_sent(ToServer, client.wrapping_add(syn_data));
+            self.sequences.set_sent(ToServer, client);
             self.phase = Phase::Opening;
         } else {
             self.sequences.agree(ToServer, client);

@@ -14,10 +14,10 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use byway::{
-    Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Prefix, Protocol, State, Target, Timeouts,
-    Verdict,
+    Closed, Connection, DropReason, Event, InexactReset, Midstream, Pair, Prefix, Protocol, Record, State, Target,
+    Timeouts, Verdict,
 };
-use packet::{ACK, FIN, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
+use packet::{ACK, ICMP, RST, SYN, TCP, UDP, address, layout, long, word};
 use rules::{Rule, Rules, is_martian};
 use tcp::{Reset, Sign, Tcp, Way};
 
@@ -54,6 +54,17 @@ pub struct Conn {
     pub followed: usize,
     /// Whether client and server have been told with a RST that it is over.
     pub told: [bool; 2],
+    /// A record of it has been taken over, which tells of its last packet in milliseconds: that may count as a tick later.
+    imported: bool,
+}
+
+/// A connection that was ended from here.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    conn: Conn,
+    /// What both sides, the client first, will seem to have used. When it is not sure whether it has been silent for long
+    /// enough, there are two possibilities.
+    sent: Vec<[u32; 2]>,
 }
 
 /// A re-divert of connections.
@@ -130,9 +141,9 @@ pub struct Model {
     pub forgotten: Vec<(Conn, bool)>,
     notes: Vec<Note>,
     /// TCP connections that were ended from here, whose ends may be told so.
-    pub ended_here: Vec<Conn>,
-    /// Sequence numbers that a RST of our own may bear because somebody's segment asked for them.
-    pub asked: Vec<u32>,
+    pub ended_here: Vec<Ended>,
+    /// RSTs of our own that somebody's segment asked for: their ends, sequence number, and acknowledgement.
+    asked: Vec<(Pair, (u32, u32))>,
     /// The table was full at some time: what was held may have been given up since.
     pub crowded: bool,
     /// An endpoint was left by a connection that moved or had to go: it, and others with the same bit of hash, may be
@@ -158,6 +169,8 @@ struct Incidents {
 const TIMEOUTS: Timeouts = Timeouts::RECOMMENDED;
 /// Times are kept in units of 65.536 ms.
 const TICK: u64 = 65_536;
+/// After so many ticks without a packet nothing of a connection is on its way any more.
+const SILENCE: u64 = 16;
 
 fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64
@@ -251,43 +264,22 @@ impl Model {
         self.connections.iter().position(|c| c.protocol == flow.protocol && c.far == pair && self.is_alive(c))
     }
 
-    /// Whether a packet is a TCP segment that ends in order do not send, so that [`tcp`] does not say what comes of it.
-    pub fn is_out_of_order(&self, packet: &[u8]) -> bool {
-        let Some(at) = layout(packet).filter(|at| packet[9] == TCP && at.total >= at.header + 20) else {
-            return false;
-        };
-        if word(packet, 6) & 0x1fff != 0 {
-            return false;
-        }
-        let bytes = &packet[at.header..at.total];
-        if !(20..=bytes.len()).contains(&(usize::from(bytes[12] >> 4) * 4)) {
-            return false;
-        }
-        let address = |from: usize| Ipv4Addr::new(packet[from], packet[from + 1], packet[from + 2], packet[from + 3]);
-        let flow = Flow {
-            protocol: Protocol::Tcp,
-            source: SocketAddrV4::new(address(12), word(bytes, 0)),
-            destination: SocketAddrV4::new(address(16), word(bytes, 2)),
-        };
-        let segment = tcp::segment(bytes, word(packet, 6) & 0x3fff == 0);
-        let known = |at: Option<usize>, way| {
-            let conn = &self.connections[at?];
-            Some(conn.tcp.as_ref().is_some_and(|tcp| conn.state != State::Resetting && !tcp.is_in_order(way, segment)))
-        };
-        known(self.find_near(flow), Way::There)
-            .or_else(|| known(self.find_far(flow), Way::Back))
-            .unwrap_or(segment.flags & FIN != 0)
-    }
-
     /// A record of a connection itself was taken over.
-    pub fn imported(&mut self, near: Pair) {
-        let of_tcp = |c: &&mut Conn| c.protocol == Protocol::Tcp && c.near == near;
-        if let Some(conn) = self.connections.iter_mut().find(of_tcp)
-            && let Some(tcp) = &mut conn.tcp
-        {
+    pub fn imported(&mut self, protocol: Protocol, near: Pair) {
+        let Some(conn) = self.connections.iter_mut().find(|c| c.protocol == protocol && c.near == near) else {
+            return;
+        };
+        conn.imported = true;
+        if let Some(tcp) = &mut conn.tcp {
             tcp.hear_of_itself();
             conn.state = if conn.state == State::Resetting { conn.state } else { tcp.state() };
         }
+    }
+
+    /// How many ticks ago the last packet of a connection came that was a sign of life.
+    fn silent_for(&self, conn: &Conn) -> RangeInclusive<u64> {
+        let ticks = self.now / TICK - conn.last / TICK;
+        ticks.saturating_sub(conn.imported.into())..=ticks
     }
 
     /// Where a connection has to go because of re-diverts that it has not followed, and whether it is to be reset.
@@ -375,14 +367,14 @@ impl Model {
                             assert!(is_cheap(&conn), "evicted although it is worth more: {connection}");
                             incidents.evicted += 1;
                             self.left = true;
-                            self.ended_here.push(conn);
+                            self.note_ended(conn);
                             self.connections.remove(at);
                         }
                         Closed::Rediverted
                             if conn.kept && self.course(&conn) == Some((conn.near.destination, false)) =>
                         {
                             // It went home, and nothing is left to translate.
-                            self.ended_here.push(conn.clone());
+                            self.note_ended(conn.clone());
                             incidents.home.push(conn);
                             self.connections.remove(at);
                         }
@@ -390,7 +382,7 @@ impl Model {
                             let course = self.course(&conn);
                             assert!(course.is_some_and(|(_, reset)| reset), "reset without a re-divert: {connection}");
                             assert_eq!(conn.protocol, Protocol::Tcp);
-                            self.ended_here.push(conn);
+                            self.note_ended(conn);
                             let (now, followed) = (self.now, self.moves.len());
                             let conn = &mut self.connections[at];
                             (conn.state, conn.last, conn.followed) = (State::Resetting, now, followed);
@@ -398,7 +390,7 @@ impl Model {
                         Closed::Stranded => {
                             self.left = true;
                             assert!(self.course(&conn).is_some(), "stranded without a re-divert: {connection}");
-                            self.ended_here.push(conn.clone());
+                            self.note_ended(conn.clone());
                             incidents.stranded.push(conn);
                             self.connections.remove(at);
                         }
@@ -409,6 +401,15 @@ impl Model {
             }
         }
         incidents
+    }
+
+    /// A connection was ended from here.
+    fn note_ended(&mut self, conn: Conn) {
+        let sent = match &conn.tcp {
+            Some(tcp) => self.silent_for(&conn).map(|ticks| tcp.sent_before_reset(ticks >= SILENCE)).collect(),
+            None => vec![[0; 2]],
+        };
+        self.ended_here.push(Ended { conn, sent });
     }
 
     /// Every connection is forgotten: no packet belongs to one of them any more. Their ends may be told later.
@@ -474,6 +475,28 @@ impl Model {
         // What is being reset is listed until both of its ends have been told.
         ours.retain(|c| c.state != State::Resetting || c.told != [true; 2]);
         assert!(ours.is_empty(), "known, and not listed: {ours:?}");
+    }
+
+    /// Holds the record of a connection against the model.
+    pub fn check_record(&self, record: &Record) {
+        let told = record.connection().expect("a record is well-formed");
+        let Some(conn) = self.connections.iter().find(|c| c.protocol == told.protocol && c.near == told.client_side)
+        else {
+            return;
+        };
+        let octets = record.as_bytes();
+        let mut idle = self.silent_for(conn).map(|ticks| ticks * TICK / 1_000);
+        let told_idle = u64::from(long(octets, 32));
+        assert!(idle.any(|idle| idle == told_idle), "{told}: idle for {told_idle} ms");
+        let Some(tcp) = &conn.tcp else {
+            return;
+        };
+        let (state, flags, numbers) = tcp.record();
+        assert_eq!([36, 40, 44, 48].map(|at| long(octets, at)), numbers, "{told}: sent and acknowledged");
+        // What is over and left behind forgets the rest, sooner or later.
+        if !is_over(conn.state) || conn.followed == self.moves.len() {
+            assert_eq!((octets[4], octets[5] & 0b0111_1100), (state, flags), "{told}");
+        }
     }
 
     /// A packet: what went in, what came out, and what was told.
@@ -634,7 +657,8 @@ impl Model {
     fn open(&mut self, flow: Flow, before: &[u8], after: &[u8], verdict: Verdict, incidents: &mut Incidents) {
         let payload = &before[layout(before).expect("it was parsed").header..];
         let Some(rule) = self.rule_for(Some(flow.protocol), *flow.source.ip(), flow.destination) else {
-            return self.judge_unmatched(flow, verdict);
+            let dropped = Verdict::Drop(DropReason::NoConnection);
+            return self.judge_unmatched(Some(flow.protocol), pair(flow), dropped, verdict);
         };
         if rule.is_exception() {
             return assert_eq!(verdict, Verdict::Pass);
@@ -721,33 +745,33 @@ impl Model {
 
     /// A packet that is never translated: it passes where no rule masquerades it.
     fn judge_other(&self, protocol: Option<Protocol>, (source, destination): (Ipv4Addr, Ipv4Addr), verdict: Verdict) {
-        let rule = self.rule_for(protocol, source, SocketAddrV4::new(destination, 0));
-        let dropped = rule.is_some_and(|rule| rule.masquerades());
-        let due = if dropped { Verdict::Drop(DropReason::Untranslatable) } else { Verdict::Pass };
-        assert_eq!(verdict, due);
+        let ends = Pair { source: SocketAddrV4::new(source, 0), destination: SocketAddrV4::new(destination, 0) };
+        let dropped = Verdict::Drop(DropReason::Untranslatable);
+        match self.rule_for(protocol, source, ends.destination) {
+            Some(rule) => assert_eq!(verdict, if rule.masquerades() { dropped } else { Verdict::Pass }),
+            None => self.judge_unmatched(protocol, ends, dropped, verdict),
+        }
     }
 
     /// A packet that belongs to no connection and that no rule matches: it passes, unless it would show the address of a
     /// server that hides behind a forward, or belongs to a connection that kept its source and has ended.
-    fn judge_unmatched(&self, flow: Flow, verdict: Verdict) {
+    fn judge_unmatched(&self, protocol: Option<Protocol>, ends: Pair, dropped: Verdict, verdict: Verdict) {
         let pass = Verdict::Pass;
-        let dropped = Verdict::Drop(DropReason::NoConnection);
-        let client = *flow.destination.ip();
+        let client = *ends.destination.ip();
         if [self.settings.alternative, self.settings.own].contains(&client) || is_martian(client) {
             return assert_eq!(verdict, pass);
         }
-        if self.hidden_by_forward(flow) {
+        if self.hidden_by_forward(protocol, ends) {
             return assert_eq!(verdict, dropped);
         }
         // What has ended is remembered for a while, if there is room.
-        let far = Pair { source: flow.destination, destination: flow.source };
-        let ended =
-            self.held.iter().any(|h| h.protocol == flow.protocol && h.far == far && h.near.source == far.source);
-        assert!(verdict == pass || (ended && verdict == dropped), "{verdict:?}");
+        let far = turned(ends);
+        let same = |h: &Held| Some(h.protocol) == protocol && h.far == far && h.near.source == far.source;
+        assert!(verdict == pass || (self.held.iter().any(same) && verdict == dropped), "{verdict:?}");
     }
 
     /// Whether a packet comes from where a port forward leads to that keeps the source.
-    fn hidden_by_forward(&self, flow: Flow) -> bool {
+    fn hidden_by_forward(&self, protocol: Option<Protocol>, ends: Pair) -> bool {
         self.rules.list.iter().any(|rule| {
             let original = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, rule.port().unwrap_or(0));
             let own = [self.settings.alternative, self.settings.own].map(Prefix::host);
@@ -755,12 +779,12 @@ impl Model {
             rule.keep_source
                 && own.contains(&m.destination())
                 && self.settings.midstream.or(rule.midstream) != Some(Midstream::Pass)
-                && m.limited_to().is_none_or(|p| p == flow.protocol)
-                && m.from_clients().contains(*flow.destination.ip())
+                && m.limited_to().is_none_or(|p| Some(p) == protocol)
+                && m.from_clients().contains(*ends.destination.ip())
                 && rule.targets.iter().any(|t| match t.target {
                     Target::Same => false,
-                    Target::Address(a) => SocketAddrV4::new(a, original.port()) == flow.source,
-                    Target::Endpoint(e) => e == flow.source,
+                    Target::Address(a) => SocketAddrV4::new(a, original.port()) == ends.source,
+                    Target::Endpoint(e) => e == ends.source,
                 })
         })
     }
@@ -780,6 +804,7 @@ impl Model {
             siblings,
             followed: self.moves.len(),
             told: [false; 2],
+            imported: false,
         });
     }
 
@@ -878,14 +903,25 @@ impl Model {
         ports.len() * 4 >= self.settings.ports.len() * 3
     }
 
+    /// A connection has followed all re-diverts. One that was over has not moved, and nothing opens it again where it is.
+    fn catch_up(&mut self, at: usize) {
+        let followed = self.moves.len();
+        let conn = &mut self.connections[at];
+        if conn.followed != followed
+            && let Some(tcp) = &mut conn.tcp
+        {
+            tcp.stay_behind();
+        }
+        conn.followed = followed;
+    }
+
     /// A packet of a connection that is known.
     fn carry(&mut self, at: usize, way: Way, before: &[u8], after: &[u8], verdict: Verdict, incidents: &mut Incidents) {
         // A re-divert that was not followed yet would have been told.
         assert!(!self.is_behind(&self.connections[at]), "it did not follow a re-divert");
+        self.catch_up(at);
         let (now, settings) = (self.now, self.settings.clone());
-        let followed = self.moves.len();
         let conn = &mut self.connections[at];
-        conn.followed = followed;
         let mut refreshing = way == Way::There || settings.refresh_from_server;
         let told = |c: &Conn| (c.protocol, c.near, c.far);
         if conn.protocol == Protocol::Tcp {
@@ -893,7 +929,11 @@ impl Model {
             let whole = word(before, 6) & 0x3fff == 0;
             let segment = tcp::segment(&before[layout.header..layout.total], whole);
             if conn.state == State::Resetting {
-                self.asked.extend([0, segment.acknowledgment]);
+                if segment.flags & RST == 0 {
+                    let sent = if way == Way::There { conn.near } else { turned(conn.far) };
+                    let sequence = if segment.flags & ACK != 0 { segment.acknowledgment } else { 0 };
+                    self.asked.push((turned(sent), (sequence, segment.end())));
+                }
                 return assert_eq!(verdict, Verdict::Drop(DropReason::Resetting));
             }
             let before = (conn.state, is_adopted(conn));
@@ -905,6 +945,11 @@ impl Model {
             if (conn.state, is_adopted(conn)) != before {
                 // A state's time-out begins with the packet that brought it.
                 conn.last = now;
+            }
+            if is_over(before.0) && !is_over(conn.state) {
+                let opened = incidents.opened.pop().expect("it was opened again, and nobody was told");
+                let is = (opened.protocol, opened.client_side, opened.server_side, opened.state);
+                assert_eq!(is, (conn.protocol, conn.near, conn.far, conn.state));
             }
             if is_over(conn.state) && !is_over(before.0) {
                 let end = incidents.finished.pop().expect("it is over, and nobody was told");
@@ -928,6 +973,11 @@ impl Model {
         let identification = identification(&settings, before, after);
         assert_eq!(after, rewritten(before, pair, identification), "not what it should have become");
     }
+}
+
+/// The ends of an answer.
+fn turned(pair: Pair) -> Pair {
+    Pair { source: pair.destination, destination: pair.source }
 }
 
 /// The identification that a packet should have now: any, where it may be fragmented and is to get one of its own.
@@ -1066,7 +1116,11 @@ impl Model {
         };
         let is_known = self.notes[note].verdict == Verdict::ToServer;
         if !self.notes[note].sure || (!concerned && !is_known && verdict == Verdict::Pass) {
-            self.notes[note].sure = false;
+            // It may have been taken note of all the same.
+            let now = self.now;
+            let note = &mut self.notes[note];
+            (note.sure, note.last) = (false, now);
+            note.seen.extend(start..end);
             return assert!(!matches!(verdict, Verdict::ToServer | Verdict::ToClient));
         }
         let now = self.now;
@@ -1159,12 +1213,12 @@ impl Model {
             return assert_eq!(verdict, Verdict::Drop(DropReason::IcmpUnrelated));
         }
         let (expected, new_quoted, ends) = if let Some(at) = self.find_far(about(turned)) {
-            self.connections[at].followed = self.moves.len();
+            self.catch_up(at);
             let c = &self.connections[at];
             let from = if source == *c.far.destination.ip() { *c.near.destination.ip() } else { source };
             (Verdict::ToClient, c.near, (from, *c.near.source.ip()))
         } else if let Some(at) = self.find_near(about(turned)) {
-            self.connections[at].followed = self.moves.len();
+            self.catch_up(at);
             let c = &self.connections[at];
             let quoted = Pair { source: c.far.destination, destination: c.far.source };
             (Verdict::ToServer, quoted, (*c.far.source.ip(), *c.far.destination.ip()))
@@ -1196,7 +1250,7 @@ impl Model {
         let may = |flow: Flow| {
             let far = Pair { source: flow.destination, destination: flow.source };
             let ended = self.held.iter().any(|h| h.protocol == flow.protocol && h.far == far);
-            found(&flow).is_none() && (ended || self.hidden_by_forward(flow))
+            found(&flow).is_none() && (ended || self.hidden_by_forward(Some(flow.protocol), pair(flow)))
         };
         assert!(verdict == Verdict::Pass || (verdict == dropped && flows().any(may)), "{verdict:?}");
     }
@@ -1273,17 +1327,14 @@ impl Model {
                 for conn in self.connections.iter_mut().filter(|c| c.state == State::Resetting) {
                     conn.told[usize::from(to_client)] |= seen(conn) == Pair { source, destination };
                 }
-                let mut about = self.ended_here.iter().filter(|c| seen(c) == Pair { source, destination });
-                let (sequence, acknowledgment) = (long(segment, 4), long(segment, 8));
-                let (way, other) = if to_client { (Way::Back, Way::There) } else { (Way::There, Way::Back) };
-                // Behind what was sent, or, after a silence, what the other end has acknowledged of it.
-                let known = |c: &Conn, way, other, number| {
-                    c.tcp.as_ref().map_or(number == 0, |tcp| [tcp.sent(way), tcp.expected(other)].contains(&number))
-                };
-                // What it acknowledges matters to a client that has only sent a SYN.
-                let said = |c: &Conn| known(c, way, other, sequence) && known(c, other, way, acknowledgment);
-                let exact = about.any(|c| said(c) || self.asked.contains(&sequence));
-                assert!(exact, "a RST with the number {sequence} that nobody expects: {source} -> {destination}");
+                let mut about = self.ended_here.iter().filter(|e| seen(&e.conn) == Pair { source, destination });
+                let numbers = (long(segment, 4), long(segment, 8));
+                // Behind what was sent, or, after a silence, what the other end has acknowledged of it. What it acknowledges
+                // matters to a client that has only sent a SYN.
+                let due = |[client, server]: [u32; 2]| if to_client { (server, client) } else { (client, server) };
+                let said = |e: &Ended| e.sent.iter().any(|sent| due(*sent) == numbers);
+                let exact = about.any(said) || self.asked.contains(&(Pair { source, destination }, numbers));
+                assert!(exact, "a RST with numbers that nobody expects: {numbers:?}, {source} -> {destination}");
             }
             ICMP => assert!(to_client && packet[at.header] == 3 && packet[at.header + 1] == 13),
             other => panic!("it says something over protocol {other}"),

@@ -1,12 +1,13 @@
 //! TCP as seen from the middle: a second implementation of `docs/tcp.md`, written from that page and from RFCs 9293,
-//! 5961, 7323 and 7413. It is made to be read beside the page, and has no care for speed.
+//! 5961, 7323 and 7413. It judges every segment, in any order, forged or not. It is made to be read beside the page, and
+//! has no care for speed.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use byway::State;
 
-use super::packet::{ACK, FIN, RST, SYN, long};
+use super::packet::{ACK, FIN, SYN, long};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -41,14 +42,9 @@ impl Segment {
         self.sequence.wrapping_add(1)
     }
 
-    /// A FIN with a SYN is none that anybody sends.
-    fn has_fin(self) -> bool {
-        self.has(FIN) && !self.has(SYN)
-    }
-
     /// The number behind its SYN, its data, and its FIN.
-    fn end(self) -> u32 {
-        let control = u32::from(self.has(SYN) || self.has(FIN));
+    pub fn end(self) -> u32 {
+        let control = u32::from(self.has(SYN)) + u32::from(self.has(FIN));
         self.sequence.wrapping_add(self.data).wrapping_add(control)
     }
 }
@@ -73,27 +69,53 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 64] = [
-    "repeated after the end",
-    "something else after the end",
-    "SYN repeated",
+pub const RULES: [&str; 86] = [
+    "answered attempt forgotten",
+    "behind a FIN after the end, and no repetition",
+    "reset in silence",
+    "reset in silence that may be of one side",
+    "reset",
+    "handshake: exact RST of the client",
+    "handshake: RST of the client, another attempt goes on",
+    "handshake: RST of the client in flight",
+    "handshake: RST of the client refuses an answer",
+    "handshake: RST of the client elsewhere",
+    "handshake: inexact RST of the client",
+    "handshake: exact RST of the server",
+    "handshake: RST of the server, another attempt goes on",
+    "handshake: RST of the server in flight",
+    "handshake: RST of the server elsewhere",
+    "exact RST of the client",
+    "RST of the client, an attempt goes on",
+    "RST of the client in flight",
+    "RST of the client elsewhere",
+    "inexact RST of the client",
+    "exact RST of the server",
+    "RST of the server, an attempt goes on",
+    "RST of the server in flight",
+    "RST of the server elsewhere",
+    "inexact RST of the server",
+    "handshake: accepted by nobody",
     "more data with a SYN",
+    "SYN repeated",
     "SYN after an answer",
     "SYN before an answer",
     "other attempt answered",
-    "unrelated SYN+ACK remembered",
-    "unrelated SYN+ACK after an answer",
     "SYN+ACK for a SYN without data",
     "SYN+ACK for none of the data",
     "SYN+ACK for some of the data",
     "SYN+ACK for all of the data",
     "SYN of the server after its SYN+ACK",
     "both open",
+    "unrelated answer after a better one",
+    "unrelated answer remembered",
     "second SYN+ACK",
     "challenge before the handshake",
+    "early data for another attempt",
     "too much early data",
-    "early FIN",
     "early data",
+    "early FIN",
+    "SYN+ACK of the client for nothing",
     "SYN+ACK of the client",
     "both have acknowledged the other's SYN",
     "completes nothing",
@@ -102,50 +124,50 @@ pub const RULES: [&str; 64] = [
     "completes what the server said of an unknown attempt",
     "completes with the SYN+ACK before",
     "completes the other attempt",
-    "handshake: exact RST of the client",
-    "handshake: RST of the client in flight",
-    "handshake: RST of the client elsewhere",
-    "handshake: inexact RST of the client",
-    "handshake: exact RST of the server",
-    "handshake: RST of the server in flight",
-    "handshake: RST of the server elsewhere",
-    "handshake: inexact RST of the server",
-    "exact RST of the client",
-    "RST of the client in flight",
-    "RST of the client elsewhere",
-    "inexact RST of the client",
-    "exact RST of the server",
-    "RST of the server in flight",
-    "inexact RST of the server",
-    "attempt",
     "accepted by nobody",
     "attempt completed",
-    "SYN+ACK that fits",
+    "late copy of the SYN",
+    "attempt repeated",
+    "attempt",
+    "late copy of the SYN+ACK",
     "attempt answered",
+    "SYN+ACK for another attempt",
+    "SYN+ACK that fits",
     "SYN+ACK that does not fit",
     "late copies of a handshake",
     "fits",
     "talk after a RST in flight",
     "FIN forgotten",
+    "acknowledges what went past us",
+    "FIN of no use",
+    "second FIN of a connection that is seen one way",
+    "FIN of a connection that is seen one way",
     "FIN in order",
     "FIN sent",
-    "FIN of no use",
     "FIN acknowledged",
     "misfit of the server with an attempt",
+    "misfit of the client with an answered attempt",
     "attempt forgotten",
     "agreement",
     "third agreement",
     "no agreement yet",
     "disagreement",
     "number claimed",
+    "opened again",
+    "repeated after the end",
+    "something else after the end",
 ];
 
 /// W: as far from a known number as a number is believed.
 const WINDOW: i64 = 1 << 24;
 /// How much more than a claimed number may be acknowledged in agreement.
 const AGREEMENT: i64 = 1 << 20;
+/// How far behind the highest acknowledgement another one may be that was overtaken.
+const OVERTAKEN: u32 = 1 << 20;
 /// How much data a server may send before the handshake is complete.
 const EARLY: i64 = 16 << 10;
+/// How many segments of the client that do not fit an answered attempt survives.
+const FORGED: u8 = 3;
 
 /// A number that is not known. A number that happens to be zero is taken for one of these.
 const UNKNOWN: u32 = 0;
@@ -159,61 +181,55 @@ fn distance(a: u32, b: u32) -> i64 {
     i64::from(a.wrapping_sub(b).cast_signed())
 }
 
+/// Whether a number lies between two others, both included, upwards from the first however far that is.
+fn between(number: u32, first: u32, last: u32) -> bool {
+    number.wrapping_sub(first) <= last.wrapping_sub(first)
+}
+
+/// Whether a number acknowledges a SYN with this number behind it, and all, some or none of the data that came with it
+/// (RFC 7413).
+fn covers(number: u32, behind_syn: u32, data: u32) -> bool {
+    (0..=i64::from(data)).contains(&distance(number, behind_syn))
+}
+
+/// Whether a number lies behind what its receiver expects, but not behind what was sent to it.
+fn is_in_flight(number: u32, expected: u32, sent: u32) -> bool {
+    (1..=distance(sent, expected)).contains(&distance(number, expected))
+}
+
 /// What is known of a connection.
 #[derive(Clone, Debug)]
 enum Life {
     Handshake(Handshake),
     Conversation(Conversation),
-    /// It is over. Of each side, the number behind its FIN, if that was acknowledged.
-    Over {
-        client: Option<u32>,
-        server: Option<u32>,
-    },
+    Over(Over),
 }
 
 /// A handshake that is not complete.
 #[derive(Clone, Debug)]
 struct Handshake {
+    /// `Opened`, rather than `Opening`.
+    opened: bool,
     /// The number behind the SYN that counts.
     attempt: u32,
-    other: Option<Other>,
+    /// The same of another attempt of the client.
+    other: Option<u32>,
     /// The most data that came with a SYN.
     data: u32,
-    answer: Option<Answer>,
-    /// The number behind the SYN of the SYN+ACK before that acknowledged an attempt.
-    before: Option<u32>,
-    /// Both open at once, and the client has acknowledged the server's SYN by a SYN+ACK.
-    client_agreed: bool,
-}
-
-/// Another attempt of the client.
-#[derive(Clone, Copy, Debug)]
-struct Other {
-    number: u32,
-    /// It came after the one that was answered.
-    pending: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    /// It acknowledges the attempt.
-    Accepts,
-    /// A SYN without ACK.
-    OpensToo,
-    /// It acknowledges something else.
-    Unrelated,
-}
-
-/// What the server said.
-#[derive(Clone, Copy, Debug)]
-struct Answer {
-    meaning: Meaning,
-    /// The number behind its SYN.
+    /// The number behind the server's SYN, which the client will acknowledge.
     start: u32,
-    /// The number behind its early data.
+    /// The number behind the server's early data.
     end: u32,
-    acknowledged: u32,
     fin: Fin,
+    /// The number behind the SYN of a SYN+ACK before.
+    before: Option<u32>,
+    /// What the server has acknowledged, be it an attempt or not.
+    acknowledged: u32,
+    /// The server has acknowledged the client's SYN.
+    is_client_acknowledged: bool,
+    /// The client has acknowledged the server's SYN by a SYN+ACK.
+    is_server_acknowledged: bool,
+    is_server_heard: bool,
 }
 
 /// What is known of a side's FIN. The order is that of how sure it is.
@@ -244,22 +260,58 @@ struct Side {
 struct Conversation {
     client: Side,
     server: Side,
-    /// The client has sent a SYN, or the server has answered one.
     attempt: Option<Attempt>,
     doubtful: bool,
     /// Taken up in the middle by a segment of the client; both sides together were not heard yet.
     adopted: bool,
-    /// Both sides were heard before one of them sent a fragment, or a record says that they were heard elsewhere.
+    /// Both sides were heard before one of them sent a fragment.
     vouched: bool,
 }
 
-/// A new attempt within a conversation. Its number is the client's claimed one.
+/// A new attempt within a conversation. While there is one, no other numbers are claimed.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
-    /// How much data came with the SYN.
+    is: Is,
+    /// The number behind the client's SYN; of what nobody has asked for, what the server has acknowledged.
+    client: u32,
+    /// How much data came with the SYN, or, as soon as the server has answered, how much of it that acknowledged.
     data: u32,
-    /// The server's claimed number is that of its SYN+ACK.
-    answered: bool,
+    /// The number behind the server's SYN.
+    server: u32,
+    /// How many segments of the client have come that fit neither this nor the conversation.
+    misfits: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Is {
+    /// The client has sent a SYN.
+    Asked,
+    /// The server has answered with SYN+ACK.
+    Answered,
+    /// There was a SYN+ACK that answers no SYN that is known.
+    Unasked,
+}
+
+impl Attempt {
+    /// Whether a number acknowledges the client's SYN. Of what nobody has asked for, nothing does.
+    fn is_acknowledged_by(&self, number: u32) -> bool {
+        self.is != Is::Unasked && covers(number, self.client, self.data)
+    }
+
+    /// What the server has acknowledged, which is where the client goes on.
+    fn acknowledged(&self) -> u32 {
+        self.client.wrapping_add(self.data)
+    }
+}
+
+/// What is left of a connection that is over.
+#[derive(Clone, Debug)]
+struct Over {
+    client: Side,
+    server: Side,
+    vouched: bool,
+    /// It was waiting.
+    attempt: Option<Attempt>,
 }
 
 /// What a segment does to the life of its connection.
@@ -273,7 +325,9 @@ pub enum Sign {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     Exact,
+    Replaced,
     InFlight,
+    Refused,
     Elsewhere,
     Inexact,
 }
@@ -284,86 +338,122 @@ pub struct Tcp {
     life: Life,
 }
 
+/// A side that is heard, or not, and of which no more is known than these numbers.
 fn side(sent: u32, expected: u32, heard: bool) -> Side {
     Side { sent, expected, heard, fin: Fin::None, claimed: None, agreements: 0 }
+}
+
+/// What a side has sent and its peer has acknowledged, as a record of that is understood.
+fn mend(me: &mut Side, peer: &mut Side, doubtful: bool) {
+    if peer.expected == UNKNOWN || distance(me.sent, peer.expected) < 0 {
+        peer.expected = me.sent;
+    }
+    if !doubtful {
+        me.note_acknowledged_fin(peer);
+    }
+}
+
+impl Side {
+    fn note_acknowledged_fin(&mut self, peer: &Self) {
+        if ![Fin::None, Fin::Acknowledged].contains(&self.fin) && peer.expected == self.sent {
+            met("FIN acknowledged");
+            self.fin = Fin::Acknowledged;
+        }
+    }
 }
 
 impl Tcp {
     /// As its first segment finds it. That is then followed like any other.
     pub fn new(segment: Segment) -> Self {
         let life = if segment.has(SYN) {
-            Life::Handshake(Handshake {
-                attempt: segment.behind_syn(),
-                other: None,
-                data: 0,
-                answer: None,
-                before: None,
-                client_agreed: false,
-            })
+            Life::Handshake(Handshake::new(segment.behind_syn()))
         } else {
-            // Taken up in the middle. What lies before its first segment may be on its way still.
-            let mut conversation = Conversation::new(
-                side(segment.end(), segment.acknowledgment, true),
-                side(segment.acknowledgment, segment.sequence, false),
-            );
-            conversation.adopted = true;
-            Life::Conversation(conversation)
+            let nothing = side(UNKNOWN, UNKNOWN, false);
+            Life::Conversation(Conversation { adopted: true, ..Conversation::new(nothing, nothing) })
         };
         Self { life }
     }
 
     pub fn state(&self) -> State {
         match &self.life {
-            Life::Handshake(handshake) => handshake.state(),
+            Life::Handshake(handshake) if handshake.opened => State::Opened,
+            Life::Handshake(_) => State::Opening,
             Life::Conversation(conversation) => conversation.state(),
-            Life::Over { .. } => State::TimeWait,
+            Life::Over(_) => State::TimeWait,
         }
     }
 
     /// Taken up in the middle, and the server was not heard yet.
     pub fn is_adopted(&self) -> bool {
-        matches!(&self.life, Life::Conversation(c) if c.adopted && c.state() == State::Established)
+        matches!(&self.life, Life::Conversation(c) if c.adopted)
     }
 
-    /// A record of this very connection was taken over.
+    /// A record of this very connection was taken over. What is not known in it, or cannot be, is taken for acknowledged.
     pub fn hear_of_itself(&mut self) {
-        let Life::Conversation(conversation) = &mut self.life else {
-            return;
+        let (client, server, doubtful) = match &mut self.life {
+            Life::Handshake(_) => return,
+            Life::Conversation(c) => (&mut c.client, &mut c.server, c.doubtful),
+            Life::Over(over) => (&mut over.client, &mut over.server, false),
         };
-        for way in [Way::There, Way::Back] {
-            let (me, peer) = conversation.sides(way);
-            if peer.expected == UNKNOWN {
-                peer.expected = me.sent;
-            }
+        mend(client, server, doubtful);
+        mend(server, client, doubtful);
+    }
+
+    /// There was a re-divert since it was over, which it has not followed: nobody knows any more what it was about.
+    pub fn stay_behind(&mut self) {
+        if let Life::Over(over) = &mut self.life {
+            let forgotten = |s: Side| side(s.sent, s.expected, false);
+            *over = Over::new(forgotten(over.client), forgotten(over.server));
         }
-        if !conversation.doubtful {
-            conversation.note_acknowledged_fins();
-        }
+    }
+
+    /// What its record says: the state, the flags of TCP, and the four numbers.
+    pub fn record(&self) -> (u8, u8, [u32; 4]) {
+        let (client, server, heard) = match &self.life {
+            // The other side of a handshake is to be heard yet.
+            Life::Handshake(h) => (h.client(), h.server(), true),
+            Life::Conversation(c) => (c.client, c.server, !c.is_one_sided()),
+            Life::Over(over) => (over.client, over.server, over.vouched || over.client.heard && over.server.heard),
+        };
+        let (state, implied) = match self.state() {
+            State::Opening => (1, [Fin::None; 2]),
+            State::Opened => (2, [Fin::None; 2]),
+            State::Established if self.is_adopted() => (13, [Fin::None; 2]),
+            State::Established => (3, [Fin::None; 2]),
+            State::ClientClosed => (4, [Fin::Acknowledged, Fin::None]),
+            State::ServerClosed => (5, [Fin::None, Fin::Acknowledged]),
+            State::Closing => (6, [Fin::InOrder; 2]),
+            State::TimeWait => (7, [Fin::None; 2]),
+            State::Doubtful => (8, [Fin::None; 2]),
+            other => panic!("{other:?} is no state of TCP that is followed"),
+        };
+        let fin = |side: Side, implied| if side.fin > implied { side.fin as u8 } else { 0 };
+        let flags = fin(client, implied[0]) << 2 | fin(server, implied[1]) << 4 | if heard { 0 } else { 64 };
+        (state, flags, [client.sent, server.sent, client.expected, server.expected])
     }
 
     /// The number behind the last that was sent this way; 0 if nothing is known.
     pub fn sent(&self, way: Way) -> u32 {
         match (&self.life, way) {
-            (Life::Handshake(h), Way::There) => h.answer.map_or(h.attempt, |answer| match answer.meaning {
-                Meaning::Accepts => answer.acknowledged,
-                _ => h.attempt,
-            }),
-            (Life::Handshake(h), Way::Back) => h.answer.map_or(0, |answer| answer.end),
+            (Life::Handshake(h), Way::There) if h.is_client_acknowledged => h.acknowledged,
+            (Life::Handshake(h), Way::There) => h.attempt,
+            (Life::Handshake(h), Way::Back) => h.end,
             (Life::Conversation(c), Way::There) => c.client.sent,
             (Life::Conversation(c), Way::Back) => c.server.sent,
-            (Life::Over { client, .. }, Way::There) => client.unwrap_or(UNKNOWN),
-            (Life::Over { server, .. }, Way::Back) => server.unwrap_or(UNKNOWN),
+            (Life::Over(over), Way::There) => over.client.sent,
+            (Life::Over(over), Way::Back) => over.server.sent,
         }
     }
 
     /// What the side that sends this way has acknowledged; 0 if nothing.
     pub fn expected(&self, way: Way) -> u32 {
         match (&self.life, way) {
-            (Life::Handshake(_), Way::There) => 0,
-            (Life::Handshake(h), Way::Back) => h.answer.map_or(0, |answer| answer.acknowledged),
-            (Life::Over { .. }, _) => UNKNOWN,
+            (Life::Handshake(h), Way::There) => h.start,
+            (Life::Handshake(h), Way::Back) => h.acknowledged,
             (Life::Conversation(c), Way::There) => c.client.expected,
             (Life::Conversation(c), Way::Back) => c.server.expected,
+            (Life::Over(over), Way::There) => over.client.expected,
+            (Life::Over(over), Way::Back) => over.server.expected,
         }
     }
 
@@ -377,125 +467,196 @@ impl Tcp {
 
     /// A number that the side which sends this way has used, and that is not confirmed.
     pub fn tried(&self, way: Way) -> Option<u32> {
-        match (&self.life, way) {
-            (Life::Handshake(h), Way::There) => h.other.map(|other| other.number),
-            (Life::Handshake(h), Way::Back) => h.before,
-            (Life::Over { .. }, _) => None,
-            (Life::Conversation(c), Way::There) => c.client.claimed,
-            (Life::Conversation(c), Way::Back) => c.server.claimed,
+        let of_attempt = |attempt: Attempt| if way == Way::There { attempt.client } else { attempt.server };
+        match &self.life {
+            Life::Handshake(h) => {
+                if way == Way::There {
+                    h.other
+                } else {
+                    h.before
+                }
+            }
+            Life::Conversation(c) => c.attempt.map(of_attempt).or(c.seen_from(way).0.claimed),
+            Life::Over(over) => over.attempt.map(of_attempt),
         }
     }
 
-    /// Whether ends in order could send this segment here, neither attacked nor restarted. Of other segments this
-    /// implementation does not know all that `docs/tcp.md` says, so nothing is held against it with them.
-    pub fn is_in_order(&self, way: Way, segment: Segment) -> bool {
-        if !segment.whole || !segment.has(ACK) && !segment.has(SYN) || segment.has(SYN) && segment.has(FIN) {
-            return false;
-        }
+    /// The numbers that both sides, the client first, will seem to have used when the translator itself resets the
+    /// connection. `silent` says that nothing has been on its way for a while.
+    pub fn sent_before_reset(&self, silent: bool) -> [u32; 2] {
         match &self.life {
-            Life::Handshake(handshake) => handshake.is_in_order(way, segment),
-            Life::Conversation(conversation) => conversation.is_in_order(way, segment),
-            Life::Over { .. } => !segment.has(RST) && (!segment.has(SYN) || way == Way::There && !segment.has(ACK)),
+            Life::Handshake(h) => [
+                match (h.opened, h.is_client_acknowledged) {
+                    (false, _) => h.attempt,
+                    (true, true) => h.acknowledged,
+                    (true, false) => h.attempt.wrapping_add(h.data),
+                },
+                h.end,
+            ],
+            Life::Conversation(c) if silent && c.are_both_heard() => {
+                met("reset in silence");
+                [c.server.expected, c.client.expected]
+            }
+            Life::Conversation(c) => {
+                met(if silent { "reset in silence that may be of one side" } else { "reset" });
+                [c.client.sent, c.server.sent]
+            }
+            Life::Over(_) => [UNKNOWN; 2],
         }
     }
 
     /// Follows a segment that is no RST.
     pub fn follow(&mut self, way: Way, segment: Segment) -> Sign {
         let (sign, next) = match &mut self.life {
-            Life::Handshake(handshake) => handshake.follow(way, segment),
+            Life::Handshake(handshake) => {
+                let (sign, completed) = handshake.follow(way, segment);
+                (sign, completed.map(Life::Conversation))
+            }
             Life::Conversation(conversation) => (conversation.follow(way, segment), None),
-            Life::Over { client, server } => {
-                // A FIN that is repeated, or the ACK in answer to one.
-                let behind_fin = if way == Way::There { *client } else { *server };
-                let repeated = segment.has(ACK) && !segment.has(SYN) && Some(segment.end()) == behind_fin;
-                met(if repeated { "repeated after the end" } else { "something else after the end" });
-                (if repeated { Sign::OfLife } else { Sign::None }, None)
+            Life::Over(over) => {
+                let (sign, opened) = over.follow(way, segment);
+                (sign, opened.map(Life::Handshake))
             }
         };
-        if let Some(conversation) = next {
-            self.life = Life::Conversation(conversation);
+        if let Some(next) = next {
+            self.life = next;
         }
         if let Life::Conversation(conversation) = &self.life
             && conversation.state() == State::TimeWait
         {
-            self.life = conversation.ended();
+            self.life = Life::Over(conversation.ended());
         }
         sign
     }
 
-    /// Judges a RST, and ends the connection if it does.
+    /// Judges a RST, and does what it does.
     pub fn reset(&mut self, way: Way, segment: Segment) -> Reset {
-        let (judged, handshake) = match &self.life {
-            Life::Handshake(handshake) => (handshake.judge_reset(way, segment), true),
-            Life::Conversation(conversation) => (conversation.judge_reset(way, segment), false),
-            Life::Over { .. } => unreachable!("nobody judges a RST after the end"),
-        };
-        met(match (handshake, way, judged) {
-            (true, Way::There, Reset::Exact) => "handshake: exact RST of the client",
-            (true, Way::There, Reset::InFlight) => "handshake: RST of the client in flight",
-            (true, Way::There, Reset::Elsewhere) => "handshake: RST of the client elsewhere",
-            (true, Way::There, Reset::Inexact) => "handshake: inexact RST of the client",
-            (true, Way::Back, Reset::Exact) => "handshake: exact RST of the server",
-            (true, Way::Back, Reset::InFlight) => "handshake: RST of the server in flight",
-            (true, Way::Back, Reset::Elsewhere) => "handshake: RST of the server elsewhere",
-            (true, Way::Back, Reset::Inexact) => "handshake: inexact RST of the server",
-            (false, Way::There, Reset::Exact) => "exact RST of the client",
-            (false, Way::There, Reset::InFlight) => "RST of the client in flight",
-            (false, Way::There, Reset::Elsewhere) => "RST of the client elsewhere",
-            (false, Way::There, Reset::Inexact) => "inexact RST of the client",
-            (false, Way::Back, Reset::Exact) => "exact RST of the server",
-            (false, Way::Back, Reset::InFlight) => "RST of the server in flight",
-            (false, Way::Back, Reset::Elsewhere) => unreachable!("a server refuses nothing"),
-            (false, Way::Back, Reset::Inexact) => "inexact RST of the server",
-        });
-        match (&mut self.life, judged) {
-            (Life::Handshake(_), Reset::Exact) => self.life = Life::Over { client: None, server: None },
-            (Life::Conversation(c), Reset::Exact) => self.life = c.ended(),
-            (Life::Conversation(c), Reset::InFlight) if !c.adopted && c.state() != State::Closing => c.doubtful = true,
-            _ => {}
+        match &mut self.life {
+            Life::Handshake(handshake) => {
+                let judged = handshake.judge_reset(way, segment);
+                met(rule_in_handshake(way, judged));
+                match judged {
+                    Reset::Exact => self.life = Life::Over(Over::new(handshake.client(), handshake.server())),
+                    Reset::Replaced => *handshake = handshake.replaced(),
+                    Reset::Refused => handshake.forget_answer(),
+                    // A handshake is short-lived as it is.
+                    Reset::InFlight | Reset::Elsewhere | Reset::Inexact => {}
+                }
+                judged
+            }
+            Life::Conversation(conversation) => {
+                let judged = conversation.judge_reset(way, segment);
+                met(rule_in_conversation(way, judged));
+                match judged {
+                    Reset::Exact => self.life = Life::Over(conversation.ended()),
+                    Reset::Replaced => {
+                        let attempt = conversation.attempt.expect("it goes on");
+                        self.life = Life::Handshake(Handshake::answered(attempt.acknowledged(), attempt.server));
+                    }
+                    // Both of these are short-lived as they are.
+                    Reset::InFlight if conversation.adopted || conversation.state() == State::Closing => {}
+                    Reset::InFlight => conversation.doubtful = true,
+                    Reset::Refused | Reset::Elsewhere | Reset::Inexact => {}
+                }
+                judged
+            }
+            Life::Over(_) => unreachable!("nobody judges a RST after the end"),
         }
-        judged
+    }
+}
+
+fn rule_in_handshake(way: Way, judged: Reset) -> &'static str {
+    match (way, judged) {
+        (Way::There, Reset::Exact) => "handshake: exact RST of the client",
+        (Way::There, Reset::Replaced) => "handshake: RST of the client, another attempt goes on",
+        (Way::There, Reset::InFlight) => "handshake: RST of the client in flight",
+        (Way::There, Reset::Refused) => "handshake: RST of the client refuses an answer",
+        (Way::There, Reset::Elsewhere) => "handshake: RST of the client elsewhere",
+        (Way::There, Reset::Inexact) => "handshake: inexact RST of the client",
+        (Way::Back, Reset::Exact) => "handshake: exact RST of the server",
+        (Way::Back, Reset::Replaced) => "handshake: RST of the server, another attempt goes on",
+        (Way::Back, Reset::InFlight) => "handshake: RST of the server in flight",
+        (Way::Back, Reset::Elsewhere) => "handshake: RST of the server elsewhere",
+        (Way::Back, Reset::Refused | Reset::Inexact) => unreachable!("it could be for an attempt that is not known"),
+    }
+}
+
+fn rule_in_conversation(way: Way, judged: Reset) -> &'static str {
+    match (way, judged) {
+        (Way::There, Reset::Exact) => "exact RST of the client",
+        (Way::There, Reset::Replaced) => "RST of the client, an attempt goes on",
+        (Way::There, Reset::InFlight) => "RST of the client in flight",
+        (Way::There, Reset::Elsewhere) => "RST of the client elsewhere",
+        (Way::There, Reset::Inexact) => "inexact RST of the client",
+        (Way::Back, Reset::Exact) => "exact RST of the server",
+        (Way::Back, Reset::Replaced) => "RST of the server, an attempt goes on",
+        (Way::Back, Reset::InFlight) => "RST of the server in flight",
+        (Way::Back, Reset::Elsewhere) => "RST of the server elsewhere",
+        (Way::Back, Reset::Inexact) => "inexact RST of the server",
+        (_, Reset::Refused) => unreachable!("there is no answer to refuse"),
     }
 }
 
 impl Handshake {
-    fn is_in_order(&self, way: Way, segment: Segment) -> bool {
-        let acknowledged = segment.acknowledgment;
-        match (way, segment.has(SYN), segment.has(ACK), self.accepted()) {
-            (Way::There, true, false, _) => !segment.has(RST) && segment.behind_syn() == self.attempt,
-            (Way::There, false, true, Some(answer)) => {
-                let early = 0..=distance(answer.end, answer.start);
-                !segment.has(RST)
-                    && segment.sequence == answer.acknowledged
-                    && early.contains(&distance(acknowledged, answer.start))
-            }
-            (Way::Back, _, true, None) if segment.has(RST) => acknowledged == self.attempt,
-            (Way::Back, true, true, None) => !segment.has(RST) && self.covers(self.attempt, acknowledged),
-            (Way::Back, true, true, Some(answer)) => {
-                !segment.has(RST) && segment.behind_syn() == answer.start && acknowledged == answer.acknowledged
-            }
-            (Way::Back, false, true, Some(answer)) => {
-                !segment.has(RST) && segment.sequence == answer.end && acknowledged == answer.acknowledged
-            }
-            _ => false,
+    /// A client has sent a SYN, or, if that is still to come, it will.
+    fn new(attempt: u32) -> Self {
+        Self {
+            opened: false,
+            attempt,
+            other: None,
+            data: 0,
+            start: UNKNOWN,
+            end: UNKNOWN,
+            fin: Fin::None,
+            before: None,
+            acknowledged: UNKNOWN,
+            is_client_acknowledged: false,
+            is_server_acknowledged: false,
+            is_server_heard: false,
         }
     }
 
-    fn state(&self) -> State {
-        match self.answer {
-            Some(Answer { meaning: Meaning::Accepts | Meaning::OpensToo, .. }) => State::Opened,
-            _ => State::Opening,
+    /// The server has answered a SYN, so that these are the numbers to go on with.
+    fn answered(client: u32, server: u32) -> Self {
+        Self {
+            opened: true,
+            acknowledged: client,
+            start: server,
+            end: server,
+            is_client_acknowledged: true,
+            is_server_heard: true,
+            ..Self::new(client)
         }
     }
 
-    /// The server's answer, if it acknowledges the attempt.
-    fn accepted(&self) -> Option<Answer> {
-        self.answer.filter(|answer| answer.meaning == Meaning::Accepts)
+    /// The other attempt goes on, and nobody has answered it. The RST may come again.
+    fn replaced(&self) -> Self {
+        let attempt = self.other.expect("it goes on");
+        Self { other: known(self.attempt), data: self.data, is_server_heard: true, ..Self::new(attempt) }
     }
 
-    /// Whether a number acknowledges an attempt and all, some or none of the data that came with it.
-    fn covers(&self, attempt: u32, acknowledged: u32) -> bool {
-        (0..=i64::from(self.data)).contains(&distance(acknowledged, attempt))
+    /// The client refuses what the server has answered to something else. It may do so again.
+    fn forget_answer(&mut self) {
+        self.opened = false;
+        (self.start, self.end, self.before) = (UNKNOWN, UNKNOWN, None);
+        self.is_client_acknowledged = false;
+    }
+
+    /// What is known of the client's side.
+    fn client(&self) -> Side {
+        side(self.attempt.wrapping_add(self.data), self.start, true)
+    }
+
+    fn server(&self) -> Side {
+        Side { fin: self.fin, ..side(self.end, self.acknowledged, self.is_server_heard) }
+    }
+
+    fn acknowledges_attempt(&self, number: u32) -> bool {
+        covers(number, self.attempt, self.data)
+    }
+
+    fn acknowledges_other(&self, number: u32) -> bool {
+        self.other.is_some_and(|other| covers(number, other, self.data))
     }
 
     fn follow(&mut self, way: Way, segment: Segment) -> (Sign, Option<Conversation>) {
@@ -504,15 +665,19 @@ impl Handshake {
                 self.attempt_again(segment);
                 (Sign::OfLife, None)
             }
-            (Way::There, true, true) => self.agree(segment),
+            (Way::There, true, true) => self.open_as_client(segment),
             (Way::There, false, true) => self.complete(segment),
-            (Way::Back, true, true) => self.answered(segment),
-            (Way::Back, true, false) => self.open_too(segment),
-            (Way::Back, false, true) => (self.early(segment), None),
-            (_, false, false) => (Sign::None, None),
+            (Way::Back, true, true) => self.answer(segment),
+            (Way::Back, true, false) => (self.open_too(segment), None),
+            (Way::Back, false, true) => self.speak_early(segment),
+            (_, false, false) => {
+                met("handshake: accepted by nobody");
+                (Sign::None, None)
+            }
         }
     }
 
+    /// A SYN of the client.
     fn attempt_again(&mut self, syn: Segment) {
         let number = syn.behind_syn();
         if syn.data > self.data {
@@ -523,227 +688,209 @@ impl Handshake {
             met("SYN repeated");
             return;
         }
-        if self.state() == State::Opened {
-            met("SYN after an answer");
-            self.other = Some(Other { number, pending: true });
-        } else {
-            met("SYN before an answer");
-            self.other = Some(Other { number: self.attempt, pending: false });
-            self.attempt = number;
-        }
+        met(if self.is_client_acknowledged { "SYN after an answer" } else { "SYN before an answer" });
+        self.other = known(self.attempt);
+        self.attempt = number;
+        self.opened = false;
     }
 
     /// A SYN+ACK of the server.
-    fn answered(&mut self, segment: Segment) -> (Sign, Option<Conversation>) {
-        if !self.covers(self.attempt, segment.acknowledgment) {
-            match self.other {
-                Some(other) if self.covers(other.number, segment.acknowledgment) => {
-                    met("other attempt answered");
-                    self.other = Some(Other { number: self.attempt, pending: false });
-                    self.attempt = other.number;
-                }
-                _ => {
-                    if self.state() == State::Opening {
-                        met("unrelated SYN+ACK remembered");
-                        self.remember(Meaning::Unrelated, segment);
-                    } else {
-                        met("unrelated SYN+ACK after an answer");
-                    }
-                    return (Sign::None, None);
-                }
-            }
+    fn answer(&mut self, segment: Segment) -> (Sign, Option<Conversation>) {
+        let number = segment.acknowledgment;
+        if !self.acknowledges_attempt(number) && self.acknowledges_other(number) {
+            met("other attempt answered");
+            let answered = self.other.expect("it is answered");
+            self.other = known(self.attempt);
+            self.attempt = answered;
         }
-        let beyond = distance(segment.acknowledgment, self.attempt);
-        met(match beyond {
+        if !self.acknowledges_attempt(number) {
+            self.remember_if_nothing_is_better(segment);
+            return (Sign::None, None);
+        }
+        met(match distance(number, self.attempt) {
             0 if self.data == 0 => "SYN+ACK for a SYN without data",
             0 => "SYN+ACK for none of the data",
             some if some < i64::from(self.data) => "SYN+ACK for some of the data",
             _ => "SYN+ACK for all of the data",
         });
-        self.remember(Meaning::Accepts, segment);
-        (Sign::OfLife, self.both_agreed())
+        self.take_servers_numbers(segment);
+        (self.opened, self.is_server_heard) = (true, true);
+        self.acknowledged = number;
+        self.is_client_acknowledged = true;
+        (Sign::OfLife, self.both_acknowledged())
     }
 
-    /// A SYN of the server without ACK.
-    fn open_too(&mut self, segment: Segment) -> (Sign, Option<Conversation>) {
-        if self.accepted().is_some() {
+    /// A SYN of the server without ACK: both open at once.
+    fn open_too(&mut self, segment: Segment) -> Sign {
+        if self.is_client_acknowledged {
             met("SYN of the server after its SYN+ACK");
-            return (Sign::None, None);
+            return Sign::None;
         }
         met("both open");
-        self.remember(Meaning::OpensToo, segment);
-        (Sign::OfLife, None)
-    }
-
-    fn remember(&mut self, meaning: Meaning, segment: Segment) {
-        let start = segment.sequence.wrapping_add(u32::from(segment.has(SYN)));
-        // A FIN with a SYN is no FIN.
-        let fin = u32::from(segment.has_fin());
-        let end = start.wrapping_add(segment.data).wrapping_add(fin);
-        let mut answer = Answer { meaning, start, end, acknowledged: segment.acknowledgment, fin: Fin::None };
-        if let Some(old) = self.answer {
-            if meaning == Meaning::OpensToo {
-                answer.acknowledged = old.acknowledged;
-            }
-            if old.start == start && segment.has(SYN) {
-                // It is repeated.
-                if distance(old.end, end) >= 0 {
-                    (answer.end, answer.fin) = (old.end, old.fin);
-                }
-            } else {
-                if old.meaning == Meaning::Accepts {
-                    met("second SYN+ACK");
-                    self.before = known(old.start);
-                }
-                self.client_agreed = false;
-            }
-        } else if meaning == Meaning::OpensToo {
-            answer.acknowledged = UNKNOWN;
-        }
-        self.answer = Some(answer);
-    }
-
-    /// A segment of the server without SYN.
-    fn early(&mut self, segment: Segment) -> Sign {
-        if self.state() == State::Opening {
-            met("challenge before the handshake");
-            self.remember(Meaning::Unrelated, segment);
-            return Sign::None;
-        }
-        let covered = self.covers(self.attempt, segment.acknowledgment);
-        let Some(answer) = self.answer.as_mut().filter(|answer| answer.meaning == Meaning::Accepts && covered) else {
-            return Sign::None;
-        };
-        let end = segment.end();
-        if !(0..=EARLY).contains(&distance(end, answer.start)) {
-            met("too much early data");
-            return Sign::None;
-        }
-        if distance(end, answer.end) > 0 {
-            met("early data");
-            answer.end = end;
-            answer.fin = Fin::None;
-        }
-        if segment.has_fin() && end == answer.end && end != answer.start {
-            met("early FIN");
-            answer.fin = Fin::Sent;
-        }
+        self.take_servers_numbers(segment);
+        (self.opened, self.is_server_heard) = (true, true);
         Sign::OfLife
     }
 
+    /// A segment of the server that acknowledges no attempt, or has no SYN where one is due.
+    fn remember_if_nothing_is_better(&mut self, segment: Segment) {
+        if self.opened || self.is_client_acknowledged {
+            met("unrelated answer after a better one");
+            return;
+        }
+        met("unrelated answer remembered");
+        self.take_servers_numbers(segment);
+        self.acknowledged = segment.acknowledgment;
+    }
+
+    /// What the client may acknowledge from now on.
+    fn take_servers_numbers(&mut self, segment: Segment) {
+        let start = if segment.has(SYN) { segment.behind_syn() } else { segment.sequence };
+        let end = segment.end();
+        let another = start != self.start;
+        if another {
+            if self.opened || self.is_client_acknowledged {
+                met("second SYN+ACK");
+                self.before = known(self.start);
+            }
+            self.start = start;
+            self.is_server_acknowledged = false;
+        }
+        if another || distance(end, self.end) > 0 {
+            self.end = end;
+            self.fin = Fin::None;
+        }
+    }
+
+    /// A segment of the server without SYN.
+    fn speak_early(&mut self, segment: Segment) -> (Sign, Option<Conversation>) {
+        if !self.opened {
+            met("challenge before the handshake");
+            self.remember_if_nothing_is_better(segment);
+            return (Sign::None, None);
+        }
+        let end = segment.end();
+        if !self.acknowledges_attempt(segment.acknowledgment) {
+            met("early data for another attempt");
+            return (Sign::None, None);
+        }
+        if !(0..=EARLY).contains(&distance(end, self.start)) {
+            met("too much early data");
+            return (Sign::None, None);
+        }
+        if distance(end, self.end) > 0 {
+            met("early data");
+            self.end = end;
+            self.fin = Fin::None;
+        }
+        // One that ends behind the SYN would stand in its place.
+        if segment.has(FIN) && end == self.end && end != self.start {
+            met("early FIN");
+            self.fin = Fin::Sent;
+        }
+        self.acknowledged = segment.acknowledgment;
+        self.is_client_acknowledged = true;
+        (Sign::OfLife, self.both_acknowledged())
+    }
+
     /// A SYN+ACK of the client: both open at once.
-    fn agree(&mut self, segment: Segment) -> (Sign, Option<Conversation>) {
-        let known = self.answer.filter(|answer| answer.meaning != Meaning::Unrelated);
-        if segment.behind_syn() != self.attempt || known.is_none_or(|a| a.start != segment.acknowledgment) {
+    fn open_as_client(&mut self, segment: Segment) -> (Sign, Option<Conversation>) {
+        if segment.acknowledgment != self.start || self.start == UNKNOWN {
+            met("SYN+ACK of the client for nothing");
             return (Sign::None, None);
         }
         met("SYN+ACK of the client");
-        self.client_agreed = true;
-        (Sign::OfLife, self.both_agreed())
+        self.opened = true;
+        self.is_server_acknowledged = true;
+        if !self.is_client_acknowledged {
+            self.attempt = segment.behind_syn();
+            self.acknowledged = segment.behind_syn();
+        }
+        (Sign::OfLife, self.both_acknowledged())
     }
 
-    /// Both SYNs are acknowledged, the client's by the server's answer.
-    fn both_agreed(&self) -> Option<Conversation> {
-        let answer = self.accepted().filter(|_| self.client_agreed)?;
+    /// Whether both SYNs are acknowledged, each by an end that has sent one itself.
+    fn both_acknowledged(&self) -> Option<Conversation> {
+        if !(self.is_client_acknowledged && self.is_server_acknowledged) {
+            return None;
+        }
         met("both have acknowledged the other's SYN");
-        let client = side(answer.acknowledged, answer.start, true);
-        Some(Conversation::after(answer, client))
+        Some(self.completed(side(self.acknowledged, self.start, true)))
+    }
+
+    /// The conversation that begins with this client.
+    fn completed(&self, client: Side) -> Conversation {
+        let mut conversation = Conversation::new(client, self.server());
+        conversation.note_acknowledged_fins();
+        conversation
     }
 
     /// A segment of the client that may complete the handshake.
     fn complete(&self, segment: Segment) -> (Sign, Option<Conversation>) {
-        let nothing = (Sign::None, None);
-        let Some(answer) = self.answer else {
-            return nothing;
-        };
-        let (sequence, acknowledged) = (segment.sequence, segment.acknowledgment);
-        let latest = (0..=distance(answer.end, answer.start)).contains(&distance(acknowledged, answer.start));
-        let before = self.before == Some(acknowledged);
-        let beyond = distance(sequence, answer.acknowledged);
+        let (sequence, number) = (segment.sequence, segment.acknowledgment);
+        let latest = between(number, self.start, self.end);
+        let before = !latest && self.before == Some(number);
         // What acknowledges no attempt has to be confirmed to the byte.
-        let begins = match answer.meaning {
-            Meaning::Accepts => (0..WINDOW).contains(&beyond),
-            _ => beyond == 0 && answer.acknowledged != UNKNOWN,
+        let begins = if self.is_client_acknowledged {
+            (0..WINDOW).contains(&distance(sequence, self.acknowledged))
+        } else {
+            self.start != UNKNOWN && self.acknowledged != UNKNOWN && sequence == self.acknowledged
         };
-        let at_other = !latest && self.other.is_some_and(|other| other.number == sequence);
+        let at_other = before && self.other == Some(sequence);
         if !(latest || before) || !(begins || at_other) {
             met("completes nothing");
-            return nothing;
+            return (Sign::None, None);
         }
-        met(match (latest, begins, answer.meaning) {
-            (true, _, Meaning::Accepts) if acknowledged == answer.start => "completes",
-            (true, _, Meaning::Accepts) => "completes and acknowledges early data",
-            (true, ..) => "completes what the server said of an unknown attempt",
+        met(match (latest, begins, self.is_client_acknowledged) {
+            (true, _, true) if number == self.start => "completes",
+            (true, _, true) => "completes and acknowledges early data",
+            (true, _, false) => "completes what the server said of an unknown attempt",
             (false, true, _) => "completes with the SYN+ACK before",
             (false, false, _) => "completes the other attempt",
         });
-        let mut answer = answer;
-        if !latest {
-            answer = Answer { start: acknowledged, end: acknowledged, fin: Fin::None, ..answer };
+        let mut complete = self.clone();
+        if before {
+            (complete.end, complete.fin) = (number, Fin::None);
         }
         if !begins {
-            answer.acknowledged = sequence;
+            complete.acknowledged = sequence;
         }
-        let mut conversation = Conversation::after(answer, side(segment.end(), acknowledged, true));
+        let mut conversation = complete.completed(side(segment.end(), number, true));
         conversation.note_fin(Way::There, segment);
         conversation.note_acknowledged_fins();
         (Sign::OfLife, Some(conversation))
     }
 
     fn judge_reset(&self, way: Way, segment: Segment) -> Reset {
+        let over = if self.opened && self.other.is_some() { Reset::Replaced } else { Reset::Exact };
+        let number = segment.sequence;
         match way {
-            Way::Back => {
-                if segment.has(ACK) {
-                    if self.covers(self.attempt, segment.acknowledgment) {
-                        return Reset::Exact;
-                    }
-                    match self.other {
-                        Some(other) if self.covers(other.number, segment.acknowledgment) => {
-                            return if other.pending { Reset::Exact } else { Reset::Elsewhere };
-                        }
-                        _ => {}
-                    }
-                }
-                let Some(answer) = self.answer.filter(|answer| answer.meaning != Meaning::Unrelated) else {
-                    return Reset::Inexact;
-                };
-                if answer.start == UNKNOWN && answer.end == UNKNOWN {
-                    return Reset::Inexact;
-                }
-                if segment.sequence == answer.start {
-                    return Reset::Exact;
-                }
-                within(segment.sequence, answer.start, answer.end)
-            }
-            Way::There => {
-                let other = self.other.is_some_and(|other| self.covers(other.number, segment.sequence));
-                let answered = self.answer.map_or(UNKNOWN, |answer| answer.acknowledged);
-                let Some(answer) = self.accepted() else {
-                    return if self.covers(self.attempt, segment.sequence) {
-                        Reset::Exact
-                    } else if segment.sequence == answered || other {
-                        Reset::Elsewhere
-                    } else {
-                        Reset::Inexact
-                    };
-                };
-                if segment.sequence == answer.acknowledged {
-                    return Reset::Exact;
-                }
-                // It has sent a SYN, and refuses whatever answers something else.
-                match within(segment.sequence, answer.acknowledged, self.attempt.wrapping_add(self.data)) {
-                    Reset::Inexact => Reset::Elsewhere,
-                    judged => judged,
+            Way::Back if segment.has(ACK) && self.acknowledges_attempt(segment.acknowledgment) => over,
+            Way::Back if segment.has(ACK) && self.acknowledges_other(segment.acknowledgment) => Reset::Elsewhere,
+            // A client that has got no answer obeys nothing else.
+            Way::Back if !self.opened => Reset::Elsewhere,
+            Way::Back if number == self.start => over,
+            Way::Back if is_in_flight(number, self.start, self.end) => Reset::InFlight,
+            Way::Back => Reset::Elsewhere,
+            Way::There if !self.opened || !self.is_client_acknowledged => {
+                if self.acknowledges_attempt(number) {
+                    Reset::Exact
+                } else if number == self.acknowledged {
+                    Reset::Refused
+                } else if self.acknowledges_other(number) {
+                    Reset::Elsewhere
+                } else {
+                    Reset::Inexact
                 }
             }
+            Way::There if number == self.acknowledged => over,
+            Way::There if is_in_flight(number, self.acknowledged, self.attempt.wrapping_add(self.data)) => {
+                Reset::InFlight
+            }
+            // It has sent a SYN, and refuses whatever answers something else.
+            Way::There => Reset::Elsewhere,
         }
     }
-}
-
-/// A RST with a number behind what its receiver expects, up to what was sent to it, arrives after the data before it.
-fn within(number: u32, expected: u32, sent: u32) -> Reset {
-    let under_way = distance(sent, expected);
-    if (1..=under_way).contains(&distance(number, expected)) { Reset::InFlight } else { Reset::Inexact }
 }
 
 impl Conversation {
@@ -751,32 +898,9 @@ impl Conversation {
         Self { client, server, attempt: None, doubtful: false, adopted: false, vouched: false }
     }
 
-    fn is_in_order(&self, way: Way, segment: Segment) -> bool {
-        let (me, peer) = self.seen_from(way);
-        if segment.has(RST) {
-            return segment.sequence == peer.expected && !self.is_one_sided() && !segment.has(SYN);
-        }
-        let acknowledges = [me.expected, peer.sent].contains(&segment.acknowledgment);
-        let goes_on = [me.sent, peer.expected].contains(&segment.sequence);
-        let past_fin = me.fin != Fin::None && distance(segment.end(), me.sent) > 0;
-        // What a FIN means before both sides were heard, `tests/half_closed.rs` holds against two ends.
-        if segment.has(FIN) && self.is_one_sided() {
-            return false;
-        }
-        segment.has(ACK) && !segment.has(SYN) && acknowledges && goes_on && !past_fin
-    }
-
-    /// After a handshake. A server that has acknowledged no attempt has not been heard.
-    fn after(answer: Answer, client: Side) -> Self {
-        let mut server = side(answer.end, answer.acknowledged, answer.meaning != Meaning::Unrelated);
-        server.fin = answer.fin;
-        Self::new(client, server)
-    }
-
     /// What is left when it is over.
-    fn ended(&self) -> Life {
-        let behind = |side: Side| (side.fin == Fin::Acknowledged).then_some(side.sent);
-        Life::Over { client: behind(self.client), server: behind(self.server) }
+    fn ended(&self) -> Over {
+        Over { client: self.client, server: self.server, vouched: self.vouched, attempt: self.attempt }
     }
 
     /// The side that sends this way, and the other.
@@ -795,9 +919,13 @@ impl Conversation {
         }
     }
 
+    fn are_both_heard(&self) -> bool {
+        self.client.heard && self.server.heard
+    }
+
     /// A side is not heard: its segments go another way.
     fn is_one_sided(&self) -> bool {
-        !(self.client.heard && self.server.heard || self.vouched)
+        !(self.are_both_heard() || self.vouched)
     }
 
     fn state(&self) -> State {
@@ -807,39 +935,29 @@ impl Conversation {
         if self.adopted {
             return State::Established;
         }
-        let (client, server) = (self.client.fin, self.server.fin);
-        let closed = if self.is_one_sided() { Fin::Sent } else { Fin::Acknowledged };
-        if client == Fin::Acknowledged && server == Fin::Acknowledged {
-            State::TimeWait
-        } else if client >= closed.min(Fin::InOrder) && server >= closed.min(Fin::InOrder) {
-            State::Closing
-        } else if client >= closed {
-            State::ClientClosed
-        } else if server >= closed {
-            State::ServerClosed
-        } else {
-            State::Established
+        match (self.client.fin, self.server.fin) {
+            (Fin::Acknowledged, Fin::Acknowledged) => State::TimeWait,
+            (client, server) if client >= Fin::InOrder && server >= Fin::InOrder => State::Closing,
+            (Fin::Acknowledged, _) => State::ClientClosed,
+            (_, Fin::Acknowledged) => State::ServerClosed,
+            _ => State::Established,
         }
     }
 
     fn follow(&mut self, way: Way, segment: Segment) -> Sign {
-        match (segment.has(SYN), segment.has(ACK)) {
-            (true, false) if way == Way::There => {
-                met("attempt");
-                self.begin_attempt(segment.behind_syn(), None, segment.data);
-                Sign::None
-            }
-            (true, true) if way == Way::Back => self.answer_attempt(segment),
-            (true, _) | (false, false) => {
+        match (way, segment.has(SYN), segment.has(ACK)) {
+            (Way::There, true, false) => self.begin_attempt(segment),
+            (Way::Back, true, true) => self.answer_attempt(segment),
+            (_, true, _) | (_, false, false) => {
                 met("accepted by nobody");
                 Sign::None
             }
-            (false, true) if way == Way::There && self.completes_attempt(segment) => {
+            (Way::There, false, true) if self.completes_attempt(segment) => {
                 met("attempt completed");
                 self.begin_anew(segment);
                 Sign::OfLife
             }
-            (false, true) => {
+            (_, false, true) => {
                 self.believe_first(way, segment);
                 if self.fits(way, segment) {
                     self.take(way, segment);
@@ -851,11 +969,20 @@ impl Conversation {
         }
     }
 
-    fn begin_attempt(&mut self, client: u32, server: Option<u32>, data: u32) {
-        self.forget_claims();
-        self.client.claimed = known(client);
-        self.server.claimed = server.and_then(known);
-        self.attempt = Some(Attempt { data, answered: server.is_some() });
+    /// A SYN of the client.
+    fn begin_attempt(&mut self, segment: Segment) -> Sign {
+        let client = segment.behind_syn();
+        if client == self.server.expected {
+            met("late copy of the SYN");
+        } else if self.attempt.is_some_and(|attempt| attempt.client == client) {
+            met("attempt repeated");
+        } else {
+            met("attempt");
+            let attempt = Attempt { is: Is::Asked, client, data: segment.data, server: UNKNOWN, misfits: 0 };
+            self.forget_claims();
+            self.attempt = Some(attempt);
+        }
+        Sign::None
     }
 
     fn forget_claims(&mut self) {
@@ -865,47 +992,52 @@ impl Conversation {
         self.attempt = None;
     }
 
-    /// Whether a number acknowledges the attempt, and all, some or none of its data.
-    fn acknowledges_attempt(&self, number: u32) -> bool {
-        self.attempt.is_some_and(|attempt| {
-            let behind_syn = self.client.claimed.unwrap_or(UNKNOWN);
-            (0..=i64::from(attempt.data)).contains(&distance(number, behind_syn))
-        })
-    }
-
     /// A SYN+ACK of the server.
     fn answer_attempt(&mut self, segment: Segment) -> Sign {
-        let number = segment.acknowledgment;
-        let answers = self.acknowledges_attempt(number);
-        if !answers && self.may_acknowledge(Way::Back, number) {
-            // A late copy.
-            met("SYN+ACK that fits");
+        let (number, server) = (segment.acknowledgment, segment.behind_syn());
+        if server == self.client.expected {
+            met("late copy of the SYN+ACK");
             return Sign::None;
         }
-        self.begin_attempt(number, Some(segment.behind_syn()), 0);
-        met(if answers { "attempt answered" } else { "SYN+ACK that does not fit" });
-        if answers { Sign::OfLife } else { Sign::None }
+        match self.attempt {
+            Some(attempt) if attempt.is_acknowledged_by(number) => {
+                met("attempt answered");
+                let data = number.wrapping_sub(attempt.client);
+                self.attempt = Some(Attempt { is: Is::Answered, data, server, ..attempt });
+                return Sign::OfLife;
+            }
+            Some(Attempt { is: Is::Asked | Is::Answered, .. }) => met("SYN+ACK for another attempt"),
+            _ if self.may_acknowledge(Way::Back, number) => met("SYN+ACK that fits"),
+            _ => {
+                met("SYN+ACK that does not fit");
+                self.forget_claims();
+                self.attempt = Some(Attempt { is: Is::Unasked, client: number, data: 0, server, misfits: 0 });
+            }
+        }
+        Sign::None
     }
 
     fn completes_attempt(&self, segment: Segment) -> bool {
-        let (client, server) = (self.client.claimed.unwrap_or(UNKNOWN), self.server.claimed.unwrap_or(UNKNOWN));
-        let goes_on = (0..WINDOW).contains(&distance(segment.sequence.wrapping_add(segment.data), self.client.sent))
-            && distance(segment.acknowledgment, self.client.expected) >= 0
-            && distance(segment.acknowledgment, self.server.sent) <= 0;
-        self.attempt.is_some_and(|attempt| attempt.answered)
-            && (0..AGREEMENT).contains(&distance(segment.sequence, client))
-            && (0..=EARLY).contains(&distance(segment.acknowledgment, server))
-            && !(goes_on && {
-                met("late copies of a handshake");
-                true
-            })
+        let Some(attempt) = self.attempt.filter(|attempt| attempt.is != Is::Asked) else {
+            return false;
+        };
+        let begins = (0..AGREEMENT).contains(&distance(segment.sequence, attempt.acknowledged()))
+            && (0..=EARLY).contains(&distance(segment.acknowledgment, attempt.server));
+        let ahead = distance(segment.sequence.wrapping_add(segment.data), self.client.sent);
+        let goes_on =
+            (0..WINDOW).contains(&ahead) && between(segment.acknowledgment, self.client.expected, self.server.sent);
+        if begins && goes_on {
+            met("late copies of a handshake");
+        }
+        begins && !goes_on
     }
 
     fn begin_anew(&mut self, segment: Segment) {
-        let begins = self.client.claimed.unwrap_or(UNKNOWN);
+        let begins = self.attempt.map_or(UNKNOWN, |attempt| attempt.acknowledged());
         *self =
             Self::new(side(segment.end(), segment.acknowledgment, true), side(segment.acknowledgment, begins, true));
         self.note_fin(Way::There, segment);
+        self.note_acknowledged_fins();
     }
 
     /// Takes the first numbers of a side that was not heard and of which nothing is known.
@@ -913,9 +1045,11 @@ impl Conversation {
         let (me, peer) = self.sides(way);
         if !me.heard && me.sent == UNKNOWN && peer.expected == UNKNOWN {
             me.sent = segment.end();
+            // At least: what lies before it may be on its way still.
             peer.expected = segment.sequence;
         }
-        if !peer.heard && peer.sent == UNKNOWN && me.expected == UNKNOWN {
+        let behind_fin = me.fin == Fin::Acknowledged && distance(segment.end(), me.sent) > 0;
+        if !peer.heard && peer.sent == UNKNOWN && me.expected == UNKNOWN && !behind_fin {
             peer.sent = segment.acknowledgment;
             me.expected = segment.acknowledgment;
         }
@@ -923,9 +1057,7 @@ impl Conversation {
 
     fn may_acknowledge(&self, way: Way, number: u32) -> bool {
         let (me, peer) = self.seen_from(way);
-        // Upwards from the one to the other, however far that is.
-        let oldest = me.expected.wrapping_sub(WINDOW as u32);
-        number.wrapping_sub(oldest) <= peer.sent.wrapping_sub(oldest)
+        between(number, me.expected.wrapping_sub(OVERTAKEN), peer.sent)
     }
 
     fn fits(&self, way: Way, segment: Segment) -> bool {
@@ -943,7 +1075,7 @@ impl Conversation {
         if self.doubtful {
             met("talk after a RST in flight");
         }
-        let both = self.client.heard && self.server.heard;
+        self.vouched |= self.are_both_heard() && !segment.whole;
         let (me, peer) = self.sides(way);
         // Of a fragment nobody knows where its segment ends.
         me.heard = segment.whole;
@@ -955,59 +1087,81 @@ impl Conversation {
                 me.fin = Fin::None;
             }
         }
+        if distance(segment.acknowledgment, peer.sent) > 0 {
+            met("acknowledges what went past us");
+            peer.sent = segment.acknowledgment;
+        }
+        self.note_fin(way, segment);
+        let (me, _) = self.sides(way);
         if distance(segment.acknowledgment, me.expected) > 0 {
             me.expected = segment.acknowledgment;
         }
-        if distance(me.expected, peer.sent) > 0 {
-            peer.sent = me.expected;
-        }
-        self.vouched |= both && !segment.whole;
-        self.note_fin(way, segment);
         self.note_acknowledged_fins();
         self.settle();
     }
 
     fn settle(&mut self) {
-        self.adopted &= !(self.client.heard && self.server.heard);
+        self.adopted &= !self.are_both_heard();
         self.doubtful = false;
     }
 
+    /// Looks at the FIN of a segment that fits.
     fn note_fin(&mut self, way: Way, segment: Segment) {
+        let one_sided = self.is_one_sided();
         let (me, peer) = self.sides(way);
-        if !segment.has_fin() || me.fin == Fin::Acknowledged {
+        if !segment.has(FIN) || me.fin == Fin::Acknowledged {
             return;
         }
-        if segment.sequence == peer.expected {
-            met("FIN in order");
-            me.sent = segment.end();
-            me.fin = Fin::InOrder;
-        } else if segment.end() == me.sent {
-            met("FIN sent");
-            me.fin = me.fin.max(Fin::Sent);
-        } else {
+        let in_order = segment.sequence == peer.expected;
+        if !in_order && segment.end() != me.sent {
             met("FIN of no use");
+            return;
         }
+        me.sent = segment.end();
+        let fin = match (one_sided, peer.fin) {
+            // Its acknowledgement goes another way.
+            (true, Fin::Acknowledged) => {
+                met("second FIN of a connection that is seen one way");
+                Fin::InOrder
+            }
+            (true, _) => {
+                met("FIN of a connection that is seen one way");
+                Fin::Acknowledged
+            }
+            (false, _) if in_order => {
+                met("FIN in order");
+                Fin::InOrder
+            }
+            (false, _) => {
+                met("FIN sent");
+                Fin::Sent
+            }
+        };
+        me.fin = me.fin.max(fin);
     }
 
     fn note_acknowledged_fins(&mut self) {
-        for way in [Way::There, Way::Back] {
-            let (me, peer) = self.sides(way);
-            if ![Fin::None, Fin::Acknowledged].contains(&me.fin) && peer.expected == me.sent {
-                met("FIN acknowledged");
-                me.fin = Fin::Acknowledged;
-            }
-        }
+        self.client.note_acknowledged_fin(&self.server);
+        self.server.note_acknowledged_fin(&self.client);
     }
 
     /// A segment that its receiver would not accept.
     fn misfit(&mut self, way: Way, segment: Segment) -> Sign {
-        if self.attempt.is_some() && way == Way::Back {
-            met("misfit of the server with an attempt");
-            return Sign::None;
-        }
-        if self.attempt.is_some() {
-            met("attempt forgotten");
-            self.forget_claims();
+        match &mut self.attempt {
+            Some(_) if way == Way::Back => {
+                met("misfit of the server with an attempt");
+                return Sign::None;
+            }
+            Some(attempt) if attempt.is == Is::Answered && attempt.misfits < FORGED => {
+                met("misfit of the client with an answered attempt");
+                attempt.misfits += 1;
+                return Sign::None;
+            }
+            Some(attempt) => {
+                met(if attempt.is == Is::Answered { "answered attempt forgotten" } else { "attempt forgotten" });
+                self.forget_claims();
+            }
+            None => {}
         }
         let (me, peer) = self.sides(way);
         let (mut sign, mut agreed) = (Sign::None, false);
@@ -1047,30 +1201,63 @@ impl Conversation {
     }
 
     fn judge_reset(&self, way: Way, segment: Segment) -> Reset {
-        if way == Way::Back && segment.has(ACK) && self.acknowledges_attempt(segment.acknowledgment) {
+        let number = segment.sequence;
+        let asked = |attempt: &Attempt| attempt.is_acknowledged_by(segment.acknowledgment);
+        if way == Way::Back && segment.has(ACK) && self.attempt.as_ref().is_some_and(asked) {
             return Reset::Exact;
         }
-        let (sent, expected) = match way {
-            Way::There => (self.client.sent, self.server.expected),
-            Way::Back => (self.server.sent, self.client.expected),
-        };
-        if sent != UNKNOWN || expected != UNKNOWN {
-            // Of an adopted connection it is a guess what its server expects.
-            if segment.sequence == expected {
-                return if self.adopted && way == Way::There { Reset::InFlight } else { Reset::Exact };
+        let answered = self.attempt.filter(|attempt| attempt.is == Is::Answered);
+        let (me, peer) = self.seen_from(way);
+        if me.heard || me.sent != UNKNOWN || peer.expected != UNKNOWN {
+            if number == peer.expected {
+                // Of an adopted connection it is a guess what its server expects.
+                return match answered {
+                    _ if self.adopted && way == Way::There => Reset::InFlight,
+                    Some(_) => Reset::Replaced,
+                    None => Reset::Exact,
+                };
             }
-            if within(segment.sequence, expected, sent) == Reset::InFlight {
+            let of_attempt = |a: Attempt| number == if way == Way::There { a.acknowledged() } else { a.server };
+            if answered.is_some_and(of_attempt) {
+                return Reset::Exact;
+            }
+            if is_in_flight(number, peer.expected, me.sent) {
                 return Reset::InFlight;
             }
         }
-        match self.attempt.filter(|_| way == Way::There) {
-            Some(attempt) if matches!(self.state(), State::ClientClosed | State::ServerClosed) => {
-                // It gives up the attempt, and before that it has lost its state: what is half closed is of no use to it.
-                let beyond = distance(segment.sequence, self.client.claimed.unwrap_or(UNKNOWN));
-                if (-1..=i64::from(attempt.data)).contains(&beyond) { Reset::InFlight } else { Reset::Elsewhere }
-            }
-            Some(_) => Reset::Elsewhere,
-            None => Reset::Inexact,
+        if way == Way::There
+            && let Some(attempt) = self.attempt
+        {
+            // Who gives up an attempt has lost its state before: what is half closed is of no use to it.
+            let gives_up = (-1..=i64::from(attempt.data)).contains(&distance(number, attempt.client));
+            let half_closed = matches!(self.state(), State::ClientClosed | State::ServerClosed);
+            return if half_closed && gives_up { Reset::InFlight } else { Reset::Elsewhere };
         }
+        if self.are_both_heard() { Reset::Inexact } else { Reset::Elsewhere }
+    }
+}
+
+impl Over {
+    fn new(client: Side, server: Side) -> Self {
+        Self { client, server, vouched: false, attempt: None }
+    }
+
+    fn follow(&self, way: Way, segment: Segment) -> (Sign, Option<Handshake>) {
+        let (number, behind_syn) = (segment.acknowledgment, segment.behind_syn());
+        let answers = way == Way::Back && segment.has(SYN) && segment.has(ACK) && behind_syn != self.client.expected;
+        if answers && self.attempt.is_some_and(|attempt| attempt.is_acknowledged_by(number)) {
+            met("opened again");
+            return (Sign::OfLife, Some(Handshake::answered(number, behind_syn)));
+        }
+        // A FIN that is repeated, or the ACK behind it.
+        let me = if way == Way::There { self.client } else { self.server };
+        let behind_fin = me.fin == Fin::Acknowledged && segment.end() == me.sent;
+        let repeated = segment.has(ACK) && !segment.has(SYN) && behind_fin;
+        met(match (repeated, behind_fin) {
+            (true, _) => "repeated after the end",
+            (false, true) => "behind a FIN after the end, and no repetition",
+            (false, false) => "something else after the end",
+        });
+        (if repeated { Sign::OfLife } else { Sign::None }, None)
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
-use crate::track::claims::{Attempt, Claims};
+use crate::track::claims::Claims;
 use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{Reset, Tcp};
@@ -11,7 +11,7 @@ use crate::translator::state::{State, Table};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ipv4::{self, Header, Parts, TCP};
 use crate::wire::rewrite;
-use crate::wire::tcp::{RST, Segment};
+use crate::wire::tcp::{RST, SYN, Segment};
 
 /// What tracking says of a packet that is to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +66,10 @@ impl Table<'_> {
         }
         let before = tcp.phase;
         let alive = tcp.follow(direction, segment, whole);
-        if before == Phase::TimeWait && alive && tcp.claims.attempt() == Attempt::SynAck {
-            self.reopen(slot, tcp);
+        // The client's SYN came before the RST that ended the connection, and now the server answers it.
+        let reopened = before == Phase::TimeWait && alive && segment.has(SYN);
+        if reopened {
+            tcp.replace();
         }
         self.set_tcp(slot, tcp);
         if tcp.phase != before {
@@ -76,16 +78,18 @@ impl Table<'_> {
             }
             self.begin_phase(slot, tcp.phase);
         }
+        if reopened {
+            self.reopen(slot);
+        }
         if alive { Tracked::Refreshing } else { Tracked::Quiet }
     }
 
-    /// The client's SYN came before the RST that ended the connection, and now the server answers it.
+    /// Counts a connection in again that was over, and tells it.
     #[cold]
-    fn reopen(&mut self, slot: u32, tcp: &mut Tcp) {
+    fn reopen(&mut self, slot: u32) {
         let Some(&connection) = self.slot(slot) else {
             return;
         };
-        tcp.replace();
         let hash = self.state.keys.hash_client(connection.client);
         self.count_in(slot, hash, connection.member);
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
@@ -100,14 +104,14 @@ impl Table<'_> {
                 self.finish(slot, Closed::Reset);
                 self.begin_phase(slot, Phase::TimeWait);
             }
-            Reset::Replaced => {
-                tcp.replace();
+            judged @ (Reset::Replaced | Reset::Refused) => {
+                if judged == Reset::Replaced {
+                    tcp.replace();
+                } else {
+                    tcp.forget_answer();
+                }
                 self.set_tcp(slot, tcp);
                 self.begin_phase(slot, tcp.phase);
-            }
-            Reset::Refused => {
-                tcp.forget_answer();
-                self.set_tcp(slot, tcp);
             }
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
                 return Tracked::Dropped(Verdict::Drop(DropReason::InexactReset));
