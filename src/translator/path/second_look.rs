@@ -1,8 +1,8 @@
-//! The plain packet whose connection is not the first guess where it is looked for: it is another one there, or in the
-//! second place, or it is behind a re-divert, or the packet begins it, or there is none.
+//! The plain packet whose connection is not the first guess of the index: it is another entry of the bucket, or in the
+//! second bucket, or stale, or the packet opens it, or there is none.
 //!
-//! For large processors, on which [`fast`](crate::translator::path::fast) is compiled for each way by itself, and small enough to need few
-//! registers only without this. It is a shorter way to what `Table::translate` would do, and never another.
+//! For large processors, where [`fast`](crate::translator::path::fast) is compiled for each direction and needs few
+//! registers only without this code. A fast path: it must give the same result as `Table::translate`.
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -15,7 +15,7 @@ use crate::verdict::Verdict;
 use crate::wire::ipv4;
 
 impl<S: Storage> Translator<S> {
-    /// Translates such a packet, which is known to be plain, or passes it.
+    /// Translates or passes such a packet, which is known to be plain.
     #[cold]
     #[inline(never)]
     pub(super) fn second_look(&mut self, direction: Direction, packet: &mut [u8]) -> Verdict {
@@ -29,7 +29,7 @@ impl<S: Storage> Translator<S> {
 }
 
 impl Table<'_> {
-    /// A packet of the connection that is entered under this key for the way there, if there is one.
+    /// Handles a packet of the connection that is entered under this forward key, if there is one.
     #[inline(never)]
     fn plain_forward(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
         let kept = self.state.kept != 0;
@@ -44,11 +44,12 @@ impl Table<'_> {
         if !kept {
             return self.first_plain(key, hash, packet);
         }
-        // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
+        // Where the source is kept, replies go to the client's own address, and a rule may match that address.
         self.plain_reply(&key.reversed(), packet, Left::Unknown(Direction::ToServer))
     }
 
-    /// A packet of the connection that is entered under this key for the way back; else it is `left`.
+    /// Handles a packet of the connection that is entered under this reply key; otherwise the slow path does, with
+    /// `left`.
     #[inline(never)]
     fn plain_reply(&mut self, key: &Key, packet: &mut [u8], left: Left) -> Verdict {
         match self.find_reply(key) {
@@ -57,7 +58,7 @@ impl Table<'_> {
         }
     }
 
-    /// A packet of the connection in this slot.
+    /// Handles a packet of the connection in this slot.
     #[inline(never)]
     fn plain_at(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
         let carried = Plain::read(packet).and_then(|plain| match self.memory.connections.get_mut(slot as usize) {
