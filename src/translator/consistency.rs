@@ -3,7 +3,12 @@
 //! The tests cannot see any of this from outside, so they are run again from inside the crate, and after each step
 //! every slot is checked against everything that refers to it.
 
-#![allow(unreachable_pub, missing_docs, unreachable_patterns, reason = "the included file is written for use outside the crate")]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    unreachable_patterns,
+    reason = "the included file is written for use outside the crate"
+)]
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
