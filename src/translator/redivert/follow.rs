@@ -69,7 +69,7 @@ impl Table<'_> {
         self.move_to(slot, server, route)
     }
 
-    /// A finished connection does not move. Clearing its claims prevents a late SYN+ACK from reopening it on its old
+    /// A finished connection does not move. Clearing its claims keeps it from being reopened on its old
     /// server.
     #[cold]
     #[inline(never)]

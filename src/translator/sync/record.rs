@@ -332,13 +332,18 @@ impl fmt::Display for RecordError {
             }
             Self::Field { name, value } => write!(f, "field {name} has the invalid value {value}"),
             Self::Endpoint { name, value } => write!(f, "{name} {value}: no such connection can have this endpoint"),
-            Self::ForeignAlternative { alternative } => write!(f, "alternative {alternative} is not one of this translator's"),
+            Self::ForeignAlternative { alternative } => {
+                write!(f, "alternative {alternative} is not one of this translator's")
+            }
             Self::AlternativeTaken { alternative } => {
                 write!(f, "alternative {alternative} is taken by another connection with the same server")
             }
             Self::Expired { idle } => write!(f, "idle for {idle:?}: its time-out has passed"),
             Self::Outdated { server } => {
-                write!(f, "server {server}: the connection has since moved away from it, or its client has reused the port")
+                write!(
+                    f,
+                    "server {server}: the connection has since moved away from it, or its client has reused the port"
+                )
             }
             Self::TableFull { capacity } => write!(f, "no room for it among {capacity} connections"),
         }
