@@ -432,14 +432,17 @@ pub enum ShardingError {
 impl fmt::Display for ShardingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Shards { value } => write!(f, "{value} shards; possible are 1 to {}", u16::MAX),
+            Self::Shards { value } => write!(f, "{value} shards; valid are 1 to {}", u16::MAX),
             Self::Config(error) => error.fmt(f),
             Self::Overlapping { address, port } => write!(f, "{address}:{port} is in two ranges of alternatives"),
             Self::TooFewPorts { first, last, ports: (low, high), shards } => {
                 write!(f, "alternative {first}-{last}, ports {low}-{high}: too few for {shards} shards")
             }
             Self::TooManyPieces => {
-                write!(f, "cut for the shards, there are more than {MAX_ALTERNATIVES} ranges of alternative addresses")
+                write!(
+                    f,
+                    "divided among the shards, there are more than {MAX_ALTERNATIVES} ranges of alternative addresses"
+                )
             }
             Self::SharedIdentification => {
                 f.write_str("identifications cannot be rewritten with fewer alternative addresses than shards")
