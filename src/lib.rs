@@ -20,7 +20,7 @@
 //! #     packet
 //! # }
 //!
-//! /// One turn of the main loop: when a packet has arrived, and at the time that `poll_at` returns.
+//! /// One turn of the machine's loop: when a packet has arrived, and at the time that `poll_at` returns.
 //! fn turn<S: Storage>(byway: &mut Translator<S>, now: Instant, packet: Option<&mut [u8]>, mut send: impl FnMut(&[u8])) {
 //!     if let Some(packet) = packet {
 //!         match byway.translate(now, packet) {

@@ -168,7 +168,7 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotOpen { key } => write!(f, "the session with key {key} is not open yet"),
-            Self::Busy { sequence } => write!(f, "request {sequence} is still under way"),
+            Self::Busy { sequence } => write!(f, "request {sequence} is still in progress"),
             Self::Over { sequence } => write!(f, "the session is over; its last request was {sequence}"),
         }
     }

@@ -325,7 +325,7 @@ impl fmt::Display for RecordError {
             Self::Truncated { length } => {
                 write!(f, "{length} bytes are too few for a record of {RECORD_LENGTH}")
             }
-            Self::NoRecord { found } => write!(f, "it starts with {found:?}, but a record starts with {MAGIC:?}"),
+            Self::NoRecord { found } => write!(f, "it begins with {found:?}, but a record begins with {MAGIC:?}"),
             Self::Version { found } => write!(f, "version {found}; this library reads {VERSION}"),
             Self::Checksum { found, computed } => {
                 write!(f, "checksum {found:#010x} instead of {computed:#010x}")
