@@ -76,7 +76,7 @@ impl core::fmt::Display for TooLong {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Self { instruction, octets } = self;
         if *instruction > MAX_INSTRUCTIONS {
-            return write!(f, "a request holds at most {MAX_INSTRUCTIONS} instructions, and this is number {instruction}");
+            return write!(f, "a request holds {MAX_INSTRUCTIONS} instructions, and this is instruction {instruction}");
         }
         write!(f, "instruction {instruction} does not fit after {octets} of {ROOM} bytes")
     }
