@@ -116,6 +116,8 @@
 //! up in the forward direction. A connection is unique by protocol, alternative endpoint and server, so that one
 //! alternative port serves different servers at once.
 //!
+//! `docs/glossary.md` in the repository lists the terms used here beside those of the RFCs and of Linux.
+//!
 //! # What happens when the table is full
 //!
 //! A new connection takes the slot of a dead one. If there is none, it takes the slot of a finished connection whose
