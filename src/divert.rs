@@ -282,8 +282,8 @@ impl FromStr for Weighted {
 /// # let _ = (diverted, shared, masquerade);
 /// ```
 ///
-/// Its text, which [`Divert::parse`] reads: `MATCH to TARGET[*WEIGHT][, TARGET[*WEIGHT]]... [keep-source] [any-port]
-/// [midstream pass|adopt|drop]`.
+/// Its text, which [`Divert::parse`] reads:
+/// `MATCH to TARGET[*WEIGHT][, TARGET[*WEIGHT]]... [keep-source] [any-port] [midstream pass|adopt|drop]`.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Divert<'a> {
