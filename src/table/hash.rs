@@ -5,7 +5,7 @@
 //! - [`Keys::hash`] places connections in the index, once or twice per packet. It folds two 64x64-bit multiplications
 //!   of the addresses, each masked with 64 secret bits, and is fast. An attacker who does not know the secret cannot
 //!   choose addresses that collide. Even if he could, the index never looks at more than two buckets (see `index`), so
-//!   collisions would cost him his own new connections, not others the work.
+//!   collisions would cost him his own new connections, and no one else any work.
 //! - [`Keys::choose`] picks what an attacker may see but must not predict (ports, servers of a group, identifications).
 //!   It is SipHash-1-3, a pseudo-random function.
 
