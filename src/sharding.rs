@@ -13,9 +13,8 @@
 //! In the reply direction a later fragment has no port. That does not matter where each shard has its own addresses.
 //! Where shards share an address, nothing in such a fragment identifies its owner, and nothing could: its sender
 //! chooses its identification, and may send the same header to two ports of the address that belong to two shards. So
-//! the answer is
-//! [`Owner::Every`]: each shard gets a copy. The one that has seen the first fragment knows what to do with it, and all others
-//! hold theirs.
+//! the answer is [`Owner::Every`]: each shard gets a copy. The one that has seen the first fragment knows what to do with
+//! it, and all others hold theirs.
 
 use crate::wire::quote;
 use core::fmt;

@@ -96,8 +96,8 @@ impl Outbox {
         self.length != 0
     }
 
-    /// Takes the cost of an ICMP error, or of a RST about an evicted connection, at this rate per second. False if there
-    /// is not enough.
+    /// Takes the cost of an ICMP error, or of a RST about an evicted connection, at this rate per second. False if
+    /// there is not enough.
     pub(crate) fn allows_error(&mut self, rate: u16, now: Instant) -> bool {
         self.errors.take(rate, now)
     }
