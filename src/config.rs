@@ -1,4 +1,4 @@
-//! What a translator is told once, when it is made.
+//! The settings that a translator is created with.
 
 use crate::error::ConfigError;
 use crate::limits::MAX_ALTERNATIVES;
@@ -33,7 +33,7 @@ pub struct Config {
     unusable: Option<Unusable>,
 }
 
-/// What a translator keeps of its configuration: all but the secret, which it keeps only keys of.
+/// The part of the configuration that a translator keeps: all but the secret, of which it keeps only derived keys.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) alternatives: List<Alternative>,
@@ -53,11 +53,11 @@ pub(crate) struct Settings {
 }
 
 impl Config {
-    /// A configuration with the defaults that are named at each method.
+    /// A configuration with the defaults that each method's documentation names.
     ///
-    /// `secret` keys every choice that a stranger must not foresee: hashes, alternative ports, identifications. Take
-    /// 32 bytes from the machine's source of randomness, new ones at each start. Translators that exchange records
-    /// need not share it.
+    /// `secret` keys every choice that an attacker must not predict: hashes, alternative ports, identifications. Take
+    /// 32 bytes from the machine's source of randomness, new ones at each start. Translators that exchange records need
+    /// not share it.
     #[must_use]
     pub const fn new(secret: [u8; 32]) -> Self {
         let settings = Settings {
@@ -79,18 +79,18 @@ impl Config {
         Self { secret, settings, unusable: None }
     }
 
-    /// Adds an alternative source address, and the ports (and ICMP echo identifiers) that may be used of it.
+    /// Adds an alternative source address, and the ports (and ICMP echo identifiers) of it that may be used.
     ///
-    /// A packet to this address and one of these ports belongs to the way back. Other ports of the address are the
-    /// machine's own, and packets to them pass. Repeat it for several addresses; a client keeps to one of them as long
-    /// as that has ports (RFC 4787, REQ-2, "paired").
+    /// A packet to this address and one of these ports is a reply. Other ports of the address are the machine's own,
+    /// and packets to them pass. Call it repeatedly for several addresses; a client keeps to one of them as long as
+    /// that has free ports (RFC 4787, REQ-2, "paired").
     #[must_use]
     pub const fn alternative(self, address: Ipv4Addr, ports: RangeInclusive<u16>) -> Self {
         self.alternatives(address, address, ports)
     }
 
-    /// Adds every address from `first` to `last` as an alternative source address, each with these ports. It takes
-    /// one of the [`MAX_ALTERNATIVES`] places, however many addresses it is.
+    /// Adds every address from `first` to `last` as an alternative source address, each with these ports. The range
+    /// takes one of the [`MAX_ALTERNATIVES`] places, however many addresses it has.
     #[must_use]
     pub const fn alternatives(mut self, first: Ipv4Addr, last: Ipv4Addr, ports: RangeInclusive<u16>) -> Self {
         let ports = (*ports.start(), *ports.end());
@@ -105,7 +105,7 @@ impl Config {
         self
     }
 
-    /// Adds another address of this machine, besides the alternative ones: packets that claim to come from it are
+    /// Adds another address of this machine, besides the alternative ones. Packets that claim to come from it are
     /// dropped where a rule matches them, packets to it pass unless a rule names this very address, and nothing can be
     /// diverted to it.
     #[must_use]
@@ -123,16 +123,16 @@ impl Config {
         self
     }
 
-    /// Permits time-outs below the floors of the RFCs ([`Timeouts::FLOORS`]), for tests and for machines that have
-    /// less memory than good manners.
+    /// Permits time-outs below the floors of the RFCs ([`Timeouts::FLOORS`]), for tests and for machines with very
+    /// little memory.
     #[must_use]
     pub const fn allow_short_timeouts(mut self) -> Self {
         self.settings.short_timeouts = true;
         self
     }
 
-    /// What becomes of a TCP segment from the middle of a connection that is not known, for every rule and whatever the
-    /// rule itself says ([`Divert::midstream`](crate::Divert::midstream)). Default: each rule's own.
+    /// What happens to a TCP segment in the middle of an unknown connection, for every rule and overriding the rule's
+    /// own setting ([`Divert::midstream`](crate::Divert::midstream)). Default: each rule's own.
     ///
     /// With [`Midstream::Pass`] a masquerading rule lets such segments leave with their private source.
     #[must_use]
@@ -141,7 +141,7 @@ impl Config {
         self
     }
 
-    /// What becomes of a RST that does not have the expected sequence number. Default: [`InexactReset::Pass`].
+    /// What happens to a RST that does not have the expected sequence number. Default: [`InexactReset::Pass`].
     #[must_use]
     pub const fn inexact_reset(mut self, inexact_reset: InexactReset) -> Self {
         self.settings.inexact_reset = inexact_reset;
@@ -155,49 +155,49 @@ impl Config {
         self
     }
 
-    /// How many connections one client address may have at once (RFC 6888, REQ-4), at most 65 534. Zero means no
-    /// limit, and is the default.
+    /// How many connections one client address may have at once (RFC 6888, REQ-4), at most 65 534. Zero means no limit,
+    /// and is the default.
     #[must_use]
     pub const fn client_limit(mut self, connections: u32) -> Self {
         self.settings.client_limit = connections;
         self
     }
 
-    /// Whether packets from the server keep a connection alive as well as packets from the client (RFC 4787, REQ-6).
-    /// Default: they do.
+    /// Whether packets from the server refresh a connection as packets from the client do (RFC 4787, REQ-6). Default:
+    /// they do.
     #[must_use]
     pub const fn refresh_from_server(mut self, refresh: bool) -> Self {
         self.settings.refresh_from_server = refresh;
         self
     }
 
-    /// Whether the identification of packets that may be fragmented is replaced by one of our own, so that two
-    /// clients behind one alternative address cannot use the same at once (RFC 7857, section 10; RFC 6864). Default:
-    /// it is kept.
+    /// Whether the identification of packets that may be fragmented is replaced by the translator's own, so that two
+    /// clients behind one alternative address cannot use the same one at once (RFC 7857, section 10; RFC 6864).
+    /// Default: it is kept.
     #[must_use]
     pub const fn rewrite_identification(mut self, rewrite: bool) -> Self {
         self.settings.rewrite_identification = rewrite;
         self
     }
 
-    /// Who puts the checksums of translated packets right. Default: [`Checksums::Software`].
+    /// What updates the checksums of translated packets. Default: [`Checksums::Software`].
     #[must_use]
     pub const fn checksums(mut self, checksums: Checksums) -> Self {
         self.settings.checksums = checksums;
         self
     }
 
-    /// Whether [`Event::Changed`](crate::Event::Changed) tells of each change of a connection's state, as another
-    /// portion that shares the connections wants to know. Default: no.
+    /// Whether each change of a connection's state produces an [`Event::Changed`](crate::Event::Changed), for example
+    /// for another portion that shares the connections. Default: no.
     #[must_use]
     pub const fn tell_changes(mut self, tell: bool) -> Self {
         self.settings.tell_changes = tell;
         self
     }
 
-    /// How many packets of its own the translator may say in a second: ICMP errors about refused packets and RSTs
-    /// about evicted connections (RFC 1812, section 4.3.2.8), and, apart from those, the RSTs that a re-divert with
-    /// [`Redivert::Reset`](crate::Redivert::Reset) orders. Default: 100 and 10 000. Zero silences that kind.
+    /// How many packets per second the translator may originate: ICMP errors about refused packets together with RSTs
+    /// about evicted connections (RFC 1812, section 4.3.2.8), and separately the RSTs that a re-divert with
+    /// [`Redivert::Reset`](crate::Redivert::Reset) orders. Default: 100 and 10 000. Zero disables that kind.
     #[must_use]
     pub const fn transmit_rates(mut self, errors_per_second: u16, resets_per_second: u16) -> Self {
         self.settings.errors_per_second = errors_per_second;
@@ -263,21 +263,21 @@ impl defmt::Format for Config {
     }
 }
 
-/// What becomes of a TCP segment that a rule matches, that is no SYN, and whose connection is not known: it began before
-/// the rule did or before the translator was started, it was given up, or it has expired.
+/// What happens to a TCP segment that a rule matches, that is not a SYN, and whose connection is unknown: it was opened
+/// before the rule was added or before the translator was started, was evicted, or has expired.
 ///
-/// [`Divert::midstream`](crate::Divert::midstream) says it for one rule, [`Config::midstream`] for all. Where neither
+/// [`Divert::midstream`](crate::Divert::midstream) sets it for one rule, [`Config::midstream`] for all. Where neither
 /// does, a rule that leads to another server passes such segments, because the client may be talking to the original
-/// one, and a rule that only masquerades adopts them, because they would leave with a private source otherwise.
+/// one. A rule that only masquerades adopts them, because they would otherwise leave with a private source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Midstream {
-    /// It passes untouched: its connection began before the rule did, and its server knows it.
+    /// It passes untouched: its connection was opened before the rule was added, and its server knows it.
     Pass,
-    /// It opens a connection as if it were a SYN: the server is the same, or the servers share their state, or the
-    /// client is to be reset by the new one. What is no part of a conversation (a RST, a SYN with ACK, a segment without
-    /// ACK) opens none: a rule that masquerades drops it, any other passes it.
+    /// It opens a connection as if it were a SYN: the server is the same, or the servers share their state, or the new
+    /// one is to reset the client. A segment that cannot be part of an established connection (a RST, a SYN with ACK, a
+    /// segment without ACK) opens none: a rule that masquerades drops it, any other passes it.
     Adopt,
     /// It is dropped.
     Drop,
@@ -307,13 +307,13 @@ impl FromStr for Midstream {
     }
 }
 
-/// What becomes of a RST whose sequence number is not the one that its receiver expects. Neither choice ends the
+/// What happens to a RST whose sequence number is not the one that its receiver expects. Neither choice ends the
 /// connection (RFC 5961, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum InexactReset {
-    /// It is translated like any segment; its receiver will know what to make of it.
+    /// It is translated like any segment; its receiver decides what to do with it.
     Pass,
     /// It is dropped.
     Drop,
@@ -326,13 +326,13 @@ pub enum InexactReset {
 pub enum PortChoice {
     /// At random over the range (RFC 6056, keyed).
     Random,
-    /// At random among the ports that are on the same side of 1024 as the client's (RFC 4787, REQ-3a).
+    /// At random among the ports on the same side of 1024 as the client's (RFC 4787, REQ-3a).
     SameRange,
-    /// The client's own port if it is in the range and free; else as [`PortChoice::SameRange`].
+    /// The client's own port if it is in the range and free; otherwise as [`PortChoice::SameRange`].
     Keep,
 }
 
-/// The last address that was added and cannot be used; a [`ConfigError`] would be three times as large, in every
+/// The last address that was added and cannot be used. A [`ConfigError`] would be three times as large, in every
 /// translator.
 #[derive(Clone, Copy, Debug)]
 enum Unusable {
@@ -341,8 +341,8 @@ enum Unusable {
     Own { address: Ipv4Addr },
 }
 
-/// A range of alternative addresses and the ports of each: none, if the first is above the last. Then the addresses are
-/// ours, and another shard gives them away.
+/// A range of alternative addresses and the ports of each. If the first port is above the last, there are none: the
+/// addresses are the machine's own, and another shard gives their ports to connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Alternative {
     pub(crate) first: u32,
@@ -351,15 +351,15 @@ pub(crate) struct Alternative {
 }
 
 impl Alternative {
-    /// A place in a list that is not used.
+    /// An unused place in a list.
     pub(crate) const NONE: Self = Self { first: 0, last: 0, ports: (0, 0) };
 
-    /// Whether connections get ports of it.
+    /// Whether it has ports for connections.
     pub(crate) const fn has_ports(&self) -> bool {
         self.ports.0 <= self.ports.1
     }
 
-    /// Whether it is one of these addresses.
+    /// Whether the address is in the range.
     #[inline(always)]
     pub(crate) const fn holds(&self, address: u32) -> bool {
         address.wrapping_sub(self.first) <= self.last.wrapping_sub(self.first)
@@ -391,7 +391,7 @@ impl<T: Copy> List<T> {
         self.length as usize
     }
 
-    /// RedivertLog the items that are to be in front there, and leaves the others behind them; both keep their order.
+    /// Moves the items that `is_in_front` selects to the front; both groups keep their order.
     #[cfg(target_pointer_width = "64")]
     pub(crate) fn move_in_front(&mut self, is_in_front: impl Fn(&T) -> bool) {
         let length = usize::from(self.length);

@@ -1,4 +1,4 @@
-//! A connection as the outside sees it.
+//! The public view of a connection.
 
 use core::fmt;
 use core::net::SocketAddrV4;
@@ -7,24 +7,25 @@ use core::time::Duration;
 use crate::endpoint::{Pair, Protocol};
 use crate::time::Instant;
 
-/// One current connection: the document's pair of pairs, and what is known about it.
+/// One current connection: the document's pair of pairs, and its state.
 ///
 /// UDP flows and ICMP echo exchanges are connections too, as in the document. This is a copy; it does not change when
 /// the connection does.
 ///
-/// The exact packet that the server sees for a packet from `client_side.source` to `client_side.destination` bears
-/// `server_side.source` and `server_side.destination`; its answer comes back the other way round.
+/// A packet from `client_side.source` to `client_side.destination` reaches the server with the addresses
+/// `server_side.source` and `server_side.destination`; replies are translated in reverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Connection {
     /// TCP, UDP or ICMP echo.
     pub protocol: Protocol,
-    /// `(client, original destination)`: what the client's packets bear, and what it sees in the answers.
+    /// `(client, original destination)`: the addresses of the client's packets, reversed in the replies that it
+    /// receives.
     pub client_side: Pair,
-    /// `(alternative source, diverted destination)`: what the server's packets bear.
+    /// `(alternative source, diverted destination)`: the addresses of the packets that the server receives.
     pub server_side: Pair,
-    /// What it is doing.
+    /// Its state.
     pub state: State,
 }
 
@@ -36,9 +37,10 @@ impl fmt::Display for Connection {
     }
 }
 
-/// What a connection is doing. Each state has one of the time-outs of [`Timeouts`](crate::Timeouts).
+/// The state of a connection. Each state has one of the time-outs of [`Timeouts`](crate::Timeouts).
 ///
-/// For TCP it is what both ends have confirmed, not what one of them says; `docs/tcp.md` says what is concluded from what.
+/// For TCP it is what both ends have confirmed, not what one of them claims; `docs/tcp.md` says what is concluded from
+/// what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -47,8 +49,9 @@ pub enum State {
     Opening,
     /// TCP: the server has answered with its SYN (transitory).
     Opened,
-    /// TCP: each side has acknowledged the other's SYN, and no FIN has been acknowledged (established). Also a connection
-    /// that was adopted in the middle; until its server is heard, that has the transitory time-out.
+    /// TCP: each side has acknowledged the other's SYN, and no FIN has been acknowledged (established). Also a
+    /// connection that was adopted in the middle; until a segment of its server has been seen, that has the transitory
+    /// time-out.
     Established,
     /// TCP: the server has acknowledged the client's FIN, and may go on sending (established).
     ClientClosed,
@@ -57,13 +60,13 @@ pub enum State {
     /// TCP: both have sent a FIN with exactly the number that its receiver expects, and at least one of them is not
     /// acknowledged yet (transitory).
     Closing,
-    /// TCP: both FINs are acknowledged, or a RST was seen that its receiver obeys; late segments are still translated
-    /// (held).
+    /// TCP: both FINs are acknowledged, or a RST was seen that its receiver accepts; late segments are still translated
+    /// (hold).
     TimeWait,
-    /// TCP: somebody sent a RST behind data or a FIN that is not acknowledged yet, which its receiver obeys if the data
-    /// arrived; the next segment that its receiver accepts brings it back (transitory).
+    /// TCP: a RST was seen after data or a FIN that is not acknowledged yet. Its receiver accepts it if that data
+    /// arrived; the next segment that its receiver accepts restores the connection (transitory).
     Doubtful,
-    /// TCP: being reset by a re-divert: whatever an end sends is answered with a RST (held).
+    /// TCP: being reset by a re-divert: every segment from either end is answered with a RST (hold).
     Resetting,
     /// UDP or ICMP echo: the server has not answered yet.
     Unanswered,
@@ -91,7 +94,7 @@ impl State {
     }
 }
 
-/// One of the two ways that a packet of a connection can go.
+/// One of the two directions that a packet of a connection can go in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Direction {
@@ -111,26 +114,26 @@ pub struct Measured {
     pub to_server: Volume,
     /// What the server sent.
     pub to_client: Volume,
-    /// When its first packet came.
+    /// When its first packet was translated.
     pub first: Instant,
-    /// When its last packet came, to within 65.5 ms.
+    /// When its last packet was translated, to within 65.5 ms.
     pub last: Instant,
-    /// TCP: from the client's SYN to the server's SYN, seen from here: the server's share of the handshake.
+    /// TCP: time from the client's SYN to the server's SYN, as seen here: the server's share of the handshake.
     pub server_handshake: Option<Duration>,
-    /// TCP: from the server's SYN to the client's acknowledgement, seen from here: the client's share.
+    /// TCP: time from the server's SYN to the client's acknowledgement, as seen here: the client's share.
     pub client_handshake: Option<Duration>,
     /// TCP: smoothed round-trip time from here to the server and back (RFC 6298, section 2, gain 1/8). UDP and ICMP
     /// echo: smoothed time from a packet to the next answer.
     pub round_trip: Option<Duration>,
-    /// TCP segments with data that had been sent before, both ways; at most 65 535 are counted.
+    /// TCP segments with data that had been sent before, in both directions; at most 65 535 are counted.
     pub retransmissions: u16,
-    /// TCP segments with RST, both ways; at most 255 are counted.
+    /// TCP segments with RST, in both directions; at most 255 are counted.
     pub resets: u16,
-    /// ICMP errors about packets of this connection, both ways; at most 255 are counted.
+    /// ICMP errors about packets of this connection, in both directions; at most 255 are counted.
     pub icmp_errors: u16,
 }
 
-/// How much went one way.
+/// The volume of traffic in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -146,13 +149,13 @@ pub struct Volume {
 }
 
 impl Connection {
-    /// The original destination: the server that the client believes it talks to.
+    /// The original destination: the server that the client asked for.
     #[must_use]
     pub const fn original(&self) -> SocketAddrV4 {
         self.client_side.destination
     }
 
-    /// The current destination: the server that it really talks to.
+    /// The current destination: the server that the client is connected to.
     #[must_use]
     pub const fn server(&self) -> SocketAddrV4 {
         self.server_side.destination

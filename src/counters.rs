@@ -1,48 +1,48 @@
-//! What has happened so far, one number for each thing that can happen.
+//! Counts of what has happened, one number per kind of event.
 
 use core::iter::Sum;
 
 use crate::verdict::{DropReason, Verdict};
 
-/// Counts since the translator was made. None of them is ever reset, and none wraps in practice (64 bits).
+/// Counts since the translator was created. They are never reset, and in practice never wrap (64 bits).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Counters {
-    /// Packets translated on their way to the server.
+    /// Packets translated in the forward direction.
     pub to_server: u64,
-    /// Packets restored on their way to the client.
+    /// Packets restored in the reply direction.
     pub to_client: u64,
-    /// Packets that were none of ours.
+    /// Packets that belong to no connection and match no rule, and passed untouched.
     pub passed: u64,
     /// Later fragments whose first fragment had not been seen.
     pub held: u64,
     dropped: [u64; DropReason::COUNT],
     /// Connections opened by a packet.
     pub opened: u64,
-    /// Connections taken over from a record.
+    /// Connections imported from a record.
     pub imported: u64,
     /// Connections moved to another server by a re-divert.
     pub moved: u64,
-    /// Connections that came to their end: both sides said good-bye.
+    /// TCP connections that both sides closed.
     pub closed: u64,
     /// Connections ended by a RST with the expected sequence number, or by a re-divert that resets.
     pub reset: u64,
     /// Connections ended by their time-out.
     pub expired: u64,
-    /// Connections given up to make room for another.
+    /// Connections evicted to make room for another.
     pub evicted: u64,
-    /// Connections ended because no port was free for them on the server that they were moved to.
+    /// Connections closed because no port was free for them towards the server that they were moved to.
     pub stranded: u64,
-    /// Connections ended because the translator was told to forget them.
+    /// Connections closed by [`Translator::forget`](crate::Translator::forget).
     pub forgotten: u64,
-    /// ICMP errors and RSTs that the translator had to say and that were fetched.
+    /// ICMP errors and RSTs that the translator originated and the caller fetched.
     pub transmitted: u64,
-    /// What the translator had to say and could not: the rate limit was reached, or nobody fetched.
+    /// ICMP errors and RSTs that were not sent: the rate limit was reached, or the caller did not fetch them.
     pub transmit_lost: u64,
-    /// Events that found the queue full.
+    /// Events lost because the queue was full.
     pub events_lost: u64,
-    /// Datagrams whose fragments were forgotten before their time, to make room for another's.
+    /// Datagrams whose fragments were forgotten early, to make room for another's.
     pub fragments_evicted: u64,
 }
 
@@ -80,7 +80,7 @@ impl Counters {
         self.dropped.iter().sum()
     }
 
-    /// Counts a packet by what becomes of it.
+    /// Counts a packet by its verdict.
     pub(crate) fn count(&mut self, verdict: Verdict) {
         let count = match verdict {
             Verdict::ToServer => Some(&mut self.to_server),

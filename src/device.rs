@@ -1,6 +1,6 @@
 //! A smoltcp device that translates what passes through it (feature `smoltcp`).
 //!
-//! [`TranslatingDevice`] wraps any [`phy::Device`] and is one itself, so that an [`Interface`] takes it where it took the
+//! [`TranslatingDevice`] wraps any [`phy::Device`] and is one itself, so an [`Interface`] can use it in place of the
 //! other:
 //!
 //! ```text
@@ -15,25 +15,25 @@
 //!   the wrapped device             the network that the servers are in
 //! ```
 //!
-//! What becomes of a frame, either way:
+//! What happens to a frame in each direction:
 //!
-//! | the translator says | on its way out | on its way in |
+//! | verdict | on its way out | on its way in |
 //! | --- | --- | --- |
 //! | [`ToServer`], [`ToClient`] | the translated frame is sent | the stack gets the translated frame |
 //! | [`Pass`] | it is sent as it is | the stack gets it as it is |
 //! | [`Drop`], [`Hold`] | nothing is sent | the stack gets an empty frame, which it ignores |
 //!
-//! The empty frame keeps to smoltcp's one frame for each call: a flood of packets to drop makes no call longer, and does
-//! not look as if the network had fallen silent. Frames that are not IPv4 (ARP, IPv6, VLAN tags, IEEE 802.15.4) pass.
+//! The empty frame preserves smoltcp's one frame per call: a flood of dropped packets makes no call longer, and does
+//! not make the network look idle. Frames that are not IPv4 (ARP, IPv6, VLAN tags, IEEE 802.15.4) pass.
 //!
-//! The translator works by itself: each call of `receive`, and so each [`Interface::poll`], does what time brings, gives
-//! the stack what the translator has to tell the client, and sends what it has to tell the server. It does not know of
-//! the interface's timers, nor these of its own: wake up at the earlier of [`Interface::poll_at`] and
-//! [`TranslatingDevice::poll_at`].
+//! The translator needs no calls of its own: each call of `receive`, and so each [`Interface::poll`], does the
+//! time-driven work, gives the stack the translator's own packets to the client, and sends those to the server. The
+//! device does not know the interface's timers, nor the interface the device's: wake up at the earlier of
+//! [`Interface::poll_at`] and [`TranslatingDevice::poll_at`].
 //!
 //! When the wrapped device has no room for such a packet, the packet waits and goes out before any later frame of the
-//! stack; frames are still received. One for the client waits for room too, since smoltcp wants leave to answer with each
-//! frame that it gets.
+//! stack; frames are still received meanwhile. A packet to the client waits for room too, since smoltcp requires a
+//! transmit token with each frame that it receives.
 //!
 //! ```
 //! use byway::device::TranslatingDevice;
@@ -44,14 +44,14 @@
 //! let device = Loopback::new(Medium::Ip); // your driver
 //! let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
 //! let translator = Translator::new(config, Fixed::<64, 4>::new())?;
-//! // One buffer for a frame that comes, and one for a frame that goes.
+//! // One buffer for received frames, and one for frames to send.
 //! let mut device = TranslatingDevice::new(device, translator, [[0; 1514]; 2]);
 //!
 //! let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
 //! let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 80);
 //! device.translator_mut().divert(Divert::new(original).to(server))?;
 //!
-//! // interface.poll(now, &mut device, &mut sockets), as ever
+//! // then interface.poll(now, &mut device, &mut sockets), as usual
 //! # use smoltcp::iface::{Config as Settings, Interface, SocketSet};
 //! # use smoltcp::{time::Instant, wire::HardwareAddress};
 //! # let mut interface = Interface::new(Settings::new(HardwareAddress::Ip), &mut device, Instant::ZERO);
@@ -62,18 +62,21 @@
 //! # What is not supported
 //!
 //! - **Link addresses are not changed.** On Ethernet a diverted frame goes to the next hop that the stack chose for the
-//!   original destination: both must be behind the same router, which then sends it on to the server. And somebody must
-//!   answer ARP requests for the alternative addresses: give them to the interface, beside its own.
-//! - **Clients are behind the device.** Servers behind it (a port forward to the stack) are translated as well, but what
-//!   the translator has to say itself about their connections goes the wrong way, and is ignored there.
-//! - **Own packets towards the server** bear, on Ethernet, the link addresses of the last frame that was diverted; before
+//!   original destination: both must be behind the same router, which then forwards it to the server. And the
+//!   alternative addresses must answer ARP requests: configure them on the interface, beside its own.
+//! - **Clients are on the stack's side of the device.** Servers on that side (a port forward to the stack) are
+//!   translated as well, but the translator's own packets about their connections go the wrong way, and are ignored
+//!   there.
+//! - **Own packets to the server** have, on Ethernet, the link addresses of the last frame that was diverted. Until
 //!   there was one, they are lost, and [counted](TranslatingDevice::unaddressed).
 //! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again: a device has
-//!   buffers for one frame each way. A loop of your own around the translator can hold some ([`DatagramId`](crate::DatagramId)).
-//! - **No segmentation offload**, and no checksum offload for ICMP: the translator has to look into ICMP errors. The
-//!   other offloads are the wrapped device's. [`Checksums::Hardware`](crate::Checksums::Hardware) is right only where it
-//!   has the stack neither compute nor verify checksums.
-//! - **Link addresses are not filtered**: a wrapped device that is promiscuous has the translator see frames for others.
+//!   buffers for one frame in each direction. A loop of your own around the translator can hold some
+//!   ([`DatagramId`](crate::DatagramId)).
+//! - **No segmentation offload**, and no checksum offload for ICMP: the translator has to parse ICMP errors. The other
+//!   offloads are those of the wrapped device. [`Checksums::Hardware`](crate::Checksums::Hardware) is correct only
+//!   where the stack neither computes nor verifies checksums.
+//! - **Link addresses are not filtered**: if the wrapped device is promiscuous, the translator sees frames for other
+//!   hosts.
 //!
 //! [`ToServer`]: Verdict::ToServer
 //! [`ToClient`]: Verdict::ToClient
@@ -94,23 +97,22 @@ use crate::time::Instant;
 use crate::translator::{TRANSMIT_BUFFER, Translator, Transmit};
 use crate::verdict::Verdict;
 
-/// Bytes of an Ethernet header without tags.
+/// Length in bytes of an Ethernet header without tags.
 const ETHERNET: usize = 14;
 
 /// The EtherType of IPv4 (RFC 894).
 const IPV4: [u8; 2] = [0x08, 0x00];
 
-/// The least that the stack is told of the longest frame, in bytes: every host takes a datagram of 576 (RFC 791, section
-/// 3.1), and smoltcp subtracts headers from it without looking.
+/// The smallest value, in bytes, that the stack is given as the longest frame: every host accepts a datagram of 576
+/// (RFC 791, section 3.1), and smoltcp subtracts headers from it without checking.
 const LEAST: usize = ETHERNET + 576;
 
-/// How many packets of the translator's own one call sends towards servers; more than that wait for the next call.
+/// How many of the translator's own packets one call sends to servers; any others wait for the next call.
 const OWN_PACKETS: usize = 16;
 
-/// A [`phy::Device`] that wraps another and translates what passes through it; see the
-/// [module's documentation](self).
+/// A [`phy::Device`] that wraps another and translates what passes through it; see the [module's documentation](self).
 ///
-/// `D` is the wrapped device, `S` the translator's storage, and `B` what a buffer for one frame is: an array, a
+/// `D` is the wrapped device, `S` the translator's storage, and `B` the type of a buffer for one frame: an array, a
 /// `&'static mut [u8]`, a `Vec<u8>`. Nothing is allocated.
 pub struct TranslatingDevice<D, S, B> {
     device: D,
@@ -119,8 +121,8 @@ pub struct TranslatingDevice<D, S, B> {
     /// The longest frame that the stack may send.
     longest: usize,
     links: Links,
-    /// A packet of the translator's own that could not be handed over yet, and its frame. It has a buffer of its own,
-    /// so that frames can come and go while it waits.
+    /// A packet of the translator's own that could not be delivered yet, and its frame. It has its own buffer, so that
+    /// frames can pass in both directions while it waits.
     waiting: Option<Transmit>,
     own: [u8; ETHERNET + TRANSMIT_BUFFER],
     oversized: u64,
@@ -135,10 +137,10 @@ where
 {
     /// Wraps `device`, and translates what passes through it with `translator`.
     ///
-    /// Each of the two `buffers` holds one frame: the first one that comes, the second one that goes. They should be as
-    /// long as the device's largest frame (its [`max_transmission_unit`](DeviceCapabilities::max_transmission_unit),
-    /// 1514 bytes on Ethernet). If they are shorter, the stack is told so, down to 590 bytes; a frame that comes all the
-    /// same and is too long for the first is dropped, see [`oversized`](Self::oversized).
+    /// Each of the two `buffers` holds one frame: the first a received frame, the second one to be sent. They should be
+    /// as long as the device's largest frame (its [`max_transmission_unit`](DeviceCapabilities::max_transmission_unit),
+    /// 1514 bytes on Ethernet). If they are shorter, the stack is given the smaller length, down to 590 bytes. A
+    /// received frame that is too long for the first buffer is dropped, see [`oversized`](Self::oversized).
     pub fn new(device: D, translator: Translator<S>, mut buffers: [B; 2]) -> Self {
         let [first, second] = &mut buffers;
         let shorter = first.as_mut().len().min(second.as_mut().len());
@@ -163,8 +165,8 @@ where
 
     /// The translator, for instructions, events and listings.
     ///
-    /// [`poll`](Translator::poll) and [`poll_transmit`](Translator::poll_transmit) need not be called; a packet that is
-    /// fetched here is not sent by the device.
+    /// Calling [`poll`](Translator::poll) and [`poll_transmit`](Translator::poll_transmit) is not necessary, and the
+    /// device does not send a packet that is fetched here.
     pub const fn translator_mut(&mut self) -> &mut Translator<S> {
         &mut self.translator
     }
@@ -174,19 +176,19 @@ where
         &self.device
     }
 
-    /// The wrapped device. What is sent or received there is not translated.
+    /// The wrapped device. Frames sent or received through it directly are not translated.
     pub const fn inner_mut(&mut self) -> &mut D {
         &mut self.device
     }
 
     /// The wrapped device and the translator with all its connections. A packet of the translator's own that waits for
-    /// room is lost; there is none unless [`poll_at`](Self::poll_at) says zero.
+    /// room is lost; there is none unless [`poll_at`](Self::poll_at) returns zero.
     pub fn into_inner(self) -> (D, Translator<S>) {
         (self.device, self.translator)
     }
 
-    /// When the interface should be polled at the latest for the translator's sake; `None` if there is nothing to wait
-    /// for. [`Translator::poll_at`] says what it costs to come early or late.
+    /// The latest time at which the interface should be polled for the translator; `None` if nothing is pending.
+    /// [`Translator::poll_at`] says what it costs to call early or late.
     pub fn poll_at(&mut self) -> Option<Timestamp> {
         if self.waiting.is_some() {
             return Some(Timestamp::ZERO);
@@ -195,18 +197,18 @@ where
         Some(Timestamp::from_micros(i64::try_from(at.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// How many frames came that were too long for the first buffer, and were dropped.
+    /// How many received frames were too long for the first buffer, and were dropped.
     pub const fn oversized(&self) -> u64 {
         self.oversized
     }
 
-    /// How many of the translator's own packets towards servers were dropped since no frame had been diverted yet, so
-    /// that the link addresses to send them with were not known. Only Ethernet has any.
+    /// How many of the translator's own packets to servers were dropped because no frame had been diverted yet, so that
+    /// their link addresses were unknown. Only Ethernet has link addresses.
     pub const fn unaddressed(&self) -> u64 {
         self.unaddressed
     }
 
-    /// Does what time brings, sends what the translator has to tell servers, and fetches what it has to tell a client.
+    /// Does the time-driven work, sends the translator's own packets to servers, and fetches one to a client.
     fn work(&mut self, timestamp: Timestamp) {
         let now = instant(timestamp);
         if self.translator.poll_at().is_some_and(|at| at <= now) {
@@ -226,7 +228,7 @@ where
         }
     }
 
-    /// Sends the waiting packet if it goes to a server. False if there is no room for it: then it waits on.
+    /// Sends the waiting packet if it goes to a server. False if there is no room: the packet then keeps waiting.
     fn flush(&mut self, timestamp: Timestamp) -> bool {
         let Some(Transmit { length, direction: Direction::ToServer }) = self.waiting else {
             return true;
@@ -263,7 +265,8 @@ where
 
     fn capabilities(&self) -> DeviceCapabilities {
         let inner = self.device.capabilities();
-        // From the default, since this must not offer what a later smoltcp, or one with more features, can offload.
+        // Start from the default, so that this device offers nothing that only a later smoltcp, or one with more
+        // features, can offload.
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = inner.medium;
         capabilities.max_transmission_unit = inner.max_transmission_unit.min(self.longest);
@@ -283,7 +286,7 @@ where
         let [first, second] = &mut self.buffers;
         let (first, second) = (first.as_mut(), second.as_mut());
 
-        // One for a server waits for room to be sent, and keeps nothing from being received.
+        // A packet to a server waits for room to be sent, and does not block receiving.
         if let Some(Transmit { length, direction: Direction::ToClient }) = self.waiting {
             let token = self.device.transmit(timestamp)?;
             self.waiting = None;
@@ -315,7 +318,7 @@ where
     }
 
     fn transmit(&mut self, timestamp: Timestamp) -> Option<Self::TxToken<'_>> {
-        // What waits for room goes first, or a stack that always finds the room could keep it waiting for ever.
+        // A waiting packet goes first, or a stack that always finds room could keep it waiting for ever.
         if !self.flush(timestamp) {
             return None;
         }
@@ -329,7 +332,7 @@ where
 }
 
 impl<D: fmt::Debug, S: fmt::Debug, B> fmt::Debug for TranslatingDevice<D, S, B> {
-    /// Everything but what is in the buffers.
+    /// Everything except the contents of the buffers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TranslatingDevice")
             .field("device", &self.device)
@@ -344,7 +347,7 @@ impl<D: fmt::Debug, S: fmt::Debug, B> fmt::Debug for TranslatingDevice<D, S, B> 
 
 #[cfg(feature = "defmt")]
 impl<D, S: Storage, B> defmt::Format for TranslatingDevice<D, S, B> {
-    /// Everything but the wrapped device and what is in the buffers.
+    /// Everything except the wrapped device and the contents of the buffers.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,
@@ -357,7 +360,7 @@ impl<D, S: Storage, B> defmt::Format for TranslatingDevice<D, S, B> {
     }
 }
 
-/// A frame that came, already translated; empty if it was dropped.
+/// A received frame, already translated; empty if it was dropped.
 #[derive(Debug)]
 pub struct RxToken<'a> {
     frame: &'a [u8],
@@ -381,7 +384,7 @@ impl phy::RxToken for RxToken<'_> {
     }
 }
 
-/// Leave to send a frame, which will be translated.
+/// Permission to send a frame, which will be translated.
 #[derive(Debug)]
 pub struct TxToken<'a, T, S> {
     token: T,
@@ -398,9 +401,11 @@ impl<T, S> defmt::Format for TxToken<'_, T, S> {
 
 impl<T: phy::TxToken, S: Storage> phy::TxToken for TxToken<'_, T, S> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, length: usize, f: F) -> R {
-        // The frame is written beside the wrapped device, because what is written there can no longer be dropped.
+        // The frame is written to a buffer outside the wrapped device, because a frame written there can no longer be
+        // dropped.
         let Some(frame) = self.buffer.get_mut(..length) else {
-            // Longer than we have said that frames can be. What must be dropped is sent as zeros, which nobody reads.
+            // Longer than the stack was told that frames can be. A frame that must be dropped is sent as zeros, which
+            // receivers ignore.
             return self.token.consume(length, |frame| {
                 let result = f(frame);
                 if !self.way.translate_sent(frame) {
@@ -421,7 +426,7 @@ impl<T: phy::TxToken, S: Storage> phy::TxToken for TxToken<'_, T, S> {
     }
 }
 
-/// What translating a frame takes.
+/// What is needed to translate a frame.
 #[derive(Debug)]
 struct Way<'a, S> {
     translator: &'a mut Translator<S>,
@@ -444,7 +449,7 @@ impl<S: Storage> Way<'_, S> {
         goes_on(verdict)
     }
 
-    /// Translates a frame that came. False if it is to be dropped.
+    /// Translates a received frame. False if it is to be dropped.
     fn translate(&mut self, frame: &mut [u8]) -> bool {
         packet(self.medium, frame).is_none_or(|packet| goes_on(self.translator.translate(self.now, packet)))
     }
@@ -458,7 +463,7 @@ struct Links {
 }
 
 impl Links {
-    /// To the stack by broadcast, until it has shown its address.
+    /// Broadcast to the stack until it has shown its address.
     const NEW: Self =
         Self { to_server: None, to_client: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, IPV4[0], IPV4[1]] };
 
@@ -472,7 +477,8 @@ impl Links {
         }
     }
 
-    /// Writes the Ethernet header of a packet of our own, where there is one. False if its addresses are not known.
+    /// Writes the Ethernet header of one of the translator's own packets, if the medium has one. False if its addresses
+    /// are not known.
     fn address(&self, frame: &mut [u8], header: usize, direction: Direction) -> bool {
         let Some(place) = frame.first_chunk_mut::<ETHERNET>().filter(|_| header == ETHERNET) else {
             return true;
@@ -504,9 +510,9 @@ fn packet(medium: Medium, frame: &mut [u8]) -> Option<&mut [u8]> {
     }
 }
 
-/// Bytes before the packet; `None` for a medium that we cannot read.
+/// Bytes before the packet; `None` for a medium that is not supported.
 fn header_length(medium: Medium) -> Option<usize> {
-    // Not a `match`: whoever switches on more of smoltcp's features adds media to it.
+    // Not a `match`: smoltcp has more media when more of its features are enabled.
     if medium == Medium::Ethernet {
         Some(ETHERNET)
     } else if medium == Medium::Ip {
@@ -516,7 +522,7 @@ fn header_length(medium: Medium) -> Option<usize> {
     }
 }
 
-/// Copies without a panic, if a device should give a buffer of another length than it was asked for.
+/// Copies without a panic even if a device provides a buffer of a length other than requested.
 fn copy(from: &[u8], to: &mut [u8]) {
     let length = from.len().min(to.len());
     if let (Some(from), Some(to)) = (from.get(..length), to.get_mut(..length)) {
@@ -524,7 +530,7 @@ fn copy(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Our time, of smoltcp's, which is negative only by mistake.
+/// The library's form of smoltcp's time, which is negative only by mistake.
 fn instant(timestamp: Timestamp) -> Instant {
     Instant::from_micros(u64::try_from(timestamp.total_micros()).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! What an instruction says of diverted addresses: which packets, and where they go instead.
+//! Rules: which packets are diverted, and where they go instead.
 
 use core::cmp::Reverse;
 use core::fmt;
@@ -10,14 +10,15 @@ use crate::endpoint::{Prefix, Protocol};
 use crate::error::ParseError;
 use crate::text;
 
-/// Which packets a rule is about: their destination, and optionally their protocol and client.
+/// Which packets a rule matches: their destination, and optionally their protocol and client.
 ///
 /// Made from a `SocketAddrV4` (address and port), an `Ipv4Addr` (any port), a [`Prefix`], or a `(Prefix, port)`. When
-/// several match a packet the most specific decides: the longest destination prefix, then a port rather than none,
-/// then a protocol rather than none, then the longest client prefix.
+/// several rules match a packet, the most specific one applies: the longest destination prefix, then a port rather than
+/// none, then a protocol rather than none, then the longest client prefix.
 ///
-/// A port speaks of TCP and UDP; ICMP echo has none and is matched by rules without a port. A prefix shorter than 32
-/// bits speaks neither of the translator's own addresses nor of what is no host: multicast, broadcast, loopback.
+/// A port applies to TCP and UDP; ICMP echo has none, and only rules without a port match it. A prefix shorter than 32
+/// bits matches neither the translator's own addresses nor addresses that are not hosts: multicast, broadcast,
+/// loopback.
 ///
 /// ```
 /// use byway::{Match, Prefix, Protocol};
@@ -80,7 +81,7 @@ impl Match {
         self.clients
     }
 
-    /// Where it stands among the others: more specific first.
+    /// Its place in the order of rules: more specific first.
     pub(crate) fn order(&self) -> impl Ord + use<> {
         (
             Reverse(self.destination.length()),
@@ -225,8 +226,8 @@ impl defmt::Format for Target {
     }
 }
 
-/// One server of a group, and its share of the clients. Its text is a [`Target`], with `*WEIGHT` behind it unless that is
-/// one.
+/// One server of a group, and its share of the clients. Its text is a [`Target`], followed by `*WEIGHT` unless the
+/// weight is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Weighted {
@@ -265,7 +266,7 @@ impl FromStr for Weighted {
     }
 }
 
-/// One rule of the divert table: what matches, and where it goes instead.
+/// One rule of the divert table: what it matches, and where that goes instead.
 ///
 /// ```
 /// use byway::{Divert, Prefix, Weighted};
@@ -295,7 +296,7 @@ pub struct Divert<'a> {
 }
 
 impl<'a> Divert<'a> {
-    /// A rule for what `matches` matches, with the target [`Target::Same`].
+    /// A rule for the packets that `matches` selects, with the target [`Target::Same`].
     #[must_use]
     pub fn new(matches: impl Into<Match>) -> Self {
         Self {
@@ -308,14 +309,14 @@ impl<'a> Divert<'a> {
         }
     }
 
-    /// Reads a rule as a person writes it, on a command line or in a file. If it has several servers they are put into
-    /// `group`, which is not needed for one.
+    /// Parses a rule as a person writes it, on a command line or in a file. If it has several servers they are written
+    /// into `group`, which is not needed for one.
     ///
-    /// An equals sign may stand instead of `to`, and there may be spaces instead of commas. Whether the rule makes sense is
-    /// for [`Translator::divert`](crate::Translator::divert) to say.
+    /// An equals sign may stand instead of `to`, and spaces instead of commas. Whether the rule makes sense is checked
+    /// by [`Translator::divert`](crate::Translator::divert).
     ///
     /// # Errors
-    /// [`ParseError`] says which part of the text is wrong, and what should stand there.
+    /// [`ParseError`] says which part of the text is wrong, and what is expected there.
     ///
     /// ```
     /// use byway::{Divert, Target, Weighted};
@@ -345,7 +346,7 @@ impl<'a> Divert<'a> {
         let mut divert = Self::new(matches.parse::<Match>()?);
         let mut words = rest.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|word| !word.is_empty());
         let mut count = 0;
-        // Behind the first option there are no more servers.
+        // No servers follow after the first option.
         let mut is_server_due = true;
         while let Some(word) = words.next() {
             match word {
@@ -378,7 +379,7 @@ impl<'a> Divert<'a> {
         Ok(divert)
     }
 
-    /// Sends it to one server.
+    /// Diverts to one server.
     #[must_use]
     pub fn to(mut self, target: impl Into<Target>) -> Self {
         self.single.target = target.into();
@@ -386,8 +387,8 @@ impl<'a> Divert<'a> {
         self
     }
 
-    /// Shares it among servers by weight. A client keeps to its server as long as that is in the group, and a change
-    /// of the group moves only the clients that it must (weighted rendezvous hashing of the client's address).
+    /// Distributes clients among servers by weight. A client keeps to its server as long as that is in the group, and a
+    /// change of the group moves only the clients that it must (weighted rendezvous hashing of the client's address).
     #[must_use]
     pub const fn to_group(mut self, group: &'a [Weighted]) -> Self {
         self.group = Some(group);
@@ -408,17 +409,18 @@ impl<'a> Divert<'a> {
         self
     }
 
-    /// Leaves the source as it is: the server sees the client's own address. Its answers must come back through this
-    /// translator all the same.
+    /// Keeps the source: the server sees the client's own address. Its replies must still come back through this
+    /// translator.
     ///
-    /// A rule that keeps the source and has no target either lets what it matches pass: an exception from a wider rule
-    /// (RFC 6888, REQ-6).
+    /// A rule that keeps the source and has no target either lets the packets that it matches pass: an exception from a
+    /// wider rule (RFC 6888, REQ-6).
     ///
-    /// **Behind a port forward** (the original is one of the translator's own addresses) the server's own address is
-    /// private. What its endpoint sends to a client without a connection, because that has expired or the translator was
-    /// started anew, would show that address, so it is dropped ([`DropReason::NoConnection`]). Hosts that talk to the
-    /// server directly, through this translator and not to the forwarded address, need an exception for their prefix
-    /// (`Divert::new(prefix).keep_source()`), or the rule [`midstream`](Self::midstream) with [`Midstream::Pass`].
+    /// **With a port forward** (the original is one of the translator's own addresses) the server's own address is
+    /// private. A packet that the server sends to a client without a connection, because the connection has expired or
+    /// the translator was restarted, would reveal that address, so it is dropped ([`DropReason::NoConnection`]). Hosts
+    /// that talk to the server directly, through this translator but not to the forwarded address, need an exception
+    /// for their prefix (`Divert::new(prefix).keep_source()`), or the rule needs [`midstream`](Self::midstream) with
+    /// [`Midstream::Pass`].
     ///
     /// [`DropReason::NoConnection`]: crate::DropReason::NoConnection
     #[must_use]
@@ -427,25 +429,25 @@ impl<'a> Divert<'a> {
         self
     }
 
-    /// Takes answers from the server's other ports for the client, too: a TFTP server answers from a fresh port
-    /// (RFC 1350). Each such port becomes a connection of its own, with the original address and that port on the
-    /// client's side. Only UDP has use for it.
+    /// Accepts replies to the client from other ports of the server, too: a TFTP server answers from a new port (RFC
+    /// 1350). Each such port becomes a connection of its own, with the original address and that port on the client's
+    /// side. This applies to UDP only.
     #[must_use]
     pub const fn replies_from_any_port(mut self) -> Self {
         self.any_port_replies = true;
         self
     }
 
-    /// What becomes of a TCP segment from the middle of a connection that is not known. Without it a rule that leads to
+    /// What happens to a TCP segment in the middle of an unknown connection. Without this setting, a rule that leads to
     /// another server passes such a segment, and one that only masquerades adopts it ([`Midstream`]).
     /// [`Config::midstream`](crate::Config::midstream) overrides it.
     ///
     /// **A masquerading rule** (the source is replaced, the target is [`Target::Same`]) never passes a packet, so that
-    /// none leaves with its private source: what cannot be translated is dropped. That is a segment that cannot be
-    /// adopted ([`DropReason::Midstream`]), an echo reply that nobody asked for, another ICMP message or a protocol
+    /// none leaves with its private source: a packet that cannot be translated is dropped. That is a segment that
+    /// cannot be adopted ([`DropReason::Midstream`]), an unsolicited echo reply, another ICMP message or a protocol
     /// without ports ([`DropReason::Untranslatable`]), and an ICMP error about no connection
-    /// ([`DropReason::IcmpUnrelated`]). Only [`Midstream::Pass`] lets TCP segments through. What a rule for a prefix does
-    /// not speak of passes all the same: multicast, broadcast, the translator's own addresses.
+    /// ([`DropReason::IcmpUnrelated`]). Only [`Midstream::Pass`] lets TCP segments through. Packets that a rule for a
+    /// prefix does not match pass all the same: multicast, broadcast, the translator's own addresses.
     ///
     /// ```
     /// use byway::{Divert, Midstream, Prefix};
@@ -485,7 +487,7 @@ impl<'a> Divert<'a> {
 }
 
 impl PartialEq for Divert<'_> {
-    /// Whether they say the same. A group of one server is as good as that server.
+    /// Whether the rules mean the same. A group of one server equals that server.
     fn eq(&self, other: &Self) -> bool {
         let flags = |d: &Self| (d.matches, d.keep_source, d.any_port_replies, d.midstream);
         flags(self) == flags(other) && self.targets() == other.targets()
@@ -501,7 +503,7 @@ impl fmt::Display for Divert<'_> {
     }
 }
 
-/// Writes a rule as [`Divert::parse`] reads it.
+/// Writes a rule in the form that [`Divert::parse`] reads.
 pub(crate) fn write_rule(
     f: &mut fmt::Formatter<'_>,
     matches: &Match,
@@ -525,7 +527,7 @@ pub(crate) fn write_rule(
     }
 }
 
-/// What a rule matches, and what stands behind the `to` or the equals sign.
+/// The part that a rule matches, and the part after the `to` or the equals sign.
 fn split_rule(text: &str) -> Option<(&str, &str)> {
     let is_space = |c: char| c.is_ascii_whitespace();
     let mut places =
@@ -537,18 +539,18 @@ fn split_rule(text: &str) -> Option<(&str, &str)> {
     separators.into_iter().flatten().min_by_key(|(before, _)| before.len())
 }
 
-/// Why a rule was not taken. Nothing has changed.
+/// Why a rule was refused. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum DivertError {
-    /// The divert table holds as many rules as it can.
+    /// The divert table is full.
     TableFull {
-        /// How many that is.
+        /// How many rules it has room for.
         capacity: usize,
     },
-    /// There are not enough entries for its servers. Each server of each rule takes one, and those that rules no
-    /// longer point at keep theirs until their last connection ends.
+    /// There are not enough entries for its servers. Each server of each rule takes one, and servers that no rule uses
+    /// any more keep theirs until their last connection ends.
     ServersFull {
         /// How many entries there are in all.
         capacity: usize,
@@ -558,14 +560,14 @@ pub enum DivertError {
         /// How many servers it has in all.
         servers: usize,
     },
-    /// Its group names a server twice.
+    /// Its group contains a server twice.
     DuplicateServer {
         /// The server.
         target: Target,
     },
-    /// It replaces the source, and the configuration names no alternative address.
+    /// It replaces the source, but the configuration has no alternative address.
     NoAlternative {
-        /// The destinations that it is about.
+        /// The destinations that it matches.
         destination: Prefix,
     },
     /// It diverts to an address that no host can have (RFC 1812, section 5.3.7).
@@ -578,14 +580,14 @@ pub enum DivertError {
         /// The target.
         target: Target,
     },
-    /// It diverts a destination to itself. Say [`Target::Same`] if that is what you want.
+    /// It diverts a destination to itself. Use [`Target::Same`] if that is intended.
     ToItself {
         /// The target.
         target: Target,
     },
     /// It matches port zero.
     MatchesPortZero {
-        /// The destinations that it is about.
+        /// The destinations that it matches.
         destination: Prefix,
     },
     /// It diverts to port zero.
@@ -603,7 +605,7 @@ impl fmt::Display for DivertError {
                 write!(f, "no room for its servers: {capacity} entries are in use")
             }
             Self::EmptyGroup { servers } => {
-                write!(f, "the group has {servers} servers, and none of them a weight above zero")
+                write!(f, "none of the {servers} servers of the group has a weight above zero")
             }
             Self::DuplicateServer { target } => write!(f, "the group names {target} twice"),
             Self::NoAlternative { destination } => {
@@ -619,9 +621,9 @@ impl fmt::Display for DivertError {
                 write!(f, "target {target} is the original destination itself")
             }
             Self::MatchesPortZero { destination } => {
-                write!(f, "destination {destination} with port 0: no packet is sent there")
+                write!(f, "destination {destination} with port 0: no packet has this port")
             }
-            Self::TargetPortZero { target } => write!(f, "target {target}: nobody listens on port 0"),
+            Self::TargetPortZero { target } => write!(f, "target {target}: port 0 cannot be used"),
         }
     }
 }

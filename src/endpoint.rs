@@ -1,4 +1,4 @@
-//! Who talks to whom: protocols, prefixes, and the document's pairs of addresses.
+//! Protocols, prefixes, and the document's pairs of addresses.
 
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -7,12 +7,12 @@ use core::str::FromStr;
 use crate::error::ParseError;
 use crate::text;
 
-/// A protocol whose packets can be told apart by connection.
+/// A protocol whose packets can be assigned to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Protocol {
-    /// ICMP echo (RFC 792): the identifier stands in for the client's port, and the server's port is zero.
+    /// ICMP echo (RFC 792): the identifier is used as the client's port, and the server's port is zero.
     Icmp,
     /// TCP (RFC 9293).
     Tcp,
@@ -67,14 +67,14 @@ impl FromStr for Protocol {
     }
 }
 
-/// The addresses that one packet of a connection bears: where from and where to.
+/// The addresses of a connection's packets on one side: source and destination.
 ///
 /// For [`Protocol::Icmp`] the source's port is the echo identifier and the destination's port is zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pair {
-    /// Where the packet comes from on the way to the server.
+    /// The source of packets in the forward direction.
     pub source: SocketAddrV4,
-    /// Where the packet goes on the way to the server.
+    /// The destination of packets in the forward direction.
     pub destination: SocketAddrV4,
 }
 
@@ -100,8 +100,8 @@ impl defmt::Format for Pair {
 
 /// A range of addresses that share their first `length` bits (RFC 4632).
 ///
-/// Its text is `ADDRESS/LENGTH`; an address without a length is read as the prefix that holds it alone, and bits behind
-/// the prefix are cleared.
+/// Its text is `ADDRESS/LENGTH`; an address without a length is read as the prefix of that address alone, and bits
+/// after the prefix are cleared.
 ///
 /// ```
 /// use byway::Prefix;
@@ -122,7 +122,7 @@ impl Prefix {
     /// Every address.
     pub const ALL: Self = Self { network: 0, length: 0 };
 
-    /// The prefix of `length` bits that `address` lies in; bits behind the prefix are cleared. `None` if `length` is
+    /// The prefix of `length` bits that contains `address`; bits after the prefix are cleared. `None` if `length` is
     /// above 32.
     #[must_use]
     pub const fn new(address: Ipv4Addr, length: u8) -> Option<Self> {
@@ -132,7 +132,7 @@ impl Prefix {
         Some(Self { network: address.to_bits() & mask(length), length })
     }
 
-    /// The prefix that holds this address alone.
+    /// The prefix that contains this address alone.
     #[must_use]
     pub const fn host(address: Ipv4Addr) -> Self {
         Self { network: address.to_bits(), length: 32 }
@@ -150,7 +150,7 @@ impl Prefix {
         self.length
     }
 
-    /// Whether `address` lies in the prefix.
+    /// Whether `address` is in the prefix.
     #[must_use]
     pub const fn contains(self, address: Ipv4Addr) -> bool {
         self.holds(address.to_bits())

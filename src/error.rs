@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, or with a text that should say a rule or a part of one.
+//! Errors in a configuration, or in the text form of a rule or part of one.
 
 use core::fmt;
 use core::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use crate::limits::{MAX_ALTERNATIVES, MAX_CONNECTIONS, MAX_TIMEOUT};
 pub enum ConfigError {
     /// More alternative address ranges than [`MAX_ALTERNATIVES`].
     TooManyAlternatives {
-        /// The first address of the last one that was added.
+        /// The first address of the last range that was added.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         first: Ipv4Addr,
         /// Its last address.
@@ -26,7 +26,7 @@ pub enum ConfigError {
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         address: Ipv4Addr,
     },
-    /// A range of alternative addresses or ports that holds nothing.
+    /// A range of alternative addresses or ports that is empty.
     EmptyAlternative {
         /// The first address.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -37,7 +37,7 @@ pub enum ConfigError {
         /// The first and the last port.
         ports: (u16, u16),
     },
-    /// An alternative address that no packet may bear (RFC 1812, section 5.3.7).
+    /// An alternative address that no packet may have (RFC 1812, section 5.3.7).
     MartianAlternative {
         /// The address.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -45,23 +45,23 @@ pub enum ConfigError {
     },
     /// A time-out below the floor of the RFCs; see [`Config::allow_short_timeouts`](crate::Config::allow_short_timeouts).
     TimeoutTooShort {
-        /// Which field of [`Timeouts`](crate::Timeouts).
+        /// The field of [`Timeouts`](crate::Timeouts).
         name: &'static str,
-        /// What was asked for.
+        /// The requested value.
         value: Duration,
-        /// The least that is allowed.
+        /// The smallest valid value.
         floor: Duration,
     },
     /// A time-out above [`Timeouts::MAX`](crate::Timeouts::MAX).
     TimeoutTooLong {
-        /// Which field of [`Timeouts`](crate::Timeouts).
+        /// The field of [`Timeouts`](crate::Timeouts).
         name: &'static str,
-        /// What was asked for.
+        /// The requested value.
         value: Duration,
     },
     /// A limit per client above 65 534.
     ClientLimit {
-        /// What was asked for.
+        /// The requested value.
         value: u32,
     },
     /// The storage has room for fewer than 8 connections, for 13 to 15 (of which its index would hold 12), or for more
@@ -70,14 +70,14 @@ pub enum ConfigError {
         /// How many connections it has room for.
         connections: usize,
     },
-    /// The storage has fewer index places than [`INDEX_WORDS`](crate::INDEX_WORDS) for each connection, or a number
-    /// of measurements that is neither zero nor the number of connections.
+    /// The storage has fewer index places than [`INDEX_WORDS`](crate::INDEX_WORDS) for each connection, or a number of
+    /// measurements that is neither zero nor the number of connections.
     MismatchedStorage {
-        /// Which of the slices.
+        /// The slice.
         name: &'static str,
         /// Its length.
         length: usize,
-        /// The length that it should have.
+        /// The length that it must have.
         expected: usize,
     },
 }
@@ -108,7 +108,7 @@ impl fmt::Display for ConfigError {
             }
             Self::ClientLimit { value } => write!(f, "client limit of {value} is above 65534"),
             Self::Capacity { connections } => {
-                write!(f, "room for {connections} connections; possible are 8 to 12, and 16 to {}", MAX_CONNECTIONS)
+                write!(f, "room for {connections} connections; valid are 8 to 12, and 16 to {}", MAX_CONNECTIONS)
             }
             Self::MismatchedStorage { name, length, expected } => {
                 write!(f, "storage for {name} has {length} places instead of {expected}")
@@ -119,11 +119,11 @@ impl fmt::Display for ConfigError {
 
 impl core::error::Error for ConfigError {}
 
-/// The longest piece of a text that an error repeats, in bytes.
+/// The longest piece of the text that an error repeats, in bytes.
 const EXCERPT: usize = 32;
 
-/// Why a text could not be read as a [`Prefix`](crate::Prefix), [`Protocol`](crate::Protocol), [`Match`](crate::Match),
-/// [`Target`](crate::Target), [`Weighted`](crate::Weighted), [`Redivert`](crate::Redivert),
+/// Why a text could not be parsed as a [`Prefix`](crate::Prefix), [`Protocol`](crate::Protocol),
+/// [`Match`](crate::Match), [`Target`](crate::Target), [`Weighted`](crate::Weighted), [`Redivert`](crate::Redivert),
 /// [`Midstream`](crate::Midstream) or [`Divert`](crate::Divert).
 ///
 /// ```
@@ -154,20 +154,21 @@ impl ParseError {
         Self { field, expected, excerpt, length: length as u8 }
     }
 
-    /// Which part of the text is wrong: `"address"`, `"prefix length"`, `"port"`, `"protocol"`, `"weight"` and so on.
+    /// The part of the text that is wrong: `"address"`, `"prefix length"`, `"port"`, `"protocol"`, `"weight"` and so
+    /// on.
     #[must_use]
     pub const fn field(&self) -> &'static str {
         self.field
     }
 
-    /// What stands there: at most the first 32 bytes. Empty if the text ends where something should follow.
+    /// The wrong text: at most its first 32 bytes. Empty if the text ends where something should follow.
     #[must_use]
     pub fn text(&self) -> &str {
         let bytes = self.excerpt.get(..usize::from(self.length)).unwrap_or_default();
         core::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// What should stand there.
+    /// What is expected there.
     #[must_use]
     pub const fn expected(&self) -> &'static str {
         self.expected

@@ -1,4 +1,4 @@
-//! What happened to connections, for whoever keeps a log or a picture.
+//! Events: what happened to connections.
 
 use core::net::SocketAddrV4;
 
@@ -10,47 +10,47 @@ use crate::connection::Connection;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Event {
-    /// A packet opened it, or a record brought it.
+    /// A packet opened it, or it was imported from a record.
     Opened(Connection),
-    /// It changed its state. Told only where the configuration asks for it
+    /// Its state changed. Reported only if the configuration asks for it
     /// ([`Config::tell_changes`](crate::Config::tell_changes)).
     Changed(Connection),
-    /// A re-divert moved it, or a record said that another portion had; the connection shows where to.
+    /// A re-divert moved it, or a record showed that another portion had; the connection has its new server.
     Moved {
         /// The connection after the move.
         connection: Connection,
-        /// The server that it stood on before.
+        /// The server before the move.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         from: SocketAddrV4,
     },
-    /// It came to its end.
+    /// It ended.
     Closed {
-        /// The connection as it last was.
+        /// The connection at its end.
         connection: Connection,
-        /// Why.
+        /// The reason.
         why: Closed,
     },
 }
 
-/// Why a connection came to its end.
+/// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Closed {
-    /// TCP: both sides said good-bye, and acknowledged it or the client has begun anew on the same port.
+    /// TCP: both sides have sent a FIN, and either both FINs were acknowledged or the client has reused the port.
     Finished,
     /// TCP: one side sent a RST with the sequence number that the other expected.
     Reset,
-    /// A re-divert ended it: TCP with [`Redivert::Reset`](crate::Redivert::Reset), or a connection that keeps its source
-    /// and was sent back to its original destination, so that nothing is left to translate.
+    /// A re-divert ended it: TCP with [`Redivert::Reset`](crate::Redivert::Reset), or a connection that keeps its
+    /// source and was sent back to its original destination, so that nothing is left to translate.
     Rediverted,
     /// Its time-out passed.
     Expired,
-    /// It was given up to make room.
+    /// It was evicted to make room.
     Evicted,
     /// It was moved to a server towards which no alternative port was free.
     Stranded,
-    /// The translator was told to forget every connection ([`Translator::forget`](crate::Translator::forget)).
+    /// All connections were forgotten ([`Translator::forget`](crate::Translator::forget)).
     Forgotten,
 }
 

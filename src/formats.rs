@@ -1,5 +1,5 @@
-//! Every public type that has `Debug` has `defmt::Format` too. This list is checked by the compiler, and
-//! `tests/formats.rs` checks that it names all of them.
+//! Every public type that has `Debug` also has `defmt::Format`. The compiler checks this list, and `tests/formats.rs`
+//! checks that it is complete.
 
 use defmt::Format;
 

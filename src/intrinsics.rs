@@ -1,9 +1,9 @@
-//! What a processor has an instruction for and Rust has none: the only file of the library with `unsafe`. Where there is
-//! no such instruction, or nothing is known to be gained by it, plain Rust does instead.
+//! Processor instructions that Rust has no safe access to: the only file of the library with `unsafe`. Where there is
+//! no such instruction, or no known gain from it, plain Rust does the same.
 
-/// Asks for the line that `place` of `slice` lies in. It changes nothing that a program can see.
+/// Prefetches the cache line that contains `place` of `slice`. It has no effect that a program can see.
 ///
-/// Bursts ask for the lines of 32 packets before they touch the first, so that the misses overlap. Reading a word of
+/// Bursts prefetch the lines of 32 packets before they touch the first, so that the misses overlap. Reading a word of
 /// each line in safe code overlaps half as well, since a read waits in the reorder buffer until it has arrived and a
 /// prefetch does not.
 #[cfg(target_pointer_width = "64")]
@@ -28,7 +28,7 @@ pub(crate) fn prefetch<T>(slice: &[T], place: usize) {
     }
 }
 
-/// Which of sixteen bytes, the lowest of the first word first, are `byte`: a bit for each, the lowest for the first.
+/// Which of sixteen bytes equal `byte`, as one bit each; the lowest bit is the lowest byte of the first word.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn equal_bytes(words: &[u32; 4], byte: u8) -> u32 {

@@ -1,9 +1,9 @@
 //! A `no_std` translator that moves a client's traffic from the server it asked for to another one, even in
-//! mid-connection, and the client never notices.
+//! mid-connection, without the client noticing.
 //!
-//! Both addresses of each packet are rewritten on the way to the server and restored on the way back (full NAT). A rule
-//! says which destination goes where instead; [`Translator::redivert`] moves the connections that are already there,
-//! whatever their number, at constant cost.
+//! It rewrites both addresses of each packet in the forward direction and restores them in the reply direction (full
+//! NAT). A rule maps an original destination to a server. [`Translator::redivert`] moves existing connections to
+//! another server, however many there are, at constant cost.
 //!
 //! # A program
 //!
@@ -20,21 +20,21 @@
 //! #     packet
 //! # }
 //!
-//! /// One turn of the machine's loop: when a packet came, and at the time that `poll_at` names.
+//! /// One turn of the machine's loop: when a packet has arrived, and at the time that `poll_at` returns.
 //! fn turn<S: Storage>(byway: &mut Translator<S>, now: Instant, packet: Option<&mut [u8]>, mut send: impl FnMut(&[u8])) {
 //!     if let Some(packet) = packet {
 //!         match byway.translate(now, packet) {
 //!             Verdict::ToServer | Verdict::ToClient | Verdict::Pass => send(packet),
-//!             Verdict::Hold => {} // a fragment before its first: see `DatagramId`
+//!             Verdict::Hold => {} // a fragment that came before its first: see `DatagramId`
 //!             Verdict::Drop(_reason) => {} // counted by reason
 //!         }
 //!     }
 //!     if byway.poll_at().is_some_and(|at| at <= now) {
-//!         byway.poll(now); // closes what has timed out
+//!         byway.poll(now); // closes connections whose time-out has passed
 //!     }
 //!     let mut buffer = [0; TRANSMIT_BUFFER];
 //!     while let Some(own) = byway.poll_transmit(now, &mut buffer) {
-//!         send(&buffer[..own.length]); // a RST or an ICMP error: without this a `Reset` says nothing
+//!         send(&buffer[..own.length]); // a RST or an ICMP error: without this a `Reset` sends nothing
 //!     }
 //! }
 //!
@@ -60,7 +60,7 @@
 //! while let Some(mut packet) = receive() {
 //!     turn(&mut byway, clock(), Some(&mut packet), &mut send);
 //! }
-//! byway.redivert(a, b, Redivert::Reset)?; // b serves from now on; both ends of what was open are told
+//! byway.redivert(a, b, Redivert::Reset)?; // b serves from now on; both ends of each open connection get a RST
 //! turn(&mut byway, clock(), None, &mut send);
 //! # let flags: Vec<u8> = out.iter().map(|packet| packet[33]).collect();
 //! # assert_eq!(flags, [0x12, 0x10, 0x14, 0x14], "the handshake, and a RST for each end");
@@ -69,32 +69,32 @@
 //!
 //! # The loop around it
 //!
-//! There is no clock, no socket, no thread and no allocator in here; the caller has all of them.
+//! The library has no clock, socket, thread or allocator; the caller supplies what is needed.
 //!
-//! 1. Each packet that the machine forwards, starting at its IPv4 header, goes through [`Translator::translate`] (or
-//!    many at once through [`Translator::translate_burst`]), before it is routed: its destination may be another
-//!    afterwards.
-//! 2. What the translator itself has to say is fetched with [`Translator::poll_transmit`].
-//! 3. What happened is fetched with [`Translator::poll_event`], if the storage has room for events.
-//! 4. At the time that [`Translator::poll_at`] names, or a little later, [`Translator::poll`] is called.
-//! 5. Instructions ([`divert`](Translator::divert), [`remove`](Translator::remove),
-//!    [`redivert`](Translator::redivert)) may come at any time between two packets.
+//! 1. Pass each packet that the machine forwards, starting at its IPv4 header, to [`Translator::translate`] (or many at
+//!    once to [`Translator::translate_burst`]) before routing it: translation may change its destination.
+//! 2. Fetch the packets that the translator itself originates with [`Translator::poll_transmit`].
+//! 3. Fetch events with [`Translator::poll_event`], if the storage has room for events.
+//! 4. Call [`Translator::poll`] at the time that [`Translator::poll_at`] returns, or a little later.
+//! 5. Instructions ([`divert`](Translator::divert), [`remove`](Translator::remove), [`redivert`](Translator::redivert))
+//!    may be given at any time between two packets.
 //!
 //! # The contract
 //!
 //! 1. Bytes change if and only if the verdict says that the packet was translated. The length never changes.
-//! 2. No input makes it panic: not any bytes, not any time, not any order of calls.
-//! 3. Valid checksums stay valid, and a packet whose checksum was wrong is not repaired into a right one. UDP zero stays
+//! 2. No input makes it panic: no packet contents, no time, no order of calls.
+//! 3. Valid checksums stay valid, and a wrong checksum is not repaired into a correct one. A UDP checksum of zero stays
 //!    zero; a computed zero is sent as 0xFFFF.
-//! 4. Work per call is bounded, and the bound does not depend on how many connections there are: for a packet, for
-//!    expiry, for an instruction, for a full table and for a re-divert of every connection at once.
+//! 4. Work per call is bounded, and the bound does not depend on the number of connections: for a packet, for expiry,
+//!    for an instruction, for a full table and for a re-divert of every connection at once.
 //! 5. One record holds both sides of a connection. There is no state in which one half can be found and the other
 //!    cannot.
-//! 6. After a restore, what the client sees is what it would have seen from the original destination: addresses, ports,
-//!    ICMP errors and the header quoted inside them.
-//! 7. With [`Fixed`] and [`Borrowed`] storage nothing is ever allocated; with `Heap` storage (feature `alloc`)
-//!    nothing is allocated after it was made.
-//! 8. Time that runs backwards is clamped. Equal secrets, inputs and times give equal outputs: there is no hidden state.
+//! 6. After a packet is restored, the client sees what it would have seen from the original destination: addresses,
+//!    ports, ICMP errors and the header quoted inside them.
+//! 7. With [`Fixed`] and [`Borrowed`] storage nothing is ever allocated; with `Heap` storage (feature `alloc`) nothing
+//!    is allocated after construction.
+//! 8. Time that runs backwards is clamped. Equal secrets, inputs and times give equal outputs: there is no hidden
+//!    state.
 //! 9. What the table cannot hold is refused or evicted by a stated policy, and counted by reason. Nothing vanishes
 //!    silently.
 //!
@@ -112,27 +112,30 @@
 //!  100.100.100.100:80 -> 1.2.3.4:3456                          123.45.67.89:80 -> 10.10.10.10:513
 //! ```
 //!
-//! A packet to an alternative address and one of its ports belongs to the way back; every other packet is looked up as
-//! the way there. A connection is unique by protocol, alternative endpoint and server, so that one alternative port
-//! serves different servers at once.
+//! A packet to an alternative address and one of its ports belongs to the reply direction; every other packet is looked
+//! up in the forward direction. A connection is unique by protocol, alternative endpoint and server, so that one
+//! alternative port serves different servers at once.
+//!
+//! `docs/glossary.md` in the repository lists the terms used here beside those of the RFCs and of Linux.
 //!
 //! # What happens when the table is full
 //!
-//! A new connection takes the place of a dead one; else of one that is over and holds its alternative endpoint (for 120 s,
-//! RFC 6888 REQ-8 and TIME-WAIT); else of a half-open TCP, unanswered UDP or ICMP echo connection: of the
-//! four oldest and the four newest of each of those kinds, the one whose client has most. An established TCP or an
-//! answered UDP connection is never given up. If there is none to give up the packet is dropped
-//! ([`DropReason::TableFull`]), and its sender is told by ICMP (administratively prohibited).
+//! A new connection takes the slot of a dead one. If there is none, it takes the slot of a finished connection whose
+//! alternative endpoint is in quarantine (for 120 s, RFC 6888 REQ-8 and TIME-WAIT). If there is none of those either, a
+//! half-open TCP, unanswered UDP or ICMP echo connection is evicted: among the four oldest and the four newest of each
+//! kind, the one whose client has the most connections. An established TCP or an answered UDP connection is never
+//! evicted. If nothing can be evicted, the packet is dropped ([`DropReason::TableFull`]) and its sender is notified by
+//! ICMP (administratively prohibited).
 //!
 //! # Several cores
 //!
-//! A translator is one thread's. [`Sharding`] shares alternative addresses and ports among several, and says from a
-//! packet alone which of them it belongs to, so that no two cores share anything; `Sharded` (feature `alloc`) is such a
-//! set, and its documentation says how packets get to the right core.
+//! A translator runs on one thread. [`Sharding`] divides the alternative addresses and ports among several translators,
+//! and computes from a packet alone which of them owns it, so that cores share nothing. `Sharded` (feature `alloc`) is
+//! such a set; its documentation explains how packets reach the right core.
 //!
 //! # What it never does
 //!
-//! Look into payloads, guess (there is no ALG), reassemble fragments, decrement the time to live (the router around it
+//! Inspect payloads, guess (there is no ALG), reassemble fragments, decrement the time to live (the router around it
 //! does), resolve link addresses, translate IPv6.
 //!
 //! # Features
@@ -149,7 +152,7 @@
 extern crate alloc;
 #[cfg(doctest)]
 extern crate std;
-// What the fuzz targets and the tests share names the library by its name.
+// Code that the fuzz targets and the tests share refers to the library by its name.
 #[cfg(all(test, feature = "alloc"))]
 extern crate self as byway;
 

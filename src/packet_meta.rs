@@ -1,7 +1,8 @@
-//! What a driver knows of a packet besides its bytes.
+//! Packet metadata from the driver.
 
-/// What a driver knows of a packet besides its bytes, for [`Translator::translate_with`](crate::Translator::translate_with):
-/// which part of the work on it is left to the hardware that will send it. The default is none: [`PacketMeta::new`].
+/// What a driver knows about a packet besides its bytes, for
+/// [`Translator::translate_with`](crate::Translator::translate_with): which part of its processing is left to the
+/// hardware that will send it. The default, [`PacketMeta::new`], is none.
 ///
 /// ```
 /// use byway::{ChecksumState, PacketMeta};
@@ -30,13 +31,13 @@
 pub struct PacketMeta {
     /// What the TCP or UDP checksum field holds.
     pub checksum: ChecksumState,
-    /// How many packets the hardware makes of this one: 1, or more for a super-packet (TSO, USO; `gso_segs` in Linux).
-    /// Zero counts as 1.
+    /// How many packets the hardware splits this one into: 1, or more for a super-packet (TSO, USO; `gso_segs` in
+    /// Linux). Zero counts as 1.
     pub segments: u16,
 }
 
 impl PacketMeta {
-    /// A packet as it is on the wire: one segment, and its checksum complete.
+    /// A packet as it is on the wire: one segment with a complete checksum.
     #[must_use]
     pub const fn new() -> Self {
         Self { checksum: ChecksumState::Complete, segments: 1 }
@@ -68,10 +69,10 @@ impl Default for PacketMeta {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ChecksumState {
-    /// The checksum as it is on the wire, right or wrong; for UDP zero means none. A packet that virtio marks
-    /// `DATA_VALID` is of this kind, and so is one whose checksum a network card has verified.
+    /// The checksum as it is on the wire, right or wrong; for UDP zero means none. This includes packets that virtio
+    /// marks `DATA_VALID`, and those whose checksum a network card has verified.
     Complete,
-    /// The sum of the pseudo-header alone, not complemented: the hardware adds the segment to it (virtio's `NEEDS_CSUM`,
-    /// `CHECKSUM_PARTIAL` in Linux).
+    /// The sum of the pseudo-header alone, not complemented: the hardware adds the segment to it (virtio's
+    /// `NEEDS_CSUM`, `CHECKSUM_PARTIAL` in Linux).
     Partial,
 }

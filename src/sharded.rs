@@ -1,4 +1,4 @@
-//! A set of translators that share nothing, for as many cores.
+//! A set of translators that share nothing, one per core.
 
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -20,15 +20,15 @@ use crate::translator::{
 };
 use crate::verdict::Verdict;
 
-/// A set of translators ("shards") with the same rules and disjoint alternative ports, of which each connection and all
-/// of its packets belong to one.
+/// A set of translators ("shards") with the same rules and disjoint alternative ports. Each connection, with all of its
+/// packets, belongs to one of them.
 ///
 /// # On several cores
 ///
 /// Give each thread one translator ([`Sharded::into_shards`], or [`Sharded::shards_mut`] and scoped threads), and a
-/// copy of [`Sharded::sharding`]. Whoever receives a packet asks [`Sharding::owner`], and translates it if it is his
-/// own, or hands it over to its owner's queue if it is not; [`Owner::Every`] means a copy for each. No translator is
-/// ever locked, and no two cores write to the same line of memory but in those queues.
+/// copy of [`Sharded::sharding`]. A thread that receives a packet asks [`Sharding::owner`]. It translates the packet if
+/// its own shard is the owner, and passes it to the owner's queue otherwise; [`Owner::Every`] means a copy for each. No
+/// translator is ever locked, and no two cores write to the same cache line except in those queues.
 ///
 /// ```
 /// use byway::{Config, Divert, Heap, Instant, Owner, Sharded, Verdict};
@@ -73,52 +73,54 @@ use crate::verdict::Verdict;
 ///
 /// # Getting packets to their owner's core
 ///
-/// A hand-over costs a queue and a cache miss; steering that agrees with [`Sharding::owner`] saves it. It need not
-/// agree always, since the owner of each packet is asked for: what comes to the wrong core is handed over.
+/// Passing a packet on costs a queue operation and a cache miss; steering that agrees with [`Sharding::owner`] avoids
+/// it. Steering need not always agree, since every packet's owner is looked up: a packet on the wrong core is passed
+/// on.
 ///
-/// - **Receive-side scaling** spreads packets by a hash of their addresses and ports, and fragments, which have no
-///   ports, by their addresses alone, so that one connection's packets come to two cores. *Servers' side*: with an
-///   address for each shard, a rule for each in the network card is exact, fragments and ICMP errors included, where
-///   its driver takes such rules: `ethtool -N DEVICE flow-type ip4 dst-ip ADDRESS action QUEUE`, for what
-///   [`Sharding::alternatives`] lists. *Clients' side*: no card computes our keyed hash. Whatever it hashes, some
-///   packets come to another core than their owner's; a hash of the source address alone (DPDK: `L3_SRC_ONLY`) at least
-///   keeps each client's in order until they are handed over.
+/// - **Receive-side scaling** distributes packets by a hash of their addresses and ports, and fragments, which have no
+///   ports, by their addresses alone, so one connection's packets reach two cores. *Server side*: if each shard has its
+///   own address, one rule per shard in the network card is exact, including fragments and ICMP errors, where its
+///   driver accepts such rules: `ethtool -N DEVICE flow-type ip4 dst-ip ADDRESS action QUEUE`, for the addresses that
+///   [`Sharding::alternatives`] lists. *Client side*: no card computes our keyed hash. Whatever the card hashes, some
+///   packets reach a core other than their owner's; a hash of the source address alone (DPDK: `L3_SRC_ONLY`) at least
+///   keeps each client's packets in order until they are passed on.
 /// - **XDP** can compute [`Sharding::owner`] exactly: it is a hash ([`Sharding::client_key`]) or a comparison of
 ///   addresses and ports. A `cpumap` redirects to the owner's core.
-/// - **Multi-queue TUN** (`IFF_MULTI_QUEUE`): open a queue for each shard, and let its thread write what it has
-///   translated into its own. Linux hands packets of a flow to the queue that last wrote one of it, in either
-///   direction, so that the rest of a connection comes to its owner both ways. First packets and fragments come to any:
-///   ask.
-/// - **`SO_REUSEPORT`**, where packets come in datagrams of a tunnel: the kernel chooses the socket by the outer
-///   addresses, so that all packets of one peer come to one thread, whatever is inside. Ask for the owner of what is
-///   inside, or choose the socket by it with `SO_ATTACH_REUSEPORT_EBPF`.
+/// - **Multi-queue TUN** (`IFF_MULTI_QUEUE`): open one queue per shard, and let the shard's thread write the packets
+///   that it has translated to its own queue. Linux delivers packets of a flow to the queue that last wrote one of that
+///   flow, in either direction, so the rest of a connection reaches its owner in both directions. First packets and
+///   fragments arrive on any queue: look up their owner.
+/// - **`SO_REUSEPORT`**, where packets arrive in the datagrams of a tunnel: the kernel chooses the socket by the outer
+///   addresses, so all packets of one peer reach one thread, whatever is inside. Look up the owner of the inner packet,
+///   or choose the socket by it with `SO_ATTACH_REUSEPORT_EBPF`.
 ///
-/// Copies of a later fragment ([`Owner::Every`]) that are held may belong to another shard: keep them no longer than
-/// any fragment that waits for its first ([`Translator::hold_until`]), and not too many of them.
+/// Held copies of a later fragment ([`Owner::Every`]) may belong to another shard: keep them no longer than any
+/// fragment that waits for its first ([`Translator::hold_until`]), and limit their number.
 ///
 /// # What a set does not do
 ///
 /// A rule with a target cannot keep the source ([`ShardingError::KeptSource`]). A port forward on an alternative
-/// address (a rule whose original is that address) is all one shard's where the address, or the port, is one shard's.
-/// [`PortChoice::Keep`](crate::PortChoice::Keep) and [`SameRange`](crate::PortChoice::SameRange) look for a port in the
-/// shard's own part of the range.
+/// address (a rule whose original is that address) belongs entirely to one shard where the address, or the port,
+/// belongs to one. [`PortChoice::Keep`](crate::PortChoice::Keep) and [`SameRange`](crate::PortChoice::SameRange) look
+/// for a port in the shard's own part of the range.
 #[derive(Debug)]
 pub struct Sharded<S> {
     shards: Vec<Apart<S>>,
     sharding: Sharding,
 }
 
-/// A translator on lines of memory of its own, in pairs, as processors fetch them: its neighbour is another core's.
+/// A translator on its own cache lines, aligned to pairs of lines as processors fetch them: its neighbour runs on
+/// another core.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Apart<S>(Translator<S>);
 
 impl<S: Storage> Sharded<S> {
-    /// Makes a translator for each of `storages`, all with `config`, but for their shares of the alternative addresses
-    /// and ports. Whatever was in the storages is cleared.
+    /// Creates a translator for each of `storages`, all with `config` except for their shares of the alternative
+    /// addresses and ports. Any previous contents of the storages are cleared.
     ///
     /// # Errors
-    /// [`ShardingError`] says what cannot be shared, or what is wrong with the configuration or a storage.
+    /// [`ShardingError`] says what cannot be divided, or what is wrong with the configuration or a storage.
     pub fn new(config: Config, storages: impl IntoIterator<Item = S>) -> Result<Self, ShardingError> {
         let storages: Vec<S> = storages.into_iter().collect();
         let sharding = Sharding::new(&config, storages.len())?;
@@ -130,7 +132,7 @@ impl<S: Storage> Sharded<S> {
         Ok(Self { shards: shards.map_err(ShardingError::Config)?, sharding })
     }
 
-    /// The function that says whose a packet is, for each thread that receives packets.
+    /// The function that finds a packet's owner, for each thread that receives packets.
     #[must_use]
     pub const fn sharding(&self) -> Sharding {
         self.sharding
@@ -141,23 +143,23 @@ impl<S: Storage> Sharded<S> {
         self.shards.iter().map(|shard| &shard.0)
     }
 
-    /// The translators, to be lent to a thread each. Whoever changes the rules of one must change those of all, or the
-    /// set will no longer translate as one.
+    /// The translators, for lending one to each thread. A change to the rules of one must be made to all, or the set no
+    /// longer translates as one.
     pub fn shards_mut(&mut self) -> impl ExactSizeIterator<Item = &mut Translator<S>> {
         self.shards.iter_mut().map(|shard| &mut shard.0)
     }
 
-    /// The translators, to be given to a thread each. Instructions then go to each of them; all have the same rules, so
-    /// that all refuse the same, but for want of room.
+    /// The translators, for moving one to each thread. Instructions must then be given to each of them. They have the
+    /// same rules, so they refuse the same instructions, except for lack of room.
     pub fn into_shards(self) -> impl ExactSizeIterator<Item = Translator<S>> {
         self.shards.into_iter().map(|shard| shard.0)
     }
 
-    /// Translates one packet in place, on the shard that it belongs to, as [`Translator::translate`] does: for a single
-    /// thread that has the whole set.
+    /// Translates one packet in place on the shard that owns it, as [`Translator::translate`] does: for a single thread
+    /// that has the whole set.
     ///
-    /// A later fragment that may be any shard's is offered to one after the other, and each that has not seen its first
-    /// counts it as held.
+    /// A later fragment that may belong to any shard is offered to one after the other. Each shard that has not seen
+    /// its first fragment counts it as held.
     pub fn translate(&mut self, now: Instant, packet: &mut [u8]) -> Verdict {
         match self.sharding.owner(packet) {
             Owner::One(shard) => match self.shards.get_mut(shard) {
@@ -171,19 +173,19 @@ impl<S: Storage> Sharded<S> {
         }
     }
 
-    /// The same with what the driver knows of the packet besides its bytes, as [`Translator::translate_with`] does.
+    /// The same with what the driver knows about the packet besides its bytes, as [`Translator::translate_with`] does.
     pub fn translate_with(&mut self, now: Instant, packet: &mut [u8], meta: PacketMeta) -> Verdict {
         match self.sharding.owner(packet) {
             Owner::One(shard) => match self.shards.get_mut(shard) {
                 Some(shard) => shard.0.translate_with(now, packet, meta),
                 None => Verdict::Pass,
             },
-            // Fragments, to which it makes no difference.
+            // Only fragments have every shard as owner, and metadata makes no difference to them.
             Owner::Every => self.translate(now, packet),
         }
     }
 
-    /// Enters a rule into every shard, or into none: [`Translator::divert`].
+    /// Adds a rule to every shard, or to none: [`Translator::divert`].
     ///
     /// # Errors
     /// [`ShardingError::KeptSource`], or [`ShardingError::Divert`] with what is wrong; nothing has changed then.
@@ -192,7 +194,7 @@ impl<S: Storage> Sharded<S> {
         for shard in self.shards_mut() {
             shard.plan().divert(&divert).map_err(ShardingError::Divert)?;
         }
-        // What the plan of a single instruction accepts the translator accepts.
+        // An instruction that its plan accepts is accepted by the translator.
         let done = self.shards_mut().map(|shard| shard.divert(divert).map_err(ShardingError::Divert));
         sum(done, |all, one| all.left_behind = all.left_behind.saturating_add(one.left_behind))
     }
@@ -218,7 +220,7 @@ impl<S: Storage> Sharded<S> {
         for shard in self.shards_mut() {
             shard.plan().redivert(from, to, how)?;
         }
-        // As for a rule.
+        // The plan has accepted it, as for a rule.
         let done = self.shards_mut().map(|shard| shard.redivert(from, to, how));
         sum(done, |all, one| all.connections = all.connections.saturating_add(one.connections))
     }
@@ -229,7 +231,7 @@ impl<S: Storage> Sharded<S> {
         Forgotten { connections: connections.fold(0, u32::saturating_add) }
     }
 
-    /// How many connections stand on a server just now, in all shards: [`Translator::connections_on`].
+    /// How many connections are on a server at present, in all shards: [`Translator::connections_on`].
     #[must_use]
     pub fn connections_on(&self, server: impl Into<Target>) -> u32 {
         let server = server.into();
@@ -239,7 +241,7 @@ impl<S: Storage> Sharded<S> {
     /// Whether an address is one of the set's own: [`Translator::is_own`].
     #[must_use]
     pub fn is_own(&self, address: Ipv4Addr) -> bool {
-        // Each knows the addresses of all.
+        // Each shard knows the addresses of all.
         self.shards().next().is_some_and(|shard| shard.is_own(address))
     }
 
@@ -258,7 +260,8 @@ impl<S: Storage> Sharded<S> {
         self.shards_mut().try_for_each(|shard| shard.set_timeouts(timeouts))
     }
 
-    /// Changes how many connections one client may have, in every shard or in none. A client is in one shard.
+    /// Changes how many connections one client may have, in every shard or in none. All connections of a client are in
+    /// one shard.
     ///
     /// # Errors
     /// Those of [`Translator::set_client_limit`].
@@ -266,13 +269,13 @@ impl<S: Storage> Sharded<S> {
         self.shards_mut().try_for_each(|shard| shard.set_client_limit(connections))
     }
 
-    /// What has happened so far in all shards.
+    /// The sums of the counters of all shards.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shards().map(Translator::counters).sum()
     }
 
-    /// How long a fragment that is held from `now` on is worth keeping, whichever shard it is for:
+    /// Until when a fragment that is held at `now` is worth keeping, whichever shard it belongs to:
     /// [`Translator::hold_until`].
     #[must_use]
     pub fn hold_until(&self, now: Instant) -> Instant {
@@ -280,41 +283,41 @@ impl<S: Storage> Sharded<S> {
         self.shards().next().map_or(now, |shard| shard.hold_until(now))
     }
 
-    /// Does the work that time brings, for every shard: [`Translator::poll`].
+    /// Does the time-driven work of every shard: [`Translator::poll`].
     pub fn poll(&mut self, now: Instant) {
         for shard in self.shards_mut() {
             shard.poll(now);
         }
     }
 
-    /// When [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) should be called next: the earliest time
-    /// of any shard.
+    /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next: the earliest time of any
+    /// shard.
     #[must_use]
     pub fn poll_at(&mut self) -> Option<Instant> {
         self.shards_mut().filter_map(Translator::poll_at).min()
     }
 
-    /// The next packet that a shard itself has to say: [`Translator::poll_transmit`].
+    /// The next packet that a shard itself originates: [`Translator::poll_transmit`].
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8]) -> Option<Transmit> {
         self.shards_mut().find_map(|shard| shard.poll_transmit(now, buffer))
     }
 
-    /// The next event of any shard. Those of one shard come in their order.
+    /// The next event of any shard. The events of one shard come in order.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.shards_mut().find_map(Translator::poll_event)
     }
 
-    /// A record of each current connection that can be carried on elsewhere: [`Translator::records`].
+    /// A record of each current connection that another translator can carry on: [`Translator::records`].
     pub fn records(&self) -> impl Iterator<Item = Record> {
         self.shards().flat_map(Translator::records)
     }
 
-    /// Takes over the connection of a record, on the shard that it belongs to: [`Translator::import`]. For that the
-    /// secret, the alternative addresses and the number of shards must be those of the set that made it.
+    /// Imports the connection of a record on the shard that it belongs to: [`Translator::import`]. This requires the
+    /// same secret, alternative addresses and number of shards as those of the set that made the record.
     ///
     /// # Errors
-    /// [`RecordError`]; it is [`RecordError::ForeignAlternative`] if the alternative endpoint is not of the shard that
-    /// its client belongs to.
+    /// [`RecordError`]; it is [`RecordError::ForeignAlternative`] if the alternative endpoint is not one of the shard
+    /// that its client belongs to.
     pub fn import(&mut self, now: Instant, record: &Record) -> Result<Imported, RecordError> {
         let connection = record.connection();
         let shard = connection.and_then(|connection| self.sharding.shard_of(&connection));
@@ -322,7 +325,7 @@ impl<S: Storage> Sharded<S> {
             (None, Some(Connection { server_side, .. })) => {
                 Err(RecordError::ForeignAlternative { alternative: server_side.source })
             }
-            // A record of no connection: any of them says why.
+            // A record without a connection: any shard returns the error.
             (None, None) => self.shards[0].0.import(now, record),
             (Some(shard), _) => shard.0.import(now, record),
         }
@@ -336,7 +339,7 @@ impl<S: Storage> defmt::Format for Sharded<S> {
     }
 }
 
-/// What all shards have done: what the first has, with what the others add to it.
+/// The combined result of all shards: that of the first, with those of the others added.
 fn sum<T, E>(mut done: impl Iterator<Item = Result<T, E>>, add: impl Fn(&mut T, T)) -> Result<T, E> {
     let mut all = done.next().expect("a set of no shards cannot be made")?;
     for one in done {

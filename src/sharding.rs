@@ -1,20 +1,20 @@
-//! Which of several translators a packet belongs to, from the packet alone.
+//! Finds which of several translators a packet belongs to, from the packet alone.
 //!
 //! ```text
-//!   way there:  source (the client's address)        -> keyed hash -> shard
-//!   way back:   destination (an alternative address) -> whose it is -> shard
+//!   forward:    source (the client's address)        -> keyed hash -> shard
+//!   reply:      destination (an alternative address) -> its owner  -> shard
 //!                 and, where shards share an address, its port, or the identifier of an echo reply
 //!   ICMP error: as the packet that would answer the one that it quotes
 //! ```
 //!
-//! The client's address is hashed and nothing else, because it is in every packet of the way there, later fragments
-//! included, and because a client that is in one shard keeps to one alternative address and to its limit.
+//! Only the client's address is hashed, because every packet of the forward direction has it, including later
+//! fragments, and because a client that is in one shard keeps to one alternative address and to its limit.
 //!
-//! On the way back a later fragment has no port. Where each shard has addresses of its own that is no matter. Where
-//! shards share an address nothing in such a fragment says whose it is, and nothing could: its sender chooses its
-//! identification, and may send the same header to two ports of the address, which are two shards'. So the answer is
-//! [`Owner::Every`]: each shard gets a copy, and the one that has seen the first fragment knows what becomes of it,
-//! while all others hold theirs.
+//! In the reply direction a later fragment has no port. That does not matter where each shard has its own addresses.
+//! Where shards share an address, nothing in such a fragment identifies its owner, and nothing could: its sender
+//! chooses its identification, and may send the same header to two ports of the address that belong to two shards. So
+//! the answer is [`Owner::Every`]: each shard gets a copy. The one that has seen the first fragment knows what to do with
+//! it, and all others hold theirs.
 
 use crate::wire::quote;
 use core::fmt;
@@ -31,21 +31,21 @@ use crate::table::hash::{Keys, Label, reduce, sip13};
 use crate::wire::icmp;
 use crate::wire::ipv4::{self, HEADER, Header, ICMP, TCP, UDP};
 
-/// Who is to translate a packet.
+/// Which shard has to translate a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Owner {
-    /// The shard of this number, and no other.
+    /// The shard with this number, and no other.
     One(usize),
-    /// A later fragment to an address that shards share: give each of them a copy of its own. At most one shard has
-    /// seen its first fragment, and translates or passes it. To every other one it is a fragment without a first, so
-    /// that none forwards it untranslated: their verdict is [`Verdict::Hold`](crate::Verdict::Hold), or
-    /// [`Verdict::Drop`](crate::Verdict::Drop) where the fragment is wrong in itself.
+    /// A later fragment to an address that shards share: give each of them its own copy. At most one shard has seen its
+    /// first fragment, and translates or passes it. To every other shard it is a fragment without a first, so that none
+    /// forwards it untranslated: their verdict is [`Verdict::Hold`](crate::Verdict::Hold), or
+    /// [`Verdict::Drop`](crate::Verdict::Drop) if the fragment itself is invalid.
     Every,
 }
 
 impl Owner {
-    /// Whether this shard is to get the packet, or a copy of it.
+    /// Whether this shard has to get the packet, or a copy of it.
     #[must_use]
     pub const fn includes(self, shard: usize) -> bool {
         match self {
@@ -55,15 +55,16 @@ impl Owner {
     }
 }
 
-/// How packets, alternative addresses and ports are shared among translators ("shards"), so that a connection and all
-/// of its packets are one shard's, and two shards never share anything.
+/// How packets, alternative addresses and ports are divided among translators ("shards"), so that a connection and all
+/// of its packets belong to one shard, and no two shards share anything.
 ///
-/// It is a small value without state: give each thread that receives packets a copy. [`Sharding::owner`] says whose a
-/// packet is, [`Sharding::config`] how each translator is to be made; `Sharded` (feature `alloc`) does both.
+/// It is a small value without state: give each thread that receives packets a copy. [`Sharding::owner`] finds the
+/// owner of a packet, [`Sharding::config`] returns the configuration for each translator; `Sharded` (feature `alloc`)
+/// uses both.
 ///
 /// With at least as many alternative addresses as shards, each shard has whole addresses, and every packet has one
-/// owner. With fewer, each shard has a part of the ports of every address, and later fragments on the way back are
-/// [`Owner::Every`] shard's: enough addresses are worth having where servers send fragments.
+/// owner. With fewer, each shard has a part of the ports of every address, and later fragments in the reply direction
+/// belong to [`Owner::Every`] shard. Where servers send fragments, it is worth having enough addresses.
 ///
 /// Two cores of a microcontroller, without an allocator:
 ///
@@ -82,18 +83,18 @@ impl Owner {
 #[derive(Clone, Copy)]
 pub struct Sharding {
     alternatives: List<Alternative>,
-    /// Of the hash of clients' addresses.
+    /// The key of the hash of clients' addresses.
     key: (u64, u64),
     shards: u32,
-    /// Whether each address is one shard's.
+    /// Whether each address belongs to one shard.
     whole: bool,
 }
 
 impl Sharding {
-    /// Shares the alternative addresses of `config` among this many translators.
+    /// Divides the alternative addresses of `config` among this many translators.
     ///
     /// # Errors
-    /// [`ShardingError`] says what cannot be shared.
+    /// [`ShardingError`] says what cannot be divided.
     pub fn new(config: &Config, shards: usize) -> Result<Self, ShardingError> {
         config.check().map_err(ShardingError::Config)?;
         if !(1..=usize::from(u16::MAX)).contains(&shards) {
@@ -139,16 +140,16 @@ impl Sharding {
         Ok(new)
     }
 
-    /// Into how many shards.
+    /// The number of shards.
     #[must_use]
     pub const fn shards(&self) -> usize {
         self.shards as usize
     }
 
-    /// Who is to translate a packet, starting at its IPv4 header, before anything in it was changed.
+    /// Which shard has to translate a packet, starting at its IPv4 header, before anything in it is changed.
     ///
-    /// Every shard makes the same of what is no IPv4 packet, of what is malformed, and of what neither a rule nor a
-    /// connection speaks of; that is anybody's, and given to whom its addresses say.
+    /// A packet that is not IPv4, is malformed, or matches neither a rule nor a connection is treated alike by every
+    /// shard. Any shard could have it; it goes to the one that its addresses select.
     #[must_use]
     pub fn owner(&self, packet: &[u8]) -> Owner {
         let Some((header, payload)) = read(packet) else {
@@ -165,7 +166,7 @@ impl Sharding {
             TCP | UDP => word(2),
             ICMP => match payload.first().map(|number| icmp::kind(*number)) {
                 Some(icmp::Kind::EchoReply) => word(4),
-                // An error is too small to be fragmented, and what claims to be a fragment of one is not looked into.
+                // A real error is too small to be fragmented; one that claims to be a fragment is not parsed.
                 Some(icmp::Kind::Error) if !ipv4::is_fragment(fragmentation) => {
                     return self.owner_of_error(source, destination, payload);
                 }
@@ -176,11 +177,11 @@ impl Sharding {
         self.one(source, destination, port)
     }
 
-    /// An error belongs to whom the packet would belong that answers the quoted one.
+    /// An error belongs to the owner of the packet that would answer the quoted one.
     fn owner_of_error(&self, source: u32, destination: u32, message: &[u8]) -> Owner {
         match quote::read_quoted(message) {
             Ok(Some(quoted)) => {
-                // Who answers an echo has no identifier of his own.
+                // A host that answers an echo has no identifier of its own.
                 let has_port = quoted.protocol != ICMP || quoted.source_port != 0;
                 self.one(quoted.destination, quoted.source, has_port.then_some(quoted.source_port))
             }
@@ -188,24 +189,26 @@ impl Sharding {
         }
     }
 
-    /// The shard of a client: it gets all that this address sends, but for what goes to an alternative address itself.
+    /// The shard of a client: it gets all packets that this address sends, except those to an alternative address
+    /// itself.
     #[must_use]
     pub fn shard_of_client(&self, client: Ipv4Addr) -> usize {
         let hash = sip13(self.key, [u64::from(client.to_bits()), 0]);
         reduce((hash >> 32) as u32, self.shards) as usize
     }
 
-    /// The key of the hash of clients, for a program that steers packets in the kernel; to be kept as the secret is.
+    /// The key of the hash of clients, for a program that steers packets in the kernel. Protect it like the secret.
     ///
-    /// The hash is SipHash-1-3 of 16 bytes: the address as a number, the lowest byte first, and twelve zeros. The
-    /// shard is the upper 32 bits of the product of the hash's upper 32 bits and the number of shards.
+    /// The hash is SipHash-1-3 of 16 bytes: the address as a number, lowest byte first, and twelve zeros. The shard is
+    /// the upper 32 bits of the product of the hash's upper 32 bits and the number of shards.
     #[must_use]
     pub const fn client_key(&self) -> (u64, u64) {
         self.key
     }
 
-    /// The shard of a connection, for taking over its record: the one that both ways lead to. `None` if they lead to
-    /// different ones, as they may if it was another set's, with another secret or another number of shards.
+    /// The shard of a connection, for importing its record: the one that both directions lead to. `None` if they lead
+    /// to different shards, which is possible if the connection is from a set with another secret or another number of
+    /// shards.
     #[must_use]
     pub fn shard_of(&self, connection: &Connection) -> Option<usize> {
         let (there, back) = (connection.client_side, connection.server_side);
@@ -220,12 +223,12 @@ impl Sharding {
         (shard_there == shard(back.destination, back.source)).then_some(shard_there)
     }
 
-    /// The configuration for the translator of this shard: `config`, which must be the one that this was made from,
-    /// with the shard's own part of the alternative addresses. `None` if there is no such shard.
+    /// The configuration for the translator of this shard: `config`, which must be the one that this value was made
+    /// from, with the shard's own part of the alternative addresses. `None` if there is no such shard.
     ///
-    /// The other shards' addresses are in it too: they are the machine's own, and no connection gets a port of them.
-    /// Limits and rates are each shard's: [`Config::transmit_rates`] holds for each, and [`Config::client_limit`] for a
-    /// client, who is in one shard.
+    /// It contains the other shards' addresses too: they are the machine's own, and no connection gets a port of them.
+    /// Limits and rates apply per shard: [`Config::transmit_rates`] to each, and [`Config::client_limit`] to a client,
+    /// which is in one shard.
     #[must_use]
     pub fn config(&self, config: &Config, shard: usize) -> Option<Config> {
         if shard >= self.shards() {
@@ -233,7 +236,7 @@ impl Sharding {
         }
         let mut pieces = List::new(Alternative { first: 0, last: 0, ports: (0, 0) });
         for piece in self.pieces(shard as u32) {
-            // `new` has seen that they fit.
+            // `new` has checked that they fit.
             let _ = pieces.push(piece);
         }
         let mut config = config.clone();
@@ -241,8 +244,8 @@ impl Sharding {
         Some(config)
     }
 
-    /// The alternative addresses, first and last, and the ports that are this shard's: whoever steers packets by rules
-    /// in a network card makes them from this.
+    /// The alternative addresses of this shard, first and last, and its ports: for writing the steering rules of a
+    /// network card.
     pub fn alternatives(&self, shard: usize) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr, RangeInclusive<u16>)> {
         let pieces = (shard < self.shards()).then(|| self.pieces(shard as u32)).into_iter().flatten();
         pieces
@@ -250,14 +253,14 @@ impl Sharding {
             .map(|p| (Ipv4Addr::from_bits(p.first), Ipv4Addr::from_bits(p.last), p.ports.0..=p.ports.1))
     }
 
-    /// Whether each alternative address is one shard's, so that no packet is [`Owner::Every`] shard's.
+    /// Whether each alternative address belongs to one shard, so that no packet belongs to [`Owner::Every`] shard.
     #[must_use]
     pub const fn has_whole_addresses(&self) -> bool {
         self.whole
     }
 
-    /// Checks a rule for a set of shards, beyond what a translator checks. `Sharded::divert` does it; whoever gives
-    /// rules to the shards one by one must do it himself.
+    /// Checks a rule for a set of shards, beyond what a translator checks. `Sharded::divert` calls it; a caller that
+    /// adds rules to the shards one by one must call it too.
     ///
     /// # Errors
     /// [`ShardingError::KeptSource`].
@@ -273,7 +276,7 @@ impl Sharding {
         Owner::One(self.place(source, destination, port))
     }
 
-    /// The shard of a packet with these addresses, whose destination has this port, if it has one.
+    /// The shard of a packet with these addresses and this destination port, if it has one.
     fn place(&self, source: u32, destination: u32, port: Option<u16>) -> usize {
         let mut before = 0;
         for alternative in self.alternatives.iter() {
@@ -293,19 +296,19 @@ impl Sharding {
         self.shard_of_client(Ipv4Addr::from_bits(source))
     }
 
-    /// Whose the `n`th of `all` things is, when they are cut as in [`Self::cut`].
+    /// The owner of the `n`th of `all` things, when they are divided as in [`Self::cut`].
     fn share_of(&self, n: u64, all: u64) -> usize {
         let shards = u64::from(self.shards);
         ((n + 1) * shards - 1).checked_div(all).unwrap_or(0).min(shards - 1) as usize
     }
 
-    /// The first of a shard's share of `all` things, and the first behind it.
+    /// The start and the end (exclusive) of a shard's share of `all` things.
     fn cut(&self, shard: u32, all: u64) -> (u64, u64) {
         let up_to = |shard: u32| (all * u64::from(shard)).checked_div(u64::from(self.shards)).unwrap_or(0);
         (up_to(shard), up_to(shard + 1))
     }
 
-    /// All alternative addresses as the translator of a shard is to have them: with its own ports, or none.
+    /// All alternative addresses for the translator of a shard, with the shard's ports, or none.
     fn pieces(&self, shard: u32) -> impl Iterator<Item = Alternative> {
         let all = self.alternatives.iter().map(addresses_of).sum();
         let mine = self.cut(shard, all);
@@ -329,7 +332,7 @@ impl Sharding {
                 }
                 let (first, count) = usable(alternative.ports);
                 let (low, high) = self.cut(shard, count);
-                // Port zero is given to nobody, but it is somebody's.
+                // Port zero is never given to a connection, but it still has an owner.
                 let low = if shard == 0 { alternative.ports.0 } else { first + low as u16 };
                 [piece(start, end, (low, (u64::from(first) + high - 1) as u16)), None, None]
             })
@@ -348,7 +351,7 @@ impl fmt::Debug for Sharding {
     }
 }
 
-/// Of an address that connections of this shard get no port of.
+/// The ports of an address that gives none to connections of this shard.
 const NO_PORTS: (u16, u16) = (1, 0);
 
 fn addresses_of(alternative: &Alternative) -> u64 {
@@ -365,7 +368,7 @@ fn usable(ports: (u16, u16)) -> (u16, u64) {
     (first, (u64::from(ports.1) + 1).saturating_sub(u64::from(first)))
 }
 
-/// The header and the payload of a packet that is well-formed so far.
+/// The header and the payload of a packet, if these are well-formed.
 fn read(packet: &[u8]) -> Option<(Header<'_>, &[u8])> {
     let fixed = packet.first_chunk::<HEADER>()?;
     let header = Header(fixed);
@@ -383,19 +386,19 @@ impl defmt::Format for Sharding {
     }
 }
 
-/// Why a set of shards cannot be, or cannot do what was asked for. Nothing has changed.
+/// Why a set of shards cannot be created, or cannot do what was asked. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ShardingError {
     /// No shards, or more than 65 535.
     Shards {
-        /// How many were asked for.
+        /// The requested number.
         value: usize,
     },
     /// The configuration cannot be used, or not with this storage.
     Config(ConfigError),
-    /// Two ranges of alternative addresses share an endpoint, so that two shards would.
+    /// Two ranges of alternative addresses overlap in an endpoint, so two shards would too.
     Overlapping {
         /// An address that is in both,
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -413,33 +416,36 @@ pub enum ShardingError {
         last: Ipv4Addr,
         /// The first and the last port.
         ports: (u16, u16),
-        /// How many shards there would be.
+        /// The requested number of shards.
         shards: usize,
     },
-    /// Ranges that are cut between shards would take more than [`MAX_ALTERNATIVES`] places: cut them less often, or
-    /// where the shards' shares begin.
+    /// Ranges that are divided among shards would take more than [`MAX_ALTERNATIVES`] places: use fewer ranges, or
+    /// ranges that end where a shard's share does.
     TooManyPieces,
-    /// [`Config::rewrite_identification`] with fewer alternative addresses than shards: two shards would give packets
+    /// [`Config::rewrite_identification`] with fewer alternative addresses than shards: two shards could give packets
     /// from one address the same identification.
     SharedIdentification,
-    /// The rule keeps the source. A packet of its way back goes to the client's own address, and does not show whether
-    /// that is a client's or a server's, so that it could not be told whose it is.
+    /// The rule keeps the source. A packet in its reply direction goes to the client's own address, and does not show
+    /// whether that is a client or a server, so its owner could not be determined.
     KeptSource,
-    /// The rule was not taken by a shard, and so by none.
+    /// A shard refused the rule, so none has it.
     Divert(DivertError),
 }
 
 impl fmt::Display for ShardingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Shards { value } => write!(f, "{value} shards; possible are 1 to {}", u16::MAX),
+            Self::Shards { value } => write!(f, "{value} shards; valid are 1 to {}", u16::MAX),
             Self::Config(error) => error.fmt(f),
             Self::Overlapping { address, port } => write!(f, "{address}:{port} is in two ranges of alternatives"),
             Self::TooFewPorts { first, last, ports: (low, high), shards } => {
                 write!(f, "alternative {first}-{last}, ports {low}-{high}: too few for {shards} shards")
             }
             Self::TooManyPieces => {
-                write!(f, "cut for the shards, there are more than {MAX_ALTERNATIVES} ranges of alternative addresses")
+                write!(
+                    f,
+                    "divided among the shards, there are more than {MAX_ALTERNATIVES} ranges of alternative addresses"
+                )
             }
             Self::SharedIdentification => {
                 f.write_str("identifications cannot be rewritten with fewer alternative addresses than shards")

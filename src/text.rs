@@ -1,4 +1,4 @@
-//! Pieces of texts that say rules and parts of them.
+//! Helpers for parsing the text forms of rules and their parts.
 
 use core::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ pub(crate) fn address(text: &str) -> Result<Ipv4Addr, ParseError> {
     text.parse().map_err(|_| ParseError::new("address", text, "an IPv4 address"))
 }
 
-/// Reads what may have a port behind it: what stands in front, and the port.
+/// Parses a text that may end with a port: the part before it, and the port.
 pub(crate) fn with_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
     match text.split_once(':') {
         None => Ok((text, None)),
@@ -16,7 +16,7 @@ pub(crate) fn with_port(text: &str) -> Result<(&str, Option<u16>), ParseError> {
     }
 }
 
-/// Reads a number: digits and nothing else.
+/// Parses a number: digits and nothing else.
 pub(crate) fn number<T: core::str::FromStr>(
     field: &'static str,
     text: &str,

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 /// A point in time, in microseconds since an arbitrary zero that the caller chooses once.
 ///
-/// Zero may be the start of the program, the start of a capture, or 1970; only differences count. A call whose time
-/// is earlier than that of the call before it is taken to happen at the later of the two.
+/// Zero may be the start of the program, the start of a capture, or 1970; only differences matter. A call whose time is
+/// earlier than that of a previous call is treated as happening at the later time.
 ///
 /// ```
 /// use byway::Instant;
@@ -63,17 +63,17 @@ impl Instant {
 impl core::ops::Add<Duration> for Instant {
     type Output = Self;
 
-    /// Saturates at the end of time.
+    /// Saturates at the largest value.
     fn add(self, duration: Duration) -> Self {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Self { micros: self.micros.saturating_add(micros) }
     }
 }
 
-/// Time as the tables keep it: units of 2^16 microseconds (65.536 ms), modulo 2^32 (8.9 years).
+/// Time as the tables store it: units of 2^16 microseconds (65.536 ms), modulo 2^32 (8.9 years).
 ///
-/// A shift makes one from an [`Instant`], where milliseconds would take a 64-bit division that a small processor does
-/// not have; and 32 bits of milliseconds would wrap in 49 days, which routers live to see.
+/// A shift converts an [`Instant`], where milliseconds would take a 64-bit division, which a small processor does not
+/// have. And 32 bits of milliseconds would wrap after 49 days; routers run longer than that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Tick(pub(crate) u32);
@@ -81,7 +81,7 @@ pub(crate) struct Tick(pub(crate) u32);
 impl Tick {
     const SHIFT: u32 = 16;
 
-    /// Ticks in `duration`, rounded up, so that nothing ends early.
+    /// Ticks in `duration`, rounded up, so that nothing expires early.
     #[inline(never)]
     pub(crate) fn count(duration: Duration) -> u32 {
         let Ok(seconds) = u32::try_from(duration.as_secs()) else {
@@ -92,7 +92,7 @@ impl Tick {
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
 
-    /// Ticks since `earlier`. A time that seems to lie ahead (by less than half the range) counts as now.
+    /// Ticks since `earlier`. A time that appears to be in the future (by less than half the range) counts as now.
     #[inline]
     pub(crate) const fn since(self, earlier: Self) -> u32 {
         let elapsed = self.0.wrapping_sub(earlier.0);

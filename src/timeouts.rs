@@ -5,9 +5,10 @@ use core::time::Duration;
 
 use crate::error::ConfigError;
 
-/// How long a connection lives without a packet, by what it is doing.
+/// How long a connection lives without a packet, by its state.
 ///
-/// They are kept in units of 65.536 ms, rounded up: nothing ends early, and nothing lives longer than one unit more.
+/// They are stored in units of 65.536 ms, rounded up: nothing expires early, and nothing lives more than one unit too
+/// long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Timeouts {
@@ -21,19 +22,19 @@ pub struct Timeouts {
     pub icmp: Duration,
     /// Between two fragments of one datagram.
     pub fragment: Duration,
-    /// How long an alternative port is kept from being used again towards the same server after its connection ended.
+    /// How long an alternative port stays in quarantine, unusable towards the same server, after its connection ended.
     pub hold: Duration,
 }
 
 impl Timeouts {
-    /// What the RFCs recommend, and the default:
+    /// The values that the RFCs recommend, and the default:
     ///
     /// - TCP established 2 h 4 min (RFC 5382, REQ-5: not less, since hosts send keep-alives after 2 h)
     /// - TCP transitory 4 min (RFC 5382, REQ-5; RFC 7857, section 2.1)
     /// - UDP 5 min (RFC 4787, REQ-5: recommended)
     /// - ICMP 60 s (RFC 5508, REQ-2)
-    /// - fragments 30 s (RFC 791, section 3.2 says 15 s and up; peers use 30 s)
-    /// - hold 120 s (RFC 6888, REQ-8; and the TIME-WAIT of the usual hosts)
+    /// - fragments 30 s (RFC 791, section 3.2 says 15 s and up; other implementations use 30 s)
+    /// - hold 120 s (RFC 6888, REQ-8; and the TIME-WAIT of common hosts)
     pub const RECOMMENDED: Self = Self {
         tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),
         tcp_transitory: Duration::from_secs(4 * 60),
@@ -43,12 +44,12 @@ impl Timeouts {
         hold: Duration::from_secs(120),
     };
 
-    /// The least that the RFCs allow: as recommended, but 2 min for UDP (RFC 4787, REQ-5) and 2 s for fragments (no
-    /// RFC names one).
+    /// The least that the RFCs allow: as recommended, but 2 min for UDP (RFC 4787, REQ-5) and 2 s for fragments (no RFC
+    /// names a value).
     pub const FLOORS: Self =
         Self { udp: Duration::from_secs(2 * 60), fragment: Duration::from_secs(2), ..Self::RECOMMENDED };
 
-    /// The most that can be kept apart: five days.
+    /// The longest time-out that can be represented: five days.
     pub const MAX: Duration = MAX_TIMEOUT;
 
     #[inline]
@@ -67,7 +68,7 @@ impl Timeouts {
         })
     }
 
-    /// The place of the first one that cannot be, and whether it is too short rather than too long.
+    /// The index of the first one that is invalid, and whether it is too short rather than too long.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn fault(&self, short: bool) -> Option<(usize, bool)> {
         for (place, (value, floor)) in self.all().iter().zip(&FLOORS).enumerate() {

@@ -4,20 +4,20 @@ use core::fmt;
 
 use crate::connection::Direction;
 
-/// What the caller must do with the packet that it handed to [`Translator::translate`](crate::Translator::translate).
+/// What the caller must do with the packet that it passed to [`Translator::translate`](crate::Translator::translate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use = "the packet is to be sent, held or dropped"]
 pub enum Verdict {
-    /// Send it: it was diverted, both of its addresses are rewritten, and it is on its way to the server.
+    /// Send it: it was diverted to the server; both of its addresses are rewritten.
     ToServer,
-    /// Send it: it was restored, and it is on its way to the client.
+    /// Send it: it is a reply to the client, with both of its addresses restored.
     ToClient,
-    /// Send it as it is: it is no business of the translator, and its bytes are untouched.
+    /// Send it as it is: the translator does not handle it, and its bytes are untouched.
     Pass,
     /// Keep it for a moment or drop it: a later fragment whose first fragment has not been seen. Its bytes are
-    /// untouched. Offer it again after the next fragment of the same datagram, which
-    /// [`DatagramId`](crate::DatagramId) tells, and give it up after
+    /// untouched. Offer it again after the next fragment of the same datagram, identified by
+    /// [`DatagramId`](crate::DatagramId), and discard it after
     /// [`Translator::hold_until`](crate::Translator::hold_until).
     Hold,
     /// Drop it: its bytes are untouched, and the reason is counted.
@@ -25,7 +25,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// A packet that is carried over this way.
+    /// The verdict for a packet translated in this direction.
     pub(crate) const fn carried(direction: Direction) -> Self {
         match direction {
             Direction::ToServer => Self::ToServer,
@@ -36,7 +36,7 @@ impl Verdict {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a packet was dropped. Each reason has a counter of its own in
+        /// Why a packet was dropped. Each reason has its own counter in
         /// [`Counters::dropped`](crate::Counters::dropped).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -61,46 +61,46 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The IPv4 header is cut short or contradicts itself (RFC 791, section 3.1).
+    /// The IPv4 header is truncated or inconsistent (RFC 791, section 3.1).
     MalformedIpv4 = "malformed_ipv4",
-    /// The TCP, UDP or ICMP header is cut short or contradicts itself.
+    /// The TCP, UDP or ICMP header is truncated or inconsistent.
     MalformedTransport = "malformed_transport",
     /// The source is an address that no packet may come from (RFC 1812, section 5.3.7; RFC 3704).
     MartianSource = "martian_source",
     /// The source is one of the translator's own addresses.
     OwnSource = "own_source",
-    /// It is for an alternative address and port, or comes from a server behind a port forward that keeps the source, and
-    /// belongs to no connection that is alive.
+    /// It is addressed to an alternative address and port, or comes from the server of a port forward that keeps the
+    /// source, and belongs to no live connection.
     NoConnection = "no_connection",
     /// It comes from a server that its connection was moved away from.
     OldServer = "old_server",
-    /// A TCP segment from the middle of a connection that is not known, and its rule or the configuration says to drop
-    /// those; or it cannot be adopted by a rule that masquerades ([`Midstream`](crate::Midstream)).
+    /// A TCP segment in the middle of an unknown connection, and its rule or the configuration says to drop those; or
+    /// it cannot be adopted by a rule that masquerades ([`Midstream`](crate::Midstream)).
     Midstream = "midstream",
-    /// A RST with another sequence number than the expected one, and the configuration says to drop those (RFC 5961).
+    /// A RST with a sequence number other than the expected one, and the configuration says to drop those (RFC 5961).
     InexactReset = "inexact_reset",
-    /// The connection is being reset: its end is told so by a RST of our own.
+    /// The connection is being reset: the sender is answered with a RST.
     Resetting = "resetting",
-    /// There is no room for another connection, and none that may be given up for it.
+    /// There is no room for another connection, and none that may be evicted for it.
     TableFull = "table_full",
-    /// The client has as many connections as one client may have (RFC 6888, REQ-4).
+    /// The client has reached the limit of connections per client (RFC 6888, REQ-4).
     ClientLimit = "client_limit",
-    /// No alternative port was found free towards this server (RFC 6888, REQ-11).
+    /// No free alternative port was found towards this server (RFC 6888, REQ-11).
     NoPort = "no_port",
-    /// The first fragment is too short to hold the transport header (RFC 1858, section 3).
+    /// The first fragment is too short to contain the transport header (RFC 1858, section 3).
     TinyFragment = "tiny_fragment",
-    /// A fragment overlaps one that was seen before, lies behind the last one of its datagram, or reaches into the
+    /// A fragment overlaps one that was seen before, lies after the last one of its datagram, or reaches into the
     /// transport header (RFC 3128).
     OverlappingFragment = "overlapping_fragment",
-    /// The datagram's fragments come in more disjoint pieces than are kept in mind: 12, the first one included, so that
-    /// up to 24 fragments are safe from it in any order.
+    /// The datagram's fragments form more disjoint pieces than are tracked: 12, including the first, so that up to 24
+    /// fragments are never dropped for this in any order.
     ScatteredFragment = "scattered_fragment",
     /// An ICMP message with a wrong checksum, of its own or in the header that it quotes (RFC 5508, REQ-3).
     IcmpChecksum = "icmp_checksum",
-    /// An ICMP error that quotes a packet of no connection that is known (RFC 5508, REQ-4 and REQ-5).
+    /// An ICMP error that quotes a packet of no known connection (RFC 5508, REQ-4 and REQ-5).
     IcmpUnrelated = "icmp_unrelated",
     /// It cannot be translated, and would leave with its private source: a rule that masquerades matches a protocol
-    /// without ports, an ICMP message other than an error and an echo, or an echo reply that nobody asked for.
+    /// without ports, an ICMP message other than an error and an echo, or an unsolicited echo reply.
     Untranslatable = "untranslatable",
 }
 

@@ -22,7 +22,7 @@ use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::{Table, Translator};
 
-/// Why a key was not taken.
+/// Why a key was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -34,7 +34,7 @@ pub enum KeyError {
     },
     /// There is no room for another key.
     Full {
-        /// The number of the one that does not fit.
+        /// The number of the key that does not fit.
         id: u16,
         /// How many keys there is room for.
         capacity: usize,
@@ -54,8 +54,8 @@ impl core::error::Error for KeyError {}
 
 /// The translator's side: takes a datagram, changes or reads the translator, and writes the answer.
 ///
-/// It knows up to `KEYS` keys and up to `SESSIONS` monitors at once; with as many sessions as keys, no key can keep
-/// another out. It has no socket: hand it what comes to the port for instructions, and send what it writes.
+/// It holds up to `KEYS` keys and up to `SESSIONS` monitors at once; with as many sessions as keys, no key can lock
+/// another out. It has no socket: pass it the datagrams that arrive on the control port, and send what it writes.
 ///
 /// ```
 /// use byway::control::{Agent, Key, MAX_ANSWER, Rights};
@@ -72,7 +72,7 @@ impl core::error::Error for KeyError {}
 ///     // send answer[..length] to `from`
 /// # let _ = length;
 /// }
-/// // From time to time:
+/// // Periodically:
 /// while agent.has_room() && let Some(event) = byway.poll_event() {
 ///     agent.tell(now, &event);
 /// }
@@ -91,14 +91,14 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     opened: u32,
     now: Instant,
     control: Option<SocketAddrV4>,
-    /// How far the limit of hashes is above the default, modulo 2^32: zero where nothing else was said, so that an agent
-    /// in a `static` costs no flash.
+    /// How far the limit of hashes is above the default, modulo 2^32: zero unless it was changed, so that an agent in a
+    /// `static` takes no flash.
     hashes_above: u32,
-    /// What was hashed for those who have no session; and, beyond that, for those who answer a challenge.
+    /// Hashes spent on senders without a session; and, beyond that, on those that answer a challenge.
     handshakes: Budget,
     openings: Budget,
     refused: [u64; Refused::ALL.len()],
-    /// How measurements are told, if there can be any.
+    /// How measurements are written, if there can be any.
     tell_measured: Option<pages::TellMeasured>,
     events: EventSender,
 }
@@ -114,8 +114,8 @@ impl<const KEYS: usize, const SESSIONS: usize> defmt::Format for Agent<KEYS, SES
 impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     /// An agent without keys, which refuses everything.
     ///
-    /// `entropy` must come from the machine's source of randomness and be new at each start: that is what makes a
-    /// recorded session worthless after a restart.
+    /// `entropy` must come from the machine's source of randomness and be new at each start: that makes a recorded
+    /// session worthless after a restart.
     #[must_use]
     pub const fn new(entropy: [u8; 32]) -> Self {
         Self {
@@ -134,27 +134,28 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         }
     }
 
-    /// Says where instructions come to, so that no rule can divert just that.
+    /// Sets the endpoint that instructions arrive at, so that no rule can divert it.
     #[must_use]
     pub const fn listening_on(mut self, control: SocketAddrV4) -> Self {
         self.control = Some(control);
         self
     }
 
-    /// How many datagrams in a second may cost a hash in vain. Default: 100.
+    /// How many datagrams per second may cost a hash in vain. Default: 100.
     ///
-    /// What is refused before a hash costs nothing: a key, a session or a number that is not, another peer, an old
-    /// request. What is beyond the limit is refused unseen ([`Refused::Flooded`]), so that a flood leaves the processor to
-    /// the traffic. The limit holds for each of these apart, so that a flood of one keeps out nothing else:
+    /// A datagram that is refused before a hash costs nothing: an unknown key, session or number, another peer, an old
+    /// request. Datagrams beyond the limit are refused without being examined ([`Refused::Flooded`]), so that a flood
+    /// leaves the processor to the traffic. The limit applies separately to each of these, so that a flood of one
+    /// blocks nothing else:
     ///
     /// - attempts to open a session: HELLO and OPEN together;
     /// - OPEN alone, once that is used up: a flood of HELLOs does not stop a monitor that has its challenge;
-    /// - in each session: requests with wrong tags or without sense;
+    /// - in each session: requests with wrong tags or that cannot be parsed;
     /// - in each session: repetitions of its last request.
     ///
-    /// What remains: somebody who knows a key's number can keep *new* sessions from being opened while he sends more than
-    /// this (a HELLO of his cannot be told from a good one without a hash). Sessions that are open go on, unless he sees
-    /// their identifiers and addresses. A monitor that must get through keeps its session open.
+    /// One attack remains: an attacker who knows a key's number can prevent *new* sessions from being opened while he
+    /// sends more than this (his HELLO cannot be told from a good one without a hash). Open sessions continue, unless
+    /// he sees their identifiers and addresses. A monitor that must get through keeps its session open.
     #[must_use]
     pub const fn hashes_per_second(mut self, limit: u32) -> Self {
         self.hashes_above = limit.wrapping_sub(DEFAULT_HASHES);
@@ -165,7 +166,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         self.hashes_above.wrapping_add(DEFAULT_HASHES)
     }
 
-    /// Adds a key. To change keys without a gap add the new one, let the monitors change over, and remove the old one.
+    /// Adds a key. To change keys without a gap, add the new one, switch the monitors over, and remove the old one.
     ///
     /// # Errors
     /// [`KeyError`] if its number is taken or there is no room.
@@ -177,7 +178,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         if self.keys.push(key) { Ok(()) } else { Err(KeyError::Full { id, capacity: KEYS }) }
     }
 
-    /// Removes a key and ends its sessions. Whether there was one.
+    /// Removes a key and ends its sessions. False if there was no such key.
     pub fn remove_key(&mut self, id: u16) -> bool {
         self.sessions.end_those_of(id);
         self.keys.remove(id)
@@ -189,14 +190,14 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         self.refused.get(reason as usize).copied().unwrap_or(0)
     }
 
-    /// Takes a datagram that came from `from`, carries out what it says, and writes the answer into `answer`; returns
-    /// the answer's length. The answer goes back to `from`.
+    /// Takes a datagram that came from `from`, applies the instructions in it, and writes the answer into `answer`;
+    /// returns the answer's length. The answer goes back to `from`.
     ///
-    /// What is not authentic costs a look at a table, or for one who can see the traffic or has heard a key's number
-    /// a few blocks of hash; it never changes anything.
+    /// A datagram that is not authentic costs a table lookup, or a few blocks of hash if its sender can see the traffic
+    /// or knows a key's number. It never changes anything.
     ///
     /// # Errors
-    /// [`Refused`] if there is nothing to answer. It is counted.
+    /// [`Refused`] if there is no answer. It is counted.
     pub fn handle<S: Storage>(
         &mut self,
         now: Instant,
@@ -222,14 +223,14 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         self.events.has_room()
     }
 
-    /// Tells the subscribers of an event, with the next [`Agent::poll_transmit`]. What nobody has subscribed to is
-    /// ignored; what there is no room for is counted, and the subscribers are told how many those were.
+    /// Queues an event for its subscribers, to be sent by the next [`Agent::poll_transmit`]. An event without
+    /// subscribers is ignored. One that there is no room for is counted, and the subscribers are sent the count.
     pub fn tell(&mut self, now: Instant, event: &Event) {
         self.now = self.now.max(now);
         self.events.push(&mut self.sessions, self.now, event);
     }
 
-    /// Writes the next datagram of events into `buffer`; returns where it goes and its length. To be called until it
+    /// Writes the next datagram of events into `buffer`; returns its destination and its length. Call it until it
     /// returns `None`, after each round of [`Agent::tell`].
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut [u8; MAX_ANSWER]) -> Option<(SocketAddr, usize)> {
         self.now = self.now.max(now);
@@ -260,8 +261,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         }
     }
 
-    /// Somebody wants a session. He gets a challenge, which costs no memory; it is authenticated and has the size of
-    /// what he sent. The layout of this one datagram is the same in all versions.
+    /// Answers a request for a session with a challenge. The challenge costs no memory, is authenticated, and is as
+    /// long as the HELLO. The layout of this one datagram is the same in all versions.
     fn hello(
         &mut self,
         version: u8,
@@ -290,8 +291,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         written.ok_or(Refused::Malformed)
     }
 
-    /// The number of the next session. Each number opens one session at most; what two monitors get before either has
-    /// used it bears the same number, and the slower one asks again. `None` after 2^32 sessions.
+    /// The number of the next session. Each number opens at most one session. If two monitors get a challenge before
+    /// either has used it, both have the same number, and the slower one asks again. `None` after 2^32 sessions.
     const fn next_number(&self) -> Option<u32> {
         self.opened.checked_add(1)
     }
@@ -313,7 +314,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let mut head = Head { refusal: None, dry_run: false, generation };
         let limit = self.hashes();
         if let Some(session) = self.sessions.find(header.session) {
-            // It was opened already, and the answer was lost.
+            // The session is already open, and the answer was lost.
             if session.sequence != 0 {
                 return Err(Refused::Old);
             }
@@ -322,7 +323,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
         let key = self.keys.get(open.key).ok_or(Refused::UnknownKey)?;
-        // The session's number is no secret: it was in the challenge.
+        // The session's number is not secret: it was in the challenge.
         let number = self.next_number().filter(|number| *number == open.number).ok_or(Refused::Stale)?;
         if !self.handshakes.spend_one(limit, self.now) && !self.openings.spend_one(limit, self.now) {
             return Err(Refused::Flooded);
@@ -363,7 +364,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             *session = Session::NONE;
             return Err(Refused::UnknownSession);
         }
-        // What cannot be new needs no hash.
+        // A request that cannot be new needs no hash.
         let order = match session.order(header.sequence, tag) {
             Order::Old => return Err(Refused::Old),
             Order::Conflicting => return Err(Refused::Conflicting),
@@ -396,7 +397,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         sealed.ok_or(Refused::Malformed)
     }
 
-    /// Does what an authentic request says, and writes the answer's body.
+    /// Applies an authentic request, and writes the answer's body.
     #[inline(never)]
     fn obey(
         &mut self,
@@ -409,7 +410,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         out.zeros(HEAD);
         let mut place = 0;
         let done = self.carry_out(table, session, rights, request, &mut place, out);
-        // The front is written last. A refusal is nothing but a front.
+        // The head is written last. A refusal consists of a head alone.
         let end = out.go_to(HEADER);
         let refusal = done.err().map(|refusal| (refusal, place));
         let dry_run = request.dry_run && matches!(done, Ok(Done::Change) | Err(_));
@@ -466,16 +467,16 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     }
 }
 
-/// What became of a request.
+/// What kind of request was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
-    /// It was a read: if it comes again, it is read again.
+    /// A read: if it is repeated, it is read again.
     Read,
-    /// It was a change, or was refused. Its answer is kept: if it comes again, nothing is done.
+    /// A change, or a refusal. Its answer is kept: a repetition changes nothing.
     Change,
-    /// It was about the session. Its answer is kept too.
+    /// An instruction about the session. Its answer is kept too.
     Session,
-    /// The session is over.
+    /// The session is closed.
     Close,
 }
 

@@ -1,4 +1,4 @@
-//! What a monitor reads in an answer.
+//! Reading an answer, on the monitor's side.
 
 use super::authentication::Rights;
 use super::code::{Code, Effect, Refusal};
@@ -16,15 +16,15 @@ use crate::table::rule::{Match, Weighted};
 use crate::time::Instant;
 use crate::timeouts::Timeouts;
 
-/// Bytes in front of what an answer tells.
+/// Bytes before the contents of an answer.
 pub(super) const HEAD: usize = 12;
 
-/// The position that stands behind the last page.
+/// The position after the last page.
 pub(super) const END: u32 = u32::MAX;
 
 const DRY_RUN: u8 = 1;
 
-/// The front of an answer's body.
+/// The head of an answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) refusal: Option<(Refusal, u8)>,
@@ -48,13 +48,13 @@ impl Head {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct RefusedBy {
-    /// Why; `None` if the translator gave a reason that is not known here.
+    /// Why; `None` if the translator gave a reason that this version does not know.
     pub code: Option<Code>,
     /// The reason's number.
     pub number: u16,
     /// Which of the request's instructions was refused, from zero.
     pub instruction: u8,
-    /// What the [`Code`] says that it is.
+    /// The detail; its meaning is described at the [`Code`].
     pub detail: u32,
 }
 
@@ -69,7 +69,7 @@ pub struct Answer<'a> {
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for Answer<'_> {
-    /// Whether it was done, and not all that is told.
+    /// Whether it was applied, not all of its contents.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,
@@ -96,13 +96,13 @@ impl<'a> Answer<'a> {
         })
     }
 
-    /// Why nothing was done; `None` if it was.
+    /// Why nothing was done; `None` if the request was applied.
     #[must_use]
     pub const fn refused(&self) -> Option<RefusedBy> {
         self.refused
     }
 
-    /// Whether it tells what would be done.
+    /// Whether it describes what would be done.
     #[must_use]
     pub const fn is_dry_run(&self) -> bool {
         self.dry_run
@@ -120,8 +120,8 @@ impl<'a> Answer<'a> {
         core::iter::from_fn(move || reader.array().and_then(Effect::from_octets))
     }
 
-    /// The answer to [`Instruction::ListRules`](super::Instruction::ListRules): the rules, and the position of the
-    /// next page, if there is one.
+    /// The answer to [`Instruction::ListRules`](super::Instruction::ListRules): the rules, and the position of the next
+    /// page, if there is one.
     pub fn rules(&self) -> (impl Iterator<Item = ListedRule<'a>> + use<'a>, Option<u32>) {
         let (reader, count, next) = self.page();
         let mut reader = reader;
@@ -129,24 +129,24 @@ impl<'a> Answer<'a> {
         (entries, next)
     }
 
-    /// The answer to [`Instruction::ListConnections`](super::Instruction::ListConnections): connections with what was
-    /// measured of them, and the position of the next page, if there is one.
+    /// The answer to [`Instruction::ListConnections`](super::Instruction::ListConnections): connections with their
+    /// measurements, and the position of the next page, if there is one.
     pub fn connections(&self) -> (impl Iterator<Item = (Connection, Option<Measured>)> + use<'a>, Option<u32>) {
         let (mut reader, count, next) = self.page();
-        // The translator's time, which entries refer to, is for `translator_time`.
+        // The translator's time, which entries refer to; `translator_time` returns it.
         let _ = reader.u64();
         (core::iter::from_fn(move || read_connection(&mut reader)).take(count), next)
     }
 
-    /// The answer to [`Instruction::ListConnections`](super::Instruction::ListConnections): the translator's time of
-    /// it, on the clock of [`Measured::first`] and [`Measured::last`].
+    /// The answer to [`Instruction::ListConnections`](super::Instruction::ListConnections): the translator's time when
+    /// it answered, on the clock of [`Measured::first`] and [`Measured::last`].
     #[must_use]
     pub fn translator_time(&self) -> Instant {
         Instant::from_micros(self.page().0.u64().unwrap_or(0))
     }
 
-    /// The answer to [`Instruction::Counters`](super::Instruction::Counters): numbers as
-    /// [`counter_name`](super::counter_name) names them, and their counts.
+    /// The answer to [`Instruction::Counters`](super::Instruction::Counters): numbers that
+    /// [`counter_name`](super::counter_name) names, and their counts.
     pub fn counters(&self) -> impl Iterator<Item = (u16, u64)> + use<'a> {
         let mut reader = Reader(self.told);
         let count = reader.u16().unwrap_or(0);
@@ -172,7 +172,7 @@ impl<'a> Answer<'a> {
         })
     }
 
-    /// The entries of a page, how many they are, and where the next page begins.
+    /// The entries of a page, their number, and the position of the next page.
     fn page(&self) -> (Reader<'a>, usize, Option<u32>) {
         let mut reader = Reader(self.told);
         let head = |r: &mut Reader<'_>| Some((r.u32()?, r.u16()?, r.u16()?));
@@ -183,26 +183,26 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// How a translator is set, and what the asking key may do.
+/// A translator's settings, and the rights of the key that asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Settings {
     /// The time-outs, in whole milliseconds.
     pub timeouts: Timeouts,
-    /// How many connections a client may have; zero for no limit.
+    /// How many connections a client may have; zero means no limit.
     pub client_limit: u32,
     /// How many rules there are.
     pub rules: u32,
     /// How many connections there is room for.
     pub capacity: u32,
-    /// How much of that is in use.
+    /// How many of those slots are in use.
     pub slots_in_use: u32,
-    /// What the key of this session may do.
+    /// The rights of this session's key.
     pub rights: Rights,
 }
 
-/// A rule as an answer tells it.
+/// A rule as listed in an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct ListedRule<'a> {
     matches: Match,
@@ -232,49 +232,49 @@ impl<'a> ListedRule<'a> {
         self.matches
     }
 
-    /// Whether the client's address is kept.
+    /// Whether the source is kept: the server sees the client's address.
     #[must_use]
     pub const fn keeps_source(&self) -> bool {
         read_rule_flags(self.flags).0
     }
 
-    /// Whether answers from the server's other ports belong to the client.
+    /// Whether replies from the server's other ports belong to the client.
     #[must_use]
     pub const fn takes_replies_from_any_port(&self) -> bool {
         read_rule_flags(self.flags).1
     }
 
-    /// What becomes of segments from the middle of connections, if the rule says so itself
+    /// What happens to segments in the middle of unknown connections, if the rule itself says so
     /// ([`Divert::midstream`](crate::Divert::midstream)).
     #[must_use]
     pub const fn midstream(&self) -> Option<Midstream> {
         read_rule_flags(self.flags).2
     }
 
-    /// Its servers, and how many connections stand on each through this rule.
+    /// Its servers, and how many connections each has through this rule.
     pub fn servers(&self) -> impl Iterator<Item = (Weighted, u32)> + use<'a> {
         let mut reader = Reader(self.servers);
         core::iter::from_fn(move || Some((read_server(&mut reader)?, reader.u32()?)))
     }
 
-    /// How many servers it has; an answer names the first [`MAX_LISTED_SERVERS`].
+    /// How many servers it has; an answer lists the first [`MAX_LISTED_SERVERS`].
     #[must_use]
     pub const fn servers_in_all(&self) -> u16 {
         self.total
     }
 }
 
-/// How many servers of one rule an answer names.
+/// How many servers of one rule an answer lists.
 pub const MAX_LISTED_SERVERS: usize = 64;
 
-/// Bytes of a server in a listed rule.
+/// Length in bytes of a server in a listed rule.
 pub(super) const LISTED_SERVER: usize = 14;
 
-/// Bytes of a connection, and of what was measured of it.
+/// Length in bytes of a connection, and of its measurements.
 pub(super) const LISTED_CONNECTION: usize = 28;
 pub(super) const LISTED_MEASURED: usize = 74;
 
-/// Bytes of an event.
+/// Length in bytes of an event.
 pub(super) const LISTED_EVENT: usize = 36;
 
 fn read_pairs(reader: &mut Reader<'_>) -> Option<(Pair, Pair)> {
@@ -330,7 +330,7 @@ pub struct Events<'a> {
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for Events<'_> {
-    /// How many, and not each.
+    /// How many, not each.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "Events {{ missed: {}, lost: {}, count: {} }}", self.missed, self.lost, self.count);
     }
@@ -344,14 +344,14 @@ impl<'a> Events<'a> {
         Some(Self { missed, lost, count, told: reader.0 })
     }
 
-    /// How many datagrams of events were lost on the way since the last one that came. One that comes late is
+    /// How many datagrams of events were lost in transit since the last one that arrived. One that arrives late is
     /// counted here and then ignored.
     #[must_use]
     pub const fn datagrams_missed(&self) -> u32 {
         self.missed
     }
 
-    /// How many events the agent had no room for, since its start, modulo 2^32.
+    /// How many events were lost since the agent's start because it had no room, modulo 2^32.
     #[must_use]
     pub const fn lost(&self) -> u32 {
         self.lost

@@ -1,4 +1,4 @@
-//! Carrying out changes: all of them or none.
+//! Applying changes: all of them or none.
 
 use super::answer::HEAD;
 use super::authentication::Rights;
@@ -14,51 +14,51 @@ use crate::table::rule::{DivertSlot, Target};
 use crate::table::server::Place;
 use crate::translator::{MAX_CLIENT_LIMIT, RedivertError, Reservation, Table, place_of};
 
-/// How long a chain of rules is followed when looking for a loop.
+/// The longest chain of rules that is followed when looking for a loop.
 const LONGEST_CHAIN: usize = 8;
 
-/// How far a request has come. What is found out in one stage is written over in the next.
+/// How far a request has come. Each stage overwrites the results of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Can every instruction be read, and can they stand together?
+    /// Can every instruction be parsed, and can they be combined?
     Form,
-    /// What is refused whatever room there is: rights, loops, and the port of the instructions themselves.
+    /// Checks that do not depend on room: rights, loops, and the control port itself.
     Judge,
     /// What would happen?
     Plan,
-    /// It happens.
+    /// It is applied.
     Do,
 }
 
-/// A request on its way through the stages: all of it is carried out or nothing.
+/// A request on its way through the stages: all of it is applied or none of it.
 #[derive(Debug)]
 pub(super) struct Change<'a, 't> {
     pub(super) request: &'a Received<'a>,
     pub(super) table: &'a mut Table<'t>,
     pub(super) rights: &'a Rights,
-    /// Where instructions come to, if the caller has said so.
+    /// The endpoint that instructions arrive at, if the caller has set it.
     pub(super) control: &'a Option<SocketAddrV4>,
-    /// Which instruction is looked at: the one to blame if there is an error.
+    /// The instruction being examined: the one to report if there is an error.
     pub(super) place: &'a mut u8,
-    /// Which of the changes would change nothing: a bit for each. They are not carried out, so that a repetition
-    /// leaves the generation as it is.
+    /// Which of the changes would change nothing, one bit each. They are not applied, so that a repetition leaves the
+    /// generation as it is.
     pub(super) idle: u16,
 }
 
 impl Change<'_, '_> {
-    /// Carries out the changes of a request whose form is right, or for a dry run finds out what they would do, and
-    /// writes the effects. If one is refused, nothing has changed.
+    /// Applies the changes of a well-formed request, or in a dry run finds out what they would do, and writes their
+    /// effects. If one is refused, nothing has changed.
     pub(super) fn carry_out(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
         self.go_through(Stage::Judge, out)?;
         self.go_through(Stage::Plan, out)?;
         if self.request.dry_run {
             return Ok(());
         }
-        // What the plan has accepted is accepted when it is done; an error then would be our bug, and is told.
+        // Changes that the plan has accepted do not fail when applied; an error would be our bug, and is reported.
         self.go_through(Stage::Do, out)
     }
 
-    /// Takes every instruction through one stage, and writes their effects behind the front of the answer.
+    /// Takes every instruction through one stage, and writes their effects after the head of the answer.
     #[inline(never)]
     pub(super) fn go_through(&mut self, stage: Stage, out: &mut Writer<'_>) -> Result<(), Refusal> {
         out.go_to(HEADER + HEAD);
@@ -109,11 +109,11 @@ impl Change<'_, '_> {
 
     fn judge_redivert(&mut self, from: Target, to: Target) -> Result<(), Code> {
         self.permit(*self.rights != Rights::Read)?;
-        // What names no server is refused when it is planned.
+        // A target without a server is refused by the plan.
         let Some(from) = place_of(from) else {
             return Ok(());
         };
-        // No server listens there, but echoes, which have no port, stand there whatever port their rule names.
+        // No server listens on port zero, but ICMP echoes, which have no port, have it whatever port their rule names.
         if from.port == Some(0) {
             return Err(Code::PortZero);
         }
@@ -128,14 +128,14 @@ impl Change<'_, '_> {
                 self.judge_target(rule, server.target())?;
             }
         }
-        // Connections of rules that are gone, or of no rule here, cannot be told to lie within a prefix.
+        // Connections whose rule is gone, or that have no rule here, cannot be assigned to a prefix.
         if *self.rights != Rights::All && self.table.standing_on(from) > own {
             return Err(Code::OthersStandThere);
         }
         Ok(())
     }
 
-    /// What is wrong with a rule whose packets go to this target, or to what the request makes of it.
+    /// What is wrong with a rule that leads to this target, or to where the request then moves it.
     #[inline(never)]
     fn judge_target(&self, goal: &DivertSlot, target: Target) -> Result<(), Code> {
         let way = self.way_to(target, goal.port());
@@ -149,8 +149,8 @@ impl Change<'_, '_> {
         self.control.is_some_and(|control| way == place_of(control.into()))
     }
 
-    /// Where packets to a target go: a port is kept where the target has none, and the re-diverts of the request, which
-    /// come last in it, have the last word.
+    /// Where packets to a target go: the port is kept if the target has none, and then the re-diverts of the request
+    /// apply, which come last in it.
     #[inline(never)]
     fn way_to(&self, target: Target, port: Option<u16>) -> Option<Place> {
         let place = place_of(target)?;
@@ -166,8 +166,8 @@ impl Change<'_, '_> {
         Some(way)
     }
 
-    /// Whether a rule is about the port that instructions come to. A network that happens to hold it may be
-    /// masqueraded: packets to the machine itself are none that it forwards.
+    /// Whether a rule matches the port that instructions arrive at. A network that happens to contain it may be
+    /// masqueraded: packets to the machine itself are not forwarded.
     fn covers_control(&self, slot: &DivertSlot, rule: &Rule) -> bool {
         let diverts = rule.servers().iter().any(|s| s.target != Target::Same);
         self.control.and_then(|control| place_of(control.into())).is_some_and(|control| {
@@ -179,7 +179,7 @@ impl Change<'_, '_> {
 
     /// Whether the rules, as they would be after the request, lead from here to what `goal` matches.
     ///
-    /// Each rule that speaks of the destination is looked at; the chain goes on along the first server of the most
+    /// Each rule that matches the destination is examined; the chain continues with the first server of the most
     /// specific one.
     #[inline(never)]
     fn leads_back(&self, goal: &DivertSlot, mut next: Option<Place>) -> bool {
@@ -215,7 +215,7 @@ impl Change<'_, '_> {
         false
     }
 
-    /// Plans a change, or else does it.
+    /// Plans a change, or applies it.
     fn step(&mut self, planned: Option<&mut Reservation>, change: &Instruction) -> Result<Effect, Refusal> {
         let (table, place) = (&mut *self.table, *self.place);
         let before = (1_u16 << place) - 1;
@@ -244,7 +244,7 @@ impl Change<'_, '_> {
                 };
                 done.map_or(Effect::new(Outcome::Absent, 0, 0), |d| Effect::new(Outcome::Removed, 0, d.left_behind))
             }
-            // What would be idle is judged all the same: a re-divert from a server to itself is an error, always.
+            // Checked even if it would change nothing: a re-divert from a server to itself is always an error.
             (&Instruction::Redivert { from, to, how }, planned) => {
                 let done = match planned {
                     Some(ledger) => ledger.redivert(table, from, to, how),
@@ -252,7 +252,7 @@ impl Change<'_, '_> {
                 };
                 match done {
                     Ok(done) => Effect::new(Outcome::Rediverted, done.servers, done.connections),
-                    // It needs no room if it does nothing.
+                    // It needs no room if it changes nothing.
                     Err(RedivertError::Busy { .. } | RedivertError::ServersFull { .. }) if idle => IDLE,
                     Err(error) => return Err(error.into()),
                 }
@@ -310,7 +310,7 @@ impl Walk<'_> {
     }
 }
 
-/// Whether a change would change nothing. `so_far` says that those before it would not either.
+/// Whether a change would change nothing. `so_far` says that the same holds for those before it.
 fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
     match change {
         Instruction::Divert(rule) => stands_so(table, rule),
@@ -321,7 +321,7 @@ fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
     }
 }
 
-/// Whether just this rule is in the table.
+/// Whether exactly this rule is in the table.
 fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
     let place = table.diverts().place(&rule.matches()).ok();
     let Some(slot) = place.and_then(|place| table.rules().get(place)) else {

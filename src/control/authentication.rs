@@ -1,4 +1,4 @@
-//! Who may speak: keys, what each may do, and the tags that prove it.
+//! Keys, the rights of each, and the tags that authenticate datagrams.
 
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddr};
@@ -9,23 +9,23 @@ use zeroize::Zeroize;
 
 use crate::endpoint::Prefix;
 
-/// Bytes of a tag at the end of each datagram: HMAC-SHA-256 (RFC 2104, RFC 6234), its first half (RFC 2104,
-/// section 5, allows half and not less).
+/// Length in bytes of the tag at the end of each datagram: the first half of an HMAC-SHA-256 (RFC 2104, RFC 6234; RFC
+/// 2104, section 5, allows half and not less).
 pub(super) const TAG: usize = 16;
 
-/// Bytes of a nonce.
+/// Length in bytes of a nonce.
 pub(super) const NONCE: usize = 16;
 
 /// A number that is used once.
 pub(super) type Nonce = [u8; NONCE];
 
-/// A 256-bit secret: a key that was handed out, the key of a session, or what an agent got from its machine's source
-/// of randomness. Wiped when it is dropped.
+/// A 256-bit secret: a distributed key, a session key, or an agent's own secret from its machine's source of
+/// randomness. Wiped when it is dropped.
 #[derive(Clone)]
 pub(super) struct Secret(pub(crate) [u8; 32]);
 
 impl Zeroize for Secret {
-    /// Not inlined: secrets end in many places.
+    /// Not inlined: secrets are dropped in many places.
     #[inline(never)]
     fn zeroize(&mut self) {
         self.0.zeroize();
@@ -45,12 +45,12 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// The HMAC of these bytes, one part after the other.
+    /// The HMAC of these parts, concatenated.
     ///
-    /// Not inlined: the only copy of the hash around the hash.
+    /// Not inlined: the only copy of the code around the hash.
     #[inline(never)]
     fn mac(&self, parts: &[&[u8]]) -> CtOutput<Hmac<Sha256>> {
-        // HMAC fills a key up to one block of the hash with zeros (RFC 2104, section 2).
+        // HMAC pads a key with zeros to one block of the hash (RFC 2104, section 2).
         let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
         for (to, from) in block.iter_mut().zip(self.0) {
             *to = from;
@@ -63,7 +63,7 @@ impl Secret {
         mac.finalize()
     }
 
-    /// All 32 bytes, to make another key of.
+    /// All 32 bytes, for deriving another key.
     fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
         self.mac(parts).into_bytes().into()
     }
@@ -73,14 +73,14 @@ impl Secret {
         first_half(&self.derive(&[bytes]))
     }
 
-    /// Whether a whole datagram ends with its tag. The time that it takes depends on the length alone.
+    /// Whether a whole datagram ends with its tag. The time taken depends on the length alone.
     #[inline(never)]
     pub(super) fn verifies(&self, datagram: &[u8]) -> bool {
         let Some((said, tag)) = datagram.split_last_chunk::<TAG>() else {
             return false;
         };
         let mac = self.mac(&[said]);
-        // What the tag leaves out is filled in, for a comparison of all bytes in constant time.
+        // Fill in the part that the tag omits, to compare all bytes in constant time.
         let mut claimed = *mac.as_bytes();
         for (to, from) in claimed.iter_mut().zip(tag) {
             *to = *from;
@@ -88,9 +88,9 @@ impl Secret {
         mac == CtOutput::new(claimed)
     }
 
-    /// The translator's nonce for a session, from the agent's own secret. Made anew from the request each time, so
-    /// that a request costs no memory; and no one else can foresee it. It is another for each address that asks, so
-    /// that a session is opened from where its challenge went.
+    /// The translator's nonce for a session, derived from the agent's own secret. It is computed again from each
+    /// request, so that a request costs no memory, and no one else can predict it. It differs for each address that
+    /// asks, so that a session can only be opened from the address that its challenge was sent to.
     pub(super) fn challenge(&self, key: u16, number: u32, client: &Nonce, from: &SocketAddr) -> Nonce {
         let port = from.port().to_be_bytes();
         let (v4, v6);
@@ -107,7 +107,7 @@ impl Secret {
         first_half(&self.derive(&[b"challenge", &key.to_be_bytes(), &number.to_be_bytes(), client, &port, address]))
     }
 
-    /// The key of a session, from a key that was handed out.
+    /// The key of a session, derived from a distributed key.
     pub(super) fn session(&self, key: u16, number: u32, client: &Nonce, server: &Nonce) -> Self {
         Self(self.derive(&[b"byway control 1 session", &key.to_be_bytes(), &number.to_be_bytes(), client, server]))
     }
@@ -127,7 +127,7 @@ fn first_half(bytes: &[u8; 32]) -> [u8; TAG] {
 pub enum Rights {
     /// Read: rules, connections, counters, settings and events.
     Read,
-    /// Read; and insert, update, remove and re-divert rules whose destinations lie within this prefix.
+    /// Read; and insert, update, remove and re-divert rules whose destinations are within this prefix.
     Divert(Prefix),
     /// Everything.
     All,
@@ -161,10 +161,11 @@ impl Rights {
     }
 }
 
-/// A key that both sides know, and what its owner may do.
+/// A key that both sides know, and the rights of its owner.
 ///
 /// Its secret is wiped from memory when it is dropped or removed, as are the secrets of sessions and the states of
-/// hashes. What the caller keeps of a secret, and what the compiler leaves behind where it moves a value, is not.
+/// hashes. The caller's own copies of a secret, and those that the compiler leaves behind when it moves a value, are
+/// not wiped.
 #[derive(Clone)]
 pub struct Key {
     pub(super) id: u16,
@@ -173,14 +174,14 @@ pub struct Key {
 }
 
 impl Key {
-    /// A key. The `id` tells it from others and is no secret; the `secret` comes from a source of randomness, not from
-    /// a person's head: whoever sees one datagram can try guesses at it.
+    /// A key. The `id` identifies it and is not secret. The `secret` must come from a source of randomness, not be
+    /// chosen by a person: anyone who sees one datagram can try guesses at it.
     #[must_use]
     pub const fn new(id: u16, secret: [u8; 32], rights: Rights) -> Self {
         Self { id, secret: Secret(secret), rights }
     }
 
-    /// The number that tells it from other keys.
+    /// The number that identifies it.
     #[must_use]
     pub const fn id(&self) -> u16 {
         self.id
@@ -208,7 +209,7 @@ impl defmt::Format for Key {
     }
 }
 
-/// All keys: those in use stand in front. All zeros when empty, so that an agent in a `static` costs no flash.
+/// All keys; those in use come first. All zeros when empty, so that an agent in a `static` takes no flash.
 #[derive(Clone, Debug)]
 pub(super) struct Keys<const N: usize> {
     keys: [Key; N],
@@ -223,7 +224,7 @@ impl<const N: usize> Keys<N> {
         self.keys.iter().take(self.count).find(|k| k.id == id)
     }
 
-    /// Whether there was room.
+    /// Adds a key. False if there is no room.
     pub(super) fn push(&mut self, key: Key) -> bool {
         let place = self.keys.get_mut(self.count);
         let pushed = place.map(|place| *place = key).is_some();
@@ -231,7 +232,7 @@ impl<const N: usize> Keys<N> {
         pushed
     }
 
-    /// Whether there was one.
+    /// Removes a key. False if there was none.
     pub(super) fn remove(&mut self, id: u16) -> bool {
         let Some(place) = self.keys.iter().take(self.count).position(|k| k.id == id) else {
             return false;
@@ -255,7 +256,7 @@ impl<const N: usize> Keys<N> {
 mod tests {
     use super::*;
 
-    /// RFC 4231, section 4.2 (test case 1, whose key is filled up with zeros to 32 bytes: the same HMAC).
+    /// RFC 4231, section 4.2 (test case 1, whose key is padded with zeros to 32 bytes: the HMAC is the same).
     #[test]
     fn the_hash_is_the_one_of_the_rfc() {
         let mut key = [0; 32];

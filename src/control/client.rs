@@ -14,8 +14,7 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// How long the first wait for an answer is, in milliseconds; each further one is twice as long, up to
-/// [`LONGEST_WAIT`].
+/// The first wait for an answer, in milliseconds; each further one is twice as long, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: u64 = 250;
 
 const LONGEST_WAIT: u64 = 2000;
@@ -23,13 +22,13 @@ const LONGEST_WAIT: u64 = 2000;
 /// How often a datagram is sent before giving up: over about 10 s, seven to twelve.
 const ATTEMPTS: u8 = 7;
 
-/// How often OPEN is sent before asking for another challenge: one that another monitor has used meanwhile is never
-/// answered.
+/// How often OPEN is sent before asking for another challenge: a challenge that another monitor has used meanwhile is
+/// never answered.
 const OPENS: u8 = 2;
 
-/// The monitor's side of one session: builds datagrams, says when to send them again, and understands the answers.
+/// The monitor's side of one session: builds datagrams, says when to send them again, and reads the answers.
 ///
-/// It opens its session by itself. One request is under way at a time; a further one waits for its answer.
+/// It opens its session by itself. One request is in progress at a time; a further one waits for its answer.
 ///
 /// ```
 /// use byway::Instant;
@@ -67,7 +66,7 @@ pub struct Client {
     session_secret: Secret,
     sequence: u32,
     events: u32,
-    /// What is under way, until it is answered.
+    /// The datagram in progress, until it is answered.
     buffer: [u8; MAX_REQUEST],
     length: u16,
     attempts: u8,
@@ -79,51 +78,52 @@ pub struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 enum State {
-    /// HELLO is under way.
+    /// HELLO was sent.
     Greeting,
-    /// OPEN is under way.
+    /// OPEN was sent.
     Opening,
-    /// Nothing is under way.
+    /// Nothing is in progress.
     Idle,
-    /// A request is under way.
+    /// A request is in progress.
     Asking,
-    /// There is no session: it was refused, or nobody answered.
+    /// There is no session: it was refused, or never answered.
     Over,
 }
 
-/// What came from the translator.
+/// What the translator sent.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Incoming<'d> {
-    /// The session is on its way; there is something to send ([`Client::poll_transmit`]).
+    /// The session is being opened; there is something to send ([`Client::poll_transmit`]).
     Challenged,
-    /// The session is open. The answer tells the table's generation, or why there is no session.
+    /// The session is open. The answer contains the table's generation, or why there is no session.
     Opened(Answer<'d>),
     /// The answer to the request.
     Answer(Answer<'d>),
-    /// Events that were subscribed to. They come until the subscription ends, also while a request is under way.
+    /// Events that were subscribed to. They arrive until the subscription ends, also while a request is in progress.
     Events(Events<'d>),
     /// The translator refuses to open a session.
     Refused(RefusedBy),
 }
 
-/// Why a datagram was ignored. Anybody can send one, so this is nothing to end a session for.
+/// Why a datagram was ignored. Anyone can send one, so this is no reason to end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Ignored {
-    /// It is none of this protocol's datagrams, or not of this session.
+    /// It is not a datagram of this protocol, or not of this session.
     Foreign,
     /// Its tag is wrong.
     BadTag,
-    /// It answers nothing that is under way: it came twice, or late.
+    /// It does not answer the datagram in progress: it is a duplicate, or late.
     NotAwaited,
-    /// It is authentic, and cannot be read.
+    /// It is authentic, but cannot be parsed.
     Malformed,
 }
 
-/// Nobody has answered. Whether the last request was carried out is not known: read, or ask again in a new session.
+/// There was no answer. It is not known whether the last request was applied: read the state, or ask again in a new
+/// session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -152,12 +152,12 @@ pub enum SendError {
         /// The number of the key that it is being opened with.
         key: u16,
     },
-    /// Another request is under way.
+    /// Another request is in progress.
     Busy {
         /// Its number in the session.
         sequence: u32,
     },
-    /// There is no session, or it has used up its numbers: begin a new one.
+    /// There is no session, or it has used up its numbers: start a new one.
     Over {
         /// The number of its last request.
         sequence: u32,
@@ -168,7 +168,7 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotOpen { key } => write!(f, "the session with key {key} is not open yet"),
-            Self::Busy { sequence } => write!(f, "request {sequence} is still under way"),
+            Self::Busy { sequence } => write!(f, "request {sequence} is still in progress"),
             Self::Over { sequence } => write!(f, "the session is over; its last request was {sequence}"),
         }
     }
@@ -197,8 +197,8 @@ fn greeting(hello: &Hello, secret: &Secret, buffer: &mut [u8; MAX_REQUEST]) -> u
 }
 
 impl Client {
-    /// Begins a session with the key `key`, whose secret is `secret`. `nonce` comes from a source of randomness and is
-    /// new for each session: it proves to this side that the answers are new.
+    /// Starts a session with the key `key`, whose secret is `secret`. `nonce` must come from a source of randomness and
+    /// be new for each session: it proves to this side that the answers are fresh.
     #[must_use]
     pub fn new(now: Instant, key: u16, secret: [u8; 32], nonce: Nonce) -> Self {
         let mut client = Self {
@@ -225,7 +225,7 @@ impl Client {
         self.state == State::Idle
     }
 
-    /// Puts a request under way; [`Client::poll_transmit`] sends it.
+    /// Starts a request; [`Client::poll_transmit`] sends it.
     ///
     /// # Errors
     /// [`SendError`] if it cannot be sent now.
@@ -255,8 +255,8 @@ impl Client {
     /// The datagram to send now, if it is time. The same bytes are sent until they are answered.
     ///
     /// # Errors
-    /// [`GaveUp`] once it was sent seven times over seven to twelve seconds in vain. A session that was being opened is
-    /// over then; a request is given up, and the next one can be sent.
+    /// [`GaveUp`] once it has been sent seven times over seven to twelve seconds without an answer. A session that was
+    /// being opened is over then; a request is abandoned, and the next one can be sent.
     pub fn poll_transmit(&mut self, now: Instant) -> Result<Option<&[u8]>, GaveUp> {
         let waiting = matches!(self.state, State::Greeting | State::Opening | State::Asking);
         if !waiting || now < self.next {
@@ -267,8 +267,8 @@ impl Client {
             return Err(GaveUp { sequence: self.sequence, attempts: self.attempts });
         }
         let wait = (FIRST_WAIT << self.attempts).min(LONGEST_WAIT);
-        // By chance up to a quarter shorter or longer. Monitors that begin at the same moment get the same challenge,
-        // which is for one of them; in step they would do so each time.
+        // Randomly up to a quarter shorter or longer. Monitors that start at the same moment get the same challenge,
+        // which only one of them can use; if they stayed in step, that would happen each time.
         let [chance, ..] = self.hello.nonce;
         let wait = wait - wait / 4 + ((wait * u64::from(chance)) >> 9);
         self.attempts += 1;
@@ -283,17 +283,17 @@ impl Client {
         Ok(self.buffer.get(..usize::from(self.length)))
     }
 
-    /// When [`Client::poll_transmit`] is to be called next; `None` if nothing is under way. Calling it late sends
-    /// late, calling it early does nothing.
+    /// When to call [`Client::poll_transmit`] next; `None` if nothing is in progress. Calling late sends late, calling
+    /// early does nothing.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         matches!(self.state, State::Greeting | State::Opening | State::Asking).then_some(self.next)
     }
 
-    /// Takes a datagram that came.
+    /// Handles a datagram from the translator.
     ///
     /// # Errors
-    /// [`Ignored`] says why it counts for nothing.
+    /// [`Ignored`] says why it was ignored.
     pub fn handle<'d>(&mut self, now: Instant, datagram: &'d [u8]) -> Result<Incoming<'d>, Ignored> {
         if datagram.len() > MAX_ANSWER {
             return Err(Ignored::Foreign);
@@ -339,7 +339,7 @@ impl Client {
         self.session_secret = self.secret.session(key, challenge.number, &nonce, &challenge.nonce);
         let open = Open { key, number: challenge.number, nonce };
         let length = open.write(self.session, &self.session_secret, &mut self.buffer);
-        // What was tried so far counts, so that this ends even if every challenge comes too late.
+        // Earlier attempts count, so that this ends even if every challenge arrives too late.
         let attempts = self.attempts.saturating_sub(1);
         self.begin(now, State::Opening, length);
         (self.attempts, self.opens) = (attempts, 0);

@@ -1,4 +1,4 @@
-//! How an answer says what happened: a code for the whole, and an outcome for each instruction.
+//! Results in an answer: a code for the whole request, and an outcome for each instruction.
 
 use core::fmt;
 
@@ -28,7 +28,7 @@ macro_rules! codes {
                 self as u16
             }
 
-            /// What it says, in a few words.
+            /// A short description.
             #[must_use]
             pub const fn text(self) -> &'static str {
                 match self {
@@ -47,26 +47,27 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The translator speaks no version that the request speaks; the detail is the lowest it speaks times 256 plus the
-    /// highest.
+    /// The translator supports no version that the request offers; the detail is the lowest it supports times 256 plus
+    /// the highest.
     UnknownVersion = 1, "the translator does not speak this version";
-    /// An instruction's number means nothing in this version; the detail is that number.
+    /// An instruction has a number that does not exist in this version; the detail is that number.
     UnknownInstruction = 2, "unknown instruction";
-    /// An instruction is too short, too long, or has a value that cannot be.
+    /// An instruction is too short, too long, or has an invalid value.
     Malformed = 3, "malformed instruction";
     /// The key does not have the right.
     NotPermitted = 4, "the key does not permit it";
-    /// The table has another generation than the one demanded.
+    /// The table's generation is not the one demanded.
     Generation = 5, "the table has changed since";
-    /// These instructions cannot stand together: reads and instructions about the session stand alone, re-diverts come
-    /// last, and each match is named once.
+    /// These instructions cannot be combined: reads and instructions about the session must be alone, re-diverts must
+    /// come last, and each match may be named only once.
     BadTransaction = 6, "these instructions cannot be one transaction";
-    /// There are more than [`MAX_INSTRUCTIONS`](super::MAX_INSTRUCTIONS) instructions, or none; the detail is how many.
+    /// There are more than [`MAX_INSTRUCTIONS`](super::MAX_INSTRUCTIONS) instructions, or none; the detail is the
+    /// number.
     InstructionCount = 7, "no instruction, or too many";
-    /// Every session is in use, each by a key of its own.
+    /// Every session is in use, each by a different key.
     NoSession = 8, "all sessions are in use";
-    /// Connections that this key has no right to stand on the server or are on their way there: of rules that are gone,
-    /// or, on any server, taken over from another translator for no rule here.
+    /// The server has, or is about to get, connections that this key has no right to: connections of removed rules, or,
+    /// on any server, imported ones that no rule here covers.
     OthersStandThere = 9, "connections that the key has no right to stand on that server";
     /// [`DivertError::TableFull`]; the detail is the capacity.
     TableFull = 16, "the divert table is full";
@@ -87,9 +88,9 @@ codes! {
     /// [`DivertError::MatchesPortZero`], [`DivertError::TargetPortZero`], [`RedivertError::TargetPortZero`], or a
     /// re-divert from port zero.
     PortZero = 24, "port zero";
-    /// Other rules would divert what goes to the target back to the original destination.
+    /// Other rules would divert packets to the target back to the original destination.
     Loop = 26, "other rules lead from the target back to the original destination";
-    /// The rule would divert the port that instructions come to, or divert to it.
+    /// The rule would divert the control port, or divert to it.
     ControlPort = 27, "this is the port that instructions come to";
     /// [`RedivertError::NoServer`].
     NoServer = 32, "\"the same\" names no server";
@@ -162,7 +163,7 @@ impl From<RedivertError> for Refusal {
     }
 }
 
-/// Why time-outs are refused.
+/// Whether time-outs are valid, or why they are refused.
 pub(crate) fn check_timeouts(timeouts: &Timeouts, short: bool) -> Result<(), Refusal> {
     let Some((place, too_short)) = timeouts.fault(short) else {
         return Ok(());
@@ -178,7 +179,7 @@ pub enum Outcome {
     Inserted = 1,
     /// A rule was updated.
     Updated = 2,
-    /// Everything was so already.
+    /// Everything was already as the instruction says.
     Unchanged = 3,
     /// A rule was removed.
     Removed = 4,
@@ -223,18 +224,18 @@ impl Outcome {
     }
 }
 
-/// What one change has done.
+/// The effect of one change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Effect {
     /// What happened.
     pub outcome: Outcome,
-    /// How many servers of rules point elsewhere now ([`Rediverted::servers`](crate::Rediverted::servers)); at most
-    /// 65 535 are told.
+    /// How many servers of rules were changed ([`Rediverted::servers`](crate::Rediverted::servers)); larger numbers are
+    /// given as 65 535.
     pub servers: u16,
-    /// How many connections it affected: left behind by a rule that was updated or removed, standing on the server
-    /// that was re-diverted, or forgotten.
+    /// How many connections it affected: those that a rule had when it was updated or removed, those on the server that
+    /// was re-diverted, or those that were forgotten.
     pub connections: u32,
 }
 

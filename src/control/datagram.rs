@@ -1,4 +1,4 @@
-//! The outer form of a datagram: who speaks in which session, and the tag at its end.
+//! The outer form of a datagram: kind, session, and the tag at its end.
 
 use super::authentication::{NONCE, Nonce, Secret, TAG};
 use super::wire::{Reader, Writer};
@@ -6,20 +6,20 @@ use super::wire::{Reader, Writer};
 /// `BW`: the first two bytes of each datagram.
 const MAGIC: u16 = 0x4257;
 
-/// The version that is spoken here.
+/// The protocol version that is implemented here.
 pub const VERSION: u8 = 1;
 
-/// The longest datagram that a monitor sends, in bytes. It bounds what it costs to refuse one.
+/// The longest datagram that a monitor sends, in bytes. It limits what refusing one can cost.
 pub const MAX_REQUEST: usize = 512;
 
-/// The longest datagram that an agent sends, in bytes: what every path takes in one piece, tunnels included (an
-/// IPv6 packet of 1280 bytes less both headers leaves 1232).
+/// The longest datagram that an agent sends, in bytes: every path carries it without fragmentation, tunnels included
+/// (an IPv6 packet of 1280 bytes less both headers leaves 1232).
 pub const MAX_ANSWER: usize = 1200;
 
-/// Bytes of each datagram that opens a session, of either side.
+/// Length in bytes of each datagram that opens a session, of either side.
 pub(super) const HANDSHAKE: usize = 64;
 
-/// Bytes in front of a session's datagram.
+/// Length in bytes of the header of a session's datagram.
 pub(super) const HEADER: usize = 16;
 
 /// The kinds of datagrams.
@@ -54,7 +54,7 @@ fn start(out: &mut Writer<'_>, version: u8, kind: u8) {
     out.u8(kind);
 }
 
-/// What asks for a session.
+/// A request for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) key: u16,
@@ -75,7 +75,7 @@ impl Hello {
         out.put(&self.nonce);
     }
 
-    /// Reads what follows the start.
+    /// Reads what follows the first four bytes.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let key = reader.u16()?;
         reader.zeros(2)?;
@@ -87,9 +87,9 @@ impl Hello {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Challenge {
     pub(super) hello: Hello,
-    /// The translator's nonce; its first half is the session.
+    /// The translator's nonce; its first half identifies the session.
     pub(super) nonce: Nonce,
-    /// Which session of the translator since its start this would be.
+    /// The number of the session, counted since the translator's start.
     pub(super) number: u32,
 }
 
@@ -140,7 +140,7 @@ impl Refusing {
     }
 }
 
-/// What opens a session, after its header.
+/// The contents of the datagram that opens a session, after its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Open {
     pub(super) key: u16,
@@ -166,7 +166,7 @@ impl Open {
     }
 }
 
-/// The first bytes of a datagram within a session.
+/// The header of a datagram within a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: u8,
@@ -181,13 +181,13 @@ impl Header {
         out.put(&self.session);
     }
 
-    /// Reads what follows the start.
+    /// Reads what follows the first four bytes.
     pub(super) fn read(start: Start, reader: &mut Reader<'_>) -> Option<Self> {
         Some(Self { kind: start.kind, sequence: reader.u32()?, session: reader.array()? })
     }
 }
 
-/// Puts the tag behind what was written; returns the whole length.
+/// Appends the tag; returns the whole length.
 #[inline(never)]
 pub(super) fn seal(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
     let tag = secret.tag(out.bytes());
@@ -195,7 +195,7 @@ pub(super) fn seal(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
     out.length()
 }
 
-/// The same at the end of a datagram that opens a session: all of them have one size.
+/// The same for a datagram that opens a session: all of those have the same size.
 fn seal_handshake(mut out: Writer<'_>, secret: &Secret) -> Option<usize> {
     out.zeros((HANDSHAKE - TAG).saturating_sub(out.bytes().len()));
     seal(out, secret)

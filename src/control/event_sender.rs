@@ -1,4 +1,4 @@
-//! Events on their way to the monitors that have subscribed to them.
+//! Sending events to the monitors that have subscribed to them.
 
 use core::net::SocketAddr;
 
@@ -15,16 +15,16 @@ use crate::time::Instant;
 /// How many events wait for their datagram.
 const BATCH: usize = 16;
 
-/// Bytes in front of the events.
+/// Bytes before the events.
 const HEAD: usize = 8;
 
-/// Events that wait for their datagram.
+/// The events that wait for their datagram.
 #[derive(Clone, Debug)]
 pub(super) struct EventSender {
-    /// As they stand in it.
+    /// In the form that they have in the datagram.
     batch: [[u8; LISTED_EVENT]; BATCH],
     waiting: u8,
-    /// The session that the batch is sent to next. While this is not the first one, the batch must stay as it is.
+    /// The session that the batch is sent to next. Unless this is the first one, the batch must not change.
     cursor: usize,
     lost: u32,
 }
@@ -37,7 +37,7 @@ impl EventSender {
         self.cursor == 0 && (self.waiting as usize) < BATCH
     }
 
-    /// Adds an event to the batch, if anybody has subscribed to its kind. It is counted as lost if there is no room.
+    /// Adds an event to the batch, if there are subscribers for its kind. It is counted as lost if there is no room.
     pub(super) fn push<const N: usize>(&mut self, sessions: &mut Sessions<N>, now: Instant, event: &Event) {
         let bytes = pages::event(event);
         let kind = pages::kind_of(&bytes);
@@ -52,7 +52,8 @@ impl EventSender {
         }
     }
 
-    /// Writes the batch for the next session that wants any of it. `None` when all of them have got theirs.
+    /// Writes the batch for the next session that has subscribed to any of it. `None` when it has been sent to all of
+    /// them.
     pub(super) fn next<const N: usize>(
         &mut self,
         sessions: &mut Sessions<N>,

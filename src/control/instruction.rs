@@ -1,4 +1,4 @@
-//! What a monitor can ask for, and how it stands in a datagram.
+//! Instructions, and their form in a datagram.
 
 use super::wire::{Reader, Writer};
 use core::fmt;
@@ -13,11 +13,11 @@ use crate::table::rule::{Divert, Match, Target, Weighted, midstream_from, midstr
 use crate::timeouts::Timeouts;
 use crate::translator::Redivert;
 
-/// How many servers one rule can name in an instruction.
+/// How many servers one rule can have in an instruction.
 pub const MAX_SERVERS: usize = 16;
 
-/// One instruction. Those of the first kind change the translator, and several of them can make one [`Request`], which
-/// takes effect at once or not at all; those of the second kind read; those of the third are about the session.
+/// One instruction. Those of the first kind change the translator; several of them can form one [`Request`], which
+/// takes effect at once or not at all. Those of the second kind read; those of the third are about the session.
 ///
 /// [`Request`]: super::Request
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,44 +28,44 @@ pub enum Instruction {
     Divert(Rule),
     /// Removes the rule with exactly this match.
     Remove(Match),
-    /// RedivertLog what stands on one server to another.
+    /// Moves the rules and connections of one server to another.
     Redivert {
-        /// The old server: [`Target::Address`] stands for all of its ports.
+        /// The old server: [`Target::Address`] means all of its ports.
         from: Target,
         /// The new server.
         to: Target,
-        /// What becomes of its connections.
+        /// What happens to its connections.
         how: Redivert,
     },
-    /// Sets all time-outs. Whole milliseconds are kept, rounded up.
+    /// Sets all time-outs. Values are rounded up to whole milliseconds.
     SetTimeouts(Timeouts),
-    /// Sets how many connections a client may have; zero for no limit.
+    /// Sets how many connections a client may have; zero means no limit.
     SetClientLimit(u32),
     /// Ends every connection; the rules stay ([`Translator::forget`](crate::Translator::forget)).
     Forget,
-    /// Reads a page of rules, from this position on.
+    /// Reads a page of rules, starting at this position.
     ListRules(u32),
-    /// Reads a page of connections, from this position on.
+    /// Reads a page of connections, starting at this position.
     ListConnections(u32),
     /// Reads the counters of the translator and of the agent.
     Counters,
     /// Reads time-outs, limits, sizes and the key's own rights.
     Settings,
-    /// Asks to be told of events for some time; asking again begins that time anew. Zero seconds end it.
+    /// Subscribes to events for some time; subscribing again restarts that time. Zero seconds end the subscription.
     Subscribe {
         /// For how long, at most [`MAX_SUBSCRIPTION`] seconds.
         seconds: u16,
-        /// Of which.
+        /// The kinds of events.
         kinds: Kinds,
     },
     /// Ends the session.
     Close,
 }
 
-/// The longest that one subscription lasts, in seconds.
+/// The longest time that one subscription lasts, in seconds.
 pub const MAX_SUBSCRIPTION: u16 = 3600;
 
-/// Kinds of events: a set.
+/// A set of kinds of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Kinds(u8);
@@ -73,7 +73,7 @@ pub struct Kinds(u8);
 impl Kinds {
     /// [`Event::Opened`](crate::Event::Opened).
     pub const OPENED: Self = Self(1);
-    /// [`Event::Changed`](crate::Event::Changed), where the translator's configuration tells of it.
+    /// [`Event::Changed`](crate::Event::Changed), if the translator's configuration reports it.
     pub const CHANGED: Self = Self(2);
     /// [`Event::Moved`](crate::Event::Moved).
     pub const MOVED: Self = Self(4);
@@ -82,7 +82,7 @@ impl Kinds {
     /// All of them.
     pub const ALL: Self = Self(15);
 
-    /// Both sets together.
+    /// The union of both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -100,7 +100,7 @@ impl Kinds {
     }
 }
 
-/// A rule in an instruction: as a [`Divert`], with room for its servers.
+/// A rule in an instruction: like a [`Divert`], with room for its servers.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Rule {
@@ -113,7 +113,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The same as a [`Divert`]. `None` if that names more than [`MAX_SERVERS`] servers, or none.
+    /// The same rule as a [`Divert`]. `None` if that has more than [`MAX_SERVERS`] servers, or none.
     #[must_use]
     pub fn new(divert: &Divert<'_>) -> Option<Self> {
         let targets = divert.targets();
@@ -136,7 +136,7 @@ impl Rule {
         self.servers.get(..usize::from(self.count)).unwrap_or_default()
     }
 
-    /// The rule as [`Translator::divert`](crate::Translator::divert) takes it.
+    /// The rule in the form that [`Translator::divert`](crate::Translator::divert) takes.
     #[must_use]
     pub fn divert(&self) -> Divert<'_> {
         let mut divert = Divert::new(self.matches).to_group(self.servers());
@@ -148,7 +148,7 @@ impl Rule {
 }
 
 impl fmt::Display for Rule {
-    /// As [`Divert`] is written.
+    /// In the text form of [`Divert`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.divert().fmt(f)
     }
@@ -157,7 +157,7 @@ impl fmt::Display for Rule {
 impl FromStr for Rule {
     type Err = ParseError;
 
-    /// As [`Divert::parse`] reads it, with at most [`MAX_SERVERS`] servers.
+    /// Parses a rule like [`Divert::parse`], with at most [`MAX_SERVERS`] servers.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let mut group = NOWHERE;
         let divert = Divert::parse(text, &mut group)?;
@@ -222,7 +222,7 @@ impl Instruction {
         }
     }
 
-    /// Writes it: number, a zero, the length of what follows, and that.
+    /// Writes the number, a zero, the length of the body, and the body.
     pub(super) fn write(&self, out: &mut Writer<'_>) {
         out.u8(self.code());
         out.u8(0);
@@ -264,9 +264,8 @@ impl Instruction {
         out.go_to(end);
     }
 
-    /// Reads what stands behind the head of an instruction with this number, into its place: a rule is too large to be
-    /// handed on. `None` if it is too short, too long, or has a value that cannot be, or if there is no such
-    /// instruction.
+    /// Reads the body of an instruction with this number into `self`: a rule is too large to be returned. `None` if the
+    /// body is too short, too long, or has an invalid value, or if there is no such instruction.
     ///
     /// Not inlined: requests are gone through in several places, and seldom.
     #[inline(never)]
@@ -328,20 +327,20 @@ impl Instruction {
 /// Room for servers.
 const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
 
-/// What a rule says beside match and servers, in one byte.
+/// The options of a rule besides match and servers, in one byte.
 pub(super) const fn rule_flags(keep_source: bool, any_port: bool, midstream: Option<Midstream>) -> u8 {
     keep_source as u8 | (any_port as u8) << 1 | midstream_number(midstream) << 2
 }
 
-/// What that byte says; bits that are not known here are left out.
+/// The options in that byte; bits that are unknown here are ignored.
 pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, Option<Midstream>) {
     (flags & 1 != 0, flags & 2 != 0, midstream_from(flags >> 2))
 }
 
-/// Bytes of a match.
+/// Length in bytes of a match.
 pub(super) const MATCH: usize = 16;
 
-/// A match as it stands in a datagram. There is one way to write each, so equal bytes say equal matches.
+/// A match in the form that it has in a datagram. Each match has one form, so equal bytes mean equal matches.
 #[inline(never)]
 pub(super) fn match_octets(matches: &Match) -> [u8; MATCH] {
     let (destination, clients) = (matches.destination(), matches.from_clients());
@@ -375,13 +374,13 @@ pub(super) fn read_match(reader: &mut Reader<'_>) -> Option<Match> {
     Some(Match { destination, port, protocol, clients })
 }
 
-/// A prefix without bits behind its end: there is one way to write each.
+/// A prefix without bits after its length: each prefix has one form.
 #[inline(never)]
 pub(super) fn exact_prefix(network: Ipv4Addr, length: u8) -> Option<Prefix> {
     Prefix::new(network, length).filter(|prefix| prefix.network() == network)
 }
 
-/// Bytes of a server.
+/// Length in bytes of a server.
 const SERVER: usize = 10;
 
 pub(super) fn write_server(out: &mut Writer<'_>, server: Weighted) {
@@ -413,7 +412,7 @@ pub(super) fn read_server(reader: &mut Reader<'_>) -> Option<Weighted> {
 
 pub(super) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {
     for timeout in t.all() {
-        // In 32 bits, which a small processor has.
+        // In 32-bit arithmetic, which a small processor has.
         let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
         out.u32(seconds.saturating_mul(1000).saturating_add(timeout.subsec_nanos().div_ceil(1_000_000)));
     }

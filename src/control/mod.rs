@@ -1,8 +1,8 @@
 //! Instructions from a network monitor, over a port that the traffic does not use: the document's port 213.
 //!
 //! Both sides are here, and neither has a socket or a clock: [`Agent`] is the translator's side, [`Client`] the
-//! monitor's. What they say to each other, and against whom it holds, is in `docs/control-protocol.md`, which is
-//! complete enough to write either side anew.
+//! monitor's. The protocol between them, and the attackers it withstands, are described in `docs/control-protocol.md`,
+//! which is complete enough to implement either side independently.
 //!
 //! ```text
 //!  monitor                              translator
@@ -22,7 +22,7 @@
 //!     | <---------------------------------- |
 //! ```
 //!
-//! Nothing is encrypted. Where that matters run it inside a tunnel.
+//! Nothing is encrypted. Where that matters, run it inside a tunnel.
 
 mod agent;
 mod answer;
@@ -56,5 +56,6 @@ pub use request::{Request, TooLong};
 /// How many instructions one request can hold.
 pub const MAX_INSTRUCTIONS: usize = 16;
 
-/// How long a session lives without a new request. A subscription does not prolong it: renewing the subscription does.
+/// How long a session lives without a new request. Events sent to a subscription do not refresh it: renewing the
+/// subscription does.
 pub const SESSION_IDLE: Duration = Duration::from_secs(3600);

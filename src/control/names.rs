@@ -1,5 +1,4 @@
-//! The numbers that stand for states, reasons and counters in an answer. They are those of
-//! `docs/control-protocol.md`.
+//! The numbers of states, reasons and counters in an answer. They are those of `docs/control-protocol.md`.
 
 use super::refused::Refused;
 
@@ -105,7 +104,8 @@ pub(super) const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
     ]
 }
 
-// A number is the place in the list, from 1. That the library's own lists have the same order makes it short to find.
+// A number is the position in the list, counted from 1. The code is short because the library's own lists have the same
+// order, which is checked here.
 const _: () = {
     let mut at = 0;
     while at < STATES.len() {
@@ -135,7 +135,7 @@ pub(super) fn closed_from(number: u8) -> Option<Closed> {
     REASONS_OF_CLOSING.get(usize::from(number).checked_sub(1)?).copied()
 }
 
-/// What a counter with this number in an [`Answer`](super::Answer) counts: the name of a field of [`Counters`], of a
+/// The name of the counter that has this number in an [`Answer`](super::Answer): that of a field of [`Counters`], of a
 /// [`DropReason`], or of a [`Refused`]. `None` if it is not known here.
 #[must_use]
 pub fn counter_name(number: u16) -> Option<&'static str> {

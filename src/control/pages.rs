@@ -1,4 +1,4 @@
-//! What an agent tells: pages of the tables, counters, settings, events.
+//! Writing the contents of answers: pages of the tables, counters, settings, events.
 
 use super::answer::{END, LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
 use super::authentication::{Rights, TAG};
@@ -15,20 +15,20 @@ use crate::time::{Instant, Tick};
 use crate::track::measure::MeasureSlot;
 use crate::translator::Table;
 
-/// How many slots of the connection table one page looks at, empty ones included. It bounds the work.
+/// How many slots of the connection table one page examines, including empty ones. It bounds the work.
 const SLOTS_PER_PAGE: usize = 1024;
 
-/// Bytes in front of a page's entries.
+/// Bytes before a page's entries.
 const PAGE_HEAD: usize = 8;
 
-/// Leaves room for the front of a page; returns where.
+/// Leaves room for the head of a page; returns its position.
 fn begin_page(out: &mut Writer<'_>) -> usize {
     let at = out.bytes().len();
     out.zeros(PAGE_HEAD);
     at
 }
 
-/// Writes the front of a page once its entries are known: how many, and the position of the next one among `all`.
+/// Writes the head of a page once its entries are known: how many, and the position of the next one among `all`.
 fn finish_page(out: &mut Writer<'_>, at: usize, count: usize, next: usize, all: usize) {
     let end = out.go_to(at);
     out.u32(if next >= all { END } else { u32::try_from(next).unwrap_or(END) });
@@ -60,10 +60,10 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     finish_page(out, at, next - first, next, table.rules().len());
 }
 
-/// Writes what was measured of a connection whose last packet came at a tick; from [`measured`].
+/// Writes the measurements of a connection whose last packet came at a tick; from [`measured`].
 pub(super) type TellMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
 
-/// `tell` is `None` where the storage has no room for measurements, so that what writes them is not linked.
+/// `tell` is `None` where the storage has no room for measurements, so that the code that writes them is not linked.
 pub(super) fn connections(table: &Table<'_>, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
     let at = begin_page(out);
     let now = table.state.now;
@@ -111,7 +111,7 @@ pub(super) fn measured(slot: &MeasureSlot, last: Tick, now: Instant, out: &mut W
     out.u16(m.icmp_errors);
 }
 
-/// Microseconds, at most one less than what stands for "not measured".
+/// Microseconds, at most one less than the value that means "not measured".
 fn micros(duration: Duration) -> u32 {
     let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     seconds.saturating_mul(1_000_000).saturating_add(duration.subsec_micros()).min(u32::MAX - 1)
@@ -124,7 +124,7 @@ fn pairs(entry: &Connection, out: &mut Writer<'_>) {
     }
 }
 
-/// All counters of a translator and of its agent, each behind its number.
+/// All counters of a translator and of its agent, each after its number.
 pub(super) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_>) {
     let dropped = DROPS.map(|reason| counters.dropped(reason));
     let own = values(counters);
@@ -153,7 +153,7 @@ pub(super) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) 
     out.u32(prefix.bits());
 }
 
-/// An event as it stands in a datagram.
+/// An event in the form that it has in a datagram.
 pub(super) fn event(event: &Event) -> [u8; LISTED_EVENT] {
     let mut bytes = [0; LISTED_EVENT];
     let mut out = Writer::new(&mut bytes);

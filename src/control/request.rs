@@ -12,13 +12,13 @@ use crate::table::rule::Target;
 /// The most bytes of instructions in a request.
 const ROOM: usize = MAX_REQUEST - HEADER - TAG - HEAD;
 
-/// Bytes in front of the instructions.
+/// Bytes before the instructions.
 const HEAD: usize = 8;
 
 const DRY_RUN: u8 = 1;
 const DEMANDS: u8 = 2;
 
-/// What a monitor asks for in one datagram: one instruction of any kind, or several changes that take effect at once
+/// The contents of one datagram of a monitor: one instruction of any kind, or several changes that take effect at once
 /// or not at all.
 ///
 /// ```
@@ -48,7 +48,7 @@ pub struct Request {
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for Request {
-    /// How much is asked for, and not what.
+    /// How many instructions it has, not which.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
             f,
@@ -61,14 +61,14 @@ impl defmt::Format for Request {
     }
 }
 
-/// A request cannot hold that many instructions, or not such long ones.
+/// A request has no room for this instruction: there are too many, or they are too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct TooLong {
-    /// Which instruction does not fit, from one.
+    /// The number of the instruction that does not fit, from one.
     pub instruction: usize,
-    /// How many bytes those before it take.
+    /// How many bytes the instructions before it take.
     pub octets: usize,
 }
 
@@ -78,7 +78,7 @@ impl core::fmt::Display for TooLong {
         if *instruction > MAX_INSTRUCTIONS {
             return write!(f, "a request holds {MAX_INSTRUCTIONS} instructions, and this is instruction {instruction}");
         }
-        write!(f, "instruction {instruction} does not fit behind {octets} of {ROOM} bytes")
+        write!(f, "instruction {instruction} does not fit after {octets} of {ROOM} bytes")
     }
 }
 
@@ -91,7 +91,7 @@ impl Request {
         Self { bytes: [0; ROOM], length: 0, count: 0, dry_run: false, demanded: None }
     }
 
-    /// A request of one instruction; each fits.
+    /// A request of one instruction; every instruction fits.
     #[must_use]
     pub fn one(instruction: Instruction) -> Self {
         Self::new().and(instruction).unwrap_or_default()
@@ -115,7 +115,7 @@ impl Request {
         Ok(self)
     }
 
-    /// Demands that the table has this generation, else nothing is done ([`Code::Generation`]).
+    /// Demands that the table has this generation; otherwise nothing is done ([`Code::Generation`]).
     ///
     /// [`Code::Generation`]: super::Code::Generation
     #[must_use]
@@ -124,7 +124,7 @@ impl Request {
         self
     }
 
-    /// Asks what the changes would do, without doing it.
+    /// Asks what the changes would do, without applying them.
     #[must_use]
     pub const fn dry_run(mut self) -> Self {
         self.dry_run = true;
@@ -147,8 +147,8 @@ impl Default for Request {
     }
 }
 
-/// A request as it was received. Its instructions are read anew each time that they are gone through, which needs no
-/// memory; whether they can be read shows only then.
+/// A received request. Its instructions are parsed again each time they are gone through, which needs no memory;
+/// whether they are valid shows only then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received<'a> {
     pub(super) dry_run: bool,
@@ -170,23 +170,22 @@ impl<'a> Received<'a> {
         Some(Self { dry_run: flags & DRY_RUN != 0, demanded, count, instructions: reader.0 })
     }
 
-    /// The instructions, as many as the request says that it has; then one that cannot be read if anything is left
-    /// over.
+    /// The instructions, as many as the request says it has; then an invalid one if anything is left over.
     pub(super) const fn instructions(&self) -> Instructions<'a> {
         Instructions { reader: Reader(self.instructions), left: self.count }
     }
 }
 
-/// An instruction as it stands in a request.
+/// An instruction in the form that it has in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Raw<'a> {
     code: u8,
-    /// `None` if the request ends before it, or goes on behind the last one.
+    /// `None` if the request ends before it, or continues after the last one.
     body: Option<&'a [u8]>,
 }
 
 impl<'a> Raw<'a> {
-    /// Reads it into its place.
+    /// Parses it into `into`.
     pub(super) fn read(self, into: &mut Instruction) -> Result<(), Refusal> {
         if self.body.and_then(|body| into.read(self.code, body)).is_some() {
             return Ok(());
@@ -212,8 +211,8 @@ impl<'a> Raw<'a> {
         Some((read_server(&mut servers)?.target, read_server(&mut servers)?.target))
     }
 
-    /// Whether both can be changes of one request, with `later` behind this one: none may undo what an earlier one
-    /// did, and re-diverts come last.
+    /// Whether both can be changes of one request, with `later` after this one: none may undo an earlier one, and
+    /// re-diverts come last.
     pub(super) fn can_precede(self, later: Self) -> bool {
         let undone = match self.named() {
             Some(matches) => later.named() == Some(matches),
@@ -224,7 +223,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Goes through the instructions of a request.
+/// Iterates over the instructions of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Instructions<'a> {
     reader: Reader<'a>,
@@ -237,7 +236,7 @@ impl<'a> Iterator for Instructions<'a> {
     #[inline(never)]
     fn next(&mut self) -> Option<Raw<'a>> {
         const CUT_SHORT: Raw<'_> = Raw { code: 0, body: None };
-        // Behind an error there is nothing.
+        // There is nothing after an error.
         let Self { mut reader, left } = core::mem::replace(self, Self { reader: Reader(&[]), left: 0 });
         let Some(left) = left.checked_sub(1) else {
             return (!reader.is_empty()).then_some(CUT_SHORT);
@@ -300,7 +299,7 @@ mod tests {
                 received.instructions().map(|i| i.read(&mut into).map(|()| into)).collect::<Vec<_>>()
             };
             assert_eq!(read(received), [Ok(instruction)]);
-            // What is cut short, or has something behind it, is malformed.
+            // A request that is truncated, or has something after its end, is malformed.
             for cut in 8..length {
                 let received = Received::read(&buffer[..cut]).unwrap();
                 assert_eq!(read(received)[0], Err(Code::Malformed.into()), "{instruction:?} {cut}");

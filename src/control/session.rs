@@ -9,35 +9,36 @@ use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use crate::time::Instant;
 
-/// The most bytes of an answer that is kept: the head, and an effect for each instruction.
+/// The most bytes of an answer that are kept: the head, and an effect for each instruction.
 const KEPT: usize = super::answer::HEAD + MAX_INSTRUCTIONS * Effect::LENGTH;
 
-/// One session: all zeros where none is, so that an agent in a `static` costs no flash.
+/// One session; all zeros when unused, so that an agent in a `static` takes no flash.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     used: bool,
     pub(super) id: [u8; 8],
     pub(super) secret: Secret,
     pub(super) key: u16,
-    /// Where its requests come from and its answers go: no other place is answered, so that a datagram that somebody
-    /// copied cannot be turned against a third party.
+    /// Where its requests come from and its answers go. No other address is answered, so that a copied datagram cannot
+    /// be used against a third party.
     pub(super) peer: SocketAddr,
-    /// When its newest request came for the first time.
+    /// When its newest request arrived for the first time.
     last: Instant,
     /// The number of its newest request, and that request's tag.
     pub(super) sequence: u32,
     tag: [u8; TAG],
-    /// The body of the answer to it, if a repetition is to be answered from here: it must not be carried out twice.
+    /// The body of the answer to it, if a repetition is to be answered with it: the request must not be applied twice.
     kept: [u8; KEPT],
     kept_length: u16,
     pub(super) subscription: Subscription,
-    /// What was hashed in vain for what looked like new requests, and for repetitions. They are apart, so that who repeats
-    /// a request keeps no new one out; and each session has its own, so that who sees one session keeps nobody else out.
+    /// Hashes spent in vain on apparent new requests, and on repetitions. They are separate, so that repeating a
+    /// request does not block new ones; and each session has its own, so that seeing one session is not enough to block
+    /// another.
     failures: Budget,
     repetitions: Budget,
 }
 
-/// What a session wants to be told. When it has ended it is kept for its number, which must not be used twice.
+/// The events that a session has subscribed to. After its end it is kept for its number, which must not be used twice.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscription {
     pub(super) until: Instant,
@@ -46,16 +47,16 @@ pub(super) struct Subscription {
     pub(super) sequence: u32,
 }
 
-/// What the number of an authentic request says.
+/// What the number of an authentic request means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// It is new.
     New,
-    /// It is the newest one once more.
+    /// It repeats the newest one.
     Again,
     /// It is older than the newest one.
     Old,
-    /// It bears the number of the newest one, and is another.
+    /// It has the number of the newest one, but differs from it.
     Conflicting,
 }
 
@@ -85,9 +86,9 @@ impl Session {
         }
     }
 
-    /// Judges a request by its number and tag. Strictly increasing numbers are a window of one: a monitor has one
-    /// request under way, so nothing can overtake it in earnest, and instructions take effect in the order in which
-    /// they were given.
+    /// Classifies a request by its number and tag. Strictly increasing numbers are a window of one: a monitor has one
+    /// request in progress, so no valid request can overtake another, and instructions take effect in the order in
+    /// which they were given.
     pub(super) fn order(&self, sequence: u32, tag: &[u8; TAG]) -> Order {
         match sequence {
             _ if sequence > self.sequence => Order::New,
@@ -97,8 +98,9 @@ impl Session {
         }
     }
 
-    /// Checks where a datagram of this session comes from, and its tag. What costs a hash in vain is counted, and is
-    /// refused unseen beyond `limit` in a second; so is what was asked `again`. What comes from elsewhere costs no hash.
+    /// Checks the source address of a datagram of this session, and its tag. A hash spent in vain is counted; beyond
+    /// `limit` per second, datagrams are refused without being examined. Repetitions (`again`) are limited in the same
+    /// way. A datagram from another address costs no hash.
     #[inline(never)]
     pub(super) fn authenticate(
         &mut self,
@@ -122,12 +124,12 @@ impl Session {
         if authentic { Ok(()) } else { Err(Refused::BadTag) }
     }
 
-    /// Counts an authentic request that cannot be read: since it is not noted, it can be repeated.
+    /// Counts an authentic request that cannot be parsed: since it is not recorded, it can be repeated.
     pub(super) const fn was_in_vain(&mut self) {
         self.failures.spend();
     }
 
-    /// Notes a new request. A repetition is no sign of life: anybody who saw the request can send it.
+    /// Records a new request. A repetition does not refresh the session: anyone who saw the request can send it.
     pub(super) fn begin(&mut self, sequence: u32, tag: &[u8; TAG], now: Instant) {
         self.last = now;
         self.sequence = sequence;
@@ -135,7 +137,7 @@ impl Session {
         self.kept_length = 0;
     }
 
-    /// Keeps the answer's body for when the request comes again.
+    /// Keeps the answer's body for repetitions of the request.
     pub(super) fn keep(&mut self, body: &[u8]) {
         if let (Some(place), Ok(length)) = (self.kept.get_mut(..body.len()), u16::try_from(body.len())) {
             place.copy_from_slice(body);
@@ -143,7 +145,7 @@ impl Session {
         }
     }
 
-    /// The body of the answer to the newest request; `None` if it is to be made anew.
+    /// The body of the answer to the newest request; `None` if it has to be made again.
     pub(super) fn kept(&self) -> Option<&[u8]> {
         self.kept.get(..usize::from(self.kept_length)).filter(|kept| !kept.is_empty())
     }
@@ -153,7 +155,7 @@ impl Session {
     }
 }
 
-/// Without a [`Duration`](core::time::Duration), which takes a division that a small processor does not have.
+/// Avoids [`Duration`](core::time::Duration), which takes a division that a small processor does not have.
 const fn micros_since(earlier: Instant, now: Instant) -> u64 {
     now.as_micros().saturating_sub(earlier.as_micros())
 }
@@ -161,7 +163,7 @@ const fn micros_since(earlier: Instant, now: Instant) -> u64 {
 /// See [`Agent::hashes_per_second`](super::Agent::hashes_per_second).
 pub(super) const DEFAULT_HASHES: u32 = 100;
 
-/// How much was hashed for nothing: up to a limit in a second, then no more until the next one.
+/// How much was hashed in vain: up to a limit per second, then nothing until the next second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     spent: u32,
@@ -183,7 +185,7 @@ impl Budget {
         self.spent = self.spent.saturating_add(1);
     }
 
-    /// Counts what is about to be hashed for somebody who has no session. False if there is nothing left.
+    /// Counts a hash that is about to be spent on a sender without a session. False if none is left.
     pub(super) fn spend_one(&mut self, limit: u32, now: Instant) -> bool {
         let left = self.is_left(limit, now);
         if left {
@@ -217,9 +219,9 @@ impl<const N: usize> Sessions<N> {
         self.0.get_mut(place).filter(|s| s.used)
     }
 
-    /// Where a new session of this key goes: where none is, or where one is idle, or else in the place of the one that
-    /// was silent for longest among those of keys that have more than one, or of this key. So no key can drive out
-    /// another's only session, and each key has at least one where there are as many places as keys.
+    /// The place for a new session of this key: an unused one, or one whose session is idle; otherwise that of the
+    /// session that has been silent longest among those of this key and of keys that have more than one. So no key can
+    /// displace another's only session, and each key has at least one if there are as many places as keys.
     pub(super) fn room_for(&mut self, key: u16, now: Instant) -> Option<&mut Session> {
         let own = self.count_of(key) != 0;
         let may_go = |s: &Session| if own { s.key == key } else { self.count_of(s.key) > 1 };
@@ -263,14 +265,14 @@ mod tests {
         for (id, key, at) in [(1, 1, 1), (2, 2, 2), (3, 2, 3)] {
             assert!(insert(&mut sessions, session(id, key, at)));
         }
-        // A third key takes a place of the one that has two; the silent one goes.
+        // A third key takes a place of the one that has two: that of the silent session.
         assert!(insert(&mut sessions, session(4, 3, 4)));
         assert!(sessions.find([2; 8]).is_none() && sessions.find([1; 8]).is_some() && sessions.find([3; 8]).is_some());
         // A fourth finds none; the third replaces its own.
         assert!(!insert(&mut sessions, session(5, 4, 5)));
         assert!(insert(&mut sessions, session(6, 3, 6)));
         assert!(sessions.find([4; 8]).is_none() && sessions.find([1; 8]).is_some());
-        // Once they are idle, anybody may.
+        // Once they are idle, any key may take a place.
         assert!(insert(&mut sessions, session(7, 4, 10_000)));
     }
 

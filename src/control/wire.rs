@@ -1,8 +1,8 @@
-//! Bytes in, bytes out, without a way to read or write past an end.
+//! Reading and writing bytes, without any way to pass an end.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-/// Reads what stands in a datagram, from the front. `None` where it ends too early.
+/// Reads the fields of a datagram, from the front. `None` where it ends too early.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a datagram from the front. What does not fit is cut off, and [`Writer::length`] says so.
+/// Writes a datagram from the front. Output that does not fit is cut off, which [`Writer::length`] reports.
 ///
 /// Its methods are not inlined: they are called from everywhere, and no packet waits for them.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// How much room there is, less what comes at the very end.
+    /// How much room there is, not counting what comes at the very end.
     pub(super) const fn room(&self, end: usize) -> usize {
         self.buffer.len().saturating_sub(self.written).saturating_sub(end)
     }
@@ -125,7 +125,7 @@ impl<'a> Writer<'a> {
         self.buffer.get(..self.written).unwrap_or_default()
     }
 
-    /// Goes on writing at another place; returns where it was. What is known last often stands in front.
+    /// Continues writing at another position; returns the previous one. Heads often have fields that are known last.
     pub(super) const fn go_to(&mut self, place: usize) -> usize {
         core::mem::replace(&mut self.written, place)
     }

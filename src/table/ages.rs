@@ -1,17 +1,17 @@
 //! Connections by age: one list for each class of time-out.
 //!
-//! A packet writes the time into its own connection's line and leaves the list alone, since its neighbours' lines are
-//! cold. So the head of a list is not always the one that was silent longest: it is the one that was not looked at
-//! longest. Expiry looks at the heads; it closes what is dead and puts what was busy at the end, with a second chance.
-//! A list is gone through once in a quarter of its time-out, and a connection that nobody looked at in time is dead
-//! all the same when a packet looks it up.
+//! A packet writes the time into its own connection's line and does not touch the list, since its neighbours' lines are
+//! cold. So the head of a list is not always the connection that was silent longest, but the one that was examined
+//! longest ago. Expiry examines the heads: it closes dead connections and moves busy ones to the end, with a second
+//! chance. It goes through a list once per quarter of the time-out. A connection that was not examined in time is still
+//! dead to a packet that looks it up.
 
 use crate::table::connection::{ConnectionSlot, Entry, NONE};
 use crate::time::Tick;
 use crate::track::phase::Class;
 use crate::track::timers::CoarseTime;
 
-/// The two ends of each list. Its links lie in the slots.
+/// The two ends of each list. The links are in the slots.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ages {
     heads: [u32; Class::COUNT],
@@ -34,7 +34,7 @@ impl Ages {
         self.tails.get(class as usize).copied().unwrap_or(NONE)
     }
 
-    /// Puts a slot that is in no list at the end of one.
+    /// Puts a slot that is in no list at the end of this one.
     pub(crate) fn append(&mut self, slots: &mut [ConnectionSlot], class: Class, slot: u32, now: Tick) {
         let tail = self.tails.get(class as usize).copied().unwrap_or(NONE);
         let Some(ConnectionSlot(new)) = slots.get_mut(slot as usize) else {
@@ -50,7 +50,7 @@ impl Ages {
         set(&mut self.tails, class, slot);
     }
 
-    /// Takes a slot out of the list that it is in.
+    /// Removes a slot from the list that it is in.
     pub(crate) fn remove(&mut self, slots: &mut [ConnectionSlot], class: Class, slot: u32) {
         let Some(&ConnectionSlot(Entry { previous, next, .. })) = slots.get(slot as usize) else {
             return;

@@ -1,9 +1,9 @@
 //! How many connections each client has.
 //!
-//! One 32-bit word a client, in buckets like the index's: 16 bits of the keyed hash of its address, and a count of 16
-//! bits. Two clients share a count only if bucket and tag are the same, which the secret decides and no stranger. When
-//! both buckets of a client are full, its connections go uncounted: then the table holds as many clients as
-//! connections, and no client many of them.
+//! One 32-bit word per client, in buckets like those of the index: 16 bits of the keyed hash of its address, and a
+//! count of 16 bits. Two clients share a count only if bucket and tag are equal, which depends on the secret and not on
+//! an attacker. When both buckets of a client are full, its connections are not counted: the table then holds about as
+//! many clients as connections, and no client has many of them.
 
 #[cfg(target_pointer_width = "64")]
 use crate::intrinsics::prefetch;
@@ -18,7 +18,7 @@ pub(crate) struct Clients<'a> {
 
 const COUNT: u32 = 0xffff;
 
-/// No tag: those leave the lower bits zero.
+/// A value that is no tag: tags leave the lower bits zero.
 const FREE: u32 = 1;
 
 impl<'a> Clients<'a> {
@@ -32,8 +32,8 @@ impl<'a> Clients<'a> {
         self.word(hash, tag(hash)).map_or(0, |word| *word & COUNT)
     }
 
-    /// The same, with all words of a bucket looked at alike: a large processor does several at once, and does not guess
-    /// wrongly how many it will be.
+    /// The same, treating all words of a bucket alike: a large processor compares several at once, and does not
+    /// mispredict how many it will be.
     #[cfg(target_pointer_width = "64")]
     pub(crate) fn count(&mut self, hash: u64) -> u32 {
         let tag = tag(hash);
@@ -49,7 +49,7 @@ impl<'a> Clients<'a> {
         }
     }
 
-    /// Asks for the line that the count of the client with this hash most likely lies in.
+    /// Prefetches the line in which the count of the client with this hash most likely lies.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) fn prefetch(&self, hash: u64) {
@@ -57,7 +57,7 @@ impl<'a> Clients<'a> {
         prefetch(self.words, first);
     }
 
-    /// Counts one more. False if there is no room to count it.
+    /// Adds one. False if there is no room to count it.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn add(&mut self, hash: u64) -> bool {
         let tag = tag(hash);
@@ -73,15 +73,14 @@ impl<'a> Clients<'a> {
         true
     }
 
-    /// Counts one less.
+    /// Subtracts one.
     pub(crate) fn subtract(&mut self, hash: u64) {
         if let Some(word) = self.word(hash, tag(hash)) {
             *word -= 1;
         }
     }
 
-    /// The word that counts under this tag, or one that counts nothing if the tag is [`FREE`], in the buckets of this
-    /// hash.
+    /// The word in the buckets of this hash that counts under this tag, or, if the tag is [`FREE`], one that is unused.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn word(&mut self, hash: u64, tag: u32) -> Option<&mut u32> {
@@ -104,14 +103,14 @@ impl<'a> Clients<'a> {
     }
 }
 
-/// Whether a word counts under this tag: without that it is a count, from 1 on.
+/// Whether a word counts under this tag. Without its tag, such a word is a count from 1 on.
 #[inline(always)]
 const fn has(word: u32, tag: u32) -> bool {
     (word ^ tag).wrapping_sub(1) < COUNT
 }
 
-/// Where the two buckets of a client begin among this many words. A table of fewer than 16 connections has one, and it is
-/// shorter.
+/// Where the two buckets of a client start among this many words. A table of fewer than 16 connections has one bucket,
+/// which is shorter.
 const fn buckets(hash: u64, words: usize) -> [usize; 2] {
     let count = (words / WORDS) as u32;
     let first = reduce((hash >> 32) as u32, count);

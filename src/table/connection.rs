@@ -15,7 +15,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// Room for one connection in a translator's storage: exactly one 64-byte cache line, all zeros when unused.
 ///
-/// Everything that a packet reads or writes of its connection lies here; the rest of a connection's 96 bytes is its
+/// Everything that a packet reads or writes of its connection lies here. The rest of a connection's 96 bytes is its
 /// share of the indexes ([`INDEX_WORDS`](crate::INDEX_WORDS)).
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -29,13 +29,14 @@ impl ConnectionSlot {
     pub const EMPTY: Self = Self(Entry::EMPTY);
 }
 
-/// A connection as the table holds it. Not aligned to a line itself, so that a copy of it on the stack need not be.
+/// A connection as the table stores it. Not itself aligned to a cache line, so that a copy on the stack need not be
+/// either.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(C)]
 pub(crate) struct Entry {
     // Each endpoint beside its peer, so that both are read, compared and written at once, in the order in which they
-    // stand in a packet that leaves: the client's side, then the server's side.
+    // stand in a translated packet: the client's side, then the server's side.
     pub(crate) client: u32,
     pub(crate) original: u32,
     pub(crate) client_port: u16,
@@ -49,28 +50,28 @@ pub(crate) struct Entry {
     pub(crate) protocol: u8,
     pub(crate) phase: Phase,
     pub(crate) flags: u8,
-    /// What both addresses change in the IPv4 header's checksum on the way there, if that is ours to keep right.
+    /// How translation in the forward direction changes the IPv4 header checksum, if software updates it.
     pub(crate) network: Delta,
-    /// What addresses and ports change in the transport checksum on the way there, if that is ours to keep right.
+    /// How translation in the forward direction changes the transport checksum, if software updates it.
     pub(crate) transport: Delta,
     pub(crate) last: Tick,
     pub(crate) sequences: Sequences,
     /// Neighbours in the age list, or the next free slot.
     pub(crate) previous: u32,
     pub(crate) next: u32,
-    /// The server's entry among the counted servers.
+    /// The entry that counts this connection among the servers.
     pub(crate) member: u16,
     /// When it was put at the end of its age list.
     pub(crate) listed_at: CoarseTime,
 }
 
-/// A protocol and an epoch as they stand beside each other in an entry: what is read and compared at once.
+/// A protocol and an epoch as they stand side by side in an entry, read and compared at once.
 #[inline(always)]
 pub(crate) const fn mark_of(protocol: u8, epoch: u8) -> u32 {
     u16::from_le_bytes([epoch, protocol]) as u32
 }
 
-/// Which of a connection's entries in the indexes.
+/// Selects one of a connection's entries in the indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IndexKey {
     /// For packets of the client.
@@ -83,15 +84,15 @@ pub(crate) enum IndexKey {
 
 /// The client keeps its address: only the destination is rewritten.
 pub(crate) const SOURCE_KEPT: u8 = 1;
-/// Answers from the server's other ports belong to the client: there is a second entry in the index.
+/// Replies from the server's other ports belong to the client: there is a second entry in the reply index.
 pub(crate) const ANY_PORT_REPLIES: u8 = 2;
 /// Its client's count includes it.
 pub(crate) const CLIENT_COUNTED: u8 = 4;
 /// Its server's count includes it.
 pub(crate) const SERVER_COUNTED: u8 = 8;
-/// The client is to be told with a RST.
+/// The client is owed a RST.
 pub(crate) const OWES_CLIENT: u8 = 16;
-/// The server is to be told with a RST.
+/// The server is owed a RST.
 pub(crate) const OWES_SERVER: u8 = 32;
 
 impl Entry {
@@ -124,24 +125,24 @@ impl Entry {
         self.flags & flag != 0
     }
 
-    /// Whether it is listed as a connection: until it is over and both ends know.
+    /// Whether it is listed as a connection: until it is finished and both ends have been notified.
     pub(crate) fn is_shown(&self) -> bool {
         self.phase.is_listed() && (self.phase != Phase::Resetting || self.has(OWES_CLIENT | OWES_SERVER))
     }
 
-    /// The key under which a packet of the client finds it.
+    /// The key that finds it for a packet of the client.
     #[inline]
     pub(crate) const fn forward_key(&self) -> Key {
         Key::new(self.protocol, (self.client, self.client_port), (self.original, self.original_port))
     }
 
-    /// The key under which a packet of the server finds it.
+    /// The key that finds it for a packet of the server.
     #[inline]
     pub(crate) const fn reply_key(&self) -> Key {
         Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, self.server_port))
     }
 
-    /// Where it is entered, and under which key.
+    /// The index that it is entered in, and the key.
     pub(crate) const fn entry(&self, which: IndexKey) -> (Direction, Key) {
         match which {
             IndexKey::Forward => (Direction::ToServer, self.forward_key()),
@@ -150,7 +151,7 @@ impl Entry {
         }
     }
 
-    /// The key under which a packet that goes this way finds it.
+    /// The key that finds it for a packet in this direction.
     #[inline(always)]
     const fn key(&self, direction: Direction) -> Key {
         match direction {
@@ -159,19 +160,19 @@ impl Entry {
         }
     }
 
-    /// Whether a packet that goes this way belongs to it, where `answer` has the ends of what is sent back to where that
-    /// comes from; and whether the epoch is this one.
+    /// Whether a packet in this direction belongs to it, and its epoch is `epoch`. `answer` has the addresses and ports
+    /// of a reply to that packet.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) fn is_plainly(&self, direction: Direction, answer: Key, epoch: u32) -> bool {
-        // Comparisons with what lies in the slot, rather than one with what is put together from it.
+        // Compares with the fields in the slot, instead of assembling a key from them first.
         let (addresses, ports) = self.becomes(direction.opposite());
         addresses == answer.addresses
             && ports == (answer.ports >> 16) as u32
             && mark_of(self.protocol, self.epoch) == epoch | mark_of(answer.ports as u8, 0)
     }
 
-    /// Source and destination of a packet that goes this way when it has been translated.
+    /// Source and destination of a packet in this direction after translation.
     #[inline(always)]
     pub(crate) const fn ends(&self, direction: Direction) -> ((u32, u16), (u32, u16)) {
         match direction {
@@ -180,25 +181,25 @@ impl Entry {
         }
     }
 
-    /// The same, as they stand in the packet: both addresses, and both ports.
+    /// The same as they stand in the packet: both addresses, and both ports.
     #[inline(always)]
     pub(crate) const fn becomes(&self, direction: Direction) -> (u64, u32) {
         let ((source, source_port), (destination, destination_port)) = self.ends(direction);
         ((source as u64) << 32 | destination as u64, (source_port as u32) << 16 | destination_port as u32)
     }
 
-    /// The key under which a packet from another port of the server finds it.
+    /// The key that finds it for a packet from another port of the server.
     const fn key_siblings(&self) -> Key {
         Key::of_any_port_replies((self.alternative, self.alternative_port), self.server)
     }
 
-    /// Whether a key is one of those under which it is entered in the index of this way.
+    /// Whether a key is one of those under which it is entered in the index of this direction.
     #[inline(always)]
     pub(crate) fn answers(&self, direction: Direction, key: &Key) -> bool {
         let mine = self.key(direction);
         let ports = (mine.ports >> 16) as u32 ^ (key.ports >> 16) as u32;
         let of_any_port_replies = key.is_of_siblings();
-        // A key of siblings says nothing of the server's port.
+        // The key of any-port replies does not include the server's port.
         let ports = if of_any_port_replies { ports >> 16 } else { ports };
         mine.addresses == key.addresses
             && ports == 0
@@ -206,8 +207,8 @@ impl Entry {
             && (!of_any_port_replies || self.has(ANY_PORT_REPLIES))
     }
 
-    /// Computes the deltas from the addresses. Where the hardware computes the checksums nothing changes in those: the
-    /// deltas are zero, and no packet needs to ask. It does not compute those of ICMP.
+    /// Computes the deltas from the addresses. Checksums that the hardware computes do not change: their deltas are
+    /// zero, so that packets need no test. The hardware does not compute those of ICMP.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn set_deltas(&mut self, checksums: Checksums) {
@@ -217,14 +218,14 @@ impl Entry {
         self.transport = if hardware && self.protocol != ICMP { Delta(0) } else { transport };
     }
 
-    /// What addresses and ports change in the IPv4 and in the transport checksum on the way there.
+    /// How translation in the forward direction changes the IPv4 header checksum and the transport checksum.
     pub(crate) fn deltas(&self) -> (Delta, Delta) {
         let network = Delta::of([self.client, self.original], [self.alternative, self.server]);
         let ports = self.ports_delta();
         (network, if self.protocol == ICMP { ports } else { network.and(ports) })
     }
 
-    /// What the ports alone change on the way there.
+    /// How the ports alone change the checksum in the forward direction.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn ports_delta(&self) -> Delta {
         Delta::of(
@@ -233,7 +234,7 @@ impl Entry {
         )
     }
 
-    /// How the outside sees it. `None` if it holds no connection whose packets are translated.
+    /// Its public form. `None` if it is not a connection whose packets are translated.
     pub(crate) fn view(&self) -> Option<Connection> {
         Some(Connection {
             protocol: Protocol::from_number(self.protocol)?,

@@ -7,7 +7,7 @@ use crate::track::phase::Phase;
 
 /// Room for one event in a translator's storage.
 ///
-/// An [`Event`] in flat form: all zeros when empty, so that a queue in a `static` costs no flash.
+/// An [`Event`] in flat form: all zeros when empty, so that a queue in a `static` takes no flash.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct EventSlot {
@@ -31,7 +31,7 @@ enum Kind {
     Closed,
 }
 
-/// What has happened to a connection.
+/// What happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventKind {
     Opened,
@@ -97,7 +97,7 @@ impl EventSlot {
     }
 }
 
-/// The queue's two ends; its places lie in the storage.
+/// The two ends of the queue; its places are in the storage.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EventQueue {
     first: u32,
@@ -107,8 +107,8 @@ pub(crate) struct EventQueue {
 impl EventQueue {
     pub(crate) const EMPTY: Self = Self { first: 0, length: 0 };
 
-    /// Puts news of a connection behind the others. False if there is no room: the older ones stay then, since they
-    /// tell how the story began.
+    /// Appends an event of a connection. False if there is no room: the older events are kept then, since later ones
+    /// make no sense without them.
     #[must_use]
     pub(crate) fn push(&mut self, slots: &mut [EventSlot], connection: &Entry, news: EventKind) -> bool {
         if self.length as usize >= slots.len() {
@@ -125,7 +125,7 @@ impl EventQueue {
         true
     }
 
-    /// Takes the oldest.
+    /// Removes and returns the oldest.
     pub(crate) fn pop(&mut self, slots: &[EventSlot]) -> Option<Event> {
         if self.length == 0 {
             return None;

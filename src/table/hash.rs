@@ -1,12 +1,12 @@
 //! The keyed hashes.
 //!
-//! Two kinds, for two kinds of stranger:
+//! There are two, for two kinds of attack:
 //!
 //! - [`Keys::hash`] places connections in the index, once or twice per packet. It folds two 64x64-bit multiplications
-//!   of the addresses, each masked with 64 secret bits, and is fast. A stranger who does not know the secret cannot
-//!   choose addresses that collide; and if he could, the index never looks at more than two buckets (see `index`), so
-//!   that collisions would cost him his own new connections, not the work of others.
-//! - [`Keys::choose`] picks what a stranger may see and must not foresee (ports, servers of a group, identifications).
+//!   of the addresses, each masked with 64 secret bits, and is fast. An attacker who does not know the secret cannot
+//!   choose addresses that collide. Even if he could, the index never looks at more than two buckets (see `index`), so
+//!   collisions would cost him his own new connections, and no one else any work.
+//! - [`Keys::choose`] picks what an attacker may see but must not predict (ports, servers of a group, identifications).
 //!   It is SipHash-1-3, a pseudo-random function.
 
 use crate::connection::Direction;
@@ -15,7 +15,7 @@ use crate::wire::flow::Flow;
 use crate::wire::flow::Shape;
 use crate::wire::ipv4::UDP;
 
-/// The secret, laid out for use: four words for [`Keys::hash`], and two for [`Keys::choose`].
+/// The secret, expanded for use: four words for [`Keys::hash`], and two for [`Keys::choose`].
 #[derive(Clone)]
 pub(crate) struct Keys([u64; 6]);
 
@@ -32,20 +32,20 @@ impl Keys {
         for (slot, word) in key.iter_mut().zip(words) {
             *slot = u64::from_le_bytes(*word);
         }
-        // Each use gets keys of its own, derived by the pseudo-random function, so that what leaks from one tells
-        // nothing of another.
+        // Each use gets its own keys, derived by the pseudo-random function, so that what one of them leaks reveals
+        // nothing about another.
         let [k0, k1, k2, k3] = key;
         let root = Self([0, 0, 0, 0, k0, k1]);
         let mut derived = [0; 6];
         for (use_of, key) in derived.iter_mut().enumerate() {
             *key = root.choose(Label::Derive, [k2 ^ use_of as u64, k3]);
         }
-        // The last factor is odd, so that it loses nothing.
+        // The last factor must be odd, so that the multiplication loses no information.
         derived[3] |= 1;
         Self(derived)
     }
 
-    /// Where a connection's key is placed. On a small processor it is compiled once.
+    /// The hash of a connection's key, for its place in the index. On a small processor it is compiled once.
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) const fn hash(&self, key: &Key) -> u64 {
@@ -54,13 +54,13 @@ impl Keys {
         fold(first ^ k2, k3)
     }
 
-    /// Where a client's count is placed.
+    /// The hash of a client, for the place of its count.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn hash_client(&self, client: u32) -> u64 {
         self.hash(&Key::of_address(client))
     }
 
-    /// A number that a stranger cannot foresee, the same for the same words.
+    /// A number that an attacker cannot predict, always the same for the same words.
     #[inline(never)]
     pub(crate) fn choose(&self, label: Label, words: [u64; 2]) -> u64 {
         let [.., k0, k1] = self.0;
@@ -68,10 +68,10 @@ impl Keys {
     }
 }
 
-/// SipHash-1-3 of two words, as if they were their 16 bytes, the lowest first.
+/// SipHash-1-3 of two words, taken as their 16 bytes, lowest first.
 ///
-/// A library's hash takes bytes of any number, and three times the flash; a test holds this one to it.
-// One call in `Keys` and one in `Sharding`, which small images do without.
+/// A library's version hashes any number of bytes, and takes three times the flash. A test compares this one with it.
+// Called once in `Keys` and once in `Sharding`, which small images do without.
 #[inline(always)]
 pub(crate) fn sip13((k0, k1): (u64, u64), words: [u64; 2]) -> u64 {
     const OCTETS: u64 = 16 << 56;
@@ -119,8 +119,8 @@ pub(crate) enum Label {
     Shard,
 }
 
-/// A pair of endpoints and a protocol, packed for hashing and comparison: the nearer endpoint (client or alternative)
-/// in the upper halves.
+/// A pair of endpoints and a protocol, packed for hashing and comparison, with the near endpoint (client or
+/// alternative) in the upper halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) addresses: u64,
@@ -128,12 +128,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// A key of an address alone, which is that of no connection.
+    /// The key of an address alone; no connection has such a key.
     const fn of_address(address: u32) -> Self {
         Self { addresses: address as u64, ports: u64::MAX }
     }
 
-    /// From addresses and ports that are packed already, the nearer in the upper half.
+    /// From packed addresses and ports, with the near end in the upper half.
     #[inline]
     pub(crate) const fn packed(protocol: u8, addresses: u64, ports: u32) -> Self {
         Self { addresses, ports: (ports as u64) << 16 | protocol as u64 }
@@ -161,7 +161,7 @@ impl Key {
         Flow { source, destination, source_port, destination_port, protocol: self.ports as u8, shape: Shape::Whole }
     }
 
-    /// The key of the connection that a packet belongs to if it goes this way.
+    /// The key of the connection that a packet belongs to if it goes in this direction.
     pub(crate) const fn of(flow: &Flow, direction: Direction) -> Self {
         let source = (flow.source, flow.source_port);
         let destination = (flow.destination, flow.destination_port);
@@ -171,8 +171,8 @@ impl Key {
         }
     }
 
-    /// The key under which all ports of a server look for the UDP connection that takes what they send. No packet has
-    /// it: there is no protocol of that number.
+    /// The key that packets from any port of a server use to find the UDP connection they belong to. No packet has it
+    /// itself: there is no protocol with that number.
     pub(crate) const fn of_any_port_replies(near: (u32, u16), server: u32) -> Self {
         let key = Self::new(UDP, near, (server, 0));
         Self { ports: key.ports | ALL_PORTS, ..key }
@@ -192,7 +192,7 @@ impl Key {
     }
 }
 
-/// Above the protocol's number in the keys of [`Key::of_any_port_replies`].
+/// A bit above the protocol's number in the keys of [`Key::of_any_port_replies`].
 const ALL_PORTS: u64 = 0x100;
 
 #[inline]

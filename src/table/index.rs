@@ -1,18 +1,19 @@
-//! From a key to a slot in at most two cache lines: an index of buckets, one line each.
+//! Finds a slot by its key in at most two cache lines: an index of buckets, one line each.
 //!
-//! A bucket is sixteen 32-bit words: twelve tags of one byte in the first three, a word that tells of entries that are
-//! away, and twelve slot numbers. A tag is a piece of the key's hash, and zero where there is no entry. All tags of a
-//! bucket are compared at once (see `tags`).
+//! A bucket is sixteen 32-bit words: twelve one-byte tags in the first three, a word about displaced entries, and
+//! twelve slot numbers. A tag is a piece of the key's hash, and zero where there is no entry. All tags of a bucket are
+//! compared at once (see `tags`).
 //!
-//! A key has a first bucket and a second one; its entry lies in the first unless that was full. With two words of room
-//! for each connection a bucket is two thirds full when the table is, and one key in sixty lies in its second bucket.
-//! If both are full, one of the entries in them is moved to its own other bucket, which takes its tag alone.
+//! A key has a first and a second bucket; its entry lies in the first unless that was full. With two words per
+//! connection, a bucket is two thirds full when the table is full, and one key in sixty lies in its second bucket. If
+//! both are full, one of the entries in them is moved to its own other bucket, which can be computed from its tag
+//! alone.
 //!
-//! On a large processor, where to look at a second bucket is to wait for a second line, the first one counts the entries
-//! that are away from it: nine keys in ten that are not there need no second look.
+//! On a large processor, where looking at a second bucket means waiting for a second line, the first bucket counts the
+//! entries that are displaced from it: for nine in ten absent keys no second look is needed.
 //!
-//! So every call looks at two buckets at most, or at two dozen more while it makes room: there is no load, and no set
-//! of keys, that makes it longer.
+//! So every call examines at most two buckets, plus two dozen more when it makes room. No load and no set of keys makes
+//! it longer.
 
 use crate::connection::Direction;
 use crate::table::hash::reduce;
@@ -23,20 +24,20 @@ use crate::track::claims::Claims;
 /// Words in a bucket: one line of 64 bytes.
 pub(super) const WORDS: usize = 16;
 
-/// Where the slot numbers begin.
+/// Where the slot numbers start.
 const SLOTS: usize = WORDS - ENTRIES;
 
-/// The word that tells of entries that are away: in its lower half a bit for each place whose entry is away from its
-/// first bucket, and so lies in its second; in the upper half how many entries are away from this bucket.
+/// The word about displaced entries. The lower half has a bit for each place whose entry is displaced from its first
+/// bucket, and so lies in its second. The upper half counts the entries that are displaced from this bucket.
 const AWAY: usize = SLOTS - 1;
 
 const ONE_AWAY: u32 = 1 << 16;
 const ONE_BACK: u32 = ONE_AWAY.wrapping_neg();
 
-/// What a free place holds: no tag, and the slot zero.
+/// The contents of a free place: no tag, and slot zero.
 const NO_ENTRY: (u8, u32) = (0, 0);
 
-/// Whether that word is kept. On a processor without caches it would only be work.
+/// Whether that word is maintained. On a processor without caches it would only cost time.
 const COUNTS_AWAY: bool = cfg!(target_pointer_width = "64");
 
 /// The buckets of an index.
@@ -45,20 +46,20 @@ pub(crate) struct Index<'a>(&'a mut [Bucket]);
 
 type Bucket = [u32; WORDS];
 
-/// How the storage's words are parted into the two indexes, the clients' counts and the connections' claims.
+/// How the storage's words are divided into the two indexes, the clients' counts and the connections' claims.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
-    /// Where the two indexes begin, in words.
+    /// Where the two indexes start, in words.
     bases: [u32; 2],
-    /// Where the clients' counts begin and end, and with that the connections' claims begin.
+    /// Where the clients' counts start and end; the connections' claims start at their end.
     clients: (usize, usize),
     buckets: u32,
 }
 
 impl Layout {
-    /// For this many connections, over these words, of which there are enough.
+    /// The layout for this many connections over these words, of which there must be enough.
     pub(crate) fn new(words: &[u32], connections: usize) -> Self {
-        // The indexes begin on a cache line if there are words to spare.
+        // Start the indexes on a cache line if there are words to spare.
         let spare = words.len().saturating_sub(connections * INDEX_WORDS);
         let skip = words.as_ptr().align_offset(WORDS * size_of::<u32>());
         let start = if skip <= spare { skip } else { 0 };
@@ -83,18 +84,18 @@ impl Layout {
         words.get_mut(self.clients.0..self.clients.1).unwrap_or_default()
     }
 
-    /// The words of what a TCP connection's sides claim.
+    /// The words of a TCP connection's claims.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn claims(self, words: &mut [u32], slot: u32) -> Option<&mut [u32; Claims::WORDS]> {
         words.get_mut(self.clients.1 + slot as usize * Claims::WORDS..)?.first_chunk_mut()
     }
 
-    /// The same, to be read.
+    /// The same, read-only.
     pub(crate) fn claims_of(self, words: &[u32], slot: u32) -> Option<&[u32; Claims::WORDS]> {
         words.get(self.clients.1 + slot as usize * Claims::WORDS..)?.first_chunk()
     }
 
-    /// Every entry of the index of this way: tag and slot.
+    /// Every entry of the index of this direction: tag and slot.
     #[cfg(all(test, feature = "alloc"))]
     pub(crate) fn entries(self, words: &mut [u32], direction: Direction) -> Vec<(u8, u32)> {
         let buckets = self.index(words, direction).0;
@@ -121,7 +122,7 @@ impl Layout {
         !COUNTS_AWAY || at(words, self.base(direction), first).is_some_and(|words| words[AWAY] >= ONE_AWAY)
     }
 
-    /// The slot that `found` accepts, among those in the index of this way whose tag is that of `hash`.
+    /// The slot that `found` accepts, among those in the index of this direction whose tag is that of `hash`.
     #[inline(always)]
     pub(crate) fn find(
         self,
@@ -157,14 +158,14 @@ impl Layout {
         tags::find(tags_of(words), tag, |place| Some(slot(words, place)).filter(|slot| found(*slot)))
     }
 
-    /// Where a key's first bucket lies among the words.
+    /// The position of a key's first bucket among the words.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) const fn position(self, direction: Direction, hash: u64) -> u32 {
         self.base(direction) as u32 + self.first(hash) * WORDS as u32
     }
 
-    /// Enters `slot` under `hash` into the key's first bucket. False, and nothing changed, if that is full.
+    /// Enters `slot` under `hash` into the key's first bucket. False, with nothing changed, if that is full.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     #[must_use]
@@ -172,8 +173,8 @@ impl Layout {
         self.index(words, direction).put(self.first(hash), (tag(hash), slot), false)
     }
 
-    /// The slots in the bucket at this position that have this tag, as far as is cheap to say: the first one is most
-    /// likely, but not surely, the right one.
+    /// The slots in the bucket at this position that have this tag, as far as a cheap comparison tells: the first one
+    /// is most likely, but not certainly, the right one.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) fn guesses(words: &[u32], position: u32, tag: u8) -> Option<impl Iterator<Item = u32>> {
@@ -181,8 +182,8 @@ impl Layout {
         Some(tags::likely(tags_of(words), tag).map(|place| slot(words, place)))
     }
 
-    /// Where the second bucket lies of a key with this tag whose first bucket lies at this position, if the key may be
-    /// there.
+    /// The position of the second bucket of a key with this tag and this position of its first bucket, if the key may
+    /// be there.
     #[cfg(target_pointer_width = "64")]
     pub(crate) fn second_position(self, words: &[u32], direction: Direction, position: u32, tag: u8) -> Option<usize> {
         let base = self.base(direction);
@@ -192,18 +193,18 @@ impl Layout {
     }
 }
 
-/// The first bucket of a key, of this many.
+/// The first bucket of a key, among this many.
 #[inline(always)]
 const fn first(hash: u64, buckets: u32) -> u32 {
     if cfg!(target_pointer_width = "64") {
-        // One multiplication, with nothing to shift before it.
+        // One multiplication, without a shift before it.
         ((hash as u128 * buckets as u128) >> 64) as u32
     } else {
         reduce((hash >> 32) as u32, buckets)
     }
 }
 
-/// The other bucket of an entry that lies in `bucket`; the other of the other is the first again.
+/// The other bucket of an entry in `bucket`; the other of the other is the first again.
 #[inline]
 const fn other(bucket: u32, tag: u8, buckets: u32) -> u32 {
     let sum = reduce((tag as u32).wrapping_mul(0x9e37_79b1), buckets);
@@ -236,7 +237,7 @@ fn slot(words: &[u32; WORDS], place: usize) -> u32 {
 }
 
 impl Index<'_> {
-    /// Enters `slot` under `hash`. False if there is no room for it, in which case nothing is changed.
+    /// Enters `slot` under `hash`. False, with nothing changed, if there is no room.
     #[must_use]
     pub(crate) fn insert(&mut self, hash: u64, slot: u32) -> bool {
         let entry = (tag(hash), slot);
@@ -258,7 +259,7 @@ impl Index<'_> {
         false
     }
 
-    /// Removes `slot` from under `hash`. False if it is not there.
+    /// Removes `slot` under `hash`. False if it is not there.
     pub(crate) fn remove(&mut self, hash: u64, slot: u32) -> bool {
         let entry = (tag(hash), slot);
         let (first, second) = self.both(hash);
@@ -279,12 +280,12 @@ impl Index<'_> {
         (first, other(first, tag(hash), buckets))
     }
 
-    /// Puts an entry, which is `away` from its first bucket, into this one if that has room.
+    /// Puts an entry into this bucket if there is room. `away` says that this is not its first bucket.
     fn put(&mut self, bucket: u32, entry: (u8, u32), away: bool) -> bool {
         self.exchange(bucket, NO_ENTRY, entry, away)
     }
 
-    /// Puts an entry in the place of another, if that is there.
+    /// Replaces an entry by another, if it is there.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn exchange(&mut self, bucket: u32, old: (u8, u32), new: (u8, u32), away: bool) -> bool {
         let Some(words) = self.0.get_mut(bucket as usize) else { return false };
@@ -318,7 +319,7 @@ impl Index<'_> {
         false
     }
 
-    /// Takes note that one entry more is away from this bucket, or that one has come back.
+    /// Counts one more entry that is displaced from this bucket, or one less.
     fn count_away(&mut self, bucket: u32, one: u32) {
         if COUNTS_AWAY && let Some(words) = self.0.get_mut(bucket as usize) {
             words[AWAY] = words[AWAY].wrapping_add(one);
@@ -330,7 +331,7 @@ fn tag_at(words: &Bucket, place: usize) -> u8 {
     words.get(place / 4).map_or(0, |w| (w >> (place % 4 * 8)) as u8)
 }
 
-/// Whether the entry at this place is away from its first bucket.
+/// Whether the entry at this place is displaced from its first bucket.
 const fn is_away(words: &Bucket, place: usize) -> bool {
     COUNTS_AWAY && words[AWAY] >> place & 1 != 0
 }
@@ -415,7 +416,8 @@ mod tests {
         }
     }
 
-    /// Whatever is away from its first bucket is counted there, and nothing else is; on small processors nothing is counted.
+    /// Every entry that is displaced from its first bucket is counted there, and nothing else is. On small processors
+    /// nothing is counted.
     #[test]
     fn what_is_away_is_counted() {
         let connections = 96;
@@ -423,7 +425,7 @@ mod tests {
         let mut there: Vec<Option<u64>> = vec![None; connections];
         let mut most_away = 0;
         for hash in hashes(20_000) {
-            // Every first bucket is one of the last two of twelve.
+            // Every key's first bucket is one of the last two of the twelve.
             let hash = hash & !(7 << 61) | 7 << 61;
             let slot = (hash >> 7) as usize % connections;
             let mut index = layout.index(&mut words, BACK);

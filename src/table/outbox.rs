@@ -1,17 +1,17 @@
-//! Messages that the translator itself has to say and that wait to be fetched, and the rates at which they may be said.
+//! Messages that the translator originates and that wait to be fetched, and their rate limits.
 
 use core::time::Duration;
 
 use crate::connection::Direction;
 use crate::time::Instant;
 
-/// The longest IPv4 header, and 64 bits of what it carries (RFC 792).
+/// The longest IPv4 header, and 64 bits of its payload (RFC 792).
 pub(crate) const QUOTE: usize = 60 + 8;
 
-/// How many messages wait to be fetched. More than a few would be old news.
+/// How many messages can wait. More than a few would be out of date when fetched.
 const WAITING: u8 = 3;
 
-/// A message that waits.
+/// A waiting message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Message {
     Reset {
@@ -21,7 +21,7 @@ pub(crate) enum Message {
         sequence: u32,
         acknowledgment: u32,
     },
-    /// Administratively prohibited, about the packet that the quote begins.
+    /// Administratively prohibited, about the packet at the start of the quote.
     Prohibited {
         from: u32,
         quote: [u8; QUOTE],
@@ -29,7 +29,7 @@ pub(crate) enum Message {
     },
 }
 
-/// Messages that wait, and the rates at which they may be said.
+/// The waiting messages, and their rate limits.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     /// A ring.
@@ -40,11 +40,10 @@ pub(crate) struct Outbox {
     resets: Bucket,
 }
 
-/// A token bucket that holds what may be said within a second, and less than a message more, which is what has been earned
-/// of the next one.
+/// A token bucket. It holds at most the messages of one second, plus less than one message earned towards the next.
 ///
-/// It counts millionths of a message, and each microsecond brings as many of them as the rate says. So nothing is
-/// rounded, however often the caller comes, and nothing is divided.
+/// It counts millionths of a message, of which each microsecond adds as many as the rate says. So nothing is rounded,
+/// however often it is called, and nothing is divided.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     /// Millionths of a message.
@@ -59,7 +58,7 @@ const MESSAGE: u32 = 1_000_000;
 impl Bucket {
     const NEW: Self = Self { credit: 0, filled: Instant::ZERO, started: false };
 
-    /// Adds what was earned since the last call.
+    /// Adds the credit earned since the last call.
     fn fill(&mut self, rate: u16, now: Instant) {
         let earned = |micros: u32| u64::from(micros) * u64::from(rate);
         let elapsed = now.as_micros().saturating_sub(self.filled.as_micros());
@@ -68,7 +67,7 @@ impl Bucket {
         *self = Self { credit, filled: now, started: true };
     }
 
-    /// When there will be enough for a message; `now` if there is already.
+    /// When there will be enough for a message; `now` if there already is.
     fn next(mut self, rate: u16, now: Instant) -> Instant {
         self.fill(rate, now);
         // The difference fits in 32 bits.
@@ -78,7 +77,7 @@ impl Bucket {
         now + Duration::from_micros(wait.into())
     }
 
-    /// Takes what a message costs, if that is there.
+    /// Takes the cost of a message. False if there is not enough.
     #[inline(never)]
     fn take(&mut self, rate: u16, now: Instant) -> bool {
         self.fill(rate, now);
@@ -97,17 +96,18 @@ impl Outbox {
         self.length != 0
     }
 
-    /// Takes what an ICMP error, or the RST that goes with one, costs at this rate per second, if that is there.
+    /// Takes the cost of an ICMP error, or of a RST about an evicted connection, at this rate per second. False if
+    /// there is not enough.
     pub(crate) fn allows_error(&mut self, rate: u16, now: Instant) -> bool {
         self.errors.take(rate, now)
     }
 
-    /// The same of a RST that a re-divert has ordered, or that answers a late segment.
+    /// The same for a RST that a re-divert has ordered, or that answers a late segment.
     pub(crate) fn allows_reset(&mut self, rate: u16, now: Instant) -> bool {
         self.resets.take(rate, now)
     }
 
-    /// When the next RST that a re-divert has ordered may be said.
+    /// When the next RST that a re-divert has ordered may be sent.
     pub(crate) fn next_reset(&self, rate: u16, now: Instant) -> Instant {
         self.resets.next(rate, now)
     }
@@ -125,7 +125,7 @@ impl Outbox {
         true
     }
 
-    /// The message that waited longest.
+    /// The message that has waited longest.
     pub(crate) fn pop(&mut self) -> Option<Message> {
         if self.length == 0 {
             return None;

@@ -1,21 +1,21 @@
 //! Which alternative endpoint a new connection gets (RFC 6056, RFC 4787 section 4.2).
 //!
-//! A port is free towards a server if the index of the way back has no entry for it: there is no other list of ports
-//! in use that could disagree. Candidates come from the keyed pseudo-random function of the client, the server and a
-//! number that never repeats, so that neither the client nor the server can foresee the next one, and an attempt looks
-//! at no more than [`ATTEMPTS`] of them, however full the range is. With three quarters of a range in use an attempt
-//! fails once in 10^16; with 99 of 100 in use three times in four it succeeds, and the client's next packet draws anew.
+//! A port is free towards a server if the reply index has no entry for it: there is no second list of ports in use that
+//! could disagree. Candidates come from the keyed pseudo-random function of the client, the server and a number that
+//! never repeats, so that neither the client nor the server can predict the next one. An attempt examines at most
+//! [`ATTEMPTS`] of them, however full the range is. With three quarters of a range in use an attempt fails once in
+//! 10^16; with 99 of 100 in use it succeeds three times in four, and the client's next packet draws again.
 
 use crate::config::{Alternative, List, PortChoice};
 use crate::table::hash::{Keys, Label, reduce};
 
-/// How many candidates are looked at for one new connection.
+/// How many candidates are examined for one new connection.
 const ATTEMPTS: u32 = 128;
 
-/// So many addresses are tried one after the other.
+/// How many addresses are tried, one after the other.
 const TURNS: u32 = 4;
 
-/// What an alternative endpoint is sought for.
+/// What an alternative endpoint is wanted for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) client: (u32, u16),
@@ -25,8 +25,7 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// The serial number alone makes the words differ from all others. The endpoints add to what a stranger would have to
-    /// know.
+    /// The serial number alone makes these words unique. The endpoints add to what an attacker would have to know.
     #[inline(always)]
     const fn words(&self) -> [u64; 2] {
         let client = (self.client.0 as u64) << 16 | self.client.1 as u64;
@@ -35,17 +34,17 @@ impl Wanted {
     }
 }
 
-/// Unforeseeable numbers, four from each value of the pseudo-random function: who learns some of its bits by the port
-/// that he gets learns nothing of the others.
+/// Unpredictable numbers, four from each value of the pseudo-random function: a client that learns some of its bits
+/// from its port learns nothing about the others.
 #[derive(Clone, Copy)]
 pub(crate) struct RandomPool {
-    /// The value that was drawn from last, turned.
+    /// The value that was last drawn from, rotated.
     bits: u64,
     left: u8,
 }
 
 impl core::fmt::Debug for RandomPool {
-    /// Without the bits, which say what comes next.
+    /// Without the bits, which determine the next numbers.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("RandomPool")
     }
@@ -57,8 +56,8 @@ impl RandomPool {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn next(&mut self, keys: &Keys, words: [u64; 2], attempt: u32) -> u16 {
         if self.left == 0 {
-            // Where a value serves several connections the one before it adds to what a stranger would have to know, even
-            // if another translator has the same secret.
+            // Where one value serves several connections, the previous value adds to what an attacker would have to
+            // know, even if another translator has the same secret.
             let before = if cfg!(target_pointer_width = "64") { self.bits } else { 0 };
             let words = [words[0] ^ before, words[1] | u64::from(attempt)];
             *self = Self { bits: keys.choose(Label::Port, words), left: 4 };
@@ -69,7 +68,7 @@ impl RandomPool {
     }
 }
 
-/// RandomPool candidates until `is_free` takes one; it is told whether half of them have been drawn already.
+/// Draws candidates until `is_free` accepts one. Its second argument says whether half of the attempts are used up.
 #[cfg_attr(target_pointer_width = "64", inline(always))]
 pub(crate) fn choose(
     keys: &Keys,
@@ -108,8 +107,8 @@ pub(crate) fn choose(
     None
 }
 
-/// The next candidate of [`choose`], an early one, where all alternative addresses have the same ports, and any of those
-/// will do.
+/// The next candidate of [`choose`], if it is an early one, all alternative addresses have the same ports, and any of
+/// those ports will do.
 #[cfg(target_pointer_width = "64")]
 #[inline(always)]
 pub(crate) fn early(
@@ -135,25 +134,25 @@ pub(crate) fn preferred_range(keys: &Keys, alternatives: &List<Alternative>, cli
     Some(Alternative { first: address, last: address, ports })
 }
 
-/// The place of a client's address among so many.
+/// The position of a client's address among this many.
 #[inline(always)]
 fn preferred(keys: &Keys, client: u32, addresses: u32) -> u32 {
     reduce(keys.choose(Label::Alternative, [u64::from(client), 0]) as u32, addresses)
 }
 
-/// The port of a range that a number stands for.
+/// The port of a range that a random number selects.
 #[inline(always)]
 fn port_of(range: (u16, u16), draw: u16) -> u16 {
     let span = u32::from(range.1 - range.0) + 1;
     range.0 + ((u32::from(draw) * span) >> 16) as u16
 }
 
-/// The ranges that connections get ports of.
+/// The ranges that have ports for connections.
 fn given(alternatives: &List<Alternative>) -> impl Iterator<Item = &Alternative> {
     alternatives.iter().filter(|a| a.has_ports())
 }
 
-/// How many addresses those are.
+/// How many addresses those have.
 fn count(alternatives: &List<Alternative>) -> u32 {
     given(alternatives).fold(0, |sum, a| sum.saturating_add(a.last - a.first).saturating_add(1))
 }
@@ -173,7 +172,8 @@ const fn within(range: (u16, u16), port: u16) -> bool {
     range.0 <= port && port <= range.1
 }
 
-/// The part of the range on the same side of 1024 as the client's port (RFC 4787, REQ-3a); all of it if that is empty.
+/// The part of the range on the same side of 1024 as the client's port (RFC 4787, REQ-3a); all of it if that part is
+/// empty.
 fn narrow(range: (u16, u16), port: u16) -> (u16, u16) {
     let part = if port < 1024 { (range.0, range.1.min(1023)) } else { (range.0.max(1024), range.1) };
     if part.0 <= part.1 { part } else { range }
@@ -205,7 +205,7 @@ mod tests {
                 assert_eq!(early.take(looked_at.len()).collect::<Vec<_>>(), looked_at);
                 seen.insert(chosen);
             }
-            assert!(seen.len() > 980, "{} different endpoints in 999 random_pool", seen.len());
+            assert!(seen.len() > 980, "{} different endpoints in 999 draws", seen.len());
         }
     }
 }

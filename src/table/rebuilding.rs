@@ -1,33 +1,35 @@
-//! How far the filter of addresses has been built anew.
+//! How far rebuilding the address filter has come.
 
 use crate::time::Tick;
 
-/// There is nothing to build.
+/// There is nothing to rebuild.
 pub(crate) const DONE: u32 = u32::MAX;
 
-/// There is a rule for a prefix: everything is in the filter.
+/// There is a rule for a prefix: the filter matches every address.
 pub(crate) const EVERYTHING: u32 = u32::MAX - 1;
 
-/// How many ticks lie between two beginnings at least, unless a rule was removed: 8.4 s. Connections may come and go all
-/// the time, and each pass looks at all of them.
+/// The least number of ticks between the starts of two passes, unless a rule was removed: 8.4 s. Connections may come
+/// and go all the time, and each pass examines all of them.
 pub(crate) const INTERVAL: u32 = 128;
 
-/// How far the filter has been built anew.
+/// How far rebuilding the filter has come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rebuilding {
-    /// The next of all connections, then notes about fragments, then rules; or [`DONE`], or [`EVERYTHING`].
+    /// The next position to examine: connections first, then fragmented datagrams, then rules; or [`DONE`], or
+    /// [`EVERYTHING`].
     pub(crate) cursor: u32,
     pub(crate) since: Tick,
-    /// Whether something may be gone that was added since the last beginning, or before and not been passed by.
+    /// Whether the filter may contain something that is gone: added since the last pass started, or before it and
+    /// missed by it.
     pub(crate) stale: bool,
-    /// Whether connections may be in the filter whose original destination no rule names.
+    /// Whether the filter may contain connections whose original destination no rule names.
     pub(crate) orphans: bool,
 }
 
 impl Rebuilding {
     pub(crate) const NONE: Self = Self { cursor: DONE, since: Tick(0), stale: false, orphans: false };
 
-    /// When it has to go on; the tick may lie in the past.
+    /// When the next step is due; the tick may be in the past.
     pub(crate) fn due(&self, now: Tick) -> Option<Tick> {
         match self.cursor {
             EVERYTHING => None,

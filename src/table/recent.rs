@@ -1,16 +1,16 @@
-//! Alternative endpoints that were left a short while ago, for a connection that is gone or stands elsewhere.
+//! Alternative endpoints that a connection has left recently, because it ended or moved.
 //!
-//! Such an endpoint is not to be given to another connection with the same server for 120 s (RFC 6888, REQ-8): what
-//! that server still sends to it would reach the wrong client. A connection that ends by itself holds its endpoint with
-//! its slot. One that has to go because the table is full, or that a re-divert moves, has no slot to hold it with. Then
-//! one bit here remembers it. Many endpoints share a bit; that costs another draw of a port, and nothing else, so the
-//! place of an endpoint's bit needs no key: its port is as unforeseeable as it was drawn.
+//! Such an endpoint must not be given to another connection with the same server for 120 s (RFC 6888, REQ-8): packets
+//! that the server still sends to it would reach the wrong client. A connection that ends normally quarantines its
+//! endpoint in its slot. One that is evicted because the table is full, or moved by a re-divert, has no slot for that;
+//! one bit here remembers its endpoint instead. Many endpoints share a bit. A shared bit costs another draw of a port
+//! and nothing else, so the place of an endpoint's bit needs no key: its port is as unpredictable as it was drawn.
 //!
-//! There is one set of bits for now and one for the time-out before, so that each is remembered for one time-out at
-//! least, and for two where connections come and go. A set takes [`MOST`] endpoints and no more: with two full sets four
-//! draws in ten still find one whose bit is not in use, so that a flood costs a draw or two and not a hundred. Beyond
-//! that the random choice among all ports is the guard. When half of all draws
-//! ([`ATTEMPTS`](crate::table::ports::ATTEMPTS)) have found none, the others take any port that is free: nobody is refused one.
+//! There is one set of bits for the current time-out and one for the previous one, so that each endpoint is remembered
+//! for at least one time-out, and for up to two where connections come and go. A set takes at most [`MOST`] endpoints:
+//! with two full sets four draws in ten still find one whose bit is not in use, so that a flood costs a draw or two and
+//! not a hundred. Beyond that the random choice among all ports is the only protection. When half of all draws
+//! (`ATTEMPTS` in `ports`) have found none, the others take any port that is free: no connection is refused for it.
 
 use crate::time::Tick;
 
@@ -19,21 +19,21 @@ const WORDS: usize = 32;
 /// How many endpoints a set takes: half as many as it has bits.
 const MOST: u16 = 256;
 
-/// The endpoints that were left of late.
+/// The endpoints that were left recently.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recent {
-    /// In the lower half of each word sixteen bits of this time-out's set, in the upper half those of the one before.
+    /// The lower half of each word has sixteen bits of the current set, the upper half those of the previous one.
     words: [u32; WORDS],
     since: Tick,
-    /// How many endpoints this time-out's set has taken.
+    /// How many endpoints the current set has taken.
     added: u16,
 }
 
 impl Recent {
     pub(crate) const EMPTY: Self = Self { words: [0; WORDS], since: Tick(0), added: 0 };
 
-    /// Forgets what was left longer than a time-out of `hold` ticks before the last call that did so. To be called for
-    /// each new connection; what is added meanwhile counts as of then.
+    /// Moves on to the next set if the current one is more than `hold` ticks old, and forgets the previous one. Call it
+    /// for each new connection; endpoints that are added between calls count from the last call.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn advance(&mut self, now: Tick, hold: u32) {
         if now.since(self.since) > hold {

@@ -1,14 +1,14 @@
 //! The re-diverts that connections may still have to follow.
 //!
-//! A re-divert is written down once, here, whatever the number of connections that it moves. Each connection knows the
-//! number of the last one that it has followed (its epoch, modulo 256); the first packet that finds it behind lets it
-//! catch up. Meanwhile a sweep goes through the slots, a few at each call, and lets the silent ones catch up too; when
-//! it has been through, no connection is behind any more, and the places can be used again.
+//! A re-divert is recorded once, here, however many connections it moves. Each connection stores the number of the last
+//! one that it has followed (its epoch, modulo 256). A connection with an older epoch is stale; it follows when its
+//! next packet arrives. Meanwhile a sweep goes through the slots, a few at each call, and makes the silent connections
+//! follow too. When the sweep is complete no connection is stale, and the places can be reused.
 
 use crate::table::server::{self, Place, ServerSlot, Servers};
 use crate::time::Tick;
 
-/// How many re-diverts can be outstanding at most, whatever the storage: epochs modulo 256 must stay apart.
+/// The largest number of outstanding re-diverts, whatever the storage: epochs modulo 256 must remain distinct.
 const MAX_OUTSTANDING: usize = 64;
 
 /// Room for one outstanding re-divert in a translator's storage.
@@ -22,7 +22,7 @@ pub struct MoveSlot {
     any_from_port: bool,
     keep_port: bool,
     reset: bool,
-    /// An entry of its own, for connections that the entry they stand on no longer describes; or none.
+    /// The server entry of this move, for connections whose own entry no longer describes their server; or none.
     entry: u16,
 }
 
@@ -60,7 +60,7 @@ impl MoveSlot {
         Place { address: self.to, port: (!self.keep_port).then_some(self.to_port) }
     }
 
-    /// Where a connection goes that has come this far. `None` if this move is not for it.
+    /// The next step of the route of a connection that has come this far. `None` if this move does not apply to it.
     #[inline(always)]
     fn apply(&self, route: Route, portless: bool) -> Option<Route> {
         if !self.from().holds(route.server) {
@@ -70,36 +70,36 @@ impl MoveSlot {
         Some(Route {
             server: (address, if portless { 0 } else { port }),
             reset: route.reset | self.reset,
-            // An entry of an earlier move has been pointed at wherever a later one leads.
+            // When a later move continues an earlier one, the earlier one's entry has already been changed to match.
             entry: if self.entry == server::NONE { route.entry } else { self.entry },
         })
     }
 }
 
-/// The state of the moves; their places lie in the storage, as a ring.
+/// The state of the log; its places are in the storage, as a ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RedivertLog {
     /// The number of the newest move.
     pub(crate) epoch: u8,
-    /// How many of the newest a connection may still have to follow.
+    /// How many of the newest moves a connection may still have to follow.
     outstanding: u8,
-    /// How many places of the ring tell of moves at all, outstanding or not.
+    /// How many places of the ring contain moves, outstanding or not.
     known: u8,
     /// The place of the next move.
     next: u8,
-    /// The next slot that the sweep looks at; [`DONE`] if there is nothing to sweep for.
+    /// The next slot that the sweep examines; [`DONE`] if there is nothing to sweep for.
     pub(crate) cursor: u32,
-    /// The next slot, never beyond the sweep's, whose ends may have to be told with a RST; [`DONE`] if there is none.
+    /// The next slot, never beyond the sweep's, whose ends may be owed a RST; [`DONE`] if there is none.
     pub(crate) telling: u32,
-    /// Connections this many epochs behind, or more, are forgotten. [`NOBODY`] if none is; zero if all are.
+    /// Connections that are this many epochs old, or more, are forgotten: [`NOBODY`] if none are, zero if all are.
     forgotten: u16,
     /// How many different epochs connections may have besides the newest.
     span: u8,
-    /// When the first of the connections were forgotten that may still be in the table.
+    /// When the oldest forgotten connections that may still be in the table were forgotten.
     forgotten_at: Tick,
 }
 
-/// As [`RedivertLog::forgotten`]: no connection is as far behind as that.
+/// A value of [`RedivertLog::forgotten`] that no connection's age in epochs reaches.
 const NOBODY: u16 = 256;
 
 /// The largest [`RedivertLog::span`] with which one more epoch leaves room for all outstanding re-diverts.
@@ -138,12 +138,12 @@ impl RedivertLog {
         usize::from(self.outstanding) >= Self::capacity(slots)
     }
 
-    /// How many re-diverts more can be outstanding.
+    /// How many more re-diverts can be outstanding.
     pub(crate) fn room(&self, slots: &[MoveSlot]) -> usize {
         Self::capacity(slots).saturating_sub(usize::from(self.outstanding))
     }
 
-    /// Writes down a move, and has the sweep begin again.
+    /// Adds a move, and restarts the sweep.
     pub(crate) fn push(&mut self, slots: &mut [MoveSlot], new: MoveSlot) {
         let capacity = Self::capacity(slots);
         if let Some(slot) = slots.get_mut(usize::from(self.next)) {
@@ -167,10 +167,10 @@ impl RedivertLog {
         }
     }
 
-    /// Forgets every connection that there is, as of `now`; `None` if all have been forgotten. They are told by their
-    /// epochs. No re-divert is left to follow, and no server has connections any more.
+    /// Forgets every connection as of `now`; with `None` all have already been forgotten. Forgotten connections are
+    /// recognised by their epochs. No re-divert is left to follow, and no server has connections any more.
     ///
-    /// When the epochs are used up, since forgotten connections of many times before have not been swept yet, the table
+    /// When the epochs are used up, because connections forgotten many times before have not been swept yet, the table
     /// [is closed](Self::is_closed) to new connections until they have been.
     pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Option<Tick>) {
         self.drop_outstanding(slots, servers);
@@ -193,7 +193,7 @@ impl RedivertLog {
         }
     }
 
-    /// Whether an epoch is left to tell new connections from forgotten ones.
+    /// Whether an epoch is left to distinguish new connections from forgotten ones.
     const fn can_forget(&self) -> bool {
         self.span <= MOST_SPAN
     }
@@ -220,7 +220,7 @@ impl RedivertLog {
         self.forgotten_at
     }
 
-    /// No forgotten connection is in the table any more.
+    /// Records that no forgotten connection is left in the table.
     pub(crate) fn forgot_all(&mut self) {
         if self.is_forgetting() {
             self.span = self.forgotten.saturating_sub(1) as u8;
@@ -228,10 +228,10 @@ impl RedivertLog {
         }
     }
 
-    /// The sweep has been through: nobody is behind. The entries that the moves held are let go.
+    /// Records that the sweep is complete: no connection is stale. Detaches the server entries that the moves held.
     pub(crate) fn settle(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>) {
         self.drop_outstanding(slots, servers);
-        // Every slot has been looked at since the last time that connections were forgotten.
+        // Every slot has been examined since the last time that connections were forgotten.
         (self.forgotten, self.span) = (NOBODY, 0);
     }
 
@@ -245,8 +245,8 @@ impl RedivertLog {
         self.cursor = DONE;
     }
 
-    /// Where a connection of this epoch that stands on `server` is to go. `None` if it stays.
-    /// The servers of an ICMP echo are `portless`.
+    /// Where a connection of this epoch on `server` is to go. `None` if it stays. The servers of an ICMP echo are
+    /// `portless`.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn route(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Route> {
         let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
@@ -258,7 +258,7 @@ impl RedivertLog {
         self.course_of_many(slots, behind, route, portless)
     }
 
-    /// The same for a connection that is so many moves behind.
+    /// The same for a connection that has this many moves to follow.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn course_of_many(&self, slots: &[MoveSlot], behind: u8, mut route: Route, portless: bool) -> Option<Route> {
         let mut moved = false;
@@ -271,15 +271,15 @@ impl RedivertLog {
         moved.then_some(route)
     }
 
-    /// Whether a connection that a record shows on this server would be elsewhere, or reset, if it had been here: all
-    /// moves that are remembered together lead away from there.
+    /// Whether a connection that a record shows on this server would be elsewhere, or reset, if it had been here: the
+    /// moves in the log, taken together, lead away from it.
     pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: (u32, u16), portless: bool) -> bool {
         let route = Route { server, reset: false, entry: server::NONE };
         let end = self.course_of_many(slots, self.known, route, portless);
         end.is_some_and(|end| end.reset || end.server != server)
     }
 
-    /// Whether connections were moved away from this server, as far as is remembered.
+    /// Whether connections were moved away from this server, as far as the log goes back.
     pub(crate) fn left(&self, slots: &[MoveSlot], server: (u32, u16)) -> bool {
         (0..self.known).filter_map(|ago| self.ago(slots, ago)).any(|slot| slot.from().holds(server))
     }

@@ -1,4 +1,4 @@
-//! Who owns the memory: one algorithm over slices, and three owners of them.
+//! Ownership of the memory: one algorithm over slices, and three owners of them.
 
 use crate::error::ConfigError;
 use crate::limits::MAX_CONNECTIONS;
@@ -11,8 +11,8 @@ use crate::track::claims::Claims;
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
 
-/// How many 32-bit words of index a connection takes: two for each way, with which a bucket of the index is two thirds
-/// full when the table is full; one for its client's count; three for what is seldom asked of a TCP connection.
+/// How many 32-bit words of index a connection takes: two for each direction, so that a bucket of the index is two
+/// thirds full when the table is full; one for its client's count; three for TCP state that is seldom needed.
 pub const INDEX_WORDS: usize = 5 + Claims::WORDS;
 
 /// The memory of a translator: [`Fixed`], [`Borrowed`], `Heap` (feature `alloc`), or a `&mut` to one of them.
@@ -71,7 +71,7 @@ pub struct View<'a> {
     pub(crate) measured: &'a [MeasureSlot],
 }
 
-/// Lends every table of an owner whose fields have the names of those of [`Parts`], and these words of index.
+/// Lends every table of an owner whose fields have the same names as those of [`Parts`], and these words of index.
 macro_rules! parts {
     ($owner:expr, $index:expr) => {
         Parts {
@@ -117,8 +117,9 @@ impl Parts<'_> {
 impl View<'_> {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let connections = self.connections.len();
-        // Below 16 connections an index is one bucket of 12. Two take 64 of the 65 to 75 words that 13 to 15 bring, and
-        // leave one to eleven for the counts of clients, whose limit would then hold for some of them only.
+        // Below 16 connections an index is one bucket of 12 entries. Two buckets would take 64 of the 65 to 75 words
+        // that 13 to 15 connections bring, leaving one to eleven for the counts of clients: the limit per client would
+        // hold for only some of them.
         if !matches!(connections, 8..=12 | 16..=MAX_CONNECTIONS) {
             return Err(ConfigError::Capacity { connections });
         }
@@ -136,7 +137,7 @@ impl View<'_> {
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for View<'_> {
-    /// How much room there is, and not what is in it.
+    /// How much room there is, not what is in it.
     fn format(&self, f: defmt::Formatter<'_>) {
         let Self { connections, diverts, servers, measured, .. } = self;
         let (connections, diverts) = (connections.len(), diverts.len());
@@ -145,18 +146,19 @@ impl defmt::Format for View<'_> {
     }
 }
 
-/// An array that begins with a cache line, so that an index bucket is one line.
+/// An array that starts on a cache line, so that an index bucket is one line.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct Lines<T>(T);
 
 /// Arrays: `Fixed<CONNECTIONS, DIVERTS>`, all zeros when new, without any allocator.
 ///
-/// `DIVERTS` is the number of rules, of their servers in all, and of re-diverts in one sweep (at most 64 of those).
-/// `FRAGMENTS` datagrams can be under way in fragments at once, `EVENTS` events wait to be fetched, and `MEASURED` is
-/// zero, or `CONNECTIONS` to have each connection measured.
+/// `DIVERTS` is the number of rules, of servers of all rules together, and of re-diverts in one sweep (of those at most
+/// 64). `FRAGMENTS` fragmented datagrams can be in progress at once, `EVENTS` events can wait to be fetched, and
+/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured.
 ///
-/// A `static` of it, in a cell, lies in `.bss`. A translator takes it by value, or by `&mut` where it is too large for the stack:
+/// A `static` of it, in a cell, is placed in `.bss`. A translator takes it by value, or by `&mut` where it is too large
+/// for the stack:
 ///
 /// ```
 /// use byway::{Config, Fixed, Translator};
@@ -193,7 +195,7 @@ impl<const CONNECTIONS: usize, const DIVERTS: usize> Fixed<CONNECTIONS, DIVERTS>
 }
 
 impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> Fixed<C, D, F, E, M> {
-    /// Empty tables, all sizes as the type says.
+    /// Empty tables, with all sizes as the type says.
     ///
     /// ```
     /// // 100 connections, 4 rules, 2 fragmented datagrams, 16 events, every connection measured.
@@ -246,7 +248,7 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
     }
 }
 
-/// Slices that the caller owns, of any length. What is in them is cleared when the translator is made.
+/// Slices that the caller owns, of any length. Their contents are cleared when the translator is created.
 ///
 /// ```
 /// use byway::{Borrowed, Config, Translator, slots};
@@ -265,8 +267,9 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 pub struct Borrowed<'a>(Parts<'a>);
 
 impl<'a> Borrowed<'a> {
-    /// Tables over these slices: one slot a connection, [`INDEX_WORDS`] words of index a connection (best with
-    /// 16 more, so that it can begin on a cache line), one slot a rule, one a server of a rule, one a re-divert within one sweep.
+    /// Tables over these slices: one connection slot per connection, [`INDEX_WORDS`] words of index per connection
+    /// (preferably 16 more, so that it can start on a cache line), one slot per rule, one per server of a rule, one per
+    /// re-divert within one sweep.
     #[must_use]
     pub fn new(
         connections: &'a mut [ConnectionSlot],
@@ -287,21 +290,21 @@ impl<'a> Borrowed<'a> {
         })
     }
 
-    /// Adds room for datagrams that are under way in fragments, one slot each. Without it fragments are held.
+    /// Adds room for fragmented datagrams in progress, one slot each. Without it fragments are held.
     #[must_use]
     pub fn fragments(mut self, fragments: &'a mut [FragmentSlot]) -> Self {
         self.0.fragments = fragments;
         self
     }
 
-    /// Adds room for events that wait to be fetched. Without it none are kept, and none are counted as lost.
+    /// Adds room for events that wait to be fetched. Without it no events are kept, and none are counted as lost.
     #[must_use]
     pub fn events(mut self, events: &'a mut [EventSlot]) -> Self {
         self.0.events = events;
         self
     }
 
-    /// Adds room for measurements, one slot a connection. Without it none are made.
+    /// Adds room for measurements, one slot per connection. Without it none are made.
     #[must_use]
     pub fn measured(mut self, measured: &'a mut [MeasureSlot]) -> Self {
         self.0.measured = measured;
@@ -341,7 +344,7 @@ mod heap {
         View, sealed,
     };
 
-    /// Memory from the heap, all of it taken when it is made: nothing is allocated after that.
+    /// Memory from the heap, all of it allocated at construction: nothing is allocated after that.
     ///
     /// ```
     /// use byway::{Config, Heap, Translator};
@@ -370,7 +373,7 @@ mod heap {
         pub fn new(connections: usize, diverts: usize) -> Self {
             Self {
                 connections: vec![ConnectionSlot::EMPTY; connections],
-                // One line more, so that the index can begin with a line wherever the allocator puts it.
+                // One line more, so that the index can start on a line wherever the allocator puts it.
                 index: vec![0; connections.saturating_mul(INDEX_WORDS) + 16],
                 diverts: vec![DivertSlot::EMPTY; diverts],
                 servers: vec![ServerSlot::EMPTY; diverts],
@@ -381,14 +384,14 @@ mod heap {
             }
         }
 
-        /// Room for `count` servers of rules in all.
+        /// Room for `count` servers of all rules together.
         #[must_use]
         pub fn servers(mut self, count: usize) -> Self {
             self.servers = vec![ServerSlot::EMPTY; count];
             self
         }
 
-        /// Room for `count` datagrams under way in fragments.
+        /// Room for `count` fragmented datagrams in progress.
         #[must_use]
         pub fn fragments(mut self, count: usize) -> Self {
             self.fragments = vec![FragmentSlot::EMPTY; count];

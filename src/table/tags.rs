@@ -1,5 +1,5 @@
-//! Twelve tags of one byte, compared with another: all at once where the processor can, or else eight or four at a time,
-//! in arithmetic that every processor has.
+//! Compares twelve one-byte tags with another tag: all at once where the processor can, otherwise eight or four at a
+//! time with arithmetic that every processor has.
 
 #[cfg(target_arch = "x86_64")]
 use crate::intrinsics::equal_bytes;
@@ -10,10 +10,10 @@ pub(super) const ENTRIES: usize = 12;
 /// The words that hold them, and one that does not matter, so that there are sixteen bytes.
 pub(super) type Words = [u32; 4];
 
-/// The places of equal tags, from the lowest up. The first one is certain; one that follows may be wrong.
+/// The places of equal tags, lowest first. The first one is certain; later ones may be wrong.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
-    /// One of every [`BITS`] bits is the mark of a tag.
+    /// One bit of every [`BITS`] is the mark of a tag.
     marks: Marks,
     offset: usize,
 }
@@ -25,7 +25,7 @@ type Marks = u32;
 
 const BITS: usize = if cfg!(target_arch = "x86_64") { 1 } else { 8 };
 
-/// Where `tag` stands among all tags.
+/// The places of `tag` among all tags.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn among_all(words: &Words, tag: u8) -> Places {
@@ -33,18 +33,18 @@ fn among_all(words: &Words, tag: u8) -> Places {
     Places { marks: equal_bytes(words, tag) & ALL, offset: 0 }
 }
 
-/// Where `tag` stands among the first eight tags.
+/// The places of `tag` among the first eight tags.
 #[cfg(all(target_pointer_width = "64", not(target_arch = "x86_64")))]
 #[inline(always)]
 const fn among_eight([a, b, ..]: &Words, tag: u8) -> Places {
     const ONES: u64 = u64::MAX / 255;
     let differs = (*a as u64 | (*b as u64) << 32) ^ (ONES * tag as u64);
-    // A subtraction borrows from the byte above only if this one was zero: so the lowest mark is true, and one above
-    // it may be false.
+    // A subtraction borrows from the byte above only if this one was zero: so the lowest mark is true, and one above it
+    // may be false.
     Places { marks: differs.wrapping_sub(ONES) & !differs & (ONES << 7), offset: 0 }
 }
 
-/// Where `tag` stands among the four tags of a word, whose places begin at `offset`.
+/// The places of `tag` among the four tags of a word, whose places start at `offset`.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 const fn among_four(word: u32, offset: usize, tag: u8) -> Places {
@@ -67,8 +67,7 @@ impl Iterator for Places {
     }
 }
 
-/// Where `tag` stands, as far as is cheap to say: at the first place, and at some of the further ones, of which there are
-/// hardly ever any.
+/// The places of `tag`, as far as a cheap comparison tells: the first one, and some of any others, which are rare.
 #[cfg(target_pointer_width = "64")]
 #[inline(always)]
 pub(super) fn likely(words: &Words, tag: u8) -> Places {
@@ -83,7 +82,7 @@ pub(super) fn likely(words: &Words, tag: u8) -> Places {
     }
 }
 
-/// The first that `found` makes of the places whose tag is `tag`.
+/// The first result of `found` for the places whose tag is `tag`.
 #[inline(always)]
 pub(super) fn find<T>(words: &Words, tag: u8, found: impl FnMut(usize) -> Option<T>) -> Option<T> {
     #[cfg(target_arch = "x86_64")]

@@ -1,9 +1,14 @@
-//! Whether everything that is kept twice says the same: slots, both indexes, age lists, counts, filter.
+//! Checks that redundant state agrees: slots, both indexes, age lists, counts, filter.
 //!
-//! The tests see none of this from outside, so they are run once more from in here, and after each step every slot is
-//! held against everything that speaks of it.
+//! The tests cannot see any of this from outside, so they are run again from inside the crate, and after each step
+//! every slot is checked against everything that refers to it.
 
-#![allow(unreachable_pub, missing_docs, unreachable_patterns, reason = "what is included is written for the outside")]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    unreachable_patterns,
+    reason = "the included file is written for use outside the crate"
+)]
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -27,7 +32,7 @@ use crate::translator::state::Table;
 use crate::wire::ipv4::TCP;
 use targets::{archive, operations, records};
 
-/// Panics if anything contradicts anything.
+/// Panics if any two of them contradict each other.
 fn check(byway: &mut Translator<Heap>) {
     let mut table = byway.table();
     let fresh = table.state.fresh;
@@ -39,7 +44,7 @@ fn check(byway: &mut Translator<Heap>) {
     assert_eq!(table.state.any_port_replies, count(ANY_PORT_REPLIES));
     let forgotten =
         |(_, c): &&(u32, Entry)| c.phase != Phase::Quarantined && table.state.redivert_log.has_forgotten(c.epoch);
-    assert!(table.state.close_dead.is_some() || used.iter().find(forgotten).is_none(), "forgotten, and never swept");
+    assert!(table.state.close_dead.is_some() || used.iter().find(forgotten).is_none(), "forgotten, but never swept");
     check_free(&table, &all);
     check_indexes(&mut table, &used);
     check_ages(&table, &used);
@@ -54,19 +59,19 @@ fn check(byway: &mut Translator<Heap>) {
     }
 }
 
-/// Every free slot that was used before is in the list of those, once.
+/// Every free slot that was used before is in the free list exactly once.
 fn check_free(table: &Table<'_>, all: &[(u32, Entry)]) {
     let mut listed = BTreeSet::new();
     let mut free = table.state.free;
     while free != NONE {
-        assert!(listed.insert(free), "the list of free slots goes in circles");
+        assert!(listed.insert(free), "the free list has a cycle");
         free = table.slot(free).expect("within the table").next;
     }
     let free: BTreeSet<u32> = all.iter().filter(|(_, c)| c.phase == Phase::Free).map(|(slot, _)| *slot).collect();
     assert_eq!(listed, free);
 }
 
-/// Each index has the entries that the slots ask for, each where it is looked for, and no other.
+/// Each index has exactly the entries that the slots call for, each where a lookup finds it.
 fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     for direction in [Direction::ToServer, Direction::ToClient] {
         let mut expected = Vec::new();
@@ -83,7 +88,7 @@ fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
                 assert_eq!(way, direction);
                 let hash = table.state.keys.hash(&key);
                 let found = table.state.layout.find(table.memory.index, direction, hash, |s| s == *slot);
-                assert_eq!(found, Some(*slot), "not where it is looked for: {which:?} of {c:?}");
+                assert_eq!(found, Some(*slot), "a lookup does not find it: {which:?} of {c:?}");
                 let unique = keys.insert((key.addresses, key.ports));
                 assert!(unique || *which == IndexKey::AnyPortReply, "two with one key: {which:?} of {c:?}");
                 expected.push((tag(hash), *slot));
@@ -96,7 +101,7 @@ fn check_indexes(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     }
 }
 
-/// Each slot in use is in the age list of its class, and the links of that agree both ways.
+/// Each slot in use is in the age list of its class, and the links agree in both directions.
 fn check_ages(table: &Table<'_>, used: &[(u32, Entry)]) {
     let mut in_lists = BTreeSet::new();
     for class in Class::ALL {
@@ -112,11 +117,11 @@ fn check_ages(table: &Table<'_>, used: &[(u32, Entry)]) {
     assert!(in_lists.into_iter().eq(used.iter().map(|(slot, _)| *slot)));
 }
 
-/// Clients and servers have as many connections as say that they are counted there.
+/// Each client and server has as many connections as are marked as counted with it.
 fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     let (mut by_client, mut by_server) = (BTreeMap::new(), BTreeMap::new());
     for (_, c) in used {
-        assert!(!(c.phase.is_over() && c.has(CLIENT_COUNTED | SERVER_COUNTED)), "counted, and over: {c:?}");
+        assert!(!(c.phase.is_over() && c.has(CLIENT_COUNTED | SERVER_COUNTED)), "counted, but finished: {c:?}");
         if c.has(CLIENT_COUNTED) {
             *by_client.entry(c.client).or_insert(0) += 1;
         }
@@ -143,7 +148,7 @@ fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
         assert_eq!(slot.connections, by_server.get(&entry).copied().unwrap_or(0), "{entry}: {slot:?}");
         let free = slot.kind == Kind::Free;
         assert!(!free || !of_rules.contains(&entry), "a rule has a free entry: {entry}");
-        assert!(free || slot.attached || slot.connections != 0, "an entry that nobody needs: {entry} {slot:?}");
+        assert!(free || slot.attached || slot.connections != 0, "an unused entry: {entry} {slot:?}");
         assert!(!of_rules.contains(&entry) || slot.attached, "a rule's entry is not its own: {entry} {slot:?}");
     }
 }

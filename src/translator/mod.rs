@@ -1,17 +1,17 @@
-//! The way that a packet takes. Read first.
+//! The path of a packet. Read this first.
 //!
 //! ```text
-//!                      wire::ipv4, wire::flow: what does it say?
+//!                      wire::ipv4, wire::flow: parse
 //!                                      |
-//!              to an alternative address?  ----- no -----> may a rule speak of its destination?
+//!              to an alternative address?  ----- no -----> may a rule match its destination?
 //!                         | yes                                |  no: Pass
-//!             index of the way back                 index of the way there
+//!             look up in the reply index           look up in the forward index
 //!              |               |                       |            |
 //!            found         not found                 found      not found
 //!              |               |                       |            |
-//!              |        a sibling? else drop           |     a rule? open a connection; else Pass
+//!              |     an any-port reply? else drop      |     a rule? open a connection; else Pass
 //!              |                                       |
-//!       dead? behind a re-divert? over? (revisit, rarely)
+//!       dead? stale? finished? (revisit, rarely)
 //!              |                                       |
 //!       track: TCP state, sequence numbers, time of last packet
 //!              |                                       |
@@ -20,7 +20,7 @@
 //!           ToClient                                ToServer
 //! ```
 //!
-//! This file has the part that every packet takes; the folder has the rest, a file for each thing that can happen.
+//! This file has the part that every packet goes through. The folders have the rest, one file per topic.
 
 mod connection;
 #[cfg(all(test, feature = "alloc"))]
@@ -56,15 +56,15 @@ pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place
 
 use state::State;
 
-/// RedivertLog clients' traffic from the servers that they asked for to other ones, and back: the document's proxy process
-/// 205 with its address table 207.
+/// Diverts clients' traffic from the servers that they asked for to other servers, and translates the replies back: the
+/// document's proxy process 205 with its address table 207.
 ///
-/// It has no clock, no sockets and no threads. Hand it each packet that the machine forwards, starting at the IPv4
+/// It has no clock, no sockets and no threads. Pass it each packet that the machine forwards, starting at the IPv4
 /// header, and do what the [`Verdict`] says; see the [crate's documentation](crate) for the loop around it.
 ///
 /// All methods do a bounded amount of work, whatever the number of connections.
 #[derive(Debug)]
-// What each packet reads of the state lies at short distances from the start, in front of the tables.
+// The fields of the state that every packet reads lie at small offsets from the start, before the tables.
 #[repr(C)]
 pub struct Translator<S> {
     state: State,
@@ -72,7 +72,7 @@ pub struct Translator<S> {
 }
 
 impl<S: Storage> Translator<S> {
-    /// Makes a translator without rules and connections. Whatever was in `storage` is cleared.
+    /// Creates a translator without rules or connections. Any previous contents of `storage` are cleared.
     ///
     /// # Errors
     /// [`ConfigError`] names the setting that cannot be used and its value.
@@ -86,14 +86,14 @@ impl<S: Storage> Translator<S> {
         Ok(Self { state: State::new(config, layout, measure), storage })
     }
 
-    /// Translates one packet in place, if it is one to translate.
+    /// Translates one packet in place, if it belongs to a connection or a rule matches it.
     ///
-    /// `packet` begins with the IPv4 header; what lies behind its total length is padding and is left alone. Its
-    /// bytes change if and only if the verdict is [`Verdict::ToServer`] or [`Verdict::ToClient`], and its length never
-    /// does. A packet of another IP version passes.
+    /// `packet` begins with the IPv4 header. Bytes after its total length are padding and are not touched. Its bytes
+    /// change if and only if the verdict is [`Verdict::ToServer`] or [`Verdict::ToClient`], and its length never
+    /// changes. A packet of another IP version passes.
     ///
-    /// `now` is the time at which the packet came. Early or late by a few milliseconds does not matter; a connection
-    /// lives as much too short or too long as the times are wrong.
+    /// `now` is the time at which the packet arrived. A few milliseconds early or late do not matter: an error in `now`
+    /// shortens or lengthens the life of a connection by the same amount.
     ///
     /// ```
     /// # use byway::*;
@@ -110,7 +110,7 @@ impl<S: Storage> Translator<S> {
     /// assert_eq!(byway.translate(Instant::ZERO, &mut packet), Verdict::ToServer);
     /// assert_eq!(packet[12..20], [10, 10, 10, 10, 123, 45, 67, 89]);
     ///
-    /// // The server's answer goes the other way round, and the client sees it come from 100.100.100.100.
+    /// // The server's answer goes in the other direction, and the client sees it come from 100.100.100.100.
     /// packet[12..20].rotate_left(4);
     /// packet[20..24].rotate_left(2);
     /// assert_eq!(byway.translate(Instant::from_millis(20), &mut packet), Verdict::ToClient);

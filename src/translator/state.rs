@@ -1,4 +1,4 @@
-//! Everything of a translator that is not in the tables' memory.
+//! The translator's state outside the memory of the tables.
 
 use crate::config::{Alternative, Config, Settings};
 use crate::connection::Direction;
@@ -24,20 +24,21 @@ use crate::verdict::Verdict;
 use crate::wire::checksum::Checksums;
 use crate::wire::rewrite::Change;
 
-/// The first call after so many microseconds (2^10 ticks) without a poll closes connections whose time-out has passed. With
-/// 64 looks at each list each time a table of any size is gone through before ticks wrap around, whatever is called.
+/// After this many microseconds (2^10 ticks) without a poll, the next call closes connections whose time-out has
+/// passed. At 64 looks per list each time, a table of any size is gone through before ticks wrap around, whatever is
+/// called.
 pub(super) const POLL_WITHIN: u32 = 1 << 26;
 
-/// From the lowest to the highest of some addresses.
+/// The range from the lowest to the highest of some addresses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     first: u32,
-    /// How far the last one lies above it.
+    /// The distance of the last address from the first.
     extent: u32,
 }
 
 impl Span {
-    /// Of no ranges it is an address that does not matter.
+    /// With no ranges, the result is an address that does not matter.
     fn of<'a>(ranges: impl Iterator<Item = &'a Alternative>) -> Self {
         let ranges = ranges.map(|a| (a.first, a.last));
         let (first, last) = ranges.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or((0, 0));
@@ -50,45 +51,45 @@ impl Span {
     }
 }
 
-/// The translator less its memory.
+/// The translator without the memory of its tables.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct State {
-    /// Whether packets need more than their addresses rewritten: identification or measurements.
+    /// Whether packets need more than their addresses rewritten: a new identification, or measurements.
     pub(super) extras: bool,
-    /// Whether one of them is about an address of our own: a port forward.
+    /// Whether a rule matches an address of our own: a port forward.
     pub(super) forwards: bool,
-    /// Whether one was found for which there is no rule yet.
+    /// Whether there may be an imported connection for which there is no rule yet.
     pub(super) strays: bool,
-    /// Whether one of them may be over and still see to stragglers, since the last time that all were forgotten.
+    /// Whether a finished connection may still handle stragglers; reset when all connections are forgotten.
     pub(super) lingered: bool,
-    /// Whose turn it is among the age lists to be looked at by a new connection.
+    /// Which age list the next new connection examines.
     pub(super) turn: u8,
-    /// Whether that is one range: then each address in it is alternative.
+    /// Whether `span` is one range: then each address in it is an alternative address.
     #[cfg(target_pointer_width = "64")]
     pub(super) one_range: bool,
     pub(super) redivert_log: RedivertLog,
-    /// The time in ticks, less what is [left out](Self::skipped).
+    /// The time in ticks, less those that were [left out](Self::skipped).
     pub(super) tick: Tick,
     pub(crate) now: Instant,
-    /// The epoch of connections whose packets may be plain, as it stands in their marks: that of the moves, or none if
-    /// there are extras.
+    /// The epoch of connections whose packets may be plain, in the form of their marks: the epoch of the redivert log,
+    /// or `NO_EPOCH` if there are extras or the log is closed.
     pub(super) plain_epoch: u32,
-    /// Of the alternative addresses. On a large processor only of those that connections get ports of: no connection has
-    /// another one, so that packets to the others may be looked up as packets to any address.
+    /// The span of the alternative addresses. On a large processor, only of those with ports for connections: no
+    /// connection has any other, so packets to the others may be looked up like packets to any address.
     pub(super) span: Span,
-    /// Of all alternative addresses, those of other shards included.
+    /// The span of all alternative addresses, including those of other shards.
     #[cfg(target_pointer_width = "64")]
     pub(super) own_span: Span,
-    /// Those of them whose connections keep their source, and [`HIDES_SERVERS`].
+    /// How many slots in use have a connection that keeps its source, and the flag [`HIDES_SERVERS`].
     pub(super) kept: u32,
-    /// Slots in use, held ones included.
+    /// Slots in use, including quarantined ones.
     pub(crate) used: u32,
-    /// The first of the slots that were given back, linked by `next`.
+    /// The first free slot that was used before; linked by `next`.
     pub(super) free: u32,
     /// The first slot that was never used.
     pub(super) fresh: u32,
-    /// Those of them that have a second entry for the server's other ports.
+    /// How many slots in use have a second entry, for the server's other ports.
     pub(super) any_port_replies: u32,
     /// Rules in use.
     pub(crate) diverts: usize,
@@ -96,26 +97,28 @@ pub(crate) struct State {
     pub(super) measure: Option<Measure>,
     pub(super) layout: Layout,
     pub(crate) generation: u32,
-    /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
+    /// How many heads of the list of finished connections still have to be examined until every one that was in it when
+    /// all were forgotten has been seen.
     pub(super) rotate: u32,
-    /// The next slot that is looked at for that; [`DONE`] if no rule has come since.
+    /// The next slot that `adopt` examines; [`DONE`] if no rule has been added since.
     pub(super) adopting: u32,
-    /// Ticks that are left out: of a silence longer than any time-out all but that.
+    /// Ticks that were left out: when a silence is longer than any time-out, the part beyond that.
     pub(super) skipped: u32,
     pub(super) ages: Ages,
     pub(super) rebuilding: Rebuilding,
-    /// How many connections had begun, modulo 2^32, when all that there were were forgotten.
+    /// How many connections had been opened, modulo 2^32, when all were last forgotten.
     pub(super) begun_before: u32,
-    /// Ends a connection that is dead, while some may be forgotten. It is linked where something is ever forgotten.
+    /// Ends a dead connection while there may be forgotten ones. A function pointer, so that it is linked only into
+    /// programs that forget connections.
     pub(super) close_dead: Option<fn(&mut Table<'_>, u32)>,
-    /// Counts connections that no server's entry counts, if there may be any: those that records brought for which there
-    /// was no rule. So that it is not linked where nothing is imported, it is reached through here.
+    /// Counts connections that no server's entry counts, while there may be any: imported ones that had no rule. A
+    /// function pointer, so that it is linked only into programs that import records.
     pub(super) adopt: Option<Adopt>,
-    /// When the next call closes connections whose time-out has passed, if nobody polls before.
+    /// When the next call closes connections whose time-out has passed, if there is no poll before.
     pub(super) poll_by: Instant,
-    /// Grows by one with each choice of an alternative endpoint.
+    /// Incremented with each choice of an alternative endpoint.
     pub(super) serial: u64,
-    /// What the ports of new connections are drawn from.
+    /// The pool that the ports of new connections are drawn from.
     #[cfg(target_pointer_width = "64")]
     pub(super) random_pool: RandomPool,
     pub(super) keys: Keys,
@@ -126,24 +129,24 @@ pub(crate) struct State {
     pub(super) identification: u32,
     pub(super) events: EventQueue,
     pub(super) outbox: Outbox,
-    /// The last, since it is large.
+    /// Last, since it is large.
     pub(super) filter: Filter,
 }
 
-/// State and memory together: what all the slower work is done on.
+/// State and memory together: what everything but the fast paths works on.
 #[derive(Debug)]
 pub(crate) struct Table<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) memory: Parts<'a>,
 }
 
-/// In the number of connections that keep their source: a port forward keeps it too, so that its servers' own addresses
-/// must not be seen.
+/// A flag in the count of connections that keep their source. A port forward keeps it too, so its servers' own
+/// addresses must not be visible.
 pub(super) const HIDES_SERVERS: u32 = 1 << 31;
-/// Counts so many slots' connections with the servers of rules that have come after them.
+/// Counts connections with the servers of rules that were added after them, in a number of slots.
 type Adopt = fn(&mut Table<'_>, usize);
 
-/// What no mark is.
+/// A value that no mark has.
 const NO_EPOCH: u32 = u32::MAX;
 
 impl State {
@@ -155,7 +158,7 @@ impl State {
         #[cfg(target_pointer_width = "64")]
         let config = &{
             let mut settings = config.settings;
-            // Fast paths look at the first range alone if no other has ports.
+            // The fast paths only look at the first range if no other has ports.
             settings.alternatives.move_in_front(Alternative::has_ports);
             settings
         };
@@ -212,7 +215,8 @@ impl State {
         state
     }
 
-    /// The slot that is entered under this key in the index of this way. On a small processor it is compiled once.
+    /// The slot that is entered under this key in the index of this direction. On a small processor it is compiled
+    /// once.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn find(
         &self,
@@ -224,7 +228,7 @@ impl State {
         self.find_hashed(connections, index, direction, key, self.keys.hash(key))
     }
 
-    /// The same with the key's hash, where that is known.
+    /// The same for a key whose hash is known.
     #[inline(always)]
     pub(super) fn find_hashed(
         &self,
@@ -243,19 +247,19 @@ impl State {
         mark_of(0, connection.epoch) == self.plain_epoch
     }
 
-    /// Takes note of a new epoch.
+    /// Updates `plain_epoch` after a change of epoch.
     pub(super) fn set_plain_epoch(&mut self) {
         let none = self.extras || self.redivert_log.is_closed();
         self.plain_epoch = if none { NO_EPOCH } else { mark_of(0, self.redivert_log.epoch) };
     }
 
-    /// Whether a connection has outlived its time-out, or is forgotten. What only holds its endpoint is never forgotten.
+    /// Whether a connection has outlived its time-out, or is forgotten. A quarantined connection is never forgotten.
     pub(super) fn is_dead(&self, connection: &Entry) -> bool {
         self.timers.is_dead(connection.phase, connection.last, self.tick)
             || (connection.phase != Phase::Quarantined && self.redivert_log.has_forgotten(connection.epoch))
     }
 
-    /// Lets time go on; it never goes back. Whether nobody has polled for so long that
+    /// Advances the time, which never runs backwards. True if there has been no poll for so long that
     /// [`Table::catch_up_with_time`] is due.
     #[inline]
     #[must_use]
@@ -268,12 +272,12 @@ impl State {
         false
     }
 
-    /// The tick as the caller's clock has it.
+    /// The tick on the caller's clock.
     pub(super) const fn on_clock(&self, tick: Tick) -> Tick {
         tick.plus(self.skipped)
     }
 
-    /// When a tick that lies ahead comes; now if it does not.
+    /// The time of a future tick; now if it has passed.
     pub(super) fn instant(&self, tick: Tick) -> Instant {
         self.on_clock(tick).instant(self.now)
     }
@@ -284,7 +288,7 @@ impl State {
         self.config.alternatives.iter().any(|a| a.holds(address))
     }
 
-    /// Whether every address in the hull is an alternative one.
+    /// Whether every address in the span is an alternative address.
     #[inline(always)]
     pub(super) const fn has_one_range(&self) -> bool {
         #[cfg(target_pointer_width = "64")]
@@ -293,7 +297,7 @@ impl State {
         return self.config.alternatives.len() == 1;
     }
 
-    /// Whether this is an alternative address and a port of it that connections get.
+    /// Whether this is an alternative address and one of its ports that connections are given.
     pub(super) fn gives_away(&self, (address, port): (u32, u16)) -> bool {
         let mut alternatives = self.config.alternatives.iter();
         alternatives.any(|a| (a.first..=a.last).contains(&address) && (a.ports.0..=a.ports.1).contains(&port))
@@ -303,7 +307,7 @@ impl State {
         self.is_alternative(address) || self.config.own.iter().any(|own| *own == address)
     }
 
-    /// Counts a packet by what becomes of it.
+    /// Counts a packet by its verdict.
     #[inline]
     pub(super) fn count(&mut self, verdict: Verdict) -> Verdict {
         self.counters.count(verdict);
@@ -316,7 +320,7 @@ impl State {
         Verdict::Pass
     }
 
-    /// The same for so many packets as there are verdicts.
+    /// The same for as many packets as there are verdicts.
     #[cfg(target_pointer_width = "64")]
     #[inline]
     pub(super) fn pass_all(&mut self, verdicts: &mut [Verdict]) {
@@ -324,8 +328,8 @@ impl State {
         verdicts.fill(Verdict::Pass);
     }
 
-    /// What a packet of this connection that goes this way becomes. What is not whole has a checksum that no hardware
-    /// can compute.
+    /// How a packet of this connection in this direction is rewritten. No hardware can compute the checksum of a packet
+    /// that is not whole.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn change(&self, slot: &Entry, direction: Direction, whole: bool) -> Change {
         let in_software = !whole && self.config.checksums == Checksums::Hardware;
@@ -341,12 +345,12 @@ impl State {
         }
     }
 
-    /// An identification that no other datagram of late has had.
+    /// An identification that no other recent datagram has had.
     ///
-    /// A counter goes through series of 2^14, each of them a quarter of all identifications in an order of its own: a
-    /// keyed permutation. With new keys for each series nothing that was seen tells what comes, and since the quarters
-    /// take turns an identification comes again after three other series at the earliest. `path/offload.rs` takes runs from
-    /// the quarter opposite.
+    /// A counter goes through series of 2^14. Each series uses a quarter of all identifications, in its own order: a
+    /// keyed permutation. Each series has new keys, so past values do not reveal future ones; and since the quarters
+    /// take turns, an identification is used again after three other series at the earliest. `path/offload.rs` takes
+    /// runs from the opposite quarter.
     pub(super) fn next_identification(&mut self) -> u16 {
         let count = self.identification;
         self.identification = count.wrapping_add(1);
@@ -368,7 +372,7 @@ mod tests {
     use crate::sharding::Sharding;
     use core::net::Ipv4Addr;
 
-    /// Fast paths are for translators of which exactly one range has ports, whatever else is their own.
+    /// The fast paths are for translators of which exactly one range has ports, whatever other addresses are their own.
     #[test]
     fn a_shard_with_an_address_of_its_own_has_one_range() {
         let [first, last] = [10, 13].map(|n| Ipv4Addr::new(10, 10, 10, n));

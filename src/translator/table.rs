@@ -1,4 +1,4 @@
-//! State and memory together, and the small steps that all work on them is made of.
+//! State and memory together, and the small steps that everything on them is made of.
 
 use crate::connection::Direction;
 use crate::event::Closed;
@@ -12,8 +12,7 @@ use crate::track::measure::Seen;
 use crate::translator::state::Table;
 
 impl<'a> Table<'a> {
-    /// Enters a slot in an index, under its connection's key. False if there is no room, in which case nothing is
-    /// changed.
+    /// Enters a slot into an index under its connection's key. False, with nothing changed, if there is no room.
     #[must_use]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn enter(&mut self, slot: u32, which: IndexKey) -> bool {
@@ -24,7 +23,7 @@ impl<'a> Table<'a> {
         self.state.layout.index(self.memory.index, direction).insert(hash, slot)
     }
 
-    /// Takes a slot out of an index, if its connection's key is there.
+    /// Removes a slot from an index, if its connection's key is there.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn leave(&mut self, slot: u32, which: IndexKey) {
@@ -34,7 +33,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Puts a slot that is in no age list at the end of the one that its phase belongs to.
+    /// Puts a slot that is in no age list at the end of the list of its phase.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn enqueue(&mut self, slot: u32) {
         if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
@@ -42,7 +41,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Takes a slot out of the age list that its phase belongs to.
+    /// Removes a slot from the age list of its phase.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn dequeue(&mut self, slot: u32) {
         if let Some(class) = self.slot(slot).map(|c| c.phase.class()) {
@@ -63,7 +62,7 @@ impl<'a> Table<'a> {
         Diverts { slots: self.memory.diverts, length: self.state.diverts }
     }
 
-    /// The rules in use, the most specific first.
+    /// The rules in use, most specific first.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn rules(&self) -> &[DivertSlot] {
         self.memory.diverts.get(..self.state.diverts).unwrap_or_default()
@@ -77,8 +76,8 @@ impl<'a> Table<'a> {
         self.memory.connections.get_mut(slot as usize).map(|c| &mut c.0)
     }
 
-    /// The slot of the connection that a packet with this key belongs to if it goes this way; on the way back, held
-    /// ones included.
+    /// The slot of the connection that a packet with this key belongs to if it goes in this direction. In the reply
+    /// direction quarantined ones are found too.
     #[inline(never)]
     pub(super) fn find(&self, direction: Direction, key: &Key) -> Option<u32> {
         self.state.find(self.memory.connections, self.memory.index, direction, key)
@@ -100,7 +99,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Tells news of the connection in a slot, if anybody wants to know.
+    /// Queues an event about the connection in a slot, if the storage has room for events.
     pub(super) fn notify(&mut self, slot: u32, news: EventKind) {
         let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;

@@ -1,4 +1,4 @@
-//! What the translator itself has to say: RSTs and ICMP errors, fetched by the caller.
+//! Packets that the translator itself originates, RSTs and ICMP errors; the caller fetches them.
 
 use core::net::Ipv4Addr;
 
@@ -16,29 +16,29 @@ use crate::wire::ipv4::{self, Header, ICMP, Parts, TCP};
 use crate::wire::tcp::{self, ACK, RST, Segment};
 use crate::wire::{checksum, icmp};
 
-/// How many bytes the buffer for [`Translator::poll_transmit`](crate::Translator::poll_transmit) needs: an IPv4 and
-/// an ICMP header, and the longest IPv4 header with 8 bytes as the quote.
+/// How many bytes the buffer for [`Translator::poll_transmit`](crate::Translator::poll_transmit) needs: an IPv4 and an
+/// ICMP header, and a quote of the longest IPv4 header and 8 bytes.
 pub const TRANSMIT_BUFFER: usize = ipv4::HEADER + icmp::HEADER + QUOTE;
 
-/// After so many ticks without a packet, 1 s, nothing of a connection is on its way any more.
+/// After this many ticks without a packet, 1 s, nothing of a connection is in flight any more.
 const SILENCE: u32 = 16;
 
-/// How many slots one call looks at for connections to reset.
+/// How many slots one call examines for connections to reset.
 const LOOKS: usize = 256;
 
-/// A packet that the translator has put into the caller's buffer.
+/// A packet that the translator has written into the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use = "the packet is to be sent"]
 pub struct Transmit {
-    /// How many bytes of the buffer it takes.
+    /// Its length in bytes.
     pub length: usize,
-    /// Whether it goes towards the client or towards the server; its header says the rest.
+    /// Whether it goes towards the client or towards the server; its header has the addresses.
     pub direction: Direction,
 }
 
 impl State {
-    /// Has a message fetched, if the errors' rate allows and there is room.
+    /// Queues a message to be fetched, if the rate of ICMP errors allows it and there is room.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn say(&mut self, message: &Message) {
         let allowed = self.outbox.allows_error(self.config.errors_per_second, self.now);
@@ -51,9 +51,9 @@ impl State {
         }
     }
 
-    /// Tells a client that its new connection was refused (RFC 6888, REQ-11; RFC 5508, REQ-8), unless the packet is
-    /// one that no error may be about (RFC 1122, section 3.2.2): an ICMP error, a later fragment, a broadcast or
-    /// multicast, or from a source that is no single host.
+    /// Notifies a client that its new connection was refused (RFC 6888, REQ-11; RFC 5508, REQ-8). No error may be sent
+    /// about some packets (RFC 1122, section 3.2.2): an ICMP error, a later fragment, a broadcast or multicast, or a
+    /// packet whose source is not a single host.
     #[inline(never)]
     pub(super) fn say_prohibited(&mut self, reason: DropReason, flow: &Flow, parts: &Parts<'_>) {
         let refused = matches!(reason, DropReason::TableFull | DropReason::ClientLimit | DropReason::NoPort);
@@ -73,7 +73,7 @@ impl State {
         self.say(&Message::Prohibited { from, quote, length: length as u8 });
     }
 
-    /// Answers a segment of a connection that is being reset, as a host does that knows of no connection: with the
+    /// Answers a segment of a connection that is being reset, as a host does that knows no such connection: with the
     /// sequence number that the segment says it expects (RFC 9293, section 3.10.7.1).
     pub(super) fn answer_with_reset(&mut self, slot: &Entry, direction: Direction, segment: &Segment) {
         if segment.has(RST) {
@@ -89,18 +89,18 @@ impl State {
 }
 
 impl<S: Storage> Translator<S> {
-    /// Puts the next packet that the translator itself has to say into `buffer`, which needs [`TRANSMIT_BUFFER`]
-    /// bytes: a RST for an end of a connection that was reset or given up, or an ICMP error (administratively
-    /// prohibited) about a connection that was refused. `None` if there is nothing to say just now, or if the buffer
-    /// is too small, in which case nothing is lost.
+    /// Writes the next packet that the translator itself originates into `buffer`, which needs [`TRANSMIT_BUFFER`]
+    /// bytes: a RST for an end of a connection that was reset or evicted, or an ICMP error (administratively
+    /// prohibited) about a connection that was refused. `None` if there is nothing to send now, or if the buffer is too
+    /// small, in which case nothing is lost.
     ///
     /// Call it after [`translate`](Self::translate), [`poll`](Self::poll) and [`redivert`](Self::redivert) until it
-    /// returns `None`. Who never calls it loses those messages, and they are counted. They are rate-limited
+    /// returns `None`. If it is never called, these messages are lost, and counted as lost. They are rate-limited
     /// ([`Config::transmit_rates`](crate::Config::transmit_rates)), their checksums are valid, and none is about an
-    /// ICMP error, a later fragment, a multicast or a source that is no host.
+    /// ICMP error, a later fragment, a multicast or a source that is not a host.
     ///
-    /// After a re-divert with [`Redivert::Reset`](crate::Redivert::Reset) each call looks at a bounded number of
-    /// connections; `None` may then mean "not yet", and [`poll_at`](Self::poll_at) says to come back at once.
+    /// After a re-divert with [`Redivert::Reset`](crate::Redivert::Reset) each call examines a bounded number of
+    /// connections. `None` may then mean "not yet": [`poll_at`](Self::poll_at) says to call again at once.
     ///
     /// ```
     /// # use byway::*;
@@ -123,7 +123,7 @@ impl<S: Storage> Translator<S> {
     /// byway.divert(Divert::new(*original.ip()).to(server))?;
     /// byway.translate(Instant::ZERO, &mut udp(client, original));
     ///
-    /// // A second connection is one too many, and its client is told so.
+    /// // A second connection exceeds the limit, and its client is notified.
     /// let mut second = udp(client, SocketAddrV4::new(*original.ip(), 54));
     /// assert_eq!(byway.translate(Instant::ZERO, &mut second), Verdict::Drop(DropReason::ClientLimit));
     /// let mut buffer = [0; TRANSMIT_BUFFER];
@@ -141,7 +141,7 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-/// A RST for one end of a connection: its sequence number is the one that this end expects next.
+/// A RST for one end of a connection, with the sequence number that this end expects next.
 fn reset(slot: &Entry, direction: Direction) -> Message {
     let (source, destination) = slot.ends(direction);
     Message::Reset {
@@ -154,7 +154,7 @@ fn reset(slot: &Entry, direction: Direction) -> Message {
 }
 
 impl Table<'_> {
-    /// Has both ends of a TCP connection told that it is over, since its slot is needed now.
+    /// Queues a RST for both ends of a TCP connection, since its slot is needed now.
     pub(super) fn owe_resets_now(&mut self, slot: u32) {
         if !self.slot(slot).is_some_and(|c| c.protocol == TCP && !c.phase.is_over()) {
             return;
@@ -164,14 +164,14 @@ impl Table<'_> {
             return;
         };
         for &direction in &[Direction::ToClient, Direction::ToServer] {
-            // A server that has not answered knows of nothing.
+            // A server that has not answered knows no connection.
             if direction == Direction::ToClient || connection.phase != Phase::Opening {
                 self.state.say(&reset(connection, direction));
             }
         }
     }
 
-    /// Puts down what both ends of a TCP connection will expect of a RST.
+    /// Records the sequence numbers that both ends of a TCP connection will expect in a RST.
     pub(super) fn expect_resets(&mut self, slot: u32) {
         let Some(tcp) = &mut self.tcp(slot) else {
             return;
@@ -210,7 +210,7 @@ impl Table<'_> {
     }
 }
 
-/// Writes a whole packet, its checksums included.
+/// Writes a whole packet, with its checksums.
 fn write(message: &Message, buffer: &mut [u8; TRANSMIT_BUFFER]) -> Transmit {
     buffer.fill(0);
     match *message {
@@ -253,7 +253,7 @@ fn write(message: &Message, buffer: &mut [u8; TRANSMIT_BUFFER]) -> Transmit {
     }
 }
 
-/// How many routers what we say may pass (RFC 1700's recommendation).
+/// The time to live of packets from the translator (RFC 1700's recommendation).
 const TIME_TO_LIVE: u8 = 64;
 
 fn write_ipv4(buffer: &mut [u8; TRANSMIT_BUFFER], total: usize, protocol: u8, source: u32, destination: u32) {
@@ -262,7 +262,7 @@ fn write_ipv4(buffer: &mut [u8; TRANSMIT_BUFFER], total: usize, protocol: u8, so
     };
     header[0] = 0x45;
     header[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-    // What is never fragmented needs no identification (RFC 6864).
+    // A packet that is never fragmented needs no identification (RFC 6864).
     header[6..8].copy_from_slice(&ipv4::DONT_FRAGMENT.to_be_bytes());
     header[8] = TIME_TO_LIVE;
     header[9] = protocol;

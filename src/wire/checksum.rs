@@ -1,38 +1,38 @@
-//! The Internet checksum (RFC 1071), and how it follows a change (RFC 1624).
+//! The Internet checksum (RFC 1071), and its incremental update (RFC 1624).
 //!
-//! A checksum is the one's complement of the one's complement sum of the 16-bit words that it covers. When a word
-//! `m` becomes `m'`, equation 3 of RFC 1624 gives the new checksum: `HC' = ~(~HC + ~m + m')`. The sum does not care
-//! about order, so all of `~m + m'` of a connection's addresses and ports fold into one 16-bit [`Delta`], computed
-//! once; the way back has the complement of it. Three facts that the code rests on:
+//! A checksum is the one's complement of the one's complement sum of the 16-bit words that it covers. When a word `m`
+//! becomes `m'`, equation 3 of RFC 1624 gives the new checksum: `HC' = ~(~HC + ~m + m')`. The order of the terms does
+//! not matter, so all of `~m + m'` of a connection's addresses and ports fold into one 16-bit [`Delta`], computed once;
+//! the reply direction uses its complement. The code relies on three facts:
 //!
-//! - A sum `m1 + m2 + ...` is 0x0000 only when every word is zero; else a sum of zero comes out as 0xFFFF. So senders
-//!   write checksums 0x0000 to 0xFFFE over anything that is not all zeros; equation 3 maps those into the same set, and
-//!   back without a loss. An IPv4 header has its version, and the sums of TCP and UDP have the pseudo-header's protocol:
-//!   they are never all zeros. ICMP has no pseudo-header.
+//! - A sum `m1 + m2 + ...` is 0x0000 only when every word is zero; otherwise a sum of zero comes out as 0xFFFF. So
+//!   senders write checksums 0x0000 to 0xFFFE over anything that is not all zeros; equation 3 maps those into the same
+//!   set, and back without loss. An IPv4 header contains its version, and the sums of TCP and UDP the protocol of the
+//!   pseudo-header: they are never all zeros. ICMP has no pseudo-header.
 //! - An echo reply (type 0) with identifier 0, sequence number 0 and no data but zeros is all zeros. Its checksum is
 //!   0xFFFF, and 0x0000 is wrong there, although both stand for the same number: see
 //!   [`icmp::set_identifier`](super::icmp::set_identifier).
-//! - UDP (RFC 768) takes 0x0000 for "no checksum" and writes 0xFFFF instead of a computed zero. No receiver can tell the
-//!   two apart by the sum, so only the written form needs care: see [`update_udp`].
+//! - UDP (RFC 768) takes 0x0000 for "no checksum" and writes 0xFFFF instead of a computed zero. To a receiver's sum the
+//!   two are equal, so only the written form needs care: see [`update_udp`].
 
 use crate::connection::Direction;
 
-/// Who puts the checksums of translated packets right.
+/// What updates the checksums of translated packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Checksums {
     /// The translator, incrementally (RFC 1624): a wrong checksum stays wrong.
     Software,
-    /// The hardware that sends the packet computes those of the IPv4 header, TCP and UDP: they are not kept right. Those
-    /// of ICMP are, and of what its errors quote.
+    /// The hardware that sends the packet computes those of the IPv4 header, TCP and UDP, so the translator does not
+    /// update them. It does update those of ICMP, and those in packets that ICMP errors quote.
     Hardware,
 }
 
-/// The one's complement sum of what went in less what came out, folded to 16 bits, in network byte order.
+/// The one's complement sum of the new words minus the old ones, folded to 16 bits, in network byte order.
 ///
-/// The sum is the same in either byte order, but for the order of its own two bytes (RFC 1071, section 2B); kept as it
-/// lies in a packet it is added to a packet's checksum without turning either around.
+/// The sum is the same in either byte order, except for the order of its own two bytes (RFC 1071, section 2B). Stored
+/// in the order of a packet, it is added to a packet's checksum without swapping either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Delta(pub(crate) u16);
@@ -51,12 +51,12 @@ impl Delta {
         Self(fold64(sum).to_be())
     }
 
-    /// This and that change together.
+    /// Both changes together.
     pub(crate) fn and(self, other: Self) -> Self {
         Self(fold(u32::from(self.0) + u32::from(other.0)))
     }
 
-    /// This change for a packet on its way there, the opposite for one on its way back.
+    /// This change for a packet in the forward direction, the opposite for a reply.
     #[inline(always)]
     pub(crate) const fn along(self, direction: Direction) -> Self {
         match direction {
@@ -87,18 +87,19 @@ const fn fold64(sum: u64) -> u16 {
 /// The checksum after `delta` (RFC 1624, equation 3), both as they stand in the packet.
 #[inline(always)]
 pub(super) const fn update(checksum: [u8; 2], delta: Delta) -> [u8; 2] {
-    // ~(~HC + d) with the carry added again is HC - d with the borrow taken again, zeros included.
+    // ~(~HC + d) with the carry added back is HC - d with the borrow subtracted again, zeros included.
     let (difference, borrow) = u16::from_ne_bytes(checksum).overflowing_sub(delta.0);
     difference.wrapping_sub(borrow as u16).to_ne_bytes()
 }
 
-/// The checksum after `delta` along this way, both as they stand in the packet. On a large processor, which has much
-/// else to do while it waits for `delta`, as little is left to do then on the way back as on the way there.
+/// The checksum after `delta` in this direction, both as they stand in the packet. A large processor has other work to
+/// do while it waits for `delta`; once `delta` has arrived, the reply direction needs no more steps than the forward
+/// direction.
 #[inline(always)]
 pub(crate) const fn update_along(checksum: [u8; 2], delta: Delta, direction: Direction) -> [u8; 2] {
     match direction {
         Direction::ToClient if cfg!(target_pointer_width = "64") => {
-            // HC - ~d with the borrow taken again is HC + d + 1, less one if that does not overflow.
+            // HC - ~d with the borrow subtracted again is HC + d + 1, less one if that does not overflow.
             let sum = u16::from_ne_bytes(checksum) as u32 + delta.0 as u32;
             ((sum + (sum >= 0xffff) as u32) as u16).to_ne_bytes()
         }
@@ -106,13 +107,13 @@ pub(crate) const fn update_along(checksum: [u8; 2], delta: Delta, direction: Dir
     }
 }
 
-/// Lets a UDP checksum follow `delta`: zero, which means none, stays zero, and a computed zero is written 0xFFFF
-/// (RFC 768).
+/// Updates a UDP checksum by `delta`: zero, which means none, stays zero, and a computed zero is written as 0xFFFF (RFC
+/// 768).
 #[inline(always)]
 pub(crate) const fn update_udp(checksum: &mut [u8; 2], delta: Delta) {
     let before = u16::from_ne_bytes(*checksum);
     if before != 0 {
-        // HC + ~d with the carry added again: the same number as HC - d, and never written 0x0000.
+        // HC + ~d with the carry added back: the same number as HC - d, and never written as 0x0000.
         let (sum, carry) = before.overflowing_add(!delta.0);
         *checksum = sum.wrapping_add(carry as u16).to_ne_bytes();
     }
@@ -127,8 +128,8 @@ pub(crate) const fn update_partial(partial: [u8; 2], delta: Delta) -> [u8; 2] {
 
 /// The one's complement sum of `bytes`, added to `start`; an odd last byte counts as the upper half of a word.
 ///
-/// Translation never needs it. It serves the packets that the translator has to say itself, and the checks of ICMP
-/// errors that RFC 5508 asks for.
+/// Translation never needs it. It is used for packets that the translator itself originates, and for the checks of ICMP
+/// errors that RFC 5508 requires.
 pub(crate) fn sum(start: u32, bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks::<2>();
     let mut sum = u64::from(start);
@@ -141,7 +142,7 @@ pub(crate) fn sum(start: u32, bytes: &[u8]) -> u32 {
     u32::from(fold64(sum))
 }
 
-/// The checksum that belongs to a sum.
+/// The checksum for a sum.
 pub(crate) const fn finish(sum: u32) -> u16 {
     !fold(sum)
 }
@@ -161,8 +162,8 @@ mod tests {
         assert_eq!(updated(0xdd2f, delta), 0x0000);
     }
 
-    /// Equation 3 against a full recomputation: every remainder of a sum, every old word, and new words with all
-    /// kinds of carries.
+    /// Equation 3 against a full recomputation: every remainder of a sum, every old word, and new words with all kinds
+    /// of carries.
     #[test]
     fn equation_3_equals_recomputation() {
         for rest in (0..=0xffff_u32).step_by(13) {

@@ -1,16 +1,17 @@
-//! Which datagram a fragment is a part of.
+//! Identifies the datagram that a fragment is part of.
 
 use core::net::Ipv4Addr;
 
 use crate::wire::ipv4::{self, HEADER, Header};
 
-/// What all fragments of one datagram have in common, and fragments of no other one that is under way (RFC 791, section
-/// 3.2; RFC 6864): it tells a caller that holds fragments which of them to offer again.
+/// Identifies a datagram: common to all of its fragments, and different from those of any other datagram in transit
+/// (RFC 791, section 3.2; RFC 6864). A caller that holds fragments uses it to find those that it should offer again.
 ///
-/// A later fragment that gets [`Verdict::Hold`](crate::Verdict::Hold) waits for the first fragment of its datagram. Keep
-/// it under this identity. When a fragment with the same identity gets any other verdict, offer the kept ones again.
-/// Give up those that are kept past [`Translator::hold_until`](crate::Translator::hold_until). A handful of places is
-/// enough for what networks reorder; bound them, since anybody can send fragments whose first one never comes.
+/// A later fragment that gets [`Verdict::Hold`](crate::Verdict::Hold) waits for the first fragment of its datagram.
+/// Store it under this identity. When a fragment with the same identity gets any other verdict, offer the stored ones
+/// again. Discard those that are held past [`Translator::hold_until`](crate::Translator::hold_until). A handful of
+/// places is enough for the reordering of real networks. Limit their number, since anyone can send fragments whose
+/// first one never comes.
 ///
 /// Take the identity before the packet is translated: translation changes the addresses.
 ///
@@ -71,18 +72,18 @@ pub struct DatagramId {
     /// The sender.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub source: Ipv4Addr,
-    /// The receiver, as the packet names it before it is translated.
+    /// The receiver: the packet's destination before translation.
     #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
     pub destination: Ipv4Addr,
-    /// The number of the protocol: 6 is TCP, 17 UDP, 1 ICMP.
+    /// The protocol number: 6 is TCP, 17 UDP, 1 ICMP.
     pub protocol: u8,
-    /// The identification that the sender has given the datagram.
+    /// The identification that the sender gave the datagram.
     pub identification: u16,
 }
 
 impl DatagramId {
     /// The datagram that `packet`, which begins with the IPv4 header, is a fragment of. `None` if it is a whole
-    /// datagram, or no IPv4 packet.
+    /// datagram, or not an IPv4 packet.
     #[must_use]
     pub fn of_fragment(packet: &[u8]) -> Option<Self> {
         let header = Header(packet.first_chunk::<HEADER>()?);

@@ -1,12 +1,12 @@
-//! What a packet says about where it belongs: the only output of the parser.
+//! The addresses and ports of a packet: the only output of the parser.
 
 use super::ipv4::{self, Header, ICMP, Parts, TCP, UDP};
 use super::{icmp, tcp};
 
 use crate::verdict::DropReason;
 
-/// One packet's addresses. Ports are zero where the packet has none; an ICMP echo bears its identifier as the port of
-/// the one who asks, and zero as the port of the one who answers.
+/// One packet's addresses. Ports are zero where the packet has none. An ICMP echo has its identifier as the port of the
+/// host that asks, and zero as the port of the host that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Flow {
     pub(crate) source: u32,
@@ -17,7 +17,7 @@ pub(crate) struct Flow {
     pub(crate) shape: Shape,
 }
 
-/// What kind of packet bears the addresses.
+/// What kind of packet it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// A whole TCP segment, UDP datagram or ICMP echo.
@@ -36,8 +36,8 @@ impl Flow {
     /// Reads the flow of a packet.
     ///
     /// # Errors
-    /// [`DropReason::MalformedTransport`] if a whole packet's transport header is cut short or contradicts itself;
-    /// [`DropReason::TinyFragment`] if a first fragment does not hold it (RFC 1858).
+    /// [`DropReason::MalformedTransport`] if a whole packet's transport header is truncated or inconsistent;
+    /// [`DropReason::TinyFragment`] if a first fragment does not contain all of it (RFC 1858).
     pub(crate) fn read(parts: &Parts<'_>) -> Result<Self, DropReason> {
         let header = Header(parts.header);
         let fragmentation = header.fragmentation();
@@ -68,7 +68,7 @@ impl Flow {
                 return Ok(match icmp::kind(first[0]) {
                     icmp::Kind::EchoRequest => Self { source_port: word(4), ..echo },
                     icmp::Kind::EchoReply => Self { destination_port: word(4), ..echo },
-                    // One is too small to be fragmented; what claims to be so is not looked into.
+                    // A real error is too small to be fragmented; one that claims to be a fragment is not parsed.
                     icmp::Kind::Error if shape == Shape::Whole => Self { shape: Shape::IcmpError, ..flow },
                     icmp::Kind::Error | icmp::Kind::Other => flow,
                 });

@@ -1,9 +1,9 @@
-//! ICMP messages (RFC 792) and what they quote.
+//! ICMP messages (RFC 792) and the packets that they quote.
 
 use super::checksum::{self, Delta};
 use super::tcp;
 
-/// Bytes of an ICMP header.
+/// Length of an ICMP header in bytes.
 pub(crate) const HEADER: usize = 8;
 
 const ECHO_REPLY: u8 = 0;
@@ -13,7 +13,7 @@ pub(crate) const ECHO_REQUEST: u8 = 8;
 /// Destination unreachable: communication administratively prohibited (RFC 1812, section 5.2.7.1).
 pub(crate) const PROHIBITED: u8 = 13;
 
-/// What kind of message a type number is.
+/// The kind of message that a type number stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     EchoRequest,
@@ -33,12 +33,13 @@ pub(crate) const fn kind(number: u8) -> Kind {
     }
 }
 
-/// Gives an echo message another identifier, and lets its checksum follow by `delta`. `message` may be a first part of it.
+/// Replaces the identifier of an echo message, and updates its checksum by `delta`. `message` may be its first part
+/// only.
 ///
-/// A reply that becomes all zeros gets the checksum 0xFFFF, the only right one for it. Where the rest of the message is
-/// not here that is right too, whatever the rest holds. One wrong checksum is put right on the way: 0x0000 in a reply of
-/// all zeros whose identifier changes, which only a client can send that uses identifier 0. To look for it costs 84 bytes of
-/// flash.
+/// A reply that becomes all zeros gets the checksum 0xFFFF, the only correct one for it. If the rest of the message is
+/// in other fragments, that is correct too, whatever the rest contains. One wrong checksum is repaired on the way:
+/// 0x0000 in a reply of all zeros whose identifier changes, which only a client that uses identifier 0 can cause.
+/// Checking for it would cost 84 bytes of flash.
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(super) fn set_identifier(message: &mut [u8], identifier: u16, delta: Delta) {
     let Some(first) = message.first_chunk_mut::<HEADER>() else {
@@ -57,7 +58,7 @@ pub(super) fn set_identifier(message: &mut [u8], identifier: u16, delta: Delta) 
     }
 }
 
-// It ends at the first byte that is not zero: of nearly all messages that is one of the first four.
+// Stops at the first byte that is not zero: in nearly all messages that is one of the first four.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
@@ -68,14 +69,14 @@ const _: () = assert!(tcp::HEADER == 20 && HEADER == 8);
 mod tests {
     use super::*;
 
-    /// Whether a receiver takes the checksum of a message.
+    /// Whether a receiver accepts the checksum of a message.
     fn is_right(message: &[u8]) -> bool {
         checksum::finish(checksum::sum(0, message)) == 0
     }
 
-    /// Identifiers of every kind become others, in messages of a reply's first six words that are zeros but for
-    /// one: what was right stays right, by a sum over all bytes, and what was wrong becomes right only where equation 3
-    /// cannot tell, in a message of all zeros, its checksum included.
+    /// Identifiers of every kind are replaced, in messages whose first six words are those of a reply and zero except
+    /// for one: a correct checksum stays correct, by a sum over all bytes. A wrong one becomes correct only where
+    /// equation 3 cannot tell: in a message of all zeros, including its checksum.
     #[test]
     fn a_right_checksum_stays_right_whatever_the_identifiers_are() {
         for old in (0..=0xffff_u16).filter(|old| *old < 20 || *old > 0xfff0 || old % 97 == 0) {
@@ -101,7 +102,7 @@ mod tests {
         }
     }
 
-    /// Of a first fragment's message the rest decides: with any rest, a right checksum stays right.
+    /// A first fragment's checksum depends on the rest of the message: with any rest, a correct checksum stays correct.
     #[test]
     fn a_first_part_of_zeros_is_right_with_any_rest() {
         for old in [0, 1, 0x1234, 0xfffe, 0xffff_u16] {

@@ -7,10 +7,10 @@ pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 
-/// Bytes of a header without options.
+/// Length in bytes of a header without options.
 pub(crate) const HEADER: usize = 20;
 
-/// Where the header has the protocol.
+/// The offset of the protocol field in the header.
 pub(crate) const PROTOCOL: usize = 9;
 
 /// Header bits: the packet must not be fragmented.
@@ -60,13 +60,13 @@ impl Header<'_> {
     }
 }
 
-/// Whether flags and offset say that the packet is a fragment, the first one included.
+/// Whether flags and offset say that the packet is a fragment, including a first one.
 #[inline]
 pub(crate) const fn is_fragment(fragmentation: u16) -> bool {
     fragmentation & (MORE_FRAGMENTS | OFFSET) != 0
 }
 
-/// Where the fragment begins in its datagram, in units of 8 bytes.
+/// Where the fragment starts in its datagram, in units of 8 bytes.
 pub(crate) const fn offset(fragmentation: u16) -> u16 {
     fragmentation & OFFSET
 }
@@ -75,19 +75,19 @@ pub(crate) const fn more_fragments(fragmentation: u16) -> bool {
     fragmentation & MORE_FRAGMENTS != 0
 }
 
-/// The packet parted into its fixed header, its options and what it carries; what lies behind the total length is
-/// link-layer padding and is left out.
+/// The packet split into its fixed header, its options and its payload. Bytes after the total length are link-layer
+/// padding and are left out.
 pub(crate) struct Parts<'a> {
     pub(crate) header: &'a mut [u8; HEADER],
     pub(crate) options: &'a [u8],
     pub(crate) payload: &'a mut [u8],
 }
 
-/// Parts a packet.
+/// Splits a packet.
 ///
 /// # Errors
-/// [`DropReason::MalformedIpv4`] if the header is cut short, is not version 4, or claims to be shorter than it can be
-/// or longer than the packet.
+/// [`DropReason::MalformedIpv4`] if the header is truncated, is not version 4, or gives a length that is too short or
+/// longer than the packet.
 #[inline]
 pub(crate) fn split(packet: &mut [u8]) -> Result<Parts<'_>, DropReason> {
     const MALFORMED: DropReason = DropReason::MalformedIpv4;
@@ -106,8 +106,8 @@ pub(crate) fn split(packet: &mut [u8]) -> Result<Parts<'_>, DropReason> {
     Ok(Parts { header, options, payload })
 }
 
-/// Whether no packet that is forwarded may come from this address: this network, loopback, link-local, multicast,
-/// reserved, broadcast (RFC 1812, section 5.3.7; RFC 6890).
+/// Whether no forwarded packet may come from this address: this network, loopback, link-local, multicast, reserved,
+/// broadcast (RFC 1812, section 5.3.7; RFC 6890).
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) const fn is_martian(address: u32) -> bool {
     matches!(address >> 24, 0 | 127 | 224..=255) || address >> 16 == 0xa9fe
@@ -118,7 +118,7 @@ pub(crate) fn martian_within(first: u32, last: u32) -> Option<u32> {
     if is_martian(first) {
         return Some(first);
     }
-    // Where each range of such addresses begins, but for the one that is below all others.
+    // The start of each range of such addresses, except the one that is below all others.
     [0x7f00_0000, 0xa9fe_0000, 0xe000_0000].iter().find(|start| (first..=last).contains(start)).copied()
 }
 

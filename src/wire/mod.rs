@@ -1,4 +1,4 @@
-//! Bytes and nothing else: what a packet says, and how it is rewritten.
+//! Bytes and nothing else: parsing and rewriting packets.
 
 pub(crate) mod checksum;
 pub(crate) mod datagram;

@@ -1,4 +1,4 @@
-//! The packet that an ICMP error quotes: read to find its connection, and rewritten as that packet was.
+//! The packet that an ICMP error quotes: read to find its connection, and rewritten to undo its translation.
 
 use super::checksum::{self, Delta};
 use super::icmp::{HEADER, Kind, kind};
@@ -17,14 +17,14 @@ pub(crate) struct Quoted {
     pub(crate) protocol: u8,
 }
 
-/// Reads what an ICMP error quotes. `None` if it quotes what cannot belong to a connection: another protocol, an echo
-/// reply or another ICMP message that asks nothing, or a later fragment, which has no ports.
+/// Reads the packet that an ICMP error quotes. `None` if it cannot belong to a connection: another protocol, an echo
+/// reply or another ICMP message that is not a request, or a later fragment, which has no ports.
 ///
 /// # Errors
-/// [`DropReason::MalformedTransport`] if the quoted header is cut short or contradicts itself;
-/// [`DropReason::IcmpChecksum`] if the checksum of the message or of the quoted header is wrong (RFC 5508, REQ-3).
-/// The quoted transport checksum is not looked at: most of what it covers is not quoted.
-// One call in a translator and one in `Sharding`, which small images do without.
+/// [`DropReason::MalformedTransport`] if the quoted header is truncated or inconsistent; [`DropReason::IcmpChecksum`]
+/// if the checksum of the message or of the quoted header is wrong (RFC 5508, REQ-3). The quoted transport checksum is
+/// not checked: most of the bytes that it covers are not quoted.
+// Called once in a translator and once in `Sharding`, which small images do without.
 #[inline(always)]
 pub(crate) fn read_quoted(message: &[u8]) -> Result<Option<Quoted>, DropReason> {
     const MALFORMED: DropReason = DropReason::MalformedTransport;
@@ -65,9 +65,9 @@ pub(crate) fn read_quoted(message: &[u8]) -> Result<Option<Quoted>, DropReason> 
     }))
 }
 
-/// Rewrites what a message quotes, and the message's own checksum with it.
+/// Rewrites the packet that a message quotes, and the message's own checksum with it.
 ///
-/// The caller has read the quote with [`read_quoted`]; a message that it would refuse is left as it is.
+/// The caller has read the quote with [`read_quoted`]. A message that `read_quoted` would refuse stays as it is.
 pub(crate) fn requote(message: &mut [u8], protocol: u8, change: &Change, ports: Delta) {
     let Some((icmp, quote)) = message.split_first_chunk_mut::<HEADER>() else {
         return;
@@ -85,8 +85,8 @@ pub(crate) fn requote(message: &mut [u8], protocol: u8, change: &Change, ports: 
     };
     let checksum = |transport: &[u8]| Some(u16::from_be_bytes(*transport.get(checksum_at..)?.first_chunk()?));
     let before = checksum(transport);
-    // The quoted header's addresses change by as much as its checksum takes back, so that the message's own checksum
-    // sees no difference; see `checksum` for why the two are exact opposites.
+    // The changes of the quoted header's addresses and of its checksum cancel out, so the message's own checksum is not
+    // affected; see `checksum` for why the two are exact opposites.
     change.apply(&mut Parts { header: ip, options: &[], payload: transport }, protocol);
     let mut seen = ports;
     if let (Some(before), Some(after)) = (before, checksum(transport)) {

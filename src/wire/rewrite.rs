@@ -1,4 +1,4 @@
-//! Puts other addresses into a packet, and its checksums right.
+//! Replaces the addresses in a packet, and updates its checksums.
 
 use super::checksum::{self, Delta};
 use super::icmp;
@@ -7,20 +7,20 @@ use super::ipv4::{ICMP, TCP, UDP};
 
 use crate::wire::checksum::Checksums;
 
-/// New addresses for a packet, and the deltas that its checksums follow.
+/// New addresses for a packet, and the deltas of its checksums.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
     pub(crate) source: u32,
     pub(crate) destination: u32,
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
-    /// Of the IPv4 header checksum: both addresses.
+    /// Delta of the IPv4 header checksum: both addresses.
     pub(crate) network: Delta,
-    /// Of the transport checksum: both addresses and both ports; for ICMP echo, the identifier.
+    /// Delta of the transport checksum: both addresses and both ports; for ICMP echo, the identifier.
     pub(crate) transport: Delta,
 }
 
-/// Rewrites the addresses of the IPv4 header: all that a later fragment has.
+/// Rewrites the addresses of the IPv4 header, which is all that a later fragment has.
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) fn network(header: &mut [u8; HEADER], source: u32, destination: u32, delta: Delta) {
     header[12..16].copy_from_slice(&source.to_be_bytes());
@@ -29,8 +29,9 @@ pub(crate) fn network(header: &mut [u8; HEADER], source: u32, destination: u32, 
 }
 
 impl Change {
-    /// Rewrites addresses and ports of a whole packet, of a first fragment, or of what an ICMP error quotes of one. The
-    /// caller has parsed it: its payload holds the transport header, or of a quoted one the first 8 bytes at least.
+    /// Rewrites addresses and ports of a whole packet, of a first fragment, or of a packet quoted in an ICMP error. The
+    /// caller has parsed it: its payload contains the transport header, or for a quoted packet at least the first 8
+    /// bytes.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn apply(&self, parts: &mut Parts<'_>, protocol: u8) {
@@ -57,7 +58,7 @@ impl Change {
     }
 }
 
-/// Replaces the identification of a packet, and puts the header checksum right if that is ours to keep.
+/// Replaces the identification of a packet, and updates the header checksum unless the hardware does.
 pub(crate) fn identification(header: &mut [u8; HEADER], new: u16, checksums: Checksums) {
     let old = u16::from_be_bytes([header[4], header[5]]);
     header[4..6].copy_from_slice(&new.to_be_bytes());

@@ -1,6 +1,6 @@
 //! The TCP header (RFC 9293, section 3.1).
 
-/// Bytes of a header without options.
+/// Length in bytes of a header without options.
 pub(crate) const HEADER: usize = 20;
 
 pub(crate) const FIN: u8 = 0x01;
@@ -8,12 +8,12 @@ pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
 pub(crate) const ACK: u8 = 0x10;
 
-/// What tracking needs to know of a segment.
+/// The fields of a segment that tracking needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) sequence: u32,
     pub(crate) acknowledgment: u32,
-    /// Bytes of data, without SYN and FIN.
+    /// Bytes of data, not counting SYN and FIN.
     pub(crate) data: u32,
     pub(crate) flags: u8,
 }
@@ -26,7 +26,7 @@ impl Segment {
         (header_length >= HEADER).then(|| Self::with(header, data as u32))
     }
 
-    /// Reads a segment. `None` if it is cut short, or its data offset is impossible.
+    /// Reads a segment. `None` if it is truncated, or its data offset is invalid.
     #[inline(never)]
     pub(crate) fn of(segment: &[u8]) -> Option<Self> {
         Self::read(segment.first_chunk()?, segment.len())
@@ -48,13 +48,13 @@ impl Segment {
         self.flags & flag != 0
     }
 
-    /// How much of the sequence space it takes: its data, and one each for SYN and FIN.
+    /// How much of the sequence space it occupies: its data, and one each for SYN and FIN.
     #[inline]
     pub(crate) const fn span(self) -> u32 {
         self.data + (self.flags >> 1 & 1) as u32 + (self.flags & 1) as u32
     }
 
-    /// The sequence number behind all that.
+    /// The sequence number after its end.
     #[inline]
     pub(crate) const fn end(self) -> u32 {
         self.sequence.wrapping_add(self.span())

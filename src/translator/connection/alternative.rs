@@ -9,8 +9,8 @@ use crate::translator::state::{State, Table};
 use crate::wire::ipv4::ICMP;
 
 impl Table<'_> {
-    /// Sees to it that a connection that has everything else has a free alternative endpoint: the one that it has been
-    /// `given`, or any. False if there is none.
+    /// Finds a free alternative endpoint for a connection that is otherwise complete: the one that it was `given`, or
+    /// any. False if there is none.
     pub(super) fn find_alternative(&mut self, new: &mut Entry, given: bool) -> bool {
         let server = (new.server, new.server_port);
         if given {
@@ -19,7 +19,7 @@ impl Table<'_> {
         self.state.serial = self.state.serial.wrapping_add(1);
         #[cfg(target_pointer_width = "64")]
         let chosen = {
-            // What is left of a value serves the next connections.
+            // Unused bits of a random value serve the next connections.
             let mut random_pool = self.state.random_pool;
             let chosen = self.choose_from(&mut random_pool, new, server);
             self.state.random_pool = random_pool;
@@ -34,14 +34,15 @@ impl Table<'_> {
         true
     }
 
-    /// A free alternative endpoint for a connection towards this server. The serial number has not been used before.
+    /// A free alternative endpoint for a connection towards this server. The serial number must not have been used
+    /// before.
     pub(in crate::translator) fn choose_alternative(&self, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
         let mut random_pool = RandomPool::NONE;
         self.choose_from(&mut random_pool, new, server)
     }
 
-    /// The same, by these draws. In the first half of them none is taken that another connection has left a short while
-    /// ago.
+    /// The same, drawing from this pool. The first half of the attempts skip endpoints that another connection has left
+    /// recently.
     #[inline(always)]
     fn choose_from(&self, random_pool: &mut RandomPool, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
         let wanted = Wanted { client: (new.client, new.client_port), server, serial: self.state.serial };
@@ -54,8 +55,8 @@ impl Table<'_> {
         })
     }
 
-    /// Whether no connection, and no held one, has this alternative endpoint towards this server. What this very
-    /// connection has, or held when it lived before, does not count.
+    /// Whether no connection, current or in quarantine, has this alternative endpoint towards this server. What this
+    /// same connection has, or what its earlier instance has in quarantine, does not count.
     pub(in crate::translator) fn is_free(&self, new: &Entry, server: (u32, u16), alternative: (u32, u16)) -> bool {
         let there = new.forward_key();
         let taken = |key, by_itself_too: bool| {
@@ -67,7 +68,7 @@ impl Table<'_> {
         !(taken(back, true) || (new.has(ANY_PORT_REPLIES) && taken(any_port_replies, false)))
     }
 
-    /// Frees the endpoint of a connection that is about to be listed from what it held when it lived before.
+    /// Frees the quarantined endpoint of an earlier instance of a connection that is about to be indexed.
     pub(in crate::translator) fn reclaim(&mut self, key: Key) {
         let nothing_held = self.state.ages.head(Class::Quarantined) == NONE;
         if !nothing_held && let Some(slot) = self.quarantined(&key) {
@@ -75,7 +76,7 @@ impl Table<'_> {
         }
     }
 
-    /// Takes the endpoint with this key of the way back from a connection that is dead.
+    /// Frees the endpoint with this reply key if its connection is dead.
     pub(in crate::translator) fn free_dead(&mut self, key: &Key) {
         if let Some(slot) = self.find_reply(key).filter(|slot| self.is_dead(*slot)) {
             self.close_dead(slot);
@@ -83,14 +84,14 @@ impl Table<'_> {
         }
     }
 
-    /// The connection that is held under this key of the way back.
+    /// The quarantined connection with this reply key.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn quarantined(&self, key: &Key) -> Option<u32> {
         self.find_reply(key).filter(|slot| self.slot(*slot).is_some_and(|c| c.phase == Phase::Quarantined))
     }
 
-    /// Whether a rule forwards this port of one of our own addresses: it must not be given away.
+    /// Whether a rule forwards this port of one of our own addresses: such a port must not be given to a connection.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
         if protocol == ICMP || !self.state.forwards {

@@ -1,4 +1,4 @@
-//! How connections end: by themselves, by their time-out, or to make room.
+//! How connections end: by their own protocol, by their time-out, or to make room.
 
 use crate::event::Closed;
 use crate::table::connection::{
@@ -9,13 +9,13 @@ use crate::track::phase::Phase;
 use crate::translator::state::Table;
 
 impl Table<'_> {
-    /// RedivertLog a connection to another phase, and to the age list that belongs to it.
+    /// Moves a connection to another phase, and to the age list of that phase.
     pub(in crate::translator) fn set_phase(&mut self, slot: u32, phase: Phase) {
         self.enter_phase(slot, phase, false);
     }
 
-    /// RedivertLog a connection to another phase, whose time-out begins now, even if the packet itself prolongs nothing: it
-    /// may be shorter than the connection has been silent for.
+    /// Moves a connection to another phase whose time-out starts now, even if the packet itself does not refresh the
+    /// connection: the new time-out may be shorter than the time since the last packet that did.
     pub(in crate::translator) fn begin_phase(&mut self, slot: u32, phase: Phase) {
         self.enter_phase(slot, phase, true);
     }
@@ -27,7 +27,7 @@ impl Table<'_> {
         };
         let same = connection.phase.class() == phase.class();
         let seen = connection.phase.state() != phase.state();
-        // What only the tracker tells apart has one time-out.
+        // Phases that only the tracker distinguishes share one time-out.
         if anew && (seen || !same) {
             connection.last = tick;
         }
@@ -46,7 +46,7 @@ impl Table<'_> {
         }
     }
 
-    /// The connection has come to its end: it is told and counted, once. Its slot stays as it is.
+    /// Marks the end of a connection: counts it and notifies the caller, once. The slot stays as it is.
     pub(in crate::translator) fn finish(&mut self, slot: u32, why: Closed) {
         let Some(connection) = self.slot_mut(slot) else {
             return;
@@ -67,8 +67,8 @@ impl Table<'_> {
         self.notify(slot, EventKind::Closed(why));
     }
 
-    /// Ends a connection whose server may still know it: its alternative endpoint is held for a while (RFC 6888, REQ-8).
-    /// The RSTs that it owes are said all the same.
+    /// Ends a connection that its server may still know: its alternative endpoint goes into quarantine (RFC 6888,
+    /// REQ-8). RSTs that it owes are still sent.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in crate::translator) fn quarantine(&mut self, slot: u32, why: Closed) {
         self.finish(slot, why);
@@ -82,7 +82,7 @@ impl Table<'_> {
         self.enqueue(slot);
     }
 
-    /// Gives a slot back, whatever it holds.
+    /// Frees a slot, whatever it holds.
     pub(in crate::translator) fn release(&mut self, slot: u32) {
         let Some(connection) = self.slot(slot) else {
             return;
@@ -104,14 +104,14 @@ impl Table<'_> {
         self.give_back(slot);
     }
 
-    /// Takes a connection out of the index of the way back.
+    /// Removes a connection from the reply index.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in crate::translator) fn unlist_reply(&mut self, slot: u32) {
         self.leave(slot, IndexKey::Reply);
         self.unlist_any_port_replies(slot);
     }
 
-    /// Takes a connection out of that index as one that takes what other ports of its server send, if it does.
+    /// Removes a connection's any-port-reply entry from the reply index, if it has one.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn unlist_any_port_replies(&mut self, slot: u32) {
         let any_port_replies = self.slot(slot).is_some_and(|c| c.has(ANY_PORT_REPLIES));

@@ -1,4 +1,4 @@
-//! Slots for new connections, and who gives way when all are in use.
+//! Slots for new connections, and which connection is evicted when all are in use.
 
 use crate::event::Closed;
 use crate::table::connection::{ConnectionSlot, NONE};
@@ -6,12 +6,13 @@ use crate::track::phase::Class;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::state::Table;
 
-/// How many of the oldest and of the newest cheap connections of each class are compared when one has to go.
+/// How many of the oldest and of the newest connections of each cheap class are compared for eviction.
 pub(super) const SAMPLES: usize = 4;
 
 impl Table<'_> {
-    /// A slot for a new connection. If all are in use, something has to go: the dead first, then what only holds its
-    /// endpoint, then of the oldest half-open TCP, unanswered UDP and ICMP connections one whose client has most.
+    /// Returns a slot for a new connection. If all are in use, one is freed: first a dead connection, then one in
+    /// quarantine, then, of the oldest and newest half-open TCP, unanswered UDP and ICMP connections, one whose client
+    /// has the most.
     pub(super) fn allocate(&mut self) -> Option<u32> {
         if self.state.redivert_log.is_closed() {
             return None;
@@ -26,7 +27,7 @@ impl Table<'_> {
             victim = self.cheapest().unwrap_or(NONE);
         }
         if victim == NONE {
-            // Some may be dead behind what was busy a short while ago.
+            // Dead connections may stand behind ones that were busy recently.
             for class in &[Class::Udp, Class::TcpEstablished] {
                 self.expire(*class, LOOKS, true);
             }
@@ -40,12 +41,13 @@ impl Table<'_> {
         self.take_free()
     }
 
-    /// Gives up a connection for the sake of another.
+    /// Evicts a connection to make room for another.
     fn evict(&mut self, slot: u32) {
         self.give_up(slot, Closed::Evicted);
     }
 
-    /// Ends a connection whose slot is wanted at once: its alternative endpoint is remembered in place of being held.
+    /// Ends a connection whose slot is needed at once: its alternative endpoint is remembered as recently used instead
+    /// of being quarantined.
     pub(in crate::translator) fn give_up(&mut self, slot: u32, why: Closed) {
         self.owe_resets_now(slot);
         self.finish(slot, why);
@@ -86,8 +88,9 @@ impl Table<'_> {
         self.clients().count(hash)
     }
 
-    /// Of the oldest few and the newest few connections of each cheap class, the one whose client has most; among equals
-    /// the oldest. Who floods the table is among the newest, and who was patient for long among the oldest.
+    /// Of the oldest few and the newest few connections of each cheap class, the one whose client has the most
+    /// connections; among equals the oldest. A client that floods the table is among the newest, one that has been idle
+    /// for long among the oldest.
     fn cheapest(&mut self) -> Option<u32> {
         let mut best = None;
         for class in &Class::CHEAP {

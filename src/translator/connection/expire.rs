@@ -1,4 +1,4 @@
-//! The work that time brings: connections are closed whose time-out has passed, and what is due in steps goes on.
+//! Time-driven work: closes connections whose time-out has passed, and continues work that is done in steps.
 
 use crate::event::{Closed, Event};
 use crate::table::connection::{Entry, OWES_CLIENT, OWES_SERVER};
@@ -11,16 +11,16 @@ use crate::translator::Translator;
 use crate::translator::state::POLL_WITHIN;
 use crate::translator::state::{State, Table};
 
-/// How many connections one call of `poll` looks at.
+/// How many connections of each list one call of `poll` examines.
 pub(in crate::translator) const LOOKS: usize = 64;
 
-/// Longer than any time-out with what it is rounded up by, in ticks.
+/// Longer than any time-out including its rounding up, in ticks.
 const LONGEST_SILENCE: u64 = ((Timeouts::MAX.as_secs() * 1_000_000) >> 16) + 16;
 
 impl<S: Storage> Translator<S> {
-    /// Does the work that time brings, a bounded share of it: closes connections whose time-out has passed, lets
-    /// silent connections follow a re-divert, and forgets the addresses of rules and connections that are gone, so that
-    /// fragments to them are not held any more. [`poll_at`](Self::poll_at) says when to call it.
+    /// Does the time-driven work that is due, a bounded amount of it: closes connections whose time-out has passed,
+    /// makes silent connections follow a re-divert, and removes the addresses of removed rules and closed connections
+    /// from the filter, so that fragments to them are no longer held. [`poll_at`](Self::poll_at) says when to call it.
     ///
     /// ```
     /// # use byway::*;
@@ -42,7 +42,7 @@ impl<S: Storage> Translator<S> {
     /// byway.divert(Divert::new(original).to(server))?;
     /// byway.translate(Instant::ZERO, &mut udp(client, original));
     ///
-    /// // Nothing but time happens: the caller sleeps until `poll_at`, and the silent connection ends.
+    /// // No more packets: the caller sleeps until `poll_at`, and the silent connection expires.
     /// let mut slept = 0;
     /// while let Some(due) = byway.poll_at() {
     ///     byway.poll(due);
@@ -57,21 +57,21 @@ impl<S: Storage> Translator<S> {
         self.table().poll();
     }
 
-    /// Lets time go on, and closes connections whose time-out has passed if nobody has polled for long.
+    /// Advances the time, and closes connections whose time-out has passed if there has been no poll for long.
     pub(in crate::translator) fn begin(&mut self, now: Instant) {
         if self.state.advance(now) {
             self.table().catch_up_with_time();
         }
     }
 
-    /// When [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) should be called next; `None` if there is
-    /// nothing to wait for. As long as there is something to fetch with `poll_transmit`, that is at once.
+    /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next; `None` if nothing is pending.
+    /// While `poll_transmit` has something to fetch, the answer is now.
     ///
-    /// It may change with every other call. Coming early is harmless and wastes a little energy. Coming late is
-    /// harmless to traffic, since a connection past its time-out is dead to every packet whether or not it was swept;
-    /// but its slot stays taken, and [`Event::Closed`] comes as late. Even who comes in time
-    /// learns of the end of a connection that had been busy up to a quarter of its time-out late; of one that a RST had
-    /// made [`Doubtful`](crate::State::Doubtful), up to a quarter of that of an established one.
+    /// Any other call may change it. Calling early is harmless and wastes a little energy. Calling late is harmless to
+    /// traffic, since a connection past its time-out is dead to every packet whether or not it was swept; but its slot
+    /// stays in use, and [`Event::Closed`] is late by the same amount. Even with timely calls, the event for a
+    /// connection that had been busy comes up to a quarter of its time-out late; for one that a RST had made
+    /// [`Doubtful`](crate::State::Doubtful), up to a quarter of the established time-out.
     ///
     /// ```
     /// # use byway::*;
@@ -79,7 +79,7 @@ impl<S: Storage> Translator<S> {
     /// # fn sleep(_: Option<Duration>) {}
     /// # let now = Instant::ZERO;
     /// # let mut byway = Translator::new(Config::new([7; 32]), Fixed::<64, 4>::new())?;
-    /// // Until a packet comes, but no longer than this; `None` is as long as it takes.
+    /// // Until a packet arrives, but no longer than this; `None` is without limit.
     /// sleep(byway.poll_at().map(|due| due.duration_since(now)));
     /// # Ok::<(), ConfigError>(())
     /// ```
@@ -88,7 +88,7 @@ impl<S: Storage> Translator<S> {
         self.table().poll_at()
     }
 
-    /// The next event, the oldest first.
+    /// The next event, oldest first.
     ///
     /// ```
     /// # use byway::*;
@@ -125,7 +125,7 @@ impl<S: Storage> Translator<S> {
 }
 
 impl Table<'_> {
-    /// Whether a connection has outlived its time-out, or is forgotten.
+    /// Whether a connection has outlived its time-out, or has been forgotten.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn is_dead(&self, slot: u32) -> bool {
         self.slot(slot).is_some_and(|c| self.state.is_dead(c))
@@ -146,9 +146,9 @@ impl Table<'_> {
         }
     }
 
-    /// Looks at the head of an age list, and again at the next, as long as there is something to do, `looks` times
-    /// at most. A connection that is dead is ended, one that was busy is put at the end of the list; `thoroughly` also one
-    /// that was put there a short while ago.
+    /// Examines the head of an age list, then the next, while there is something to do, at most `looks` times. A dead
+    /// connection is closed; one that was busy moves to the end of the list. With `thoroughly`, so does one that was
+    /// moved there only recently.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn expire(&mut self, class: Class, looks: usize, thoroughly: bool) {
         let mut left = looks;
@@ -160,7 +160,7 @@ impl Table<'_> {
                 self.close_dead(head);
             } else if timers.scan_is_due(class, connection.listed_at, *now)
                 || (thoroughly && timers.has_stood_for(connection.listed_at, *now) != 0)
-                // What is forgotten and over may stand behind what only holds its endpoint.
+                // Forgotten connections that are finished may stand behind quarantined ones.
                 || (class == Class::Quarantined && *rotate != 0)
             {
                 self.dequeue(head);
@@ -175,7 +175,7 @@ impl Table<'_> {
         }
     }
 
-    /// Looks at the heads of all age lists, at most `looks` times at each list.
+    /// Examines the heads of all age lists, at most `looks` times for each list.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn expire_all(&mut self, looks: usize) {
         for class in &Class::ALL {
@@ -191,8 +191,8 @@ impl Table<'_> {
         Class::ALL.get(turn).copied().unwrap_or(Class::Quarantined)
     }
 
-    /// One look with each new connection, at one list after the other, so that a table whose caller never polls is
-    /// swept too.
+    /// Examines one list head with each new connection, the lists taking turns, so that the table is swept even if the
+    /// caller never polls.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in crate::translator) fn tidy(&mut self) {
         let class = self.next_class();
@@ -204,14 +204,14 @@ impl Table<'_> {
         self.state.recent.advance(self.state.tick, self.state.timers.quarantine());
     }
 
-    /// One look at an age list. It is hardly ever the time for one.
+    /// Examines the head of one age list. There is hardly ever anything to do.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     fn expire_one(&mut self, class: Class) {
         self.expire(class, 1, false);
     }
 
-    /// Whether the head of an age list is surely nothing to look at.
+    /// Whether the head of an age list certainly needs no work.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     fn is_young(&self, class: Class) -> bool {
@@ -225,7 +225,7 @@ impl Table<'_> {
         })
     }
 
-    /// The work that time brings, bounded: dead connections, those that have to follow a re-divert, and the filter.
+    /// The work of a poll, bounded: dead connections, stale connections, and the filter.
     fn poll(&mut self) {
         self.catch_up_with_time();
         if self.state.close_dead.is_some() {
@@ -237,14 +237,14 @@ impl Table<'_> {
         self.adopt(LOOKS);
     }
 
-    /// The part of a poll that is done without one too, by the first call after a long time.
+    /// The part of a poll that is also done without one, by the first call after a long time.
     #[cold]
     #[inline(never)]
     pub(in crate::translator) fn catch_up_with_time(&mut self) {
         let State { now, poll_by, tick, skipped, .. } = *self.state;
         let silence = now.as_micros().saturating_sub(poll_by.as_micros()) >> 16;
         if let Some(skipped_now) = silence.checked_sub(LONGEST_SILENCE) {
-            // All are dead, however much longer it was. Ticks, which wrap around, leave the rest out.
+            // All are dead by now, however long the silence was. Ticks wrap around, so they leave out the rest of it.
             self.state.skipped = skipped.wrapping_add(skipped_now as u32);
             self.state.tick = Tick(tick.0.wrapping_sub(skipped_now as u32));
         }
@@ -252,7 +252,7 @@ impl Table<'_> {
         self.expire_all(LOOKS);
     }
 
-    /// Counts connections that records brought with the servers of rules that came later, in so many slots.
+    /// Counts imported connections with the servers of rules that were added after them, in the next `slots` slots.
     pub(in crate::translator) fn adopt(&mut self, slots: usize) {
         if let Some(adopt) = self.state.adopt.filter(|_| self.state.adopting != DONE) {
             adopt(self, slots);

@@ -1,7 +1,7 @@
 //! Forgetting every connection at once.
 //!
-//! It begins an epoch, like a re-divert: connections of epochs before it are dead to whatever looks them up. In each age
-//! list they stand in front of those that are opened later, so that sweeping finds them at the heads.
+//! It starts a new epoch, like a re-divert: connections of earlier epochs count as dead in every lookup. In each age
+//! list they stand before those that are opened later, so that sweeping finds them at the heads.
 
 use crate::event::Closed;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
@@ -13,19 +13,19 @@ use crate::translator::connection::expire::LOOKS;
 use crate::translator::state::{State, Table};
 
 impl<S: Storage> Translator<S> {
-    /// Ends every connection at once, of all clients and servers: no packet finds one of them from now on. The rules
-    /// stay, and new connections open as ever.
+    /// Ends every connection at once, for all clients and servers: from now on no packet finds one of them. The rules
+    /// stay, and new connections open as before.
     ///
     /// The work does not depend on the number of connections. Their slots are swept later, by [`poll`](Self::poll) and
-    /// wherever a new connection needs one; each is then told and counted as [`Closed::Forgotten`], and its alternative
-    /// endpoint is held for a while like that of any other connection that ended. Nothing is said to their ends. RSTs
-    /// that an earlier re-divert has ordered are still said. While there is something left to sweep the limit of
-    /// connections of a client ([`Config::client_limit`](crate::Config::client_limit)) is not enforced, since its counts
-    /// still hold what was forgotten.
+    /// whenever a new connection needs one. Each is then reported and counted as [`Closed::Forgotten`], and its
+    /// alternative endpoint is quarantined like that of any other connection that ended. The ends of a forgotten
+    /// connection are not notified. RSTs that an earlier re-divert has ordered are still sent. Until the sweep is
+    /// complete, the limit of connections per client ([`Config::client_limit`](crate::Config::client_limit)) is not
+    /// enforced, since its counts still include forgotten connections.
     ///
-    /// Call [`poll`](Self::poll) when [`poll_at`](Self::poll_at) says so. Only after 190 calls, with new
-    /// connections between them and without enough polls to sweep the table once, new connections are refused
-    /// ([`DropReason::TableFull`](crate::DropReason::TableFull)) until it has been swept.
+    /// Call [`poll`](Self::poll) when [`poll_at`](Self::poll_at) says so. New connections are refused
+    /// ([`DropReason::TableFull`](crate::DropReason::TableFull)) only after 190 calls, with new connections between
+    /// them and without enough polls to sweep the table once, and only until it has been swept.
     ///
     /// [`Closed::Forgotten`]: crate::Closed::Forgotten
     ///
@@ -60,13 +60,13 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-/// What [`Translator::forget`](crate::Translator::forget) has done.
+/// The result of [`Translator::forget`](crate::Translator::forget).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Forgotten {
-    /// How many connections there were, as far as rules tell: a connection that a record brought, and for which there is
-    /// no rule, is forgotten and not counted here. Of more than 256 some may have been dead already.
+    /// How many connections were forgotten, as far as the rules count them: an imported connection without a rule is
+    /// forgotten but not counted here. If there were more than 256, some may have been dead already.
     pub connections: u32,
 }
 
@@ -79,11 +79,11 @@ impl Table<'_> {
         Forgotten { connections }
     }
 
-    /// Forgets every connection that there is.
+    /// Forgets every connection.
     fn forget_all(&mut self) {
         let counters = &self.state.counters;
         let begun = counters.opened.wrapping_add(counters.imported) as u32;
-        // If none has begun since the last time, all have been forgotten.
+        // If none has been opened since the last time, all have already been forgotten.
         let any = begun != self.state.begun_before;
         self.state.begun_before = begun;
         if self.state.lingered || self.state.rotate != 0 {
@@ -98,8 +98,8 @@ impl Table<'_> {
         self.state.set_plain_epoch();
     }
 
-    /// Takes note when no forgotten connection is left. In each age list they stand in front of all others, but for the
-    /// list of those that are over, which is gone through once.
+    /// Notes when no forgotten connection is left. In each age list they stand before all others, except in the list of
+    /// finished connections, which is gone through once.
     pub(super) fn check_forgotten(&mut self) {
         let moves = &self.state.redivert_log;
         let is_left = |class| {
@@ -127,13 +127,13 @@ fn close_forgotten(table: &mut Table<'_>, slot: u32) {
     }
     let mut why = Closed::Expired;
     if forgotten {
-        // The servers' counts have been forgotten with it.
+        // The servers' counts were reset when everything was forgotten.
         connection.flags &= !SERVER_COUNTED;
-        // It may have been dead already when all that were alive were forgotten.
+        // It may have been dead already when the live ones were forgotten.
         if !timers.is_outlived(phase, moves.forgotten_at().since(connection.last)) {
             why = Closed::Forgotten;
         }
     }
-    // What is over and forgotten still holds its endpoint for a while.
+    // A finished connection that is forgotten still goes into quarantine.
     table.quarantine(slot, why);
 }

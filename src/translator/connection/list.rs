@@ -1,4 +1,4 @@
-//! What the tables hold, for whoever wants to see it.
+//! Listing the contents of the tables.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
@@ -17,10 +17,9 @@ use crate::translator::state::State;
 #[cfg(feature = "control")]
 use crate::translator::state::Table;
 
-/// An iterator over the current connections, in no particular order; from
-/// [`Translator::connections`].
+/// An iterator over the current connections, in no particular order; from [`Translator::connections`].
 ///
-/// Each step looks at as many slots as lie empty before the next connection.
+/// Each step skips the empty slots before the next connection.
 #[derive(Clone, Debug)]
 pub struct Connections<'a> {
     state: &'a State,
@@ -49,7 +48,7 @@ impl Connections<'_> {
         }
     }
 
-    /// The next connection together with what was measured of it, if the storage has room for measurements.
+    /// The next connection, and what was measured of it if the storage has room for measurements.
     pub fn next_measured(&mut self) -> Option<(Connection, Option<Measured>)> {
         let (state, measured) = (self.state, self.measured);
         let (place, slot) = self.next_slot()?;
@@ -68,7 +67,7 @@ impl Iterator for Connections<'_> {
 
 #[cfg(feature = "defmt")]
 impl<S: Storage> defmt::Format for Translator<S> {
-    /// How full it is, and what it has counted.
+    /// How full it is, and its counters.
     fn format(&self, f: defmt::Formatter<'_>) {
         let State { used, diverts, generation, counters, .. } = &self.state;
         let capacity = self.capacity();
@@ -78,18 +77,18 @@ impl<S: Storage> defmt::Format for Translator<S> {
 }
 
 impl<S: Storage> Translator<S> {
-    /// The current connections, those that are over but still see to stragglers included; what is being reset only until
-    /// both of its ends have been told with a RST. [`connection`](Self::connection) finds it for two minutes more, while
-    /// what its ends still send is answered.
+    /// The current connections, including finished ones that still handle stragglers. A connection that is being reset
+    /// is listed only until both of its ends have been sent a RST; [`connection`](Self::connection) finds it for two
+    /// minutes more, while segments that its ends still send are answered.
     ///
-    /// A connection that has not followed a re-divert yet is shown on the server that its last packet went to.
+    /// A stale connection, which has not followed a re-divert yet, is shown on the server that its last packet went to.
     #[must_use]
     pub fn connections(&self) -> Connections<'_> {
         self.connections_from(0)
     }
 
-    /// The current connections from the slot `first` on, for listing in pages: [`Connections::position`] says where
-    /// the next page begins.
+    /// The current connections from the slot `first` on, for listing in pages: [`Connections::position`] says where the
+    /// next page begins.
     #[must_use]
     pub fn connections_from(&self, first: usize) -> Connections<'_> {
         let view = self.storage.view();
@@ -122,14 +121,14 @@ impl<S: Storage> Translator<S> {
         (!self.state.is_dead(connection)).then_some(slot)
     }
 
-    /// How many slots are in use: current connections, and those that are over and hold their alternative endpoint.
+    /// How many slots are in use: current connections, and finished ones whose alternative endpoint is in quarantine.
     #[must_use]
     pub const fn slots_in_use(&self) -> u32 {
         self.state.used
     }
 
-    /// Whether an address is one of the translator's own: an alternative address (of another shard's too), or one that
-    /// [`Config::own`](crate::Config::own) names. Nothing can be diverted to it, rules for prefixes do not speak of it,
+    /// Whether an address is one of the translator's own: an alternative address (of any shard), or one that
+    /// [`Config::own`](crate::Config::own) names. Nothing can be diverted to it, rules for prefixes do not match it,
     /// and packets that claim to come from it are dropped where a rule matches them.
     ///
     /// ```
@@ -153,12 +152,12 @@ impl<S: Storage> Translator<S> {
         self.state.is_own(address.to_bits())
     }
 
-    /// Whether an endpoint is an alternative address and one of its ports (or echo identifiers) that connections get from
-    /// this translator, whether one has it just now or not. A packet there is a reply, and is dropped if it belongs to no
-    /// connection, unless a rule names this very address and port; other ports of the address are the machine's own. Port
-    /// zero is given to nobody.
+    /// Whether an endpoint is an alternative address with one of the ports (or echo identifiers) that this translator
+    /// gives to connections, whether or not a connection has it now. A packet to it is a reply, and is dropped if it
+    /// belongs to no connection, unless a rule names this very address and port. Other ports of the address are the
+    /// machine's own. Port zero is never given to a connection.
     ///
-    /// It says nothing of clients that keep their source, whose replies come to their own addresses.
+    /// This does not cover clients that keep their source, whose replies go to their own addresses.
     #[must_use]
     pub fn is_alternative(&self, endpoint: SocketAddrV4) -> bool {
         endpoint.port() != 0 && self.state.gives_away((endpoint.ip().to_bits(), endpoint.port()))
@@ -170,13 +169,13 @@ impl<S: Storage> Translator<S> {
         self.storage.view().connections.len()
     }
 
-    /// What has happened so far.
+    /// The counters since the translator was created.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.state.counters
     }
 
-    /// Changes the time-outs, for connections that are there as well as for new ones.
+    /// Changes the time-outs, for existing connections as well as for new ones.
     ///
     /// # Errors
     /// [`ConfigError`] if one is below the floor of the RFCs, unless the configuration allows it, or above
@@ -193,14 +192,14 @@ impl<S: Storage> Translator<S> {
         self.state.config.timeouts
     }
 
-    /// How long a fragment that gets [`Verdict::Hold`](crate::Verdict::Hold) at `now` is worth keeping: for
-    /// [`Timeouts::fragment`]. Its receiver would not wait for the rest of the datagram any longer either.
+    /// Until when a fragment that gets [`Verdict::Hold`](crate::Verdict::Hold) at `now` is worth keeping: `now` plus
+    /// [`Timeouts::fragment`]. Its receiver would not wait longer for the rest of the datagram either.
     #[must_use]
     pub fn hold_until(&self, now: Instant) -> Instant {
         now + self.state.config.timeouts.fragment
     }
 
-    /// Changes how many connections one client may have; zero for no limit. Those that are there stay.
+    /// Changes how many connections one client may have; zero means no limit. Existing connections stay.
     ///
     /// # Errors
     /// [`ConfigError::ClientLimit`] above 65 534.
@@ -210,7 +209,7 @@ impl<S: Storage> Translator<S> {
         Ok(())
     }
 
-    /// How many connections one client may have; zero for no limit.
+    /// How many connections one client may have; zero means no limit.
     #[must_use]
     pub const fn client_limit(&self) -> u32 {
         self.state.config.client_limit
@@ -218,7 +217,7 @@ impl<S: Storage> Translator<S> {
 }
 
 impl State {
-    /// Takes time-outs that have been checked.
+    /// Sets time-outs that have been checked.
     pub(crate) fn set_timeouts(&mut self, timeouts: &Timeouts) {
         self.timers.set(timeouts);
         self.config.timeouts = *timeouts;
@@ -229,12 +228,12 @@ pub(in crate::translator) const fn check_client_limit(connections: u32) -> Resul
     if connections > MAX_CLIENT_LIMIT { Err(ConfigError::ClientLimit { value: connections }) } else { Ok(()) }
 }
 
-/// What the count of a client's connections can hold.
+/// The largest number that the count of a client's connections can hold.
 pub(crate) const MAX_CLIENT_LIMIT: u32 = 65_534;
 
 #[cfg(feature = "control")]
 impl Table<'_> {
-    /// The current connections from this slot on, within so many slots; and the position behind the last one of all.
+    /// The current connections in the `slots` slots from `first` on, and the position after the last slot in use.
     pub(crate) fn connections_within(&self, first: usize, slots: usize) -> (Connections<'_>, usize) {
         let all = (self.state.fresh as usize).min(self.memory.connections.len());
         let end = first.saturating_add(slots).min(all);

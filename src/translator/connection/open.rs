@@ -1,4 +1,4 @@
-//! How connections begin.
+//! Opening connections.
 
 use crate::config::Midstream;
 use crate::table::connection::{ANY_PORT_REPLIES, CLIENT_COUNTED, Entry, IndexKey, SERVER_COUNTED, SOURCE_KEPT};
@@ -17,10 +17,10 @@ use crate::wire::ipv4::{self, ICMP, Parts, TCP, UDP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
 impl Table<'_> {
-    /// Opens the connection that a packet of a client begins, if there is a rule for it.
+    /// Opens the connection of a client's first packet, if a rule matches.
     ///
     /// # Errors
-    /// The verdict on a packet that opens none.
+    /// The verdict for a packet that opens no connection.
     pub(in crate::translator) fn open_forward(&mut self, flow: &Flow, parts: &Parts<'_>) -> Result<u32, Verdict> {
         let Some(rule) = self.rule_for(flow).copied() else {
             let shows = self.shows_server(flow);
@@ -32,7 +32,7 @@ impl Table<'_> {
         };
         let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
         if flow.protocol == ICMP {
-            // Zero for an echo request, and for a reply its identifier, which no rule changes.
+            // Zero for an echo request, and the identifier for an echo reply, which no rule changes.
             server.1 = original.1;
         }
         if rule.keeps_source() && server == original {
@@ -62,7 +62,7 @@ impl Table<'_> {
         let mut new = Entry::EMPTY;
         (new.client, new.client_port) = (flow.source, flow.source_port);
         (new.original, new.original_port) = original;
-        // Where the source is kept.
+        // Valid if the source is kept.
         (new.alternative, new.alternative_port) = (flow.source, flow.source_port);
         (new.server, new.server_port) = server;
         (new.protocol, new.phase, new.flags, new.member) = (flow.protocol, phase, flags, member);
@@ -72,8 +72,8 @@ impl Table<'_> {
         })
     }
 
-    /// The connection that says that what other ports of its server send belongs to its client too, if this packet may be
-    /// such.
+    /// The connection whose rule assigns packets from any port of its server to its client, if this packet may be one
+    /// of those.
     pub(in crate::translator) fn parent(&mut self, flow: &Flow) -> Option<u32> {
         if self.state.any_port_replies == 0 || flow.protocol != UDP {
             return None;
@@ -87,7 +87,8 @@ impl Table<'_> {
         Some(parent)
     }
 
-    /// Opens the connection that a packet from another port of the server of `parent` begins. It may be `parent` itself.
+    /// Opens the connection that a packet from another port of the server of `parent` starts. The result may be
+    /// `parent` itself.
     #[inline(never)]
     pub(in crate::translator) fn open_any_port_reply(
         &mut self,
@@ -95,16 +96,16 @@ impl Table<'_> {
         flow: &Flow,
     ) -> Option<Result<u32, DropReason>> {
         let mut new = *self.slot(parent)?;
-        // A re-divert that it has followed just now may have given it another server, or another port.
+        // A re-divert that it has just followed may have changed its server or its alternative port.
         let here = (new.alternative, new.alternative_port) == (flow.destination, flow.destination_port);
         if new.server != flow.source || !here || !new.phase.is_listed() {
             return None;
         }
         if new.server_port == flow.source_port {
-            // It has come to that very port just now, by a re-divert.
+            // A re-divert has just moved it to that very port.
             return Some(Ok(parent));
         }
-        // The client may talk to that port already, by its own choice and from another alternative port.
+        // The client may already have a connection to that port, from another alternative port.
         new.original_port = flow.source_port;
         new.server_port = flow.source_port;
         if let Some(known) = self.find_forward(&new.forward_key()) {
@@ -118,15 +119,16 @@ impl Table<'_> {
         Some(self.open(&mut new, true))
     }
 
-    /// Opens a connection that has everything but its alternative endpoint, unless that is `given` too.
+    /// Opens a connection that lacks only its alternative endpoint, or not even that if it is `given`.
     ///
     /// # Errors
-    /// The reason why there is none, in which case nothing has changed, but for what was given up to make room.
+    /// The reason why it could not be opened. Nothing has changed then, except that connections may have been closed to
+    /// make room.
     fn open(&mut self, new: &mut Entry, given: bool) -> Result<u32, DropReason> {
         self.tidy();
         self.check_client_limit(new.client)?;
         if new.has(SOURCE_KEPT) {
-            // There is no other endpoint for it.
+            // It can use no other endpoint.
             self.free_dead(&new.reply_key());
         }
         let mut again = true;
@@ -134,7 +136,7 @@ impl Table<'_> {
             if !core::mem::take(&mut again) {
                 return Err(DropReason::NoPort);
             }
-            // Some may be held by connections that are dead and not swept yet.
+            // Dead connections that have not been swept yet may occupy some.
             self.expire_all(LOOKS);
         }
         self.reclaim(new.reply_key());
@@ -153,7 +155,7 @@ impl Table<'_> {
         if self.count_of(client) >= limit {
             // Some of them may be dead and not swept yet.
             self.expire_all(LOOKS);
-            // The counts still hold what is forgotten and not swept yet, which must keep nobody out.
+            // The counts still include forgotten connections that are not swept yet; these must not block a client.
             if self.count_of(client) >= limit && !self.state.redivert_log.is_forgetting() {
                 return Err(DropReason::ClientLimit);
             }
@@ -161,10 +163,10 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Gives a connection that is complete a slot, and counts and tells it.
+    /// Puts a complete connection into a slot, counts it and notifies the caller.
     ///
     /// # Errors
-    /// [`DropReason::TableFull`], in which case nothing has changed, but for what was given up to make room.
+    /// [`DropReason::TableFull`]. Nothing has changed then, except that a connection may have been closed to make room.
     pub(in crate::translator) fn install(&mut self, new: &Entry) -> Result<u32, DropReason> {
         let slot = self.allocate().ok_or(DropReason::TableFull)?;
         if !self.place(slot, new) {
@@ -185,14 +187,14 @@ impl Table<'_> {
         Ok(slot)
     }
 
-    /// Takes note that a connection keeps its source: its way back leads to the client's own address.
+    /// Records that a connection keeps its source: its replies go to the client's own address.
     #[inline]
     pub(in crate::translator) fn keep_source(&mut self, new: &Entry) {
         self.state.kept += 1;
         self.state.filter.add_near(new.client);
     }
 
-    /// Counts a connection with its client, by the hash of that, and its server, and tells of it.
+    /// Counts a connection with its client, given the hash of the client, and with its server, and notifies the caller.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in crate::translator) fn count_in(&mut self, slot: u32, client_hash: u64, member: u16) {
         let mut counted = 0;
@@ -208,8 +210,7 @@ impl Table<'_> {
         self.notify(slot, EventKind::Opened);
     }
 
-    /// Writes a connection into its slot and both indexes; false, and nothing changed but the slot, if there is no room
-    /// in them.
+    /// Writes a connection into its slot and both indexes. False, with only the slot changed, if an index has no room.
     fn place(&mut self, slot: u32, new: &Entry) -> bool {
         let epoch = self.state.redivert_log.epoch;
         if let Some(place) = self.slot_mut(slot) {
@@ -229,7 +230,7 @@ impl Table<'_> {
         listed
     }
 
-    /// Enters a connection into the index of the way back; false, and nothing changed, if there is no room.
+    /// Enters a connection into the reply index. False, with nothing changed, if there is no room.
     pub(in crate::translator) fn list_reply(&mut self, slot: u32) -> bool {
         if !self.enter(slot, IndexKey::Reply) {
             return false;
@@ -237,7 +238,8 @@ impl Table<'_> {
         let any_port_replies =
             self.slot(slot).filter(|c| c.has(ANY_PORT_REPLIES)).map(|c| c.entry(IndexKey::AnyPortReply).1);
         if let Some(key) = any_port_replies {
-            // It would be hidden by one that is held, such as itself when it lived before, on another port of the server.
+            // A quarantined connection, such as an earlier instance of this one on another port of the server, would
+            // hide it.
             if let Some(hiding) = self.quarantined(&key) {
                 self.unlist_any_port_replies(hiding);
             }
@@ -250,7 +252,7 @@ impl Table<'_> {
         true
     }
 
-    /// Returns a slot that is in no list and no index.
+    /// Frees a slot that is in no list and no index.
     pub(super) fn give_back(&mut self, slot: u32) {
         let free = self.state.free;
         if let Some(connection) = self.slot_mut(slot) {
@@ -260,7 +262,7 @@ impl Table<'_> {
         self.state.used -= 1;
     }
 
-    /// What a connection starts as that this TCP segment begins.
+    /// The phase in which a connection starts whose first TCP segment this is.
     fn phase_of_first(&mut self, rule: &DivertSlot, payload: &[u8]) -> Result<Phase, Verdict> {
         let Some(segment) = Segment::of(payload) else {
             return Err(Verdict::Drop(DropReason::MalformedTransport));
@@ -270,8 +272,8 @@ impl Table<'_> {
         }
         let default = if rule.masquerades() { Midstream::Adopt } else { Midstream::Pass };
         match self.state.config.midstream.or(rule.midstream()).unwrap_or(default) {
-            // Only what a client says inside a connection is adopted: a SYN+ACK answers somebody else's SYN, and a
-            // RST ends what there is none of.
+            // Only a client's segment from inside a connection is adopted: a SYN+ACK answers another host's SYN, and a
+            // RST ends a connection that does not exist here.
             Midstream::Adopt if segment.has(ACK) && !segment.has(SYN | RST) => Ok(Phase::Adopted),
             Midstream::Adopt if !rule.masquerades() => Err(Verdict::Pass),
             Midstream::Adopt | Midstream::Drop => Err(Verdict::Drop(DropReason::Midstream)),

@@ -1,8 +1,8 @@
-//! The plain packet that begins a connection as nearly all begin: by a rule for one host with one server, with the first
+//! The plain packet that opens a connection in the usual way: by a rule for one host with one server, with the first
 //! port that is drawn.
 //!
-//! It is a shorter way to what `Table::first` would do, and never another: whatever is not as usual is left to that, and
-//! nothing has changed then. For large processors, like [`second_look`](crate::translator::path::second_look).
+//! A fast path: it must give the same result as `Table::first`, or leave the packet to it with nothing changed. For
+//! large processors, like [`second_look`](crate::translator::path::second_look).
 
 use core::hint::cold_path;
 
@@ -23,12 +23,12 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::ipv4::{self, TCP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
-/// How many ports are drawn here; of those that connections have left a short while ago there may be some in a row.
+/// How many ports are drawn here; several in a row may be ones that connections have left recently.
 const DRAWS: u32 = 8;
 
 impl Table<'_> {
-    /// A plain packet to no alternative address and of no connection, with the key under which there is none, and its
-    /// hash.
+    /// Handles a plain packet that goes to no alternative address and belongs to no connection. `key` is its forward
+    /// key, which is not in the index, and `hash` the hash of that.
     #[inline(never)]
     pub(in crate::translator) fn first_plain(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
         match self.begin(key, hash, packet) {
@@ -49,7 +49,7 @@ impl Table<'_> {
         }
     }
 
-    /// Drops a packet for whose connection there is no room, and says so if that is wanted.
+    /// Drops a packet for whose connection there is no room, and sends an ICMP error if that is configured.
     #[cold]
     #[inline(never)]
     fn refuse(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
@@ -59,7 +59,7 @@ impl Table<'_> {
         self.state.count(Verdict::Drop(DropReason::TableFull))
     }
 
-    /// Opens the connection and carries its first packet over. `None` if there is anything unusual.
+    /// Opens the connection and translates its first packet. `None` if anything is unusual.
     #[inline(always)]
     fn begin(&mut self, there: Key, hash: u64, packet: &mut [u8]) -> Option<Verdict> {
         let (client, original) = there.ends();
@@ -69,12 +69,12 @@ impl Table<'_> {
             cold_path();
             self.fetch_for_eviction();
         }
-        // While the index is still waited for, the other lines that the connection is going to be written to are fetched.
+        // While the index is being fetched, prefetch the other lines that the connection will be written to.
         let hash_client = self.state.keys.hash_client(client.0);
         self.clients().prefetch(hash_client);
         prefetch(self.memory.connections, next as usize);
         let config = &self.state.config;
-        // All at once, since it is nearly always so.
+        // One test for all conditions, since they are nearly always false.
         let unusual = u32::from(self.state.extras)
             | u32::from(self.state.redivert_log.is_closed())
             | u32::from(config.port_choice != PortChoice::Random);
@@ -129,7 +129,7 @@ impl Table<'_> {
         let (connections, index) = (&*self.memory.connections, &*self.memory.index);
         usually_not(state.find_hashed(connections, index, ToClient, &back, hash_back).is_some())?;
 
-        // From here on it is as usual, or the table is full.
+        // From here on nothing is unusual, except that the table may be full.
         self.tidy();
         (self.state.serial, self.state.random_pool) = (serial, random_pool);
         let Some(slot) = usually(self.take_free()).or_else(|| self.allocate()) else {
@@ -193,8 +193,8 @@ impl Table<'_> {
         speaks.then_some(*rule)
     }
 
-    /// Asks for the lines that will most likely be looked at when somebody has to make room: those of the oldest, and of
-    /// who will be among the oldest next.
+    /// Prefetches the lines that an eviction most likely examines: those of the oldest connections, and of those that
+    /// will be among the oldest next.
     #[cold]
     #[inline(never)]
     fn fetch_for_eviction(&mut self) {
@@ -217,20 +217,20 @@ impl Table<'_> {
         }
     }
 
-    /// Enters a slot in the index of this way. False, and nothing changed, if there is no room.
+    /// Enters a slot into the index of this direction. False, with nothing changed, if there is no room.
     #[inline(always)]
     fn list(&mut self, direction: Direction, hash: u64, slot: u32) -> bool {
         let (layout, index) = (self.state.layout, &mut *self.memory.index);
         layout.insert_early(index, direction, hash, slot) || list_late(layout, index, direction, hash, slot)
     }
 
-    /// Carries over the packet that has opened the connection in this slot.
+    /// Translates the packet that has opened the connection in this slot.
     #[inline(always)]
     fn carry_first(&mut self, slot: u32, new: &Entry, packet: &mut [u8]) -> Verdict {
         let Ok(mut parts) = ipv4::split(packet) else {
             return self.state.count(Verdict::Drop(DropReason::MalformedIpv4));
         };
-        // A SYN that opens changes nothing but what is known of the sequence numbers.
+        // A SYN that opens a connection changes nothing but its sequence numbers.
         if new.protocol == TCP
             && let Some(segment) = Segment::of(parts.payload)
         {
@@ -248,7 +248,7 @@ fn list_late(layout: Layout, index: &mut [u32], direction: Direction, hash: u64,
     layout.index(index, direction).insert(hash, slot)
 }
 
-/// Says of what is looked at that it is hardly ever `None`: the compiler takes what follows for the way to make short.
+/// Marks `None` as unlikely, so that the compiler optimises for the other case.
 #[inline(always)]
 fn usually<T>(looked_at: Option<T>) -> Option<T> {
     if looked_at.is_none() {
@@ -257,7 +257,7 @@ fn usually<T>(looked_at: Option<T>) -> Option<T> {
     looked_at
 }
 
-/// `None` if it is so, which it hardly ever is.
+/// `None` if `it_is_so`, which is unlikely.
 #[inline(always)]
 fn usually_not(it_is_so: bool) -> Option<()> {
     if it_is_so {

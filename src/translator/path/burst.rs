@@ -9,8 +9,8 @@ impl<S: Storage> Translator<S> {
     /// Translates packets one after the other, exactly as [`translate`](Self::translate) would, and writes a verdict
     /// for each. Returns how many were translated: the shorter of the two lengths.
     ///
-    /// It is faster than the calls one by one as soon as the connections do not fit into the processor's caches, since
-    /// the lines that 32 packets need are fetched at the same time. On a 32-bit processor it is a loop and no more.
+    /// It is faster than single calls once the connections no longer fit into the processor's caches, since the cache
+    /// lines for 32 packets are fetched at the same time. On a 32-bit processor it is a plain loop.
     ///
     /// ```
     /// # use byway::*;

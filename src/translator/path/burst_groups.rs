@@ -1,4 +1,4 @@
-//! The cache lines of many packets are fetched together: their buckets, then their connections, then the packets are
+//! Fetches the cache lines of many packets together: first their buckets, then their connections; then the packets are
 //! translated. For large processors, which have caches to wait for.
 
 use crate::connection::Direction;
@@ -11,26 +11,27 @@ use crate::translator::Translator;
 use crate::translator::path::plain::Plain;
 use crate::verdict::Verdict;
 
-/// How many packets make a group. With fewer the memory has not the time to answer; more than the processor can have under
-/// way gain nothing.
+/// Packets per group. With fewer, memory does not have the time to answer; more than the processor can have in flight
+/// gain nothing.
 const LENGTH: usize = 32;
 
 /// What is known of a packet before it is translated.
 #[derive(Clone, Copy)]
 struct Ahead {
     plain: Plain,
-    /// Where its bucket lies in the index; once that has come, the slot of its connection, most likely. Or [`NONE`].
+    /// The position of its bucket in the index; once the bucket has arrived, the slot that most likely holds its
+    /// connection. Or [`NONE`].
     at: u32,
     tag: u8,
     way: Way,
 }
 
-/// What it most likely takes.
+/// What the packet most likely needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// It is not plain.
     Unknown,
-    /// Plain, and none of ours.
+    /// It is plain and passes.
     Pass,
     ToServer,
     ToClient,
@@ -41,10 +42,10 @@ impl Ahead {
     const NOTHING: Self = Self { plain: Plain::NOTHING, at: 0, tag: 0, way: Way::Unknown };
 }
 
-/// Packets that are looked at together.
+/// Packets that are read and prefetched together.
 struct Group {
     packets: [Ahead; LENGTH],
-    /// How many of them are to be looked up, from the first on: none if all of them pass.
+    /// How many of them, from the first on, have to be looked up: none if all of them pass.
     wanted: usize,
 }
 
@@ -57,8 +58,8 @@ impl Group {
 impl<S: Storage> Translator<S> {
     /// Translates packets one after the other, and writes a verdict for each.
     ///
-    /// Three groups are under way at a time: while the packets of one are read, those of the one before have their
-    /// buckets, and those of the one before that their connections, so that nobody waits for what he has just asked for.
+    /// Three groups are in flight at a time: while the packets of one are read, the buckets of the one before have
+    /// arrived, and so have the connections of the one before that. No step waits for what it has just requested.
     #[inline(always)]
     pub(super) fn translate_groups<P: AsMut<[u8]>>(&mut self, packets: &mut [P], verdicts: &mut [Verdict]) {
         let count = packets.len().min(verdicts.len());
@@ -77,7 +78,7 @@ impl<S: Storage> Translator<S> {
             if let Some(done) = step.checked_sub(2).map(group)
                 && let (Some(packets), Some(verdicts)) = (packets.get_mut(done.clone()), verdicts.get_mut(done))
             {
-                // Where all pass, none of them opens a connection that another might belong to.
+                // If all of them pass, none opens a connection that another one might belong to.
                 if ready.wanted == 0 && self.state.kept == 0 {
                     self.state.pass_all(verdicts);
                 } else {
@@ -102,7 +103,7 @@ impl<S: Storage> Translator<S> {
         guessed.for_each(|ahead| table.prefetch_move(ahead.at));
     }
 
-    /// Translates a packet of which this is known.
+    /// Translates a packet that `read_ahead` and `guess` have looked at.
     #[inline(always)]
     fn translate_read(&mut self, packet: &mut [u8], ahead: &Ahead) -> Verdict {
         if ahead.way == Way::ToServer {
@@ -110,14 +111,15 @@ impl<S: Storage> Translator<S> {
         } else if ahead.way == Way::ToClient {
             self.fast_at(Direction::ToClient, &ahead.plain, packet, ahead.at)
         } else if ahead.way == Way::Pass && self.state.kept == 0 {
-            // Unless a packet before it has opened a connection that keeps its source, of which it may be.
+            // Only while no connection keeps its source: an earlier packet may have opened one that this packet is a
+            // reply of.
             self.state.pass()
         } else {
             self.fast(packet)
         }
     }
 
-    /// Reads a packet's key and asks for its bucket.
+    /// Reads a packet's key and prefetches its bucket.
     #[inline(always)]
     fn read_ahead(&mut self, packet: &[u8], ahead: &mut Ahead) {
         (ahead.at, ahead.way) = (NONE, Way::Unknown);
@@ -135,7 +137,7 @@ impl<S: Storage> Translator<S> {
         *ahead = Ahead { plain, at, tag: index::tag(hash), way };
     }
 
-    /// Guesses a packet's slot by its bucket, and asks for it.
+    /// Guesses a packet's slot from its bucket, and prefetches it.
     #[inline(always)]
     fn guess(&mut self, ahead: &mut Ahead) {
         let memory = self.storage.parts();

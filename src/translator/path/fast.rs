@@ -1,4 +1,4 @@
-//! The short way of a plain packet, for large processors. Small ones have `fast_small.rs`.
+//! The fast path of a plain packet, for large processors. Small ones use `fast_small.rs`.
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -20,10 +20,10 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// A packet of this protocol.
+    /// Translates or passes a packet of this protocol.
     ///
-    /// It is compiled once for each protocol, and for each way, so that nothing is chosen at run time. Whatever is called
-    /// here is called as the last thing that is done, so that no register has to be kept for when it comes back.
+    /// It is compiled once for each protocol and each direction, so that nothing is chosen at run time. Every call is a
+    /// tail call, so that no registers are spilled.
     #[inline(never)]
     fn fast_of<const PROTOCOL: u8>(&mut self, packet: &mut [u8]) -> Verdict {
         let Some(plain) = Plain::read_as(PROTOCOL, packet) else {
@@ -40,7 +40,7 @@ impl<S: Storage> Translator<S> {
         self.fast_plain(way, &plain, packet)
     }
 
-    /// A packet that may be to one of several ranges of alternative addresses.
+    /// Handles a packet whose destination may be in one of several ranges of alternative addresses.
     #[inline(never)]
     fn fast_among(&mut self, packet: &mut [u8]) -> Verdict {
         match Plain::read(packet) {
@@ -49,7 +49,7 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// A plain packet that goes this way, most likely, or passes.
+    /// Handles a plain packet that most likely goes in this direction; with `None` it passes.
     #[inline(always)]
     fn fast_plain(&mut self, way: Option<Direction>, plain: &Plain, packet: &mut [u8]) -> Verdict {
         match way {
@@ -59,7 +59,7 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// A plain packet that goes this way, most likely.
+    /// Handles a plain packet that most likely goes in this direction.
     #[inline(always)]
     fn fast_along(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8]) -> Verdict {
         let hash = self.state.keys.hash(&plain.key(direction));
@@ -71,7 +71,7 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// A plain packet that goes this way and belongs, most likely, to the connection in this slot.
+    /// Handles a plain packet that goes in this direction and most likely belongs to the connection in this slot.
     #[inline(always)]
     pub(super) fn fast_at(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8], slot: u32) -> Verdict {
         match self.storage.parts().connections.get_mut(slot as usize) {
@@ -94,13 +94,13 @@ impl<S: Storage> Translator<S> {
         self.table().carry_found(direction, packet, slot)
     }
 
-    /// A packet that is not plain.
+    /// Handles a packet that is not plain.
     #[cold]
     #[inline(never)]
     fn translate_long(&mut self, packet: &mut [u8]) -> Verdict {
         self.table().translate(packet, Left::NotPlain)
     }
-    /// A packet that comes after nobody has polled for long.
+    /// Handles a packet that arrives after a long time without a poll.
     #[cold]
     #[inline(never)]
     pub(in crate::translator) fn translate_late(&mut self, packet: &mut [u8]) -> Verdict {

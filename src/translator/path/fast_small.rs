@@ -1,4 +1,4 @@
-//! The short way of a plain packet, for small processors, where flash is dearer than time: it is compiled once.
+//! The fast path of a plain packet, for small processors, where flash is scarcer than time: it is compiled once.
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -8,7 +8,7 @@ use crate::translator::path::plain::{Left, Plain};
 use crate::verdict::Verdict;
 
 impl<S: Storage> Translator<S> {
-    /// Translates or passes a packet, which is `late` if nobody has polled for long.
+    /// Translates or passes a packet. `late` says that it arrives after a long time without a poll.
     #[inline(always)]
     pub(in crate::translator) fn fast(&mut self, packet: &mut [u8], late: bool) -> Verdict {
         let plain = if late { Err(Left::Late) } else { self.plain(packet) };
@@ -18,7 +18,7 @@ impl<S: Storage> Translator<S> {
     /// Translates or passes a plain packet.
     ///
     /// # Errors
-    /// Why there is more to it than that.
+    /// Why the packet needs more than that.
     #[inline(never)]
     fn plain(&mut self, packet: &mut [u8]) -> Result<Verdict, Left> {
         let plain = Plain::read(packet).ok_or(Left::NotPlain)?;
@@ -28,10 +28,10 @@ impl<S: Storage> Translator<S> {
         }
     }
 
-    /// Translates a plain packet that goes this way.
+    /// Translates a plain packet in this direction.
     ///
     /// # Errors
-    /// Why there is more to it than that.
+    /// Why the packet needs more than that.
     #[inline(never)]
     fn plain_along(&mut self, direction: Direction, plain: &Plain, packet: &mut [u8]) -> Result<Verdict, Left> {
         let memory = self.storage.parts();

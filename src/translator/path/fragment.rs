@@ -1,4 +1,4 @@
-//! Fragments: the first goes through the table, the later ones follow it.
+//! Fragments: the first is translated by the table, the later ones by what became of the first.
 
 use crate::connection::Direction;
 use crate::track::fragments::{Action, Clock, Follow, Fragment, FragmentSlot};
@@ -14,17 +14,19 @@ impl Table<'_> {
     /// Whether a packet with this header can belong to a connection, as far as its addresses tell.
     pub(super) fn concerns(&self, header: Header<'_>) -> bool {
         let (source, destination) = (header.source(), header.destination());
-        // Near are clients that keep their address, and servers that must not show theirs.
+        // The filter's near addresses are those of clients that keep their source and of servers that must not show
+        // theirs.
         let filter = &self.state.filter;
         let near = self.state.kept != 0 && (filter.may_be_near(destination) || filter.may_be_near(source));
         near || self.state.is_alternative(destination) || filter.may_hold(destination)
     }
 
-    /// A fragment of anything.
+    /// Handles any fragment.
     #[inline(never)]
     pub(super) fn fragment(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let concerned = self.concerns(Header(parts.header));
-        // Units of 8 bytes: the second unit of a TCP segment is still in its header (RFC 3128, section 4.1).
+        // Fragment offsets count units of 8 bytes: the second unit of a TCP segment is still in its header (RFC 3128,
+        // section 4.1).
         let tiny = flow.protocol == TCP && ipv4::offset(Header(parts.header).fragmentation()) == 1;
         if concerned && tiny {
             return Verdict::Drop(DropReason::OverlappingFragment);
@@ -53,7 +55,7 @@ impl Table<'_> {
         verdict
     }
 
-    /// A fragment behind the first one: it follows the note that the first one left.
+    /// Handles a fragment after the first: it follows the entry that the first one left.
     fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Fragment, concerned: bool) -> Verdict {
         let now = self.state.tick;
         match self.note(piece).map(|note| note.follow(piece, now)) {
@@ -81,21 +83,21 @@ impl Table<'_> {
         Clock { now: self.state.tick, timeout: self.state.timers.fragment }
     }
 
-    /// The note about a fragment's datagram.
+    /// The entry of a fragment's datagram.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn note(&mut self, piece: &Fragment) -> Option<&mut FragmentSlot> {
         let clock = self.clock();
         FragmentSlot::find(self.memory.fragments, piece, clock)
     }
 
-    /// Leaves a note of what became of a first fragment.
+    /// Records what became of a first fragment.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn teach(&mut self, piece: &Fragment, becomes: Header<'_>, verdict: Verdict, concerned: bool) {
         let action = match verdict {
             Verdict::ToServer => Action::ToServer,
             Verdict::ToClient => Action::ToClient,
             Verdict::Pass if concerned => Action::Passed,
-            // No fragment of this datagram follows one of an old datagram with the same identification.
+            // Later fragments must not follow an entry of an old datagram with the same identification.
             Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => {
                 if let Some(note) = self.note(piece) {
                     note.forget();

@@ -14,7 +14,7 @@ use crate::wire::quote;
 use crate::wire::rewrite::{self, Change};
 
 impl Table<'_> {
-    /// Translates an ICMP error about a packet of a connection. It never begins, ends or prolongs one.
+    /// Translates an ICMP error about a packet of a connection. An error never opens, closes or refreshes a connection.
     #[inline(never)]
     pub(super) fn icmp_error(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let ours = self.state.is_alternative(flow.destination);
@@ -26,8 +26,8 @@ impl Table<'_> {
             Ok(None) => return self.pass_or_drop(flow, DropReason::IcmpUnrelated),
             Err(reason) => return Verdict::Drop(reason),
         };
-        // An error goes to the sender of the packet that it is about. One that goes to somebody else is a trick to get
-        // an address translated that it quotes (CVE-2019-5598).
+        // An error goes to the sender of the packet that it is about. One that goes elsewhere is an attempt to have an
+        // address that it quotes translated (CVE-2019-5598).
         if quoted.source != flow.destination {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         }
@@ -38,7 +38,7 @@ impl Table<'_> {
             return Verdict::Drop(DropReason::OwnSource);
         }
         let near = (quoted.source, quoted.source_port);
-        // The packet that would answer the quoted one goes the way that the error goes.
+        // An answer to the quoted packet goes in the same direction as the error.
         let answer = Flow {
             source: quoted.destination,
             source_port: quoted.destination_port,
@@ -53,7 +53,7 @@ impl Table<'_> {
                 return self.error_along(slot, direction, parts, flow);
             }
         }
-        // Where such an answer must not show its source the error must not either: it quotes that address.
+        // Where such an answer must not show its source, neither must the error, because it quotes that address.
         if self.state.gives_away(near) || self.hides_source(&answer) {
             return Verdict::Drop(DropReason::IcmpUnrelated);
         }
@@ -64,8 +64,9 @@ impl Table<'_> {
         self.slot(slot).is_some_and(|c| c.phase.is_listed()) && !self.is_dead(slot)
     }
 
-    /// An error that goes this way, about a packet of this connection that went the other way: it quotes that packet as
-    /// its sender sent it. To the server it tells nothing of who is behind the alternative address (RFC 5508, REQ-5).
+    /// Handles an error that goes in this direction, about a packet of this connection that went in the other: it
+    /// quotes that packet as its sender sent it. An error to the server reveals nothing about the client behind the
+    /// alternative address (RFC 5508, REQ-5).
     fn error_along(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         match self.follow_rediverts(slot) {
             Followed::Stranded => return Verdict::Drop(DropReason::NoPort),
@@ -87,7 +88,8 @@ impl Table<'_> {
             transport: transport.along(direction),
         };
         let ports = c.ports_delta().along(direction);
-        // From the server itself it seems to come from the original; from a router on the way it comes from that.
+        // An error from the server itself appears to come from the original; one from a router on the path keeps the
+        // router's address.
         let from_router = direction == Direction::ToClient && flow.source != c.server;
         let source = if from_router { flow.source } else { near.0 };
         quote::requote(parts.payload, c.protocol, &change, ports);

@@ -1,13 +1,14 @@
-//! The way of a packet through the translator.
+//! The path of a packet through the translator.
 //!
-//! Nearly every packet is [`plain`]: whole, without options, of a connection that it does not change, or of none. The
-//! fast path ([`fast`]) carries it over with one look into the index; where that look misses, [`second_look`] finds its
-//! connection, or opens one, and [`stale`] takes it along after a re-divert. Packets that come in bursts ([`burst_groups`]) have
-//! their memory fetched together. On a processor of less than 64 bits `fast_small` stands for all that. Whatever is not plain
-//! goes the slow way ([`slow`]), and fragments ([`fragment`]), ICMP errors ([`icmp`]) and TCP ([`track`]) branch off from there.
+//! Nearly every packet is [`plain`]: whole, without options, and part of a connection that it does not change, or of
+//! none. The fast path ([`fast`]) translates it with one index lookup. When that lookup misses, [`second_look`] finds
+//! the connection or opens one, and [`stale`] makes a connection follow a re-divert first. For packets that arrive in
+//! bursts, [`burst_groups`] prefetches their memory together. On a processor of less than 64 bits, `fast_small`
+//! replaces all of these. A packet that is not plain takes the slow path ([`slow`]), from which fragments
+//! ([`fragment`]), ICMP errors ([`icmp`]) and TCP ([`track`]) branch off.
 //!
-//! A fast path must give the same result as `Table::translate`, or leave the packet to it with nothing changed and nothing
-//! counted.
+//! A fast path must give the same result as `Table::translate`, or leave the packet to it with nothing changed and
+//! nothing counted.
 
 pub(super) mod burst;
 #[cfg(target_pointer_width = "64")]

@@ -1,7 +1,7 @@
-//! Packets on which a part of the work is left to hardware: what the driver knows of them besides their bytes.
+//! Packets whose processing is partly left to hardware, described by metadata from the driver.
 //!
-//! A packet is translated like any other, and afterwards two of its fields are written again. So no other packet pays
-//! anything for it, on any path, and what is not called is not linked.
+//! Such a packet is translated like any other, and two of its fields are written again afterwards. So no other packet
+//! pays for it on any path, and a program that does not call it does not link it.
 
 use crate::packet_meta::{ChecksumState, PacketMeta};
 use crate::table::hash::Label;
@@ -15,22 +15,22 @@ use crate::wire::ipv4::{self, HEADER, Header, TCP, UDP};
 use crate::wire::rewrite;
 
 impl<S: Storage> Translator<S> {
-    /// Translates one packet in place as [`translate`](Self::translate) does, with what the driver knows of it besides its
-    /// bytes. With [`PacketMeta::new`] the two do the same.
+    /// Translates one packet in place as [`translate`](Self::translate) does, given what the driver knows about it
+    /// besides its bytes. With [`PacketMeta::new`] the two do the same.
     ///
-    /// - **A partial checksum** stays one: it follows the addresses, and ports are not part of it. This holds with
-    ///   [`Checksums::Hardware`](crate::Checksums::Hardware) too. A partial sum of UDP has no special value: whoever
-    ///   completes it writes 0xFFFF for a computed zero. The checksum of the IPv4 header is complete in any case, and
-    ///   [`Config::checksums`](crate::Config::checksums) says who keeps it.
-    /// - **Only a whole TCP segment or UDP datagram** can have a partial checksum. That of a fragment or of an ICMP message
-    ///   is taken for complete, whatever `meta` says: no hardware completes it.
+    /// - **A partial checksum** stays partial: it is adjusted for the addresses, and ports are not part of it. This
+    ///   holds with [`Checksums::Hardware`](crate::Checksums::Hardware) too. A partial sum of UDP has no special value:
+    ///   the device or driver that completes it writes 0xFFFF for a computed zero. The checksum of the IPv4 header is
+    ///   complete in any case; [`Config::checksums`](crate::Config::checksums) says what updates it.
+    /// - **Only a whole TCP segment or UDP datagram** can have a partial checksum. That of a fragment or of an ICMP
+    ///   message is taken as complete, whatever `meta` says: no hardware completes it.
     /// - **Segments**: where the translator rewrites the identification
-    ///   ([`Config::rewrite_identification`](crate::Config::rewrite_identification)), it reserves as many in a row, since
-    ///   whoever splits the packet numbers its parts upwards from the packet's own. At most 8192 are reserved. A fragment
-    ///   counts as one.
+    ///   ([`Config::rewrite_identification`](crate::Config::rewrite_identification)), it reserves one for each segment,
+    ///   in a row, since the device that splits the packet numbers the parts upwards from the packet's own
+    ///   identification. At most 8192 are reserved. A fragment counts as one.
     ///
-    /// Whoever sends the packet where nothing completes checksums has to complete this one first. What
-    /// [`poll_transmit`](Self::poll_transmit) writes is complete.
+    /// If nothing on the way out completes checksums, the caller has to complete this one before sending. Packets from
+    /// [`poll_transmit`](Self::poll_transmit) have complete checksums.
     ///
     /// ```
     /// # use byway::*;
@@ -75,7 +75,7 @@ impl<S: Storage> Translator<S> {
             && let Some(header) = packet.first_chunk_mut::<HEADER>()
             && !ipv4::is_fragment(Header(header).fragmentation())
         {
-            // In place of the single one that it has got, which nobody has seen.
+            // Replaces the single identification that the packet was given, which nothing has seen yet.
             self.state.identification = identification;
             let first = self.state.reserve_identifications(meta.segments);
             rewrite::identification(header, first, self.state.config.checksums);
@@ -98,8 +98,8 @@ impl Partial {
         Some(Self { sum: *place(packet)?, addresses })
     }
 
-    /// Writes it into the packet as it has become: the sum holds the addresses themselves, where a checksum holds their
-    /// complements, and no ports.
+    /// Writes the adjusted sum into the translated packet: a partial sum holds the addresses themselves, where a
+    /// checksum holds their complements, and no ports.
     fn follow(self, packet: &mut [u8]) {
         let Some(header) = packet.first_chunk() else {
             return;
@@ -111,7 +111,7 @@ impl Partial {
     }
 }
 
-/// Where the checksum of a whole TCP segment or UDP datagram lies.
+/// The checksum field of a whole TCP segment or UDP datagram.
 fn place(packet: &mut [u8]) -> Option<&mut [u8; 2]> {
     let header = Header(packet.first_chunk()?);
     let at = match header.protocol() {
@@ -129,22 +129,22 @@ fn place(packet: &mut [u8]) -> Option<&mut [u8; 2]> {
 /// How many identifications make a series, and a quarter of all; see `State::next_identification`.
 const SERIES: u32 = 1 << 14;
 
-/// How many identifications can be had in a row. Wherever a series begins in its quarter, so many fit in before the
+/// The longest run of identifications. Wherever a series begins in its quarter, a run of this length fits before the
 /// quarter's end or after its start.
 const MOST: u32 = SERIES / 2;
 
 impl State {
-    /// So many identifications in a row, from the first of them on, that no other datagram of late has had.
+    /// Reserves `count` consecutive identifications that no other recent datagram has had, and returns the first.
     ///
-    /// They are those of the quarter that lies opposite to that of the single ones. Between a quarter's use for one and for
-    /// the other lies a whole series, and between two uses for the same lie three: so an identification comes again after
-    /// at least 16 384 others, less the few that were left out at a series' or quarter's end. The counter is the same, so a
-    /// run uses up as many of the series as it has identifications.
+    /// They are taken from the quarter opposite the one that single identifications come from. A whole series lies
+    /// between a quarter's use for one and for the other, and three lie between two uses for the same. So an
+    /// identification is used again after at least 16 384 others, less the few that are skipped at the end of a series
+    /// or a quarter. The counter is the same, so a run uses up as many of the series as it has identifications.
     fn reserve_identifications(&mut self, count: u16) -> u16 {
         let count = u32::from(count).min(MOST);
         loop {
             let (series, position) = (self.identification / SERIES, self.identification % SERIES);
-            // Where the series begins, nobody can foresee; from there on it goes up, as the parts of a packet do.
+            // The start of the series is unpredictable; from there it counts up, as the parts of a packet do.
             let start = self.keys.choose(Label::Identification, [u64::from(series), 1 << 16]) as u32;
             let place = start.wrapping_add(position) % SERIES;
             let room = SERIES - position.max(place);
@@ -152,8 +152,8 @@ impl State {
                 self.identification = self.identification.wrapping_add(count);
                 return (series.wrapping_add(2) << 14 | place) as u16;
             }
-            // On to the end of the series or of the quarter. One of the two parts of a series is long enough, so it fits
-            // the fourth time at the latest.
+            // Skip to the end of the series or of the quarter. One of the two parts of a series is long enough, so the
+            // run fits at the fourth attempt at the latest.
             self.identification = self.identification.wrapping_add(room);
         }
     }

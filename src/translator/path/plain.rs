@@ -1,8 +1,8 @@
-//! The packet that nearly every packet is: whole, without IP options, TCP or UDP, of a connection that is there and
-//! that it does not change, or of none at all.
+//! The plain packet, which nearly every packet is: whole, without IP options, TCP or UDP, of an existing connection
+//! that it does not change, or of none.
 //!
-//! Carrying it over is a shorter way to what `Table::translate` would do, and never another: whatever is not plain here
-//! is left to that, untouched and uncounted.
+//! Translating it here is a fast path: it must give the same result as `Table::translate`. A packet that turns out not
+//! to be plain is left to `Table::translate`, unchanged and uncounted.
 
 use crate::connection::Direction;
 use crate::table::connection::Entry;
@@ -14,18 +14,18 @@ use crate::wire::checksum;
 use crate::wire::ipv4::{self, HEADER, Header, TCP, UDP};
 use crate::wire::tcp::{self, ACK, FIN, RST, SYN, Segment};
 
-/// Bytes of the shortest plain packet: a UDP datagram without data.
+/// Length in bytes of the shortest plain packet: a UDP datagram without data.
 const LEAST: usize = HEADER + UDP_HEADER;
 const UDP_HEADER: usize = 8;
 
-/// The addresses of a plain packet, packed as they stand in it.
+/// The addresses and ports of a plain packet, packed as they stand in it.
 #[derive(Clone, Copy)]
 pub(super) struct Plain {
     /// Source and destination.
     addresses: u64,
     /// Source port and destination port.
     ports: u32,
-    /// Bytes behind the transport header.
+    /// Bytes after the transport header.
     data: u16,
     pub(super) protocol: u8,
 }
@@ -44,7 +44,7 @@ impl Plain {
     /// Reads a packet of this protocol.
     #[inline(always)]
     pub(super) fn read_as(protocol: u8, packet: &[u8]) -> Option<Self> {
-        // The longest look first, which makes sure of all others.
+        // The longest access first: its bounds check covers all others.
         let (least, offset) = if protocol == TCP {
             (HEADER + tcp::HEADER, packet.first_chunk::<{ HEADER + tcp::HEADER }>()?[HEADER + 12])
         } else {
@@ -53,7 +53,7 @@ impl Plain {
         let start = packet.first_chunk::<LEAST>()?;
         let [header @ .., a, b, c, d, e, f, _, _] = start;
         let view = Header(header);
-        // What is too short wraps around, here and below, and is too long.
+        // A length that is too short wraps around, here and below, and then fails as too long.
         let beyond = view.total_length().wrapping_sub(least);
         if header[0] != 0x45 || ipv4::is_fragment(view.fragmentation()) || beyond > packet.len().wrapping_sub(least) {
             return None;
@@ -80,7 +80,7 @@ impl Plain {
         self.addresses as u32
     }
 
-    /// The key of the connection that it belongs to if it goes this way.
+    /// The key of the connection that the packet belongs to if it goes in this direction.
     #[inline(always)]
     pub(super) const fn key(&self, direction: Direction) -> Key {
         let key = Key::packed(self.protocol, self.addresses, self.ports);
@@ -94,16 +94,16 @@ impl Plain {
 /// Why a packet is left to `Table::translate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
-    /// There is more to it than plain translation.
+    /// It needs more than plain translation.
     NotPlain,
-    /// It comes after nobody has polled for long.
+    /// It arrives after a long time without a poll.
     Late,
-    /// It belongs to no connection that is known if it goes this way.
+    /// It belongs to no known connection in this direction.
     Unknown(Direction),
 }
 
 impl State {
-    /// Which way a packet to this destination goes, most likely; `None` if it is surely none of ours.
+    /// The direction in which a packet to this destination most likely goes; `None` if it certainly passes.
     #[inline(always)]
     pub(super) fn likely_direction(&self, destination: u32) -> Option<Direction> {
         if self.span.holds(destination) && (self.has_one_range() || self.is_alternative(destination)) {
@@ -112,7 +112,7 @@ impl State {
         self.likely_direction_elsewhere(destination)
     }
 
-    /// The same of a packet that is to no alternative address.
+    /// The same for a packet whose destination is not an alternative address.
     #[inline(always)]
     pub(super) fn likely_direction_elsewhere(&self, destination: u32) -> Option<Direction> {
         if self.filter.may_hold_at_first(destination) {
@@ -124,8 +124,8 @@ impl State {
         }
     }
 
-    /// Carries a plain packet over, of this connection, which is behind no re-divert. `None`, and nothing has changed, if
-    /// there is more to it than that.
+    /// Translates a plain packet of this connection, which is not stale. `None`, with nothing changed, if the packet
+    /// needs more than that.
     #[inline(always)]
     pub(super) fn carry_plain(
         &mut self,
@@ -177,8 +177,9 @@ impl State {
     }
 }
 
-/// The phase of a connection in which a plain packet changes nothing, if it is in one. Named rather than passed on where
-/// there is one alone: then its time-out is known before the slot has arrived.
+/// The phase in which a plain packet does not change the connection, if the connection is in one. Where only one phase
+/// qualifies, it is returned as a constant instead of passed on: its time-out is then known before the slot has arrived
+/// in the cache.
 #[inline(always)]
 fn plain_phase(protocol: u8, direction: Direction, phase: Phase) -> Option<Phase> {
     let only = match (protocol, direction) {

@@ -1,8 +1,8 @@
-//! The plain packet whose connection is not the first guess where it is looked for: it is another one there, or in the
-//! second place, or it is behind a re-divert, or the packet begins it, or there is none.
+//! The plain packet whose connection is not the first guess of the index: it is another entry of the bucket, or in the
+//! second bucket, or stale, or the packet opens it, or there is none.
 //!
-//! For large processors, on which [`fast`](crate::translator::path::fast) is compiled for each way by itself, and small enough to need few
-//! registers only without this. It is a shorter way to what `Table::translate` would do, and never another.
+//! For large processors, where [`fast`](crate::translator::path::fast) is compiled for each direction and needs few
+//! registers only without this code. A fast path: it must give the same result as `Table::translate`.
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -17,7 +17,7 @@ use crate::verdict::Verdict;
 use crate::wire::ipv4;
 
 impl<S: Storage> Translator<S> {
-    /// Translates such a packet, which is known to be plain, or passes it.
+    /// Translates or passes such a packet, which is known to be plain.
     #[cold]
     #[inline(never)]
     pub(super) fn second_look(&mut self, direction: Direction, packet: &mut [u8]) -> Verdict {
@@ -31,7 +31,7 @@ impl<S: Storage> Translator<S> {
 }
 
 impl Table<'_> {
-    /// A packet of the connection that is entered under this key for the way there, if there is one.
+    /// Handles a packet of the connection that is entered under this forward key, if there is one.
     #[inline(never)]
     fn plain_forward(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
         let kept = self.state.kept != 0;
@@ -55,7 +55,8 @@ impl Table<'_> {
         self.first_plain(key, hash, packet)
     }
 
-    /// A packet of the connection that is entered under this key for the way back; else it is `left`.
+    /// Handles a packet of the connection that is entered under this reply key; otherwise the slow path does, with
+    /// `left`.
     #[inline(never)]
     fn plain_reply(&mut self, key: &Key, packet: &mut [u8], left: Left) -> Verdict {
         match self.find_reply(key) {
@@ -64,7 +65,7 @@ impl Table<'_> {
         }
     }
 
-    /// A packet of the connection in this slot.
+    /// Handles a packet of the connection in this slot.
     #[inline(never)]
     fn plain_at(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
         let Some(plain) = Plain::read(packet) else {

@@ -1,4 +1,5 @@
-//! The whole way of a packet: parsed, found or opened, followed, rewritten. The fast paths do the same with less.
+//! The slow path, which can handle any packet: parse, find or open the connection, track, rewrite. The fast paths do
+//! the same with less.
 
 use crate::connection::Direction;
 use crate::event::Closed;
@@ -15,18 +16,18 @@ use crate::wire::flow::{Flow, Shape};
 use crate::wire::ipv4::{self, Header, ICMP, Parts, TCP};
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
-/// What looking again at a connection has shown.
+/// The result of looking at a connection again.
 pub(super) enum Revisit {
-    /// The packet is carried over.
+    /// Translate the packet.
     Carry,
     /// There is no such connection any more.
     Miss,
-    /// The packet ends here.
+    /// The packet gets this verdict.
     Done(Verdict),
 }
 
 impl Table<'_> {
-    /// Any packet, the plain ones included.
+    /// Translates any packet, plain ones included.
     #[cold]
     #[inline(never)]
     pub(super) fn translate(&mut self, packet: &mut [u8], left: Left) -> Verdict {
@@ -34,7 +35,7 @@ impl Table<'_> {
         self.state.count(verdict)
     }
 
-    // What follows, and all that it calls in other files, only says what becomes of the packet: that is counted once, above.
+    // The functions below, and all that they call in other files, only return the verdict: it is counted once, above.
 
     fn decide(&mut self, packet: &mut [u8], left: Left) -> Verdict {
         if left == Left::Late {
@@ -49,7 +50,7 @@ impl Table<'_> {
         };
         let flow = match Flow::read(&parts) {
             Ok(flow) => flow,
-            // What is cut short is dropped if it could be one of ours.
+            // A truncated packet is dropped if it could belong to a connection.
             Err(reason) if self.concerns(Header(parts.header)) => return Verdict::Drop(reason),
             Err(_) => return Verdict::Pass,
         };
@@ -63,7 +64,7 @@ impl Table<'_> {
         }
     }
 
-    /// A packet with ports: a whole one, or a first fragment.
+    /// Handles a packet with ports: a whole one, or a first fragment.
     pub(super) fn whole(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Verdict {
         let near = self.state.is_alternative(flow.destination);
         let diverted = self.state.filter.may_hold(flow.destination);
@@ -76,7 +77,7 @@ impl Table<'_> {
         if diverted && let Some(verdict) = self.along(Direction::ToServer, parts, flow, left) {
             return verdict;
         }
-        // Where the source is kept the way back leads to the client's own address.
+        // Where the source is kept, replies go to the client's own address.
         if !near
             && self.state.kept != 0
             && let Some(verdict) = self.reply(parts, flow, left)
@@ -86,7 +87,7 @@ impl Table<'_> {
         self.first(parts, flow)
     }
 
-    /// The first packet of a connection, if there is a rule for it.
+    /// Handles the first packet of a connection, if a rule matches it.
     #[inline(never)]
     pub(in crate::translator) fn first(&mut self, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         match self.open_forward(flow, parts) {
@@ -95,7 +96,7 @@ impl Table<'_> {
         }
     }
 
-    /// A packet that may be on the way back. `None` if it belongs to nobody.
+    /// Handles a packet that may be a reply. `None` if it belongs to no connection.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn reply(&mut self, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
         if let Some(verdict) = self.along(Direction::ToClient, parts, flow, left) {
@@ -108,11 +109,11 @@ impl Table<'_> {
         })
     }
 
-    /// A packet that may belong to a connection if it goes this way. `None` if there is none.
+    /// Handles a packet that may belong to a connection in this direction. `None` if there is none.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn along(&mut self, direction: Direction, parts: &mut Parts<'_>, flow: &Flow, left: Left) -> Option<Verdict> {
         if left == Left::Unknown(direction) {
-            // It need not be looked for again.
+            // The fast path has already looked it up.
             return None;
         }
         let slot = self.find(direction, &Key::of(flow, direction))?;
@@ -123,7 +124,7 @@ impl Table<'_> {
         }
     }
 
-    /// Carries a packet over, on a connection that it belongs to.
+    /// Translates a packet of this connection.
     pub(super) fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let mut refreshing = direction == Direction::ToServer || self.state.config.refresh_from_server;
         if flow.protocol == TCP {
@@ -152,7 +153,7 @@ impl Table<'_> {
         Verdict::carried(direction)
     }
 
-    /// Looks again at a connection that may be dead, over, or behind a re-divert.
+    /// Looks again at a connection that may be dead, finished or stale.
     pub(super) fn revisit(&mut self, slot: u32, direction: Direction, payload: &[u8], protocol: u8) -> Revisit {
         if self.is_dead(slot) {
             self.close_dead(slot);
@@ -161,7 +162,7 @@ impl Table<'_> {
         self.revisit_alive(slot, direction, || payload, protocol)
     }
 
-    /// The same of one that is not dead.
+    /// The same for a connection that is not dead.
     #[inline(always)]
     pub(super) fn revisit_alive<'p>(
         &mut self,
@@ -188,14 +189,14 @@ impl Table<'_> {
         }
     }
 
-    /// Looks at a segment of a connection that has come to its end.
+    /// Looks at a segment of a connection that is closing, finished or being reset.
     fn revisit_late(&mut self, slot: u32, phase: Phase, direction: Direction, payload: &[u8]) -> Revisit {
         let Some(segment) = Segment::of(payload) else {
             return Revisit::Carry;
         };
         if direction == Direction::ToServer && segment.has(SYN) && !segment.has(RST | ACK) {
-            // The client begins anew on the same port (RFC 9293, section 3.6.1). Its server may still know the old
-            // connection: nobody else gets that endpoint yet.
+            // The client opens a new connection from the same port (RFC 9293, section 3.6.1). The server may still know
+            // the old connection, so its alternative endpoint goes into quarantine.
             self.quarantine(slot, Closed::Finished);
             return Revisit::Miss;
         }
@@ -208,8 +209,8 @@ impl Table<'_> {
         Revisit::Done(Verdict::Drop(DropReason::Resetting))
     }
 
-    /// A packet to an alternative address that nobody waits for. `None` if a rule may speak of the address, or if the
-    /// port is not one that we give away: then it is for this machine itself.
+    /// Handles a packet to an alternative address that belongs to no connection. `None` if a rule may match the
+    /// address, or if the port is not one that connections are given: then the packet is for this machine itself.
     fn unclaimed(&mut self, payload: &[u8], flow: &Flow) -> Option<Verdict> {
         let echo_request = flow.protocol == ICMP && payload.first() == Some(&crate::wire::icmp::ECHO_REQUEST);
         let ours = !echo_request && self.state.gives_away((flow.destination, flow.destination_port));
@@ -217,7 +218,7 @@ impl Table<'_> {
         if !ours || (flow.protocol != ICMP && rule::forwards(self.rules(), flow.protocol, destination)) {
             return None;
         }
-        // The rule of a connection may be gone, and its packets go on.
+        // A connection goes on after its rule has been removed.
         if self.find_forward(&Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
             return None;
         }

@@ -1,8 +1,9 @@
-//! The plain packet whose connection is behind a re-divert: it catches up, and the packet goes on where it was.
+//! The plain packet of a stale connection: the connection follows the re-divert, then the packet is translated as
+//! usual.
 //!
-//! For large processors, on which the first packet of each connection after a re-divert shall cost little more than any
-//! other. It is a shorter way to what `Table::translate` would do, and never another: it is not parsed and not looked for
-//! twice more.
+//! For large processors, where the first packet of each connection after a re-divert should cost little more than any
+//! other. A fast path: it must give the same result as `Table::translate`, but saves parsing the packet and looking it
+//! up twice more.
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -13,8 +14,8 @@ use crate::verdict::Verdict;
 use crate::wire::ipv4::{HEADER, Header};
 
 impl Table<'_> {
-    /// Translates such a packet, of the connection in this slot, which may be behind a re-divert. `None` if there is more
-    /// to it than that.
+    /// Translates a plain packet of the connection in this slot, which may be stale. `None` if the packet needs more
+    /// than that.
     pub(super) fn plain_stale(
         &mut self,
         direction: Direction,
@@ -31,14 +32,14 @@ impl Table<'_> {
                 let ConnectionSlot(connection) = self.memory.connections.get_mut(slot as usize)?;
                 self.state.carry_plain(connection, direction, plain, packet)
             }
-            // What is left of it is not found any more, or is over: as the long way sees for itself.
+            // The connection can no longer be found, or is finished; the slow path finds that out for itself.
             Revisit::Miss => None,
             Revisit::Done(verdict) => Some(self.state.count(verdict)),
         }
     }
 }
 
-/// What a plain packet carries: it has no options.
+/// The payload of a plain packet, which has no IP options.
 fn payload(packet: &[u8]) -> &[u8] {
     let total = packet.first_chunk().map_or(0, |header| Header(header).total_length());
     packet.get(HEADER..total).unwrap_or_default()

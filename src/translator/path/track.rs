@@ -1,4 +1,4 @@
-//! What a packet of a known connection changes about the connection.
+//! What a packet changes in its connection.
 
 use crate::config::InexactReset;
 use crate::connection::Direction;
@@ -13,10 +13,10 @@ use crate::wire::ipv4::{self, Header, Parts, TCP};
 use crate::wire::rewrite;
 use crate::wire::tcp::{RST, SYN, Segment};
 
-/// What tracking says of a packet that is to be translated.
+/// What tracking says about a packet that is to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tracked {
-    /// It keeps its connection alive.
+    /// It refreshes its connection.
     Refreshing,
     /// It does not: a RST is no sign of life (RFC 7857, section 7.1).
     Quiet,
@@ -25,7 +25,7 @@ pub(super) enum Tracked {
 }
 
 impl Table<'_> {
-    /// What is known of the TCP connection in a slot.
+    /// The TCP state of the connection in a slot.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn tcp(&mut self, slot: u32) -> Option<Tcp> {
         let connection = self.memory.connections.get(slot as usize)?.0;
@@ -33,7 +33,7 @@ impl Table<'_> {
         Some(Tcp { phase: connection.phase, sequences: connection.sequences, claims })
     }
 
-    /// Writes down what is known of the TCP connection in a slot, its phase excepted.
+    /// Stores the TCP state of the connection in a slot, except its phase.
     pub(in crate::translator) fn set_tcp(&mut self, slot: u32, tcp: &Tcp) {
         if let Some(connection) = self.slot_mut(slot) {
             connection.sequences = tcp.sequences;
@@ -48,8 +48,8 @@ impl Table<'_> {
         }
     }
 
-    /// Follows a TCP segment that is more than data and acknowledgement in an established connection. `whole` says that it
-    /// is no fragment.
+    /// Tracks a TCP segment that is more than data and acknowledgement in an established connection. `whole` says that
+    /// it is not a fragment.
     pub(super) fn follow_segment(
         &mut self,
         slot: u32,
@@ -133,7 +133,7 @@ impl Table<'_> {
         }
     }
 
-    /// What is done to a translated packet beyond its addresses, where the configuration asks for it.
+    /// Does what the configuration asks for beyond rewriting addresses: measuring, and a new identification.
     pub(super) fn do_extras(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>) {
         let header = Header(parts.header);
         let (total, protocol) = (header.total_length(), header.protocol());
@@ -146,9 +146,9 @@ impl Table<'_> {
 }
 
 impl State {
-    /// Gives a translated packet an identification of its own, where the configuration asks for it.
+    /// Gives a translated packet a new identification, where the configuration asks for it.
     pub(super) fn identify(&mut self, parts: &mut Parts<'_>) {
-        // What must not be fragmented needs none (RFC 6864, section 4.1).
+        // A packet that must not be fragmented needs none (RFC 6864, section 4.1).
         let fragmentation = Header(parts.header).fragmentation();
         let atomic = fragmentation & ipv4::DONT_FRAGMENT != 0 && !ipv4::is_fragment(fragmentation);
         if self.config.rewrite_identification && !atomic {

@@ -1,5 +1,5 @@
-//! How connections follow the re-diverts that were written down: when their next packet finds them behind, or when the
-//! sweep comes by.
+//! How stale connections follow the re-diverts in the log: when their next packet arrives, or when the sweep reaches
+//! them.
 
 #[cfg(target_pointer_width = "64")]
 use crate::connection::Direction;
@@ -21,23 +21,23 @@ use crate::translator::state::State;
 use crate::translator::state::Table;
 use crate::wire::ipv4::{ICMP, TCP};
 
-/// What catching up has made of a connection.
+/// The result of following.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::translator) enum Followed {
-    /// It is where it was.
+    /// The connection stays where it was.
     Stayed,
-    /// It stands on another server.
+    /// It is on another server now.
     Moved,
     /// It is being reset.
     Reset,
-    /// It is gone: no port was free for it.
+    /// It is closed: no port was free for it.
     Stranded,
-    /// It is gone: it went back to its original destination, with its source kept.
+    /// It is closed: it returned to its original destination, with its source kept.
     Home,
 }
 
 impl Table<'_> {
-    /// Lets a connection follow the re-diverts that it has not followed yet.
+    /// Makes a connection follow the re-diverts that it has not followed yet.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(in crate::translator) fn follow_rediverts(&mut self, slot: u32) -> Followed {
         let moves = &self.state.redivert_log;
@@ -73,14 +73,15 @@ impl Table<'_> {
         self.move_to(slot, server, route)
     }
 
-    /// A connection that is over does not move, so it must not be opened again where it stands.
+    /// A finished connection does not move. Clearing its claims keeps it from being reopened on its old
+    /// server.
     #[cold]
     #[inline(never)]
     fn stay_ended(&mut self, slot: u32) {
         self.set_claims(slot, Claims::default());
     }
 
-    /// Puts a connection from one server onto another.
+    /// Moves a connection from one server to another.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn move_to(&mut self, slot: u32, from: (u32, u16), route: Route) -> Followed {
         self.state.serial = self.state.serial.wrapping_add(1);
@@ -97,8 +98,8 @@ impl Table<'_> {
         Followed::Moved
     }
 
-    /// Gives a connection its new server, and an alternative endpoint that is free there, and lists it as such. False if
-    /// it cannot be, in which case it is gone.
+    /// Gives a connection its new server and an alternative endpoint that is free there, and updates the reply index.
+    /// False if that is not possible; the connection is closed then.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     fn relist(&mut self, slot: u32, server: (u32, u16)) -> bool {
@@ -134,8 +135,8 @@ impl Table<'_> {
         listed
     }
 
-    /// The same where there is nothing to it: nobody at all has the key that the way back will have. Each key is hashed
-    /// once. `None`, and nothing has changed, if there is more to it.
+    /// The same in the simple case: no connection has the new reply key. Each key is hashed once. `None`, with nothing
+    /// changed, in any other case.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     fn relist_plainly(&mut self, slot: u32, server: (u32, u16)) -> Option<bool> {
@@ -164,7 +165,7 @@ impl Table<'_> {
         Some(listed)
     }
 
-    /// Ends a connection that could not be moved. `unlisted` says that it is in the index of the way there alone.
+    /// Closes a connection that could not be moved. `unlisted` says that it is only in the forward index.
     pub(in crate::translator) fn close_stranded(&mut self, slot: u32, unlisted: bool) {
         if unlisted && let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !ANY_PORT_REPLIES;
@@ -172,9 +173,9 @@ impl Table<'_> {
         self.give_up(slot, Closed::Stranded);
     }
 
-    /// Counts a moved connection where it stands now, if its entry speaks of another server.
+    /// Counts a moved connection with its new server, if its entry describes another one.
     fn recount(&mut self, slot: u32, route: Route) {
-        // None of the moves has an entry where every entry describes its connections.
+        // The route names no entry if every entry already describes its connections.
         if route.entry == server::NONE {
             return;
         }
@@ -202,14 +203,14 @@ impl Table<'_> {
         }
     }
 
-    /// Ends a TCP connection, and owes both of its ends a RST.
+    /// Ends a TCP connection, and marks both of its ends as owed a RST.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn start_reset(&mut self, slot: u32) {
         self.finish(slot, Closed::Rediverted);
         self.expect_resets(slot);
         self.begin_phase(slot, Phase::Resetting);
         if self.state.config.resets_per_second == 0 {
-            // By the configuration: the ends will find out by themselves.
+            // The configuration forbids RSTs: the ends will find out by themselves.
             self.state.counters.transmit_lost = self.state.counters.transmit_lost.wrapping_add(2);
         } else if let Some(connection) = self.slot_mut(slot) {
             connection.flags |= OWES_CLIENT | OWES_SERVER;
@@ -238,7 +239,7 @@ impl Table<'_> {
         }
     }
 
-    /// Lets connections catch up, at most `slots` of them.
+    /// Makes stale connections follow, examining at most `slots` slots.
     pub(in crate::translator) fn sweep(&mut self, slots: usize) {
         #[cfg(target_pointer_width = "64")]
         if self.state.redivert_log.cursor != DONE {
@@ -258,7 +259,7 @@ impl Table<'_> {
                 return;
             }
             if self.slot(cursor).is_some_and(|c| c.phase != Phase::Free) {
-                // The dead follow nobody.
+                // A dead connection is closed instead of moved.
                 if self.is_dead(cursor) {
                     self.close_dead(cursor);
                 } else {
@@ -269,8 +270,8 @@ impl Table<'_> {
         }
     }
 
-    /// The next connection, among at most `slots`, one of whose ends is to be told with a RST. Whoever comes here before
-    /// the sweep lets it go on.
+    /// The next connection, among at most `slots`, one of whose ends is owed a RST. If this scan overtakes the sweep,
+    /// it advances the sweep.
     pub(in crate::translator) fn next_owing(&mut self, slots: usize) -> Option<u32> {
         for _ in 0..slots {
             let telling = self.state.redivert_log.telling;

@@ -1,4 +1,4 @@
-//! Records of connections: written for a snapshot or another portion, and taken over from there.
+//! Exporting connections as records, for a snapshot or another portion, and importing them.
 
 use crate::connection::{Connection, Direction};
 use crate::endpoint::endpoint;
@@ -20,22 +20,22 @@ use crate::translator::sync::record::{Record, RecordError};
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{ICMP, TCP};
 
-/// What taking over a record has done.
+/// The result of importing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Imported {
-    /// The connection was not known, and is now.
+    /// The connection was not known before.
     New,
-    /// The connection was known; what the record knew better was taken over.
+    /// The connection was known; it was updated with what the record knew better.
     Updated,
 }
 
 impl<S: Storage> Translator<S> {
-    /// A record of each current connection that can be carried on elsewhere: a snapshot. What only holds its
-    /// alternative endpoint, and what is being reset, is left out.
+    /// A snapshot: a record of each current connection that another translator can carry on. Quarantined connections
+    /// and those that are being reset are left out.
     ///
-    /// A record says for how long its connection has been idle, up to the time of the latest call that was told one.
+    /// A record contains how long its connection has been idle, up to the time passed to the latest call. Call
     /// [`poll`](Self::poll) first if the last packet came a while ago.
     ///
     /// ```
@@ -48,12 +48,12 @@ impl<S: Storage> Translator<S> {
     /// before.poll(now);
     /// let snapshot: Vec<[u8; RECORD_LENGTH]> = before.records().map(|r| *r.as_bytes()).collect();
     ///
-    /// // After the restart: first the rules, then the records, then packets. The clock begins when the snapshot was made.
+    /// // After the restart: first the rules, then the records, then packets. The clock starts at the snapshot.
     /// // after.divert(...)?;
     /// for bytes in &snapshot {
     ///     after.import(Instant::ZERO, &Record::from_bytes(bytes)?)?;
     /// }
-    /// after.poll(restarted); // so long after the snapshot: what has died in the meantime ends
+    /// after.poll(restarted); // the present time on that clock: connections that have timed out since are closed
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn records(&self) -> impl Iterator<Item = Record> {
@@ -80,23 +80,24 @@ impl<S: Storage> Translator<S> {
         Claims::from_words(words.copied().unwrap_or_default())
     }
 
-    /// Takes over the connection of a record. If it is known already, whatever the record knows better is taken over:
+    /// Imports the connection of a record. If it is already known, it is updated with whatever the record knows better:
     /// a later state, higher sequence numbers, a later last packet, another server.
     ///
     /// # The order, and `now`
     ///
-    /// Enter the rules first, then the records, then let packets come. A packet of a connection whose record has not come
-    /// yet may open another in its place. Records that come before their rules are carried on all the same; they are
-    /// counted with the rule's server once it comes, a share of them at once and the others by [`poll`](Self::poll).
+    /// Add the rules first, then import the records, then pass packets. A packet of a connection whose record has not
+    /// arrived yet may open another connection in its place. Records that arrive before their rules are carried on all
+    /// the same. They are counted with the rule's server once the rule is added: a share of them at once, the others by
+    /// [`poll`](Self::poll).
     ///
-    /// `now` is the moment at which the record was made, on this translator's clock: a connection that was idle for 200 s
-    /// then had its last packet 200 s before `now`. After a restart let the clock begin with the snapshot, at zero or
-    /// anywhere, take over the records at that time, and go on with the time that it is by then. Who passes the time at
-    /// which it came up again gives each connection as much longer to live as the restart took. A `now` before that of an
-    /// earlier call is taken to be as late as that.
+    /// `now` is the time at which the record was made, on this translator's clock: a connection that had been idle for
+    /// 200 s then had its last packet 200 s before `now`. After a restart, start the clock at the snapshot (with zero
+    /// or any other value), import the records at that time, and continue with the present time on that clock. Passing
+    /// the time of the restart instead would prolong each connection's life by the length of the outage. A `now`
+    /// earlier than that of an earlier call is treated as equal to it.
     ///
     /// # Errors
-    /// [`RecordError`] says why it was not taken over.
+    /// [`RecordError`] says why the record was not imported.
     ///
     /// ```
     /// # use byway::*;
@@ -114,7 +115,7 @@ impl<S: Storage> Translator<S> {
     /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
     /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
     /// # let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 3456);
-    /// // One portion does the way there, and another the way back.
+    /// // One portion handles the forward direction, another the reply direction.
     /// let mut there = Translator::new(config.clone(), Fixed::<64, 4>::new())?;
     /// let mut back = Translator::new(config, Fixed::<64, 4>::new())?;
     /// there.divert(Divert::new(original).to(server))?;
@@ -125,11 +126,11 @@ impl<S: Storage> Translator<S> {
     ///     if let Event::Opened(connection) = event
     ///         && let Some(record) = there.record(&connection)
     ///     {
-    ///         let bytes: [u8; RECORD_LENGTH] = *record.as_bytes(); // sent over to the other one
+    ///         let bytes: [u8; RECORD_LENGTH] = *record.as_bytes(); // sent to the other portion
     ///         assert_eq!(back.import(Instant::ZERO, &Record::from_bytes(&bytes)?)?, Imported::New);
     ///     }
     /// }
-    /// let alternative = back.connections().next().expect("it is there").server_side.source;
+    /// let alternative = back.connections().next().expect("the imported connection").server_side.source;
     /// let mut answer = udp(server, alternative);
     /// assert_eq!(back.translate(Instant::ZERO, &mut answer), Verdict::ToClient);
     /// assert_eq!(answer[12..20], [100, 100, 100, 100, 1, 2, 3, 4]); // from the original to the client
@@ -172,7 +173,7 @@ impl Table<'_> {
         }
         new.member = self.entry_for(&new);
         let server = (new.server, new.server_port);
-        // It was written before a re-divert and comes after it. No rule leads there any more.
+        // The record was written before a re-divert and arrived after it. No rule leads to its server any more.
         if new.member == server::NONE
             && self.state.redivert_log.leads_away(self.memory.moves, server, new.protocol == ICMP)
         {
@@ -201,8 +202,8 @@ impl Table<'_> {
         Ok(Imported::New)
     }
 
-    /// Frees the alternative endpoint of a record from what is dead or only holds it: it was held for this very
-    /// connection, or for one long gone.
+    /// Frees the alternative endpoint of a record from a dead or quarantined connection: it was quarantined for this
+    /// same connection, or for one long gone.
     fn free_endpoint(&mut self, new: &Entry) -> Result<(), RecordError> {
         self.free_dead(&new.reply_key());
         let Some(taken) = self.find_reply(&new.reply_key()) else {
@@ -216,7 +217,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Takes over what a record of a connection that is known knows better.
+    /// Updates a known connection with what its record knows better.
     fn update(&mut self, slot: u32, new: &Entry, theirs: Option<&Tcp>) -> Result<(), RecordError> {
         match self.follow_rediverts(slot) {
             Followed::Stayed | Followed::Moved | Followed::Reset => {}
@@ -226,11 +227,11 @@ impl Table<'_> {
         let Some(&old) = self.slot(slot) else {
             return Err(self.no_room());
         };
-        // One that was written before the client began anew, and comes after it.
+        // The record was written before the client reused its port, and arrived after that.
         if is_ending(new.phase) && !is_ending(old.phase) && is_elsewhere_on_the_server(&old, new) {
             return Err(outdated(new));
         }
-        // A record that was written before a re-divert and comes after it knows nothing of it.
+        // A record that was written before a re-divert and arrived after it does not reflect it.
         let left = |server| self.state.redivert_log.left(self.memory.moves, server);
         if left((new.server, new.server_port)) && !left((old.server, old.server_port)) {
             return Err(outdated(new));
@@ -241,7 +242,8 @@ impl Table<'_> {
             self.unlist_reply(slot);
             let checksums = self.state.config.checksums;
             let mut moved = old;
-            // Only what the record says: whoever had the endpoint may have been this connection's neighbour in its list.
+            // Copy only what the record says: freeing the endpoint may have changed this connection's neighbours in its
+            // age list.
             if let Some(c) = self.slot_mut(slot) {
                 (c.alternative, c.alternative_port) = (new.alternative, new.alternative_port);
                 (c.server, c.server_port) = (new.server, new.server_port);
@@ -300,7 +302,7 @@ impl Table<'_> {
         RecordError::TableFull { capacity: self.memory.connections.len() }
     }
 
-    /// Takes note of a connection that no server's entry counts, if this one is such.
+    /// Notes that there may be a connection that no server's entry counts, if this is one.
     fn note_stray(&mut self, member: u16) {
         if member == server::NONE {
             self.state.adopt = Some(adopt);
@@ -308,7 +310,7 @@ impl Table<'_> {
         }
     }
 
-    /// The entry of the rule that this connection could have been opened by, if it names its server.
+    /// The server entry of the rule that could have opened this connection, if one describes its server.
     fn entry_for(&mut self, new: &Entry) -> u16 {
         let original = (new.original, new.original_port);
         let Some(rule) = rule::find(self.rules(), new.protocol, new.client, original).copied() else {
@@ -323,8 +325,8 @@ impl Table<'_> {
     }
 }
 
-/// Goes on through the slots, so many of them, and counts connections that no server's entry counts with those of rules
-/// that have come since.
+/// Goes on through the next `slots` slots, and counts connections that no server's entry counts with the rules that
+/// were added since.
 fn adopt(table: &mut Table<'_>, slots: usize) {
     for _ in 0..slots {
         let slot = table.state.adopting;
@@ -338,7 +340,7 @@ fn adopt(table: &mut Table<'_>, slots: usize) {
         if table.is_dead(slot) || !table.slot(slot).is_some_and(is_stray) {
             continue;
         }
-        // Where it stands after the re-diverts that it has not followed yet.
+        // Its server after the re-diverts that it has not followed yet.
         table.follow_rediverts(slot);
         let Some(&connection) = table.slot(slot).filter(|c| is_stray(c)) else {
             continue;
@@ -363,31 +365,32 @@ const fn outdated(new: &Entry) -> RecordError {
     RecordError::Outdated { server: endpoint(new.server, new.server_port) }
 }
 
-/// Whether a client that begins anew on its port ends a connection in this phase.
+/// Whether a client that reuses its port ends a connection in this phase.
 const fn is_ending(phase: Phase) -> bool {
     matches!(phase, Phase::Closing | Phase::TimeWait | Phase::Resetting)
 }
 
-/// Whether a connection is shown on the same server with another alternative endpoint, which no re-divert does.
+/// Whether the record shows the connection on the same server with another alternative endpoint, which no re-divert
+/// causes.
 fn is_elsewhere_on_the_server(old: &Entry, new: &Entry) -> bool {
     let place = |c: &Entry| ((c.server, c.server_port), (c.alternative, c.alternative_port));
     place(old).0 == place(new).0 && place(old).1 != place(new).1
 }
 
-/// Whether a record tells of another connection than the one that is known and at its end, between the same endpoints:
-/// the client has begun anew on its port.
+/// Whether a record is of a new connection between the same endpoints, while the known one is ending: the client has
+/// reused its port.
 fn begins_anew(old: &Entry, new: &Entry) -> bool {
     if !is_ending(old.phase) || is_ending(new.phase) {
         return false;
     }
-    // What is over is not moved by a re-divert any more.
+    // A finished connection is no longer moved by a re-divert.
     let elsewhere = old.phase.is_over() && old.reply_key() != new.reply_key();
     let sent = |c: &Entry| c.sequences.sent(Direction::ToServer).unwrap_or(0);
     let ahead = sent(new).wrapping_sub(sent(old)).cast_signed() > 0;
     elsewhere || is_elsewhere_on_the_server(old, new) || (new.phase == Phase::Opening && ahead)
 }
 
-/// Whether a UDP or ICMP connection's server has answered.
+/// Whether the server of a UDP or ICMP connection has answered.
 const fn is_answered(phase: Phase) -> bool {
     matches!(phase, Phase::UdpAnswered | Phase::IcmpAnswered)
 }

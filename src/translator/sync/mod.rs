@@ -1,4 +1,4 @@
-//! Connections as records, from one translator to another.
+//! Connections as records, passed from one translator to another.
 
 pub(super) mod import;
 pub(super) mod record;

@@ -1,7 +1,7 @@
-//! Connections as bytes: for another portion of the same translator, and for the time after a restart.
+//! Connections as bytes, for another portion of the same translator, and for use after a restart.
 //!
-//! The document lets the way there and the way back be provided separately; what the two share is the current
-//! connections, which they exchange in this form. The same records, kept over a restart, are a snapshot.
+//! The document allows the client-to-server and server-to-client portions to be provided separately. What they share is
+//! the current connections, which they exchange in this form. The same records, kept over a restart, are a snapshot.
 
 use core::fmt;
 use core::net::SocketAddrV4;
@@ -18,14 +18,14 @@ use crate::track::sequence::Sequences;
 use crate::track::tcp::{Tcp, implied_fins};
 use crate::wire::ipv4::{ICMP, TCP, UDP};
 
-/// Bytes in a [`Record`].
+/// Length of a [`Record`] in bytes.
 pub const RECORD_LENGTH: usize = 56;
 
 const MAGIC: [u8; 2] = *b"bw";
 const VERSION: u8 = 1;
-/// The flags that tell of FINs.
+/// The flags for FINs.
 const FINS: u8 = 0b11_1100;
-/// Segments of one side only have been seen.
+/// Segments of only one side have been seen.
 const ONE_HEARD: u8 = 64;
 const CHECKED: usize = RECORD_LENGTH - 4;
 #[cfg(not(target_pointer_width = "64"))]
@@ -33,7 +33,7 @@ const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HD
 #[cfg(target_pointer_width = "64")]
 static CRC: Crc<u32, crc::Table<16>> = Crc::<u32, crc::Table<16>>::new(&CRC_32_ISO_HDLC);
 
-/// The states that a record can tell of, by their number in it. The layout is documented at [`Record`].
+/// The states that a record can have, by their number in it. The layout is documented at [`Record`].
 const PHASES: [(u8, Phase); 14] = [
     (1, Phase::Opening),
     (2, Phase::Opened),
@@ -48,13 +48,13 @@ const PHASES: [(u8, Phase); 14] = [
     (11, Phase::IcmpUnanswered),
     (12, Phase::IcmpAnswered),
     (13, Phase::Adopted),
-    // On reading the first is found.
+    // Reading takes the first entry with this number.
     (3, Phase::EstablishedPending),
 ];
 
 /// One connection in a stable byte form: all that another translator needs to carry it on.
 ///
-/// What comes from elsewhere is checked when it is read: a `Record` that exists is well-formed.
+/// Bytes from elsewhere are checked when they are read: every `Record` is well-formed.
 ///
 /// # Layout
 ///
@@ -66,26 +66,26 @@ const PHASES: [(u8, Phase); 14] = [
 /// | 2 | 1 | version: 1 |
 /// | 3 | 1 | protocol number: 1 ICMP echo, 6 TCP, 17 UDP |
 /// | 4 | 1 | state: 1 opening, 2 opened, 3 established, 4 client closed, 5 server closed, 6 closing, 7 time-wait, 8 doubtful, 13 adopted and not answered yet (TCP); 9 unanswered, 10 answered (UDP); 11 unanswered, 12 answered (ICMP) |
-/// | 5 | 1 | flags: 1 the source is kept, 2 replies from other ports of the server belong to it; TCP: bits 2 and 3 the client's FIN, bits 4 and 5 the server's (0 what the state implies, 1 sent, 2 sent with the number expected, 3 acknowledged), 64 only one side has been heard |
+/// | 5 | 1 | flags: 1 the source is kept, 2 replies from other ports of the server belong to it; TCP: bits 2 and 3 the client's FIN, bits 4 and 5 the server's (0 what the state implies, 1 sent, 2 sent with the number expected, 3 acknowledged), 64 only one side has been seen |
 /// | 6 | 2 | zero |
-/// | 8 | 6 | client: address (4), port (2); of an ICMP echo the identifier, here and in the alternative |
+/// | 8 | 6 | client: address (4), port (2); for an ICMP echo the identifier, here and in the alternative |
 /// | 14 | 6 | original destination; the port is zero for ICMP, here and in the server |
 /// | 20 | 6 | alternative source |
 /// | 26 | 6 | current server |
 /// | 32 | 4 | milliseconds since its last packet, when the record was made |
-/// | 36 | 4 | TCP: the sequence number behind the last that the client has used; zero if not known, here and below |
-/// | 40 | 4 | the same of the server |
+/// | 36 | 4 | TCP: the sequence number after the last one that the client has used; zero if not known, here and below |
+/// | 40 | 4 | the same for the server |
 /// | 44 | 4 | TCP: the highest number that the client has acknowledged |
-/// | 48 | 4 | the same of the server |
-/// | 52 | 4 | CRC-32 (ISO-HDLC) of all before it |
+/// | 48 | 4 | the same for the server |
+/// | 52 | 4 | CRC-32 (ISO-HDLC) of all bytes before it |
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Record([u8; RECORD_LENGTH]);
 
 impl Record {
-    /// Reads a record from the front of `bytes`.
+    /// Reads a record from the start of `bytes`.
     ///
     /// # Errors
-    /// [`RecordError`] names what is wrong with it.
+    /// [`RecordError`] says what is wrong with it.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         let whole = bytes.first_chunk::<RECORD_LENGTH>().ok_or(RecordError::Truncated { length: bytes.len() })?;
         let record = Self(*whole);
@@ -111,7 +111,7 @@ impl Record {
         &self.0
     }
 
-    /// The connection that it tells of.
+    /// The connection that it describes.
     #[must_use]
     pub fn connection(&self) -> Option<Connection> {
         self.slot().ok()?.view()
@@ -125,18 +125,18 @@ impl Record {
         (u32::from_be_bytes(self.bytes(at)), u16::from_be_bytes(self.bytes(at + 4)))
     }
 
-    /// How long ago its last packet came.
+    /// How long ago its last packet was.
     pub(super) fn idle(&self) -> Duration {
         Duration::from_millis(u64::from(u32::from_be_bytes(self.bytes(32))))
     }
 
-    /// What is known of the record's TCP connection.
+    /// The TCP state of the record's connection.
     pub(super) fn tcp(&self, phase: Phase, sequences: Sequences) -> Tcp {
         let [flags] = self.bytes(5);
         Tcp::resume(phase, sequences, [Fin::of(flags >> 2), Fin::of(flags >> 4)], flags & ONE_HEARD == 0)
     }
 
-    /// The slot that the record describes, less what depends on the translator.
+    /// The slot that the record describes, without what depends on the translator.
     pub(super) fn slot(&self) -> Result<Entry, RecordError> {
         let [protocol, state, flags] = self.bytes(3);
         let refuse = |name, value| Err(RecordError::Field { name, value });
@@ -191,7 +191,7 @@ impl Record {
         })
     }
 
-    /// The record of a connection. `None` if it is one that cannot be carried on elsewhere: being reset, or over.
+    /// The record of a connection. `None` if it cannot be carried on elsewhere because it is being reset or finished.
     pub(super) fn of(slot: &Entry, claims: Claims, now: Tick) -> Option<Self> {
         let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase)?;
         let mut record = [0; RECORD_LENGTH];
@@ -249,31 +249,31 @@ impl defmt::Format for Record {
     }
 }
 
-/// Why a record was not read, or not taken over. Nothing has changed then.
+/// Why a record could not be read or imported. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RecordError {
     /// Fewer bytes than [`RECORD_LENGTH`].
     Truncated {
-        /// How many there are.
+        /// Its length in bytes.
         length: usize,
     },
-    /// It does not begin as a record does.
+    /// It does not start like a record.
     NoRecord {
-        /// How it begins.
+        /// The bytes it starts with.
         found: [u8; 2],
     },
-    /// It is of another version than this library writes.
+    /// It has a version that this library does not read.
     Version {
-        /// Which.
+        /// The version found.
         found: u8,
     },
-    /// Its checksum is wrong: it was damaged.
+    /// Its checksum is wrong: the record is damaged.
     Checksum {
-        /// What stands in it.
+        /// The checksum in the record.
         found: u32,
-        /// What its bytes give.
+        /// The checksum of its bytes.
         computed: u32,
     },
     /// A field has a value that no connection can have.
@@ -283,7 +283,7 @@ pub enum RecordError {
         /// Its value.
         value: u8,
     },
-    /// An endpoint is one that no such connection can have.
+    /// An endpoint has a value that no such connection can have.
     Endpoint {
         /// Which field.
         name: &'static str,
@@ -291,7 +291,7 @@ pub enum RecordError {
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         value: SocketAddrV4,
     },
-    /// Its alternative endpoint is none of ours.
+    /// Its alternative endpoint is not one of this translator's.
     ForeignAlternative {
         /// The alternative endpoint.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -305,11 +305,11 @@ pub enum RecordError {
     },
     /// Its time-out has passed.
     Expired {
-        /// How long ago its last packet came.
+        /// How long ago its last packet was.
         idle: Duration,
     },
-    /// It shows the connection on a server that it has been moved away from since, or as it ended before its client began
-    /// anew on the same port.
+    /// It shows the connection on a server that it has since been moved away from, or as it ended before its client
+    /// reused the port.
     Outdated {
         /// The server.
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
@@ -326,22 +326,27 @@ impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated { length } => {
-                write!(f, "{length} bytes are no record of {RECORD_LENGTH}")
+                write!(f, "{length} bytes are too few for a record of {RECORD_LENGTH}")
             }
-            Self::NoRecord { found } => write!(f, "it begins with {found:?}, and a record with {MAGIC:?}"),
+            Self::NoRecord { found } => write!(f, "it begins with {found:?}, but a record begins with {MAGIC:?}"),
             Self::Version { found } => write!(f, "version {found}; this library reads {VERSION}"),
             Self::Checksum { found, computed } => {
                 write!(f, "checksum {found:#010x} instead of {computed:#010x}")
             }
-            Self::Field { name, value } => write!(f, "field {name} with the value {value}"),
+            Self::Field { name, value } => write!(f, "field {name} has the invalid value {value}"),
             Self::Endpoint { name, value } => write!(f, "{name} {value}: no such connection can have this endpoint"),
-            Self::ForeignAlternative { alternative } => write!(f, "alternative {alternative} is none of ours"),
+            Self::ForeignAlternative { alternative } => {
+                write!(f, "alternative {alternative} is not one of this translator's")
+            }
             Self::AlternativeTaken { alternative } => {
                 write!(f, "alternative {alternative} is taken by another connection with the same server")
             }
             Self::Expired { idle } => write!(f, "idle for {idle:?}: its time-out has passed"),
             Self::Outdated { server } => {
-                write!(f, "server {server}: the connection has been moved away from it, or has begun anew")
+                write!(
+                    f,
+                    "server {server}: the connection has since moved away from it, or its client has reused the port"
+                )
             }
             Self::TableFull { capacity } => write!(f, "no room for it among {capacity} connections"),
         }
