@@ -47,7 +47,7 @@ first=(src/track/{tcp,sequence,phase,fragments,timers}.rs
     src/translator/path/{track,fragment,icmp,slow,plain,fast,second_look,stale}.rs
     src/translator/redivert/{follow,instruction}.rs src/translator/{transmit,sync/import,rules/find}.rs
     src/table/{index,ports,recent,redivert_log,clients,rule,server,filter,ages}.rs)
-unfit='/(mod|small|listing|plan|consistency|tests)\.rs$'
+unfit='/(mod|fast_small|list|plan|consistency|tests)\.rs$'
 if ((${#files[@]} == 0)); then
     mapfile -t files < <(
         {
