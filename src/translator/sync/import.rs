@@ -102,15 +102,7 @@ impl<S: Storage> Translator<S> {
     /// ```
     /// # use byway::*;
     /// # use core::net::{Ipv4Addr, SocketAddrV4};
-    /// # fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
-    /// #     let mut packet = [0; 28];
-    /// #     (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
-    /// #     packet[12..16].copy_from_slice(&from.ip().octets());
-    /// #     packet[16..20].copy_from_slice(&to.ip().octets());
-    /// #     packet[20..22].copy_from_slice(&from.port().to_be_bytes());
-    /// #     packet[22..24].copy_from_slice(&to.port().to_be_bytes());
-    /// #     packet
-    /// # }
+    /// # let udp = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest_udp.rs"));
     /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
     /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
     /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
