@@ -219,7 +219,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
 
     /// Whether there is room for another event ([`Agent::tell`]).
     #[must_use]
-    pub const fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.events.has_room()
     }
 

@@ -2,6 +2,8 @@
 
 use core::net::SocketAddr;
 
+use heapless::Vec;
+
 use super::answer::LISTED_EVENT;
 use super::authentication::TAG;
 use super::datagram::{HEADER, Header, MAX_ANSWER, kind, seal};
@@ -22,19 +24,18 @@ const HEAD: usize = 8;
 #[derive(Clone, Debug)]
 pub(super) struct EventSender {
     /// In the form that they have in the datagram.
-    batch: [[u8; LISTED_EVENT]; BATCH],
-    waiting: u8,
+    batch: Vec<[u8; LISTED_EVENT], BATCH>,
     /// The session that the batch is sent to next. Unless this is the first one, the batch must not change.
     cursor: usize,
     lost: u32,
 }
 
 impl EventSender {
-    pub(super) const EMPTY: Self = Self { batch: [[0; LISTED_EVENT]; BATCH], waiting: 0, cursor: 0, lost: 0 };
+    pub(super) const EMPTY: Self = Self { batch: Vec::new(), cursor: 0, lost: 0 };
 
     /// Whether there is room for another event.
-    pub(super) const fn has_room(&self) -> bool {
-        self.cursor == 0 && (self.waiting as usize) < BATCH
+    pub(super) fn has_room(&self) -> bool {
+        self.cursor == 0 && !self.batch.is_full()
     }
 
     /// Adds an event to the batch, if there are subscribers for its kind. It is counted as lost if there is no room.
@@ -44,11 +45,8 @@ impl EventSender {
         if !sessions.each().any(|s| s.wants(kind, now)) {
             return;
         }
-        if !self.has_room() {
+        if !self.has_room() || self.batch.push(bytes).is_err() {
             self.lost = self.lost.wrapping_add(1);
-        } else if let Some(place) = self.batch.get_mut(usize::from(self.waiting)) {
-            *place = bytes;
-            self.waiting += 1;
         }
     }
 
@@ -60,7 +58,7 @@ impl EventSender {
         now: Instant,
         buffer: &mut [u8; MAX_ANSWER],
     ) -> Option<(SocketAddr, usize)> {
-        let waiting = self.batch.get(..usize::from(self.waiting)).filter(|batch| !batch.is_empty())?;
+        let waiting = Some(&self.batch).filter(|batch| !batch.is_empty())?;
         while self.cursor < N {
             let place = self.cursor;
             self.cursor += 1;
@@ -86,7 +84,8 @@ impl EventSender {
                 return Some((session.peer, length));
             }
         }
-        (self.cursor, self.waiting) = (0, 0);
+        self.cursor = 0;
+        self.batch.clear();
         None
     }
 }

@@ -7,6 +7,8 @@ use super::instruction::Kinds;
 use super::refused::Refused;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
+use heapless::Vec;
+
 use crate::time::Instant;
 
 /// The most bytes of an answer that are kept: the head, and an effect for each instruction.
@@ -28,8 +30,7 @@ pub(super) struct Session {
     pub(super) sequence: u32,
     tag: [u8; TAG],
     /// The body of the answer to it, if a repetition is to be answered with it: the request must not be applied twice.
-    kept: [u8; KEPT],
-    kept_length: u16,
+    kept: Vec<u8, KEPT, u16>,
     pub(super) subscription: Subscription,
     /// Hashes spent in vain on apparent new requests, and on repetitions. They are separate, so that repeating a
     /// request does not block new ones; and each session has its own, so that seeing one session is not enough to block
@@ -78,8 +79,7 @@ impl Session {
             last: now,
             sequence: 0,
             tag: [0; TAG],
-            kept: [0; KEPT],
-            kept_length: 0,
+            kept: Vec::new(),
             subscription: Subscription { until: Instant::ZERO, kinds: Kinds::NONE, sequence: 0 },
             failures: Budget::NEW,
             repetitions: Budget::NEW,
@@ -134,20 +134,19 @@ impl Session {
         self.last = now;
         self.sequence = sequence;
         self.tag = *tag;
-        self.kept_length = 0;
+        self.kept.clear();
     }
 
     /// Keeps the answer's body for repetitions of the request.
     pub(super) fn keep(&mut self, body: &[u8]) {
-        if let (Some(place), Ok(length)) = (self.kept.get_mut(..body.len()), u16::try_from(body.len())) {
-            place.copy_from_slice(body);
-            self.kept_length = length;
-        }
+        self.kept.clear();
+        // What is longer is made again.
+        let _ = self.kept.extend_from_slice(body);
     }
 
     /// The body of the answer to the newest request; `None` if it has to be made again.
     pub(super) fn kept(&self) -> Option<&[u8]> {
-        self.kept.get(..usize::from(self.kept_length)).filter(|kept| !kept.is_empty())
+        Some(self.kept.as_slice()).filter(|kept| !kept.is_empty())
     }
 
     pub(super) fn is_idle(&self, now: Instant) -> bool {

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use heapless::Deque;
+
 use crate::connection::Direction;
 use crate::time::Instant;
 
@@ -9,7 +11,7 @@ use crate::time::Instant;
 pub(crate) const QUOTE: usize = 60 + 8;
 
 /// How many messages can wait. More than a few would be out of date when fetched.
-const WAITING: u8 = 3;
+const WAITING: usize = 3;
 
 /// A waiting message.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +34,7 @@ pub(crate) enum Message {
 /// The waiting messages, and their rate limits.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    /// A ring.
-    waiting: [Option<Message>; WAITING as usize],
-    first: u8,
-    length: u8,
+    waiting: Deque<Message, WAITING>,
     errors: Bucket,
     resets: Bucket,
 }
@@ -89,11 +88,11 @@ impl Bucket {
 
 impl Outbox {
     pub(crate) const fn new() -> Self {
-        Self { waiting: [None; WAITING as usize], first: 0, length: 0, errors: Bucket::NEW, resets: Bucket::NEW }
+        Self { waiting: Deque::new(), errors: Bucket::NEW, resets: Bucket::NEW }
     }
 
     pub(crate) fn has_something(&self) -> bool {
-        self.length != 0
+        !self.waiting.is_empty()
     }
 
     /// Takes the cost of an ICMP error, or of a RST about an evicted connection, at this rate per second. False if
@@ -112,27 +111,13 @@ impl Outbox {
         self.resets.next(rate, now)
     }
 
+    /// False if there is no room.
     pub(crate) fn push(&mut self, message: &Message) -> bool {
-        if self.length >= WAITING {
-            return false;
-        }
-        let place = self.first + self.length;
-        let place = if place >= WAITING { place - WAITING } else { place };
-        if let Some(waiting) = self.waiting.get_mut(usize::from(place)) {
-            *waiting = Some(*message);
-        }
-        self.length += 1;
-        true
+        self.waiting.push_back(*message).is_ok()
     }
 
     /// The message that has waited longest.
     pub(crate) fn pop(&mut self) -> Option<Message> {
-        if self.length == 0 {
-            return None;
-        }
-        let message = self.waiting.get_mut(usize::from(self.first))?.take();
-        self.first = if self.first + 1 == WAITING { 0 } else { self.first + 1 };
-        self.length -= 1;
-        message
+        self.waiting.pop_front()
     }
 }
