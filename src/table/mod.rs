@@ -12,6 +12,10 @@ pub(crate) mod ports;
 pub(crate) mod recent;
 pub(crate) mod redivert_log;
 pub(crate) mod rule;
+#[cfg(target_pointer_width = "64")]
+pub(crate) mod rule_index;
 pub(crate) mod server;
+#[cfg(target_pointer_width = "64")]
+pub(crate) mod shared_servers;
 pub(crate) mod storage;
 pub(crate) mod tags;

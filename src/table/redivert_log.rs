@@ -5,7 +5,7 @@
 //! catch up. Meanwhile a sweep goes through the slots, a few at each call, and lets the silent ones catch up too; when
 //! it has been through, no connection is behind any more, and the places can be used again.
 
-use crate::table::server::{self, Place, ServerSlot, Servers};
+use crate::table::server::{self, Place, Servers};
 use crate::time::Tick;
 
 /// How many re-diverts can be outstanding at most, whatever the storage: epochs modulo 256 must stay apart.
@@ -174,12 +174,7 @@ impl Moves {
     /// [is closed](Self::is_closed) to new connections until they have been.
     pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Option<Tick>) {
         self.drop_outstanding(slots, servers);
-        for slot in servers.0.iter_mut() {
-            slot.connections = 0;
-            if !slot.attached {
-                *slot = ServerSlot::EMPTY;
-            }
-        }
+        servers.forget();
         let Some(now) = now else {
             return;
         };

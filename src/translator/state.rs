@@ -14,12 +14,19 @@ use crate::table::outbox::Outbox;
 use crate::table::ports::Draws;
 use crate::table::recent::Recent;
 use crate::table::redivert_log::{DONE, Moves};
+#[cfg(target_pointer_width = "64")]
+use crate::table::rule::RuleCounts;
+#[cfg(target_pointer_width = "64")]
+use crate::table::rule_index::Directory;
+use crate::table::server::Unused;
 use crate::time::{Instant, Tick};
 use crate::track::measure::Measure;
 use crate::track::phase::Phase;
 use crate::track::timers::Timers;
 use crate::translator::connection::expire::POLL_WITHIN;
 use crate::translator::rules::filter::Rebuilding;
+#[cfg(target_pointer_width = "64")]
+use crate::translator::rules::indexed::Renewal;
 use crate::translator::table::Table;
 use crate::verdict::Verdict;
 use crate::wire::rewrite::Change;
@@ -88,6 +95,15 @@ pub(crate) struct State {
     pub(crate) siblings: u32,
     /// Rules in use.
     pub(crate) diverts: usize,
+    /// The entries for servers that are unused.
+    pub(crate) unused: Unused,
+    /// What the index of rules knows, if there is one.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) directory: Directory,
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) rule_counts: RuleCounts,
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) renewal: Renewal,
     /// How connections are measured, if they are.
     pub(crate) measure: Option<Measure>,
     pub(crate) layout: Layout,
@@ -181,6 +197,13 @@ impl State {
             siblings: 0,
             moves: Moves::NONE,
             diverts: 0,
+            unused: Unused::ALL,
+            #[cfg(target_pointer_width = "64")]
+            directory: Directory::new(&[]),
+            #[cfg(target_pointer_width = "64")]
+            rule_counts: RuleCounts::default(),
+            #[cfg(target_pointer_width = "64")]
+            renewal: Renewal::NONE,
             forwards: false,
             generation: 0,
             serial: 0,

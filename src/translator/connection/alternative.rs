@@ -3,7 +3,6 @@
 use crate::table::connection::{Entry, NONE, SIBLINGS};
 use crate::table::hash::Key;
 use crate::table::ports::{self, Draws, Wanted};
-use crate::table::rule;
 use crate::track::phase::{Class, Phase};
 use crate::translator::state::State;
 use crate::translator::table::Table;
@@ -97,6 +96,6 @@ impl Table<'_> {
         if protocol == ICMP || !self.state.forwards {
             return false;
         }
-        rule::forwards(self.rules(), protocol, endpoint)
+        self.forwards(protocol, endpoint)
     }
 }

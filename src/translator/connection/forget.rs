@@ -5,13 +5,12 @@
 
 use crate::event::Closed;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
-use crate::table::server::Servers;
 use crate::table::storage::Storage;
 use crate::track::phase::{Class, Phase};
 use crate::translator::Translator;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::state::State;
-use crate::translator::table::Table;
+use crate::translator::table::{Table, servers};
 
 impl<S: Storage> Translator<S> {
     /// Ends every connection at once, of all clients and servers: no packet finds one of them from now on. The rules
@@ -91,7 +90,8 @@ impl Table<'_> {
             (self.state.rotate, self.state.lingered) = (self.state.used, false);
         }
         self.state.bury = Some(bury_forgotten);
-        self.state.moves.forget(self.memory.moves, &mut Servers(self.memory.servers), any.then_some(self.state.tick));
+        let now = any.then_some(self.state.tick);
+        self.state.moves.forget(self.memory.moves, &mut servers!(self.state, self.memory), now);
         self.state.set_plain_epoch();
     }
 

@@ -13,6 +13,7 @@ use crate::table::connection::{Entry, NONE, Which};
 use crate::table::hash::Key;
 use crate::table::index::Layout;
 use crate::table::ports::{self, Wanted};
+use crate::table::rule::DivertSlot;
 use crate::table::{rule, server};
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::Tcp;
@@ -84,7 +85,7 @@ impl Table<'_> {
             | config.own.len() as u32;
         let range = *usually(config.alternatives.iter().next())?;
         usually_not(unusual != 0 || self.state.own_hull.holds(client.0) || ipv4::is_martian(client.0))?;
-        let rule = usually(rule::find_host(self.rules(), protocol, client.0, original))?;
+        let rule = usually(self.find_plain_rule(protocol, client.0, original))?;
         usually_not(rule.keeps_source() || rule.has_siblings())?;
         let member = rule.servers;
         let server = usually(self.memory.servers.get(usize::from(member)))?;
@@ -157,6 +158,16 @@ impl Table<'_> {
         // The rule has its address in the filter already.
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
         Some(self.carry_first(slot, &new, packet))
+    }
+
+    /// The rule for a packet to one host. `None` says nothing.
+    #[inline(always)]
+    fn find_plain_rule(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<&DivertSlot> {
+        match self.rule_index() {
+            None => rule::find_host(self.rules(), protocol, client, original),
+            // A prefix does not speak of every address; what it is about is left to the long way.
+            Some(index) => index.find(self.rules(), protocol, client, original).filter(|rule| rule.host().is_some()),
+        }
     }
 
     /// Asks for the lines that will most likely be looked at when somebody has to make room: those of the oldest, and of

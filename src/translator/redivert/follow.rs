@@ -9,10 +9,10 @@ use crate::table::event_queue::News;
 #[cfg(target_pointer_width = "64")]
 use crate::table::hash::Key;
 use crate::table::redivert_log::{Course, DONE};
-use crate::table::server::{self, Servers};
+use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
-use crate::translator::table::Table;
+use crate::translator::table::{Table, servers};
 use crate::wire::flow::{ICMP, TCP};
 
 /// What catching up has made of a connection.
@@ -218,8 +218,7 @@ impl Table<'_> {
                 return;
             }
             if cursor >= self.state.fresh {
-                let mut servers = Servers(self.memory.servers);
-                self.state.moves.settle(self.memory.moves, &mut servers);
+                self.state.moves.settle(self.memory.moves, &mut servers!(self.state, self.memory));
                 self.state.set_plain_epoch();
                 return;
             }

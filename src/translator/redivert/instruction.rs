@@ -9,8 +9,8 @@ use core::str::FromStr;
 use crate::parse_error::ParseError;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
 use crate::table::redivert_log::MoveSlot;
-use crate::table::rule::{Target, servers_of};
-use crate::table::server::{self, Place, ServerSlot, Servers};
+use crate::table::rule::Target;
+use crate::table::server::{self, Holder, Place, ServerSlot};
 use crate::table::storage::Storage;
 use crate::translator::Translator;
 use crate::translator::state::{HIDES_SERVERS, State};
@@ -311,16 +311,15 @@ impl Table<'_> {
     }
 
     /// How many servers of rules lie within this one.
-    pub(in crate::translator) fn servers_within(&mut self, old: Place) -> usize {
-        let entries = Servers(self.memory.servers);
-        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-        let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
-        rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum()
+    pub(in crate::translator) fn servers_within(&self, old: Place) -> usize {
+        let within = self.memory.servers.iter().filter(|s| s.lies_within(old));
+        within.map(|s| s.rules() as usize).sum()
     }
 
     /// How many entries for servers have to be replaced to drain this server; all servers if none is named.
     pub(in crate::translator) fn servers_to_drain(&self, old: Option<Place>) -> usize {
-        let affected = |s: &&ServerSlot| s.attached && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
+        let affected =
+            |s: &&ServerSlot| s.rules() != 0 && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
         self.memory.servers.iter().filter(affected).count()
     }
 
@@ -335,7 +334,7 @@ impl Table<'_> {
         if self.servers_to_drain(Some(old)) > self.servers().free() {
             return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
         }
-        let mut servers = 0;
+        let servers = self.servers_within(old);
         for rule in 0..self.state.diverts {
             let Some(first) = self.memory.diverts.get(rule).map(|r| r.servers) else {
                 break;
@@ -345,7 +344,6 @@ impl Table<'_> {
             while let Some(slot) = self.memory.servers.get(usize::from(entry)).copied() {
                 let next = slot.next;
                 if slot.lies_within(old) {
-                    servers += 1;
                     entry = self.replace_entry(rule, before, entry, target);
                 }
                 before = entry;
@@ -357,22 +355,28 @@ impl Table<'_> {
 
     /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
     fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
-        let mut servers = Servers(self.memory.servers);
-        let Some(slot) = servers.get_mut(entry) else {
+        let mut servers = self.servers();
+        let Some(slot) = servers.get(entry).copied() else {
             return entry;
         };
         let target = slot.moved_to(target);
         if slot.connections == 0 {
-            slot.set_target(target);
+            servers.set_target(entry, target);
             return entry;
         }
-        let ServerSlot { weight, seed, next, .. } = *slot;
-        let Some(new) = servers.take(target, weight, seed) else {
+        #[cfg(target_pointer_width = "64")]
+        let shared = slot.is_shared().then(|| servers.share(target)).flatten();
+        #[cfg(not(target_pointer_width = "64"))]
+        let shared = None;
+        let Some(new) = shared.or_else(|| servers.take(target, Holder::Group, slot.seed)) else {
             return entry;
         };
         servers.detach(entry);
-        if let Some(slot) = servers.get_mut(new) {
-            slot.next = next;
+        if shared.is_none()
+            && let Some(new) = servers.get_mut(new)
+        {
+            new.set_weight(slot.weight());
+            new.next = slot.next;
         }
         match servers.get_mut(before) {
             Some(slot) => slot.next = new,
@@ -392,14 +396,17 @@ impl Table<'_> {
             return Err(RedivertError::Busy { capacity });
         }
         let entry = if self.needs_entry(old) {
-            let taken = self.servers().take(target, 0, 0);
+            let taken = self.servers().take(target, Holder::Redivert, 0);
             taken.ok_or(RedivertError::ServersFull { capacity: self.memory.servers.len() })?
         } else {
             server::NONE
         };
         let servers = self.servers_within(old);
-        for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
-            slot.set_target(slot.moved_to(target));
+        let mut entries = self.servers();
+        for entry in 0..entries.slots.len() as u16 {
+            if let Some(slot) = entries.get(entry).filter(|s| s.lies_within(old)) {
+                entries.set_target(entry, slot.moved_to(target));
+            }
         }
         self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         self.state.set_plain_epoch();

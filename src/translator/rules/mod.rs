@@ -2,5 +2,9 @@
 
 pub(super) mod filter;
 pub(super) mod find;
+#[cfg(target_pointer_width = "64")]
+pub(super) mod indexed;
 pub(super) mod instruction;
 pub(super) mod plan;
+#[cfg(target_pointer_width = "64")]
+mod share;

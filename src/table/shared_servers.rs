@@ -1,0 +1,117 @@
+//! The entries that rules with one server share, in large storages, and the index that finds them.
+//!
+//! An entry stays in the index while connections stand on it, so that a rule that comes back finds them. Two entries may
+//! be for the same server after a re-divert; new rules get the one that is found first.
+
+use crate::table::hash::Keys;
+use crate::table::rule::Target;
+use crate::table::server::{Holder, NONE, ServerSlot, Servers, seed};
+
+/// The index: for each value of a hash the first entry of a list, by its number plus one. The lists go on by `weight`.
+#[derive(Debug)]
+pub(crate) struct Shared<'a> {
+    firsts: &'a mut [u16],
+    keys: &'a Keys,
+}
+
+impl<'a> Shared<'a> {
+    /// Without any room for first entries no entry is shared.
+    pub(crate) const fn new(firsts: &'a mut [u16], keys: &'a Keys) -> Self {
+        Self { firsts, keys }
+    }
+
+    fn place(&self, target: Target) -> usize {
+        ((u64::from(seed(self.keys, target)) * self.firsts.len() as u64) >> 32) as usize
+    }
+
+    /// The first entry of the list for this server, or [`NONE`].
+    fn first(&self, target: Target) -> u16 {
+        self.firsts.get(self.place(target)).map_or(NONE, |first| first.wrapping_sub(1))
+    }
+
+    /// Puts another entry at the front of the list for this server; returns the one that stood there.
+    fn set_first(&mut self, target: Target, entry: u16) -> u16 {
+        let place = self.place(target);
+        let Some(first) = self.firsts.get_mut(place) else {
+            return NONE;
+        };
+        core::mem::replace(first, entry.wrapping_add(1)).wrapping_sub(1)
+    }
+}
+
+impl ServerSlot {
+    /// One rule fewer points at it.
+    pub(in crate::table) fn leave_shared(&mut self) {
+        self.seed = self.seed.saturating_sub(1);
+        if self.connections != 0 {
+            self.holder = Holder::RulesAndOthers;
+        }
+    }
+}
+
+impl Servers<'_> {
+    /// Whether rules with one server share its entry.
+    pub(crate) const fn are_shared(&self) -> bool {
+        !self.shared.firsts.is_empty()
+    }
+
+    /// The entry that rules with this server alone share, if there is one.
+    pub(crate) fn shared(&self, target: Target) -> Option<u16> {
+        let follow = |entry: &u16| self.get(*entry).map(|slot| slot.weight);
+        let mut list = core::iter::successors(Some(self.shared.first(target)), follow);
+        list.find(|entry| self.get(*entry).is_some_and(|slot| slot.target() == target))
+    }
+
+    /// Has one rule more point at the entry that rules with this server alone share, which may have to be made.
+    pub(crate) fn share(&mut self, target: Target) -> Option<u16> {
+        let entry = match self.shared(target) {
+            Some(entry) => entry,
+            None => {
+                let entry = self.take(target, Holder::Rules, 0)?;
+                self.enter(entry);
+                entry
+            }
+        };
+        self.get_mut(entry)?.seed += 1;
+        Some(entry)
+    }
+
+    /// Makes an entry that one rule points at a shared one, or one of a group with this seed, unless it is that already.
+    pub(crate) fn set_holder(&mut self, entry: u16, holder: Holder, seed: u32) {
+        if self.get(entry).is_some_and(|slot| slot.holder == holder) {
+            return;
+        }
+        self.leave(entry);
+        if let Some(slot) = self.get_mut(entry) {
+            (slot.holder, slot.seed, slot.next) = (holder, seed, NONE);
+        }
+        self.enter(entry);
+    }
+
+    /// Enters a shared entry into the index.
+    pub(in crate::table) fn enter(&mut self, entry: u16) {
+        if let Some(slot) = self.slots.get_mut(usize::from(entry)).filter(|slot| slot.is_shared()) {
+            slot.weight = self.shared.set_first(slot.target(), entry);
+        }
+    }
+
+    /// Takes a shared entry out of the index.
+    pub(in crate::table) fn leave(&mut self, entry: u16) {
+        let Some(slot) = self.slots.get(usize::from(entry)).filter(|slot| slot.is_shared()) else {
+            return;
+        };
+        let (target, next) = (slot.target(), slot.weight);
+        let mut at = self.shared.first(target);
+        if at == entry {
+            self.shared.set_first(target, next);
+            return;
+        }
+        while let Some(slot) = self.slots.get_mut(usize::from(at)) {
+            at = slot.weight;
+            if at == entry {
+                slot.weight = next;
+                return;
+            }
+        }
+    }
+}
