@@ -3,7 +3,7 @@
 //!
 //! A ratio between two rows of one run says more than a row: the machine is the same for both.
 
-use std::hint::black_box;
+use core::hint::black_box;
 use std::time::Instant as Clock;
 
 use byway::{Config, Divert, Heap, Instant, Match, Prefix, Redivert, Translator, Verdict, Weighted};

@@ -5,6 +5,8 @@ pub(crate) mod clients;
 pub(crate) mod connection;
 pub(crate) mod event_queue;
 pub(crate) mod filter;
+#[cfg(target_pointer_width = "64")]
+pub(crate) mod groups;
 pub(crate) mod hash;
 pub(crate) mod index;
 pub(crate) mod outbox;

@@ -78,6 +78,7 @@ impl Servers<'_> {
 
     /// Makes an entry that one rule points at a shared one, or one of a group with this seed, unless it is that already.
     pub(crate) fn set_holder(&mut self, entry: u16, holder: Holder, seed: u32) {
+        // Of the group that it is in it keeps its share.
         if self.get(entry).is_some_and(|slot| slot.holder == holder) {
             return;
         }

@@ -3,6 +3,8 @@
 use crate::config::ConfigError;
 use crate::table::connection::ConnectionSlot;
 use crate::table::event_queue::EventSlot;
+#[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+use crate::table::groups::{GROUP_WORDS, groups_for};
 #[cfg(feature = "alloc")]
 use crate::table::redivert_log::MAX_OUTSTANDING;
 use crate::table::redivert_log::MoveSlot;
@@ -74,6 +76,9 @@ pub struct Parts<'a> {
     /// The index of servers that rules share; empty where there is room for no more than [`FEW_RULES`].
     #[cfg(target_pointer_width = "64")]
     pub(crate) server_index: &'a mut [u16],
+    /// The index of large groups.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) group_index: &'a mut [u32],
     pub(crate) moves: &'a mut [MoveSlot],
     pub(crate) fragments: &'a mut [FragmentSlot],
     pub(crate) events: &'a mut [EventSlot],
@@ -106,6 +111,8 @@ macro_rules! parts {
             rule_filter: &mut $owner.rule_filter,
             #[cfg(target_pointer_width = "64")]
             server_index: &mut $owner.server_index,
+            #[cfg(target_pointer_width = "64")]
+            group_index: &mut $owner.group_index,
             moves: &mut $owner.moves,
             fragments: &mut $owner.fragments,
             events: &mut $owner.events,
@@ -154,6 +161,7 @@ impl Parts<'_> {
             self.rule_index.fill(0);
             self.rule_filter.fill(0);
             self.server_index.fill(0);
+            self.group_index.fill(0);
         }
         self.moves.fill(MoveSlot::EMPTY);
         self.fragments.fill(FragmentSlot::EMPTY);
@@ -246,6 +254,8 @@ pub struct Fixed<
     rule_filter: [u16; DIVERTS],
     #[cfg(target_pointer_width = "64")]
     server_index: [u16; DIVERTS],
+    #[cfg(target_pointer_width = "64")]
+    group_index: [u32; 0],
     moves: [MoveSlot; DIVERTS],
     fragments: [FragmentSlot; FRAGMENTS],
     events: [EventSlot; EVENTS],
@@ -281,6 +291,8 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
             rule_filter: [0; D],
             #[cfg(target_pointer_width = "64")]
             server_index: [0; D],
+            #[cfg(target_pointer_width = "64")]
+            group_index: [],
             moves: [MoveSlot::EMPTY; D],
             fragments: [FragmentSlot::EMPTY; F],
             events: [EventSlot::EMPTY; E],
@@ -369,6 +381,8 @@ impl<'a> Borrowed<'a> {
             rule_filter: &mut [],
             #[cfg(target_pointer_width = "64")]
             server_index: &mut [],
+            #[cfg(target_pointer_width = "64")]
+            group_index: &mut [],
             moves,
             fragments: &mut [],
             events: &mut [],
@@ -426,7 +440,7 @@ mod heap {
     use alloc::vec::Vec;
 
     #[cfg(target_pointer_width = "64")]
-    use super::{CLASS_WORDS, FEW_RULES};
+    use super::{CLASS_WORDS, FEW_RULES, GROUP_WORDS, groups_for};
     use super::{
         ConnectionSlot, DivertSlot, EventSlot, FragmentSlot, INDEX_WORDS, MAX_OUTSTANDING, MAX_SERVERS, MeasureSlot,
         MoveSlot, Parts, ServerSlot, View, sealed,
@@ -454,6 +468,8 @@ mod heap {
         rule_filter: Vec<u16>,
         #[cfg(target_pointer_width = "64")]
         server_index: Vec<u16>,
+        #[cfg(target_pointer_width = "64")]
+        group_index: Vec<u32>,
         moves: Vec<MoveSlot>,
         fragments: Vec<FragmentSlot>,
         events: Vec<EventSlot>,
@@ -479,6 +495,8 @@ mod heap {
                 rule_filter: vec![0; indexed],
                 #[cfg(target_pointer_width = "64")]
                 server_index: vec![0; indexed.min(MAX_SERVERS)],
+                #[cfg(target_pointer_width = "64")]
+                group_index: Vec::new(),
                 moves: vec![MoveSlot::EMPTY; diverts.min(MAX_OUTSTANDING)],
                 fragments: vec![FragmentSlot::EMPTY; 64],
                 events: vec![EventSlot::EMPTY; 64],
@@ -492,6 +510,10 @@ mod heap {
         pub fn servers(mut self, count: usize) -> Self {
             let count = count.min(MAX_SERVERS);
             self.servers = vec![ServerSlot::EMPTY; count];
+            #[cfg(target_pointer_width = "64")]
+            {
+                self.group_index = vec![0; groups_for(count) * GROUP_WORDS];
+            }
             self
         }
 

@@ -8,6 +8,8 @@ use core::str::FromStr;
 
 use crate::parse_error::ParseError;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
+#[cfg(target_pointer_width = "64")]
+use crate::table::groups::Groups;
 use crate::table::redivert_log::MoveSlot;
 use crate::table::rule::Target;
 use crate::table::server::{self, Holder, Place, ServerSlot};
@@ -378,7 +380,9 @@ impl Table<'_> {
             new.set_weight(slot.weight());
             new.next = slot.next;
         }
-        match servers.get_mut(before) {
+        #[cfg(target_pointer_width = "64")]
+        Groups(self.memory.group_index).replace(entry, new);
+        match self.servers().get_mut(before) {
             Some(slot) => slot.next = new,
             None => {
                 if let Some(rule) = self.memory.diverts.get_mut(rule) {

@@ -100,9 +100,16 @@ impl Table<'_> {
 
     /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,
     /// original address and server. Each server's share of the clients is its share of the weights, and a server that
-    /// comes or goes moves no clients but its own (weighted rendezvous hashing).
+    /// comes or goes moves no clients but its own (weighted rendezvous hashing). On large processors a group of more
+    /// than 64 servers chooses by clusters.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
+        #[cfg(target_pointer_width = "64")]
+        if self.is_group(first)
+            && let Some(member) = self.member_of_large_group(first, client, original)
+        {
+            return Some(member);
+        }
         let mut entry = first;
         // Any server is better than none, which has no weight.
         let (mut best, mut least, mut of) = (server::NONE, 1, 0);
@@ -131,7 +138,7 @@ impl Table<'_> {
 
 /// `-log2((hash + 1) / 2^32)` in units of 2^-16, by the position of the highest bit and a parabola between powers of two
 /// (within 0.01 of the true value).
-const fn negative_log2(hash: u32) -> u32 {
+pub(super) const fn negative_log2(hash: u32) -> u32 {
     let value = hash.saturating_add(1);
     let zeros = value.leading_zeros();
     let fraction = match value.checked_shl(zeros + 1) {

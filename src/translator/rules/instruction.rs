@@ -1,6 +1,8 @@
 //! Instructions about rules: insert, update, remove, look up.
 
 use crate::config::Midstream;
+#[cfg(target_pointer_width = "64")]
+use crate::table::groups::{FEW_SERVERS, Groups};
 use crate::table::rule::{Divert, DivertEntry, DivertError, DivertSlot, Match, Target, Weighted, servers_of};
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndex;
@@ -11,6 +13,8 @@ use crate::table::storage::View;
 use crate::translator::Translator;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::redivert::instruction::place_of;
+#[cfg(target_pointer_width = "64")]
+use crate::translator::rules::large_group::Names;
 #[cfg(target_pointer_width = "64")]
 use crate::translator::state::State;
 use crate::translator::table::{Table, servers};
@@ -46,9 +50,9 @@ pub struct Removed {
 /// What a rule would take, and give back.
 pub(in crate::translator) struct Cost {
     /// Where it stands, or would stand.
-    place: Result<usize, usize>,
+    pub(super) place: Result<usize, usize>,
     /// The first of the servers that it has now.
-    old: u16,
+    pub(super) old: u16,
     /// How many entries for servers it needs,
     pub(super) needed: usize,
     /// how many it gives back first,
@@ -181,8 +185,14 @@ impl Table<'_> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     fn replace_servers(&mut self, divert: &Divert<'_>, old: u16) -> u16 {
         #[cfg(target_pointer_width = "64")]
-        if let Some(target) = self.shares(divert) {
-            return self.replace_by_one(old, target);
+        {
+            Groups(self.memory.group_index).leave(old);
+            if let Some(target) = self.shares(divert) {
+                return self.replace_by_one(old, target);
+            }
+            if divert.targets().len() > FEW_SERVERS {
+                return self.replace_by_large_group(old, divert.targets());
+            }
         }
         self.replace_by_group(old, divert.targets())
     }
@@ -241,6 +251,10 @@ impl Table<'_> {
         let alone = self.shares(divert);
         #[cfg(not(target_pointer_width = "64"))]
         let alone = None::<Target>;
+        #[cfg(target_pointer_width = "64")]
+        if targets.len() > FEW_SERVERS {
+            return Ok(self.weigh_large_group(place, old, targets));
+        }
         let servers = self.servers();
         // An entry that other rules share too cannot become one of a group.
         let of_old = |target: Target| {
@@ -282,6 +296,8 @@ impl Table<'_> {
         let place = self.diverts().place(matches).ok()?;
         let removed = *self.memory.diverts.get(place)?;
         let mut entry = removed.servers;
+        #[cfg(target_pointer_width = "64")]
+        Groups(self.memory.group_index).leave(entry);
         let mut servers = self.servers();
         let mut left_behind = 0;
         while let Some(slot) = servers.get(entry).copied() {
@@ -318,8 +334,15 @@ impl Table<'_> {
         if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {
             return Err(DivertError::NoAlternative { destination });
         }
+        #[cfg(target_pointer_width = "64")]
+        let are_named_once = {
+            let names = Names::new(&self.state.keys, targets);
+            names.map_err(|target| DivertError::DuplicateServer { target })?.is_some()
+        };
+        #[cfg(not(target_pointer_width = "64"))]
+        let are_named_once = false;
         for (i, &Weighted { target, .. }) in targets.iter().enumerate() {
-            if targets.iter().skip(i + 1).any(|other| other.target == target) {
+            if !are_named_once && targets.iter().skip(i + 1).any(|other| other.target == target) {
                 return Err(DivertError::DuplicateServer { target });
             }
             let Some(place) = place_of(target) else {
@@ -382,7 +405,7 @@ pub(in crate::translator) struct Leaving {
 }
 
 /// What becomes of the servers of a rule, the first of which is `old`, but for those that are still `named`.
-fn leaving(servers: &[ServerSlot], old: u16, named: impl Fn(Target) -> bool) -> Leaving {
+pub(super) fn leaving(servers: &[ServerSlot], old: u16, named: impl Fn(Target) -> bool) -> Leaving {
     let mut all = Leaving { freed: 0, left_behind: 0, leaves: false };
     let entries = servers_of(servers, old).filter_map(|e| servers.get(usize::from(e)));
     for slot in entries.filter(|slot| !named(slot.target())) {
