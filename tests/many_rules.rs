@@ -3,7 +3,8 @@
 mod support;
 
 use byway::{
-    Borrowed, Divert, DivertError, Heap, Redivert, RedivertError, Storage, Translator, Verdict, Weighted, slots,
+    Borrowed, Divert, DivertError, Heap, Match, Prefix, Protocol, Redivert, RedivertError, Storage, Translator,
+    Verdict, Weighted, slots,
 };
 use core::net::{Ipv4Addr, SocketAddrV4};
 use support::talk::*;
@@ -126,4 +127,115 @@ fn connections_are_counted_once_where_rules_share_a_server() {
         t.redivert(server(0), server(0), Redivert::Switch).unwrap_err(),
         RedivertError::SameServer { target: server(0).into() }
     );
+}
+
+/// Rules follow a drain one after the other; meanwhile each leads where the last re-divert says.
+#[test]
+fn rules_lead_where_the_last_drain_says_whether_they_have_followed_or_not() {
+    let mut t = with_rules(Heap::new(1_000, 2_000).servers(20), 1_500, 1);
+    let group = [Weighted::new(server(0), 1), Weighted::new(server(50), 0)];
+    t.divert(Divert::new(original(5_000)).to_group(&group)).unwrap();
+    let drained = 1_501;
+    for n in 0..6 {
+        assert_eq!(ask(&mut t, s(0), client(n), original(n)).1, server(n));
+        assert_eq!(ask(&mut t, s(0), client(100 + n), original(5_000)).1, server(n));
+        assert_eq!(t.redivert(server(n), server(n + 1), Redivert::Drain).unwrap().servers, drained);
+        (0..n).for_each(|_| t.poll(s(0)));
+        assert_eq!(ask(&mut t, s(0), client(1_000 + n), original(1_499)).1, server(n + 1));
+        assert_eq!(t.connections_on(server(n)), if n == 0 { 2 } else { 3 });
+    }
+    // Rules may go, come and change meanwhile.
+    assert!(t.remove(original(1_400)).is_some());
+    assert!(t.divert(Divert::new(original(1_300)).to(server(6))).unwrap().updated);
+    assert!(t.divert(Divert::new(original(1_200)).to(server(9))).unwrap().updated);
+    assert_eq!(t.redivert(server(6), server(7), Redivert::Switch).unwrap().servers, 1_499);
+    assert_eq!(ask(&mut t, s(0), client(2_000), original(1_300)).1, server(7));
+    assert_eq!(ask(&mut t, s(0), client(2_001), original(1_200)).1, server(9));
+    for _ in 0..60 {
+        t.poll(s(0));
+    }
+    for rule in (0..1_500).chain([5_000]).filter(|rule| ![1_200, 1_400].contains(rule)) {
+        assert!(t.find_divert(original(rule)).unwrap().servers().any(|(s, _)| s.target == server(7).into()));
+    }
+    // Everything that was drained is given back when its connections have ended.
+    (1..40).for_each(|n| t.poll(s(100 * n)));
+    let twelve =
+        (0..12).map(|n| t.divert(Divert::new(original(n)).to(server(100 + n))).is_ok()).filter(|ok| *ok).count();
+    assert_eq!(twelve, 12);
+}
+
+/// A stupid model, a list of rules, agrees with a large table under any instructions.
+#[test]
+fn a_large_table_does_what_a_list_of_rules_does() {
+    let mut dice = Dice(0x1234_5678_9abc_def1);
+    for _ in 0..6 {
+        let mut t = Translator::new(config(), Heap::new(64, 4_000).servers(64)).unwrap();
+        let mut model: Vec<(Match, u32)> = Vec::new();
+        for step in 0..4_000_u32 {
+            let length = [32, 32, 24, 16, 8, 0][dice.below(6) as usize];
+            let near = Ipv4Addr::from_bits(0x6440_0000 | dice.below(1 << 10) as u32 * 0x41);
+            let mut matches = Match::from(Prefix::new(near, length).unwrap());
+            if dice.below(2) == 0 {
+                matches = Match::from((Prefix::new(near, length).unwrap(), 80 + dice.below(2) as u16));
+            }
+            if dice.below(3) == 0 {
+                matches = matches.protocol([Protocol::Tcp, Protocol::Udp, Protocol::Icmp][dice.below(3) as usize]);
+            }
+            if dice.below(3) == 0 {
+                let clients = Ipv4Addr::from_bits(0xc0a8_0000 | dice.below(1 << 10) as u32);
+                matches = matches.clients(Prefix::new(clients, 20 + dice.below(13) as u8).unwrap());
+            }
+            let known = model.iter().position(|(m, _)| *m == matches);
+            let to = dice.below(40) as u32;
+            match dice.below(4) {
+                0 if !model.is_empty() => {
+                    let (gone, _) = model.swap_remove(dice.below(model.len() as u64) as usize);
+                    assert!(t.remove(gone).is_some());
+                    assert!(t.find_divert(gone).is_none());
+                }
+                1 if step % 50 == 0 => {
+                    let from = dice.below(40) as u32;
+                    if from != to {
+                        let servers = model.iter_mut().filter(|(_, server)| *server == from);
+                        let count = servers.map(|(_, server)| *server = to).count();
+                        let how = [Redivert::Switch, Redivert::Drain][dice.below(2) as usize];
+                        assert_eq!(t.redivert(server(from), server(to), how).unwrap().servers, count);
+                    }
+                }
+                _ => {
+                    let done = t.divert(Divert::new(matches).to(server(to))).unwrap();
+                    assert_eq!(done.updated, known.is_some());
+                    match known {
+                        Some(known) => model[known].1 = to,
+                        None => model.push((matches, to)),
+                    }
+                }
+            }
+            t.poll(s(0));
+            let packet = udp(client(dice.below(1 << 10) as u32), SocketAddrV4::new(near, 80), b"");
+            let (from, destination) = ends(&packet);
+            let admits = |m: &Match| {
+                m.destination().contains(*destination.ip())
+                    && m.port().is_none_or(|port| port == destination.port())
+                    && m.limited_to().is_none_or(|p| p == Protocol::Udp)
+                    && m.from_clients().contains(*from.ip())
+            };
+            let rank = |m: &Match| {
+                let lengths = (m.destination().length(), m.port().is_some());
+                (lengths, m.limited_to().is_some(), m.from_clients().length())
+            };
+            let expected = model.iter().filter(|(m, _)| admits(m)).max_by_key(|(m, _)| rank(m));
+            let (verdict, sent) = run(&mut t, s(0), &packet);
+            match expected {
+                Some((matches, to)) => assert_eq!(ends(&sent).1, server(*to), "{matches}"),
+                None => assert_eq!(verdict, Verdict::Pass),
+            }
+            t.forget();
+        }
+        assert_eq!(t.diverts().count(), model.len());
+        for (matches, to) in &model {
+            let listed: Vec<_> = t.find_divert(*matches).unwrap().servers().map(|(s, _)| s.target).collect();
+            assert_eq!(listed, [server(*to).into()]);
+        }
+    }
 }

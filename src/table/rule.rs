@@ -271,7 +271,7 @@ impl DivertSlot {
         &self,
         servers: &'a [server::ServerSlot],
     ) -> impl Iterator<Item = &'a server::ServerSlot> + use<'a> {
-        let first = servers.get(usize::from(self.servers));
+        let first = servers.get(usize::from(server::meant(servers, self.servers)));
         core::iter::successors(first, move |s| servers.get(usize::from(s.next))).take(servers.len())
     }
 }
@@ -464,6 +464,7 @@ fn of_rank(rules: &[DivertSlot], rank: u64, suitable: impl Fn(&DivertSlot) -> bo
 /// The servers of a rule, one after the other.
 pub(crate) fn servers_of(slots: &[server::ServerSlot], first: u16) -> impl Iterator<Item = u16> + use<'_> {
     let follow = move |entry: &u16| slots.get(usize::from(*entry)).map(|s| s.next);
+    let first = server::meant(slots, first);
     core::iter::successors(Some(first), follow).take_while(|e| *e != server::NONE).take(slots.len())
 }
 

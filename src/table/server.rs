@@ -50,6 +50,9 @@ pub(crate) enum Holder {
     Group,
     /// A re-divert that is being followed.
     Redivert,
+    /// As many rules as `seed` says still point at it, and mean the entry that is its `next`: its own server is drained.
+    #[cfg(target_pointer_width = "64")]
+    Drained,
     /// Rules that have this server alone, as many as `seed` says. There may be none left, and connections still be there.
     #[cfg(target_pointer_width = "64")]
     Rules,
@@ -73,6 +76,12 @@ pub(crate) enum Kind {
     Endpoint,
 }
 
+/// The first of the holders that mean a shared entry.
+#[cfg(target_pointer_width = "64")]
+const SHARED: u8 = Holder::Rules as u8;
+#[cfg(not(target_pointer_width = "64"))]
+const SHARED: u8 = u8::MAX;
+
 impl ServerSlot {
     /// An unused entry.
     pub const EMPTY: Self = Self {
@@ -88,7 +97,7 @@ impl ServerSlot {
 
     /// Whether rules with this server alone share the entry.
     pub(crate) const fn is_shared(&self) -> bool {
-        cfg!(target_pointer_width = "64") && self.holder as u8 > Holder::Redivert as u8
+        cfg!(target_pointer_width = "64") && self.holder as u8 >= SHARED
     }
 
     /// Whether just one rule points at it.
@@ -108,6 +117,8 @@ impl ServerSlot {
     pub(crate) const fn rules(&self) -> u32 {
         match self.holder {
             Holder::Nobody | Holder::Redivert => 0,
+            #[cfg(target_pointer_width = "64")]
+            Holder::Drained => 0,
             Holder::Group => 1,
             #[cfg(target_pointer_width = "64")]
             Holder::Rules | Holder::RulesAndOthers => self.seed,
@@ -228,7 +239,23 @@ pub(crate) struct Unused {
 }
 
 impl Unused {
+    /// How many entries, from the first on, may be in use.
+    pub(crate) fn up_to(&self) -> usize {
+        usize::from(self.fresh)
+    }
+
     pub(crate) const ALL: Self = Self { first: NONE, fresh: 0, used: 0 };
+}
+
+/// The entry that a rule means which points at this one.
+#[inline(always)]
+pub(crate) fn meant(slots: &[ServerSlot], entry: u16) -> u16 {
+    #[cfg(target_pointer_width = "64")]
+    if let Some(slot) = slots.get(usize::from(entry)).filter(|slot| slot.holder == Holder::Drained) {
+        return slot.next;
+    }
+    let _ = slots;
+    entry
 }
 
 /// The entries, over the storage.
@@ -298,7 +325,7 @@ impl Servers<'_> {
     }
 
     /// Gives an entry back if nobody needs it.
-    fn clean(&mut self, entry: u16) {
+    pub(in crate::table) fn clean(&mut self, entry: u16) {
         let Some(slot) = self.get_mut(entry).filter(|slot| slot.connections == 0) else {
             return;
         };
@@ -345,6 +372,11 @@ impl Servers<'_> {
                 self.clean(entry);
             }
         }
+    }
+
+    /// How many entries, from the first on, may be in use.
+    pub(crate) fn in_use(&self) -> u16 {
+        self.unused.fresh
     }
 
     /// No entry has connections any more.

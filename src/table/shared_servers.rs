@@ -89,6 +89,75 @@ impl Servers<'_> {
         self.enter(entry);
     }
 
+    /// Puts an entry for `target` in the place of one that connections stand on. Rules that point at the old one mean the
+    /// new one from now on; [`finish_draining`](Self::finish_draining) has to follow.
+    pub(crate) fn drain(&mut self, entry: u16, target: Target) -> Option<u16> {
+        let old = *self.get(entry)?;
+        // The new server may be the old one by another name.
+        self.leave(entry);
+        let new = if old.is_shared() {
+            // It counts all of the rules at once, instead of the one.
+            let new = self.share(target)?;
+            self.get_mut(new)?.seed += old.seed.wrapping_sub(1);
+            new
+        } else {
+            let new = self.take(target, Holder::Group, old.seed)?;
+            let slot = self.get_mut(new)?;
+            (slot.weight, slot.next) = (old.weight, old.next);
+            new
+        };
+        let slot = self.get_mut(entry)?;
+        slot.seed = if old.is_shared() { old.seed } else { 1 };
+        (slot.holder, slot.next) = (Holder::Drained, new);
+        Some(new)
+    }
+
+    /// Links groups to the entries that their servers have now, and rules of earlier drains to those of the last one.
+    pub(crate) fn finish_draining(&mut self) {
+        for entry in 0..self.in_use() {
+            let Some(slot) = self.get(entry).copied() else {
+                break;
+            };
+            let pointing = match slot.holder {
+                // Nothing but the chain points at a server that is not the first.
+                Holder::Group => 1,
+                // Those were counted for the entry that is drained now, but do not point at it.
+                Holder::Drained => slot.seed,
+                _ => continue,
+            };
+            let mut meant = slot.next;
+            while let Some(next) = self.get_mut(meant).filter(|next| next.holder == Holder::Drained) {
+                next.seed = next.seed.saturating_sub(pointing);
+                meant = next.next;
+            }
+            if let Some(slot) = self.get_mut(entry) {
+                slot.next = meant;
+            }
+        }
+        for entry in 0..self.in_use() {
+            self.release_drained(entry);
+        }
+    }
+
+    /// Lets go of a drained entry at which no rule points any more.
+    fn release_drained(&mut self, entry: u16) {
+        if let Some(slot) = self.get_mut(entry).filter(|slot| slot.holder == Holder::Drained && slot.seed == 0) {
+            (slot.holder, slot.next) = (Holder::Nobody, NONE);
+            self.clean(entry);
+        }
+    }
+
+    /// A rule stops to point at this entry if it is drained. Returns the entry that the rule means.
+    pub(crate) fn leave_drained(&mut self, entry: u16) -> u16 {
+        let Some(slot) = self.get_mut(entry).filter(|slot| slot.holder == Holder::Drained) else {
+            return entry;
+        };
+        slot.seed = slot.seed.saturating_sub(1);
+        let meant = slot.next;
+        self.release_drained(entry);
+        meant
+    }
+
     /// Enters a shared entry into the index.
     pub(in crate::table) fn enter(&mut self, entry: u16) {
         if let Some(slot) = self.slots.get_mut(usize::from(entry)).filter(|slot| slot.is_shared()) {

@@ -134,9 +134,9 @@ fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     assert_eq!(counted, by_client.values().sum());
 
     let slots = table.memory.servers.to_vec();
-    let rules = table.memory.diverts.get(..table.state.diverts).expect("within the table");
+    let rules = table.rules().to_vec();
     let mut of_rules = BTreeMap::new();
-    for rule in rules {
+    for rule in &rules {
         let entries: Vec<u16> = servers_of(&slots, rule.servers).collect();
         assert!(!entries.is_empty(), "a rule without servers: {rule:?}");
         for entry in entries {
@@ -151,7 +151,13 @@ fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
         used += usize::from(!free);
         let pointing = of_rules.get(&entry).copied().unwrap_or(0);
         assert_eq!(slot.rules(), pointing, "{entry}: {slot:?}");
-        let needed = pointing != 0 || slot.holder == Holder::Redivert || slot.connections != 0;
+        #[cfg(target_pointer_width = "64")]
+        let drained = slot.holder == Holder::Drained;
+        #[cfg(not(target_pointer_width = "64"))]
+        let drained = false;
+        let pointed_at = rules.iter().filter(|rule| rule.servers == entry).count() as u32;
+        assert!(!drained || (pointed_at == slot.seed && pointed_at != 0), "{entry}: {slot:?}");
+        let needed = drained || pointing != 0 || slot.holder == Holder::Redivert || slot.connections != 0;
         assert_eq!(free, !needed, "{entry}: {slot:?}");
         #[cfg(target_pointer_width = "64")]
         if slot.is_shared() {

@@ -87,9 +87,13 @@ impl Table<'_> {
         usually_not(unusual != 0 || self.state.own_hull.holds(client.0) || ipv4::is_martian(client.0))?;
         let rule = usually(self.find_plain_rule(protocol, client.0, original))?;
         usually_not(rule.keeps_source() || rule.has_siblings())?;
-        let member = rule.servers;
-        let server = usually(self.memory.servers.get(usize::from(member)))?;
-        usually_not(server.next != server::NONE)?;
+        let mut member = rule.servers;
+        let mut server = usually(self.memory.servers.get(usize::from(member)))?;
+        if server.next != server::NONE {
+            cold_path();
+            member = self.member_for(member, client.0, original.0)?;
+            server = self.memory.servers.get(usize::from(member))?;
+        }
         let server = server.resolve(original);
         let phase = if protocol == TCP {
             let flags = packet.get(ipv4::HEADER + 13).copied().unwrap_or(0);

@@ -221,7 +221,8 @@ fn standing(
     servers: &[ServerSlot],
     is_one: impl Fn(&ServerSlot) -> bool,
 ) -> u32 {
-    let counted: u32 = servers.iter().filter(|s| is_one(s)).map(|s| s.connections).sum();
+    let in_use = servers.iter().take(state.unused.up_to());
+    let counted: u32 = in_use.filter(|s| is_one(s)).map(|s| s.connections).sum();
     let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
     let dead = used.filter(|c| {
         c.has(SERVER_COUNTED)
@@ -312,9 +313,14 @@ impl Table<'_> {
         Ok((old, new))
     }
 
+    /// The entries for servers that may be in use.
+    fn used_servers(&self) -> &[ServerSlot] {
+        self.memory.servers.get(..self.state.unused.up_to()).unwrap_or_default()
+    }
+
     /// How many servers of rules lie within this one.
     pub(in crate::translator) fn servers_within(&self, old: Place) -> usize {
-        let within = self.memory.servers.iter().filter(|s| s.lies_within(old));
+        let within = self.used_servers().iter().filter(|s| s.lies_within(old));
         within.map(|s| s.rules() as usize).sum()
     }
 
@@ -322,13 +328,13 @@ impl Table<'_> {
     pub(in crate::translator) fn servers_to_drain(&self, old: Option<Place>) -> usize {
         let affected =
             |s: &&ServerSlot| s.rules() != 0 && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
-        self.memory.servers.iter().filter(affected).count()
+        self.used_servers().iter().filter(affected).count()
     }
 
     /// Whether connections may stand on this server whose entries speak of other servers too: once they are moved,
     /// those entries no longer describe them.
     pub(in crate::translator) fn needs_entry(&self, old: Place) -> bool {
-        self.memory.servers.iter().any(|s| s.connections != 0 && s.may_overlap(old))
+        self.used_servers().iter().any(|s| s.connections != 0 && s.may_overlap(old))
     }
 
     /// Points every rule at the new server, and leaves the old entries to their connections.
@@ -337,6 +343,11 @@ impl Table<'_> {
             return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
         }
         let servers = self.servers_within(old);
+        #[cfg(target_pointer_width = "64")]
+        if self.state.directory.is_there() {
+            self.drain_entries(old, target);
+            return Ok(servers);
+        }
         for rule in 0..self.state.diverts {
             let Some(first) = self.memory.diverts.get(rule).map(|r| r.servers) else {
                 break;
@@ -353,6 +364,31 @@ impl Table<'_> {
             }
         }
         Ok(servers)
+    }
+
+    /// The same where there may be many rules: they follow later, one after the other.
+    #[cfg(target_pointer_width = "64")]
+    fn drain_entries(&mut self, old: Place, target: Target) {
+        let mut drained = false;
+        for entry in 0..self.servers().in_use() {
+            let Some(&slot) = self.memory.servers.get(usize::from(entry)) else {
+                break;
+            };
+            if slot.rules() == 0 || !slot.lies_within(old) {
+                continue;
+            }
+            let target = slot.moved_to(target);
+            if slot.connections == 0 {
+                self.servers().set_target(entry, target);
+            } else if let Some(new) = self.servers().drain(entry, target) {
+                Groups(self.memory.group_index).replace(entry, new);
+                drained = true;
+            }
+        }
+        if drained {
+            self.servers().finish_draining();
+            self.state.renewal.start_following();
+        }
     }
 
     /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
@@ -407,7 +443,7 @@ impl Table<'_> {
         };
         let servers = self.servers_within(old);
         let mut entries = self.servers();
-        for entry in 0..entries.slots.len() as u16 {
+        for entry in 0..entries.in_use() {
             if let Some(slot) = entries.get(entry).filter(|s| s.lies_within(old)) {
                 entries.set_target(entry, slot.moved_to(target));
             }

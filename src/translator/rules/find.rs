@@ -45,7 +45,7 @@ impl Table<'_> {
             if !rule.hides_servers() || !rule.admits(flow.protocol, flow.destination) {
                 continue;
             }
-            let mut entry = rule.servers;
+            let mut entry = server::meant(self.memory.servers, rule.servers);
             while entry != server::NONE
                 && let Some(server) = self.memory.servers.get(usize::from(entry))
             {
@@ -104,6 +104,7 @@ impl Table<'_> {
     /// than 64 servers chooses by clusters.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
+        let first = server::meant(self.memory.servers, first);
         #[cfg(target_pointer_width = "64")]
         if self.is_group(first)
             && let Some(member) = self.member_of_large_group(first, client, original)

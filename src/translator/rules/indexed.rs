@@ -17,7 +17,12 @@ pub(crate) struct Renewal {
     /// Whether every connection's original destination is that of a rule, as far as the filter tells: a packet that it
     /// does not know is of no connection then.
     covers_connections: bool,
+    /// The next rule that may point at a drained entry for a server.
+    following: u32,
 }
+
+/// No rule points at a drained entry.
+const ALL_FOLLOWED: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -29,10 +34,16 @@ enum Stage {
 }
 
 impl Renewal {
-    pub(crate) const NONE: Self = Self { gone: 0, stage: Stage::Done, covers_connections: true };
+    pub(crate) const NONE: Self =
+        Self { gone: 0, stage: Stage::Done, covers_connections: true, following: ALL_FOLLOWED };
 
     pub(in crate::translator) fn is_due(&self) -> bool {
-        self.stage != Stage::Done
+        self.stage != Stage::Done || self.following != ALL_FOLLOWED
+    }
+
+    /// Entries for servers have been drained.
+    pub(in crate::translator) const fn start_following(&mut self) {
+        self.following = 0;
     }
 }
 
@@ -95,6 +106,31 @@ impl Table<'_> {
             return;
         };
         add_rule(&mut self.state.filter, &rule, self.memory.servers);
+        self.follow_drained(place);
+    }
+
+    /// Points a rule at the entry that it means. False if there is no such rule.
+    fn follow_drained(&mut self, place: usize) -> bool {
+        let Some(entry) = self.rules().get(place).map(|rule| rule.servers) else {
+            return false;
+        };
+        let meant = self.servers().leave_drained(entry);
+        if let Some(rule) = self.memory.diverts.get_mut(place) {
+            rule.servers = meant;
+        }
+        true
+    }
+
+    /// Points rules at the entries that they mean, so many of them, if servers were drained.
+    fn follow_all_drained(&mut self, steps: usize) {
+        for _ in 0..steps {
+            let place = self.state.renewal.following;
+            if place == ALL_FOLLOWED {
+                return;
+            }
+            let goes_on = self.follow_drained(place as usize);
+            self.state.renewal.following = if goes_on { place + 1 } else { ALL_FOLLOWED };
+        }
     }
 
     /// Takes note of a connection that no rule need have opened.
@@ -110,13 +146,15 @@ impl Table<'_> {
         if !self.state.directory.is_there() {
             return;
         }
+        self.follow_all_drained(steps);
         let rules = self.state.diverts as u32;
         if self.state.used == 0 && self.state.renewal.stage == Stage::Done {
             self.state.renewal.covers_connections = true;
         }
         if self.state.renewal.stage == Stage::Done && self.state.renewal.gone > 1_024 + rules / 2 {
             rule_index!(self.state, self.memory).start_anew();
-            self.state.renewal = Renewal { gone: 0, stage: Stage::Rules(0), covers_connections: false };
+            let following = self.state.renewal.following;
+            self.state.renewal = Renewal { gone: 0, stage: Stage::Rules(0), covers_connections: false, following };
         }
         for _ in 0..steps {
             match self.state.renewal.stage {

@@ -185,6 +185,8 @@ impl Table<'_> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     fn replace_servers(&mut self, divert: &Divert<'_>, old: u16) -> u16 {
         #[cfg(target_pointer_width = "64")]
+        let old = self.servers().leave_drained(old);
+        #[cfg(target_pointer_width = "64")]
         {
             Groups(self.memory.group_index).leave(old);
             if let Some(target) = self.shares(divert) {
@@ -297,7 +299,10 @@ impl Table<'_> {
         let removed = *self.memory.diverts.get(place)?;
         let mut entry = removed.servers;
         #[cfg(target_pointer_width = "64")]
-        Groups(self.memory.group_index).leave(entry);
+        {
+            entry = self.servers().leave_drained(entry);
+            Groups(self.memory.group_index).leave(entry);
+        }
         let mut servers = self.servers();
         let mut left_behind = 0;
         while let Some(slot) = servers.get(entry).copied() {
