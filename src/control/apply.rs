@@ -40,7 +40,7 @@ pub(super) struct Change<'a, 't> {
     pub(super) control: &'a Option<SocketAddrV4>,
     /// The instruction being examined: the one to report if there is an error.
     pub(super) place: &'a mut u8,
-    /// Which of the changes would change nothing, one bit each. They are not applied, so that a repetition leaves the
+    /// IndexKey of the changes would change nothing, one bit each. They are not applied, so that a repetition leaves the
     /// generation as it is.
     pub(super) idle: u16,
 }
@@ -120,15 +120,15 @@ impl Change<'_, '_> {
         if self.is_control(self.way_to(to, from.port)) {
             return Err(Code::ControlPort);
         }
-        let mut own = 0_u32;
         for rule in self.table.rules() {
             for server in rule.chain(self.table.memory.servers).filter(|s| s.is_touched(from)) {
                 self.permit(self.rights.cover(rule.matches().destination()))?;
-                own = own.saturating_add(server.connections);
                 self.judge_target(rule, server.target())?;
             }
         }
         // Connections whose rule is gone, or that have no rule here, cannot be assigned to a prefix.
+        let touched = self.table.memory.servers.iter().filter(|s| s.is_touched(from));
+        let own = touched.map(|s| s.own()).sum();
         if *self.rights != Rights::All && self.table.standing_on(from) > own {
             return Err(Code::OthersStandThere);
         }
@@ -330,5 +330,5 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
     let servers = || slot.chain(table.memory.servers);
     *slot == table.slot_for(&rule.divert(), slot.servers)
         && servers().count() == rule.servers().len()
-        && servers().zip(rule.servers()).all(|(a, b)| a.weight == b.weight && a.target() == b.target)
+        && servers().zip(rule.servers()).all(|(a, b)| a.weight() == b.weight && a.target() == b.target)
 }

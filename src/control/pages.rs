@@ -52,7 +52,7 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
         out.u8(told as u8);
         out.u16(u16::try_from(count).unwrap_or(u16::MAX));
         for server in slot.chain(table.memory.servers).take(told) {
-            write_server(out, Weighted { target: server.target(), weight: server.weight });
+            write_server(out, Weighted { target: server.target(), weight: server.weight() });
             out.u32(server.connections);
         }
         next += 1;

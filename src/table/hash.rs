@@ -60,6 +60,14 @@ impl Keys {
         self.hash(&Key::of_address(client))
     }
 
+    /// Where a destination of rules is placed in their filter.
+    #[cfg(target_pointer_width = "64")]
+    #[inline]
+    pub(crate) const fn hash_network(&self, length: u8, network: u32) -> u64 {
+        let [k0, _, k2, k3, ..] = self.0;
+        fold(((length as u64) << 32 | network as u64) ^ k0, k3) ^ k2
+    }
+
     /// A number that an attacker cannot predict, always the same for the same words.
     #[inline(never)]
     pub(crate) fn choose(&self, label: Label, words: [u64; 2]) -> u64 {

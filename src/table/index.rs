@@ -72,6 +72,22 @@ impl Layout {
         }
     }
 
+    /// Whether there is any bucket.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) const fn has_room(self) -> bool {
+        self.buckets != 0
+    }
+
+    /// For one index over all of these words.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) fn of_one(words: &[u32]) -> Self {
+        let skip = words.as_ptr().align_offset(WORDS * size_of::<u32>());
+        let start = if skip < WORDS && words.len() > WORDS { skip } else { 0 };
+        let buckets = words.len().saturating_sub(start) / WORDS;
+        Self { bases: [start as u32; 2], clients: (0, 0), buckets: buckets as u32 }
+    }
+
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn index(self, words: &mut [u32], direction: Direction) -> Index<'_> {
         let base = self.base(direction);

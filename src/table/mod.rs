@@ -5,6 +5,8 @@ pub(crate) mod clients;
 pub(crate) mod connection;
 pub(crate) mod event_queue;
 pub(crate) mod filter;
+#[cfg(target_pointer_width = "64")]
+pub(crate) mod groups;
 pub(crate) mod hash;
 pub(crate) mod index;
 pub(crate) mod outbox;
@@ -13,6 +15,10 @@ pub(crate) mod rebuilding;
 pub(crate) mod recent;
 pub(crate) mod redivert_log;
 pub(crate) mod rule;
+#[cfg(target_pointer_width = "64")]
+pub(crate) mod rule_index;
 pub(crate) mod server;
+#[cfg(target_pointer_width = "64")]
+pub(crate) mod shared_servers;
 pub(crate) mod storage;
 pub(crate) mod tags;

@@ -5,11 +5,11 @@
 //! next packet arrives. Meanwhile a sweep goes through the slots, a few at each call, and makes the silent connections
 //! follow too. When the sweep is complete no connection is stale, and the places can be reused.
 
-use crate::table::server::{self, Place, ServerSlot, Servers};
+use crate::table::server::{self, Place, Servers};
 use crate::time::Tick;
 
 /// The largest number of outstanding re-diverts, whatever the storage: epochs modulo 256 must remain distinct.
-const MAX_OUTSTANDING: usize = 64;
+pub(super) const MAX_OUTSTANDING: usize = 64;
 
 /// Room for one outstanding re-divert in a translator's storage.
 #[derive(Clone, Copy, Debug)]
@@ -174,12 +174,7 @@ impl RedivertLog {
     /// [is closed](Self::is_closed) to new connections until they have been.
     pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Option<Tick>) {
         self.drop_outstanding(slots, servers);
-        for slot in servers.0.iter_mut() {
-            slot.connections = 0;
-            if !slot.attached {
-                *slot = ServerSlot::EMPTY;
-            }
-        }
+        servers.forget();
         let Some(now) = now else {
             return;
         };

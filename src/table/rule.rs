@@ -7,7 +7,9 @@ use crate::config::Midstream;
 use crate::divert::write_rule;
 pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
 use crate::endpoint::{Prefix, Protocol, mask};
-use crate::table::server::{self, Servers};
+#[cfg(target_pointer_width = "64")]
+use crate::table::rule_index::RuleIndexMut;
+use crate::table::server;
 use crate::wire::ipv4::{TCP, UDP};
 
 /// Room for one rule in a translator's storage: all zeros when unused.
@@ -34,13 +36,13 @@ const HIDES: u8 = 0x20;
 const ANY_PORT_REPLIES: u8 = 0x80;
 
 /// In a rank, in place of a port.
-const ANY_PORT: u64 = 1 << 16;
+pub(in crate::table) const ANY_PORT: u64 = 1 << 16;
 const NETWORK: u32 = 17;
 const LENGTH: u32 = 49;
 
 /// Where rules for this prefix and port stand among all: the longer prefixes first, then by address, then by port, and
 /// any port behind all others.
-const fn rank(length: u8, network: u32, port: u64) -> u64 {
+pub(in crate::table) const fn rank(length: u8, network: u32, port: u64) -> u64 {
     (32 - length as u64) << LENGTH | (network as u64) << NETWORK | port
 }
 
@@ -75,11 +77,36 @@ impl DivertSlot {
         }
     }
 
-    const fn network(&self) -> u32 {
+    #[cfg(target_pointer_width = "64")]
+    pub(in crate::table) const fn rank(&self) -> u64 {
+        self.rank
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    pub(in crate::table) const fn clients(&self) -> u32 {
+        self.clients
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    pub(in crate::table) const fn protocol_or_zero(&self) -> u8 {
+        self.protocol & PROTOCOL
+    }
+
+    /// Whether this is what it matches.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(in crate::table) const fn is_exactly(&self, rank: u64, protocol: u8, clients: u32, length: u8) -> bool {
+        self.rank == rank
+            && self.clients == clients
+            && self.clients_length() == length
+            && self.protocol_or_zero() == protocol
+    }
+
+    pub(crate) const fn network(&self) -> u32 {
         (self.rank >> NETWORK) as u32
     }
 
-    const fn length(&self) -> u8 {
+    pub(crate) const fn length(&self) -> u8 {
         32 - (self.rank >> LENGTH) as u8
     }
 
@@ -105,7 +132,7 @@ impl DivertSlot {
         midstream_from(self.clients_length >> LENGTH_BITS)
     }
 
-    const fn clients_length(&self) -> u8 {
+    pub(crate) const fn clients_length(&self) -> u8 {
         self.clients_length & ((1 << LENGTH_BITS) - 1)
     }
 
@@ -131,7 +158,7 @@ impl DivertSlot {
     }
 
     /// Whether it speaks of this protocol.
-    fn is_for(&self, protocol: u8) -> bool {
+    pub(crate) fn is_for(&self, protocol: u8) -> bool {
         let own = self.protocol & PROTOCOL;
         own == 0 || own == protocol
     }
@@ -231,9 +258,10 @@ impl<'a> DivertEntry<'a> {
         self.slot.midstream()
     }
 
-    /// Its servers, and how many connections stand on each through this rule. A rule without a group has one.
+    /// Its servers, and how many connections stand on each through this rule. A rule without a group has one server, whose
+    /// connections are counted for all rules that have this server alone.
     pub fn servers(&self) -> impl Iterator<Item = (Weighted, u32)> + use<'a> {
-        self.slot.chain(self.servers).map(|s| (Weighted { target: s.target(), weight: s.weight }, s.connections))
+        self.slot.chain(self.servers).map(|s| (Weighted { target: s.target(), weight: s.weight() }, s.connections))
     }
 }
 
@@ -243,16 +271,18 @@ impl DivertSlot {
         &self,
         servers: &'a [server::ServerSlot],
     ) -> impl Iterator<Item = &'a server::ServerSlot> + use<'a> {
-        let first = servers.get(usize::from(self.servers));
+        let first = servers.get(usize::from(server::meant(servers, self.servers)));
         core::iter::successors(first, move |s| servers.get(usize::from(s.next))).take(servers.len())
     }
 }
 
-/// The rules, over the storage: those in use stand in front, the most specific first.
+/// The rules, over the storage: those in use stand in front. The most specific stands first, unless there is an index.
 #[derive(Debug)]
 pub(crate) struct Diverts<'a> {
     pub(crate) slots: &'a mut [DivertSlot],
     pub(crate) length: usize,
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) index: RuleIndexMut<'a>,
 }
 
 impl Diverts<'_> {
@@ -262,11 +292,22 @@ impl Diverts<'_> {
 
     /// The rule with exactly this match: its place, or the place where it would stand.
     pub(crate) fn place(&self, matches: &Match) -> Result<usize, usize> {
+        #[cfg(target_pointer_width = "64")]
+        if self.index.is_there() {
+            let same = DivertSlot::new(&Divert::new(*matches), 0, false);
+            return self.index.read().place(self.rules(), &same).ok_or(self.length);
+        }
         self.rules().binary_search_by_key(&matches.order(), |s| s.matches().order())
     }
 
-    /// Puts a rule at `place`. The caller has made sure that there is room.
-    pub(crate) fn insert(&mut self, place: usize, slot: DivertSlot) {
+    /// Puts a rule at `place`. The caller has made sure that there is room for it. False if the index has none, in which
+    /// case nothing has changed.
+    #[must_use]
+    pub(crate) fn insert(&mut self, place: usize, slot: DivertSlot) -> bool {
+        #[cfg(target_pointer_width = "64")]
+        if self.index.is_there() && !self.index.insert(&slot, place) {
+            return false;
+        }
         self.length += 1;
         // The last one is free. An empty list, which cannot be here, could not be rotated.
         if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
@@ -275,13 +316,40 @@ impl Diverts<'_> {
                 *first = slot;
             }
         }
+        true
     }
 
     pub(crate) fn remove(&mut self, place: usize) {
+        #[cfg(target_pointer_width = "64")]
+        if self.index.is_there() {
+            self.remove_indexed(place);
+            return;
+        }
         if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
             tail.rotate_left(1);
             self.length -= 1;
         }
+    }
+
+    /// Puts the last rule in the place of this one.
+    #[cfg(target_pointer_width = "64")]
+    fn remove_indexed(&mut self, place: usize) {
+        let Some(last) = self.length.checked_sub(1) else {
+            return;
+        };
+        let (Some(&gone), Some(&moved)) = (self.slots.get(place), self.slots.get(last)) else {
+            return;
+        };
+        self.index.remove(&gone, place);
+        if place != last {
+            self.index.remove(&moved, last);
+            // There is room where it was just now.
+            let _ = self.index.insert(&moved, place);
+            if let Some(slot) = self.slots.get_mut(place) {
+                *slot = moved;
+            }
+        }
+        self.length = last;
     }
 }
 
@@ -347,6 +415,41 @@ pub(crate) fn names(rules: &[DivertSlot], address: u32) -> bool {
     from_rank(rules, rank(32, address, 0)).first().is_some_and(|rule| rule.host() == Some(address))
 }
 
+/// What is kept count of among the rules of a large storage, which are too many to be looked through.
+#[cfg(target_pointer_width = "64")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RuleCounts {
+    /// Rules for prefixes.
+    pub(crate) prefixes: u32,
+    /// Rules for own addresses.
+    pub(crate) forwards: u32,
+    /// Those of them that have a port and are limited to a client prefix.
+    pub(crate) limited_forwards: u32,
+    /// Rules that hide their servers.
+    pub(crate) hiding: u32,
+}
+
+#[cfg(target_pointer_width = "64")]
+impl RuleCounts {
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            prefixes: self.prefixes + other.prefixes,
+            forwards: self.forwards + other.forwards,
+            limited_forwards: self.limited_forwards + other.limited_forwards,
+            hiding: self.hiding + other.hiding,
+        }
+    }
+
+    pub(crate) const fn minus(self, other: Self) -> Self {
+        Self {
+            prefixes: self.prefixes.saturating_sub(other.prefixes),
+            forwards: self.forwards.saturating_sub(other.forwards),
+            limited_forwards: self.limited_forwards.saturating_sub(other.limited_forwards),
+            hiding: self.hiding.saturating_sub(other.hiding),
+        }
+    }
+}
+
 /// Whether some rule speaks of exactly this address and port, whoever the client is.
 pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
     let rank = rank(32, address, u64::from(port));
@@ -359,9 +462,9 @@ fn of_rank(rules: &[DivertSlot], rank: u64, suitable: impl Fn(&DivertSlot) -> bo
 }
 
 /// The servers of a rule, one after the other.
-pub(crate) fn servers_of<'s>(servers: &'s Servers<'_>, first: u16) -> impl Iterator<Item = u16> + use<'s> {
-    let slots = &*servers.0;
+pub(crate) fn servers_of(slots: &[server::ServerSlot], first: u16) -> impl Iterator<Item = u16> + use<'_> {
     let follow = move |entry: &u16| slots.get(usize::from(*entry)).map(|s| s.next);
+    let first = server::meant(slots, first);
     core::iter::successors(Some(first), follow).take_while(|e| *e != server::NONE).take(slots.len())
 }
 
@@ -370,13 +473,27 @@ mod tests {
     use super::*;
     use core::net::SocketAddrV4;
 
+    /// Lends rules without an index.
+    fn with_rules<T>(slots: &mut [DivertSlot], length: usize, run: impl FnOnce(&mut Diverts<'_>) -> T) -> T {
+        #[cfg(target_pointer_width = "64")]
+        let (mut directory, keys) =
+            (crate::table::rule_index::Directory::new(&[]), crate::table::hash::Keys::new(&[7; 32]));
+        run(&mut Diverts {
+            slots,
+            length,
+            #[cfg(target_pointer_width = "64")]
+            index: RuleIndexMut { directory: &mut directory, words: &mut [], filter: &mut [], keys: &keys },
+        })
+    }
+
     fn table(matches: &[Match]) -> Vec<DivertSlot> {
         let mut slots = vec![DivertSlot::EMPTY; matches.len()];
-        let mut table = Diverts { slots: &mut slots, length: 0 };
-        for (i, m) in matches.iter().enumerate() {
-            let place = table.place(m).unwrap_err();
-            table.insert(place, DivertSlot::new(&Divert::new(*m), i as u16, false));
-        }
+        with_rules(&mut slots, 0, |table| {
+            for (i, m) in matches.iter().enumerate() {
+                let place = table.place(m).unwrap_err();
+                assert!(table.insert(place, DivertSlot::new(&Divert::new(*m), i as u16, false)));
+            }
+        });
         slots
     }
 
@@ -433,13 +550,14 @@ mod tests {
             (0..40_u8).map(|i| Match::from(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, i % 7), u16::from(i)))).collect();
         let mut slots = table(&matches);
         let length = slots.len();
-        let mut table = Diverts { slots: &mut slots, length };
-        for (i, m) in matches.iter().enumerate() {
-            let place = table.place(m).unwrap();
-            assert_eq!(table.rules()[place].servers, i as u16);
-            table.remove(place);
-            assert!(table.place(m).is_err());
-        }
-        assert!(table.rules().is_empty());
+        with_rules(&mut slots, length, |table| {
+            for (i, m) in matches.iter().enumerate() {
+                let place = table.place(m).unwrap();
+                assert_eq!(table.rules()[place].servers, i as u16);
+                table.remove(place);
+                assert!(table.place(m).is_err());
+            }
+            assert!(table.rules().is_empty());
+        });
     }
 }

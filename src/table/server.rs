@@ -1,33 +1,64 @@
 //! The servers that rules point at, and how many connections stand on each.
 //!
-//! Each target of a rule has an entry of its own. A connection remembers the entry that chose its server, and the
-//! entry counts it; so a re-divert that moves every connection of an entry at once moves its count too, by changing
-//! the entry. An entry that no rule points at any more stays until its last connection has gone.
+//! Each target of a rule has an entry of its own. A connection remembers the entry that chose its server, and the entry counts it; so a re-divert that
+//! moves every connection of an entry at once moves its count too, by changing the entry. An entry that no rule points
+//! at any more stays until its last connection has gone.
+//!
+//! In a large storage rules that have one server alone share its entry, so that there can be more rules than entries.
+//! An index finds it: a list for each value of a keyed hash of the server.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::divert::Target;
 use crate::endpoint::endpoint;
+use crate::table::hash::{Keys, Label};
+#[cfg(target_pointer_width = "64")]
+use crate::table::shared_servers::Shared;
 
 /// No entry: the end of a rule's list, or a connection that is not counted.
 pub(crate) const NONE: u16 = u16::MAX;
 
-/// Room for one target of a rule in a translator's storage.
+/// The most entries that one translator can tell apart.
+pub(crate) const MAX_SERVERS: usize = NONE as usize - 1;
+
+/// Room for one server of rules in a translator's storage.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ServerSlot {
     pub(crate) address: u32,
-    /// Of the group's choice: what this entry's share of the clients hangs on. A re-divert keeps it, so that it moves
-    /// this server's clients and nobody else's.
+    /// In a group: what this entry's share of the clients hangs on. A re-divert keeps it, so that it moves this server's
+    /// clients and nobody else's. Of a shared entry: how many rules share it.
     pub(crate) seed: u32,
     pub(crate) connections: u32,
-    port: u16,
-    pub(crate) weight: u16,
-    /// The next entry of the same rule.
+    pub(crate) port: u16,
+    /// In a group: its weight. Of a shared entry: the next one in the same list of the index.
+    pub(in crate::table) weight: u16,
+    /// The next entry of the same group; of an unused entry the next unused one.
     pub(crate) next: u16,
     pub(crate) kind: Kind,
-    /// Whether a rule points at it.
-    pub(crate) attached: bool,
+    pub(crate) holder: Holder,
+}
+
+/// What points at an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub(crate) enum Holder {
+    /// Nothing: it is unused, or stays for its connections.
+    Nobody = 0,
+    /// One rule, in whose group it is.
+    Group,
+    /// A re-divert that is being followed.
+    Redivert,
+    /// As many rules as `seed` says still point at it, and mean the entry that is its `next`: its own server is drained.
+    #[cfg(target_pointer_width = "64")]
+    Drained,
+    /// Rules that have this server alone, as many as `seed` says. There may be none left, and connections still be there.
+    #[cfg(target_pointer_width = "64")]
+    Rules,
+    /// The same, and some of its connections may be those of a rule that is gone.
+    #[cfg(target_pointer_width = "64")]
+    RulesAndOthers,
 }
 
 /// What an entry says of the server.
@@ -45,12 +76,56 @@ pub(crate) enum Kind {
     Endpoint,
 }
 
+/// The first of the holders that mean a shared entry.
+#[cfg(target_pointer_width = "64")]
+const SHARED: u8 = Holder::Rules as u8;
+#[cfg(not(target_pointer_width = "64"))]
+const SHARED: u8 = u8::MAX;
+
 impl ServerSlot {
     /// An unused entry.
-    pub const EMPTY: Self =
-        Self { address: 0, seed: 0, connections: 0, port: 0, weight: 0, next: 0, kind: Kind::Free, attached: false };
+    pub const EMPTY: Self = Self {
+        address: 0,
+        seed: 0,
+        connections: 0,
+        port: 0,
+        weight: 0,
+        next: 0,
+        kind: Kind::Free,
+        holder: Holder::Nobody,
+    };
 
-    pub(crate) fn set_target(&mut self, target: Target) {
+    /// Whether rules with this server alone share the entry.
+    pub(crate) const fn is_shared(&self) -> bool {
+        cfg!(target_pointer_width = "64") && self.holder as u8 >= SHARED
+    }
+
+    /// Whether just one rule points at it.
+    pub(crate) const fn is_of_one_rule(&self) -> bool {
+        !self.is_shared() || self.seed == 1
+    }
+
+    pub(crate) const fn weight(&self) -> u16 {
+        if self.is_shared() { 1 } else { self.weight }
+    }
+
+    pub(crate) const fn set_weight(&mut self, weight: u16) {
+        self.weight = weight;
+    }
+
+    /// How many rules point at it.
+    pub(crate) const fn rules(&self) -> u32 {
+        match self.holder {
+            Holder::Nobody | Holder::Redivert => 0,
+            #[cfg(target_pointer_width = "64")]
+            Holder::Drained => 0,
+            Holder::Group => 1,
+            #[cfg(target_pointer_width = "64")]
+            Holder::Rules | Holder::RulesAndOthers => self.seed,
+        }
+    }
+
+    fn set_target(&mut self, target: Target) {
         (self.kind, self.address, self.port) = match target {
             Target::Same => (Kind::Same, 0, 0),
             Target::Address(address) => (Kind::Address, address.to_bits(), 0),
@@ -109,9 +184,23 @@ impl ServerSlot {
         self.connections + u32::from(self.is_awaiting())
     }
 
-    /// Whether it is the entry of a re-divert that is still being followed: no rule's has neither weight nor share.
-    const fn is_awaiting(&self) -> bool {
-        self.attached && self.weight == 0 && self.seed == 0
+    /// Whether it is the entry of a re-divert that is still being followed.
+    fn is_awaiting(&self) -> bool {
+        self.holder == Holder::Redivert
+    }
+
+    /// Whether its connections are those of the rules that point at it.
+    const fn is_own(&self) -> bool {
+        #[cfg(target_pointer_width = "64")]
+        if matches!(self.holder, Holder::Rules) {
+            return true;
+        }
+        matches!(self.holder, Holder::Group)
+    }
+
+    /// How many of its connections are surely those of the rules that point at it.
+    pub(crate) const fn own(&self) -> u32 {
+        if self.is_own() && self.rules() != 0 { self.connections } else { 0 }
     }
 
     /// Whether a re-divert from this server may move connections of the entry.
@@ -138,43 +227,131 @@ impl Place {
     }
 }
 
+/// IndexKey entries are unused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unused {
+    /// The first of those that were used before, linked by `next`.
+    first: u16,
+    /// The first entry that was never used.
+    fresh: u16,
+    /// How many are in use.
+    used: u16,
+}
+
+impl Unused {
+    /// How many entries, from the first on, may be in use.
+    pub(crate) fn up_to(&self) -> usize {
+        usize::from(self.fresh)
+    }
+
+    pub(crate) const ALL: Self = Self { first: NONE, fresh: 0, used: 0 };
+}
+
+/// The entry that a rule means which points at this one.
+#[inline(always)]
+pub(crate) fn meant(slots: &[ServerSlot], entry: u16) -> u16 {
+    #[cfg(target_pointer_width = "64")]
+    if let Some(slot) = slots.get(usize::from(entry)).filter(|slot| slot.holder == Holder::Drained) {
+        return slot.next;
+    }
+    let _ = slots;
+    entry
+}
+
 /// The entries, over the storage.
 #[derive(Debug)]
-pub(crate) struct Servers<'a>(pub(crate) &'a mut [ServerSlot]);
+pub(crate) struct Servers<'a> {
+    pub(crate) slots: &'a mut [ServerSlot],
+    pub(crate) unused: &'a mut Unused,
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) shared: Shared<'a>,
+}
 
 impl Servers<'_> {
     pub(crate) fn get(&self, entry: u16) -> Option<&ServerSlot> {
-        self.0.get(usize::from(entry))
+        self.slots.get(usize::from(entry))
     }
 
     pub(crate) fn get_mut(&mut self, entry: u16) -> Option<&mut ServerSlot> {
-        self.0.get_mut(usize::from(entry))
+        self.slots.get_mut(usize::from(entry))
     }
 
-    /// Unused entries.
+    /// How many entries are unused.
     pub(crate) fn free(&self) -> usize {
-        self.0.iter().filter(|s| s.kind == Kind::Free).count()
+        self.slots.len().saturating_sub(usize::from(self.unused.used))
     }
 
     /// Takes an unused entry for `target`.
-    pub(crate) fn take(&mut self, target: Target, weight: u16, seed: u32) -> Option<u16> {
-        let place = self.0.iter().position(|s| s.kind == Kind::Free)?;
-        let entry = u16::try_from(place).ok().filter(|e| *e != NONE)?;
-        let slot = self.0.get_mut(place)?;
-        *slot = ServerSlot { weight, seed, next: NONE, attached: true, ..ServerSlot::EMPTY };
+    pub(crate) fn take(&mut self, target: Target, holder: Holder, seed: u32) -> Option<u16> {
+        let known = self.unused.first;
+        let entry = if known == NONE { self.unused.fresh } else { known };
+        let slot = self.get_mut(entry)?;
+        let next = slot.next;
+        *slot = ServerSlot { seed, next: NONE, holder, ..ServerSlot::EMPTY };
         slot.set_target(target);
+        if known == NONE {
+            self.unused.fresh += 1;
+        } else {
+            self.unused.first = next;
+        }
+        self.unused.used += 1;
         Some(entry)
     }
 
-    /// Lets go of an entry that a rule pointed at; it stays as long as connections stand on it.
-    pub(crate) fn detach(&mut self, entry: u16) {
+    fn give_back(&mut self, entry: u16) {
+        let next = self.unused.first;
         if let Some(slot) = self.get_mut(entry) {
-            slot.attached = false;
-            slot.next = NONE;
-            if slot.connections == 0 {
-                *slot = ServerSlot::EMPTY;
-            }
+            *slot = ServerSlot { next, ..ServerSlot::EMPTY };
+            self.unused.first = entry;
+            self.unused.used -= 1;
         }
+    }
+
+    /// Lets go of an entry that a rule or a re-divert pointed at; it stays as long as others do, or connections stand
+    /// on it. One that rules shared can be shared again as long as it stays.
+    pub(crate) fn detach(&mut self, entry: u16) {
+        let Some(slot) = self.get_mut(entry) else {
+            return;
+        };
+        #[cfg(target_pointer_width = "64")]
+        if slot.is_shared() {
+            slot.leave_shared();
+            self.clean(entry);
+            return;
+        }
+        slot.holder = Holder::Nobody;
+        slot.next = NONE;
+        self.clean(entry);
+    }
+
+    /// Gives an entry back if nobody needs it.
+    pub(in crate::table) fn clean(&mut self, entry: u16) {
+        let Some(slot) = self.get_mut(entry).filter(|slot| slot.connections == 0) else {
+            return;
+        };
+        #[cfg(target_pointer_width = "64")]
+        if slot.is_shared() {
+            slot.holder = Holder::Rules;
+            if slot.rules() == 0 {
+                self.leave(entry);
+                self.give_back(entry);
+            }
+            return;
+        }
+        if slot.holder == Holder::Nobody {
+            self.give_back(entry);
+        }
+    }
+
+    /// Exchanges the server of an entry.
+    pub(crate) fn set_target(&mut self, entry: u16, target: Target) {
+        #[cfg(target_pointer_width = "64")]
+        self.leave(entry);
+        if let Some(slot) = self.get_mut(entry) {
+            slot.set_target(target);
+        }
+        #[cfg(target_pointer_width = "64")]
+        self.enter(entry);
     }
 
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
@@ -191,9 +368,35 @@ impl Servers<'_> {
     pub(crate) fn discount(&mut self, entry: u16) {
         if let Some(slot) = self.get_mut(entry) {
             slot.connections = slot.connections.saturating_sub(1);
-            if slot.connections == 0 && !slot.attached {
-                *slot = ServerSlot::EMPTY;
+            if slot.connections == 0 {
+                self.clean(entry);
             }
         }
     }
+
+    /// How many entries, from the first on, may be in use.
+    pub(crate) fn in_use(&self) -> u16 {
+        self.unused.fresh
+    }
+
+    /// No entry has connections any more.
+    pub(crate) fn forget(&mut self) {
+        for entry in 0..self.unused.fresh {
+            let Some(slot) = self.get_mut(entry).filter(|slot| slot.kind != Kind::Free) else {
+                continue;
+            };
+            slot.connections = 0;
+            self.clean(entry);
+        }
+    }
+}
+
+/// What a server's share of the clients hangs on, and its place in the index.
+pub(crate) fn seed(keys: &Keys, target: Target) -> u32 {
+    let words = match target {
+        Target::Same => [0, 0],
+        Target::Address(address) => [u64::from(address.to_bits()), 1 << 16],
+        Target::Endpoint(e) => [u64::from(e.ip().to_bits()), u64::from(e.port())],
+    };
+    keys.choose(Label::Server, words) as u32
 }

@@ -4,9 +4,15 @@ use crate::error::ConfigError;
 use crate::limits::MAX_CONNECTIONS;
 use crate::table::connection::ConnectionSlot;
 use crate::table::event_queue::EventSlot;
+#[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+use crate::table::groups::{GROUP_WORDS, groups_for};
+#[cfg(feature = "alloc")]
+use crate::table::redivert_log::MAX_OUTSTANDING;
 use crate::table::redivert_log::MoveSlot;
 use crate::table::rule::DivertSlot;
-use crate::table::server::ServerSlot;
+#[cfg(all(feature = "alloc", target_pointer_width = "64"))]
+use crate::table::rule_index::CLASS_WORDS;
+use crate::table::server::{MAX_SERVERS, ServerSlot};
 use crate::track::claims::Claims;
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
@@ -14,6 +20,11 @@ use crate::track::measure::MeasureSlot;
 /// How many 32-bit words of index a connection takes: two for each direction, so that a bucket of the index is two
 /// thirds full when the table is full; one for its client's count; three for TCP state that is seldom needed.
 pub const INDEX_WORDS: usize = 5 + Claims::WORDS;
+
+/// With room for more rules than this a storage has an index of them, on machines of 64 bits, and rules that have one
+/// server alone share its entry.
+#[cfg(target_pointer_width = "64")]
+pub(crate) const FEW_RULES: usize = 1_024;
 
 /// The memory of a translator: [`Fixed`], [`Borrowed`], `Heap` (feature `alloc`), or a `&mut` to one of them.
 ///
@@ -55,6 +66,17 @@ pub struct Parts<'a> {
     pub(crate) index: &'a mut [u32],
     pub(crate) diverts: &'a mut [DivertSlot],
     pub(crate) servers: &'a mut [ServerSlot],
+    /// The index of rules, and the filter of their destinations; empty like the next one.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) rule_index: &'a mut [u32],
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) rule_filter: &'a mut [u16],
+    /// The index of servers that rules share; empty where there is room for no more than [`FEW_RULES`].
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) server_index: &'a mut [u16],
+    /// The index of large groups.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) group_index: &'a mut [u32],
     pub(crate) moves: &'a mut [MoveSlot],
     pub(crate) fragments: &'a mut [FragmentSlot],
     pub(crate) events: &'a mut [EventSlot],
@@ -68,6 +90,8 @@ pub struct View<'a> {
     pub(crate) index: &'a [u32],
     pub(crate) diverts: &'a [DivertSlot],
     pub(crate) servers: &'a [ServerSlot],
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) rule_index: &'a [u32],
     pub(crate) measured: &'a [MeasureSlot],
 }
 
@@ -78,7 +102,15 @@ macro_rules! parts {
             connections: &mut $owner.connections,
             index: $index,
             diverts: &mut $owner.diverts,
-            servers: &mut $owner.servers,
+            servers: numbered!(mut &mut $owner.servers),
+            #[cfg(target_pointer_width = "64")]
+            rule_index: $owner.rule_index.as_mut(),
+            #[cfg(target_pointer_width = "64")]
+            rule_filter: &mut $owner.rule_filter,
+            #[cfg(target_pointer_width = "64")]
+            server_index: &mut $owner.server_index,
+            #[cfg(target_pointer_width = "64")]
+            group_index: &mut $owner.group_index,
             moves: &mut $owner.moves,
             fragments: &mut $owner.fragments,
             events: &mut $owner.events,
@@ -94,10 +126,25 @@ macro_rules! view {
             connections: &$owner.connections,
             index: $index,
             diverts: &$owner.diverts,
-            servers: &$owner.servers,
+            servers: numbered!(&$owner.servers),
+            #[cfg(target_pointer_width = "64")]
+            rule_index: $owner.rule_index.as_ref(),
             measured: &$owner.measured,
         }
     };
+}
+
+/// As many of these entries for servers as can be told apart.
+macro_rules! numbered {
+    ($servers:expr) => {{
+        let servers: &[ServerSlot] = $servers;
+        servers.get(..MAX_SERVERS).unwrap_or(servers)
+    }};
+    (mut $servers:expr) => {{
+        let servers: &mut [ServerSlot] = $servers;
+        let count = servers.len().min(MAX_SERVERS);
+        servers.get_mut(..count).unwrap_or_default()
+    }};
 }
 
 impl Parts<'_> {
@@ -107,6 +154,13 @@ impl Parts<'_> {
         self.index.fill(0);
         self.diverts.fill(DivertSlot::EMPTY);
         self.servers.fill(ServerSlot::EMPTY);
+        #[cfg(target_pointer_width = "64")]
+        {
+            self.rule_index.fill(0);
+            self.rule_filter.fill(0);
+            self.server_index.fill(0);
+            self.group_index.fill(0);
+        }
         self.moves.fill(MoveSlot::EMPTY);
         self.fragments.fill(FragmentSlot::EMPTY);
         self.events.fill(EventSlot::EMPTY);
@@ -151,6 +205,20 @@ impl defmt::Format for View<'_> {
 #[repr(C, align(64))]
 struct Lines<T>(T);
 
+#[cfg(target_pointer_width = "64")]
+impl<const N: usize, const M: usize> AsRef<[u32]> for Lines<[[u32; N]; M]> {
+    fn as_ref(&self) -> &[u32] {
+        self.0.as_flattened()
+    }
+}
+
+#[cfg(target_pointer_width = "64")]
+impl<const N: usize, const M: usize> AsMut<[u32]> for Lines<[[u32; N]; M]> {
+    fn as_mut(&mut self) -> &mut [u32] {
+        self.0.as_flattened_mut()
+    }
+}
+
 /// Arrays: `Fixed<CONNECTIONS, DIVERTS>`, all zeros when new, without any allocator.
 ///
 /// `DIVERTS` is the number of rules, of servers of all rules together, and of re-diverts in one sweep (of those at most
@@ -180,6 +248,14 @@ pub struct Fixed<
     index: Lines<[[u32; INDEX_WORDS]; CONNECTIONS]>,
     diverts: [DivertSlot; DIVERTS],
     servers: [ServerSlot; DIVERTS],
+    #[cfg(target_pointer_width = "64")]
+    rule_index: Lines<[[u32; 2]; DIVERTS]>,
+    #[cfg(target_pointer_width = "64")]
+    rule_filter: [u16; DIVERTS],
+    #[cfg(target_pointer_width = "64")]
+    server_index: [u16; DIVERTS],
+    #[cfg(target_pointer_width = "64")]
+    group_index: [u32; 0],
     moves: [MoveSlot; DIVERTS],
     fragments: [FragmentSlot; FRAGMENTS],
     events: [EventSlot; EVENTS],
@@ -209,6 +285,14 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
             index: Lines([[0; INDEX_WORDS]; C]),
             diverts: [DivertSlot::EMPTY; D],
             servers: [ServerSlot::EMPTY; D],
+            #[cfg(target_pointer_width = "64")]
+            rule_index: Lines([[0; 2]; D]),
+            #[cfg(target_pointer_width = "64")]
+            rule_filter: [0; D],
+            #[cfg(target_pointer_width = "64")]
+            server_index: [0; D],
+            #[cfg(target_pointer_width = "64")]
+            group_index: [],
             moves: [MoveSlot::EMPTY; D],
             fragments: [FragmentSlot::EMPTY; F],
             events: [EventSlot::EMPTY; E],
@@ -230,7 +314,16 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 
     #[inline(always)]
     fn parts(&mut self) -> Parts<'_> {
-        parts!(self, self.index.0.as_flattened_mut())
+        let parts = parts!(self, self.index.0.as_flattened_mut());
+        #[cfg(target_pointer_width = "64")]
+        let parts = {
+            if D > FEW_RULES {
+                parts
+            } else {
+                Parts { rule_index: &mut [], rule_filter: &mut [], server_index: &mut [], ..parts }
+            }
+        };
+        parts
     }
 
     #[inline(always)]
@@ -283,6 +376,14 @@ impl<'a> Borrowed<'a> {
             index,
             diverts,
             servers,
+            #[cfg(target_pointer_width = "64")]
+            rule_index: &mut [],
+            #[cfg(target_pointer_width = "64")]
+            rule_filter: &mut [],
+            #[cfg(target_pointer_width = "64")]
+            server_index: &mut [],
+            #[cfg(target_pointer_width = "64")]
+            group_index: &mut [],
             moves,
             fragments: &mut [],
             events: &mut [],
@@ -339,9 +440,11 @@ mod heap {
     use alloc::vec;
     use alloc::vec::Vec;
 
+    #[cfg(target_pointer_width = "64")]
+    use super::{CLASS_WORDS, FEW_RULES, GROUP_WORDS, groups_for};
     use super::{
-        ConnectionSlot, DivertSlot, EventSlot, FragmentSlot, INDEX_WORDS, MeasureSlot, MoveSlot, Parts, ServerSlot,
-        View, sealed,
+        ConnectionSlot, DivertSlot, EventSlot, FragmentSlot, INDEX_WORDS, MAX_OUTSTANDING, MAX_SERVERS, MeasureSlot,
+        MoveSlot, Parts, ServerSlot, View, sealed,
     };
 
     /// Memory from the heap, all of it allocated at construction: nothing is allocated after that.
@@ -360,6 +463,14 @@ mod heap {
         index: Vec<u32>,
         diverts: Vec<DivertSlot>,
         servers: Vec<ServerSlot>,
+        #[cfg(target_pointer_width = "64")]
+        rule_index: Vec<u32>,
+        #[cfg(target_pointer_width = "64")]
+        rule_filter: Vec<u16>,
+        #[cfg(target_pointer_width = "64")]
+        server_index: Vec<u16>,
+        #[cfg(target_pointer_width = "64")]
+        group_index: Vec<u32>,
         moves: Vec<MoveSlot>,
         fragments: Vec<FragmentSlot>,
         events: Vec<EventSlot>,
@@ -371,23 +482,39 @@ mod heap {
         /// sweep; with room for 64 fragmented datagrams and 64 events, and without measurements.
         #[must_use]
         pub fn new(connections: usize, diverts: usize) -> Self {
+            #[cfg(target_pointer_width = "64")]
+            let indexed = if diverts > FEW_RULES { diverts } else { 0 };
             Self {
                 connections: vec![ConnectionSlot::EMPTY; connections],
                 // One line more, so that the index can start on a line wherever the allocator puts it.
                 index: vec![0; connections.saturating_mul(INDEX_WORDS) + 16],
                 diverts: vec![DivertSlot::EMPTY; diverts],
-                servers: vec![ServerSlot::EMPTY; diverts],
-                moves: vec![MoveSlot::EMPTY; diverts],
+                servers: Vec::new(),
+                #[cfg(target_pointer_width = "64")]
+                rule_index: vec![0; if indexed == 0 { 0 } else { indexed.saturating_mul(2) + CLASS_WORDS + 16 }],
+                #[cfg(target_pointer_width = "64")]
+                rule_filter: vec![0; indexed],
+                #[cfg(target_pointer_width = "64")]
+                server_index: vec![0; indexed.min(MAX_SERVERS)],
+                #[cfg(target_pointer_width = "64")]
+                group_index: Vec::new(),
+                moves: vec![MoveSlot::EMPTY; diverts.min(MAX_OUTSTANDING)],
                 fragments: vec![FragmentSlot::EMPTY; 64],
                 events: vec![EventSlot::EMPTY; 64],
                 measured: Vec::new(),
             }
+            .servers(diverts)
         }
 
-        /// Room for `count` servers of all rules together.
+        /// Room for `count` servers of rules in all; 65 534 is the most that can be told apart.
         #[must_use]
         pub fn servers(mut self, count: usize) -> Self {
+            let count = count.min(MAX_SERVERS);
             self.servers = vec![ServerSlot::EMPTY; count];
+            #[cfg(target_pointer_width = "64")]
+            {
+                self.group_index = vec![0; groups_for(count) * GROUP_WORDS];
+            }
             self
         }
 

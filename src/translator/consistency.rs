@@ -22,8 +22,8 @@ use crate::table::connection::{
     ANY_PORT_REPLIES, CLIENT_COUNTED, Entry, IndexKey, NONE, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SOURCE_KEPT,
 };
 use crate::table::index::tag;
-use crate::table::rule::servers_of;
-use crate::table::server::{Kind, Servers};
+use crate::table::rule::{Target, servers_of};
+use crate::table::server::{Holder, Kind};
 use crate::table::storage::Heap;
 use crate::track::phase::{Class, Phase};
 use crate::translator::Translator;
@@ -49,6 +49,8 @@ fn check(byway: &mut Translator<Heap>) {
     check_indexes(&mut table, &used);
     check_ages(&table, &used);
     check_counts(&mut table, &used);
+    #[cfg(target_pointer_width = "64")]
+    check_rules(&mut table, &used);
     for (_, c) in &used {
         let mut computed = *c;
         computed.set_deltas(table.state.config.checksums);
@@ -137,19 +139,60 @@ fn check_counts(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     let counted: u32 = words.iter().map(|word| word & 0xffff).sum();
     assert_eq!(counted, by_client.values().sum());
 
-    let servers = Servers(table.memory.servers);
-    let rules = table.memory.diverts.get(..table.state.diverts).expect("within the table");
-    let mut of_rules = BTreeSet::new();
-    for entry in rules.iter().flat_map(|rule| servers_of(&servers, rule.servers)) {
-        assert!(of_rules.insert(entry), "two rules share a server's entry: {entry}");
+    let slots = table.memory.servers.to_vec();
+    let rules = table.rules().to_vec();
+    let mut of_rules = BTreeMap::new();
+    for rule in &rules {
+        let entries: Vec<u16> = servers_of(&slots, rule.servers).collect();
+        assert!(!entries.is_empty(), "a rule without servers: {rule:?}");
+        for entry in entries {
+            *of_rules.entry(entry).or_insert(0) += 1;
+        }
     }
-    for (entry, slot) in servers.0.iter().enumerate() {
+    let mut used = 0;
+    for (entry, slot) in slots.iter().enumerate() {
         let entry = entry as u16;
         assert_eq!(slot.connections, by_server.get(&entry).copied().unwrap_or(0), "{entry}: {slot:?}");
         let free = slot.kind == Kind::Free;
-        assert!(!free || !of_rules.contains(&entry), "a rule has a free entry: {entry}");
-        assert!(free || slot.attached || slot.connections != 0, "an unused entry: {entry} {slot:?}");
-        assert!(!of_rules.contains(&entry) || slot.attached, "a rule's entry is not its own: {entry} {slot:?}");
+        used += usize::from(!free);
+        let pointing = of_rules.get(&entry).copied().unwrap_or(0);
+        assert_eq!(slot.rules(), pointing, "{entry}: {slot:?}");
+        #[cfg(target_pointer_width = "64")]
+        let drained = slot.holder == Holder::Drained;
+        #[cfg(not(target_pointer_width = "64"))]
+        let drained = false;
+        let pointed_at = rules.iter().filter(|rule| rule.servers == entry).count() as u32;
+        assert!(!drained || (pointed_at == slot.seed && pointed_at != 0), "{entry}: {slot:?}");
+        let needed = drained || pointing != 0 || slot.holder == Holder::Redivert || slot.connections != 0;
+        assert_eq!(free, !needed, "{entry}: {slot:?}");
+        #[cfg(target_pointer_width = "64")]
+        if slot.is_shared() {
+            let known = table.servers().shared(slot.target()).expect("in the index");
+            assert_eq!(slots[usize::from(known)].target(), slot.target());
+        }
+    }
+    let mut servers = table.servers();
+    assert_eq!(servers.free(), slots.len() - used);
+    let mut taken = BTreeSet::new();
+    while let Some(entry) = servers.take(Target::Same, Holder::Group, 0) {
+        assert_eq!(slots[usize::from(entry)].kind, Kind::Free);
+        assert!(taken.insert(entry), "twice unused: {entry}");
+    }
+    assert_eq!(taken.len(), slots.len() - used);
+    taken.iter().rev().for_each(|entry| servers.detach(*entry));
+}
+
+/// Each rule is found in its index, where there is one, and the filter has its destination.
+#[cfg(target_pointer_width = "64")]
+fn check_rules(table: &mut Table<'_>, used: &[(u32, Entry)]) {
+    let rules = table.rules().to_vec();
+    for (place, rule) in rules.iter().enumerate() {
+        assert_eq!(table.diverts().place(&rule.matches()), Ok(place), "{rule:?}");
+        let addressed = rule.host().unwrap_or_else(|| rule.network());
+        assert!(!table.is_unruled(addressed), "{rule:?}");
+    }
+    for (_, c) in used {
+        assert!(!table.is_foreign(c.original), "{c:?}");
     }
 }
 

@@ -36,6 +36,8 @@ mod transmit;
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::table::index::Layout;
+#[cfg(target_pointer_width = "64")]
+use crate::table::rule_index::Directory;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::track::measure::{Measure, measure};
@@ -82,8 +84,14 @@ impl<S: Storage> Translator<S> {
         view.check()?;
         let layout = Layout::new(view.index, view.connections.len());
         let measure = if S::MEASURES && !view.measured.is_empty() { Some(measure as Measure) } else { None };
-        storage.parts().clear();
-        Ok(Self { state: State::new(config, layout, measure), storage })
+        let mut parts = storage.parts();
+        parts.clear();
+        #[cfg(target_pointer_width = "64")]
+        let directory = Directory::new(parts.rule_index);
+        let state = State::new(config, layout, measure);
+        #[cfg(target_pointer_width = "64")]
+        let state = State { directory, ..state };
+        Ok(Self { state, storage })
     }
 
     /// Translates one packet in place, if it belongs to a connection or a rule matches it.

@@ -15,11 +15,18 @@ use crate::table::ports::RandomPool;
 use crate::table::rebuilding::Rebuilding;
 use crate::table::recent::Recent;
 use crate::table::redivert_log::{DONE, RedivertLog};
+#[cfg(target_pointer_width = "64")]
+use crate::table::rule::RuleCounts;
+#[cfg(target_pointer_width = "64")]
+use crate::table::rule_index::Directory;
+use crate::table::server::Unused;
 use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
 use crate::track::measure::Measure;
 use crate::track::phase::Phase;
 use crate::track::timers::Timers;
+#[cfg(target_pointer_width = "64")]
+use crate::translator::rules::indexed::Renewal;
 use crate::verdict::Verdict;
 use crate::wire::checksum::Checksums;
 use crate::wire::rewrite::Change;
@@ -63,7 +70,7 @@ pub(crate) struct State {
     pub(super) strays: bool,
     /// Whether a finished connection may still handle stragglers; reset when all connections are forgotten.
     pub(super) lingered: bool,
-    /// Which age list the next new connection examines.
+    /// IndexKey age list the next new connection examines.
     pub(super) turn: u8,
     /// Whether `span` is one range: then each address in it is an alternative address.
     #[cfg(target_pointer_width = "64")]
@@ -93,6 +100,15 @@ pub(crate) struct State {
     pub(super) any_port_replies: u32,
     /// Rules in use.
     pub(crate) diverts: usize,
+    /// The entries for servers that are unused.
+    pub(crate) unused: Unused,
+    /// What the index of rules knows, if there is one.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) directory: Directory,
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) rule_counts: RuleCounts,
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) renewal: Renewal,
     /// How connections are measured, if they are.
     pub(super) measure: Option<Measure>,
     pub(super) layout: Layout,
@@ -195,6 +211,13 @@ impl State {
             any_port_replies: 0,
             redivert_log: RedivertLog::NONE,
             diverts: 0,
+            unused: Unused::ALL,
+            #[cfg(target_pointer_width = "64")]
+            directory: Directory::new(&[]),
+            #[cfg(target_pointer_width = "64")]
+            rule_counts: RuleCounts::default(),
+            #[cfg(target_pointer_width = "64")]
+            renewal: Renewal::NONE,
             forwards: false,
             generation: 0,
             serial: 0,

@@ -7,9 +7,39 @@ use crate::table::connection::{ConnectionSlot, Entry, IndexKey};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
 use crate::table::rule::{DivertSlot, Diverts};
+#[cfg(target_pointer_width = "64")]
+use crate::table::rule_index::RuleIndex;
 use crate::table::server::Servers;
 use crate::track::measure::Seen;
 use crate::translator::state::Table;
+
+/// The entries for servers: [`Servers`] over this state and memory, of which nothing else is borrowed.
+macro_rules! servers {
+    ($state:expr, $memory:expr) => {
+        $crate::table::server::Servers {
+            slots: &mut *$memory.servers,
+            unused: &mut $state.unused,
+            #[cfg(target_pointer_width = "64")]
+            shared: $crate::table::shared_servers::Shared::new(&mut *$memory.server_index, &$state.keys),
+        }
+    };
+}
+pub(in crate::translator) use servers;
+
+/// The index of rules, over this state and memory, of which nothing else is borrowed.
+#[cfg(target_pointer_width = "64")]
+macro_rules! rule_index {
+    ($state:expr, $memory:expr) => {
+        $crate::table::rule_index::RuleIndexMut {
+            directory: &mut $state.directory,
+            words: &mut *$memory.rule_index,
+            filter: &mut *$memory.rule_filter,
+            keys: &$state.keys,
+        }
+    };
+}
+#[cfg(target_pointer_width = "64")]
+pub(in crate::translator) use rule_index;
 
 impl<'a> Table<'a> {
     /// Enters a slot into an index under its connection's key. False, with nothing changed, if there is no room.
@@ -55,14 +85,28 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn servers(&mut self) -> Servers<'_> {
-        Servers(self.memory.servers)
+        servers!(self.state, self.memory)
     }
 
     pub(crate) fn diverts(&mut self) -> Diverts<'_> {
-        Diverts { slots: self.memory.diverts, length: self.state.diverts }
+        Diverts {
+            slots: self.memory.diverts,
+            length: self.state.diverts,
+            #[cfg(target_pointer_width = "64")]
+            index: rule_index!(self.state, self.memory),
+        }
     }
 
-    /// The rules in use, most specific first.
+    /// The index of rules, if there is one.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) fn rule_index(&self) -> Option<RuleIndex<'_>> {
+        let directory = &self.state.directory;
+        let (words, filter) = (&*self.memory.rule_index, &*self.memory.rule_filter);
+        directory.is_there().then_some(RuleIndex { directory, words, filter, keys: &self.state.keys })
+    }
+
+    /// The rules in use, most specific first unless there is an index of them.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn rules(&self) -> &[DivertSlot] {
         self.memory.diverts.get(..self.state.diverts).unwrap_or_default()

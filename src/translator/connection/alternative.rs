@@ -3,7 +3,6 @@
 use crate::table::connection::{ANY_PORT_REPLIES, Entry, NONE};
 use crate::table::hash::Key;
 use crate::table::ports::{self, RandomPool, Wanted};
-use crate::table::rule;
 use crate::track::phase::{Class, Phase};
 use crate::translator::state::{State, Table};
 use crate::wire::ipv4::ICMP;
@@ -97,6 +96,6 @@ impl Table<'_> {
         if protocol == ICMP || !self.state.forwards {
             return false;
         }
-        rule::forwards(self.rules(), protocol, endpoint)
+        self.forwards(protocol, endpoint)
     }
 }

@@ -219,6 +219,8 @@ impl Table<'_> {
         self.next_owing(LOOKS);
         self.rebuild_filter(LOOKS);
         self.adopt(LOOKS);
+        #[cfg(target_pointer_width = "64")]
+        self.renew(LOOKS);
     }
 
     /// The part of a poll that is also done without one, by the first call after a long time.
@@ -250,6 +252,10 @@ impl Table<'_> {
             return Some(now);
         }
         let State { redivert_log: moves, adopt, adopting, .. } = &*self.state;
+        #[cfg(target_pointer_width = "64")]
+        if self.state.renewal.is_due() {
+            return Some(now);
+        }
         if moves.cursor != DONE || moves.is_forgetting() || (adopt.is_some() && *adopting != DONE) {
             return Some(now);
         }

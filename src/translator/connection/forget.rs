@@ -5,12 +5,12 @@
 
 use crate::event::Closed;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
-use crate::table::server::Servers;
 use crate::table::storage::Storage;
 use crate::track::phase::{Class, Phase};
 use crate::translator::Translator;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::state::{State, Table};
+use crate::translator::table::servers;
 
 impl<S: Storage> Translator<S> {
     /// Ends every connection at once, for all clients and servers: from now on no packet finds one of them. The rules
@@ -82,11 +82,8 @@ impl Table<'_> {
             (self.state.rotate, self.state.lingered) = (self.state.used, false);
         }
         self.state.close_dead = Some(close_forgotten);
-        self.state.redivert_log.forget(
-            self.memory.moves,
-            &mut Servers(self.memory.servers),
-            any.then_some(self.state.tick),
-        );
+        let now = any.then_some(self.state.tick);
+        self.state.redivert_log.forget(self.memory.moves, &mut servers!(self.state, self.memory), now);
         self.state.set_plain_epoch();
     }
 

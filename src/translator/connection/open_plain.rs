@@ -82,7 +82,7 @@ impl Table<'_> {
         if config.own.len() as u32 | config.client_limit != 0 {
             self.check_client(client.0, hash_client)?;
         }
-        let rule = match rule::find_host(self.rules(), protocol, client.0, original) {
+        let rule = match self.find_plain_rule(protocol, client.0, original) {
             Some(rule) => *rule,
             None => self.rule_by_prefix(protocol, client.0, original)?,
         };
@@ -90,6 +90,7 @@ impl Table<'_> {
         let mut member = rule.servers;
         let mut server = usually(self.memory.servers.get(usize::from(member)))?;
         if server.next != server::NONE {
+            cold_path();
             member = self.member_for(member, client.0, original.0)?;
             server = self.memory.servers.get(usize::from(member))?;
         }
@@ -187,10 +188,20 @@ impl Table<'_> {
     /// The rule for a destination that none speaks of alone.
     #[inline(never)]
     fn rule_by_prefix(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<DivertSlot> {
-        let rule = rule::find(self.rules(), protocol, client, original)?;
+        let rule = self.find_rule(protocol, client, original)?;
         // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
         let speaks = rule.host().is_some() || !(self.state.is_own(original.0) || ipv4::is_martian(original.0));
         speaks.then_some(*rule)
+    }
+
+    /// The rule for a packet to one host. `None` says nothing.
+    #[inline(always)]
+    fn find_plain_rule(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<&DivertSlot> {
+        match self.rule_index() {
+            None => rule::find_host(self.rules(), protocol, client, original),
+            // A prefix does not speak of every address; what it is about is left to the long way.
+            Some(index) => index.find(self.rules(), protocol, client, original).filter(|rule| rule.host().is_some()),
+        }
     }
 
     /// Prefetches the lines that an eviction most likely examines: those of the oldest connections, and of those that

@@ -38,10 +38,16 @@ impl Table<'_> {
         if !kept && !self.state.filter.may_hold(key.addresses as u32) {
             return self.state.pass();
         }
+        if !kept && self.is_foreign(key.addresses as u32) {
+            return self.state.pass();
+        }
         let hash = self.state.keys.hash(&key);
         let (connections, index) = (&*self.memory.connections, &*self.memory.index);
         if let Some(slot) = self.state.find_hashed(connections, index, Direction::ToServer, &key, hash) {
             return self.plain_at(Direction::ToServer, packet, slot);
+        }
+        if !kept && self.is_unruled(key.addresses as u32) {
+            return self.state.pass();
         }
         if kept {
             // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.

@@ -5,7 +5,6 @@ use crate::connection::Direction;
 use crate::event::Closed;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
-use crate::table::rule;
 use crate::track::phase::Phase;
 use crate::translator::path::plain::Left;
 use crate::translator::path::track::Tracked;
@@ -215,7 +214,7 @@ impl Table<'_> {
         let echo_request = flow.protocol == ICMP && payload.first() == Some(&crate::wire::icmp::ECHO_REQUEST);
         let ours = !echo_request && self.state.gives_away((flow.destination, flow.destination_port));
         let destination = (flow.destination, flow.destination_port);
-        if !ours || (flow.protocol != ICMP && rule::forwards(self.rules(), flow.protocol, destination)) {
+        if !ours || (flow.protocol != ICMP && self.forwards(flow.protocol, destination)) {
             return None;
         }
         // A connection goes on after its rule has been removed.

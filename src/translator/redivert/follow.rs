@@ -13,12 +13,13 @@ use crate::table::event_queue::EventKind;
 #[cfg(target_pointer_width = "64")]
 use crate::table::hash::Key;
 use crate::table::redivert_log::{DONE, Route};
-use crate::table::server::{self, Servers};
+use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
 #[cfg(target_pointer_width = "64")]
 use crate::translator::state::State;
 use crate::translator::state::Table;
+use crate::translator::table::servers;
 use crate::wire::ipv4::{ICMP, TCP};
 
 /// The result of following.
@@ -81,7 +82,7 @@ impl Table<'_> {
         self.set_claims(slot, Claims::default());
     }
 
-    /// Moves a connection from one server to another.
+    /// RedivertLog a connection from one server to another.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn move_to(&mut self, slot: u32, from: (u32, u16), route: Route) -> Followed {
         self.state.serial = self.state.serial.wrapping_add(1);
@@ -253,8 +254,7 @@ impl Table<'_> {
                 return;
             }
             if cursor >= self.state.fresh {
-                let mut servers = Servers(self.memory.servers);
-                self.state.redivert_log.settle(self.memory.moves, &mut servers);
+                self.state.redivert_log.settle(self.memory.moves, &mut servers!(self.state, self.memory));
                 self.state.set_plain_epoch();
                 return;
             }

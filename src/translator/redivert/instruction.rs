@@ -8,9 +8,11 @@ use core::str::FromStr;
 
 use crate::error::ParseError;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
+#[cfg(target_pointer_width = "64")]
+use crate::table::groups::Groups;
 use crate::table::redivert_log::MoveSlot;
-use crate::table::rule::{Target, servers_of};
-use crate::table::server::{self, Place, ServerSlot, Servers};
+use crate::table::rule::Target;
+use crate::table::server::{self, Holder, Place, ServerSlot};
 use crate::table::storage::Storage;
 use crate::translator::Translator;
 use crate::translator::state::{HIDES_SERVERS, State, Table};
@@ -79,7 +81,7 @@ pub struct Rediverted {
 pub enum RedivertError {
     /// A side is [`Target::Same`], which names no server.
     NoServer {
-        /// Which: `"from"` or `"to"`.
+        /// IndexKey: `"from"` or `"to"`.
         name: &'static str,
     },
     /// Old and new server are the same.
@@ -210,7 +212,8 @@ fn standing(
     servers: &[ServerSlot],
     is_one: impl Fn(&ServerSlot) -> bool,
 ) -> u32 {
-    let counted: u32 = servers.iter().filter(|s| is_one(s)).map(|s| s.connections).sum();
+    let in_use = servers.iter().take(state.unused.up_to());
+    let counted: u32 = in_use.filter(|s| is_one(s)).map(|s| s.connections).sum();
     let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
     let dead = used.filter(|c| {
         c.has(SERVER_COUNTED)
@@ -301,24 +304,28 @@ impl Table<'_> {
         Ok((old, new))
     }
 
+    /// The entries for servers that may be in use.
+    fn used_servers(&self) -> &[ServerSlot] {
+        self.memory.servers.get(..self.state.unused.up_to()).unwrap_or_default()
+    }
+
     /// How many servers of rules lie within this one.
-    pub(in crate::translator) fn servers_within(&mut self, old: Place) -> usize {
-        let entries = Servers(self.memory.servers);
-        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-        let within = |entry: &u16| entries.get(*entry).is_some_and(|s| s.lies_within(old));
-        rules.iter().map(|rule| servers_of(&entries, rule.servers).filter(within).count()).sum()
+    pub(in crate::translator) fn servers_within(&self, old: Place) -> usize {
+        let within = self.used_servers().iter().filter(|s| s.lies_within(old));
+        within.map(|s| s.rules() as usize).sum()
     }
 
     /// How many entries for servers have to be replaced to drain this server; all servers if none is named.
     pub(in crate::translator) fn servers_to_drain(&self, old: Option<Place>) -> usize {
-        let affected = |s: &&ServerSlot| s.attached && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
-        self.memory.servers.iter().filter(affected).count()
+        let affected =
+            |s: &&ServerSlot| s.rules() != 0 && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
+        self.used_servers().iter().filter(affected).count()
     }
 
     /// Whether connections may stand on this server whose entries speak of other servers too: once they are moved,
     /// those entries no longer describe them.
     pub(in crate::translator) fn needs_entry(&self, old: Place) -> bool {
-        self.memory.servers.iter().any(|s| s.connections != 0 && s.may_overlap(old))
+        self.used_servers().iter().any(|s| s.connections != 0 && s.may_overlap(old))
     }
 
     /// Points every rule at the new server, and leaves the old entries to their connections.
@@ -326,7 +333,12 @@ impl Table<'_> {
         if self.servers_to_drain(Some(old)) > self.servers().free() {
             return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
         }
-        let mut servers = 0;
+        let servers = self.servers_within(old);
+        #[cfg(target_pointer_width = "64")]
+        if self.state.directory.is_there() {
+            self.drain_entries(old, target);
+            return Ok(servers);
+        }
         for rule in 0..self.state.diverts {
             let Some(first) = self.memory.diverts.get(rule).map(|r| r.servers) else {
                 break;
@@ -336,7 +348,6 @@ impl Table<'_> {
             while let Some(slot) = self.memory.servers.get(usize::from(entry)).copied() {
                 let next = slot.next;
                 if slot.lies_within(old) {
-                    servers += 1;
                     entry = self.replace_entry(rule, before, entry, target);
                 }
                 before = entry;
@@ -346,26 +357,59 @@ impl Table<'_> {
         Ok(servers)
     }
 
+    /// The same where there may be many rules: they follow later, one after the other.
+    #[cfg(target_pointer_width = "64")]
+    fn drain_entries(&mut self, old: Place, target: Target) {
+        let mut drained = false;
+        for entry in 0..self.servers().in_use() {
+            let Some(&slot) = self.memory.servers.get(usize::from(entry)) else {
+                break;
+            };
+            if slot.rules() == 0 || !slot.lies_within(old) {
+                continue;
+            }
+            let target = slot.moved_to(target);
+            if slot.connections == 0 {
+                self.servers().set_target(entry, target);
+            } else if let Some(new) = self.servers().drain(entry, target) {
+                Groups(self.memory.group_index).replace(entry, new);
+                drained = true;
+            }
+        }
+        if drained {
+            self.servers().finish_draining();
+            self.state.renewal.start_following();
+        }
+    }
+
     /// Gives a rule an entry for `target` in the place of one that may have connections; returns it.
     fn replace_entry(&mut self, rule: usize, before: u16, entry: u16, target: Target) -> u16 {
-        let mut servers = Servers(self.memory.servers);
-        let Some(slot) = servers.get_mut(entry) else {
+        let mut servers = self.servers();
+        let Some(slot) = servers.get(entry).copied() else {
             return entry;
         };
         let target = slot.moved_to(target);
         if slot.connections == 0 {
-            slot.set_target(target);
+            servers.set_target(entry, target);
             return entry;
         }
-        let ServerSlot { weight, seed, next, .. } = *slot;
-        let Some(new) = servers.take(target, weight, seed) else {
+        #[cfg(target_pointer_width = "64")]
+        let shared = slot.is_shared().then(|| servers.share(target)).flatten();
+        #[cfg(not(target_pointer_width = "64"))]
+        let shared = None;
+        let Some(new) = shared.or_else(|| servers.take(target, Holder::Group, slot.seed)) else {
             return entry;
         };
         servers.detach(entry);
-        if let Some(slot) = servers.get_mut(new) {
-            slot.next = next;
+        if shared.is_none()
+            && let Some(new) = servers.get_mut(new)
+        {
+            new.set_weight(slot.weight());
+            new.next = slot.next;
         }
-        match servers.get_mut(before) {
+        #[cfg(target_pointer_width = "64")]
+        Groups(self.memory.group_index).replace(entry, new);
+        match self.servers().get_mut(before) {
             Some(slot) => slot.next = new,
             None => {
                 if let Some(rule) = self.memory.diverts.get_mut(rule) {
@@ -383,14 +427,17 @@ impl Table<'_> {
             return Err(RedivertError::Busy { capacity });
         }
         let entry = if self.needs_entry(old) {
-            let taken = self.servers().take(target, 0, 0);
+            let taken = self.servers().take(target, Holder::Redivert, 0);
             taken.ok_or(RedivertError::ServersFull { capacity: self.memory.servers.len() })?
         } else {
             server::NONE
         };
         let servers = self.servers_within(old);
-        for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
-            slot.set_target(slot.moved_to(target));
+        let mut entries = self.servers();
+        for entry in 0..entries.in_use() {
+            if let Some(slot) = entries.get(entry).filter(|s| s.lies_within(old)) {
+                entries.set_target(entry, slot.moved_to(target));
+            }
         }
         self.state.redivert_log.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         self.state.set_plain_epoch();

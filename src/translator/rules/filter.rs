@@ -18,13 +18,12 @@ impl Table<'_> {
         state.forwards = hosts().any(|host| state.is_own(host));
         let hides_servers = rules.iter().any(DivertSlot::hides_servers);
         state.kept = state.kept & !HIDES_SERVERS | if hides_servers { HIDES_SERVERS } else { 0 };
-        let filter = &mut state.filter;
         // Those of prefixes stand behind all others.
         if rules.last().is_some_and(|rule| rule.host().is_none()) {
-            filter.divert_everything();
-            self.state.rebuilding.cursor = EVERYTHING;
+            self.divert_everything();
             return;
         }
+        let filter = &mut state.filter;
         // Connections that the removed rule has opened need not have been added to a filter that is under construction.
         if let Some(host) = removed.and_then(|rule| rule.host()) {
             filter.add_diverted(host);
@@ -33,14 +32,29 @@ impl Table<'_> {
             add_rule(filter, rule, self.memory.servers);
         }
         if removed.is_some() {
-            let rebuilding = &mut self.state.rebuilding;
-            if rebuilding.cursor >= EVERYTHING {
-                self.start_rebuilding();
-            } else {
-                (rebuilding.stale, rebuilding.orphans) = (true, true);
-            }
-            self.rebuild_filter(crate::translator::connection::expire::LOOKS);
+            self.rebuild_without_rule();
         }
+    }
+
+    /// There is a rule for a prefix.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    pub(super) fn divert_everything(&mut self) {
+        if self.state.rebuilding.cursor != EVERYTHING {
+            self.state.filter.divert_everything();
+            self.state.rebuilding.cursor = EVERYTHING;
+        }
+    }
+
+    /// A rule is gone, and there is none for a prefix.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    pub(super) fn rebuild_without_rule(&mut self) {
+        let rebuilding = &mut self.state.rebuilding;
+        if rebuilding.cursor >= EVERYTHING {
+            self.start_rebuilding();
+        } else {
+            (rebuilding.stale, rebuilding.orphans) = (true, true);
+        }
+        self.rebuild_filter(crate::translator::connection::expire::LOOKS);
     }
 
     fn start_rebuilding(&mut self) {
@@ -81,33 +95,34 @@ impl Table<'_> {
     /// Connections that begin behind the cursor's back, and rules, are added by themselves. The number of slots ever
     /// used may grow meanwhile: then some are passed by twice. If a rule is removed, all others are added at once.
     fn rebuild_step(&mut self, cursor: u32) -> bool {
-        let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
-        let filter = &mut self.state.filter;
         let Some(behind) = cursor.checked_sub(self.state.fresh) else {
             if let Some(connection) = self.memory.connections.get(cursor as usize).map(|c| &c.0)
                 && connection.phase != Phase::Free
             {
+                let is_orphan = !self.names(connection.original);
+                let filter = &mut self.state.filter;
                 filter.add_diverted(connection.original);
                 if connection.has(SOURCE_KEPT) {
                     filter.add_near(connection.client);
                 }
-                self.state.rebuilding.orphans |= !rule::names(rules, connection.original);
+                self.state.rebuilding.orphans |= is_orphan;
             }
             return true;
         };
         let behind = behind as usize;
         let Some(note) = self.memory.fragments.get(behind) else {
+            let rules = self.memory.diverts.get(..self.state.diverts).unwrap_or_default();
             let rule = rules.get(behind - self.memory.fragments.len());
             if let Some(rule) = rule {
-                add_rule(filter, rule, self.memory.servers);
+                add_rule(&mut self.state.filter, rule, self.memory.servers);
             }
             return rule.is_some();
         };
         // The connection may be gone, and the rest of the datagram must not pass untranslated.
         if let Some(original) = note.original(self.state.tick, self.state.timers.fragment)
-            && !rule::names(rules, original)
+            && !self.names(original)
         {
-            filter.add_diverted(original);
+            self.state.filter.add_diverted(original);
             self.state.rebuilding.stale = true;
         }
         true
@@ -115,7 +130,19 @@ impl Table<'_> {
 
     /// Takes note of a connection that is new without a rule's help.
     pub(in crate::translator) fn note_orphan(&mut self, original: u32) {
-        self.state.rebuilding.orphans |= !rule::names(self.rules(), original);
+        self.state.rebuilding.orphans |= !self.names(original);
+        #[cfg(target_pointer_width = "64")]
+        self.note_uncovered(original);
+    }
+
+    /// Whether some rule speaks of exactly this address; where there is an index of rules, whether one may.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn names(&self, address: u32) -> bool {
+        #[cfg(target_pointer_width = "64")]
+        if let Some(index) = self.rule_index() {
+            return index.may_name(32, address);
+        }
+        rule::names(self.rules(), address)
     }
 
     /// A connection is given back. It may be the last one that its addresses are in the filter for.
@@ -127,7 +154,7 @@ impl Table<'_> {
 }
 
 /// Adds what a rule speaks of: its destination, and the servers that it hides.
-fn add_rule(filter: &mut Filter, rule: &DivertSlot, servers: &[ServerSlot]) {
+pub(super) fn add_rule(filter: &mut Filter, rule: &DivertSlot, servers: &[ServerSlot]) {
     if let Some(host) = rule.host() {
         filter.add_diverted(host);
     }

@@ -4,6 +4,8 @@ use crate::connection::Direction;
 use crate::table::hash::{Key, Label};
 use crate::table::rule::{self, DivertSlot};
 use crate::table::server;
+#[cfg(target_pointer_width = "64")]
+use crate::translator::rules::indexed::forwards;
 use crate::translator::state::{HIDES_SERVERS, Table};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::Flow;
@@ -42,7 +44,7 @@ impl Table<'_> {
             if !rule.hides_servers() || !rule.admits(flow.protocol, flow.destination) {
                 continue;
             }
-            let mut entry = rule.servers;
+            let mut entry = server::meant(self.memory.servers, rule.servers);
             while entry != server::NONE
                 && let Some(server) = self.memory.servers.get(usize::from(entry))
             {
@@ -58,7 +60,7 @@ impl Table<'_> {
     /// The rule for a packet that begins a connection.
     pub(in crate::translator) fn rule_for(&self, flow: &Flow) -> Option<&DivertSlot> {
         let destination = (flow.destination, flow.destination_port);
-        let rule = rule::find(self.rules(), flow.protocol, flow.source, destination)?;
+        let rule = self.find_rule(flow.protocol, flow.source, destination)?;
         // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
         if rule.host().is_none() && (self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination)) {
             return None;
@@ -70,11 +72,44 @@ impl Table<'_> {
         Some(rule)
     }
 
+    /// The most specific of the rules for these addresses.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    pub(in crate::translator) fn find_rule(
+        &self,
+        protocol: u8,
+        client: u32,
+        destination: (u32, u16),
+    ) -> Option<&DivertSlot> {
+        #[cfg(target_pointer_width = "64")]
+        if let Some(index) = self.rule_index() {
+            return index.find(self.rules(), protocol, client, destination);
+        }
+        rule::find(self.rules(), protocol, client, destination)
+    }
+
+    /// Whether some rule speaks of exactly this address and port, whoever the client is.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    pub(in crate::translator) fn forwards(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
+        #[cfg(target_pointer_width = "64")]
+        if let Some(index) = self.rule_index() {
+            return forwards(index, &self.state.rule_counts, self.rules(), protocol, endpoint);
+        }
+        rule::forwards(self.rules(), protocol, endpoint)
+    }
+
     /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,
     /// original address and server. Each server's share of the clients is its share of the weights, and a server that
-    /// comes or goes moves no clients but its own (weighted rendezvous hashing).
+    /// comes or goes moves no clients but its own (weighted rendezvous hashing). On large processors a group of more
+    /// than 64 servers chooses by clusters.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
+        let first = server::meant(self.memory.servers, first);
+        #[cfg(target_pointer_width = "64")]
+        if self.is_group(first)
+            && let Some(member) = self.member_of_large_group(first, client, original)
+        {
+            return Some(member);
+        }
         let mut entry = first;
         // Any server is better than none, which has no weight.
         let (mut best, mut least, mut of) = (server::NONE, 1, 0);
@@ -84,14 +119,15 @@ impl Table<'_> {
             if entry == first && slot.next == server::NONE {
                 return Some(first);
             }
-            if slot.weight != 0 {
+            let weight = slot.weight();
+            if weight != 0 {
                 let words = [u64::from(client) << 32 | u64::from(original), u64::from(slot.seed)];
                 let hash = self.state.keys.choose(Label::Server, words);
                 let cost = negative_log2(hash as u32);
                 // cost / weight < least / of, without the division.
                 let times = |cost: u32, weight: u16| u64::from(cost) * u64::from(weight);
-                if times(cost, of) < times(least, slot.weight) {
-                    (best, least, of) = (entry, cost, slot.weight);
+                if times(cost, of) < times(least, weight) {
+                    (best, least, of) = (entry, cost, weight);
                 }
             }
             entry = slot.next;
@@ -102,7 +138,7 @@ impl Table<'_> {
 
 /// `-log2((hash + 1) / 2^32)` in units of 2^-16, by the position of the highest bit and a parabola between powers of two
 /// (within 0.01 of the true value).
-const fn negative_log2(hash: u32) -> u32 {
+pub(super) const fn negative_log2(hash: u32) -> u32 {
     let value = hash.saturating_add(1);
     let zeros = value.leading_zeros();
     let fraction = match value.checked_shl(zeros + 1) {

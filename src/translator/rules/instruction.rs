@@ -1,14 +1,24 @@
 //! Instructions about rules: insert, update, remove, look up.
 
 use crate::config::Midstream;
-use crate::table::hash::{Keys, Label};
+#[cfg(target_pointer_width = "64")]
+use crate::table::groups::{FEW_SERVERS, Groups};
 use crate::table::rule::{Divert, DivertEntry, DivertError, DivertSlot, Match, Target, Weighted, servers_of};
-use crate::table::server::{self, Servers};
+#[cfg(target_pointer_width = "64")]
+use crate::table::rule_index::RuleIndex;
+use crate::table::server::{self, Holder, ServerSlot, Servers, seed};
 use crate::table::storage::Storage;
+#[cfg(target_pointer_width = "64")]
+use crate::table::storage::View;
 use crate::translator::Translator;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::redivert::instruction::place_of;
+#[cfg(target_pointer_width = "64")]
+use crate::translator::rules::large_group::Names;
+#[cfg(target_pointer_width = "64")]
+use crate::translator::state::State;
 use crate::translator::state::Table;
+use crate::translator::table::servers;
 use crate::wire::ipv4;
 
 /// What [`Translator::divert`](crate::Translator::divert) has done.
@@ -20,7 +30,8 @@ pub struct Diverted {
     pub generation: u32,
     /// Whether a rule with the same match was updated, rather than a new one inserted.
     pub updated: bool,
-    /// How many connections stand on servers that the rule named before and does not name now. They stay there; see
+    /// How many connections stand on servers that the rule named before and does not name now, those of other rules that
+    /// have just this one server included. They stay there; see
     /// [`Translator::redivert`](crate::Translator::redivert) for moving them.
     pub left_behind: u32,
 }
@@ -32,22 +43,27 @@ pub struct Diverted {
 pub struct Removed {
     /// The table's generation after it.
     pub generation: u32,
-    /// How many connections stand on the servers that the rule named, through it. They stay there until they end.
+    /// How many connections stand on the servers that the rule named, through it or through another rule that has just
+    /// this one server. They stay there until they end.
     pub left_behind: u32,
 }
 
 /// What a rule would take, and give back.
 pub(super) struct Cost {
     /// Where it stands, or would stand.
-    place: Result<usize, usize>,
+    pub(super) place: Result<usize, usize>,
     /// The first of the servers that it has now.
-    old: u16,
+    pub(super) old: u16,
     /// How many entries for servers it needs,
     pub(super) needed: usize,
     /// how many it gives back first,
     pub(super) freed: usize,
     /// and how many connections it leaves behind.
     pub(super) left_behind: u32,
+    /// Whether it needs none because one other rule has its server,
+    pub(super) joins: bool,
+    /// or gives one back that another rule may join.
+    pub(super) leaves: bool,
 }
 
 impl Cost {
@@ -95,7 +111,8 @@ impl<S: Storage> Translator<S> {
         self.table().remove(&matches.into())
     }
 
-    /// The rules, the most specific first.
+    /// The rules, the most specific first. On a machine of 64 bits, of a storage that has room for more than 1024 rules:
+    /// in the order in which they were inserted, but that the last one has taken the place of each that was removed.
     pub fn diverts(&self) -> impl Iterator<Item = DivertEntry<'_>> {
         let view = self.storage.view();
         let rules = view.diverts.get(..self.state.diverts).unwrap_or_default();
@@ -105,6 +122,15 @@ impl<S: Storage> Translator<S> {
     /// The rule with exactly this match.
     pub fn find_divert(&self, matches: impl Into<Match>) -> Option<DivertEntry<'_>> {
         let matches = matches.into();
+        #[cfg(target_pointer_width = "64")]
+        if self.state.directory.is_there() {
+            let View { diverts, servers, rule_index: words, .. } = self.storage.view();
+            let State { directory, keys, .. } = &self.state;
+            let index = RuleIndex { directory, words, filter: &[], keys };
+            let rules = diverts.get(..self.state.diverts).unwrap_or_default();
+            let place = index.place(rules, &DivertSlot::new(&Divert::new(matches), 0, false))?;
+            return rules.get(place).map(|slot| DivertEntry::new(*slot, servers));
+        }
         self.diverts().find(|entry| entry.matches() == matches)
     }
 
@@ -118,36 +144,93 @@ impl<S: Storage> Translator<S> {
 
 impl Table<'_> {
     pub(crate) fn divert(&mut self, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
-        let Cost { place, old, needed, freed, left_behind } = self.weigh(divert)?;
+        let Cost { place, old, needed, freed, left_behind, .. } = self.weigh(divert)?;
         if place.is_err() && self.state.diverts >= self.memory.diverts.len() {
             return Err(DivertError::TableFull { capacity: self.memory.diverts.len() });
         }
-        let targets = divert.targets();
-        let mut servers = Servers(self.memory.servers);
-        let named = |target| targets.iter().any(|t| t.target == target);
+        let servers = self.servers();
         if needed > servers.free() + freed {
-            return Err(DivertError::ServersFull { capacity: servers.0.len() });
+            return Err(DivertError::ServersFull { capacity: servers.slots.len() });
         }
+        let (Ok(at) | Err(at)) = place;
+        #[cfg(target_pointer_width = "64")]
+        let before = place.ok().and_then(|at| self.memory.diverts.get(at).copied());
+        if place.is_err() {
+            let slot = self.slot_for(divert, server::NONE);
+            let mut diverts = self.diverts();
+            if !diverts.insert(at, slot) {
+                return Err(DivertError::TableFull { capacity: diverts.slots.len() });
+            }
+            self.state.diverts = diverts.length;
+        }
+        // From here on nothing can fail.
+        let first = self.replace_servers(divert, old);
+        let slot = self.slot_for(divert, first);
+        if let Some(place) = self.memory.diverts.get_mut(at) {
+            *place = slot;
+        }
+        #[cfg(target_pointer_width = "64")]
+        if self.state.directory.is_there() {
+            self.follow_rules(Some(slot), before);
+        } else {
+            self.refilter(None);
+        }
+        #[cfg(not(target_pointer_width = "64"))]
+        self.refilter(None);
+        self.start_adopting();
+        self.state.generation = self.state.generation.wrapping_add(1);
+        Ok(Diverted { generation: self.state.generation, updated: place.is_ok(), left_behind })
+    }
 
-        // From here on nothing can fail. First what goes, then what comes, in the order that was asked for.
+    /// Gives a rule its servers, in the place of those of which `old` is the first.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    fn replace_servers(&mut self, divert: &Divert<'_>, old: u16) -> u16 {
+        #[cfg(target_pointer_width = "64")]
+        let old = self.servers().leave_drained(old);
+        #[cfg(target_pointer_width = "64")]
+        {
+            Groups(self.memory.group_index).leave(old);
+            if let Some(target) = self.shares(divert) {
+                return self.replace_by_one(old, target);
+            }
+            if divert.targets().len() > FEW_SERVERS {
+                return self.replace_by_large_group(old, divert.targets());
+            }
+        }
+        self.replace_by_group(old, divert.targets())
+    }
+
+    /// Lets go of the servers of a rule, the first of which is `old`, and gives it these: first what goes, then what
+    /// comes, in the order that was asked for.
+    fn replace_by_group(&mut self, old: u16, targets: &[Weighted]) -> u16 {
+        let mut servers = servers!(self.state, self.memory);
+        let keys = &self.state.keys;
+        let named = |target| targets.iter().any(|t| t.target == target);
+        // A server that was alone had no share of the clients; in a group it is that of its name, wherever it came from.
+        if let Some(alone) = servers.get_mut(old).filter(|slot| slot.next == server::NONE && !slot.is_shared()) {
+            alone.seed = seed(keys, alone.target());
+        }
         let mut kept = server::NONE;
         let mut entry = old;
-        while let Some(slot) = servers.get_mut(entry) {
-            let next = slot.next;
-            if named(slot.target()) {
-                slot.next = kept;
+        while let Some(slot) = servers.get(entry).copied() {
+            if named(slot.target()) && slot.is_of_one_rule() {
+                #[cfg(target_pointer_width = "64")]
+                servers.set_holder(entry, Holder::Group, seed(keys, slot.target()));
+                if let Some(slot) = servers.get_mut(entry) {
+                    slot.next = kept;
+                }
                 kept = entry;
             } else {
                 servers.detach(entry);
             }
-            entry = next;
+            entry = slot.next;
         }
         let mut first = server::NONE;
         for &Weighted { target, weight } in targets.iter().rev() {
-            let seed = seed(&self.state.keys, target);
-            let entry = unlink(&mut servers, &mut kept, target).or_else(|| servers.take(target, weight, seed));
+            let known = unlink(&mut servers, &mut kept, target);
+            let entry = known.or_else(|| servers.take(target, Holder::Group, seed(keys, target)));
             if let Some((entry, slot)) = entry.and_then(|e| Some((e, servers.get_mut(e)?))) {
-                slot.weight = weight;
+                slot.set_weight(weight);
                 slot.next = first;
                 first = entry;
             }
@@ -158,23 +241,7 @@ impl Table<'_> {
             servers.detach(kept);
             kept = next;
         }
-        let slot = self.slot_for(divert, first);
-        match place {
-            Ok(place) => {
-                if let Some(old) = self.memory.diverts.get_mut(place) {
-                    *old = slot;
-                }
-            }
-            Err(place) => {
-                let mut diverts = self.diverts();
-                diverts.insert(place, slot);
-                self.state.diverts = diverts.length;
-            }
-        }
-        self.refilter(None);
-        self.start_adopting();
-        self.state.generation = self.state.generation.wrapping_add(1);
-        Ok(Diverted { generation: self.state.generation, updated: place.is_ok(), left_behind })
+        first
     }
 
     /// What a rule would take, wherever the room for it would come from.
@@ -183,15 +250,34 @@ impl Table<'_> {
         let place = self.diverts().place(&divert.matches);
         let old = place.ok().and_then(|p| self.memory.diverts.get(p)).map_or(server::NONE, |slot| slot.servers);
         let targets = divert.targets();
-        let servers = Servers(self.memory.servers);
-        let known =
-            |target: Target| servers_of(&servers, old).find(|e| servers.get(*e).is_some_and(|s| s.target() == target));
-        let needed = targets.iter().filter(|t| known(t.target).is_none()).count();
+        #[cfg(target_pointer_width = "64")]
+        let alone = self.shares(divert);
+        #[cfg(not(target_pointer_width = "64"))]
+        let alone = None::<Target>;
+        #[cfg(target_pointer_width = "64")]
+        if targets.len() > FEW_SERVERS {
+            return Ok(self.weigh_large_group(place, old, targets));
+        }
+        let servers = self.servers();
+        // An entry that other rules share too cannot become one of a group.
+        let of_old = |target: Target| {
+            let mut entries = servers_of(servers.slots, old).filter_map(|e| servers.get(e));
+            entries.any(|s| s.target() == target && (alone.is_some() || s.is_of_one_rule()))
+        };
+        let needed = targets.iter().filter(|t| !of_old(t.target)).count();
+        #[cfg(not(target_pointer_width = "64"))]
+        let joins = false;
+        #[cfg(target_pointer_width = "64")]
+        let (mut needed, mut joins) = (needed, false);
+        #[cfg(target_pointer_width = "64")]
+        if needed != 0
+            && let Some(shared) = alone.and_then(|target| servers.get(servers.shared(target)?))
+        {
+            (needed, joins) = (0, shared.rules() == 1);
+        }
         let named = |target| targets.iter().any(|t| t.target == target);
-        let leaving = servers_of(&servers, old).filter_map(|e| servers.get(e)).filter(|s| !named(s.target()));
-        let (freed, left_behind) =
-            leaving.fold((0, 0), |(freed, left), s| (freed + usize::from(s.connections == 0), left + s.connections));
-        Ok(Cost { place, old, needed, freed, left_behind })
+        let Leaving { freed, left_behind, leaves } = leaving(servers.slots, old, named);
+        Ok(Cost { place, old, needed, freed, left_behind, joins, leaves })
     }
 
     /// Looks again for connections that no server's entry counts, since a rule leads elsewhere now.
@@ -202,20 +288,23 @@ impl Table<'_> {
         }
     }
 
-    /// How many entries for servers would be free without this rule, and how many connections it would leave behind.
-    pub(super) fn weigh_removal(&mut self, matches: &Match) -> Option<(usize, u32)> {
+    /// What would become of the servers of this rule without it.
+    pub(in crate::translator) fn weigh_removal(&mut self, matches: &Match) -> Option<Leaving> {
         let place = self.diverts().place(matches).ok()?;
         let old = self.memory.diverts.get(place)?.servers;
-        let servers = Servers(self.memory.servers);
-        let leaving = servers_of(&servers, old).filter_map(|e| servers.get(e));
-        Some(leaving.fold((0, 0), |(freed, left), s| (freed + usize::from(s.connections == 0), left + s.connections)))
+        Some(leaving(self.memory.servers, old, |_| false))
     }
 
     pub(crate) fn remove(&mut self, matches: &Match) -> Option<Removed> {
         let place = self.diverts().place(matches).ok()?;
         let removed = *self.memory.diverts.get(place)?;
         let mut entry = removed.servers;
-        let mut servers = Servers(self.memory.servers);
+        #[cfg(target_pointer_width = "64")]
+        {
+            entry = self.servers().leave_drained(entry);
+            Groups(self.memory.group_index).leave(entry);
+        }
+        let mut servers = self.servers();
         let mut left_behind = 0;
         while let Some(slot) = servers.get(entry).copied() {
             left_behind += slot.connections;
@@ -225,6 +314,14 @@ impl Table<'_> {
         let mut diverts = self.diverts();
         diverts.remove(place);
         self.state.diverts = diverts.length;
+        #[cfg(target_pointer_width = "64")]
+        if self.state.directory.is_there() {
+            self.note_moved(place);
+            self.follow_rules(None, Some(removed));
+        } else {
+            self.refilter(Some(removed));
+        }
+        #[cfg(not(target_pointer_width = "64"))]
         self.refilter(Some(removed));
         self.state.generation = self.state.generation.wrapping_add(1);
         Some(Removed { generation: self.state.generation, left_behind })
@@ -243,8 +340,15 @@ impl Table<'_> {
         if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {
             return Err(DivertError::NoAlternative { destination });
         }
+        #[cfg(target_pointer_width = "64")]
+        let are_named_once = {
+            let names = Names::new(&self.state.keys, targets);
+            names.map_err(|target| DivertError::DuplicateServer { target })?.is_some()
+        };
+        #[cfg(not(target_pointer_width = "64"))]
+        let are_named_once = false;
         for (i, &Weighted { target, .. }) in targets.iter().enumerate() {
-            if targets.iter().skip(i + 1).any(|other| other.target == target) {
+            if !are_named_once && targets.iter().skip(i + 1).any(|other| other.target == target) {
                 return Err(DivertError::DuplicateServer { target });
             }
             let Some(place) = place_of(target) else {
@@ -296,11 +400,25 @@ fn unlink(servers: &mut Servers<'_>, chain: &mut u16, target: Target) -> Option<
     }
 }
 
-/// What a server's share of the clients hangs on.
-fn seed(keys: &Keys, target: Target) -> u32 {
-    let words = match place_of(target) {
-        None => [0, 0],
-        Some(place) => [u64::from(place.address), place.port.map_or(1 << 16, u64::from)],
-    };
-    keys.choose(Label::Server, words) as u32
+/// What becomes of entries for servers that a rule lets go of.
+pub(in crate::translator) struct Leaving {
+    /// How many nobody needs any more.
+    pub(super) freed: usize,
+    /// How many connections stand on them.
+    pub(super) left_behind: u32,
+    /// Whether one of those that nobody needs is such that rules share.
+    pub(super) leaves: bool,
+}
+
+/// What becomes of the servers of a rule, the first of which is `old`, but for those that are still `named`.
+pub(super) fn leaving(servers: &[ServerSlot], old: u16, named: impl Fn(Target) -> bool) -> Leaving {
+    let mut all = Leaving { freed: 0, left_behind: 0, leaves: false };
+    let entries = servers_of(servers, old).filter_map(|e| servers.get(usize::from(e)));
+    for slot in entries.filter(|slot| !named(slot.target())) {
+        let is_free = slot.connections == 0 && slot.is_of_one_rule();
+        all.freed += usize::from(is_free);
+        all.leaves |= is_free && slot.is_shared();
+        all.left_behind += slot.connections;
+    }
+    all
 }

@@ -2,5 +2,11 @@
 
 pub(super) mod filter;
 pub(super) mod find;
+#[cfg(target_pointer_width = "64")]
+pub(super) mod indexed;
 pub(super) mod instruction;
+#[cfg(target_pointer_width = "64")]
+mod large_group;
 pub(super) mod plan;
+#[cfg(target_pointer_width = "64")]
+mod share;

@@ -7,7 +7,7 @@ use crate::timeouts::Timeouts;
 use crate::translator::Translator;
 use crate::translator::connection::list::check_client_limit;
 use crate::translator::redivert::instruction::{Redivert, RedivertError, Rediverted};
-use crate::translator::rules::instruction::{Diverted, Removed};
+use crate::translator::rules::instruction::{Diverted, Leaving, Removed};
 use crate::translator::state::Table;
 
 /// Instructions that are tried one after the other and change nothing; from [`Translator::plan`].
@@ -111,13 +111,18 @@ pub(crate) struct Reservation {
     moves: usize,
     generation: u32,
     rediverted: bool,
+    /// Whether an instruction needs no entry because one other rule has its server.
+    joined: bool,
+    /// Whether an instruction gives back an entry that such a one could have joined.
+    left: bool,
 }
 
 impl Reservation {
     pub(crate) fn new(table: &mut Table<'_>) -> Self {
         let servers = table.servers().free();
         let moves = table.state.redivert_log.room(table.memory.moves);
-        Self { rules: table.state.diverts, servers, moves, generation: table.state.generation, rediverted: false }
+        let (rules, generation) = (table.state.diverts, table.state.generation);
+        Self { rules, servers, moves, generation, rediverted: false, joined: false, left: false }
     }
 
     pub(crate) fn divert(&mut self, table: &mut Table<'_>, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
@@ -127,18 +132,21 @@ impl Reservation {
         if rules > capacity {
             return Err(DivertError::TableFull { capacity });
         }
-        let Some(servers) = (self.servers + cost.freed).checked_sub(cost.needed) else {
+        let (needed, freed) = (cost.needed + self.joining(cost.joins), self.leaving(cost.leaves, cost.freed));
+        let Some(servers) = (self.servers + freed).checked_sub(needed) else {
             return Err(DivertError::ServersFull { capacity: table.memory.servers.len() });
         };
         (self.rules, self.servers) = (rules, servers);
+        (self.joined, self.left) = (self.joined | cost.joins, self.left | cost.leaves);
         let generation = self.next_generation();
         Ok(Diverted { generation, updated: cost.updates(), left_behind: cost.left_behind })
     }
 
     pub(crate) fn remove(&mut self, table: &mut Table<'_>, matches: &Match) -> Option<Removed> {
-        let (freed, left_behind) = table.weigh_removal(matches)?;
+        let Leaving { freed, left_behind, leaves } = table.weigh_removal(matches)?;
         self.rules = self.rules.saturating_sub(1);
-        self.servers += freed;
+        self.servers += self.leaving(leaves, freed);
+        self.left |= leaves;
         Some(Removed { generation: self.next_generation(), left_behind })
     }
 
@@ -166,6 +174,16 @@ impl Reservation {
         let connections = table.connections_on(old);
         let servers = table.servers_within(old);
         Ok(Rediverted { generation: self.next_generation(), servers, connections })
+    }
+
+    /// How many entries more an instruction may need that `joins` another rule: that rule may have gone.
+    const fn joining(&self, joins: bool) -> usize {
+        if joins && self.left { 1 } else { 0 }
+    }
+
+    /// How many entries an instruction gives back, if it `leaves` one that another rule may have joined.
+    const fn leaving(&self, leaves: bool, freed: usize) -> usize {
+        if leaves && self.joined { freed - 1 } else { freed }
     }
 
     const fn next_generation(&mut self) -> u32 {

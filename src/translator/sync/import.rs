@@ -6,8 +6,8 @@ use crate::event::Closed;
 use crate::table::connection::{Entry, SERVER_COUNTED, SOURCE_KEPT};
 use crate::table::event_queue::EventKind;
 use crate::table::redivert_log::DONE;
-use crate::table::rule::{self, servers_of};
-use crate::table::server::{self, Servers};
+use crate::table::rule::servers_of;
+use crate::table::server;
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
 use crate::track::claims::Claims;
@@ -305,15 +305,15 @@ impl Table<'_> {
     /// The server entry of the rule that could have opened this connection, if one describes its server.
     fn entry_for(&mut self, new: &Entry) -> u16 {
         let original = (new.original, new.original_port);
-        let Some(rule) = rule::find(self.rules(), new.protocol, new.client, original).copied() else {
+        let Some(rule) = self.find_rule(new.protocol, new.client, original).copied() else {
             return server::NONE;
         };
-        let servers = Servers(self.memory.servers);
+        let servers = &*self.memory.servers;
         let names = |entry: &u16| {
-            let resolved = servers.get(*entry).map(|s| s.resolve(original));
+            let resolved = servers.get(usize::from(*entry)).map(|s| s.resolve(original));
             resolved.is_some_and(|r| r.0 == new.server && (r.1 == new.server_port || new.protocol == ICMP))
         };
-        servers_of(&servers, rule.servers).find(names).unwrap_or(server::NONE)
+        servers_of(servers, rule.servers).find(names).unwrap_or(server::NONE)
     }
 }
 

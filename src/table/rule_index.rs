@@ -1,0 +1,295 @@
+//! The index of rules in a large storage: a rule is found by what it matches, however many there are.
+//!
+//! Rules are of classes: the length of the destination's prefix, with a port or without; and within that the protocol and
+//! the length of the clients' prefix. A packet is looked up once in each class that has rules, the most specific first,
+//! by a keyed hash of its addresses cut to the lengths of the class (tuple space search). A filter of the destinations
+//! comes before it, so that a class that has no rule for a destination costs one word.
+//!
+//! Neither classes nor destinations can be taken away, since other rules may be of them. So both are built anew when
+//! many rules have gone, a few rules at a time; until then some look-ups are in vain.
+
+use crate::connection::Direction;
+use crate::endpoint::mask;
+use crate::table::hash::{Key, Keys};
+use crate::table::index::Layout;
+use crate::table::rule::{ANY_PORT, DivertSlot, rank};
+use crate::wire::ipv4::{ICMP, TCP, UDP};
+
+/// The index is of one way only.
+const WAY: Direction = Direction::ToServer;
+
+/// Destination prefixes have so many lengths.
+const LENGTHS: usize = 33;
+
+/// IndexKey classes have rules, as pairs of words at the end of the index: a bit for each length of destinations; then for
+/// each of these the rules with any port, and those with a port: a bit for each length of clients, and above them one
+/// for each protocol. Behind them the same once more for those that are being built anew.
+type Classes = [[u32; 2]];
+
+/// Numbers of 64 bits for one set of classes.
+const CLASSES: usize = 1 + 2 * LENGTHS + 1;
+
+/// Words of both sets.
+pub(crate) const CLASS_WORDS: usize = 2 * 2 * CLASSES;
+
+#[inline(always)]
+fn class(classes: &Classes, place: usize) -> u64 {
+    classes.get(place).map_or(0, |[low, high]| u64::from(*high) << 32 | u64::from(*low))
+}
+
+const fn place_of_class(length: u8, has_port: bool) -> usize {
+    1 + 2 * length as usize + has_port as usize
+}
+
+fn add_to(classes: &mut Classes, place: usize, bits: u64) {
+    if let Some([low, high]) = classes.get_mut(place) {
+        *low |= bits as u32;
+        *high |= (bits >> 32) as u32;
+    }
+}
+
+fn add_class(classes: &mut Classes, rule: &DivertSlot) {
+    let length = rule.length();
+    add_to(classes, 0, 1 << length);
+    let bits = 1 << rule.clients_length() | protocol_bit(rule.protocol_or_zero());
+    add_to(classes, place_of_class(length, rule.has_port()), bits);
+}
+
+/// The bit of the rules for any protocol; those for ICMP, TCP and UDP follow.
+const ANY_PROTOCOL: u32 = 40;
+
+const fn protocol_bit(protocol: u8) -> u64 {
+    match protocol {
+        0 => 1 << ANY_PROTOCOL,
+        ICMP => 2 << ANY_PROTOCOL,
+        TCP => 4 << ANY_PROTOCOL,
+        UDP => 8 << ANY_PROTOCOL,
+        _ => 0,
+    }
+}
+
+/// The part of the index that lies in the translator's state.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    layout: Layout,
+    /// Whether the filter has the destinations of all rules.
+    is_complete: bool,
+}
+
+impl Directory {
+    pub(crate) fn new(words: &[u32]) -> Self {
+        let own = words.len().saturating_sub(CLASS_WORDS);
+        let layout = Layout::of_one(words.get(..own).unwrap_or_default());
+        Self { layout, is_complete: true }
+    }
+
+    /// Whether there is an index.
+    #[inline(always)]
+    pub(crate) const fn is_there(&self) -> bool {
+        self.layout.has_room()
+    }
+}
+
+/// The index, to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RuleIndex<'a> {
+    pub(crate) directory: &'a Directory,
+    pub(crate) words: &'a [u32],
+    pub(crate) filter: &'a [u16],
+    pub(crate) keys: &'a Keys,
+}
+
+impl<'a> RuleIndex<'a> {
+    #[inline(always)]
+    fn classes(self) -> &'a Classes {
+        let own = self.words.len().wrapping_sub(CLASS_WORDS);
+        self.words.get(own..).unwrap_or_default().as_chunks().0
+    }
+
+    /// The most specific of the rules for a new connection.
+    pub(crate) fn find(
+        self,
+        rules: &[DivertSlot],
+        protocol: u8,
+        client: u32,
+        (address, port): (u32, u16),
+    ) -> Option<&DivertSlot> {
+        let classes = self.classes();
+        let mut lengths = class(classes, 0);
+        while let Some(length) = pop_longest(&mut lengths) {
+            let network = address & mask(length);
+            let [any_port, with_port] = [false, true].map(|port| class(classes, place_of_class(length, port)));
+            if (any_port | with_port).count_ones() > 2 && !self.may_name(length, network) {
+                continue;
+            }
+            // No other protocol has a port that a rule could speak of.
+            if with_port != 0
+                && matches!(protocol, TCP | UDP)
+                && let Some(rule) =
+                    self.find_of(rules, rank(length, network, u64::from(port)), with_port, protocol, client)
+            {
+                return Some(rule);
+            }
+            if any_port != 0
+                && let Some(rule) = self.find_of(rules, rank(length, network, ANY_PORT), any_port, protocol, client)
+            {
+                return Some(rule);
+            }
+        }
+        None
+    }
+
+    /// The most specific of the rules of this rank, which is of these classes.
+    #[inline(always)]
+    fn find_of(self, rules: &[DivertSlot], rank: u64, class: u64, protocol: u8, client: u32) -> Option<&DivertSlot> {
+        for protocol in [protocol, 0] {
+            if class & protocol_bit(protocol) == 0 {
+                continue;
+            }
+            let mut lengths = class & ((1 << LENGTHS) - 1);
+            while let Some(length) = pop_longest(&mut lengths) {
+                let found = self.find_exactly(rules, rank, protocol, client & mask(length), length);
+                if let Some(place) = found {
+                    return rules.get(place as usize);
+                }
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn find_exactly(self, rules: &[DivertSlot], rank: u64, protocol: u8, clients: u32, length: u8) -> Option<u32> {
+        let hash = self.keys.hash(&key(rank, protocol, clients, length));
+        let is_it =
+            |place: u32| rules.get(place as usize).is_some_and(|r| r.is_exactly(rank, protocol, clients, length));
+        self.directory.layout.find(self.words, WAY, hash, is_it)
+    }
+
+    /// A rule for all clients and exactly this address and port.
+    pub(crate) fn find_port(self, rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> Option<u32> {
+        let rank = rank(32, address, u64::from(port));
+        [protocol, 0].into_iter().find_map(|protocol| self.find_exactly(rules, rank, protocol, 0, 0))
+    }
+
+    /// The place of the rule that matches the same as this one.
+    pub(crate) fn place(self, rules: &[DivertSlot], rule: &DivertSlot) -> Option<usize> {
+        let (protocol, length) = (rule.protocol_or_zero(), rule.clients_length());
+        self.find_exactly(rules, rule.rank(), protocol, rule.clients(), length).map(|place| place as usize)
+    }
+
+    /// Whether some rule may speak of packets to this address.
+    #[inline]
+    pub(crate) fn may_match(self, address: u32) -> bool {
+        let mut lengths = class(self.classes(), 0);
+        while let Some(length) = pop_longest(&mut lengths) {
+            if self.may_name(length, address & mask(length)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether some rule may be about exactly this network.
+    #[inline(always)]
+    pub(crate) fn may_name(self, length: u8, network: u32) -> bool {
+        let (word, bits) = in_filter(self.keys, length, network, self.filter.len());
+        !self.directory.is_complete || self.filter.get(word).is_some_and(|word| word & bits == bits)
+    }
+}
+
+/// The longest of some lengths, which is taken out.
+#[inline(always)]
+const fn pop_longest(lengths: &mut u64) -> Option<u8> {
+    match lengths.checked_ilog2() {
+        Some(length) => {
+            *lengths ^= 1 << length;
+            Some(length as u8)
+        }
+        None => None,
+    }
+}
+
+#[inline(always)]
+const fn key(rank: u64, protocol: u8, clients: u32, length: u8) -> Key {
+    Key { addresses: rank, ports: (clients as u64) << 32 | (protocol as u64) << 8 | length as u64 }
+}
+
+/// Where a network's bits are in the filter: a word, and two bits of it.
+#[inline(always)]
+const fn in_filter(keys: &Keys, length: u8, network: u32, words: usize) -> (usize, u16) {
+    let hash = keys.hash_network(length, network);
+    let word = ((hash as u128 * words as u128) >> 64) as usize;
+    (word, 1 << (hash & 15) | 1 << (hash >> 4 & 15))
+}
+
+/// The index, to be changed.
+#[derive(Debug)]
+pub(crate) struct RuleIndexMut<'a> {
+    pub(crate) directory: &'a mut Directory,
+    pub(crate) words: &'a mut [u32],
+    pub(crate) filter: &'a mut [u16],
+    pub(crate) keys: &'a Keys,
+}
+
+impl RuleIndexMut<'_> {
+    /// Whether there is one.
+    pub(crate) const fn is_there(&self) -> bool {
+        self.directory.is_there()
+    }
+
+    pub(crate) const fn read(&self) -> RuleIndex<'_> {
+        RuleIndex { directory: self.directory, words: self.words, filter: self.filter, keys: self.keys }
+    }
+
+    /// Enters a rule that stands at this place. False if there is no room, in which case nothing is found that was not
+    /// found before.
+    #[must_use]
+    pub(crate) fn insert(&mut self, rule: &DivertSlot, place: usize) -> bool {
+        self.note(rule);
+        let hash = self.hash(rule);
+        self.directory.layout.index(self.words, WAY).insert(hash, place as u32)
+    }
+
+    pub(crate) fn remove(&mut self, rule: &DivertSlot, place: usize) {
+        let hash = self.hash(rule);
+        self.directory.layout.index(self.words, WAY).remove(hash, place as u32);
+    }
+
+    fn hash(&self, rule: &DivertSlot) -> u64 {
+        self.keys.hash(&key(rule.rank(), rule.protocol_or_zero(), rule.clients(), rule.clients_length()))
+    }
+
+    /// The classes, and those that are being built.
+    fn classes(&mut self) -> (&mut Classes, &mut Classes) {
+        let own = self.words.len().saturating_sub(CLASS_WORDS);
+        let classes = self.words.get_mut(own..).unwrap_or_default().as_chunks_mut().0;
+        classes.split_at_mut_checked(CLASSES).unwrap_or_default()
+    }
+
+    /// Adds what a rule matches to the classes and the filter, also to those that are being built.
+    pub(crate) fn note(&mut self, rule: &DivertSlot) {
+        let (classes, fresh) = self.classes();
+        add_class(classes, rule);
+        add_class(fresh, rule);
+        let (word, bits) = in_filter(self.keys, rule.length(), rule.network(), self.filter.len());
+        if let Some(word) = self.filter.get_mut(word) {
+            *word |= bits;
+        }
+    }
+
+    /// Begins to build classes and filter anew: every rule is to be [noted](Self::note) again.
+    pub(crate) fn start_anew(&mut self) {
+        self.classes().1.fill([0; 2]);
+        self.directory.is_complete = false;
+        self.filter.fill(0);
+    }
+
+    /// Every rule has been noted again.
+    pub(crate) fn finish_anew(&mut self) {
+        let (classes, fresh) = self.classes();
+        for (old, new) in classes.iter_mut().zip(fresh) {
+            *old = *new;
+        }
+        self.directory.is_complete = true;
+    }
+}

@@ -1,0 +1,187 @@
+//! The entries that rules with one server share, in large storages, and the index that finds them.
+//!
+//! An entry stays in the index while connections stand on it, so that a rule that comes back finds them. Two entries may
+//! be for the same server after a re-divert; new rules get the one that is found first.
+
+use crate::table::hash::Keys;
+use crate::table::rule::Target;
+use crate::table::server::{Holder, NONE, ServerSlot, Servers, seed};
+
+/// The index: for each value of a hash the first entry of a list, by its number plus one. The lists go on by `weight`.
+#[derive(Debug)]
+pub(crate) struct Shared<'a> {
+    firsts: &'a mut [u16],
+    keys: &'a Keys,
+}
+
+impl<'a> Shared<'a> {
+    /// Without any room for first entries no entry is shared.
+    pub(crate) const fn new(firsts: &'a mut [u16], keys: &'a Keys) -> Self {
+        Self { firsts, keys }
+    }
+
+    fn place(&self, target: Target) -> usize {
+        ((u64::from(seed(self.keys, target)) * self.firsts.len() as u64) >> 32) as usize
+    }
+
+    /// The first entry of the list for this server, or [`NONE`].
+    fn first(&self, target: Target) -> u16 {
+        self.firsts.get(self.place(target)).map_or(NONE, |first| first.wrapping_sub(1))
+    }
+
+    /// Puts another entry at the front of the list for this server; returns the one that stood there.
+    fn set_first(&mut self, target: Target, entry: u16) -> u16 {
+        let place = self.place(target);
+        let Some(first) = self.firsts.get_mut(place) else {
+            return NONE;
+        };
+        core::mem::replace(first, entry.wrapping_add(1)).wrapping_sub(1)
+    }
+}
+
+impl ServerSlot {
+    /// One rule fewer points at it.
+    pub(in crate::table) fn leave_shared(&mut self) {
+        self.seed = self.seed.saturating_sub(1);
+        if self.connections != 0 {
+            self.holder = Holder::RulesAndOthers;
+        }
+    }
+}
+
+impl Servers<'_> {
+    /// Whether rules with one server share its entry.
+    pub(crate) const fn are_shared(&self) -> bool {
+        !self.shared.firsts.is_empty()
+    }
+
+    /// The entry that rules with this server alone share, if there is one.
+    pub(crate) fn shared(&self, target: Target) -> Option<u16> {
+        let follow = |entry: &u16| self.get(*entry).map(|slot| slot.weight);
+        let mut list = core::iter::successors(Some(self.shared.first(target)), follow);
+        list.find(|entry| self.get(*entry).is_some_and(|slot| slot.target() == target))
+    }
+
+    /// Has one rule more point at the entry that rules with this server alone share, which may have to be made.
+    pub(crate) fn share(&mut self, target: Target) -> Option<u16> {
+        let entry = match self.shared(target) {
+            Some(entry) => entry,
+            None => {
+                let entry = self.take(target, Holder::Rules, 0)?;
+                self.enter(entry);
+                entry
+            }
+        };
+        self.get_mut(entry)?.seed += 1;
+        Some(entry)
+    }
+
+    /// Makes an entry that one rule points at a shared one, or one of a group with this seed, unless it is that already.
+    pub(crate) fn set_holder(&mut self, entry: u16, holder: Holder, seed: u32) {
+        // Of the group that it is in it keeps its share.
+        if self.get(entry).is_some_and(|slot| slot.holder == holder) {
+            return;
+        }
+        self.leave(entry);
+        if let Some(slot) = self.get_mut(entry) {
+            (slot.holder, slot.seed, slot.next) = (holder, seed, NONE);
+        }
+        self.enter(entry);
+    }
+
+    /// Puts an entry for `target` in the place of one that connections stand on. Rules that point at the old one mean the
+    /// new one from now on; [`finish_draining`](Self::finish_draining) has to follow.
+    pub(crate) fn drain(&mut self, entry: u16, target: Target) -> Option<u16> {
+        let old = *self.get(entry)?;
+        // The new server may be the old one by another name.
+        self.leave(entry);
+        let new = if old.is_shared() {
+            // It counts all of the rules at once, instead of the one.
+            let new = self.share(target)?;
+            self.get_mut(new)?.seed += old.seed.wrapping_sub(1);
+            new
+        } else {
+            let new = self.take(target, Holder::Group, old.seed)?;
+            let slot = self.get_mut(new)?;
+            (slot.weight, slot.next) = (old.weight, old.next);
+            new
+        };
+        let slot = self.get_mut(entry)?;
+        slot.seed = if old.is_shared() { old.seed } else { 1 };
+        (slot.holder, slot.next) = (Holder::Drained, new);
+        Some(new)
+    }
+
+    /// Links groups to the entries that their servers have now, and rules of earlier drains to those of the last one.
+    pub(crate) fn finish_draining(&mut self) {
+        for entry in 0..self.in_use() {
+            let Some(slot) = self.get(entry).copied() else {
+                break;
+            };
+            let pointing = match slot.holder {
+                // Nothing but the chain points at a server that is not the first.
+                Holder::Group => 1,
+                // Those were counted for the entry that is drained now, but do not point at it.
+                Holder::Drained => slot.seed,
+                _ => continue,
+            };
+            let mut meant = slot.next;
+            while let Some(next) = self.get_mut(meant).filter(|next| next.holder == Holder::Drained) {
+                next.seed = next.seed.saturating_sub(pointing);
+                meant = next.next;
+            }
+            if let Some(slot) = self.get_mut(entry) {
+                slot.next = meant;
+            }
+        }
+        for entry in 0..self.in_use() {
+            self.release_drained(entry);
+        }
+    }
+
+    /// Lets go of a drained entry at which no rule points any more.
+    fn release_drained(&mut self, entry: u16) {
+        if let Some(slot) = self.get_mut(entry).filter(|slot| slot.holder == Holder::Drained && slot.seed == 0) {
+            (slot.holder, slot.next) = (Holder::Nobody, NONE);
+            self.clean(entry);
+        }
+    }
+
+    /// A rule stops to point at this entry if it is drained. Returns the entry that the rule means.
+    pub(crate) fn leave_drained(&mut self, entry: u16) -> u16 {
+        let Some(slot) = self.get_mut(entry).filter(|slot| slot.holder == Holder::Drained) else {
+            return entry;
+        };
+        slot.seed = slot.seed.saturating_sub(1);
+        let meant = slot.next;
+        self.release_drained(entry);
+        meant
+    }
+
+    /// Enters a shared entry into the index.
+    pub(in crate::table) fn enter(&mut self, entry: u16) {
+        if let Some(slot) = self.slots.get_mut(usize::from(entry)).filter(|slot| slot.is_shared()) {
+            slot.weight = self.shared.set_first(slot.target(), entry);
+        }
+    }
+
+    /// Takes a shared entry out of the index.
+    pub(in crate::table) fn leave(&mut self, entry: u16) {
+        let Some(slot) = self.slots.get(usize::from(entry)).filter(|slot| slot.is_shared()) else {
+            return;
+        };
+        let (target, next) = (slot.target(), slot.weight);
+        let mut at = self.shared.first(target);
+        if at == entry {
+            self.shared.set_first(target, next);
+            return;
+        }
+        while let Some(slot) = self.slots.get_mut(usize::from(at)) {
+            at = slot.weight;
+            if at == entry {
+                slot.weight = next;
+                return;
+            }
+        }
+    }
+}

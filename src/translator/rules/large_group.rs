@@ -1,0 +1,210 @@
+//! Groups of many servers: the instruction in one pass over the servers that were and those that come, and the choice of a
+//! server by clusters (see `table/groups.rs`).
+
+use crate::table::groups::{self, CLUSTERS, FEW_SERVERS, Groups, cluster_of, clusters_of};
+use crate::table::hash::{Keys, Label};
+use crate::table::rule::{Target, Weighted, servers_of};
+use crate::table::server::{self, Holder, ServerSlot, seed};
+use crate::translator::rules::find::negative_log2;
+use crate::translator::rules::instruction::{Cost, Leaving, leaving};
+use crate::translator::state::Table;
+use crate::translator::table::servers;
+
+/// Places of [`Names`].
+const PLACES: usize = 8_192;
+
+/// The servers of a group by name: a place for each value of a hash, and then the next free one.
+pub(super) struct Names<'a> {
+    keys: &'a Keys,
+    targets: &'a [Weighted],
+    /// Positions among the targets, plus one.
+    places: [u16; PLACES],
+}
+
+impl<'a> Names<'a> {
+    /// Of a large group, unless it has too many servers.
+    ///
+    /// # Errors
+    /// A server that is named twice.
+    pub(super) fn new(keys: &'a Keys, targets: &'a [Weighted]) -> Result<Option<Self>, Target> {
+        if !(FEW_SERVERS + 1..PLACES / 2).contains(&targets.len()) {
+            return Ok(None);
+        }
+        let mut names = Self { keys, targets, places: [0; PLACES] };
+        for (position, weighted) in targets.iter().enumerate() {
+            let place = names.place(weighted.target);
+            match names.places.get_mut(place) {
+                Some(free @ 0) => *free = position as u16 + 1,
+                _ => return Err(weighted.target),
+            }
+        }
+        Ok(Some(names))
+    }
+
+    /// Where a server is, or would be.
+    fn place(&self, target: Target) -> usize {
+        let mut place = seed(self.keys, target) as usize % PLACES;
+        while let Some(found) = self.position_at(place) {
+            if self.targets.get(found).is_some_and(|t| t.target == target) {
+                break;
+            }
+            place = (place + 1) % PLACES;
+        }
+        place
+    }
+
+    fn position_at(&self, place: usize) -> Option<usize> {
+        self.places.get(place).and_then(|position| usize::from(*position).checked_sub(1))
+    }
+
+    /// IndexKey of the targets this is.
+    pub(super) fn position(&self, target: Target) -> Option<usize> {
+        self.position_at(self.place(target))
+    }
+}
+
+impl Table<'_> {
+    /// The same as `replace_by_group` for a large group: the servers stand by clusters, and within each in the order that
+    /// was asked for.
+    pub(super) fn replace_by_large_group(&mut self, old: u16, targets: &[Weighted]) -> u16 {
+        let mut servers = servers!(self.state, self.memory);
+        let keys = &self.state.keys;
+        let names = Names::new(keys, targets).ok().flatten();
+        let position = |target| match &names {
+            Some(names) => names.position(target),
+            None => targets.iter().position(|t| t.target == target),
+        };
+        // What stays is linked to itself under its position for now: in front of what comes, by the same order.
+        let mut kept = [server::NONE; PLACES];
+        let mut entry = old;
+        while let Some(slot) = servers.get(entry).copied() {
+            let place = position(slot.target()).and_then(|position| kept.get_mut(position));
+            match place {
+                Some(place) if *place == server::NONE && slot.is_of_one_rule() => {
+                    servers.set_holder(entry, Holder::Group, seed(keys, slot.target()));
+                    *place = entry;
+                }
+                _ => servers.detach(entry),
+            }
+            entry = slot.next;
+        }
+        let mut ends = [[server::NONE; 2]; CLUSTERS];
+        for (position, &Weighted { target, weight }) in targets.iter().enumerate() {
+            let known = kept.get(position).copied().filter(|entry| *entry != server::NONE);
+            let entry = known.or_else(|| servers.take(target, Holder::Group, seed(keys, target)));
+            let Some((entry, slot)) = entry.and_then(|e| Some((e, servers.get_mut(e)?))) else {
+                continue;
+            };
+            slot.set_weight(weight);
+            slot.next = server::NONE;
+            let Some([first, last]) = ends.get_mut(cluster_of(slot.seed)) else {
+                continue;
+            };
+            let before = core::mem::replace(last, entry);
+            match servers.get_mut(before) {
+                Some(before) => before.next = entry,
+                None => *first = entry,
+            }
+        }
+        let mut all = server::NONE;
+        for [first, last] in ends.into_iter().rev() {
+            if let Some(last) = servers.get_mut(last) {
+                last.next = all;
+                all = first;
+            }
+        }
+        Groups(self.memory.group_index).enter(self.memory.servers, all);
+        all
+    }
+
+    /// What a rule with a large group would take.
+    pub(super) fn weigh_large_group(&mut self, place: Result<usize, usize>, old: u16, targets: &[Weighted]) -> Cost {
+        let slots = &*self.memory.servers;
+        let names = Names::new(&self.state.keys, targets).ok().flatten();
+        let position = |target| match &names {
+            Some(names) => names.position(target),
+            None => targets.iter().position(|t| t.target == target),
+        };
+        // IndexKey of the targets have an entry already, a bit for each.
+        let mut known = [0_u64; PLACES / 64];
+        for slot in servers_of(slots, old).filter_map(|entry| slots.get(usize::from(entry))) {
+            if slot.is_of_one_rule()
+                && let Some(position) = position(slot.target()).filter(|position| *position < PLACES)
+                && let Some(word) = known.get_mut(position / 64)
+            {
+                *word |= 1 << (position % 64);
+            }
+        }
+        let known: usize = known.iter().map(|word| word.count_ones() as usize).sum();
+        let Leaving { freed, left_behind, leaves } = leaving(slots, old, |target| position(target).is_some());
+        Cost { place, old, needed: targets.len() - known, freed, left_behind, joins: false, leaves }
+    }
+
+    /// The server of a large group for a client; `None` if the group is not large.
+    #[inline(never)]
+    pub(super) fn member_of_large_group(&self, first: u16, client: u32, original: u32) -> Option<u16> {
+        let slots = &*self.memory.servers;
+        let found;
+        let clusters = match groups::find(self.memory.group_index, first) {
+            Some(clusters) => clusters,
+            None if self.is_large_group(first) => {
+                found = clusters_of(slots, first);
+                &found
+            }
+            None => return None,
+        };
+        let words = [u64::from(client) << 32 | u64::from(original), 1 << 32];
+        let drawn = self.state.keys.choose(Label::Server, words);
+        let mut best = Best::NONE;
+        for (number, [first, weight]) in clusters.iter().enumerate() {
+            best.look(drawn, number as u64 | 1 << 32, *weight, *first);
+        }
+        let mut entry = u16::try_from(best.entry?).ok()?;
+        let cluster = cluster_of(slots.get(usize::from(entry))?.seed);
+        let mut best = Best::NONE;
+        while let Some(slot) = slots.get(usize::from(entry)).filter(|slot| cluster_of(slot.seed) == cluster) {
+            best.look(drawn, slot.seed.into(), slot.weight().into(), entry.into());
+            entry = slot.next;
+        }
+        u16::try_from(best.entry?).ok()
+    }
+
+    /// Whether there is another server in the chain that begins with this entry.
+    #[inline(always)]
+    pub(super) fn is_group(&self, first: u16) -> bool {
+        self.memory.servers.get(usize::from(first)).is_some_and(|slot| slot.next != server::NONE)
+    }
+
+    /// Whether the chain that begins with this entry is that of a large group.
+    fn is_large_group(&self, first: u16) -> bool {
+        let slots = &*self.memory.servers;
+        let next = |slot: &&ServerSlot| slots.get(usize::from(slot.next));
+        core::iter::successors(slots.get(usize::from(first)), next).nth(FEW_SERVERS).is_some()
+    }
+}
+
+/// The one with the lowest `-log(hash) / weight` so far.
+struct Best {
+    entry: Option<u32>,
+    cost: u32,
+    weight: u32,
+    /// What decides between equal ones, so that their order does not.
+    mixed: u64,
+}
+
+impl Best {
+    const NONE: Self = Self { entry: None, cost: 1, weight: 0, mixed: 0 };
+
+    /// Looks at one more; `drawn` is a pseudo-random number of the client, to which the hash adds no secret.
+    #[inline(always)]
+    fn look(&mut self, drawn: u64, name: u64, weight: u32, entry: u32) {
+        let mixed = (drawn ^ name.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let cost = negative_log2((mixed >> 32) as u32);
+        // cost / weight and least / of, without the division.
+        let (own, least) = (u64::from(cost) * u64::from(self.weight), u64::from(self.cost) * u64::from(weight));
+        if weight != 0 && (own < least || (own == least && mixed < self.mixed)) {
+            *self = Self { entry: Some(entry), cost, weight, mixed };
+        }
+    }
+}
