@@ -386,7 +386,8 @@ impl<'a> Divert<'a> {
     }
 
     /// Shares it among servers by weight. A client keeps to its server as long as that is in the group, and a change
-    /// of the group moves only the clients that it must (weighted rendezvous hashing of the client's address).
+    /// of the group moves only the clients that it must (weighted rendezvous hashing of the client's address). On a
+    /// machine of 64 bits a group of more than 64 servers does so in two steps, and a change moves about twice as many.
     #[must_use]
     pub const fn to_group(mut self, group: &'a [Weighted]) -> Self {
         self.group = Some(group);
@@ -547,7 +548,8 @@ pub enum DivertError {
         capacity: usize,
     },
     /// There are not enough entries for its servers. Each server of each rule takes one, and those that rules no
-    /// longer point at keep theirs until their last connection ends.
+    /// longer point at keep theirs until their last connection ends. In a storage with room for more than 1024 rules, on a
+    /// machine of 64 bits, rules that have the same server alone share its entry. There are 65 534 at most.
     ServersFull {
         /// How many entries there are in all.
         capacity: usize,

@@ -173,7 +173,7 @@ fn a_large_table_does_what_a_list_of_rules_does() {
         let mut model: Vec<(Match, u32)> = Vec::new();
         for step in 0..4_000_u32 {
             let length = [32, 32, 24, 16, 8, 0][dice.below(6) as usize];
-            let near = Ipv4Addr::from_bits(0x6440_0000 | dice.below(1 << 10) as u32 * 0x41);
+            let near = Ipv4Addr::from_bits(0x6440_0000 + dice.below(1 << 10) as u32 * 0x41);
             let mut matches = Match::from(Prefix::new(near, length).unwrap());
             if dice.below(2) == 0 {
                 matches = Match::from((Prefix::new(near, length).unwrap(), 80 + dice.below(2) as u16));

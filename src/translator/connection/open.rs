@@ -5,6 +5,7 @@ use crate::table::connection::{CLIENT_COUNTED, Entry, SERVER_COUNTED, SIBLINGS, 
 use crate::table::event_queue::News;
 use crate::table::hash::Key;
 use crate::table::rule::DivertSlot;
+use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::measure::Seen;
 use crate::track::phase::Phase;
@@ -195,7 +196,7 @@ impl Table<'_> {
         if self.clients().add(client_hash) {
             counted |= CLIENT_COUNTED;
         }
-        if self.servers().count(member) {
+        if server::count(self.memory.servers, member) {
             counted |= SERVER_COUNTED;
         }
         if let Some(connection) = self.slot_mut(slot) {

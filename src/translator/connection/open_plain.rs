@@ -32,7 +32,22 @@ impl Table<'_> {
     /// hash.
     #[inline(never)]
     pub(in crate::translator) fn first_plain(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
-        match self.begin(key, hash, packet) {
+        match self.begin(key, hash, packet, None) {
+            Some(verdict) => verdict,
+            None => self.first_unusual(key, packet),
+        }
+    }
+
+    /// The same where there is an index of rules, and nobody keeps his source: without a rule the packet passes.
+    #[inline(never)]
+    pub(in crate::translator) fn first_indexed(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
+        let (client, original) = ends(key);
+        let Some(&rule) = self.find_rule(key.ports as u8, client.0, original) else {
+            return self.state.pass();
+        };
+        // A prefix does not speak of every address: that is left to the long way.
+        let begun = if rule.host().is_some() { self.begin(key, hash, packet, Some(&rule)) } else { None };
+        match begun {
             Some(verdict) => verdict,
             None => self.first_unusual(key, packet),
         }
@@ -62,7 +77,7 @@ impl Table<'_> {
 
     /// Opens the connection and carries its first packet over. `None` if there is anything unusual.
     #[inline(always)]
-    fn begin(&mut self, there: Key, hash: u64, packet: &mut [u8]) -> Option<Verdict> {
+    fn begin(&mut self, there: Key, hash: u64, packet: &mut [u8], rule: Option<&DivertSlot>) -> Option<Verdict> {
         let (client, original) = ends(there);
         let protocol = there.ports as u8;
         let next = if self.state.free == NONE { self.state.fresh } else { self.state.free };
@@ -85,7 +100,10 @@ impl Table<'_> {
             | config.own.len() as u32;
         let range = *usually(config.alternatives.iter().next())?;
         usually_not(unusual != 0 || self.state.own_hull.holds(client.0) || ipv4::is_martian(client.0))?;
-        let rule = usually(self.find_plain_rule(protocol, client.0, original))?;
+        let rule = match rule {
+            Some(rule) => rule,
+            None => usually(rule::find_host(self.rules(), protocol, client.0, original))?,
+        };
         usually_not(rule.keeps_source() || rule.has_siblings())?;
         let mut member = rule.servers;
         let mut server = usually(self.memory.servers.get(usize::from(member)))?;
@@ -162,16 +180,6 @@ impl Table<'_> {
         // The rule has its address in the filter already.
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
         Some(self.carry_first(slot, &new, packet))
-    }
-
-    /// The rule for a packet to one host. `None` says nothing.
-    #[inline(always)]
-    fn find_plain_rule(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<&DivertSlot> {
-        match self.rule_index() {
-            None => rule::find_host(self.rules(), protocol, client, original),
-            // A prefix does not speak of every address; what it is about is left to the long way.
-            Some(index) => index.find(self.rules(), protocol, client, original).filter(|rule| rule.host().is_some()),
-        }
     }
 
     /// Asks for the lines that will most likely be looked at when somebody has to make room: those of the oldest, and of

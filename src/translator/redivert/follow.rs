@@ -85,7 +85,10 @@ impl Table<'_> {
         if !listed {
             return CaughtUp::Stranded;
         }
-        self.recount(slot, course);
+        // None of the moves has an entry where every entry describes its connections.
+        if course.entry != server::NONE {
+            self.recount(slot, course);
+        }
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
         self.tell(slot, News::Moved(from));
         CaughtUp::Moved
@@ -167,11 +170,9 @@ impl Table<'_> {
     }
 
     /// Counts a moved connection where it stands now, if its entry speaks of another server.
+    #[cfg_attr(target_pointer_width = "64", cold)]
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn recount(&mut self, slot: u32, course: Course) {
-        // None of the moves has an entry where every entry describes its connections.
-        if course.entry == server::NONE {
-            return;
-        }
         let Some(connection) = self.slot(slot) else {
             return;
         };
@@ -186,9 +187,9 @@ impl Table<'_> {
             return;
         }
         if counted {
-            self.servers().discount(member);
+            self.discount(member);
         }
-        let counted = self.servers().count(course.entry);
+        let counted = server::count(self.memory.servers, course.entry);
         if let Some(connection) = self.slot_mut(slot) {
             connection.member = course.entry;
             connection.flags &= !SERVER_COUNTED;
