@@ -388,7 +388,8 @@ impl<'a> Divert<'a> {
     }
 
     /// Distributes clients among servers by weight. A client keeps to its server as long as that is in the group, and a
-    /// change of the group moves only the clients that it must (weighted rendezvous hashing of the client's address).
+    /// change of the group moves only the clients that it must (weighted rendezvous hashing of the client's address). On a
+    /// machine of 64 bits a group of more than 64 servers does so in two steps, and a change moves about twice as many.
     #[must_use]
     pub const fn to_group(mut self, group: &'a [Weighted]) -> Self {
         self.group = Some(group);
@@ -551,6 +552,8 @@ pub enum DivertError {
     },
     /// There are not enough entries for its servers. Each server of each rule takes one, and servers that no rule uses
     /// any more keep theirs until their last connection ends.
+    /// In a storage with room for more than 1024 rules, on a machine of 64 bits, rules that have only the same server
+    /// share its entry. There are 65 534 entries at most.
     ServersFull {
         /// How many entries there are in all.
         capacity: usize,

@@ -36,26 +36,26 @@ fn moved(before: &[SocketAddrV4], after: &[SocketAddrV4]) -> usize {
 /// Of a thousand servers one goes or comes, or weighs more: not one client in a hundred is moved, whatever the server.
 #[test]
 fn a_change_moves_few_clients_and_each_keeps_its_server() {
-    const CLIENTS: u32 = 20_000;
+    const CLIENTS: u32 = 10_000;
     for rules in [8, 2_000] {
         let mut t = table(rules);
         let whole = group(0..1_000);
         t.divert(Divert::new(at(ORIGINAL)).to_group(&whole)).unwrap();
         let all = spread(&mut t, CLIENTS);
         assert_eq!(moved(&all, &spread(&mut t, CLIENTS)), 0);
-        for gone in [0, 1, 500, 998, 999] {
+        for gone in [0, 500, 999] {
             let fewer: Vec<_> = whole.iter().copied().filter(|w| w.target != server(gone).into()).collect();
             t.divert(Divert::new(at(ORIGINAL)).to_group(&fewer)).unwrap();
             let rest = spread(&mut t, CLIENTS);
             assert!(!rest.contains(&server(gone)));
-            assert!(moved(&all, &rest) < 200, "{} of {CLIENTS}", moved(&all, &rest));
+            assert!(moved(&all, &rest) < 100, "{} of {CLIENTS}", moved(&all, &rest));
             t.divert(Divert::new(at(ORIGINAL)).to_group(&whole)).unwrap();
             assert_eq!(moved(&all, &spread(&mut t, CLIENTS)), 0);
         }
         let mut heavier = whole.clone();
         heavier[77].weight = 3;
         t.divert(Divert::new(at(ORIGINAL)).to_group(&heavier)).unwrap();
-        assert!(moved(&all, &spread(&mut t, CLIENTS)) < 300);
+        assert!(moved(&all, &spread(&mut t, CLIENTS)) < 150);
         // The order does not matter to clients.
         let mut reversed = whole.clone();
         reversed.reverse();

@@ -10,6 +10,7 @@
 
 use crate::connection::Direction;
 use crate::endpoint::mask;
+use crate::intrinsics::prefetch;
 use crate::table::hash::{Key, Keys};
 use crate::table::index::Layout;
 use crate::table::rule::{ANY_PORT, DivertSlot, rank};
@@ -169,6 +170,14 @@ impl<'a> RuleIndex<'a> {
     pub(crate) fn find_port(self, rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> Option<u32> {
         let rank = rank(32, address, u64::from(port));
         [protocol, 0].into_iter().find_map(|protocol| self.find_exactly(rules, rank, protocol, 0, 0))
+    }
+
+    /// Asks for the line in which the most usual rule for this destination stands: one for exactly this port, and for all
+    /// protocols and clients.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, (address, port): (u32, u16)) {
+        let hash = self.keys.hash(&key(rank(32, address, u64::from(port)), 0, 0, 0));
+        prefetch(self.words, self.directory.layout.position(WAY, hash) as usize);
     }
 
     /// The place of the rule that matches the same as this one.

@@ -125,7 +125,7 @@ impl ServerSlot {
         }
     }
 
-    fn set_target(&mut self, target: Target) {
+    pub(crate) const fn set_target(&mut self, target: Target) {
         (self.kind, self.address, self.port) = match target {
             Target::Same => (Kind::Same, 0, 0),
             Target::Address(address) => (Kind::Address, address.to_bits(), 0),
@@ -258,6 +258,29 @@ pub(crate) fn meant(slots: &[ServerSlot], entry: u16) -> u16 {
     entry
 }
 
+/// Counts a connection on an entry. False if that is unused.
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+pub(crate) fn count(slots: &mut [ServerSlot], entry: u16) -> bool {
+    match slots.get_mut(usize::from(entry)) {
+        Some(slot) if slot.kind != Kind::Free => {
+            slot.connections += 1;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Counts a connection less on an entry. True if the entry may not be needed any more.
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[must_use]
+pub(crate) fn discount(slots: &mut [ServerSlot], entry: u16) -> bool {
+    slots.get_mut(usize::from(entry)).is_some_and(|slot| {
+        slot.connections = slot.connections.saturating_sub(1);
+        slot.connections == 0 && slot.holder != Holder::Group
+    })
+}
+
 /// The entries, over the storage.
 #[derive(Debug)]
 pub(crate) struct Servers<'a> {
@@ -325,7 +348,7 @@ impl Servers<'_> {
     }
 
     /// Gives an entry back if nobody needs it.
-    pub(in crate::table) fn clean(&mut self, entry: u16) {
+    pub(crate) fn clean(&mut self, entry: u16) {
         let Some(slot) = self.get_mut(entry).filter(|slot| slot.connections == 0) else {
             return;
         };
@@ -352,26 +375,6 @@ impl Servers<'_> {
         }
         #[cfg(target_pointer_width = "64")]
         self.enter(entry);
-    }
-
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(crate) fn count(&mut self, entry: u16) -> bool {
-        match self.get_mut(entry) {
-            Some(slot) if slot.kind != Kind::Free => {
-                slot.connections += 1;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    pub(crate) fn discount(&mut self, entry: u16) {
-        if let Some(slot) = self.get_mut(entry) {
-            slot.connections = slot.connections.saturating_sub(1);
-            if slot.connections == 0 {
-                self.clean(entry);
-            }
-        }
     }
 
     /// How many entries, from the first on, may be in use.

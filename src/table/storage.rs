@@ -102,7 +102,7 @@ macro_rules! parts {
             connections: &mut $owner.connections,
             index: $index,
             diverts: &mut $owner.diverts,
-            servers: numbered!(mut &mut $owner.servers),
+            servers: &mut $owner.servers,
             #[cfg(target_pointer_width = "64")]
             rule_index: $owner.rule_index.as_mut(),
             #[cfg(target_pointer_width = "64")]
@@ -126,7 +126,7 @@ macro_rules! view {
             connections: &$owner.connections,
             index: $index,
             diverts: &$owner.diverts,
-            servers: numbered!(&$owner.servers),
+            servers: &$owner.servers,
             #[cfg(target_pointer_width = "64")]
             rule_index: $owner.rule_index.as_ref(),
             measured: &$owner.measured,
@@ -135,16 +135,9 @@ macro_rules! view {
 }
 
 /// As many of these entries for servers as can be told apart.
-macro_rules! numbered {
-    ($servers:expr) => {{
-        let servers: &[ServerSlot] = $servers;
-        servers.get(..MAX_SERVERS).unwrap_or(servers)
-    }};
-    (mut $servers:expr) => {{
-        let servers: &mut [ServerSlot] = $servers;
-        let count = servers.len().min(MAX_SERVERS);
-        servers.get_mut(..count).unwrap_or_default()
-    }};
+fn numbered(servers: &mut [ServerSlot]) -> &mut [ServerSlot] {
+    let count = servers.len().min(MAX_SERVERS);
+    servers.get_mut(..count).unwrap_or_default()
 }
 
 impl Parts<'_> {
@@ -314,7 +307,10 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 
     #[inline(always)]
     fn parts(&mut self) -> Parts<'_> {
-        let parts = parts!(self, self.index.0.as_flattened_mut());
+        let mut parts = parts!(self, self.index.0.as_flattened_mut());
+        if D > MAX_SERVERS {
+            parts.servers = numbered(parts.servers);
+        }
         #[cfg(target_pointer_width = "64")]
         let parts = {
             if D > FEW_RULES {
@@ -375,7 +371,7 @@ impl<'a> Borrowed<'a> {
             connections,
             index,
             diverts,
-            servers,
+            servers: numbered(servers),
             #[cfg(target_pointer_width = "64")]
             rule_index: &mut [],
             #[cfg(target_pointer_width = "64")]
@@ -479,7 +475,7 @@ mod heap {
 
     impl Heap {
         /// Empty tables for this many connections, and for this many rules, servers of rules, and re-diverts in one
-        /// sweep; with room for 64 fragmented datagrams and 64 events, and without measurements.
+        /// sweep (at most 64 of those); with room for 64 fragmented datagrams and 64 events, and without measurements.
         #[must_use]
         pub fn new(connections: usize, diverts: usize) -> Self {
             #[cfg(target_pointer_width = "64")]

@@ -9,7 +9,7 @@ use crate::table::hash::Key;
 use crate::table::rule::{DivertSlot, Diverts};
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndex;
-use crate::table::server::Servers;
+use crate::table::server::{self, Servers};
 use crate::track::measure::Seen;
 use crate::translator::state::Table;
 
@@ -86,6 +86,22 @@ impl<'a> Table<'a> {
 
     pub(super) fn servers(&mut self) -> Servers<'_> {
         servers!(self.state, self.memory)
+    }
+
+    /// Counts a connection less on an entry for a server.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn discount(&mut self, entry: u16) {
+        if server::discount(self.memory.servers, entry) {
+            self.clean_server(entry);
+        }
+    }
+
+    /// Gives an entry for a server back if nobody needs it.
+    #[cfg_attr(target_pointer_width = "64", cold)]
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    fn clean_server(&mut self, entry: u16) {
+        self.servers().clean(entry);
     }
 
     pub(crate) fn diverts(&mut self) -> Diverts<'_> {

@@ -61,7 +61,7 @@ impl Table<'_> {
             self.clients().subtract(hash);
         }
         if flags & SERVER_COUNTED != 0 {
-            self.servers().discount(member);
+            self.discount(member);
         }
         self.count_closed(why);
         self.notify(slot, EventKind::Closed(why));

@@ -5,6 +5,7 @@ use crate::table::connection::{ANY_PORT_REPLIES, CLIENT_COUNTED, Entry, IndexKey
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
 use crate::table::rule::DivertSlot;
+use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::measure::Seen;
 use crate::track::phase::Phase;
@@ -201,7 +202,7 @@ impl Table<'_> {
         if self.clients().add(client_hash) {
             counted |= CLIENT_COUNTED;
         }
-        if self.servers().count(member) {
+        if server::count(self.memory.servers, member) {
             counted |= SERVER_COUNTED;
         }
         if let Some(connection) = self.slot_mut(slot) {

@@ -31,7 +31,21 @@ impl Table<'_> {
     /// key, which is not in the index, and `hash` the hash of that.
     #[inline(never)]
     pub(in crate::translator) fn first_plain(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
-        match self.begin(key, hash, packet) {
+        match self.begin(key, hash, packet, None) {
+            Some(verdict) => verdict,
+            None => self.first_unusual(key, packet),
+        }
+    }
+
+    /// The same where there is an index of rules, and nobody keeps his source: without a rule the packet passes.
+    #[inline(never)]
+    pub(in crate::translator) fn first_indexed(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
+        let (client, original) = key.ends();
+        let Some(&rule) = self.find_rule(key.ports as u8, client.0, original) else {
+            return self.state.pass();
+        };
+        let begun = if self.may_match(&rule, original.0) { self.begin(key, hash, packet, Some(&rule)) } else { None };
+        match begun {
             Some(verdict) => verdict,
             None => self.first_unusual(key, packet),
         }
@@ -61,7 +75,7 @@ impl Table<'_> {
 
     /// Opens the connection and translates its first packet. `None` if anything is unusual.
     #[inline(always)]
-    fn begin(&mut self, there: Key, hash: u64, packet: &mut [u8]) -> Option<Verdict> {
+    fn begin(&mut self, there: Key, hash: u64, packet: &mut [u8], rule: Option<&DivertSlot>) -> Option<Verdict> {
         let (client, original) = there.ends();
         let protocol = there.ports as u8;
         let next = if self.state.free == NONE { self.state.fresh } else { self.state.free };
@@ -82,9 +96,9 @@ impl Table<'_> {
         if config.own.len() as u32 | config.client_limit != 0 {
             self.check_client(client.0, hash_client)?;
         }
-        let rule = match self.find_plain_rule(protocol, client.0, original) {
+        let rule = match rule.or_else(|| self.rule_for_host(protocol, client.0, original)) {
             Some(rule) => *rule,
-            None => self.rule_by_prefix(protocol, client.0, original)?,
+            None => self.search_rule(protocol, client.0, original)?,
         };
         usually_not(rule.keeps_source() || rule.has_any_port_replies())?;
         let mut member = rule.servers;
@@ -185,23 +199,26 @@ impl Table<'_> {
         (!is_own && (limit == 0 || self.clients().count(hash) < limit)).then_some(())
     }
 
-    /// The rule for a destination that none speaks of alone.
-    #[inline(never)]
-    fn rule_by_prefix(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<DivertSlot> {
-        let rule = self.find_rule(protocol, client, original)?;
-        // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
-        let speaks = rule.host().is_some() || !(self.state.is_own(original.0) || ipv4::is_martian(original.0));
-        speaks.then_some(*rule)
+    /// The rule for this very destination, where rules are sorted.
+    #[inline(always)]
+    fn rule_for_host(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<&DivertSlot> {
+        if self.state.directory.is_there() {
+            return None;
+        }
+        rule::find_host(self.rules(), protocol, client, original)
     }
 
-    /// The rule for a packet to one host. `None` says nothing.
+    /// The rule for a destination, of whatever kind. `None` too if the slow path has to say.
+    #[inline(never)]
+    fn search_rule(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<DivertSlot> {
+        let rule = self.find_rule(protocol, client, original)?;
+        self.may_match(rule, original.0).then_some(*rule)
+    }
+
+    /// A rule for a prefix does not match this machine, nor addresses that are no host: multicast, broadcast, loopback.
     #[inline(always)]
-    fn find_plain_rule(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<&DivertSlot> {
-        match self.rule_index() {
-            None => rule::find_host(self.rules(), protocol, client, original),
-            // A prefix does not speak of every address; what it is about is left to the long way.
-            Some(index) => index.find(self.rules(), protocol, client, original).filter(|rule| rule.host().is_some()),
-        }
+    fn may_match(&self, rule: &DivertSlot, original: u32) -> bool {
+        rule.host().is_some() || !(self.state.is_own(original) || ipv4::is_martian(original))
     }
 
     /// Prefetches the lines that an eviction most likely examines: those of the oldest connections, and of those that

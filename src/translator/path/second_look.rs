@@ -38,16 +38,13 @@ impl Table<'_> {
         if !kept && !self.state.filter.may_hold(key.addresses as u32) {
             return self.state.pass();
         }
-        if !kept && self.is_foreign(key.addresses as u32) {
-            return self.state.pass();
+        if !kept && self.state.directory.is_there() {
+            return self.plain_forward_indexed(key, packet);
         }
         let hash = self.state.keys.hash(&key);
         let (connections, index) = (&*self.memory.connections, &*self.memory.index);
         if let Some(slot) = self.state.find_hashed(connections, index, Direction::ToServer, &key, hash) {
             return self.plain_at(Direction::ToServer, packet, slot);
-        }
-        if !kept && self.is_unruled(key.addresses as u32) {
-            return self.state.pass();
         }
         if kept {
             // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
@@ -59,6 +56,23 @@ impl Table<'_> {
             }
         }
         self.first_plain(key, hash, packet)
+    }
+
+    /// The same where there is an index of rules, whose filter knows better which packets are none of ours.
+    #[inline(never)]
+    fn plain_forward_indexed(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
+        if self.is_foreign(key.addresses as u32) {
+            return self.state.pass();
+        }
+        if let Some(index) = self.rule_index() {
+            index.prefetch((key.addresses as u32, (key.ports >> 16) as u16));
+        }
+        let hash = self.state.keys.hash(&key);
+        let (connections, index) = (&*self.memory.connections, &*self.memory.index);
+        if let Some(slot) = self.state.find_hashed(connections, index, Direction::ToServer, &key, hash) {
+            return self.plain_at(Direction::ToServer, packet, slot);
+        }
+        self.first_indexed(key, hash, packet)
     }
 
     /// Handles a packet of the connection that is entered under this reply key; otherwise the slow path does, with

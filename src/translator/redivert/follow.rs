@@ -93,7 +93,10 @@ impl Table<'_> {
         if !listed {
             return Followed::Stranded;
         }
-        self.recount(slot, route);
+        // None of the moves has an entry where every entry describes its connections.
+        if route.entry != server::NONE {
+            self.recount(slot, route);
+        }
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
         self.notify(slot, EventKind::Moved(from));
         Followed::Moved
@@ -175,11 +178,9 @@ impl Table<'_> {
     }
 
     /// Counts a moved connection with its new server, if its entry describes another one.
+    #[cfg_attr(target_pointer_width = "64", cold)]
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn recount(&mut self, slot: u32, route: Route) {
-        // The route names no entry if every entry already describes its connections.
-        if route.entry == server::NONE {
-            return;
-        }
         let Some(connection) = self.slot(slot) else {
             return;
         };
@@ -194,9 +195,9 @@ impl Table<'_> {
             return;
         }
         if counted {
-            self.servers().discount(member);
+            self.discount(member);
         }
-        let counted = self.servers().count(route.entry);
+        let counted = server::count(self.memory.servers, route.entry);
         if let Some(connection) = self.slot_mut(slot) {
             connection.member = route.entry;
             connection.flags &= !SERVER_COUNTED;

@@ -434,10 +434,17 @@ impl Table<'_> {
         };
         let servers = self.servers_within(old);
         let mut entries = self.servers();
-        for entry in 0..entries.in_use() {
-            if let Some(slot) = entries.get(entry).filter(|s| s.lies_within(old)) {
-                entries.set_target(entry, slot.moved_to(target));
+        #[cfg(target_pointer_width = "64")]
+        if entries.are_shared() {
+            for entry in 0..entries.in_use() {
+                if let Some(slot) = entries.get(entry).filter(|s| s.lies_within(old)) {
+                    entries.set_target(entry, slot.moved_to(target));
+                }
             }
+        }
+        // Those are none that the index has.
+        for slot in entries.slots.iter_mut().filter(|s| s.lies_within(old)) {
+            slot.set_target(slot.moved_to(target));
         }
         self.state.redivert_log.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         self.state.set_plain_epoch();

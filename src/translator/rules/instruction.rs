@@ -131,6 +131,14 @@ impl<S: Storage> Translator<S> {
             let place = index.place(rules, &DivertSlot::new(&Divert::new(matches), 0, false))?;
             return rules.get(place).map(|slot| DivertEntry::new(*slot, servers));
         }
+        #[cfg(target_pointer_width = "64")]
+        {
+            let View { diverts, servers, .. } = self.storage.view();
+            let rules = diverts.get(..self.state.diverts).unwrap_or_default();
+            let place = rules.binary_search_by_key(&matches.order(), |slot| slot.matches().order()).ok()?;
+            rules.get(place).map(|slot| DivertEntry::new(*slot, servers))
+        }
+        #[cfg(not(target_pointer_width = "64"))]
         self.diverts().find(|entry| entry.matches() == matches)
     }
 

@@ -253,10 +253,10 @@ impl Table<'_> {
                 return Err(self.no_room());
             }
             if old.has(SERVER_COUNTED) {
-                self.servers().discount(old.member);
+                self.discount(old.member);
                 let member = self.entry_for(&moved);
                 self.note_stray(member);
-                let counted = self.servers().count(member);
+                let counted = server::count(self.memory.servers, member);
                 if let Some(c) = self.slot_mut(slot) {
                     c.member = member;
                     c.flags = c.flags & !SERVER_COUNTED | if counted { SERVER_COUNTED } else { 0 };
@@ -338,7 +338,7 @@ fn adopt(table: &mut Table<'_>, slots: usize) {
             continue;
         };
         let member = table.entry_for(&connection);
-        if table.servers().count(member) {
+        if server::count(table.memory.servers, member) {
             if let Some(connection) = table.slot_mut(slot) {
                 connection.member = member;
                 connection.flags |= SERVER_COUNTED;
