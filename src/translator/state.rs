@@ -110,7 +110,7 @@ pub(crate) struct State {
     pub(crate) generation: u32,
     /// How many heads of the list of what is over have to be looked at to have seen all that was in it then.
     pub(crate) rotate: u32,
-    /// The next slot that is looked at for that; [`DONE`](crate::table::redivert_log::DONE) if no rule has come since.
+    /// The next slot that is looked at for that; [`DONE`] if no rule has come since.
     pub(crate) adopting: u32,
     /// Ticks that are left out: of a silence longer than any time-out all but that.
     pub(crate) skipped: u32,

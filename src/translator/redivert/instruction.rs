@@ -445,7 +445,8 @@ impl Table<'_> {
         #[cfg(target_pointer_width = "64")]
         self.switch_shared(old, target);
         // Those that the index has are there already.
-        for slot in self.memory.servers.iter_mut().filter(|s| s.lies_within(old)) {
+        let used = self.state.unused.up_to();
+        for slot in self.memory.servers.iter_mut().take(used).filter(|s| s.lies_within(old)) {
             slot.set_target(slot.moved_to(target));
         }
         self.state.moves.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
