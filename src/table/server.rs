@@ -227,7 +227,7 @@ impl Place {
     }
 }
 
-/// IndexKey entries are unused.
+/// Which entries are unused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unused {
     /// The first of those that were used before, linked by `next`.
@@ -378,7 +378,8 @@ impl Servers<'_> {
     }
 
     /// How many entries, from the first on, may be in use.
-    pub(crate) fn in_use(&self) -> u16 {
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) const fn in_use(&self) -> u16 {
         self.unused.fresh
     }
 

@@ -433,21 +433,29 @@ impl Table<'_> {
             server::NONE
         };
         let servers = self.servers_within(old);
-        let mut entries = self.servers();
         #[cfg(target_pointer_width = "64")]
-        if entries.are_shared() {
-            for entry in 0..entries.in_use() {
-                if let Some(slot) = entries.get(entry).filter(|s| s.lies_within(old)) {
-                    entries.set_target(entry, slot.moved_to(target));
-                }
-            }
-        }
-        // Those are none that the index has.
-        for slot in entries.slots.iter_mut().filter(|s| s.lies_within(old)) {
+        self.switch_shared(old, target);
+        // Those that the index has are there already.
+        let used = self.state.unused.up_to();
+        for slot in self.memory.servers.iter_mut().take(used).filter(|s| s.lies_within(old)) {
             slot.set_target(slot.moved_to(target));
         }
         self.state.redivert_log.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         self.state.set_plain_epoch();
         Ok(servers)
+    }
+
+    /// Points the entries that rules share at the new server.
+    #[cfg(target_pointer_width = "64")]
+    fn switch_shared(&mut self, old: Place, target: Target) {
+        let mut entries = self.servers();
+        if !entries.are_shared() {
+            return;
+        }
+        for entry in 0..entries.in_use() {
+            if let Some(slot) = entries.get(entry).filter(|s| s.is_shared() && s.lies_within(old)) {
+                entries.set_target(entry, slot.moved_to(target));
+            }
+        }
     }
 }
