@@ -1,15 +1,14 @@
 //! The settings that a translator is created with.
 
-use crate::error::ConfigError;
-use crate::limits::MAX_ALTERNATIVES;
-use crate::wire::checksum::Checksums;
 use core::fmt;
 use core::net::Ipv4Addr;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
 
-use crate::error::ParseError;
+use crate::error::{ConfigError, ParseError};
+use crate::limits::MAX_ALTERNATIVES;
 use crate::timeouts::Timeouts;
+use crate::wire::checksum::Checksums;
 
 /// Settings of a [`Translator`](crate::Translator). Only the secret is mandatory; rules that replace the source need an
 /// alternative address too.

@@ -196,10 +196,11 @@ pub use packet_meta::{ChecksumState, PacketMeta};
 #[cfg(feature = "alloc")]
 pub use sharded::Sharded;
 pub use sharding::{Owner, Sharding, ShardingError};
+pub use table::index::INDEX_WORDS;
 pub use table::rule::DivertEntry;
 #[cfg(feature = "alloc")]
 pub use table::storage::Heap;
-pub use table::storage::{Borrowed, Fixed, INDEX_WORDS, Storage};
+pub use table::storage::{Borrowed, Fixed, Storage};
 pub use time::Instant;
 pub use timeouts::Timeouts;
 pub use translator::{

@@ -16,7 +16,6 @@
 //! the answer is [`Owner::Every`]: each shard gets a copy. The one that has seen the first fragment knows what to do with
 //! it, and all others hold theirs.
 
-use crate::wire::quote;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::ops::RangeInclusive;
@@ -28,8 +27,8 @@ use crate::endpoint::Protocol;
 use crate::error::ConfigError;
 use crate::limits::MAX_ALTERNATIVES;
 use crate::table::hash::{Keys, Label, reduce, sip13};
-use crate::wire::icmp;
 use crate::wire::ipv4::{self, HEADER, Header, ICMP, TCP, UDP};
+use crate::wire::{icmp, quote};
 
 /// Which shard has to translate a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

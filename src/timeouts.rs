@@ -1,9 +1,9 @@
 //! How long connections live without a packet.
 
-use crate::limits::MAX_TIMEOUT;
 use core::time::Duration;
 
 use crate::error::ConfigError;
+use crate::limits::MAX_TIMEOUT;
 
 /// How long a connection lives without a packet, by its state.
 ///

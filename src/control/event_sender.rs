@@ -1,9 +1,5 @@
 //! Sending events to the monitors that have subscribed to them.
 
-use core::net::SocketAddr;
-
-use heapless::Vec;
-
 use super::answer::LISTED_EVENT;
 use super::authentication::TAG;
 use super::datagram::{HEADER, Header, MAX_ANSWER, kind, seal};
@@ -11,6 +7,9 @@ use super::instruction::Kinds;
 use super::pages;
 use super::session::{Session, Sessions};
 use super::wire::Writer;
+use core::net::SocketAddr;
+use heapless::Vec;
+
 use crate::event::Event;
 use crate::time::Instant;
 

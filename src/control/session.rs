@@ -6,7 +6,6 @@ use super::code::Effect;
 use super::instruction::Kinds;
 use super::refused::Refused;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-
 use heapless::Vec;
 
 use crate::time::Instant;

@@ -17,9 +17,12 @@
 
 use crate::connection::Direction;
 use crate::table::hash::reduce;
-use crate::table::storage::INDEX_WORDS;
 use crate::table::tags::{self, ENTRIES};
 use crate::track::claims::Claims;
+
+/// How many 32-bit words of index a connection takes: two for each direction, so that a bucket of the index is two
+/// thirds full when the table is full; one for its client's count; three for TCP state that is seldom needed.
+pub const INDEX_WORDS: usize = 5 + Claims::WORDS;
 
 /// Words in a bucket: one line of 64 bytes.
 pub(super) const WORDS: usize = 16;

@@ -14,10 +14,16 @@ pub(crate) mod ports;
 pub(crate) mod rebuilding;
 pub(crate) mod recent;
 pub(crate) mod redivert_log;
+#[cfg(target_pointer_width = "64")]
+pub(crate) mod renewal;
 pub(crate) mod rule;
 #[cfg(target_pointer_width = "64")]
 pub(crate) mod rule_index;
+pub(crate) mod rules;
 pub(crate) mod server;
+#[cfg(target_pointer_width = "64")]
+pub(crate) mod server_index;
+pub(crate) mod servers;
 #[cfg(target_pointer_width = "64")]
 pub(crate) mod shared_servers;
 pub(crate) mod storage;

@@ -1,7 +1,6 @@
 //! Messages that the translator originates and that wait to be fetched, and their rate limits.
 
 use core::time::Duration;
-
 use heapless::Deque;
 
 use crate::connection::Direction;

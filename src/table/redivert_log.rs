@@ -5,7 +5,8 @@
 //! next packet arrives. Meanwhile a sweep goes through the slots, a few at each call, and makes the silent connections
 //! follow too. When the sweep is complete no connection is stale, and the places can be reused.
 
-use crate::table::server::{self, Place, Servers};
+use crate::table::server::{self, Place};
+use crate::table::servers::Servers;
 use crate::time::Tick;
 
 /// The largest number of outstanding re-diverts, whatever the storage: epochs modulo 256 must remain distinct.

@@ -1,53 +1,11 @@
-//! The entries that rules with one server share, in large storages, and the index that finds them.
+//! The entries that rules with one server share, in large storages.
 //!
 //! An entry stays in the index while connections stand on it, so that a rule that comes back finds them. Two entries may
 //! be for the same server after a re-divert; new rules get the one that is found first.
 
-use crate::table::hash::Keys;
-use crate::table::rule::Target;
-use crate::table::server::{Holder, NONE, ServerSlot, Servers, seed};
-
-/// The index: for each value of a hash the first entry of a list, by its number plus one. The lists go on by `weight`.
-#[derive(Debug)]
-pub(crate) struct Shared<'a> {
-    firsts: &'a mut [u16],
-    keys: &'a Keys,
-}
-
-impl<'a> Shared<'a> {
-    /// Without any room for first entries no entry is shared.
-    pub(crate) const fn new(firsts: &'a mut [u16], keys: &'a Keys) -> Self {
-        Self { firsts, keys }
-    }
-
-    fn place(&self, target: Target) -> usize {
-        ((u64::from(seed(self.keys, target)) * self.firsts.len() as u64) >> 32) as usize
-    }
-
-    /// The first entry of the list for this server, or [`NONE`].
-    fn first(&self, target: Target) -> u16 {
-        self.firsts.get(self.place(target)).map_or(NONE, |first| first.wrapping_sub(1))
-    }
-
-    /// Puts another entry at the front of the list for this server; returns the one that stood there.
-    fn set_first(&mut self, target: Target, entry: u16) -> u16 {
-        let place = self.place(target);
-        let Some(first) = self.firsts.get_mut(place) else {
-            return NONE;
-        };
-        core::mem::replace(first, entry.wrapping_add(1)).wrapping_sub(1)
-    }
-}
-
-impl ServerSlot {
-    /// One rule fewer points at it.
-    pub(in crate::table) fn leave_shared(&mut self) {
-        self.seed = self.seed.saturating_sub(1);
-        if self.connections != 0 {
-            self.holder = Holder::RulesAndOthers;
-        }
-    }
-}
+use crate::divert::Target;
+use crate::table::server::{Holder, NONE};
+use crate::table::servers::Servers;
 
 impl Servers<'_> {
     /// Whether rules with one server share its entry.

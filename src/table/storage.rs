@@ -6,6 +6,7 @@ use crate::table::connection::ConnectionSlot;
 use crate::table::event_queue::EventSlot;
 #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
 use crate::table::groups::{GROUP_WORDS, groups_for};
+use crate::table::index::INDEX_WORDS;
 #[cfg(feature = "alloc")]
 use crate::table::redivert_log::MAX_OUTSTANDING;
 use crate::table::redivert_log::MoveSlot;
@@ -13,13 +14,8 @@ use crate::table::rule::DivertSlot;
 #[cfg(all(feature = "alloc", target_pointer_width = "64"))]
 use crate::table::rule_index::CLASS_WORDS;
 use crate::table::server::{MAX_SERVERS, ServerSlot};
-use crate::track::claims::Claims;
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
-
-/// How many 32-bit words of index a connection takes: two for each direction, so that a bucket of the index is two
-/// thirds full when the table is full; one for its client's count; three for TCP state that is seldom needed.
-pub const INDEX_WORDS: usize = 5 + Claims::WORDS;
 
 /// With room for more rules than this a storage has an index of them, on machines of 64 bits, and rules that have one
 /// server alone share its entry.

@@ -16,6 +16,8 @@ use crate::table::rebuilding::Rebuilding;
 use crate::table::recent::Recent;
 use crate::table::redivert_log::{DONE, RedivertLog};
 #[cfg(target_pointer_width = "64")]
+use crate::table::renewal::Renewal;
+#[cfg(target_pointer_width = "64")]
 use crate::table::rule::RuleCounts;
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::Directory;
@@ -25,8 +27,6 @@ use crate::time::{Instant, Tick};
 use crate::track::measure::Measure;
 use crate::track::phase::Phase;
 use crate::track::timers::Timers;
-#[cfg(target_pointer_width = "64")]
-use crate::translator::rules::indexed::Renewal;
 use crate::verdict::Verdict;
 use crate::wire::checksum::Checksums;
 use crate::wire::rewrite::Change;

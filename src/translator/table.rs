@@ -6,21 +6,23 @@ use crate::table::clients::Clients;
 use crate::table::connection::{ConnectionSlot, Entry, IndexKey};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
-use crate::table::rule::{DivertSlot, Diverts};
+use crate::table::rule::DivertSlot;
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndex;
-use crate::table::server::{self, Servers};
+use crate::table::rules::Diverts;
+use crate::table::server;
+use crate::table::servers::Servers;
 use crate::track::measure::Seen;
 use crate::translator::state::Table;
 
 /// The entries for servers: [`Servers`] over this state and memory, of which nothing else is borrowed.
 macro_rules! servers {
     ($state:expr, $memory:expr) => {
-        $crate::table::server::Servers {
+        $crate::table::servers::Servers {
             slots: &mut *$memory.servers,
             unused: &mut $state.unused,
             #[cfg(target_pointer_width = "64")]
-            shared: $crate::table::shared_servers::Shared::new(&mut *$memory.server_index, &$state.keys),
+            shared: $crate::table::server_index::Shared::new(&mut *$memory.server_index, &$state.keys),
         }
     };
 }

@@ -8,8 +8,7 @@ use crate::time::{Instant, Tick};
 use crate::timeouts::Timeouts;
 use crate::track::phase::Class;
 use crate::translator::Translator;
-use crate::translator::state::POLL_WITHIN;
-use crate::translator::state::{State, Table};
+use crate::translator::state::{POLL_WITHIN, State, Table};
 
 /// How many connections of each list one call of `poll` examines.
 pub(in crate::translator) const LOOKS: usize = 64;

@@ -1,52 +1,13 @@
 //! Where a large storage has an index of rules: what follows an instruction about one rule without a look at all
 //! others, and the slow renewal of what the index cannot take back.
 
+use crate::table::renewal::{ALL_FOLLOWED, Renewal, Stage};
 use crate::table::rule::{DivertSlot, RuleCounts};
 use crate::table::rule_index::RuleIndex;
 use crate::track::phase::Phase;
 use crate::translator::rules::filter::add_rule;
-use crate::translator::state::HIDES_SERVERS;
-use crate::translator::state::Table;
+use crate::translator::state::{HIDES_SERVERS, Table};
 use crate::translator::table::rule_index;
-
-/// How far the index's filter and classes have been built anew.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Renewal {
-    /// How many rules have gone since the last time.
-    gone: u32,
-    stage: Stage,
-    /// Whether every connection's original destination is that of a rule, as far as the filter tells: a packet that it
-    /// does not know is of no connection then.
-    covers_connections: bool,
-    /// The next rule that may point at a drained entry for a server.
-    following: u32,
-}
-
-/// No rule points at a drained entry.
-const ALL_FOLLOWED: u32 = u32::MAX;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Done,
-    /// The next rule is to be noted again.
-    Rules(u32),
-    /// The next slot of a connection is to be held against the filter.
-    Connections(u32),
-}
-
-impl Renewal {
-    pub(crate) const NONE: Self =
-        Self { gone: 0, stage: Stage::Done, covers_connections: true, following: ALL_FOLLOWED };
-
-    pub(in crate::translator) fn is_due(&self) -> bool {
-        self.stage != Stage::Done || self.following != ALL_FOLLOWED
-    }
-
-    /// Entries for servers have been drained.
-    pub(in crate::translator) const fn start_following(&mut self) {
-        self.following = 0;
-    }
-}
 
 impl Table<'_> {
     /// Whether a packet to this address is of no connection and no rule. `false` says nothing.

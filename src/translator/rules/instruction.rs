@@ -6,13 +6,15 @@ use crate::table::groups::{FEW_SERVERS, Groups};
 use crate::table::rule::{Divert, DivertEntry, DivertError, DivertSlot, Match, Target, Weighted, servers_of};
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndex;
-use crate::table::server::{self, Holder, ServerSlot, Servers, seed};
+use crate::table::server::{self, Holder, seed};
+use crate::table::servers::Servers;
 use crate::table::storage::Storage;
 #[cfg(target_pointer_width = "64")]
 use crate::table::storage::View;
 use crate::translator::Translator;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::redivert::instruction::place_of;
+use crate::translator::rules::cost::{Cost, Leaving, leaving};
 #[cfg(target_pointer_width = "64")]
 use crate::translator::rules::large_group::Names;
 #[cfg(target_pointer_width = "64")]
@@ -46,30 +48,6 @@ pub struct Removed {
     /// How many connections stand on the servers that the rule named, through it or through another rule that has just
     /// this one server. They stay there until they end.
     pub left_behind: u32,
-}
-
-/// What a rule would take, and give back.
-pub(super) struct Cost {
-    /// Where it stands, or would stand.
-    pub(super) place: Result<usize, usize>,
-    /// The first of the servers that it has now.
-    pub(super) old: u16,
-    /// How many entries for servers it needs,
-    pub(super) needed: usize,
-    /// how many it gives back first,
-    pub(super) freed: usize,
-    /// and how many connections it leaves behind.
-    pub(super) left_behind: u32,
-    /// Whether it needs none because one other rule has its server,
-    pub(super) joins: bool,
-    /// or gives one back that another rule may join.
-    pub(super) leaves: bool,
-}
-
-impl Cost {
-    pub(super) const fn updates(&self) -> bool {
-        self.place.is_ok()
-    }
 }
 
 impl<S: Storage> Translator<S> {
@@ -406,27 +384,4 @@ fn unlink(servers: &mut Servers<'_>, chain: &mut u16, target: Target) -> Option<
         }
         (before, entry) = (entry, slot.next);
     }
-}
-
-/// What becomes of entries for servers that a rule lets go of.
-pub(in crate::translator) struct Leaving {
-    /// How many nobody needs any more.
-    pub(super) freed: usize,
-    /// How many connections stand on them.
-    pub(super) left_behind: u32,
-    /// Whether one of those that nobody needs is such that rules share.
-    pub(super) leaves: bool,
-}
-
-/// What becomes of the servers of a rule, the first of which is `old`, but for those that are still `named`.
-pub(super) fn leaving(servers: &[ServerSlot], old: u16, named: impl Fn(Target) -> bool) -> Leaving {
-    let mut all = Leaving { freed: 0, left_behind: 0, leaves: false };
-    let entries = servers_of(servers, old).filter_map(|e| servers.get(usize::from(e)));
-    for slot in entries.filter(|slot| !named(slot.target())) {
-        let is_free = slot.connections == 0 && slot.is_of_one_rule();
-        all.freed += usize::from(is_free);
-        all.leaves |= is_free && slot.is_shared();
-        all.left_behind += slot.connections;
-    }
-    all
 }

@@ -5,8 +5,8 @@ use crate::table::groups::{self, CLUSTERS, FEW_SERVERS, Groups, cluster_of, clus
 use crate::table::hash::{Keys, Label};
 use crate::table::rule::{Target, Weighted, servers_of};
 use crate::table::server::{self, Holder, ServerSlot, seed};
+use crate::translator::rules::cost::{Cost, Leaving, leaving};
 use crate::translator::rules::find::negative_log2;
-use crate::translator::rules::instruction::{Cost, Leaving, leaving};
 use crate::translator::state::Table;
 use crate::translator::table::servers;
 

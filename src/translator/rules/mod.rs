@@ -1,5 +1,6 @@
 //! Rules: instructions about them, what instructions would do, the rule for a packet, and the filter of their addresses.
 
+mod cost;
 pub(super) mod filter;
 pub(super) mod find;
 #[cfg(target_pointer_width = "64")]

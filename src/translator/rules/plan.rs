@@ -7,7 +7,8 @@ use crate::timeouts::Timeouts;
 use crate::translator::Translator;
 use crate::translator::connection::list::check_client_limit;
 use crate::translator::redivert::instruction::{Redivert, RedivertError, Rediverted};
-use crate::translator::rules::instruction::{Diverted, Leaving, Removed};
+use crate::translator::rules::cost::Leaving;
+use crate::translator::rules::instruction::{Diverted, Removed};
 use crate::translator::state::Table;
 
 /// Instructions that are tried one after the other and change nothing; from [`Translator::plan`].

@@ -1,0 +1,120 @@
+//! The entries for servers, over the storage: taken, shared, exchanged and given back.
+
+use crate::divert::Target;
+use crate::table::server::{Holder, Kind, NONE, ServerSlot, Unused};
+#[cfg(target_pointer_width = "64")]
+use crate::table::server_index::Shared;
+
+/// The entries, over the storage.
+#[derive(Debug)]
+pub(crate) struct Servers<'a> {
+    pub(crate) slots: &'a mut [ServerSlot],
+    pub(crate) unused: &'a mut Unused,
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) shared: Shared<'a>,
+}
+
+impl Servers<'_> {
+    pub(crate) fn get(&self, entry: u16) -> Option<&ServerSlot> {
+        self.slots.get(usize::from(entry))
+    }
+
+    pub(crate) fn get_mut(&mut self, entry: u16) -> Option<&mut ServerSlot> {
+        self.slots.get_mut(usize::from(entry))
+    }
+
+    /// How many entries are unused.
+    pub(crate) fn free(&self) -> usize {
+        self.slots.len().saturating_sub(usize::from(self.unused.used))
+    }
+
+    /// Takes an unused entry for `target`.
+    pub(crate) fn take(&mut self, target: Target, holder: Holder, seed: u32) -> Option<u16> {
+        let known = self.unused.first;
+        let entry = if known == NONE { self.unused.fresh } else { known };
+        let slot = self.get_mut(entry)?;
+        let next = slot.next;
+        *slot = ServerSlot { seed, next: NONE, holder, ..ServerSlot::EMPTY };
+        slot.set_target(target);
+        if known == NONE {
+            self.unused.fresh += 1;
+        } else {
+            self.unused.first = next;
+        }
+        self.unused.used += 1;
+        Some(entry)
+    }
+
+    fn give_back(&mut self, entry: u16) {
+        let next = self.unused.first;
+        if let Some(slot) = self.get_mut(entry) {
+            *slot = ServerSlot { next, ..ServerSlot::EMPTY };
+            self.unused.first = entry;
+            self.unused.used -= 1;
+        }
+    }
+
+    /// Lets go of an entry that a rule or a re-divert pointed at; it stays as long as others do, or connections stand
+    /// on it. One that rules shared can be shared again as long as it stays.
+    pub(crate) fn detach(&mut self, entry: u16) {
+        let Some(slot) = self.get_mut(entry) else {
+            return;
+        };
+        #[cfg(target_pointer_width = "64")]
+        if slot.is_shared() {
+            slot.leave_shared();
+            self.clean(entry);
+            return;
+        }
+        slot.holder = Holder::Nobody;
+        slot.next = NONE;
+        self.clean(entry);
+    }
+
+    /// Gives an entry back if nobody needs it.
+    pub(crate) fn clean(&mut self, entry: u16) {
+        let Some(slot) = self.get_mut(entry).filter(|slot| slot.connections == 0) else {
+            return;
+        };
+        #[cfg(target_pointer_width = "64")]
+        if slot.is_shared() {
+            slot.holder = Holder::Rules;
+            if slot.rules() == 0 {
+                self.leave(entry);
+                self.give_back(entry);
+            }
+            return;
+        }
+        if slot.holder == Holder::Nobody {
+            self.give_back(entry);
+        }
+    }
+
+    /// Exchanges the server of an entry.
+    pub(crate) fn set_target(&mut self, entry: u16, target: Target) {
+        #[cfg(target_pointer_width = "64")]
+        self.leave(entry);
+        if let Some(slot) = self.get_mut(entry) {
+            slot.set_target(target);
+        }
+        #[cfg(target_pointer_width = "64")]
+        self.enter(entry);
+    }
+
+    /// How many entries, from the first on, may be in use.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) const fn in_use(&self) -> u16 {
+        self.unused.fresh
+    }
+
+    /// No entry has connections any more.
+    pub(crate) fn forget(&mut self) {
+        for entry in 0..self.unused.fresh {
+            let Some(slot) = self.get_mut(entry).filter(|slot| slot.kind != Kind::Free) else {
+                continue;
+            };
+            slot.connections = 0;
+            self.clean(entry);
+        }
+    }
+}

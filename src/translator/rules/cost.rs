@@ -1,0 +1,51 @@
+//! What an instruction about a rule takes of the table, and gives back.
+
+use crate::table::rule::{Target, servers_of};
+use crate::table::server::ServerSlot;
+
+/// What a rule would take, and give back.
+pub(super) struct Cost {
+    /// Where it stands, or would stand.
+    pub(super) place: Result<usize, usize>,
+    /// The first of the servers that it has now.
+    pub(super) old: u16,
+    /// How many entries for servers it needs,
+    pub(super) needed: usize,
+    /// how many it gives back first,
+    pub(super) freed: usize,
+    /// and how many connections it leaves behind.
+    pub(super) left_behind: u32,
+    /// Whether it needs none because one other rule has its server,
+    pub(super) joins: bool,
+    /// or gives one back that another rule may join.
+    pub(super) leaves: bool,
+}
+
+impl Cost {
+    pub(super) const fn updates(&self) -> bool {
+        self.place.is_ok()
+    }
+}
+
+/// What becomes of entries for servers that a rule lets go of.
+pub(in crate::translator) struct Leaving {
+    /// How many nobody needs any more.
+    pub(super) freed: usize,
+    /// How many connections stand on them.
+    pub(super) left_behind: u32,
+    /// Whether one of those that nobody needs is such that rules share.
+    pub(super) leaves: bool,
+}
+
+/// What becomes of the servers of a rule, the first of which is `old`, but for those that are still `named`.
+pub(super) fn leaving(servers: &[ServerSlot], old: u16, named: impl Fn(Target) -> bool) -> Leaving {
+    let mut all = Leaving { freed: 0, left_behind: 0, leaves: false };
+    let entries = servers_of(servers, old).filter_map(|e| servers.get(usize::from(e)));
+    for slot in entries.filter(|slot| !named(slot.target())) {
+        let is_free = slot.connections == 0 && slot.is_of_one_rule();
+        all.freed += usize::from(is_free);
+        all.leaves |= is_free && slot.is_shared();
+        all.left_behind += slot.connections;
+    }
+    all
+}
