@@ -1,15 +1,13 @@
-//! The command line of a human operator: tells a translator what to divert where, over its control port.
-//!
-//! `cargo run --example monitor -- --help`
+//! `byway ctl`, the command line of a human operator: tells a translator what to divert where, over its control port.
 
 mod arguments;
 mod changes;
 mod json;
-mod key;
 mod link;
 mod show;
 
 use core::time::Duration;
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,8 +16,11 @@ use arguments::{Arguments, Command, USAGE};
 use byway::Timeouts;
 use byway::control::{Answer, Code, Effect, Instruction, Kinds, RefusedBy, Request};
 use changes::{Change, Line};
+
 use json::Json;
 use link::{Link, LinkError};
+
+use crate::key;
 
 /// How long a subscription is asked for; it is renewed at half of that.
 const SUBSCRIPTION: u16 = 60;
@@ -51,16 +52,19 @@ fn said(written: std::io::Result<()>) -> Result<(), Failure> {
     written.map_err(|e| if gone(&e) { Failure::Unheard } else { LinkError::Socket(e).into() })
 }
 
-fn main() -> ExitCode {
-    let arguments = match arguments::read(std::env::args_os()) {
+/// Does what these arguments say, which stand behind `ctl`.
+#[must_use]
+pub fn run(words: Vec<OsString>) -> ExitCode {
+    let json = words.iter().any(|word| word == "--json");
+    let arguments = match arguments::read(words) {
         Ok(arguments) => arguments,
-        Err(wrong) => return fail(Failure::Arguments(wrong), std::env::args_os().any(|word| word == "--json")),
+        Err(wrong) => return fail(Failure::Arguments(wrong), json),
     };
     if matches!(arguments.command, Command::Help) {
         let _ = write!(std::io::stdout(), "{USAGE}");
         return ExitCode::SUCCESS;
     }
-    match key::read(&arguments.key).map_err(Failure::Arguments).and_then(|key| run(&arguments, key)) {
+    match key::read(&arguments.key).map_err(Failure::Arguments).and_then(|key| carry_out(&arguments, key)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(failure, arguments.json),
     }
@@ -82,11 +86,11 @@ fn fail(failure: Failure, json: bool) -> ExitCode {
     if json {
         let _ = writeln!(std::io::stdout(), "{object}");
     }
-    let _ = writeln!(std::io::stderr(), "monitor: {text}");
+    let _ = writeln!(std::io::stderr(), "byway ctl: {text}");
     ExitCode::from(code)
 }
 
-fn run(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
+fn carry_out(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
     let mut link = Link::open(arguments.agent, key)?;
     let done = obey(&mut link, arguments);
     // Gives the session's place back, also if something was refused.
@@ -281,7 +285,7 @@ fn events(link: &mut Link, arguments: &Arguments, seconds: u64) -> Result<(), Fa
             let missing = lost.is_some_and(|before| before != events.lost()) || events.datagrams_missed() != 0;
             lost = Some(events.lost());
             if missing {
-                let _ = writeln!(std::io::stderr(), "monitor: some events were lost");
+                let _ = writeln!(std::io::stderr(), "byway ctl: some events were lost");
             }
             for event in events.events() {
                 let line = if arguments.json { show::event_json(&event).to_string() } else { show::event(&event) };

@@ -3,8 +3,8 @@
 use byway::control::{Answer, Code, Effect, Outcome, RefusedBy, Rights, Settings, counter_name};
 use byway::{Connection, Event, Match, Measured, Midstream, Volume, Weighted};
 
-use crate::changes::FIELDS;
-use crate::json::Json;
+use super::changes::FIELDS;
+use super::json::Json;
 
 /// What a change has done, in a sentence.
 pub(crate) fn effect(effect: Effect, dry_run: bool) -> String {

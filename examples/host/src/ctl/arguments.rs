@@ -8,12 +8,12 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::changes::{self, Change, Line};
+use super::changes::{self, Change, Line};
 
 pub(crate) const USAGE: &str = "\
 Tells a translator what to divert where, and shows what it does.
 
-  monitor --agent HOST:PORT --key FILE [OPTIONS] COMMAND
+  byway ctl --agent HOST:PORT --key FILE [OPTIONS] COMMAND
 
   divert ORIGINAL TARGET...    divert ORIGINAL to TARGET, or share it among several
       --protocol tcp|udp|icmp  only this protocol
@@ -98,12 +98,12 @@ struct Options {
     help: bool,
 }
 
-/// Reads the arguments, of which the first is the name of the program.
+/// Reads the arguments, without the names of the program and of the command.
 ///
 /// # Errors
 /// Says in one line what is wrong.
 pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
-    let mut parser = Parser::from_iter(arguments);
+    let mut parser = Parser::from_args(arguments);
     let mut options = Options::default();
     let mut words: Vec<String> = Vec::new();
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {

@@ -1,0 +1,45 @@
+//! byway as a Linux router process. The program is `byway`; this is what it is made of, for its tests.
+//!
+//! ```text
+//!   run       the process: signals, reloads, a thread for each shard
+//!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
+//!   router    a packet's way: checked, translated, sent on, or answered
+//!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
+//!   config    the operator's file; reload, snapshot: changes, and connections over a restart
+//!   ctl       the operator's command line
+//! ```
+//!
+//! Only `ctl` runs elsewhere than on Linux.
+#![forbid(unsafe_code)]
+
+pub mod ctl;
+mod key;
+pub mod units;
+
+macro_rules! linux {
+    ($(pub mod $name:ident;)*) => {
+        $(#[cfg(target_os = "linux")] pub mod $name;)*
+    };
+}
+
+linux! {
+    pub mod cli;
+    pub mod clock;
+    pub mod config;
+    pub mod control;
+    pub mod counters;
+    pub mod device;
+    pub mod held;
+    pub mod icmp;
+    pub mod limiter;
+    pub mod packet;
+    pub mod policy;
+    pub mod reload;
+    pub mod router;
+    pub mod run;
+    pub mod segment;
+    pub mod shard;
+    pub mod snapshot;
+    pub mod vnet;
+    pub mod waker;
+}
