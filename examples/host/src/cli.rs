@@ -9,13 +9,14 @@ use lexopt::{Arg, Parser, ValueExt};
 use tracing::Level;
 
 use crate::config::Config;
-use crate::{ctl, run};
+use crate::{ctl, lab, run};
 
 const USAGE: &str = "\
 Moves clients' traffic from the server they asked for to another one, even in mid-connection.
 
   byway run --config FILE      translate what is routed to a TUN device
   byway check FILE             say what is wrong with a configuration, and change nothing
+  byway lab [--shell]          see it work: a client, a proxy and two mirrors, without root; or a shell in the client
   byway ctl ...                tell a running byway what to divert where; see byway ctl --help
 
   Without a file, to try it out:
@@ -47,6 +48,10 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         "ctl" => return ctl::run(rest),
         "run" => run(rest),
         "check" => check(rest),
+        "lab" => match lab(&rest) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         "--help" | "-h" | "help" => say(USAGE),
         "" => Err(Failure::Asked("a command is missing; --help shows them".into())),
         other => Err(Failure::Asked(format!("no such command: {other}; --help shows them"))),
@@ -76,6 +81,17 @@ fn check(words: Vec<OsString>) -> Result<(), Failure> {
     let config = Config::read(Path::new(file)).map_err(|error| Failure::Asked(error.to_string()))?;
     let queues = config.device.queues;
     say(&format!("{}: good: {} rules, {queues} queues\n", config.file().display(), config.rules.len()))
+}
+
+fn lab(words: &[OsString]) -> Result<ExitCode, Failure> {
+    let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).collect();
+    let shell = match words[..] {
+        [] => false,
+        ["--shell"] => true,
+        ["--help"] => return say(USAGE).map(|()| ExitCode::SUCCESS),
+        _ => return Err(Failure::Asked("lab takes --shell or nothing".into())),
+    };
+    lab::run(shell).map_err(|text| Failure::Done(format!("lab: {text}")))
 }
 
 #[derive(Default)]

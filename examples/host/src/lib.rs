@@ -7,6 +7,7 @@
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
 //!   ctl       the operator's command line
+//!   lab       a network of namespaces, and the document's figure 3 in it
 //! ```
 //!
 //! Only `ctl` runs elsewhere than on Linux.
@@ -31,6 +32,7 @@ linux! {
     pub mod device;
     pub mod held;
     pub mod icmp;
+    pub mod lab;
     pub mod limiter;
     pub mod packet;
     pub mod policy;
