@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use byway::{Instant, Record, Sharding, Translator};
+use byway::{DropReason, Instant, Record, Sharding, Translator};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::ControlPort;
+use crate::counters::Counters;
 use crate::device::{self, Queue};
 use crate::reload::{Changes, Said};
 use crate::router::Router;
@@ -140,6 +141,7 @@ impl Running {
                 Err(_) => failed = Some("a shard has panicked: please report what it printed".into()),
             }
         }
+        log_counters(&routers);
         if let (Some(file), Some(first)) = (&self.config.snapshot, routers.first()) {
             let translator = &first.translator;
             let rules = translator.diverts().filter_map(|entry| {
@@ -171,6 +173,20 @@ impl Running {
         }
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// What was done, as far as it was.
+fn log_counters(routers: &[Router]) {
+    let mut all = Counters::default();
+    for router in routers {
+        all.add(&router.counters);
+    }
+    let translators: byway::Counters = routers.iter().map(|router| router.translator.counters()).sum();
+    let mut text: Vec<_> = all.named().into_iter().map(|(name, _, count)| (name, count)).collect();
+    text.extend([("to_server", translators.to_server), ("to_client", translators.to_client)]);
+    text.extend(DropReason::ALL.iter().map(|reason| (reason.name(), translators.dropped(*reason))));
+    let text: Vec<_> = text.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
+    info!("counted: {}", text.join(" "));
 }
 
 fn random() -> Result<[u8; 32], String> {

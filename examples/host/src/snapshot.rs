@@ -20,6 +20,7 @@ use core::fmt::Write as _;
 use core::time::Duration;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -163,10 +164,7 @@ impl Snapshot {
     pub fn save(&self, file: &Path) -> Result<(), String> {
         let new = with(file, ".new");
         let written = || {
-            let mut options = OpenOptions::new();
-            let mut to = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            to.write_all(&self.to_bytes())?;
-            to.sync_all()?;
+            write_whole(&new, &self.to_bytes())?;
             std::fs::rename(&new, file)?;
             sync_folder(file)
         };
@@ -195,6 +193,34 @@ pub fn refused(file: &Path, why: &str) -> String {
     format!("snapshot {}: {why}: move it away to start without its connections", file.display())
 }
 
+/// Writes a file that gets its name when it is whole, and on the disk: not even `kill -9` leaves half of it.
+fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
+    let mode = Mode::RUSR | Mode::WUSR;
+    let write = |mut to: File| {
+        to.write_all(bytes)?;
+        to.sync_all()?;
+        Ok::<_, io::Error>(to)
+    };
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match open(folder(file), OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
+        Ok(nameless) => {
+            let whole = write(nameless.into())?;
+            let path = format!("/proc/self/fd/{}", whole.as_raw_fd());
+            Ok(linkat(CWD, &path, CWD, file, AtFlags::SYMLINK_FOLLOW)?)
+        }
+        // A file system that has no files without names.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+            let mut options = OpenOptions::new();
+            write(options.write(true).create_new(true).mode(0o600).open(file)?).map(drop)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn with(file: &Path, ending: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(ending);
@@ -203,8 +229,11 @@ fn with(file: &Path, ending: &str) -> PathBuf {
 
 /// A rename is on the disk when its folder is.
 fn sync_folder(file: &Path) -> io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder(file))?.sync_all()
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn hexadecimal(text: &str) -> Option<[u8; 32]> {

@@ -98,6 +98,14 @@ pub fn settle() -> Result<(), String> {
         let _ = pipe.read(&mut [0]);
         std::process::exit(1);
     });
+    settle_mounts()
+}
+
+/// The part of it that a program does that somebody else has brought inside, like a test.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn settle_mounts() -> Result<(), String> {
     let none: Option<&str> = None;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(none, "/", none, private, none).map_err(|error| format!("mounts: {error}"))?;

@@ -1,0 +1,464 @@
+//! The whole system with programs that nobody here wrote: byway as a process between network namespaces. Whatever a test
+//! does, it captures on the client's side, and no packet there may carry a mirror's or an alternative address, not even
+//! quoted in an ICMP error, or a wrong checksum.
+//!
+//! Each test runs itself again in namespaces of its own, without rights; it needs `unshare`, `ip` and a `/dev/net/tun` that
+//! may be opened. Where that is not so it prints `SKIPPED:`.
+#![cfg(target_os = "linux")]
+
+mod network;
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+
+use byway_host::lab::network::{A, ORIGINAL, OWN};
+use byway_host::lab::space::Space;
+use network::*;
+use rustix::process::Signal;
+
+/// 40 files at once, of which each must come as it is.
+fn download_forty(world: &World) {
+    let [www, got] = ["www", "got"].map(|name| std::path::Path::new(FOLDER).join(name));
+    std::fs::create_dir_all(&got).unwrap();
+    let mut curl = String::from("curl -sS --fail --max-time 60 --parallel --parallel-max 40 --parallel-immediate");
+    for file in 0..40 {
+        curl += &format!(" -o {}/{file} http://{ORIGINAL}/{file}", got.display());
+    }
+    run(&world.network.client, &curl);
+    for file in 0..40_usize {
+        let read = |folder: &std::path::Path| std::fs::read(folder.join(file.to_string())).unwrap();
+        assert!(read(&got) == read(&www), "file {file}");
+    }
+    std::fs::remove_dir_all(&got).unwrap();
+}
+
+fn write_forty() {
+    std::fs::create_dir_all(www()).unwrap();
+    for file in 0..40_usize {
+        std::fs::write(www().join(file.to_string()), content(file as u64, file * 100_000 + file)).unwrap();
+    }
+}
+
+/// A file that takes its time.
+fn slow_file(length: usize) -> Vec<u8> {
+    let file = content(length as u64, length);
+    std::fs::create_dir_all(www().join("slow")).unwrap();
+    std::fs::write(www().join("slow/file"), &file).unwrap();
+    file
+}
+
+#[test]
+fn forty_downloads_at_once() {
+    in_namespace("forty_downloads_at_once", || {
+        write_forty();
+        let world = World::new(Options::PLAIN);
+        let _nginx = nginx(&world.network.a);
+        download_forty(&world);
+        let counted = world.end();
+        assert!(count(&counted, "super_packets") > 50, "super-packets stay whole: {counted}");
+        assert_eq!(count(&counted, "offload_refused"), 0);
+        let mean = count(&counted, "received_bytes") / count(&counted, "received");
+        println!("80 MB, with offloads: packets of {mean} bytes in the mean");
+    });
+}
+
+#[test]
+fn forty_downloads_at_once_without_offloads() {
+    in_namespace("forty_downloads_at_once_without_offloads", || {
+        write_forty();
+        let world = World::new(Options { offload: false, ..Options::PLAIN });
+        let _nginx = nginx(&world.network.a);
+        download_forty(&world);
+        let counted = world.end();
+        assert_eq!(count(&counted, "super_packets"), 0, "{counted}");
+    });
+}
+
+/// Two threads; what the kernel gives to the wrong queue is handed over. Over a restart as well.
+#[test]
+fn forty_downloads_at_once_through_two_queues() {
+    in_namespace("forty_downloads_at_once_through_two_queues", || {
+        write_forty();
+        let mut world = World::new(Options { queues: 2, ..Options::PLAIN });
+        let _nginx = nginx(&world.network.a);
+        download_forty(&world);
+        let echo = Echo::start(&world.network.a, 7);
+        let mut streams = connect(&world.network.client, 7, 200);
+        exchange(&mut streams, b"before");
+        world.restart();
+        exchange(&mut streams, b"afterwards");
+        assert_eq!(echo.accepted(), 200);
+        download_forty(&world);
+        let counted = world.end();
+        assert!(count(&counted, "handed_over") > 0, "{counted}");
+        assert_eq!(count(&counted, "ring_full"), 0, "{counted}");
+    });
+}
+
+/// The document's main job, with nginx on both mirrors and curl, which tries again as it does with any server.
+#[test]
+fn a_download_is_moved_by_a_reset_and_curl_retries() {
+    in_namespace("a_download_is_moved_by_a_reset_and_curl_retries", || {
+        let file = slow_file(4_000_000);
+        let mut world = World::new(Options::PLAIN);
+        let _nginx = [nginx(&world.network.a), nginx(&world.network.b)];
+        let client = world.network.client.clone();
+        let download = std::thread::spawn(move || {
+            let curl = "curl -sS --fail --max-time 60 --retry 3 --retry-all-errors --retry-delay 1";
+            run(&client, &format!("{curl} -D {FOLDER}/head -o {FOLDER}/got http://{ORIGINAL}/slow/file"));
+        });
+        std::thread::sleep(Duration::from_millis(800));
+        let moved = world.ctl("redivert 123.45.67.89 123.45.67.90 --reset");
+        assert_eq!(moved, "re-diverted; rules' servers: 1, connections: 1; generation 2");
+        download.join().unwrap();
+        assert!(std::fs::read(format!("{FOLDER}/got")).unwrap() == file);
+        let head = std::fs::read_to_string(format!("{FOLDER}/head")).unwrap();
+        let mirrors: Vec<_> = head.lines().filter_map(|line| line.strip_prefix("X-Mirror: ")).collect();
+        assert_eq!(mirrors, ["a", "b"], "{head}");
+        world.end();
+    });
+}
+
+/// New connections go elsewhere, while one that is kept alive stays where it is.
+#[test]
+fn a_connection_that_is_kept_alive_stays_while_rules_change() {
+    in_namespace("a_connection_that_is_kept_alive_stays_while_rules_change", || {
+        std::fs::create_dir_all(www()).unwrap();
+        std::fs::write(www().join("file"), b"ten bytes\n").unwrap();
+        let mut world = World::new(Options::PLAIN);
+        let _nginx = [nginx(&world.network.a), nginx(&world.network.b)];
+        let mut kept = connect(&world.network.client, 80, 1).remove(0);
+        let mut ask = || {
+            kept.write_all(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let (mut answer, mut buffer) = (Vec::new(), [0; 1_000]);
+            while !answer.ends_with(b"ten bytes\n") {
+                let length = kept.read(&mut buffer).unwrap();
+                assert_ne!(length, 0, "it is kept alive");
+                answer.extend_from_slice(&buffer[..length]);
+            }
+            let text = String::from_utf8(answer).unwrap();
+            text.split_once("X-Mirror: ").unwrap().1.split_once('\r').unwrap().0.to_string()
+        };
+        let curl = format!("curl -sS -o /dev/null -D - http://{ORIGINAL}/file");
+        for n in 0..20 {
+            assert_eq!(ask(), "a");
+            world.ctl(&format!("divert 100.100.101.{n} 123.45.67.90"));
+        }
+        world.ctl("divert 100.100.100.100 123.45.67.90");
+        assert_eq!(ask(), "a");
+        assert!(run(&world.network.client, &curl).contains("X-Mirror: b"));
+        world.ctl("redivert 123.45.67.90 123.45.67.89 --drain");
+        assert!(run(&world.network.client, &curl).contains("X-Mirror: a"));
+        assert_eq!(ask(), "a");
+        world.end();
+    });
+}
+
+/// Answers with its name and the question.
+fn answer_udp(space: &Space) {
+    let name = space.name();
+    space.run(move || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
+        std::thread::spawn(move || {
+            let mut question = vec![0; 65_535];
+            while let Ok((length, from)) = socket.recv_from(&mut question) {
+                let answer = [name.as_bytes(), &question[..length]].concat();
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+    });
+}
+
+/// A socket that is connected takes answers from the original only. Datagrams of every size, up to many fragments.
+#[test]
+fn a_connected_udp_socket_is_switched() {
+    in_namespace("a_connected_udp_socket_is_switched", || {
+        let mut world = World::new(Options::PLAIN);
+        answer_udp(&world.network.a);
+        answer_udp(&world.network.b);
+        let socket = world.network.client.run(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            socket.connect((ORIGINAL, 53)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            socket
+        });
+        let ask = |server: &str, length: usize| {
+            let question = content(length as u64, length);
+            socket.send(&question).unwrap();
+            let mut answer = vec![0; 65_535];
+            let got = socket.recv(&mut answer).unwrap();
+            assert!(answer[..got] == [server.as_bytes(), &question].concat(), "{length} bytes, {server}");
+        };
+        let lengths = [0, 1, 100, 1_472, 1_473, 4_000, 9_000, 30_000, 65_000];
+        lengths.iter().for_each(|length| ask("a", *length));
+        assert!(world.ctl("redivert 123.45.67.89 123.45.67.90").contains("connections: 1;"));
+        lengths.iter().for_each(|length| ask("b", *length));
+        world.end();
+    });
+}
+
+/// The router itself, its kernel, and the mirror, in the order of their distance; and a cable that takes less.
+#[test]
+fn ping_traceroute_and_tracepath() {
+    in_namespace("ping_traceroute_and_tracepath", || {
+        let world = World::new(Options::PLAIN);
+        let _listener = world.network.a.run(|| TcpListener::bind((A, 80)).unwrap());
+        let (client, proxy) = (&world.network.client, &world.network.proxy);
+        for ping in ["", "-s 1472 -M do", "-s 4000", "-s 20000"] {
+            let said = run(client, &format!("ping -n -c 3 -i 0.2 -W 2 {ping} {ORIGINAL}"));
+            assert!(said.contains(" 3 received, 0% packet loss"), "{said}");
+        }
+        assert!(run(client, &format!("ping -n -c 1 {OWN}")).contains(" 1 received"));
+        for probe in ["", "-I", "-T -p 80"] {
+            let said = run(client, &format!("traceroute -n -q 1 -w 2 -m 8 {probe} {ORIGINAL}"));
+            let hops: Vec<_> = said.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+            // Before and behind byway routes the same kernel.
+            assert_eq!(hops, ["1.2.3.1", "10.9.9.9", "1.2.3.1", "100.100.100.100"], "{said}");
+        }
+        proxy.ip("link set to-a mtu 1400").unwrap();
+        let said = run(client, &format!("tracepath -n -m 8 {ORIGINAL}"));
+        assert!(said.contains("pmtu 1400") && said.contains("reached"), "{said}");
+        // What the client has learned counts for TCP too, and what it had not learned is told in time.
+        client.ip("route flush cache").unwrap();
+        let said = output(client, &format!("ping -n -c 2 -i 0.2 -W 1 -s 1472 -M do {ORIGINAL}"));
+        let said = String::from_utf8(said.stdout).unwrap();
+        assert!(said.contains("From 1.2.3.1") && said.contains("mtu = 1400"), "{said}");
+        world.end();
+    });
+}
+
+/// byway's own limit, where the path behind it takes less than its cables.
+#[test]
+fn byway_itself_says_what_is_too_long() {
+    in_namespace("byway_itself_says_what_is_too_long", || {
+        let file = content(3, 2_000_000);
+        std::fs::create_dir_all(www()).unwrap();
+        std::fs::write(www().join("file"), &file).unwrap();
+        let world = World::new(Options { router: "mtu = 1300", ..Options::PLAIN });
+        let _nginx = nginx(&world.network.a);
+        // Super-packets are judged by the packets that they become: the mirror learns of it and goes on in smaller ones.
+        run(&world.network.client, &format!("curl -sS --max-time 20 -o {FOLDER}/got http://{ORIGINAL}/file"));
+        assert!(std::fs::read(format!("{FOLDER}/got")).unwrap() == file);
+        let said = run(&world.network.client, &format!("tracepath -n -m 8 {ORIGINAL}"));
+        assert!(said.contains("pmtu 1300") && said.contains("reached"), "{said}");
+        let counted = world.end();
+        assert!((2..100).contains(&count(&counted, "too_long")), "{counted}");
+    });
+}
+
+/// A server that returns what it gets.
+struct Echo(std::sync::Arc<core::sync::atomic::AtomicUsize>);
+
+impl Echo {
+    fn start(space: &Space, port: u16) -> Self {
+        let accepted = std::sync::Arc::new(core::sync::atomic::AtomicUsize::new(0));
+        let count = accepted.clone();
+        space.run(move || {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+            rustix::net::listen(&listener, 4096).unwrap();
+            std::thread::spawn(move || {
+                let streams: Vec<TcpStream> = listener
+                    .incoming()
+                    .map_while(Result::ok)
+                    .inspect(|stream| {
+                        count.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+                        let stream = stream.try_clone().unwrap();
+                        std::thread::Builder::new()
+                            .stack_size(64 << 10)
+                            .spawn(move || {
+                                let (mut stream, mut buffer) = (stream, [0; 64]);
+                                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                                    if stream.write_all(&buffer[..length]).is_err() {
+                                        return;
+                                    }
+                                }
+                            })
+                            .unwrap();
+                    })
+                    .collect();
+                drop(streams);
+            });
+        });
+        Self(accepted)
+    }
+
+    fn accepted(&self) -> usize {
+        self.0.load(core::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+fn connect(space: &Space, port: u16, count: usize) -> Vec<TcpStream> {
+    space.run(move || {
+        let connect = || {
+            let stream = TcpStream::connect_timeout(&SocketAddrV4::new(ORIGINAL, port).into(), Duration::from_secs(5));
+            let stream = stream.expect("a connection");
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream
+        };
+        (0..count).map(|_| connect()).collect()
+    })
+}
+
+/// Each connection carries something there and back.
+fn exchange(streams: &mut [TcpStream], text: &[u8]) {
+    for stream in streams.iter_mut() {
+        stream.write_all(text).expect("the line is good");
+    }
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let mut answer = vec![0; text.len()];
+        stream.read_exact(&mut answer).unwrap_or_else(|error| panic!("connection {number}: {error}"));
+        assert_eq!(answer, text);
+    }
+}
+
+/// Every connection outlives restarts, also a download that is under way, and so does what an instruction has changed.
+#[test]
+fn a_restart_loses_no_connection() {
+    in_namespace("a_restart_loses_no_connection", || {
+        const COUNT: usize = 3_000;
+        let file = slow_file(6_000_000);
+        let mut world = World::new(Options::PLAIN);
+        let _nginx = [nginx(&world.network.a), nginx(&world.network.b)];
+        let echo = Echo::start(&world.network.a, 7);
+        let mut streams = connect(&world.network.client, 7, COUNT);
+        exchange(&mut streams, b"before");
+        let client = world.network.client.clone();
+        let curl = format!("curl -sS --fail --max-time 60 -o {FOLDER}/got http://{ORIGINAL}/slow/file");
+        let download = std::thread::spawn(move || run(&client, &curl));
+        std::thread::sleep(Duration::from_millis(500));
+        // For new connections only: the old ones stay.
+        world.ctl("divert 100.100.100.100 123.45.67.90");
+        for round in 0..3 {
+            world.restart();
+            exchange(&mut streams, format!("after restart {round}").as_bytes());
+        }
+        download.join().unwrap();
+        assert!(std::fs::read(format!("{FOLDER}/got")).unwrap() == file);
+        assert_eq!(echo.accepted(), COUNT, "nobody has connected anew");
+        let answer = run(&world.network.client, &format!("curl -sS -o /dev/null -D - http://{ORIGINAL}/slow/file"));
+        assert!(answer.contains("X-Mirror: b"), "the instruction holds: {answer}");
+        assert!(std::fs::exists(format!("{FOLDER}/snapshot.used")).unwrap());
+        assert!(!std::fs::exists(format!("{FOLDER}/snapshot")).unwrap());
+        let counted = world.end();
+        assert_eq!((count(&counted, "failed_closed"), count(&counted, "no_connection")), (0, 0), "{counted}");
+    });
+}
+
+/// What it logs when a start is refused.
+fn refusal(world: &World) -> String {
+    let words = format!("{} run --config {}", env!("CARGO_BIN_EXE_byway"), world.config.display());
+    let output = output(&world.network.proxy, &words);
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_used_is_refused_with_the_reason() {
+    in_namespace("a_snapshot_that_cannot_be_used_is_refused_with_the_reason", || {
+        let mut world = World::new(Options::PLAIN);
+        world.proxy.take().unwrap().stop().unwrap();
+        let snapshot = format!("{FOLDER}/snapshot");
+        let whole = std::fs::read(&snapshot).unwrap();
+        let mut damaged = whole.clone();
+        damaged[40] ^= 1;
+        let advice = "move it away to start without its connections";
+        for (bytes, why) in [
+            (&damaged[..], "it is damaged: its checksum is not that of its contents"),
+            (&whole[..100], "it is damaged: its checksum is not that of its contents"),
+            (b"something else", "it is no snapshot of byway"),
+            (b"", "it is no snapshot of byway"),
+        ] {
+            std::fs::write(&snapshot, bytes).unwrap();
+            let said = refusal(&world);
+            assert_eq!(said, format!("byway: snapshot {snapshot}: {why}: {advice}\n"));
+        }
+        std::fs::write(&snapshot, &whole).unwrap();
+        let config = std::fs::read_to_string(&world.config).unwrap();
+        std::fs::write(&world.config, config.replace("10.10.10.10", "10.10.10.11")).unwrap();
+        let (old, new) = ("10.10.10.10-10.10.10.10:1024-65535", "10.10.10.11-10.10.10.11:1024-65535");
+        let why = format!("it is for the alternative addresses {old}, and there are {new} now");
+        assert_eq!(refusal(&world), format!("byway: snapshot {snapshot}: {why}: {advice}\n"));
+        assert_eq!(std::fs::read(&snapshot).unwrap(), whole, "it is left as it was");
+    });
+}
+
+#[test]
+fn a_reload_changes_all_or_nothing() {
+    in_namespace("a_reload_changes_all_or_nothing", || {
+        let mut world = World::new(Options::PLAIN);
+        let _echo = [Echo::start(&world.network.a, 7), Echo::start(&world.network.b, 7)];
+        let mut streams = connect(&world.network.client, 7, 20);
+        exchange(&mut streams, b"before");
+        let text = std::fs::read_to_string(&world.config).unwrap();
+        let list = "100.100.100.100 -> 123.45.67.89 (20)\n1 rules, generation 1; in brackets: connections";
+        for (old, new, why) in [
+            (
+                "connections = 20000",
+                "connections = 30000",
+                "nat.connections: it cannot change while byway runs (it was 20000)",
+            ),
+            (
+                "to = \"123.45.67.89\"",
+                "to = \"10.9.9.9\"",
+                "rule[1].divert: target 10.9.9.9 is an address of the translator itself",
+            ),
+            ("to = \"123.45.67.89\"", "to = 5", "rule[1].to: integer found: expected a server"),
+            ("[nat]", "[nat", "expected"),
+        ] {
+            std::fs::write(&world.config, text.replacen(old, new, 1)).unwrap();
+            world.proxy().signal(Signal::HUP);
+            let line = world.proxy().wait_for("not reloaded, nothing has changed").unwrap();
+            assert!(line.contains(why) && line.contains("byway.toml:"), "{line}");
+            assert_eq!(world.ctl("list"), list);
+        }
+        // The same in other words changes nothing, not even what an instruction has changed.
+        world.ctl("redivert 123.45.67.89 123.45.67.90 --drain");
+        std::fs::write(&world.config, format!("# a comment\n{text}")).unwrap();
+        world.proxy().signal(Signal::HUP);
+        let line = world.proxy().wait_for("reloaded: ").unwrap();
+        assert!(line.ends_with("0 rules removed, 0 new or changed, 0 limits changed"), "{line}");
+        let drained = world.ctl("list");
+        assert!(drained.contains("123.45.67.90 (0)"), "{drained}");
+        // Rules, a group, a limit and a time-out.
+        let more = "[groups]\nweb = [\"123.45.67.89\", \"123.45.67.90\"]\n[[rule]]\ndivert = \"100.100.101.0/24\"\ngroup = \"web\"\n\
+                    [timeouts]\nudp = \"3m\"\n";
+        let text = text.replacen("connections = 20000", "connections = 20000\nclient_limit = 50", 1) + more;
+        std::fs::write(&world.config, text).unwrap();
+        world.proxy().signal(Signal::HUP);
+        let line = world.proxy().wait_for("reloaded: ").unwrap();
+        assert!(line.ends_with("0 rules removed, 1 new or changed, 2 limits changed"), "{line}");
+        let settings = world.ctl("settings");
+        assert!(settings.contains("180000") && settings.contains("50"), "{settings}");
+        exchange(&mut streams, b"still here");
+        world.end();
+    });
+}
+
+/// Nothing of it is left but what keeps traffic from leaving untranslated; and the next start finds its way.
+#[test]
+fn after_a_kill_nothing_leaves_untranslated() {
+    in_namespace("after_a_kill_nothing_leaves_untranslated", || {
+        let mut world = World::new(Options::PLAIN);
+        let _echo = Echo::start(&world.network.a, 7);
+        exchange(&mut connect(&world.network.client, 7, 3), b"hello");
+        // Where it would go: to a mirror that has the original's address in truth.
+        world.network.b.ip(&format!("address add {ORIGINAL}/32 dev eth0")).unwrap();
+        world.network.proxy.ip(&format!("route add {ORIGINAL}/32 dev to-b")).unwrap();
+        let _stranger = Echo::start(&world.network.b, 7);
+        world.proxy().signal(Signal::KILL);
+        let _ = world.proxy.take().unwrap().stop();
+        let links = run(&world.network.proxy, "ip -o link");
+        assert!(!links.contains("byway0"), "{links}");
+        let folder: Vec<_> = std::fs::read_dir(FOLDER).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(!folder.iter().any(|name| name.to_string_lossy().starts_with("snapshot")), "{folder:?}");
+        let words = format!("ping -n -c 2 -i 0.2 -W 1 {ORIGINAL}");
+        let said = String::from_utf8(output(&world.network.client, &words).stdout).unwrap();
+        assert!(said.contains("100% packet loss"), "{said}");
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_byway"));
+        world.proxy = Some(byway_host::lab::proxy::Proxy::start(&world.network.proxy, program, &world.config).unwrap());
+        exchange(&mut connect(&world.network.client, 7, 3), b"hello again");
+        world.end();
+    });
+}
