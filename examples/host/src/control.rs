@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST};
+use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, Refused};
 use byway::{Heap, Instant, Translator};
 
 use crate::config::{Control, ControlKey, MAX_KEYS};
@@ -56,6 +56,12 @@ impl ControlPort {
                 }
             }
         }
+    }
+
+    /// How many datagrams got no answer, by reason.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        Refused::ALL.iter().map(|reason| (reason.name(), self.agent.refused(*reason))).collect()
     }
 
     /// Answers what came. Whether there may be more.

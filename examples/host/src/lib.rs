@@ -34,6 +34,7 @@ linux! {
     pub mod icmp;
     pub mod lab;
     pub mod limiter;
+    pub mod metrics;
     pub mod packet;
     pub mod policy;
     pub mod reload;

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::control::ControlPort;
 use crate::counters::Counters;
 use crate::device::{self, Queue};
+use crate::metrics;
 use crate::reload::{Changes, Said};
 use crate::router::Router;
 use crate::shard::{self, Handle, Shard};
@@ -93,6 +94,9 @@ impl Running {
         warn_of_settings();
         let parts = queues.into_iter().zip(routers);
         let (handles, threads) = spawn(parts, control, sharding, clock)?;
+        if let Some(listen) = config.metrics {
+            metrics::serve(listen, handles.clone())?;
+        }
         info!(rules = config.rules.len(), "translating");
         Ok(Self { config, said, secret, clock, handles, threads })
     }

@@ -436,6 +436,44 @@ fn a_reload_changes_all_or_nothing() {
     });
 }
 
+/// Read while connections are there, by curl; and Prometheus's own tool has nothing to object.
+fn read_metrics(queues: usize) {
+    let mut world = World::new(Options { queues, ..Options::PLAIN });
+    let _echo = Echo::start(&world.network.a, 7);
+    let mut streams = connect(&world.network.client, 7, 600);
+    exchange(&mut streams, b"hello");
+    let page = run(&world.network.proxy, "curl -sS --fail http://127.0.0.1:9207/metrics");
+    for line in [
+        "byway_connections{state=\"established\"} 600",
+        "byway_rule_connections{rule=\"100.100.100.100\",server=\"123.45.67.89\"} 600",
+        "byway_connections_total{event=\"opened\"} 600",
+    ] {
+        assert!(page.lines().any(|found| found == line), "no {line} in:\n{page}");
+    }
+    std::fs::write(format!("{FOLDER}/page"), &page).unwrap();
+    let check = std::fs::File::open(format!("{FOLDER}/page")).unwrap();
+    match std::process::Command::new("promtool").args(["check", "metrics"]).stdin(check).output() {
+        Ok(said) => assert!(said.status.success() && said.stderr.is_empty(), "{said:?}"),
+        Err(error) => println!("SKIPPED: promtool: {error}"),
+    }
+    let missing = run(&world.network.proxy, "curl -sS -o /dev/null -w %{http_code} http://127.0.0.1:9207/");
+    assert_eq!(missing, "404");
+    world.restart();
+    exchange(&mut streams, b"hello again");
+    drop(streams);
+    world.end();
+}
+
+#[test]
+fn the_metrics_page_is_one() {
+    in_namespace("the_metrics_page_is_one", || read_metrics(1));
+}
+
+#[test]
+fn the_metrics_page_is_that_of_all_shards() {
+    in_namespace("the_metrics_page_is_that_of_all_shards", || read_metrics(2));
+}
+
 /// Nothing of it is left but what keeps traffic from leaving untranslated; and the next start finds its way.
 #[test]
 fn after_a_kill_nothing_leaves_untranslated() {

@@ -36,6 +36,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// The port for instructions.
     pub control: Option<Control>,
+    /// Where the metrics page is.
+    pub metrics: Option<SocketAddrV4>,
     /// Where connections are written down over a restart.
     pub snapshot: Option<PathBuf>,
     file: PathBuf,
@@ -119,12 +121,21 @@ impl Config {
     fn of(file: &Path, text: &str) -> Result<Self, Fault> {
         let (document, span) = document::parse(text)?;
         let root = Table::root(&document, span);
-        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "state"])?;
+        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "state"])?;
         let nat = nat::read(&root)?;
         let rules = rules::read(&root)?;
         let router = router(&root, &nat)?;
         let device = device(&root, &nat, &rules)?;
         let control = root.table("control")?.map(|table| control(&table, file, &device)).transpose()?;
+        let metrics = match root.table("metrics")? {
+            None => None,
+            Some(table) => {
+                const EXPECTED: &str = "an address and port like \"127.0.0.1:9207\"";
+                let listen = table.need("listen", EXPECTED)?.read(EXPECTED)?;
+                table.finish()?;
+                Some(listen)
+            }
+        };
         let snapshot = match root.table("state")? {
             None => None,
             Some(table) => {
@@ -143,7 +154,7 @@ impl Config {
             });
         }
         let (file, text) = (file.into(), String::new());
-        let config = Self { device, router, nat, rules, control, snapshot, file, text, fixed };
+        let config = Self { device, router, nat, rules, control, metrics, snapshot, file, text, fixed };
         config.try_out()?;
         Ok(config)
     }

@@ -119,7 +119,7 @@ pub fn write_config(options: &Options) -> PathBuf {
     let text = format!(
         "[device]\noffload = {offload}\nqueues = {queues}\naddress = \"{PROXY}\"\nroutes = [\"{ORIGINAL}/32\"]\n\
          [router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = 20000\n\
-         [state]\nsnapshot = \"snapshot\"\n{control}{rules}"
+         [metrics]\nlisten = \"127.0.0.1:9207\"\n[state]\nsnapshot = \"snapshot\"\n{control}{rules}"
     );
     std::fs::write(&config, text).expect("a file");
     config
