@@ -37,6 +37,7 @@ linux! {
     pub mod metrics;
     pub mod packet;
     pub mod policy;
+    pub mod privileges;
     pub mod reload;
     pub mod router;
     pub mod run;

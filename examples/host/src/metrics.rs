@@ -34,16 +34,23 @@ struct Shard {
     states: BTreeMap<&'static str, u64>,
 }
 
-/// Serves the page, on a thread of its own.
+/// Opens the port.
 ///
 /// # Errors
 /// One line that says what to do.
-pub fn serve(listen: SocketAddrV4, shards: Vec<Handle>) -> Result<(), String> {
-    let listener = TcpListener::bind(listen).map_err(|error| match error.kind() {
+pub fn open(listen: SocketAddrV4) -> Result<TcpListener, String> {
+    TcpListener::bind(listen).map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => format!("metrics.listen {listen}: another program has this port"),
         ErrorKind::AddrNotAvailable => format!("metrics.listen {listen}: this machine does not have this address"),
         _ => format!("metrics.listen {listen}: {error}"),
-    })?;
+    })
+}
+
+/// Serves the page, on a thread of its own.
+///
+/// # Errors
+/// There is no thread.
+pub fn serve(listener: TcpListener, shards: Vec<Handle>) -> Result<(), String> {
     let serve = move || {
         for stream in listener.incoming().flatten() {
             // One after the other: whoever is slow is hung up on.

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::control::ControlPort;
 use crate::counters::Counters;
 use crate::device::{self, Queue};
-use crate::metrics;
+use crate::{metrics, privileges};
 use crate::reload::{Changes, Said};
 use crate::router::Router;
 use crate::shard::{self, Handle, Shard};
@@ -71,13 +71,11 @@ impl Running {
         let shards = config.device.queues;
         let sharding = Sharding::new(&config.nat.config(secret), shards).map_err(|error| error.to_string())?;
         let mut routers = routers(&config, &sharding, kept.as_ref())?;
-        if let (Some(kept), Some(file)) = (&kept, &config.snapshot) {
+        if let Some(kept) = &kept {
             take_over(&mut routers, &sharding, kept);
             for router in &mut routers {
                 router.translator.poll(clock.now());
             }
-            // From now on it is out of date.
-            snapshot::retire(file)?;
         }
         let control = config.control.as_ref().map(|control| ControlPort::open(control, random()?)).transpose()?;
         let (queues, offload) = device::open(&config.device)?;
@@ -92,10 +90,17 @@ impl Running {
             device::set_up(&config.device)?;
         }
         warn_of_settings();
+        let metrics = config.metrics.map(metrics::open).transpose()?;
+        privileges::drop(&config)?;
+        config.snapshot.as_deref().map_or(Ok(()), snapshot::check_folder)?;
         let parts = queues.into_iter().zip(routers);
         let (handles, threads) = spawn(parts, control, sharding, clock)?;
-        if let Some(listen) = config.metrics {
-            metrics::serve(listen, handles.clone())?;
+        if let Some(listener) = metrics {
+            metrics::serve(listener, handles.clone())?;
+        }
+        if let (Some(_), Some(file)) = (&kept, &config.snapshot) {
+            // From now on it is out of date.
+            snapshot::retire(file)?;
         }
         info!(rules = config.rules.len(), "translating");
         Ok(Self { config, said, secret, clock, handles, threads })

@@ -175,6 +175,16 @@ impl Snapshot {
     }
 }
 
+/// Looks whether a snapshot can be written, before one has to be.
+///
+/// # Errors
+/// One line with the folder and the reason.
+pub fn check_folder(file: &Path) -> Result<(), String> {
+    let folder = folder(file);
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|error| format!("state.snapshot: the folder {}: {error}", folder.display()))
+}
+
 /// Puts a snapshot out of the way that is used up: after a crash its connections would be old ones.
 ///
 /// # Errors

@@ -474,6 +474,28 @@ fn the_metrics_page_is_that_of_all_shards() {
     in_namespace("the_metrics_page_is_that_of_all_shards", || read_metrics(2));
 }
 
+/// Once everything is open it has no capabilities, gets no new ones, and the kernel keeps it from other files.
+#[test]
+fn it_keeps_no_privileges() {
+    in_namespace("it_keeps_no_privileges", || {
+        let mut world = World::new(Options::PLAIN);
+        let said = world.proxy().said.iter().find(|line| line.contains(" privileges ")).cloned().unwrap();
+        let lsm = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_else(|_| "landlock".into());
+        let files = if lsm.contains("landlock") { "confined by landlock" } else { "not confined" };
+        assert!(said.contains("capabilities=\"none\"") && said.contains(files), "{said}");
+        let tasks = format!("/proc/{}/task", world.proxy().id());
+        for task in std::fs::read_dir(tasks).unwrap() {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            for line in ["CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"] {
+                assert!(status.contains(line), "{line} in {status}");
+            }
+        }
+        world.restart();
+        let _ = run(&world.network.client, &format!("ping -n -c 12 -i 0.01 {OWN}"));
+        world.end();
+    });
+}
+
 /// Nothing of it is left but what keeps traffic from leaving untranslated; and the next start finds its way.
 #[test]
 fn after_a_kill_nothing_leaves_untranslated() {

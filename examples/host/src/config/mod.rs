@@ -38,6 +38,8 @@ pub struct Config {
     pub control: Option<Control>,
     /// Where the metrics page is.
     pub metrics: Option<SocketAddrV4>,
+    /// What the process keeps when it has opened everything.
+    pub privileges: Privileges,
     /// Where connections are written down over a restart.
     pub snapshot: Option<PathBuf>,
     file: PathBuf,
@@ -70,6 +72,15 @@ pub struct Device {
     pub blackhole: bool,
 }
 
+/// What the process keeps when it has opened everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privileges {
+    /// The user that it becomes.
+    pub user: Option<String>,
+    /// Whether the kernel keeps it from files and sockets that it has no need of.
+    pub confine: bool,
+}
+
 /// The port for instructions.
 #[derive(Clone, Debug)]
 pub struct Control {
@@ -88,6 +99,8 @@ pub struct ControlKey {
     pub secret: [u8; 32],
     /// What its owner may do.
     pub rights: Rights,
+    /// The file that it was read from.
+    pub file: PathBuf,
 }
 
 impl core::fmt::Debug for ControlKey {
@@ -121,7 +134,7 @@ impl Config {
     fn of(file: &Path, text: &str) -> Result<Self, Fault> {
         let (document, span) = document::parse(text)?;
         let root = Table::root(&document, span);
-        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "state"])?;
+        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "privileges", "state"])?;
         let nat = nat::read(&root)?;
         let rules = rules::read(&root)?;
         let router = router(&root, &nat)?;
@@ -136,6 +149,13 @@ impl Config {
                 Some(listen)
             }
         };
+        let mut privileges = Privileges { user: None, confine: true };
+        if let Some(table) = root.table("privileges")? {
+            let name = |value: &Value<'_>| value.text("the name of a user").map(|name| Some(name.into()));
+            privileges.user = table.or("user", None, name)?;
+            privileges.confine = table.or("confine", true, Value::boolean)?;
+            table.finish()?;
+        }
         let snapshot = match root.table("state")? {
             None => None,
             Some(table) => {
@@ -154,7 +174,7 @@ impl Config {
             });
         }
         let (file, text) = (file.into(), String::new());
-        let config = Self { device, router, nat, rules, control, metrics, snapshot, file, text, fixed };
+        let config = Self { device, router, nat, rules, control, metrics, privileges, snapshot, file, text, fixed };
         config.try_out()?;
         Ok(config)
     }
@@ -329,7 +349,7 @@ fn control(table: &Table<'_>, file: &Path, device: &Device) -> Result<Control, F
         if keys.iter().any(|key| key.id == id) {
             return Err(name.fault(format!("there is another key {id}")));
         }
-        keys.push(ControlKey { id, secret, rights });
+        keys.push(ControlKey { id, secret, rights, file: key_file });
     }
     if keys.is_empty() || keys.len() > MAX_KEYS {
         return Err(listed.fault(format!("{} keys found: expected 1 to {MAX_KEYS}", keys.len())));

@@ -23,6 +23,8 @@ pub struct Proxy {
     child: Child,
     /// What it logs.
     lines: Receiver<String>,
+    /// What it has logged before what was waited for last.
+    pub said: Vec<String>,
     space: Space,
     program: PathBuf,
     config: PathBuf,
@@ -66,7 +68,7 @@ impl Proxy {
             });
         }
         let (space, program, config) = (space.clone(), program.to_path_buf(), config.to_path_buf());
-        let mut proxy = Self { child, lines, space, program, config };
+        let mut proxy = Self { child, lines, said: Vec::new(), space, program, config };
         proxy.wait_for(" translating").map_err(|said| format!("byway has not started: {said}"))?;
         Ok(proxy)
     }
@@ -79,12 +81,21 @@ impl Proxy {
         let (start, mut said) = (Instant::now(), Vec::new());
         loop {
             match self.lines.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
-                Ok(line) if line.contains(text) => return Ok(line),
+                Ok(line) if line.contains(text) => {
+                    self.said = said;
+                    return Ok(line);
+                }
                 Ok(line) => said.push(line),
                 Err(RecvTimeoutError::Timeout) => return Err(format!("it does not say \"{text}\", but: {}", said.join("; "))),
                 Err(RecvTimeoutError::Disconnected) => return Err(said.join("; ")),
             }
         }
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Tells it something by a signal.
