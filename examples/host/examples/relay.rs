@@ -26,6 +26,7 @@ fn main() -> Result<(), String> {
         name,
         queues,
         mtu: 1500,
+        queue_length: 2000,
         offload: true,
         configure: true,
         address: None,
@@ -34,7 +35,7 @@ fn main() -> Result<(), String> {
         blackhole: false,
     };
     let (all, _) = device::open(&device)?;
-    device::set_up(&device)?;
+    device::add_routes(&device)?;
     let totals = std::sync::Arc::new(std::sync::Mutex::new(Counters::default()));
     for mut queue in all {
         let totals = totals.clone();

@@ -26,6 +26,8 @@ Moves clients' traffic from the server they asked for to another one, even in mi
       --divert RULE            like \"100.100.100.100:80 to 20.0.0.1:80\"
       --control ADDRESS:PORT   where instructions come to, and --key FILE with their key
 
+  --hand-over SOCKET
+                  take over from the byway that listens there, without losing a packet; then listen there
   --log LEVEL     error, warn, info (default), debug or trace
   --log-json      an object a line
 
@@ -106,11 +108,12 @@ struct TryOut {
 fn run(words: Vec<OsString>) -> Result<(), Failure> {
     let wrong = |error: lexopt::Error| Failure::Asked(error.to_string());
     let mut parser = Parser::from_args(words);
-    let (mut file, mut tried, mut level, mut json) = (None, TryOut::default(), Level::INFO, false);
+    let (mut file, mut hand_over, mut tried, mut level, mut json) = (None, None, TryOut::default(), Level::INFO, false);
     while let Some(argument) = parser.next().map_err(wrong)? {
         let text = |parser: &mut Parser| parser.value().and_then(|value| value.string()).map_err(wrong);
         match argument {
             Arg::Long("config") => file = Some(PathBuf::from(parser.value().map_err(wrong)?)),
+            Arg::Long("hand-over") => hand_over = Some(PathBuf::from(parser.value().map_err(wrong)?)),
             Arg::Long("address") => tried.address = Some(text(&mut parser)?),
             Arg::Long("alternative") => tried.alternatives.push(text(&mut parser)?),
             Arg::Long("divert") => tried.diverts.push(text(&mut parser)?),
@@ -128,7 +131,7 @@ fn run(words: Vec<OsString>) -> Result<(), Failure> {
     };
     let config = read.map_err(|error| Failure::Asked(error.to_string()))?;
     log(level, json);
-    run::run(config, file.as_deref()).map_err(Failure::Done)
+    run::run(config, file.as_deref(), hand_over.as_deref()).map_err(Failure::Done)
 }
 
 impl TryOut {

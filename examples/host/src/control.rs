@@ -1,6 +1,5 @@
 //! The port for instructions: the library's agent on a socket of its own.
 
-use core::net::SocketAddrV4;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,7 +29,7 @@ impl ControlPort {
     /// One line that says what to do.
     pub fn open(control: &Control, entropy: [u8; 32]) -> Result<Self, String> {
         let listen = control.listen;
-        let socket = bind(listen).map_err(|error| match error.kind() {
+        let socket = UdpSocket::bind(listen).map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => format!("control.listen {listen}: another program has this port"),
             ErrorKind::AddrNotAvailable => format!("control.listen {listen}: this machine does not have this address"),
             ErrorKind::PermissionDenied => {
@@ -38,6 +37,16 @@ impl ControlPort {
             }
             _ => format!("control.listen {listen}: {error}"),
         })?;
+        Self::with(control, socket, entropy)
+    }
+
+    /// Takes a socket that is open already.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn with(control: &Control, socket: UdpSocket, entropy: [u8; 32]) -> Result<Self, String> {
+        let listen = control.listen;
+        socket.set_nonblocking(true).map_err(|error| format!("control.listen {listen}: {error}"))?;
         let mut port = Self { agent: Agent::new(entropy).listening_on(listen), socket, keys: Vec::new() };
         port.set_keys(&control.keys);
         Ok(port)
@@ -92,12 +101,6 @@ impl ControlPort {
             let _ = self.socket.send_to(&answer[..length], to);
         }
     }
-}
-
-fn bind(listen: SocketAddrV4) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(listen)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }
 
 impl AsFd for ControlPort {

@@ -1,7 +1,7 @@
 //! byway as a Linux router process. The program is `byway`; this is what it is made of, for its tests.
 //!
 //! ```text
-//!   run       the process: signals, reloads, a thread for each shard
+//!   run       the process: signals, reloads, a thread for each shard; start, handover, privileges
 //!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
 //!   router    a packet's way: checked, translated, sent on, or answered
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
@@ -18,8 +18,8 @@ mod key;
 pub mod units;
 
 macro_rules! linux {
-    ($(pub mod $name:ident;)*) => {
-        $(#[cfg(target_os = "linux")] pub mod $name;)*
+    ($($visible:vis mod $name:ident;)*) => {
+        $(#[cfg(target_os = "linux")] $visible mod $name;)*
     };
 }
 
@@ -30,6 +30,7 @@ linux! {
     pub mod control;
     pub mod counters;
     pub mod device;
+    pub mod handover;
     pub mod held;
     pub mod icmp;
     pub mod lab;
@@ -44,6 +45,7 @@ linux! {
     pub mod segment;
     pub mod shard;
     pub mod snapshot;
+    mod start;
     pub mod vnet;
     pub mod waker;
 }

@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 
 use byway::{DropReason, State};
 
@@ -19,6 +20,9 @@ use crate::shard::Handle;
 const PAGE: usize = 256;
 /// How long somebody may take to ask, and to read.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The shards as they are just now.
+pub type Handles = Arc<Mutex<Vec<Handle>>>;
 
 /// What one shard says.
 #[derive(Debug, Default)]
@@ -50,11 +54,12 @@ pub fn open(listen: SocketAddrV4) -> Result<TcpListener, String> {
 ///
 /// # Errors
 /// There is no thread.
-pub fn serve(listener: TcpListener, shards: Vec<Handle>) -> Result<(), String> {
+pub fn serve(listener: TcpListener, shards: Handles) -> Result<(), String> {
     let serve = move || {
         for stream in listener.incoming().flatten() {
             // One after the other: whoever is slow is hung up on.
-            let _ = answer(&stream, &shards);
+            let all = shards.lock().map_or_else(|_| Vec::new(), |shards| shards.clone());
+            let _ = answer(&stream, &all);
         }
     };
     std::thread::Builder::new().name("metrics".into()).spawn(serve).map(drop).map_err(|error| format!("no thread: {error}"))

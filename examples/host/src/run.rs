@@ -1,10 +1,14 @@
-//! The process: from the configuration to threads that translate, and what signals do to them.
+//! The process: threads that translate, and what signals do to them.
 
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use byway::{DropReason, Instant, Record, Sharding, Translator};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use byway::{DropReason, Record, Sharding, Target, Weighted};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
@@ -12,23 +16,25 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::ControlPort;
 use crate::counters::Counters;
-use crate::device::{self, Queue};
-use crate::{metrics, privileges};
+use crate::handover::{Offer, Waiting};
+use crate::metrics::Handles;
 use crate::reload::{Changes, Said};
 use crate::router::Router;
-use crate::shard::{self, Handle, Shard};
-use crate::snapshot::{self, Snapshot};
+use crate::shard::{self, Parts, Shard};
+use crate::snapshot::Snapshot;
+use crate::start;
 
-/// Runs until a signal ends it.
+/// Runs until a signal ends it, or another process takes over at this socket.
 ///
 /// # Errors
 /// One line that says what did not work, and what to do.
-pub fn run(config: Config, file: Option<&Path>) -> Result<(), String> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| format!("signals: {error}"))?;
-    let mut running = Running::start(config)?;
+pub fn run(config: Config, file: Option<&Path>, hand_over: Option<&Path>) -> Result<(), String> {
+    let all = [SIGTERM, SIGINT, SIGHUP, SIGUSR2];
+    let mut signals = Signals::new(all).map_err(|error| format!("signals: {error}"))?;
+    let waiting = Waiting::default();
+    let mut running = start::start(config, hand_over, &waiting)?;
     // Whoever has started it may go on.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let mut failed = None;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::MainPid(std::process::id())]);
     for signal in signals.forever() {
         match (signal, file) {
             (SIGHUP, Some(file)) => match running.reload(file) {
@@ -36,89 +42,54 @@ pub fn run(config: Config, file: Option<&Path>) -> Result<(), String> {
                 Err(why) => error!("not reloaded, nothing has changed: {why}"),
             },
             (SIGHUP, None) => warn!("there is no file to reload: byway was started with arguments"),
+            (SIGUSR2, _) => {
+                let next = waiting.lock().ok().and_then(|mut waiting| waiting.take());
+                let Some(next) = next else {
+                    continue;
+                };
+                match running.hand_over(&next)? {
+                    Some(resumed) => running = resumed,
+                    None => return Ok(()),
+                }
+            }
             _ => {
                 info!("ending");
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-                failed = running.stop().err();
-                break;
+                return running.end();
             }
         }
     }
-    failed.map_or(Ok(()), Err)
+    Ok(())
 }
 
 /// Threads that translate.
 #[derive(Debug)]
-struct Running {
-    config: Config,
-    said: Said,
-    secret: [u8; 32],
-    clock: Clock,
-    handles: Vec<Handle>,
-    threads: Vec<JoinHandle<Result<Shard, String>>>,
+pub(crate) struct Running {
+    pub(crate) config: Config,
+    pub(crate) said: Said,
+    pub(crate) secret: [u8; 32],
+    pub(crate) sharding: Sharding,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Option<TcpListener>,
+    pub(crate) handles: Handles,
+    pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
 }
 
 impl Running {
-    fn start(config: Config) -> Result<Self, String> {
-        let kept = config.snapshot.as_deref().map(Snapshot::load).transpose()?.flatten();
-        check_snapshot(&config, kept.as_ref())?;
-        // The secret says which client is which shard's, so connections that are taken over want the old one. Whatever
-        // strangers must not foresee hangs on another, which is new.
-        let secret = kept.as_ref().map_or_else(random, |kept| Ok(kept.secret))?;
-        let clock = Clock::new(kept.as_ref().map_or(Instant::ZERO, |kept| kept.time));
-        let said = Said::by(&config);
-
-        let shards = config.device.queues;
-        let sharding = Sharding::new(&config.nat.config(secret), shards).map_err(|error| error.to_string())?;
-        let mut routers = routers(&config, &sharding, kept.as_ref())?;
-        if let Some(kept) = &kept {
-            take_over(&mut routers, &sharding, kept);
-            for router in &mut routers {
-                router.translator.poll(clock.now());
-            }
-        }
-        let control = config.control.as_ref().map(|control| ControlPort::open(control, random()?)).transpose()?;
-        let (queues, offload) = device::open(&config.device)?;
-        info!(
-            device = config.device.name,
-            queues = shards,
-            tcp_offload = offload.tcp,
-            udp_offload = offload.udp,
-            "opened"
-        );
-        if config.device.configure {
-            device::set_up(&config.device)?;
-        }
-        warn_of_settings();
-        let metrics = config.metrics.map(metrics::open).transpose()?;
-        privileges::drop(&config)?;
-        config.snapshot.as_deref().map_or(Ok(()), snapshot::check_folder)?;
-        let parts = queues.into_iter().zip(routers);
-        let (handles, threads) = spawn(parts, control, sharding, clock)?;
-        if let Some(listener) = metrics {
-            metrics::serve(listener, handles.clone())?;
-        }
-        if let (Some(_), Some(file)) = (&kept, &config.snapshot) {
-            // From now on it is out of date.
-            snapshot::retire(file)?;
-        }
-        info!(rules = config.rules.len(), "translating");
-        Ok(Self { config, said, secret, clock, handles, threads })
-    }
-
     /// Reads the configuration anew. Takes over all of it, or nothing.
     fn reload(&mut self, file: &Path) -> Result<String, String> {
         let config = Config::read(file).map_err(|error| error.to_string())?;
         config.check_reload(&self.config).map_err(|error| error.to_string())?;
         let changes = Changes::between(&self.said, &config);
+        let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
         // With several shards nobody else gives instructions, so that what they accept now they accept in a moment. The
         // only shard that takes instructions checks and changes in one go.
-        for handle in &self.handles {
+        for handle in &handles {
             let changes = changes.clone();
             let checked = handle.ask(move |router, _| changes.check(&mut router.translator));
             checked.ok_or("a shard has ended")??;
         }
-        for handle in &self.handles {
+        for handle in &handles {
             let changes = changes.clone();
             let applied = handle.ask(move |router, control| {
                 changes.check(&mut router.translator)?;
@@ -136,136 +107,89 @@ impl Running {
         Ok(changes.summary())
     }
 
-    /// Ends every thread, and writes the snapshot.
-    fn stop(self) -> Result<(), String> {
-        for handle in &self.handles {
+    /// Ends every thread; returns what they were made of, and what was wrong with one.
+    fn halt(&mut self) -> (Vec<Parts>, Option<ControlPort>, Option<String>) {
+        for handle in self.handles.lock().iter().flat_map(|handles| handles.iter()) {
             handle.stop();
         }
-        let mut routers = Vec::new();
-        let mut failed = None;
-        for thread in self.threads {
+        let (mut parts, mut port, mut failed) = (Vec::new(), None, None);
+        for thread in self.threads.drain(..) {
             match thread.join() {
-                Ok(Ok(shard)) => routers.push(shard.router),
+                Ok(Ok(shard)) => {
+                    let (part, control) = shard.into_parts();
+                    parts.push(part);
+                    port = port.or(control);
+                }
                 Ok(Err(why)) => failed = Some(why),
                 Err(_) => failed = Some("a shard has panicked: please report what it printed".into()),
             }
         }
-        log_counters(&routers);
-        if let (Some(file), Some(first)) = (&self.config.snapshot, routers.first()) {
-            let translator = &first.translator;
-            let rules = translator.diverts().filter_map(|entry| {
-                let mut room = [byway::Weighted { target: byway::Target::Same, weight: 1 }; 16];
-                let text = entry.to_string();
-                byway::control::Rule::new(&byway::Divert::parse(&text, &mut room).ok()?)
-            });
-            let rules = Said {
-                rules: rules.collect(),
-                client_limit: translator.client_limit(),
-                timeouts: translator.timeouts(),
-            };
-            let time = self.clock.now();
-            for router in &mut routers {
-                router.translator.poll(time);
-            }
-            let records: Vec<Record> = routers.iter().flat_map(|router| router.translator.records()).collect();
-            let snapshot = Snapshot {
-                time,
-                shards: self.config.device.queues,
-                secret: self.secret,
-                alternatives: self.config.nat.alternatives_text(),
-                rules,
-                said: self.said,
-                records,
-            };
+        (parts, port, failed)
+    }
+
+    /// All that a process needs to go on in the place of this one.
+    fn snapshot(&self, parts: &mut [Parts]) -> Option<Snapshot> {
+        let time = self.clock.now();
+        for (_, router) in parts.iter_mut() {
+            router.translator.poll(time);
+        }
+        let (_, Router { translator, .. }) = parts.first()?;
+        let rules = translator.diverts().filter_map(|entry| {
+            let mut room = [Weighted { target: Target::Same, weight: 1 }; 16];
+            byway::control::Rule::new(&byway::Divert::parse(&entry.to_string(), &mut room).ok()?)
+        });
+        let (client_limit, timeouts) = (translator.client_limit(), translator.timeouts());
+        let rules = Said { rules: rules.collect(), client_limit, timeouts };
+        let records: Vec<Record> = parts.iter().flat_map(|(_, router)| router.translator.records()).collect();
+        Some(Snapshot {
+            time,
+            shards: self.config.device.queues,
+            secret: self.secret,
+            alternatives: self.config.nat.alternatives_text(),
+            rules,
+            said: self.said.clone(),
+            records,
+        })
+    }
+
+    /// Ends, and writes the snapshot.
+    fn end(mut self) -> Result<(), String> {
+        let (mut parts, _, failed) = self.halt();
+        log_counters(&parts);
+        if let (Some(file), Some(snapshot)) = (&self.config.snapshot, self.snapshot(&mut parts)) {
             snapshot.save(file)?;
             info!(connections = snapshot.records.len(), file = %file.display(), "snapshot written");
         }
         failed.map_or(Ok(()), Err)
     }
-}
 
-/// What was done, as far as it was.
-fn log_counters(routers: &[Router]) {
-    let mut all = Counters::default();
-    for router in routers {
-        all.add(&router.counters);
-    }
-    let translators: byway::Counters = routers.iter().map(|router| router.translator.counters()).sum();
-    let mut text: Vec<_> = all.named().into_iter().map(|(name, _, count)| (name, count)).collect();
-    text.extend([("to_server", translators.to_server), ("to_client", translators.to_client)]);
-    text.extend(DropReason::ALL.iter().map(|reason| (reason.name(), translators.dropped(*reason))));
-    let text: Vec<_> = text.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
-    info!("counted: {}", text.join(" "));
-}
-
-fn random() -> Result<[u8; 32], String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
-    Ok(bytes)
-}
-
-fn check_snapshot(config: &Config, kept: Option<&Snapshot>) -> Result<(), String> {
-    let (Some(kept), Some(file)) = (kept, &config.snapshot) else {
-        return Ok(());
-    };
-    let alternatives = config.nat.alternatives_text();
-    if kept.alternatives != alternatives {
-        let why = format!("it is for the alternative addresses {}, and there are {alternatives} now", kept.alternatives);
-        return Err(snapshot::refused(file, &why));
-    }
-    Ok(())
-}
-
-/// A router for each shard, with the rules: those of the snapshot, changed by what the configuration says since.
-fn routers(config: &Config, sharding: &Sharding, kept: Option<&Snapshot>) -> Result<Vec<Router>, String> {
-    let nothing = Said { rules: Vec::new(), ..Said::by(config) };
-    let changes = Changes::between(kept.map_or(&nothing, |kept| &kept.said), config);
-    let fresh = config.nat.config(random()?);
-    let mut capacity = config.nat.capacity;
-    if config.control.is_none() {
-        // Nobody would fetch them.
-        capacity.events = 0;
-    }
-    (0..sharding.shards())
-        .map(|shard| {
-            let settings = sharding.config(&fresh, shard).ok_or("no such shard")?;
-            let mut translator = Translator::new(settings, capacity.storage()).map_err(|error| error.to_string())?;
-            if let Some(kept) = kept {
-                for rule in &kept.rules.rules {
-                    translator
-                        .divert(rule.divert())
-                        .map_err(|error| format!("snapshot: rule {}: {error}", rule.divert()))?;
-                }
-                translator.set_client_limit(kept.rules.client_limit).map_err(|error| error.to_string())?;
-                translator.set_timeouts(kept.rules.timeouts).map_err(|error| format!("snapshot: {error}"))?;
-            }
-            changes.apply(&mut translator)?;
-            let mut router = Router::new(translator, config.router.clone());
-            router.fail_open(changes.open().clone());
-            Ok(router)
-        })
-        .collect()
-}
-
-/// Has each connection of a snapshot carried on. The rules are there already.
-fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
-    let (mut taken, mut lost) = (0_usize, 0_usize);
-    for record in &kept.records {
-        let shard = record.connection().and_then(|connection| sharding.shard_of(&connection));
-        let router = shard.and_then(|shard| routers.get_mut(shard));
-        match router.map(|router| router.translator.import(kept.time, record)) {
-            Some(Ok(_)) => taken += 1,
-            Some(Err(why)) => {
-                lost += 1;
-                tracing::debug!("a connection is not carried on: {why}");
-            }
-            None => lost += 1,
+    /// Gives way to another process. If that does not take over, goes on.
+    fn hand_over(mut self, next: &UnixStream) -> Result<Option<Self>, String> {
+        let (mut parts, control, failed) = self.halt();
+        if let Some(failed) = failed {
+            return Err(failed);
         }
-    }
-    if lost > 0 {
-        warn!(taken, lost, "connections of the snapshot are lost: the number of queues or the room for them has changed");
-    } else {
-        info!(taken, "connections carried on");
+        let snapshot = self.snapshot(&mut parts).ok_or("there are no shards")?;
+        let offer = Offer {
+            config: &self.config,
+            has_header: parts.iter().all(|(queue, _)| queue.has_header()),
+            queues: parts.iter().map(|(queue, _)| queue.as_fd()).collect(),
+            control: control.as_ref().map(AsFd::as_fd),
+            metrics: self.metrics.as_ref().map(AsFd::as_fd),
+            snapshot: &snapshot,
+        };
+        match offer.give(next) {
+            Ok(()) => {
+                log_counters(&parts);
+                info!(connections = snapshot.records.len(), "another byway has taken over");
+                Ok(None)
+            }
+            Err(why) => {
+                warn!("another byway has not taken over, going on: {why}");
+                self.threads = spawn(parts, control, self.sharding, self.clock, &self.handles)?;
+                Ok(Some(self))
+            }
+        }
     }
 }
 
@@ -278,14 +202,15 @@ impl Drop for Alarm {
     }
 }
 
-#[expect(clippy::type_complexity, reason = "it is taken apart at once")]
-fn spawn(
-    parts: impl IntoIterator<Item = (Queue, Router)>,
+/// Starts a thread for each shard.
+pub(crate) fn spawn(
+    parts: impl IntoIterator<Item = Parts>,
     control: Option<ControlPort>,
     sharding: Sharding,
     clock: Clock,
-) -> Result<(Vec<Handle>, Vec<JoinHandle<Result<Shard, String>>>), String> {
-    let mut all = (Vec::new(), Vec::new());
+    handles: &Handles,
+) -> Result<Vec<JoinHandle<Result<Shard, String>>>, String> {
+    let (mut threads, mut all) = (Vec::new(), Vec::new());
     let shards = shard::shards(parts, control, sharding, clock).map_err(|error| error.to_string())?;
     for (number, (shard, handle)) in shards.into_iter().enumerate() {
         let run = move || {
@@ -300,16 +225,30 @@ fn spawn(
             ended
         };
         let thread = std::thread::Builder::new().name(format!("shard {number}")).spawn(run);
-        all.0.push(handle);
-        all.1.push(thread.map_err(|error| format!("no thread: {error}"))?);
+        threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
+        all.push(handle);
     }
-    Ok(all)
+    if let Ok(mut handles) = handles.lock() {
+        *handles = all;
+    }
+    Ok(threads)
 }
 
-/// What the kernel is told elsewhere, and does nothing for us without.
-fn warn_of_settings() {
-    let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
-    if forwards.is_ok_and(|text| text.trim() == "0") {
-        warn!("net.ipv4.ip_forward is 0: the kernel forwards nothing (sysctl -w net.ipv4.ip_forward=1)");
+/// Nobody yet.
+pub(crate) fn no_handles() -> Handles {
+    Arc::new(Mutex::new(Vec::new()))
+}
+
+/// What was done, as far as it was.
+fn log_counters(parts: &[Parts]) {
+    let mut all = Counters::default();
+    for (_, router) in parts {
+        all.add(&router.counters);
     }
+    let translators: byway::Counters = parts.iter().map(|(_, router)| router.translator.counters()).sum();
+    let mut text: Vec<_> = all.named().into_iter().map(|(name, _, count)| (name, count)).collect();
+    text.extend([("to_server", translators.to_server), ("to_client", translators.to_client)]);
+    text.extend(DropReason::ALL.iter().map(|reason| (reason.name(), translators.dropped(*reason))));
+    let text: Vec<_> = text.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
+    info!("counted: {}", text.join(" "));
 }

@@ -78,8 +78,7 @@ struct Peer {
 pub struct Shard {
     number: usize,
     queue: Queue,
-    /// What it has become by now.
-    pub router: Router,
+    router: Router,
     control: Option<ControlPort>,
     sharding: Sharding,
     peers: Vec<Peer>,
@@ -94,12 +93,15 @@ pub struct Shard {
     answered: Instant,
 }
 
+/// Shards as they are made, and what becomes of them.
+pub type Parts = (Queue, Router);
+
 /// Makes shards of these queues and routers, which know each other. The first has the port for instructions.
 ///
 /// # Errors
 /// The kernel's.
 pub fn shards(
-    parts: impl IntoIterator<Item = (Queue, Router)>,
+    parts: impl IntoIterator<Item = Parts>,
     mut control: Option<ControlPort>,
     sharding: Sharding,
     clock: Clock,
@@ -162,6 +164,12 @@ impl Shard {
             }
         }
         Ok(self)
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn into_parts(self) -> (Parts, Option<ControlPort>) {
+        ((self.queue, self.router), self.control)
     }
 
     /// Does what other threads want done. Whether there was anything.

@@ -54,7 +54,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn to_bytes(&self) -> Vec<u8> {
+    /// As the file is.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!("{MAGIC}{VERSION}\ntime {}\nshards {}\nsecret ", self.time.as_micros(), self.shards);
         for byte in self.secret {
             let _ = write!(text, "{byte:02x}");
@@ -79,7 +81,11 @@ impl Snapshot {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+    /// Reads what a file holds.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let Some(version) = bytes.strip_prefix(MAGIC.as_bytes()) else {
             return Err("it is no snapshot of byway".into());
         };

@@ -9,13 +9,17 @@
 mod network;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
 
 use byway_host::lab::network::{A, ORIGINAL, OWN};
+use byway_host::lab::proxy::Proxy;
 use byway_host::lab::space::Space;
 use network::*;
+use rustix::event::epoll;
 use rustix::process::Signal;
 
 /// 40 files at once, of which each must come as it is.
@@ -248,44 +252,50 @@ fn byway_itself_says_what_is_too_long() {
     });
 }
 
-/// A server that returns what it gets.
-struct Echo(std::sync::Arc<core::sync::atomic::AtomicUsize>);
+/// A server that returns what it gets, with one thread for all.
+struct Echo(Arc<AtomicUsize>);
 
 impl Echo {
     fn start(space: &Space, port: u16) -> Self {
-        let accepted = std::sync::Arc::new(core::sync::atomic::AtomicUsize::new(0));
+        let accepted = Arc::new(AtomicUsize::new(0));
         let count = accepted.clone();
         space.run(move || {
             let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
             rustix::net::listen(&listener, 4096).unwrap();
-            std::thread::spawn(move || {
-                let streams: Vec<TcpStream> = listener
-                    .incoming()
-                    .map_while(Result::ok)
-                    .inspect(|stream| {
-                        count.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-                        let stream = stream.try_clone().unwrap();
-                        std::thread::Builder::new()
-                            .stack_size(64 << 10)
-                            .spawn(move || {
-                                let (mut stream, mut buffer) = (stream, [0; 64]);
-                                while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                                    if stream.write_all(&buffer[..length]).is_err() {
-                                        return;
-                                    }
-                                }
-                            })
-                            .unwrap();
-                    })
-                    .collect();
-                drop(streams);
-            });
+            std::thread::spawn(move || echo(&listener, &count));
         });
         Self(accepted)
     }
 
     fn accepted(&self) -> usize {
-        self.0.load(core::sync::atomic::Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn echo(listener: &TcpListener, accepted: &AtomicUsize) {
+    const LISTENER: u64 = u64::MAX;
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN).unwrap();
+    let (mut streams, mut buffer): (Vec<TcpStream>, _) = (Vec::new(), [0; 4096]);
+    loop {
+        let mut events = Vec::with_capacity(64);
+        epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None).unwrap();
+        for event in events {
+            let number = event.data.u64();
+            if number == LISTENER {
+                let (stream, _) = listener.accept().unwrap();
+                let data = epoll::EventData::new_u64(streams.len() as u64);
+                epoll::add(&epoll, &stream, data, epoll::EventFlags::IN).unwrap();
+                streams.push(stream);
+                accepted.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let stream = &mut streams[number as usize];
+            match stream.read(&mut buffer) {
+                Ok(length @ 1..) => stream.write_all(&buffer[..length]).unwrap(),
+                Ok(0) | Err(_) => epoll::delete(&epoll, &*stream).unwrap(),
+            }
+        }
     }
 }
 
@@ -301,15 +311,18 @@ fn connect(space: &Space, port: u16, count: usize) -> Vec<TcpStream> {
     })
 }
 
-/// Each connection carries something there and back.
+/// Each connection carries something there and back; a few at a time, so that no queue is too short for them.
 fn exchange(streams: &mut [TcpStream], text: &[u8]) {
-    for stream in streams.iter_mut() {
-        stream.write_all(text).expect("the line is good");
-    }
-    for (number, stream) in streams.iter_mut().enumerate() {
-        let mut answer = vec![0; text.len()];
-        stream.read_exact(&mut answer).unwrap_or_else(|error| panic!("connection {number}: {error}"));
-        assert_eq!(answer, text);
+    for (part, streams) in streams.chunks_mut(100).enumerate() {
+        for stream in streams.iter_mut() {
+            stream.write_all(text).expect("the line is good");
+        }
+        for (number, stream) in streams.iter_mut().enumerate() {
+            let mut answer = vec![0; text.len()];
+            let read = stream.read_exact(&mut answer);
+            read.unwrap_or_else(|error| panic!("connection {}: {error}", part * 100 + number));
+            assert_eq!(answer, text);
+        }
     }
 }
 
@@ -344,6 +357,70 @@ fn a_restart_loses_no_connection() {
         let counted = world.end();
         assert_eq!((count(&counted, "failed_closed"), count(&counted, "no_connection")), (0, 0), "{counted}");
     });
+}
+
+/// An upgrade: queues, sockets and connections go to a new process, and nobody has to wait for long.
+fn upgrade(queues: usize) {
+    // Optimized, it has to be done in the time that is promised. A process may have 20 000 files here.
+    const COUNT: usize = if cfg!(debug_assertions) { 2_000 } else { 9_900 };
+    const SOCKET: &[&str] = &["--hand-over", "/run/test/socket"];
+    let file = slow_file(6_000_000);
+    let mut world = World::new(Options { queues, ..Options::PLAIN });
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_byway"));
+    let start = |world: &World| Proxy::start_with(&world.network.proxy, program, &world.config, SOCKET);
+    world.proxy.take().unwrap().stop().unwrap();
+    world.proxy = Some(start(&world).unwrap());
+    let _nginx = nginx(&world.network.a);
+    let echo = Echo::start(&world.network.a, 7);
+    let mut streams = connect(&world.network.client, 7, COUNT);
+    exchange(&mut streams, b"before");
+    let client = world.network.client.clone();
+    let curl = format!("curl -sS --fail --max-time 60 -o {FOLDER}/got http://{ORIGINAL}/slow/file");
+    let download = std::thread::spawn(move || run(&client, &curl));
+    let ping = format!("ping -q -n -i 0.002 -c 1000 -W 2 {ORIGINAL}");
+    let client = world.network.client.clone();
+    let ping = std::thread::spawn(move || run(&client, &ping));
+    std::thread::sleep(Duration::from_millis(200));
+    for round in 0..3 {
+        let old = world.proxy.replace(start(&world).unwrap());
+        let line = world.proxy().said.pop().unwrap();
+        let pause: f64 = line.split_once("pause_ms=").unwrap().1.parse().unwrap();
+        println!("{COUNT} connections, {queues} queues: packets have waited for {pause:.1} ms");
+        assert!(cfg!(debug_assertions) || pause < 50.0, "{pause} ms");
+        let log = old.unwrap().ended().unwrap();
+        assert!(log.contains("another byway has taken over"), "{log}");
+        exchange(&mut streams, format!("after round {round}").as_bytes());
+    }
+    // One that cannot take over leaves everything as it was.
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    for (old, new, why) in [
+        ("10.10.10.10", "10.10.10.11", "and there is now the device byway0 with"),
+        ("[device]", "[device]\nname = \"other0\"\nconfigure = false", "and there is now the device other0 with"),
+    ] {
+        std::fs::write(&world.config, text.replacen(old, new, 1)).unwrap();
+        let said = start(&world).unwrap_err();
+        assert!(said.contains(why), "{said}");
+        let line = world.proxy().wait_for("another byway has not taken over, going on").unwrap();
+        assert!(line.contains(why), "{line}");
+        exchange(&mut streams, b"still the old one");
+    }
+    std::fs::write(&world.config, text).unwrap();
+    download.join().unwrap();
+    assert!(std::fs::read(format!("{FOLDER}/got")).unwrap() == file);
+    assert_eq!(echo.accepted(), COUNT, "nobody has connected anew");
+    let said = ping.join().unwrap();
+    assert!(said.contains(" 1000 received, 0% packet loss"), "no packet is lost: {said}");
+    world.end();
+}
+
+#[test]
+fn a_new_process_takes_over_without_a_loss() {
+    in_namespace("a_new_process_takes_over_without_a_loss", || upgrade(1));
+}
+
+#[test]
+fn a_new_process_takes_over_two_queues_without_a_loss() {
+    in_namespace("a_new_process_takes_over_two_queues_without_a_loss", || upgrade(2));
 }
 
 /// What it logs when a start is refused.
@@ -517,7 +594,7 @@ fn after_a_kill_nothing_leaves_untranslated() {
         let said = String::from_utf8(output(&world.network.client, &words).stdout).unwrap();
         assert!(said.contains("100% packet loss"), "{said}");
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_byway"));
-        world.proxy = Some(byway_host::lab::proxy::Proxy::start(&world.network.proxy, program, &world.config).unwrap());
+        world.proxy = Some(Proxy::start(&world.network.proxy, program, &world.config).unwrap());
         exchange(&mut connect(&world.network.client, 7, 3), b"hello again");
         world.end();
     });

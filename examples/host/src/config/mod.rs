@@ -57,6 +57,8 @@ pub struct Device {
     pub queues: usize,
     /// The longest packet that it takes, in bytes.
     pub mtu: u16,
+    /// How many packets wait in each queue while nobody reads them.
+    pub queue_length: u32,
     /// Whether super-packets and unfinished checksums come through it.
     pub offload: bool,
     /// Whether the program sets up the device's address and routes, or finds them there.
@@ -259,6 +261,7 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> 
         name: "byway0".into(),
         queues: 1,
         mtu: 1500,
+        queue_length: 2000,
         offload: true,
         configure: true,
         address: None,
@@ -309,6 +312,7 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> 
         name,
         queues: table.or("queues", default.queues as u32, |v| v.number(1..=256))? as usize,
         mtu: table.or("mtu", default.mtu, |v| v.number(68..=65535))?,
+        queue_length: table.or("queue_length", default.queue_length, |v| v.number(1..=1_000_000))?,
         offload: table.or("offload", default.offload, Value::boolean)?,
         configure: table.or("configure", default.configure, Value::boolean)?,
         address: table.or("address", None, |v| v.read(ADDRESS).map(Some))?,

@@ -3,11 +3,12 @@
 mod routes;
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-pub use routes::set_up;
+pub use routes::{add_routes, remove_other_routes};
 
 use crate::config::Device;
 use crate::counters::Counters;
@@ -30,18 +31,10 @@ pub struct Offload {
 /// One queue of the device, which one thread reads and writes.
 #[derive(Debug)]
 pub struct Queue {
-    device: Opened,
+    fd: OwnedFd,
     has_header: bool,
     /// What is finished here, since the device has refused to.
     finished: Vec<u8>,
-}
-
-struct Opened(SyncDevice);
-
-impl core::fmt::Debug for Opened {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("SyncDevice")
-    }
 }
 
 /// Opens the device: as many queues as are asked for.
@@ -60,7 +53,7 @@ pub fn open(device: &Device) -> Result<(Vec<Queue>, Offload), String> {
     let more = more.map_err(|error| format!("device {}: no further queue: {error}", device.name))?;
     let queue = |device: SyncDevice| {
         device.set_nonblocking(true)?;
-        Ok(Queue { device: Opened(device), has_header: offload.tcp, finished: Vec::new() })
+        Ok(Queue::new(device.as_fd().try_clone_to_owned()?, offload.tcp))
     };
     let queues: io::Result<Vec<_>> = core::iter::once(first).chain(more).map(queue).collect();
     Ok((queues.map_err(|error| explain(&device.name, &error))?, offload))
@@ -86,6 +79,18 @@ fn explain(name: &str, error: &io::Error) -> String {
 }
 
 impl Queue {
+    /// An open queue, which does not block.
+    #[must_use]
+    pub const fn new(fd: OwnedFd, has_header: bool) -> Self {
+        Self { fd, has_header, finished: Vec::new() }
+    }
+
+    /// Whether its frames come with a header, and are to be written with one.
+    #[must_use]
+    pub const fn has_header(&self) -> bool {
+        self.has_header
+    }
+
     /// Reads the next frame; returns its length. `None` if there is none just now.
     ///
     /// # Errors
@@ -97,16 +102,16 @@ impl Queue {
             frame[..LENGTH].fill(0);
             &mut frame[LENGTH..]
         };
-        match self.device.0.recv(into) {
+        match rustix::io::read(&self.fd, into) {
             Ok(length) => Ok(Some(if self.has_header { length } else { LENGTH + length })),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
-            Err(error) => Err(error),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
     fn write(&self, frame: &[u8]) -> io::Result<()> {
         let from = if self.has_header { 0 } else { LENGTH };
-        self.device.0.send(frame.get(from..).unwrap_or_default()).map(drop)
+        Ok(rustix::io::write(&self.fd, frame.get(from..).unwrap_or_default()).map(drop)?)
     }
 
     /// Does here what was left to whoever sends the frame.
@@ -155,6 +160,6 @@ fn count(written: io::Result<()>, counters: &mut Counters) {
 
 impl AsFd for Queue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.device.0.as_fd()
+        self.fd.as_fd()
     }
 }

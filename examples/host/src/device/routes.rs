@@ -9,27 +9,24 @@ use std::process::{Command, Stdio};
 
 use crate::config::Device;
 
-/// Sets up the device's link and routes.
+/// Sets up the device's link and routes. What leads there already stays.
 ///
 /// # Errors
 /// One line that says what `ip` had to object.
-pub fn set_up(device: &Device) -> Result<(), String> {
-    let Device { name, mtu, table, .. } = device;
-    let mut lines = vec![format!("link set dev {name} mtu {mtu} up")];
+pub fn add_routes(device: &Device) -> Result<(), String> {
+    let Device { name, mtu, table, queue_length, .. } = device;
+    let mut lines = vec![format!("link set dev {name} mtu {mtu} txqueuelen {queue_length} up")];
     match device.address.map_or_else(|| first_address(name), |address| Ok(Some(address.to_string())))? {
         // For the kernel's own ICMP errors: it speaks from it, and takes what comes back out of a device that has one.
         Some(address) => lines.push(format!("address replace {address}/32 dev {name}")),
         None => tracing::warn!("this machine has no address: say device.address, for the kernel's own ICMP errors"),
     }
-    let mut wanted = HashSet::new();
     for route in &device.routes {
-        let route = route.to_string();
         lines.push(format!("route replace {route} dev {name} table {table}"));
         if device.blackhole {
             // It takes over when the device goes.
             lines.push(format!("route replace blackhole {route} table {table} metric 4096"));
         }
-        wanted.insert(route);
     }
     let rules = ip(&["-o", "-4", "rule", "show", "priority", &table.to_string()], None)?;
     if !rules.contains(&format!("not from all iif {name} ")) {
@@ -37,7 +34,7 @@ pub fn set_up(device: &Device) -> Result<(), String> {
     }
     ip(&["-4", "-batch", "-"], Some(&lines.join("\n")))?;
     accept_own_errors(name);
-    remove_others(device, &wanted)
+    Ok(())
 }
 
 /// What the kernel itself says to the outside, an ICMP error about a packet from the device, comes back out of the device
@@ -65,7 +62,11 @@ fn first_address(name: &str) -> Result<Option<String>, String> {
 }
 
 /// Removes what an earlier configuration has left in the table.
-fn remove_others(device: &Device, wanted: &HashSet<String>) -> Result<(), String> {
+///
+/// # Errors
+/// One line that says what `ip` had to object.
+pub fn remove_other_routes(device: &Device) -> Result<(), String> {
+    let wanted: HashSet<String> = device.routes.iter().map(ToString::to_string).collect();
     let table = device.table.to_string();
     let mut lines = Vec::new();
     for line in ip(&["-o", "-4", "route", "show", "table", &table], None)?.lines() {

@@ -52,10 +52,23 @@ impl Proxy {
     /// # Errors
     /// It has ended: what it said.
     pub fn start(space: &Space, program: &Path, config: &Path) -> Result<Self, String> {
+        Self::start_with(space, program, config, &[])
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// It has ended: what it said.
+    pub fn start_with(
+        space: &Space,
+        program: &Path,
+        config: &Path,
+        more: &'static [&'static str],
+    ) -> Result<Self, String> {
         let (file, run) = (config.to_path_buf(), program.to_path_buf());
         let child = space.run(move || {
             let mut command = Command::new(run);
-            command.arg("run").arg("--config").arg(file).args(["--log", "debug"]);
+            command.arg("run").arg("--config").arg(file).args(["--log", "debug"]).args(more);
             command.env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stderr(Stdio::piped()).spawn()
         });
         let mut child = child.map_err(|error| format!("byway cannot be started: {error}"))?;
@@ -69,7 +82,8 @@ impl Proxy {
         }
         let (space, program, config) = (space.clone(), program.to_path_buf(), config.to_path_buf());
         let mut proxy = Self { child, lines, said: Vec::new(), space, program, config };
-        proxy.wait_for(" translating").map_err(|said| format!("byway has not started: {said}"))?;
+        let line = proxy.wait_for(" translating").map_err(|said| format!("byway has not started: {said}"))?;
+        proxy.said.push(line);
         Ok(proxy)
     }
 
@@ -109,8 +123,16 @@ impl Proxy {
     ///
     /// # Errors
     /// It has not ended well.
-    pub fn stop(mut self) -> Result<String, String> {
+    pub fn stop(self) -> Result<String, String> {
         self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself; returns what it logged since the last line that was waited for.
+    ///
+    /// # Errors
+    /// It has not ended well.
+    pub fn ended(mut self) -> Result<String, String> {
         let status = self.child.wait().map_err(|error| error.to_string())?;
         let said = self.lines.iter().collect::<Vec<_>>().join("\n");
         if status.success() { Ok(said) } else { Err(format!("byway has ended with {status}: {said}")) }
