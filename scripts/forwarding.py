@@ -21,13 +21,15 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 SERVER, ORIGINAL, ALTERNATIVE = "20.0.0.1", "100.100.100.100", "10.10.10.10"
-CLIENT, PROXY = "1.2.3.4", "1.2.3.1"
+CLIENTS, PROXY = [f"1.2.3.{n}" for n in range(16, 24)], "1.2.3.1"
+CLIENT_NETWORK = "1.2.3.16/29"
 WAYS = ["kernel", "nftables", "relay, 1 queue", "relay, 2 queues", "byway, 1 queue", "byway, 2 queues"]
-# What iperf3 is told, and what of its result counts.
+# How many clients, what iperf3 is told, and what of its result counts.
 LOADS = {
-    "TCP, 1 stream": ("-P 1", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
-    "TCP, 8 streams": ("-P 8", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
-    "UDP, 64-byte packets": ("-u -b 0 -l 36", lambda end: received(end) / 1e3),
+    "TCP, 1 stream": (1, "-P 1", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
+    "TCP, 8 streams": (1, "-P 8", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
+    "TCP, 8 clients": (8, "-P 1", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
+    "UDP, 64-byte packets": (1, "-u -b 0 -l 36", lambda end: received(end) / 1e3),
 }
 
 
@@ -47,15 +49,16 @@ def network():
     for name in ("client", "proxy", "server"):
         sh(f"ip netns add {name}")
         sh("ip link set lo up", name)
-    for name, address in (("client", CLIENT), ("server", SERVER)):
+    for name, addresses, prefix in (("client", CLIENTS, CLIENT_NETWORK), ("server", [SERVER], f"{SERVER}/32")):
         sh(f"ip link add to-{name} type veth peer name eth0 netns {name}", "proxy")
-        sh(f"ip address add {address}/32 dev eth0", name)
+        for address in addresses:
+            sh(f"ip address add {address}/32 dev eth0", name)
         sh("ip link set eth0 up", name)
         sh(f"ip route add {PROXY}/32 dev eth0", name)
         sh(f"ip route add default via {PROXY} dev eth0", name)
         sh(f"ip address add {PROXY}/32 dev to-{name}", "proxy")
         sh(f"ip link set to-{name} up", "proxy")
-        sh(f"ip route add {address}/32 dev to-{name}", "proxy")
+        sh(f"ip route add {prefix} dev to-{name}", "proxy")
     sh("sysctl -qw net.ipv4.ip_forward=1", "proxy")
 
 
@@ -82,7 +85,7 @@ def set_up(way):
         return ORIGINAL, None
     queues = re.search(r"\d", way).group()
     if way.startswith("relay"):
-        relay = [str(TARGET / "release/examples/relay"), "relay0", queues, f"{SERVER}/32", f"{CLIENT}/32"]
+        relay = [str(TARGET / "release/examples/relay"), "relay0", queues, f"{SERVER}/32", CLIENT_NETWORK]
         return SERVER, start(relay, "relaying")
     config = pathlib.Path("/run/byway.toml")
     config.write_text(
@@ -110,24 +113,34 @@ def tear_down(way, program):
     return size
 
 
+def iperf(address, count, seconds, words):
+    """Runs so many clients at once; returns what they say."""
+    inside = ["nsenter", "--net=/run/netns/client", "iperf3", "-J", "-c", address, "-t", str(seconds), "-O", "1"]
+    programs = [
+        subprocess.Popen(inside + ["-B", client, "-p", str(port)] + words.split(), stdout=subprocess.PIPE, text=True)
+        for port, client in zip(range(5201, 5201 + count), CLIENTS)
+    ]
+    return [program.communicate()[0] for program in programs]
+
+
 def measure(way, load, seconds):
-    words, value = LOADS[load]
+    count, words, value = LOADS[load]
     address, program = set_up(way)
     try:
         for _ in range(3):
-            iperf = sh(f"iperf3 -J -c {address} -t {seconds} -O 1 {words}", "client", check=False)
-            result = json.loads(iperf.stdout or '{"error": "nothing"}')
-            if "error" not in result:
-                return value(result["end"]), tear_down(way, program)
+            results = [json.loads(text or '{"error": "nothing"}') for text in iperf(address, count, seconds, words)]
+            errors = [result["error"] for result in results if "error" in result]
+            if not errors:
+                return sum(value(result["end"]) for result in results), tear_down(way, program)
             time.sleep(0.5)
-        sys.exit(f"{way}, {load}: {result['error']}")
+        sys.exit(f"{way}, {load}: {errors[0]}")
     finally:
         if program and program.poll() is None:
             program.kill()
 
 
 def table(results):
-    lines = ["| | " + " | ".join(f"{load}" for load in LOADS) + " | mean size read |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = ["| | " + " | ".join(LOADS) + " | mean size read |", "| --- " + "| ---: " * 5 + "|"]
     for way in WAYS:
         cells = []
         for load in LOADS:
@@ -163,9 +176,9 @@ def main():
         inside = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]
         os.execvpe("unshare", inside + [sys.executable] + sys.argv, os.environ | {"BYWAY_INSIDE": "1"})
     network()
-    server = subprocess.Popen(
-        ["nsenter", "--net=/run/netns/server", "iperf3", "-s"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    listen = ["nsenter", "--net=/run/netns/server", "iperf3", "-s", "-p"]
+    for port in range(5201, 5209):
+        subprocess.Popen(listen + [str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(0.5)
     results = {}
     for turn in range(arguments.rounds):
@@ -174,7 +187,6 @@ def main():
                 result = measure(way, load, arguments.seconds)
                 results.setdefault((way, load), []).append(result)
                 print(f"{turn + 1} {load}: {way}: {result[0]:.2f}", file=sys.stderr)
-    server.kill()
     text = f"{table(results)}\n\n{ratios(results)}\n"
     print(text)
     if arguments.write:

@@ -55,13 +55,15 @@ pub fn in_namespace(name: &str, test: impl FnOnce()) {
 pub struct Options {
     pub offload: bool,
     pub queues: usize,
+    /// How many there is room for.
+    pub connections: usize,
     pub rules: &'static str,
     /// More of `[router]`.
     pub router: &'static str,
 }
 
 impl Options {
-    pub const PLAIN: Self = Self { offload: true, queues: 1, rules: TO_A, router: "" };
+    pub const PLAIN: Self = Self { offload: true, queues: 1, connections: 20_000, rules: TO_A, router: "" };
 }
 
 /// A rule for the original with any port and protocol.
@@ -115,10 +117,10 @@ pub fn write_config(options: &Options) -> PathBuf {
     let config = folder.join("byway.toml");
     // Instructions are for one queue.
     let control = if options.queues == 1 { proxy::control(folder).expect("a key") } else { String::new() };
-    let Options { offload, queues, rules, router } = options;
+    let Options { offload, queues, connections, rules, router } = options;
     let text = format!(
         "[device]\noffload = {offload}\nqueues = {queues}\naddress = \"{PROXY}\"\nroutes = [\"{ORIGINAL}/32\"]\n\
-         [router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = 20000\n\
+         [router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = {connections}\n\
          [metrics]\nlisten = \"127.0.0.1:9207\"\n[state]\nsnapshot = \"snapshot\"\n{control}{rules}"
     );
     std::fs::write(&config, text).expect("a file");
@@ -158,7 +160,10 @@ impl Drop for Program {
 
 pub fn output(space: &Space, words: &str) -> Output {
     let mut command = command(words);
-    space.run(move || command.stdin(Stdio::null()).output()).unwrap_or_else(|error| panic!("{words}: {error}"))
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // It is waited for here, so that others can be started in the namespace meanwhile.
+    let child = space.run(move || command.spawn()).unwrap_or_else(|error| panic!("{words}: {error}"));
+    child.wait_with_output().unwrap_or_else(|error| panic!("{words}: {error}"))
 }
 
 /// Runs a command that must work; returns what it says.
