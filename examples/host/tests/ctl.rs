@@ -311,6 +311,27 @@ fn a_live_table_fits_its_terminal() {
 }
 
 #[test]
+fn counters_are_watched_as_rates() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("rates.key", 1) };
+    operator.says("divert 100.1.1.1:80 20.0.0.1:80", 0);
+    let shown = std::thread::scope(|scope| {
+        let shown = scope.spawn(|| operator.says("counters --watch --count 2", 0));
+        std::thread::sleep(core::time::Duration::from_millis(600));
+        for port in 5000..5007 {
+            let _ = served.byway.lock().unwrap().translate(served.now(), &mut packet(port));
+        }
+        shown.join().unwrap()
+    });
+    // The first time nothing is known of the second before.
+    let lines: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(lines.contains(&vec!["opened", "7", "7"]), "{shown}");
+    assert_eq!(lines.iter().filter(|line| line.contains(&"second")).count(), 2, "{shown}");
+    let json = operator.says("--json counters --watch --count 2", 0);
+    assert_eq!(json.lines().filter(|line| line.starts_with(r#"{"to_server":7,"#)).count(), 2, "{json}");
+}
+
+#[test]
 fn events_are_told_as_they_happen() {
     let served = serve();
     let operator = Operator { at: served.at.to_string(), key: key_file("events.key", 1) };

@@ -28,7 +28,7 @@ Tells a translator what to divert where, and shows what it does.
   restore ORIGINAL             remove the rule (with --protocol and --clients if it has them)
   list                         the rules
   connections [--watch]        the current connections, once or every second
-  counters                     what has happened so far
+  counters [--watch]           what has happened so far, and every second how much of it in that second
   events [--seconds N]         what happens, as it happens
   settings                     time-outs, limits, and what the key may do
   limit N                      how many connections a client may have; 0 for no limit
@@ -67,7 +67,10 @@ pub(crate) enum Command {
         watch: bool,
         count: u64,
     },
-    Counters,
+    Counters {
+        watch: bool,
+        count: u64,
+    },
     Events {
         seconds: u64,
     },
@@ -168,11 +171,11 @@ fn command_of(words: &[&str], options: &Options) -> Result<Command, String> {
         ["apply", file] => Command::Apply(lines(file)?),
         ["apply", ..] => return Err("apply takes a file, or - for standard input".into()),
         ["list"] => Command::List,
-        ["connections"] if options.count.is_some() && !options.watch => {
+        ["connections" | "counters"] if options.count.is_some() && !options.watch => {
             return Err("--count belongs to --watch".into());
         }
         ["connections"] => Command::Connections { watch: options.watch, count: options.count.unwrap_or(u64::MAX) },
-        ["counters"] => Command::Counters,
+        ["counters"] => Command::Counters { watch: options.watch, count: options.count.unwrap_or(u64::MAX) },
         ["events"] => Command::Events { seconds: options.seconds.unwrap_or(u64::MAX) },
         ["settings"] => Command::Settings,
         [known @ ("list" | "connections" | "counters" | "events" | "settings"), ..] => {

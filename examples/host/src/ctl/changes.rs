@@ -68,7 +68,7 @@ fn belongs(option: &str, command: &str) -> bool {
         "protocol" | "clients" => matches!(command, "divert" | "restore"),
         "keep-source" | "any-port" | "midstream" => command == "divert",
         "drain" | "reset" => command == "redivert",
-        "watch" | "count" => command == "connections",
+        "watch" | "count" => matches!(command, "connections" | "counters"),
         "seconds" => command == "events",
         "dry-run" => command == "apply" || COMMANDS.contains(&command),
         _ => true,

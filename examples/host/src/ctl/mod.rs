@@ -105,17 +105,20 @@ fn obey(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
         Command::Apply(lines) => apply(link, arguments, lines)?,
         Command::List => list(link, arguments)?,
         Command::Connections { watch, count } => {
-            let times = if *watch { *count } else { 1 };
-            for time in 0..times {
-                connections(link, arguments, *watch)?;
-                if time + 1 < times {
-                    std::thread::sleep(Duration::from_secs(1));
-                }
-            }
+            each_second(*watch, *count, || connections(link, arguments, *watch))?;
         }
-        Command::Counters => {
-            let counters: Vec<_> = ask(link, arguments, Instruction::Counters, |a| a.counters().collect())?;
-            say(show::counters(&counters, json))?;
+        Command::Counters { watch, count } => {
+            let mut before: Option<Vec<(u16, u64)>> = None;
+            each_second(*watch, *count, || {
+                let now: Vec<_> = ask(link, arguments, Instruction::Counters, |a| a.counters().collect())?;
+                if json || !*watch {
+                    say(show::counters(&now, json))?;
+                } else {
+                    show_live(&show::rates(&now, before.as_ref().unwrap_or(&now)))?;
+                }
+                before = Some(now);
+                Ok(())
+            })?;
         }
         Command::Settings => {
             if let Some(settings) = ask(link, arguments, Instruction::Settings, |a| a.settings())? {
@@ -126,6 +129,33 @@ fn obey(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
         Command::Help => {}
     }
     Ok(())
+}
+
+/// Does something once, or so many times, with a second in between.
+fn each_second(watch: bool, count: u64, mut show: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+    let times = if watch { count } else { 1 };
+    for time in 0..times {
+        show()?;
+        if time + 1 < times {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    Ok(())
+}
+
+/// Shows a text in the place of the one before, as far as the terminal has room; or below it, where there is none.
+fn show_live(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = match console::Term::stdout().size_checked() {
+        Some((rows, columns)) => {
+            // Home, and clear what was there. The cursor has a line too.
+            let lines = text.lines().take(usize::from(rows).saturating_sub(1));
+            let lines = lines.map(|line| line.chars().take(columns.into()).chain(['\n']).collect::<String>());
+            write!(out, "\x1b[H\x1b[J{}", lines.collect::<String>())
+        }
+        None => writeln!(out, "{text}"),
+    };
+    said(written.and_then(|()| out.flush()))
 }
 
 /// Adds to a request what holds for all of them.
@@ -257,21 +287,17 @@ fn connections(link: &mut Link, arguments: &Arguments, watch: bool) -> Result<()
         all.extend(entries);
         position = next;
     }
-    let mut out = std::io::stdout().lock();
-    let written = if arguments.json {
+    if arguments.json {
         let list = Json::List(all.iter().map(show::connection_json).collect());
-        writeln!(out, "{}", Json::Object(vec![("connections", list)]))
-    } else if watch && let Some((rows, columns)) = console::Term::stdout().size_checked() {
-        // Home, and clear what was there. What is above and below the connections, and the cursor, have lines too.
+        return say(Json::Object(vec![("connections", list)]));
+    }
+    if watch && let Some((rows, _)) = console::Term::stdout().size_checked() {
+        // What is above and below the connections, and the cursor, have lines too.
         let table = show::connections(&mut all, usize::from(rows).saturating_sub(4));
-        let text = format!("{} connections\n{table}", all.len());
-        let lines = text.lines().map(|line| line.chars().take(columns.into()).chain(['\n']).collect::<String>());
-        write!(out, "\x1b[H\x1b[J{}", lines.collect::<String>())
-    } else {
-        let table = show::connections(&mut all, usize::MAX);
-        write!(out, "{table}")
-    };
-    said(written.and_then(|()| out.flush()))
+        return show_live(&format!("{} connections\n{table}", all.len()));
+    }
+    let mut out = std::io::stdout().lock();
+    said(write!(out, "{}", show::connections(&mut all, usize::MAX)).and_then(|()| out.flush()))
 }
 
 fn events(link: &mut Link, arguments: &Arguments, seconds: u64) -> Result<(), Failure> {

@@ -231,6 +231,20 @@ pub(crate) fn counters(counters: &[(u16, u64)], json: bool) -> String {
     lines.join("\n")
 }
 
+/// The counters that are not zero, and what was added to each since.
+pub(crate) fn rates(now: &[(u16, u64)], before: &[(u16, u64)]) -> String {
+    let mut lines = vec![format!("{:20} {:>12} {:>12}", "", "so far", "in a second")];
+    for (number, value) in now {
+        let earlier = before.iter().find(|(earlier, _)| earlier == number).map_or(0, |(_, value)| *value);
+        if let Some(name) = counter_name(*number)
+            && *value != 0
+        {
+            lines.push(format!("{name:20} {value:>12} {:>12}", value.saturating_sub(earlier)));
+        }
+    }
+    lines.join("\n")
+}
+
 pub(crate) fn settings(s: &Settings, json: bool) -> String {
     let rights = match s.rights {
         Rights::Read => "read".to_string(),
