@@ -40,6 +40,8 @@ pub fn add_routes(device: &Device) -> Result<(), String> {
 /// What the kernel itself says to the outside, an ICMP error about a packet from the device, comes back out of the device
 /// translated, from one of the machine's own addresses. Without this it would be taken for a forgery.
 fn accept_own_errors(name: &str) {
+    // What the kernel would say in IPv6 by itself is not for here. It may have no IPv6.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
     // Strict filtering looks at the device too, and these addresses are another's. 2 is loose.
     for (setting, value) in [("accept_local", "1"), ("rp_filter", "2")] {
         let setting = format!("/proc/sys/net/ipv4/conf/{name}/{setting}");
