@@ -2,7 +2,6 @@
 //! every difference is in a list that says why.
 #![cfg(target_os = "linux")]
 
-#[allow(dead_code, reason = "another test needs the rest")]
 mod network;
 
 use core::net::{Ipv4Addr, SocketAddrV4};

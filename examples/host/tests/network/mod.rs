@@ -1,8 +1,9 @@
 //! A network of namespaces for a test, with byway as its proxy, and a capture of all that the client sees.
 
-#![allow(unreachable_pub, reason = "it is part of one test")]
+#![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
 pub mod capture;
+pub mod traffic;
 
 use core::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
