@@ -3,7 +3,7 @@ _byway() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
     local levels="error warn info debug trace"
     case $previous in
-    --config | --key | --hand-over | check | apply)
+    --config | --key | --socket | --hand-over | check | apply)
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
         ;;
@@ -28,8 +28,8 @@ _byway() {
         run) words="--config --hand-over --address --alternative --divert --control --key --log --log-json --help" ;;
         lab) words="--shell --help" ;;
         ctl)
-            words="divert redivert restore list connections counters events settings limit timeouts apply
-                --agent --key --protocol --clients --keep-source --any-port --midstream --drain --reset --watch --count
+            words="divert redivert restore list connections counters events settings limit timeouts apply pcap
+                --agent --key --socket --protocol --clients --keep-source --any-port --midstream --drain --reset --watch --count
                 --seconds --only-if --dry-run --json --help"
             ;;
         *) words="" ;;

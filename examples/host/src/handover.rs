@@ -19,13 +19,16 @@
 use core::mem::MaybeUninit;
 use core::net::SocketAddrV4;
 use core::time::Duration;
-use std::io::{BufRead, BufReader, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use byway::{Match, ParseError};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
     sendmsg,
@@ -35,9 +38,13 @@ use tracing::warn;
 
 use crate::config::Config;
 use crate::device::Queue;
+use crate::metrics::Handles;
 use crate::snapshot::Snapshot;
+use crate::tap::{self, Tap};
 
 const GREETING: &str = "byway hand-over 1";
+/// Behind it: for how many seconds, and what a rule matches.
+const LOOK: &str = "byway pcap 1 ";
 const GO: &str = "go";
 const TAKEN: &str = "taken";
 /// How long the other may take with a step. The new one imports all connections in one.
@@ -251,11 +258,22 @@ pub fn listen(socket: &Path) -> Result<UnixListener, String> {
 ///
 /// # Errors
 /// There is no thread.
-pub fn wait(listener: UnixListener, waiting: Waiting, description: String) -> Result<(), String> {
+pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shards: Handles) -> Result<(), String> {
     let wait = move || {
         for stream in listener.incoming().flatten() {
             match greet(&stream, &description) {
-                Ok(()) => {
+                Ok(Some(wanted)) => {
+                    let shards = shards.clone();
+                    let look = move || {
+                        if let Err(why) = look(&stream, &wanted, &shards) {
+                            let _ = writeln!(&stream, "{why}");
+                        }
+                    };
+                    if let Err(error) = std::thread::Builder::new().name("pcap".into()).spawn(look) {
+                        warn!("no thread: {error}");
+                    }
+                }
+                Ok(None) => {
                     if let Ok(mut waiting) = waiting.lock() {
                         *waiting = Some(stream);
                     }
@@ -268,16 +286,62 @@ pub fn wait(listener: UnixListener, waiting: Waiting, description: String) -> Re
     std::thread::Builder::new().name("hand-over".into()).spawn(wait).map(drop).map_err(|error| format!("no thread: {error}"))
 }
 
-fn greet(stream: &UnixStream, description: &str) -> Result<(), String> {
+/// Lets somebody look at a rule's packets: his line is `SECONDS MATCH`, and the answer a capture.
+fn look(stream: &UnixStream, wanted: &str, shards: &Handles) -> Result<(), String> {
+    let (seconds, matches) = wanted.split_once(' ').ok_or("say for how many seconds, and what")?;
+    let seconds = seconds.parse::<u64>().map_err(|_| format!("{seconds}: it must be a number of seconds"))?;
+    let matches: Match = matches.parse().map_err(|error: ParseError| error.to_string())?;
+    let end = Instant::now() + Duration::from_secs(seconds.min(86_400));
+    let (sender, seen) = sync_channel(tap::WAITING);
+    let all = shards.lock().map_err(|_| "byway is ending")?.clone();
+    for shard in &all {
+        let tap = Tap::new(matches, sender.clone());
+        let done = shard.ask(move |router, _| match &router.tap {
+            Some(_) => Err("somebody is looking already"),
+            None => {
+                router.tap = Some(tap);
+                Ok(())
+            }
+        });
+        done.ok_or("byway is ending")??;
+    }
+    drop(sender);
+    let mut out = BufWriter::new(stream);
+    let mut record = || -> std::io::Result<()> {
+        stream.set_write_timeout(Some(PATIENCE))?;
+        tap::begin(&mut out)?;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            match seen.recv_timeout(left.min(Duration::from_millis(200))) {
+                Ok(one) => tap::write(&mut out, &one)?,
+                // What there is can be looked at; and whoever has gone is noticed.
+                Err(RecvTimeoutError::Timeout) => out.flush()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        out.flush()
+    };
+    // If nobody reads it any more, it is over as well.
+    let _ = record();
+    for shard in &all {
+        let _ = shard.ask(|router, _| router.tap = None);
+    }
+    Ok(())
+}
+
+/// `None` if somebody wants to take over; what he wants to see, if he only looks.
+fn greet(stream: &UnixStream, description: &str) -> Result<Option<String>, String> {
     let failed = |error: std::io::Error| error.to_string();
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     let mut out = stream;
     let (greeting, _) = receive(stream).map_err(failed)?;
+    if let Some(wanted) = greeting.trim_end().strip_prefix(LOOK) {
+        return Ok(Some(wanted.into()));
+    }
     if greeting.trim_end() != GREETING {
         let _ = writeln!(out, "this byway understands: {GREETING}");
         return Err(format!("it says: {}", greeting.trim_end()));
     }
     writeln!(out, "{description}").map_err(failed)?;
     let (answer, _) = receive(stream).map_err(failed)?;
-    if answer.trim_end() == GO { Ok(()) } else { Err(answer.trim_end().into()) }
+    if answer.trim_end() == GO { Ok(None) } else { Err(answer.trim_end().into()) }
 }

@@ -46,6 +46,7 @@ linux! {
     pub mod shard;
     pub mod snapshot;
     mod start;
+    pub mod tap;
     pub mod vnet;
     pub mod waker;
 }

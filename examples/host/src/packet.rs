@@ -119,6 +119,12 @@ pub fn destination_port(packet: &[u8]) -> Option<u16> {
     has_ports.then(|| word(packet, at))
 }
 
+/// The source port of a TCP segment or UDP datagram.
+#[must_use]
+pub fn source_port(packet: &[u8]) -> Option<u16> {
+    destination_port(packet).map(|_| word(packet, header_length(packet)))
+}
+
 /// Takes one from the TTL, and from the header's checksum what that makes (RFC 1624). It must not be zero.
 pub fn decrement_ttl(packet: &mut [u8]) {
     packet[8] -= 1;

@@ -3,9 +3,10 @@
 use core::net::Ipv4Addr;
 use std::collections::{HashMap, HashSet};
 
-use byway::{Match, Midstream, Prefix, Protocol, Storage, Target, Translator};
+use byway::{Match, Midstream, Prefix, Storage, Target, Translator};
 
-use crate::packet::{self, ICMP, TCP, UDP};
+use crate::packet::{self, TCP};
+use crate::tap::{Ends, is_about};
 
 /// What a rule says of a packet that is not translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,25 +73,13 @@ impl Policies {
     /// fragment, the strictest counts.
     #[must_use]
     pub fn of(&self, packet: &[u8]) -> Policy {
-        let (client, destination) = (packet::source(packet), packet::destination(packet));
-        let (number, port) = (packet::protocol(packet), packet::destination_port(packet));
-        let later = packet::is_later_fragment(packet);
+        let (ends, destination) = (Ends::of(packet), packet::destination(packet));
+        let (number, later) = (packet::protocol(packet), packet::is_later_fragment(packet));
         let mut found = Policy::Free;
         for (length, networks) in &self.lengths {
             let network = Prefix::new(destination, *length).map(Prefix::network);
             for rule in network.and_then(|network| networks.get(&network)).into_iter().flatten() {
-                let protocol = match rule.matches.limited_to() {
-                    None => true,
-                    Some(Protocol::Tcp) => number == TCP,
-                    Some(Protocol::Udp) => number == UDP,
-                    Some(_) => number == ICMP,
-                };
-                let is_port = match rule.matches.port() {
-                    None => true,
-                    Some(_) if later => matches!(number, TCP | UDP),
-                    wanted => wanted == port,
-                };
-                if !(protocol && is_port && rule.matches.from_clients().contains(client)) {
+                if !is_about(&rule.matches, &ends) {
                     continue;
                 }
                 let policy = if rule.passes_midstream && number == TCP { Policy::Open } else { rule.policy };

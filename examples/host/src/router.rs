@@ -21,6 +21,7 @@ use crate::icmp::{self, Error, Quote};
 use crate::limiter::Limiter;
 use crate::packet::{self, Fault};
 use crate::policy::{Policies, Policy};
+use crate::tap::Tap;
 use crate::vnet::{LENGTH, VnetHeader};
 
 /// Where packets leave.
@@ -54,6 +55,8 @@ pub struct Router {
     policies: Policies,
     held: Held,
     errors: Limiter,
+    /// Somebody who looks at one rule's packets.
+    pub tap: Option<Tap>,
 }
 
 impl Router {
@@ -67,6 +70,7 @@ impl Router {
             policies: Policies::default(),
             held: Held::new(settings.held),
             errors: Limiter::new(settings.errors_per_second),
+            tap: None,
             settings,
         }
     }
@@ -155,7 +159,14 @@ impl Router {
         let quote = if expires || is_long { Quote::of(header, packet) } else { None };
         let meta = header.meta(packet);
         let datagram = DatagramId::of_fragment(packet);
-        match self.translator.translate_with(now, packet, meta) {
+        let before = self.tap.as_ref().map(|_| packet.to_vec());
+        let verdict = self.translator.translate_with(now, packet, meta);
+        if let (Some(tap), Some(before)) = (&self.tap, before)
+            && !tap.show(now, header, verdict, &before, packet)
+        {
+            self.tap = None;
+        }
+        match verdict {
             Verdict::ToServer | Verdict::ToClient => self.send(now, quote, expires, is_long, frame, out),
             Verdict::Pass if local => self.receive(now, header, frame, out),
             Verdict::Pass => match self.policy(packet) {

@@ -118,7 +118,7 @@ fn go(
         metrics::serve(listener, handles.clone())?;
     }
     if let Some(listener) = listener {
-        handover::wait(listener, waiting.clone(), handover::description(&config))?;
+        handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
     }
     Ok(Running { config, said, secret, sharding, clock, metrics, handles, threads })
 }

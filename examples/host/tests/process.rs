@@ -280,6 +280,55 @@ fn the_metrics_page_is_that_of_all_shards() {
     in_namespace("the_metrics_page_is_that_of_all_shards", || read_metrics(2));
 }
 
+/// One rule's packets, on both sides, as Wireshark's own program reads them.
+#[test]
+fn a_capture_shows_both_sides_and_the_verdict() {
+    in_namespace("a_capture_shows_both_sides_and_the_verdict", || {
+        const SOCKET: &[&str] = &["--hand-over", "/run/test/socket"];
+        let mut world = World::new(Options::PLAIN);
+        world.proxy.take().unwrap().stop().unwrap();
+        let program = env!("CARGO_BIN_EXE_byway");
+        let start = Proxy::start_with(&world.network.proxy, std::path::Path::new(program), &world.config, SOCKET);
+        world.proxy = Some(start.unwrap());
+        let _echo = Echo::start(&world.network.a, 7);
+        let pcap = |words: &str| format!("{program} ctl pcap --socket {FOLDER}/socket {words}");
+        let shell = |words: &str| {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", words]);
+            command
+        };
+        let captured = format!("{} > {FOLDER}/capture", pcap("--seconds 3 100.100.100.100:7 tcp"));
+        let mut capture = shell(&captured).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        // A second one has to wait.
+        let refused = shell(&format!("{} > /dev/null", pcap("100.100.100.100"))).output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!((refused.status.code(), said.as_str()), (Some(1), "byway ctl: somebody is looking already\n"));
+        exchange(&mut connect(&world.network.client, 7, 1), b"hello there");
+        run(&world.network.client, &format!("ping -n -c 2 -i 0.2 {ORIGINAL}"));
+        assert!(capture.wait().unwrap().success());
+        let fields = "-T fields -E separator=, -e frame.interface_name -e frame.comment -e ip.src -e ip.dst -e tcp.len";
+        let checks = "-o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE";
+        let read = |filter: &str| {
+            let output =
+                shell(&format!("tshark {checks} -r {FOLDER}/capture -Y '{filter}' {fields}")).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().lines().map(String::from).collect::<Vec<_>>()
+        };
+        let text = read("tcp.len == 11");
+        let to_server =
+            ["client side,to server,1.2.3.4,100.100.100.100,11", "server side,to server,10.10.10.10,123.45.67.89,11"];
+        let to_client =
+            ["server side,to client,123.45.67.89,10.10.10.10,11", "client side,to client,100.100.100.100,1.2.3.4,11"];
+        assert_eq!(text, [to_server, to_client].concat(), "{:#?}", read("ip"));
+        assert!(read("tcp.checksum.status == 0 or ip.checksum.status == 0").is_empty());
+        assert!(read("icmp").is_empty(), "the rule is about TCP");
+        // It is over, and another can begin.
+        let again = shell(&format!("{} > /dev/null", pcap("--seconds 0 100.100.100.100"))).status().unwrap();
+        assert!(again.success());
+        world.end();
+    });
+}
+
 /// Once everything is open it has no capabilities, gets no new ones, and the kernel keeps it from other files.
 #[test]
 fn it_keeps_no_privileges() {

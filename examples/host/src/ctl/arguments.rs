@@ -36,6 +36,9 @@ Tells a translator what to divert where, and shows what it does.
   timeouts recommended         all of them as the RFCs say
   apply FILE|-                 the instructions in FILE, or of standard input: all at once, or none
 
+  byway ctl pcap --socket FILE [--seconds N] ORIGINAL [PROTOCOL] [from NETWORK] > FILE
+                               what a rule is about, on both sides, with the verdict as a comment (pcapng)
+
   --only-if N     only if the table's generation is N
   --dry-run       only say what it would do
   --json          an object a line instead of words, also of what went wrong

@@ -4,6 +4,8 @@ mod arguments;
 mod changes;
 mod json;
 mod link;
+#[cfg(unix)]
+mod pcap;
 mod show;
 
 use core::time::Duration;
@@ -55,6 +57,16 @@ fn said(written: std::io::Result<()>) -> Result<(), Failure> {
 /// Does what these arguments say, which stand behind `ctl`.
 #[must_use]
 pub fn run(words: Vec<OsString>) -> ExitCode {
+    #[cfg(unix)]
+    if words.first().is_some_and(|word| word == "pcap") {
+        return match pcap::run(words.into_iter().skip(1).collect()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err((code, text)) => {
+                let _ = writeln!(std::io::stderr(), "byway ctl: {text}");
+                ExitCode::from(code)
+            }
+        };
+    }
     let json = words.iter().any(|word| word == "--json");
     let arguments = match arguments::read(words) {
         Ok(arguments) => arguments,
