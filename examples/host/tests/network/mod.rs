@@ -20,6 +20,19 @@ const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 /// Where a test has its files: nobody else sees them, and they are gone with it.
 pub const FOLDER: &str = "/run/test";
 
+/// What the tests run, and how each says that it is there.
+const PROGRAMS: [(&str, &str); 9] = [
+    ("curl", "--version"),
+    ("ethtool", "--version"),
+    ("ip", "-V"),
+    ("nft", "--version"),
+    ("nginx", "-v"),
+    ("ping", "-V"),
+    ("tracepath", "-V"),
+    ("traceroute", "--version"),
+    ("tshark", "--version"),
+];
+
 /// Runs a test as root of namespaces of its own, where nothing outlives it. Where the kernel refuses, it prints why.
 pub fn in_namespace(name: &str, test: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
@@ -28,6 +41,11 @@ pub fn in_namespace(name: &str, test: impl FnOnce()) {
         let all = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: all, maximum: all }).expect("up to the maximum");
         return test();
+    }
+    for (program, version) in PROGRAMS {
+        if let Err(error) = Command::new(program).arg(version).output() {
+            return println!("SKIPPED: {program}: {error}");
+        }
     }
     let unshare = |arguments: &[&str]| {
         let program = std::env::current_exe().expect("this program has a name");
