@@ -17,7 +17,7 @@ Options:
   -h, --help   show this
 
 With --control the program moves nothing by itself. One slow download goes on in real time, and whoever has the key
-says over a UDP port what is diverted where, with the example `monitor`. In the end stands who delivered what.
+says over a UDP port what is diverted where, with `byway ctl`. In the end stands who delivered what.
 
   --control ADDRESS:PORT   the port for instructions, such as 127.0.0.1:5213; port 0 takes a free one
   --key FILE               the key: a number from 0 to 65535 and 64 hexadecimal digits, for example from
@@ -27,9 +27,9 @@ says over a UDP port what is diverted where, with the example `monitor`. In the 
 
 Then, in another terminal, where AGENT stands for --agent ADDRESS:PORT --key FILE:
 
-  cargo run --example monitor -- AGENT divert 100.100.100.100:80 123.45.67.89:80      server A delivers
-  cargo run --example monitor -- AGENT redivert 123.45.67.89:80 123.45.67.90:80       server B goes on
-  cargo run --example monitor -- AGENT connections                                    what the proxy knows of it
+  cargo run -p byway-host -- ctl AGENT divert 100.100.100.100:80 123.45.67.89:80      server A delivers
+  cargo run -p byway-host -- ctl AGENT redivert 123.45.67.89:80 123.45.67.90:80       server B goes on
+  cargo run -p byway-host -- ctl AGENT connections                                    what the proxy knows of it
 ";
 
 #[derive(Debug, Default)]

@@ -119,7 +119,7 @@ fn greet(out: &mut impl Write, instructions: &Instructions, driven: &Driven) -> 
     let reset = if driven.protocol == Protocol::Tcp { " --reset" } else { "" };
     writeln!(out, "Waiting for instructions on {}. In another terminal:", instructions.at)?;
     let monitor =
-        format!("  cargo run --example monitor -- --agent {} --key {}", instructions.at, driven.key.display());
+        format!("  cargo run -p byway-host -- ctl --agent {} --key {}", instructions.at, driven.key.display());
     writeln!(out, "\n{monitor} divert {ORIGINAL} {first}")?;
     writeln!(out, "{monitor} redivert {first} {second}{reset}")?;
     writeln!(out, "\nThe client asks {ORIGINAL}, where nobody is; {first} is server {a}, {second} server {b}.\n")

@@ -21,7 +21,7 @@ mod content;
 mod driven;
 mod host;
 mod instructions;
-#[path = "../monitor/key.rs"]
+#[path = "../host/src/key.rs"]
 mod key;
 mod network;
 mod observer;

@@ -148,7 +148,7 @@ fn wrong_arguments_get_one_line() {
     }
     let help = divert(&["--help"]);
     assert!(help.status.success());
-    for option in ["--pcap DIR", "--control ADDRESS:PORT", "--key FILE", "monitor -- AGENT redivert"] {
+    for option in ["--pcap DIR", "--control ADDRESS:PORT", "--key FILE", "ctl AGENT redivert"] {
         assert!(text(&help.stdout).contains(option), "{option}");
     }
     assert!(text(&help.stdout).lines().all(|line| line.chars().count() <= 120));

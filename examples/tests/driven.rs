@@ -32,7 +32,7 @@ impl Drop for Download {
 impl Download {
     fn start(protocol: &str) -> Self {
         let key = key_file(&format!("driven-{protocol}.key"), 7, &[0x3c; 32]);
-        let mut program = Command::new(program("divert"))
+        let mut program = Command::new(program(&["byway-examples", "--example", "divert"]))
             .args(["--control", "127.0.0.1:0", "--protocol", protocol, "--seconds", "8", "--key"])
             .arg(&key)
             .stdout(Stdio::piped())
@@ -70,8 +70,8 @@ impl Download {
     /// What the operator's program answers.
     #[track_caller]
     fn monitor(&self, words: &str) -> String {
-        let mut command = Command::new(program("monitor"));
-        command.args(["--agent", &self.at, "--key"]).arg(&self.key).args(words.split(' '));
+        let mut command = Command::new(program(&["byway-host", "--bin", "byway"]));
+        command.args(["ctl", "--agent", &self.at, "--key"]).arg(&self.key).args(words.split(' '));
         let output = command.output().expect("the program runs");
         let text = |octets| String::from_utf8(octets).expect("it is text");
         assert!(output.status.success(), "{words}: {}", text(output.stderr));
@@ -87,15 +87,15 @@ impl Download {
     }
 }
 
-/// The program of an example; built by one test at a time.
-fn program(example: &'static str) -> PathBuf {
-    static BUILT: Mutex<Vec<(&str, PathBuf)>> = Mutex::new(Vec::new());
+/// A program; built by one test at a time.
+fn program(program: &'static [&'static str]) -> PathBuf {
+    static BUILT: Mutex<Vec<(&[&str], PathBuf)>> = Mutex::new(Vec::new());
     let mut all = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, path)) = all.iter().find(|(name, _)| *name == example) {
+    if let Some((_, path)) = all.iter().find(|(name, _)| *name == program) {
         return path.clone();
     }
-    let path = built(example);
-    all.push((example, path.clone()));
+    let path = built(program);
+    all.push((program, path.clone()));
     path
 }
 
@@ -108,7 +108,7 @@ fn row(output: &str, name: &str) -> usize {
 
 /// Diverts a download from outside, moves it from outside, and looks who delivered what.
 fn drive(protocol: &str, how: &str) {
-    program("monitor");
+    program(&["byway-host", "--bin", "byway"]);
     let download = Download::start(protocol);
     download.nothing_changes();
     assert_eq!(download.monitor("list"), "0 rules, generation 0; in brackets: connections");

@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds an example; returns where it lies.
-pub fn built(example: &str) -> PathBuf {
+/// Builds a program: `["byway-examples", "--example", NAME]`, or of another package. Returns where it lies.
+pub fn built(program: &[&str]) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--package", "byway-examples", "--example", example, "--message-format", "json"]);
+    cargo.args(["build", "--message-format", "json", "--package"]).args(program);
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
     let text = String::from_utf8(output.stdout).expect("cargo prints text");
     let (_, rest) = text.rsplit_once("\"executable\":\"").expect("cargo has built it");

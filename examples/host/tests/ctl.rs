@@ -1,25 +1,19 @@
 //! The operator's command line against a real agent over a real socket: what each command prints and returns.
 
+#[path = "../../tests/programs/mod.rs"]
 mod programs;
-#[path = "../../tests/control_support/udp.rs"]
+#[path = "../../../tests/control_support/udp.rs"]
 mod udp;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
 use byway::control::{Agent, Key, Rights};
 use byway::{Config, Heap, Timeouts, Translator, Verdict};
 use udp::Served;
 
 const SECRET: [u8; 32] = [0x5a; 32];
-
-/// The program; it is built once, in the folder of this test.
-fn program() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| programs::built("monitor"))
-}
 
 fn serve() -> Served {
     let mut agent = Agent::new([9; 32]).listening_on("10.0.0.1:5213".parse().unwrap());
@@ -41,8 +35,8 @@ struct Operator {
 
 impl Operator {
     fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(program());
-        command.args(["--agent", &self.at, "--key"]).arg(&self.key).args(words.split(' '));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_byway"));
+        command.args(["ctl", "--agent", &self.at, "--key"]).arg(&self.key).args(words.split(' '));
         command
     }
 
@@ -178,7 +172,7 @@ fn a_transaction_takes_effect_at_once_or_not_at_all() {
     let moving = file("moving", moving);
     assert_eq!(
         operator.says(&format!("--only-if 1 apply {moving}"), 1),
-        "monitor: refused: the table has changed since"
+        "byway ctl: refused: the table has changed since"
     );
     assert_eq!(rules(), 2);
     assert_eq!(
@@ -189,7 +183,7 @@ fn a_transaction_takes_effect_at_once_or_not_at_all() {
 
     // The first of these could be done; the second cannot.
     let bad = file("bad", "restore 100.1.1.1:80\n\ndivert 100.3.3.3:80 10.0.0.1:5213\n");
-    let why = "monitor: refused, line 3: this is the port that instructions come to";
+    let why = "byway ctl: refused, line 3: this is the port that instructions come to";
     assert_eq!(operator.says(&format!("apply {bad}"), 1), why);
     let json = operator.says(&format!("--json apply {bad}"), 1);
     assert!(json.starts_with(r#"{"refused":"this is the port that instructions come to","code":"#), "{json}");
@@ -198,7 +192,7 @@ fn a_transaction_takes_effect_at_once_or_not_at_all() {
 
     let many = file("many", &"limit 5\n".repeat(17));
     let refused = operator.says(&format!("apply {many}"), 2);
-    assert!(refused.starts_with("monitor: line 17: a request holds 16 instructions"), "{refused}");
+    assert!(refused.starts_with("byway ctl: line 17: a request holds 16 instructions"), "{refused}");
     for (text, why) in [
         ("", "there is no instruction in it"),
         ("# nothing\n", "there is no instruction in it"),
@@ -209,10 +203,10 @@ fn a_transaction_takes_effect_at_once_or_not_at_all() {
         ("timeouts udp=5\n", "line 1: udp=5: the time must be like 2h4m, 300s or 500ms"),
     ] {
         let path = file("wrong", text);
-        assert_eq!(operator.says(&format!("apply {path}"), 2), format!("monitor: {path}: {why}"));
+        assert_eq!(operator.says(&format!("apply {path}"), 2), format!("byway ctl: {path}: {why}"));
     }
-    assert!(operator.says("apply /nowhere/file", 2).starts_with("monitor: /nowhere/file: No such file"));
-    assert_eq!(operator.says("apply", 2), "monitor: apply takes a file, or - for standard input");
+    assert!(operator.says("apply /nowhere/file", 2).starts_with("byway ctl: /nowhere/file: No such file"));
+    assert_eq!(operator.says("apply", 2), "byway ctl: apply takes a file, or - for standard input");
 }
 
 #[test]
@@ -243,7 +237,7 @@ fn some_time_outs_are_set_and_the_others_stay() {
     );
     assert_eq!(timeouts(), expected);
     let refused = operator.says("timeouts icmp=2m tcp_transitory=10s", 1);
-    assert_eq!(refused, "monitor: refused: the time-out is below the floor of the RFCs (tcp_transitory)");
+    assert_eq!(refused, "byway ctl: refused: the time-out is below the floor of the RFCs (tcp_transitory)");
     assert!(
         operator
             .says("--json timeouts fragment=1s", 1)
@@ -317,6 +311,27 @@ fn a_live_table_fits_its_terminal() {
 }
 
 #[test]
+fn counters_are_watched_as_rates() {
+    let served = serve();
+    let operator = Operator { at: served.at.to_string(), key: key_file("rates.key", 1) };
+    operator.says("divert 100.1.1.1:80 20.0.0.1:80", 0);
+    let shown = std::thread::scope(|scope| {
+        let shown = scope.spawn(|| operator.says("counters --watch --count 2", 0));
+        std::thread::sleep(core::time::Duration::from_millis(600));
+        for port in 5000..5007 {
+            let _ = served.byway.lock().unwrap().translate(served.now(), &mut packet(port));
+        }
+        shown.join().unwrap()
+    });
+    // The first time nothing is known of the second before.
+    let lines: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(lines.contains(&vec!["opened", "7", "7"]), "{shown}");
+    assert_eq!(lines.iter().filter(|line| line.contains(&"second")).count(), 2, "{shown}");
+    let json = operator.says("--json counters --watch --count 2", 0);
+    assert_eq!(json.lines().filter(|line| line.starts_with(r#"{"to_server":7,"#)).count(), 2, "{json}");
+}
+
+#[test]
 fn events_are_told_as_they_happen() {
     let served = serve();
     let operator = Operator { at: served.at.to_string(), key: key_file("events.key", 1) };
@@ -343,9 +358,9 @@ fn what_is_wrong_is_said_in_a_line_and_a_code() {
     let operator = Operator { at: served.at.to_string(), key: key_file("wrong.key", 1) };
     let reader = Operator { at: served.at.to_string(), key: key_file("reader.key", 2) };
     let refused = operator.says("divert 100.1.1.1:80 10.0.0.1:5213", 1);
-    assert_eq!(refused, "monitor: refused: this is the port that instructions come to");
-    assert_eq!(operator.says("--only-if 7 restore 100.1.1.1", 1), "monitor: refused: the table has changed since");
-    assert_eq!(reader.says("limit 5", 1), "monitor: refused: the key does not permit it");
+    assert_eq!(refused, "byway ctl: refused: this is the port that instructions come to");
+    assert_eq!(operator.says("--only-if 7 restore 100.1.1.1", 1), "byway ctl: refused: the table has changed since");
+    assert_eq!(reader.says("limit 5", 1), "byway ctl: refused: the key does not permit it");
     let json = reader.says("--json limit 5", 1);
     assert!(json.starts_with(r#"{"refused":"the key does not permit it","code":4,"detail":0}"#), "{json}");
     for (words, why) in [
@@ -370,11 +385,11 @@ fn what_is_wrong_is_said_in_a_line_and_a_code() {
         ("redivert 20.0.0.1 20.0.0.2 --drain --reset", "--drain and --reset exclude each other"),
         ("--key /nowhere/key list", "key file /nowhere/key: No such file or directory (os error 2)"),
     ] {
-        assert_eq!(operator.says(words, 2), format!("monitor: {why}"));
+        assert_eq!(operator.says(words, 2), format!("byway ctl: {why}"));
     }
     let json = operator.says("--json limit many", 2);
     let why = "limit many: it must be a number";
-    assert_eq!(json, format!("{{\"error\":\"{why}\"}}\nmonitor: {why}"));
+    assert_eq!(json, format!("{{\"error\":\"{why}\"}}\nbyway ctl: {why}"));
     // Nobody is there; and nobody who knows the key.
     let start = std::time::Instant::now();
     let nobody = Operator { at: "127.0.0.1:9".into(), key: operator.key.clone() };

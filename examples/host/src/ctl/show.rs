@@ -3,8 +3,8 @@
 use byway::control::{Answer, Code, Effect, Outcome, RefusedBy, Rights, Settings, counter_name};
 use byway::{Connection, Event, Match, Measured, Midstream, Volume, Weighted};
 
-use crate::changes::FIELDS;
-use crate::json::Json;
+use super::changes::FIELDS;
+use super::json::Json;
 
 /// What a change has done, in a sentence.
 pub(crate) fn effect(effect: Effect, dry_run: bool) -> String {
@@ -228,6 +228,20 @@ pub(crate) fn counters(counters: &[(u16, u64)], json: bool) -> String {
         return Json::Object(named.map(|(name, value)| (name, value.into())).collect()).to_string();
     }
     let lines: Vec<_> = named.filter(|(_, value)| *value != 0).map(|(name, v)| format!("{name:20} {v:>12}")).collect();
+    lines.join("\n")
+}
+
+/// The counters that are not zero, and what was added to each since.
+pub(crate) fn rates(now: &[(u16, u64)], before: &[(u16, u64)]) -> String {
+    let mut lines = vec![format!("{:20} {:>12} {:>12}", "", "so far", "in a second")];
+    for (number, value) in now {
+        let earlier = before.iter().find(|(earlier, _)| earlier == number).map_or(0, |(_, value)| *value);
+        if let Some(name) = counter_name(*number)
+            && *value != 0
+        {
+            lines.push(format!("{name:20} {value:>12} {:>12}", value.saturating_sub(earlier)));
+        }
+    }
     lines.join("\n")
 }
 

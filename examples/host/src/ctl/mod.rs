@@ -1,15 +1,15 @@
-//! The command line of a human operator: tells a translator what to divert where, over its control port.
-//!
-//! `cargo run --example monitor -- --help`
+//! `byway ctl`, the command line of a human operator: tells a translator what to divert where, over its control port.
 
 mod arguments;
 mod changes;
 mod json;
-mod key;
 mod link;
+#[cfg(unix)]
+mod pcap;
 mod show;
 
 use core::time::Duration;
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -18,8 +18,11 @@ use arguments::{Arguments, Command, USAGE};
 use byway::Timeouts;
 use byway::control::{Answer, Code, Effect, Instruction, Kinds, RefusedBy, Request};
 use changes::{Change, Line};
+
 use json::Json;
 use link::{Link, LinkError};
+
+use crate::key;
 
 /// How long a subscription is asked for; it is renewed at half of that.
 const SUBSCRIPTION: u16 = 60;
@@ -51,16 +54,29 @@ fn said(written: std::io::Result<()>) -> Result<(), Failure> {
     written.map_err(|e| if gone(&e) { Failure::Unheard } else { LinkError::Socket(e).into() })
 }
 
-fn main() -> ExitCode {
-    let arguments = match arguments::read(std::env::args_os()) {
+/// Does what these arguments say, which stand behind `ctl`.
+#[must_use]
+pub fn run(words: Vec<OsString>) -> ExitCode {
+    #[cfg(unix)]
+    if words.first().is_some_and(|word| word == "pcap") {
+        return match pcap::run(words.into_iter().skip(1).collect()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err((code, text)) => {
+                let _ = writeln!(std::io::stderr(), "byway ctl: {text}");
+                ExitCode::from(code)
+            }
+        };
+    }
+    let json = words.iter().any(|word| word == "--json");
+    let arguments = match arguments::read(words) {
         Ok(arguments) => arguments,
-        Err(wrong) => return fail(Failure::Arguments(wrong), std::env::args_os().any(|word| word == "--json")),
+        Err(wrong) => return fail(Failure::Arguments(wrong), json),
     };
     if matches!(arguments.command, Command::Help) {
         let _ = write!(std::io::stdout(), "{USAGE}");
         return ExitCode::SUCCESS;
     }
-    match key::read(&arguments.key).map_err(Failure::Arguments).and_then(|key| run(&arguments, key)) {
+    match key::read(&arguments.key).map_err(Failure::Arguments).and_then(|key| carry_out(&arguments, key)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(failure, arguments.json),
     }
@@ -82,11 +98,11 @@ fn fail(failure: Failure, json: bool) -> ExitCode {
     if json {
         let _ = writeln!(std::io::stdout(), "{object}");
     }
-    let _ = writeln!(std::io::stderr(), "monitor: {text}");
+    let _ = writeln!(std::io::stderr(), "byway ctl: {text}");
     ExitCode::from(code)
 }
 
-fn run(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
+fn carry_out(arguments: &Arguments, key: (u16, [u8; 32])) -> Result<(), Failure> {
     let mut link = Link::open(arguments.agent, key)?;
     let done = obey(&mut link, arguments);
     // Gives the session's place back, also if something was refused.
@@ -101,17 +117,20 @@ fn obey(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
         Command::Apply(lines) => apply(link, arguments, lines)?,
         Command::List => list(link, arguments)?,
         Command::Connections { watch, count } => {
-            let times = if *watch { *count } else { 1 };
-            for time in 0..times {
-                connections(link, arguments, *watch)?;
-                if time + 1 < times {
-                    std::thread::sleep(Duration::from_secs(1));
-                }
-            }
+            each_second(*watch, *count, || connections(link, arguments, *watch))?;
         }
-        Command::Counters => {
-            let counters: Vec<_> = ask(link, arguments, Instruction::Counters, |a| a.counters().collect())?;
-            say(show::counters(&counters, json))?;
+        Command::Counters { watch, count } => {
+            let mut before: Option<Vec<(u16, u64)>> = None;
+            each_second(*watch, *count, || {
+                let now: Vec<_> = ask(link, arguments, Instruction::Counters, |a| a.counters().collect())?;
+                if json || !*watch {
+                    say(show::counters(&now, json))?;
+                } else {
+                    show_live(&show::rates(&now, before.as_ref().unwrap_or(&now)))?;
+                }
+                before = Some(now);
+                Ok(())
+            })?;
         }
         Command::Settings => {
             if let Some(settings) = ask(link, arguments, Instruction::Settings, |a| a.settings())? {
@@ -122,6 +141,33 @@ fn obey(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
         Command::Help => {}
     }
     Ok(())
+}
+
+/// Does something once, or so many times, with a second in between.
+fn each_second(watch: bool, count: u64, mut show: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+    let times = if watch { count } else { 1 };
+    for time in 0..times {
+        show()?;
+        if time + 1 < times {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    Ok(())
+}
+
+/// Shows a text in the place of the one before, as far as the terminal has room; or below it, where there is none.
+fn show_live(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = match console::Term::stdout().size_checked() {
+        Some((rows, columns)) => {
+            // Home, and clear what was there. The cursor has a line too.
+            let lines = text.lines().take(usize::from(rows).saturating_sub(1));
+            let lines = lines.map(|line| line.chars().take(columns.into()).chain(['\n']).collect::<String>());
+            write!(out, "\x1b[H\x1b[J{}", lines.collect::<String>())
+        }
+        None => writeln!(out, "{text}"),
+    };
+    said(written.and_then(|()| out.flush()))
 }
 
 /// Adds to a request what holds for all of them.
@@ -253,21 +299,17 @@ fn connections(link: &mut Link, arguments: &Arguments, watch: bool) -> Result<()
         all.extend(entries);
         position = next;
     }
-    let mut out = std::io::stdout().lock();
-    let written = if arguments.json {
+    if arguments.json {
         let list = Json::List(all.iter().map(show::connection_json).collect());
-        writeln!(out, "{}", Json::Object(vec![("connections", list)]))
-    } else if watch && let Some((rows, columns)) = console::Term::stdout().size_checked() {
-        // Home, and clear what was there. What is above and below the connections, and the cursor, have lines too.
+        return say(Json::Object(vec![("connections", list)]));
+    }
+    if watch && let Some((rows, _)) = console::Term::stdout().size_checked() {
+        // What is above and below the connections, and the cursor, have lines too.
         let table = show::connections(&mut all, usize::from(rows).saturating_sub(4));
-        let text = format!("{} connections\n{table}", all.len());
-        let lines = text.lines().map(|line| line.chars().take(columns.into()).chain(['\n']).collect::<String>());
-        write!(out, "\x1b[H\x1b[J{}", lines.collect::<String>())
-    } else {
-        let table = show::connections(&mut all, usize::MAX);
-        write!(out, "{table}")
-    };
-    said(written.and_then(|()| out.flush()))
+        return show_live(&format!("{} connections\n{table}", all.len()));
+    }
+    let mut out = std::io::stdout().lock();
+    said(write!(out, "{}", show::connections(&mut all, usize::MAX)).and_then(|()| out.flush()))
 }
 
 fn events(link: &mut Link, arguments: &Arguments, seconds: u64) -> Result<(), Failure> {
@@ -281,7 +323,7 @@ fn events(link: &mut Link, arguments: &Arguments, seconds: u64) -> Result<(), Fa
             let missing = lost.is_some_and(|before| before != events.lost()) || events.datagrams_missed() != 0;
             lost = Some(events.lost());
             if missing {
-                let _ = writeln!(std::io::stderr(), "monitor: some events were lost");
+                let _ = writeln!(std::io::stderr(), "byway ctl: some events were lost");
             }
             for event in events.events() {
                 let line = if arguments.json { show::event_json(&event).to_string() } else { show::event(&event) };

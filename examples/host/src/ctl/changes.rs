@@ -6,6 +6,8 @@ use byway::control::{Instruction, Rule};
 use byway::{Divert, Match, Midstream, ParseError, Prefix, Protocol, Redivert, Target, Timeouts, Weighted};
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::units;
+
 /// The commands that change something.
 const COMMANDS: [&str; 5] = ["divert", "redivert", "restore", "limit", "timeouts"];
 
@@ -56,7 +58,7 @@ pub(crate) struct Options {
     any_port: bool,
     midstream: Option<Midstream>,
     how: Option<Redivert>,
-    /// The names of all that were given, those of [`crate::arguments`] too.
+    /// The names of all that were given, those of [`super::arguments`] too.
     given: Vec<String>,
 }
 
@@ -66,7 +68,7 @@ fn belongs(option: &str, command: &str) -> bool {
         "protocol" | "clients" => matches!(command, "divert" | "restore"),
         "keep-source" | "any-port" | "midstream" => command == "divert",
         "drain" | "reset" => command == "redivert",
-        "watch" | "count" => command == "connections",
+        "watch" | "count" => matches!(command, "connections" | "counters"),
         "seconds" => command == "events",
         "dry-run" => command == "apply" || COMMANDS.contains(&command),
         _ => true,
@@ -202,23 +204,8 @@ fn timeout(word: &str) -> Result<(Field, Duration), String> {
     let name = name.replace('-', "_");
     let field = FIELDS.iter().position(|field| *field == name);
     let field = field.ok_or_else(|| format!("{name}: it must be one of {}", FIELDS.join(", ")))?;
-    let value = duration(value).ok_or_else(|| format!("{word}: the time must be like 2h4m, 300s or 500ms"))?;
+    let value = units::duration(value).ok_or_else(|| format!("{word}: the time must be like 2h4m, 300s or 500ms"))?;
     Ok((field, value))
-}
-
-/// Numbers with units, the sum of which is meant.
-fn duration(mut word: &str) -> Option<Duration> {
-    const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-    let mut millis = 0_u64;
-    while !word.is_empty() {
-        let (digits, rest) = word.split_at(word.find(|c: char| !c.is_ascii_digit())?);
-        let unit_ends = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let (unit, rest) = rest.split_at(unit_ends);
-        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        millis = millis.checked_add(digits.parse::<u64>().ok()?.checked_mul(*factor)?)?;
-        word = rest;
-    }
-    (millis != 0).then(|| Duration::from_millis(millis))
 }
 
 fn protocol(word: &str) -> Result<Protocol, String> {
@@ -254,17 +241,6 @@ fn weighted(word: &str) -> Result<Weighted, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_have_units() {
-        let right = [("300s", 300_000), ("2h4m", 7_440_000), ("500ms", 500), ("1d", 86_400_000), ("1m1s1ms", 61_001)];
-        for (word, millis) in right {
-            assert_eq!(duration(word), Some(Duration::from_millis(millis)), "{word}");
-        }
-        for word in ["", "5", "0s", "s", "5x", "-5s", "5s5", "99999999999999999999s", "18446744073709551615d"] {
-            assert_eq!(duration(word), None, "{word}");
-        }
-    }
 
     #[test]
     fn some_time_outs_change_and_the_others_stay() {

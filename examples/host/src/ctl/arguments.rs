@@ -8,12 +8,12 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::changes::{self, Change, Line};
+use super::changes::{self, Change, Line};
 
 pub(crate) const USAGE: &str = "\
 Tells a translator what to divert where, and shows what it does.
 
-  monitor --agent HOST:PORT --key FILE [OPTIONS] COMMAND
+  byway ctl --agent HOST:PORT --key FILE [OPTIONS] COMMAND
 
   divert ORIGINAL TARGET...    divert ORIGINAL to TARGET, or share it among several
       --protocol tcp|udp|icmp  only this protocol
@@ -28,13 +28,16 @@ Tells a translator what to divert where, and shows what it does.
   restore ORIGINAL             remove the rule (with --protocol and --clients if it has them)
   list                         the rules
   connections [--watch]        the current connections, once or every second
-  counters                     what has happened so far
+  counters [--watch]           what has happened so far, and every second how much of it in that second
   events [--seconds N]         what happens, as it happens
   settings                     time-outs, limits, and what the key may do
   limit N                      how many connections a client may have; 0 for no limit
   timeouts NAME=TIME...        how long connections live without a packet; the other time-outs stay
   timeouts recommended         all of them as the RFCs say
   apply FILE|-                 the instructions in FILE, or of standard input: all at once, or none
+
+  byway ctl pcap --socket FILE [--seconds N] ORIGINAL [PROTOCOL] [from NETWORK] > FILE
+                               what a rule is about, on both sides, with the verdict as a comment (pcapng)
 
   --only-if N     only if the table's generation is N
   --dry-run       only say what it would do
@@ -67,7 +70,10 @@ pub(crate) enum Command {
         watch: bool,
         count: u64,
     },
-    Counters,
+    Counters {
+        watch: bool,
+        count: u64,
+    },
     Events {
         seconds: u64,
     },
@@ -98,12 +104,12 @@ struct Options {
     help: bool,
 }
 
-/// Reads the arguments, of which the first is the name of the program.
+/// Reads the arguments, without the names of the program and of the command.
 ///
 /// # Errors
 /// Says in one line what is wrong.
 pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
-    let mut parser = Parser::from_iter(arguments);
+    let mut parser = Parser::from_args(arguments);
     let mut options = Options::default();
     let mut words: Vec<String> = Vec::new();
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
@@ -168,11 +174,11 @@ fn command_of(words: &[&str], options: &Options) -> Result<Command, String> {
         ["apply", file] => Command::Apply(lines(file)?),
         ["apply", ..] => return Err("apply takes a file, or - for standard input".into()),
         ["list"] => Command::List,
-        ["connections"] if options.count.is_some() && !options.watch => {
+        ["connections" | "counters"] if options.count.is_some() && !options.watch => {
             return Err("--count belongs to --watch".into());
         }
         ["connections"] => Command::Connections { watch: options.watch, count: options.count.unwrap_or(u64::MAX) },
-        ["counters"] => Command::Counters,
+        ["counters"] => Command::Counters { watch: options.watch, count: options.count.unwrap_or(u64::MAX) },
         ["events"] => Command::Events { seconds: options.seconds.unwrap_or(u64::MAX) },
         ["settings"] => Command::Settings,
         [known @ ("list" | "connections" | "counters" | "events" | "settings"), ..] => {

@@ -1,0 +1,321 @@
+//! A TOML file, read field by field, so that whatever is wrong with it is said with its place.
+
+use core::fmt;
+use core::ops::{Range, RangeInclusive};
+use core::str::FromStr;
+use core::time::Duration;
+use core::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use crate::units;
+
+/// What is wrong with a file, and where. One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    file: PathBuf,
+    /// Line and column, from 1; none if the file could not be read.
+    place: Option<(usize, usize)>,
+    field: String,
+    problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        match self.field.as_str() {
+            "" => write!(f, ": {}", self.problem),
+            field => write!(f, ": {field}: {}", self.problem),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl ConfigError {
+    /// The file itself cannot be read.
+    #[must_use]
+    pub(super) fn file(file: &Path, problem: impl fmt::Display) -> Self {
+        Self { file: file.into(), place: None, field: String::new(), problem: problem.to_string() }
+    }
+
+    /// Puts a fault's place into words.
+    #[must_use]
+    pub(super) fn at(file: &Path, text: &str, fault: Fault) -> Self {
+        let before = text.get(..fault.span.start.min(text.len())).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Self { file: file.into(), place: Some((line, column)), field: fault.field, problem: fault.problem }
+    }
+}
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Where it stands, in bytes.
+    pub(super) span: Range<usize>,
+    /// Its name, with those of the tables around it.
+    pub(super) field: String,
+    /// What is wrong, and what was expected.
+    pub(super) problem: String,
+}
+
+/// Reads the text as TOML.
+///
+/// # Errors
+/// [`Fault`] says what is wrong with it as TOML.
+pub(super) fn parse(text: &str) -> Result<(DeTable<'_>, Range<usize>), Fault> {
+    match DeTable::parse(text) {
+        Ok(table) => {
+            let span = table.span();
+            Ok((table.into_inner(), span))
+        }
+        Err(error) => Err(Fault {
+            span: error.span().unwrap_or(0..0),
+            field: String::new(),
+            problem: error.message().trim().replace('\n', "; "),
+        }),
+    }
+}
+
+/// A table whose fields are asked for one after the other. Those that nobody has asked for are unknown.
+#[derive(Debug)]
+pub(super) struct Table<'a> {
+    table: &'a DeTable<'a>,
+    span: Range<usize>,
+    path: String,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Table<'a> {
+    /// The table that a document is.
+    #[must_use]
+    pub(super) const fn root(table: &'a DeTable<'a>, span: Range<usize>) -> Self {
+        Self { table, span, path: String::new(), asked: RefCell::new(Vec::new()) }
+    }
+
+    /// A field, if it is there.
+    #[must_use]
+    pub(super) fn get(&self, name: &'static str) -> Option<Value<'a>> {
+        self.asked.borrow_mut().push(name);
+        let value = self.table.get(name)?;
+        Some(Value { value: value.get_ref(), span: value.span(), field: join(&self.path, name) })
+    }
+
+    /// Reads a field, or takes what holds without it.
+    ///
+    /// # Errors
+    /// What `read` says is wrong with it.
+    pub(super) fn or<T>(
+        &self,
+        name: &'static str,
+        default: T,
+        read: impl Fn(&Value<'a>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.get(name).map_or(Ok(default), |value| read(&value))
+    }
+
+    /// A field that must be there.
+    ///
+    /// # Errors
+    /// A fault of this table, if it is not.
+    pub(super) fn need(&self, name: &'static str, expected: &str) -> Result<Value<'a>, Fault> {
+        self.get(name).ok_or_else(|| Fault {
+            span: self.span.clone(),
+            field: join(&self.path, name),
+            problem: format!("it is missing: expected {expected}"),
+        })
+    }
+
+    /// A table in it; an empty one if it is not there.
+    ///
+    /// # Errors
+    /// A fault of the field, if it is something else.
+    pub(super) fn table(&self, name: &'static str) -> Result<Option<Self>, Fault> {
+        self.get(name).map(|value| value.table()).transpose()
+    }
+
+    /// All its fields, whatever their names are.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> {
+        self.table.iter().map(|(name, value)| {
+            let name: &str = name.get_ref();
+            (name, Value { value: value.get_ref(), span: value.span(), field: join(&self.path, name) })
+        })
+    }
+
+    /// Says which fields there may be, before they are asked for one by one: a misspelt name is not then missed as if it
+    /// had not been there.
+    ///
+    /// # Errors
+    /// A fault of the first that is none of these.
+    pub(super) fn only(&self, names: &[&'static str]) -> Result<(), Fault> {
+        self.asked.borrow_mut().extend(names);
+        self.finish()
+    }
+
+    /// Whoever reads a table calls it at the end.
+    ///
+    /// # Errors
+    /// A fault of the first field that nobody has asked for.
+    pub(super) fn finish(&self) -> Result<(), Fault> {
+        let asked = self.asked.borrow();
+        let mut names = self.table.keys();
+        let unknown = names.find(|name| !asked.iter().any(|asked| *asked == name.get_ref().as_ref()));
+        unknown.map_or(Ok(()), |name| {
+            Err(Fault {
+                span: name.span(),
+                field: join(&self.path, name.get_ref()),
+                problem: format!("there is no such field: expected one of {}", asked.join(", ")),
+            })
+        })
+    }
+
+    /// A fault of the table as a whole.
+    #[must_use]
+    pub(super) fn fault(&self, problem: impl fmt::Display) -> Fault {
+        Fault { span: self.span.clone(), field: self.path.clone(), problem: problem.to_string() }
+    }
+}
+
+/// A value, with its place and its name.
+#[derive(Clone, Debug)]
+pub(super) struct Value<'a> {
+    value: &'a DeValue<'a>,
+    span: Range<usize>,
+    field: String,
+}
+
+impl<'a> Value<'a> {
+    /// A fault of this value.
+    #[must_use]
+    pub(super) fn fault(&self, problem: impl fmt::Display) -> Fault {
+        Fault { span: self.span.clone(), field: self.field.clone(), problem: problem.to_string() }
+    }
+
+    fn unexpected(&self, expected: &str) -> Fault {
+        self.fault(format!("{} found: expected {expected}", self.value.type_str()))
+    }
+
+    /// A string.
+    ///
+    /// # Errors
+    /// A fault, if it is something else; `expected` says what should stand in it.
+    pub(super) fn text(&self, expected: &str) -> Result<&'a str, Fault> {
+        self.value.as_str().ok_or_else(|| self.unexpected(expected))
+    }
+
+    /// A string that can be read as something.
+    ///
+    /// # Errors
+    /// A fault that says what was expected.
+    pub(super) fn read<T: FromStr>(&self, expected: &str) -> Result<T, Fault> {
+        let text = self.text(expected)?;
+        text.parse().map_err(|_| self.fault(format!("\"{text}\" found: expected {expected}")))
+    }
+
+    /// One of several words.
+    ///
+    /// # Errors
+    /// A fault that lists them.
+    pub(super) fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, Fault> {
+        let all: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let expected = format!("one of {}", all.join(", "));
+        let text = self.text(&expected)?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| self.fault(format!("\"{text}\" found: expected {expected}")))
+    }
+
+    /// A number within these bounds.
+    ///
+    /// # Errors
+    /// A fault that names them.
+    pub(super) fn number<T: TryFrom<u64> + Into<u64> + Copy>(&self, range: RangeInclusive<T>) -> Result<T, Fault> {
+        let bounds = (*range.start()).into()..=(*range.end()).into();
+        let expected = format!("a number from {} to {}", bounds.start(), bounds.end());
+        let integer = self.value.as_integer().ok_or_else(|| self.unexpected(&expected))?;
+        let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| bounds.contains(n));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| self.fault(format!("{integer} found: expected {expected}")))
+    }
+
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// A fault, if it is something else.
+    pub(super) fn boolean(&self) -> Result<bool, Fault> {
+        self.value.as_bool().ok_or_else(|| self.unexpected("true or false"))
+    }
+
+    /// A time with units.
+    ///
+    /// # Errors
+    /// A fault, if it is something else.
+    pub(super) fn duration(&self) -> Result<Duration, Fault> {
+        const EXPECTED: &str = "a time like \"2h4m\", \"300s\" or \"500ms\"";
+        let text = self.text(EXPECTED)?;
+        units::duration(text).ok_or_else(|| self.fault(format!("\"{text}\" found: expected {EXPECTED}")))
+    }
+
+    /// The items of a list, or the only one where there is no list.
+    #[must_use]
+    pub(super) fn one_or_more(&self) -> Vec<Self> {
+        self.items().unwrap_or_else(|| vec![self.clone()])
+    }
+
+    /// The items of a list.
+    ///
+    /// # Errors
+    /// A fault, if it is something else.
+    pub(super) fn list(&self, expected: &str) -> Result<Vec<Self>, Fault> {
+        self.items().ok_or_else(|| self.unexpected(expected))
+    }
+
+    fn items(&self) -> Option<Vec<Self>> {
+        let items = self.value.as_array()?.iter().enumerate();
+        let item = |(number, item): (usize, &'a toml::Spanned<DeValue<'a>>)| Self {
+            value: item.get_ref(),
+            span: item.span(),
+            // As people count them.
+            field: format!("{}[{}]", self.field, number + 1),
+        };
+        Some(items.map(item).collect())
+    }
+
+    /// A table.
+    ///
+    /// # Errors
+    /// A fault, if it is something else.
+    pub(super) fn table(&self) -> Result<Table<'a>, Fault> {
+        let table = self.value.as_table().ok_or_else(|| self.unexpected("a table"))?;
+        Ok(Table { table, span: self.span.clone(), path: self.field.clone(), asked: RefCell::default() })
+    }
+
+    /// Every value in it that is neither a table nor a list, with its name and its text.
+    pub(super) fn leaves(&self, text: &str, each: &mut dyn FnMut(&Self, &str)) {
+        if let Some(items) = self.items() {
+            // A list is one value: what moves in it is no other item's change.
+            if items.iter().all(|item| item.value.as_table().is_none()) {
+                return each(self, text.get(self.span.clone()).unwrap_or_default());
+            }
+            return items.iter().for_each(|item| item.leaves(text, each));
+        }
+        match self.table() {
+            Ok(table) => table.each().for_each(|(_, value)| value.leaves(text, each)),
+            Err(_) => each(self, text.get(self.span.clone()).unwrap_or_default()),
+        }
+    }
+
+    /// Its name, with those of the tables around it.
+    #[must_use]
+    pub(super) fn field(&self) -> &str {
+        &self.field
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.into() } else { format!("{path}.{name}") }
+}

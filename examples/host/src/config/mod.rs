@@ -1,0 +1,368 @@
+//! What an operator writes: a TOML file. `docs/host.md` describes its fields.
+
+mod document;
+mod nat;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use byway::control::Rights;
+use byway::{ParseError, Prefix};
+
+pub use document::ConfigError;
+use document::{Fault, Table, Value};
+pub use nat::{Capacity, Nat};
+pub use rules::Rule;
+
+use crate::key;
+use crate::router::Settings;
+
+/// How many keys the control port knows at most.
+pub const MAX_KEYS: usize = 16;
+
+/// A file that makes sense.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The TUN device.
+    pub device: Device,
+    /// The router around the translators.
+    pub router: Settings,
+    /// The translators.
+    pub nat: Nat,
+    /// The rules, in the file's order.
+    pub rules: Vec<Rule>,
+    /// The port for instructions.
+    pub control: Option<Control>,
+    /// Where the metrics page is.
+    pub metrics: Option<SocketAddrV4>,
+    /// What the process keeps when it has opened everything.
+    pub privileges: Privileges,
+    /// Where connections are written down over a restart.
+    pub snapshot: Option<PathBuf>,
+    file: PathBuf,
+    text: String,
+    /// What cannot change while the program runs: name, text and place.
+    fixed: Vec<(String, String, Fault)>,
+}
+
+/// The TUN device, and what leads to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// How many queues, and so threads and shards.
+    pub queues: usize,
+    /// The longest packet that it takes, in bytes.
+    pub mtu: u16,
+    /// How many packets wait in each queue while nobody reads them.
+    pub queue_length: u32,
+    /// Whether super-packets and unfinished checksums come through it.
+    pub offload: bool,
+    /// Whether the program sets up the device's address and routes, or finds them there.
+    pub configure: bool,
+    /// What the kernel's own ICMP errors about translated packets come from: an address that the machine has. Without it
+    /// any of those.
+    pub address: Option<Ipv4Addr>,
+    /// What is routed to it.
+    pub routes: Vec<Prefix>,
+    /// The number of its routing table, and of the rule that leads there.
+    pub table: u32,
+    /// Whether what is routed to it is dropped, and not routed elsewhere, while the program is not there.
+    pub blackhole: bool,
+}
+
+/// What the process keeps when it has opened everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Privileges {
+    /// The user that it becomes.
+    pub user: Option<String>,
+    /// Whether the kernel keeps it from files and sockets that it has no need of.
+    pub confine: bool,
+}
+
+/// The port for instructions.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Where it listens.
+    pub listen: SocketAddrV4,
+    /// Who may say what.
+    pub keys: Vec<ControlKey>,
+}
+
+/// A key of the control port.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ControlKey {
+    /// Its number.
+    pub id: u16,
+    /// Its secret.
+    pub secret: [u8; 32],
+    /// What its owner may do.
+    pub rights: Rights,
+    /// The file that it was read from.
+    pub file: PathBuf,
+}
+
+impl core::fmt::Debug for ControlKey {
+    /// Everything but the secret.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ControlKey").field("id", &self.id).field("rights", &self.rights).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names file, line, column and field, and says what was expected.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::file(file, error))?;
+        Self::parse(file, text)
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(file: &Path, text: String) -> Result<Self, ConfigError> {
+        match Self::of(file, &text) {
+            Ok(config) => Ok(Self { text, ..config }),
+            Err(fault) => Err(ConfigError::at(file, &text, fault)),
+        }
+    }
+
+    fn of(file: &Path, text: &str) -> Result<Self, Fault> {
+        let (document, span) = document::parse(text)?;
+        let root = Table::root(&document, span);
+        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "privileges", "state"])?;
+        let nat = nat::read(&root)?;
+        let rules = rules::read(&root)?;
+        let router = router(&root, &nat)?;
+        let device = device(&root, &nat, &rules)?;
+        let control = root.table("control")?.map(|table| control(&table, file, &device)).transpose()?;
+        let metrics = match root.table("metrics")? {
+            None => None,
+            Some(table) => {
+                const EXPECTED: &str = "an address and port like \"127.0.0.1:9207\"";
+                let listen = table.need("listen", EXPECTED)?.read(EXPECTED)?;
+                table.finish()?;
+                Some(listen)
+            }
+        };
+        let mut privileges = Privileges { user: None, confine: true };
+        if let Some(table) = root.table("privileges")? {
+            let name = |value: &Value<'_>| value.text("the name of a user").map(|name| Some(name.into()));
+            privileges.user = table.or("user", None, name)?;
+            privileges.confine = table.or("confine", true, Value::boolean)?;
+            table.finish()?;
+        }
+        let snapshot = match root.table("state")? {
+            None => None,
+            Some(table) => {
+                let file_of = |value: Value<'_>| Ok(path(file, value.text("the name of a file")?));
+                let snapshot = table.get("snapshot").map(file_of).transpose()?;
+                table.finish()?;
+                snapshot
+            }
+        };
+        let mut fixed = Vec::new();
+        for (_, value) in root.each() {
+            value.leaves(text, &mut |leaf, said| {
+                if !may_change(leaf.field()) {
+                    fixed.push((leaf.field().into(), said.into(), leaf.fault("")));
+                }
+            });
+        }
+        let (file, text) = (file.into(), String::new());
+        let config = Self { device, router, nat, rules, control, metrics, privileges, snapshot, file, text, fixed };
+        config.try_out()?;
+        Ok(config)
+    }
+
+    /// Whether this can take the place of `old` while the program runs.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that cannot change.
+    pub fn check_reload(&self, old: &Self) -> Result<(), ConfigError> {
+        let said = |config: &Self, field: &str| {
+            config.fixed.iter().find(|(name, ..)| name == field).map(|(_, text, _)| text.clone())
+        };
+        for (field, text, place) in &self.fixed {
+            let before = said(old, field);
+            if before.as_ref() != Some(text) {
+                let before = before.map_or_else(|| "it was not there".into(), |before| format!("it was {before}"));
+                let problem = format!("it cannot change while byway runs ({before}): restart byway");
+                let fault = Fault { problem, ..place.clone() };
+                return Err(ConfigError::at(&self.file, &self.text, fault));
+            }
+        }
+        match old.fixed.iter().find(|(field, ..)| said(self, field).is_none()) {
+            None => Ok(()),
+            Some((field, text, _)) => {
+                let problem = format!("it cannot go away while byway runs (it was {text}): restart byway");
+                let fault = Fault { span: 0..0, field: field.clone(), problem };
+                Err(ConfigError::at(&self.file, &self.text, fault))
+            }
+        }
+    }
+
+    /// Where it was read from.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Enters everything into translators that are thrown away, so that what they would refuse is said with its place.
+    fn try_out(&self) -> Result<(), Fault> {
+        let mut sharded = self.nat.try_out(self.device.queues)?;
+        for rule in &self.rules {
+            sharded.divert(rule.divert()).map_err(|error| rule.fault(error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a reload may change a field.
+fn may_change(field: &str) -> bool {
+    let within = ["rule[", "groups.", "timeouts.", "control.key["];
+    field == "nat.client_limit" || within.iter().any(|start| field.starts_with(start))
+}
+
+fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
+    let table = root.table("router")?;
+    let default = Settings { address: Ipv4Addr::UNSPECIFIED, mtu: 1500, errors_per_second: 100, held: 64 };
+    let Some(table) = table else {
+        return match nat.own.first() {
+            Some(address) => Ok(Settings { address: *address, ..default }),
+            None => Err(root.fault("a [router] with an address is missing: ICMP errors come from it")),
+        };
+    };
+    // Read with the translators' own addresses.
+    let _ = table.get("own");
+    let settings = Settings {
+        address: table.need("address", ADDRESS)?.read(ADDRESS)?,
+        mtu: table.or("mtu", default.mtu, |v| v.number(68..=65535))?,
+        errors_per_second: table
+            .or("icmp_errors_per_second", default.errors_per_second, |v| v.number(0..=1_000_000))?,
+        held: table.or("held_fragments", 64_u32, |v| v.number(0..=65_536))? as usize,
+    };
+    table.finish()?;
+    Ok(settings)
+}
+
+/// What is expected of an address.
+const ADDRESS: &str = "an IPv4 address like \"10.0.0.1\"";
+
+fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> {
+    const NAME: &str = "a name of 1 to 15 letters, digits, dots, dashes and underscores";
+    let default = Device {
+        name: "byway0".into(),
+        queues: 1,
+        mtu: 1500,
+        queue_length: 2000,
+        offload: true,
+        configure: true,
+        address: None,
+        routes: Vec::new(),
+        table: 7207,
+        blackhole: true,
+    };
+    // Replies, and what is for own addresses, must come here in any case.
+    let mut routes = nat.routes();
+    let table = root.table("device")?;
+    let listed = table.as_ref().and_then(|table| table.get("routes"));
+    match &listed {
+        Some(listed) => {
+            for prefix in listed.list("a list of prefixes")? {
+                routes.push(prefix.read("a prefix like \"100.100.100.0/24\"")?);
+            }
+        }
+        None => {
+            for rule in rules {
+                let prefix = rule.matches.destination();
+                if prefix.length() < 8 {
+                    let problem = format!(
+                        "{prefix} is too much to be routed to the device because a rule says so: list device.routes"
+                    );
+                    return Err(rule.fault(problem));
+                }
+                routes.push(prefix);
+            }
+        }
+    }
+    routes.sort_by_key(|prefix| (prefix.network(), prefix.length()));
+    routes.dedup();
+    let Some(table) = table else {
+        return Ok(Device { routes, ..default });
+    };
+    let name = match table.get("name") {
+        None => default.name,
+        Some(value) => {
+            let name = value.text(NAME)?;
+            let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if !(1..=15).contains(&name.len()) || !name.chars().all(is_good) || name.starts_with('.') {
+                return Err(value.fault(format!("\"{name}\" found: expected {NAME}")));
+            }
+            name.into()
+        }
+    };
+    let device = Device {
+        name,
+        queues: table.or("queues", default.queues as u32, |v| v.number(1..=256))? as usize,
+        mtu: table.or("mtu", default.mtu, |v| v.number(68..=65535))?,
+        queue_length: table.or("queue_length", default.queue_length, |v| v.number(1..=1_000_000))?,
+        offload: table.or("offload", default.offload, Value::boolean)?,
+        configure: table.or("configure", default.configure, Value::boolean)?,
+        address: table.or("address", None, |v| v.read(ADDRESS).map(Some))?,
+        routes,
+        table: table.or("table", default.table, |v| v.number(1..=32_000))?,
+        blackhole: table.or("blackhole", default.blackhole, Value::boolean)?,
+    };
+    table.finish()?;
+    Ok(device)
+}
+
+fn control(table: &Table<'_>, file: &Path, device: &Device) -> Result<Control, Fault> {
+    const RIGHTS: &str = "\"read\", \"all\", or \"divert PREFIX\"";
+    let listen = table.need("listen", "an address and port like \"127.0.0.1:5213\"")?;
+    if device.queues > 1 {
+        return Err(listen.fault("instructions are for one queue only: set device.queues to 1, or leave [control] out"));
+    }
+    let listen_on = listen.read("an address and port like \"127.0.0.1:5213\"")?;
+    let mut keys: Vec<ControlKey> = Vec::new();
+    let listed = table.need("key", "at least one [[control.key]]")?;
+    for value in listed.list("a list of tables: [[control.key]]")? {
+        let key = value.table()?;
+        let name = key.need("file", "the name of a key file")?;
+        let key_file = path(file, name.text("the name of a key file")?);
+        let (id, secret) = key::read(&key_file).map_err(|problem| name.fault(problem))?;
+        let rights = key.or("rights", Rights::All, |value| {
+            let text = value.text(RIGHTS)?;
+            match text.split_once(' ') {
+                None if text == "read" => Ok(Rights::Read),
+                None if text == "all" => Ok(Rights::All),
+                Some(("divert", prefix)) => {
+                    prefix.parse().map(Rights::Divert).map_err(|error: ParseError| value.fault(error))
+                }
+                _ => Err(value.fault(format!("\"{text}\" found: expected {RIGHTS}"))),
+            }
+        })?;
+        key.finish()?;
+        if keys.iter().any(|key| key.id == id) {
+            return Err(name.fault(format!("there is another key {id}")));
+        }
+        keys.push(ControlKey { id, secret, rights, file: key_file });
+    }
+    if keys.is_empty() || keys.len() > MAX_KEYS {
+        return Err(listed.fault(format!("{} keys found: expected 1 to {MAX_KEYS}", keys.len())));
+    }
+    table.finish()?;
+    Ok(Control { listen: listen_on, keys })
+}
+
+/// A file's name, seen from where the configuration is.
+fn path(file: &Path, name: &str) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(name)
+}

@@ -1,0 +1,123 @@
+//! The rules of a configuration.
+
+use byway::{Divert, Match, Midstream, ParseError, Weighted};
+
+use super::document::{Fault, Table, Value};
+
+/// How many servers a rule names at most, so that it can be said in an instruction too.
+const MAX_SERVERS: usize = 16;
+
+/// A rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// What it matches.
+    pub matches: Match,
+    /// Where that goes.
+    pub servers: Vec<Weighted>,
+    /// Whether the client's address stays.
+    pub keep_source: bool,
+    /// Whether answers from other ports of the server belong to the client.
+    pub any_port: bool,
+    /// What becomes of segments from the middle of connections that are not known.
+    pub midstream: Option<Midstream>,
+    /// Whether its packets leave untranslated rather than not at all.
+    pub fail_open: bool,
+    place: Fault,
+}
+
+impl PartialEq for Rule {
+    /// Whether they say the same, wherever they stand.
+    fn eq(&self, other: &Self) -> bool {
+        self.divert() == other.divert() && self.fail_open == other.fail_open
+    }
+}
+
+impl Rule {
+    /// The instruction.
+    #[must_use]
+    pub fn divert(&self) -> Divert<'_> {
+        let mut divert = Divert::new(self.matches).to_group(&self.servers);
+        if self.keep_source {
+            divert = divert.keep_source();
+        }
+        if self.any_port {
+            divert = divert.replies_from_any_port();
+        }
+        if let Some(midstream) = self.midstream {
+            divert = divert.midstream(midstream);
+        }
+        divert
+    }
+
+    pub(super) fn fault(&self, problem: impl core::fmt::Display) -> Fault {
+        Fault { problem: problem.to_string(), ..self.place.clone() }
+    }
+}
+
+pub(super) fn read(root: &Table<'_>) -> Result<Vec<Rule>, Fault> {
+    let mut groups = Vec::new();
+    if let Some(table) = root.table("groups")? {
+        for (name, value) in table.each() {
+            groups.push((name, servers(&value)?));
+        }
+    }
+    let mut rules: Vec<Rule> = Vec::new();
+    let Some(listed) = root.get("rule") else {
+        return Ok(rules);
+    };
+    for value in listed.list("a list of tables: [[rule]]")? {
+        let rule = rule(&value.table()?, &groups)?;
+        if rules.iter().any(|other| other.matches == rule.matches) {
+            return Err(rule.fault(format!("another rule is about {}", rule.matches)));
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+fn rule(table: &Table<'_>, groups: &[(&str, Vec<Weighted>)]) -> Result<Rule, Fault> {
+    const MATCH: &str = "ADDRESS[/LENGTH][:PORT] [tcp|udp|icmp] [from CLIENTS], like \"100.100.100.100:80 tcp\"";
+    let divert = table.need("divert", MATCH)?;
+    let matches = divert.text(MATCH)?.parse().map_err(|error: ParseError| divert.fault(error))?;
+    let servers = match (table.get("to"), table.get("group")) {
+        (Some(to), None) => servers(&to)?,
+        (None, Some(group)) => {
+            let name = group.text("the name of one of [groups]")?;
+            let found = groups.iter().find(|(group, _)| *group == name);
+            found.map(|(_, servers)| servers.clone()).ok_or_else(|| {
+                let names: Vec<_> = groups.iter().map(|(name, _)| *name).collect();
+                let names = if names.is_empty() { "there is none".into() } else { names.join(", ") };
+                group.fault(format!("\"{name}\" found: expected the name of one of [groups]: {names}"))
+            })?
+        }
+        (Some(_), Some(group)) => return Err(group.fault("the rule has servers already: leave out either to or group")),
+        (None, None) => {
+            return Err(table.need("to", "a server, or a list of servers").err().unwrap_or_else(|| table.fault("")));
+        }
+    };
+    const MIDSTREAM: [(&str, Midstream); 3] =
+        [("pass", Midstream::Pass), ("adopt", Midstream::Adopt), ("drop", Midstream::Drop)];
+    let rule = Rule {
+        matches,
+        servers,
+        keep_source: table.or("keep_source", false, Value::boolean)?,
+        any_port: table.or("any_port", false, Value::boolean)?,
+        midstream: table.or("midstream", None, |v| v.choice(&MIDSTREAM).map(Some))?,
+        fail_open: table.or("fail_open", false, Value::boolean)?,
+        place: divert.fault(""),
+    };
+    table.finish()?;
+    Ok(rule)
+}
+
+fn servers(value: &Value<'_>) -> Result<Vec<Weighted>, Fault> {
+    const EXPECTED: &str = "a server: ADDRESS[:PORT][*WEIGHT], or \"same\"";
+    let mut servers = Vec::new();
+    for value in value.one_or_more() {
+        servers.push(value.text(EXPECTED)?.parse().map_err(|error: ParseError| value.fault(error))?);
+    }
+    match servers.len() {
+        1..=MAX_SERVERS => Ok(servers),
+        count => Err(value.fault(format!("{count} servers found: expected 1 to {MAX_SERVERS}"))),
+    }
+}

@@ -1,0 +1,193 @@
+use super::*;
+
+const GOOD: &str = r#"
+[router]
+address = "10.9.9.9"
+
+[nat]
+alternatives = ["10.10.10.10:1024-65535"]
+client_limit = 500
+
+[timeouts]
+udp = "3m"
+
+[groups]
+web = ["20.0.0.1:80*2", "20.0.0.2:80"]
+
+[[rule]]
+divert = "100.100.100.100:80 tcp"
+group = "web"
+fail_open = true
+
+[[rule]]
+divert = "100.100.101.0/24"
+to = "20.0.0.3"
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(Path::new("byway.toml"), text.into()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_file_is_read() {
+    let config = parse(GOOD).unwrap();
+    let rules: Vec<_> = config.rules.iter().map(|rule| (rule.divert().to_string(), rule.fail_open)).collect();
+    assert_eq!(
+        rules,
+        [
+            ("100.100.100.100:80 tcp to 20.0.0.1:80*2, 20.0.0.2:80".to_string(), true),
+            ("100.100.101.0/24 to 20.0.0.3".to_string(), false)
+        ]
+    );
+    assert_eq!((config.nat.client_limit, config.nat.timeouts.udp.as_secs()), (500, 180));
+    let routes: Vec<_> = config.device.routes.iter().map(Prefix::to_string).collect();
+    assert_eq!(routes, ["10.9.9.9/32", "10.10.10.10/32", "100.100.100.100/32", "100.100.101.0/24"]);
+    assert_eq!(
+        (config.device.queues, config.router.address, config.control.is_none()),
+        (1, [10, 9, 9, 9].into(), true)
+    );
+}
+
+/// What is wrong, what stands in its place in the good file, and what is said.
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    for (right, wrong, said) in [
+        (
+            "client_limit = 500",
+            "client_limit = 70000",
+            "7:16: nat.client_limit: 70000 found: expected a number from 0 to 65534",
+        ),
+        (
+            "client_limit = 500",
+            "client_limit = -1",
+            "7:16: nat.client_limit: -1 found: expected a number from 0 to 65534",
+        ),
+        (
+            "client_limit = 500",
+            "client_limit = \"5\"",
+            "7:16: nat.client_limit: string found: expected a number from 0 to 65534",
+        ),
+        (
+            "client_limit",
+            "clientlimit",
+            "7:1: nat.clientlimit: there is no such field: expected one of alternatives, rules, connections, servers",
+        ),
+        ("[router]", "[rooter]", "2:2: rooter: there is no such field: expected one of device, router, nat"),
+        (
+            "udp = \"3m\"",
+            "udp = \"3\"",
+            "10:7: timeouts.udp: \"3\" found: expected a time like \"2h4m\", \"300s\" or \"500ms\"",
+        ),
+        ("udp = \"3m\"", "udp = \"3s\"", "9:1: timeouts: time-out udp of 3s is below the floor of 120s"),
+        (
+            "\"20.0.0.2:80\"]",
+            "\"20.0.0.2:http\"]",
+            "13:25: groups.web[2]: port \"http\": it must be a number from 0 to 65535",
+        ),
+        ("\"20.0.0.2:80\"]", "\"20.0.0.1:80\"]", "16:10: rule[1].divert: the group names 20.0.0.1:80 twice"),
+        (
+            "group = \"web\"",
+            "group = \"ftp\"",
+            "17:9: rule[1].group: \"ftp\" found: expected the name of one of [groups]: web",
+        ),
+        ("group = \"web\"", "", "15:1: rule[1].to: it is missing: expected a server, or a list of servers"),
+        (
+            "group = \"web\"",
+            "group = \"web\"\nto = \"20.0.0.1\"",
+            "17:9: rule[1].group: the rule has servers already: leave out either to or group",
+        ),
+        ("fail_open = true", "fail_open = 1", "18:13: rule[1].fail_open: integer found: expected true or false"),
+        (
+            "100.100.101.0/24",
+            "100.100.101.0/33",
+            "21:10: rule[2].divert: prefix length \"33\": it must be a number from 0 to 32",
+        ),
+        (
+            "100.100.101.0/24",
+            "100.100.100.100:80 tcp",
+            "21:10: rule[2].divert: another rule is about 100.100.100.100:80 tcp",
+        ),
+        (
+            "100.100.101.0/24",
+            "0.0.0.0/0",
+            "21:10: rule[2].divert: 0.0.0.0/0 is too much to be routed to the device because a rule says so: list device.routes",
+        ),
+        (
+            "\"20.0.0.3\"",
+            "\"10.9.9.9\"",
+            "21:10: rule[2].divert: target 10.9.9.9 is an address of the translator itself",
+        ),
+        ("\"20.0.0.3\"", "\"20.0.0.3", "22:15: invalid basic string, expected `\"`"),
+        (
+            "10.10.10.10:1024-65535",
+            "10.10.10.10:0-9",
+            "6:17: nat.alternatives[1]: \"10.10.10.10:0-9\" found: expected FIRST[-LAST]",
+        ),
+        (
+            "10.10.10.10:1024-65535",
+            "127.0.0.1",
+            "6:16: nat.alternatives: alternative 127.0.0.1: no packet may bear this address",
+        ),
+        ("alternatives = [\"10.10.10.10:1024-65535\"]", "", "5:1: nat.alternatives: it is missing: expected a list"),
+        (
+            "address = \"10.9.9.9\"",
+            "address = \"10.9.9\"",
+            "3:11: router.address: \"10.9.9\" found: expected an IPv4 address like \"10.0.0.1\"",
+        ),
+        ("[nat]", "[device]\nname = \"a/b\"\n[nat]", "6:8: device.name: \"a/b\" found: expected a name of 1 to 15"),
+        (
+            "[nat]",
+            "[device]\nqueues = 2\n[control]\nlisten = \"1.1.1.1:1\"\n[nat]",
+            "8:10: control.listen: instructions are for one queue only",
+        ),
+        (
+            "[nat]",
+            "[control]\nlisten = \"1.1.1.1:1\"\nkey = [{ file = \"/nowhere/key\" }]\n[nat]",
+            "7:17: control.key[1].file: key file /nowhere/key: No such file",
+        ),
+    ] {
+        assert!(GOOD.contains(right), "{right}");
+        let error = parse(&GOOD.replacen(right, wrong, 1)).unwrap_err();
+        assert!(error.starts_with(&format!("byway.toml:{said}")), "{error}\nnot {said}");
+    }
+    let without = GOOD.replacen("[router]\naddress = \"10.9.9.9\"", "", 1);
+    assert_eq!(
+        parse(&without).unwrap_err(),
+        "byway.toml:1:1: a [router] with an address is missing: ICMP errors come from it"
+    );
+    let missing = Config::read(Path::new("/nowhere/byway.toml")).unwrap_err().to_string();
+    assert_eq!(missing, "/nowhere/byway.toml: No such file or directory (os error 2)");
+}
+
+#[test]
+fn a_rule_may_be_for_one_shard_only() {
+    let text = GOOD.replace("[nat]", "[device]\nqueues = 2\n[nat]") + "keep_source = true\n";
+    let error = parse(&text).unwrap_err();
+    assert!(error.starts_with("byway.toml:23:10: rule[2].divert: "), "{error}");
+}
+
+#[test]
+fn what_cannot_change_is_named() {
+    let old = parse(GOOD).unwrap();
+    let changed = |right: &str, wrong: &str| {
+        let new = parse(&GOOD.replacen(right, wrong, 1)).unwrap();
+        new.check_reload(&old).map_err(|error| error.to_string())
+    };
+    for (right, other) in [
+        ("client_limit = 500", "client_limit = 600"),
+        ("client_limit = 500", ""),
+        ("udp = \"3m\"", "udp = \"4m\""),
+        ("to = \"20.0.0.3\"", "to = [\"20.0.0.4\", \"20.0.0.5\"]"),
+        ("20.0.0.1:80*2", "20.0.0.9:80"),
+        ("[timeouts]", "# a comment\n[timeouts]"),
+    ] {
+        assert_eq!(changed(right, other), Ok(()), "{other}");
+    }
+    let why = "byway.toml:3:11: router.address: it cannot change while byway runs (it was \"10.9.9.9\"): restart byway";
+    assert_eq!(changed("10.9.9.9", "10.9.9.8"), Err(why.into()));
+    let why = "byway.toml:6:10: device.queues: it cannot change while byway runs (it was not there): restart byway";
+    assert_eq!(changed("[nat]", "[device]\nqueues = 2\n[nat]"), Err(why.into()));
+    let new = parse(&GOOD.replace("[nat]", "[device]\nmtu = 1400\n[nat]")).unwrap();
+    let why = "byway.toml:1:1: device.mtu: it cannot go away while byway runs (it was 1400): restart byway";
+    assert_eq!(old.check_reload(&new).map_err(|e| e.to_string()), Err(why.into()));
+}

@@ -1,0 +1,71 @@
+//! What a router has done besides translating.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// Counts since the start. The translator has its own.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Each with its name and what it means.
+            #[must_use]
+            pub fn named(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name),)*]
+            }
+
+            /// Adds those of another router.
+            pub const fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Packets read from the device; a super-packet is one.
+    received,
+    /// Bytes in them.
+    received_bytes,
+    /// Packets written to the device.
+    sent,
+    /// Packets that stand for several (TSO, USO).
+    super_packets,
+    /// Packets of another protocol than IPv4, which are not routed.
+    not_ipv4,
+    /// Packets whose IPv4 header is wrong.
+    malformed,
+    /// Packets from where none comes, or to where none is routed.
+    martian,
+    /// Packets that had passed as many routers as they may.
+    ttl_exceeded,
+    /// Packets that were too long, and must not be fragmented.
+    too_long,
+    /// Packets for this machine itself.
+    local,
+    /// Packets that a rule is about and that cannot be translated: dropped.
+    failed_closed,
+    /// The same, where the rule lets them leave as they are.
+    failed_open,
+    /// Fragments that were kept until the first of their datagram came.
+    fragments_kept,
+    /// Fragments that there was no room to keep.
+    fragments_refused,
+    /// Fragments that waited for the first of their datagram in vain.
+    fragments_expired,
+    /// ICMP errors about packets that were not routed.
+    icmp_errors,
+    /// ICMP errors that the rate limit kept back.
+    icmp_errors_limited,
+    /// Echo requests replied to.
+    echo_replies,
+    /// Packets that the device did not take.
+    send_failed,
+    /// Super-packets and unfinished checksums that the device refused, and that were finished here.
+    offload_refused,
+    /// Packets that came to another shard's queue and were handed over.
+    handed_over,
+    /// Packets for another shard, whose ring was full.
+    ring_full,
+}

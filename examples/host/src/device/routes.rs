@@ -1,0 +1,109 @@
+//! What leads packets to the device: a routing table of its own, in which nobody looks who comes from the device.
+//!
+//! That is why what passes untranslated cannot come back: a packet from the device is routed as if the device were not
+//! there. With routes in the main table a passed packet would go round until its TTL ran out.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::config::Device;
+
+/// Sets up the device's link and routes. What leads there already stays.
+///
+/// # Errors
+/// One line that says what `ip` had to object.
+pub fn add_routes(device: &Device) -> Result<(), String> {
+    let Device { name, mtu, table, queue_length, .. } = device;
+    let mut lines = vec![format!("link set dev {name} mtu {mtu} txqueuelen {queue_length} up")];
+    match device.address.map_or_else(|| first_address(name), |address| Ok(Some(address.to_string())))? {
+        // For the kernel's own ICMP errors: it speaks from it, and takes what comes back out of a device that has one.
+        Some(address) => lines.push(format!("address replace {address}/32 dev {name}")),
+        None => tracing::warn!("this machine has no address: say device.address, for the kernel's own ICMP errors"),
+    }
+    for route in &device.routes {
+        lines.push(format!("route replace {route} dev {name} table {table}"));
+        if device.blackhole {
+            // It takes over when the device goes.
+            lines.push(format!("route replace blackhole {route} table {table} metric 4096"));
+        }
+    }
+    let rules = ip(&["-o", "-4", "rule", "show", "priority", &table.to_string()], None)?;
+    if !rules.contains(&format!("not from all iif {name} ")) {
+        lines.push(format!("rule add not iif {name} lookup {table} priority {table}"));
+    }
+    ip(&["-4", "-batch", "-"], Some(&lines.join("\n")))?;
+    accept_own_errors(name);
+    Ok(())
+}
+
+/// What the kernel itself says to the outside, an ICMP error about a packet from the device, comes back out of the device
+/// translated, from one of the machine's own addresses. Without this it would be taken for a forgery.
+fn accept_own_errors(name: &str) {
+    // What the kernel would say in IPv6 by itself is not for here. It may have no IPv6.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
+    // Strict filtering looks at the device too, and these addresses are another's. 2 is loose.
+    for (setting, value) in [("accept_local", "1"), ("rp_filter", "2")] {
+        let setting = format!("/proc/sys/net/ipv4/conf/{name}/{setting}");
+        if let Err(error) = std::fs::write(&setting, value) {
+            tracing::warn!("{setting}: {error}: ICMP errors of the kernel about translated packets will not arrive");
+        }
+    }
+}
+
+/// The first address of another device.
+fn first_address(name: &str) -> Result<Option<String>, String> {
+    // NUMBER: DEVICE inet ADDRESS/LENGTH ...
+    let all = ip(&["-o", "-4", "address", "show", "scope", "global"], None)?;
+    let mut addresses = all.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let device = words.next()?;
+        (device != name).then(|| words.nth(1)?.split('/').next().map(String::from))?
+    });
+    Ok(addresses.next())
+}
+
+/// Removes what an earlier configuration has left in the table.
+///
+/// # Errors
+/// One line that says what `ip` had to object.
+pub fn remove_other_routes(device: &Device) -> Result<(), String> {
+    let wanted: HashSet<String> = device.routes.iter().map(ToString::to_string).collect();
+    let table = device.table.to_string();
+    let mut lines = Vec::new();
+    for line in ip(&["-o", "-4", "route", "show", "table", &table], None)?.lines() {
+        let blackhole = line.strip_prefix("blackhole ");
+        let prefix = blackhole.unwrap_or(line).split_whitespace().next().unwrap_or_default();
+        let prefix = match prefix {
+            "default" => "0.0.0.0/0".into(),
+            address if !address.contains('/') => format!("{address}/32"),
+            prefix => prefix.to_string(),
+        };
+        if !wanted.contains(&prefix) || (blackhole.is_some() && !device.blackhole) {
+            let kind = if blackhole.is_some() { "blackhole " } else { "" };
+            lines.push(format!("route del {kind}{prefix} table {table}"));
+        }
+    }
+    if lines.is_empty() { Ok(()) } else { ip(&["-4", "-batch", "-"], Some(&lines.join("\n"))).map(drop) }
+}
+
+fn ip(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
+    let mut command = Command::new("ip");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let failed = |error: std::io::Error| {
+        format!("ip: {error}: install iproute2, or set up the device yourself and say device.configure = false")
+    };
+    let mut child = command.spawn().map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // If it has gone its output says why.
+        let _ = stdin.write_all(input.unwrap_or_default().as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().replace('\n', "; ");
+    // An empty table of routes is "FIB table does not exist".
+    let nothing_there = arguments.contains(&"show") && said(&output.stderr).contains("does not exist");
+    if output.status.success() || nothing_there {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("ip {}: {}", arguments.join(" "), said(&output.stderr)))
+}

@@ -1,0 +1,347 @@
+//! A running byway gives way to a new one: its queues, its sockets and its connections go over a UNIX socket, so that no
+//! packet is lost. What waits in a queue waits there until the new process reads it.
+//!
+//! ```text
+//!   new                                      old
+//!   everything that takes long
+//!   "byway hand-over 1\n"            ---->
+//!                                    <----   a line that says what it is
+//!   looks whether it fits, adds routes
+//!   "go\n", or why not               ---->
+//!                                            ends its threads
+//!                                    <----   a line that says what follows, with the file descriptors
+//!                                    <----   a snapshot
+//!   takes it over
+//!   "taken\n", or why not            ---->
+//!   translates                               ends, or goes on as if nothing had been
+//! ```
+
+use core::mem::MaybeUninit;
+use core::net::SocketAddrV4;
+use core::time::Duration;
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use byway::{Match, ParseError};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
+    sendmsg,
+};
+use signal_hook::consts::SIGUSR2;
+use tracing::warn;
+
+use crate::config::Config;
+use crate::device::Queue;
+use crate::metrics::Handles;
+use crate::snapshot::Snapshot;
+use crate::tap::{self, Tap};
+
+const GREETING: &str = "byway hand-over 1";
+/// Behind it: for how many seconds, and what a rule matches.
+const LOOK: &str = "byway pcap 1 ";
+const GO: &str = "go";
+const TAKEN: &str = "taken";
+/// How long the other may take with a step. The new one imports all connections in one.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// More file descriptors than Linux passes at once.
+const MOST: usize = 253;
+
+/// A process that wants to take over, until the main thread has time for it: it gets `SIGUSR2`.
+pub type Waiting = Arc<Mutex<Option<UnixStream>>>;
+
+/// What a process has got.
+#[derive(Debug)]
+pub struct Taken {
+    /// The queues of the device.
+    pub queues: Vec<Queue>,
+    /// The socket of the port for instructions, if it is at the same address.
+    pub control: Option<UdpSocket>,
+    /// That of the metrics page, likewise.
+    pub metrics: Option<TcpListener>,
+    /// The connections.
+    pub snapshot: Snapshot,
+    stream: UnixStream,
+}
+
+/// What a process gives away.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    /// Its configuration.
+    pub config: &'a Config,
+    /// Whether frames have headers.
+    pub has_header: bool,
+    /// The queues of the device.
+    pub queues: Vec<BorrowedFd<'a>>,
+    /// The socket of the port for instructions.
+    pub control: Option<BorrowedFd<'a>>,
+    /// That of the metrics page.
+    pub metrics: Option<BorrowedFd<'a>>,
+    /// The connections.
+    pub snapshot: &'a Snapshot,
+}
+
+/// The line that says what a process is. Who takes over must be the same.
+#[must_use]
+pub fn description(config: &Config) -> String {
+    let (device, alternatives) = (&config.device, config.nat.alternatives_text());
+    format!("device {} with {} queues, alternative addresses {alternatives}", device.name, device.queues)
+}
+
+/// The line that says what follows.
+fn contents(config: &Config, has_header: bool, length: usize) -> String {
+    let at = |address: Option<SocketAddrV4>| address.map_or_else(|| "none".into(), |address| address.to_string());
+    let control = at(config.control.as_ref().map(|control| control.listen));
+    let metrics = at(config.metrics);
+    format!("header {has_header} control {control} metrics {metrics} bytes {length}\n")
+}
+
+/// Asks the process that listens there to give way, after `prepare` has done what takes time. `None` if there is none.
+///
+/// # Errors
+/// One line that says why nothing was taken over. The other goes on.
+pub fn take(
+    socket: &Path,
+    config: &Config,
+    prepare: impl FnOnce() -> Result<(), String>,
+) -> Result<Option<Taken>, String> {
+    let failed = |error: &dyn core::fmt::Display| format!("hand-over {}: {error}", socket.display());
+    let stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error) => return Err(failed(&error)),
+    };
+    match converse(&stream, config, prepare) {
+        Ok((queues, control, metrics, snapshot)) => Ok(Some(Taken { queues, control, metrics, snapshot, stream })),
+        Err(why) => {
+            let _ = writeln!(&stream, "{why}");
+            Err(failed(&why))
+        }
+    }
+}
+
+type Contents = (Vec<Queue>, Option<UdpSocket>, Option<TcpListener>, Snapshot);
+
+fn converse(
+    stream: &UnixStream,
+    config: &Config,
+    prepare: impl FnOnce() -> Result<(), String>,
+) -> Result<Contents, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let mut out = stream;
+    writeln!(out, "{GREETING}").map_err(failed)?;
+    let (theirs, _) = receive(stream).map_err(failed)?;
+    let (theirs, ours) = (theirs.trim_end(), description(config));
+    if theirs != ours {
+        return Err(format!("it has the {theirs}, and there is now the {ours}: end it, and start anew"));
+    }
+    prepare()?;
+    writeln!(out, "{GO}").map_err(failed)?;
+    let (line, fds) = receive(stream).map_err(failed)?;
+    let word = |name: &str| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != name);
+        words.nth(1).ok_or_else(|| format!("it does not say its {name}, but: {line}"))
+    };
+    let length: u64 = word("bytes")?.parse().map_err(|_| "it sends no snapshot".to_string())?;
+    let mut bytes = Vec::new();
+    stream.take(length).read_to_end(&mut bytes).map_err(failed)?;
+    let snapshot = Snapshot::from_bytes(&bytes)?;
+    // In the order in which they were sent.
+    let mut fds = fds.into_iter();
+    let has_header = word("header")? == "true";
+    let queues: Vec<_> = fds.by_ref().take(config.device.queues).map(|fd| Queue::new(fd, has_header)).collect();
+    if queues.len() != config.device.queues {
+        return Err("queues are missing".into());
+    }
+    let mut socket = |said: &str, ours: Option<SocketAddrV4>| {
+        let fd = if said == "none" { None } else { fds.next() };
+        fd.filter(|_| ours.is_some_and(|ours| ours.to_string() == said))
+    };
+    let control = socket(word("control")?, config.control.as_ref().map(|control| control.listen));
+    let metrics = socket(word("metrics")?, config.metrics);
+    Ok((queues, control.map(UdpSocket::from), metrics.map(TcpListener::from), snapshot))
+}
+
+/// The next line, and the file descriptors that came with it.
+fn receive(stream: &UnixStream) -> std::io::Result<(String, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let (mut line, mut fds) = (Vec::new(), Vec::new());
+    // A byte at a time: what is behind the line is the snapshot's.
+    let mut byte = [0];
+    while line.last() != Some(&b'\n') {
+        let got = recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
+        if got.bytes == 0 || line.len() > 1024 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        line.extend_from_slice(&byte);
+    }
+    Ok((String::from_utf8_lossy(&line).into_owned(), fds))
+}
+
+impl Taken {
+    /// Tells the other that it may end.
+    pub fn done(self) {
+        let _ = writeln!(&self.stream, "{TAKEN}");
+    }
+
+    /// Tells the other that it has to go on.
+    pub fn refuse(&self, why: &str) {
+        let _ = writeln!(&self.stream, "{why}");
+    }
+}
+
+impl Offer<'_> {
+    /// Gives everything away.
+    ///
+    /// # Errors
+    /// Says why the other has not taken it.
+    pub fn give(&self, stream: &UnixStream) -> Result<(), String> {
+        let bytes = self.snapshot.to_bytes();
+        let line = contents(self.config, self.has_header, bytes.len());
+        let mut fds = self.queues.clone();
+        fds.extend(self.control);
+        fds.extend(self.metrics);
+        let give = || -> std::io::Result<String> {
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            let mut space = vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(&fds).size()];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if fds.len() > MOST || !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+                return Err(std::io::Error::other("there are too many queues"));
+            }
+            // Short, so that it is sent at once.
+            sendmsg(stream, &[IoSlice::new(line.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+            let mut out = stream;
+            out.write_all(&bytes)?;
+            let mut answer = String::new();
+            BufReader::new(stream).read_line(&mut answer)?;
+            Ok(answer.trim_end().into())
+        };
+        match give() {
+            Ok(answer) if answer == TAKEN => Ok(()),
+            Ok(answer) if answer.is_empty() => Err("it has ended".into()),
+            Ok(answer) => Err(answer),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Listens for the next process, in the place of whoever did so before.
+///
+/// # Errors
+/// One line that says what to do.
+pub fn listen(socket: &Path) -> Result<UnixListener, String> {
+    let failed = |error: std::io::Error| format!("hand-over {}: {error}", socket.display());
+    let mut new = socket.as_os_str().to_owned();
+    new.push(".new");
+    let _ = std::fs::remove_file(&new);
+    let listener = UnixListener::bind(&new).map_err(failed)?;
+    // Whoever can connect can have all connections.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&new, mode).and_then(|()| std::fs::rename(&new, socket)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Waits for the next process, on a thread of its own, and has the main thread know.
+///
+/// # Errors
+/// There is no thread.
+pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shards: Handles) -> Result<(), String> {
+    let wait = move || {
+        for stream in listener.incoming().flatten() {
+            match greet(&stream, &description) {
+                Ok(Some(wanted)) => {
+                    let shards = shards.clone();
+                    let look = move || {
+                        if let Err(why) = look(&stream, &wanted, &shards) {
+                            let _ = writeln!(&stream, "{why}");
+                        }
+                    };
+                    if let Err(error) = std::thread::Builder::new().name("pcap".into()).spawn(look) {
+                        warn!("no thread: {error}");
+                    }
+                }
+                Ok(None) => {
+                    if let Ok(mut waiting) = waiting.lock() {
+                        *waiting = Some(stream);
+                    }
+                    let _ = signal_hook::low_level::raise(SIGUSR2);
+                }
+                Err(why) => warn!("another byway has not taken over, going on: {why}"),
+            }
+        }
+    };
+    std::thread::Builder::new().name("hand-over".into()).spawn(wait).map(drop).map_err(|error| format!("no thread: {error}"))
+}
+
+/// Lets somebody look at a rule's packets: his line is `SECONDS MATCH`, and the answer a capture.
+fn look(stream: &UnixStream, wanted: &str, shards: &Handles) -> Result<(), String> {
+    let (seconds, matches) = wanted.split_once(' ').ok_or("say for how many seconds, and what")?;
+    let seconds = seconds.parse::<u64>().map_err(|_| format!("{seconds}: it must be a number of seconds"))?;
+    let matches: Match = matches.parse().map_err(|error: ParseError| error.to_string())?;
+    let end = Instant::now() + Duration::from_secs(seconds.min(86_400));
+    let (sender, seen) = sync_channel(tap::WAITING);
+    let all = shards.lock().map_err(|_| "byway is ending")?.clone();
+    for shard in &all {
+        let tap = Tap::new(matches, sender.clone());
+        let done = shard.ask(move |router, _| match &router.tap {
+            Some(_) => Err("somebody is looking already"),
+            None => {
+                router.tap = Some(tap);
+                Ok(())
+            }
+        });
+        done.ok_or("byway is ending")??;
+    }
+    drop(sender);
+    let mut out = BufWriter::new(stream);
+    let mut record = || -> std::io::Result<()> {
+        stream.set_write_timeout(Some(PATIENCE))?;
+        tap::begin(&mut out)?;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            match seen.recv_timeout(left.min(Duration::from_millis(200))) {
+                Ok(one) => tap::write(&mut out, &one)?,
+                // What there is can be looked at; and whoever has gone is noticed.
+                Err(RecvTimeoutError::Timeout) => out.flush()?,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        out.flush()
+    };
+    // If nobody reads it any more, it is over as well.
+    let _ = record();
+    for shard in &all {
+        let _ = shard.ask(|router, _| router.tap = None);
+    }
+    Ok(())
+}
+
+/// `None` if somebody wants to take over; what he wants to see, if he only looks.
+fn greet(stream: &UnixStream, description: &str) -> Result<Option<String>, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let mut out = stream;
+    let (greeting, _) = receive(stream).map_err(failed)?;
+    if let Some(wanted) = greeting.trim_end().strip_prefix(LOOK) {
+        return Ok(Some(wanted.into()));
+    }
+    if greeting.trim_end() != GREETING {
+        let _ = writeln!(out, "this byway understands: {GREETING}");
+        return Err(format!("it says: {}", greeting.trim_end()));
+    }
+    writeln!(out, "{description}").map_err(failed)?;
+    let (answer, _) = receive(stream).map_err(failed)?;
+    if answer.trim_end() == GO { Ok(None) } else { Err(answer.trim_end().into()) }
+}

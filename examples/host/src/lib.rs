@@ -1,0 +1,52 @@
+//! byway as a Linux router process. The program is `byway`; this is what it is made of, for its tests.
+//!
+//! ```text
+//!   run       the process: signals, reloads, a thread for each shard; start, handover, privileges
+//!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
+//!   router    a packet's way: checked, translated, sent on, or answered
+//!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
+//!   config    the operator's file; reload, snapshot: changes, and connections over a restart
+//!   ctl       the operator's command line
+//!   lab       a network of namespaces, and the document's figure 3 in it
+//! ```
+//!
+//! Only `ctl` runs elsewhere than on Linux.
+#![forbid(unsafe_code)]
+
+pub mod ctl;
+mod key;
+pub mod units;
+
+macro_rules! linux {
+    ($($visible:vis mod $name:ident;)*) => {
+        $(#[cfg(target_os = "linux")] $visible mod $name;)*
+    };
+}
+
+linux! {
+    pub mod cli;
+    pub mod clock;
+    pub mod config;
+    pub mod control;
+    pub mod counters;
+    pub mod device;
+    pub mod handover;
+    pub mod held;
+    pub mod icmp;
+    pub mod lab;
+    pub mod limiter;
+    pub mod metrics;
+    pub mod packet;
+    pub mod policy;
+    pub mod privileges;
+    pub mod reload;
+    pub mod router;
+    pub mod run;
+    pub mod segment;
+    pub mod shard;
+    pub mod snapshot;
+    mod start;
+    pub mod tap;
+    pub mod vnet;
+    pub mod waker;
+}

@@ -1,0 +1,261 @@
+//! The metrics page, in the text format that Prometheus reads. Everything is read when it is asked for; nothing is counted
+//! twice, and a page holds up no shard for longer than a few hundred connections take.
+
+use core::fmt::Write as _;
+use core::net::SocketAddrV4;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use byway::{DropReason, State};
+
+use crate::control::ControlPort;
+use crate::counters::Counters;
+use crate::router::Router;
+use crate::shard::Handle;
+
+/// How many connections are looked at before packets have their turn again.
+const PAGE: usize = 256;
+/// How long somebody may take to ask, and to read.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The shards as they are just now.
+pub type Handles = Arc<Mutex<Vec<Handle>>>;
+
+/// What one shard says.
+#[derive(Debug, Default)]
+struct Shard {
+    router: Counters,
+    translator: byway::Counters,
+    held: usize,
+    capacity: usize,
+    rules: usize,
+    /// By rule and server.
+    servers: Vec<(String, String, u32)>,
+    refused: Vec<(&'static str, u64)>,
+    states: BTreeMap<&'static str, u64>,
+}
+
+/// Opens the port.
+///
+/// # Errors
+/// One line that says what to do.
+pub fn open(listen: SocketAddrV4) -> Result<TcpListener, String> {
+    TcpListener::bind(listen).map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => format!("metrics.listen {listen}: another program has this port"),
+        ErrorKind::AddrNotAvailable => format!("metrics.listen {listen}: this machine does not have this address"),
+        _ => format!("metrics.listen {listen}: {error}"),
+    })
+}
+
+/// Serves the page, on a thread of its own.
+///
+/// # Errors
+/// There is no thread.
+pub fn serve(listener: TcpListener, shards: Handles) -> Result<(), String> {
+    let serve = move || {
+        for stream in listener.incoming().flatten() {
+            // One after the other: whoever is slow is hung up on.
+            let all = shards.lock().map_or_else(|_| Vec::new(), |shards| shards.clone());
+            let _ = answer(&stream, &all);
+        }
+    };
+    std::thread::Builder::new().name("metrics".into()).spawn(serve).map(drop).map_err(|error| format!("no thread: {error}"))
+}
+
+fn answer(stream: &TcpStream, shards: &[Handle]) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream.take(8192)).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let mut words = request.split(' ');
+    let (status, body) = match (words.next(), words.next()) {
+        (Some("GET"), Some("/metrics")) => match page(shards) {
+            Some(page) => ("200 OK", page),
+            None => ("503 Service Unavailable", "byway is ending\n".into()),
+        },
+        (Some("GET"), _) => ("404 Not Found", "there is /metrics\n".into()),
+        _ => ("405 Method Not Allowed", "GET /metrics\n".into()),
+    };
+    let length = body.len();
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    let mut out = stream;
+    write!(out, "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
+/// The whole page; `None` if a shard has ended.
+fn page(shards: &[Handle]) -> Option<String> {
+    let all: Option<Vec<Shard>> = shards.iter().map(ask).collect();
+    Some(write(&all?))
+}
+
+fn ask(handle: &Handle) -> Option<Shard> {
+    let mut shard = handle.ask(|router, control| summary(router, control.as_deref()))?;
+    let mut next = Some(0);
+    while let Some(first) = next {
+        let (states, behind) = handle.ask(move |router, _| count_states(router, first))?;
+        for state in states {
+            *shard.states.entry(state.name()).or_default() += 1;
+        }
+        next = behind;
+    }
+    Some(shard)
+}
+
+/// The states of some connections, and where the next ones begin.
+fn count_states(router: &Router, first: usize) -> (Vec<State>, Option<usize>) {
+    let mut connections = router.translator.connections_from(first);
+    let states: Vec<_> = connections.by_ref().take(PAGE).map(|connection| connection.state).collect();
+    let next = (states.len() == PAGE).then(|| connections.position());
+    (states, next)
+}
+
+fn summary(router: &Router, control: Option<&ControlPort>) -> Shard {
+    let mut servers = Vec::new();
+    for rule in router.translator.diverts() {
+        let name = rule.matches().to_string();
+        servers.extend(rule.servers().map(|(server, count)| (name.clone(), server.target.to_string(), count)));
+    }
+    Shard {
+        router: router.counters,
+        translator: *router.translator.counters(),
+        held: router.held(),
+        capacity: router.translator.capacity(),
+        rules: router.translator.diverts().count(),
+        servers,
+        refused: control.map_or(Vec::new(), ControlPort::refused),
+        states: BTreeMap::new(),
+    }
+}
+
+/// A page in the making.
+#[derive(Debug, Default)]
+struct Page(String);
+
+impl Page {
+    /// Begins a metric.
+    fn metric(&mut self, name: &str, kind: &str, help: &str) {
+        let help = help.replace('\n', " ");
+        let _ = write!(self.0, "# HELP byway_{name} {}\n# TYPE byway_{name} {kind}\n", help.trim_end_matches('.'));
+    }
+
+    /// A value of the metric that was begun last.
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        let _ = write!(self.0, "byway_{name}");
+        for (number, (label, text)) in labels.iter().enumerate() {
+            let open = if number == 0 { '{' } else { ',' };
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{open}{label}=\"{text}\"");
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{close} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.metric(name, kind, help);
+        self.value(name, &[], value);
+    }
+}
+
+fn write(shards: &[Shard]) -> String {
+    let mut page = Page::default();
+    let mut router = Counters::default();
+    for shard in shards {
+        router.add(&shard.router);
+    }
+    for (name, help, count) in router.named() {
+        page.single(&format!("{name}_total"), "counter", help, count);
+    }
+    let all: byway::Counters = shards.iter().map(|shard| &shard.translator).sum();
+    page.metric("translated_packets_total", "counter", "Packets translated");
+    page.value("translated_packets_total", &[("direction", "to_server")], all.to_server);
+    page.value("translated_packets_total", &[("direction", "to_client")], all.to_client);
+    page.single("passed_packets_total", "counter", "Packets that were none of the translator's", all.passed);
+    page.metric("dropped_packets_total", "counter", "Packets that the translator dropped, by reason");
+    for reason in DropReason::ALL {
+        page.value("dropped_packets_total", &[("reason", reason.name())], all.dropped(*reason));
+    }
+    page.metric("connections_total", "counter", "What has become of connections");
+    for (what, count) in [
+        ("opened", all.opened),
+        ("imported", all.imported),
+        ("moved", all.moved),
+        ("closed", all.closed),
+        ("reset", all.reset),
+        ("expired", all.expired),
+        ("evicted", all.evicted),
+        ("stranded", all.stranded),
+        ("forgotten", all.forgotten),
+    ] {
+        page.value("connections_total", &[("event", what)], count);
+    }
+    page.single("transmitted_packets_total", "counter", "RSTs and ICMP errors of the translator", all.transmitted);
+    page.single("transmit_lost_total", "counter", "The same that the rate limit kept back", all.transmit_lost);
+    page.single("events_lost_total", "counter", "Events that found their queue full", all.events_lost);
+
+    page.metric("connections", "gauge", "Current connections, by state");
+    let mut states = BTreeMap::new();
+    for (state, count) in shards.iter().flat_map(|shard| &shard.states) {
+        *states.entry(*state).or_default() += count;
+    }
+    for (state, count) in states {
+        page.value("connections", &[("state", state)], count);
+    }
+    page.metric("rule_connections", "gauge", "Current connections, by rule and server");
+    let mut servers = BTreeMap::new();
+    for (rule, server, count) in shards.iter().flat_map(|shard| &shard.servers) {
+        *servers.entry((rule, server)).or_default() += u64::from(*count);
+    }
+    for ((rule, server), count) in servers {
+        page.value("rule_connections", &[("rule", rule), ("server", server)], count);
+    }
+    let of_each = |page: &mut Page, name, help, value: fn(&Shard) -> usize| {
+        page.metric(name, "gauge", help);
+        for (number, shard) in shards.iter().enumerate() {
+            page.value(name, &[("shard", &number.to_string())], value(shard) as u64);
+        }
+    };
+    of_each(&mut page, "capacity_connections", "Connections that there is room for", |shard| shard.capacity);
+    of_each(&mut page, "rules", "Rules", |shard| shard.rules);
+    of_each(&mut page, "held_fragments", "Fragments that wait for the first of their datagram", |shard| shard.held);
+    page.metric("control_refused_total", "counter", "Datagrams at the port for instructions that got no answer, by reason");
+    for (reason, count) in shards.iter().flat_map(|shard| &shard.refused) {
+        page.value("control_refused_total", &[("reason", reason)], *count);
+    }
+    page.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_quoted_and_shards_are_added_up() {
+        let one = || Shard {
+            router: Counters { received: 3, ..Counters::default() },
+            servers: vec![("a \"b\" \\".into(), "20.0.0.1".into(), 2)],
+            states: [("established", 2)].into(),
+            capacity: 100,
+            ..Shard::default()
+        };
+        let page = write(&[one(), one()]);
+        for line in [
+            "# HELP byway_received_total Packets read from the device; a super-packet is one",
+            "# TYPE byway_received_total counter",
+            "byway_received_total 6",
+            "byway_rule_connections{rule=\"a \\\"b\\\" \\\\\",server=\"20.0.0.1\"} 4",
+            "byway_connections{state=\"established\"} 4",
+            "byway_capacity_connections{shard=\"1\"} 100",
+            "byway_dropped_packets_total{reason=\"table_full\"} 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "no {line} in:\n{page}");
+        }
+    }
+}

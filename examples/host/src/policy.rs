@@ -1,0 +1,159 @@
+//! What may leave untranslated: nothing that a rule is about, unless the rule says so.
+
+use core::net::Ipv4Addr;
+use std::collections::{HashMap, HashSet};
+
+use byway::{Match, Midstream, Prefix, Storage, Target, Translator};
+
+use crate::packet::{self, TCP};
+use crate::tap::{Ends, is_about};
+
+/// What a rule says of a packet that is not translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// No rule is about it, or the rule is an exception: it leaves as it is.
+    Free,
+    /// The rule says that its packets leave untranslated rather than not at all.
+    Open,
+    /// It does not leave.
+    Closed,
+}
+
+/// The rules of a translator, to be found by a packet that they are about. A packet asks only when it was not
+/// translated.
+#[derive(Debug, Default)]
+pub struct Policies {
+    /// By the length of their prefix, the longest first; and by its network, in the translator's own order.
+    lengths: Vec<(u8, HashMap<Ipv4Addr, Vec<Rule>>)>,
+    /// The table's generation that this was made from.
+    generation: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    matches: Match,
+    policy: Policy,
+    passes_midstream: bool,
+}
+
+impl Policies {
+    /// Follows the translator, whose rules may have changed by an instruction. `open` has the rules that fail open.
+    pub fn follow<S: Storage>(&mut self, translator: &Translator<S>, open: &HashSet<Match>) {
+        if self.generation == Some(translator.generation()) {
+            return;
+        }
+        self.lengths.clear();
+        // The most specific comes first.
+        for rule in translator.diverts() {
+            let matches = rule.matches();
+            let is_exception = rule.keeps_source() && rule.servers().all(|(s, _)| s.target == Target::Same);
+            let policy = match open.contains(&matches) {
+                _ if is_exception => Policy::Free,
+                true => Policy::Open,
+                false => Policy::Closed,
+            };
+            let passes_midstream = rule.midstream() == Some(Midstream::Pass);
+            let (network, length) = (matches.destination().network(), matches.destination().length());
+            if self.lengths.last().is_none_or(|(last, _)| *last != length) {
+                self.lengths.push((length, HashMap::new()));
+            }
+            if let Some((_, networks)) = self.lengths.last_mut() {
+                networks.entry(network).or_default().push(Rule { matches, policy, passes_midstream });
+            }
+        }
+        self.generation = Some(translator.generation());
+    }
+
+    /// Forgets what it knows, since other rules fail open now.
+    pub const fn forget(&mut self) {
+        self.generation = None;
+    }
+
+    /// What is said of this packet. Where nothing in it tells which of several rules it belongs to, as in a later
+    /// fragment, the strictest counts.
+    #[must_use]
+    pub fn of(&self, packet: &[u8]) -> Policy {
+        let (ends, destination) = (Ends::of(packet), packet::destination(packet));
+        let (number, later) = (packet::protocol(packet), packet::is_later_fragment(packet));
+        let mut found = Policy::Free;
+        for (length, networks) in &self.lengths {
+            let network = Prefix::new(destination, *length).map(Prefix::network);
+            for rule in network.and_then(|network| networks.get(&network)).into_iter().flatten() {
+                if !is_about(&rule.matches, &ends) {
+                    continue;
+                }
+                let policy = if rule.passes_midstream && number == TCP { Policy::Open } else { rule.policy };
+                if !later {
+                    return policy;
+                }
+                found = if policy == Policy::Closed || found == Policy::Free { policy } else { found };
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use byway::{Config, Divert, Heap, Weighted};
+
+    use super::*;
+    use crate::packet::put;
+    use crate::packet::tests::{ipv4, tcp, udp};
+
+    fn policies(rules: &[&str], open: &[&str]) -> Policies {
+        let config = Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
+        let mut translator = Translator::new(config, Heap::new(64, 16)).unwrap();
+        for rule in rules {
+            translator
+                .divert(Divert::parse(rule, &mut [Weighted { target: Target::Same, weight: 1 }; 4]).unwrap())
+                .unwrap();
+        }
+        let mut policies = Policies::default();
+        policies.follow(&translator, &open.iter().map(|rule| rule.parse().unwrap()).collect());
+        policies
+    }
+
+    #[test]
+    fn the_most_specific_rule_decides() {
+        let policies = policies(
+            &[
+                "100.1.0.0/16 to 20.0.0.1",
+                "100.1.1.1:80 to 20.0.0.1",
+                "100.1.1.1:80 udp to 20.0.0.2",
+                "100.1.1.1:81 to 20.0.0.1 midstream pass",
+                "100.1.1.2 to same keep-source",
+                "100.1.1.3 from 9.0.0.0/8 to 20.0.0.1",
+            ],
+            &["100.1.1.1:80", "100.1.1.3 from 9.0.0.0/8"],
+        );
+        let from = [1, 2, 3, 4];
+        let port = |mut packet: Vec<u8>, port| {
+            put(&mut packet, 22, port);
+            policies.of(&packet)
+        };
+        assert_eq!(policies.of(&tcp(from, [100, 1, 1, 1], &[])), Policy::Open);
+        assert_eq!(policies.of(&udp(from, [100, 1, 1, 1], &[])), Policy::Closed);
+        assert_eq!(port(tcp(from, [100, 1, 1, 1], &[]), 81), Policy::Open, "the rule itself passes segments");
+        assert_eq!(port(udp(from, [100, 1, 1, 1], &[]), 81), Policy::Closed);
+        assert_eq!(port(tcp(from, [100, 1, 1, 1], &[]), 82), Policy::Closed, "the prefix");
+        assert_eq!(policies.of(&tcp(from, [100, 1, 1, 2], &[])), Policy::Free);
+        assert_eq!(policies.of(&tcp(from, [100, 1, 1, 3], &[])), Policy::Closed);
+        assert_eq!(policies.of(&tcp([9, 2, 3, 4], [100, 1, 1, 3], &[])), Policy::Open);
+        assert_eq!(policies.of(&tcp(from, [100, 2, 1, 1], &[])), Policy::Free);
+        assert_eq!(policies.of(&ipv4(47, from, [100, 1, 9, 9], &[0; 8])), Policy::Closed);
+    }
+
+    /// It may belong to any port's rule.
+    #[test]
+    fn the_strictest_decides_about_a_later_fragment() {
+        let of = |open: &[&str]| {
+            let policies = policies(&["100.1.1.1:80 to 20.0.0.1", "100.1.1.1:81 to 20.0.0.1"], open);
+            let mut packet = udp([1, 2, 3, 4], [100, 1, 1, 1], &[0; 16]);
+            put(&mut packet, 6, 1);
+            policies.of(&packet)
+        };
+        assert_eq!((of(&[]), of(&["100.1.1.1:80"])), (Policy::Closed, Policy::Closed));
+        assert_eq!(of(&["100.1.1.1:80", "100.1.1.1:81"]), Policy::Open);
+    }
+}

@@ -1,0 +1,95 @@
+//! Giving up what is not needed any more, once everything is open: the user, capabilities, files.
+//!
+//! Capabilities and confinement are each thread's, and go to the threads that it starts: so this comes before any is.
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus,
+};
+use nix::unistd::{User, setgroups, setresgid, setresuid};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use tracing::{info, warn};
+
+use crate::config::{Config, Privileges};
+
+/// What the kernel may know; it takes what it knows of it.
+const KNOWN: ABI = ABI::V6;
+
+/// Gives up everything but what translating, reloading and the snapshot take.
+///
+/// # Errors
+/// One line, if the user that the configuration names cannot be taken on.
+pub fn drop(config: &Config) -> Result<(), String> {
+    let Privileges { user, confine } = &config.privileges;
+    if let Some(user) = user {
+        become_user(user)?;
+    }
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let capabilities = set_capabilities(None, sets).map_or_else(|error| format!("kept: {error}"), |()| "none".into());
+    let privileges = set_no_new_privs(true).map_or_else(|error| format!("possible: {error}"), |()| "none".into());
+    let files = if *confine { confine_files(config) } else { "not confined: privileges.confine is false".into() };
+    let user = user.as_deref().unwrap_or("as it was");
+    info!(user, capabilities, new_privileges = privileges, files, "privileges");
+    Ok(())
+}
+
+fn become_user(name: &str) -> Result<(), String> {
+    let failed = |error: &dyn core::fmt::Display| format!("privileges.user {name}: {error}");
+    let user = User::from_name(name).map_err(|error| failed(&error))?;
+    let user = user.ok_or_else(|| failed(&"there is no such user: create it, or name another"))?;
+    setgroups(&[]).map_err(|error| failed(&error))?;
+    setresgid(user.gid, user.gid, user.gid).map_err(|error| failed(&error))?;
+    setresuid(user.uid, user.uid, user.uid).map_err(|error| failed(&error))
+}
+
+/// Leaves the folders of the configuration, the keys and the snapshot, and no new sockets. Says what came of it.
+fn confine_files(config: &Config) -> String {
+    let (reads, writes) = folders(config);
+    match restrict(&reads, &writes) {
+        Ok(RulesetStatus::FullyEnforced) => "confined by landlock".into(),
+        Ok(RulesetStatus::PartiallyEnforced) => "confined by landlock, as far as this kernel can".into(),
+        Ok(RulesetStatus::NotEnforced) => "not confined: this kernel has no landlock".into(),
+        Err(error) => {
+            warn!("landlock: {error}");
+            format!("not confined: {error}")
+        }
+    }
+}
+
+/// What is read again by a reload, and where the snapshot is written.
+fn folders(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let folder = |file: &Path| match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let mut reads = vec![folder(config.file())];
+    reads.extend(config.control.iter().flat_map(|control| control.keys.iter().map(|key| folder(&key.file))));
+    reads.dedup();
+    (reads, config.snapshot.iter().map(|file| folder(file)).collect())
+}
+
+fn restrict(reads: &[PathBuf], writes: &[PathBuf]) -> Result<RulesetStatus, landlock::RulesetError> {
+    let write: BitFlags<AccessFs> = AccessFs::from_read(KNOWN)
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::RemoveFile
+        | AccessFs::Refer;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::from_all(KNOWN))?
+        .create()?;
+    for (folders, access) in [(reads, AccessFs::from_read(KNOWN)), (writes, write)] {
+        for folder in folders {
+            // What is not there is not read either.
+            if let Ok(folder) = PathFd::new(folder) {
+                rules = rules.add_rule(PathBeneath::new(folder, access))?;
+            }
+        }
+    }
+    rules.restrict_self().map(|status| status.ruleset)
+}

@@ -1,0 +1,285 @@
+//! A router around a translator: what happens to a packet from the moment it comes until it leaves.
+//!
+//! ```text
+//!   checked: header, martians          -> dropped
+//!   TTL about to run out, not for us   -> time exceeded, before anything is translated
+//!   translated                         -> sent on: TTL decremented, length judged
+//!   passed, for an own address         -> echo reply, or unreachable
+//!   passed, and a rule is about it     -> does not leave, unless the rule fails open
+//!   passed                             -> sent on
+//!   a fragment before its first        -> kept, and offered again
+//! ```
+
+use core::net::Ipv4Addr;
+use std::collections::HashSet;
+
+use byway::{DatagramId, DropReason, Heap, Instant, Match, TRANSMIT_BUFFER, Translator, Verdict};
+
+use crate::counters::Counters;
+use crate::held::Held;
+use crate::icmp::{self, Error, Quote};
+use crate::limiter::Limiter;
+use crate::packet::{self, Fault};
+use crate::policy::{Policies, Policy};
+use crate::tap::Tap;
+use crate::vnet::{LENGTH, VnetHeader};
+
+/// Where packets leave.
+pub trait Output {
+    /// Sends a frame: a [`VnetHeader`] and a packet. What cannot be sent is lost, and counted.
+    fn send(&mut self, frame: &[u8], counters: &mut Counters);
+}
+
+/// What a router is told when it is made, and may be told anew.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What its own messages come from.
+    pub address: Ipv4Addr,
+    /// The longest packet that it sends on, in bytes.
+    pub mtu: u16,
+    /// How many ICMP errors of its own it sends in a second.
+    pub errors_per_second: u32,
+    /// How many fragments it keeps.
+    pub held: usize,
+}
+
+/// A router with its translator: one shard.
+#[derive(Debug)]
+pub struct Router {
+    /// The translator.
+    pub translator: Translator<Heap>,
+    /// What was done so far.
+    pub counters: Counters,
+    settings: Settings,
+    open: HashSet<Match>,
+    policies: Policies,
+    held: Held,
+    errors: Limiter,
+    /// Somebody who looks at one rule's packets.
+    pub tap: Option<Tap>,
+}
+
+impl Router {
+    /// A router around this translator.
+    #[must_use]
+    pub fn new(translator: Translator<Heap>, settings: Settings) -> Self {
+        Self {
+            translator,
+            counters: Counters::default(),
+            open: HashSet::new(),
+            policies: Policies::default(),
+            held: Held::new(settings.held),
+            errors: Limiter::new(settings.errors_per_second),
+            tap: None,
+            settings,
+        }
+    }
+
+    /// Says which rules let their packets leave untranslated rather than not at all.
+    pub fn fail_open(&mut self, open: HashSet<Match>) {
+        self.open = open;
+        self.policies.forget();
+    }
+
+    /// How many fragments wait for the first of their datagram.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Routes what came: a [`VnetHeader`] and a packet.
+    pub fn forward(&mut self, now: Instant, frame: &mut [u8], out: &mut impl Output) {
+        self.counters.received += 1;
+        self.counters.received_bytes += frame.len().saturating_sub(LENGTH) as u64;
+        let Some((header, packet)) = split(frame) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        let total = match packet::check(packet) {
+            Ok(total) => total,
+            Err(fault) => return self.count(fault),
+        };
+        self.counters.super_packets += u64::from(header.super_packet().is_some());
+        let Some(frame) = frame.get_mut(..LENGTH + total) else {
+            return;
+        };
+        // An identity is that of a packet as it came.
+        let datagram = frame.get(LENGTH..).and_then(DatagramId::of_fragment);
+        let waits = self.translate(now, &header, frame, out);
+        if let (false, Some(datagram)) = (waits, datagram) {
+            // It may be the first, and those that came before it can follow.
+            while let Some(mut frame) = self.held.take(datagram) {
+                if let Some((header, _)) = split(&mut frame) {
+                    self.translate(now, &header, &mut frame, out);
+                }
+            }
+        }
+        self.speak(now, out);
+    }
+
+    /// Does what time brings.
+    pub fn poll(&mut self, now: Instant, out: &mut impl Output) {
+        self.counters.fragments_expired += self.held.expire(now) as u64;
+        if self.translator.poll_at().is_some_and(|due| due <= now) {
+            self.translator.poll(now);
+        }
+        self.speak(now, out);
+    }
+
+    /// Sends what the translator itself has to say.
+    pub fn speak(&mut self, now: Instant, out: &mut impl Output) {
+        let mut frame = [0; LENGTH + TRANSMIT_BUFFER];
+        while let Some(own) = self.translator.poll_transmit(now, &mut frame[LENGTH..]) {
+            out.send(&frame[..LENGTH + own.length], &mut self.counters);
+        }
+    }
+
+    fn count(&mut self, fault: Fault) {
+        match fault {
+            Fault::NotIpv4 => self.counters.not_ipv4 += 1,
+            Fault::Malformed => self.counters.malformed += 1,
+            Fault::Martian => self.counters.martian += 1,
+        }
+    }
+
+    /// Translates a frame and sends it on its way. Whether it has to wait for another.
+    fn translate(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) -> bool {
+        let Some(packet) = frame.get_mut(LENGTH..) else {
+            return false;
+        };
+        let expires = packet::ttl(packet) <= 1;
+        let local = self.translator.is_own(packet::destination(packet));
+        if expires && !local {
+            self.counters.ttl_exceeded += 1;
+            self.complain(now, Error::TimeExceeded, Quote::of(header, packet), out);
+            return false;
+        }
+        let is_long = packet::is_whole_or_nothing(packet) && header.longest(packet) > usize::from(self.settings.mtu);
+        // Errors quote a packet as it came, and translation changes it.
+        let quote = if expires || is_long { Quote::of(header, packet) } else { None };
+        let meta = header.meta(packet);
+        let datagram = DatagramId::of_fragment(packet);
+        let before = self.tap.as_ref().map(|_| packet.to_vec());
+        let verdict = self.translator.translate_with(now, packet, meta);
+        if let (Some(tap), Some(before)) = (&self.tap, before)
+            && !tap.show(now, header, verdict, &before, packet)
+        {
+            self.tap = None;
+        }
+        match verdict {
+            Verdict::ToServer | Verdict::ToClient => self.send(now, quote, expires, is_long, frame, out),
+            Verdict::Pass if local => self.receive(now, header, frame, out),
+            Verdict::Pass => match self.policy(packet) {
+                Policy::Free => self.send(now, quote, expires, is_long, frame, out),
+                Policy::Open => {
+                    self.counters.failed_open += 1;
+                    self.send(now, quote, expires, is_long, frame, out);
+                }
+                Policy::Closed => {
+                    self.counters.failed_closed += 1;
+                    let quote = Quote::of(header, packet);
+                    self.complain(now, Error::Prohibited, quote, out);
+                }
+            },
+            Verdict::Hold => {
+                let until = self.translator.hold_until(now);
+                let kept = datagram.is_some_and(|datagram| self.held.keep(datagram, until, frame));
+                *(if kept { &mut self.counters.fragments_kept } else { &mut self.counters.fragments_refused }) += 1;
+                return true;
+            }
+            Verdict::Drop(reason) => {
+                if is_want_of_room(reason) && self.policy(packet) == Policy::Open {
+                    self.counters.failed_open += 1;
+                    self.send(now, quote, expires, is_long, frame, out);
+                }
+            }
+        }
+        false
+    }
+
+    fn policy(&mut self, packet: &[u8]) -> Policy {
+        self.policies.follow(&self.translator, &self.open);
+        self.policies.of(packet)
+    }
+
+    /// Sends a packet on: what a router does to it.
+    fn send(
+        &mut self,
+        now: Instant,
+        quote: Option<Quote>,
+        expires: bool,
+        is_long: bool,
+        frame: &mut [u8],
+        out: &mut impl Output,
+    ) {
+        if expires {
+            self.counters.ttl_exceeded += 1;
+            return self.complain(now, Error::TimeExceeded, quote, out);
+        }
+        if is_long {
+            self.counters.too_long += 1;
+            return self.complain(now, Error::FragmentationNeeded(self.settings.mtu), quote, out);
+        }
+        if let Some(packet) = frame.get_mut(LENGTH..) {
+            packet::decrement_ttl(packet);
+            out.send(frame, &mut self.counters);
+        }
+    }
+
+    /// Takes a packet for this machine: it has no programs, so all it does is to answer.
+    fn receive(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) {
+        self.counters.local += 1;
+        let (head, packet) = frame.split_at_mut(LENGTH);
+        if icmp::reply(packet) {
+            head.fill(0);
+            self.counters.echo_replies += 1;
+            return out.send(frame, &mut self.counters);
+        }
+        let error = match packet::protocol(packet) {
+            packet::ICMP => return,
+            packet::TCP | packet::UDP => Error::PortUnreachable,
+            _ => Error::ProtocolUnreachable,
+        };
+        let quote = Quote::of(header, packet);
+        self.complain_from(now, packet::destination(packet), error, quote, out);
+    }
+
+    fn complain(&mut self, now: Instant, error: Error, quote: Option<Quote>, out: &mut impl Output) {
+        self.complain_from(now, self.settings.address, error, quote, out);
+    }
+
+    fn complain_from(
+        &mut self,
+        now: Instant,
+        from: Ipv4Addr,
+        error: Error,
+        quote: Option<Quote>,
+        out: &mut impl Output,
+    ) {
+        let Some(quote) = quote else {
+            return;
+        };
+        if !self.errors.take(now) {
+            self.counters.icmp_errors_limited += 1;
+            return;
+        }
+        self.counters.icmp_errors += 1;
+        let mut frame = vec![0; LENGTH];
+        frame.extend(quote.error(error, from));
+        out.send(&frame, &mut self.counters);
+    }
+}
+
+/// The parts of a frame.
+fn split(frame: &mut [u8]) -> Option<(VnetHeader, &mut [u8])> {
+    let (header, packet) = frame.split_first_chunk_mut::<LENGTH>()?;
+    Some((VnetHeader::read(header), packet))
+}
+
+/// Whether a packet was dropped because no connection could be made for it.
+const fn is_want_of_room(reason: DropReason) -> bool {
+    matches!(reason, DropReason::TableFull | DropReason::ClientLimit | DropReason::NoPort)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+use byway::{Config, Divert, Target, Weighted};
+
+use super::*;
+use crate::packet::tests::{ipv4, tcp, udp};
+use crate::packet::{HEADER, ICMP, put, word};
+
+const CLIENT: [u8; 4] = [1, 2, 3, 4];
+const ORIGINAL: [u8; 4] = [100, 100, 100, 100];
+const SERVER: [u8; 4] = [123, 45, 67, 89];
+const ALTERNATIVE: [u8; 4] = [10, 10, 10, 10];
+const OWN: [u8; 4] = [10, 9, 9, 9];
+const NOW: Instant = Instant::from_secs(10);
+
+#[derive(Default)]
+struct Sent(Vec<Vec<u8>>);
+
+impl Output for Sent {
+    fn send(&mut self, frame: &[u8], counters: &mut Counters) {
+        assert!(packet::check(&frame[LENGTH..]).is_ok(), "a good packet");
+        counters.sent += 1;
+        self.0.push(frame.to_vec());
+    }
+}
+
+fn router(rules: &[&str]) -> Router {
+    let config = Config::new([7; 32]).alternative(ALTERNATIVE.into(), 1024..=65535).own(OWN.into());
+    let mut translator = Translator::new(config.client_limit(2), Heap::new(64, 16)).unwrap();
+    for rule in rules {
+        let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
+        translator.divert(Divert::parse(rule, &mut room).unwrap()).unwrap();
+    }
+    Router::new(translator, Settings { address: OWN.into(), mtu: 1500, errors_per_second: 10, held: 4 })
+}
+
+fn framed(header: VnetHeader, packet: &[u8]) -> Vec<u8> {
+    [&header.to_bytes(), packet].concat()
+}
+
+/// What comes out for a packet: the packets without their headers.
+fn route(router: &mut Router, packet: &[u8]) -> Vec<Vec<u8>> {
+    let mut sent = Sent::default();
+    router.forward(NOW, &mut framed(VnetHeader::NONE, packet), &mut sent);
+    sent.0.into_iter().map(|frame| frame[LENGTH..].to_vec()).collect()
+}
+
+fn is_error(packet: &[u8], kind: [u8; 2], quoted: &[u8]) -> bool {
+    packet[9] == ICMP && packet[20..22] == kind && packet[28..] == quoted[..(packet.len() - 28)]
+}
+
+#[test]
+fn what_is_translated_is_routed() {
+    let mut router = router(&["100.100.100.100:80 to 123.45.67.89:80"]);
+    let [there] = &route(&mut router, &udp(CLIENT, ORIGINAL, &[7; 9]))[..] else { panic!() };
+    assert_eq!((&there[12..16], &there[16..20], there[8]), (&ALTERNATIVE[..], &SERVER[..], 63));
+    let mut back = there.clone();
+    back[12..20].rotate_left(4);
+    back[20..24].rotate_left(2);
+    let [back] = &route(&mut router, &back)[..] else { panic!() };
+    assert_eq!((&back[12..16], &back[16..20], back[8]), (&ORIGINAL[..], &CLIENT[..], 62));
+    assert_eq!((router.counters.received, router.counters.sent), (2, 2));
+}
+
+#[test]
+fn a_super_packet_stays_whole_with_its_header() {
+    let mut router = router(&["100.100.100.100:80 to 123.45.67.89:80"]);
+    let packet = udp(CLIENT, ORIGINAL, &[7; 9_000]);
+    let header = VnetHeader::partial(20, 6).split(crate::vnet::Super::Udp { size: 1_000 }, 28);
+    let mut sent = Sent::default();
+    router.forward(NOW, &mut framed(header, &packet), &mut sent);
+    let [frame] = &sent.0[..] else { panic!() };
+    assert_eq!((frame.len(), &frame[..LENGTH]), (LENGTH + packet.len(), &header.to_bytes()[..]));
+    assert_eq!(
+        (frame[LENGTH + 12..LENGTH + 20].to_vec(), router.counters.super_packets),
+        ([ALTERNATIVE, SERVER].concat(), 1)
+    );
+}
+
+#[test]
+fn a_packet_that_may_go_no_further_is_reported_as_it_came() {
+    let mut router = router(&["100.100.100.100:80 to 123.45.67.89:80"]);
+    for ttl in [1, 0] {
+        let mut packet = udp(CLIENT, ORIGINAL, &[7; 9]);
+        packet[8] = ttl;
+        packet::seal(&mut packet);
+        let [error] = &route(&mut router, &packet)[..] else { panic!() };
+        assert!(is_error(error, [11, 0], &packet) && error[12..20] == [OWN, CLIENT].concat());
+    }
+    assert_eq!(router.translator.connections().count(), 0, "nothing was opened for it");
+    // The way back is known only after it was translated; its sender is told of what it sent.
+    let there = route(&mut router, &udp(CLIENT, ORIGINAL, &[])).remove(0);
+    let mut back = there;
+    back[12..20].rotate_left(4);
+    back[20..24].rotate_left(2);
+    back[8] = 1;
+    packet::seal(&mut back);
+    let [error] = &route(&mut router, &back)[..] else { panic!() };
+    assert!(is_error(error, [11, 0], &back) && error[12..20] == [OWN, SERVER].concat());
+}
+
+#[test]
+fn length_is_judged_by_the_packets_on_the_wire() {
+    let mut router = router(&["100.100.100.100:80 to 123.45.67.89:80"]);
+    let mut packet = udp(CLIENT, ORIGINAL, &[7; 2_000]);
+    assert_eq!(route(&mut router, &packet).len(), 1, "it may be fragmented");
+    put(&mut packet, 6, 0x4000);
+    packet::seal(&mut packet);
+    let [error] = &route(&mut router, &packet)[..] else { panic!() };
+    assert!(is_error(error, [3, 4], &packet) && word(error, 26) == 1500);
+    let mut sent = Sent::default();
+    let header = |size| VnetHeader::NONE.split(crate::vnet::Super::Udp { size }, 28);
+    router.forward(NOW, &mut framed(header(1_472), &packet), &mut sent);
+    assert_eq!(sent.0.pop().unwrap().len(), LENGTH + packet.len());
+    router.forward(NOW, &mut framed(header(1_473), &packet), &mut sent);
+    assert!(is_error(&sent.0.pop().unwrap()[LENGTH..], [3, 4], &packet));
+}
+
+#[test]
+fn its_own_addresses_answer() {
+    let mut router = router(&[]);
+    let mut message = vec![8, 0, 0, 0, 1, 2, 0, 1];
+    let checksum = !packet::sum(&message);
+    put(&mut message, 2, checksum);
+    for own in [OWN, ALTERNATIVE] {
+        let mut request = ipv4(ICMP, CLIENT, own, &message);
+        request[8] = 1;
+        packet::seal(&mut request);
+        let [reply] = &route(&mut router, &request)[..] else { panic!() };
+        assert_eq!((&reply[12..20], reply[20], reply[8]), (&[own, CLIENT].concat()[..], 0, 64));
+    }
+    let query = udp(CLIENT, OWN, &[]);
+    let [error] = &route(&mut router, &query)[..] else { panic!() };
+    assert!(is_error(error, [3, 3], &query) && error[12..16] == OWN);
+    let [error] = &route(&mut router, &ipv4(47, CLIENT, OWN, &[0; 8]))[..] else { panic!() };
+    assert_eq!(error[20..22], [3, 2]);
+    // A port of an alternative address that is given away is no program's.
+    let mut stray = udp(CLIENT, ALTERNATIVE, &[]);
+    put(&mut stray, 22, 2000);
+    assert!(route(&mut router, &stray).is_empty());
+}
+
+#[test]
+fn martians_and_rubbish_are_not_routed() {
+    let mut router = router(&["0.0.0.0/0 to same"]);
+    for packet in [udp([127, 0, 0, 1], ORIGINAL, &[]), udp(CLIENT, [224, 0, 0, 1], &[]), vec![0x60; 40], vec![0x45; 30]]
+    {
+        assert!(route(&mut router, &packet).is_empty());
+    }
+    router.forward(NOW, &mut [0; 5], &mut Sent::default());
+    let Counters { martian, not_ipv4, malformed, .. } = router.counters;
+    assert_eq!((martian, not_ipv4, malformed), (2, 1, 2));
+}
+
+#[test]
+fn what_a_rule_is_about_leaves_translated_or_not_at_all() {
+    let rules = ["100.100.100.100 to 123.45.67.89", "100.100.100.101 to 123.45.67.89"];
+    let mut router = router(&rules);
+    router.fail_open(["100.100.100.101".parse().unwrap()].into());
+    let (closed, open) = (ORIGINAL, [100, 100, 100, 101]);
+    // From the middle of a connection that is not known; and of a protocol without ports.
+    for packet in [tcp(CLIENT, closed, &[1]), ipv4(47, CLIENT, closed, &[0; 8])] {
+        let [error] = &route(&mut router, &packet)[..] else { panic!() };
+        assert!(is_error(error, [3, 13], &packet));
+    }
+    for packet in [tcp(CLIENT, open, &[1]), ipv4(47, CLIENT, open, &[0; 8])] {
+        let [same] = &route(&mut router, &packet)[..] else { panic!() };
+        assert_eq!((&same[12..], same[8]), (&packet[12..], 63));
+    }
+    assert_eq!((router.counters.failed_closed, router.counters.failed_open), (2, 2));
+    // No rule speaks of it.
+    assert_eq!(route(&mut router, &tcp(CLIENT, [8, 8, 8, 8], &[1])).len(), 1);
+    // More connections than the client may have.
+    for (to, count) in [(closed, 0), (open, 1)] {
+        let of = |port: u16| {
+            let mut packet = udp(CLIENT, to, &[]);
+            put(&mut packet, 20, port);
+            packet
+        };
+        for port in 1..=2 {
+            let _ = route(&mut router, &of(port));
+        }
+        let same: Vec<_> = route(&mut router, &of(3)).into_iter().filter(|p| p[16..20] == to).collect();
+        assert_eq!(same.len(), count);
+    }
+}
+
+/// A rule that an instruction has brought is followed as well.
+#[test]
+fn a_new_rule_fails_closed() {
+    let mut router = router(&[]);
+    let packet = ipv4(47, CLIENT, ORIGINAL, &[0; 8]);
+    assert_eq!(route(&mut router, &packet)[0][16..20], ORIGINAL);
+    router.translator.divert(Divert::new(Ipv4Addr::from(ORIGINAL)).to(Ipv4Addr::from(SERVER))).unwrap();
+    assert!(is_error(&route(&mut router, &packet)[0], [3, 13], &packet));
+}
+
+#[test]
+fn fragments_may_come_before_their_first() {
+    let mut router = router(&["100.100.100.100:80 to 123.45.67.89:80"]);
+    let whole = udp(CLIENT, ORIGINAL, &[7; 24]);
+    let part = |offset: usize, more: u16| {
+        let end = (HEADER + offset + 16).min(whole.len());
+        let mut packet = [&whole[..HEADER], &whole[HEADER + offset..end]].concat();
+        let length = packet.len() as u16;
+        put(&mut packet, 2, length);
+        put(&mut packet, 6, more | (offset / 8) as u16);
+        packet::seal(&mut packet);
+        packet
+    };
+    assert!(route(&mut router, &part(16, 0)).is_empty());
+    assert_eq!(router.held(), 1);
+    let both = route(&mut router, &part(0, 0x2000));
+    assert_eq!(both.iter().map(|p| (p[7], p[16..20] == SERVER)).collect::<Vec<_>>(), [(0, true), (2, true)]);
+    // Others wait in vain, and no more than there is room for.
+    for identification in 50..56 {
+        let mut late = part(16, 0);
+        put(&mut late, 4, identification);
+        packet::seal(&mut late);
+        assert!(route(&mut router, &late).is_empty());
+    }
+    assert_eq!((router.held(), router.counters.fragments_kept, router.counters.fragments_refused), (4, 5, 2));
+    router.poll(NOW + core::time::Duration::from_secs(31), &mut Sent::default());
+    assert_eq!((router.held(), router.counters.fragments_expired), (0, 4));
+}
+
+#[test]
+fn complaints_are_few() {
+    let mut router = router(&[]);
+    let sent: usize = (0..50).map(|_| route(&mut router, &udp(CLIENT, OWN, &[])).len()).sum();
+    assert_eq!((sent, router.counters.icmp_errors, router.counters.icmp_errors_limited), (10, 10, 40));
+}

@@ -1,0 +1,254 @@
+//! The process: threads that translate, and what signals do to them.
+
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use byway::{DropReason, Record, Sharding, Target, Weighted};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::ControlPort;
+use crate::counters::Counters;
+use crate::handover::{Offer, Waiting};
+use crate::metrics::Handles;
+use crate::reload::{Changes, Said};
+use crate::router::Router;
+use crate::shard::{self, Parts, Shard};
+use crate::snapshot::Snapshot;
+use crate::start;
+
+/// Runs until a signal ends it, or another process takes over at this socket.
+///
+/// # Errors
+/// One line that says what did not work, and what to do.
+pub fn run(config: Config, file: Option<&Path>, hand_over: Option<&Path>) -> Result<(), String> {
+    let all = [SIGTERM, SIGINT, SIGHUP, SIGUSR2];
+    let mut signals = Signals::new(all).map_err(|error| format!("signals: {error}"))?;
+    let waiting = Waiting::default();
+    let mut running = start::start(config, hand_over, &waiting)?;
+    // Whoever has started it may go on.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::MainPid(std::process::id())]);
+    for signal in signals.forever() {
+        match (signal, file) {
+            (SIGHUP, Some(file)) => match running.reload(file) {
+                Ok(summary) => info!("reloaded: {summary}"),
+                Err(why) => error!("not reloaded, nothing has changed: {why}"),
+            },
+            (SIGHUP, None) => warn!("there is no file to reload: byway was started with arguments"),
+            (SIGUSR2, _) => {
+                let next = waiting.lock().ok().and_then(|mut waiting| waiting.take());
+                let Some(next) = next else {
+                    continue;
+                };
+                match running.hand_over(&next)? {
+                    Some(resumed) => running = resumed,
+                    None => return Ok(()),
+                }
+            }
+            _ => {
+                info!("ending");
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+                return running.end();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Threads that translate.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) config: Config,
+    pub(crate) said: Said,
+    pub(crate) secret: [u8; 32],
+    pub(crate) sharding: Sharding,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Option<TcpListener>,
+    pub(crate) handles: Handles,
+    pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
+}
+
+impl Running {
+    /// Reads the configuration anew. Takes over all of it, or nothing.
+    fn reload(&mut self, file: &Path) -> Result<String, String> {
+        let config = Config::read(file).map_err(|error| error.to_string())?;
+        config.check_reload(&self.config).map_err(|error| error.to_string())?;
+        let changes = Changes::between(&self.said, &config);
+        let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
+        // With several shards nobody else gives instructions, so that what they accept now they accept in a moment. The
+        // only shard that takes instructions checks and changes in one go.
+        for handle in &handles {
+            let changes = changes.clone();
+            let checked = handle.ask(move |router, _| changes.check(&mut router.translator));
+            checked.ok_or("a shard has ended")??;
+        }
+        for handle in &handles {
+            let changes = changes.clone();
+            let applied = handle.ask(move |router, control| {
+                changes.check(&mut router.translator)?;
+                changes.apply(&mut router.translator)?;
+                router.fail_open(changes.open().clone());
+                if let Some(control) = control {
+                    control.set_keys(changes.keys());
+                }
+                Ok::<(), String>(())
+            });
+            applied.ok_or("a shard has ended")??;
+        }
+        self.said = Said::by(&config);
+        self.config = config;
+        Ok(changes.summary())
+    }
+
+    /// Ends every thread; returns what they were made of, and what was wrong with one.
+    fn halt(&mut self) -> (Vec<Parts>, Option<ControlPort>, Option<String>) {
+        for handle in self.handles.lock().iter().flat_map(|handles| handles.iter()) {
+            handle.stop();
+        }
+        let (mut parts, mut port, mut failed) = (Vec::new(), None, None);
+        for thread in self.threads.drain(..) {
+            match thread.join() {
+                Ok(Ok(shard)) => {
+                    let (part, control) = shard.into_parts();
+                    parts.push(part);
+                    port = port.or(control);
+                }
+                Ok(Err(why)) => failed = Some(why),
+                Err(_) => failed = Some("a shard has panicked: please report what it printed".into()),
+            }
+        }
+        (parts, port, failed)
+    }
+
+    /// All that a process needs to go on in the place of this one.
+    fn snapshot(&self, parts: &mut [Parts]) -> Option<Snapshot> {
+        let time = self.clock.now();
+        for (_, router) in parts.iter_mut() {
+            router.translator.poll(time);
+        }
+        let (_, Router { translator, .. }) = parts.first()?;
+        let rules = translator.diverts().filter_map(|entry| {
+            let mut room = [Weighted { target: Target::Same, weight: 1 }; 16];
+            byway::control::Rule::new(&byway::Divert::parse(&entry.to_string(), &mut room).ok()?)
+        });
+        let (client_limit, timeouts) = (translator.client_limit(), translator.timeouts());
+        let rules = Said { rules: rules.collect(), client_limit, timeouts };
+        let records: Vec<Record> = parts.iter().flat_map(|(_, router)| router.translator.records()).collect();
+        Some(Snapshot {
+            time,
+            shards: self.config.device.queues,
+            secret: self.secret,
+            alternatives: self.config.nat.alternatives_text(),
+            rules,
+            said: self.said.clone(),
+            records,
+        })
+    }
+
+    /// Ends, and writes the snapshot.
+    fn end(mut self) -> Result<(), String> {
+        let (mut parts, _, failed) = self.halt();
+        log_counters(&parts);
+        if let (Some(file), Some(snapshot)) = (&self.config.snapshot, self.snapshot(&mut parts)) {
+            snapshot.save(file)?;
+            info!(connections = snapshot.records.len(), file = %file.display(), "snapshot written");
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Gives way to another process. If that does not take over, goes on.
+    fn hand_over(mut self, next: &UnixStream) -> Result<Option<Self>, String> {
+        let (mut parts, control, failed) = self.halt();
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        let snapshot = self.snapshot(&mut parts).ok_or("there are no shards")?;
+        let offer = Offer {
+            config: &self.config,
+            has_header: parts.iter().all(|(queue, _)| queue.has_header()),
+            queues: parts.iter().map(|(queue, _)| queue.as_fd()).collect(),
+            control: control.as_ref().map(AsFd::as_fd),
+            metrics: self.metrics.as_ref().map(AsFd::as_fd),
+            snapshot: &snapshot,
+        };
+        match offer.give(next) {
+            Ok(()) => {
+                log_counters(&parts);
+                info!(connections = snapshot.records.len(), "another byway has taken over");
+                Ok(None)
+            }
+            Err(why) => {
+                warn!("another byway has not taken over, going on: {why}");
+                self.threads = spawn(parts, control, self.sharding, self.clock, &self.handles)?;
+                Ok(Some(self))
+            }
+        }
+    }
+}
+
+/// Has somebody notice if a thread ends that was not told to.
+struct Alarm;
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let _ = signal_hook::low_level::raise(SIGTERM);
+    }
+}
+
+/// Starts a thread for each shard.
+pub(crate) fn spawn(
+    parts: impl IntoIterator<Item = Parts>,
+    control: Option<ControlPort>,
+    sharding: Sharding,
+    clock: Clock,
+    handles: &Handles,
+) -> Result<Vec<JoinHandle<Result<Shard, String>>>, String> {
+    let (mut threads, mut all) = (Vec::new(), Vec::new());
+    let shards = shard::shards(parts, control, sharding, clock).map_err(|error| error.to_string())?;
+    for (number, (shard, handle)) in shards.into_iter().enumerate() {
+        let run = move || {
+            let alarm = Alarm;
+            let ended = shard.run().map_err(|why| {
+                error!(shard = number, "the device: {why}");
+                format!("the device: {why}")
+            });
+            if ended.is_ok() {
+                core::mem::forget(alarm);
+            }
+            ended
+        };
+        let thread = std::thread::Builder::new().name(format!("shard {number}")).spawn(run);
+        threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
+        all.push(handle);
+    }
+    if let Ok(mut handles) = handles.lock() {
+        *handles = all;
+    }
+    Ok(threads)
+}
+
+/// Nobody yet.
+pub(crate) fn no_handles() -> Handles {
+    Arc::new(Mutex::new(Vec::new()))
+}
+
+/// What was done, as far as it was.
+fn log_counters(parts: &[Parts]) {
+    let mut all = Counters::default();
+    for (_, router) in parts {
+        all.add(&router.counters);
+    }
+    let translators: byway::Counters = parts.iter().map(|(_, router)| router.translator.counters()).sum();
+    let mut text: Vec<_> = all.named().into_iter().map(|(name, _, count)| (name, count)).collect();
+    text.extend([("to_server", translators.to_server), ("to_client", translators.to_client)]);
+    text.extend(DropReason::ALL.iter().map(|reason| (reason.name(), translators.dropped(*reason))));
+    let text: Vec<_> = text.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
+    info!("counted: {}", text.join(" "));
+}

@@ -1,0 +1,274 @@
+//! One thread: a queue of the device, and the router for the packets that belong to it.
+
+use core::time::Duration;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use byway::{Instant, Owner, Sharding};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::clock::Clock;
+use crate::control::ControlPort;
+use crate::device::{FRAME, Queue};
+use crate::router::Router;
+use crate::vnet::LENGTH;
+use crate::waker::Waker;
+
+/// How many packets are taken before anything else has its turn.
+const BURST: usize = 64;
+/// How many packets wait at most for their owner.
+const RING: usize = 512;
+/// How long an instruction waits at most while packets come without a pause.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// What another thread has a shard do, between two packets.
+pub type Task = Box<dyn FnOnce(&mut Router, Option<&mut ControlPort>) + Send>;
+
+enum Order {
+    Do(Task),
+    Stop,
+}
+
+/// A shard, seen from other threads.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    orders: Sender<Order>,
+    waker: Arc<Waker>,
+}
+
+impl core::fmt::Debug for Order {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Do(_) => "Do",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+impl Handle {
+    /// Has the shard do something, and waits for what comes of it. `None` if the shard has ended.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Router, Option<&mut ControlPort>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = channel();
+        let task: Task = Box::new(move |router, control| drop(reply.send(task(router, control))));
+        self.orders.send(Order::Do(task)).ok()?;
+        self.waker.wake();
+        answer.recv().ok()
+    }
+
+    /// Has the shard end.
+    pub fn stop(&self) {
+        let _ = self.orders.send(Order::Stop);
+        self.waker.wake();
+    }
+}
+
+/// The way to another shard: a bounded ring.
+#[derive(Debug)]
+struct Peer {
+    ring: SyncSender<Vec<u8>>,
+    waker: Arc<Waker>,
+}
+
+/// One thread's part.
+#[derive(Debug)]
+pub struct Shard {
+    number: usize,
+    queue: Queue,
+    router: Router,
+    control: Option<ControlPort>,
+    sharding: Sharding,
+    peers: Vec<Peer>,
+    ring: Receiver<Vec<u8>>,
+    orders: Receiver<Order>,
+    waker: Arc<Waker>,
+    clock: Clock,
+    stops: bool,
+    /// A datagram waits at the port for instructions.
+    is_asked: bool,
+    /// When it was last looked at.
+    answered: Instant,
+}
+
+/// Shards as they are made, and what becomes of them.
+pub type Parts = (Queue, Router);
+
+/// Makes shards of these queues and routers, which know each other. The first has the port for instructions.
+///
+/// # Errors
+/// The kernel's.
+pub fn shards(
+    parts: impl IntoIterator<Item = Parts>,
+    mut control: Option<ControlPort>,
+    sharding: Sharding,
+    clock: Clock,
+) -> io::Result<Vec<(Shard, Handle)>> {
+    let mut all = Vec::new();
+    let mut rings = Vec::new();
+    for (number, (queue, router)) in parts.into_iter().enumerate() {
+        let waker = Arc::new(Waker::new()?);
+        let ((sender, ring), (orders, received)) = (sync_channel(RING), channel());
+        rings.push((sender, waker.clone()));
+        let handle = Handle { orders, waker: waker.clone() };
+        let control = control.take();
+        let peers = Vec::new();
+        let shard = Shard {
+            number,
+            queue,
+            router,
+            control,
+            sharding,
+            peers,
+            ring,
+            orders: received,
+            waker,
+            clock,
+            stops: false,
+            is_asked: false,
+            answered: Instant::ZERO,
+        };
+        all.push((shard, handle));
+    }
+    for (shard, _) in &mut all {
+        shard.peers = rings.iter().map(|(ring, waker)| Peer { ring: ring.clone(), waker: waker.clone() }).collect();
+    }
+    Ok(all)
+}
+
+impl Shard {
+    /// Runs until it is told to stop. Gives itself back, with its connections.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn run(mut self) -> io::Result<Self> {
+        let mut frame = vec![0; FRAME].into_boxed_slice();
+        let frame: &mut [u8; FRAME] = frame.as_mut_array().expect("it has this length");
+        while !self.stops {
+            let mut is_busy = self.read(frame)?;
+            is_busy |= self.take_handed_over();
+            is_busy |= self.obey();
+            let now = self.clock.now();
+            if let Some(control) = &mut self.control
+                && (self.is_asked || now.duration_since(self.answered) >= PATIENCE)
+            {
+                is_busy |= control.answer(now, &mut self.router.translator);
+                control.tell(now, &mut self.router.translator);
+                (self.is_asked, self.answered) = (false, now);
+            }
+            self.router.poll(now, &mut self.queue);
+            if !is_busy {
+                self.wait(now)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn into_parts(self) -> (Parts, Option<ControlPort>) {
+        ((self.queue, self.router), self.control)
+    }
+
+    /// Does what other threads want done. Whether there was anything.
+    fn obey(&mut self) -> bool {
+        let mut any = false;
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Do(task) => task(&mut self.router, self.control.as_mut()),
+                Order::Stop => self.stops = true,
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// Reads packets, and routes those that are this shard's. Whether there may be more.
+    fn read(&mut self, frame: &mut [u8; FRAME]) -> io::Result<bool> {
+        for _ in 0..BURST {
+            let Some(length) = self.queue.receive(frame)? else {
+                return Ok(false);
+            };
+            let frame = &mut frame[..length];
+            match self.owner(frame) {
+                Owner::One(shard) if shard == self.number => self.route(frame),
+                Owner::One(shard) => self.hand_over(shard, frame),
+                Owner::Every => {
+                    let own = self.number;
+                    for shard in (0..self.peers.len()).filter(|shard| *shard != own) {
+                        self.hand_over(shard, frame);
+                    }
+                    self.route(frame);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn owner(&self, frame: &[u8]) -> Owner {
+        match self.peers.len() {
+            1 => Owner::One(self.number),
+            _ => self.sharding.owner(frame.get(LENGTH..).unwrap_or_default()),
+        }
+    }
+
+    fn route(&mut self, frame: &mut [u8]) {
+        self.router.forward(self.clock.now(), frame, &mut self.queue);
+    }
+
+    fn hand_over(&mut self, shard: usize, frame: &[u8]) {
+        let counters = &mut self.router.counters;
+        let Some(peer) = self.peers.get(shard) else {
+            return;
+        };
+        if peer.ring.try_send(frame.to_vec()).is_ok() {
+            counters.handed_over += 1;
+            peer.waker.wake();
+        } else {
+            counters.ring_full += 1;
+        }
+    }
+
+    /// Routes what other shards have handed over. Whether there was any.
+    fn take_handed_over(&mut self) -> bool {
+        for taken in 0..BURST {
+            let Ok(mut frame) = self.ring.try_recv() else {
+                return taken != 0;
+            };
+            self.route(&mut frame);
+        }
+        true
+    }
+
+    /// Sleeps until a packet comes, a datagram for the control port, another thread, or the time.
+    fn wait(&mut self, now: Instant) -> io::Result<()> {
+        self.waker.will_sleep();
+        // What came in the meantime has woken nobody.
+        if self.take_handed_over() | self.obey() {
+            self.waker.is_awake();
+            return Ok(());
+        }
+        if let Some(control) = &mut self.control {
+            control.tell(now, &mut self.router.translator);
+        }
+        let due = self.router.translator.poll_at().map(|due| due.duration_since(now));
+        // Fragments that are kept are looked after now and then.
+        let due = if self.router.held() == 0 { due } else { Some(due.map_or(SECOND, |due| due.min(SECOND))) };
+        let timeout = due.and_then(|due| Timespec::try_from(due.max(Duration::from_millis(1))).ok());
+        let mut fds = vec![PollFd::new(&self.queue, PollFlags::IN), PollFd::new(&*self.waker, PollFlags::IN)];
+        fds.extend(self.control.as_ref().map(|control| PollFd::new(control, PollFlags::IN)));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_asked = fds.get(2).is_some_and(|control| !control.revents().is_empty());
+        drop(fds);
+        self.is_asked = is_asked;
+        self.waker.is_awake();
+        Ok(())
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);

@@ -1,0 +1,214 @@
+//! From the configuration to threads that translate: anew, with a snapshot, or in the place of a running process.
+//!
+//! Rules come first, then connections, then packets: a packet that came before its connection would open another.
+
+use std::path::Path;
+
+use byway::{Heap, Instant, Sharding, Translator};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control::ControlPort;
+use crate::device::{self, Queue};
+use crate::handover::{self, Taken, Waiting};
+use crate::reload::{Changes, Said};
+use crate::router::Router;
+use crate::run::{Running, no_handles, spawn};
+use crate::snapshot::{self, Snapshot};
+use crate::{metrics, privileges};
+
+/// Starts; whoever wants to take over later is put into `waiting`.
+///
+/// # Errors
+/// One line that says what did not work, and what to do.
+pub(crate) fn start(config: Config, hand_over: Option<&Path>, waiting: &Waiting) -> Result<Running, String> {
+    // What takes long comes before anybody has to wait for it.
+    let translators = translators(&config)?;
+    let add_routes = || if config.device.configure { device::add_routes(&config.device) } else { Ok(()) };
+    let taken = match hand_over {
+        Some(socket) => handover::take(socket, &config, add_routes)?,
+        None => None,
+    };
+    let Some(mut taken) = taken else {
+        let kept = config.snapshot.as_deref().map(Snapshot::load).transpose()?.flatten();
+        let queues = |config: &Config| {
+            let (queues, offload) = device::open(&config.device)?;
+            info!(device = config.device.name, tcp_offload = offload.tcp, udp_offload = offload.udp, "opened");
+            if config.device.configure {
+                device::add_routes(&config.device)?;
+            }
+            Ok(queues)
+        };
+        let ports = Ports { control: None, metrics: None };
+        let running = go(config, translators, kept.as_ref(), queues, ports, (hand_over, waiting))?;
+        if let (Some(_), Some(file)) = (&kept, &running.config.snapshot) {
+            // From now on it is out of date.
+            snapshot::retire(file)?;
+        }
+        info!(rules = running.config.rules.len(), "translating");
+        return Ok(running);
+    };
+    let (queues, snapshot) = (core::mem::take(&mut taken.queues), taken.snapshot.clone());
+    let ports = Ports { control: taken.control.take(), metrics: taken.metrics.take() };
+    match go(config, translators, Some(&snapshot), |_| Ok(queues), ports, (hand_over, waiting)) {
+        Ok(running) => {
+            let pause = running.clock.now().duration_since(snapshot.time);
+            Taken::done(taken);
+            info!(rules = running.config.rules.len(), pause_ms = pause.as_secs_f64() * 1e3, "translating, taken over");
+            Ok(running)
+        }
+        Err(why) => {
+            taken.refuse(&why);
+            Err(why)
+        }
+    }
+}
+
+/// Sockets that are open already.
+struct Ports {
+    control: Option<std::net::UdpSocket>,
+    metrics: Option<std::net::TcpListener>,
+}
+
+fn go(
+    config: Config,
+    translators: Vec<Translator<Heap>>,
+    kept: Option<&Snapshot>,
+    queues: impl FnOnce(&Config) -> Result<Vec<Queue>, String>,
+    ports: Ports,
+    (hand_over, waiting): (Option<&Path>, &Waiting),
+) -> Result<Running, String> {
+    check_snapshot(&config, kept)?;
+    // The secret says which client is which shard's, so connections that are taken over want the old one. Whatever
+    // strangers must not foresee hangs on another, which is new.
+    let secret = kept.map_or_else(random, |kept| Ok(kept.secret))?;
+    let clock = Clock::new(kept.map_or(Instant::ZERO, |kept| kept.time));
+    let said = Said::by(&config);
+    let shards = config.device.queues;
+    let sharding = Sharding::new(&config.nat.config(secret), shards).map_err(|error| error.to_string())?;
+    let mut routers = routers(&config, translators, kept)?;
+    if let Some(kept) = kept {
+        take_over(&mut routers, &sharding, kept);
+        for router in &mut routers {
+            router.translator.poll(clock.now());
+        }
+    }
+    let control = match (&config.control, ports.control) {
+        (None, _) => None,
+        (Some(control), Some(socket)) => Some(ControlPort::with(control, socket, random()?)?),
+        (Some(control), None) => Some(ControlPort::open(control, random()?)?),
+    };
+    let metrics = match (config.metrics, ports.metrics) {
+        (Some(listen), None) => Some(metrics::open(listen)?),
+        (_, open) => open,
+    };
+    let queues = queues(&config)?;
+    if config.device.configure {
+        device::remove_other_routes(&config.device)?;
+    }
+    warn_of_settings();
+    let listener = hand_over.map(handover::listen).transpose()?;
+    privileges::drop(&config)?;
+    config.snapshot.as_deref().map_or(Ok(()), snapshot::check_folder)?;
+    let handles = no_handles();
+    let threads = spawn(queues.into_iter().zip(routers), control, sharding, clock, &handles)?;
+    if let Some(listener) = &metrics {
+        let listener = listener.try_clone().map_err(|error| format!("metrics: {error}"))?;
+        metrics::serve(listener, handles.clone())?;
+    }
+    if let Some(listener) = listener {
+        handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
+    }
+    Ok(Running { config, said, secret, sharding, clock, metrics, handles, threads })
+}
+
+fn random() -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(bytes)
+}
+
+fn check_snapshot(config: &Config, kept: Option<&Snapshot>) -> Result<(), String> {
+    let Some(kept) = kept else {
+        return Ok(());
+    };
+    let alternatives = config.nat.alternatives_text();
+    if kept.alternatives != alternatives {
+        let why = format!("it is for the alternative addresses {}, and there are {alternatives} now", kept.alternatives);
+        return Err(config.snapshot.as_deref().map_or_else(|| why.clone(), |file| snapshot::refused(file, &why)));
+    }
+    Ok(())
+}
+
+/// Translators without rules: their memory.
+fn translators(config: &Config) -> Result<Vec<Translator<Heap>>, String> {
+    // Which addresses are whose does not hang on the secret.
+    let fresh = config.nat.config(random()?);
+    let sharding = Sharding::new(&fresh, config.device.queues).map_err(|error| error.to_string())?;
+    let mut capacity = config.nat.capacity;
+    if config.control.is_none() {
+        // Nobody would fetch them.
+        capacity.events = 0;
+    }
+    let one = |shard| {
+        let settings = sharding.config(&fresh, shard).ok_or("no such shard")?;
+        Translator::new(settings, capacity.storage()).map_err(|error| error.to_string())
+    };
+    (0..sharding.shards()).map(one).collect()
+}
+
+/// A router for each translator, with the rules: those of the snapshot, changed by what the configuration says since.
+fn routers(
+    config: &Config,
+    translators: Vec<Translator<Heap>>,
+    kept: Option<&Snapshot>,
+) -> Result<Vec<Router>, String> {
+    let nothing = Said { rules: Vec::new(), ..Said::by(config) };
+    let changes = Changes::between(kept.map_or(&nothing, |kept| &kept.said), config);
+    let with_rules = |mut translator: Translator<Heap>| {
+        if let Some(kept) = kept {
+            for rule in &kept.rules.rules {
+                let done = translator.divert(rule.divert());
+                done.map_err(|error| format!("snapshot: rule {}: {error}", rule.divert()))?;
+            }
+            translator.set_client_limit(kept.rules.client_limit).map_err(|error| error.to_string())?;
+            translator.set_timeouts(kept.rules.timeouts).map_err(|error| format!("snapshot: {error}"))?;
+        }
+        changes.apply(&mut translator)?;
+        let mut router = Router::new(translator, config.router.clone());
+        router.fail_open(changes.open().clone());
+        Ok(router)
+    };
+    translators.into_iter().map(with_rules).collect()
+}
+
+/// Has each connection of a snapshot carried on. The rules are there already.
+fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
+    let (mut taken, mut lost) = (0_usize, 0_usize);
+    for record in &kept.records {
+        let shard = record.connection().and_then(|connection| sharding.shard_of(&connection));
+        let router = shard.and_then(|shard| routers.get_mut(shard));
+        match router.map(|router| router.translator.import(kept.time, record)) {
+            Some(Ok(_)) => taken += 1,
+            Some(Err(why)) => {
+                lost += 1;
+                tracing::debug!("a connection is not carried on: {why}");
+            }
+            None => lost += 1,
+        }
+    }
+    if lost > 0 {
+        warn!(taken, lost, "connections of the snapshot are lost: the number of queues or the room for them has changed");
+    } else {
+        info!(taken, "connections carried on");
+    }
+}
+
+/// What the kernel is told elsewhere, and does nothing for us without.
+fn warn_of_settings() {
+    let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward");
+    if forwards.is_ok_and(|text| text.trim() == "0") {
+        warn!("net.ipv4.ip_forward is 0: the kernel forwards nothing (sysctl -w net.ipv4.ip_forward=1)");
+    }
+}

@@ -1,0 +1,240 @@
+//! A network of namespaces for a test, with byway as its proxy, and a capture of all that the client sees.
+
+#![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
+
+pub mod capture;
+pub mod traffic;
+
+use core::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use byway_host::lab::network::{A, ALTERNATIVE, B, Network, ORIGINAL, OWN, PROXY};
+use byway_host::lab::proxy::{self, Proxy};
+use byway_host::lab::space::Space;
+use byway_host::lab::world;
+use capture::Capture;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+const INSIDE: &str = "BYWAY_IN_NAMESPACE";
+/// Where a test has its files: nobody else sees them, and they are gone with it.
+pub const FOLDER: &str = "/run/test";
+
+/// What the tests run, and how each says that it is there.
+const PROGRAMS: [(&str, &str); 9] = [
+    ("curl", "--version"),
+    ("ethtool", "--version"),
+    ("ip", "-V"),
+    ("nft", "--version"),
+    ("nginx", "-v"),
+    ("ping", "-V"),
+    ("tracepath", "-V"),
+    ("traceroute", "--version"),
+    ("tshark", "--version"),
+];
+
+/// Runs a test as root of namespaces of its own, where nothing outlives it. Where the kernel refuses, it prints why.
+pub fn in_namespace(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        world::settle_mounts().expect("root of its namespaces may mount");
+        std::fs::create_dir_all(FOLDER).expect("an empty /run");
+        let all = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: all, maximum: all }).expect("up to the maximum");
+        return test();
+    }
+    for (program, version) in PROGRAMS {
+        if let Err(error) = Command::new(program).arg(version).output() {
+            return println!("SKIPPED: {program}: {error}");
+        }
+    }
+    let unshare = |arguments: &[&str]| {
+        let program = std::env::current_exe().expect("this program has a name");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]);
+        match arguments {
+            [] => command.args(["ip", "tuntap", "add", "dev", "probe", "mode", "tun"]),
+            _ => command.env(INSIDE, "1").arg(program).args(arguments),
+        };
+        command.output()
+    };
+    match unshare(&[]) {
+        Err(error) => return println!("SKIPPED: unshare: {error}"),
+        Ok(output) if !output.status.success() => {
+            return println!("SKIPPED: no TUN device: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(_) => {}
+    }
+    let output = unshare(&[name, "--exact", "--nocapture"]).expect("it ran a moment ago");
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// How byway is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub offload: bool,
+    pub queues: usize,
+    /// How many there is room for.
+    pub connections: usize,
+    pub rules: &'static str,
+    /// More of `[router]`.
+    pub router: &'static str,
+}
+
+impl Options {
+    pub const PLAIN: Self = Self { offload: true, queues: 1, connections: 20_000, rules: TO_A, router: "" };
+}
+
+/// A rule for the original with any port and protocol.
+pub const TO_A: &str = "[[rule]]\ndivert = \"100.100.100.100\"\nto = \"123.45.67.89\"\n";
+
+pub struct World {
+    pub network: Network,
+    pub proxy: Option<Proxy>,
+    pub config: PathBuf,
+    capture: Capture,
+}
+
+impl World {
+    pub fn new(options: Options) -> Self {
+        let network = Network::build().expect("a network");
+        // Checksums are whole and packets split when the client's capture sees them, while super-packets reach byway.
+        run(&network.client, "ethtool -K eth0 tx off tso off gso off");
+        run(&network.proxy, "ethtool -K to-client tx off tso off gso off");
+        let capture = Capture::start(&network.client);
+        let config = write_config(&options);
+        let proxy = Proxy::start(&network.proxy, Path::new(env!("CARGO_BIN_EXE_byway")), &config);
+        Self { network, proxy: Some(proxy.expect("byway starts")), config, capture }
+    }
+
+    pub fn proxy(&mut self) -> &mut Proxy {
+        self.proxy.as_mut().expect("byway runs")
+    }
+
+    #[track_caller]
+    pub fn ctl(&mut self, words: &str) -> String {
+        self.proxy().ctl(words).unwrap_or_else(|said| panic!("{words}: {said}"))
+    }
+
+    #[track_caller]
+    pub fn restart(&mut self) {
+        let (proxy, _) = self.proxy.take().expect("byway runs").restart().expect("byway restarts");
+        self.proxy = Some(proxy);
+    }
+
+    /// Ends byway, and judges what the client has seen. Returns what byway counted.
+    #[track_caller]
+    pub fn end(mut self) -> String {
+        let log = self.proxy.take().expect("byway runs").stop().expect("byway ends well");
+        self.capture.judge();
+        log.lines().find_map(|line| Some(line.split_once("counted: ")?.1.to_string())).unwrap_or_default()
+    }
+}
+
+pub fn write_config(options: &Options) -> PathBuf {
+    let folder = Path::new(FOLDER);
+    let config = folder.join("byway.toml");
+    // Instructions are for one queue.
+    let control = if options.queues == 1 { proxy::control(folder).expect("a key") } else { String::new() };
+    let Options { offload, queues, connections, rules, router } = options;
+    let text = format!(
+        "[device]\noffload = {offload}\nqueues = {queues}\naddress = \"{PROXY}\"\nroutes = [\"{ORIGINAL}/32\"]\n\
+         [router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = {connections}\n\
+         [metrics]\nlisten = \"127.0.0.1:9207\"\n[state]\nsnapshot = \"snapshot\"\n{control}{rules}"
+    );
+    std::fs::write(&config, text).expect("a file");
+    config
+}
+
+/// The number behind a name among what byway counted.
+#[track_caller]
+pub fn count(counted: &str, name: &str) -> u64 {
+    let found = counted.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    found.map_or(0, |number| number.parse().expect("a number"))
+}
+
+/// A command in a namespace.
+pub fn command(words: &str) -> Command {
+    let mut words = words.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words);
+    command
+}
+
+/// A program that runs as long as the test wants.
+pub struct Program(Child);
+
+impl Program {
+    pub fn start(space: &Space, mut command: Command) -> Self {
+        Self(space.run(move || command.stdin(Stdio::null()).spawn()).expect("the program is installed"))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn output(space: &Space, words: &str) -> Output {
+    let mut command = command(words);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // It is waited for here, so that others can be started in the namespace meanwhile.
+    let child = space.run(move || command.spawn()).unwrap_or_else(|error| panic!("{words}: {error}"));
+    child.wait_with_output().unwrap_or_else(|error| panic!("{words}: {error}"))
+}
+
+/// Runs a command that must work; returns what it says.
+#[track_caller]
+pub fn run(space: &Space, words: &str) -> String {
+    let output = output(space, words);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let (said, error) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success(), "{words}: {said}{error}");
+    said
+}
+
+/// Files that a mirror's web server has.
+pub fn www() -> PathBuf {
+    Path::new(FOLDER).join("www")
+}
+
+/// Bytes that are unlike others, and the same each time.
+pub fn content(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z ^ (z >> 27)
+    };
+    (0..length.div_ceil(8)).flat_map(|_| next().to_le_bytes()).take(length).collect()
+}
+
+/// Starts nginx on a mirror, with the files in [`www`]; its answers have its name in `X-Mirror`. What is in the folder
+/// `slow` comes with 2 MiB in a second.
+pub fn nginx(space: &Space) -> Program {
+    let (name, folder) = (space.name(), Path::new(FOLDER).join(format!("nginx-{}", space.name())));
+    std::fs::create_dir_all(folder.join("logs")).expect("a folder");
+    let config = format!(
+        "user root; daemon off; master_process off; pid {folder}/pid; error_log {folder}/logs/error.log;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{ access_log off; sendfile on; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2;\n\
+         fastcgi_temp_path {folder}/3; uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5; default_type text/plain;\n\
+         server {{ listen 80 backlog=1024; root {www}; add_header X-Mirror {name} always;\n\
+         location /slow {{ limit_rate 2m; }} }} }}\n",
+        folder = folder.display(),
+        www = www().display(),
+    );
+    std::fs::write(folder.join("conf"), config).expect("a file");
+    let program =
+        Program::start(space, command(&format!("nginx -p {0} -e {0}/logs/error.log -c {0}/conf", folder.display())));
+    let at = SocketAddrV4::new(if name == "a" { A } else { B }, 80);
+    for _ in 0..100 {
+        if space.run(move || std::net::TcpStream::connect(at)).is_ok() {
+            return program;
+        }
+        std::thread::sleep(core::time::Duration::from_millis(50));
+    }
+    panic!("nginx: {}", std::fs::read_to_string(folder.join("logs/error.log")).unwrap_or_default());
+}
