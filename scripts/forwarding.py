@@ -26,9 +26,9 @@ CLIENT_NETWORK = "1.2.3.16/29"
 WAYS = ["kernel", "nftables", "relay, 1 queue", "relay, 2 queues", "byway, 1 queue", "byway, 2 queues"]
 # How many clients, what iperf3 is told, and what of its result counts.
 LOADS = {
-    "TCP, 1 stream": (1, "-P 1", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
-    "TCP, 8 streams": (1, "-P 8", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
-    "TCP, 8 clients": (8, "-P 1", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
+    "TCP, 1 stream": (1, "-O 1 -P 1", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
+    "TCP, 8 streams": (1, "-O 1 -P 8", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
+    "TCP, 8 clients": (8, "-O 1 -P 1", lambda end: end["sum_received"]["bits_per_second"] / 1e9),
     "UDP, 64-byte packets": (1, "-u -b 0 -l 36", lambda end: received(end) / 1e3),
 }
 
@@ -115,7 +115,7 @@ def tear_down(way, program):
 
 def iperf(address, count, seconds, words):
     """Runs so many clients at once; returns what they say."""
-    inside = ["nsenter", "--net=/run/netns/client", "iperf3", "-J", "-c", address, "-t", str(seconds), "-O", "1"]
+    inside = ["nsenter", "--net=/run/netns/client", "iperf3", "-J", "-c", address, "-t", str(seconds)]
     programs = [
         subprocess.Popen(inside + ["-B", client, "-p", str(port)] + words.split(), stdout=subprocess.PIPE, text=True)
         for port, client in zip(range(5201, 5201 + count), CLIENTS)
