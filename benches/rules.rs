@@ -30,13 +30,8 @@ fn client(number: u32) -> SocketAddrV4 {
 }
 
 fn udp(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 28] {
-    let mut packet = [0; 28];
-    (packet[0], packet[3], packet[8], packet[9], packet[25]) = (0x45, 28, 64, 17, 8);
-    packet[12..16].copy_from_slice(&from.ip().octets());
-    packet[16..20].copy_from_slice(&to.ip().octets());
-    packet[20..22].copy_from_slice(&from.port().to_be_bytes());
-    packet[22..24].copy_from_slice(&to.port().to_be_bytes());
-    packet
+    let udp = include!("../docs/doctest_udp.rs");
+    udp(from, to)
 }
 
 fn translator(rules: usize, servers: usize) -> Translator<Heap> {

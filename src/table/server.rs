@@ -249,8 +249,8 @@ pub(crate) struct Unused {
 
 impl Unused {
     /// How many entries, from the first on, may be in use.
-    pub(crate) fn up_to(&self) -> usize {
-        usize::from(self.fresh)
+    pub(crate) const fn up_to(&self) -> u16 {
+        self.fresh
     }
 
     pub(crate) const ALL: Self = Self { first: NONE, fresh: 0, used: 0 };

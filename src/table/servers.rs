@@ -101,12 +101,6 @@ impl Servers<'_> {
         self.enter(entry);
     }
 
-    /// How many entries, from the first on, may be in use.
-    #[cfg(target_pointer_width = "64")]
-    pub(crate) const fn in_use(&self) -> u16 {
-        self.unused.fresh
-    }
-
     /// No entry has connections any more.
     pub(crate) fn forget(&mut self) {
         for entry in 0..self.unused.fresh {

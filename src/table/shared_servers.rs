@@ -72,7 +72,7 @@ impl Servers<'_> {
 
     /// Links groups to the entries that their servers have now, and rules of earlier drains to those of the last one.
     pub(crate) fn finish_draining(&mut self) {
-        for entry in 0..self.in_use() {
+        for entry in 0..self.unused.up_to() {
             let Some(slot) = self.get(entry).copied() else {
                 break;
             };
@@ -92,7 +92,7 @@ impl Servers<'_> {
                 slot.next = meant;
             }
         }
-        for entry in 0..self.in_use() {
+        for entry in 0..self.unused.up_to() {
             self.release_drained(entry);
         }
     }

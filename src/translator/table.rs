@@ -138,6 +138,13 @@ impl<'a> Table<'a> {
         self.memory.connections.get_mut(slot as usize).map(|c| &mut c.0)
     }
 
+    /// The slot that is entered under this key, of which the hash is known.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(super) fn find_hashed(&self, direction: Direction, key: &Key, hash: u64) -> Option<u32> {
+        self.state.find_hashed(self.memory.connections, self.memory.index, direction, key, hash)
+    }
+
     /// The slot of the connection that a packet with this key belongs to if it goes in this direction. In the reply
     /// direction quarantined ones are found too.
     #[inline(never)]

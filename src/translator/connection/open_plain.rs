@@ -37,7 +37,7 @@ impl Table<'_> {
         }
     }
 
-    /// The same where there is an index of rules, and nobody keeps his source: without a rule the packet passes.
+    /// The same where there is an index of rules, and no connection keeps its source: without a rule the packet passes.
     #[inline(never)]
     pub(in crate::translator) fn first_indexed(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
         let (client, original) = key.ends();
@@ -141,8 +141,7 @@ impl Table<'_> {
         let back = Key::new(protocol, alternative, server);
         let hash_back = state.keys.hash(&back);
         prefetch(self.memory.index, state.layout.position(ToClient, hash_back) as usize);
-        let (connections, index) = (&*self.memory.connections, &*self.memory.index);
-        usually_not(state.find_hashed(connections, index, ToClient, &back, hash_back).is_some())?;
+        usually_not(self.find_hashed(ToClient, &back, hash_back).is_some())?;
 
         // From here on nothing is unusual, except that the table may be full.
         self.tidy();
@@ -195,6 +194,7 @@ impl Table<'_> {
     fn check_client(&mut self, client: u32, hash: u64) -> Option<()> {
         let Settings { own, client_limit, .. } = &self.state.config;
         let limit = *client_limit;
+        // No alternative address: the span of those has been tested.
         let is_own = own.iter().any(|own| *own == client);
         (!is_own && (limit == 0 || self.clients().count(hash) < limit)).then_some(())
     }
@@ -213,12 +213,6 @@ impl Table<'_> {
     fn search_rule(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<DivertSlot> {
         let rule = self.find_rule(protocol, client, original)?;
         self.may_match(rule, original.0).then_some(*rule)
-    }
-
-    /// A rule for a prefix does not match this machine, nor addresses that are no host: multicast, broadcast, loopback.
-    #[inline(always)]
-    fn may_match(&self, rule: &DivertSlot, original: u32) -> bool {
-        rule.host().is_some() || !(self.state.is_own(original) || ipv4::is_martian(original))
     }
 
     /// Prefetches the lines that an eviction most likely examines: those of the oldest connections, and of those that

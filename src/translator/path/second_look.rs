@@ -42,8 +42,7 @@ impl Table<'_> {
             return self.plain_forward_indexed(key, packet);
         }
         let hash = self.state.keys.hash(&key);
-        let (connections, index) = (&*self.memory.connections, &*self.memory.index);
-        if let Some(slot) = self.state.find_hashed(connections, index, Direction::ToServer, &key, hash) {
+        if let Some(slot) = self.find_hashed(Direction::ToServer, &key, hash) {
             return self.plain_at(Direction::ToServer, packet, slot);
         }
         if kept {
@@ -51,7 +50,7 @@ impl Table<'_> {
             if let Some(slot) = self.find_reply(&key.reversed()) {
                 return self.plain_at(Direction::ToClient, packet, slot);
             }
-            if self.state.any_port_replies != 0 || self.state.extras {
+            if self.state.any_port_replies != 0 {
                 return self.translate(packet, Left::Unknown(Direction::ToServer));
             }
         }
@@ -68,8 +67,7 @@ impl Table<'_> {
             index.prefetch((key.addresses as u32, (key.ports >> 16) as u16));
         }
         let hash = self.state.keys.hash(&key);
-        let (connections, index) = (&*self.memory.connections, &*self.memory.index);
-        if let Some(slot) = self.state.find_hashed(connections, index, Direction::ToServer, &key, hash) {
+        if let Some(slot) = self.find_hashed(Direction::ToServer, &key, hash) {
             return self.plain_at(Direction::ToServer, packet, slot);
         }
         self.first_indexed(key, hash, packet)

@@ -212,7 +212,7 @@ fn standing(
     servers: &[ServerSlot],
     is_one: impl Fn(&ServerSlot) -> bool,
 ) -> u32 {
-    let in_use = servers.iter().take(state.unused.up_to());
+    let in_use = servers.iter().take(state.unused.up_to().into());
     let counted: u32 = in_use.filter(|s| is_one(s)).map(|s| s.connections).sum();
     let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
     let dead = used.filter(|c| {
@@ -306,7 +306,7 @@ impl Table<'_> {
 
     /// The entries for servers that may be in use.
     fn used_servers(&self) -> &[ServerSlot] {
-        self.memory.servers.get(..self.state.unused.up_to()).unwrap_or_default()
+        self.memory.servers.get(..self.state.unused.up_to().into()).unwrap_or_default()
     }
 
     /// How many servers of rules lie within this one.
@@ -361,7 +361,7 @@ impl Table<'_> {
     #[cfg(target_pointer_width = "64")]
     fn drain_entries(&mut self, old: Place, target: Target) {
         let mut drained = false;
-        for entry in 0..self.servers().in_use() {
+        for entry in 0..self.state.unused.up_to() {
             let Some(&slot) = self.memory.servers.get(usize::from(entry)) else {
                 break;
             };
@@ -436,7 +436,7 @@ impl Table<'_> {
         #[cfg(target_pointer_width = "64")]
         self.switch_shared(old, target);
         // Those that the index has are there already.
-        let used = self.state.unused.up_to();
+        let used = self.state.unused.up_to().into();
         for slot in self.memory.servers.iter_mut().take(used).filter(|s| s.lies_within(old)) {
             slot.set_target(slot.moved_to(target));
         }
@@ -452,7 +452,7 @@ impl Table<'_> {
         if !entries.are_shared() {
             return;
         }
-        for entry in 0..entries.in_use() {
+        for entry in 0..entries.unused.up_to() {
             if let Some(slot) = entries.get(entry).filter(|s| s.is_shared() && s.lies_within(old)) {
                 entries.set_target(entry, slot.moved_to(target));
             }

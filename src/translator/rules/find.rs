@@ -61,8 +61,7 @@ impl Table<'_> {
     pub(in crate::translator) fn rule_for(&self, flow: &Flow) -> Option<&DivertSlot> {
         let destination = (flow.destination, flow.destination_port);
         let rule = self.find_rule(flow.protocol, flow.source, destination)?;
-        // A prefix does not speak of this machine, nor of what is no host: multicast, broadcast, loopback.
-        if rule.host().is_none() && (self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination)) {
+        if !self.may_match(rule, flow.destination) {
             return None;
         }
         // A packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
@@ -70,6 +69,13 @@ impl Table<'_> {
             return None;
         }
         Some(rule)
+    }
+
+    /// Whether a rule that was found may match this destination: one for a prefix does not match this machine, nor
+    /// addresses that are no host (multicast, broadcast, loopback).
+    #[inline(always)]
+    pub(in crate::translator) fn may_match(&self, rule: &DivertSlot, destination: u32) -> bool {
+        rule.host().is_some() || !(self.state.is_own(destination) || ipv4::is_martian(destination))
     }
 
     /// The most specific of the rules for these addresses.
