@@ -111,13 +111,3 @@ fn over_lines_that_lose_packets() {
         wander(Plan::new(200 + seed).lines(50, 10, 50), 10, true);
     }
 }
-
-#[test]
-fn debug_one() {
-    let seed: u64 = std::env::var("SEED").map_or(200, |s| s.parse().unwrap());
-    let count: u64 = std::env::var("COUNT").map_or(1, |s| s.parse().unwrap());
-    for seed in seed..seed + count {
-        wander(Plan::new(seed).lines(50, 10, 50), 10, true);
-        wander(Plan::new(seed).lines(10, 0, 0), 10, true);
-    }
-}

@@ -270,12 +270,19 @@ impl ResumeSlot {
     #[inline]
     fn carry_forward(&mut self, seen: &Segment, sent: u32, bytes: &mut [u8], change: &mut Delta) {
         let spliced = self.has(SPLICED);
+        let acknowledged = word(bytes, 8).filter(|_| seen.has(ACK)).unwrap_or(seen.acknowledgment);
+        // It was overtaken by others.
+        let is_late = is_behind(acknowledged, seen.acknowledgment);
         if !seen.has(RST) {
-            if let Some(window) = bytes.get(14..16).and_then(<[u8]>::first_chunk) {
+            if let Some(window) = bytes.get(14..16).and_then(<[u8]>::first_chunk)
+                && !is_late
+            {
                 self.client_window = u16::from_be_bytes(*window);
             }
             let clocks = options::timestamps(bytes);
-            if let Some(value) = clocks.and_then(|at| word(bytes, at)) {
+            if let Some(value) = clocks.and_then(|at| word(bytes, at))
+                && (is_behind(self.client_clock, value) || seen.has(SYN))
+            {
                 self.client_clock = value;
             }
             if clocks.is_none() || has_more_options(bytes) || spliced {
@@ -288,15 +295,11 @@ impl ResumeSlot {
             }
         }
         if spliced {
-            if let Some(known) = word(bytes, 8)
-                && known != seen.acknowledgment
-            {
-                // The right edge of its window stays where it is.
-                let edge = (u32::from(self.client_window) << (self.client_scale & 15)).wrapping_add(known);
-                let left = edge.wrapping_sub(seen.acknowledgment);
-                let left = if left < 1 << 31 { left >> (self.client_scale & 15) } else { 0 };
-                let window = left.min(u32::from(u16::MAX)) as u16;
-                put_window(bytes, window, change);
+            if acknowledged != seen.acknowledgment {
+                // The right edge of the window stays where it is. A late segment says what the latest has said.
+                let ahead = if is_late { 0 } else { acknowledged.wrapping_sub(seen.acknowledgment) };
+                let window = u32::from(self.client_window) + (ahead >> (self.client_scale & 15));
+                put_window(bytes, window.min(u32::from(u16::MAX)) as u16, change);
             }
             let (sequence, acknowledgment) =
                 self.for_receiver(Direction::ToServer, (seen.sequence, seen.acknowledgment));
@@ -324,7 +327,7 @@ impl ResumeSlot {
                 shift(bytes, at, self.clock, change);
             }
             if let Some(value) = word(bytes, at)
-                && (value.wrapping_sub(self.server_clock) < 1 << 31 || seen.has(SYN))
+                && (is_behind(self.server_clock, value) || seen.has(SYN))
             {
                 self.server_clock = value;
             }

@@ -221,22 +221,6 @@ impl<R: Resumption> Net<R> {
         if let Some(tap) = &mut self.tap {
             tap(self.now, &packet);
         }
-        if std::env::var("DEBUG").is_ok() {
-            let s = read(&packet);
-            eprintln!(
-                "{} out {} > {} seq {} ack {} len {} fl {:x} win {} ts {:?} sack {:?}",
-                self.now,
-                s.source,
-                s.destination,
-                s.sequence,
-                s.acknowledgment,
-                s.length,
-                s.flags,
-                s.window,
-                s.clocks,
-                s.sack[0]
-            );
-        }
         let destination = read(&packet).destination;
         if destination.ip() == client().ip() {
             self.put(self.plan.client, Place::Client, packet);
@@ -252,22 +236,6 @@ impl<R: Resumption> Net<R> {
         let before = packet.clone();
         let now = self.instant();
         let verdict = self.mover.translate(now, &mut self.byway, &mut packet);
-        if std::env::var("DEBUG").is_ok() {
-            let s = read(&before);
-            eprintln!(
-                "{} in  {} > {} seq {} ack {} len {} fl {:x} win {} ts {:?} sack {:?} => {verdict:?}",
-                self.now,
-                s.source,
-                s.destination,
-                s.sequence,
-                s.acknowledgment,
-                s.length,
-                s.flags,
-                s.window,
-                s.clocks,
-                s.sack[0]
-            );
-        }
         match verdict {
             Verdict::ToServer | Verdict::ToClient => self.send(packet),
             _ => assert_eq!(packet, before, "{verdict:?} changes the packet"),

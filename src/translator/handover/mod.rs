@@ -319,13 +319,13 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         }
         let room = room::<N>(self.buffer, place);
         // Its data would be sent again after a while, but an acknowledgement or an open window would not.
-        if !(run.holds_data && run.held != 0)
+        if run.prefers(&incoming)
             && meta.checksum == ChecksumState::Complete
             && let Some(held) = room.held.get_mut(..packet.len())
         {
-            held.copy_from_slice(packet);
+            (run.holds_data, run.latest) = (segment.data != 0, (segment.acknowledgment, incoming.window));
             run.held = packet.len();
-            run.holds_data = segment.data != 0;
+            held.copy_from_slice(packet);
         }
         dropped
     }

@@ -104,6 +104,8 @@ pub(super) struct Run {
     /// How many bytes of a client's packet are held, and whether it has data.
     pub(super) held: usize,
     pub(super) holds_data: bool,
+    /// The latest acknowledgement and window of the client.
+    pub(super) latest: (u32, u16),
     pub(super) started: Instant,
     pub(super) frozen: Instant,
     pub(super) position: Position,
@@ -170,6 +172,7 @@ impl Run {
             pending: SEND_SYN,
             held: 0,
             holds_data: false,
+            latest: (standing.position, standing.resume.client_window),
             started: now,
             frozen: now,
             position,
@@ -204,6 +207,14 @@ impl Run {
 
     pub(super) fn is_from_client(&self, incoming: &Incoming<'_>) -> bool {
         incoming.source == self.client && incoming.destination == self.original
+    }
+
+    /// Whether this segment of the client is to be held: the first with data, or else what says more than all before.
+    pub(super) fn prefers(&self, incoming: &Incoming<'_>) -> bool {
+        let (acknowledgment, window) = self.latest;
+        let ahead = incoming.segment.acknowledgment.wrapping_sub(acknowledgment);
+        let says_more = ahead != 0 && ahead < 1 << 31 || ahead == 0 && incoming.window >= window;
+        !self.holds_data && (incoming.segment.data != 0 || says_more)
     }
 
     fn has_clocks(&self) -> bool {
@@ -280,6 +291,7 @@ impl Run {
             return Step::Fails(Kept::NotNow);
         }
         self.standing = standing;
+        self.latest = (standing.position, standing.resume.client_window);
         self.position = Position::of(&standing, self.to);
         self.request = match resumption.resume(&self.position, room.request) {
             Resumed::Write(length) if length <= room.request.len() => length,
