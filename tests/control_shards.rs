@@ -292,6 +292,35 @@ fn a_list_of_connections_goes_from_shard_to_shard() {
     }
 }
 
+/// However many shards there are, the work for one page is that for 1024 slots.
+#[test]
+fn a_page_examines_no_more_slots_of_several_shards_than_of_one() {
+    let mut house = several();
+    let mut admin = house.open(ADMIN, peer(1));
+    effects(&mut house, &mut admin, &Request::one(divert(at("100.1.1.1:80"), at("20.0.0.1:80"))));
+    let sharding = house.byway.sharding();
+    for shard in 0..2 {
+        for port in 1..=800 {
+            server(&mut house.byway, client_of(&sharding, shard, port), "100.1.1.1:80");
+        }
+    }
+    effects(&mut house, &mut admin, &Request::one(Instruction::Forget));
+    for step in 3..200 {
+        house.byway.poll(s(step));
+    }
+    assert!(house.byway.shards().all(|shard| shard.slots_in_use() == 0), "800 slots of two shards are empty");
+    let mut page = |position| {
+        house.ask(&mut admin, peer(1), &Request::one(Instruction::ListConnections(position)), |answer| {
+            let (entries, next) = answer.connections();
+            assert_eq!(entries.count(), 0);
+            next
+        })
+    };
+    // 800 slots of the first, which has room for 1000, and 224 of the second.
+    assert_eq!(page(0), Some(1224));
+    assert_eq!(page(1224), None);
+}
+
 #[test]
 fn subscribers_hear_of_every_shard() {
     let mut house = several();

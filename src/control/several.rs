@@ -177,12 +177,12 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
         self.for_each(|table| {
             let end = before.saturating_add(table.memory.connections.len());
             if !is_full && next < end {
-                let from = next - before;
+                let from = next.saturating_sub(before);
                 let (listed, after, used) = pages::slots(table, from, most, tell, out);
                 count += listed;
                 most = most.saturating_sub(after.saturating_sub(from));
                 is_full = after < used;
-                next = if is_full { before + after } else { end };
+                next = if is_full { before.saturating_add(after) } else { end };
             }
             before = end;
         });
