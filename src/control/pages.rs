@@ -63,7 +63,7 @@ pub(super) fn rule_head(slot: &DivertSlot, count: usize, out: &mut Writer<'_>) -
         return false;
     }
     out.put(&match_octets(&slot.matches()));
-    out.u8(rule_flags(slot.keeps_source(), slot.has_any_port_replies(), slot.midstream()));
+    out.u8(rule_flags(slot.keeps_source(), slot.has_any_port_replies(), slot.is_resumable(), slot.midstream()));
     out.u8(told as u8);
     out.u16(u16::try_from(count).unwrap_or(u16::MAX));
     true
