@@ -30,6 +30,15 @@ pub(super) enum Stage {
     Do,
 }
 
+/// An authentic request, and what it may do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) request: &'a Received<'a>,
+    pub(super) rights: &'a Rights,
+    /// The endpoint that instructions arrive at, if the caller has set it.
+    pub(super) control: &'a Option<SocketAddrV4>,
+}
+
 /// A request on its way through the stages: all of it is applied or none of it.
 #[derive(Debug)]
 pub(super) struct Change<'a, 't> {
@@ -43,6 +52,13 @@ pub(super) struct Change<'a, 't> {
     /// IndexKey of the changes would change nothing, one bit each. They are not applied, so that a repetition leaves the
     /// generation as it is.
     pub(super) idle: u16,
+}
+
+impl<'a, 't> Change<'a, 't> {
+    pub(super) const fn new(terms: Terms<'a>, table: &'a mut Table<'t>, place: &'a mut u8, idle: u16) -> Self {
+        let Terms { request, rights, control } = terms;
+        Self { request, table, rights, control, place, idle }
+    }
 }
 
 impl Change<'_, '_> {
@@ -70,7 +86,10 @@ impl Change<'_, '_> {
             let effect = match stage {
                 Stage::Form => self.check_form(raw)?,
                 Stage::Judge => self.judge(&instruction)?,
-                Stage::Plan => self.step(Some(&mut ledger), &instruction)?,
+                Stage::Plan => {
+                    self.note_idle(&instruction);
+                    self.step(Some(&mut ledger), &instruction)?
+                }
                 Stage::Do => self.step(None, &instruction)?,
             };
             out.put(&effect.bytes());
@@ -215,13 +234,32 @@ impl Change<'_, '_> {
         false
     }
 
+    /// Notes whether a change would change nothing.
+    fn note_idle(&mut self, change: &Instruction) {
+        let place = *self.place;
+        let before = (1_u16 << place) - 1;
+        if is_idle(self.table, change, self.idle & before == before) {
+            self.idle |= 1 << place;
+        }
+    }
+
+    /// Plans the changes, of which those that would change nothing are known already, and writes their effects.
+    pub(super) fn plan(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
+        out.go_to(HEADER + HEAD);
+        *self.place = 0;
+        let mut ledger = Reservation::new(self.table);
+        let mut instruction = Instruction::Close;
+        for raw in self.request.instructions() {
+            raw.read(&mut instruction)?;
+            out.put(&self.step(Some(&mut ledger), &instruction)?.bytes());
+            *self.place += 1;
+        }
+        Ok(())
+    }
+
     /// Plans a change, or applies it.
     fn step(&mut self, planned: Option<&mut Reservation>, change: &Instruction) -> Result<Effect, Refusal> {
         let (table, place) = (&mut *self.table, *self.place);
-        let before = (1_u16 << place) - 1;
-        if planned.is_some() && is_idle(table, change, self.idle & before == before) {
-            self.idle |= 1 << place;
-        }
         let idle = self.idle & 1 << place != 0;
         if idle && planned.is_none() {
             return Ok(IDLE);
@@ -311,7 +349,7 @@ impl Walk<'_> {
 }
 
 /// Whether a change would change nothing. `so_far` says that the same holds for those before it.
-fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
+pub(super) fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
     match change {
         Instruction::Divert(rule) => stands_so(table, rule),
         Instruction::Redivert { from, .. } => so_far && !table.may_redivert(*from),
