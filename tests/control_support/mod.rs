@@ -31,6 +31,15 @@ impl House {
     }
 
     pub fn with(config: Config, entropy: [u8; 32]) -> Self {
+        Self::over(config, entropy, 100)
+    }
+
+    /// With room for so many rules.
+    pub fn with_room(rules: usize) -> Self {
+        Self::over(crate::support::config().own("10.0.0.1".parse().unwrap()), [0xb0; 32], rules)
+    }
+
+    fn over(config: Config, entropy: [u8; 32], rules: usize) -> Self {
         let agent = Agent::new(entropy).listening_on("10.0.0.1:5213".parse().unwrap());
         // Tests send more rubbish in a second than an agent likes.
         let mut agent = agent.hashes_per_second(u32::MAX);
@@ -38,7 +47,7 @@ impl House {
         for ((id, secret), rights) in [(ADMIN, Rights::All), (READER, Rights::Read), (TENANT, Rights::Divert(prefix))] {
             agent.add_key(Key::new(id, secret, rights)).unwrap();
         }
-        let byway = Translator::new(config, Heap::new(1000, 100).measured().events(64)).unwrap();
+        let byway = Translator::new(config, Heap::new(1000, rules).measured().events(64)).unwrap();
         Self { agent, byway, now: Instant::from_secs(1), nonces: 0 }
     }
 

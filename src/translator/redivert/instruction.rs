@@ -16,6 +16,8 @@ use crate::table::server::{self, Holder, Place, ServerSlot};
 use crate::table::storage::Storage;
 use crate::translator::Translator;
 use crate::translator::state::{HIDES_SERVERS, State, Table};
+#[cfg(target_pointer_width = "64")]
+use crate::translator::table::rule_index;
 use crate::wire::ipv4;
 
 /// How a re-divert treats the connections that stand on the old server.
@@ -274,7 +276,9 @@ impl Table<'_> {
         };
         if self.state.kept & HIDES_SERVERS != 0 {
             // The new server may be one that must not show its own address.
-            self.refilter(None);
+            self.state.filter.add_near(new.address);
+            #[cfg(target_pointer_width = "64")]
+            rule_index!(self.state, self.memory).note_hidden(new.address);
         }
         self.start_adopting();
         self.state.generation = self.state.generation.wrapping_add(1);
