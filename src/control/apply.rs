@@ -225,13 +225,15 @@ impl Change<'_, '_> {
                 first: None,
                 back: false,
             };
-            let mut look = |rule: &DivertSlot| {
+            let look = |rule: &DivertSlot| {
                 let bytes = match_octets(&rule.matches());
                 if bytes != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&bytes)) {
                     rule.chain(self.table.memory.servers)
                         .for_each(|s| walk.look(rule, self.way_to(s.target(), at.port)));
                 }
             };
+            #[cfg(target_pointer_width = "64")]
+            let mut look = look;
             #[cfg(target_pointer_width = "64")]
             let has_looked = self.table.each_that_speaks_of(at, &mut look);
             #[cfg(not(target_pointer_width = "64"))]
