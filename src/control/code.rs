@@ -88,6 +88,8 @@ codes! {
     /// [`DivertError::MatchesPortZero`], [`DivertError::TargetPortZero`], [`RedivertError::TargetPortZero`], or a
     /// re-divert from port zero.
     PortZero = 24, "port zero";
+    /// [`DivertError::NotResumable`].
+    NotResumable = 25, "no room for connections that can be handed over";
     /// Other rules would divert packets to the target back to the original destination.
     Loop = 26, "other rules lead from the target back to the original destination";
     /// The rule would divert the control port, or divert to it.
@@ -144,6 +146,7 @@ impl From<DivertError> for Refusal {
             DivertError::MartianTarget { .. } => Code::MartianTarget.into(),
             DivertError::OwnTarget { .. } => Code::OwnTarget.into(),
             DivertError::ToItself { .. } => Code::ToItself.into(),
+            DivertError::NotResumable { .. } => Code::NotResumable.into(),
             DivertError::MatchesPortZero { .. } | DivertError::TargetPortZero { .. } => Code::PortZero.into(),
         }
     }

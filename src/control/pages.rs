@@ -48,7 +48,7 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
             break;
         }
         out.put(&match_octets(&slot.matches()));
-        out.u8(rule_flags(slot.keeps_source(), slot.has_any_port_replies(), slot.midstream()));
+        out.u8(rule_flags(slot.keeps_source(), slot.has_any_port_replies(), slot.is_resumable(), slot.midstream()));
         out.u8(told as u8);
         out.u16(u16::try_from(count).unwrap_or(u16::MAX));
         for server in slot.chain(table.memory.servers).take(told) {

@@ -25,6 +25,7 @@
 mod connection;
 #[cfg(all(test, feature = "alloc"))]
 mod consistency;
+mod handover;
 mod path;
 mod redivert;
 mod rules;
@@ -45,6 +46,9 @@ use crate::verdict::Verdict;
 
 pub use connection::forget::Forgotten;
 pub use connection::list::Connections;
+#[cfg(feature = "http")]
+pub use handover::HttpGet;
+pub use handover::{AtRest, Checked, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
 pub use redivert::instruction::{Redivert, RedivertError, Rediverted};
 pub use rules::instruction::{Diverted, Removed};
 pub use rules::plan::Plan;
@@ -56,6 +60,7 @@ pub(crate) use state::Table;
 #[cfg(feature = "control")]
 pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place_of, rules::plan::Reservation};
 
+use path::resumable::FOR_RESUMABLE;
 use state::State;
 
 /// Diverts clients' traffic from the servers that they asked for to other servers, and translates the replies back: the
@@ -91,7 +96,8 @@ impl<S: Storage> Translator<S> {
         let state = State::new(config, layout, measure);
         #[cfg(target_pointer_width = "64")]
         let state = State { directory, ..state };
-        Ok(Self { state, storage })
+        let for_resumable = if S::RESUMES && !parts.resumable.is_empty() { Some(&FOR_RESUMABLE) } else { None };
+        Ok(Self { state: State { for_resumable, ..state }, storage })
     }
 
     /// Translates one packet in place, if it belongs to a connection or a rule matches it.

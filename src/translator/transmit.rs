@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use crate::connection::Direction;
-use crate::table::connection::{ConnectionSlot, Entry, OWES_CLIENT, OWES_SERVER};
+use crate::table::connection::{Entry, OWES_CLIENT, OWES_SERVER};
 use crate::table::outbox::{Message, QUOTE};
 use crate::table::storage::Storage;
 use crate::time::Instant;
@@ -133,32 +133,32 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-/// A RST for one end of a connection, with the sequence number that this end expects next.
-fn reset(slot: &Entry, direction: Direction) -> Message {
-    let (source, destination) = slot.ends(direction);
-    Message::Reset {
-        direction,
-        source,
-        destination,
-        sequence: slot.sequences.end(direction),
-        acknowledgment: slot.sequences.end(direction.opposite()),
-    }
-}
-
 impl Table<'_> {
+    /// A RST for one end of the connection in a slot, with the sequence number that this end expects next.
+    fn reset(&self, slot: u32, connection: &Entry, direction: Direction) -> Message {
+        let (source, destination) = connection.ends(direction);
+        let mut numbers = (connection.sequences.end(direction), connection.sequences.end(direction.opposite()));
+        if let Some(resumable) = self.for_resumable(slot) {
+            numbers = (resumable.number)(self, slot, direction, numbers);
+        }
+        let (sequence, acknowledgment) = numbers;
+        Message::Reset { direction, source, destination, sequence, acknowledgment }
+    }
+
     /// Queues a RST for both ends of a TCP connection, since its slot is needed now.
     pub(super) fn owe_resets_now(&mut self, slot: u32) {
         if !self.slot(slot).is_some_and(|c| c.protocol == TCP && !c.phase.is_over()) {
             return;
         }
         self.expect_resets(slot);
-        let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
+        let Some(&connection) = self.slot(slot) else {
             return;
         };
         for &direction in &[Direction::ToClient, Direction::ToServer] {
             // A server that has not answered knows no connection.
             if direction == Direction::ToClient || connection.phase != Phase::Opening {
-                self.state.say(&reset(connection, direction));
+                let message = self.reset(slot, &connection, direction);
+                self.state.say(&message);
             }
         }
     }
@@ -198,7 +198,7 @@ impl Table<'_> {
         if let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !flag;
         }
-        Some(reset(&connection, direction))
+        Some(self.reset(slot, &connection, direction))
     }
 }
 

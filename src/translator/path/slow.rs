@@ -127,6 +127,9 @@ impl Table<'_> {
     pub(super) fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let mut refreshing = direction == Direction::ToServer || self.state.config.refresh_from_server;
         if flow.protocol == TCP {
+            if let Some(resumable) = self.for_resumable(slot) {
+                return (resumable.carry)(self, slot, direction, parts, flow);
+            }
             let Some(segment) = Segment::of(parts.payload) else {
                 return Verdict::Drop(DropReason::MalformedTransport);
             };

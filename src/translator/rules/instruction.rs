@@ -353,6 +353,9 @@ impl Table<'_> {
         if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {
             return Err(DivertError::NoAlternative { destination });
         }
+        if divert.resumable && self.state.for_resumable.is_none() {
+            return Err(DivertError::NotResumable { destination });
+        }
         #[cfg(target_pointer_width = "64")]
         let are_named_once = {
             let names = Names::new(&self.state.keys, targets);
