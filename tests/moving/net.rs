@@ -102,6 +102,8 @@ pub fn client() -> SocketAddrV4 {
     at("1.2.3.4:3456")
 }
 
+pub type Tap = Box<dyn FnMut(u64, &[u8])>;
+
 pub struct Net<R> {
     pub plan: Plan,
     pub now: u64,
@@ -124,8 +126,8 @@ pub struct Net<R> {
     waited_since: u64,
     /// Which servers are there at all.
     pub alive: BTreeSet<usize>,
-    /// Called on each packet that the translator sends to the client or a server.
-    pub tap: Option<Box<dyn FnMut(u64, &[u8])>>,
+    /// Called with the time on each packet that reaches the translator or leaves it.
+    pub tap: Option<Tap>,
 }
 
 impl<R: Resumption> Net<R> {
@@ -233,6 +235,9 @@ impl<R: Resumption> Net<R> {
 
     /// A packet arrives at the translator.
     pub fn arrive(&mut self, mut packet: Vec<u8>) -> Verdict {
+        if let Some(tap) = &mut self.tap {
+            tap(self.now, &packet);
+        }
         let before = packet.clone();
         let now = self.instant();
         let verdict = self.mover.translate(now, &mut self.byway, &mut packet);
@@ -352,6 +357,11 @@ impl<R: Resumption> Net<R> {
             self.step(end);
         }
         true
+    }
+
+    /// How many packets were put on lines.
+    pub const fn packets(&self) -> u64 {
+        self.sent
     }
 
     /// The last outcome.

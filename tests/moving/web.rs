@@ -99,7 +99,7 @@ impl Serving {
         let path = request.split(' ').nth(1).unwrap_or("/").to_owned();
         let field = |wanted: &str| {
             let lines = request.lines().filter_map(|line| line.split_once(": "));
-            lines.filter(|(key, _)| key.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.to_owned()).last()
+            lines.filter(|(key, _)| key.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.to_owned()).next_back()
         };
         let total = length(&path);
         let tag = if fault == Fault::OtherTag { format!("\"{path}-2\"") } else { format!("\"{path}\"") };
@@ -140,12 +140,24 @@ pub struct Asking {
     /// Whether it waits before it asks again.
     pub paused: bool,
     pub bytes: u64,
+    /// Every body, one after the other, if it is wanted.
+    pub bodies: Option<Vec<u8>>,
 }
 
 impl Asking {
     pub fn new(paths: &[&str]) -> Self {
         let paths = paths.iter().rev().map(|&path| path.to_owned()).collect();
-        Self { paths, current: None, head: Vec::new(), in_body: false, received: 0, done: 0, paused: false, bytes: 0 }
+        Self {
+            paths,
+            current: None,
+            head: Vec::new(),
+            in_body: false,
+            received: 0,
+            done: 0,
+            paused: false,
+            bytes: 0,
+            bodies: None,
+        }
     }
 
     pub const fn is_idle(&self) -> bool {
@@ -190,6 +202,9 @@ impl Asking {
         } else {
             assert_eq!(got, byte(&path, self.received), "byte {} of {path}", self.received);
             self.received += 1;
+            if let Some(bodies) = &mut self.bodies {
+                bodies.push(got);
+            }
         }
         if self.in_body && self.received == length(&path) {
             (self.current, self.in_body) = (None, false);

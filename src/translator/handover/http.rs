@@ -233,6 +233,14 @@ fn content_range(value: &[u8]) -> Option<(u64, u64, u64)> {
     Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))
 }
 
+#[cfg(feature = "defmt")]
+impl<const HEADS: usize, const BYTES: usize> defmt::Format for HttpGet<HEADS, BYTES> {
+    /// How much it can remember.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "HttpGet {{ heads: {}, bytes: {} }}", HEADS, BYTES);
+    }
+}
+
 impl<const HEADS: usize, const BYTES: usize> HttpGet<HEADS, BYTES> {
     /// Nothing is remembered yet. Between requests a connection moves when it is [`AtRest`] like this.
     #[must_use]

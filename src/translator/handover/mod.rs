@@ -66,6 +66,10 @@ pub enum Outcome {
         replayed: usize,
         /// How many bytes of its answer were not for the client.
         dropped: usize,
+        /// The sequence number, as the client counts, of the first byte that the new server sends it.
+        position: u32,
+        /// What is added to the new server's sequence numbers (modulo 2^32), and to its timestamps.
+        offsets: (u32, u32),
     },
     /// The connection was not moved.
     Kept {
@@ -123,6 +127,14 @@ pub struct HandOvers<'b, R, const N: usize> {
     moved: u64,
     kept: [u64; Kept::COUNT],
     outcomes_lost: u64,
+}
+
+#[cfg(feature = "defmt")]
+impl<R, const N: usize> defmt::Format for HandOvers<'_, R, N> {
+    /// How many are under way, and how many there were.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "HandOvers {{ under_way: {} of {}, moved: {} }}", self.active, N, self.moved);
+    }
 }
 
 impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
@@ -359,17 +371,19 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let outcome = match step {
             Step::Goes => return,
             Step::Commit => {
+                let (offsets, position) = (run.offsets(), run.position.server_next);
                 let found = table.standing(run.client, run.original);
-                let spliced = found.and_then(|(slot, _)| {
-                    table.splice(slot, run.alternative, run.to, run.offsets(), run.position.server_next)
-                });
+                let spliced =
+                    found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position));
                 match spliced {
                     Ok(connection) => {
                         run.commit();
                         self.moved += 1;
                         let gap = now.duration_since(run.frozen);
                         let from = endpoint(run.from.0, run.from.1);
-                        Outcome::Moved { connection, from, gap, replayed: run.request, dropped: run.dropped }
+                        let (replayed, dropped) = (run.request, run.dropped);
+                        let offsets = (offsets.reply, offsets.clock);
+                        Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
                     }
                     Err(why) => return self.step(now, byway, place, Step::Fails(why)),
                 }

@@ -27,6 +27,8 @@ pub(super) const FROZEN: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// What is added to twice the time of the handshake for the next waits.
 const SLACK: Duration = Duration::from_millis(50);
+/// The new server is never offered less, or it would send byte by byte.
+const LEAST_WINDOW: usize = 1_460;
 /// How many bytes are sent before any are acknowledged (RFC 6928).
 const INITIAL_WINDOW: u32 = 14_600;
 
@@ -460,13 +462,20 @@ impl Run {
         self.stage == Stage::Ending && self.pending == 0 && self.held == 0 && self.flushed >= self.answered
     }
 
+    /// How many bytes the new server may send before it has taken over: no more than the client, whose window holds then,
+    /// unless that is shut just now.
+    fn offered(&self, room: usize) -> usize {
+        let client = (self.standing.resume.client_window_bytes() as usize).max(LEAST_WINDOW);
+        if room == 0 { client } else { room.min(client) }
+    }
+
     /// The window that the new server is offered: what there is room for, and after that the client's own.
     fn window(&self, room: &Room<'_>) -> u16 {
         if self.stage == Stage::Ending {
             return self.standing.resume.client_window;
         }
         let scale = self.offer().scale.and(self.peer.offer.scale).unwrap_or(0);
-        let free = room.answer.len().saturating_sub(self.answered);
+        let free = self.offered(room.answer.len()).saturating_sub(self.answered);
         // With a large scale, one unit is more than there is room for: what does not fit will be sent again.
         (free >> scale).clamp(1, usize::from(u16::MAX)) as u16
     }
@@ -508,10 +517,7 @@ impl Run {
         }
         if self.take_pending(SEND_SYN) {
             self.timer = now + self.wait;
-            let window = match room.answer.len() {
-                0 => self.standing.resume.client_window_bytes() as usize,
-                length => length,
-            };
+            let window = self.offered(room.answer.len());
             return Some(Outgoing {
                 sequence: self.initial,
                 acknowledgment: 0,
