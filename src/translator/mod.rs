@@ -93,11 +93,17 @@ impl<S: Storage> Translator<S> {
         parts.clear();
         #[cfg(target_pointer_width = "64")]
         let directory = Directory::new(parts.rule_index);
-        let state = State::new(config, layout, measure);
-        #[cfg(target_pointer_width = "64")]
-        let state = State { directory, ..state };
         let for_resumable = if S::RESUMES && !parts.resumable.is_empty() { Some(&FOR_RESUMABLE) } else { None };
-        Ok(Self { state: State { for_resumable, ..state }, storage })
+        // Set afterwards, field by field: an update of the whole state would be copied in pieces.
+        let mut new = Self { state: State::new(config, layout, measure), storage };
+        #[cfg(target_pointer_width = "64")]
+        {
+            new.state.directory = directory;
+        }
+        if S::RESUMES {
+            new.state.for_resumable = for_resumable;
+        }
+        Ok(new)
     }
 
     /// Translates one packet in place, if it belongs to a connection or a rule matches it.

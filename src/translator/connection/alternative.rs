@@ -81,8 +81,8 @@ impl Table<'_> {
         if let Some(slot) = self.find_reply(key)
             && let Some(&Entry { phase, last, .. }) = self.slot(slot).filter(|c| self.state.is_dead(c))
         {
-            let State { timers, tick, .. } = &*self.state;
-            let is_past = timers.is_outlived(Phase::Quarantined, tick.since(timers.death(phase, last)));
+            let silence = self.state.tick.since(last).saturating_sub(self.state.timers.quarantine());
+            let is_past = self.state.timers.is_outlived(phase, silence);
             self.close_dead(slot);
             if is_past {
                 self.release(slot);
