@@ -96,7 +96,12 @@ impl<S: Storage> Translator<S> {
         let directory = Directory::new(parts.rule_index);
         let state = State::new(config, layout, measure, for_resumable);
         #[cfg(target_pointer_width = "64")]
-        let state = State { directory, ..state };
+        let state = {
+            // An update of the whole state would be copied in pieces.
+            let mut state = state;
+            state.directory = directory;
+            state
+        };
         Ok(Self { state, storage })
     }
 

@@ -33,7 +33,16 @@ impl House {
     }
 
     pub fn with(config: Config, entropy: [u8; 32]) -> Self {
-        let byway = Translator::new(config, Heap::new(1000, 100).measured().events(64)).unwrap();
+        Self::over(config, entropy, 100)
+    }
+
+    /// With room for so many rules.
+    pub fn with_room(rules: usize) -> Self {
+        Self::over(crate::support::config().own("10.0.0.1".parse().unwrap()), [0xb0; 32], rules)
+    }
+
+    fn over(config: Config, entropy: [u8; 32], rules: usize) -> Self {
+        let byway = Translator::new(config, Heap::new(1000, rules).measured().events(64)).unwrap();
         Self::of(byway, entropy)
     }
 

@@ -211,7 +211,7 @@ impl Table<'_> {
     /// Frees the alternative endpoint of a record from a dead or quarantined connection: it was quarantined for this
     /// same connection, or for one long gone.
     fn free_endpoint(&mut self, new: &Entry) -> Result<(), RecordError> {
-        self.free_dead(&new.reply_key());
+        self.close_if_dead(&new.reply_key());
         let Some(taken) = self.find_reply(&new.reply_key()) else {
             return Ok(());
         };
