@@ -21,8 +21,9 @@ const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 pub const FOLDER: &str = "/run/test";
 
 /// What the tests run, and how each says that it is there.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("curl", "--version"),
+    ("dumpcap", "--version"),
     ("ethtool", "--version"),
     ("ip", "-V"),
     ("nft", "--version"),
@@ -126,7 +127,7 @@ impl World {
     #[track_caller]
     pub fn end(mut self) -> String {
         let log = self.proxy.take().expect("byway runs").stop().expect("byway ends well");
-        self.capture.judge();
+        self.capture.end().judge();
         log.lines().find_map(|line| Some(line.split_once("counted: ")?.1.to_string())).unwrap_or_default()
     }
 }
