@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{FOLDER, command, run};
 
-/// A packet socket of one's own loses more than half of what a download brings: its buffer is small, and may not grow without
-/// rights. Wireshark's program has a ring, and says what it has missed.
+/// A plain packet socket misses more than half of a download: its buffer is small and cannot grow without rights. Wireshark's
+/// `dumpcap` has a ring buffer, of this size.
 const RING_MIB: usize = 192;
 
 pub struct Capture {
@@ -93,7 +93,8 @@ impl Captured {
         let mut header = [0; FILE_HEADER];
         file.read_exact(&mut header).expect("a header");
         assert_eq!(&header[20..], 1_u32.to_ne_bytes(), "Ethernet");
-        let (mut captured, mut record, mut frame) = (Self { packets: 0, wrong: Vec::new() }, [0; RECORD_HEADER], vec![0; 70_000]);
+        let (mut captured, mut record, mut frame) =
+            (Self { packets: 0, wrong: Vec::new() }, [0; RECORD_HEADER], vec![0; 70_000]);
         while file.read_exact(&mut record).is_ok() {
             let length = |at: usize| u32::from_ne_bytes(record[at..at + 4].try_into().expect("four bytes")) as usize;
             assert_eq!(length(8), length(12), "whole packets");
