@@ -22,7 +22,8 @@ local CODES = {
   [7] = "no instruction, or too many", [8] = "all sessions are in use", [9] = "others' connections stand there",
   [16] = "table full", [17] = "no room for another server", [18] = "empty group", [19] = "server named twice",
   [20] = "no alternative address", [21] = "impossible target", [22] = "target is the translator", [23] = "to itself",
-  [24] = "port zero", [26] = "loop", [27] = "control port", [32] = "no server",
+  [24] = "port zero", [26] = "loop", [27] = "control port",
+  [28] = "several shards cannot keep the source", [32] = "no server",
   [33] = "same server", [34] = "busy", [48] = "time-out too short", [49] = "time-out too long",
   [50] = "client limit too high", [255] = "refused",
 }
@@ -184,7 +185,8 @@ local function instruction_words(tvb)
       servers[#servers + 1] = server_words(tvb, 22 + i * 10) .. weight
     end
     local more = (band(flags, 1) ~= 0 and ", source kept" or "")
-      .. (band(flags, 2) ~= 0 and ", answers from any port" or "") .. MIDSTREAM[band(shr(flags, 2), 3)]
+      .. (band(flags, 2) ~= 0 and ", answers from any port" or "")
+      .. (band(flags, 16) ~= 0 and ", resumable" or "") .. MIDSTREAM[band(shr(flags, 2), 3)]
     return name .. " " .. match_words(tvb, 4) .. " to " .. table.concat(servers, ", ") .. more
   elseif number == 2 then
     return name .. " " .. match_words(tvb, 4)

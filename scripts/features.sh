@@ -13,13 +13,14 @@ cd "$(dirname "$0")/.."
 # `std` is another name of `alloc`, for those who look for it: nothing in the code asks for it.
 ! grep -rn 'feature = "std"' src || { echo "features.sh: std is no longer the same as alloc" >&2; exit 1; }
 
-# All subsets of the features; of those that switch on the same, because one feature implies another, only one.
+# Each feature alone, each two, and all; of those that switch on the same, because one feature implies another, only one.
 combinations=$(cargo metadata --no-deps --format-version 1 | jq -r '
     .packages[] | select(.name == "byway").features | del(.default, .std) as $features
     | def with_implied:
           (. + [.[] | $features[.][] | select($features[.])] | unique) as $more
           | if $more == . then . else $more | with_implied end;
-      reduce ($features | keys[]) as $feature ([[]]; . + map(. + [$feature]))
+      ($features | keys) as $all
+      | [[], $all] + [$all[] | [.]] + [$all[] as $one | $all[] as $other | select($one < $other) | [$one, $other]]
       | map(with_implied) | unique[] | join(",")')
 
 while read -r combination; do

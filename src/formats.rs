@@ -7,11 +7,12 @@ const fn has_format<T: Format>() {}
 
 const _: () = {
     use crate::{
-        Borrowed, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections, Counters, DatagramId,
-        Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed, Forgotten, Imported,
-        InexactReset, Instant, Match, Measured, Midstream, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice,
-        Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Sharding, ShardingError,
-        State, Target, Timeouts, Translator, Transmit, Verdict, Volume, Weighted,
+        AtRest, Borrowed, Checked, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections,
+        Counters, DatagramId, Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed,
+        Forgotten, HandOvers, Imported, InexactReset, Instant, Kept, Match, Measured, Midstream, Observed, Outcome,
+        Owner, PacketMeta, Pair, ParseError, Plan, PortChoice, Position, Prefix, Protocol, Record, RecordError,
+        Redivert, RedivertError, Rediverted, Removed, Resumed, Sharding, ShardingError, State, Target, Timeouts,
+        Translator, Transmit, Verdict, Volume, Weighted,
     };
     has_format::<Borrowed<'_>>();
     has_format::<ChecksumState>();
@@ -62,7 +63,18 @@ const _: () = {
     has_format::<Verdict>();
     has_format::<Volume>();
     has_format::<Weighted>();
+    has_format::<AtRest>();
+    has_format::<Checked>();
+    has_format::<HandOvers<'_, AtRest, 1>>();
+    has_format::<Kept>();
+    has_format::<Observed<'_>>();
+    has_format::<Outcome>();
+    has_format::<Position>();
+    has_format::<Resumed>();
 };
+
+#[cfg(feature = "http")]
+const _: () = has_format::<crate::HttpGet<1>>();
 
 #[cfg(feature = "alloc")]
 const _: () = {
@@ -78,6 +90,7 @@ const _: () = {
     has_format::<slots::Fragment>();
     has_format::<slots::Measure>();
     has_format::<slots::Move>();
+    has_format::<slots::Resume>();
     has_format::<slots::Server>();
 };
 

@@ -205,6 +205,9 @@ pub use table::storage::Heap;
 pub use table::storage::{Borrowed, Fixed, Storage};
 pub use time::Instant;
 pub use timeouts::Timeouts;
+#[cfg(feature = "http")]
+pub use translator::HttpGet;
+pub use translator::{AtRest, Checked, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
 pub use translator::{
     Connections, Diverted, Forgotten, Imported, Plan, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError,
     Rediverted, Removed, TRANSMIT_BUFFER, Translator, Transmit,
@@ -222,6 +225,7 @@ pub mod slots {
     pub use crate::table::server::ServerSlot as Server;
     pub use crate::track::fragments::FragmentSlot as Fragment;
     pub use crate::track::measure::MeasureSlot as Measure;
+    pub use crate::track::resume::ResumeSlot as Resume;
 }
 
 /// The program in the README.

@@ -102,6 +102,9 @@ reasons! {
     /// It cannot be translated, and would leave with its private source: a rule that masquerades matches a protocol
     /// without ports, an ICMP message other than an error and an echo, or an unsolicited echo reply.
     Untranslatable = "untranslatable",
+    /// It belongs to a connection that is being handed over: a segment of one of the two ends, which
+    /// [`HandOvers`](crate::HandOvers) keeps or has the sender repeat, or an answer of the new server.
+    HandingOver = "handing_over",
 }
 
 impl DropReason {

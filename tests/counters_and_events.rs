@@ -5,8 +5,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use byway::{
-    Closed, Config, Connection, Divert, DropReason, Event, Heap, InexactReset, Instant, Measured, Midstream, Protocol,
-    Redivert, State, Translator, Verdict, Volume,
+    AtRest, Closed, Config, Connection, Divert, DropReason, Event, HandOvers, Heap, InexactReset, Instant, Measured,
+    Midstream, Pair, Protocol, Redivert, State, Translator, Verdict, Volume,
 };
 use core::time::Duration;
 use support::talk::*;
@@ -161,9 +161,33 @@ fn one_counter_for_each_outcome_and_each_reason() {
     drop(&mut full, s(0), &udp(client(9), to, b""), R::TableFull);
     full.divert(Divert::new(ip("8.8.8.8"))).unwrap();
     drop(&mut full, s(0), &ipv4(47, *from.ip(), ip("8.8.8.8"), b"GRE"), R::Untranslatable);
+    seen.insert(hand_over_is_counted());
     let never: Vec<_> = R::ALL.iter().filter(|reason| !seen.contains(reason)).collect();
     assert!(never.is_empty(), "not seen: {never:?}");
     assert_eq!(R::ALL.len(), R::COUNT);
+}
+
+/// A new server's answer while it takes a connection over is counted with the translator's drops.
+fn hand_over_is_counted() -> DropReason {
+    let config = Config::new([1; 32]).alternative(ip(ALTERNATIVE), 3_000..=3_002);
+    let mut t = Translator::new(config, Heap::new(16, 2).resumable()).unwrap();
+    let (original, first, second) = (at(ORIGINAL), at(SERVER), at(OTHER));
+    t.divert(Divert::new(original).to(first).resumable()).unwrap();
+    connect(&mut t, s(0), at(CLIENT), original);
+    let mut none = [];
+    let mut mover = HandOvers::<_, 1>::new(AtRest::after(Duration::ZERO), &mut none);
+    let pair = Pair { source: at(CLIENT), destination: original };
+    mover.begin(s(0), &mut t, &pair, second).unwrap();
+    let mut buffer = [0; 200];
+    let length = mover.poll_transmit(s(0), &mut t, &mut buffer).expect("a SYN").length;
+    let ((leg, to), (flags, number, _)) = (ends(&buffer[..length]), segment(&buffer[..length]));
+    assert_eq!((to, flags), (second, SYN));
+    let mut answer = tcp(second, leg, (SYN | ACK, 77, number + 1), b"");
+    let before = t.counters().dropped_in_all();
+    assert_eq!(mover.translate(s(0), &mut t, &mut answer), Verdict::Drop(DropReason::HandingOver));
+    assert_eq!((t.counters().dropped_in_all(), t.counters().moved, mover.moved()), (before + 1, 1, 1));
+    assert_eq!(t.counters().dropped(DropReason::HandingOver), 1);
+    DropReason::HandingOver
 }
 
 /// The ends of connections: by good-bye, by RST, by time, by force, and for want of a port.

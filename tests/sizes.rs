@@ -43,6 +43,7 @@ fn the_size_of_everything_is_within_its_budget() {
         ("**a connection**", CONNECTION),
         ("a connection: its measurements, if they are wanted", MEASURED),
         ("**a connection, measured**", CONNECTION + MEASURED),
+        ("a connection: what another server needs to take it over, if that is wanted", size_of::<slots::Resume>()),
         ("a rule", size_of::<slots::Divert>()),
         ("a server of a rule", size_of::<slots::Server>()),
         ("a re-divert under way", size_of::<slots::Move>()),

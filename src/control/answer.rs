@@ -244,11 +244,17 @@ impl<'a> ListedRule<'a> {
         read_rule_flags(self.flags).1
     }
 
+    /// Whether another server can take over its TCP connections ([`Divert::resumable`](crate::Divert::resumable)).
+    #[must_use]
+    pub const fn is_resumable(&self) -> bool {
+        read_rule_flags(self.flags).2
+    }
+
     /// What happens to segments in the middle of unknown connections, if the rule itself says so
     /// ([`Divert::midstream`](crate::Divert::midstream)).
     #[must_use]
     pub const fn midstream(&self) -> Option<Midstream> {
-        read_rule_flags(self.flags).2
+        read_rule_flags(self.flags).3
     }
 
     /// Its servers, and how many connections each has through this rule.

@@ -109,6 +109,7 @@ pub struct Rule {
     count: u8,
     keep_source: bool,
     any_port: bool,
+    resumable: bool,
     midstream: Option<Midstream>,
 }
 
@@ -120,8 +121,8 @@ impl Rule {
         let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
-        let Divert { matches, keep_source, any_port_replies: any_port, midstream, .. } = *divert;
-        Some(Self { matches, servers, count, keep_source, any_port, midstream })
+        let Divert { matches, keep_source, any_port_replies: any_port, resumable, midstream, .. } = *divert;
+        Some(Self { matches, servers, count, keep_source, any_port, resumable, midstream })
     }
 
     /// What the rule matches.
@@ -142,6 +143,7 @@ impl Rule {
         let mut divert = Divert::new(self.matches).to_group(self.servers());
         divert.keep_source = self.keep_source;
         divert.any_port_replies = self.any_port;
+        divert.resumable = self.resumable;
         divert.midstream = self.midstream;
         divert
     }
@@ -167,7 +169,7 @@ impl FromStr for Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.midstream);
+        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.resumable, r.midstream);
         flags(self) == flags(other) && self.servers() == other.servers()
     }
 }
@@ -231,7 +233,7 @@ impl Instruction {
         match self {
             Self::Divert(rule) => {
                 out.put(&match_octets(&rule.matches));
-                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.midstream));
+                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.resumable, rule.midstream));
                 out.u8(rule.count);
                 for server in rule.servers() {
                     write_server(out, *server);
@@ -274,11 +276,12 @@ impl Instruction {
         match code {
             code::DIVERT => {
                 let matches = read_match(&mut body)?;
-                let [flags @ 0..=15, count] = body.array()? else {
+                let [flags @ 0..=31, count] = body.array()? else {
                     return None;
                 };
-                let (keep_source, any_port, midstream) = read_rule_flags(flags);
-                *self = Self::Divert(Rule { matches, servers: NOWHERE, count, keep_source, any_port, midstream });
+                let (keep_source, any_port, resumable, midstream) = read_rule_flags(flags);
+                let servers = NOWHERE;
+                *self = Self::Divert(Rule { matches, servers, count, keep_source, any_port, resumable, midstream });
                 let Self::Divert(rule) = self else {
                     return None;
                 };
@@ -328,13 +331,13 @@ impl Instruction {
 const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
 
 /// The options of a rule besides match and servers, in one byte.
-pub(super) const fn rule_flags(keep_source: bool, any_port: bool, midstream: Option<Midstream>) -> u8 {
-    keep_source as u8 | (any_port as u8) << 1 | midstream_number(midstream) << 2
+pub(super) const fn rule_flags(keep_source: bool, any_port: bool, resumable: bool, midstream: Option<Midstream>) -> u8 {
+    keep_source as u8 | (any_port as u8) << 1 | midstream_number(midstream) << 2 | (resumable as u8) << 4
 }
 
 /// The options in that byte; bits that are unknown here are ignored.
-pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, Option<Midstream>) {
-    (flags & 1 != 0, flags & 2 != 0, midstream_from(flags >> 2))
+pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, bool, Option<Midstream>) {
+    (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0, midstream_from(flags >> 2))
 }
 
 /// Length in bytes of a match.

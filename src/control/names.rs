@@ -32,7 +32,7 @@ const REASONS_OF_CLOSING: [Closed; 7] = [
 ];
 
 /// Numbered from [`FIRST_DROP`].
-pub(super) const DROPS: [DropReason; 18] = [
+pub(super) const DROPS: [DropReason; 19] = [
     DropReason::MalformedIpv4,
     DropReason::MalformedTransport,
     DropReason::MartianSource,
@@ -51,6 +51,7 @@ pub(super) const DROPS: [DropReason; 18] = [
     DropReason::IcmpChecksum,
     DropReason::IcmpUnrelated,
     DropReason::Untranslatable,
+    DropReason::HandingOver,
 ];
 
 pub(super) const FIRST_DROP: u16 = 256;

@@ -94,6 +94,8 @@ pub(crate) const SERVER_COUNTED: u8 = 8;
 pub(crate) const OWES_CLIENT: u8 = 16;
 /// The server is owed a RST.
 pub(crate) const OWES_SERVER: u8 = 32;
+/// Its rule asks that another server can take it over: TCP alone.
+pub(crate) const RESUMABLE: u8 = 64;
 
 impl Entry {
     /// An unused slot.
@@ -123,6 +125,15 @@ impl Entry {
     #[inline]
     pub(crate) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The phase that it is in when the tracker says this one.
+    #[inline]
+    pub(crate) const fn stored(&self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Established if self.has(RESUMABLE) => Phase::EstablishedResumable,
+            phase => phase,
+        }
     }
 
     /// Whether it is listed as a connection: until it is finished and both ends have been notified.

@@ -27,7 +27,9 @@ pub struct DivertSlot {
 
 /// How many bits of `clients_length` are the length.
 const LENGTH_BITS: u32 = 6;
-const PROTOCOL: u8 = 0x1f;
+/// The numbers of the protocols that a rule can be limited to have this bit clear: 1, 6 and 17.
+const RESUMABLE: u8 = 0x08;
+const PROTOCOL: u8 = 0x17;
 const KEEP_SOURCE: u8 = 0x40;
 /// With the source replaced: nothing else is. With the source kept: the servers' own addresses must not be seen.
 const HIDES: u8 = 0x20;
@@ -61,6 +63,7 @@ impl DivertSlot {
             protocol: protocol.map_or(0, Protocol::number)
                 | flag(divert.keep_source, KEEP_SOURCE)
                 | flag(divert.any_port_replies, ANY_PORT_REPLIES)
+                | flag(divert.resumable, RESUMABLE)
                 | flag(hides, HIDES),
         }
     }
@@ -114,6 +117,10 @@ impl DivertSlot {
 
     pub(crate) const fn has_any_port_replies(&self) -> bool {
         self.protocol & ANY_PORT_REPLIES != 0
+    }
+
+    pub(crate) const fn is_resumable(&self) -> bool {
+        self.protocol & RESUMABLE != 0
     }
 
     /// Whether it replaces the source and nothing else. No re-divert changes that.
@@ -221,7 +228,7 @@ impl defmt::Format for DivertEntry<'_> {
 impl fmt::Display for DivertEntry<'_> {
     /// The rule as [`Divert::parse`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = (self.keeps_source(), self.takes_replies_from_any_port(), self.midstream());
+        let flags = (self.keeps_source(), self.takes_replies_from_any_port(), self.is_resumable(), self.midstream());
         write_rule(f, &self.matches(), self.servers().map(|(server, _)| server), flags)
     }
 }
@@ -247,6 +254,12 @@ impl<'a> DivertEntry<'a> {
     #[must_use]
     pub const fn takes_replies_from_any_port(&self) -> bool {
         self.slot.has_any_port_replies()
+    }
+
+    /// Whether another server can take over its TCP connections ([`Divert::resumable`](crate::Divert::resumable)).
+    #[must_use]
+    pub const fn is_resumable(&self) -> bool {
+        self.slot.is_resumable()
     }
 
     /// What becomes of segments from the middle of connections, if the rule says so itself
@@ -415,7 +428,7 @@ mod tests {
         with_rules(&mut slots, 0, |table| {
             for (i, m) in matches.iter().enumerate() {
                 let place = table.place(m).unwrap_err();
-                assert!(table.insert(place, DivertSlot::new(&Divert::new(*m), i as u16, false)));
+                table.insert(place, DivertSlot::new(&Divert::new(*m), i as u16, false));
             }
         });
         slots

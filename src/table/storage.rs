@@ -16,6 +16,7 @@ use crate::table::rule_index::CLASS_WORDS;
 use crate::table::server::{MAX_SERVERS, ServerSlot};
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
+use crate::track::resume::ResumeSlot;
 
 /// With room for more rules than this a storage has an index of them, on machines of 64 bits, and rules that have one
 /// server alone share its entry.
@@ -35,6 +36,8 @@ pub(crate) mod sealed {
     pub trait Memory {
         /// Whether there may be room for measurements.
         const MEASURES: bool = true;
+        /// Whether there may be room for resumable connections.
+        const RESUMES: bool = true;
 
         fn parts(&mut self) -> Parts<'_>;
         fn view(&self) -> View<'_>;
@@ -42,6 +45,7 @@ pub(crate) mod sealed {
 
     impl<T: Memory> Memory for &mut T {
         const MEASURES: bool = T::MEASURES;
+        const RESUMES: bool = T::RESUMES;
 
         #[inline(always)]
         fn parts(&mut self) -> Parts<'_> {
@@ -77,6 +81,7 @@ pub struct Parts<'a> {
     pub(crate) fragments: &'a mut [FragmentSlot],
     pub(crate) events: &'a mut [EventSlot],
     pub(crate) measured: &'a mut [MeasureSlot],
+    pub(crate) resumable: &'a mut [ResumeSlot],
 }
 
 /// The slices that listing reads.
@@ -89,6 +94,7 @@ pub struct View<'a> {
     #[cfg(target_pointer_width = "64")]
     pub(crate) rule_index: &'a [u32],
     pub(crate) measured: &'a [MeasureSlot],
+    pub(crate) resumable: &'a [ResumeSlot],
 }
 
 /// Lends every table of an owner whose fields have the same names as those of [`Parts`], and these words of index.
@@ -111,6 +117,7 @@ macro_rules! parts {
             fragments: &mut $owner.fragments,
             events: &mut $owner.events,
             measured: &mut $owner.measured,
+            resumable: &mut $owner.resumable,
         }
     };
 }
@@ -126,6 +133,7 @@ macro_rules! view {
             #[cfg(target_pointer_width = "64")]
             rule_index: $owner.rule_index.as_ref(),
             measured: &$owner.measured,
+            resumable: &$owner.resumable,
         }
     };
 }
@@ -154,6 +162,7 @@ impl Parts<'_> {
         self.fragments.fill(FragmentSlot::EMPTY);
         self.events.fill(EventSlot::EMPTY);
         self.measured.fill(MeasureSlot::EMPTY);
+        self.resumable.fill(ResumeSlot::EMPTY);
     }
 }
 
@@ -173,6 +182,10 @@ impl View<'_> {
         let measured = self.measured.len();
         if measured != 0 && measured != connections {
             return Err(ConfigError::MismatchedStorage { name: "measured", length: measured, expected: connections });
+        }
+        let resumable = self.resumable.len();
+        if resumable != 0 && resumable != connections {
+            return Err(ConfigError::MismatchedStorage { name: "resumable", length: resumable, expected: connections });
         }
         Ok(())
     }
@@ -212,7 +225,8 @@ impl<const N: usize, const M: usize> AsMut<[u32]> for Lines<[[u32; N]; M]> {
 ///
 /// `DIVERTS` is the number of rules, of servers of all rules together, and of re-diverts in one sweep (of those at most
 /// 64). `FRAGMENTS` fragmented datagrams can be in progress at once, `EVENTS` events can wait to be fetched, and
-/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured.
+/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured. So is `RESUMABLE`, to have room for
+/// connections that can be handed over ([`Divert::resumable`](crate::Divert::resumable)).
 ///
 /// A `static` of it, in a cell, is placed in `.bss`. A translator takes it by value, or by `&mut` where it is too large
 /// for the stack:
@@ -232,6 +246,7 @@ pub struct Fixed<
     const FRAGMENTS: usize = 8,
     const EVENTS: usize = 8,
     const MEASURED: usize = 0,
+    const RESUMABLE: usize = 0,
 > {
     connections: [ConnectionSlot; CONNECTIONS],
     index: Lines<[[u32; INDEX_WORDS]; CONNECTIONS]>,
@@ -249,6 +264,7 @@ pub struct Fixed<
     fragments: [FragmentSlot; FRAGMENTS],
     events: [EventSlot; EVENTS],
     measured: [MeasureSlot; MEASURED],
+    resumable: [ResumeSlot; RESUMABLE],
 }
 
 impl<const CONNECTIONS: usize, const DIVERTS: usize> Fixed<CONNECTIONS, DIVERTS> {
@@ -259,7 +275,9 @@ impl<const CONNECTIONS: usize, const DIVERTS: usize> Fixed<CONNECTIONS, DIVERTS>
     }
 }
 
-impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> Fixed<C, D, F, E, M> {
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize>
+    Fixed<C, D, F, E, M, R>
+{
     /// Empty tables, with all sizes as the type says.
     ///
     /// ```
@@ -286,20 +304,24 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
             fragments: [FragmentSlot::EMPTY; F],
             events: [EventSlot::EMPTY; E],
             measured: [MeasureSlot::EMPTY; M],
+            resumable: [ResumeSlot::EMPTY; R],
         }
     }
 }
 
-impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> Default for Fixed<C, D, F, E, M> {
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize> Default
+    for Fixed<C, D, F, E, M, R>
+{
     fn default() -> Self {
         Self::sized()
     }
 }
 
-impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> sealed::Memory
-    for Fixed<C, D, F, E, M>
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize> sealed::Memory
+    for Fixed<C, D, F, E, M, R>
 {
     const MEASURES: bool = M != 0;
+    const RESUMES: bool = R != 0;
 
     #[inline(always)]
     fn parts(&mut self) -> Parts<'_> {
@@ -325,8 +347,8 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 }
 
 #[cfg(feature = "defmt")]
-impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize> defmt::Format
-    for Fixed<C, D, F, E, M>
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize> defmt::Format
+    for Fixed<C, D, F, E, M, R>
 {
     fn format(&self, f: defmt::Formatter<'_>) {
         sealed::Memory::view(self).format(f);
@@ -380,6 +402,7 @@ impl<'a> Borrowed<'a> {
             fragments: &mut [],
             events: &mut [],
             measured: &mut [],
+            resumable: &mut [],
         })
     }
 
@@ -401,6 +424,14 @@ impl<'a> Borrowed<'a> {
     #[must_use]
     pub fn measured(mut self, measured: &'a mut [MeasureSlot]) -> Self {
         self.0.measured = measured;
+        self
+    }
+
+    /// Adds room for connections that can be handed over, one slot per connection. Without it no rule can ask for it
+    /// ([`Divert::resumable`](crate::Divert::resumable)).
+    #[must_use]
+    pub fn resumable(mut self, resumable: &'a mut [ResumeSlot]) -> Self {
+        self.0.resumable = resumable;
         self
     }
 }
@@ -436,7 +467,7 @@ mod heap {
     use super::{CLASS_WORDS, FEW_RULES, GROUP_WORDS, groups_for};
     use super::{
         ConnectionSlot, DivertSlot, EventSlot, FragmentSlot, INDEX_WORDS, MAX_OUTSTANDING, MAX_SERVERS, MeasureSlot,
-        MoveSlot, Parts, ServerSlot, View, sealed,
+        MoveSlot, Parts, ResumeSlot, ServerSlot, View, sealed,
     };
 
     /// Memory from the heap, all of it allocated at construction: nothing is allocated after that.
@@ -467,6 +498,7 @@ mod heap {
         fragments: Vec<FragmentSlot>,
         events: Vec<EventSlot>,
         measured: Vec<MeasureSlot>,
+        resumable: Vec<ResumeSlot>,
     }
 
     impl Heap {
@@ -494,6 +526,7 @@ mod heap {
                 fragments: vec![FragmentSlot::EMPTY; 64],
                 events: vec![EventSlot::EMPTY; 64],
                 measured: Vec::new(),
+                resumable: Vec::new(),
             }
             .servers(diverts)
         }
@@ -528,6 +561,13 @@ mod heap {
         #[must_use]
         pub fn measured(mut self) -> Self {
             self.measured = vec![MeasureSlot::EMPTY; self.connections.len()];
+            self
+        }
+
+        /// Has room for connections that can be handed over ([`Divert::resumable`](crate::Divert::resumable)).
+        #[must_use]
+        pub fn resumable(mut self) -> Self {
+            self.resumable = vec![ResumeSlot::EMPTY; self.connections.len()];
             self
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod claims;
 pub(crate) mod fragments;
 pub(crate) mod measure;
 pub(crate) mod phase;
+pub(crate) mod resume;
 pub(crate) mod sequence;
 pub(crate) mod tcp;
 pub(crate) mod timers;

@@ -21,6 +21,8 @@ pub(crate) enum Phase {
     /// Taken up in the middle by a segment of the client; its server has not answered yet.
     Adopted,
     Established,
+    /// Established, and each segment is looked at: its rule asks that another server can take it over.
+    EstablishedResumable,
     /// Established, and something is pending: a FIN that is not acknowledged, or a side that has not been heard here.
     EstablishedPending,
     ClientClosed,
@@ -65,7 +67,7 @@ impl Phase {
     pub(super) const COUNT: usize = 32;
 
     /// All, by their numbers.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Free,
         Self::Quarantined,
         Self::TimeWait,
@@ -75,6 +77,7 @@ impl Phase {
         Self::Opened,
         Self::Adopted,
         Self::Established,
+        Self::EstablishedResumable,
         Self::EstablishedPending,
         Self::ClientClosed,
         Self::ServerClosed,
@@ -104,9 +107,12 @@ impl Phase {
             // Whoever can send a segment can have a connection adopted.
             Self::Opening | Self::Opened | Self::Adopted | Self::Closing => Class::TcpTransitory,
             // Doubtful stands with the established ones: a forged RST must not make a connection cheap to give up.
-            Self::Established | Self::EstablishedPending | Self::ClientClosed | Self::ServerClosed | Self::Doubtful => {
-                Class::TcpEstablished
-            }
+            Self::Established
+            | Self::EstablishedResumable
+            | Self::EstablishedPending
+            | Self::ClientClosed
+            | Self::ServerClosed
+            | Self::Doubtful => Class::TcpEstablished,
             Self::UdpUnanswered => Class::UdpUnanswered,
             Self::UdpAnswered => Class::Udp,
             Self::IcmpUnanswered | Self::IcmpAnswered => Class::Icmp,
@@ -129,6 +135,15 @@ impl Phase {
         !matches!(self, Self::Free | Self::Quarantined)
     }
 
+    /// The phase as the tracker of TCP knows it.
+    #[inline]
+    pub(crate) const fn tracked(self) -> Self {
+        match self {
+            Self::EstablishedResumable => Self::Established,
+            phase => phase,
+        }
+    }
+
     /// What the outside calls it. A slot without a connection has no name.
     pub(crate) fn state(self) -> Option<State> {
         const STATES: [Option<State>; Phase::COUNT] = {
@@ -148,7 +163,9 @@ impl Phase {
             Self::Free | Self::Quarantined => return None,
             Self::Opening => State::Opening,
             Self::Opened => State::Opened,
-            Self::Adopted | Self::Established | Self::EstablishedPending => State::Established,
+            Self::Adopted | Self::Established | Self::EstablishedResumable | Self::EstablishedPending => {
+                State::Established
+            }
             Self::ClientClosed => State::ClientClosed,
             Self::ServerClosed => State::ServerClosed,
             Self::Closing => State::Closing,

@@ -137,6 +137,12 @@ impl Sequences {
         self.of(side).sent
     }
 
+    /// The numbers that the receiver of what this side sends may acknowledge: from the highest that it has to the last one.
+    pub(crate) const fn unacknowledged(&self, side: Direction) -> (u32, u32) {
+        let Space { sent, acknowledged } = *self.of(side);
+        (acknowledged, sent)
+    }
+
     /// The highest number that this side has acknowledged, known or not.
     pub(super) const fn expected(&self, side: Direction) -> u32 {
         self.of(side.opposite()).acknowledged

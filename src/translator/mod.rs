@@ -25,6 +25,7 @@
 mod connection;
 #[cfg(all(test, feature = "alloc"))]
 mod consistency;
+mod handover;
 mod path;
 mod redivert;
 mod rules;
@@ -45,6 +46,9 @@ use crate::verdict::Verdict;
 
 pub use connection::forget::Forgotten;
 pub use connection::list::Connections;
+#[cfg(feature = "http")]
+pub use handover::HttpGet;
+pub use handover::{AtRest, Checked, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
 pub use redivert::instruction::{Redivert, RedivertError, Rediverted};
 pub use rules::instruction::{Diverted, Removed};
 pub use rules::plan::Plan;
@@ -58,6 +62,7 @@ pub(crate) use state::Table;
 #[cfg(feature = "control")]
 pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place_of, rules::plan::Reservation};
 
+use path::resumable::FOR_RESUMABLE;
 use state::State;
 
 /// Diverts clients' traffic from the servers that they asked for to other servers, and translates the replies back: the
@@ -86,13 +91,19 @@ impl<S: Storage> Translator<S> {
         view.check()?;
         let layout = Layout::new(view.index, view.connections.len());
         let measure = if S::MEASURES && !view.measured.is_empty() { Some(measure as Measure) } else { None };
+        let for_resumable = if S::RESUMES && !view.resumable.is_empty() { Some(&FOR_RESUMABLE) } else { None };
         let mut parts = storage.parts();
         parts.clear();
         #[cfg(target_pointer_width = "64")]
         let directory = Directory::new(parts.rule_index);
-        let state = State::new(config, layout, measure);
+        let state = State::new(config, layout, measure, for_resumable);
         #[cfg(target_pointer_width = "64")]
-        let state = State { directory, ..state };
+        let state = {
+            // An update of the whole state would be copied in pieces.
+            let mut state = state;
+            state.directory = directory;
+            state
+        };
         Ok(Self { state, storage })
     }
 

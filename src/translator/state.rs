@@ -29,6 +29,8 @@ use crate::track::phase::Phase;
 use crate::track::timers::Timers;
 use crate::verdict::Verdict;
 use crate::wire::checksum::Checksums;
+use crate::wire::flow::Flow;
+use crate::wire::ipv4;
 use crate::wire::rewrite::Change;
 
 /// After this many microseconds (2^10 ticks) without a poll, the next call closes connections whose time-out has
@@ -111,6 +113,8 @@ pub(crate) struct State {
     pub(crate) renewal: Renewal,
     /// How connections are measured, if they are.
     pub(super) measure: Option<Measure>,
+    /// What is done otherwise for resumable connections, if there can be any.
+    pub(super) for_resumable: Option<&'static ForResumable>,
     pub(super) layout: Layout,
     pub(crate) generation: u32,
     /// How many heads of the list of finished connections still have to be examined until every one that was in it when
@@ -161,13 +165,31 @@ pub(crate) struct Table<'a> {
 pub(super) const HIDES_SERVERS: u32 = 1 << 31;
 /// Counts connections with the servers of rules that were added after them, in a number of slots.
 type Adopt = fn(&mut Table<'_>, usize);
+/// What is done otherwise for resumable connections. Functions behind a pointer, so that they are linked only into
+/// programs whose storage has room for such connections.
+#[derive(Debug)]
+pub(super) struct ForResumable {
+    /// Translates a segment of the connection in this slot.
+    pub(super) carry: fn(&mut Table<'_>, u32, Direction, &mut ipv4::Parts<'_>, &Flow) -> Verdict,
+    /// Rewrites the numbers in the packet that an ICMP error in this direction quotes.
+    pub(super) requote: fn(&Table<'_>, u32, Direction, &mut [u8]),
+    /// Sequence number and acknowledgement of a segment in this direction, as its receiver counts.
+    pub(super) number: fn(&Table<'_>, u32, Direction, Numbers) -> Numbers,
+}
+/// A sequence number and an acknowledgement.
+type Numbers = (u32, u32);
 
 /// A value that no mark has.
 const NO_EPOCH: u32 = u32::MAX;
 
 impl State {
     #[inline(never)]
-    pub(super) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
+    pub(super) fn new(
+        config: Config,
+        layout: Layout,
+        measure: Option<Measure>,
+        for_resumable: Option<&'static ForResumable>,
+    ) -> Self {
         let keys = Keys::new(&config.secret);
         #[cfg(not(target_pointer_width = "64"))]
         let config = &config.settings;
@@ -230,6 +252,7 @@ impl State {
             outbox: Outbox::new(),
             extras,
             measure,
+            for_resumable,
             plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
             keys,
             config: *config,
@@ -409,7 +432,7 @@ mod tests {
             assert!(sharding.has_whole_addresses());
             for shard in 0..4 {
                 let (own, _, _) = sharding.alternatives(shard).next().unwrap();
-                let state = State::new(sharding.config(&config, shard).unwrap(), layout, None);
+                let state = State::new(sharding.config(&config, shard).unwrap(), layout, None, None);
                 assert!(state.has_one_range());
                 for (other, _, _) in (0..4).flat_map(|shard| sharding.alternatives(shard)) {
                     let address = other.to_bits();
@@ -419,7 +442,7 @@ mod tests {
             }
         }
         let several = Config::new([7; 32]).alternative(first, 5..=6).alternative(last, 5..=6);
-        assert!(!State::new(several, layout, None).has_one_range());
-        assert!(!State::new(Config::new([7; 32]), layout, None).has_one_range());
+        assert!(!State::new(several, layout, None, None).has_one_range());
+        assert!(!State::new(Config::new([7; 32]), layout, None, None).has_one_range());
     }
 }

@@ -3,7 +3,7 @@
 use crate::connection::Direction;
 use crate::event::Closed;
 use crate::table::clients::Clients;
-use crate::table::connection::{ConnectionSlot, Entry, IndexKey};
+use crate::table::connection::{ConnectionSlot, Entry, IndexKey, RESUMABLE};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
 use crate::table::rule::DivertSlot;
@@ -13,7 +13,7 @@ use crate::table::rules::Diverts;
 use crate::table::server;
 use crate::table::servers::Servers;
 use crate::track::measure::Seen;
-use crate::translator::state::Table;
+use crate::translator::state::{ForResumable, Table};
 
 /// The entries for servers: [`Servers`] over this state and memory, of which nothing else is borrowed.
 macro_rules! servers {
@@ -158,6 +158,13 @@ impl<'a> Table<'a> {
 
     pub(super) fn find_reply(&self, key: &Key) -> Option<u32> {
         self.find(Direction::ToClient, key)
+    }
+
+    /// What is done otherwise for the connection in a slot, if it is resumable.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn for_resumable(&self, slot: u32) -> Option<&'static ForResumable> {
+        self.state.for_resumable.filter(|_| self.slot(slot).is_some_and(|c| c.has(RESUMABLE)))
     }
 
     /// Measures what is seen of a connection, if the storage has room for measurements.

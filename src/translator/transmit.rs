@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use crate::connection::Direction;
-use crate::table::connection::{ConnectionSlot, Entry, OWES_CLIENT, OWES_SERVER};
+use crate::table::connection::{Entry, OWES_CLIENT, OWES_SERVER};
 use crate::table::outbox::{Message, QUOTE};
 use crate::table::storage::Storage;
 use crate::time::Instant;
@@ -133,32 +133,33 @@ impl<S: Storage> Translator<S> {
     }
 }
 
-/// A RST for one end of a connection, with the sequence number that this end expects next.
-fn reset(slot: &Entry, direction: Direction) -> Message {
-    let (source, destination) = slot.ends(direction);
-    Message::Reset {
-        direction,
-        source,
-        destination,
-        sequence: slot.sequences.end(direction),
-        acknowledgment: slot.sequences.end(direction.opposite()),
-    }
-}
-
 impl Table<'_> {
+    /// A RST for one end of the connection in a slot, with the sequence number that this end expects next.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn reset(&self, slot: u32, direction: Direction) -> Option<Message> {
+        let connection = self.slot(slot)?;
+        let (source, destination) = connection.ends(direction);
+        let numbers = (connection.sequences.end(direction), connection.sequences.end(direction.opposite()));
+        let (sequence, acknowledgment) = match self.for_resumable(slot) {
+            Some(resumable) => (resumable.number)(self, slot, direction, numbers),
+            None => numbers,
+        };
+        Some(Message::Reset { direction, source, destination, sequence, acknowledgment })
+    }
+
     /// Queues a RST for both ends of a TCP connection, since its slot is needed now.
     pub(super) fn owe_resets_now(&mut self, slot: u32) {
         if !self.slot(slot).is_some_and(|c| c.protocol == TCP && !c.phase.is_over()) {
             return;
         }
         self.expect_resets(slot);
-        let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
-            return;
-        };
+        let opening = self.slot(slot).is_some_and(|c| c.phase == Phase::Opening);
         for &direction in &[Direction::ToClient, Direction::ToServer] {
             // A server that has not answered knows no connection.
-            if direction == Direction::ToClient || connection.phase != Phase::Opening {
-                self.state.say(&reset(connection, direction));
+            if (direction == Direction::ToClient || !opening)
+                && let Some(message) = self.reset(slot, direction)
+            {
+                self.state.say(&message);
             }
         }
     }
@@ -198,7 +199,7 @@ impl Table<'_> {
         if let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !flag;
         }
-        Some(reset(&connection, direction))
+        self.reset(slot, direction)
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod datagram;
 pub(crate) mod flow;
 pub(crate) mod icmp;
 pub(crate) mod ipv4;
+pub(crate) mod options;
 pub(crate) mod quote;
 pub(crate) mod rewrite;
 pub(crate) mod tcp;

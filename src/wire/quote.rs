@@ -65,6 +65,34 @@ pub(crate) fn read_quoted(message: &[u8]) -> Result<Option<Quoted>, DropReason> 
     }))
 }
 
+/// Adds to the sequence number of the TCP segment that a message quotes, and updates the segment's checksum, if it is
+/// quoted, or else the message's own.
+pub(crate) fn shift_sequence(message: &mut [u8], by: u32) {
+    let Some((icmp, quote)) = message.split_first_chunk_mut::<HEADER>() else {
+        return;
+    };
+    let length = quote.first_chunk::<{ ipv4::HEADER }>().map_or(0, |header| Header(header).header_length());
+    let Some(segment) = quote.get_mut(length..) else {
+        return;
+    };
+    let Some(number) = segment.get_mut(4..).and_then(<[u8]>::first_chunk_mut) else {
+        return;
+    };
+    let old = u32::from_be_bytes(*number);
+    let new = old.wrapping_add(by);
+    *number = new.to_be_bytes();
+    let delta = Delta::of([old], [new]);
+    // The changes of a sequence number and of the checksum over it cancel out.
+    let sum = match segment.get_mut(16..).and_then(<[u8]>::first_chunk_mut) {
+        Some(sum) => sum,
+        None => {
+            [icmp[2], icmp[3]] = checksum::update([icmp[2], icmp[3]], delta);
+            return;
+        }
+    };
+    *sum = checksum::update(*sum, delta);
+}
+
 /// Rewrites the packet that a message quotes, and the message's own checksum with it.
 ///
 /// The caller has read the quote with [`read_quoted`]. A message that `read_quoted` would refuse stays as it is.

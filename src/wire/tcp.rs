@@ -48,6 +48,12 @@ impl Segment {
         self.flags & flag != 0
     }
 
+    /// Whether it is data or acknowledgement alone, as nearly all are between handshake and end.
+    #[inline]
+    pub(crate) const fn is_established(self) -> bool {
+        self.flags & (SYN | FIN | RST | ACK) == ACK
+    }
+
     /// How much of the sequence space it occupies: its data, and one each for SYN and FIN.
     #[inline]
     pub(crate) const fn span(self) -> u32 {

@@ -12,30 +12,31 @@ use network::traffic::*;
 use network::*;
 use rustix::process::Signal;
 
+/// How many connections outlive everything: nginx has the other ends, since a process may have 20 000 files here.
+const COUNT: usize = 10_000;
+
 /// Every connection outlives restarts, also a download that is under way, and so does what an instruction has changed.
 #[test]
 fn a_restart_loses_no_connection() {
     in_namespace("a_restart_loses_no_connection", || {
-        const COUNT: usize = 3_000;
         let file = slow_file(6_000_000);
+        small_file();
         let mut world = World::new(Options::PLAIN);
         let _nginx = [nginx(&world.network.a), nginx(&world.network.b)];
-        let echo = Echo::start(&world.network.a, 7);
-        let mut streams = connect(&world.network.client, 7, COUNT);
-        exchange(&mut streams, b"before");
+        let mut streams = connect(&world.network.client, 80, COUNT);
+        fetch(&mut streams);
         let client = world.network.client.clone();
         let curl = format!("curl -sS --fail --max-time 60 -o {FOLDER}/got http://{ORIGINAL}/slow/file");
         let download = std::thread::spawn(move || run(&client, &curl));
         std::thread::sleep(Duration::from_millis(500));
         // For new connections only: the old ones stay.
         world.ctl("divert 100.100.100.100 123.45.67.90");
-        for round in 0..3 {
+        for _ in 0..3 {
             world.restart();
-            exchange(&mut streams, format!("after restart {round}").as_bytes());
+            fetch(&mut streams);
         }
         download.join().unwrap();
         assert!(std::fs::read(format!("{FOLDER}/got")).unwrap() == file);
-        assert_eq!(echo.accepted(), COUNT, "nobody has connected anew");
         let answer = run(&world.network.client, &format!("curl -sS -o /dev/null -D - http://{ORIGINAL}/slow/file"));
         assert!(answer.contains("X-Mirror: b"), "the instruction holds: {answer}");
         assert!(std::fs::exists(format!("{FOLDER}/snapshot.used")).unwrap());
@@ -47,19 +48,18 @@ fn a_restart_loses_no_connection() {
 
 /// An upgrade: queues, sockets and connections go to a new process, and nobody has to wait for long.
 fn upgrade(queues: usize) {
-    // Optimized, it has to be done in the time that is promised. A process may have 20 000 files here.
-    const COUNT: usize = if cfg!(debug_assertions) { 2_000 } else { 9_900 };
     const SOCKET: &[&str] = &["--hand-over", "/run/test/socket"];
     let file = slow_file(6_000_000);
-    let mut world = World::new(Options { queues, ..Options::PLAIN });
+    small_file();
+    // Room for what comes while a busy machine hands over.
+    let mut world = World::new(Options { queues, device: "queue_length = 20000", ..Options::PLAIN });
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_byway"));
     let start = |world: &World| Proxy::start_with(&world.network.proxy, program, &world.config, SOCKET);
     world.proxy.take().unwrap().stop().unwrap();
     world.proxy = Some(start(&world).unwrap());
     let _nginx = nginx(&world.network.a);
-    let echo = Echo::start(&world.network.a, 7);
-    let mut streams = connect(&world.network.client, 7, COUNT);
-    exchange(&mut streams, b"before");
+    let mut streams = connect(&world.network.client, 80, COUNT);
+    fetch(&mut streams);
     let client = world.network.client.clone();
     let curl = format!("curl -sS --fail --max-time 60 -o {FOLDER}/got http://{ORIGINAL}/slow/file");
     let download = std::thread::spawn(move || run(&client, &curl));
@@ -67,15 +67,16 @@ fn upgrade(queues: usize) {
     let client = world.network.client.clone();
     let ping = std::thread::spawn(move || run(&client, &ping));
     std::thread::sleep(Duration::from_millis(200));
-    for round in 0..3 {
+    for _ in 0..3 {
         let old = world.proxy.replace(start(&world).unwrap());
         let line = world.proxy().said.pop().unwrap();
         let pause: f64 = line.split_once("pause_ms=").unwrap().1.parse().unwrap();
         println!("{COUNT} connections, {queues} queues: packets have waited for {pause:.1} ms");
+        // Optimized, it has to be done in the time that is promised.
         assert!(cfg!(debug_assertions) || pause < 50.0, "{pause} ms");
         let log = old.unwrap().ended().unwrap();
         assert!(log.contains("another byway has taken over"), "{log}");
-        exchange(&mut streams, format!("after round {round}").as_bytes());
+        fetch(&mut streams);
     }
     // One that cannot take over leaves everything as it was.
     let text = std::fs::read_to_string(&world.config).unwrap();
@@ -88,12 +89,11 @@ fn upgrade(queues: usize) {
         assert!(said.contains(why), "{said}");
         let line = world.proxy().wait_for("another byway has not taken over, going on").unwrap();
         assert!(line.contains(why), "{line}");
-        exchange(&mut streams, b"still the old one");
+        fetch(&mut streams);
     }
     std::fs::write(&world.config, text).unwrap();
     download.join().unwrap();
     assert!(std::fs::read(format!("{FOLDER}/got")).unwrap() == file);
-    assert_eq!(echo.accepted(), COUNT, "nobody has connected anew");
     let said = ping.join().unwrap();
     assert!(said.contains(" 2000 received, 0% packet loss"), "no packet is lost: {said}");
     world.end();

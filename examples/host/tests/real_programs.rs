@@ -154,28 +154,13 @@ fn a_connection_that_is_kept_alive_stays_while_rules_change() {
     });
 }
 
-/// Answers with its name and the question.
-fn answer_udp(space: &Space) {
-    let name = space.name();
-    space.run(move || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap();
-        std::thread::spawn(move || {
-            let mut question = vec![0; 65_535];
-            while let Ok((length, from)) = socket.recv_from(&mut question) {
-                let answer = [name.as_bytes(), &question[..length]].concat();
-                let _ = socket.send_to(&answer, from);
-            }
-        });
-    });
-}
-
 /// A socket that is connected takes answers from the original only. Datagrams of every size, up to many fragments.
 #[test]
 fn a_connected_udp_socket_is_switched() {
     in_namespace("a_connected_udp_socket_is_switched", || {
         let mut world = World::new(Options::PLAIN);
-        answer_udp(&world.network.a);
-        answer_udp(&world.network.b);
+        answer_udp(&world.network.a, 53);
+        answer_udp(&world.network.b, 53);
         let socket = world.network.client.run(|| {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
             socket.connect((ORIGINAL, 53)).unwrap();

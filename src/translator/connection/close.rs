@@ -25,6 +25,7 @@ impl Table<'_> {
         let Some(connection) = self.slot_mut(slot) else {
             return;
         };
+        let phase = connection.stored(phase);
         let same = connection.phase.class() == phase.class();
         let seen = connection.phase.state() != phase.state();
         // Phases that only the tracker distinguishes share one time-out.

@@ -13,7 +13,7 @@ impl Table<'_> {
     /// Returns a slot for a new connection. If all are in use, one is freed: first a dead connection, then one in
     /// quarantine, then, of the oldest and newest half-open TCP, unanswered UDP and ICMP connections, one whose client
     /// has the most.
-    pub(super) fn allocate(&mut self) -> Option<u32> {
+    pub(in crate::translator) fn allocate(&mut self) -> Option<u32> {
         if self.state.redivert_log.is_closed() {
             return None;
         }

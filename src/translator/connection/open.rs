@@ -1,7 +1,9 @@
 //! Opening connections.
 
 use crate::config::Midstream;
-use crate::table::connection::{ANY_PORT_REPLIES, CLIENT_COUNTED, Entry, IndexKey, SERVER_COUNTED, SOURCE_KEPT};
+use crate::table::connection::{
+    ANY_PORT_REPLIES, CLIENT_COUNTED, Entry, IndexKey, RESUMABLE, SERVER_COUNTED, SOURCE_KEPT,
+};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
 use crate::table::rule::DivertSlot;
@@ -9,6 +11,7 @@ use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::measure::Seen;
 use crate::track::phase::Phase;
+use crate::track::resume::ResumeSlot;
 use crate::translator::connection::expire::LOOKS;
 use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
@@ -59,6 +62,9 @@ impl Table<'_> {
         }
         if rule.has_any_port_replies() && flow.protocol == UDP {
             flags |= ANY_PORT_REPLIES;
+        }
+        if rule.is_resumable() && flow.protocol == TCP {
+            flags |= RESUMABLE;
         }
         let mut new = Entry::EMPTY;
         (new.client, new.client_port) = (flow.source, flow.source_port);
@@ -130,7 +136,7 @@ impl Table<'_> {
         self.check_client_limit(new.client)?;
         if new.has(SOURCE_KEPT) {
             // It can use no other endpoint.
-            self.free_dead(&new.reply_key());
+            self.close_if_dead(&new.reply_key());
         }
         let mut again = true;
         while !self.find_alternative(new, given) {
@@ -221,6 +227,11 @@ impl Table<'_> {
         if new.protocol == TCP {
             self.set_claims(slot, Claims::default());
         }
+        if new.has(RESUMABLE)
+            && let Some(resume) = self.memory.resumable.get_mut(slot as usize)
+        {
+            *resume = ResumeSlot::EMPTY;
+        }
         if !self.enter(slot, IndexKey::Forward) {
             return false;
         }
@@ -254,7 +265,7 @@ impl Table<'_> {
     }
 
     /// Frees a slot that is in no list and no index.
-    pub(super) fn give_back(&mut self, slot: u32) {
+    pub(in crate::translator) fn give_back(&mut self, slot: u32) {
         let free = self.state.free;
         if let Some(connection) = self.slot_mut(slot) {
             (connection.phase, connection.flags, connection.next) = (Phase::Free, 0, free);

@@ -100,7 +100,7 @@ impl Table<'_> {
             Some(rule) => *rule,
             None => self.search_rule(protocol, client.0, original)?,
         };
-        usually_not(rule.keeps_source() || rule.has_any_port_replies())?;
+        usually_not(rule.keeps_source() || rule.has_any_port_replies() || rule.is_resumable())?;
         let mut member = rule.servers;
         let mut server = usually(self.memory.servers.get(usize::from(member)))?;
         if server.next != server::NONE {

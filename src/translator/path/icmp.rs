@@ -93,6 +93,9 @@ impl Table<'_> {
         let from_router = direction == Direction::ToClient && flow.source != c.server;
         let source = if from_router { flow.source } else { near.0 };
         quote::requote(parts.payload, c.protocol, &change, ports);
+        if let Some(resumable) = self.for_resumable(slot) {
+            (resumable.requote)(self, slot, direction, parts.payload);
+        }
         let delta = match self.state.config.checksums {
             Checksums::Software => Delta::of([flow.source, flow.destination], [source, far.0]),
             Checksums::Hardware => Delta(0),

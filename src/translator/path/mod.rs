@@ -21,6 +21,7 @@ pub(super) mod fragment;
 pub(super) mod icmp;
 pub(super) mod offload;
 pub(super) mod plain;
+pub(super) mod resumable;
 #[cfg(target_pointer_width = "64")]
 pub(super) mod second_look;
 pub(super) mod slow;

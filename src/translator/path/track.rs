@@ -29,8 +29,9 @@ impl Table<'_> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn tcp(&mut self, slot: u32) -> Option<Tcp> {
         let connection = self.memory.connections.get(slot as usize)?.0;
+        let phase = connection.phase.tracked();
         let claims = Claims::from_words(*self.state.layout.claims(self.memory.index, slot)?);
-        Some(Tcp { phase: connection.phase, sequences: connection.sequences, claims })
+        Some(Tcp { phase, sequences: connection.sequences, claims })
     }
 
     /// Stores the TCP state of the connection in a slot, except its phase.

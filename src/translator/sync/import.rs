@@ -3,7 +3,7 @@
 use crate::connection::{Connection, Direction};
 use crate::endpoint::endpoint;
 use crate::event::Closed;
-use crate::table::connection::{Entry, SERVER_COUNTED, SOURCE_KEPT};
+use crate::table::connection::{Entry, RESUMABLE, SERVER_COUNTED, SOURCE_KEPT};
 use crate::table::event_queue::EventKind;
 use crate::table::redivert_log::DONE;
 use crate::table::rule::servers_of;
@@ -12,6 +12,7 @@ use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
+use crate::track::resume::{ResumeSlot, SPLICED};
 use crate::track::tcp::Tcp;
 use crate::translator::Translator;
 use crate::translator::redivert::follow::Followed;
@@ -29,6 +30,13 @@ pub enum Imported {
     New,
     /// The connection was known; it was updated with what the record knew better.
     Updated,
+}
+
+/// Whether a connection stands on a server that counts otherwise than its client knows. A record does not say how, and
+/// whoever imported it would pass on the wrong numbers.
+#[inline]
+fn is_spliced(connection: &Entry, resume: Option<&ResumeSlot>) -> bool {
+    connection.has(RESUMABLE) && resume.is_some_and(|resume| resume.has(SPLICED))
 }
 
 impl<S: Storage> Translator<S> {
@@ -61,6 +69,8 @@ impl<S: Storage> Translator<S> {
         let state = &self.state;
         let fresh = view.connections.get(..state.fresh as usize).unwrap_or(view.connections);
         let all = (0..).zip(fresh).map(|(slot, c)| (slot, &c.0)).filter(|(_, c)| !state.is_dead(c));
+        let resumable = view.resumable;
+        let all = all.filter(move |(slot, c)| !is_spliced(c, resumable.get(*slot as usize)));
         all.filter_map(|(slot, c)| Record::of(c, self.claims_of(slot), state.tick))
     }
 
@@ -71,7 +81,11 @@ impl<S: Storage> Translator<S> {
         let near = (near.ip().to_bits(), near.port());
         let far = (far.ip().to_bits(), far.port());
         let slot = self.find(&crate::table::hash::Key::new(connection.protocol.number(), near, far))?;
-        let connection = &self.storage.view().connections.get(slot as usize)?.0;
+        let view = self.storage.view();
+        let connection = &view.connections.get(slot as usize)?.0;
+        if is_spliced(connection, view.resumable.get(slot as usize)) {
+            return None;
+        }
         Record::of(connection, self.claims_of(slot), self.state.tick)
     }
 
@@ -197,7 +211,7 @@ impl Table<'_> {
     /// Frees the alternative endpoint of a record from a dead or quarantined connection: it was quarantined for this
     /// same connection, or for one long gone.
     fn free_endpoint(&mut self, new: &Entry) -> Result<(), RecordError> {
-        self.free_dead(&new.reply_key());
+        self.close_if_dead(&new.reply_key());
         let Some(taken) = self.find_reply(&new.reply_key()) else {
             return Ok(());
         };

@@ -193,7 +193,7 @@ impl Record {
 
     /// The record of a connection. `None` if it cannot be carried on elsewhere because it is being reset or finished.
     pub(super) fn of(slot: &Entry, claims: Claims, now: Tick) -> Option<Self> {
-        let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase)?;
+        let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase.tracked())?;
         let mut record = [0; RECORD_LENGTH];
         let mut at = 0;
         let mut put = |bytes: &[u8]| {

@@ -1,76 +1,129 @@
 //! All packets that a machine sends and receives, and what must hold of each of them.
 
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
 use byway_host::lab::network::{A, ALTERNATIVE, B, OWN, PROXY};
 use byway_host::lab::space::Space;
 use byway_host::packet::{self, ICMP, TCP, UDP};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, eth, recv, socket_with, sockopt};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{FOLDER, command, run};
+
+/// A plain packet socket misses more than half of a download: its buffer is small and cannot grow without rights. Wireshark's
+/// `dumpcap` has a ring buffer, of this size.
+const RING_MIB: usize = 192;
 
 pub struct Capture {
-    /// How many there were, and what was wrong with some.
-    packets: JoinHandle<(usize, Vec<String>)>,
-    stop: Arc<AtomicBool>,
+    space: Space,
+    program: Child,
+    file: PathBuf,
+    /// How many packets there had been when it began.
+    before: u64,
 }
 
 impl Capture {
-    /// Begins to listen on every interface of a namespace.
+    /// Begins to record what a machine's `eth0` sends and receives.
     pub fn start(space: &Space) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let socket = space.run(|| {
-            // Without link headers.
-            let kind = (AddressFamily::PACKET, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(eth::ALL));
-            let socket = socket_with(kind.0, kind.1, kind.2, kind.3).expect("root may capture");
-            let _ = sockopt::set_socket_recv_buffer_size_force(&socket, 256 << 20);
-            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(Duration::from_millis(100)))
-                .expect("a time");
-            socket
-        });
-        let packets = std::thread::spawn(move || {
-            let (mut seen, mut wrong, mut buffer) = (0, Vec::new(), vec![0; 70_000]);
-            loop {
-                match recv(&socket, &mut buffer[..], RecvFlags::empty()) {
-                    Ok((length, _)) => {
-                        seen += 1;
-                        wrong.extend(check(&buffer[..length]));
-                    }
-                    Err(_) if stopped.load(Ordering::Relaxed) => return (seen, wrong),
-                    Err(_) => {}
-                }
-            }
-        });
-        Self { packets, stop }
+        let file = Path::new(FOLDER).join(format!("capture-{}", space.name()));
+        let mut program = command(&format!("dumpcap -q -P -i eth0 -B {RING_MIB} -w {}", file.display()));
+        program.stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut program = space.run(move || program.spawn()).expect("dumpcap comes with tshark");
+        let mut said = String::new();
+        let mut lines = BufReader::new(program.stderr.as_mut().expect("it is piped"));
+        while !said.contains("File: ") {
+            let length = lines.read_line(&mut said).expect("text");
+            assert_ne!(length, 0, "dumpcap: {said}");
+        }
+        Self { before: packets(space), space: space.clone(), program, file }
     }
 
-    /// Ends it; nothing may have been wrong with any packet.
+    /// Ends it. Every packet that has gone through the interface is in it.
     #[track_caller]
-    pub fn judge(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let (seen, wrong) = self.packets.join().expect("it listens to the end");
-        assert!(wrong.is_empty(), "{} of {seen} packets: {:#?}", wrong.len(), &wrong[..wrong.len().min(10)]);
+    pub fn end(mut self) -> Captured {
+        let passed = packets(&self.space) - self.before;
+        // What is in the ring gets into the file.
+        let length = |file: &Path| std::fs::metadata(file).map_or(0, |data| data.len());
+        let mut last = u64::MAX;
+        while last != length(&self.file) {
+            last = length(&self.file);
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        let pid = Pid::from_raw(self.program.id().cast_signed()).expect("a process");
+        kill_process(pid, Signal::INT).expect("it runs");
+        let mut said = String::new();
+        self.program.stderr.take().expect("it is piped").read_to_string(&mut said).expect("text");
+        assert!(self.program.wait().expect("it was started").success(), "{said}");
+        let captured = Captured::read(&self.file);
+        let seen = captured.packets;
+        assert!(seen as u64 >= passed, "{seen} packets of {passed} are in the capture: {said}");
         assert!(seen > 10, "the client has seen {seen} packets");
+        std::fs::remove_file(&self.file).expect("it is there");
+        captured
+    }
+}
+
+/// How many packets a machine has sent and received.
+fn packets(space: &Space) -> u64 {
+    let said = run(space, "ip -s -s link show dev eth0");
+    let lines: Vec<_> = said.lines().collect();
+    let after = |title: &str| {
+        let at = lines.iter().position(|line| line.trim_start().starts_with(title)).expect("a title");
+        lines[at + 1].split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).expect("a number")
+    };
+    after("RX:") + after("TX:")
+}
+
+/// What was recorded.
+pub struct Captured {
+    pub packets: usize,
+    /// What was wrong with some.
+    pub wrong: Vec<String>,
+}
+
+impl Captured {
+    /// Reads a file of the old format, whose numbers are in this machine's order.
+    fn read(file: &Path) -> Self {
+        const FILE_HEADER: usize = 24;
+        const RECORD_HEADER: usize = 16;
+        const ETHERNET: usize = 14;
+        let mut file = BufReader::with_capacity(1 << 20, std::fs::File::open(file).expect("the capture"));
+        let mut header = [0; FILE_HEADER];
+        file.read_exact(&mut header).expect("a header");
+        assert_eq!(&header[20..], 1_u32.to_ne_bytes(), "Ethernet");
+        let (mut captured, mut record, mut frame) =
+            (Self { packets: 0, wrong: Vec::new() }, [0; RECORD_HEADER], vec![0; 70_000]);
+        while file.read_exact(&mut record).is_ok() {
+            let length = |at: usize| u32::from_ne_bytes(record[at..at + 4].try_into().expect("four bytes")) as usize;
+            assert_eq!(length(8), length(12), "whole packets");
+            let frame = &mut frame[..length(8)];
+            file.read_exact(frame).expect("a frame");
+            captured.packets += 1;
+            if frame[12..ETHERNET] == [8, 0] {
+                captured.wrong.extend(check(&frame[ETHERNET..]));
+            }
+        }
+        captured
+    }
+
+    /// Nothing may have been wrong with any packet.
+    #[track_caller]
+    pub fn judge(&self) {
+        let (seen, wrong) = (self.packets, &self.wrong);
+        assert!(wrong.is_empty(), "{} of {seen} packets: {:#?}", wrong.len(), &wrong[..wrong.len().min(10)]);
     }
 }
 
 /// What is wrong with a packet, in words.
 fn check(bytes: &[u8]) -> Option<String> {
-    if bytes.first().is_none_or(|first| first >> 4 != 4) {
-        return None;
-    }
     let fault = fault(bytes)?;
     let head = &bytes[..bytes.len().min(80)];
     Some(format!("{fault}: {} bytes, {head:02x?}", bytes.len()))
 }
 
 fn fault(bytes: &[u8]) -> Option<&'static str> {
-    // What goes to the machine itself is no packet of the network.
-    if packet::source(bytes).is_loopback() {
-        return None;
-    }
     let Ok(total) = packet::check(bytes) else {
         return Some("no good IPv4 header");
     };

@@ -3,17 +3,19 @@
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
 pub mod capture;
+mod programs;
 pub mod traffic;
 
-use core::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
-use byway_host::lab::network::{A, ALTERNATIVE, B, Network, ORIGINAL, OWN, PROXY};
+use byway_host::lab::network::{ALTERNATIVE, Network, ORIGINAL, OWN, PROXY};
 use byway_host::lab::proxy::{self, Proxy};
 use byway_host::lab::space::Space;
 use byway_host::lab::world;
-use capture::Capture;
+use capture::{Capture, Captured};
+#[allow(unused_imports, reason = "each test takes what it needs")]
+pub use programs::{Program, Talk, nginx, wait_for_port};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const INSIDE: &str = "BYWAY_IN_NAMESPACE";
@@ -21,8 +23,9 @@ const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 pub const FOLDER: &str = "/run/test";
 
 /// What the tests run, and how each says that it is there.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("curl", "--version"),
+    ("dumpcap", "--version"),
     ("ethtool", "--version"),
     ("ip", "-V"),
     ("nft", "--version"),
@@ -35,6 +38,11 @@ const PROGRAMS: [(&str, &str); 9] = [
 
 /// Runs a test as root of namespaces of its own, where nothing outlives it. Where the kernel refuses, it prints why.
 pub fn in_namespace(name: &str, test: impl FnOnce()) {
+    in_namespace_with(&[], name, test);
+}
+
+/// The same for a test that runs more programs than [`PROGRAMS`].
+pub fn in_namespace_with(programs: &[(&str, &str)], name: &str, test: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         world::settle_mounts().expect("root of its namespaces may mount");
         std::fs::create_dir_all(FOLDER).expect("an empty /run");
@@ -42,7 +50,7 @@ pub fn in_namespace(name: &str, test: impl FnOnce()) {
         setrlimit(Resource::Nofile, Rlimit { current: all, maximum: all }).expect("up to the maximum");
         return test();
     }
-    for (program, version) in PROGRAMS {
+    for (program, version) in PROGRAMS.iter().chain(programs) {
         if let Err(error) = Command::new(program).arg(version).output() {
             return println!("SKIPPED: {program}: {error}");
         }
@@ -77,12 +85,27 @@ pub struct Options {
     /// How many there is room for.
     pub connections: usize,
     pub rules: &'static str,
+    /// What goes through byway besides the original and the alternative address, each with a comma before it.
+    pub routes: &'static str,
+    /// More of `[device]`.
+    pub device: &'static str,
     /// More of `[router]`.
     pub router: &'static str,
+    /// More of `[nat]`.
+    pub nat: &'static str,
 }
 
 impl Options {
-    pub const PLAIN: Self = Self { offload: true, queues: 1, connections: 20_000, rules: TO_A, router: "" };
+    pub const PLAIN: Self = Self {
+        offload: true,
+        queues: 1,
+        connections: 20_000,
+        rules: TO_A,
+        routes: "",
+        device: "",
+        router: "",
+        nat: "",
+    };
 }
 
 /// A rule for the original with any port and protocol.
@@ -124,22 +147,29 @@ impl World {
 
     /// Ends byway, and judges what the client has seen. Returns what byway counted.
     #[track_caller]
-    pub fn end(mut self) -> String {
+    pub fn end(self) -> String {
+        let (captured, counted) = self.end_unjudged();
+        captured.judge();
+        counted
+    }
+
+    /// Ends byway. Returns what the client has seen, and what byway counted.
+    #[track_caller]
+    pub fn end_unjudged(mut self) -> (Captured, String) {
         let log = self.proxy.take().expect("byway runs").stop().expect("byway ends well");
-        self.capture.judge();
-        log.lines().find_map(|line| Some(line.split_once("counted: ")?.1.to_string())).unwrap_or_default()
+        let counted = log.lines().find_map(|line| Some(line.split_once("counted: ")?.1.to_string()));
+        (self.capture.end(), counted.unwrap_or_default())
     }
 }
 
 pub fn write_config(options: &Options) -> PathBuf {
     let folder = Path::new(FOLDER);
     let config = folder.join("byway.toml");
-    // Instructions are for one queue.
-    let control = if options.queues == 1 { proxy::control(folder).expect("a key") } else { String::new() };
-    let Options { offload, queues, connections, rules, router } = options;
+    let control = proxy::control(folder).expect("a key");
+    let Options { offload, queues, connections, rules, routes, device, router, nat } = options;
     let text = format!(
-        "[device]\noffload = {offload}\nqueues = {queues}\naddress = \"{PROXY}\"\nroutes = [\"{ORIGINAL}/32\"]\n\
-         [router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = {connections}\n\
+        "[device]\noffload = {offload}\nqueues = {queues}\naddress = \"{PROXY}\"\nroutes = [\"{ORIGINAL}/32\"{routes}]\n\
+         {device}\n[router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = {connections}\n{nat}\
          [metrics]\nlisten = \"127.0.0.1:9207\"\n[state]\nsnapshot = \"snapshot\"\n{control}{rules}"
     );
     std::fs::write(&config, text).expect("a file");
@@ -159,22 +189,6 @@ pub fn command(words: &str) -> Command {
     let mut command = Command::new(words.next().expect("a program"));
     command.args(words);
     command
-}
-
-/// A program that runs as long as the test wants.
-pub struct Program(Child);
-
-impl Program {
-    pub fn start(space: &Space, mut command: Command) -> Self {
-        Self(space.run(move || command.stdin(Stdio::null()).spawn()).expect("the program is installed"))
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 pub fn output(space: &Space, words: &str) -> Output {
@@ -209,32 +223,4 @@ pub fn content(seed: u64, length: usize) -> Vec<u8> {
         z ^ (z >> 27)
     };
     (0..length.div_ceil(8)).flat_map(|_| next().to_le_bytes()).take(length).collect()
-}
-
-/// Starts nginx on a mirror, with the files in [`www`]; its answers have its name in `X-Mirror`. What is in the folder
-/// `slow` comes with 2 MiB in a second.
-pub fn nginx(space: &Space) -> Program {
-    let (name, folder) = (space.name(), Path::new(FOLDER).join(format!("nginx-{}", space.name())));
-    std::fs::create_dir_all(folder.join("logs")).expect("a folder");
-    let config = format!(
-        "user root; daemon off; master_process off; pid {folder}/pid; error_log {folder}/logs/error.log;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; sendfile on; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2;\n\
-         fastcgi_temp_path {folder}/3; uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5; default_type text/plain;\n\
-         server {{ listen 80 backlog=1024; root {www}; add_header X-Mirror {name} always;\n\
-         location /slow {{ limit_rate 2m; }} }} }}\n",
-        folder = folder.display(),
-        www = www().display(),
-    );
-    std::fs::write(folder.join("conf"), config).expect("a file");
-    let program =
-        Program::start(space, command(&format!("nginx -p {0} -e {0}/logs/error.log -c {0}/conf", folder.display())));
-    let at = SocketAddrV4::new(if name == "a" { A } else { B }, 80);
-    for _ in 0..100 {
-        if space.run(move || std::net::TcpStream::connect(at)).is_ok() {
-            return program;
-        }
-        std::thread::sleep(core::time::Duration::from_millis(50));
-    }
-    panic!("nginx: {}", std::fs::read_to_string(folder.join("logs/error.log")).unwrap_or_default());
 }

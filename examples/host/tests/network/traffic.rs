@@ -4,7 +4,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 
 use byway_host::lab::network::ORIGINAL;
@@ -91,6 +91,49 @@ pub fn exchange(streams: &mut [TcpStream], text: &[u8]) {
             let read = stream.read_exact(&mut answer);
             read.unwrap_or_else(|error| panic!("connection {}: {error}", part * 100 + number));
             assert_eq!(answer, text);
+        }
+    }
+}
+
+/// Answers with its name and the question.
+pub fn answer_udp(space: &Space, port: u16) {
+    let name = space.name();
+    space.run(move || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+        std::thread::spawn(move || {
+            let mut question = vec![0; 65_535];
+            while let Ok((length, from)) = socket.recv_from(&mut question) {
+                let answer = [name.as_bytes(), &question[..length]].concat();
+                let _ = socket.send_to(&answer, from);
+            }
+        });
+    });
+}
+
+/// What nginx has for [`fetch`].
+pub fn small_file() {
+    std::fs::create_dir_all(www()).unwrap();
+    std::fs::write(www().join("small"), SMALL).unwrap();
+}
+
+const SMALL: &[u8] = b"ten bytes\n";
+
+/// Each connection fetches a file and stays open; a few at a time, as above.
+pub fn fetch(streams: &mut [TcpStream]) {
+    let mut buffer = [0; 1_000];
+    for (part, streams) in streams.chunks_mut(100).enumerate() {
+        for stream in streams.iter_mut() {
+            stream.write_all(b"GET /small HTTP/1.1\r\nHost: original\r\n\r\n").expect("the line is good");
+        }
+        for (number, stream) in streams.iter_mut().enumerate() {
+            let mut answer = Vec::new();
+            while !answer.ends_with(SMALL) {
+                let read = stream.read(&mut buffer);
+                let length = read.unwrap_or_else(|error| panic!("connection {}: {error}", part * 100 + number));
+                assert_ne!(length, 0, "connection {} has ended: {}", part * 100 + number, answer.escape_ascii());
+                answer.extend_from_slice(&buffer[..length]);
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", answer.escape_ascii());
         }
     }
 }

@@ -1,0 +1,463 @@
+//! What a TCP connection needs so that another server can take it over: what was agreed in its handshake, what its
+//! client has seen last, and, once a server has taken it over, how that server's numbers become the ones that the client
+//! knows.
+//!
+//! The client's numbers are the measure of everything. A server that took over counts from numbers of its own:
+//!
+//! ```text
+//!                    client's view            server's view
+//!   client's bytes      x          <----->       x + forward
+//!   server's bytes      y + reply  <----->       y
+//!   server's clock      z + clock  <----->       z               (RFC 7323)
+//!   server's window     in units of 2^shown      in units of 2^server
+//! ```
+//!
+//! Tracking, records and events have the client's view only.
+
+use crate::connection::Direction;
+use crate::wire::checksum::Delta;
+use crate::wire::options::{self, Options};
+use crate::wire::tcp::{ACK, RST, SYN, Segment};
+
+/// Both sides agreed on timestamps.
+pub(crate) const TIMESTAMPS: u16 = 1;
+/// Both sides agreed on selective acknowledgements.
+pub(crate) const SACK: u16 = 2;
+/// Both SYNs were seen.
+pub(crate) const HANDSHAKE: u16 = 4;
+/// The client's last segment reported bytes beyond a hole.
+const HOLE: u16 = 8;
+/// No segment passes: another server is taking over.
+pub(crate) const FROZEN: u16 = 16;
+/// The server has taken over: its numbers differ.
+pub(crate) const SPLICED: u16 = 32;
+/// The server that took over knows no selective acknowledgements.
+pub(crate) const NO_SACK: u16 = 64;
+/// The connection has something that no other server can take over: data in the SYN (RFC 7413), signatures (RFC 2385,
+/// RFC 5925).
+pub(crate) const BARRED: u16 = 128;
+/// The client has sent data after the server's last: it waits for an answer.
+pub(crate) const ASKED: u16 = 256;
+
+/// Room for what a resumable connection needs, in a translator's storage: all zeros when unused.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ResumeSlot {
+    /// Added to the client's sequence numbers on the way to the server.
+    pub(crate) forward: u32,
+    /// Added to the server's sequence numbers on the way to the client.
+    pub(crate) reply: u32,
+    /// Added to the server's timestamps.
+    pub(crate) clock: u32,
+    /// The client's last timestamp.
+    pub(crate) client_clock: u32,
+    /// The latest of the server's timestamps that the client was sent.
+    pub(crate) server_clock: u32,
+    /// The right edge of the window that the client was offered.
+    edge: u32,
+    /// The client's window as its last segment has it.
+    pub(crate) client_window: u16,
+    /// The client's maximum segment size.
+    pub(crate) client_mss: u16,
+    /// The client's window scale.
+    pub(crate) client_scale: u8,
+    /// The server's window scale that the client was told of, times 16, and the server's own.
+    server_scales: u8,
+    pub(crate) flags: u16,
+}
+
+const _: () = assert!(size_of::<ResumeSlot>() == 32);
+
+/// The default maximum segment size (RFC 9293, section 3.7.1).
+const DEFAULT_MSS: u16 = 536;
+
+/// No window scaling, until both sides have asked for it.
+const UNSCALED: u8 = u8::MAX;
+
+/// Which handshake a SYN belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// None that its receiver answers.
+    None,
+    /// That of the connection.
+    Current,
+    /// One on the same ports that has just taken the place of another. What its client offered is not known.
+    Other,
+}
+
+/// How a server that takes over counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    pub(crate) forward: u32,
+    pub(crate) reply: u32,
+    pub(crate) clock: u32,
+    pub(crate) scale: u8,
+    pub(crate) sack: bool,
+}
+
+impl ResumeSlot {
+    /// An unused slot.
+    pub const EMPTY: Self = Self {
+        forward: 0,
+        reply: 0,
+        clock: 0,
+        client_clock: 0,
+        server_clock: 0,
+        edge: 0,
+        client_window: 0,
+        client_mss: 0,
+        client_scale: 0,
+        server_scales: 0,
+        flags: 0,
+    };
+
+    #[inline]
+    pub(crate) const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether the client has reported bytes beyond a hole.
+    pub(crate) const fn has_hole(&self) -> bool {
+        self.has(HOLE)
+    }
+
+    /// The client's window in bytes.
+    pub(crate) const fn client_window_bytes(&self) -> u32 {
+        (self.client_window as u32) << (self.client_scale & 15)
+    }
+
+    /// The client's window scale, if scaling was agreed. Of two scales of zero nothing can be seen, and nothing follows.
+    pub(crate) const fn agreed_scale(&self) -> Option<u8> {
+        if self.client_scale | self.server_scales == 0 { None } else { Some(self.client_scale) }
+    }
+
+    const fn shown_scale(&self) -> u8 {
+        self.server_scales >> 4
+    }
+
+    const fn server_scale(&self) -> u8 {
+        self.server_scales & 0x0f
+    }
+
+    /// A server has taken over, and counts like this.
+    pub(crate) fn splice(&mut self, offsets: Offsets) {
+        (self.forward, self.reply, self.clock) = (offsets.forward, offsets.reply, offsets.clock);
+        self.server_scales = self.server_scales & 0xf0 | offsets.scale & 0x0f;
+        self.flags = self.flags & !(FROZEN | NO_SACK) | SPLICED | if offsets.sack { 0 } else { NO_SACK };
+    }
+
+    /// The segment as the client counts, given the first and the last number of the server that the client may acknowledge.
+    ///
+    /// The client may acknowledge more, which it has got from the server before, and late segments less. Either would make
+    /// no sense to the server, which learns of what it has sent alone.
+    #[inline]
+    pub(crate) const fn for_client(
+        &self,
+        direction: Direction,
+        segment: Segment,
+        (first, last): (u32, u32),
+    ) -> Segment {
+        match direction {
+            Direction::ToServer if self.has(SPLICED) && segment.has(ACK) => {
+                let acknowledgment = if is_behind(last, segment.acknowledgment) {
+                    last
+                } else if is_behind(segment.acknowledgment, first) {
+                    first
+                } else {
+                    segment.acknowledgment
+                };
+                Segment { acknowledgment, ..segment }
+            }
+            Direction::ToServer => segment,
+            Direction::ToClient => Segment {
+                sequence: segment.sequence.wrapping_add(self.reply),
+                acknowledgment: segment.acknowledgment.wrapping_sub(self.forward),
+                ..segment
+            },
+        }
+    }
+
+    /// Numbers of a segment in this direction as its receiver counts, from numbers as the client counts.
+    pub(crate) const fn for_receiver(
+        &self,
+        direction: Direction,
+        (sequence, acknowledgment): (u32, u32),
+    ) -> (u32, u32) {
+        match direction {
+            Direction::ToServer => (sequence.wrapping_add(self.forward), acknowledgment.wrapping_sub(self.reply)),
+            Direction::ToClient => (sequence, acknowledgment),
+        }
+    }
+
+    /// What to add to a sequence number that a quoted packet of this direction shows as its sender's translator wrote
+    /// it, to get the one that the sender wrote.
+    pub(crate) const fn quoted(&self, direction: Direction) -> u32 {
+        match direction {
+            Direction::ToServer => 0_u32.wrapping_sub(self.forward),
+            Direction::ToClient => 0_u32.wrapping_sub(self.reply),
+        }
+    }
+
+    /// Takes note of a segment, and rewrites it if the server counts otherwise than the client knows. `seen` is the
+    /// segment [as the client counts](Self::for_client), and `sent` what the server has sent of that. Returns the change of
+    /// the checksum.
+    ///
+    /// The segment is whole or a first fragment; what its header lacks is left as it is.
+    pub(crate) fn carry(
+        &mut self,
+        direction: Direction,
+        seen: &Segment,
+        attempt: Attempt,
+        sent: u32,
+        bytes: &mut [u8],
+    ) -> Delta {
+        let mut change = Delta(0);
+        if seen.has(SYN) {
+            self.agree(direction, seen, attempt, bytes, &mut change);
+        }
+        if seen.data != 0 {
+            self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
+        }
+        match direction {
+            Direction::ToServer => self.carry_forward(seen, sent, bytes, &mut change),
+            Direction::ToClient => self.carry_reply(seen, bytes, &mut change),
+        }
+        change
+    }
+
+    /// Takes note of what a SYN offers or agrees to.
+    #[cold]
+    fn agree(&mut self, direction: Direction, seen: &Segment, attempt: Attempt, bytes: &mut [u8], change: &mut Delta) {
+        let (mut mss, mut scale, mut flags) = (DEFAULT_MSS, UNSCALED, 0);
+        for option in Options::of(bytes) {
+            match (option.kind, bytes.get(option.at..option.at + option.length)) {
+                (options::MSS, Some(&[high, low])) => mss = u16::from_be_bytes([high, low]),
+                (options::WINDOW_SCALE, Some(&[shift])) => scale = shift.min(options::LARGEST_SCALE),
+                (options::SACK_PERMITTED, Some([])) => flags |= SACK,
+                (options::TIMESTAMPS, Some([_, _, _, _, _, _, _, _])) => flags |= TIMESTAMPS,
+                (options::MD5 | options::AUTHENTICATION, _) => flags |= BARRED,
+                _ => {}
+            }
+        }
+        match (direction, attempt) {
+            // No end need have believed it.
+            (_, Attempt::None) => {}
+            (Direction::ToServer, _) if !seen.has(ACK) => {
+                let barred = if seen.data == 0 { 0 } else { BARRED };
+                // The server that has taken over counts as before, whatever the attempt.
+                let kept = self.flags & SPLICED;
+                *self = Self { forward: self.forward, reply: self.reply, clock: self.clock, ..Self::EMPTY };
+                (self.client_mss, self.client_scale, self.flags) = (mss, scale, flags | barred | kept);
+            }
+            (Direction::ToClient, _) if seen.has(ACK) => {
+                let offered = if attempt == Attempt::Other { BARRED | SACK | TIMESTAMPS } else { self.flags };
+                let kept = self.flags & (SPLICED | BARRED) | offered & BARRED;
+                self.flags = kept | flags & BARRED | flags & offered & (TIMESTAMPS | SACK) | HANDSHAKE;
+                // The answer to a SYN without the option has none.
+                let both = scale != UNSCALED && (self.client_scale != UNSCALED || attempt == Attempt::Other);
+                self.client_scale = if both { self.client_scale.min(options::LARGEST_SCALE) } else { 0 };
+                self.server_scales = if both { scale << 4 | scale } else { 0 };
+                self.edge = seen.acknowledgment;
+            }
+            // A simultaneous open: neither SYN answers the other.
+            _ => self.flags |= BARRED,
+        }
+        if direction == Direction::ToServer {
+            strip(bytes, options::MULTIPATH, change);
+        }
+    }
+
+    #[inline]
+    fn carry_forward(&mut self, seen: &Segment, sent: u32, bytes: &mut [u8], change: &mut Delta) {
+        let spliced = self.has(SPLICED);
+        let acknowledged = word(bytes, 8).filter(|_| seen.has(ACK)).unwrap_or(seen.acknowledgment);
+        // It was overtaken by others.
+        let is_late = is_behind(acknowledged, seen.acknowledgment);
+        if !seen.has(RST) {
+            if let Some(window) = bytes.get(14..16).and_then(<[u8]>::first_chunk)
+                && !is_late
+            {
+                self.client_window = u16::from_be_bytes(*window);
+            }
+            let clocks = options::timestamps(bytes);
+            if let Some(value) = clocks.and_then(|at| word(bytes, at))
+                && (is_behind(self.client_clock, value) || seen.has(SYN))
+            {
+                self.client_clock = value;
+            }
+            if clocks.is_none() || has_more_options(bytes) || spliced {
+                self.carry_sack(Direction::ToServer, seen.acknowledgment, sent, bytes, change);
+            } else {
+                self.flags &= !HOLE;
+            }
+            if spliced && let Some(at) = clocks.filter(|_| seen.has(ACK)) {
+                shift(bytes, at + 4, 0_u32.wrapping_sub(self.clock), change);
+            }
+        }
+        if spliced {
+            if acknowledged != seen.acknowledgment {
+                // The right edge of the window stays where it is. A late segment says what the latest has said.
+                let ahead = if is_late { 0 } else { acknowledged.wrapping_sub(seen.acknowledgment) };
+                let window = u32::from(self.client_window) + (ahead >> (self.client_scale & 15));
+                put_window(bytes, window.min(u32::from(u16::MAX)) as u16, change);
+            }
+            let (sequence, acknowledgment) =
+                self.for_receiver(Direction::ToServer, (seen.sequence, seen.acknowledgment));
+            put(bytes, 4, sequence, change);
+            if seen.has(ACK) {
+                put(bytes, 8, acknowledgment, change);
+            }
+        }
+    }
+
+    #[inline]
+    fn carry_reply(&mut self, seen: &Segment, bytes: &mut [u8], change: &mut Delta) {
+        let spliced = self.has(SPLICED);
+        if spliced {
+            put(bytes, 4, seen.sequence, change);
+            if seen.has(ACK) {
+                put(bytes, 8, seen.acknowledgment, change);
+            }
+        }
+        if seen.has(RST) {
+            return;
+        }
+        if let Some(at) = options::timestamps(bytes) {
+            if spliced {
+                shift(bytes, at, self.clock, change);
+            }
+            if let Some(value) = word(bytes, at)
+                && (is_behind(self.server_clock, value) || seen.has(SYN))
+            {
+                self.server_clock = value;
+            }
+        }
+        if seen.has(ACK) && !seen.has(SYN) {
+            self.carry_window(seen.acknowledgment, bytes, change);
+        }
+        if spliced {
+            self.carry_sack(Direction::ToClient, 0, 0, bytes, change);
+        }
+    }
+
+    /// Writes the server's window in the units that the client knows. Its right edge never moves back (RFC 9293, section
+    /// 3.8.6).
+    fn carry_window(&mut self, acknowledgment: u32, bytes: &mut [u8], change: &mut Delta) {
+        let Some(field) = bytes.get(14..16).and_then(<[u8]>::first_chunk) else {
+            return;
+        };
+        let raw = u32::from(u16::from_be_bytes(*field));
+        let edge = acknowledgment.wrapping_add(raw << self.server_scale());
+        let ahead = edge.wrapping_sub(self.edge);
+        if self.has(SPLICED) {
+            let window = if ahead < 1 << 31 {
+                (raw << self.server_scale()) >> self.shown_scale()
+            } else {
+                let left = self.edge.wrapping_sub(acknowledgment);
+                // Rounded up: less than a unit below the edge is behind it.
+                left.div_ceil(1 << self.shown_scale())
+            };
+            let window = window.min(u32::from(u16::MAX)) as u16;
+            put_window(bytes, window, change);
+            if ahead < 1 << 31 {
+                self.edge = acknowledgment.wrapping_add(u32::from(window) << self.shown_scale());
+            }
+        } else if ahead < 1 << 31 {
+            self.edge = edge;
+        }
+    }
+
+    /// Takes note of selective acknowledgements, and rewrites their edges. Those of the client that lie outside of what the
+    /// server has sent and the client has yet to acknowledge are taken out: they may be about bytes of the server before.
+    fn carry_sack(
+        &mut self,
+        direction: Direction,
+        acknowledgment: u32,
+        sent: u32,
+        bytes: &mut [u8],
+        change: &mut Delta,
+    ) {
+        let found = Options::of(bytes).find(|option| option.kind == options::SACK);
+        let forward = direction == Direction::ToServer;
+        if forward {
+            self.flags &= !HOLE;
+        }
+        let Some(option) = found else {
+            return;
+        };
+        let spliced = self.has(SPLICED);
+        let by = if forward { 0_u32.wrapping_sub(self.reply) } else { 0_u32.wrapping_sub(self.forward) };
+        let mut unknown = false;
+        for block in (option.at..option.at + option.length / 8 * 8).step_by(8) {
+            let (Some(left), Some(right)) = (word(bytes, block), word(bytes, block + 4)) else {
+                return;
+            };
+            if forward && is_behind(acknowledgment, right) {
+                self.flags |= HOLE;
+            }
+            unknown |= forward && (is_behind(sent, right) || is_behind(left, acknowledgment));
+            if spliced {
+                put(bytes, block, left.wrapping_add(by), change);
+                put(bytes, block + 4, right.wrapping_add(by), change);
+            }
+        }
+        if spliced && forward && (unknown || self.has(NO_SACK)) {
+            blank(bytes, option.at - 2..option.at + option.length, change);
+        }
+    }
+}
+
+/// Whether a number lies before another (RFC 9293, section 3.4).
+const fn is_behind(number: u32, other: u32) -> bool {
+    other.wrapping_sub(number).wrapping_sub(1) < (1 << 31) - 1
+}
+
+fn put_window(bytes: &mut [u8], new: u16, change: &mut Delta) {
+    if let Some(place) = bytes.get_mut(14..).and_then(<[u8]>::first_chunk_mut) {
+        *change = change.and(Delta::of([u32::from(u16::from_be_bytes(*place))], [u32::from(new)]));
+        *place = new.to_be_bytes();
+    }
+}
+
+/// Whether a header has more options than timestamps where nearly every sender puts them.
+fn has_more_options(bytes: &[u8]) -> bool {
+    bytes.get(12).is_some_and(|offset| *offset >> 4 != 8)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word))
+}
+
+/// Writes four bytes. The sum of a checksum counts those at odd places the other way round (RFC 1071, section 2B).
+#[inline]
+fn put(bytes: &mut [u8], at: usize, new: u32, change: &mut Delta) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        let delta = Delta::of([u32::from_be_bytes(*place)], [new]);
+        *change = change.and(if at.is_multiple_of(2) { delta } else { Delta(delta.0.swap_bytes()) });
+        *place = new.to_be_bytes();
+    }
+}
+
+fn shift(bytes: &mut [u8], at: usize, by: u32, change: &mut Delta) {
+    if let Some(old) = word(bytes, at) {
+        put(bytes, at, old.wrapping_add(by), change);
+    }
+}
+
+/// Overwrites options with padding.
+fn blank(bytes: &mut [u8], range: core::ops::Range<usize>, change: &mut Delta) {
+    for at in range {
+        if let Some(byte) = bytes.get_mut(at) {
+            let weight = if at.is_multiple_of(2) { 8 } else { 0 };
+            *change = change.and(Delta::of([u32::from(*byte) << weight], [u32::from(options::NOP) << weight]));
+            *byte = options::NOP;
+        }
+    }
+}
+
+/// Overwrites all options of this kind with padding.
+fn strip(bytes: &mut [u8], kind: u8, change: &mut Delta) {
+    while let Some(option) = Options::of(bytes).find(|option| option.kind == kind) {
+        blank(bytes, option.at - 2..option.at + option.length, change);
+    }
+}

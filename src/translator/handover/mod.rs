@@ -1,0 +1,539 @@
+//! TCP hand-over: another server takes over a connection, and the client keeps the one that it has.
+//!
+//! ```text
+//!        client                 translator                        old server     new server
+//!          |  <-------- data --------|-------------------------------- |              |
+//!          |                         |  SYN with the client's options --------------> |
+//!          |  <-------- data --------|-------------------------------- |              |
+//!          |                         | <------------------------------------- SYN+ACK |
+//!          |            nothing passes: the position is what the client has acknowledged
+//!          |                         |  what was asked for, from the position on ---> |
+//!          |                         | <----------------------------- answer, data    |
+//!          |            the head of the answer is dropped, the numbers are spliced
+//!          |  <-------- data --------|                            RST->|              |
+//!          |  -------- ACK --------> | ---------------------------------------------> |
+//! ```
+//!
+//! The new server chooses its own sequence numbers, timestamps and window scale, and the client must not notice. So from
+//! then on each segment has its numbers translated: see `track/resume.rs`. `splice.rs` is what changes in the table,
+//! `run.rs` the conversation with the new server, `resumption.rs` what the protocol above TCP has to say.
+
+#[cfg(feature = "http")]
+mod http;
+mod resumption;
+mod run;
+mod segment;
+mod splice;
+
+use core::net::SocketAddrV4;
+use core::ops::Range;
+use core::time::Duration;
+use heapless::Deque;
+
+use crate::connection::{Connection, Direction};
+use crate::endpoint::{Pair, endpoint};
+use crate::packet_meta::{ChecksumState, PacketMeta};
+use crate::table::storage::Storage;
+use crate::time::Instant;
+use crate::translator::Translator;
+use crate::translator::transmit::Transmit;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::ipv4::{self, HEADER, Header, TCP};
+use crate::wire::tcp::{FIN, RST, SYN};
+
+#[cfg(feature = "http")]
+pub use http::HttpGet;
+pub use resumption::{AtRest, Checked, Kept, Observed, Position, Resumed, Resumption};
+
+use run::{Room, Run, Stage, Step};
+use segment::{HEADERS, Incoming};
+
+/// What became of a hand-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The connection stands on the new server.
+    Moved {
+        /// The connection, with its new server.
+        connection: Connection,
+        /// The old server.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        from: SocketAddrV4,
+        /// For how long nothing passed.
+        gap: Duration,
+        /// How many bytes the new server was sent first.
+        replayed: usize,
+        /// How many bytes of its answer were not for the client.
+        dropped: usize,
+        /// The sequence number, as the client counts, of the first byte that the new server sends it.
+        position: u32,
+        /// What is added to the new server's sequence numbers (modulo 2^32), and to its timestamps.
+        offsets: (u32, u32),
+    },
+    /// The connection was not moved.
+    Kept {
+        /// The client, and the endpoint that it asked for.
+        client_side: Pair,
+        /// The server that was to take over.
+        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+        to: SocketAddrV4,
+        /// The reason.
+        why: Kept,
+    },
+}
+
+/// How many outcomes wait to be fetched.
+const OUTCOMES: usize = 16;
+
+/// Hands connections over, up to `N` at once: beside a [`Translator`], whose packets go through here.
+///
+/// The connections are those of rules that ask for it ([`Divert::resumable`](crate::Divert::resumable)). What the new
+/// server has to be told so that it continues at the right byte is the business of a [`Resumption`].
+///
+/// Instead of [`Translator::translate`] call [`translate`](Self::translate), and besides [`Translator::poll_transmit`]
+/// [`poll_transmit`](Self::poll_transmit).
+///
+/// ```
+/// use byway::{AtRest, Config, Divert, Fixed, HandOvers, Instant, Translator};
+/// use core::{net::{Ipv4Addr, SocketAddrV4}, time::Duration};
+///
+/// // 64 connections, 4 rules; all 64 can be handed over.
+/// let storage = Fixed::<64, 4, 8, 8, 0, 64>::sized();
+/// let mut byway = Translator::new(Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535), storage)?;
+/// let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+/// let [first, second] = [89, 90].map(|n| SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, n), 80));
+/// byway.divert(Divert::new(original).to(first).resumable())?;
+///
+/// let mut buffer = [0; 4096];
+/// let mut hand_overs = HandOvers::<_, 4>::new(AtRest::after(Duration::from_millis(200)), &mut buffer);
+/// # let now = Instant::ZERO;
+/// // For each packet: `hand_overs.translate(now, &mut byway, &mut packet)`, and to move a connection:
+/// let connections: Vec<_> = byway.connections().collect();
+/// for connection in connections {
+///     if let Err(why) = hand_overs.begin(now, &mut byway, &connection.client_side, second) {
+///         println!("{connection} stays: {why}");
+///     }
+/// }
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct HandOvers<'b, R, const N: usize> {
+    runs: [Option<Run>; N],
+    active: usize,
+    resumption: R,
+    buffer: &'b mut [u8],
+    outcomes: Deque<Outcome, OUTCOMES>,
+    moved: u64,
+    kept: [u64; Kept::COUNT],
+    outcomes_lost: u64,
+}
+
+#[cfg(feature = "defmt")]
+impl<R, const N: usize> defmt::Format for HandOvers<'_, R, N> {
+    /// How many are under way, and how many there were.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "HandOvers {{ under_way: {} of {}, moved: {} }}", self.active, N, self.moved);
+    }
+}
+
+impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
+    /// Nothing is under way yet.
+    ///
+    /// Each hand-over gets an equal share of `buffer`: a quarter of that for what the new server is sent, a quarter for a
+    /// packet that the client sends meanwhile (1500 bytes are enough for most; a longer one has to be repeated by the
+    /// client), and half for the start of the answer. [`AtRest`] without a greeting needs none.
+    #[must_use]
+    pub fn new(resumption: R, buffer: &'b mut [u8]) -> Self {
+        Self {
+            runs: [None; N],
+            active: 0,
+            resumption,
+            buffer,
+            outcomes: Deque::new(),
+            moved: 0,
+            kept: [0; Kept::COUNT],
+            outcomes_lost: 0,
+        }
+    }
+
+    /// The part that knows the protocol above TCP.
+    pub const fn resumption(&mut self) -> &mut R {
+        &mut self.resumption
+    }
+
+    /// How many connections were moved.
+    #[must_use]
+    pub const fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// How many were not, for this reason.
+    #[must_use]
+    pub fn kept(&self, why: Kept) -> u64 {
+        self.kept.get(why as usize).copied().unwrap_or(0)
+    }
+
+    /// How many outcomes were lost since they were not fetched in time. They are counted all the same.
+    #[must_use]
+    pub const fn outcomes_lost(&self) -> u64 {
+        self.outcomes_lost
+    }
+
+    /// How many hand-overs are under way.
+    #[must_use]
+    pub const fn under_way(&self) -> usize {
+        self.active
+    }
+
+    /// What became of hand-overs, oldest first.
+    pub fn poll_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    /// Begins to hand a connection over to the server `to`: the connection of this client and original destination. Its
+    /// server goes on until the new one has accepted; whether that succeeds is an [`Outcome`].
+    ///
+    /// # Errors
+    /// [`Kept`] if it cannot be begun now. It is counted, and nothing has changed.
+    pub fn begin<S: Storage>(
+        &mut self,
+        now: Instant,
+        byway: &mut Translator<S>,
+        client_side: &Pair,
+        to: SocketAddrV4,
+    ) -> Result<(), Kept> {
+        let done = self.try_begin(now, byway, client_side, to);
+        if let Err(why) = done {
+            self.count_kept(why);
+        }
+        done
+    }
+
+    fn try_begin<S: Storage>(
+        &mut self,
+        now: Instant,
+        byway: &mut Translator<S>,
+        client_side: &Pair,
+        to: SocketAddrV4,
+    ) -> Result<(), Kept> {
+        byway.begin(now);
+        let ends = [client_side.source, client_side.destination, to].map(|end| (end.ip().to_bits(), end.port()));
+        let [client, original, to] = ends;
+        let is_same = |run: &Run| (run.client, run.original) == (client, original);
+        if self.runs.iter().flatten().any(is_same) {
+            return Err(Kept::Busy);
+        }
+        let place = self.runs.iter().position(Option::is_none).ok_or(Kept::Busy)?;
+        let mut table = byway.table();
+        let (_, standing) = table.standing(client, original)?;
+        if (standing.entry.server, standing.entry.server_port) == to {
+            return Err(Kept::SameServer);
+        }
+        if !standing.client_acknowledged {
+            return Err(Kept::Unacknowledged);
+        }
+        let position = Position::of(&standing, to);
+        let room = room::<N>(self.buffer, place);
+        let request = match self.resumption.resume(&position, room.request) {
+            Resumed::Write(length) if length <= room.request.len() => length,
+            Resumed::Write(_) | Resumed::Refuse => return Err(Kept::NotNow),
+        };
+        let alternative = table.reserve_leg(&standing.entry, to)?;
+        let run = Run::new(now, standing, to, alternative, position, request);
+        if let Some(place) = self.runs.get_mut(place) {
+            *place = Some(run);
+        }
+        self.active += 1;
+        Ok(())
+    }
+
+    /// Translates a packet as [`Translator::translate`] does, and sees to the packets of connections that are being handed
+    /// over. Of those it drops what it has taken in ([`DropReason::HandingOver`]).
+    #[inline]
+    pub fn translate<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, packet: &mut [u8]) -> Verdict {
+        self.translate_with(now, byway, packet, PacketMeta::new())
+    }
+
+    /// The same given what the driver knows about the packet ([`Translator::translate_with`]).
+    pub fn translate_with<S: Storage>(
+        &mut self,
+        now: Instant,
+        byway: &mut Translator<S>,
+        packet: &mut [u8],
+        meta: PacketMeta,
+    ) -> Verdict {
+        if self.active != 0
+            && let Some(verdict) = self.take(now, byway, packet, meta)
+        {
+            return verdict;
+        }
+        let before = if R::OBSERVES { Labels::of(packet) } else { None };
+        let verdict = byway.translate_with(now, packet, meta);
+        if verdict == Verdict::Drop(DropReason::HandingOver) {
+            return self.take_frozen(now, byway, packet, meta);
+        }
+        if R::OBSERVES {
+            self.observe(verdict, before, packet);
+        }
+        verdict
+    }
+
+    /// Takes a packet of a new server that is being asked to take over.
+    #[inline(never)]
+    fn take<S: Storage>(
+        &mut self,
+        now: Instant,
+        byway: &mut Translator<S>,
+        packet: &[u8],
+        meta: PacketMeta,
+    ) -> Option<Verdict> {
+        let incoming = Incoming::read(packet)?;
+        let is_its = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.is_from_server(&incoming));
+        let place = self.runs.iter().position(is_its)?;
+        let verdict = Verdict::Drop(DropReason::HandingOver);
+        byway.begin(now);
+        let _ = byway.state.count(verdict);
+        if meta.checksum != ChecksumState::Complete || incoming.is_intact() {
+            let mut room = room::<N>(self.buffer, place);
+            let run = self.runs.get_mut(place)?.as_mut()?;
+            let step = run.take(now, &mut byway.table(), &incoming, &mut room, &mut self.resumption);
+            self.step(now, byway, place, step);
+        }
+        Some(verdict)
+    }
+
+    /// Takes a packet of a connection that stands still.
+    #[cold]
+    fn take_frozen<S: Storage>(
+        &mut self,
+        now: Instant,
+        byway: &mut Translator<S>,
+        packet: &mut [u8],
+        meta: PacketMeta,
+    ) -> Verdict {
+        let dropped = Verdict::Drop(DropReason::HandingOver);
+        let Some(incoming) = Incoming::read(packet) else {
+            return dropped;
+        };
+        let is_its = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.is_from_client(&incoming));
+        let Some(place) = self.runs.iter().position(is_its) else {
+            return dropped;
+        };
+        let Some(Some(run)) = self.runs.get_mut(place) else {
+            return dropped;
+        };
+        let segment = incoming.segment;
+        if segment.flags & (SYN | FIN | RST) != 0 {
+            // The client ends it, and will not say so again.
+            self.step(now, byway, place, Step::Fails(Kept::Closing));
+            return byway.translate_with(now, packet, meta);
+        }
+        let room = room::<N>(self.buffer, place);
+        // Its data would be sent again after a while, but an acknowledgement or an open window would not.
+        if run.prefers(&incoming)
+            && meta.checksum == ChecksumState::Complete
+            && let Some(held) = room.held.get_mut(..packet.len())
+        {
+            (run.holds_data, run.latest) = (segment.data != 0, (segment.acknowledgment, incoming.window));
+            run.held = packet.len();
+            held.copy_from_slice(packet);
+        }
+        dropped
+    }
+
+    /// Shows the protocol above TCP what has passed. `before` is how the packet was addressed and numbered.
+    fn observe(&mut self, verdict: Verdict, before: Option<Labels>, packet: &[u8]) {
+        let (direction, labels) = match verdict {
+            Verdict::ToServer => (Direction::ToServer, before),
+            Verdict::ToClient => (Direction::ToClient, Labels::of(packet)),
+            _ => return,
+        };
+        let Some(Labels { source, destination, sequence, acknowledgment, data }) = labels else {
+            return;
+        };
+        let Some(data) = packet.get(data) else {
+            return;
+        };
+        let client_side = match direction {
+            Direction::ToServer => Pair { source, destination },
+            Direction::ToClient => Pair { source: destination, destination: source },
+        };
+        self.resumption.observe(&Observed { client_side, direction, sequence, acknowledgment, data });
+    }
+
+    /// Does what a step has led to.
+    fn step<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, place: usize, step: Step) {
+        let Some(Some(run)) = self.runs.get_mut(place) else {
+            return;
+        };
+        let mut table = byway.table();
+        let outcome = match step {
+            Step::Goes => return,
+            Step::Commit => {
+                let (offsets, position) = (run.offsets(), run.position.server_next);
+                let found = table.standing(run.client, run.original);
+                let spliced =
+                    found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position));
+                match spliced {
+                    Ok(connection) => {
+                        run.commit();
+                        self.moved += 1;
+                        let gap = now.duration_since(run.frozen);
+                        let from = endpoint(run.from.0, run.from.1);
+                        let (replayed, dropped) = (run.request, run.dropped);
+                        let offsets = (offsets.reply, offsets.clock);
+                        Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
+                    }
+                    Err(why) => return self.step(now, byway, place, Step::Fails(why)),
+                }
+            }
+            Step::Fails(why) => {
+                if let Ok((slot, _)) = table.standing(run.client, run.original) {
+                    table.freeze(slot, false);
+                }
+                table.release_leg(run.alternative, run.to);
+                run.fail();
+                let (client_side, to) = (run.position.client_side, run.position.to);
+                self.count_kept(why);
+                Outcome::Kept { client_side, to, why }
+            }
+        };
+        if self.outcomes.is_full() {
+            self.outcomes.pop_front();
+            self.outcomes_lost += 1;
+        }
+        let _ = self.outcomes.push_back(outcome);
+        self.free(place);
+    }
+
+    fn count_kept(&mut self, why: Kept) {
+        if let Some(count) = self.kept.get_mut(why as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Frees the place of a hand-over that has nothing more to send.
+    fn free(&mut self, place: usize) {
+        if let Some(run) = self.runs.get_mut(place)
+            && run.as_ref().is_some_and(Run::is_over)
+        {
+            *run = None;
+            self.active -= 1;
+        }
+    }
+
+    /// Repeats what was not answered in time, and gives up what takes too long. The work is bounded by `N`.
+    pub fn poll<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>) {
+        byway.begin(now);
+        for place in 0..N {
+            if let Some(Some(run)) = self.runs.get_mut(place) {
+                let step = run.tick(now);
+                self.step(now, byway, place, step);
+            }
+        }
+    }
+
+    /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next, besides the translator's own
+    /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. Calling late makes a hand-over take longer.
+    #[must_use]
+    pub fn poll_at(&self, now: Instant) -> Option<Instant> {
+        self.runs.iter().flatten().map(|run| run.due().max(now)).min()
+    }
+
+    /// Writes the next packet of a hand-over into `buffer`, which should have room for a packet of the path's size: shorter
+    /// ones take more packets. `None` if there is nothing to send now, or less than 128 bytes of room.
+    ///
+    /// Call it after [`translate`](Self::translate) and [`poll`](Self::poll) until it returns `None`.
+    pub fn poll_transmit<S: Storage>(
+        &mut self,
+        now: Instant,
+        byway: &mut Translator<S>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        if self.active == 0 {
+            return None;
+        }
+        let most = buffer.len().checked_sub(HEADERS).filter(|most| *most >= 64)?;
+        for place in 0..N {
+            let Some(Some(run)) = self.runs.get_mut(place) else {
+                continue;
+            };
+            let room = room::<N>(self.buffer, place);
+            let length = run.next_for_server(now, &room, most).and_then(|segment| segment.write(buffer));
+            if let Some(length) = length {
+                self.free(place);
+                byway.state.counters.transmitted = byway.state.counters.transmitted.wrapping_add(1);
+                return Some(Transmit { length, direction: Direction::ToServer });
+            }
+            if let Some(transmit) = Self::next_translated(run, &room, now, byway, buffer, most) {
+                self.free(place);
+                return Some(transmit);
+            }
+            self.free(place);
+        }
+        None
+    }
+
+    /// The next packet of an end that was kept until it could be translated.
+    fn next_translated<S: Storage>(
+        run: &mut Run,
+        room: &Room<'_>,
+        now: Instant,
+        byway: &mut Translator<S>,
+        buffer: &mut [u8],
+        most: usize,
+    ) -> Option<Transmit> {
+        while let Some(segment) = run.next_for_client(room, most) {
+            let length = segment.write(buffer)?;
+            let verdict = byway.translate(now, buffer.get_mut(..length)?);
+            if verdict == Verdict::ToClient {
+                return Some(Transmit { length, direction: Direction::ToClient });
+            }
+        }
+        if run.stage == Stage::Ending && run.held != 0 {
+            let length = core::mem::take(&mut run.held);
+            let packet = buffer.get_mut(..length)?;
+            packet.copy_from_slice(room.held.get(..length)?);
+            if byway.translate(now, packet) == Verdict::ToServer {
+                return Some(Transmit { length, direction: Direction::ToServer });
+            }
+        }
+        None
+    }
+}
+
+/// The share of the buffer that the hand-over in this place has.
+fn room<const N: usize>(buffer: &mut [u8], place: usize) -> Room<'_> {
+    let share = buffer.len().checked_div(N).unwrap_or(0);
+    Room::split(buffer.get_mut(place * share..(place + 1) * share).unwrap_or_default())
+}
+
+/// Whose segment with data a packet is, and where its data lies.
+struct Labels {
+    source: SocketAddrV4,
+    destination: SocketAddrV4,
+    sequence: u32,
+    acknowledgment: u32,
+    data: Range<usize>,
+}
+
+impl Labels {
+    /// `None` if the packet is no TCP segment with data, or a fragment.
+    fn of(packet: &[u8]) -> Option<Self> {
+        let header = Header(packet.first_chunk::<HEADER>()?);
+        if header.protocol() != TCP || ipv4::is_fragment(header.fragmentation()) {
+            return None;
+        }
+        let start = header.header_length();
+        let [a, b, c, d, e, f, g, h, i, j, k, l, offset] = *packet.get(start..)?.first_chunk::<13>()?;
+        let data = start + (usize::from(offset >> 4) << 2)..header.total_length();
+        (!data.is_empty()).then_some(Self {
+            source: endpoint(header.source(), u16::from_be_bytes([a, b])),
+            destination: endpoint(header.destination(), u16::from_be_bytes([c, d])),
+            sequence: u32::from_be_bytes([e, f, g, h]),
+            acknowledgment: u32::from_be_bytes([i, j, k, l]),
+            data,
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! What a hand-over asks of the protocol above TCP, and why one does not take place.
+
+use core::fmt;
+use core::net::SocketAddrV4;
+use core::time::Duration;
+
+use crate::connection::Direction;
+use crate::endpoint::Pair;
+
+/// Where a connection stands that is to be handed over. Sequence numbers are those that the client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Position {
+    /// The client, and the endpoint that it asked for.
+    pub client_side: Pair,
+    /// The server that is to take over.
+    #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
+    pub to: SocketAddrV4,
+    /// The sequence number of the next byte that the client will send.
+    pub client_next: u32,
+    /// The sequence number of the first byte of the server that the client has not acknowledged: the new server continues
+    /// here.
+    pub server_next: u32,
+    /// Whether each side has acknowledged everything that the other has sent.
+    pub all_acknowledged: bool,
+    /// Whether the last bytes were the client's: it waits for an answer.
+    pub awaits_answer: bool,
+    /// Whether the client has acknowledged bytes beyond a hole. They will not be sent again, so they must be the same on
+    /// both servers.
+    pub has_hole: bool,
+    /// How long nothing has come from either side, to within 65 ms.
+    pub silence: Duration,
+}
+
+/// A segment with data. Sequence numbers are those that the client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Observed<'a> {
+    /// The client, and the endpoint that it asked for.
+    pub client_side: Pair,
+    /// Where it goes.
+    pub direction: Direction,
+    /// The number of its first byte.
+    pub sequence: u32,
+    /// The number that its sender expects next.
+    pub acknowledgment: u32,
+    /// The bytes.
+    pub data: &'a [u8],
+}
+
+/// What the new server is to be sent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Resumed {
+    /// So many bytes from the start of the buffer, possibly none.
+    Write(usize),
+    /// Nothing can be sent that would bring it to this position, or not now.
+    Refuse,
+}
+
+/// What is thought of the new server's first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Checked {
+    /// More of them are needed. None of these is for the client.
+    More,
+    /// The client gets all but the first `dropped` bytes.
+    Accept {
+        /// How many bytes from the first are not for the client.
+        dropped: usize,
+    },
+    /// It is not what the old server would have sent.
+    Refuse,
+}
+
+/// Brings a new server to the position of a connection: the part of a hand-over that knows the protocol above TCP.
+///
+/// [`AtRest`] is for protocols that need nothing of it, `HttpGet` (feature `http`) for downloads.
+pub trait Resumption {
+    /// Whether [`observe`](Self::observe) is to be called.
+    const OBSERVES: bool = false;
+
+    /// Data of a TCP connection that passes. It may come in any order, twice, or not at all.
+    fn observe(&mut self, observed: &Observed<'_>) {
+        let _ = observed;
+    }
+
+    /// Writes into `buffer` what the new server is to receive, so that its answer continues at the position. It is called
+    /// twice: before the new server is asked at all, and when it has accepted the connection.
+    fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed;
+
+    /// Judges what the new server has sent so far. It is called with nothing once before anything has arrived.
+    fn check(&mut self, position: &Position, received: &[u8]) -> Checked;
+}
+
+/// For protocols that stand at a boundary between two requests, each of which stands alone: HTTP/1.1 that keeps its
+/// connection, memcached, RESP without `MULTI` and `SELECT`, DNS over TCP.
+///
+/// A connection is at rest when each side has acknowledged all that the other sent, the last bytes were the server's, and
+/// nothing has come for `quiet`. Whether the server has really finished its answer only the protocol knows: `quiet` should
+/// be longer than any pause of a server within one.
+///
+/// A server that greets its clients sends `greeting` bytes first, which the client has already had from the old server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct AtRest {
+    /// How long the silence has to be.
+    pub quiet: Duration,
+    /// How many bytes the new server sends before it is asked anything.
+    pub greeting: usize,
+}
+
+impl AtRest {
+    /// At rest after this silence, and without a greeting.
+    #[must_use]
+    pub const fn after(quiet: Duration) -> Self {
+        Self { quiet, greeting: 0 }
+    }
+}
+
+impl Resumption for AtRest {
+    fn resume(&mut self, position: &Position, _: &mut [u8]) -> Resumed {
+        let at_rest = position.all_acknowledged && !position.awaits_answer && position.silence >= self.quiet;
+        if at_rest { Resumed::Write(0) } else { Resumed::Refuse }
+    }
+
+    fn check(&mut self, _: &Position, received: &[u8]) -> Checked {
+        if received.len() < self.greeting { Checked::More } else { Checked::Accept { dropped: self.greeting } }
+    }
+}
+
+/// Why a connection was not handed over. It goes on with its server as before, except where that is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Kept {
+    /// There is no such connection, or no more.
+    NoConnection,
+    /// Its rule does not ask for it ([`Divert::resumable`](crate::Divert::resumable)), its handshake was not seen, or it
+    /// has something that no other server can take over: data in the SYN (RFC 7413), signatures (RFC 2385, RFC 5925), or
+    /// a simultaneous open.
+    NotResumable,
+    /// It is being opened or closed.
+    NotEstablished,
+    /// It stands on that server already.
+    SameServer,
+    /// All hand-overs that there is room for are under way.
+    Busy,
+    /// No alternative port is free towards the new server.
+    NoPort,
+    /// There is no room in the table for the second leg.
+    TableFull,
+    /// The client has sent bytes that its server has not acknowledged.
+    Unacknowledged,
+    /// The [`Resumption`] refused: the connection is not at rest, or what was asked is not known.
+    NotNow,
+    /// The new server answered with a RST.
+    Refused,
+    /// The new server did not answer in time, neither to the SYN nor to what followed.
+    Silent,
+    /// The new server does not agree to timestamps, which the client uses.
+    NoTimestamps,
+    /// The [`Resumption`] did not accept the new server's answer.
+    WrongAnswer,
+    /// The new server's answer was longer than the buffer before it could be judged.
+    LongAnswer,
+    /// An end closed or reset the connection meanwhile.
+    Closing,
+}
+
+impl Kept {
+    /// How many reasons there are.
+    pub const COUNT: usize = 15;
+
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::NoConnection,
+        Self::NotResumable,
+        Self::NotEstablished,
+        Self::SameServer,
+        Self::Busy,
+        Self::NoPort,
+        Self::TableFull,
+        Self::Unacknowledged,
+        Self::NotNow,
+        Self::Refused,
+        Self::Silent,
+        Self::NoTimestamps,
+        Self::WrongAnswer,
+        Self::LongAnswer,
+        Self::Closing,
+    ];
+
+    /// A short name in lower case, stable across versions.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoConnection => "no_connection",
+            Self::NotResumable => "not_resumable",
+            Self::NotEstablished => "not_established",
+            Self::SameServer => "same_server",
+            Self::Busy => "busy",
+            Self::NoPort => "no_port",
+            Self::TableFull => "table_full",
+            Self::Unacknowledged => "unacknowledged",
+            Self::NotNow => "not_now",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+            Self::NoTimestamps => "no_timestamps",
+            Self::WrongAnswer => "wrong_answer",
+            Self::LongAnswer => "long_answer",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl core::error::Error for Kept {}

@@ -1,0 +1,158 @@
+//! The TCP segments that a hand-over exchanges with the new server.
+
+use core::net::Ipv4Addr;
+
+use crate::wire::checksum;
+use crate::wire::ipv4::{self, Header, TCP};
+use crate::wire::options::{self, Options};
+use crate::wire::tcp::{self, Segment};
+
+/// Bytes of the headers of a segment: IPv4, TCP, and the options of a SYN, which are the longest.
+pub(super) const HEADERS: usize = ipv4::HEADER + tcp::HEADER + SYN_OPTIONS;
+const SYN_OPTIONS: usize = 20;
+/// The time to live of packets from the translator (RFC 1700's recommendation).
+const TIME_TO_LIVE: u8 = 64;
+pub(super) const PSH: u8 = 0x08;
+
+/// A segment to be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing<'a> {
+    pub(super) source: (u32, u16),
+    pub(super) destination: (u32, u16),
+    pub(super) sequence: u32,
+    pub(super) acknowledgment: u32,
+    pub(super) flags: u8,
+    pub(super) window: u16,
+    /// TSval and TSecr.
+    pub(super) clocks: Option<(u32, u32)>,
+    pub(super) offer: Option<Offer>,
+    pub(super) data: &'a [u8],
+}
+
+/// What a SYN offers besides timestamps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) mss: u16,
+    pub(super) scale: Option<u8>,
+    pub(super) sack: bool,
+}
+
+impl Outgoing<'_> {
+    /// Writes the packet, with valid checksums. Its length; `None` if the buffer is too small.
+    pub(super) fn write(&self, buffer: &mut [u8]) -> Option<usize> {
+        let mut options = [options::NOP; SYN_OPTIONS];
+        let mut length = 0;
+        let mut add = |bytes: &[u8]| {
+            if let Some(place) = options.get_mut(length..length + bytes.len()) {
+                place.copy_from_slice(bytes);
+                length += bytes.len();
+            }
+        };
+        if let Some(Offer { mss, scale, sack }) = self.offer {
+            let [high, low] = mss.to_be_bytes();
+            add(&[options::MSS, 4, high, low]);
+            if sack {
+                add(&[options::SACK_PERMITTED, 2]);
+            }
+            if let Some(scale) = scale {
+                add(&[options::WINDOW_SCALE, 3, scale]);
+            }
+        } else if self.clocks.is_some() {
+            add(&[options::NOP, options::NOP]);
+        }
+        if let Some((value, echo)) = self.clocks {
+            add(&[options::TIMESTAMPS, 10]);
+            add(&value.to_be_bytes());
+            add(&echo.to_be_bytes());
+        }
+        let offset = tcp::HEADER + length.next_multiple_of(4);
+        let total = ipv4::HEADER + offset + self.data.len();
+        let packet = buffer.get_mut(..total)?;
+        let (header, segment) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>()?;
+        *header = [0; ipv4::HEADER];
+        header[0] = 0x45;
+        header[2..4].copy_from_slice(&u16::try_from(total).ok()?.to_be_bytes());
+        header[6..8].copy_from_slice(&ipv4::DONT_FRAGMENT.to_be_bytes());
+        (header[8], header[9]) = (TIME_TO_LIVE, TCP);
+        let [source, destination] = [self.source.0, self.destination.0].map(|a| Ipv4Addr::from_bits(a).octets());
+        header[12..16].copy_from_slice(&source);
+        header[16..20].copy_from_slice(&destination);
+        let sum = checksum::finish(checksum::sum(0, header));
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+
+        let tcp = segment.first_chunk_mut::<{ tcp::HEADER }>()?;
+        *tcp = [0; tcp::HEADER];
+        tcp[0..2].copy_from_slice(&self.source.1.to_be_bytes());
+        tcp[2..4].copy_from_slice(&self.destination.1.to_be_bytes());
+        tcp[4..8].copy_from_slice(&self.sequence.to_be_bytes());
+        tcp[8..12].copy_from_slice(&self.acknowledgment.to_be_bytes());
+        (tcp[12], tcp[13]) = ((offset as u8 >> 2) << 4, self.flags);
+        tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
+        segment.get_mut(tcp::HEADER..offset)?.copy_from_slice(options.get(..offset - tcp::HEADER)?);
+        segment.get_mut(offset..)?.copy_from_slice(self.data);
+        let pseudo = checksum::sum(checksum::sum(0, &source), &destination) + u32::from(TCP) + segment.len() as u32;
+        let sum = checksum::finish(checksum::sum(pseudo, segment));
+        segment.get_mut(16..18)?.copy_from_slice(&sum.to_be_bytes());
+        Some(total)
+    }
+}
+
+/// A whole TCP segment as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Incoming<'a> {
+    pub(super) source: (u32, u16),
+    pub(super) destination: (u32, u16),
+    pub(super) segment: Segment,
+    pub(super) window: u16,
+    /// TSval and TSecr.
+    pub(super) clocks: Option<(u32, u32)>,
+    pub(super) data: &'a [u8],
+    tcp: &'a [u8],
+}
+
+impl<'a> Incoming<'a> {
+    /// Reads a packet. `None` if it is anything but a whole TCP segment, or its checksum is wrong.
+    pub(super) fn read(packet: &'a [u8]) -> Option<Self> {
+        let header = packet.first_chunk::<{ ipv4::HEADER }>()?;
+        let view = Header(header);
+        let (start, total) = (view.header_length(), view.total_length());
+        if header[0] >> 4 != 4 || view.protocol() != TCP || ipv4::is_fragment(view.fragmentation()) {
+            return None;
+        }
+        let tcp = packet.get(start.max(ipv4::HEADER)..total)?;
+        let segment = Segment::of(tcp)?;
+        let data = tcp.get(tcp.len() - segment.data as usize..)?;
+        let word = |at: usize| tcp.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word));
+        let half = |at: usize| tcp.get(at..)?.first_chunk().map(|half| u16::from_be_bytes(*half));
+        Some(Self {
+            source: (view.source(), half(0)?),
+            destination: (view.destination(), half(2)?),
+            segment,
+            window: half(14)?,
+            clocks: options::timestamps(tcp).and_then(|at| Some((word(at)?, word(at + 4)?))),
+            data,
+            tcp,
+        })
+    }
+
+    /// Whether its checksum is right.
+    pub(super) fn is_intact(&self) -> bool {
+        let [source, destination] = [self.source.0, self.destination.0].map(u32::to_be_bytes);
+        let pseudo = checksum::sum(checksum::sum(0, &source), &destination) + u32::from(TCP) + self.tcp.len() as u32;
+        checksum::finish(checksum::sum(pseudo, self.tcp)) == 0
+    }
+
+    /// Maximum segment size, window scale, and whether selective acknowledgements are permitted.
+    pub(super) fn offer(&self) -> Offer {
+        let mut offer = Offer { mss: 536, scale: None, sack: false };
+        for option in Options::of(self.tcp) {
+            match (option.kind, self.tcp.get(option.at..option.at + option.length)) {
+                (options::MSS, Some(&[high, low])) => offer.mss = u16::from_be_bytes([high, low]),
+                (options::WINDOW_SCALE, Some(&[scale])) => offer.scale = Some(scale.min(options::LARGEST_SCALE)),
+                (options::SACK_PERMITTED, Some([])) => offer.sack = true,
+                _ => {}
+            }
+        }
+        offer
+    }
+}

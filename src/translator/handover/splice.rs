@@ -1,0 +1,191 @@
+//! What a hand-over reads of a connection in the table, and what it changes there.
+
+use crate::connection::{Connection, Direction};
+use crate::table::connection::{ConnectionSlot, Entry, IndexKey, RESUMABLE};
+use crate::table::event_queue::EventKind;
+use crate::table::hash::Key;
+use crate::table::redivert_log::Route;
+use crate::table::server;
+use crate::track::phase::Phase;
+use crate::track::resume::{BARRED, FROZEN, HANDSHAKE, Offsets, ResumeSlot};
+use crate::track::sequence::Sequences;
+use crate::translator::handover::resumption::Kept;
+use crate::translator::state::Table;
+use crate::wire::ipv4::TCP;
+
+/// A connection that can be handed over, as it stands now. Sequence numbers are those that the client knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) entry: Entry,
+    pub(super) resume: ResumeSlot,
+    /// The client's next byte.
+    pub(super) client_next: u32,
+    /// The byte of the server that the client waits for.
+    pub(super) position: u32,
+    /// Whether each side has acknowledged all that the other has sent.
+    pub(super) all_acknowledged: bool,
+    /// Whether the server has acknowledged all that the client has sent.
+    pub(super) client_acknowledged: bool,
+    /// Seconds of silence, times 16: ticks.
+    pub(super) silence: u32,
+}
+
+impl Table<'_> {
+    /// The connection with this client and original destination, if it can be handed over.
+    pub(super) fn standing(&mut self, client: (u32, u16), original: (u32, u16)) -> Result<(u32, Standing), Kept> {
+        let slot = self.find_forward(&Key::new(TCP, client, original)).ok_or(Kept::NoConnection)?;
+        if self.is_dead(slot) {
+            return Err(Kept::NoConnection);
+        }
+        self.follow_rediverts(slot);
+        let (Some(&entry), Some(&resume)) = (self.slot(slot), self.resume(slot)) else {
+            return Err(Kept::NotResumable);
+        };
+        if !entry.has(RESUMABLE) || !resume.has(HANDSHAKE) || resume.has(BARRED) {
+            return Err(Kept::NotResumable);
+        }
+        if entry.phase != Phase::EstablishedResumable {
+            return Err(if entry.phase.is_over() { Kept::NoConnection } else { Kept::NotEstablished });
+        }
+        let [client_next, server_sent, position, client_acknowledged] = entry.sequences.to_words();
+        let client_acknowledged = client_next == client_acknowledged;
+        let standing = Standing {
+            entry,
+            resume,
+            client_next,
+            position,
+            all_acknowledged: client_acknowledged && server_sent == position,
+            client_acknowledged,
+            silence: self.state.tick.since(entry.last),
+        };
+        Ok((slot, standing))
+    }
+
+    /// Reserves an endpoint for a second leg of this connection, towards the server `to`: a slot that is found from there
+    /// only, as of a connection that has ended.
+    pub(super) fn reserve_leg(&mut self, of: &Entry, to: (u32, u16)) -> Result<(u32, u16), Kept> {
+        let here = (of.alternative, of.alternative_port);
+        self.state.serial = self.state.serial.wrapping_add(1);
+        // The server may still get segments of an earlier leg from the endpoint that it had.
+        let fresh = !self.state.recent.may_hold(here, to.0) && self.is_free(of, to, here);
+        let alternative = if fresh { Some(here) } else { self.choose_alternative(of, to) };
+        let alternative = alternative.ok_or(Kept::NoPort)?;
+        let mut leg = *of;
+        (leg.server, leg.server_port) = to;
+        (leg.alternative, leg.alternative_port) = alternative;
+        (leg.phase, leg.flags, leg.last) = (Phase::Quarantined, 0, self.state.tick);
+        leg.epoch = self.state.redivert_log.epoch;
+        let key = leg.reply_key();
+        self.reclaim(key);
+        let slot = self.allocate().ok_or(Kept::TableFull)?;
+        if let Some(ConnectionSlot(place)) = self.memory.connections.get_mut(slot as usize) {
+            *place = leg;
+        }
+        if !self.enter(slot, IndexKey::Reply) {
+            self.give_back(slot);
+            return Err(Kept::TableFull);
+        }
+        self.enqueue(slot);
+        Ok(alternative)
+    }
+
+    /// Gives a reserved endpoint back.
+    pub(super) fn release_leg(&mut self, alternative: (u32, u16), to: (u32, u16)) {
+        self.state.recent.add(alternative, to.0);
+        self.reclaim(Key::new(TCP, alternative, to));
+    }
+
+    /// Lets no segment of the connection through, or lets them through again.
+    pub(super) fn freeze(&mut self, slot: u32, frozen: bool) {
+        if let Some(resume) = self.resume_mut(slot) {
+            resume.flags = resume.flags & !FROZEN | if frozen { FROZEN } else { 0 };
+        }
+        let tick = self.state.tick;
+        if let Some(connection) = self.slot_mut(slot).filter(|_| frozen) {
+            connection.last = tick;
+        }
+    }
+
+    /// Puts a connection on the leg that was reserved for it.
+    ///
+    /// # Errors
+    /// [`Kept::NoPort`] if the endpoint is not free any more: nothing has changed.
+    pub(super) fn splice(
+        &mut self,
+        slot: u32,
+        alternative: (u32, u16),
+        to: (u32, u16),
+        offsets: Offsets,
+        position: u32,
+    ) -> Result<Connection, Kept> {
+        let Some(&old) = self.slot(slot) else {
+            return Err(Kept::NoConnection);
+        };
+        let key = Key::new(TCP, alternative, to);
+        self.reclaim(key);
+        if self.find_reply(&key).is_some() {
+            return Err(Kept::NoPort);
+        }
+        let from = (old.server, old.server_port);
+        self.remember(slot);
+        self.leave(slot, IndexKey::Reply);
+        self.set_leg(slot, alternative, to);
+        if !self.enter(slot, IndexKey::Reply) {
+            self.set_leg(slot, (old.alternative, old.alternative_port), from);
+            if !self.enter(slot, IndexKey::Reply) {
+                // Its place was taken between the two: there is no way back to its server.
+                self.close_stranded(slot, true);
+                return Err(Kept::NoConnection);
+            }
+            return Err(Kept::TableFull);
+        }
+        if let Some(resume) = self.resume_mut(slot) {
+            resume.splice(offsets);
+        }
+        let entry = self.entry_of_rule(&old, to);
+        self.recount(slot, Route { server: to, reset: false, entry });
+        let tick = self.state.tick;
+        if let Some(connection) = self.slot_mut(slot) {
+            let [client_next, ..] = connection.sequences.to_words();
+            connection.sequences = Sequences::from_words([client_next, position, position, client_next]);
+            connection.last = tick;
+        }
+        self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
+        self.notify(slot, EventKind::Moved(from));
+        self.slot(slot).and_then(Entry::view).ok_or(Kept::NoConnection)
+    }
+
+    fn set_leg(&mut self, slot: u32, alternative: (u32, u16), server: (u32, u16)) {
+        let checksums = self.state.config.checksums;
+        if let Some(connection) = self.slot_mut(slot) {
+            (connection.server, connection.server_port) = server;
+            (connection.alternative, connection.alternative_port) = alternative;
+            connection.set_deltas(checksums);
+        }
+    }
+
+    /// The entry of the connection's rule that describes this server.
+    fn entry_of_rule(&mut self, old: &Entry, to: (u32, u16)) -> u16 {
+        let original = (old.original, old.original_port);
+        let Some(&rule) = self.find_rule(TCP, old.client, original) else {
+            return server::NONE;
+        };
+        let mut entry = server::meant(self.memory.servers, rule.servers);
+        for _ in 0..MOST_SERVERS {
+            match self.servers().get(entry) {
+                Some(server) if server.resolve(original) == to => return entry,
+                Some(server) => entry = server.next,
+                None => break,
+            }
+        }
+        server::NONE
+    }
+}
+
+/// How many servers of a group are looked at.
+const MOST_SERVERS: usize = 64;
+
+/// The numbers of a RST that the server of a connection obeys: its own next expectation, in its own numbers.
+pub(super) fn farewell(standing: &Standing) -> (u32, u32) {
+    standing.resume.for_receiver(Direction::ToServer, (standing.client_next, standing.position))
+}

@@ -1,0 +1,143 @@
+//! Segments of connections whose rule asks that another server can take them over ([`Divert::resumable`]), before and
+//! after one has.
+//!
+//! They take this way instead of that of `slow.rs`. Only a storage that has room for what is remembered of them sets the
+//! pointer through which it is reached, so that no other program links it.
+//!
+//! [`Divert::resumable`]: crate::Divert::resumable
+
+use crate::connection::Direction;
+use crate::table::connection::{ConnectionSlot, Entry};
+use crate::track::phase::Phase;
+use crate::track::resume::{Attempt, FROZEN, ResumeSlot};
+use crate::translator::path::track::Tracked;
+use crate::translator::state::{ForResumable, Table};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::checksum::{self, Checksums, Delta};
+use crate::wire::flow::{Flow, Shape};
+use crate::wire::ipv4::{Parts, TCP};
+use crate::wire::quote;
+use crate::wire::tcp::{ACK, SYN, Segment};
+
+/// A hand-over stops a connection for at most this many ticks: 4 s.
+const LONGEST_FREEZE: u32 = 61;
+
+/// What is done for such connections.
+pub(in crate::translator) static FOR_RESUMABLE: ForResumable = ForResumable {
+    carry,
+    requote: |table, slot, direction, message| {
+        if let Some(resume) = table.resume(slot) {
+            quote::shift_sequence(message, resume.quoted(direction.opposite()));
+        }
+    },
+    number: |table, slot, direction, numbers| match table.resume(slot) {
+        Some(resume) => resume.for_receiver(direction, numbers),
+        None => numbers,
+    },
+};
+
+/// Translates a segment of such a connection.
+fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+    let (Some(raw), Some(resume), Some(connection)) =
+        (Segment::of(parts.payload), table.resume(slot).copied(), table.slot(slot).copied())
+    else {
+        return Verdict::Drop(DropReason::MalformedTransport);
+    };
+    if resume.has(FROZEN) && table.is_frozen(slot, &connection) {
+        return Verdict::Drop(DropReason::HandingOver);
+    }
+    let whole = flow.shape != Shape::FirstFragment;
+    let segment = resume.for_client(direction, raw, connection.sequences.unacknowledged(Direction::ToClient));
+    let refreshing = match table.carry_established(slot, direction, &segment) {
+        Some(refreshing) => refreshing,
+        None => match table.follow_segment(slot, direction, &segment, whole) {
+            Tracked::Refreshing => direction == Direction::ToServer || table.state.config.refresh_from_server,
+            Tracked::Quiet => false,
+            Tracked::Dropped(verdict) => return verdict,
+        },
+    };
+    table.rewrite_resumable(slot, direction, parts, (&segment, connection.phase), whole);
+    if refreshing {
+        let tick = table.state.tick;
+        if let Some(connection) = table.slot_mut(slot) {
+            connection.last = tick;
+        }
+    }
+    if table.state.extras {
+        table.do_extras(slot, direction, parts);
+    }
+    Verdict::carried(direction)
+}
+
+impl Table<'_> {
+    /// What is remembered of a resumable connection.
+    pub(in crate::translator) fn resume(&self, slot: u32) -> Option<&ResumeSlot> {
+        self.memory.resumable.get(slot as usize)
+    }
+
+    pub(in crate::translator) fn resume_mut(&mut self, slot: u32) -> Option<&mut ResumeSlot> {
+        self.memory.resumable.get_mut(slot as usize)
+    }
+
+    /// Whether the connection stands still. It goes on by itself if whoever stopped it does not say so in time.
+    #[cold]
+    fn is_frozen(&mut self, slot: u32, connection: &Entry) -> bool {
+        if self.state.tick.since(connection.last) < LONGEST_FREEZE {
+            return true;
+        }
+        if let Some(resume) = self.resume_mut(slot) {
+            resume.flags &= !FROZEN;
+        }
+        false
+    }
+
+    /// Takes note of a segment of data or acknowledgement alone in an established connection, as nearly all are. Whether
+    /// it refreshes the connection; `None`, with nothing noted, if it is none of these.
+    #[inline(always)]
+    fn carry_established(&mut self, slot: u32, direction: Direction, segment: &Segment) -> Option<bool> {
+        let refreshes = direction == Direction::ToServer || self.state.config.refresh_from_server;
+        let measured = self.state.measure.is_some();
+        let ConnectionSlot(connection) = self.memory.connections.get_mut(slot as usize)?;
+        let plain = connection.phase == Phase::EstablishedResumable && segment.is_established() && !measured;
+        (plain && connection.sequences.note_plain(direction, segment)).then_some(refreshes)
+    }
+
+    /// Writes the new addresses and numbers into a segment. `before` is the phase before it.
+    #[inline]
+    fn rewrite_resumable(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        parts: &mut Parts<'_>,
+        (segment, before): (&Segment, Phase),
+        whole: bool,
+    ) {
+        let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
+            return;
+        };
+        self.state.change(connection, direction, whole).apply(parts, TCP);
+        let sent = connection.sequences.end(Direction::ToClient);
+        let attempt = attempt(segment, before, connection);
+        let Some(resume) = self.memory.resumable.get_mut(slot as usize) else {
+            return;
+        };
+        let change = resume.carry(direction, segment, attempt, sent, parts.payload);
+        let in_hardware = whole && self.state.config.checksums == Checksums::Hardware;
+        if change != Delta(0)
+            && !in_hardware
+            && let Some(sum) = parts.payload.get_mut(16..).and_then(<[u8]>::first_chunk_mut)
+        {
+            *sum = checksum::update_along(*sum, change, Direction::ToServer);
+        }
+    }
+}
+
+/// Which handshake a segment belongs to, now that its connection has followed it from the phase `before`.
+fn attempt(segment: &Segment, before: Phase, connection: &Entry) -> Attempt {
+    let opening = |phase| matches!(phase, Phase::Opening | Phase::Opened);
+    match (segment.has(SYN), opening(before), opening(connection.phase)) {
+        (true, true, true) => Attempt::Current,
+        (true, false, true) if segment.has(ACK) => Attempt::Other,
+        _ => Attempt::None,
+    }
+}

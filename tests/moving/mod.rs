@@ -1,0 +1,9 @@
+//! A client and three servers with real TCP stacks (smoltcp) around a translator that hands connections over, and witnesses
+//! on both sides that know what a TCP may be sent.
+
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+
+pub mod host;
+pub mod net;
+pub mod web;
+pub mod witness;
