@@ -22,7 +22,8 @@ local CODES = {
   [7] = "no instruction, or too many", [8] = "all sessions are in use", [9] = "others' connections stand there",
   [16] = "table full", [17] = "no room for another server", [18] = "empty group", [19] = "server named twice",
   [20] = "no alternative address", [21] = "impossible target", [22] = "target is the translator", [23] = "to itself",
-  [24] = "port zero", [26] = "loop", [27] = "control port", [32] = "no server",
+  [24] = "port zero", [26] = "loop", [27] = "control port",
+  [28] = "several shards cannot keep the source", [32] = "no server",
   [33] = "same server", [34] = "busy", [48] = "time-out too short", [49] = "time-out too long",
   [50] = "client limit too high", [255] = "refused",
 }

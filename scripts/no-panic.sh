@@ -31,7 +31,7 @@ for level in "${levels[@]}"; do
     fi
     # An entry of tests/bare-metal/ and the features that it needs.
     for path in "packet_path byway" "packet_meta_path meta" "packet_owner byway" "control_path control-paths" \
-        "event_path control-paths" "monitor_path control-paths"; do
+        "control_path_of_two control-paths" "event_path control-paths" "monitor_path control-paths"; do
         read -r entry features <<<"$path"
         image=$("$scripts/image.sh" "$target" "$level" "$entry" "$features")
         if panics_in "$image"; then

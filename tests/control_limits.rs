@@ -7,8 +7,9 @@ mod control_support;
 mod support;
 
 use byway::control::{Client, Code, Incoming, Instruction, Kinds, Refused, Request, Rule};
-use byway::{Divert, Imported, Match, Redivert, Target, Translator, Weighted};
+use byway::{Divert, Imported, Match, Prefix, Redivert, Target, Translator, Weighted};
 use control_support::*;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use support::*;
 
 fn code(house: &mut House, client: &mut Client, request: &Request) -> Option<Code> {
@@ -88,7 +89,7 @@ fn echoes_are_not_moved_by_port_zero() {
 fn a_prefix_ends_where_it_ends_however_it_is_said() {
     let mut house = House::new();
     let mut tenant = house.open(TENANT, peer(1));
-    let network = |address, length| byway::Prefix::new(ip(address), length).unwrap();
+    let network = |address, length| Prefix::new(ip(address), length).unwrap();
     let group = [Weighted::new(at("20.0.0.1:80"), 1), Weighted::new(at("20.0.0.2:80"), 1)];
     house.byway.divert(Divert::new(at("50.0.0.1:80")).to_group(&group)).unwrap();
     house.byway.divert(Divert::new(network("100.0.0.0", 7)).to(ip("20.0.0.3"))).unwrap();
@@ -107,9 +108,9 @@ fn a_prefix_ends_where_it_ends_however_it_is_said() {
         rule(from_my_clients),
         rule(Match::from(at("50.0.0.1:80")).protocol(byway::Protocol::Udp)),
         rule(network("100.0.0.0", 7).into()),
-        rule(byway::Prefix::ALL.into()),
+        rule(Prefix::ALL.into()),
         Instruction::Remove(network("100.0.0.0", 7).into()),
-        Instruction::Remove(byway::Prefix::ALL.into()), // one that is not there
+        Instruction::Remove(Prefix::ALL.into()), // one that is not there
         // A member of another's group, by endpoint and by address; and what a wider rule may have brought somewhere.
         redivert(at("20.0.0.2:80"), at("20.0.0.9:80")),
         redivert(ip("20.0.0.1"), at("20.0.0.9:80")),
@@ -310,4 +311,82 @@ fn a_session_is_opened_from_where_the_challenge_went() {
         client.handle(house.now, &answer).unwrap();
     }
     assert!(client.is_ready());
+}
+
+/// With room for many rules they are found by an index, also where a request is judged; a small table looks through all.
+#[test]
+fn a_large_table_judges_as_a_small_one_does() {
+    let mut dice = Dice(0x5eed_0123_4567_89ab);
+    let mut refused = 0;
+    for _ in 0..60 {
+        let mut houses = [100, 2_000].map(House::with_room);
+        let mut clients = [ADMIN, TENANT].map(|key| [0, 1].map(|n: usize| houses[n].open(key, peer(1))));
+        let place = |dice: &mut Dice| {
+            let address = Ipv4Addr::new(100, 0, 0, 1 + dice.below(5) as u8);
+            match dice.below(3) {
+                0 => Target::Address(address),
+                _ => Target::Endpoint(SocketAddrV4::new(address, 80 + dice.below(2) as u16)),
+            }
+        };
+        for _ in 0..60 {
+            let mut request = Request::new();
+            for _ in 0..=dice.below(3) {
+                let (from, to) = (place(&mut dice), place(&mut dice));
+                let to = if dice.below(20) == 0 { Target::from(at("10.0.0.1:5213")) } else { to };
+                let instruction = match (from, dice.below(6)) {
+                    (_, 0) => redivert(from, to),
+                    (Target::Endpoint(original), 1) => Instruction::Remove(original.into()),
+                    (_, 2) => divert(Prefix::new(ip("100.0.0.0"), 8 + 21 * dice.below(2) as u8).unwrap(), to),
+                    (Target::Endpoint(original), 3) => {
+                        divert(Match::from(original).clients(Prefix::new(ip("1.2.3.0"), 24).unwrap()), to)
+                    }
+                    (Target::Endpoint(original), _) => divert(original, to),
+                    (Target::Address(original), _) => divert(original, to),
+                    (Target::Same, _) => unreachable!("no place"),
+                };
+                request = request.and(instruction).unwrap();
+            }
+            let who = &mut clients[usize::from(dice.below(4) == 0)];
+            let codes = [0, 1].map(|n| code(&mut houses[n], &mut who[n], &request));
+            assert_eq!(codes[0], codes[1], "{request:?} of {}", houses[0].table());
+            refused += u32::from(codes[0].is_some());
+            for house in &mut houses {
+                house.byway.poll(house.now);
+            }
+        }
+        let [mut small, mut large] = houses.map(|house| house.table().lines().map(String::from).collect::<Vec<_>>());
+        small.sort();
+        large.sort();
+        assert_eq!(small, large);
+    }
+    assert!(refused > 500, "{refused} requests were refused");
+}
+
+/// However many rules lead to a server, one instruction moves it at once. That took a look at all rules for each of them.
+#[test]
+fn a_server_of_many_rules_is_moved_by_one_instruction() {
+    let mut house = House::with_room(60_000);
+    let original = |n: u32| SocketAddrV4::new(Ipv4Addr::from_bits(0x6400_0000 + n), 80);
+    for n in 0..60_000 {
+        house.byway.divert(Divert::new(original(n)).to(at("20.0.0.1:80"))).unwrap();
+    }
+    let (mut admin, mut tenant) = (house.open(ADMIN, peer(1)), house.open(TENANT, peer(1)));
+    let moving = |n: u8| Request::one(redivert(at(&format!("20.0.0.{n}:80")), at(&format!("20.0.0.{}:80", n + 1))));
+    assert_eq!(code(&mut house, &mut admin, &moving(1)), None);
+    assert_eq!(code(&mut house, &mut tenant, &moving(2)), None);
+    // One of them is none of the tenant's.
+    house.byway.divert(Divert::new(at("50.0.0.1:80")).to(at("20.0.0.3:80"))).unwrap_err();
+    assert!(house.byway.remove(original(7)).is_some());
+    house.byway.divert(Divert::new(at("50.0.0.1:80")).to(at("20.0.0.3:80"))).unwrap();
+    assert_eq!(code(&mut house, &mut tenant, &moving(3)), Some(Code::NotPermitted));
+    // Nor do they lead in a circle.
+    assert!(house.byway.remove(original(8)).is_some());
+    house.byway.divert(Divert::new(at("50.0.0.2:80")).to(original(9))).unwrap();
+    let back = Request::one(redivert(at("20.0.0.3:80"), at("50.0.0.2:80")));
+    assert_eq!(code(&mut house, &mut admin, &back), Some(Code::Loop));
+    assert_eq!(code(&mut house, &mut admin, &moving(3)), None);
+    assert_eq!(
+        house.byway.find_divert(original(59_999)).unwrap().servers().next().unwrap().0.target,
+        at("20.0.0.4:80").into()
+    );
 }

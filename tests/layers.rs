@@ -39,6 +39,9 @@ fn read(folder: &Path, module: &str, sources: &mut BTreeMap<String, String>) {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let inner = if module.is_empty() { name.clone() } else { format!("{module}::{name}") };
+        if name == "tests" {
+            continue;
+        }
         if path.is_dir() {
             read(&path, &inner, sources);
         } else if name != "lib" && name != "consistency" {

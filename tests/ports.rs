@@ -29,6 +29,26 @@ fn a_client_that_comes_back_is_not_shut_out_by_its_own_held_port() {
     assert_eq!(verdict(&mut t, s(1_121), &stranger), Verdict::ToServer);
 }
 
+/// A client's own endpoint is held too where its source is kept: an answer that is still on its way would come from the wrong
+/// original destination. That does not hang on who has swept the table meanwhile.
+#[test]
+fn a_kept_endpoint_is_held_whether_its_end_was_swept_or_not() {
+    for polls in [false, true] {
+        let mut t = translator(config());
+        t.divert(Divert::new(Prefix::new(ip("100.100.100.0"), 24).unwrap()).to(ip("123.45.67.89")).keep_source())
+            .unwrap();
+        let ping = |original: &str| echo(8, ip("1.2.3.4"), ip(original), 77, b"");
+        assert_eq!(verdict(&mut t, s(0), &ping("100.100.100.1")), Verdict::ToServer);
+        if polls {
+            t.poll(s(61));
+        }
+        assert_eq!(verdict(&mut t, s(61), &ping("100.100.100.2")), Verdict::Drop(DropReason::NoPort));
+        assert_eq!(t.counters().expired, 1);
+        assert_eq!(verdict(&mut t, s(180), &ping("100.100.100.2")), Verdict::Drop(DropReason::NoPort));
+        assert_eq!(verdict(&mut t, s(182), &ping("100.100.100.2")), Verdict::ToServer);
+    }
+}
+
 /// A server's fresh port that the client talks to already, by its own choice, is no second connection with the same
 /// addresses on the client's side.
 #[test]

@@ -1,7 +1,7 @@
 //! The translator's side.
 
 use super::answer::{HEAD, Head};
-use super::apply::{Change, Stage};
+use super::apply::Terms;
 use super::authentication::{Key, Keys, Rights, Secret, TAG};
 use super::code::{Code, Effect, Refusal};
 use super::datagram::{
@@ -13,6 +13,9 @@ use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
 use super::request::Received;
 use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscription};
+use super::several::Several;
+use super::subject::Subject;
+use super::translators::Translators;
 use super::wire::{Reader, Writer};
 use super::{MAX_INSTRUCTIONS, pages};
 use core::net::{SocketAddr, SocketAddrV4};
@@ -20,7 +23,6 @@ use core::net::{SocketAddr, SocketAddrV4};
 use crate::event::Event;
 use crate::table::storage::Storage;
 use crate::time::Instant;
-use crate::translator::{Table, Translator};
 
 /// Why a key was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,23 +200,30 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     ///
     /// # Errors
     /// [`Refused`] if there is no answer. It is counted.
-    pub fn handle<S: Storage>(
+    pub fn handle<T: Translators + ?Sized>(
         &mut self,
         now: Instant,
-        translator: &mut Translator<S>,
+        translators: &mut T,
         from: SocketAddr,
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
     ) -> Result<usize, Refused> {
         self.now = self.now.max(now);
-        self.tell_measured = if S::MEASURES { Some(pages::measured) } else { None };
-        let handled = self.dispatch(&mut translator.table(), from, datagram, answer);
+        self.tell_measured = tell_measured::<T::Storage>();
+        let handled = self.dispatch(translators, from, datagram, answer);
         if let Err(reason) = handled
             && let Some(count) = self.refused.get_mut(reason as usize)
         {
             *count = count.wrapping_add(1);
         }
         handled
+    }
+
+    /// Whether a monitor has subscribed to events. While none has, [`Agent::tell`] ignores them: a program that fetches
+    /// them from other threads can save itself the trouble.
+    #[must_use]
+    pub fn wants_events(&self, now: Instant) -> bool {
+        self.sessions.have_subscriber(now)
     }
 
     /// Whether there is room for another event ([`Agent::tell`]).
@@ -238,9 +247,9 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     }
 
     #[inline(never)]
-    fn dispatch(
+    fn dispatch<T: Translators + ?Sized>(
         &mut self,
-        table: &mut Table<'_>,
+        translators: &mut T,
         from: SocketAddr,
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
@@ -254,8 +263,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         match start.kind {
             kind::HELLO if handshake => self.hello(start.version, reader, &from, datagram, answer),
             _ if start.version != VERSION => Err(Refused::Version),
-            kind::OPEN if handshake => self.open(start, reader, table.state.generation, from, datagram, answer),
-            kind::REQUEST => self.request(start, reader, table, from, datagram, answer),
+            kind::OPEN if handshake => self.open(start, reader, translators, from, datagram, answer),
+            kind::REQUEST => self.request(start, reader, translators, from, datagram, answer),
             kind::HELLO | kind::OPEN => Err(Refused::Foreign),
             _ => Err(Refused::Kind),
         }
@@ -298,11 +307,11 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     }
 
     #[inline(never)]
-    fn open(
+    fn open<T: Translators + ?Sized>(
         &mut self,
         start: Start,
         mut reader: Reader<'_>,
-        generation: u32,
+        translators: &mut T,
         from: SocketAddr,
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
@@ -311,7 +320,8 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         let open = Open::read(&mut reader).ok_or(Refused::Foreign)?;
         let mut out = Writer::new(answer);
         Header { kind: kind::ANSWER, ..header }.write(&mut out);
-        let mut head = Head { refusal: None, dry_run: false, generation };
+        let mut head = Head { refusal: None, dry_run: false, generation: 0 };
+        let mut generation = || translators.shard(0).map_or(0, |first| first.generation());
         let limit = self.hashes();
         if let Some(session) = self.sessions.find(header.session) {
             // The session is already open, and the answer was lost.
@@ -319,6 +329,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
                 return Err(Refused::Old);
             }
             session.authenticate(limit, self.now, true, &from, datagram)?;
+            head.generation = generation();
             head.write(&mut out);
             return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
@@ -336,6 +347,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         if !secret.verifies(datagram) {
             return Err(Refused::BadTag);
         }
+        head.generation = generation();
         let Some(session) = self.sessions.room_for(key.id, self.now) else {
             head.refusal = Some((Code::NoSession.into(), 0));
             head.write(&mut out);
@@ -347,11 +359,11 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         seal(out, &session.secret).ok_or(Refused::Malformed)
     }
 
-    fn request(
+    fn request<T: Translators + ?Sized>(
         &mut self,
         start: Start,
         mut reader: Reader<'_>,
-        table: &mut Table<'_>,
+        translators: &mut T,
         from: SocketAddr,
         datagram: &[u8],
         answer: &mut [u8; MAX_ANSWER],
@@ -385,7 +397,13 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
         let rights = self.keys.get(session.key).map_or(Rights::Read, |key| key.rights);
-        let done = self.obey(table, header.session, &rights, &received, &mut out);
+        let done = if translators.count() == 1
+            && let Some(only) = translators.shard(0)
+        {
+            self.obey(&mut only.table(), header.session, &rights, &received, &mut out)
+        } else {
+            self.obey(&mut Several(translators), header.session, &rights, &received, &mut out)
+        };
         let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
         if done != Done::Read {
             session.keep(out.bytes().get(HEADER..).unwrap_or_default());
@@ -399,9 +417,9 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
 
     /// Applies an authentic request, and writes the answer's body.
     #[inline(never)]
-    fn obey(
+    fn obey<T: Subject>(
         &mut self,
-        table: &mut Table<'_>,
+        subject: &mut T,
         session: [u8; 8],
         rights: &Rights,
         request: &Received<'_>,
@@ -409,21 +427,21 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     ) -> Done {
         out.zeros(HEAD);
         let mut place = 0;
-        let done = self.carry_out(table, session, rights, request, &mut place, out);
+        let done = self.carry_out(subject, session, rights, request, &mut place, out);
         // The head is written last. A refusal consists of a head alone.
         let end = out.go_to(HEADER);
         let refusal = done.err().map(|refusal| (refusal, place));
         let dry_run = request.dry_run && matches!(done, Ok(Done::Change) | Err(_));
-        Head { refusal, dry_run, generation: table.state.generation }.write(out);
+        Head { refusal, dry_run, generation: subject.generation() }.write(out);
         if done.is_ok() {
             out.go_to(end);
         }
         done.unwrap_or(Done::Change)
     }
 
-    fn carry_out(
+    fn carry_out<T: Subject>(
         &mut self,
-        table: &mut Table<'_>,
+        subject: &mut T,
         session: [u8; 8],
         rights: &Rights,
         request: &Received<'_>,
@@ -433,23 +451,21 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
         if !(1..=MAX_INSTRUCTIONS).contains(&usize::from(request.count)) {
             return Err(Refusal { code: Code::InstructionCount, detail: u32::from(request.count) });
         }
-        if request.demanded.is_some_and(|demanded| demanded != table.state.generation) {
+        if request.demanded.is_some_and(|demanded| !subject.has_generation(demanded)) {
             return Err(Code::Generation.into());
         }
-        let mut change = Change { request, table, rights, control: &self.control, place, idle: 0 };
-        change.go_through(Stage::Form, out)?;
         let mut first = Instruction::Close;
-        request.instructions().next().ok_or(Code::Malformed)?.read(&mut first)?;
+        let terms = Terms { request, rights, control: &self.control };
+        subject.carry_out(terms, place, &mut first, out)?;
         if first.is_change() {
-            change.carry_out(out)?;
             return Ok(Done::Change);
         }
         out.go_to(HEADER + HEAD);
         match first {
-            Instruction::ListRules(position) => pages::rules(table, position, out),
-            Instruction::ListConnections(position) => pages::connections(table, position, self.tell_measured, out),
-            Instruction::Counters => pages::counters(&table.state.counters, &self.refused, out),
-            Instruction::Settings => pages::settings(table, *rights, out),
+            Instruction::ListRules(position) => subject.list_rules(position, out),
+            Instruction::ListConnections(position) => subject.list_connections(position, self.tell_measured, out),
+            Instruction::Counters => subject.list_counters(&self.refused, out),
+            Instruction::Settings => subject.list_settings(*rights, out),
             Instruction::Subscribe { seconds, kinds } => {
                 self.subscribe(session, seconds, kinds);
                 return Ok(Done::Session);
@@ -465,6 +481,11 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             session.subscription = Subscription { until, kinds, ..session.subscription };
         }
     }
+}
+
+/// How measurements are written where the storage has room for them.
+const fn tell_measured<S: Storage>() -> Option<pages::TellMeasured> {
+    if S::MEASURES { Some(pages::measured) } else { None }
 }
 
 /// What kind of request was applied.

@@ -9,6 +9,8 @@ use super::request::{Raw, Received};
 use super::wire::Writer;
 use core::net::SocketAddrV4;
 
+#[cfg(target_pointer_width = "64")]
+use crate::divert::Match;
 use crate::endpoint::Protocol;
 use crate::table::rule::{DivertSlot, Target};
 use crate::table::server::Place;
@@ -30,6 +32,15 @@ pub(super) enum Stage {
     Do,
 }
 
+/// An authentic request, and what it may do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) request: &'a Received<'a>,
+    pub(super) rights: &'a Rights,
+    /// The endpoint that instructions arrive at, if the caller has set it.
+    pub(super) control: &'a Option<SocketAddrV4>,
+}
+
 /// A request on its way through the stages: all of it is applied or none of it.
 #[derive(Debug)]
 pub(super) struct Change<'a, 't> {
@@ -43,6 +54,13 @@ pub(super) struct Change<'a, 't> {
     /// IndexKey of the changes would change nothing, one bit each. They are not applied, so that a repetition leaves the
     /// generation as it is.
     pub(super) idle: u16,
+}
+
+impl<'a, 't> Change<'a, 't> {
+    pub(super) const fn new(terms: Terms<'a>, table: &'a mut Table<'t>, place: &'a mut u8, idle: u16) -> Self {
+        let Terms { request, rights, control } = terms;
+        Self { request, table, rights, control, place, idle }
+    }
 }
 
 impl Change<'_, '_> {
@@ -70,7 +88,10 @@ impl Change<'_, '_> {
             let effect = match stage {
                 Stage::Form => self.check_form(raw)?,
                 Stage::Judge => self.judge(&instruction)?,
-                Stage::Plan => self.step(Some(&mut ledger), &instruction)?,
+                Stage::Plan => {
+                    self.note_idle(&instruction);
+                    self.step(Some(&mut ledger), &instruction)?
+                }
                 Stage::Do => self.step(None, &instruction)?,
             };
             out.put(&effect.bytes());
@@ -120,10 +141,15 @@ impl Change<'_, '_> {
         if self.is_control(self.way_to(to, from.port)) {
             return Err(Code::ControlPort);
         }
-        for rule in self.table.rules() {
-            for server in rule.chain(self.table.memory.servers).filter(|s| s.is_touched(from)) {
-                self.permit(self.rights.cover(rule.matches().destination()))?;
-                self.judge_target(rule, server.target())?;
+        let harmless = self.ends_there(from);
+        if *self.rights != Rights::All || !harmless {
+            for rule in self.table.rules() {
+                for server in rule.chain(self.table.memory.servers).filter(|s| s.is_touched(from)) {
+                    self.permit(self.rights.cover(rule.matches().destination()))?;
+                    if !harmless {
+                        self.judge_target(rule, server.target())?;
+                    }
+                }
             }
         }
         // Connections whose rule is gone, or that have no rule here, cannot be assigned to a prefix.
@@ -133,6 +159,28 @@ impl Change<'_, '_> {
             return Err(Code::OthersStandThere);
         }
         Ok(())
+    }
+
+    /// Whether it is known without a look at the rules that lead to `from` that nothing is wrong with where the request
+    /// moves them: to no endpoint that instructions arrive at, and to none that a rule leads on from. Only where there is
+    /// an index of rules.
+    #[inline]
+    fn ends_there(&self, from: Place) -> bool {
+        #[cfg(target_pointer_width = "64")]
+        return self.request.instructions().all(|raw| {
+            let Some(to) = raw.rediverted().and_then(|(_, to)| place_of(to)) else {
+                return false;
+            };
+            // After another re-divert it may be another port.
+            let port = if self.request.count == 1 { to.port.or(from.port) } else { to.port };
+            let is_control = self.control.is_some_and(|control| control.ip().to_bits() == to.address);
+            !is_control && !self.table.may_lead_on_from(Place { port, ..to })
+        });
+        #[cfg(not(target_pointer_width = "64"))]
+        {
+            let _ = from;
+            false
+        }
     }
 
     /// What is wrong with a rule that leads to this target, or to where the request then moves it.
@@ -189,14 +237,31 @@ impl Change<'_, '_> {
             let Some(at) = next else {
                 return false;
             };
-            let mut walk = Walk { goal, next: None, back: false };
-            for rule in self.table.rules().iter().filter(|rule| rule.speaks_of(at)) {
+            let mut walk = Walk {
+                goal,
+                next: None,
+                #[cfg(target_pointer_width = "64")]
+                first: None,
+                back: false,
+            };
+            let look = |rule: &DivertSlot| {
                 let bytes = match_octets(&rule.matches());
                 if bytes != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&bytes)) {
                     rule.chain(self.table.memory.servers)
                         .for_each(|s| walk.look(rule, self.way_to(s.target(), at.port)));
                 }
+            };
+            #[cfg(target_pointer_width = "64")]
+            let mut look = look;
+            #[cfg(target_pointer_width = "64")]
+            let has_looked = self.table.each_that_speaks_of(at, &mut look);
+            #[cfg(not(target_pointer_width = "64"))]
+            let has_looked = false;
+            if !has_looked {
+                self.table.rules().iter().filter(|rule| rule.speaks_of(at)).for_each(look);
             }
+            #[cfg(target_pointer_width = "64")]
+            (walk.first = None);
             for raw in self.request.instructions().filter(|raw| raw.named() != Some(&goal_octets)) {
                 if raw.read(&mut instruction).is_ok()
                     && let Instruction::Divert(rule) = &instruction
@@ -215,13 +280,32 @@ impl Change<'_, '_> {
         false
     }
 
+    /// Notes whether a change would change nothing.
+    fn note_idle(&mut self, change: &Instruction) {
+        let place = *self.place;
+        let before = (1_u16 << place) - 1;
+        if is_idle(self.table, change, self.idle & before == before) {
+            self.idle |= 1 << place;
+        }
+    }
+
+    /// Plans the changes, of which those that would change nothing are known already, and writes their effects.
+    pub(super) fn plan(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
+        out.go_to(HEADER + HEAD);
+        *self.place = 0;
+        let mut ledger = Reservation::new(self.table);
+        let mut instruction = Instruction::Close;
+        for raw in self.request.instructions() {
+            raw.read(&mut instruction)?;
+            out.put(&self.step(Some(&mut ledger), &instruction)?.bytes());
+            *self.place += 1;
+        }
+        Ok(())
+    }
+
     /// Plans a change, or applies it.
     fn step(&mut self, planned: Option<&mut Reservation>, change: &Instruction) -> Result<Effect, Refusal> {
         let (table, place) = (&mut *self.table, *self.place);
-        let before = (1_u16 << place) - 1;
-        if planned.is_some() && is_idle(table, change, self.idle & before == before) {
-            self.idle |= 1 << place;
-        }
         let idle = self.idle & 1 << place != 0;
         if idle && planned.is_none() {
             return Ok(IDLE);
@@ -294,6 +378,10 @@ struct Walk<'a> {
     goal: &'a DivertSlot,
     /// Where the first of the rules leads.
     next: Option<Place>,
+    /// What that rule matches, while those that come later may be more specific: the rules of a table with an index
+    /// stand in any order.
+    #[cfg(target_pointer_width = "64")]
+    first: Option<Match>,
     /// Whether one of them leads to what the goal matches.
     back: bool,
 }
@@ -305,13 +393,21 @@ impl Walk<'_> {
             && rule.meets(self.goal)
         {
             self.back |= self.goal.speaks_of(way);
+            #[cfg(target_pointer_width = "64")]
+            if self.first.is_some_and(|first| rule.matches().order() < first.order()) {
+                self.next = None;
+            }
+            #[cfg(target_pointer_width = "64")]
+            if self.next.is_none() {
+                self.first = Some(rule.matches());
+            }
             self.next = self.next.or(Some(way));
         }
     }
 }
 
 /// Whether a change would change nothing. `so_far` says that the same holds for those before it.
-fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
+pub(super) fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
     match change {
         Instruction::Divert(rule) => stands_so(table, rule),
         Instruction::Redivert { from, .. } => so_far && !table.may_redivert(*from),

@@ -94,6 +94,8 @@ codes! {
     Loop = 26, "other rules lead from the target back to the original destination";
     /// The rule would divert the control port, or divert to it.
     ControlPort = 27, "this is the port that instructions come to";
+    /// [`ShardingError::KeptSource`](crate::ShardingError::KeptSource).
+    KeptSource = 28, "a rule of several shards cannot keep the source";
     /// [`RedivertError::NoServer`].
     NoServer = 32, "\"the same\" names no server";
     /// [`RedivertError::SameServer`].
@@ -106,7 +108,7 @@ codes! {
     TimeoutTooLong = 49, "the time-out is too long";
     /// [`ConfigError::ClientLimit`](crate::ConfigError::ClientLimit).
     ClientLimit = 50, "the limit per client is above 65534";
-    /// Any other refusal of the translator.
+    /// Any other refusal of the translator, or one of several translators that cannot be had.
     Other = 255, "refused";
 }
 
@@ -248,6 +250,17 @@ impl Effect {
     pub(super) const fn new(outcome: Outcome, servers: usize, connections: u32) -> Self {
         let servers = if servers > u16::MAX as usize { u16::MAX } else { servers as u16 };
         Self { outcome, servers, connections }
+    }
+
+    /// What the same change has done to two shards. A change that nothing came of on one of them alone, because their
+    /// rules differed, is what it was on the other.
+    pub(super) fn and(self, other: Self) -> Self {
+        let nothing = matches!(self.outcome, Outcome::Unchanged | Outcome::Absent);
+        Self {
+            outcome: if nothing { other.outcome } else { self.outcome },
+            servers: self.servers.max(other.servers),
+            connections: self.connections.saturating_add(other.connections),
+        }
     }
 
     pub(super) const fn bytes(self) -> [u8; Self::LENGTH] {

@@ -38,6 +38,9 @@ mod pages;
 mod refused;
 mod request;
 mod session;
+mod several;
+mod subject;
+mod translators;
 mod wire;
 
 use core::time::Duration;
@@ -52,6 +55,7 @@ pub use instruction::{Instruction, Kinds, MAX_SERVERS, MAX_SUBSCRIPTION, Rule};
 pub use names::counter_name;
 pub use refused::Refused;
 pub use request::{Request, TooLong};
+pub use translators::Translators;
 
 /// How many instructions one request can hold.
 pub const MAX_INSTRUCTIONS: usize = 16;

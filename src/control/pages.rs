@@ -10,26 +10,27 @@ use core::time::Duration;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::event::Event;
-use crate::table::rule::Weighted;
+use crate::table::rule::{DivertSlot, Weighted};
 use crate::time::{Instant, Tick};
+use crate::timeouts::Timeouts;
 use crate::track::measure::MeasureSlot;
 use crate::translator::Table;
 
 /// How many slots of the connection table one page examines, including empty ones. It bounds the work.
-const SLOTS_PER_PAGE: usize = 1024;
+pub(super) const SLOTS_PER_PAGE: usize = 1024;
 
 /// Bytes before a page's entries.
 const PAGE_HEAD: usize = 8;
 
 /// Leaves room for the head of a page; returns its position.
-fn begin_page(out: &mut Writer<'_>) -> usize {
+pub(super) fn begin_page(out: &mut Writer<'_>) -> usize {
     let at = out.bytes().len();
     out.zeros(PAGE_HEAD);
     at
 }
 
 /// Writes the head of a page once its entries are known: how many, and the position of the next one among `all`.
-fn finish_page(out: &mut Writer<'_>, at: usize, count: usize, next: usize, all: usize) {
+pub(super) fn finish_page(out: &mut Writer<'_>, at: usize, count: usize, next: usize, all: usize) {
     let end = out.go_to(at);
     out.u32(if next >= all { END } else { u32::try_from(next).unwrap_or(END) });
     out.u16(count as u16);
@@ -41,17 +42,11 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     let first = position as usize;
     let mut next = first;
     while let Some(slot) = table.rules().get(next) {
-        let servers = slot.chain(table.memory.servers);
-        let count = servers.count();
-        let told = count.min(MAX_LISTED_SERVERS);
-        if out.room(TAG) < MATCH + 4 + told * LISTED_SERVER {
+        let count = slot.chain(table.memory.servers).count();
+        if !rule_head(slot, count, out) {
             break;
         }
-        out.put(&match_octets(&slot.matches()));
-        out.u8(rule_flags(slot.keeps_source(), slot.has_any_port_replies(), slot.is_resumable(), slot.midstream()));
-        out.u8(told as u8);
-        out.u16(u16::try_from(count).unwrap_or(u16::MAX));
-        for server in slot.chain(table.memory.servers).take(told) {
+        for server in slot.chain(table.memory.servers).take(MAX_LISTED_SERVERS) {
             write_server(out, Weighted { target: server.target(), weight: server.weight() });
             out.u32(server.connections);
         }
@@ -60,15 +55,42 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     finish_page(out, at, next - first, next, table.rules().len());
 }
 
+/// Writes a rule up to its servers, of which there are `count`, unless it does not fit with those that are listed.
+#[inline]
+pub(super) fn rule_head(slot: &DivertSlot, count: usize, out: &mut Writer<'_>) -> bool {
+    let told = count.min(MAX_LISTED_SERVERS);
+    if out.room(TAG) < MATCH + 4 + told * LISTED_SERVER {
+        return false;
+    }
+    out.put(&match_octets(&slot.matches()));
+    out.u8(rule_flags(slot.keeps_source(), slot.has_any_port_replies(), slot.is_resumable(), slot.midstream()));
+    out.u8(told as u8);
+    out.u16(u16::try_from(count).unwrap_or(u16::MAX));
+    true
+}
+
 /// Writes the measurements of a connection whose last packet came at a tick; from [`measured`].
 pub(super) type TellMeasured = fn(&MeasureSlot, Tick, Instant, &mut Writer<'_>);
 
 /// `tell` is `None` where the storage has no room for measurements, so that the code that writes them is not linked.
 pub(super) fn connections(table: &Table<'_>, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
     let at = begin_page(out);
+    out.u64(table.state.now.as_micros());
+    let (count, next, all) = slots(table, position as usize, SLOTS_PER_PAGE, tell, out);
+    finish_page(out, at, count, next, all);
+}
+
+/// Writes the connections in up to `most` slots from `first` on, as far as there is room. Returns how many, the slot
+/// after the last one examined, and the end of those in use.
+pub(super) fn slots(
+    table: &Table<'_>,
+    first: usize,
+    most: usize,
+    tell: Option<TellMeasured>,
+    out: &mut Writer<'_>,
+) -> (usize, usize, usize) {
     let now = table.state.now;
-    out.u64(now.as_micros());
-    let (mut page, all) = table.connections_within(position as usize, SLOTS_PER_PAGE);
+    let (mut page, all) = table.connections_within(first, most);
     let mut count = 0;
     while out.room(TAG) >= LISTED_CONNECTION + LISTED_MEASURED
         && let Some((place, slot)) = page.next_slot()
@@ -82,7 +104,7 @@ pub(super) fn connections(table: &Table<'_>, position: u32, tell: Option<TellMea
             count += 1;
         }
     }
-    finish_page(out, at, count, page.position(), all);
+    (count, page.position(), all)
 }
 
 fn connection(entry: &Connection, flags: u8, out: &mut Writer<'_>) {
@@ -139,13 +161,32 @@ pub(super) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_
     }
 }
 
-pub(super) fn settings(table: &Table<'_>, rights: Rights, out: &mut Writer<'_>) {
-    let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    write_timeouts(out, &table.state.config.timeouts);
-    out.u32(table.state.config.client_limit);
-    out.u32(size(table.state.diverts));
-    out.u32(size(table.memory.connections.len()));
-    out.u32(table.state.used);
+/// Numbers among the settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) client_limit: u32,
+    pub(super) rules: u32,
+    pub(super) capacity: u32,
+    pub(super) used: u32,
+}
+
+impl Sizes {
+    pub(super) fn of(table: &Table<'_>) -> Self {
+        let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            client_limit: table.state.config.client_limit,
+            rules: size(table.state.diverts),
+            capacity: size(table.memory.connections.len()),
+            used: table.state.used,
+        }
+    }
+}
+
+pub(super) fn settings(sizes: &Sizes, timeouts: &Timeouts, rights: Rights, out: &mut Writer<'_>) {
+    write_timeouts(out, timeouts);
+    for size in [sizes.client_limit, sizes.rules, sizes.capacity, sizes.used] {
+        out.u32(size);
+    }
     let (kind, prefix) = rights.parts();
     out.u8(kind);
     out.u8(prefix.length());

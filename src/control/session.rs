@@ -213,6 +213,11 @@ impl<const N: usize> Sessions<N> {
         self.0.iter_mut().filter(|s| s.used)
     }
 
+    /// Whether any of them has subscribed to events.
+    pub(super) fn have_subscriber(&self, now: Instant) -> bool {
+        self.0.iter().any(|s| s.used && s.subscription.until > now)
+    }
+
     pub(super) fn get(&mut self, place: usize) -> Option<&mut Session> {
         self.0.get_mut(place).filter(|s| s.used)
     }

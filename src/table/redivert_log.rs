@@ -172,12 +172,12 @@ impl RedivertLog {
     /// recognised by their epochs. No re-divert is left to follow, and no server has connections any more.
     ///
     /// When the epochs are used up, because connections forgotten many times before have not been swept yet, the table
-    /// [is closed](Self::is_closed) to new connections until they have been.
-    pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Option<Tick>) {
+    /// [is closed](Self::is_closed) to new connections until they have been. Returns how many were counted on servers.
+    pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Option<Tick>) -> u32 {
         self.drop_outstanding(slots, servers);
-        servers.forget();
+        let counted = servers.forget();
         let Some(now) = now else {
-            return;
+            return counted;
         };
         if !self.is_forgetting() {
             self.forgotten_at = now;
@@ -187,6 +187,7 @@ impl RedivertLog {
             self.next_epoch();
             self.forgotten = 1;
         }
+        counted
     }
 
     /// Whether an epoch is left to distinguish new connections from forgotten ones.

@@ -1,10 +1,16 @@
 //! How far the index of rules has been built anew.
 
+use crate::table::rebuilding::INTERVAL;
+use crate::time::Tick;
+
 /// How far the index's filter and classes have been built anew.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Renewal {
-    /// How many rules have gone since the last time.
+    /// How many rules have gone since the last pass began.
     pub(crate) gone: u32,
+    /// When the first of them went, or the last pass ended; and how many ticks after that the next one begins.
+    since: Tick,
+    pause: u32,
     pub(crate) stage: Stage,
     /// Whether every connection's original destination is that of a rule, as far as the filter tells: a packet that it
     /// does not know is of no connection then.
@@ -13,12 +19,17 @@ pub(crate) struct Renewal {
     pub(crate) following: u32,
 }
 
+/// When more rules than this have gone, and half as many as are left, the next pass begins at once.
+const MANY: u32 = 1_024;
+
 /// No rule points at a drained entry.
 pub(crate) const ALL_FOLLOWED: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Done,
+    /// The filter is to be cleared from this word on.
+    Filter(u32),
     /// The next rule is to be noted again.
     Rules(u32),
     /// The next slot of a connection is to be held against the filter.
@@ -26,11 +37,45 @@ pub(crate) enum Stage {
 }
 
 impl Renewal {
-    pub(crate) const NONE: Self =
-        Self { gone: 0, stage: Stage::Done, covers_connections: true, following: ALL_FOLLOWED };
+    pub(crate) const NONE: Self = Self {
+        gone: 0,
+        since: Tick(0),
+        pause: INTERVAL,
+        stage: Stage::Done,
+        covers_connections: true,
+        following: ALL_FOLLOWED,
+    };
 
-    pub(crate) fn is_due(&self) -> bool {
-        self.stage != Stage::Done || self.following != ALL_FOLLOWED
+    /// When the next step is due; the tick may be in the past.
+    pub(crate) fn due(&self, now: Tick, rules: u32) -> Option<Tick> {
+        if self.stage != Stage::Done || self.following != ALL_FOLLOWED || self.gone > MANY + rules / 2 {
+            return Some(now);
+        }
+        (self.gone != 0).then(|| self.since.plus(self.pause))
+    }
+
+    /// Whether the next pass is due.
+    pub(crate) fn is_due(&self, now: Tick, rules: u32) -> bool {
+        let has_paused = self.gone != 0 && now.since(self.since) >= self.pause;
+        self.stage == Stage::Done && (has_paused || self.gone > MANY + rules / 2)
+    }
+
+    /// A rule has gone.
+    pub(crate) const fn note_gone(&mut self, now: Tick) {
+        if self.gone == 0 {
+            self.since = now;
+        }
+        self.gone += 1;
+    }
+
+    /// A pass begins.
+    pub(crate) const fn start(&mut self) {
+        (self.gone, self.stage, self.covers_connections) = (0, Stage::Filter(0), false);
+    }
+
+    /// A pass has ended that has looked at so many rules and connections. The more there were, the rarer it is.
+    pub(crate) const fn end(&mut self, now: Tick, looked_at: u32) {
+        (self.stage, self.since, self.pause) = (Stage::Done, now, INTERVAL * (1 + looked_at / 0x1_0000));
     }
 
     /// Entries for servers have been drained.

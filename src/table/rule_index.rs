@@ -14,6 +14,8 @@ use crate::intrinsics::prefetch;
 use crate::table::hash::{Key, Keys};
 use crate::table::index::Layout;
 use crate::table::rule::{ANY_PORT, DivertSlot, rank};
+#[cfg(feature = "control")]
+use crate::table::server::Place;
 use crate::wire::ipv4::{ICMP, TCP, UDP};
 
 /// The index is of one way only.
@@ -75,19 +77,30 @@ pub(crate) struct Directory {
     layout: Layout,
     /// Whether the filter has the destinations of all rules.
     is_complete: bool,
+    /// How many rules stand apart, in front of all others.
+    apart: u32,
 }
 
 impl Directory {
     pub(crate) fn new(words: &[u32]) -> Self {
         let own = words.len().saturating_sub(CLASS_WORDS);
         let layout = Layout::of_one(words.get(..own).unwrap_or_default());
-        Self { layout, is_complete: true }
+        Self { layout, is_complete: true, apart: 0 }
     }
 
     /// Whether there is an index.
     #[inline(always)]
     pub(crate) const fn is_there(&self) -> bool {
         self.layout.has_room()
+    }
+
+    /// How many rules stand apart.
+    pub(crate) const fn apart(&self) -> usize {
+        self.apart as usize
+    }
+
+    pub(super) const fn set_apart(&mut self, rules: usize) {
+        self.apart = rules as u32;
     }
 }
 
@@ -180,6 +193,40 @@ impl<'a> RuleIndex<'a> {
         prefetch(self.words, self.directory.layout.position(WAY, hash) as usize);
     }
 
+    /// Looks at every rule that speaks of some packet to `at`, the most specific first. False if that cannot be done by
+    /// look-ups, and then some may be missing: there may be one for some clients only, or for a port while `at` has none.
+    #[cfg(feature = "control")]
+    pub(crate) fn each_that_speaks_of(
+        self,
+        rules: &[DivertSlot],
+        at: Place,
+        look: &mut dyn FnMut(&DivertSlot),
+    ) -> bool {
+        let classes = self.classes();
+        let mut lengths = class(classes, 0);
+        while let Some(length) = pop_longest(&mut lengths) {
+            let network = at.address & mask(length);
+            for has_port in [true, false] {
+                let class = class(classes, place_of_class(length, has_port));
+                if class == 0 || !self.may_name(length, network) {
+                    continue;
+                }
+                let for_all_clients = class & ((1 << LENGTHS) - 1) == 1;
+                let port = if has_port { at.port.map(u64::from) } else { Some(ANY_PORT) };
+                let (Some(port), true) = (port, for_all_clients) else {
+                    return false;
+                };
+                for protocol in [ICMP, TCP, UDP, 0] {
+                    let place = self.find_exactly(rules, rank(length, network, port), protocol, 0, 0);
+                    if let Some(rule) = place.and_then(|place| rules.get(place as usize)) {
+                        look(rule);
+                    }
+                }
+            }
+        }
+        true
+    }
+
     /// The place of the rule that matches the same as this one.
     pub(crate) fn place(self, rules: &[DivertSlot], rule: &DivertSlot) -> Option<usize> {
         let (protocol, length) = (rule.protocol_or_zero(), rule.clients_length());
@@ -204,6 +251,30 @@ impl<'a> RuleIndex<'a> {
         let (word, bits) = in_filter(self.keys, length, network, self.filter.len());
         !self.directory.is_complete || self.filter.get(word).is_some_and(|word| word & bits == bits)
     }
+
+    /// Whether some rule for a client prefix may speak of exactly this address and port.
+    pub(crate) fn may_name_for_clients(self, endpoint: (u32, u16)) -> bool {
+        self.may_name(FOR_CLIENTS, of_endpoint(endpoint))
+    }
+
+    /// Whether some rule may hide the servers with this address.
+    pub(crate) fn may_hide(self, server: u32) -> bool {
+        self.may_name(HIDDEN, server)
+    }
+
+    /// Whether the filter is up to date with all rules.
+    pub(crate) const fn is_complete(self) -> bool {
+        self.directory.is_complete
+    }
+}
+
+/// In the filter, in place of a length: what is said of an endpoint that rules for client prefixes speak of, and of a
+/// server that a rule hides.
+const FOR_CLIENTS: u8 = 33;
+const HIDDEN: u8 = 34;
+
+const fn of_endpoint((address, port): (u32, u16)) -> u32 {
+    address ^ (port as u32) << 16
 }
 
 /// The longest of some lengths, which is taken out.
@@ -253,13 +324,13 @@ impl RuleIndexMut<'_> {
     /// Enters a rule that stands at this place. False if there is no room, in which case nothing is found that was not
     /// found before.
     #[must_use]
-    pub(crate) fn insert(&mut self, rule: &DivertSlot, place: usize) -> bool {
+    pub(super) fn insert(&mut self, rule: &DivertSlot, place: usize) -> bool {
         self.note(rule);
         let hash = self.hash(rule);
         self.directory.layout.index(self.words, WAY).insert(hash, place as u32)
     }
 
-    pub(crate) fn remove(&mut self, rule: &DivertSlot, place: usize) {
+    pub(super) fn remove(&mut self, rule: &DivertSlot, place: usize) {
         let hash = self.hash(rule);
         self.directory.layout.index(self.words, WAY).remove(hash, place as u32);
     }
@@ -275,22 +346,49 @@ impl RuleIndexMut<'_> {
         classes.split_at_mut_checked(CLASSES).unwrap_or_default()
     }
 
+    /// Enters a rule under another place.
+    pub(super) fn relocate(&mut self, rule: &DivertSlot, from: usize, to: usize) {
+        self.remove(rule, from);
+        // There is room where it was just now.
+        let _ = self.insert(rule, to);
+    }
+
     /// Adds what a rule matches to the classes and the filter, also to those that are being built.
     pub(crate) fn note(&mut self, rule: &DivertSlot) {
         let (classes, fresh) = self.classes();
         add_class(classes, rule);
         add_class(fresh, rule);
-        let (word, bits) = in_filter(self.keys, rule.length(), rule.network(), self.filter.len());
+        self.add_to_filter(rule.length(), rule.network());
+        if let (Some(host), Some(port), true) = (rule.host(), rule.port(), rule.clients_length() != 0) {
+            self.add_to_filter(FOR_CLIENTS, of_endpoint((host, port)));
+        }
+    }
+
+    /// Adds a server that a rule hides to the filter.
+    pub(crate) fn note_hidden(&mut self, server: u32) {
+        self.add_to_filter(HIDDEN, server);
+    }
+
+    fn add_to_filter(&mut self, length: u8, network: u32) {
+        let (word, bits) = in_filter(self.keys, length, network, self.filter.len());
         if let Some(word) = self.filter.get_mut(word) {
             *word |= bits;
         }
     }
 
-    /// Begins to build classes and filter anew: every rule is to be [noted](Self::note) again.
+    /// Begins to build classes and filter anew: the filter is to be [cleared](Self::clear), and then every rule
+    /// [noted](Self::note) again.
     pub(crate) fn start_anew(&mut self) {
         self.classes().1.fill([0; 2]);
         self.directory.is_complete = false;
-        self.filter.fill(0);
+    }
+
+    /// Clears so many words of the filter, from this one on. False if there are none.
+    pub(crate) fn clear(&mut self, from: usize, words: usize) -> bool {
+        let end = self.filter.len().min(from.saturating_add(words));
+        let cleared = self.filter.get_mut(from..end).unwrap_or_default();
+        cleared.fill(0);
+        !cleared.is_empty()
     }
 
     /// Every rule has been noted again.

@@ -1,4 +1,8 @@
 //! The rules, over the storage: sorted in small storages, found by an index in large ones.
+//!
+//! Two questions about rules cannot be answered by a look-up of what they match: whether one hides the server that a
+//! packet comes from, and whether one for some client speaks of a port of our own. In large storages the few rules that
+//! such a question is about stand apart, in front of all others, so that only they are looked through.
 
 #[cfg(target_pointer_width = "64")]
 use crate::divert::Divert;
@@ -7,7 +11,8 @@ use crate::table::rule::DivertSlot;
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndexMut;
 
-/// The rules, over the storage: those in use stand in front. The most specific stands first, unless there is an index.
+/// The rules, over the storage: those in use stand in front. The most specific stands first; where there is an index, those
+/// that stand apart.
 #[derive(Debug)]
 pub(crate) struct Diverts<'a> {
     pub(crate) slots: &'a mut [DivertSlot],
@@ -31,14 +36,8 @@ impl Diverts<'_> {
         self.rules().binary_search_by_key(&matches.order(), |s| s.matches().order())
     }
 
-    /// Puts a rule at `place`. The caller has made sure that there is room for it. False if the index has none, in which
-    /// case nothing has changed.
-    #[must_use]
-    pub(crate) fn insert(&mut self, place: usize, slot: DivertSlot) -> bool {
-        #[cfg(target_pointer_width = "64")]
-        if self.index.is_there() && !self.index.insert(&slot, place) {
-            return false;
-        }
+    /// Puts a rule at `place`, where there is no index. The caller has made sure that there is room for it.
+    pub(crate) fn insert(&mut self, place: usize, slot: DivertSlot) {
         self.length += 1;
         // The last one is free. An empty list, which cannot be here, could not be rotated.
         if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
@@ -47,7 +46,6 @@ impl Diverts<'_> {
                 *first = slot;
             }
         }
-        true
     }
 
     pub(crate) fn remove(&mut self, place: usize) {
@@ -61,25 +59,74 @@ impl Diverts<'_> {
             self.length -= 1;
         }
     }
+}
 
-    /// Puts the last rule in the place of this one.
-    #[cfg(target_pointer_width = "64")]
-    fn remove_indexed(&mut self, place: usize) {
-        let Some(last) = self.length.checked_sub(1) else {
-            return;
+/// Where there is an index: those that stand apart, in front of all others, and those behind them.
+#[cfg(target_pointer_width = "64")]
+impl Diverts<'_> {
+    /// Enters a rule, apart from most or behind all others. Returns its place; `None` if the index has no room, in which
+    /// case nothing has changed. The caller has made sure that there is a slot for it.
+    #[must_use]
+    pub(crate) fn insert_indexed(&mut self, slot: DivertSlot, stands_apart: bool) -> Option<usize> {
+        let end = self.length;
+        let border = self.index.directory.apart();
+        let place = if stands_apart { border } else { end };
+        self.relocate(place, end);
+        if !self.index.insert(&slot, place) {
+            self.relocate(end, place);
+            return None;
+        }
+        *self.slots.get_mut(place)? = slot;
+        self.length += 1;
+        self.index.directory.set_apart(border + usize::from(stands_apart));
+        Some(place)
+    }
+
+    /// Moves a rule across the border if it stands on the wrong side: the rule that stood next to the border takes its
+    /// place. Returns its new place.
+    pub(crate) fn set_apart(&mut self, place: usize, stands_apart: bool) -> usize {
+        let border = self.index.directory.apart();
+        let (next, other) = match (place < border, stands_apart) {
+            (false, true) => (border + 1, border),
+            (true, false) => (border - 1, border - 1),
+            _ => return place,
         };
-        let (Some(&gone), Some(&moved)) = (self.slots.get(place), self.slots.get(last)) else {
+        self.index.directory.set_apart(next);
+        if let (Some(&moved), Some(&exchanged), true) = (self.slots.get(place), self.slots.get(other), place != other) {
+            // One after the other, so that each finds the room that it has left.
+            self.index.relocate(&moved, place, self.length);
+            self.index.relocate(&exchanged, other, place);
+            self.index.relocate(&moved, self.length, other);
+            self.slots.swap(place, other);
+        }
+        other
+    }
+
+    /// Puts the last rule on the same side of the border in the place of this one, and the last of all in the place of
+    /// that.
+    fn remove_indexed(&mut self, place: usize) {
+        let (Some(last), Some(gone)) = (self.length.checked_sub(1), self.slots.get(place).copied()) else {
             return;
         };
         self.index.remove(&gone, place);
-        if place != last {
-            self.index.remove(&moved, last);
-            // There is room where it was just now.
-            let _ = self.index.insert(&moved, place);
-            if let Some(slot) = self.slots.get_mut(place) {
-                *slot = moved;
-            }
+        let mut hole = place;
+        if let Some(last_apart) = self.index.directory.apart().checked_sub(1).filter(|last| place <= *last) {
+            self.relocate(last_apart, hole);
+            hole = last_apart;
+            self.index.directory.set_apart(last_apart);
         }
+        self.relocate(last, hole);
         self.length = last;
+    }
+
+    /// Puts a rule in another place, where no rule stands.
+    fn relocate(&mut self, from: usize, to: usize) {
+        if from != to
+            && let Some(&moved) = self.slots.get(from)
+            && let Some(slot) = self.slots.get_mut(to)
+        {
+            *slot = moved;
+            self.index.relocate(&moved, from, to);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The entries for servers, over the storage: taken, shared, exchanged and given back.
 
 use crate::divert::Target;
-use crate::table::server::{Holder, Kind, NONE, ServerSlot, Unused};
+use crate::table::server::{Holder, NONE, ServerSlot, Unused};
 #[cfg(target_pointer_width = "64")]
 use crate::table::server_index::Shared;
 
@@ -101,14 +101,17 @@ impl Servers<'_> {
         self.enter(entry);
     }
 
-    /// No entry has connections any more.
-    pub(crate) fn forget(&mut self) {
+    /// No entry has connections any more. Returns how many they had.
+    pub(crate) fn forget(&mut self) -> u32 {
+        let mut counted = 0;
         for entry in 0..self.unused.fresh {
-            let Some(slot) = self.get_mut(entry).filter(|slot| slot.kind != Kind::Free) else {
+            // Whatever has none already is not waiting for their end.
+            let Some(slot) = self.get_mut(entry).filter(|slot| slot.connections != 0) else {
                 continue;
             };
-            slot.connections = 0;
+            counted += core::mem::take(&mut slot.connections);
             self.clean(entry);
         }
+        counted
     }
 }

@@ -194,6 +194,14 @@ fn check_rules(table: &mut Table<'_>, used: &[(u32, Entry)]) {
     for (_, c) in used {
         assert!(!table.is_foreign(c.original), "{c:?}");
     }
+    let slots = table.memory.servers.to_vec();
+    if let Some(index) = table.rule_index() {
+        for (place, rule) in rules.iter().enumerate() {
+            assert_eq!(place < index.directory.apart(), table.stands_apart(rule), "{place}: {rule:?}");
+            let mut hidden = rule.chain(&slots).filter(|_| rule.hides_servers());
+            assert!(hidden.all(|server| index.may_hide(server.address)), "{rule:?}");
+        }
+    }
 }
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {

@@ -89,15 +89,20 @@ impl<S: Storage> Translator<S> {
         view.check()?;
         let layout = Layout::new(view.index, view.connections.len());
         let measure = if S::MEASURES && !view.measured.is_empty() { Some(measure as Measure) } else { None };
+        let for_resumable = if S::RESUMES && !view.resumable.is_empty() { Some(&FOR_RESUMABLE) } else { None };
         let mut parts = storage.parts();
         parts.clear();
         #[cfg(target_pointer_width = "64")]
         let directory = Directory::new(parts.rule_index);
-        let state = State::new(config, layout, measure);
+        let state = State::new(config, layout, measure, for_resumable);
         #[cfg(target_pointer_width = "64")]
-        let state = State { directory, ..state };
-        let for_resumable = if S::RESUMES && !parts.resumable.is_empty() { Some(&FOR_RESUMABLE) } else { None };
-        Ok(Self { state: State { for_resumable, ..state }, storage })
+        let state = {
+            // An update of the whole state would be copied in pieces.
+            let mut state = state;
+            state.directory = directory;
+            state
+        };
+        Ok(Self { state, storage })
     }
 
     /// Translates one packet in place, if it belongs to a connection or a rule matches it.

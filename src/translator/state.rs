@@ -184,7 +184,12 @@ const NO_EPOCH: u32 = u32::MAX;
 
 impl State {
     #[inline(never)]
-    pub(super) fn new(config: Config, layout: Layout, measure: Option<Measure>) -> Self {
+    pub(super) fn new(
+        config: Config,
+        layout: Layout,
+        measure: Option<Measure>,
+        for_resumable: Option<&'static ForResumable>,
+    ) -> Self {
         let keys = Keys::new(&config.secret);
         #[cfg(not(target_pointer_width = "64"))]
         let config = &config.settings;
@@ -247,7 +252,7 @@ impl State {
             outbox: Outbox::new(),
             extras,
             measure,
-            for_resumable: None,
+            for_resumable,
             plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
             keys,
             config: *config,
@@ -427,7 +432,7 @@ mod tests {
             assert!(sharding.has_whole_addresses());
             for shard in 0..4 {
                 let (own, _, _) = sharding.alternatives(shard).next().unwrap();
-                let state = State::new(sharding.config(&config, shard).unwrap(), layout, None);
+                let state = State::new(sharding.config(&config, shard).unwrap(), layout, None, None);
                 assert!(state.has_one_range());
                 for (other, _, _) in (0..4).flat_map(|shard| sharding.alternatives(shard)) {
                     let address = other.to_bits();
@@ -437,7 +442,7 @@ mod tests {
             }
         }
         let several = Config::new([7; 32]).alternative(first, 5..=6).alternative(last, 5..=6);
-        assert!(!State::new(several, layout, None).has_one_range());
-        assert!(!State::new(Config::new([7; 32]), layout, None).has_one_range());
+        assert!(!State::new(several, layout, None, None).has_one_range());
+        assert!(!State::new(Config::new([7; 32]), layout, None, None).has_one_range());
     }
 }

@@ -161,7 +161,8 @@ impl<'a> Table<'a> {
     }
 
     /// What is done otherwise for the connection in a slot, if it is resumable.
-    #[inline]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn for_resumable(&self, slot: u32) -> Option<&'static ForResumable> {
         self.state.for_resumable.filter(|_| self.slot(slot).is_some_and(|c| c.has(RESUMABLE)))
     }

@@ -135,14 +135,16 @@ impl<S: Storage> Translator<S> {
 
 impl Table<'_> {
     /// A RST for one end of the connection in a slot, with the sequence number that this end expects next.
-    fn reset(&self, slot: u32, connection: &Entry, direction: Direction) -> Message {
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn reset(&self, slot: u32, direction: Direction) -> Option<Message> {
+        let connection = self.slot(slot)?;
         let (source, destination) = connection.ends(direction);
-        let mut numbers = (connection.sequences.end(direction), connection.sequences.end(direction.opposite()));
-        if let Some(resumable) = self.for_resumable(slot) {
-            numbers = (resumable.number)(self, slot, direction, numbers);
-        }
-        let (sequence, acknowledgment) = numbers;
-        Message::Reset { direction, source, destination, sequence, acknowledgment }
+        let numbers = (connection.sequences.end(direction), connection.sequences.end(direction.opposite()));
+        let (sequence, acknowledgment) = match self.for_resumable(slot) {
+            Some(resumable) => (resumable.number)(self, slot, direction, numbers),
+            None => numbers,
+        };
+        Some(Message::Reset { direction, source, destination, sequence, acknowledgment })
     }
 
     /// Queues a RST for both ends of a TCP connection, since its slot is needed now.
@@ -151,13 +153,12 @@ impl Table<'_> {
             return;
         }
         self.expect_resets(slot);
-        let Some(&connection) = self.slot(slot) else {
-            return;
-        };
+        let opening = self.slot(slot).is_some_and(|c| c.phase == Phase::Opening);
         for &direction in &[Direction::ToClient, Direction::ToServer] {
             // A server that has not answered knows no connection.
-            if direction == Direction::ToClient || connection.phase != Phase::Opening {
-                let message = self.reset(slot, &connection, direction);
+            if (direction == Direction::ToClient || !opening)
+                && let Some(message) = self.reset(slot, direction)
+            {
                 self.state.say(&message);
             }
         }
@@ -198,7 +199,7 @@ impl Table<'_> {
         if let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !flag;
         }
-        Some(self.reset(slot, &connection, direction))
+        self.reset(slot, direction)
     }
 }
 

@@ -6,7 +6,9 @@ pub mod udp;
 
 use core::net::SocketAddr;
 
-use byway::control::{Agent, Answer, Client, Incoming, Instruction, Key, MAX_ANSWER, Refused, Request, Rights, Rule};
+use byway::control::{
+    Agent, Answer, Client, Incoming, Instruction, Key, MAX_ANSWER, Refused, Request, Rights, Rule, Translators,
+};
 use byway::{Config, Divert, Heap, Instant, Match, Target, Translator};
 
 pub const ADMIN: (u16, [u8; 32]) = (1, [0x11; 32]);
@@ -18,9 +20,9 @@ pub fn peer(number: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number], 40_000))
 }
 
-pub struct House {
+pub struct House<T = Translator<Heap>> {
     pub agent: Agent<4, 4>,
-    pub byway: Translator<Heap>,
+    pub byway: T,
     pub now: Instant,
     nonces: u8,
 }
@@ -31,6 +33,38 @@ impl House {
     }
 
     pub fn with(config: Config, entropy: [u8; 32]) -> Self {
+        Self::over(config, entropy, 100)
+    }
+
+    /// With room for so many rules.
+    pub fn with_room(rules: usize) -> Self {
+        Self::over(crate::support::config().own("10.0.0.1".parse().unwrap()), [0xb0; 32], rules)
+    }
+
+    fn over(config: Config, entropy: [u8; 32], rules: usize) -> Self {
+        let byway = Translator::new(config, Heap::new(1000, rules).measured().events(64)).unwrap();
+        Self::of(byway, entropy)
+    }
+
+    /// What can be seen of the rules and of the settings that instructions change.
+    pub fn table(&self) -> String {
+        table(&self.byway)
+    }
+}
+
+/// What can be seen of the rules and of the settings that instructions change.
+pub fn table(byway: &Translator<Heap>) -> String {
+    let rules = byway.diverts().map(|e| {
+        let servers: Vec<_> = e.servers().collect();
+        format!("{} {} {} {servers:?}\n", e.matches(), e.keeps_source(), e.takes_replies_from_any_port())
+    });
+    let rules: String = rules.collect();
+    let (timeouts, limit) = (byway.timeouts(), byway.client_limit());
+    format!("{rules}{timeouts:?} {limit}")
+}
+
+impl<T: Translators> House<T> {
+    pub fn of(byway: T, entropy: [u8; 32]) -> Self {
         let agent = Agent::new(entropy).listening_on("10.0.0.1:5213".parse().unwrap());
         // Tests send more rubbish in a second than an agent likes.
         let mut agent = agent.hashes_per_second(u32::MAX);
@@ -38,7 +72,6 @@ impl House {
         for ((id, secret), rights) in [(ADMIN, Rights::All), (READER, Rights::Read), (TENANT, Rights::Divert(prefix))] {
             agent.add_key(Key::new(id, secret, rights)).unwrap();
         }
-        let byway = Translator::new(config, Heap::new(1000, 100).measured().events(64)).unwrap();
         Self { agent, byway, now: Instant::from_secs(1), nonces: 0 }
     }
 
@@ -80,17 +113,6 @@ impl House {
             Ok(Incoming::Answer(answer)) => read(&answer),
             other => panic!("{other:?}"),
         }
-    }
-
-    /// What can be seen of the rules and of the settings that instructions change.
-    pub fn table(&self) -> String {
-        let rules = self.byway.diverts().map(|e| {
-            let servers: Vec<_> = e.servers().collect();
-            format!("{} {} {} {servers:?}\n", e.matches(), e.keeps_source(), e.takes_replies_from_any_port())
-        });
-        let rules: String = rules.collect();
-        let (timeouts, limit) = (self.byway.timeouts(), self.byway.client_limit());
-        format!("{rules}{timeouts:?} {limit}")
     }
 
     pub fn refused_in_all(&self) -> u64 {

@@ -40,7 +40,7 @@ impl Served {
                 if let Ok((length, from)) = received {
                     if lost > 0 {
                         lost -= 1;
-                    } else if let Ok(n) = agent.handle(now, &mut byway, from, &datagram[..length], &mut answer) {
+                    } else if let Ok(n) = agent.handle(now, &mut *byway, from, &datagram[..length], &mut answer) {
                         socket.send_to(&answer[..n], from).unwrap();
                     }
                 }

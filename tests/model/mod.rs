@@ -358,7 +358,7 @@ impl Model {
                                 protocol: conn.protocol,
                                 near: conn.near,
                                 far: conn.far,
-                                since: self.now,
+                                since: self.now.min(conn.last + timeout(&conn)),
                             });
                             self.connections.remove(at);
                         }

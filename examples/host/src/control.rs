@@ -1,18 +1,28 @@
-//! The port for instructions: the library's agent on a socket of its own.
+//! The port for instructions: the library's agent on a socket and a thread of its own, for all shards.
 
-use std::io::ErrorKind;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 
 use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, Refused};
-use byway::{Heap, Instant, Translator};
+use byway::{Event, Heap, Instant, Translator};
+use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::clock::Clock;
 use crate::config::{Control, ControlKey, MAX_KEYS};
+use crate::lending::AllRouters;
+use crate::shard::Handle;
+use crate::waker::Waker;
 
 /// As many as keys, so that none can keep another out.
 const SESSIONS: usize = MAX_KEYS;
-/// How many datagrams are taken before packets have their turn again.
+/// How many datagrams are answered before events have their turn.
 const BURST: usize = 16;
+/// How many events of all shards wait at most until they are sent.
+const EVENTS: usize = 1024;
 
 /// The agent and its socket.
 #[derive(Debug)]
@@ -73,32 +83,46 @@ impl ControlPort {
         Refused::ALL.iter().map(|reason| (reason.name(), self.agent.refused(*reason))).collect()
     }
 
-    /// Answers what came. Whether there may be more.
-    pub fn answer(&mut self, now: Instant, translator: &mut Translator<Heap>) -> bool {
+    /// Answers what came, for all shards. Whether there may be more.
+    fn answer(&mut self, now: Instant, shards: &[Handle]) -> bool {
         let (mut request, mut answer) = ([0; MAX_REQUEST + 1], [0; MAX_ANSWER]);
-        let mut taken = 0;
-        while taken < BURST
-            && let Ok((length, from)) = self.socket.recv_from(&mut request)
-        {
-            taken += 1;
-            if let Ok(length) = self.agent.handle(now, translator, from, &request[..length], &mut answer) {
+        for _ in 0..BURST {
+            let Ok((length, from)) = self.socket.recv_from(&mut request) else {
+                return false;
+            };
+            // Only an authentic request stops the shards; they go on before the answer is sent.
+            let handled = self.agent.handle(now, &mut AllRouters::of(shards), from, &request[..length], &mut answer);
+            if let Ok(length) = handled {
                 // Whoever misses the answer asks again.
                 let _ = self.socket.send_to(&answer[..length], from);
             }
         }
-        taken == BURST
+        true
     }
 
     /// Tells subscribers what happened.
-    pub fn tell(&mut self, now: Instant, translator: &mut Translator<Heap>) {
+    fn tell(&mut self, now: Instant, events: &Receiver<Event>) {
         let mut answer = [0; MAX_ANSWER];
-        while self.agent.has_room()
-            && let Some(event) = translator.poll_event()
-        {
-            self.agent.tell(now, &event);
+        let mut is_empty = false;
+        while !is_empty {
+            while !is_empty && self.agent.has_room() {
+                match events.try_recv() {
+                    Ok(event) => self.agent.tell(now, &event),
+                    Err(_) => is_empty = true,
+                }
+            }
+            while let Some((to, length)) = self.agent.poll_transmit(now, &mut answer) {
+                let _ = self.socket.send_to(&answer[..length], to);
+            }
         }
-        while let Some((to, length)) = self.agent.poll_transmit(now, &mut answer) {
-            let _ = self.socket.send_to(&answer[..length], to);
+    }
+
+    /// Sleeps until a datagram comes, or another thread wants something.
+    fn wait(&self, waker: &Waker) -> io::Result<()> {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(waker, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -106,5 +130,143 @@ impl ControlPort {
 impl AsFd for ControlPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// How shards report what happens to connections: a bounded queue that all of them fill.
+#[derive(Clone, Debug)]
+pub struct EventReporter {
+    events: SyncSender<Event>,
+    /// An event that found the queue full. Those after it stay with the translator, which counts what it loses.
+    unsent: Option<Event>,
+    /// Whether anybody has subscribed.
+    is_wanted: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl EventReporter {
+    /// Takes a translator's events, and passes them on if anybody has subscribed.
+    pub fn report(&mut self, translator: &mut Translator<Heap>) {
+        let mut any = false;
+        while let Some(event) = self.unsent.take().or_else(|| translator.poll_event()) {
+            if !self.is_wanted.load(Ordering::Relaxed) {
+                continue;
+            }
+            any = true;
+            if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
+                self.unsent = Some(event);
+                break;
+            }
+        }
+        if any {
+            self.waker.wake();
+        }
+    }
+
+    /// Whether an event waits for room in the queue.
+    #[must_use]
+    pub const fn is_held_up(&self) -> bool {
+        self.unsent.is_some()
+    }
+}
+
+/// What another thread has the port for instructions do.
+type Task = Box<dyn FnOnce(&mut ControlPort) + Send>;
+
+/// The port for instructions, seen from other threads.
+#[derive(Clone, Debug)]
+pub struct ControlHandle {
+    orders: Sender<Order>,
+    waker: Arc<Waker>,
+}
+
+enum Order {
+    Do(Task),
+    Stop,
+}
+
+impl core::fmt::Debug for Order {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Do(_) => "Do",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+impl ControlHandle {
+    /// Has the port do something, and waits for what comes of it. `None` if its thread has ended.
+    pub fn ask<T: Send + 'static>(&self, task: impl FnOnce(&mut ControlPort) -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = channel();
+        self.orders.send(Order::Do(Box::new(move |port| drop(reply.send(task(port)))))).ok()?;
+        self.waker.wake();
+        answer.recv().ok()
+    }
+
+    /// Has its thread end.
+    pub fn stop(&self) {
+        let _ = self.orders.send(Order::Stop);
+        self.waker.wake();
+    }
+}
+
+/// The port for instructions with what other threads reach it by, before its thread is started.
+#[derive(Debug)]
+pub struct ControlThread {
+    port: ControlPort,
+    orders: Receiver<Order>,
+    events: Receiver<Event>,
+    handle: ControlHandle,
+    reporter: EventReporter,
+}
+
+impl ControlThread {
+    /// Makes the ends of its queues.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(port: ControlPort) -> io::Result<Self> {
+        let waker = Arc::new(Waker::new()?);
+        let ((orders, received), (sender, events)) = (channel(), sync_channel(EVENTS));
+        let handle = ControlHandle { orders, waker: waker.clone() };
+        let reporter = EventReporter { events: sender, unsent: None, is_wanted: Arc::default(), waker };
+        Ok(Self { port, orders: received, events, handle, reporter })
+    }
+
+    /// What the shards report to.
+    #[must_use]
+    pub const fn reporter(&self) -> &EventReporter {
+        &self.reporter
+    }
+
+    /// What other threads reach it by.
+    #[must_use]
+    pub fn handle(&self) -> ControlHandle {
+        self.handle.clone()
+    }
+
+    /// Speaks for these shards until it is told to stop. Gives the port back.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run(self, shards: &[Handle], clock: Clock) -> io::Result<ControlPort> {
+        let Self { mut port, orders, events, handle, reporter } = self;
+        loop {
+            // What comes from now on wakes it.
+            handle.waker.will_sleep();
+            let is_busy = port.answer(clock.now(), shards);
+            port.tell(clock.now(), &events);
+            reporter.is_wanted.store(port.agent.wants_events(clock.now()), Ordering::Relaxed);
+            for order in orders.try_iter() {
+                match order {
+                    Order::Do(task) => task(&mut port),
+                    Order::Stop => return Ok(port),
+                }
+            }
+            if !is_busy {
+                port.wait(&handle.waker)?;
+            }
+            handle.waker.is_awake();
+        }
     }
 }

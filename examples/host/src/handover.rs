@@ -293,10 +293,10 @@ fn look(stream: &UnixStream, wanted: &str, shards: &Handles) -> Result<(), Strin
     let matches: Match = matches.parse().map_err(|error: ParseError| error.to_string())?;
     let end = Instant::now() + Duration::from_secs(seconds.min(86_400));
     let (sender, seen) = sync_channel(tap::WAITING);
-    let all = shards.lock().map_err(|_| "byway is ending")?.clone();
+    let all = shards.lock().map_err(|_| "byway is ending")?.shards.clone();
     for shard in &all {
         let tap = Tap::new(matches, sender.clone());
-        let done = shard.ask(move |router, _| match &router.tap {
+        let done = shard.ask(move |router| match &router.tap {
             Some(_) => Err("somebody is looking already"),
             None => {
                 router.tap = Some(tap);
@@ -323,7 +323,7 @@ fn look(stream: &UnixStream, wanted: &str, shards: &Handles) -> Result<(), Strin
     // If nobody reads it any more, it is over as well.
     let _ = record();
     for shard in &all {
-        let _ = shard.ask(|router, _| router.tap = None);
+        let _ = shard.ask(|router| router.tap = None);
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   run       the process: signals, reloads, a thread for each shard; start, handover, privileges
 //!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
+//!   control   a thread for instructions; lending: the routers of all shards at once
 //!   router    a packet's way: checked, translated, sent on, or answered
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
@@ -34,6 +35,7 @@ linux! {
     pub mod held;
     pub mod icmp;
     pub mod lab;
+    pub mod lending;
     pub mod limiter;
     pub mod metrics;
     pub mod packet;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use byway::{DropReason, State};
 
-use crate::control::ControlPort;
+use crate::control::ControlHandle;
 use crate::counters::Counters;
 use crate::router::Router;
 use crate::shard::Handle;
@@ -21,8 +21,17 @@ const PAGE: usize = 256;
 /// How long somebody may take to ask, and to read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The shards as they are just now.
-pub type Handles = Arc<Mutex<Vec<Handle>>>;
+/// The threads as they are just now.
+pub type Handles = Arc<Mutex<Threaded>>;
+
+/// The threads that can be asked for something.
+#[derive(Clone, Debug, Default)]
+pub struct Threaded {
+    /// A thread for each queue.
+    pub shards: Vec<Handle>,
+    /// The port for instructions, if there is one.
+    pub control: Option<ControlHandle>,
+}
 
 /// What one shard says.
 #[derive(Debug, Default)]
@@ -34,7 +43,6 @@ struct Shard {
     rules: usize,
     /// By rule and server.
     servers: Vec<(String, String, u32)>,
-    refused: Vec<(&'static str, u64)>,
     states: BTreeMap<&'static str, u64>,
 }
 
@@ -58,14 +66,14 @@ pub fn serve(listener: TcpListener, shards: Handles) -> Result<(), String> {
     let serve = move || {
         for stream in listener.incoming().flatten() {
             // One after the other: whoever is slow is hung up on.
-            let all = shards.lock().map_or_else(|_| Vec::new(), |shards| shards.clone());
+            let all = shards.lock().map_or_else(|_| Threaded::default(), |threads| threads.clone());
             let _ = answer(&stream, &all);
         }
     };
     std::thread::Builder::new().name("metrics".into()).spawn(serve).map(drop).map_err(|error| format!("no thread: {error}"))
 }
 
-fn answer(stream: &TcpStream, shards: &[Handle]) -> io::Result<()> {
+fn answer(stream: &TcpStream, threads: &Threaded) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut lines = BufReader::new(stream.take(8192)).lines();
@@ -77,7 +85,7 @@ fn answer(stream: &TcpStream, shards: &[Handle]) -> io::Result<()> {
     }
     let mut words = request.split(' ');
     let (status, body) = match (words.next(), words.next()) {
-        (Some("GET"), Some("/metrics")) => match page(shards) {
+        (Some("GET"), Some("/metrics")) => match page(threads) {
             Some(page) => ("200 OK", page),
             None => ("503 Service Unavailable", "byway is ending\n".into()),
         },
@@ -90,17 +98,21 @@ fn answer(stream: &TcpStream, shards: &[Handle]) -> io::Result<()> {
     write!(out, "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
 }
 
-/// The whole page; `None` if a shard has ended.
-fn page(shards: &[Handle]) -> Option<String> {
-    let all: Option<Vec<Shard>> = shards.iter().map(ask).collect();
-    Some(write(&all?))
+/// The whole page; `None` if a thread has ended.
+fn page(threads: &Threaded) -> Option<String> {
+    let all: Option<Vec<Shard>> = threads.shards.iter().map(ask).collect();
+    let refused = match &threads.control {
+        Some(control) => control.ask(|port| port.refused())?,
+        None => Vec::new(),
+    };
+    Some(write(&all?, &refused))
 }
 
 fn ask(handle: &Handle) -> Option<Shard> {
-    let mut shard = handle.ask(|router, control| summary(router, control.as_deref()))?;
+    let mut shard = handle.ask(|router| summary(router))?;
     let mut next = Some(0);
     while let Some(first) = next {
-        let (states, behind) = handle.ask(move |router, _| count_states(router, first))?;
+        let (states, behind) = handle.ask(move |router| count_states(router, first))?;
         for state in states {
             *shard.states.entry(state.name()).or_default() += 1;
         }
@@ -117,7 +129,7 @@ fn count_states(router: &Router, first: usize) -> (Vec<State>, Option<usize>) {
     (states, next)
 }
 
-fn summary(router: &Router, control: Option<&ControlPort>) -> Shard {
+fn summary(router: &Router) -> Shard {
     let mut servers = Vec::new();
     for rule in router.translator.diverts() {
         let name = rule.matches().to_string();
@@ -130,7 +142,6 @@ fn summary(router: &Router, control: Option<&ControlPort>) -> Shard {
         capacity: router.translator.capacity(),
         rules: router.translator.diverts().count(),
         servers,
-        refused: control.map_or(Vec::new(), ControlPort::refused),
         states: BTreeMap::new(),
     }
 }
@@ -164,7 +175,7 @@ impl Page {
     }
 }
 
-fn write(shards: &[Shard]) -> String {
+fn write(shards: &[Shard], refused: &[(&'static str, u64)]) -> String {
     let mut page = Page::default();
     let mut router = Counters::default();
     for shard in shards {
@@ -226,7 +237,7 @@ fn write(shards: &[Shard]) -> String {
     of_each(&mut page, "rules", "Rules", |shard| shard.rules);
     of_each(&mut page, "held_fragments", "Fragments that wait for the first of their datagram", |shard| shard.held);
     page.metric("control_refused_total", "counter", "Datagrams at the port for instructions that got no answer, by reason");
-    for (reason, count) in shards.iter().flat_map(|shard| &shard.refused) {
+    for (reason, count) in refused {
         page.value("control_refused_total", &[("reason", reason)], *count);
     }
     page.0
@@ -245,7 +256,7 @@ mod tests {
             capacity: 100,
             ..Shard::default()
         };
-        let page = write(&[one(), one()]);
+        let page = write(&[one(), one()], &[("stale", 3)]);
         for line in [
             "# HELP byway_received_total Packets read from the device; a super-packet is one",
             "# TYPE byway_received_total counter",

@@ -1,5 +1,6 @@
 //! The process: threads that translate, and what signals do to them.
 
+use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -14,10 +15,11 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::ControlPort;
+use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
-use crate::metrics::Handles;
+use crate::lending::AllRouters;
+use crate::metrics::{Handles, Threaded};
 use crate::reload::{Changes, Said};
 use crate::router::Router;
 use crate::shard::{self, Parts, Shard};
@@ -73,7 +75,10 @@ pub(crate) struct Running {
     pub(crate) metrics: Option<TcpListener>,
     pub(crate) handles: Handles,
     pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
+    pub(crate) control: Option<JoinHandle<io::Result<ControlPort>>>,
 }
+
+const PANICKED: &str = "a thread has panicked: please report what it printed";
 
 impl Running {
     /// Reads the configuration anew. Takes over all of it, or nothing.
@@ -82,25 +87,19 @@ impl Running {
         config.check_reload(&self.config).map_err(|error| error.to_string())?;
         let changes = Changes::between(&self.said, &config);
         let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
-        // With several shards nobody else gives instructions, so that what they accept now they accept in a moment. The
-        // only shard that takes instructions checks and changes in one go.
-        for handle in &handles {
-            let changes = changes.clone();
-            let checked = handle.ask(move |router, _| changes.check(&mut router.translator));
-            checked.ok_or("a shard has ended")??;
+        let mut all = AllRouters::of(&handles.shards);
+        // Nothing else is done to the shards in between, so what they accept now they accept in a moment.
+        for router in all.borrow().ok_or("a shard has ended")? {
+            changes.check(&mut router.translator)?;
         }
-        for handle in &handles {
-            let changes = changes.clone();
-            let applied = handle.ask(move |router, control| {
-                changes.check(&mut router.translator)?;
-                changes.apply(&mut router.translator)?;
-                router.fail_open(changes.open().clone());
-                if let Some(control) = control {
-                    control.set_keys(changes.keys());
-                }
-                Ok::<(), String>(())
-            });
-            applied.ok_or("a shard has ended")??;
+        for router in all.borrow().ok_or("a shard has ended")? {
+            changes.apply(&mut router.translator)?;
+            router.fail_open(changes.open().clone());
+        }
+        drop(all);
+        if let Some(control) = &handles.control {
+            let keys = changes.keys().to_vec();
+            control.ask(move |port| port.set_keys(&keys)).ok_or("the port for instructions has ended")?;
         }
         self.said = Said::by(&config);
         self.config = config;
@@ -109,19 +108,26 @@ impl Running {
 
     /// Ends every thread; returns what they were made of, and what was wrong with one.
     fn halt(&mut self) -> (Vec<Parts>, Option<ControlPort>, Option<String>) {
-        for handle in self.handles.lock().iter().flat_map(|handles| handles.iter()) {
-            handle.stop();
-        }
         let (mut parts, mut port, mut failed) = (Vec::new(), None, None);
+        let handles = self.handles.lock().map(|handles| handles.clone()).unwrap_or_default();
+        // First the one that needs the others.
+        if let Some(control) = &handles.control {
+            control.stop();
+        }
+        match self.control.take().map(JoinHandle::join) {
+            None => {}
+            Some(Ok(Ok(control))) => port = Some(control),
+            Some(Ok(Err(why))) => failed = Some(format!("the port for instructions: {why}")),
+            Some(Err(_)) => failed = Some(PANICKED.into()),
+        }
+        for shard in &handles.shards {
+            shard.stop();
+        }
         for thread in self.threads.drain(..) {
             match thread.join() {
-                Ok(Ok(shard)) => {
-                    let (part, control) = shard.into_parts();
-                    parts.push(part);
-                    port = port.or(control);
-                }
+                Ok(Ok(shard)) => parts.push(shard.into_parts()),
                 Ok(Err(why)) => failed = Some(why),
-                Err(_) => failed = Some("a shard has panicked: please report what it printed".into()),
+                Err(_) => failed = Some(PANICKED.into()),
             }
         }
         (parts, port, failed)
@@ -133,7 +139,7 @@ impl Running {
         for (_, router) in parts.iter_mut() {
             router.translator.poll(time);
         }
-        let (_, Router { translator, .. }) = parts.first()?;
+        let Router { translator, .. } = &*parts.first()?.1;
         let rules = translator.diverts().filter_map(|entry| {
             let mut room = [Weighted { target: Target::Same, weight: 1 }; 16];
             byway::control::Rule::new(&byway::Divert::parse(&entry.to_string(), &mut room).ok()?)
@@ -186,7 +192,7 @@ impl Running {
             }
             Err(why) => {
                 warn!("another byway has not taken over, going on: {why}");
-                self.threads = spawn(parts, control, self.sharding, self.clock, &self.handles)?;
+                (self.threads, self.control) = spawn(parts, control, self.sharding, self.clock, &self.handles)?;
                 Ok(Some(self))
             }
         }
@@ -202,16 +208,22 @@ impl Drop for Alarm {
     }
 }
 
-/// Starts a thread for each shard.
+/// Threads for shards, and for the port for instructions.
+pub(crate) type Threads = (Vec<JoinHandle<Result<Shard, String>>>, Option<JoinHandle<io::Result<ControlPort>>>);
+
+/// Starts a thread for each shard, and one for the port for instructions.
 pub(crate) fn spawn(
     parts: impl IntoIterator<Item = Parts>,
     control: Option<ControlPort>,
     sharding: Sharding,
     clock: Clock,
     handles: &Handles,
-) -> Result<Vec<JoinHandle<Result<Shard, String>>>, String> {
+) -> Result<Threads, String> {
+    let no_thread = |error: io::Error| format!("no thread: {error}");
+    let control = control.map(ControlThread::new).transpose().map_err(no_thread)?;
+    let reporter = control.as_ref().map(ControlThread::reporter);
     let (mut threads, mut all) = (Vec::new(), Vec::new());
-    let shards = shard::shards(parts, control, sharding, clock).map_err(|error| error.to_string())?;
+    let shards = shard::shards(parts, reporter, sharding, clock).map_err(|error| error.to_string())?;
     for (number, (shard, handle)) in shards.into_iter().enumerate() {
         let run = move || {
             let alarm = Alarm;
@@ -225,18 +237,33 @@ pub(crate) fn spawn(
             ended
         };
         let thread = std::thread::Builder::new().name(format!("shard {number}")).spawn(run);
-        threads.push(thread.map_err(|error| format!("no thread: {error}"))?);
+        threads.push(thread.map_err(no_thread)?);
         all.push(handle);
     }
+    let handle = control.as_ref().map(ControlThread::handle);
+    let thread = control.map(|control| {
+        let shards = all.clone();
+        let run = move || {
+            let alarm = Alarm;
+            let ended = control.run(&shards, clock);
+            match &ended {
+                Ok(_) => core::mem::forget(alarm),
+                Err(why) => error!("the port for instructions: {why}"),
+            }
+            ended
+        };
+        std::thread::Builder::new().name("control".into()).spawn(run).map_err(no_thread)
+    });
+    let thread = thread.transpose()?;
     if let Ok(mut handles) = handles.lock() {
-        *handles = all;
+        *handles = Threaded { shards: all, control: handle };
     }
-    Ok(threads)
+    Ok((threads, thread))
 }
 
 /// Nobody yet.
 pub(crate) fn no_handles() -> Handles {
-    Arc::new(Mutex::new(Vec::new()))
+    Arc::new(Mutex::new(Threaded::default()))
 }
 
 /// What was done, as far as it was.

@@ -9,8 +9,9 @@ use byway::{Instant, Owner, Sharding};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
-use crate::control::ControlPort;
+use crate::control::EventReporter;
 use crate::device::{FRAME, Queue};
+use crate::lending::{Lent, Turn};
 use crate::router::Router;
 use crate::vnet::LENGTH;
 use crate::waker::Waker;
@@ -19,14 +20,13 @@ use crate::waker::Waker;
 const BURST: usize = 64;
 /// How many packets wait at most for their owner.
 const RING: usize = 512;
-/// How long an instruction waits at most while packets come without a pause.
-const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What another thread has a shard do, between two packets.
-pub type Task = Box<dyn FnOnce(&mut Router, Option<&mut ControlPort>) + Send>;
+pub type Task = Box<dyn FnOnce(&mut Router) + Send>;
 
 enum Order {
     Do(Task),
+    Lend(Sender<Lent>),
     Stop,
 }
 
@@ -35,12 +35,14 @@ enum Order {
 pub struct Handle {
     orders: Sender<Order>,
     waker: Arc<Waker>,
+    turn: Turn,
 }
 
 impl core::fmt::Debug for Order {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Do(_) => "Do",
+            Self::Lend(_) => "Lend",
             Self::Stop => "Stop",
         })
     }
@@ -50,13 +52,25 @@ impl Handle {
     /// Has the shard do something, and waits for what comes of it. `None` if the shard has ended.
     pub fn ask<T: Send + 'static>(
         &self,
-        task: impl FnOnce(&mut Router, Option<&mut ControlPort>) -> T + Send + 'static,
+        task: impl FnOnce(&mut Router) -> T + Send + 'static,
     ) -> Option<T> {
         let (reply, answer) = channel();
-        let task: Task = Box::new(move |router, control| drop(reply.send(task(router, control))));
+        let task: Task = Box::new(move |router| drop(reply.send(task(router))));
         self.orders.send(Order::Do(task)).ok()?;
         self.waker.wake();
         answer.recv().ok()
+    }
+
+    /// Has the shard lend its router, and wait until it is given back. False if the shard has ended.
+    pub(crate) fn lend(&self, to: Sender<Lent>) -> bool {
+        let is_there = self.orders.send(Order::Lend(to)).is_ok();
+        self.waker.wake();
+        is_there
+    }
+
+    /// What has to be held to borrow the routers of several shards.
+    pub(crate) fn turn(&self) -> &Turn {
+        &self.turn
     }
 
     /// Has the shard end.
@@ -78,57 +92,56 @@ struct Peer {
 pub struct Shard {
     number: usize,
     queue: Queue,
-    router: Router,
-    control: Option<ControlPort>,
+    /// In a box, so that it can be lent.
+    router: Box<Router>,
+    events: Option<EventReporter>,
     sharding: Sharding,
     peers: Vec<Peer>,
     ring: Receiver<Vec<u8>>,
     orders: Receiver<Order>,
+    /// Orders that were received and not yet obeyed.
+    pending: Vec<Order>,
     waker: Arc<Waker>,
     clock: Clock,
     stops: bool,
-    /// A datagram waits at the port for instructions.
-    is_asked: bool,
-    /// When it was last looked at.
-    answered: Instant,
 }
 
 /// Shards as they are made, and what becomes of them.
-pub type Parts = (Queue, Router);
+pub type Parts = (Queue, Box<Router>);
 
-/// Makes shards of these queues and routers, which know each other. The first has the port for instructions.
+/// Makes shards of these queues and routers, which know each other, and report to the port for instructions what happens
+/// to connections.
 ///
 /// # Errors
 /// The kernel's.
 pub fn shards(
     parts: impl IntoIterator<Item = Parts>,
-    mut control: Option<ControlPort>,
+    events: Option<&EventReporter>,
     sharding: Sharding,
     clock: Clock,
 ) -> io::Result<Vec<(Shard, Handle)>> {
     let mut all = Vec::new();
     let mut rings = Vec::new();
+    let turn = Turn::default();
     for (number, (queue, router)) in parts.into_iter().enumerate() {
         let waker = Arc::new(Waker::new()?);
         let ((sender, ring), (orders, received)) = (sync_channel(RING), channel());
         rings.push((sender, waker.clone()));
-        let handle = Handle { orders, waker: waker.clone() };
-        let control = control.take();
+        let handle = Handle { orders, waker: waker.clone(), turn: turn.clone() };
         let peers = Vec::new();
         let shard = Shard {
             number,
             queue,
             router,
-            control,
+            events: events.cloned(),
             sharding,
             peers,
             ring,
             orders: received,
+            pending: Vec::new(),
             waker,
             clock,
             stops: false,
-            is_asked: false,
-            answered: Instant::ZERO,
         };
         all.push((shard, handle));
     }
@@ -149,16 +162,15 @@ impl Shard {
         while !self.stops {
             let mut is_busy = self.read(frame)?;
             is_busy |= self.take_handed_over();
-            is_busy |= self.obey();
-            let now = self.clock.now();
-            if let Some(control) = &mut self.control
-                && (self.is_asked || now.duration_since(self.answered) >= PATIENCE)
-            {
-                is_busy |= control.answer(now, &mut self.router.translator);
-                control.tell(now, &mut self.router.translator);
-                (self.is_asked, self.answered) = (false, now);
+            if self.has_orders() {
+                self = self.obey()?;
+                is_busy = true;
             }
+            let now = self.clock.now();
             self.router.poll(now, &mut self.queue);
+            if let Some(events) = &mut self.events {
+                events.report(&mut self.router.translator);
+            }
             if !is_busy {
                 self.wait(now)?;
             }
@@ -168,21 +180,37 @@ impl Shard {
 
     /// What it was made of.
     #[must_use]
-    pub fn into_parts(self) -> (Parts, Option<ControlPort>) {
-        ((self.queue, self.router), self.control)
+    pub fn into_parts(self) -> Parts {
+        (self.queue, self.router)
     }
 
-    /// Does what other threads want done. Whether there was anything.
-    fn obey(&mut self) -> bool {
-        let mut any = false;
-        while let Ok(order) = self.orders.try_recv() {
+    /// Whether other threads want something done.
+    fn has_orders(&mut self) -> bool {
+        self.pending.extend(self.orders.try_iter());
+        !self.pending.is_empty()
+    }
+
+    /// Does what other threads want done.
+    fn obey(mut self) -> io::Result<Self> {
+        for order in core::mem::take(&mut self.pending) {
             match order {
-                Order::Do(task) => task(&mut self.router, self.control.as_mut()),
+                Order::Do(task) => task(&mut self.router),
+                Order::Lend(to) => self = self.lend(&to)?,
                 Order::Stop => self.stops = true,
             }
-            any = true;
         }
-        any
+        Ok(self)
+    }
+
+    /// Lends the router, and waits until it is given back.
+    fn lend(mut self, to: &Sender<Lent>) -> io::Result<Self> {
+        let (back, returned) = channel();
+        self.router = match to.send(Lent { router: self.router, back }) {
+            Ok(()) => returned.recv().map_err(|_| io::Error::other("a router was borrowed and not given back"))?,
+            // Nobody wants it any more.
+            Err(unsent) => unsent.0.router,
+        };
+        Ok(self)
     }
 
     /// Reads packets, and routes those that are this shard's. Whether there may be more.
@@ -242,30 +270,25 @@ impl Shard {
         true
     }
 
-    /// Sleeps until a packet comes, a datagram for the control port, another thread, or the time.
+    /// Sleeps until a packet comes, another thread wants something, or it is time.
     fn wait(&mut self, now: Instant) -> io::Result<()> {
         self.waker.will_sleep();
         // What came in the meantime has woken nobody.
-        if self.take_handed_over() | self.obey() {
+        if self.take_handed_over() | self.has_orders() {
             self.waker.is_awake();
             return Ok(());
-        }
-        if let Some(control) = &mut self.control {
-            control.tell(now, &mut self.router.translator);
         }
         let due = self.router.translator.poll_at().map(|due| due.duration_since(now));
         // Fragments that are kept are looked after now and then.
         let due = if self.router.held() == 0 { due } else { Some(due.map_or(SECOND, |due| due.min(SECOND))) };
+        let is_held_up = self.events.as_ref().is_some_and(EventReporter::is_held_up);
+        let due = if is_held_up { Some(Duration::from_millis(1)) } else { due };
         let timeout = due.and_then(|due| Timespec::try_from(due.max(Duration::from_millis(1))).ok());
-        let mut fds = vec![PollFd::new(&self.queue, PollFlags::IN), PollFd::new(&*self.waker, PollFlags::IN)];
-        fds.extend(self.control.as_ref().map(|control| PollFd::new(control, PollFlags::IN)));
+        let mut fds = [PollFd::new(&self.queue, PollFlags::IN), PollFd::new(&*self.waker, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let is_asked = fds.get(2).is_some_and(|control| !control.revents().is_empty());
-        drop(fds);
-        self.is_asked = is_asked;
         self.waker.is_awake();
         Ok(())
     }

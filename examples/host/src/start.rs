@@ -112,7 +112,8 @@ fn go(
     privileges::drop(&config)?;
     config.snapshot.as_deref().map_or(Ok(()), snapshot::check_folder)?;
     let handles = no_handles();
-    let threads = spawn(queues.into_iter().zip(routers), control, sharding, clock, &handles)?;
+    let parts = queues.into_iter().zip(routers.into_iter().map(Box::new));
+    let (threads, control) = spawn(parts, control, sharding, clock, &handles)?;
     if let Some(listener) = &metrics {
         let listener = listener.try_clone().map_err(|error| format!("metrics: {error}"))?;
         metrics::serve(listener, handles.clone())?;
@@ -120,7 +121,7 @@ fn go(
     if let Some(listener) = listener {
         handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
     }
-    Ok(Running { config, said, secret, sharding, clock, metrics, handles, threads })
+    Ok(Running { config, said, secret, sharding, clock, metrics, handles, threads, control })
 }
 
 fn random() -> Result<[u8; 32], String> {

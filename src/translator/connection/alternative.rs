@@ -75,11 +75,18 @@ impl Table<'_> {
         }
     }
 
-    /// Frees the endpoint with this reply key if its connection is dead.
-    pub(in crate::translator) fn free_dead(&mut self, key: &Key) {
-        if let Some(slot) = self.find_reply(key).filter(|slot| self.is_dead(*slot)) {
+    /// Closes the connection with this reply key if it is dead, and frees its endpoint if it has been dead for as long as
+    /// a quarantine lasts.
+    pub(in crate::translator) fn close_if_dead(&mut self, key: &Key) {
+        if let Some(slot) = self.find_reply(key)
+            && let Some(&Entry { phase, last, .. }) = self.slot(slot).filter(|c| self.state.is_dead(c))
+        {
+            let silence = self.state.tick.since(last).saturating_sub(self.state.timers.quarantine());
+            let is_past = self.state.timers.is_outlived(phase, silence);
             self.close_dead(slot);
-            self.release(slot);
+            if is_past {
+                self.release(slot);
+            }
         }
     }
 

@@ -251,10 +251,6 @@ impl Table<'_> {
             return Some(now);
         }
         let State { redivert_log: moves, adopt, adopting, .. } = &*self.state;
-        #[cfg(target_pointer_width = "64")]
-        if self.state.renewal.is_due() {
-            return Some(now);
-        }
         if moves.cursor != DONE || moves.is_forgetting() || (adopt.is_some() && *adopting != DONE) {
             return Some(now);
         }
@@ -271,7 +267,9 @@ impl Table<'_> {
             let scan_interval = self.state.timers.next_scan(class, head.listed_at, tick);
             Some(self.state.instant(death).min(self.state.instant(scan_interval)))
         });
-        let rebuilding = self.state.rebuilding.due(tick).map(|due| due.instant(now));
-        heads.chain(told).chain(rebuilding).min()
+        let filter = self.state.rebuilding.due(tick);
+        #[cfg(target_pointer_width = "64")]
+        let filter = filter.into_iter().chain(self.state.renewal.due(tick, self.state.diverts as u32));
+        heads.chain(told).chain(filter.into_iter().map(|due| self.state.instant(due))).min()
     }
 }

@@ -64,15 +64,15 @@ pub struct Forgotten {
 
 impl Table<'_> {
     pub(crate) fn forget(&mut self) -> Forgotten {
-        let connections = self.to_be_forgotten();
-        self.forget_all();
+        let dead = self.counted_dead(None);
+        let connections = self.forget_all().saturating_sub(dead);
         self.expire_all(LOOKS);
         self.check_forgotten();
         Forgotten { connections }
     }
 
-    /// Forgets every connection.
-    fn forget_all(&mut self) {
+    /// Forgets every connection. Returns how many were counted.
+    fn forget_all(&mut self) -> u32 {
         let counters = &self.state.counters;
         let begun = counters.opened.wrapping_add(counters.imported) as u32;
         // If none has been opened since the last time, all have already been forgotten.
@@ -83,8 +83,10 @@ impl Table<'_> {
         }
         self.state.close_dead = Some(close_forgotten);
         let now = any.then_some(self.state.tick);
-        self.state.redivert_log.forget(self.memory.moves, &mut servers!(self.state, self.memory), now);
+        let mut servers = servers!(self.state, self.memory);
+        let counted = self.state.redivert_log.forget(self.memory.moves, &mut servers, now);
         self.state.set_plain_epoch();
+        counted
     }
 
     /// Notes when no forgotten connection is left. In each age list they stand before all others, except in the list of

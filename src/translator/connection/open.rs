@@ -136,7 +136,7 @@ impl Table<'_> {
         self.check_client_limit(new.client)?;
         if new.has(SOURCE_KEPT) {
             // It can use no other endpoint.
-            self.free_dead(&new.reply_key());
+            self.close_if_dead(&new.reply_key());
         }
         let mut again = true;
         while !self.find_alternative(new, given) {

@@ -77,7 +77,7 @@ pub enum Checked {
 
 /// Brings a new server to the position of a connection: the part of a hand-over that knows the protocol above TCP.
 ///
-/// [`AtRest`] is for protocols that need nothing of it, [`HttpGet`](crate::HttpGet) for downloads.
+/// [`AtRest`] is for protocols that need nothing of it, `HttpGet` (feature `http`) for downloads.
 pub trait Resumption {
     /// Whether [`observe`](Self::observe) is to be called.
     const OBSERVES: bool = false;

@@ -127,8 +127,8 @@ impl Table<'_> {
     pub(super) fn carry(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         let mut refreshing = direction == Direction::ToServer || self.state.config.refresh_from_server;
         if flow.protocol == TCP {
-            if let Some(resumable) = self.for_resumable(slot) {
-                return (resumable.carry)(self, slot, direction, parts, flow);
+            if self.for_resumable(slot).is_some() {
+                return self.carry_resumable(slot, direction, parts, flow);
             }
             let Some(segment) = Segment::of(parts.payload) else {
                 return Verdict::Drop(DropReason::MalformedTransport);
@@ -153,6 +153,16 @@ impl Table<'_> {
             self.do_extras(slot, direction, parts);
         }
         Verdict::carried(direction)
+    }
+
+    /// The same for a connection that is resumable.
+    #[cold]
+    #[inline(never)]
+    fn carry_resumable(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
+        match self.state.for_resumable {
+            Some(resumable) => (resumable.carry)(self, slot, direction, parts, flow),
+            None => Verdict::Drop(DropReason::NoConnection),
+        }
     }
 
     /// Looks again at a connection that may be dead, finished or stale.

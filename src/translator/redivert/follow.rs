@@ -180,6 +180,7 @@ impl Table<'_> {
     /// Counts a moved connection with its new server, if its entry describes another one.
     #[cfg_attr(target_pointer_width = "64", cold)]
     #[cfg_attr(target_pointer_width = "64", inline(never))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     pub(in crate::translator) fn recount(&mut self, slot: u32, route: Route) {
         let Some(connection) = self.slot(slot) else {
             return;

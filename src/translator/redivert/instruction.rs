@@ -4,6 +4,8 @@
 //! stands in `following`.
 
 use core::fmt;
+#[cfg(target_pointer_width = "64")]
+use core::ops::Range;
 use core::str::FromStr;
 
 use crate::error::ParseError;
@@ -11,11 +13,16 @@ use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
 #[cfg(target_pointer_width = "64")]
 use crate::table::groups::Groups;
 use crate::table::redivert_log::MoveSlot;
+#[cfg(target_pointer_width = "64")]
+use crate::table::renewal::ALL_FOLLOWED;
 use crate::table::rule::Target;
 use crate::table::server::{self, Holder, Place, ServerSlot};
 use crate::table::storage::Storage;
 use crate::translator::Translator;
+use crate::translator::redivert::survey::Survey;
 use crate::translator::state::{HIDES_SERVERS, State, Table};
+#[cfg(target_pointer_width = "64")]
+use crate::translator::table::rule_index;
 use crate::wire::ipv4;
 
 /// How a re-divert treats the connections that stand on the old server.
@@ -200,28 +207,23 @@ impl<S: Storage> Translator<S> {
             return 0;
         };
         let view = self.storage.view();
-        standing(&self.state, view.connections, view.servers, |s| s.lies_within(place))
+        let used = view.servers.get(..self.state.unused.up_to().into()).unwrap_or_default();
+        let counted = Survey::new(used, place).counted;
+        counted.saturating_sub(counted_dead(&self.state, view.connections, used, Some(place)))
     }
 }
 
-/// How many connections stand on these servers. Of the dead that nobody has swept yet those in the first slots are not
-/// counted, which in a table of up to [`COUNTED`] slots are all.
-fn standing(
-    state: &State,
-    connections: &[ConnectionSlot],
-    servers: &[ServerSlot],
-    is_one: impl Fn(&ServerSlot) -> bool,
-) -> u32 {
-    let in_use = servers.iter().take(state.unused.up_to().into());
-    let counted: u32 = in_use.filter(|s| is_one(s)).map(|s| s.connections).sum();
+/// How many of the connections that are counted on a server, or on any, are dead and nobody has swept them yet. Only the
+/// first [`COUNTED`] slots are looked at.
+fn counted_dead(state: &State, connections: &[ConnectionSlot], servers: &[ServerSlot], on: Option<Place>) -> u32 {
     let used = connections.iter().take(state.fresh as usize).take(COUNTED).map(|c| &c.0);
     let dead = used.filter(|c| {
         c.has(SERVER_COUNTED)
             && !state.redivert_log.has_forgotten(c.epoch)
             && state.is_dead(c)
-            && servers.get(usize::from(c.member)).is_some_and(&is_one)
+            && servers.get(usize::from(c.member)).is_some_and(|s| on.is_none_or(|on| s.lies_within(on)))
     });
-    counted.saturating_sub(dead.count() as u32)
+    dead.count() as u32
 }
 
 /// How many slots are looked at for dead connections when connections are counted.
@@ -238,7 +240,7 @@ impl Table<'_> {
         if self.state.adopt.is_some() {
             return u32::MAX;
         }
-        self.memory.servers.iter().filter(|s| s.is_touched(server)).map(|s| s.expected()).sum()
+        self.used_servers().iter().filter(|s| s.is_touched(server)).map(|s| s.expected()).sum()
     }
 }
 
@@ -252,12 +254,19 @@ pub(crate) fn place_of(target: Target) -> Option<Place> {
 
 impl Table<'_> {
     /// How many connections would be forgotten.
+    #[cfg(feature = "control")]
     pub(crate) fn to_be_forgotten(&self) -> u32 {
-        standing(self.state, self.memory.connections, self.memory.servers, |_| true)
+        let counted: u32 = self.used_servers().iter().map(|s| s.connections).sum();
+        counted.saturating_sub(self.counted_dead(None))
     }
 
-    pub(in crate::translator) fn connections_on(&self, place: Place) -> u32 {
-        standing(self.state, self.memory.connections, self.memory.servers, |s| s.lies_within(place))
+    pub(in crate::translator) fn counted_dead(&self, on: Option<Place>) -> u32 {
+        counted_dead(self.state, self.memory.connections, self.memory.servers, on)
+    }
+
+    /// How many connections stand on a server of which this is known.
+    pub(in crate::translator) fn connections_on(&self, place: Place, survey: &Survey) -> u32 {
+        survey.counted.saturating_sub(self.counted_dead(Some(place)))
     }
 
     pub(crate) fn redivert(
@@ -267,18 +276,21 @@ impl Table<'_> {
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
         let (old, new) = self.check_redivert(from, target)?;
-        let connections = self.connections_on(old);
-        let servers = match how {
-            Redivert::Drain => self.drain(old, target)?,
-            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset)?,
-        };
+        let survey = self.survey(old);
+        let connections = self.connections_on(old, &survey);
+        match how {
+            Redivert::Drain => self.drain(old, target, &survey)?,
+            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset, &survey)?,
+        }
         if self.state.kept & HIDES_SERVERS != 0 {
             // The new server may be one that must not show its own address.
-            self.refilter(None);
+            self.state.filter.add_near(new.address);
+            #[cfg(target_pointer_width = "64")]
+            rule_index!(self.state, self.memory).note_hidden(new.address);
         }
         self.start_adopting();
         self.state.generation = self.state.generation.wrapping_add(1);
-        Ok(Rediverted { generation: self.state.generation, servers, connections })
+        Ok(Rediverted { generation: self.state.generation, servers: survey.rules, connections })
     }
 
     /// Refuses what could never be done, whatever the table holds.
@@ -305,39 +317,19 @@ impl Table<'_> {
     }
 
     /// The entries for servers that may be in use.
-    fn used_servers(&self) -> &[ServerSlot] {
+    pub(in crate::translator) fn used_servers(&self) -> &[ServerSlot] {
         self.memory.servers.get(..self.state.unused.up_to().into()).unwrap_or_default()
     }
 
-    /// How many servers of rules lie within this one.
-    pub(in crate::translator) fn servers_within(&self, old: Place) -> usize {
-        let within = self.used_servers().iter().filter(|s| s.lies_within(old));
-        within.map(|s| s.rules() as usize).sum()
-    }
-
-    /// How many entries for servers have to be replaced to drain this server; all servers if none is named.
-    pub(in crate::translator) fn servers_to_drain(&self, old: Option<Place>) -> usize {
-        let affected =
-            |s: &&ServerSlot| s.rules() != 0 && s.connections != 0 && old.is_none_or(|old| s.lies_within(old));
-        self.used_servers().iter().filter(affected).count()
-    }
-
-    /// Whether connections may stand on this server whose entries speak of other servers too: once they are moved,
-    /// those entries no longer describe them.
-    pub(in crate::translator) fn needs_entry(&self, old: Place) -> bool {
-        self.used_servers().iter().any(|s| s.connections != 0 && s.may_overlap(old))
-    }
-
     /// Points every rule at the new server, and leaves the old entries to their connections.
-    fn drain(&mut self, old: Place, target: Target) -> Result<usize, RedivertError> {
-        if self.servers_to_drain(Some(old)) > self.servers().free() {
+    fn drain(&mut self, old: Place, target: Target, survey: &Survey) -> Result<(), RedivertError> {
+        if survey.occupied > self.servers().free() {
             return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
         }
-        let servers = self.servers_within(old);
         #[cfg(target_pointer_width = "64")]
         if self.state.directory.is_there() {
-            self.drain_entries(old, target);
-            return Ok(servers);
+            self.drain_entries(old, target, survey);
+            return Ok(());
         }
         for rule in 0..self.state.diverts {
             let Some(first) = self.memory.diverts.get(rule).map(|r| r.servers) else {
@@ -354,14 +346,16 @@ impl Table<'_> {
                 entry = next;
             }
         }
-        Ok(servers)
+        Ok(())
     }
 
     /// The same where there may be many rules: they follow later, one after the other.
     #[cfg(target_pointer_width = "64")]
-    fn drain_entries(&mut self, old: Place, target: Target) {
+    fn drain_entries(&mut self, old: Place, target: Target, survey: &Survey) {
+        // Only then other entries may have to be linked anew: those of groups, and those that were drained before.
+        let mut are_linked = self.state.renewal.following != ALL_FOLLOWED;
         let mut drained = false;
-        for entry in 0..self.state.unused.up_to() {
+        for entry in survey.first..survey.end {
             let Some(&slot) = self.memory.servers.get(usize::from(entry)) else {
                 break;
             };
@@ -373,11 +367,14 @@ impl Table<'_> {
                 self.servers().set_target(entry, target);
             } else if let Some(new) = self.servers().drain(entry, target) {
                 Groups(self.memory.group_index).replace(entry, new);
+                are_linked |= !slot.is_shared();
                 drained = true;
             }
         }
-        if drained {
+        if drained && are_linked {
             self.servers().finish_draining();
+        }
+        if drained {
             self.state.renewal.start_following();
         }
     }
@@ -421,38 +418,45 @@ impl Table<'_> {
     }
 
     /// Points every entry at the new server, and writes the move down for the connections.
-    fn switch(&mut self, old: Place, target: Target, new: Place, reset: bool) -> Result<usize, RedivertError> {
+    fn switch(
+        &mut self,
+        old: Place,
+        target: Target,
+        new: Place,
+        reset: bool,
+        survey: &Survey,
+    ) -> Result<(), RedivertError> {
         let capacity = self.memory.moves.len();
         if self.state.redivert_log.is_full(self.memory.moves) {
             return Err(RedivertError::Busy { capacity });
         }
-        let entry = if self.needs_entry(old) {
+        let entry = if survey.overlaps {
             let taken = self.servers().take(target, Holder::Redivert, 0);
             taken.ok_or(RedivertError::ServersFull { capacity: self.memory.servers.len() })?
         } else {
             server::NONE
         };
-        let servers = self.servers_within(old);
+        let within = survey.first..survey.end;
         #[cfg(target_pointer_width = "64")]
-        self.switch_shared(old, target);
+        self.switch_shared(old, target, within.clone());
         // Those that the index has are there already.
-        let used = self.state.unused.up_to().into();
-        for slot in self.memory.servers.iter_mut().take(used).filter(|s| s.lies_within(old)) {
+        let within = self.memory.servers.get_mut(usize::from(within.start)..usize::from(within.end));
+        for slot in within.unwrap_or_default().iter_mut().filter(|s| s.lies_within(old)) {
             slot.set_target(slot.moved_to(target));
         }
         self.state.redivert_log.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
         self.state.set_plain_epoch();
-        Ok(servers)
+        Ok(())
     }
 
     /// Points the entries that rules share at the new server.
     #[cfg(target_pointer_width = "64")]
-    fn switch_shared(&mut self, old: Place, target: Target) {
+    fn switch_shared(&mut self, old: Place, target: Target, within: Range<u16>) {
         let mut entries = self.servers();
         if !entries.are_shared() {
             return;
         }
-        for entry in 0..entries.unused.up_to() {
+        for entry in within {
             if let Some(slot) = entries.get(entry).filter(|s| s.is_shared() && s.lies_within(old)) {
                 entries.set_target(entry, slot.moved_to(target));
             }

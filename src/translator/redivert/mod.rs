@@ -2,3 +2,4 @@
 
 pub(super) mod follow;
 pub(super) mod instruction;
+pub(super) mod survey;

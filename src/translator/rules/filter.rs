@@ -135,14 +135,25 @@ impl Table<'_> {
         self.note_uncovered(original);
     }
 
-    /// Whether some rule speaks of exactly this address; where there is an index of rules, whether one may.
+    /// Whether some rule speaks of exactly this address. Where there are many rules, `false` may be wrong too: until the
+    /// index has been built anew it cannot tell what is gone. Then the filter is built anew more often than needed.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn names(&self, address: u32) -> bool {
         #[cfg(target_pointer_width = "64")]
         if let Some(index) = self.rule_index() {
-            return index.may_name(32, address);
+            return if self.has_few_rules() {
+                self.rules().iter().any(|rule| rule.host() == Some(address))
+            } else {
+                index.is_complete() && self.state.renewal.gone == 0 && index.may_name(32, address)
+            };
         }
         rule::names(self.rules(), address)
+    }
+
+    /// Whether the rules are so few that they can be looked through where they are not sorted.
+    #[cfg(target_pointer_width = "64")]
+    pub(super) const fn has_few_rules(&self) -> bool {
+        self.state.diverts <= 32
     }
 
     /// A connection is given back. It may be the last one that its addresses are in the filter for.

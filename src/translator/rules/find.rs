@@ -28,7 +28,8 @@ impl Table<'_> {
     /// Whether the packet would show the address of a server whose client knows another one: it belongs to a connection
     /// that kept its source and has ended, or comes from where a port forward that keeps the source leads to.
     ///
-    /// The work grows with the number of rules, for packets from the address of such a server alone.
+    /// For packets from the address of such a server the work grows with the number of port forwards of this kind, in a
+    /// small storage with the number of rules.
     pub(in crate::translator) fn shows_server(&self, flow: &Flow) -> bool {
         // The machine itself may talk to its servers, and nobody has a connection with a group.
         if self.state.kept == 0 || self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
@@ -37,10 +38,10 @@ impl Table<'_> {
         if self.quarantined(&Key::of(flow, Direction::ToClient)).is_some() {
             return true;
         }
-        if self.state.kept & HIDES_SERVERS == 0 || !self.state.filter.may_be_near(flow.source) {
+        if self.state.kept & HIDES_SERVERS == 0 || !self.may_hide(flow.source) {
             return false;
         }
-        for rule in self.rules() {
+        for rule in self.rules_that_may_hide() {
             if !rule.hides_servers() || !rule.admits(flow.protocol, flow.destination) {
                 continue;
             }
@@ -55,6 +56,26 @@ impl Table<'_> {
             }
         }
         false
+    }
+
+    /// Whether some rule may hide the servers with this address.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    fn may_hide(&self, server: u32) -> bool {
+        #[cfg(target_pointer_width = "64")]
+        if let Some(index) = self.rule_index() {
+            return index.may_hide(server);
+        }
+        self.state.filter.may_be_near(server)
+    }
+
+    /// The rules among which those are that hide their servers.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    fn rules_that_may_hide(&self) -> &[DivertSlot] {
+        #[cfg(target_pointer_width = "64")]
+        if self.state.directory.is_there() {
+            return self.rules().get(..self.state.directory.apart()).unwrap_or_default();
+        }
+        self.rules()
     }
 
     /// The rule for a packet that begins a connection.

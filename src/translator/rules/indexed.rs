@@ -1,9 +1,12 @@
 //! Where a large storage has an index of rules: what follows an instruction about one rule without a look at all
 //! others, and the slow renewal of what the index cannot take back.
 
-use crate::table::renewal::{ALL_FOLLOWED, Renewal, Stage};
+use crate::table::rebuilding::EVERYTHING;
+use crate::table::renewal::{ALL_FOLLOWED, Stage};
 use crate::table::rule::{DivertSlot, RuleCounts};
 use crate::table::rule_index::RuleIndex;
+#[cfg(feature = "control")]
+use crate::table::{rule::Target, server::Place};
 use crate::track::phase::Phase;
 use crate::translator::rules::filter::add_rule;
 use crate::translator::state::{HIDES_SERVERS, Table};
@@ -27,7 +30,7 @@ impl Table<'_> {
         RuleCounts {
             prefixes: u32::from(rule.host().is_none()),
             forwards: u32::from(forwards),
-            limited_forwards: u32::from(forwards && rule.has_port() && rule.clients_length() != 0),
+            limited_forwards: u32::from(self.is_limited_forward(rule)),
             hiding: u32::from(rule.hides_servers()),
         }
     }
@@ -44,6 +47,7 @@ impl Table<'_> {
         state.kept = state.kept & !HIDES_SERVERS | if hiding != 0 { HIDES_SERVERS } else { 0 };
         if let Some(rule) = come {
             add_rule(&mut state.filter, &rule, self.memory.servers);
+            self.note_hidden(&rule);
         }
         if prefixes != 0 {
             self.divert_everything();
@@ -57,9 +61,33 @@ impl Table<'_> {
             self.rebuild_without_rule();
         }
         if come.is_none() {
-            self.state.renewal.gone += 1;
+            self.state.renewal.note_gone(self.state.tick);
             self.renew(0);
         }
+    }
+
+    /// Whether a rule is one of those that stand apart: what it hides, or that it speaks of a port of our own for some
+    /// clients, is not found by the index.
+    pub(in crate::translator) fn stands_apart(&self, rule: &DivertSlot) -> bool {
+        rule.hides_servers() || self.is_limited_forward(rule)
+    }
+
+    fn is_limited_forward(&self, rule: &DivertSlot) -> bool {
+        let is_forward = rule.host().is_some_and(|host| self.state.is_own(host));
+        is_forward && rule.has_port() && rule.clients_length() != 0
+    }
+
+    /// Notes in the index which servers a rule hides, and says how many.
+    fn note_hidden(&mut self, rule: &DivertSlot) -> usize {
+        let mut servers = 0;
+        if rule.hides_servers() {
+            let mut index = rule_index!(self.state, self.memory);
+            for server in rule.chain(self.memory.servers) {
+                index.note_hidden(server.address);
+                servers += 1;
+            }
+        }
+        servers
     }
 
     /// A rule stands in another place than before: passes over all rules may miss it.
@@ -95,11 +123,31 @@ impl Table<'_> {
         }
     }
 
+    /// Looks at every rule that speaks of some packet to `at`, the most specific first, however many others there are.
+    /// False if that cannot be done, or not for all of them.
+    #[cfg(feature = "control")]
+    pub(crate) fn each_that_speaks_of(&self, at: Place, look: &mut dyn FnMut(&DivertSlot)) -> bool {
+        self.rule_index().is_some_and(|index| index.each_that_speaks_of(self.rules(), at, look))
+    }
+
+    /// Whether a rule leads from `at` to another server, as far as that can be told without a look at all rules.
+    #[cfg(feature = "control")]
+    pub(crate) fn may_lead_on_from(&self, at: Place) -> bool {
+        let mut leads_on = false;
+        let mut look = |rule: &DivertSlot| {
+            leads_on |= rule.chain(self.memory.servers).any(|server| server.target() != Target::Same);
+        };
+        let are_all = self.each_that_speaks_of(at, &mut look);
+        !are_all || leads_on
+    }
+
     /// Takes note of a connection that no rule need have opened.
     pub(in crate::translator) fn note_uncovered(&mut self, original: u32) {
         if self.is_unruled(original) {
             self.state.renewal.covers_connections = false;
-            self.state.renewal.stage = Stage::Done;
+            if let Stage::Connections(slot) = self.state.renewal.stage {
+                self.state.renewal.end(self.state.tick, self.state.diverts as u32 + slot);
+            }
         }
     }
 
@@ -113,42 +161,61 @@ impl Table<'_> {
         if self.state.used == 0 && self.state.renewal.stage == Stage::Done {
             self.state.renewal.covers_connections = true;
         }
-        if self.state.renewal.stage == Stage::Done && self.state.renewal.gone > 1_024 + rules / 2 {
+        if self.state.renewal.is_due(self.state.tick, rules) {
             rule_index!(self.state, self.memory).start_anew();
-            let following = self.state.renewal.following;
-            self.state.renewal = Renewal { gone: 0, stage: Stage::Rules(0), covers_connections: false, following };
+            self.state.renewal.start();
         }
-        for _ in 0..steps {
-            match self.state.renewal.stage {
-                Stage::Done => return,
-                Stage::Rules(place) => match self.rules().get(place as usize).copied() {
-                    Some(rule) => {
-                        rule_index!(self.state, self.memory).note(&rule);
-                        self.state.renewal.stage = Stage::Rules(place + 1);
+        let mut left = steps;
+        while left > 0 && self.state.renewal.stage != Stage::Done {
+            left = left.saturating_sub(self.renew_step());
+        }
+    }
+
+    /// The next step of a pass. Returns how many steps' work it was.
+    fn renew_step(&mut self) -> usize {
+        match self.state.renewal.stage {
+            Stage::Done => {}
+            Stage::Filter(word) => {
+                let goes_on = rule_index!(self.state, self.memory).clear(word as usize, WORDS_PER_STEP as usize);
+                self.state.renewal.stage = if goes_on { Stage::Filter(word + WORDS_PER_STEP) } else { Stage::Rules(0) };
+            }
+            Stage::Rules(place) => {
+                if let Some(rule) = self.rules().get(place as usize).copied() {
+                    rule_index!(self.state, self.memory).note(&rule);
+                    self.state.renewal.stage = Stage::Rules(place + 1);
+                    return 1 + self.note_hidden(&rule);
+                }
+                rule_index!(self.state, self.memory).finish_anew();
+                self.state.renewal.stage = Stage::Connections(0);
+                // Where there are many rules, only now the index tells which connections none of them speaks of any more.
+                let has_few = self.has_few_rules();
+                let rebuilding = &mut self.state.rebuilding;
+                if rebuilding.cursor != EVERYTHING && !has_few {
+                    (rebuilding.stale, rebuilding.orphans) = (true, true);
+                }
+            }
+            Stage::Connections(slot) => {
+                let used = self.slot(slot).filter(|_| slot < self.state.fresh);
+                match used {
+                    Some(c) if c.phase == Phase::Free || !self.is_unruled(c.original) => {
+                        self.state.renewal.stage = Stage::Connections(slot + 1);
                     }
-                    None => {
-                        rule_index!(self.state, self.memory).finish_anew();
-                        self.state.renewal.stage = Stage::Connections(0);
+                    _ => {
+                        self.state.renewal.covers_connections = used.is_none();
+                        self.state.renewal.end(self.state.tick, self.state.diverts as u32 + slot);
                     }
-                },
-                Stage::Connections(slot) => {
-                    let used = self.slot(slot).filter(|_| slot < self.state.fresh);
-                    self.state.renewal.stage = match used {
-                        Some(c) if c.phase != Phase::Free && self.is_unruled(c.original) => Stage::Done,
-                        Some(_) => Stage::Connections(slot + 1),
-                        None => {
-                            self.state.renewal.covers_connections = true;
-                            Stage::Done
-                        }
-                    };
                 }
             }
         }
+        1
     }
 }
 
-/// Whether some rule speaks of exactly this address and port, whoever the client is: surely if there is such a rule;
-/// where forwards are limited to clients hardly ever if there is none.
+/// How many words of the filter one step clears.
+const WORDS_PER_STEP: u32 = 64;
+
+/// Whether some rule speaks of exactly this address and port, whoever the client is. Those for some clients are
+/// among the rules that stand apart.
 pub(in crate::translator) fn forwards(
     index: RuleIndex<'_>,
     counts: &RuleCounts,
@@ -156,10 +223,13 @@ pub(in crate::translator) fn forwards(
     protocol: u8,
     endpoint: (u32, u16),
 ) -> bool {
-    if counts.limited_forwards != 0 && index.may_name(32, endpoint.0) {
-        let of_rank = |rule: &DivertSlot| rule.host() == Some(endpoint.0) && rule.port() == Some(endpoint.1);
-        return index.find_port(rules, protocol, endpoint).is_some()
-            || rules.iter().any(|rule| of_rank(rule) && rule.is_for(protocol));
+    if index.find_port(rules, protocol, endpoint).is_some() {
+        return true;
     }
-    index.find_port(rules, protocol, endpoint).is_some()
+    if counts.limited_forwards == 0 || !index.may_name_for_clients(endpoint) {
+        return false;
+    }
+    let apart = rules.get(..index.directory.apart()).unwrap_or_default();
+    let speaks = |rule: &DivertSlot| rule.host() == Some(endpoint.0) && rule.port() == Some(endpoint.1);
+    apart.iter().any(|rule| speaks(rule) && rule.is_for(protocol))
 }

@@ -90,7 +90,7 @@ impl<S: Storage> Translator<S> {
     }
 
     /// The rules, the most specific first. On a machine of 64 bits, of a storage that has room for more than 1024 rules:
-    /// in the order in which they were inserted, but that the last one has taken the place of each that was removed.
+    /// in any order, in which each rule that comes, goes or changes moves at most two others.
     pub fn diverts(&self) -> impl Iterator<Item = DivertEntry<'_>> {
         let view = self.storage.view();
         let rules = view.diverts.get(..self.state.diverts).unwrap_or_default();
@@ -138,17 +138,11 @@ impl Table<'_> {
         if needed > servers.free() + freed {
             return Err(DivertError::ServersFull { capacity: servers.slots.len() });
         }
-        let (Ok(at) | Err(at)) = place;
         #[cfg(target_pointer_width = "64")]
         let before = place.ok().and_then(|at| self.memory.diverts.get(at).copied());
-        if place.is_err() {
-            let slot = self.slot_for(divert, server::NONE);
-            let mut diverts = self.diverts();
-            if !diverts.insert(at, slot) {
-                return Err(DivertError::TableFull { capacity: diverts.slots.len() });
-            }
-            self.state.diverts = diverts.length;
-        }
+        let Some(at) = self.take_place(place, divert) else {
+            return Err(DivertError::TableFull { capacity: self.memory.diverts.len() });
+        };
         // From here on nothing can fail.
         let first = self.replace_servers(divert, old);
         let slot = self.slot_for(divert, first);
@@ -166,6 +160,37 @@ impl Table<'_> {
         self.start_adopting();
         self.state.generation = self.state.generation.wrapping_add(1);
         Ok(Diverted { generation: self.state.generation, updated: place.is_ok(), left_behind })
+    }
+
+    /// The place of a rule. A new one is entered, without servers yet; `None` if the index has no room for it.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
+    fn take_place(&mut self, place: Result<usize, usize>, divert: &Divert<'_>) -> Option<usize> {
+        #[cfg(target_pointer_width = "64")]
+        if self.state.directory.is_there() {
+            let slot = self.slot_for(divert, server::NONE);
+            let stands_apart = self.stands_apart(&slot);
+            let mut diverts = self.diverts();
+            let at = match place {
+                Ok(before) => {
+                    let at = diverts.set_apart(before, stands_apart);
+                    if at != before {
+                        self.note_moved(before);
+                    }
+                    at
+                }
+                Err(_) => diverts.insert_indexed(slot, stands_apart)?,
+            };
+            self.state.diverts += usize::from(place.is_err());
+            return Some(at);
+        }
+        if let Err(at) = place {
+            let slot = self.slot_for(divert, server::NONE);
+            let mut diverts = self.diverts();
+            diverts.insert(at, slot);
+            self.state.diverts = diverts.length;
+        }
+        let (Ok(at) | Err(at)) = place;
+        Some(at)
     }
 
     /// Gives a rule its servers, in the place of those of which `old` is the first.
@@ -302,7 +327,9 @@ impl Table<'_> {
         self.state.diverts = diverts.length;
         #[cfg(target_pointer_width = "64")]
         if self.state.directory.is_there() {
+            // The last ones of both kinds have moved.
             self.note_moved(place);
+            self.note_moved(self.state.directory.apart());
             self.follow_rules(None, Some(removed));
         } else {
             self.refilter(Some(removed));

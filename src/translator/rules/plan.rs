@@ -159,22 +159,24 @@ impl Reservation {
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
         let (old, _) = table.check_redivert(from, to)?;
+        let survey = table.survey(old);
         let needed = match how {
             // What an earlier re-divert moved there is counted generously: every server that has connections.
-            Redivert::Drain if self.rediverted => table.servers_to_drain(None),
-            Redivert::Drain => table.servers_to_drain(Some(old)),
+            Redivert::Drain if self.rediverted => {
+                table.used_servers().iter().filter(|s| s.rules() != 0 && s.connections != 0).count()
+            }
+            Redivert::Drain => survey.occupied,
             Redivert::Switch | Redivert::Reset => {
                 let capacity = table.memory.moves.len();
                 self.moves = self.moves.checked_sub(1).ok_or(RedivertError::Busy { capacity })?;
-                usize::from(self.rediverted || table.needs_entry(old))
+                usize::from(self.rediverted || survey.overlaps)
             }
         };
         let capacity = table.memory.servers.len();
         self.servers = self.servers.checked_sub(needed).ok_or(RedivertError::ServersFull { capacity })?;
         self.rediverted = true;
-        let connections = table.connections_on(old);
-        let servers = table.servers_within(old);
-        Ok(Rediverted { generation: self.next_generation(), servers, connections })
+        let connections = table.connections_on(old, &survey);
+        Ok(Rediverted { generation: self.next_generation(), servers: survey.rules, connections })
     }
 
     /// How many entries more an instruction may need that `joins` another rule: that rule may have gone.
@@ -196,6 +198,6 @@ impl Reservation {
 impl Table<'_> {
     pub(crate) fn may_redivert(&self, from: Target) -> bool {
         let old = crate::translator::redivert::instruction::place_of(from);
-        old.is_some_and(|old| self.memory.servers.iter().any(|s| s.lies_within(old)) || self.needs_entry(old))
+        old.is_some_and(|old| self.survey(old).finds_something())
     }
 }

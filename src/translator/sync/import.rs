@@ -34,6 +34,7 @@ pub enum Imported {
 
 /// Whether a connection stands on a server that counts otherwise than its client knows. A record does not say how, and
 /// whoever imported it would pass on the wrong numbers.
+#[inline]
 fn is_spliced(connection: &Entry, resume: Option<&ResumeSlot>) -> bool {
     connection.has(RESUMABLE) && resume.is_some_and(|resume| resume.has(SPLICED))
 }
@@ -68,7 +69,8 @@ impl<S: Storage> Translator<S> {
         let state = &self.state;
         let fresh = view.connections.get(..state.fresh as usize).unwrap_or(view.connections);
         let all = (0..).zip(fresh).map(|(slot, c)| (slot, &c.0)).filter(|(_, c)| !state.is_dead(c));
-        let all = all.filter(move |(slot, c)| !is_spliced(c, view.resumable.get(*slot as usize)));
+        let resumable = view.resumable;
+        let all = all.filter(move |(slot, c)| !is_spliced(c, resumable.get(*slot as usize)));
         all.filter_map(|(slot, c)| Record::of(c, self.claims_of(slot), state.tick))
     }
 
@@ -209,7 +211,7 @@ impl Table<'_> {
     /// Frees the alternative endpoint of a record from a dead or quarantined connection: it was quarantined for this
     /// same connection, or for one long gone.
     fn free_endpoint(&mut self, new: &Entry) -> Result<(), RecordError> {
-        self.free_dead(&new.reply_key());
+        self.close_if_dead(&new.reply_key());
         let Some(taken) = self.find_reply(&new.reply_key()) else {
             return Ok(());
         };

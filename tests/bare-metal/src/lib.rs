@@ -186,6 +186,19 @@ mod control_paths {
         agent.handle(Instant::from_micros(micros), translator, from, datagram, answer).unwrap_or(0)
     }
 
+    /// The same for the translators of two cores.
+    #[unsafe(no_mangle)]
+    pub fn control_path_of_two(
+        agent: &mut Agent<2, 4>,
+        translators: &mut [&mut Translator<Storage>; 2],
+        micros: u64,
+        from: SocketAddr,
+        datagram: &[u8],
+        answer: &mut [u8; MAX_ANSWER],
+    ) -> usize {
+        agent.handle(Instant::from_micros(micros), &mut translators[..], from, datagram, answer).unwrap_or(0)
+    }
+
     /// The way of an event to the monitors. Returns how much of `answer` is to be sent, and to where.
     #[unsafe(no_mangle)]
     pub fn event_path(

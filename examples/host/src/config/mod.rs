@@ -141,7 +141,7 @@ impl Config {
         let rules = rules::read(&root)?;
         let router = router(&root, &nat)?;
         let device = device(&root, &nat, &rules)?;
-        let control = root.table("control")?.map(|table| control(&table, file, &device)).transpose()?;
+        let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
         let metrics = match root.table("metrics")? {
             None => None,
             Some(table) => {
@@ -324,12 +324,9 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> 
     Ok(device)
 }
 
-fn control(table: &Table<'_>, file: &Path, device: &Device) -> Result<Control, Fault> {
+fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
     const RIGHTS: &str = "\"read\", \"all\", or \"divert PREFIX\"";
     let listen = table.need("listen", "an address and port like \"127.0.0.1:5213\"")?;
-    if device.queues > 1 {
-        return Err(listen.fault("instructions are for one queue only: set device.queues to 1, or leave [control] out"));
-    }
     let listen_on = listen.read("an address and port like \"127.0.0.1:5213\"")?;
     let mut keys: Vec<ControlKey> = Vec::new();
     let listed = table.need("key", "at least one [[control.key]]")?;

@@ -137,11 +137,6 @@ fn what_is_wrong_is_said_with_its_place() {
         ("[nat]", "[device]\nname = \"a/b\"\n[nat]", "6:8: device.name: \"a/b\" found: expected a name of 1 to 15"),
         (
             "[nat]",
-            "[device]\nqueues = 2\n[control]\nlisten = \"1.1.1.1:1\"\n[nat]",
-            "8:10: control.listen: instructions are for one queue only",
-        ),
-        (
-            "[nat]",
             "[control]\nlisten = \"1.1.1.1:1\"\nkey = [{ file = \"/nowhere/key\" }]\n[nat]",
             "7:17: control.key[1].file: key file /nowhere/key: No such file",
         ),

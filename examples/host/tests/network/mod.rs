@@ -91,11 +91,21 @@ pub struct Options {
     pub device: &'static str,
     /// More of `[router]`.
     pub router: &'static str,
+    /// More of `[nat]`.
+    pub nat: &'static str,
 }
 
 impl Options {
-    pub const PLAIN: Self =
-        Self { offload: true, queues: 1, connections: 20_000, rules: TO_A, routes: "", device: "", router: "" };
+    pub const PLAIN: Self = Self {
+        offload: true,
+        queues: 1,
+        connections: 20_000,
+        rules: TO_A,
+        routes: "",
+        device: "",
+        router: "",
+        nat: "",
+    };
 }
 
 /// A rule for the original with any port and protocol.
@@ -155,12 +165,11 @@ impl World {
 pub fn write_config(options: &Options) -> PathBuf {
     let folder = Path::new(FOLDER);
     let config = folder.join("byway.toml");
-    // Instructions are for one queue.
-    let control = if options.queues == 1 { proxy::control(folder).expect("a key") } else { String::new() };
-    let Options { offload, queues, connections, rules, routes, device, router } = options;
+    let control = proxy::control(folder).expect("a key");
+    let Options { offload, queues, connections, rules, routes, device, router, nat } = options;
     let text = format!(
         "[device]\noffload = {offload}\nqueues = {queues}\naddress = \"{PROXY}\"\nroutes = [\"{ORIGINAL}/32\"{routes}]\n\
-         {device}\n[router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = {connections}\n\
+         {device}\n[router]\naddress = \"{OWN}\"\n{router}\n[nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = {connections}\n{nat}\
          [metrics]\nlisten = \"127.0.0.1:9207\"\n[state]\nsnapshot = \"snapshot\"\n{control}{rules}"
     );
     std::fs::write(&config, text).expect("a file");

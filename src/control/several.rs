@@ -1,0 +1,279 @@
+//! Several shards that take a request as one.
+
+use super::MAX_INSTRUCTIONS;
+use super::answer::{HEAD, MAX_LISTED_SERVERS};
+use super::apply::{Change, Stage, Terms, is_idle};
+use super::authentication::Rights;
+use super::code::{Code, Effect, Refusal};
+use super::datagram::HEADER;
+use super::instruction::{Instruction, Rule, write_server};
+use super::pages::{self, SLOTS_PER_PAGE, Sizes, TellMeasured, begin_page, finish_page, rule_head};
+use super::subject::Subject;
+use super::translators::Translators;
+use super::wire::{Reader, Writer};
+
+use crate::counters::Counters;
+use crate::table::rule::{DivertSlot, Target, Weighted};
+use crate::time::Instant;
+use crate::translator::Table;
+
+/// All tables of a set.
+pub(super) struct Several<'a, T: ?Sized>(pub(super) &'a mut T);
+
+/// What the changes of a request have done, or would do.
+type Effects = [Option<Effect>; MAX_INSTRUCTIONS];
+
+impl<T: Translators + ?Sized> Several<'_, T> {
+    /// Does something with the table of each shard, in the order of their numbers.
+    fn each<E>(&mut self, mut work: impl FnMut(&mut Table<'_>) -> Result<(), E>) -> Result<(), E> {
+        for number in 0..self.0.count() {
+            if let Some(translator) = self.0.shard(number) {
+                work(&mut translator.table())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same where nothing can go wrong.
+    fn for_each(&mut self, mut work: impl FnMut(&mut Table<'_>)) {
+        for number in 0..self.0.count() {
+            if let Some(translator) = self.0.shard(number) {
+                work(&mut translator.table());
+            }
+        }
+    }
+
+    /// Whether each of them can be had.
+    fn is_complete(&mut self) -> bool {
+        let count = self.0.count();
+        count != 0 && (0..count).all(|number| self.0.shard(number).is_some())
+    }
+
+    /// Which changes would change nothing on any shard, one bit each. They are judged together: a re-divert that finds
+    /// nothing on one shard counts as applied there if it finds something on another, so that the generations of all
+    /// stay the same.
+    fn idle(&mut self, terms: Terms<'_>) -> Result<u16, Refusal> {
+        let (mut idle, mut place, mut so_far) = (0, 1, true);
+        let mut instruction = Instruction::Close;
+        for raw in terms.request.instructions() {
+            raw.read(&mut instruction)?;
+            let mut on_all = true;
+            self.for_each(|table| on_all &= is_idle(table, &instruction, so_far));
+            if on_all {
+                idle |= place;
+            }
+            so_far &= on_all;
+            place <<= 1;
+        }
+        Ok(idle)
+    }
+
+    /// Runs each shard through something that writes effects, and combines them.
+    fn combine(
+        &mut self,
+        terms: Terms<'_>,
+        place: &mut u8,
+        idle: u16,
+        run: impl Fn(&mut Change<'_, '_>, &mut Writer<'_>) -> Result<(), Refusal>,
+    ) -> Result<Effects, Refusal> {
+        let mut all = [None; MAX_INSTRUCTIONS];
+        self.each(|table| {
+            let mut bytes = [0; HEADER + HEAD + MAX_INSTRUCTIONS * Effect::LENGTH];
+            let mut out = Writer::new(&mut bytes);
+            run(&mut Change::new(terms, table, place, idle), &mut out)?;
+            let mut effects = Reader(out.bytes().get(HEADER + HEAD..).unwrap_or_default());
+            for sum in &mut all {
+                let one = effects.array().and_then(Effect::from_octets);
+                *sum = sum.map_or(one, |sum: Effect| one.map(|one| sum.and(one)));
+            }
+            Ok::<(), Refusal>(())
+        })?;
+        Ok(all)
+    }
+}
+
+impl<T: Translators + ?Sized> Subject for Several<'_, T> {
+    fn generation(&mut self) -> u32 {
+        self.0.shard(0).map_or(0, |first| first.generation())
+    }
+
+    fn has_generation(&mut self, demanded: u32) -> bool {
+        let mut all = true;
+        self.for_each(|table| all &= table.state.generation == demanded);
+        all
+    }
+
+    fn carry_out(
+        &mut self,
+        terms: Terms<'_>,
+        place: &mut u8,
+        first: &mut Instruction,
+        out: &mut Writer<'_>,
+    ) -> Result<(), Refusal> {
+        if !self.is_complete() {
+            return Err(Code::Other.into());
+        }
+        if let Some(one) = self.0.shard(0) {
+            Change::new(terms, &mut one.table(), place, 0).go_through(Stage::Form, out)?;
+        }
+        terms.request.instructions().next().ok_or(Code::Malformed)?.read(first)?;
+        if !first.is_change() {
+            return Ok(());
+        }
+        self.each(|table| Change::new(terms, table, place, 0).go_through(Stage::Judge, out))?;
+        refuse_kept_sources(terms, place)?;
+        let idle = self.idle(terms)?;
+        // All have to accept it before one is changed.
+        let mut effects = self.combine(terms, place, idle, |change, out| change.plan(out))?;
+        if !terms.request.dry_run {
+            effects = self.combine(terms, place, idle, |change, out| change.go_through(Stage::Do, out))?;
+        }
+        out.go_to(HEADER + HEAD);
+        for effect in effects.iter().flatten() {
+            out.put(&effect.bytes());
+        }
+        Ok(())
+    }
+
+    fn list_rules(&mut self, position: u32, out: &mut Writer<'_>) {
+        let at = begin_page(out);
+        let first = position as usize;
+        let (mut next, mut all) = (first, 0);
+        while let Some(rule) = self.0.shard(0).and_then(|one| {
+            let table = one.table();
+            all = table.rules().len();
+            ListedRule::of(&table, next)
+        }) {
+            if !rule_head(&rule.slot, rule.count, out) {
+                break;
+            }
+            let matches = rule.slot.matches();
+            let mut connections = [0_u32; MAX_LISTED_SERVERS];
+            self.for_each(|table| {
+                if let Ok(place) = table.diverts().place(&matches)
+                    && let Some(slot) = table.rules().get(place)
+                {
+                    rule.count_on(slot, table, &mut connections);
+                }
+            });
+            for (server, connections) in rule.servers().zip(connections) {
+                write_server(out, server);
+                out.u32(connections);
+            }
+            next += 1;
+        }
+        finish_page(out, at, next - first, next, all);
+    }
+
+    /// Positions go on from one shard to the next: the slots of the first are followed by those of the second.
+    fn list_connections(&mut self, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>) {
+        let at = begin_page(out);
+        let mut now = Instant::ZERO;
+        self.for_each(|table| now = now.max(table.state.now));
+        out.u64(now.as_micros());
+        let mut next = position as usize;
+        let (mut before, mut count, mut most) = (0_usize, 0, SLOTS_PER_PAGE);
+        let mut is_full = false;
+        self.for_each(|table| {
+            let end = before.saturating_add(table.memory.connections.len());
+            if !is_full && next < end {
+                let from = next.saturating_sub(before);
+                let (listed, after, used) = pages::slots(table, from, most, tell, out);
+                count += listed;
+                most = most.saturating_sub(after.saturating_sub(from));
+                is_full = after < used;
+                next = if is_full { before.saturating_add(after) } else { end };
+            }
+            before = end;
+        });
+        finish_page(out, at, count, next, before);
+    }
+
+    fn list_counters(&mut self, refused: &[u64], out: &mut Writer<'_>) {
+        let mut sum = Counters::ZERO;
+        self.for_each(|table| sum = [&sum, &table.state.counters].into_iter().sum());
+        pages::counters(&sum, refused, out);
+    }
+
+    fn list_settings(&mut self, rights: Rights, out: &mut Writer<'_>) {
+        let mut all = None::<(Sizes, _)>;
+        self.for_each(|table| {
+            let one = Sizes::of(table);
+            all = Some(match all {
+                None => (one, table.state.config.timeouts),
+                Some((sum, timeouts)) => {
+                    let (capacity, used) =
+                        (sum.capacity.saturating_add(one.capacity), sum.used.saturating_add(one.used));
+                    (Sizes { capacity, used, ..sum }, timeouts)
+                }
+            });
+        });
+        if let Some((sizes, timeouts)) = all {
+            pages::settings(&sizes, &timeouts, rights, out);
+        }
+    }
+}
+
+/// Nothing in a reply to a client's own address says which shard it belongs to.
+fn refuse_kept_sources(terms: Terms<'_>, place: &mut u8) -> Result<(), Refusal> {
+    let mut instruction = Instruction::Close;
+    *place = 0;
+    for raw in terms.request.instructions() {
+        raw.read(&mut instruction)?;
+        if let Instruction::Divert(rule) = &instruction
+            && leads_elsewhere(rule)
+            && rule.divert().keep_source
+        {
+            return Err(Code::KeptSource.into());
+        }
+        *place += 1;
+    }
+    Ok(())
+}
+
+fn leads_elsewhere(rule: &Rule) -> bool {
+    rule.servers().iter().any(|server| server.target != Target::Same)
+}
+
+/// A rule with the servers that an answer lists.
+struct ListedRule {
+    slot: DivertSlot,
+    /// How many servers it has.
+    count: usize,
+    servers: [Weighted; MAX_LISTED_SERVERS],
+}
+
+impl ListedRule {
+    fn of(table: &Table<'_>, place: usize) -> Option<Self> {
+        let slot = *table.rules().get(place)?;
+        let mut servers = [Weighted { target: Target::Same, weight: 0 }; MAX_LISTED_SERVERS];
+        let mut count = 0;
+        for server in slot.chain(table.memory.servers) {
+            if let Some(listed) = servers.get_mut(count) {
+                *listed = Weighted { target: server.target(), weight: server.weight() };
+            }
+            count += 1;
+        }
+        Some(Self { slot, count, servers })
+    }
+
+    fn servers(&self) -> impl Iterator<Item = Weighted> {
+        self.servers.iter().copied().take(self.count)
+    }
+
+    /// Adds the connections that a shard has through its rule with the same match, server by server.
+    fn count_on(&self, slot: &DivertSlot, table: &Table<'_>, connections: &mut [u32; MAX_LISTED_SERVERS]) {
+        for (place, server) in slot.chain(table.memory.servers).take(MAX_LISTED_SERVERS).enumerate() {
+            // They have the same place on all shards, unless one was changed alone.
+            let is_it = |listed: Option<&Weighted>| listed.is_some_and(|listed| listed.target == server.target());
+            let place = if is_it(self.servers.get(place)) {
+                Some(place)
+            } else {
+                self.servers().position(|listed| is_it(Some(&listed)))
+            };
+            if let Some(sum) = place.and_then(|place| connections.get_mut(place)) {
+                *sum = sum.saturating_add(server.connections);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A new attempt within a conversation: the client has lost its state and begins anew.
+
+use crate::connection::Direction::{self, ToClient, ToServer};
+use crate::track::claims::{Attempt, Claims};
+use crate::track::phase::Phase;
+use crate::track::tcp::{AT_ONCE, EARLY, Tcp};
+use crate::wire::tcp::{ACK, Segment};
+
+impl Tcp {
+    /// A SYN in a conversation: the client has lost its state and begins anew, or somebody pretends that it does. The
+    /// server's answer will tell.
+    pub(super) fn attempt(&mut self, direction: Direction, segment: &Segment) -> bool {
+        let behind = segment.sequence.wrapping_add(1);
+        let claims = &mut self.claims;
+        // A late copy of the SYN that the connection began with; so is what answers it.
+        if behind == self.sequences.expected(direction.opposite()) {
+            return false;
+        }
+        match (direction, segment.has(ACK)) {
+            (ToServer, false) => {
+                if claims.attempt() != Attempt::None && claims.numbers[0] == behind {
+                    return false;
+                }
+                claims.clear_numbers();
+                claims.numbers[0] = behind;
+                claims.set_syn_data(segment.data);
+                claims.set_attempt(Attempt::Syn);
+                false
+            }
+            (ToClient, true) => {
+                let number = segment.acknowledgment;
+                let attempted = matches!(claims.attempt(), Attempt::Syn | Attempt::SynAck);
+                let answers = attempted && number.wrapping_sub(claims.numbers[0]) <= claims.syn_data();
+                // One that fits is a late copy, or answers a late copy. Or it answers an attempt that was given up.
+                if !answers && (attempted || self.sequences.may_acknowledge(ToClient, number)) {
+                    return false;
+                }
+                // Of the data so much as is acknowledged. The SYN may come again.
+                let begins = if answers { claims.numbers[0] } else { number };
+                claims.set_syn_data(number.wrapping_sub(begins));
+                claims.numbers = [begins, behind];
+                claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
+                answers
+            }
+            _ => false,
+        }
+    }
+
+    /// The numbers with which both sides go on from an attempt that the server has answered.
+    pub(super) fn answered_numbers(&self) -> [u32; 2] {
+        let [client, server] = self.claims.numbers;
+        [client.wrapping_add(self.claims.syn_data()), server]
+    }
+
+    /// Whether a client's segment completes an attempt; then it is the connection.
+    pub(super) fn begins_anew(&mut self, segment: &Segment) -> bool {
+        let [client, server] = self.answered_numbers();
+        let early = segment.acknowledgment.wrapping_sub(server);
+        if !matches!(self.claims.attempt(), Attempt::SynAck | Attempt::Unasked)
+            || segment.sequence.wrapping_sub(client) >= AT_ONCE
+            || early > EARLY
+            // Both SYNs were late copies.
+            || self.sequences.continues(ToServer, segment)
+        {
+            return false;
+        }
+        self.sequences.agree(ToClient, segment.acknowledgment);
+        self.sequences.agree(ToServer, client);
+        self.sequences.set_sent(ToServer, segment.end());
+        self.claims = Claims::default();
+        self.claims.set_heard(ToServer, true);
+        self.claims.set_heard(ToClient, true);
+        self.phase = Phase::Established;
+        self.take_fin(ToServer, segment);
+        self.settle();
+        true
+    }
+}

@@ -1,0 +1,157 @@
+//! The conversation: segments whose numbers fit, FINs, and numbers that do not fit until both ends agree on them.
+
+use crate::connection::Direction::{self, ToClient, ToServer};
+use crate::track::claims::{Attempt, Fin};
+use crate::track::phase::Phase;
+use crate::track::sequence::WINDOW;
+use crate::track::tcp::{AGREEMENTS, AT_ONCE, Tcp};
+use crate::wire::tcp::{ACK, FIN, SYN, Segment};
+
+/// The phase of a conversation by the client's FIN (row) and the server's (column). See [`Fin`].
+#[rustfmt::skip]
+pub(super) const BY_FINS: [[Phase; 4]; 4] = {
+    use Phase::{ClientClosed as CC, Closing as Cl, Established as Es, EstablishedPending as Ep, ServerClosed as SC, TimeWait as TW};
+    [
+        // None Sent InOrder Acknowledged
+        [Es,    Ep,  Ep,     SC],
+        //  A FIN that is not acknowledged may be forged. It changes nothing but that the answer is looked out for.
+        [Ep,    Ep,  Ep,     SC],
+        [Ep,    Ep,  Cl,     Cl],
+        //  Both sides have sent a FIN, and each has exactly the number that its receiver expects or has acknowledged: as
+        //  sure as a RST. What is left is transitory (RFC 5382, REQ-5).
+        [CC,    CC,  Cl,     TW],
+        //  Half-closed for as long as the server likes (RFC 5382, REQ-2): the established time-out goes on.
+    ]
+};
+
+impl Tcp {
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn conversation(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
+        if segment.has(SYN) {
+            return self.attempt(direction, segment);
+        }
+        // Without ACK no end accepts anything (RFC 9293, section 3.10.7.4).
+        if !segment.has(ACK) {
+            return false;
+        }
+        if direction == ToServer && self.begins_anew(segment) {
+            return true;
+        }
+        let end = segment.end();
+        let other = direction.opposite();
+        if !self.claims.heard(direction) && !self.sequences.knows(direction) {
+            self.sequences.set_sent(direction, end);
+            // At least: what lies before it may be on its way still.
+            self.sequences.set_acknowledged(other, segment.sequence);
+        }
+        let new = self.sequences.is_new(direction, end);
+        if new && self.claims.fin(direction) == Fin::Acknowledged {
+            return self.misfit(direction, segment, end);
+        }
+        if !self.claims.heard(other) {
+            // What goes past us, because the other way leads elsewhere, is believed: whoever acknowledges it has got it.
+            if !self.sequences.knows(other) {
+                self.sequences.agree(other, segment.acknowledgment);
+            } else if segment.acknowledgment.wrapping_sub(self.sequences.end(other)) < WINDOW
+                && self.sequences.fits(direction, end, self.sequences.end(other))
+            {
+                self.sequences.set_sent(other, segment.acknowledgment);
+            }
+        }
+        if !self.sequences.fits(direction, end, segment.acknowledgment) {
+            return self.misfit(direction, segment, end);
+        }
+        if !whole && self.claims.heard_both() {
+            // What follows the fragment is unknown, but both sides are seen here all the same.
+            self.claims.set_vouched();
+        }
+        self.claims.set_heard(direction, whole);
+        if new {
+            // Nothing comes behind a FIN: that one was forged.
+            self.claims.set_fin(direction, Fin::None);
+            self.sequences.set_sent(direction, end);
+        }
+        self.take_fin(direction, segment);
+        self.sequences.raise_acknowledged(direction, segment.acknowledgment);
+        self.settle();
+        true
+    }
+
+    /// Takes note of a FIN that fits.
+    pub(super) fn take_fin(&mut self, side: Direction, segment: &Segment) {
+        let end = segment.end();
+        if !segment.has(FIN) || self.claims.fin(side) == Fin::Acknowledged {
+            return;
+        }
+        let in_order = self.sequences.expected(side.opposite()) == segment.sequence;
+        let fin = match self.claims.fin(side.opposite()) {
+            // A portion that sees one way only never sees the acknowledgement: there a FIN is believed.
+            Fin::Acknowledged if !self.claims.known_both() => Fin::InOrder,
+            _ if !self.claims.known_both() => Fin::Acknowledged,
+            _ if in_order => Fin::InOrder,
+            _ => Fin::Sent,
+        };
+        // Whatever was noted beyond one in order, it never got there.
+        if in_order || self.sequences.end(side) == end {
+            self.sequences.set_sent(side, end);
+            self.claims.set_fin(side, fin.max(self.claims.fin(side)));
+        }
+    }
+
+    /// The phase of a conversation by what is known of it.
+    pub(super) fn settle(&mut self) {
+        for &side in &[ToServer, ToClient] {
+            if self.claims.fin(side) != Fin::None && self.sequences.all_acknowledged(side) {
+                self.claims.set_fin(side, Fin::Acknowledged);
+            }
+        }
+        let pending = !self.claims.heard_both();
+        if self.phase.is_over() || pending && self.phase == Phase::Adopted {
+            return;
+        }
+        self.phase = match BY_FINS[self.claims.fin(ToServer) as usize][self.claims.fin(ToClient) as usize] {
+            Phase::Established if pending => Phase::EstablishedPending,
+            by_fins => by_fins,
+        };
+    }
+
+    /// A segment whose numbers do not fit. If the other side goes on in the same way, much has gone another way, or
+    /// what was known is old.
+    pub(super) fn misfit(&mut self, direction: Direction, segment: &Segment, end: u32) -> bool {
+        if self.claims.attempt() != Attempt::None {
+            if direction == ToClient {
+                return false;
+            }
+            // The client goes on with its old connection, or agreement will tell with which. An attempt that the server has
+            // answered is given up only after some such segments: one of them may be forged.
+            let times = self.claims.agreed(ToServer) + 1;
+            if self.claims.attempt() == Attempt::SynAck && times <= AGREEMENTS {
+                self.claims.set_agreed(ToServer, times);
+                return false;
+            }
+            self.claims.clear_numbers();
+        }
+        let other = direction.opposite();
+        let claimed = self.claims.numbers[other as usize];
+        let covers = segment.acknowledgment.wrapping_sub(claimed);
+        let mut agreed = false;
+        if claimed != 0 && covers.wrapping_add(WINDOW) >= WINDOW {
+            // Else it has not got so far yet.
+            self.claims.numbers[other as usize] = 0;
+            agreed = covers < AT_ONCE;
+            let times = if agreed { self.claims.agreed(other) + 1 } else { 0 };
+            self.claims.set_agreed(other, times);
+            if times == AGREEMENTS {
+                self.claims.set_agreed(other, 0);
+                self.claims.set_heard(other, true);
+                self.claims.set_fin(other, Fin::None);
+                self.sequences.agree(other, segment.acknowledgment);
+                self.settle();
+            }
+        }
+        if self.claims.numbers[direction as usize] == 0 {
+            self.claims.numbers[direction as usize] = end;
+        }
+        agreed
+    }
+}

@@ -1,0 +1,192 @@
+//! The handshake: SYN, SYN+ACK and the ACK that completes belong together by their numbers.
+
+use crate::connection::Direction::{self, ToClient, ToServer};
+use crate::track::claims::Fin;
+use crate::track::phase::Phase;
+use crate::track::sequence::WINDOW;
+use crate::track::tcp::{EARLY, Tcp};
+use crate::wire::tcp::{ACK, FIN, SYN, Segment};
+
+impl Tcp {
+    // A handshake uses the numbers so: of the client, `sent` lies behind its latest SYN and the most data that a SYN has
+    // carried; `acknowledged` is the number behind the server's latest SYN. Of the server, `sent` lies behind its SYN and
+    // what came with it or after it; `acknowledged` is what its latest answer acknowledged.
+
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn handshake(&mut self, direction: Direction, segment: &Segment) -> bool {
+        match (direction, segment.has(SYN), segment.has(ACK)) {
+            (ToServer, true, false) => self.clients_syn(segment),
+            (ToServer, true, true) => self.clients_syn_ack(segment),
+            (ToServer, false, true) => self.completes(segment),
+            (_, false, false) => false,
+            (ToClient, ..) => self.servers_segment(segment),
+        }
+    }
+
+    /// The number behind the client's latest SYN, its data not counted.
+    pub(super) fn behind_syn(&self) -> u32 {
+        self.sequences.end(ToServer).wrapping_sub(self.claims.syn_data())
+    }
+
+    /// Whether a number acknowledges a SYN with this number behind it, and all, some or none of its data (RFC 7413).
+    pub(super) fn acknowledges(&self, number: u32, behind_syn: u32) -> bool {
+        number.wrapping_sub(behind_syn) <= self.claims.syn_data()
+    }
+
+    /// The same of the SYN of the other attempt, if there is one.
+    pub(super) fn acknowledges_other(&self, number: u32) -> bool {
+        let [other, _] = self.claims.numbers;
+        other != 0 && self.acknowledges(number, other)
+    }
+
+    /// A SYN that is repeated, perhaps without its data, or that begins another attempt. What the server has answered to
+    /// the one before is kept: which of them lives, the client's acknowledgement will tell.
+    pub(super) fn clients_syn(&mut self, segment: &Segment) -> bool {
+        let start = segment.sequence.wrapping_add(1);
+        let known = self.behind_syn();
+        if start != known {
+            self.claims.numbers[ToServer as usize] = known;
+            self.phase = Phase::Opening;
+        }
+        self.claims.set_heard(ToServer, true);
+        self.claims.set_syn_data(self.claims.syn_data().max(segment.data));
+        self.sequences.set_sent(ToServer, start.wrapping_add(self.claims.syn_data()));
+        true
+    }
+
+    /// What a server says: its SYN, with ACK or, when both open at once, without (RFC 9293, section 3.5); or, without SYN,
+    /// early data, or a challenge about an older connection (RFC 5961, section 4).
+    pub(super) fn servers_segment(&mut self, segment: &Segment) -> bool {
+        let syn = segment.has(SYN);
+        let behind = segment.sequence.wrapping_add(syn.into());
+        let end = segment.end();
+        let answered = self.claims.syn_acknowledged(ToServer);
+        let before = self.sequences.expected(ToServer);
+        let mut accepted = if segment.has(ACK) {
+            self.acknowledges(segment.acknowledgment, self.behind_syn())
+        } else {
+            syn && !answered
+        };
+        if !syn && self.phase == Phase::Opened {
+            accepted &= end.wrapping_sub(before) <= EARLY;
+            if accepted {
+                if self.sequences.is_new(ToClient, end) {
+                    self.sequences.set_sent(ToClient, end);
+                    self.claims.set_fin(ToClient, Fin::None);
+                }
+                // A FIN that ends behind the SYN would stand in its place.
+                if segment.has(FIN) && end != before && self.sequences.end(ToClient) == end {
+                    self.claims.set_fin(ToClient, Fin::Sent);
+                }
+                self.acknowledge_clients_syn(segment.acknowledgment);
+            }
+            return accepted;
+        }
+        if syn && !accepted && segment.has(ACK) && self.acknowledges_other(segment.acknowledgment) {
+            // It answers the other attempt.
+            let other = self.claims.numbers[ToServer as usize];
+            self.claims.numbers[ToServer as usize] = self.behind_syn();
+            self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
+            accepted = true;
+        }
+        accepted &= syn;
+        // What answers nobody is remembered as long as there is nothing better: the client may say what it is, by a RST
+        // with this number or by going on with it.
+        if !accepted && (answered || self.phase == Phase::Opened || !segment.has(ACK)) {
+            return false;
+        }
+        if (answered || self.phase == Phase::Opened) && before != behind {
+            self.claims.numbers[ToClient as usize] = before;
+        }
+        if before != behind {
+            // The client has not acknowledged this SYN yet.
+            self.claims.set_syn_acknowledged(ToClient, false);
+        }
+        if before != behind || self.sequences.is_new(ToClient, end) {
+            self.sequences.set_sent(ToClient, end);
+            self.claims.set_fin(ToClient, Fin::None);
+        }
+        self.sequences.set_acknowledged(ToServer, behind);
+        if accepted {
+            self.claims.set_heard(ToClient, true);
+            self.phase = Phase::Opened;
+        }
+        if !accepted {
+            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
+        } else if segment.has(ACK) {
+            self.acknowledge_clients_syn(segment.acknowledgment);
+        }
+        accepted
+    }
+
+    pub(super) fn acknowledge_clients_syn(&mut self, number: u32) {
+        self.sequences.set_acknowledged(ToClient, number);
+        self.claims.set_syn_acknowledged(ToServer, true);
+        self.complete_if_both_acknowledged();
+    }
+
+    /// When both open at once the client, too, acknowledges a SYN with its own (RFC 9293, section 3.5). That it knows the
+    /// server's number shows that this is its attempt.
+    pub(super) fn clients_syn_ack(&mut self, segment: &Segment) -> bool {
+        let number = segment.acknowledgment;
+        if number == 0 || self.sequences.expected(ToServer) != number {
+            return false;
+        }
+        self.phase = Phase::Opened;
+        let behind = segment.sequence.wrapping_add(1);
+        self.claims.set_syn_acknowledged(ToClient, true);
+        if !self.claims.syn_acknowledged(ToServer) {
+            self.sequences.set_sent(ToServer, behind.wrapping_add(self.claims.syn_data()));
+            self.sequences.set_acknowledged(ToClient, behind);
+        }
+        self.complete_if_both_acknowledged();
+        true
+    }
+
+    pub(super) fn complete_if_both_acknowledged(&mut self) {
+        if self.claims.syn_acknowledged(ToServer) && self.claims.syn_acknowledged(ToClient) {
+            self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
+            self.complete();
+        }
+    }
+
+    /// Both ends have acknowledged each other's SYN.
+    pub(super) fn complete(&mut self) {
+        self.claims.clear_numbers();
+        self.claims.set_heard(ToServer, true);
+        self.phase = Phase::Established;
+        self.settle();
+    }
+
+    /// A client's segment that may complete the handshake: it acknowledges the server's latest SYN, or the one before,
+    /// and goes on where the server's answer said.
+    pub(super) fn completes(&mut self, segment: &Segment) -> bool {
+        let number = segment.acknowledgment;
+        let behind = self.sequences.expected(ToServer);
+        let latest = number.wrapping_sub(behind) <= self.sequences.end(ToClient).wrapping_sub(behind);
+        let before = self.claims.numbers[ToClient as usize];
+        let earlier = !latest && before != 0 && number == before;
+        let expected = self.sequences.expected(ToClient);
+        // An answer to no known SYN has to be confirmed to the byte, and without an answer there is nothing to confirm.
+        let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(behind.min(expected) != 0) };
+        let other = self.claims.numbers[ToServer as usize];
+        let goes_on = segment.sequence.wrapping_sub(expected) < room;
+        let goes_on_otherwise = earlier && other != 0 && segment.sequence == other;
+        if !(latest || earlier) || !(goes_on || goes_on_otherwise) {
+            return false;
+        }
+        if earlier {
+            self.sequences.set_sent(ToClient, number);
+            self.claims.set_fin(ToClient, Fin::None);
+        }
+        if !goes_on {
+            self.sequences.set_acknowledged(ToClient, segment.sequence);
+        }
+        self.sequences.set_acknowledged(ToServer, number);
+        self.sequences.set_sent(ToServer, segment.end());
+        self.complete();
+        self.take_fin(ToServer, segment);
+        self.settle();
+        true
+    }
+}

@@ -1,0 +1,178 @@
+//! TCP seen from the middle (RFC 9293). The two ends decide; this follows them.
+//!
+//! Nothing counts because one side says so. A handshake is complete when each side has acknowledged the other's SYN,
+//! with the numbers of one attempt. A FIN counts once its receiver has acknowledged it. A segment that its receiver
+//! would not accept, because its numbers fit nothing that the other side has said, changes no state and prolongs
+//! nothing. Who can forge the packets of one side, and sees neither's numbers, gets nowhere.
+//!
+//! What is tracked of each side: how much it has sent and acknowledged ([`Sequences`], in the line that a packet touches
+//! anyway), and what it has claimed that the other has not confirmed ([`Claims`], beside it). Windows are not tracked: a
+//! translator is no firewall, and the ends judge data for themselves.
+//!
+//! - Handshake ([`Tcp::handshake`]): SYN, SYN+ACK and the ACK that completes belong together by their numbers.
+//! - Conversation ([`Tcp::conversation`]): numbers fit, or they do not. If both sides go on with numbers that do not fit
+//!   and agree with each other ([`AGREEMENTS`] times), those are the numbers.
+//! - A new attempt within a conversation (`attempt`): the client has lost its state and sends a SYN. The server's
+//!   answer tells what becomes of it; until it is complete the connection stays as it is.
+//! - RST ([`Tcp::judge_reset`]): it counts if it has exactly the number that its receiver expects (RFC 5961).
+
+mod attempt;
+mod conversation;
+mod handshake;
+mod reset;
+
+use crate::track::claims::{Claims, Fin};
+use crate::track::phase::Phase;
+use crate::track::sequence::Sequences;
+
+use crate::connection::Direction::{self, ToClient, ToServer};
+use crate::wire::tcp::{ACK, SYN, Segment};
+
+pub(crate) use reset::Reset;
+
+/// How often the ends have to agree on numbers that do not fit before those are believed.
+const AGREEMENTS: u32 = 3;
+
+/// An acknowledgement agrees with a claimed number if it covers it and at most so much more, in bytes: what a receiver
+/// acknowledges at once.
+const AT_ONCE: u32 = 1 << 20;
+
+/// The most that a server sends before its client has completed the handshake, in bytes: with a SYN+ACK, or behind it
+/// (RFC 7413, section 4.2; initial windows of RFC 6928).
+const EARLY: u32 = 1 << 14;
+
+/// A connection as the tracker works on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tcp {
+    pub(crate) phase: Phase,
+    pub(crate) sequences: Sequences,
+    pub(crate) claims: Claims,
+}
+
+/// What a phase says of the client's and of the server's FIN at least.
+pub(crate) const fn implied_fins(phase: Phase) -> [Fin; 2] {
+    match phase {
+        Phase::ClientClosed => [Fin::Acknowledged, Fin::None],
+        Phase::ServerClosed => [Fin::None, Fin::Acknowledged],
+        Phase::Closing => [Fin::InOrder; 2],
+        _ => [Fin::None; 2],
+    }
+}
+
+impl Tcp {
+    /// A connection that a client's SYN opens: as [`Self::follow`] makes it of one of which nothing is known.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) fn opening(segment: &Segment) -> Self {
+        let mut claims = Claims::default();
+        claims.set_heard(ToServer, true);
+        claims.set_syn_data(segment.data);
+        let mut sequences = Sequences::default();
+        sequences.set_sent(ToServer, segment.sequence.wrapping_add(1).wrapping_add(claims.syn_data()));
+        Self { phase: Phase::Opening, sequences, claims }
+    }
+
+    /// A connection that was tracked elsewhere: the FINs are as they are known there, or at least as its phase says.
+    pub(crate) fn resume(phase: Phase, mut sequences: Sequences, fins: [Fin; 2], vouched: bool) -> Self {
+        let mut claims = Claims::default();
+        if vouched {
+            claims.set_vouched();
+        }
+        for (side, (fin, implied)) in [ToServer, ToClient].into_iter().zip(fins.into_iter().zip(implied_fins(phase))) {
+            claims.set_fin(side, fin.max(implied));
+        }
+        match phase {
+            Phase::Opening => {}
+            Phase::Opened => claims.set_syn_acknowledged(ToServer, true),
+            _ => sequences.mend(),
+        }
+        let mut tcp = Self { phase, sequences, claims };
+        if !matches!(phase, Phase::Opening | Phase::Opened | Phase::Doubtful) {
+            tcp.settle();
+        }
+        tcp
+    }
+
+    /// Takes over what another portion, which has seen the other half of the connection, knows better.
+    pub(crate) fn join(&mut self, other: &Self) {
+        let rank = |phase| match phase {
+            Phase::Opening => 0,
+            Phase::Opened => 1,
+            Phase::Adopted => 2,
+            Phase::Doubtful => 3,
+            Phase::TimeWait => 5,
+            _ if phase.is_over() => 6,
+            _ => 4,
+        };
+        let (mine, theirs) = (rank(self.phase), rank(other.phase));
+        self.sequences.merge(other.sequences);
+        if theirs > mine {
+            if mine < 2 {
+                // What was claimed in the handshake no longer matters.
+                self.claims.clear_numbers();
+            }
+            if theirs == 1 {
+                self.claims.set_syn_acknowledged(ToServer, true);
+            }
+            self.phase = other.phase;
+        }
+        for side in [ToServer, ToClient] {
+            self.claims.set_fin(side, self.claims.fin(side).max(other.claims.fin(side)));
+        }
+        if rank(self.phase) >= 2 {
+            self.sequences.mend();
+        }
+        if rank(self.phase) == 4 {
+            self.settle();
+        }
+    }
+
+    /// Puts down as sent what the receiver of a RST will expect, for a connection that is to be reset. `silent` says that
+    /// nothing has been on its way for a while: then what was not acknowledged did not arrive, as a probe of a closed window
+    /// does not.
+    pub(crate) fn expect_resets(&mut self, silent: bool) {
+        match self.phase {
+            Phase::Opening => self.sequences.set_sent(ToServer, self.behind_syn()),
+            Phase::Opened if self.claims.syn_acknowledged(ToServer) => {
+                self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
+            }
+            Phase::Opened => {}
+            _ if silent && self.claims.heard_both() => {
+                for &side in &[ToServer, ToClient] {
+                    self.sequences.set_sent(side, self.sequences.expected(side.opposite()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Follows a segment that is no RST. `whole` says that it is no fragment. Returns whether the segment is a sign of
+    /// life: whether its receiver would accept it, or agrees with it.
+    pub(crate) fn follow(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
+        match self.phase {
+            Phase::Opening | Phase::Opened => self.handshake(direction, segment),
+            phase if phase.is_over() && !segment.has(SYN) => self.is_repeated(direction, segment),
+            _ => self.conversation(direction, segment, whole),
+        }
+    }
+
+    /// Whether a segment of a connection that is over repeats its side's FIN, or the acknowledgement that was sent behind
+    /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST nobody listens any more.
+    fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
+        let end = segment.end();
+        segment.has(ACK) && self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end
+    }
+}
+
+impl Direction {
+    /// The other way.
+    pub(crate) const fn opposite(self) -> Self {
+        match self {
+            Self::ToServer => Self::ToClient,
+            Self::ToClient => Self::ToServer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

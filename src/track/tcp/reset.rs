@@ -1,0 +1,129 @@
+//! What a RST means, and what goes on after it.
+
+use crate::connection::Direction::{self, ToClient, ToServer};
+use crate::track::claims::{Attempt, Claims};
+use crate::track::phase::Phase;
+use crate::track::sequence::Sequences;
+use crate::track::tcp::Tcp;
+use crate::wire::tcp::{ACK, Segment};
+
+/// What a RST means to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reset {
+    /// Its receiver obeys it at once: the connection is over.
+    Exact,
+    /// The same, and a new attempt that the server has answered goes on.
+    Replaced,
+    /// It lies within what is sent and not acknowledged yet: its receiver will obey it if all of that has arrived.
+    InFlight,
+    /// The client refuses what the server has answered to another attempt.
+    Refused,
+    /// It is not about this connection but about an attempt before, which it ends at its receiver.
+    Elsewhere,
+    /// Its receiver will not obey it; at best it asks back (RFC 5961, section 3.2).
+    Inexact,
+}
+
+impl Tcp {
+    /// Judges a RST: it is exact if its number is what the other side has last acknowledged, which is what that side
+    /// expects next, and which only that side can change. In answer to a SYN it must acknowledge that (RFC 9293,
+    /// section 3.10.7.3).
+    ///
+    /// A RST behind data that is still unacknowledged ends nothing at once, although its receiver will obey it if the
+    /// data arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2). Counting
+    /// unacknowledged data as expected would let a stranger who can forge data forge the RST too.
+    pub(crate) fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
+        let handshake = matches!(self.phase, Phase::Opening | Phase::Opened);
+        let attempt = self.claims.attempt();
+        let [attempted, _] = self.claims.numbers;
+        if direction == ToClient && segment.has(ACK) {
+            let number = segment.acknowledgment;
+            let latest = if handshake { self.behind_syn() } else { attempted };
+            if self.acknowledges(number, latest) && (handshake || matches!(attempt, Attempt::Syn | Attempt::SynAck)) {
+                // Behind an answer the other attempt may be the later one.
+                return if self.phase == Phase::Opened && attempted != 0 { Reset::Replaced } else { Reset::Exact };
+            }
+            if handshake && self.acknowledges_other(number) {
+                return Reset::Elsewhere;
+            }
+        }
+        let number = segment.sequence;
+        let unanswered = self.phase == Phase::Opening || handshake && !self.claims.syn_acknowledged(ToServer);
+        if direction == ToServer && unanswered {
+            // The client gives up, or refuses what the server has answered to another attempt.
+            return if self.acknowledges(number, self.behind_syn()) {
+                Reset::Exact
+            } else if self.sequences.expected(ToClient) == number {
+                Reset::Refused
+            } else if self.acknowledges_other(number) {
+                Reset::Elsewhere
+            } else {
+                Reset::Inexact
+            };
+        }
+        // Before it has answered, a client obeys no RST but one that acknowledges its SYN.
+        if self.phase != Phase::Opening && (self.claims.heard(direction) || self.sequences.knows(direction)) {
+            if self.sequences.expected(direction.opposite()) == number {
+                return match self.phase {
+                    // What the server of an adopted connection expects is a guess. What its client expects is not.
+                    Phase::Adopted if direction == ToServer => Reset::InFlight,
+                    Phase::Opened if attempted != 0 => Reset::Replaced,
+                    _ if attempt == Attempt::SynAck => Reset::Replaced,
+                    _ => Reset::Exact,
+                };
+            }
+            if attempt == Attempt::SynAck && self.answered_numbers()[direction as usize] == number {
+                // The server has answered the attempt, so it knows nothing of the connection before; and now that ends.
+                return Reset::Exact;
+            }
+            if self.sequences.in_flight(direction, number) {
+                return Reset::InFlight;
+            }
+        }
+        if direction == ToServer && attempt != Attempt::None {
+            // A client that has begun anew, and gives that up before an answer, has no use for a connection that is half
+            // closed already.
+            let given_up = number.wrapping_sub(attempted).wrapping_add(1) <= self.claims.syn_data() + 1;
+            return match self.phase {
+                Phase::ClientClosed | Phase::ServerClosed if given_up => Reset::InFlight,
+                // It refuses what answers its old connection.
+                _ => Reset::Elsewhere,
+            };
+        }
+        // Nor can be judged what has not been heard.
+        if handshake || !self.claims.heard_both() { Reset::Elsewhere } else { Reset::Inexact }
+    }
+
+    /// Forgets what the server has answered in a handshake.
+    pub(crate) fn forget_answer(&mut self) {
+        self.phase = Phase::Opening;
+        self.claims.set_syn_acknowledged(ToServer, false);
+        self.claims.numbers[ToClient as usize] = 0;
+        self.sequences.agree(ToClient, 0);
+    }
+
+    /// The connection was reset, and another attempt goes on: in a handshake the other one, in a conversation the one that
+    /// the server has answered.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn replace(&mut self) {
+        let [client, server] = self.answered_numbers();
+        let handshake = self.phase == Phase::Opened;
+        let syn_data = self.claims.syn_data();
+        self.claims = Claims::default();
+        self.claims.set_heard(ToServer, true);
+        self.claims.set_heard(ToClient, true);
+        if handshake {
+            self.claims.set_syn_data(syn_data);
+            // The RST may come again.
+            self.claims.numbers[ToServer as usize] = self.sequences.end(ToServer).wrapping_sub(syn_data);
+            self.sequences = Sequences::default();
+            self.sequences.set_sent(ToServer, client);
+            self.phase = Phase::Opening;
+        } else {
+            self.sequences.agree(ToServer, client);
+            self.sequences.agree(ToClient, server);
+            self.claims.set_syn_acknowledged(ToServer, true);
+            self.phase = Phase::Opened;
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! New attempts within a conversation.
+
+use super::*;
+
+/// The client has sent a SYN with so much data.
+pub(super) fn attempted(data: u32) -> Tcp {
+    let mut tcp = established();
+    assert!(!tcp.client(SYN, C2 - 1, 0, data));
+    assert_eq!((tcp.phase, tcp.numbers(), tcp.claims.attempt()), (Phase::Established, [C, V, V, C], Attempt::Syn));
+    tcp
+}
+
+#[test]
+fn an_attempt_is_completed() {
+    for (sequence, acknowledgment, completes) in [
+        (C2, V2, true),
+        (C2 + AT_ONCE - 1, V2 + EARLY, true),
+        (C2 + AT_ONCE, V2, false),
+        (C2 - 1, V2, false),
+        (C2, V2 - 1, false),
+        (C2, V2 + EARLY + 1, false),
+    ] {
+        let mut tcp = attempted(0);
+        assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+        assert_eq!(tcp.client(ACK, sequence, acknowledgment, 3), completes, "{sequence} {acknowledgment}");
+        let new = [sequence + 3, acknowledgment, acknowledgment, C2];
+        assert_eq!(tcp.numbers(), if completes { new } else { [C, V, V, C] });
+        let attempt = if completes { Attempt::None } else { Attempt::SynAck };
+        assert_eq!(tcp.claims.attempt(), attempt, "completed, or not given up yet");
+    }
+}
+
+/// One forged segment must not take the client's answered attempt away.
+#[test]
+fn an_answered_attempt_outlives_three_misfits() {
+    let mut tcp = attempted(0);
+    assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+    for _ in 0..3 {
+        assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
+        assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::SynAck, [C2, V2]));
+    }
+    let mut completed = tcp;
+    assert!(completed.client(ACK, C2, V2, 0));
+    assert_eq!(completed.numbers(), [C2, V2, V2, C2]);
+    assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
+    assert_eq!(tcp.claims.attempt(), Attempt::None);
+}
+
+#[test]
+fn a_repeated_syn_keeps_its_attempt() {
+    let mut tcp = attempted(0);
+    changes_nothing(&tcp, ToServer, segment(SYN, C2 - 1, 0, 0));
+    assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+    changes_nothing(&tcp, ToServer, segment(SYN, C2 - 1, 0, 0));
+    assert!(!tcp.client(SYN, C2 + 4, 0, 0));
+    assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::Syn, [C2 + 5, 0]));
+}
+
+/// While an attempt waits, what answers another one is not remembered: it would take the client's place.
+#[test]
+fn an_unasked_answer_does_not_replace_an_attempt() {
+    changes_nothing(&attempted(0), ToClient, segment(SYN | ACK, V2 - 1, C2 + 9, 0));
+    let mut answered = attempted(0);
+    assert!(answered.server(SYN | ACK, V2 - 1, C2, 0));
+    changes_nothing(&answered, ToClient, segment(SYN | ACK, V2 + 9, C2 + 9, 0));
+}
+
+#[test]
+fn an_answered_attempt_goes_on_after_a_reset() {
+    let mut tcp = attempted(0);
+    assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+    assert_eq!([tcp.client_resets(C), tcp.server_resets(V)], [Reset::Replaced; 2]);
+    // The attempt itself is over by a RST with its numbers.
+    assert_eq!([tcp.client_resets(C2), tcp.server_resets(V2), tcp.server_refuses(C2)], [Reset::Exact; 3]);
+    tcp.replace();
+    assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opened, C2));
+    assert!(tcp.client(ACK, C2, V2, 0));
+    assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C2, V2, V2, C2]));
+}
+
+#[test]
+fn the_other_attempt_goes_on_after_a_reset() {
+    let mut tcp = opening();
+    assert!(tcp.client(SYN, C0 + 50, 0, 0) && tcp.server(SYN | ACK, V0, C, 0));
+    assert_eq!([tcp.client_resets(C), tcp.server_resets(V), tcp.server_refuses(C)], [Reset::Replaced; 3]);
+    tcp.replace();
+    assert_eq!((tcp.phase, tcp.behind_syn()), (Phase::Opening, C + 50));
+    // The RST again.
+    assert_eq!([tcp.client_resets(C), tcp.server_refuses(C)], [Reset::Elsewhere; 2]);
+    assert!(tcp.server(SYN | ACK, V0 + 9, C + 50, 0) && tcp.client(ACK, C + 50, V + 9, 0));
+    assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C + 50, V + 9, V + 9, C + 50]));
+}
+
+#[test]
+fn an_attempt_with_data_is_answered_in_part() {
+    for acknowledged in [C2, C2 + 40] {
+        let mut tcp = attempted(40);
+        assert!(tcp.server(SYN | ACK, V2 - 1, acknowledged, 0) && tcp.client(ACK, acknowledged, V2, 0));
+        assert_eq!(tcp.numbers(), [acknowledged, V2, V2, acknowledged]);
+    }
+    for acknowledged in [C2 - 1, C2 + 41] {
+        assert!(!attempted(40).server(SYN | ACK, V2 - 1, acknowledged, 0));
+        assert_eq!(attempted(40).server_refuses(acknowledged), Reset::Inexact);
+    }
+    assert_eq!([C2, C2 + 40].map(|number| attempted(40).server_refuses(number)), [Reset::Exact; 2]);
+}
+
+#[test]
+fn an_attempt_is_refused_or_challenged() {
+    assert_eq!(attempted(0).server_refuses(C2), Reset::Exact);
+    let mut tcp = attempted(0);
+    assert!(tcp.server(ACK, V, C, 0), "a challenge fits");
+    assert_eq!((tcp.client_resets(C), tcp.client_resets(C2)), (Reset::Exact, Reset::Elsewhere));
+}
+
+#[test]
+fn an_attempt_is_forgotten_when_the_client_goes_on() {
+    let mut tcp = attempted(0);
+    // Of the server's segments those that do not fit change nothing.
+    changes_nothing(&tcp, ToClient, segment(ACK, V2, C2, 0));
+    assert!(tcp.client(ACK, C, V, 10));
+    assert_eq!(tcp.claims.attempt(), Attempt::Syn, "one that fits leaves it alone");
+    assert!(!tcp.client(ACK, C + (1 << 30), V, 0));
+    assert_eq!((tcp.claims.attempt(), tcp.server_refuses(C2)), (Attempt::None, Reset::Inexact));
+}
+
+#[test]
+fn a_syn_ack_that_nobody_asked_for() {
+    // It fits: a late copy.
+    changes_nothing(&established(), ToClient, segment(SYN | ACK, V0, C, 0));
+    // It does not: the SYN went past us.
+    let mut tcp = established();
+    assert!(!tcp.server(SYN | ACK, V2 - 1, C2, 0));
+    assert!(tcp.client(ACK, C2, V2, 0));
+    assert_eq!(tcp.numbers(), [C2, V2, V2, C2]);
+    // The other two that have SYN.
+    changes_nothing(&established(), ToClient, segment(SYN, V2, 0, 0));
+    changes_nothing(&established(), ToServer, segment(SYN | ACK, C0, V, 0));
+}
+
+#[test]
+fn late_copies_of_a_handshake_begin_nothing() {
+    changes_nothing(&established(), ToServer, segment(SYN, C0, 0, 0));
+    changes_nothing(&established(), ToClient, segment(SYN | ACK, V0, C, 0));
+    // Once more is acknowledged a late SYN looks like an attempt. The segments that go on do not complete it.
+    let mut tcp = established();
+    assert!(tcp.client(ACK, C, V, 10) && tcp.server(ACK, V, C + 10, 10) && tcp.client(ACK, C + 10, V + 10, 0));
+    assert!(!tcp.client(SYN, C0, 0, 0) && tcp.server(SYN | ACK, V0, C, 0));
+    assert!(tcp.client(ACK, C + 10, V + 10, 100));
+    let numbers = [C + 110, V + 10, V + 10, C + 10];
+    assert_eq!((tcp.numbers(), tcp.claims.attempt()), (numbers, Attempt::SynAck));
+}
+
+// RST: the rows of the table.

@@ -1,0 +1,206 @@
+//! RSTs, and what comes after the end.
+
+use super::attempts::attempted;
+use super::*;
+
+#[test]
+fn a_reset_of_the_server_in_a_handshake() {
+    let mut tcp = opening_with(10);
+    assert!(tcp.client(SYN, C0 + 50, 0, 0));
+    for (number, is) in [
+        (C + 50, Reset::Exact),
+        (C + 60, Reset::Exact),
+        (C + 61, Reset::Elsewhere),
+        (C, Reset::Elsewhere),
+        (C + 10, Reset::Elsewhere),
+        (C + 11, Reset::Elsewhere),
+    ] {
+        assert_eq!(tcp.server_refuses(number), is, "{number}");
+    }
+    // Without ACK it says nothing to a client that has sent a SYN.
+    assert_eq!(tcp.judge_reset(ToClient, &segment(RST, 0, C + 50, 0)), Reset::Elsewhere);
+    let mut tcp = opened();
+    assert!(tcp.server(ACK, V, C, 20));
+    for (number, is) in [(V, Reset::Exact), (V + 1, Reset::InFlight), (V + 20, Reset::InFlight)] {
+        assert_eq!(tcp.server_resets(number), is, "{number}");
+    }
+    assert_eq!([V - 1, V + 21].map(|number| tcp.server_resets(number)), [Reset::Elsewhere; 2]);
+}
+
+#[test]
+fn a_reset_of_the_client_in_a_handshake() {
+    let mut tcp = opening_with(10);
+    assert!(tcp.client(SYN, C0 + 50, 0, 0));
+    assert!(!tcp.server(ACK, V, C + 999, 0));
+    for (number, is) in [
+        (C + 50, Reset::Exact),
+        (C + 60, Reset::Exact),
+        (C + 999, Reset::Refused),
+        (C, Reset::Elsewhere),
+        (C + 10, Reset::Elsewhere),
+        (C + 11, Reset::Inexact),
+    ] {
+        assert_eq!(tcp.client_resets(number), is, "{number}");
+    }
+    assert!(tcp.server(SYN | ACK, V0, C + 55, 0));
+    for (number, is) in [
+        // The attempt before may still be answered.
+        (C + 55, Reset::Replaced),
+        (C + 56, Reset::InFlight),
+        (C + 60, Reset::InFlight),
+        (C + 50, Reset::Elsewhere),
+        (C + 61, Reset::Elsewhere),
+    ] {
+        assert_eq!(tcp.client_resets(number), is, "{number}");
+    }
+}
+
+#[test]
+fn a_reset_in_a_conversation() {
+    let mut tcp = established();
+    assert!(tcp.client(ACK, C, V, 30) && tcp.server(ACK, V, C, 40));
+    for (number, is) in [
+        (0, Reset::Exact),
+        (1, Reset::InFlight),
+        (30, Reset::InFlight),
+        (31, Reset::Inexact),
+        (1_u32.wrapping_neg(), Reset::Inexact),
+    ] {
+        assert_eq!(tcp.client_resets(C.wrapping_add(number)), is, "{number}");
+    }
+    assert_eq!([V, V + 40, V + 41].map(|number| tcp.server_resets(number)), {
+        [Reset::Exact, Reset::InFlight, Reset::Inexact]
+    });
+    // It acknowledges no attempt, and so its acknowledgement means nothing.
+    assert_eq!(tcp.server_refuses(C), Reset::Inexact);
+}
+
+/// What a server answers that knows nothing of the connection: its client obeys.
+#[test]
+fn a_reset_of_an_adopted_connection() {
+    assert_eq!([V, V + 1].map(|number| adopted().server_resets(number)), [Reset::Exact, Reset::Elsewhere]);
+    assert_eq!([C, C + 10, C + 11].map(|number| adopted().client_resets(number)), {
+        [Reset::InFlight, Reset::InFlight, Reset::Elsewhere]
+    });
+}
+
+#[test]
+fn a_reset_of_an_attempt_on_a_half_closed_connection() {
+    let mut tcp = established();
+    assert!(tcp.server(FIN | ACK, V, C, 0) && tcp.client(ACK, C, V + 1, 0) && !tcp.client(SYN, C2 - 1, 0, 5));
+    assert_eq!(tcp.phase, Phase::ServerClosed);
+    for (number, is) in [
+        (C2 - 2, Reset::Elsewhere),
+        (C2 - 1, Reset::InFlight),
+        (C2, Reset::InFlight),
+        (C2 + 5, Reset::InFlight),
+        (C2 + 6, Reset::Elsewhere),
+    ] {
+        assert_eq!(tcp.client_resets(number), is, "{number}");
+    }
+}
+
+// The end.
+
+#[test]
+fn after_the_end_only_a_repeated_fin_is_a_sign_of_life() {
+    let mut tcp = established();
+    assert!(tcp.client(FIN | ACK, C, V, 0) && tcp.server(FIN | ACK, V, C + 1, 0) && tcp.client(ACK, C + 1, V + 1, 0));
+    assert_eq!(tcp.phase, Phase::TimeWait);
+    assert!(tcp.server(FIN | ACK, V, C + 1, 0) && tcp.client(ACK, C + 1, V + 1, 0) && tcp.client(FIN | ACK, C, V, 0));
+    for (flags, sequence) in [(ACK, V), (ACK, V + 2), (FIN | ACK, V + 1), (FIN, V), (SYN | ACK, V), (0, V + 1)] {
+        changes_nothing(&tcp, ToClient, segment(flags, sequence, C + 1, 0));
+    }
+    // After a RST nobody listens.
+    for before in [opening(), opened(), established(), adopted()] {
+        let tcp = Tcp { phase: Phase::TimeWait, ..before };
+        for acknowledgment in [0, C, C + 1] {
+            changes_nothing(&tcp, ToClient, segment(FIN | ACK, V, acknowledgment, 0));
+            // A SYN+ACK that answers no attempt may be remembered, and means nothing here.
+            let mut unasked = tcp;
+            assert!(!unasked.server(SYN | ACK, V0, acknowledgment, 0));
+            assert_eq!((unasked.phase, unasked.sequences), (tcp.phase, tcp.sequences));
+            assert_ne!(unasked.claims.attempt(), Attempt::SynAck);
+            changes_nothing(&unasked, ToServer, segment(ACK, acknowledgment, V, 0));
+            changes_nothing(&tcp, ToServer, segment(ACK, C, V, 0));
+        }
+    }
+}
+
+/// The client's SYN came before the RST, and its answer comes after it.
+#[test]
+fn the_answer_to_an_attempt_that_waits_opens_again() {
+    let mut tcp = Tcp { phase: Phase::TimeWait, ..attempted(0) };
+    assert!(!{ tcp }.server(SYN | ACK, V2 - 1, C2 + 1, 0), "it answers something else");
+    assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+    assert_eq!(tcp.claims.attempt(), Attempt::SynAck);
+    tcp.replace();
+    assert!(tcp.client(ACK, C2, V2, 0));
+    assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C2, V2, V2, C2]));
+}
+
+#[test]
+fn whoever_goes_on_is_no_longer_doubtful() {
+    let mut tcp = Tcp { phase: Phase::Doubtful, ..established() };
+    changes_nothing(&tcp, ToServer, segment(FIN, C, V, 0));
+    assert!(!tcp.client(ACK, C2, V, 0));
+    assert_eq!(tcp.phase, Phase::Doubtful);
+    assert!(tcp.server(ACK, V, C, 1));
+    assert_eq!(tcp.phase, Phase::Established);
+}
+
+#[test]
+fn what_a_reset_of_our_own_says() {
+    let expected = |mut tcp: Tcp| {
+        tcp.expect_resets(false);
+        [tcp.sequences.end(ToServer), tcp.sequences.end(ToClient)]
+    };
+    let [client, _] = expected(opening_with(10));
+    assert_eq!(client, C, "the attempt's number, without its data");
+    let mut tcp = opening_with(10);
+    assert!(tcp.server(SYN | ACK, V0, C + 4, 0) && tcp.server(ACK, V, C + 4, 20));
+    assert_eq!(expected(tcp), [C + 4, V + 20]);
+    let mut tcp = established();
+    assert!(tcp.client(ACK, C, V, 30));
+    assert_eq!(expected(tcp), [C + 30, V]);
+    // After a silence, what was not acknowledged did not arrive; unless one side's segments go another way.
+    let mut one_sided = tcp;
+    one_sided.claims.set_heard(ToClient, false);
+    for (mut tcp, client) in [(tcp, C), (one_sided, C + 30)] {
+        tcp.expect_resets(true);
+        assert_eq!([tcp.sequences.end(ToServer), tcp.sequences.end(ToClient)], [client, V]);
+    }
+}
+
+/// The short note of a segment says what the long one says, for all edges of all numbers.
+#[test]
+fn what_is_noted_plainly_is_what_would_be_followed() {
+    const AHEAD: u32 = 1 << 31;
+    const EDGES: [u32; 10] = [0, 1, 1_000, W - 1, W, AHEAD - 1, AHEAD, AHEAD + 1, u32::MAX - 1, u32::MAX];
+    let mut claims = established().claims;
+    claims.numbers = [C2, V2];
+    let mut plainly = 0;
+    for known in 0..10_000 {
+        let words = [known % 10, known / 10 % 10, known / 100 % 10, known / 1_000].map(|edge| EDGES[edge]);
+        let [by_client, by_server, of_client, of_server] = words;
+        if by_client.wrapping_sub(of_server) >= AHEAD || by_server.wrapping_sub(of_client) >= AHEAD {
+            // In no conversation is more acknowledged than was sent.
+            continue;
+        }
+        let before = Tcp { phase: Phase::Established, sequences: Sequences::from_words(words), claims };
+        for (sequence, acknowledgment) in EDGES.iter().flat_map(|s| EDGES.map(|a| (*s, a))) {
+            for (direction, data) in [(ToServer, 0), (ToServer, 1), (ToClient, 0), (ToClient, 1)] {
+                let segment = segment(ACK, sequence, acknowledgment, data);
+                let (mut plain, mut usual) = (before.sequences, before);
+                if plain.note_plain(direction, &segment) {
+                    plainly += 1;
+                    assert!(usual.follow(direction, &segment, true), "{words:x?}, {direction:?}, {segment:x?}");
+                    assert_eq!((usual.phase, usual.claims), (Phase::Established, claims));
+                }
+                let noted = if plain == before.sequences { before.sequences } else { usual.sequences };
+                assert_eq!(plain, noted, "{words:x?}, {direction:?}, {segment:x?}");
+            }
+        }
+    }
+    assert!(plainly > 50_000, "{plainly}");
+}
