@@ -125,6 +125,39 @@ const _: () = {
     has_format::<TooLong>();
 };
 
+#[cfg(feature = "naming")]
+const _: () = {
+    use crate::naming::{
+        Answered, BorrowedNames, EntryError, FixedNames, Inserted, ListedName, Name, NameCounters, NameDiverted,
+        NameEntry, NameSlot, Names, NamesConfig, Next, Outcome, Pattern, RateSlot, Streamed, TieError, Transport,
+        WeightedAddress,
+    };
+    has_format::<Answered>();
+    has_format::<BorrowedNames<'_>>();
+    has_format::<EntryError>();
+    has_format::<FixedNames<1>>();
+    has_format::<Inserted>();
+    has_format::<ListedName<'_>>();
+    has_format::<Name>();
+    has_format::<NameCounters>();
+    has_format::<NameDiverted>();
+    has_format::<NameEntry<'_>>();
+    has_format::<NameSlot>();
+    has_format::<Names<FixedNames<1>>>();
+    has_format::<NamesConfig>();
+    has_format::<Next<'_>>();
+    has_format::<Outcome>();
+    has_format::<Pattern>();
+    has_format::<RateSlot>();
+    has_format::<Streamed<'_>>();
+    has_format::<TieError>();
+    has_format::<Transport>();
+    has_format::<WeightedAddress>();
+};
+
+#[cfg(all(feature = "naming", feature = "alloc"))]
+const _: () = has_format::<crate::naming::HeapNames>();
+
 #[cfg(feature = "smoltcp")]
 const _: () = {
     use crate::Fixed;

@@ -141,8 +141,8 @@
 //! # Features
 //!
 //! `alloc` adds the storage `Heap` and the set `Sharded`; `std` is the same. `defmt` adds `defmt::Format` to every
-//! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`. A feature adds an
-//! API; it never changes behaviour and never sets a size.
+//! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`, `naming` the
+//! module `naming`. A feature adds an API; it never changes behaviour and never sets a size.
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -171,6 +171,8 @@ mod event;
 mod formats;
 mod intrinsics;
 mod limits;
+#[cfg(feature = "naming")]
+pub mod naming;
 mod packet_meta;
 #[cfg(feature = "alloc")]
 mod sharded;

@@ -102,7 +102,7 @@ pub(crate) fn sip13((k0, k1): (u64, u64), words: [u64; 2]) -> u64 {
 }
 
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-const fn sip_round([v0, v1, v2, v3]: &mut [u64; 4]) {
+pub(crate) const fn sip_round([v0, v1, v2, v3]: &mut [u64; 4]) {
     *v0 = v0.wrapping_add(*v1);
     *v2 = v2.wrapping_add(*v3);
     *v1 = v1.rotate_left(13) ^ *v0;
@@ -125,6 +125,10 @@ pub(crate) enum Label {
     Filter,
     Identification,
     Shard,
+    #[cfg(feature = "naming")]
+    Name,
+    #[cfg(feature = "naming")]
+    Cookie,
 }
 
 /// A pair of endpoints and a protocol, packed for hashing and comparison, with the near endpoint (client or

@@ -165,7 +165,7 @@ impl Table<'_> {
 
 /// `-log2((hash + 1) / 2^32)` in units of 2^-16, by the position of the highest bit and a parabola between powers of two
 /// (within 0.01 of the true value).
-pub(super) const fn negative_log2(hash: u32) -> u32 {
+pub(crate) const fn negative_log2(hash: u32) -> u32 {
     let value = hash.saturating_add(1);
     let zeros = value.leading_zeros();
     let fraction = match value.checked_shl(zeros + 1) {

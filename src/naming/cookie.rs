@@ -1,0 +1,121 @@
+//! Server cookies (RFC 7873) in the form that servers of different makers share (RFC 9018, section 4).
+
+use core::net::Ipv4Addr;
+
+use crate::table::hash::sip_round;
+use crate::time::Instant;
+
+/// A server cookie's length in bytes.
+pub(super) const COOKIE: usize = 16;
+
+/// The only version (RFC 9018, section 4.1), and three reserved bytes.
+const VERSION: [u8; 4] = [1, 0, 0, 0];
+
+/// A cookie of the future, or one that is older than an hour, is not valid (RFC 9018, section 4.3), in seconds.
+const FUTURE: i32 = 5 * 60;
+const OLD: i32 = 60 * 60;
+
+/// The server cookie for a client and its cookie, made at this time.
+pub(super) fn create(secret: (u64, u64), client: Ipv4Addr, cookie: [u8; 8], seconds: u32) -> [u8; COOKIE] {
+    let mut server = [0; COOKIE];
+    let [start, hash] = server.as_chunks_mut::<8>().0 else { return server };
+    let (version, time) = start.split_at_mut(4);
+    version.copy_from_slice(&VERSION);
+    time.copy_from_slice(&seconds.to_be_bytes());
+    // Client cookie, version, reserved, time and client: 20 bytes, the last word of which has the length in its top byte.
+    let last = u64::from(u32::from_le_bytes(client.octets())) | 20 << 56;
+    *hash = sip24(secret, [u64::from_le_bytes(cookie), u64::from_le_bytes(*start), last]).to_le_bytes();
+    server
+}
+
+/// Whether this server cookie was given to this client, not long ago.
+pub(super) fn is_valid(secret: (u64, u64), client: Ipv4Addr, cookie: [u8; 8], server: &[u8], seconds: u32) -> bool {
+    let Some((&[_, _, _, _, a, b, c, d], _)) = server.split_first_chunk::<8>() else {
+        return false;
+    };
+    let time = u32::from_be_bytes([a, b, c, d]);
+    // Serial number arithmetic (RFC 1982).
+    let age = seconds.wrapping_sub(time) as i32;
+    let expected = create(secret, client, cookie, time);
+    // No byte tells when the comparison ends.
+    let differs = expected.iter().zip(server).fold(0, |all, (a, b)| all | (a ^ b));
+    server.len() == COOKIE && differs == 0 && (-FUTURE..=OLD).contains(&age)
+}
+
+/// Whole seconds since the caller's zero. A multiplication: small processors do not divide 64 bits.
+pub(super) const fn seconds(now: Instant) -> u32 {
+    // 2^80 / 10^6, rounded up: exact for the next 30 000 years.
+    const PER_MICRO: u128 = (1_u128 << 80).div_ceil(1_000_000);
+    ((now.as_micros() as u128 * PER_MICRO) >> 80) as u32
+}
+
+/// SipHash-2-4 of words of which the last has the length of all bytes in its top byte.
+fn sip24((k0, k1): (u64, u64), words: [u64; 3]) -> u64 {
+    let mut v = [
+        k0 ^ 0x736f_6d65_7073_6575,
+        k1 ^ 0x646f_7261_6e64_6f6d,
+        k0 ^ 0x6c79_6765_6e65_7261,
+        k1 ^ 0x7465_6462_7974_6573,
+    ];
+    for word in words {
+        v[3] ^= word;
+        sip_round(&mut v);
+        sip_round(&mut v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    for _ in 0..4 {
+        sip_round(&mut v);
+    }
+    v[0] ^ v[1] ^ v[2] ^ v[3]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(bytes: [u8; 16]) -> (u64, u64) {
+        let (words, _) = bytes.as_chunks::<8>();
+        (u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]))
+    }
+
+    /// RFC 9018, appendix A.1 and A.2.
+    #[test]
+    fn the_vectors_of_rfc_9018() {
+        let key = secret(0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes());
+        let client = 0x2464_c4ab_cf10_c957_u64.to_be_bytes();
+        let address = Ipv4Addr::new(198, 51, 100, 100);
+        let cookie = create(key, address, client, 1_559_731_985);
+        assert_eq!(cookie, 0x0100_0000_5cf7_9f11_1f81_30c3_eee2_9480_u128.to_be_bytes());
+        let later = create(key, address, client, 1_559_734_385);
+        assert_eq!(later, 0x0100_0000_5cf7_a871_d4a5_64a1_442a_ca77_u128.to_be_bytes());
+        assert!(is_valid(key, address, client, &cookie, 1_559_734_385));
+    }
+
+    #[test]
+    fn a_cookie_lasts_an_hour_and_is_for_one_client() {
+        let (key, client, made) = ((1, 2), [7; 8], 5_u32);
+        let address = Ipv4Addr::new(192, 0, 2, 1);
+        let cookie = create(key, address, client, made);
+        for (at, valid) in [(0, true), (made + 3600, true), (made + 3601, false), (made.wrapping_sub(301), false)] {
+            assert_eq!(is_valid(key, address, client, &cookie, at), valid, "{at}");
+        }
+        assert!(!is_valid(key, Ipv4Addr::new(192, 0, 2, 2), client, &cookie, made));
+        assert!(!is_valid(key, address, [8; 8], &cookie, made));
+        assert!(!is_valid((1, 3), address, client, &cookie, made));
+        for at in 0..COOKIE {
+            let mut forged = cookie;
+            forged[at] ^= 1;
+            // The time is part of what is hashed, and so is the version.
+            assert!(!is_valid(key, address, client, &forged, made), "{at}");
+            assert!(!is_valid(key, address, client, &cookie[..at], made), "{at}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_whole() {
+        for micros in [0, 999_999, 1_000_000, 1_999_999, 1_559_731_985_000_000, 1_559_731_985_999_999, (1 << 51) - 1] {
+            assert_eq!(u64::from(seconds(Instant::from_micros(micros))), micros / 1_000_000, "{micros}");
+        }
+    }
+}

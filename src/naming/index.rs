@@ -1,0 +1,115 @@
+//! Finds the entries of a pattern: a hash table with two choices of a bucket, and a name's hash made label by label.
+//!
+//! An index word is an entry's number plus one in its lower 20 bits, and 12 bits of the hash. A bucket is eight words.
+//! With four words for each entry the buckets are a quarter full, of which the emptier of two never overflows in practice
+//! (the fullest of a million has six). Only instructions insert; a query looks at two buckets, and a stranger who does not
+//! know the secret cannot even make it compare a name in vain.
+
+use super::question::Asked;
+use super::storage::{MAX_NAMES, NONE, NameSlot};
+use crate::table::hash::{Key, Keys, reduce};
+
+const BUCKET: usize = 8;
+const NUMBER: u32 = MAX_NAMES as u32;
+
+/// The hash of the root.
+const ROOT: u64 = 0x6e61_6d69_6e67;
+
+/// The hash of a name, of that without its leftmost label and this label with its length before it.
+#[inline]
+pub(super) fn absorb(keys: &Keys, mut hash: u64, label: &[u8]) -> u64 {
+    let (words, rest) = label.as_chunks::<8>();
+    let mut mix = |word: u64| hash = keys.hash(&Key { addresses: hash ^ word, ports: ROOT });
+    for word in words {
+        mix(u64::from_le_bytes(*word));
+    }
+    let mut last = 0;
+    for byte in rest.iter().rev() {
+        last = last << 8 | u64::from(*byte);
+    }
+    // The label's length tells whether there is such a word, so it may be left out where it is empty.
+    if !rest.is_empty() {
+        mix(last);
+    }
+    hash
+}
+
+/// The hash of each name that a question's name ends with, the root's first: `look` gets it, with the number of labels,
+/// and all of its labels for the whole name.
+#[inline]
+pub(super) fn walk(keys: &Keys, asked: &Asked, mut look: impl FnMut(u64, usize)) {
+    let mut hash = ROOT;
+    look(hash, 0);
+    for labels in 1..=asked.labels() {
+        hash = absorb(keys, hash, asked.label(asked.labels() - labels));
+        look(hash, labels);
+    }
+}
+
+/// The hash of a pattern, by that of its name.
+#[inline]
+pub(super) const fn of_pattern(hash: u64, suffix: bool) -> u64 {
+    if suffix { hash.rotate_left(32) ^ ROOT } else { hash }
+}
+
+/// Where the two buckets of a hash start.
+#[inline]
+fn buckets(words: usize, hash: u64) -> [usize; 2] {
+    let count = (words / BUCKET).max(1) as u32;
+    [(hash >> 32) as u32, hash as u32].map(|half| reduce(half, count) as usize * BUCKET)
+}
+
+#[inline]
+fn bucket(index: &[u32], start: usize) -> &[u32] {
+    index.get(start..index.len().min(start + BUCKET)).unwrap_or_default()
+}
+
+/// The tag of a hash, in the upper bits: of those that choose no bucket where there are less than a million.
+const fn tag(hash: u64) -> u32 {
+    ((hash ^ hash >> 40) as u32) << 20
+}
+
+/// The first entry of the list with this pattern; [`NONE`] if there is none.
+#[inline]
+pub(super) fn find(index: &[u32], slots: &[NameSlot], hash: u64, name: &[u8], suffix: bool) -> u32 {
+    let tag = tag(hash);
+    for start in buckets(index.len(), hash) {
+        for word in bucket(index, start) {
+            if word & !NUMBER == tag && word & NUMBER != NONE {
+                let number = word & NUMBER;
+                if slot(slots, number).is_some_and(|s| s.suffix == suffix && s.name() == name) {
+                    return number;
+                }
+            }
+        }
+    }
+    NONE
+}
+
+/// The entry with this number, counted from one.
+#[inline]
+pub(super) fn slot(slots: &[NameSlot], number: u32) -> Option<&NameSlot> {
+    slots.get((number as usize).wrapping_sub(1))
+}
+
+/// Puts the first entry of a list into the index. Whether there was room.
+pub(super) fn insert(index: &mut [u32], hash: u64, number: u32) -> bool {
+    let used = |start: usize| bucket(index, start).iter().filter(|word| **word & NUMBER != NONE).count();
+    let [first, second] = buckets(index.len(), hash);
+    let start = if used(second) < used(first) { second } else { first };
+    let end = index.len().min(start + BUCKET);
+    let free = index.get_mut(start..end).unwrap_or_default().iter_mut().find(|word| **word & NUMBER == NONE);
+    free.map(|word| *word = tag(hash) | number).is_some()
+}
+
+/// Replaces the first entry of a list by another, or by none.
+pub(super) fn replace(index: &mut [u32], hash: u64, old: u32, new: u32) {
+    for start in buckets(index.len(), hash) {
+        let end = index.len().min(start + BUCKET);
+        let words = index.get_mut(start..end).unwrap_or_default();
+        if let Some(word) = words.iter_mut().find(|word| **word & NUMBER == old) {
+            *word = if new == NONE { 0 } else { tag(hash) | new };
+            return;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Queries in IPv4 packets, at the same place in the loop as the translator.
+
+use core::net::Ipv4Addr;
+
+use super::counters::Outcome;
+use super::respond::{Answered, MAX_ANSWER, Transport};
+use super::storage::NameStorage;
+use super::table::Names;
+use crate::time::Instant;
+use crate::wire::checksum;
+use crate::wire::ipv4::{self, Header, UDP};
+
+/// The longest packet with an answer, in bytes.
+pub const MAX_ANSWER_PACKET: usize = ipv4::HEADER + UDP_HEADER + MAX_ANSWER;
+
+const UDP_HEADER: usize = 8;
+
+/// Where DNS servers listen (RFC 1035, section 4.2).
+const DNS: u16 = 53;
+
+/// The time to live of answers (RFC 1700's recommendation).
+const TIME_TO_LIVE: u8 = 64;
+
+/// A query, and the addresses and ports that its answer goes between.
+struct Query<'a> {
+    client: (u32, u16),
+    server: u32,
+    message: &'a [u8],
+}
+
+impl<N: NameStorage> Names<N> {
+    /// Answers a query within a packet that a machine forwards, from the IPv4 header on: what UDP carries to port 53 of a
+    /// [server](super::NamesConfig::servers). The answer in `out` goes back to the client, as if from the server that it
+    /// asked: [`MAX_ANSWER_PACKET`] bytes are always enough. Call it before
+    /// [`Translator::translate`](crate::Translator::translate).
+    ///
+    /// Every other packet gets [`Answered::Pass`], and so do queries in fragments, queries with a wrong checksum, and what
+    /// is not DNS at all. Queries over TCP pass too: divert port 53 of TCP to a socket of the machine and answer there
+    /// ([`answer_stream`](Self::answer_stream)), so that no client learns over TCP what it does not over UDP.
+    ///
+    /// ```
+    /// # use byway::naming::{Answered, FixedNames, MAX_ANSWER_PACKET, NameEntry, Names, NamesConfig, Pattern};
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # fn forward<S: Storage>(
+    /// #     names: &mut Names<FixedNames<4>>, byway: &mut Translator<S>, now: Instant, packet: &mut [u8], mut send: impl FnMut(&[u8]),
+    /// # ) {
+    /// let mut out = [0; MAX_ANSWER_PACKET];
+    /// match names.intercept(now, packet, &mut out) {
+    ///     Answered::Answer { length } => send(&out[..length]),
+    ///     Answered::Drop(_reason) => {} // counted
+    ///     Answered::Pass => match byway.translate(now, packet) {
+    ///         Verdict::ToServer | Verdict::ToClient | Verdict::Pass => send(packet),
+    ///         Verdict::Hold | Verdict::Drop(_) => {}
+    ///     },
+    /// }
+    /// # }
+    /// ```
+    #[inline]
+    pub fn intercept(&mut self, now: Instant, packet: &[u8], out: &mut [u8]) -> Answered {
+        // What most packets are not.
+        let is_udp = packet.get(ipv4::PROTOCOL).is_some_and(|protocol| *protocol == UDP);
+        if is_udp && let Some(query) = self.query(packet) {
+            return self.answer_packet(now, &query, out);
+        }
+        Answered::Pass
+    }
+
+    /// The query in a packet, if it is one that may be answered.
+    fn query<'a>(&self, packet: &'a [u8]) -> Option<Query<'a>> {
+        let header = Header(packet.first_chunk()?);
+        let (length, total) = (header.header_length(), header.total_length());
+        if header.0[0] >> 4 != 4 || length < ipv4::HEADER || ipv4::is_fragment(header.fragmentation()) {
+            return None;
+        }
+        let (head, datagram) = packet.get(..total)?.split_at_checked(length)?;
+        let [s0, s1, d0, d1, l0, l1, c0, c1] = *datagram.first_chunk::<UDP_HEADER>()?;
+        let [source, destination, length] = [[s0, s1], [d0, d1], [l0, l1]].map(u16::from_be_bytes);
+        if destination != DNS || source == 0 {
+            return None;
+        }
+        let datagram = datagram.get(..usize::from(length))?;
+        let message = datagram.get(UDP_HEADER..)?;
+        let (client, server) = (header.source(), header.destination());
+        if ipv4::is_martian(client) || !self.state.config.servers.contains(Ipv4Addr::from_bits(server)) {
+            return None;
+        }
+        // A damaged query is the receiver's to drop.
+        let pseudo = pseudo_header(client, server, length);
+        let is_whole = checksum::finish(checksum::sum(0, head)) == 0
+            && ([c0, c1] == [0, 0] || checksum::finish(checksum::sum(pseudo, datagram)) == 0);
+        is_whole.then_some(Query { client: (client, source), server, message })
+    }
+
+    fn answer_packet(&mut self, now: Instant, query: &Query<'_>, out: &mut [u8]) -> Answered {
+        const START: usize = ipv4::HEADER + UDP_HEADER;
+        let (client, port) = query.client;
+        let room = out.get_mut(START..).unwrap_or_default();
+        // What is no query of ours passes, as if nothing had looked at it.
+        let answered = match self.answer(now, Ipv4Addr::from_bits(client), Transport::Udp, query.message, room) {
+            Answered::Answer { length } => length,
+            Answered::Drop(Outcome::Response | Outcome::NoHeader) => return Answered::Pass,
+            other => return other,
+        };
+        let total = START + answered;
+        let Some((header, datagram)) = out.get_mut(..total).and_then(|out| out.split_first_chunk_mut()) else {
+            return Answered::Drop(Outcome::NoRoom);
+        };
+        write_header(header, total as u16, query.server, client);
+        let length = (total - ipv4::HEADER) as u16;
+        if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
+            udp[0..2].copy_from_slice(&DNS.to_be_bytes());
+            udp[2..4].copy_from_slice(&port.to_be_bytes());
+            udp[4..6].copy_from_slice(&length.to_be_bytes());
+            udp[6..8].fill(0);
+        }
+        let sum = checksum::finish(checksum::sum(pseudo_header(query.server, client, length), datagram));
+        if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
+            // Zero would say that there is none (RFC 768).
+            udp[6..8].copy_from_slice(&if sum == 0 { u16::MAX } else { sum }.to_be_bytes());
+        }
+        Answered::Answer { length: total }
+    }
+}
+
+fn write_header(header: &mut [u8; ipv4::HEADER], total: u16, source: u32, destination: u32) {
+    header.fill(0);
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&total.to_be_bytes());
+    // A packet that is never fragmented needs no identification (RFC 6864).
+    header[6..8].copy_from_slice(&ipv4::DONT_FRAGMENT.to_be_bytes());
+    header[8] = TIME_TO_LIVE;
+    header[ipv4::PROTOCOL] = UDP;
+    header[12..16].copy_from_slice(&source.to_be_bytes());
+    header[16..20].copy_from_slice(&destination.to_be_bytes());
+    let sum = checksum::finish(checksum::sum(0, header));
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+const fn pseudo_header(source: u32, destination: u32, length: u16) -> u32 {
+    (source >> 16) + (source & 0xffff) + (destination >> 16) + (destination & 0xffff) + UDP as u32 + length as u32
+}

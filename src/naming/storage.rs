@@ -1,0 +1,317 @@
+//! The memory of the names, and its owners.
+
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use super::entry::{MAX_ADDRESSES, WeightedAddress};
+use super::name::MAX_NAME;
+use crate::divert::Match;
+use crate::endpoint::{Prefix, Protocol};
+
+/// How many words of index each entry needs.
+pub const NAME_INDEX_WORDS: usize = 4;
+
+/// An index word has room for the numbers of so many entries.
+pub(super) const MAX_NAMES: usize = (1 << 20) - 1;
+
+/// No entry: the end of a list.
+pub(super) const NONE: u32 = 0;
+
+/// One entry, used or not: 344 bytes. Opaque; what [`BorrowedNames`] is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameSlot {
+    /// Its own number plus one in a list, or [`NONE`]: the next entry with the same pattern, or the next unused one.
+    pub(super) next: u32,
+    pub(super) ttl: u32,
+    network: u32,
+    addresses: [u32; MAX_ADDRESSES],
+    weights: [u16; MAX_ADDRESSES],
+    count: u8,
+    prefix: u8,
+    /// Length of the name; zero if unused, since the root has one byte.
+    length: u8,
+    pub(super) suffix: bool,
+    /// Whether its rule is gone, so that it is not answered.
+    pub(super) suspended: bool,
+    tied: bool,
+    /// What the rule matches besides the address, which is the entry's own. Zero: any.
+    rule_protocol: u8,
+    rule_prefix: u8,
+    rule_port: u16,
+    rule_network: u32,
+    name: [u8; MAX_NAME],
+}
+
+impl NameSlot {
+    /// An unused one, all zeros.
+    pub const EMPTY: Self = Self {
+        next: NONE,
+        ttl: 0,
+        network: 0,
+        addresses: [0; MAX_ADDRESSES],
+        weights: [0; MAX_ADDRESSES],
+        count: 0,
+        prefix: 0,
+        length: 0,
+        suffix: false,
+        suspended: false,
+        tied: false,
+        rule_protocol: 0,
+        rule_prefix: 0,
+        rule_port: 0,
+        rule_network: 0,
+        name: [0; MAX_NAME],
+    };
+
+    pub(super) fn name(&self) -> &[u8] {
+        self.name.get(..usize::from(self.length)).unwrap_or_default()
+    }
+
+    pub(super) fn set_name(&mut self, name: &[u8]) {
+        self.length = name.len() as u8;
+        for (to, from) in self.name.iter_mut().zip(name) {
+            *to = *from;
+        }
+    }
+
+    pub(super) const fn is_used(&self) -> bool {
+        self.length != 0
+    }
+
+    pub(super) fn clients(&self) -> Prefix {
+        Prefix::new(Ipv4Addr::from_bits(self.network), self.prefix).unwrap_or(Prefix::ALL)
+    }
+
+    pub(super) const fn set_clients(&mut self, clients: Prefix) {
+        (self.network, self.prefix) = (clients.bits(), clients.length());
+    }
+
+    /// The addresses and weights, as numbers.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (u32, u16)> + use<'_> {
+        self.addresses.iter().copied().zip(self.weights.iter().copied()).take(self.count.into())
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = WeightedAddress> + use<'_> {
+        self.pairs().map(|(address, weight)| WeightedAddress { address: Ipv4Addr::from_bits(address), weight })
+    }
+
+    pub(super) fn set_addresses(&mut self, addresses: &[WeightedAddress]) {
+        self.count = addresses.len().min(MAX_ADDRESSES) as u8;
+        for ((address, weight), from) in self.addresses.iter_mut().zip(&mut self.weights).zip(addresses) {
+            (*address, *weight) = (from.address.to_bits(), from.weight);
+        }
+    }
+
+    /// What the rule matches that the entry is tied to.
+    pub(super) fn rule(&self) -> Option<Match> {
+        let [original, ..] = self.addresses;
+        self.tied.then(|| Match {
+            destination: Prefix::host(Ipv4Addr::from_bits(original)),
+            port: (self.rule_port != 0).then_some(self.rule_port),
+            protocol: Protocol::from_number(self.rule_protocol),
+            clients: Prefix::new(Ipv4Addr::from_bits(self.rule_network), self.rule_prefix).unwrap_or(Prefix::ALL),
+        })
+    }
+
+    /// Ties the entry to a rule for its only address, or unties it.
+    pub(super) fn set_rule(&mut self, rule: Option<&Match>) {
+        self.tied = rule.is_some();
+        self.suspended = false;
+        if let Some(rule) = rule {
+            self.rule_port = rule.port().unwrap_or(0);
+            self.rule_protocol = rule.limited_to().map_or(0, Protocol::number);
+            (self.rule_network, self.rule_prefix) = (rule.from_clients().bits(), rule.from_clients().length());
+        }
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for NameSlot {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "NameSlot {{ name: {=[u8]:a} }}", self.name());
+    }
+}
+
+/// How many answers one network of clients may still get: 8 bytes. Opaque; what [`BorrowedNames`] is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct RateSlot {
+    /// When all answers so far are paid for, in microseconds.
+    pub(super) paid: u64,
+}
+
+impl RateSlot {
+    /// An unused one, all zeros.
+    pub const EMPTY: Self = Self { paid: 0 };
+}
+
+/// The memory of [`Names`](super::Names): [`FixedNames`], [`BorrowedNames`], `HeapNames` (feature `alloc`), or a `&mut`
+/// to one of them.
+///
+/// Sealed: they differ only in who owns the slices.
+pub trait NameStorage: sealed::Memory {}
+
+impl<T: sealed::Memory> NameStorage for T {}
+
+pub(crate) mod sealed {
+    use super::{NameParts, NameView};
+
+    pub trait Memory {
+        fn parts(&mut self) -> NameParts<'_>;
+        fn view(&self) -> NameView<'_>;
+    }
+
+    impl<T: Memory> Memory for &mut T {
+        #[inline(always)]
+        fn parts(&mut self) -> NameParts<'_> {
+            (**self).parts()
+        }
+
+        #[inline(always)]
+        fn view(&self) -> NameView<'_> {
+            (**self).view()
+        }
+    }
+}
+
+/// The slices that instructions change.
+#[derive(Debug)]
+pub struct NameParts<'a> {
+    pub(super) slots: &'a mut [NameSlot],
+    pub(super) index: &'a mut [u32],
+    pub(super) rates: &'a mut [RateSlot],
+}
+
+/// The slices that queries read.
+#[derive(Clone, Copy, Debug)]
+pub struct NameView<'a> {
+    pub(super) slots: &'a [NameSlot],
+    pub(super) index: &'a [u32],
+}
+
+/// Arrays: room for `NAMES` entries, and for the rates of `RATES` networks of clients. All zeros when new.
+///
+/// A `static` of it, in a cell, is placed in `.bss`; [`Names`](super::Names) takes it by value or by `&mut`.
+#[derive(Clone, Debug)]
+pub struct FixedNames<const NAMES: usize, const RATES: usize = 64> {
+    slots: [NameSlot; NAMES],
+    index: [[u32; NAME_INDEX_WORDS]; NAMES],
+    rates: [RateSlot; RATES],
+}
+
+impl<const NAMES: usize, const RATES: usize> FixedNames<NAMES, RATES> {
+    /// Empty tables.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { slots: [NameSlot::EMPTY; NAMES], index: [[0; NAME_INDEX_WORDS]; NAMES], rates: [RateSlot::EMPTY; RATES] }
+    }
+}
+
+impl<const NAMES: usize, const RATES: usize> Default for FixedNames<NAMES, RATES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const NAMES: usize, const RATES: usize> sealed::Memory for FixedNames<NAMES, RATES> {
+    #[inline(always)]
+    fn parts(&mut self) -> NameParts<'_> {
+        NameParts { slots: &mut self.slots, index: self.index.as_flattened_mut(), rates: &mut self.rates }
+    }
+
+    #[inline(always)]
+    fn view(&self) -> NameView<'_> {
+        NameView { slots: &self.slots, index: self.index.as_flattened() }
+    }
+}
+
+/// The caller's slices.
+#[derive(Debug)]
+pub struct BorrowedNames<'a> {
+    /// One for each entry, up to 1 048 575.
+    pub names: &'a mut [NameSlot],
+    /// [`NAME_INDEX_WORDS`] for each entry.
+    pub index: &'a mut [u32],
+    /// One for each network of clients whose rate is counted apart; networks that share one share its rate. None: there
+    /// is no limit.
+    pub rates: &'a mut [RateSlot],
+}
+
+impl sealed::Memory for BorrowedNames<'_> {
+    #[inline(always)]
+    fn parts(&mut self) -> NameParts<'_> {
+        NameParts { slots: self.names, index: self.index, rates: self.rates }
+    }
+
+    #[inline(always)]
+    fn view(&self) -> NameView<'_> {
+        NameView { slots: self.names, index: self.index }
+    }
+}
+
+/// Memory of the allocator. It does not grow.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Debug)]
+pub struct HeapNames {
+    slots: Vec<NameSlot>,
+    index: Vec<u32>,
+    rates: Vec<RateSlot>,
+}
+
+#[cfg(feature = "alloc")]
+impl HeapNames {
+    /// Room for so many entries (up to 1 048 575), and for the rates of so many networks of clients.
+    #[must_use]
+    pub fn new(names: usize, rates: usize) -> Self {
+        Self {
+            slots: alloc::vec![NameSlot::EMPTY; names],
+            index: alloc::vec![0; names.saturating_mul(NAME_INDEX_WORDS)],
+            rates: alloc::vec![RateSlot::EMPTY; rates],
+        }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl sealed::Memory for HeapNames {
+    #[inline(always)]
+    fn parts(&mut self) -> NameParts<'_> {
+        NameParts { slots: &mut self.slots, index: &mut self.index, rates: &mut self.rates }
+    }
+
+    #[inline(always)]
+    fn view(&self) -> NameView<'_> {
+        NameView { slots: &self.slots, index: &self.index }
+    }
+}
+
+#[cfg(feature = "defmt")]
+mod formats {
+    use super::{BorrowedNames, FixedNames, NameView};
+
+    impl defmt::Format for NameView<'_> {
+        /// How much room there is, not what is in it.
+        fn format(&self, f: defmt::Formatter<'_>) {
+            defmt::write!(f, "Names {{ entries: {} }}", self.slots.len());
+        }
+    }
+
+    impl<const NAMES: usize, const RATES: usize> defmt::Format for FixedNames<NAMES, RATES> {
+        fn format(&self, f: defmt::Formatter<'_>) {
+            super::sealed::Memory::view(self).format(f);
+        }
+    }
+
+    impl defmt::Format for BorrowedNames<'_> {
+        fn format(&self, f: defmt::Formatter<'_>) {
+            super::sealed::Memory::view(self).format(f);
+        }
+    }
+
+    #[cfg(feature = "alloc")]
+    impl defmt::Format for super::HeapNames {
+        fn format(&self, f: defmt::Formatter<'_>) {
+            super::sealed::Memory::view(self).format(f);
+        }
+    }
+}
