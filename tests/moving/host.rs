@@ -2,13 +2,13 @@
 
 use core::cell::Cell;
 use core::net::SocketAddrV4;
-use std::collections::VecDeque;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
+
+use crate::support::wire::Wire;
 
 /// How the TCP of a host is set up.
 #[derive(Clone, Copy, Debug)]
@@ -22,51 +22,6 @@ pub struct Setup {
     pub sockets: usize,
     /// What initial sequence numbers are drawn from.
     pub seed: u64,
-}
-
-pub struct Wire {
-    pub received: VecDeque<Vec<u8>>,
-    pub sent: VecDeque<Vec<u8>>,
-    mtu: usize,
-}
-
-pub struct Received(Vec<u8>);
-pub struct Send<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Send<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        let mut packet = vec![0; length];
-        let result = f(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Send<'a>;
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
-        capabilities
-    }
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Send<'_>)> {
-        let packet = self.received.pop_front()?;
-        Some((Received(packet), Send(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Send<'_>> {
-        Some(Send(&mut self.sent))
-    }
 }
 
 thread_local! {
@@ -92,7 +47,7 @@ pub fn endpoint(of: SocketAddrV4) -> IpEndpoint {
 
 impl Host {
     pub fn new(setup: Setup) -> Self {
-        let mut wire = Wire { received: VecDeque::new(), sent: VecDeque::new(), mtu: setup.mtu };
+        let mut wire = Wire::new(setup.mtu);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = setup.seed;
         let mut interface = Interface::new(config, &mut wire, Instant::ZERO);

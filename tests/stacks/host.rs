@@ -5,58 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::OnceLock;
 
 use smoltcp::iface::{Config as Settings, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use super::truth::{ACK, End, Numbers, RST, SYN, Segment};
+use crate::support::wire::Wire;
 use crate::support::{Dice, ends, tcp};
-
-#[derive(Debug, Default)]
-struct Wire {
-    received: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
-}
-
-struct Received(Vec<u8>);
-struct Send<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Send<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        let mut packet = vec![0; length];
-        let result = f(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Send<'a>;
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = 1500;
-        capabilities
-    }
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Send<'_>)> {
-        let packet = self.received.pop_front()?;
-        Some((Received(packet), Send(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Send<'_>> {
-        Some(Send(&mut self.sent))
-    }
-}
 
 /// How the sockets of a host are set up.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +82,7 @@ fn inside(endpoint: IpEndpoint) -> SocketAddrV4 {
 impl Host {
     /// `address` has the port that its sockets are bound to.
     pub fn new(address: SocketAddrV4, sockets: usize, seed: u64, setup: Setup) -> Self {
-        let mut wire = Wire::default();
+        let mut wire = Wire::new(1500);
         let mut settings = Settings::new(HardwareAddress::Ip);
         settings.random_seed = seed;
         let mut interface = Interface::new(settings, &mut wire, Instant::ZERO);
@@ -228,7 +183,7 @@ impl Host {
 
     pub fn deliver(&mut self, packet: Vec<u8>) {
         match self.challenge(&packet) {
-            Some(answer) => self.wire.sent.push(answer),
+            Some(answer) => self.wire.sent.push_back(answer),
             None => self.wire.received.push_back(packet),
         }
     }
@@ -249,7 +204,7 @@ impl Host {
     /// Lets the stack work; returns what it sends.
     pub fn poll(&mut self, now: u64) -> Vec<Vec<u8>> {
         self.interface.poll(Instant::from_micros(now as i64), &mut self.wire, &mut self.sockets);
-        let sent = core::mem::take(&mut self.wire.sent);
+        let sent = Vec::from(core::mem::take(&mut self.wire.sent));
         for packet in &sent {
             if let Some(segment) = Segment::read(packet) {
                 let peer = ends(packet).1;

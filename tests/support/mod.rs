@@ -5,6 +5,7 @@
 #[path = "../model/packet.rs"]
 pub mod packet;
 pub mod talk;
+pub mod wire;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
