@@ -9,6 +9,7 @@ use super::table::Names;
 use crate::time::Instant;
 use crate::wire::checksum;
 use crate::wire::ipv4::{self, Header, UDP};
+use crate::wire::originate::{transport_checksum, write_ipv4};
 
 /// The longest packet with an answer, in bytes.
 pub const MAX_ANSWER_PACKET: usize = ipv4::HEADER + UDP_HEADER + MAX_ANSWER;
@@ -17,9 +18,6 @@ const UDP_HEADER: usize = 8;
 
 /// Where DNS servers listen (RFC 1035, section 4.2).
 const DNS: u16 = 53;
-
-/// The time to live of answers (RFC 1700's recommendation).
-const TIME_TO_LIVE: u8 = 64;
 
 /// A query, and the addresses and ports that its answer goes between.
 struct Query<'a> {
@@ -86,9 +84,8 @@ impl<N: NameStorage> Names<N> {
             return None;
         }
         // A damaged query is the receiver's to drop.
-        let pseudo = pseudo_header(client, server, length);
         let is_whole = checksum::finish(checksum::sum(0, head)) == 0
-            && ([c0, c1] == [0, 0] || checksum::finish(checksum::sum(pseudo, datagram)) == 0);
+            && ([c0, c1] == [0, 0] || transport_checksum(UDP, client, server, datagram) == 0);
         is_whole.then_some(Query { client: (client, source), server, message })
     }
 
@@ -106,7 +103,7 @@ impl<N: NameStorage> Names<N> {
         let Some((header, datagram)) = out.get_mut(..total).and_then(|out| out.split_first_chunk_mut()) else {
             return Answered::Drop(Outcome::NoRoom);
         };
-        write_header(header, total as u16, query.server, client);
+        write_ipv4(header, total as u16, UDP, query.server, client);
         let length = (total - ipv4::HEADER) as u16;
         if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
             udp[0..2].copy_from_slice(&DNS.to_be_bytes());
@@ -114,29 +111,11 @@ impl<N: NameStorage> Names<N> {
             udp[4..6].copy_from_slice(&length.to_be_bytes());
             udp[6..8].fill(0);
         }
-        let sum = checksum::finish(checksum::sum(pseudo_header(query.server, client, length), datagram));
+        let sum = transport_checksum(UDP, query.server, client, datagram);
         if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
             // Zero would say that there is none (RFC 768).
             udp[6..8].copy_from_slice(&if sum == 0 { u16::MAX } else { sum }.to_be_bytes());
         }
         Answered::Answer { length: total }
     }
-}
-
-fn write_header(header: &mut [u8; ipv4::HEADER], total: u16, source: u32, destination: u32) {
-    header.fill(0);
-    header[0] = 0x45;
-    header[2..4].copy_from_slice(&total.to_be_bytes());
-    // A packet that is never fragmented needs no identification (RFC 6864).
-    header[6..8].copy_from_slice(&ipv4::DONT_FRAGMENT.to_be_bytes());
-    header[8] = TIME_TO_LIVE;
-    header[ipv4::PROTOCOL] = UDP;
-    header[12..16].copy_from_slice(&source.to_be_bytes());
-    header[16..20].copy_from_slice(&destination.to_be_bytes());
-    let sum = checksum::finish(checksum::sum(0, header));
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-}
-
-const fn pseudo_header(source: u32, destination: u32, length: u16) -> u32 {
-    (source >> 16) + (source & 0xffff) + (destination >> 16) + (destination & 0xffff) + UDP as u32 + length as u32
 }

@@ -16,8 +16,8 @@
 
 use crate::connection::Direction;
 use crate::wire::checksum::Delta;
-use crate::wire::options::{self, Options};
-use crate::wire::tcp::{ACK, RST, SYN, Segment};
+use crate::wire::options::{self, Offer, Options};
+use crate::wire::tcp::{ACK, RST, SYN, Segment, is_behind};
 
 /// Both sides agreed on timestamps.
 pub(crate) const TIMESTAMPS: u16 = 1;
@@ -67,9 +67,6 @@ pub struct ResumeSlot {
 }
 
 const _: () = assert!(size_of::<ResumeSlot>() == 32);
-
-/// The default maximum segment size (RFC 9293, section 3.7.1).
-const DEFAULT_MSS: u16 = 536;
 
 /// No window scaling, until both sides have asked for it.
 const UNSCALED: u8 = u8::MAX;
@@ -228,17 +225,10 @@ impl ResumeSlot {
     /// Takes note of what a SYN offers or agrees to.
     #[cold]
     fn agree(&mut self, direction: Direction, seen: &Segment, attempt: Attempt, bytes: &mut [u8], change: &mut Delta) {
-        let (mut mss, mut scale, mut flags) = (DEFAULT_MSS, UNSCALED, 0);
-        for option in Options::of(bytes) {
-            match (option.kind, bytes.get(option.at..option.at + option.length)) {
-                (options::MSS, Some(&[high, low])) => mss = u16::from_be_bytes([high, low]),
-                (options::WINDOW_SCALE, Some(&[shift])) => scale = shift.min(options::LARGEST_SCALE),
-                (options::SACK_PERMITTED, Some([])) => flags |= SACK,
-                (options::TIMESTAMPS, Some([_, _, _, _, _, _, _, _])) => flags |= TIMESTAMPS,
-                (options::MD5 | options::AUTHENTICATION, _) => flags |= BARRED,
-                _ => {}
-            }
-        }
+        let offer = Offer::of(bytes);
+        let flag = |set, flag| if set { flag } else { 0 };
+        let scale = offer.scale.unwrap_or(UNSCALED);
+        let flags = flag(offer.sack, SACK) | flag(offer.timestamps, TIMESTAMPS) | flag(offer.signed, BARRED);
         match (direction, attempt) {
             // No end need have believed it.
             (_, Attempt::None) => {}
@@ -247,7 +237,7 @@ impl ResumeSlot {
                 // The server that has taken over counts as before, whatever the attempt.
                 let kept = self.flags & SPLICED;
                 *self = Self { forward: self.forward, reply: self.reply, clock: self.clock, ..Self::EMPTY };
-                (self.client_mss, self.client_scale, self.flags) = (mss, scale, flags | barred | kept);
+                (self.client_mss, self.client_scale, self.flags) = (offer.mss, scale, flags | barred | kept);
             }
             (Direction::ToClient, _) if seen.has(ACK) => {
                 let offered = if attempt == Attempt::Other { BARRED | SACK | TIMESTAMPS } else { self.flags };
@@ -405,11 +395,6 @@ impl ResumeSlot {
             blank(bytes, option.at - 2..option.at + option.length, change);
         }
     }
-}
-
-/// Whether a number lies before another (RFC 9293, section 3.4).
-const fn is_behind(number: u32, other: u32) -> bool {
-    other.wrapping_sub(number).wrapping_sub(1) < (1 << 31) - 1
 }
 
 fn put_window(bytes: &mut [u8], new: u16, change: &mut Delta) {

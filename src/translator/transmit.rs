@@ -1,7 +1,5 @@
 //! Packets that the translator itself originates, RSTs and ICMP errors; the caller fetches them.
 
-use core::net::Ipv4Addr;
-
 use crate::connection::Direction;
 use crate::table::connection::{Entry, OWES_CLIENT, OWES_SERVER};
 use crate::table::outbox::{Message, QUOTE};
@@ -14,7 +12,7 @@ use crate::verdict::DropReason;
 use crate::wire::flow::Flow;
 use crate::wire::ipv4::{self, Header, ICMP, Parts, TCP};
 use crate::wire::tcp::{self, ACK, RST, Segment};
-use crate::wire::{checksum, icmp};
+use crate::wire::{checksum, icmp, originate};
 
 /// How many bytes the buffer for [`Translator::poll_transmit`](crate::Translator::poll_transmit) needs: an IPv4 and an
 /// ICMP header, and a quote of the longest IPv4 header and 8 bytes.
@@ -209,7 +207,7 @@ fn write(message: &Message, buffer: &mut [u8; TRANSMIT_BUFFER]) -> Transmit {
     match *message {
         Message::Reset { direction, source, destination, sequence, acknowledgment } => {
             const LENGTH: usize = ipv4::HEADER + tcp::HEADER;
-            write_ipv4(buffer, LENGTH, TCP, source.0, destination.0);
+            write_header(buffer, LENGTH, TCP, source.0, destination.0);
             if let Some(tcp) = buffer.get_mut(ipv4::HEADER..LENGTH).and_then(|b| b.first_chunk_mut::<20>()) {
                 tcp[0..2].copy_from_slice(&source.1.to_be_bytes());
                 tcp[2..4].copy_from_slice(&destination.1.to_be_bytes());
@@ -217,8 +215,7 @@ fn write(message: &Message, buffer: &mut [u8; TRANSMIT_BUFFER]) -> Transmit {
                 tcp[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
                 tcp[12] = 5 << 4;
                 tcp[13] = RST | ACK;
-                let pseudo = pseudo_header(source.0, destination.0, tcp.len());
-                let sum = checksum::finish(checksum::sum(pseudo, tcp));
+                let sum = originate::transport_checksum(TCP, source.0, destination.0, tcp);
                 tcp[16..18].copy_from_slice(&sum.to_be_bytes());
             }
             Transmit { length: LENGTH, direction }
@@ -227,7 +224,7 @@ fn write(message: &Message, buffer: &mut [u8; TRANSMIT_BUFFER]) -> Transmit {
             let length = usize::from(length);
             let total = ipv4::HEADER + icmp::HEADER + length;
             let client = Header(quote.first_chunk().unwrap_or(&[0; ipv4::HEADER])).source();
-            write_ipv4(buffer, total, ICMP, from, client);
+            write_header(buffer, total, ICMP, from, client);
             if let Some(message) = buffer.get_mut(ipv4::HEADER..total) {
                 if let (Some(to), Some(from)) = (message.get_mut(icmp::HEADER..), quote.get(..length)) {
                     to.copy_from_slice(from);
@@ -246,26 +243,8 @@ fn write(message: &Message, buffer: &mut [u8; TRANSMIT_BUFFER]) -> Transmit {
     }
 }
 
-/// The time to live of packets from the translator (RFC 1700's recommendation).
-const TIME_TO_LIVE: u8 = 64;
-
-fn write_ipv4(buffer: &mut [u8; TRANSMIT_BUFFER], total: usize, protocol: u8, source: u32, destination: u32) {
-    let Some(header) = buffer.first_chunk_mut::<{ ipv4::HEADER }>() else {
-        return;
-    };
-    header[0] = 0x45;
-    header[2..4].copy_from_slice(&(total as u16).to_be_bytes());
-    // A packet that is never fragmented needs no identification (RFC 6864).
-    header[6..8].copy_from_slice(&ipv4::DONT_FRAGMENT.to_be_bytes());
-    header[8] = TIME_TO_LIVE;
-    header[9] = protocol;
-    header[12..16].copy_from_slice(&Ipv4Addr::from_bits(source).octets());
-    header[16..20].copy_from_slice(&Ipv4Addr::from_bits(destination).octets());
-    let sum = checksum::finish(checksum::sum(0, header));
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-}
-
-fn pseudo_header(source: u32, destination: u32, length: usize) -> u32 {
-    let addresses = checksum::sum(checksum::sum(0, &source.to_be_bytes()), &destination.to_be_bytes());
-    addresses + u32::from(TCP) + length as u32
+fn write_header(buffer: &mut [u8; TRANSMIT_BUFFER], total: usize, protocol: u8, source: u32, destination: u32) {
+    if let Some(header) = buffer.first_chunk_mut() {
+        originate::write_ipv4(header, total as u16, protocol, source, destination);
+    }
 }

@@ -6,6 +6,7 @@ pub(crate) mod flow;
 pub(crate) mod icmp;
 pub(crate) mod ipv4;
 pub(crate) mod options;
+pub(crate) mod originate;
 pub(crate) mod quote;
 pub(crate) mod rewrite;
 pub(crate) mod tcp;

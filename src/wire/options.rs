@@ -10,9 +10,9 @@ pub(crate) const SACK_PERMITTED: u8 = 4;
 pub(crate) const SACK: u8 = 5;
 pub(crate) const TIMESTAMPS: u8 = 8;
 /// TCP MD5 signatures (RFC 2385).
-pub(crate) const MD5: u8 = 19;
+const MD5: u8 = 19;
 /// The TCP authentication option (RFC 5925).
-pub(crate) const AUTHENTICATION: u8 = 29;
+const AUTHENTICATION: u8 = 29;
 /// Multipath TCP (RFC 8684).
 pub(crate) const MULTIPATH: u8 = 30;
 
@@ -65,6 +65,41 @@ impl Iterator for Options<'_> {
                 }
             }
         }
+    }
+}
+
+/// What the options of a SYN offer or agree to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// The maximum segment size.
+    pub(crate) mss: u16,
+    /// The window scale.
+    pub(crate) scale: Option<u8>,
+    /// Selective acknowledgements.
+    pub(crate) sack: bool,
+    pub(crate) timestamps: bool,
+    /// Each segment is signed (RFC 2385, RFC 5925).
+    pub(crate) signed: bool,
+}
+
+impl Offer {
+    /// That of a SYN without options; 536 is the default maximum segment size (RFC 9293, section 3.7.1).
+    pub(crate) const NONE: Self = Self { mss: 536, scale: None, sack: false, timestamps: false, signed: false };
+
+    /// What the segment that begins with this TCP header offers.
+    pub(crate) fn of(segment: &[u8]) -> Self {
+        let mut offer = Self::NONE;
+        for option in Options::of(segment) {
+            match (option.kind, segment.get(option.at..option.at + option.length)) {
+                (MSS, Some(&[high, low])) => offer.mss = u16::from_be_bytes([high, low]),
+                (WINDOW_SCALE, Some(&[scale])) => offer.scale = Some(scale.min(LARGEST_SCALE)),
+                (SACK_PERMITTED, Some([])) => offer.sack = true,
+                (TIMESTAMPS, Some([_, _, _, _, _, _, _, _])) => offer.timestamps = true,
+                (MD5 | AUTHENTICATION, _) => offer.signed = true,
+                _ => {}
+            }
+        }
+        offer
     }
 }
 

@@ -8,6 +8,11 @@ pub(crate) const SYN: u8 = 0x02;
 pub(crate) const RST: u8 = 0x04;
 pub(crate) const ACK: u8 = 0x10;
 
+/// Whether a number of the sequence space, or a timestamp, lies before another (RFC 9293, section 3.4).
+pub(crate) const fn is_behind(number: u32, other: u32) -> bool {
+    other.wrapping_sub(number).wrapping_sub(1) < (1 << 31) - 1
+}
+
 /// The fields of a segment that tracking needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Segment {

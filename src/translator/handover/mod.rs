@@ -20,17 +20,18 @@
 
 #[cfg(feature = "http")]
 mod http;
+mod labels;
+mod outcome;
 mod resumption;
 mod run;
 mod segment;
+mod send;
 mod splice;
 
 use core::net::SocketAddrV4;
-use core::ops::Range;
-use core::time::Duration;
 use heapless::Deque;
 
-use crate::connection::{Connection, Direction};
+use crate::connection::Direction;
 use crate::endpoint::{Pair, endpoint};
 use crate::packet_meta::{ChecksumState, PacketMeta};
 use crate::table::storage::Storage;
@@ -38,50 +39,16 @@ use crate::time::Instant;
 use crate::translator::Translator;
 use crate::translator::transmit::Transmit;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ipv4::{self, HEADER, Header, TCP};
 use crate::wire::tcp::{FIN, RST, SYN};
 
 #[cfg(feature = "http")]
 pub use http::HttpGet;
+pub use outcome::Outcome;
 pub use resumption::{AtRest, Checked, Kept, Observed, Position, Resumed, Resumption};
 
-use run::{Room, Run, Stage, Step};
+use labels::Labels;
+use run::{Room, Run, Stage, Step, ask};
 use segment::{HEADERS, Incoming};
-
-/// What became of a hand-over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Outcome {
-    /// The connection stands on the new server.
-    Moved {
-        /// The connection, with its new server.
-        connection: Connection,
-        /// The old server.
-        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
-        from: SocketAddrV4,
-        /// For how long nothing passed.
-        gap: Duration,
-        /// How many bytes the new server was sent first.
-        replayed: usize,
-        /// How many bytes of its answer were not for the client.
-        dropped: usize,
-        /// The sequence number, as the client counts, of the first byte that the new server sends it.
-        position: u32,
-        /// What is added to the new server's sequence numbers (modulo 2^32), and to its timestamps.
-        offsets: (u32, u32),
-    },
-    /// The connection was not moved.
-    Kept {
-        /// The client, and the endpoint that it asked for.
-        client_side: Pair,
-        /// The server that was to take over.
-        #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
-        to: SocketAddrV4,
-        /// The reason.
-        why: Kept,
-    },
-}
 
 /// How many outcomes wait to be fetched.
 const OUTCOMES: usize = 16;
@@ -220,27 +187,20 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         byway.begin(now);
         let ends = [client_side.source, client_side.destination, to].map(|end| (end.ip().to_bits(), end.port()));
         let [client, original, to] = ends;
-        let is_same = |run: &Run| (run.client, run.original) == (client, original);
+        let is_same = |run: &Run| (run.client(), run.original()) == (client, original);
         if self.runs.iter().flatten().any(is_same) {
             return Err(Kept::Busy);
         }
         let place = self.runs.iter().position(Option::is_none).ok_or(Kept::Busy)?;
         let mut table = byway.table();
         let (_, standing) = table.standing(client, original)?;
-        if (standing.entry.server, standing.entry.server_port) == to {
+        if standing.server() == to {
             return Err(Kept::SameServer);
         }
-        if !standing.client_acknowledged {
-            return Err(Kept::Unacknowledged);
-        }
-        let position = Position::of(&standing, to);
-        let room = room::<N>(self.buffer, place);
-        let request = match self.resumption.resume(&position, room.request) {
-            Resumed::Write(length) if length <= room.request.len() => length,
-            Resumed::Write(_) | Resumed::Refuse => return Err(Kept::NotNow),
-        };
+        let mut room = room::<N>(self.buffer, place);
+        let request = ask(&standing, to, &mut self.resumption, &mut room)?;
         let alternative = table.reserve_leg(&standing.entry, to)?;
-        let run = Run::new(now, standing, to, alternative, position, request);
+        let run = Run::new(now, standing, to, alternative, request);
         if let Some(place) = self.runs.get_mut(place) {
             *place = Some(run);
         }
@@ -316,11 +276,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let Some(incoming) = Incoming::read(packet) else {
             return dropped;
         };
-        let is_its = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.is_from_client(&incoming));
-        let Some(place) = self.runs.iter().position(is_its) else {
-            return dropped;
-        };
-        let Some(Some(run)) = self.runs.get_mut(place) else {
+        let mut runs = self.runs.iter_mut().enumerate().filter_map(|(place, run)| Some((place, run.as_mut()?)));
+        let Some((place, run)) = runs.find(|(_, run)| run.is_from_client(&incoming)) else {
             return dropped;
         };
         let segment = incoming.segment;
@@ -371,8 +328,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let outcome = match step {
             Step::Goes => return,
             Step::Commit => {
-                let (offsets, position) = (run.offsets(), run.position.server_next);
-                let found = table.standing(run.client, run.original);
+                let (offsets, position) = (run.offsets(), run.standing.position);
+                let found = table.standing(run.client(), run.original());
                 let spliced =
                     found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position));
                 match spliced {
@@ -380,7 +337,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                         run.commit();
                         self.moved += 1;
                         let gap = now.duration_since(run.frozen);
-                        let from = endpoint(run.from.0, run.from.1);
+                        let from = run.from();
+                        let from = endpoint(from.0, from.1);
                         let (replayed, dropped) = (run.request, run.dropped);
                         let offsets = (offsets.reply, offsets.clock);
                         Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
@@ -389,12 +347,12 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 }
             }
             Step::Fails(why) => {
-                if let Ok((slot, _)) = table.standing(run.client, run.original) {
+                if let Ok((slot, _)) = table.standing(run.client(), run.original()) {
                     table.freeze(slot, false);
                 }
                 table.release_leg(run.alternative, run.to);
                 run.fail();
-                let (client_side, to) = (run.position.client_side, run.position.to);
+                let Position { client_side, to, .. } = run.position();
                 self.count_kept(why);
                 Outcome::Kept { client_side, to, why }
             }
@@ -507,33 +465,4 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
 fn room<const N: usize>(buffer: &mut [u8], place: usize) -> Room<'_> {
     let share = buffer.len().checked_div(N).unwrap_or(0);
     Room::split(buffer.get_mut(place * share..(place + 1) * share).unwrap_or_default())
-}
-
-/// Whose segment with data a packet is, and where its data lies.
-struct Labels {
-    source: SocketAddrV4,
-    destination: SocketAddrV4,
-    sequence: u32,
-    acknowledgment: u32,
-    data: Range<usize>,
-}
-
-impl Labels {
-    /// `None` if the packet is no TCP segment with data, or a fragment.
-    fn of(packet: &[u8]) -> Option<Self> {
-        let header = Header(packet.first_chunk::<HEADER>()?);
-        if header.protocol() != TCP || ipv4::is_fragment(header.fragmentation()) {
-            return None;
-        }
-        let start = header.header_length();
-        let [a, b, c, d, e, f, g, h, i, j, k, l, offset] = *packet.get(start..)?.first_chunk::<13>()?;
-        let data = start + (usize::from(offset >> 4) << 2)..header.total_length();
-        (!data.is_empty()).then_some(Self {
-            source: endpoint(header.source(), u16::from_be_bytes([a, b])),
-            destination: endpoint(header.destination(), u16::from_be_bytes([c, d])),
-            sequence: u32::from_be_bytes([e, f, g, h]),
-            acknowledgment: u32::from_be_bytes([i, j, k, l]),
-            data,
-        })
-    }
 }

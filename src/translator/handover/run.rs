@@ -13,24 +13,21 @@ use crate::endpoint::{Pair, endpoint};
 use crate::time::Instant;
 use crate::track::resume::{ASKED, Offsets, SACK, TIMESTAMPS};
 use crate::translator::handover::resumption::{Checked, Kept, Position, Resumed, Resumption};
-use crate::translator::handover::segment::{Incoming, Offer, Outgoing, PSH};
-use crate::translator::handover::splice::{Standing, farewell};
+use crate::translator::handover::segment::Incoming;
+use crate::translator::handover::splice::Standing;
 use crate::translator::state::Table;
-use crate::wire::tcp::{ACK, RST, SYN};
+use crate::wire::options::Offer;
+use crate::wire::tcp::{ACK, RST, SYN, is_behind};
 
 /// How long the new server may take to accept the connection.
 const OPENING: Duration = Duration::from_secs(3);
 /// How long the connection may stand still.
-pub(super) const FROZEN: Duration = Duration::from_secs(2);
+const FROZEN: Duration = Duration::from_secs(2);
 /// The first wait for an answer, before anything is known of the way (RFC 6298 would wait a second: but nobody suffers
 /// here from a SYN too many).
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// What is added to twice the time of the handshake for the next waits.
 const SLACK: Duration = Duration::from_millis(50);
-/// The new server is never offered less, or it would send byte by byte.
-const LEAST_WINDOW: usize = 1_460;
-/// How many bytes are sent before any are acknowledged (RFC 6928).
-const INITIAL_WINDOW: u32 = 14_600;
 
 /// What is still to be sent.
 pub(super) const SEND_SYN: u8 = 1;
@@ -50,15 +47,15 @@ pub(super) enum Stage {
 
 /// The new server, as its SYN+ACK and the segments after it show it.
 #[derive(Clone, Copy, Debug)]
-struct Peer {
+pub(super) struct Peer {
     /// Its initial sequence number.
     initial: u32,
     /// Its first timestamp, and its latest.
     first_clock: u32,
-    clock: u32,
-    offer: Offer,
+    pub(super) clock: u32,
+    pub(super) offer: Offer,
     /// Bytes.
-    window: u32,
+    pub(super) window: u32,
 }
 
 /// The parts of a hand-over's share of the lent buffer.
@@ -93,11 +90,8 @@ pub(super) enum Step {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
-    pub(super) client: (u32, u16),
-    pub(super) original: (u32, u16),
-    /// The old server, and the alternative endpoint that it knows.
-    pub(super) from: (u32, u16),
-    pub(super) before: (u32, u16),
+    /// The connection on its old server: as it stood when this began, and from the answer to the SYN on as it stood then.
+    pub(super) standing: Standing,
     /// The new server, and the alternative endpoint that it knows.
     pub(super) to: (u32, u16),
     pub(super) alternative: (u32, u16),
@@ -110,27 +104,24 @@ pub(super) struct Run {
     pub(super) latest: (u32, u16),
     pub(super) started: Instant,
     pub(super) frozen: Instant,
-    pub(super) position: Position,
-    standing: Standing,
     /// Our own initial sequence number.
-    initial: u32,
-    peer: Peer,
+    pub(super) initial: u32,
+    pub(super) peer: Peer,
     /// What is to be sent, how much of it was sent, and how much is acknowledged.
     pub(super) request: usize,
-    sent: usize,
-    acknowledged: usize,
+    pub(super) sent: usize,
+    pub(super) acknowledged: usize,
     /// How much has been answered, how much of that was acknowledged; how much of it is not for the client, and how much
     /// of it the client has been sent.
-    answered: usize,
-    told: usize,
+    pub(super) answered: usize,
+    pub(super) told: usize,
     pub(super) dropped: usize,
-    flushed: usize,
+    pub(super) flushed: usize,
     /// When to send again, and how long to wait after that.
-    timer: Instant,
-    wait: Duration,
+    pub(super) timer: Instant,
+    pub(super) wait: Duration,
     /// Whether the SYN was sent again: its answer could be to either.
     repeated: bool,
-    farewell: (u32, u32),
 }
 
 impl Position {
@@ -152,6 +143,22 @@ impl Position {
     }
 }
 
+/// Asks what the new server is to be sent so that it takes this connection over. How many bytes that are.
+pub(super) fn ask<R: Resumption>(
+    standing: &Standing,
+    to: (u32, u16),
+    resumption: &mut R,
+    room: &mut Room<'_>,
+) -> Result<usize, Kept> {
+    if !standing.client_acknowledged {
+        return Err(Kept::Unacknowledged);
+    }
+    match resumption.resume(&Position::of(standing, to), room.request) {
+        Resumed::Write(length) if length <= room.request.len() => Ok(length),
+        Resumed::Write(_) | Resumed::Refuse => Err(Kept::NotNow),
+    }
+}
+
 impl Run {
     /// Begins: the new server is to be asked for a connection.
     pub(super) fn new(
@@ -159,15 +166,9 @@ impl Run {
         standing: Standing,
         to: (u32, u16),
         alternative: (u32, u16),
-        position: Position,
         request: usize,
     ) -> Self {
-        let entry = &standing.entry;
         Self {
-            client: (entry.client, entry.client_port),
-            original: (entry.original, entry.original_port),
-            from: (entry.server, entry.server_port),
-            before: (entry.alternative, entry.alternative_port),
             to,
             alternative,
             stage: Stage::Opening,
@@ -177,17 +178,10 @@ impl Run {
             latest: (standing.position, standing.resume.client_window),
             started: now,
             frozen: now,
-            position,
             // The client's bytes then have the same numbers on both sides.
             initial: standing.client_next.wrapping_sub(request as u32).wrapping_sub(1),
             standing,
-            peer: Peer {
-                initial: 0,
-                first_clock: 0,
-                clock: 0,
-                offer: Offer { mss: 536, scale: None, sack: false },
-                window: 0,
-            },
+            peer: Peer { initial: 0, first_clock: 0, clock: 0, offer: Offer::NONE, window: 0 },
             request,
             sent: 0,
             acknowledged: 0,
@@ -198,7 +192,6 @@ impl Run {
             timer: now,
             wait: FIRST_WAIT,
             repeated: false,
-            farewell: (0, 0),
         }
     }
 
@@ -208,26 +201,43 @@ impl Run {
     }
 
     pub(super) fn is_from_client(&self, incoming: &Incoming<'_>) -> bool {
-        incoming.source == self.client && incoming.destination == self.original
+        incoming.source == self.client() && incoming.destination == self.original()
     }
 
     /// Whether this segment of the client is to be held: the first with data, or else what says more than all before.
     pub(super) fn prefers(&self, incoming: &Incoming<'_>) -> bool {
         let (acknowledgment, window) = self.latest;
-        let ahead = incoming.segment.acknowledgment.wrapping_sub(acknowledgment);
-        let says_more = ahead != 0 && ahead < 1 << 31 || ahead == 0 && incoming.window >= window;
+        let new = incoming.segment.acknowledgment;
+        let says_more = is_behind(acknowledgment, new) || acknowledgment == new && incoming.window >= window;
         !self.holds_data && (incoming.segment.data != 0 || says_more)
     }
 
-    fn has_clocks(&self) -> bool {
+    pub(super) fn client(&self) -> (u32, u16) {
+        (self.standing.entry.client, self.standing.entry.client_port)
+    }
+
+    pub(super) fn original(&self) -> (u32, u16) {
+        (self.standing.entry.original, self.standing.entry.original_port)
+    }
+
+    /// The old server.
+    pub(super) fn from(&self) -> (u32, u16) {
+        self.standing.server()
+    }
+
+    pub(super) fn position(&self) -> Position {
+        Position::of(&self.standing, self.to)
+    }
+
+    pub(super) fn has_clocks(&self) -> bool {
         self.standing.resume.has(TIMESTAMPS)
     }
 
-    fn first_byte(&self) -> u32 {
+    pub(super) fn first_byte(&self) -> u32 {
         self.initial.wrapping_add(1)
     }
 
-    fn first_answer(&self) -> u32 {
+    pub(super) fn first_answer(&self) -> u32 {
         self.peer.initial.wrapping_add(1)
     }
 
@@ -282,28 +292,33 @@ impl Run {
         if self.has_clocks() && clocks.is_none() {
             return Step::Fails(Kept::NoTimestamps);
         }
-        let (slot, standing) = match table.standing(self.client, self.original) {
-            Ok(found) => found,
+        let slot = match self.stand_again(table, room, resumption) {
+            Ok(slot) => slot,
             Err(why) => return Step::Fails(why),
-        };
-        if !standing.client_acknowledged {
-            return Step::Fails(Kept::Unacknowledged);
-        }
-        if (standing.entry.server, standing.entry.server_port) != self.from {
-            return Step::Fails(Kept::NotNow);
-        }
-        self.standing = standing;
-        self.latest = (standing.position, standing.resume.client_window);
-        self.position = Position::of(&standing, self.to);
-        self.request = match resumption.resume(&self.position, room.request) {
-            Resumed::Write(length) if length <= room.request.len() => length,
-            Resumed::Write(_) | Resumed::Refuse => return Step::Fails(Kept::NotNow),
         };
         self.frozen = now;
         self.timer = now + self.wait;
         table.freeze(slot, true);
         self.pending |= SEND_ACK;
         self.check(room, resumption)
+    }
+
+    /// Looks at the connection again, now that the new server has accepted, and asks for what is to be sent. The slot that it
+    /// is in.
+    fn stand_again<R: Resumption>(
+        &mut self,
+        table: &mut Table<'_>,
+        room: &mut Room<'_>,
+        resumption: &mut R,
+    ) -> Result<u32, Kept> {
+        let (slot, standing) = table.standing(self.client(), self.original())?;
+        if standing.server() != self.from() {
+            return Err(Kept::NotNow);
+        }
+        self.request = ask(&standing, self.to, resumption, room)?;
+        self.latest = (standing.position, standing.resume.client_window);
+        self.standing = standing;
+        Ok(slot)
     }
 
     /// The new server answers what it was sent.
@@ -336,7 +351,7 @@ impl Run {
         }
         self.peer.window = u32::from(incoming.window) << self.peer_scale();
         if let Some((clock, _)) = incoming.clocks
-            && clock.wrapping_sub(self.peer.clock) < 1 << 31
+            && is_behind(self.peer.clock, clock)
         {
             self.peer.clock = clock;
         }
@@ -360,7 +375,7 @@ impl Run {
 
     fn check<R: Resumption>(&mut self, room: &Room<'_>, resumption: &mut R) -> Step {
         let received = room.answer.get(..self.answered).unwrap_or_default();
-        match resumption.check(&self.position, received) {
+        match resumption.check(&self.position(), received) {
             Checked::More if self.answered >= room.answer.len() => Step::Fails(Kept::LongAnswer),
             Checked::More => {
                 self.told = self.answered;
@@ -376,14 +391,15 @@ impl Run {
     }
 
     /// The scale of the new server's windows. It has one only if it was offered one.
-    fn peer_scale(&self) -> u8 {
+    pub(super) fn peer_scale(&self) -> u8 {
         self.offer().scale.and(self.peer.offer.scale).unwrap_or(0)
     }
 
     /// What the client offered.
-    fn offer(&self) -> Offer {
+    pub(super) fn offer(&self) -> Offer {
         let resume = &self.standing.resume;
-        Offer { mss: resume.client_mss, scale: resume.agreed_scale(), sack: resume.has(SACK) }
+        let (mss, scale, sack) = (resume.client_mss, resume.agreed_scale(), resume.has(SACK));
+        Offer { mss, scale, sack, timestamps: self.has_clocks(), signed: false }
     }
 
     /// How the numbers of the new server become those that the client knows.
@@ -391,8 +407,8 @@ impl Run {
         let next = self.first_byte().wrapping_add(self.request as u32);
         let clock = self.standing.resume.server_clock.wrapping_sub(self.peer.first_clock);
         Offsets {
-            forward: next.wrapping_sub(self.position.client_next),
-            reply: self.position.server_next.wrapping_sub(self.first_answer()).wrapping_sub(self.dropped as u32),
+            forward: next.wrapping_sub(self.standing.client_next),
+            reply: self.standing.position.wrapping_sub(self.first_answer()).wrapping_sub(self.dropped as u32),
             clock: if self.has_clocks() { clock } else { 0 },
             scale: self.peer_scale(),
             sack: self.peer.offer.sack,
@@ -401,7 +417,6 @@ impl Run {
 
     /// It stands on the new server now.
     pub(super) fn commit(&mut self) {
-        self.farewell = farewell(&self.standing);
         self.stage = Stage::Ending;
         self.flushed = self.dropped;
         self.pending = SEND_FAREWELL | SEND_ACK;
@@ -448,129 +463,8 @@ impl Run {
         Step::Goes
     }
 
-    /// How many bytes of the request may be sent now.
-    fn unsent(&self) -> usize {
-        if self.stage != Stage::Replaying {
-            return 0;
-        }
-        let window = self.peer.window.min(INITIAL_WINDOW) as usize;
-        self.request.min(self.acknowledged + window).saturating_sub(self.sent)
-    }
-
     /// Whether everything has been sent.
     pub(super) fn is_over(&self) -> bool {
         self.stage == Stage::Ending && self.pending == 0 && self.held == 0 && self.flushed >= self.answered
-    }
-
-    /// How many bytes the new server may send before it has taken over: no more than the client, whose window holds then,
-    /// unless that is shut just now.
-    fn offered(&self, room: usize) -> usize {
-        let client = (self.standing.resume.client_window_bytes() as usize).max(LEAST_WINDOW);
-        if room == 0 { client } else { room.min(client) }
-    }
-
-    /// The window that the new server is offered: what there is room for, and after that the client's own.
-    fn window(&self, room: &Room<'_>) -> u16 {
-        if self.stage == Stage::Ending {
-            return self.standing.resume.client_window;
-        }
-        let scale = self.offer().scale.and(self.peer.offer.scale).unwrap_or(0);
-        let free = self.offered(room.answer.len()).saturating_sub(self.answered);
-        // With a large scale, one unit is more than there is room for: what does not fit will be sent again.
-        (free >> scale).clamp(1, usize::from(u16::MAX)) as u16
-    }
-
-    /// The next segment for a server. `None` if there is none.
-    pub(super) fn next_for_server<'r>(
-        &mut self,
-        now: Instant,
-        room: &'r Room<'_>,
-        most: usize,
-    ) -> Option<Outgoing<'r>> {
-        let clocks = self.has_clocks().then_some((self.standing.resume.client_clock, self.peer.clock));
-        let outgoing = Outgoing {
-            source: self.alternative,
-            destination: self.to,
-            sequence: self.first_byte().wrapping_add(self.sent as u32),
-            acknowledgment: self.first_answer().wrapping_add(self.told as u32),
-            flags: ACK,
-            window: self.window(room),
-            clocks,
-            offer: None,
-            data: &[],
-        };
-        if self.take_pending(SEND_FAREWELL) {
-            let (sequence, acknowledgment) = self.farewell;
-            let (source, destination) = (self.before, self.from);
-            return Some(Outgoing {
-                source,
-                destination,
-                sequence,
-                acknowledgment,
-                flags: RST | ACK,
-                clocks: None,
-                ..outgoing
-            });
-        }
-        if self.take_pending(SEND_ABORT) {
-            return Some(Outgoing { flags: RST | ACK, clocks: None, ..outgoing });
-        }
-        if self.take_pending(SEND_SYN) {
-            self.timer = now + self.wait;
-            let window = self.offered(room.answer.len());
-            return Some(Outgoing {
-                sequence: self.initial,
-                acknowledgment: 0,
-                flags: SYN,
-                window: window.clamp(1, usize::from(u16::MAX)) as u16,
-                clocks: clocks.map(|(clock, _)| (clock, 0)),
-                offer: Some(self.offer()),
-                ..outgoing
-            });
-        }
-        let unsent = self.unsent();
-        if unsent != 0 {
-            let length = unsent.min(most).min(usize::from(self.peer.offer.mss.max(64)) - 12);
-            let data = room.request.get(self.sent..self.sent + length)?;
-            self.sent += length;
-            self.pending &= !SEND_ACK;
-            return Some(Outgoing { flags: ACK | PSH, data, ..outgoing });
-        }
-        if self.take_pending(SEND_ACK) {
-            // Once it is moved: all that was not for the client is acknowledged, and the client's window holds.
-            let told = if self.stage == Stage::Ending { self.dropped } else { self.told };
-            return Some(Outgoing { acknowledgment: self.first_answer().wrapping_add(told as u32), ..outgoing });
-        }
-        None
-    }
-
-    fn take_pending(&mut self, which: u8) -> bool {
-        let is_pending = self.pending & which != 0;
-        self.pending &= !which;
-        is_pending
-    }
-
-    /// The next bytes of the answer that are for the client, as a segment of the new server.
-    pub(super) fn next_for_client<'r>(&mut self, room: &'r Room<'_>, most: usize) -> Option<Outgoing<'r>> {
-        if self.stage != Stage::Ending || self.flushed >= self.answered {
-            return None;
-        }
-        let mss = usize::from(self.standing.resume.client_mss.max(64)) - 12;
-        let length = (self.answered - self.flushed).min(most).min(mss);
-        let data = room.answer.get(self.flushed..self.flushed + length)?;
-        let sequence = self.first_answer().wrapping_add(self.flushed as u32);
-        self.flushed += length;
-        let window = (self.peer.window >> self.peer_scale()).min(u32::from(u16::MAX)) as u16;
-        Some(Outgoing {
-            source: self.to,
-            destination: self.alternative,
-            sequence,
-            acknowledgment: self.first_byte().wrapping_add(self.request as u32),
-            flags: ACK | PSH,
-            window,
-            clocks: self.has_clocks().then_some((self.peer.clock, self.standing.resume.client_clock)),
-            offer: None,
-            data,
-        })
     }
 }

@@ -1,17 +1,13 @@
 //! The TCP segments that a hand-over exchanges with the new server.
 
-use core::net::Ipv4Addr;
-
-use crate::wire::checksum;
 use crate::wire::ipv4::{self, Header, TCP};
-use crate::wire::options::{self, Options};
+use crate::wire::options::{self, Offer};
+use crate::wire::originate::{transport_checksum, write_ipv4};
 use crate::wire::tcp::{self, Segment};
 
 /// Bytes of the headers of a segment: IPv4, TCP, and the options of a SYN, which are the longest.
 pub(super) const HEADERS: usize = ipv4::HEADER + tcp::HEADER + SYN_OPTIONS;
 const SYN_OPTIONS: usize = 20;
-/// The time to live of packets from the translator (RFC 1700's recommendation).
-const TIME_TO_LIVE: u8 = 64;
 pub(super) const PSH: u8 = 0x08;
 
 /// A segment to be written.
@@ -29,14 +25,6 @@ pub(super) struct Outgoing<'a> {
     pub(super) data: &'a [u8],
 }
 
-/// What a SYN offers besides timestamps.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Offer {
-    pub(super) mss: u16,
-    pub(super) scale: Option<u8>,
-    pub(super) sack: bool,
-}
-
 impl Outgoing<'_> {
     /// Writes the packet, with valid checksums. Its length; `None` if the buffer is too small.
     pub(super) fn write(&self, buffer: &mut [u8]) -> Option<usize> {
@@ -48,7 +36,7 @@ impl Outgoing<'_> {
                 length += bytes.len();
             }
         };
-        if let Some(Offer { mss, scale, sack }) = self.offer {
+        if let Some(Offer { mss, scale, sack, .. }) = self.offer {
             let [high, low] = mss.to_be_bytes();
             add(&[options::MSS, 4, high, low]);
             if sack {
@@ -69,17 +57,7 @@ impl Outgoing<'_> {
         let total = ipv4::HEADER + offset + self.data.len();
         let packet = buffer.get_mut(..total)?;
         let (header, segment) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>()?;
-        *header = [0; ipv4::HEADER];
-        header[0] = 0x45;
-        header[2..4].copy_from_slice(&u16::try_from(total).ok()?.to_be_bytes());
-        header[6..8].copy_from_slice(&ipv4::DONT_FRAGMENT.to_be_bytes());
-        (header[8], header[9]) = (TIME_TO_LIVE, TCP);
-        let [source, destination] = [self.source.0, self.destination.0].map(|a| Ipv4Addr::from_bits(a).octets());
-        header[12..16].copy_from_slice(&source);
-        header[16..20].copy_from_slice(&destination);
-        let sum = checksum::finish(checksum::sum(0, header));
-        header[10..12].copy_from_slice(&sum.to_be_bytes());
-
+        write_ipv4(header, u16::try_from(total).ok()?, TCP, self.source.0, self.destination.0);
         let tcp = segment.first_chunk_mut::<{ tcp::HEADER }>()?;
         *tcp = [0; tcp::HEADER];
         tcp[0..2].copy_from_slice(&self.source.1.to_be_bytes());
@@ -90,8 +68,7 @@ impl Outgoing<'_> {
         tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
         segment.get_mut(tcp::HEADER..offset)?.copy_from_slice(options.get(..offset - tcp::HEADER)?);
         segment.get_mut(offset..)?.copy_from_slice(self.data);
-        let pseudo = checksum::sum(checksum::sum(0, &source), &destination) + u32::from(TCP) + segment.len() as u32;
-        let sum = checksum::finish(checksum::sum(pseudo, segment));
+        let sum = transport_checksum(TCP, self.source.0, self.destination.0, segment);
         segment.get_mut(16..18)?.copy_from_slice(&sum.to_be_bytes());
         Some(total)
     }
@@ -137,22 +114,11 @@ impl<'a> Incoming<'a> {
 
     /// Whether its checksum is right.
     pub(super) fn is_intact(&self) -> bool {
-        let [source, destination] = [self.source.0, self.destination.0].map(u32::to_be_bytes);
-        let pseudo = checksum::sum(checksum::sum(0, &source), &destination) + u32::from(TCP) + self.tcp.len() as u32;
-        checksum::finish(checksum::sum(pseudo, self.tcp)) == 0
+        transport_checksum(TCP, self.source.0, self.destination.0, self.tcp) == 0
     }
 
-    /// Maximum segment size, window scale, and whether selective acknowledgements are permitted.
+    /// What its options say.
     pub(super) fn offer(&self) -> Offer {
-        let mut offer = Offer { mss: 536, scale: None, sack: false };
-        for option in Options::of(self.tcp) {
-            match (option.kind, self.tcp.get(option.at..option.at + option.length)) {
-                (options::MSS, Some(&[high, low])) => offer.mss = u16::from_be_bytes([high, low]),
-                (options::WINDOW_SCALE, Some(&[scale])) => offer.scale = Some(scale.min(options::LARGEST_SCALE)),
-                (options::SACK_PERMITTED, Some([])) => offer.sack = true,
-                _ => {}
-            }
-        }
-        offer
+        Offer::of(self.tcp)
     }
 }

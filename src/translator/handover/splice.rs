@@ -5,7 +5,6 @@ use crate::table::connection::{ConnectionSlot, Entry, IndexKey, RESUMABLE};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
 use crate::table::redivert_log::Route;
-use crate::table::server;
 use crate::track::phase::Phase;
 use crate::track::resume::{BARRED, FROZEN, HANDSHAKE, Offsets, ResumeSlot};
 use crate::track::sequence::Sequences;
@@ -28,6 +27,13 @@ pub(super) struct Standing {
     pub(super) client_acknowledged: bool,
     /// Seconds of silence, times 16: ticks.
     pub(super) silence: u32,
+}
+
+impl Standing {
+    /// The server that it stands on.
+    pub(super) const fn server(&self) -> (u32, u16) {
+        (self.entry.server, self.entry.server_port)
+    }
 }
 
 impl Table<'_> {
@@ -142,7 +148,8 @@ impl Table<'_> {
         if let Some(resume) = self.resume_mut(slot) {
             resume.splice(offsets);
         }
-        let entry = self.entry_of_rule(&old, to);
+        let moved = Entry { server: to.0, server_port: to.1, ..old };
+        let entry = self.entry_for(&moved);
         self.recount(slot, Route { server: to, reset: false, entry });
         let tick = self.state.tick;
         if let Some(connection) = self.slot_mut(slot) {
@@ -163,27 +170,7 @@ impl Table<'_> {
             connection.set_deltas(checksums);
         }
     }
-
-    /// The entry of the connection's rule that describes this server.
-    fn entry_of_rule(&mut self, old: &Entry, to: (u32, u16)) -> u16 {
-        let original = (old.original, old.original_port);
-        let Some(&rule) = self.find_rule(TCP, old.client, original) else {
-            return server::NONE;
-        };
-        let mut entry = server::meant(self.memory.servers, rule.servers);
-        for _ in 0..MOST_SERVERS {
-            match self.servers().get(entry) {
-                Some(server) if server.resolve(original) == to => return entry,
-                Some(server) => entry = server.next,
-                None => break,
-            }
-        }
-        server::NONE
-    }
 }
-
-/// How many servers of a group are looked at.
-const MOST_SERVERS: usize = 64;
 
 /// The numbers of a RST that the server of a connection obeys: its own next expectation, in its own numbers.
 pub(super) fn farewell(standing: &Standing) -> (u32, u32) {

@@ -39,25 +39,24 @@ pub(in crate::translator) static FOR_RESUMABLE: ForResumable = ForResumable {
 /// Translates a segment of such a connection.
 fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
     let (Some(raw), Some(resume), Some(connection)) =
-        (Segment::of(parts.payload), table.resume(slot).copied(), table.slot(slot).copied())
+        (Segment::of(parts.payload), table.resume(slot), table.slot(slot))
     else {
         return Verdict::Drop(DropReason::MalformedTransport);
     };
-    if resume.has(FROZEN) && table.is_frozen(slot, &connection) {
+    let before = connection.phase;
+    let segment = resume.for_client(direction, raw, connection.sequences.unacknowledged(Direction::ToClient));
+    if resume.has(FROZEN) && table.is_frozen(slot) {
         return Verdict::Drop(DropReason::HandingOver);
     }
     let whole = flow.shape != Shape::FirstFragment;
-    let segment = resume.for_client(direction, raw, connection.sequences.unacknowledged(Direction::ToClient));
-    let refreshing = match table.carry_established(slot, direction, &segment) {
-        Some(refreshing) => refreshing,
-        None => match table.follow_segment(slot, direction, &segment, whole) {
-            Tracked::Refreshing => direction == Direction::ToServer || table.state.config.refresh_from_server,
+    let alive = table.note_established(slot, direction, &segment)
+        || match table.follow_segment(slot, direction, &segment, whole) {
+            Tracked::Refreshing => true,
             Tracked::Quiet => false,
             Tracked::Dropped(verdict) => return verdict,
-        },
-    };
-    table.rewrite_resumable(slot, direction, parts, (&segment, connection.phase), whole);
-    if refreshing {
+        };
+    table.rewrite_resumable(slot, direction, parts, (&segment, before), whole);
+    if alive && (direction == Direction::ToServer || table.state.config.refresh_from_server) {
         let tick = table.state.tick;
         if let Some(connection) = table.slot_mut(slot) {
             connection.last = tick;
@@ -81,8 +80,8 @@ impl Table<'_> {
 
     /// Whether the connection stands still. It goes on by itself if whoever stopped it does not say so in time.
     #[cold]
-    fn is_frozen(&mut self, slot: u32, connection: &Entry) -> bool {
-        if self.state.tick.since(connection.last) < LONGEST_FREEZE {
+    fn is_frozen(&mut self, slot: u32) -> bool {
+        if self.slot(slot).is_some_and(|c| self.state.tick.since(c.last) < LONGEST_FREEZE) {
             return true;
         }
         if let Some(resume) = self.resume_mut(slot) {
@@ -91,15 +90,15 @@ impl Table<'_> {
         false
     }
 
-    /// Takes note of a segment of data or acknowledgement alone in an established connection, as nearly all are. Whether
-    /// it refreshes the connection; `None`, with nothing noted, if it is none of these.
+    /// Takes note of a segment of data or acknowledgement alone in an established connection, as nearly all are. False, with
+    /// nothing noted, if it is none of these.
     #[inline(always)]
-    fn carry_established(&mut self, slot: u32, direction: Direction, segment: &Segment) -> Option<bool> {
-        let refreshes = direction == Direction::ToServer || self.state.config.refresh_from_server;
+    fn note_established(&mut self, slot: u32, direction: Direction, segment: &Segment) -> bool {
         let measured = self.state.measure.is_some();
-        let ConnectionSlot(connection) = self.memory.connections.get_mut(slot as usize)?;
-        let plain = connection.phase == Phase::EstablishedResumable && segment.is_established() && !measured;
-        (plain && connection.sequences.note_plain(direction, segment)).then_some(refreshes)
+        self.slot_mut(slot).is_some_and(|connection| {
+            let plain = connection.phase == Phase::EstablishedResumable && segment.is_established() && !measured;
+            plain && connection.sequences.note_plain(direction, segment)
+        })
     }
 
     /// Writes the new addresses and numbers into a segment. `before` is the phase before it.

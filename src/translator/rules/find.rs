@@ -1,8 +1,9 @@
 //! The rule for a packet, the server that it chooses for a client, and what must not pass where there is none.
 
 use crate::connection::Direction;
+use crate::table::connection::Entry;
 use crate::table::hash::{Key, Label};
-use crate::table::rule::{self, DivertSlot};
+use crate::table::rule::{self, DivertSlot, servers_of};
 use crate::table::server;
 #[cfg(target_pointer_width = "64")]
 use crate::translator::rules::indexed::forwards;
@@ -122,6 +123,20 @@ impl Table<'_> {
             return forwards(index, &self.state.rule_counts, self.rules(), protocol, endpoint);
         }
         rule::forwards(self.rules(), protocol, endpoint)
+    }
+
+    /// The server entry of the rule that could have opened this connection, if one describes its server.
+    pub(in crate::translator) fn entry_for(&mut self, new: &Entry) -> u16 {
+        let original = (new.original, new.original_port);
+        let Some(rule) = self.find_rule(new.protocol, new.client, original).copied() else {
+            return server::NONE;
+        };
+        let servers = &*self.memory.servers;
+        let names = |entry: &u16| {
+            let resolved = servers.get(usize::from(*entry)).map(|s| s.resolve(original));
+            resolved.is_some_and(|r| r.0 == new.server && (r.1 == new.server_port || new.protocol == ICMP))
+        };
+        servers_of(servers, rule.servers).find(names).unwrap_or(server::NONE)
     }
 
     /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,

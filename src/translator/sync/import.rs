@@ -6,7 +6,6 @@ use crate::event::Closed;
 use crate::table::connection::{Entry, RESUMABLE, SERVER_COUNTED, SOURCE_KEPT};
 use crate::table::event_queue::EventKind;
 use crate::table::redivert_log::DONE;
-use crate::table::rule::servers_of;
 use crate::table::server;
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
@@ -314,20 +313,6 @@ impl Table<'_> {
             self.state.adopt = Some(adopt);
             self.state.strays = true;
         }
-    }
-
-    /// The server entry of the rule that could have opened this connection, if one describes its server.
-    fn entry_for(&mut self, new: &Entry) -> u16 {
-        let original = (new.original, new.original_port);
-        let Some(rule) = self.find_rule(new.protocol, new.client, original).copied() else {
-            return server::NONE;
-        };
-        let servers = &*self.memory.servers;
-        let names = |entry: &u16| {
-            let resolved = servers.get(usize::from(*entry)).map(|s| s.resolve(original));
-            resolved.is_some_and(|r| r.0 == new.server && (r.1 == new.server_port || new.protocol == ICMP))
-        };
-        servers_of(servers, rule.servers).find(names).unwrap_or(server::NONE)
     }
 }
 
