@@ -4,11 +4,15 @@
 mod moving;
 mod support;
 
+use core::cell::RefCell;
 use core::time::Duration;
+use std::rc::Rc;
 
 use byway::{AtRest, Checked, HttpGet, Kept, Outcome, Position, Resumed, Resumption};
-use moving::net::{Net, Plan};
+use moving::net::{Net, Plan, client as client_of};
 use moving::web::Fault;
+use moving::witness;
+use support::SYN;
 
 const REST: AtRest = AtRest::after(Duration::from_millis(130));
 
@@ -344,4 +348,35 @@ fn a_connection_that_was_handed_over_has_no_record() {
     let (mut net, _) = move_at(Plan::new(11), 20_000, 0);
     assert_eq!(net.byway.records().count(), 1, "on its first server it has one");
     complete(&mut net);
+}
+
+/// What the new server is offered before it takes over is in units of the client's window scale, whatever its own is.
+#[test]
+fn the_window_meanwhile_is_in_the_clients_units() {
+    for (client, server) in [(1 << 20, 4_000), (12_000, 1 << 20), (1 << 20, 1 << 18), (12_000, 4_000)] {
+        let mut plan = Plan::new(12);
+        plan.client_receive = client;
+        plan.server_receive[1] = server;
+        let mut net = Net::new(plan, http(), &["/a/3000000"]);
+        let seen = Rc::new(RefCell::new((0, None)));
+        let taps = seen.clone();
+        net.tap = Some(Box::new(move |_, packet| {
+            let segment = witness::read(packet);
+            let (scale, first) = &mut *taps.borrow_mut();
+            if segment.flags & SYN != 0 && segment.source == client_of() {
+                *scale = segment.scale.unwrap_or(0);
+            }
+            if segment.destination == moving::net::server(1) && segment.flags & SYN == 0 && first.is_none() {
+                *first = Some(u32::from(segment.window) << *scale);
+            }
+        }));
+        net.connect();
+        assert_eq!(begin_at(&mut net, 50_000, 1), Ok(()));
+        assert!(net.until(secs(10), |net| !net.outcomes.is_empty()));
+        let (scale, first) = *seen.borrow();
+        let first: u32 = first.expect("a segment after the SYN");
+        // Half of each share of the buffer is for the answer, less what a unit rounds off.
+        let room = 8_192;
+        assert!(first <= room && first + (1 << scale) > room, "{client} {server}: {first}");
+    }
 }

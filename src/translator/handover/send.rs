@@ -33,7 +33,8 @@ impl Run {
         if self.stage == Stage::Ending {
             return self.standing.resume.client_window;
         }
-        let scale = self.offer().scale.and(self.peer.offer.scale).unwrap_or(0);
+        // In units of what was offered to the new server, if that scales too.
+        let scale = self.peer.offer.scale.and(self.offer().scale).unwrap_or(0);
         let free = self.offered(room.answer.len()).saturating_sub(self.answered);
         // With a large scale, one unit is more than there is room for: what does not fit will be sent again.
         (free >> scale).clamp(1, usize::from(u16::MAX)) as u16
