@@ -169,8 +169,12 @@ fn pass_time(t: &mut Translator<Heap>, until: u64) -> u32 {
 /// A transit fragment to an address that was diverted once is held for as long as the translator remembers that.
 #[test]
 fn one_rule_that_goes_is_forgotten_among_many() {
-    for rules in [10, 5_000] {
-        let mut t = Translator::new(config(), Heap::new(256, 8_000).servers(4)).unwrap();
+    // Elsewhere there is no index of rules, no two of them share an entry for their server, and the filter, which is small,
+    // cannot tell the addresses of thousands from others.
+    let large = cfg!(target_pointer_width = "64");
+    let (counts, servers): (&[u32], _) = if large { (&[10, 5_000], 4) } else { (&[10], 10) };
+    for &rules in counts {
+        let mut t = Translator::new(config(), Heap::new(256, 8_000).servers(servers)).unwrap();
         let original = |n: u32| SocketAddrV4::new(Ipv4Addr::from_bits(0x6440_0000 + n * 3), 80);
         let to = at("123.45.67.89:80");
         (0..rules).for_each(|n| assert!(t.divert(Divert::new(original(n)).to(to)).is_ok()));
