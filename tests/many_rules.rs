@@ -174,6 +174,27 @@ fn rules_lead_where_the_last_drain_says_whether_they_have_followed_or_not() {
     assert_eq!(twelve, 12);
 }
 
+/// Two servers that have become one are drained to the same one by another name: the entry that the first of them gets is
+/// drained itself.
+// Rules share entries for servers on machines of 64 bits.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn two_entries_for_one_server_are_drained_together() {
+    let mut t = with_rules(Heap::new(100, 2_000).servers(20), 2, 2);
+    assert_eq!(t.redivert(server(1), server(0), Redivert::Switch).unwrap().servers, 1);
+    (0..2).for_each(|n| assert_eq!(ask(&mut t, s(0), client(n), original(n)).1, server(0)));
+    assert_eq!(t.redivert(server(0), *server(0).ip(), Redivert::Drain).unwrap().servers, 2);
+    for round in 0..2 {
+        for rule in 0..2 {
+            let listed: Vec<_> = t.find_divert(original(rule)).unwrap().servers().map(|(s, _)| s).collect();
+            assert_eq!(listed, [Weighted::new(server(0), 1)], "rule {rule}, round {round}");
+            assert_eq!(ask(&mut t, s(0), client(10 + 2 * round + rule), original(rule)).1, server(0));
+        }
+        t.poll(s(0));
+    }
+    assert_eq!(t.connections_on(server(0)), 6);
+}
+
 /// A stupid model, a list of rules, agrees with a large table under any instructions.
 // Rules share entries for servers on machines of 64 bits.
 #[cfg(target_pointer_width = "64")]

@@ -352,7 +352,7 @@ impl Table<'_> {
     /// The same where there may be many rules: they follow later, one after the other.
     #[cfg(target_pointer_width = "64")]
     fn drain_entries(&mut self, old: Place, target: Target, survey: &Survey) {
-        // Only then other entries may have to be linked anew: those of groups, and those that were drained before.
+        // Only then entries may have to be linked anew: those of groups, and drained ones whose new entry was drained too.
         let mut are_linked = self.state.renewal.following != ALL_FOLLOWED;
         let mut drained = false;
         for entry in survey.first..survey.end {
@@ -367,7 +367,7 @@ impl Table<'_> {
                 self.servers().set_target(entry, target);
             } else if let Some(new) = self.servers().drain(entry, target) {
                 Groups(self.memory.group_index).replace(entry, new);
-                are_linked |= !slot.is_shared();
+                are_linked |= drained || !slot.is_shared();
                 drained = true;
             }
         }
