@@ -1,9 +1,13 @@
 //! Writes seed corpora: `cargo run --bin seeds` in `fuzz/`.
 //!
 //! For `translate` from the captures: each gives some files of a few packets each, in the form that the target reads.
+//! For `names` queries of every kind.
 //! For the targets of the control protocol from the conversation in `docs/control-vectors.txt`.
 
 use std::{fs, io};
+
+#[path = "../tests/naming_support/fuzz.rs"]
+mod naming;
 
 /// Packets of a classic pcap file in the byte order of most machines, from their IPv4 header on.
 fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -32,7 +36,17 @@ fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 fn main() -> io::Result<()> {
     translate()?;
+    names()?;
     control()
+}
+
+/// Queries for names of the table and for others.
+fn names() -> io::Result<()> {
+    fs::create_dir_all("seeds/names")?;
+    for (number, seed) in naming::seeds().iter().enumerate() {
+        fs::write(format!("seeds/names/seed-{number:02}"), seed)?;
+    }
+    Ok(())
 }
 
 /// The datagrams of a recorded conversation.

@@ -36,3 +36,9 @@ read -r flash_with ram_with <<<"$with"
 echo
 echo "Feature control on thumbv7em-none-eabihf at s, with 2 keys, 4 sessions and a buffer for answers:" \
     "flash $((flash_with - flash_without)), RAM $((ram_with - ram_without))."
+
+# What a table of names adds to the same firmware.
+with=$(flash_and_ram thumbv7em-none-eabihf s image naming)
+read -r flash_with ram_with <<<"$with"
+echo "Feature naming on thumbv7em-none-eabihf at s, with 16 names, 64 rates and a buffer for answers:" \
+    "flash $((flash_with - flash_without)), RAM $((ram_with - ram_without))."

@@ -10,6 +10,10 @@ mod targets;
 #[path = "control_support/fuzz.rs"]
 mod control;
 
+#[cfg(feature = "naming")]
+#[path = "naming_support/fuzz.rs"]
+mod naming;
+
 use std::path::Path;
 use std::{fs, panic};
 
@@ -66,4 +70,10 @@ fn control_answers() {
 #[test]
 fn control_session() {
     replay("control_session", control::session);
+}
+
+#[cfg(feature = "naming")]
+#[test]
+fn names() {
+    replay("names", naming::run);
 }

@@ -16,8 +16,9 @@ const NUMBER: u32 = MAX_NAMES as u32;
 const ROOT: u64 = 0x6e61_6d69_6e67;
 
 /// The hash of a name, of that without its leftmost label and this label with its length before it.
-#[inline]
-pub(super) fn absorb(keys: &Keys, mut hash: u64, label: &[u8]) -> u64 {
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn absorb(keys: &Keys, mut hash: u64, label: &[u8]) -> u64 {
     let (words, rest) = label.as_chunks::<8>();
     let mut mix = |word: u64| hash = keys.hash(&Key { addresses: hash ^ word, ports: ROOT });
     for word in words {

@@ -106,48 +106,51 @@ impl FromStr for Name {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        const FIELD: &str = "name";
-        let wrong = |expected| ParseError::new(FIELD, text, expected);
-        let mut name = Self { length: 0, ..Self::ROOT };
-        if text == "." {
-            return Ok(Self::ROOT);
-        }
-        // Where the length of the present label goes.
-        let (mut start, mut at) = (0, 1);
-        let mut bytes = text.bytes();
-        loop {
-            let byte = bytes.next();
-            if let None | Some(b'.') = byte {
+        parse(text).map_err(|expected| ParseError::new("name", text, expected))
+    }
+}
+
+/// Parses a name. The error is what was expected.
+fn parse(text: &str) -> Result<Name, &'static str> {
+    const TOO_LONG: &str = "at most 253 bytes long";
+    if text == "." {
+        return Ok(Name::ROOT);
+    }
+    let mut name = Name::ROOT;
+    // Where the length of the present label goes, and its next byte.
+    let (mut start, mut at) = (0, 1);
+    let mut bytes = text.bytes();
+    loop {
+        let byte = match bytes.next() {
+            Some(b'\\') => escaped(&mut bytes).ok_or("a name with \\. or \\DDD as escapes")?,
+            end @ (None | Some(b'.')) => {
                 let length = at - start - 1;
-                // An empty label is the end of a name that ends with a dot.
-                if length == 0 && (byte.is_some() || start == 0) {
-                    return Err(wrong("labels with one dot between them"));
-                }
                 if length > MAX_LABEL {
-                    return Err(wrong("labels of at most 63 bytes"));
+                    return Err("labels of at most 63 bytes");
                 }
-                *name.bytes.get_mut(start).ok_or_else(|| wrong("at most 253 bytes long"))? = length as u8;
-                if length == 0 {
-                    name.length = at as u8;
-                    return Ok(name);
+                *name.bytes.get_mut(start).ok_or(TOO_LONG)? = length as u8;
+                // An empty label at the end is the root.
+                match (length, end) {
+                    (0, Some(_)) => return Err("labels with one dot between them"),
+                    (0, None) if start == 0 => return Err("labels with one dot between them"),
+                    (0, None) => {}
+                    _ => (start, at) = (at, at + 1),
                 }
-                (start, at) = (at, at + 1);
-                if byte.is_none() {
-                    let root = name.bytes.get_mut(start).ok_or_else(|| wrong("at most 253 bytes long"))?;
-                    *root = 0;
-                    name.length = at as u8;
-                    return Ok(name);
+                if end.is_some() {
+                    continue;
                 }
-                continue;
+                // The zero is there already, if there is room for it.
+                if start >= MAX_NAME {
+                    return Err(TOO_LONG);
+                }
+                name.length = start as u8 + 1;
+                return Ok(name);
             }
-            let byte = match byte {
-                Some(b'\\') => escaped(&mut bytes).ok_or_else(|| wrong("a name with \\. or \\DDD as escapes"))?,
-                Some(byte @ 0x21..=0x7e) => byte,
-                _ => return Err(wrong("a name without spaces, others than ASCII as \\DDD")),
-            };
-            *name.bytes.get_mut(at).ok_or_else(|| wrong("at most 253 bytes long"))? = byte.to_ascii_lowercase();
-            at += 1;
-        }
+            Some(byte @ 0x21..=0x7e) => byte,
+            Some(_) => return Err("a name without spaces, others than ASCII as \\DDD"),
+        };
+        *name.bytes.get_mut(at).ok_or(TOO_LONG)? = byte.to_ascii_lowercase();
+        at += 1;
     }
 }
 

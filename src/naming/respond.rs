@@ -296,44 +296,44 @@ impl<N: NameStorage> Names<N> {
         let has_question = reply.question > HEADER;
         let counts = [has_question, is_answer, is_authority, reply.edns.is_some()].map(u16::from);
         for word in [id, flags].into_iter().chain(counts) {
-            out.u16(word)?;
+            out.u16(word);
         }
-        out.put(query.get(HEADER..reply.question)?)?;
+        out.put(query.get(HEADER..reply.question)?);
         let Self { state, .. } = self;
         match reply.records {
             Records::None => {}
             Records::Address { address, ttl } => {
-                record(&mut out, HEADER as u16, kind::A, ttl, 4)?;
-                out.u32(address)?;
+                record(&mut out, HEADER as u16, kind::A, ttl, 4);
+                out.u32(address);
             }
             Records::Soa { owner, .. } => {
                 let ttl = state.config.negative_ttl;
-                record(&mut out, owner, kind::SOA, ttl, 23)?;
+                record(&mut out, owner, kind::SOA, ttl, 23);
                 // The server is the name itself, and no mailbox is responsible.
-                out.u16(POINTER | owner)?;
-                out.put(&[0])?;
+                out.u16(POINTER | owner);
+                out.put(&[0]);
                 for number in [state.generation, 3600, 600, 86_400, ttl] {
-                    out.u32(number)?;
+                    out.u32(number);
                 }
             }
         }
         if let Some(edns) = reply.edns {
-            out.put(&[0])?;
-            out.u16(kind::OPT)?;
-            out.u16(PAYLOAD)?;
-            out.put(&[(reply.code >> 4) as u8, 0, u8::from(edns.wants_dnssec) << 7, 0])?;
+            out.put(&[0]);
+            out.u16(kind::OPT);
+            out.u16(PAYLOAD);
+            out.put(&[(reply.code >> 4) as u8, 0, u8::from(edns.wants_dnssec) << 7, 0]);
             match edns.cookie {
-                None => out.u16(0)?,
+                None => out.u16(0),
                 Some((own, _)) => {
-                    out.u16(COOKIE_OPTION as u16)?;
-                    out.u16(10)?;
-                    out.u16(8 + cookie::COOKIE as u16)?;
-                    out.put(&own)?;
-                    out.put(&self.cookie_for(client, own))?;
+                    out.u16(COOKIE_OPTION as u16);
+                    out.u16(10);
+                    out.u16(8 + cookie::COOKIE as u16);
+                    out.put(&own);
+                    out.put(&self.cookie_for(client, own));
                 }
             }
         }
-        Some(out.at)
+        out.length()
     }
 }
 
@@ -341,12 +341,12 @@ impl<N: NameStorage> Names<N> {
 const POINTER: u16 = 0xc000;
 
 /// The fixed part of a record whose owner's name starts at this byte of the message.
-fn record(out: &mut Writer<'_>, owner: u16, kind: u16, ttl: u32, length: u16) -> Option<()> {
+fn record(out: &mut Writer<'_>, owner: u16, kind: u16, ttl: u32, length: u16) {
     for word in [POINTER | owner, kind, IN] {
-        out.u16(word)?;
+        out.u16(word);
     }
-    out.u32(ttl)?;
-    out.u16(length)
+    out.u32(ttl);
+    out.u16(length);
 }
 
 impl Reply<'_> {
@@ -367,28 +367,37 @@ impl RecordFault {
     }
 }
 
-/// Writes from the front; `None` where there is no room.
+/// Writes from the front. What does not fit is left out, and counted: see [`Writer::length`].
 struct Writer<'a> {
     out: &'a mut [u8],
     at: usize,
 }
 
 impl Writer<'_> {
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn put(&mut self, bytes: &[u8]) {
         let end = self.at + bytes.len();
-        self.out.get_mut(self.at..end)?.copy_from_slice(bytes);
+        if let Some(to) = self.out.get_mut(self.at..end) {
+            to.copy_from_slice(bytes);
+        }
         self.at = end;
-        Some(())
     }
 
-    #[inline]
-    fn u16(&mut self, value: u16) -> Option<()> {
-        self.put(&value.to_be_bytes())
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn u16(&mut self, value: u16) {
+        self.put(&value.to_be_bytes());
     }
 
-    #[inline]
-    fn u32(&mut self, value: u32) -> Option<()> {
-        self.put(&value.to_be_bytes())
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn u32(&mut self, value: u32) {
+        self.put(&value.to_be_bytes());
+    }
+
+    /// How much was written; `None` if something did not fit.
+    const fn length(&self) -> Option<usize> {
+        if self.at <= self.out.len() { Some(self.at) } else { None }
     }
 }

@@ -18,7 +18,7 @@ pub(super) const MAX_NAMES: usize = (1 << 20) - 1;
 /// No entry: the end of a list.
 pub(super) const NONE: u32 = 0;
 
-/// One entry, used or not: 344 bytes. Opaque; what [`BorrowedNames`] is made of.
+/// One entry, used or not: 332 bytes. Opaque; what [`BorrowedNames`] is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameSlot {
     /// Its own number plus one in a list, or [`NONE`]: the next entry with the same pattern, or the next unused one.
@@ -42,6 +42,8 @@ pub struct NameSlot {
     rule_network: u32,
     name: [u8; MAX_NAME],
 }
+
+const _: () = assert!(size_of::<NameSlot>() == 332, "its documentation and docs/naming.md say so");
 
 impl NameSlot {
     /// An unused one, all zeros.
