@@ -1,0 +1,250 @@
+//! The side of the servers: a smoltcp stack whose device byway wraps.
+//!
+//! The proxy addresses every request to the origin that the HTTP client asked for, and to nothing else. Where it goes is
+//! byway's business: rules, groups and re-diverts apply to the stack's packets as to those of any other client.
+
+pub mod carrier;
+pub mod lanes;
+pub mod link;
+
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use byway::device::TranslatingDevice;
+use byway::{Heap, Instant, Protocol, Translator};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy;
+use smoltcp::socket::udp;
+use smoltcp::time::Instant as Timestamp;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
+
+pub use lanes::Lane;
+use lanes::{Identifiers, MAX_LANES};
+
+/// The stack's address: the dummy address of RFC 7600. It is in no packet that leaves the machine, since byway replaces
+/// it.
+pub const STACK: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+
+/// The longest packet, in bytes.
+pub const MTU: usize = 1500;
+
+/// Datagrams that wait in a lane's socket, in each direction.
+const WAITING: usize = 16;
+
+/// The stack's ports: those that no program is registered for (RFC 6335, section 6).
+const PORTS: core::ops::Range<u16> = 49_152..65_535;
+
+/// A datagram's addresses, as the stack sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Way {
+    /// The stack's socket.
+    pub lane: Lane,
+    /// The stack's address: that of the HTTP client.
+    pub client: Ipv4Addr,
+    /// The origin, as it was asked for. byway may divert it.
+    pub origin: SocketAddrV4,
+}
+
+/// The stack, its lanes, and byway below it.
+pub struct Far<D> {
+    device: TranslatingDevice<D, Heap, Vec<u8>>,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    lanes: Vec<LaneSocket>,
+    current: usize,
+    next_port: u16,
+}
+
+struct LaneSocket {
+    handle: SocketHandle,
+    port: u16,
+    /// The rules' generation when it got its port.
+    generation: u32,
+    /// How many transfers use it.
+    users: u32,
+    ids: Identifiers,
+}
+
+impl<D: phy::Device> Far<D> {
+    /// A stack over `device`. `seed` makes ports and identifiers unpredictable.
+    ///
+    /// byway translates between the two, so whatever `translator` does not divert reaches the device with a client's
+    /// address as its source.
+    pub fn new(device: D, translator: Translator<Heap>, seed: u64, now: Instant) -> Self {
+        let mut device = TranslatingDevice::new(device, translator, [vec![0; MTU], vec![0; MTU]]);
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut device, timestamp(now));
+        interface.update_ip_addrs(|addresses| {
+            // There is room for two.
+            let _ = addresses.push(IpCidr::new(STACK.into(), 32));
+        });
+        // Everything is behind the device, and every address that a client has is the stack's own.
+        let _ = interface.routes_mut().add_default_ipv4_route(STACK);
+        interface.set_any_ip(true);
+        let first = PORTS.start + (seed >> 16) as u16 % (PORTS.end - PORTS.start);
+        Self { device, interface, sockets: SocketSet::new(vec![]), lanes: Vec::new(), current: 0, next_port: first }
+    }
+
+    /// byway.
+    pub const fn translator(&self) -> &Translator<Heap> {
+        self.device.translator()
+    }
+
+    /// byway, for instructions. The stack's clients notice them with [`generation`](Self::generation).
+    pub const fn translator_mut(&mut self) -> &mut Translator<Heap> {
+        self.device.translator_mut()
+    }
+
+    /// The device below byway.
+    pub const fn device(&self) -> &D {
+        self.device.inner()
+    }
+
+    /// The device below byway.
+    pub const fn device_mut(&mut self) -> &mut D {
+        self.device.inner_mut()
+    }
+
+    /// Changes with every instruction that changes a rule or moves a server.
+    pub const fn generation(&self) -> u32 {
+        self.device.translator().generation()
+    }
+
+    /// Sends what waits, and receives what has come.
+    pub fn poll(&mut self, now: Instant) {
+        self.interface.poll(timestamp(now), &mut self.device, &mut self.sockets);
+    }
+
+    /// When to poll again although nothing has come.
+    pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
+        let stack = self.interface.poll_at(timestamp(now), &self.sockets);
+        let device = self.device.poll_at();
+        let earliest = [stack, device].into_iter().flatten().min()?;
+        Some(Instant::from_micros(u64::try_from(earliest.total_micros()).unwrap_or(0)))
+    }
+
+    /// Gives a transfer a lane, which [`release`](Self::release) returns. `None` if every lane has used up its message
+    /// identifiers.
+    pub fn lease(&mut self, now: Instant) -> Option<Lane> {
+        let generation = self.generation();
+        let fits = |lane: &LaneSocket| lane.generation == generation && lane.ids.any(now);
+        let lane = if self.lanes.get(self.current).is_some_and(fits) {
+            self.current
+        } else if let Some(idle) = self.lanes.iter().position(|lane| lane.users == 0 && lane.ids.any(now)) {
+            self.renew(idle, generation)
+        } else if self.lanes.len() < MAX_LANES {
+            self.add(now, generation)
+        } else {
+            // Shared with transfers that began under older rules.
+            self.lanes.iter().position(fits).or_else(|| self.lanes.iter().position(|lane| lane.ids.any(now)))?
+        };
+        self.current = lane;
+        self.lanes.get_mut(lane)?.users += 1;
+        Some(Lane(lane))
+    }
+
+    /// Returns a lane.
+    pub fn release(&mut self, lane: Lane) {
+        if let Some(lane) = self.lanes.get_mut(lane.0) {
+            lane.users = lane.users.saturating_sub(1);
+        }
+    }
+
+    /// The identifier of the next message in a lane. `None` if it has none left: lease another.
+    pub fn next_id(&mut self, lane: Lane, now: Instant) -> Option<u16> {
+        self.lanes.get_mut(lane.0)?.ids.take(now)
+    }
+
+    /// When a lane has message identifiers again, if none has any now.
+    pub fn ids_at(&self) -> Option<Instant> {
+        self.lanes.iter().map(|lane| lane.ids.next_at()).min()
+    }
+
+    /// Sends a datagram with the next [`poll`](Self::poll). False if there is no room.
+    pub fn send(&mut self, way: Way, datagram: &[u8]) -> bool {
+        let Some(lane) = self.lanes.get(way.lane.0) else {
+            return false;
+        };
+        let meta = udp::UdpMetadata {
+            endpoint: IpEndpoint::new((*way.origin.ip()).into(), way.origin.port()),
+            local_address: Some(way.client.into()),
+            meta: Default::default(),
+        };
+        self.sockets.get_mut::<udp::Socket<'_>>(lane.handle).send_slice(datagram, meta).is_ok()
+    }
+
+    /// Takes a datagram that has come into `buffer`.
+    pub fn receive(&mut self, buffer: &mut Vec<u8>) -> Option<Way> {
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let socket = self.sockets.get_mut::<udp::Socket<'_>>(lane.handle);
+            while let Ok((datagram, meta)) = socket.recv() {
+                let IpAddress::Ipv4(origin) = meta.endpoint.addr;
+                let Some(IpAddress::Ipv4(client)) = meta.local_address else {
+                    continue;
+                };
+                buffer.clear();
+                buffer.extend_from_slice(datagram);
+                let origin = SocketAddrV4::new(origin, meta.endpoint.port);
+                return Some(Way { lane: Lane(number), client, origin });
+            }
+        }
+        None
+    }
+
+    /// The server that byway has this way's last packet sent to.
+    pub fn server(&self, way: Way) -> Option<SocketAddrV4> {
+        let port = self.lanes.get(way.lane.0)?.port;
+        let client = SocketAddrV4::new(way.client, port);
+        Some(self.translator().connection(Protocol::Udp, client, way.origin)?.0.server())
+    }
+
+    /// How many lanes there are.
+    pub const fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    fn add(&mut self, now: Instant, generation: u32) -> usize {
+        let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; WAITING], vec![0; WAITING * MTU]);
+        let handle = self.sockets.add(udp::Socket::new(buffer(), buffer()));
+        // Each lane begins elsewhere, and none where the one before the restart did.
+        let first = self.next_port.rotate_left(7) ^ self.next_port;
+        let ids = Identifiers::new(first, now);
+        self.lanes.push(LaneSocket { handle, port: 0, generation, users: 0, ids });
+        self.renew(self.lanes.len() - 1, generation)
+    }
+
+    /// Gives a lane a new port, so that byway opens a new connection for it.
+    fn renew(&mut self, lane: usize, generation: u32) -> usize {
+        let port = self.free_port();
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            (lane.port, lane.generation) = (port, generation);
+            let socket = self.sockets.get_mut::<udp::Socket<'_>>(lane.handle);
+            socket.close();
+            // It is closed, and the port is not zero.
+            let _ = socket.bind(port);
+        }
+        lane
+    }
+
+    fn free_port(&mut self) -> u16 {
+        loop {
+            let port = self.next_port;
+            self.next_port = if port + 1 < PORTS.end { port + 1 } else { PORTS.start };
+            // There are far more ports than lanes.
+            if self.lanes.iter().all(|lane| lane.port != port) {
+                return port;
+            }
+        }
+    }
+}
+
+impl<D: fmt::Debug> fmt::Debug for Far<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Far").field("device", &self.device).field("lanes", &self.lanes.len()).finish_non_exhaustive()
+    }
+}
+
+fn timestamp(now: Instant) -> Timestamp {
+    Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
