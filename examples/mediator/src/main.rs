@@ -88,6 +88,7 @@ fn arguments() -> Result<Command, String> {
             "ports" => settings.ports = read(&name, &value)?,
             "block" => settings.block = read(&name, &value)?,
             "nstart" => settings.nstart = read(&name, &value)?,
+            "counters" => settings.counters = read(&name, &value)?,
             "connections" => settings.connections = read(&name, &value)?,
             "moves" => moves = read(&name, &value)?,
             "mib" => mib = read(&name, &value)?,

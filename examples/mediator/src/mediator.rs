@@ -173,6 +173,9 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
                     self.drive(now, number);
                 }
             }
+            if self.shared.far.take_released() {
+                any |= self.drive_waiting(now);
+            }
             if !any {
                 break;
             }
@@ -182,6 +185,8 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         if self.checked + CHECKED <= now {
             self.checked = now;
             self.check(now);
+            // Message identifiers may have become free.
+            self.drive_waiting(now);
         }
     }
 
@@ -200,6 +205,20 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         if session.is_closed() {
             self.remove(number);
         }
+    }
+
+    /// Lets requests begin that wait for a lane. Whether any has.
+    fn drive_waiting(&mut self, now: Instant) -> bool {
+        let waiting = self.sessions.iter().filter(|(_, (session, _))| session.is_waiting()).map(|(number, _)| *number);
+        let mut waiting: Vec<_> = waiting.collect();
+        // First come, first served.
+        waiting.sort_unstable();
+        let mut any = false;
+        for number in waiting {
+            self.drive(now, number);
+            any |= !self.sessions.get(&number).is_some_and(|(session, _)| session.is_waiting());
+        }
+        any
     }
 
     fn check(&mut self, now: Instant) {

@@ -69,6 +69,35 @@ pub struct Service {
     start: std::time::Instant,
     /// When to try again to accept, after there was no descriptor left.
     accept_at: Option<Instant>,
+    /// How often counters are printed, when next, and what they were.
+    printing: Option<Printing>,
+}
+
+#[derive(Debug)]
+struct Printing {
+    every: Duration,
+    next: Instant,
+    last: String,
+}
+
+impl Printing {
+    fn print(&mut self, now: Instant, mediator: &Mediator<Carrier, HttpStream>) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + self.every;
+        let (dropped, byway) = (mediator.device().dropped(), mediator.translator().counters());
+        let line = format!(
+            "{} carrier: {dropped:?} byway: moved={} dropped={}",
+            mediator.counters(),
+            byway.moved,
+            byway.dropped_in_all()
+        );
+        if line != self.last {
+            println!("{line}");
+            self.last = line;
+        }
+    }
 }
 
 impl Service {
@@ -81,6 +110,7 @@ impl Service {
         for secret in &mut entropy {
             getrandom::fill(secret).map_err(|error| format!("no randomness: {error}"))?;
         }
+        raise_limit();
         let [for_byway, for_mediator, for_control] = entropy;
         let origins = settings.origins()?;
         let alternative = settings.alternative()?;
@@ -111,7 +141,9 @@ impl Service {
         let tokens = carrier.register(poll.registry(), LISTENERS + listeners.len()).map_err(system)?;
         let mediator = Mediator::new(settings.mediator(origins, for_mediator)?, carrier, translator, Instant::ZERO);
         let start = std::time::Instant::now();
-        Ok(Self { mediator, poll, listeners, control, carrier: tokens, start, accept_at: None })
+        let every = Duration::from_secs(settings.counters);
+        let printing = (settings.counters != 0).then(|| Printing { every, next: Instant::ZERO, last: String::new() });
+        Ok(Self { mediator, poll, listeners, control, carrier: tokens, start, accept_at: None, printing })
     }
 
     /// Where HTTP clients connect.
@@ -153,6 +185,10 @@ impl Service {
                 result => result?,
             }
             is_busy = self.turn(&events)?;
+            let now = self.now();
+            if let Some(printing) = &mut self.printing {
+                printing.print(now, &self.mediator);
+            }
         }
         Ok(())
     }
@@ -221,5 +257,16 @@ impl Service {
             }
         }
         Ok(())
+    }
+}
+
+/// As many descriptors as the system allows: one for each HTTP client and each alternative port. What cannot be had is
+/// noticed when a connection is accepted.
+fn raise_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
 }

@@ -106,6 +106,8 @@ pub struct Session {
     decoder: Decoder,
     body: Body,
     transfer: Option<Transfer>,
+    /// A request that waits for a lane.
+    waiting: Option<Request>,
     response: Response,
     /// When something last went in or out.
     active: Instant,
@@ -127,6 +129,7 @@ impl Session {
             decoder: Decoder::new(Framing::None),
             body: Body::new(BODY),
             transfer: None,
+            waiting: None,
             response: Response {
                 keep_alive: false,
                 is_1_1: true,
@@ -216,6 +219,7 @@ impl Session {
     }
 
     fn end<D: phy::Device>(&mut self, shared: &mut Shared<D>) {
+        self.waiting = None;
         if let Some(mut transfer) = self.transfer.take() {
             transfer.end(&mut shared.far, &mut shared.exchanges);
         }
@@ -367,6 +371,7 @@ impl Session {
         if self.state != State::Working || self.output.len() - self.sent > LOW {
             return;
         }
+        self.lease(now, shared);
         let Some(transfer) = &mut self.transfer else {
             return;
         };
@@ -423,9 +428,6 @@ impl Session {
             Ok(request) => request,
             Err((status, reason, why)) => return self.refuse(status, reason, why, shared),
         };
-        let Some(lane) = shared.far.lease(now) else {
-            return self.refuse(503, Reason::TimedOut, "all message identifiers are in use", shared);
-        };
         shared.counters.count(Reason::Requests);
         if head.framing == Framing::None {
             self.body.complete();
@@ -436,8 +438,26 @@ impl Session {
         } else if head.expects_continue && self.input.is_empty() {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.transfer = Some(Transfer::new(request, lane));
+        self.waiting = Some(request);
         self.state = State::Working;
+        self.lease(now, shared);
+    }
+
+    /// Begins the transfer as soon as there is a lane for it.
+    fn lease<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
+        let Some(request) = self.waiting.take() else {
+            return;
+        };
+        match shared.far.lease(now, request.resource()) {
+            Some(lane) => self.transfer = Some(Transfer::new(request, lane)),
+            None => self.waiting = Some(request),
+        }
+    }
+
+    /// Whether it waits for a lane.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     fn map<D>(&mut self, head: &Head, shared: &Shared<D>) -> Result<Request, (u16, Reason, &'static str)> {

@@ -31,6 +31,7 @@ HTTP clients read from and write to CoAP servers; byway diverts them, in the mid
   --block BYTES                the largest block, 16 to 1024 (1024)
   --nstart N                   requests to an origin at once that are neither acknowledged nor answered (1)
   --connections N              HTTP clients at once (4096)
+  --counters SECONDS           print what was counted, so often and if it has changed
 
 In byway's rules 198.18.x.y stands for 127.0.x.y, since a translator must not divert to loopback addresses.
 ";
@@ -72,6 +73,8 @@ pub struct Settings {
     pub connections: usize,
     /// How long an HTTP client may be silent when it is its turn, in seconds.
     pub patience: u64,
+    /// How often to print what was counted, if it has changed, in seconds. Zero: never.
+    pub counters: u64,
 }
 
 impl Default for Settings {
@@ -89,6 +92,7 @@ impl Default for Settings {
             nstart: 1,
             connections: 4096,
             patience: 60,
+            counters: 0,
         }
     }
 }

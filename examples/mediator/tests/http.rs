@@ -4,10 +4,14 @@
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddrV4};
 use core::time::Duration;
 
-use byway::{Divert, Heap, Weighted};
+use std::collections::HashMap;
+
+use byway::{Divert, Heap, Instant, Weighted};
+use byway_mediator::coap::block::Block;
+use byway_mediator::coap::message::{Code, Kind, Message, Uint, option, write};
 use byway_mediator::counters::Reason;
 use byway_mediator::server::Resource;
 use byway_mediator::session::{BODY, HEAD, OUTPUT};
@@ -184,6 +188,34 @@ fn an_origin_that_is_silent_gets_no_more_than_probes() {
     // Another server is another matter.
     world.redivert(0, byway::Redivert::Switch);
     assert_eq!(world.get("/light").body, b"on");
+}
+
+/// A server that keeps a block-wise transfer for each endpoint and resource, as libcoap does: whoever asks for the first
+/// block begins a new one, and its blocks have an ETag of their own.
+#[test]
+fn downloads_of_one_resource_at_once_are_of_different_endpoints() {
+    let mut world = World::new(Network { nstart: 16, ..Network::default() });
+    let (mut transfers, mut last) = (HashMap::new(), 0_u32);
+    world.mediator.device_mut().add(SERVERS[0], move |_: Instant, from: SocketAddrV4, datagram: &[u8]| {
+        let request = Message::parse(datagram).unwrap();
+        let block = Block::parse(request.option(option::BLOCK2).unwrap()).unwrap();
+        if block.number == 0 {
+            last += 1;
+            transfers.insert(from, last);
+        }
+        let etag = transfers[&from].to_be_bytes();
+        let value = Uint::new(Block { more: block.number < 9, ..block }.value());
+        let mut options = [(option::ETAG, &etag[..]), (option::BLOCK2, value.as_bytes())];
+        vec![write(Kind::Acknowledgement, Code::CONTENT, request.id, request.token, &mut options, &[7; 1024])]
+    });
+    let mut clients: Vec<_> = (0..200).map(|_| world.connect_from(IpAddr::from([127, 0, 0, 1]))).collect();
+    for client in &mut clients {
+        client.send(&mut world, b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    for client in &mut clients {
+        assert_eq!(client.response(&mut world, false).unwrap().body, [7; 10_240]);
+    }
+    assert_eq!(world.count(Reason::EtagChanged), 0);
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub struct Ask<'a, 'b> {
     pub owner: usize,
     /// The transfer's lane; another is taken, and returned here, if it has no message identifiers left.
     pub lane: Lane,
+    /// What no other transfer may fetch or store in that lane.
+    pub resource: Option<u64>,
     /// The HTTP client's address.
     pub client: Ipv4Addr,
     /// The origin.
@@ -167,8 +169,8 @@ impl Exchanges {
         let id = match far.next_id(ask.lane, now) {
             Some(id) => id,
             None => {
-                let lane = far.lease(now).ok_or(Failure::Exhausted)?;
-                far.release(ask.lane);
+                let lane = far.lease(now, ask.resource).ok_or(Failure::Exhausted)?;
+                far.release(ask.lane, ask.resource);
                 ask.lane = lane;
                 far.next_id(lane, now).ok_or(Failure::Exhausted)?
             }

@@ -10,6 +10,7 @@
 //!
 //! Whatever fails a check ends the transfer. It is never continued with bytes of another representation.
 
+use core::hash::{Hash, Hasher};
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use byway::Instant;
@@ -46,6 +47,19 @@ pub struct Request {
     pub observes: bool,
     /// The exponent of the largest block, at most [`MAX_SIZE`].
     pub block: u8,
+}
+
+impl Request {
+    /// A number for the resource and the client, for [`Far::lease`]. `None` if others may ask for it at the same time:
+    /// observations are told apart by their tokens (RFC 7641, section 3.1).
+    #[must_use]
+    pub fn resource(&self) -> Option<u64> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        let of_key = |number: &u16| matches!(*number, option::URI_HOST | option::URI_PATH | option::URI_QUERY);
+        (self.client, self.origin).hash(&mut hasher);
+        self.options.iter().filter(|(number, _)| of_key(number)).for_each(|option| option.hash(&mut hasher));
+        (!self.observes).then(|| hasher.finish())
+    }
 }
 
 /// The body that an HTTP client sends, or the part of it that is still needed.
@@ -185,6 +199,7 @@ pub enum Trouble {
 pub struct Transfer {
     request: Request,
     lane: Lane,
+    resource: Option<u64>,
     phase: Phase,
     exchange: Option<ExchangeId>,
     replays: u32,
@@ -193,15 +208,16 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Begins one in this lane.
+    /// Begins one in this lane, which was leased for the request's [resource](Request::resource).
     #[must_use]
-    pub const fn new(request: Request, lane: Lane) -> Self {
+    pub fn new(request: Request, lane: Lane) -> Self {
+        let resource = request.resource();
         let phase = if request.has_body {
             Phase::Upload { offset: 0, size: request.block, sending: 0, server: None }
         } else {
             Phase::First
         };
-        Self { request, lane, phase, exchange: None, replays: 0, attempts: 0, observing: None }
+        Self { request, lane, resource, phase, exchange: None, replays: 0, attempts: 0, observing: None }
     }
 
     /// What is asked for.
@@ -230,7 +246,7 @@ impl Transfer {
         for exchange in [self.exchange.take(), self.observing.take()].into_iter().flatten() {
             exchanges.cancel(exchange);
         }
-        far.release(self.lane);
+        far.release(self.lane, self.resource);
     }
 
     /// Asks for the next block, or sends it. `owner` gets the answer.
@@ -299,6 +315,7 @@ impl Transfer {
         let mut ask = Ask {
             owner,
             lane: self.lane,
+            resource: self.resource,
             client: self.request.client,
             origin: self.request.origin,
             code: self.request.method,
@@ -437,7 +454,9 @@ impl Transfer {
         if block.number != 0 {
             return Err(Reason::BlockNumber);
         }
-        if block.more && (message.payload.len() != block.length() || block.size > self.request.block) {
+        // Of what only the head is of interest, no next block is asked for.
+        let is_partial = message.payload.len() != block.length() || block.size > self.request.block;
+        if block.more && is_partial && !self.request.head_only {
             return Err(Reason::BadBlock);
         }
         if block2.is_some() && message.payload.len() > block.length() {

@@ -53,6 +53,8 @@ pub struct Far<D> {
     lanes: Vec<LaneSocket>,
     current: usize,
     next_port: u16,
+    /// Whether a lane was released since somebody has looked.
+    has_released: bool,
 }
 
 struct LaneSocket {
@@ -60,8 +62,8 @@ struct LaneSocket {
     port: u16,
     /// The rules' generation when it got its port.
     generation: u32,
-    /// How many transfers use it.
-    users: u32,
+    /// The transfers that use it: what each fetches or stores, if no other may do so beside it.
+    users: Vec<Option<u64>>,
     ids: Identifiers,
 }
 
@@ -83,7 +85,15 @@ impl<D: phy::Device> Far<D> {
         let _ = interface.routes_mut().add_default_ipv4_route(STACK);
         interface.set_any_ip(true);
         let first = PORTS.start + (seed >> 16) as u16 % (PORTS.end - PORTS.start);
-        Self { device, interface, sockets: SocketSet::new(vec![]), lanes: Vec::new(), current: 0, next_port: first }
+        Self {
+            device,
+            interface,
+            sockets: SocketSet::new(vec![]),
+            lanes: Vec::new(),
+            current: 0,
+            next_port: first,
+            has_released: false,
+        }
     }
 
     /// byway.
@@ -124,41 +134,51 @@ impl<D: phy::Device> Far<D> {
         Some(Instant::from_micros(u64::try_from(earliest.total_micros()).unwrap_or(0)))
     }
 
-    /// Gives a transfer a lane, which [`release`](Self::release) returns. `None` if every lane has used up its message
-    /// identifiers.
-    pub fn lease(&mut self, now: Instant) -> Option<Lane> {
+    /// Gives a transfer a lane, which [`release`](Self::release) returns.
+    ///
+    /// Two transfers of one `resource` never share a lane: a CoAP endpoint cannot have two block-wise transfers of one
+    /// resource at once (RFC 7959, section 2.4), and servers that keep such a transfer's state give them each other's.
+    ///
+    /// `None` if there is no such lane, or all have used up their message identifiers: wait for a release.
+    pub fn lease(&mut self, now: Instant, resource: Option<u64>) -> Option<Lane> {
         let generation = self.generation();
-        let fits = |lane: &LaneSocket| lane.generation == generation && lane.ids.any(now);
-        let lane = if self.lanes.get(self.current).is_some_and(fits) {
+        let fits = |lane: &LaneSocket| lane.ids.any(now) && (resource.is_none() || !lane.users.contains(&resource));
+        let is_new = |lane: &LaneSocket| lane.generation == generation && fits(lane);
+        let lane = if self.lanes.get(self.current).is_some_and(is_new) {
             self.current
-        } else if let Some(idle) = self.lanes.iter().position(|lane| lane.users == 0 && lane.ids.any(now)) {
+        } else if let Some(lane) = self.lanes.iter().position(is_new) {
+            lane
+        } else if let Some(idle) = self.lanes.iter().position(|lane| lane.users.is_empty() && lane.ids.any(now)) {
             self.renew(idle, generation)
         } else if self.lanes.len() < MAX_LANES {
             self.add(now, generation)
         } else {
             // Shared with transfers that began under older rules.
-            self.lanes.iter().position(fits).or_else(|| self.lanes.iter().position(|lane| lane.ids.any(now)))?
+            self.lanes.iter().position(fits)?
         };
         self.current = lane;
-        self.lanes.get_mut(lane)?.users += 1;
+        self.lanes.get_mut(lane)?.users.push(resource);
         Some(Lane(lane))
     }
 
     /// Returns a lane.
-    pub fn release(&mut self, lane: Lane) {
-        if let Some(lane) = self.lanes.get_mut(lane.0) {
-            lane.users = lane.users.saturating_sub(1);
+    pub fn release(&mut self, lane: Lane, resource: Option<u64>) {
+        self.has_released = true;
+        if let Some(lane) = self.lanes.get_mut(lane.0)
+            && let Some(at) = lane.users.iter().position(|user| *user == resource)
+        {
+            lane.users.swap_remove(at);
         }
+    }
+
+    /// Whether a lane was released since the last call.
+    pub const fn take_released(&mut self) -> bool {
+        core::mem::replace(&mut self.has_released, false)
     }
 
     /// The identifier of the next message in a lane. `None` if it has none left: lease another.
     pub fn next_id(&mut self, lane: Lane, now: Instant) -> Option<u16> {
         self.lanes.get_mut(lane.0)?.ids.take(now)
-    }
-
-    /// When a lane has message identifiers again, if none has any now.
-    pub fn ids_at(&self) -> Option<Instant> {
-        self.lanes.iter().map(|lane| lane.ids.next_at()).min()
     }
 
     /// Sends a datagram with the next [`poll`](Self::poll). False if there is no room.
@@ -210,7 +230,7 @@ impl<D: phy::Device> Far<D> {
         // Each lane begins elsewhere, and none where the one before the restart did.
         let first = self.next_port.rotate_left(7) ^ self.next_port;
         let ids = Identifiers::new(first, now);
-        self.lanes.push(LaneSocket { handle, port: 0, generation, users: 0, ids });
+        self.lanes.push(LaneSocket { handle, port: 0, generation, users: Vec::new(), ids });
         self.renew(self.lanes.len() - 1, generation)
     }
 

@@ -58,11 +58,9 @@ impl FromStr for Origin {
     /// Reads `[PREFIX=]coap://HOST[:PORT][/PATH]`. A name is resolved now, to its first IPv4 address.
     fn from_str(text: &str) -> Result<Self, OriginError> {
         let error = |expected| OriginError { text: text.to_owned(), expected };
-        let (prefix, uri) = match text.find("coap") {
-            Some(at) if text.get(..at).is_some_and(|prefix| prefix.ends_with('=')) => {
-                (text.get(..at - 1).unwrap_or_default(), text.get(at..).unwrap_or_default())
-            }
-            _ => ("/", text),
+        let (prefix, uri) = match text.find("=coap://") {
+            Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default()),
+            None => ("/", text),
         };
         if !prefix.starts_with('/') {
             return Err(error("a prefix that begins with a slash"));
@@ -261,5 +259,38 @@ fn encode(bytes: &[u8], text: &mut String) {
             // A String takes everything.
             let _ = write!(text, "%{byte:02X}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_read_with_and_without_prefix() {
+        let origin: Origin = "coap://192.0.2.1".parse().unwrap();
+        assert_eq!((origin.prefix.as_str(), origin.at.to_string().as_str()), ("/", "192.0.2.1:5683"));
+        let origin: Origin = "/libcoap/=coap://127.0.0.1:7/a/b".parse().unwrap();
+        assert_eq!((origin.prefix.as_str(), origin.at.to_string().as_str()), ("/libcoap", "198.18.0.1:7"));
+        assert_eq!(origin.base, ["a", "b"]);
+        for wrong in ["http://192.0.2.1", "x=coap://192.0.2.1", "coap://192.0.2.1:x", "coap://", "/a=192.0.2.1"] {
+            assert!(wrong.parse::<Origin>().unwrap_err().to_string().contains(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_longest_prefix_decides() {
+        let origins: [Origin; 3] =
+            ["coap://192.0.2.1", "/a=coap://192.0.2.2/base", "/a/b=coap://192.0.2.3"].map(|text| text.parse().unwrap());
+        let path = |target: &str| {
+            let target = map(target, &origins).unwrap();
+            let segments = target.options.iter().map(|(_, value)| String::from_utf8_lossy(value).into_owned());
+            (target.origin.ip().octets()[3], segments.collect::<Vec<_>>().join("|"))
+        };
+        assert_eq!(path("/"), (1, String::new()));
+        assert_eq!(path("/ab"), (1, "ab".into()));
+        assert_eq!(path("/a/c?d&e=f"), (2, "base|c|d|e=f".into()));
+        assert_eq!(path("/a/b/c/"), (3, "c|".into()));
+        assert_eq!(path("http://host/a/b"), (3, String::new()));
     }
 }
