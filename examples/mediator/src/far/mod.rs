@@ -2,6 +2,62 @@
 //!
 //! The proxy addresses every request to the origin that the HTTP client asked for, and to nothing else. Where it goes is
 //! byway's business: rules, groups and re-diverts apply to the stack's packets as to those of any other client.
+//!
+//! This is all that a proxy of your own needs of byway:
+//!
+//! ```
+//! use byway::{Config, Divert, Heap, Instant, Redivert, Translator};
+//! use byway_mediator::far::carrier::{Carrier, Ports, inside};
+//! use byway_mediator::far::{Far, STACK, Way};
+//! use core::net::{Ipv4Addr, SocketAddrV4};
+//! # use std::net::{SocketAddr, UdpSocket};
+//! # let listen = || -> std::io::Result<_> {
+//! #     let socket = UdpSocket::bind("127.0.0.1:0")?;
+//! #     socket.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+//! #     let SocketAddr::V4(at) = socket.local_addr()? else { unreachable!() };
+//! #     Ok((socket, SocketAddrV4::new(inside(*at.ip()), at.port())))
+//! # };
+//! # let ((first_socket, first), (second_socket, second)) = (listen()?, listen()?);
+//! # let (secret, seed, mut now) = ([7; 32], 7, Instant::ZERO);
+//! // What the servers see: an address with some ports. Each port is a UDP socket of the operating system.
+//! let (address, ports) = (Ipv4Addr::new(198, 19, 0, 1), 40_000..=40_015);
+//! let carrier = Carrier::open(Ipv4Addr::UNSPECIFIED, address, ports.clone(), Ports::Any)?;
+//!
+//! // byway, and a rule: the origin, where nothing listens, is served by the first server.
+//! let mut byway = Translator::new(Config::new(secret).alternative(address, ports), Heap::new(256, 16))?;
+//! let origin = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5683);
+//! byway.divert(Divert::new(origin).to(first))?;
+//!
+//! // A smoltcp stack over both. The proxy sends to the origin, whatever the rules are.
+//! let mut far = Far::new(carrier, byway, seed, now);
+//! let lane = far.lease(now, None).ok_or("no lane is free")?;
+//! let way = Way { lane, client: STACK, origin };
+//! far.send(way, b"for the first");
+//! far.poll(now); // at `far.poll_at(now)`, and when a socket is readable (`Carrier::mark_ready`)
+//! # let mut buffer = [0; 64];
+//! # assert_eq!(first_socket.recv(&mut buffer)?, 13);
+//!
+//! // An instruction in the middle, from the program or from `byway ctl` (module `control`): the next datagram goes to
+//! // the second server, and its answer comes from the origin.
+//! far.translator_mut().redivert(first, second, Redivert::Switch)?;
+//! far.send(way, b"for the second");
+//! far.poll(now);
+//! # let (length, from) = second_socket.recv_from(&mut buffer)?;
+//! # assert_eq!(length, 14);
+//! # second_socket.send_to(b"from the second", from)?;
+//! # let mut answer = Vec::new();
+//! # for _ in 0..1000 {
+//! #     std::thread::sleep(std::time::Duration::from_millis(5));
+//! #     (0..16).for_each(|socket| far.device_mut().mark_ready(socket));
+//! #     now = now + core::time::Duration::from_millis(5);
+//! #     far.poll(now);
+//! #     if far.receive(&mut answer) == Some(way) {
+//! #         break;
+//! #     }
+//! # }
+//! # assert_eq!(answer, b"from the second");
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 
 pub mod carrier;
 pub mod lanes;
