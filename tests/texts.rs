@@ -163,7 +163,8 @@ proptest! {
 #[test]
 fn words_come_back() {
     [Protocol::Icmp, Protocol::Tcp, Protocol::Udp].into_iter().for_each(comes_back);
-    [Redivert::Switch, Redivert::Drain, Redivert::Reset].into_iter().for_each(comes_back);
+    use Redivert::{Drain, HandOver, HandOverOrReset, Reset, Switch};
+    [Switch, Drain, Reset, HandOver, HandOverOrReset].into_iter().for_each(comes_back);
     [Midstream::Pass, Midstream::Adopt, Midstream::Drop].into_iter().for_each(comes_back);
     comes_back(Target::Same);
 }

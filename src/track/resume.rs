@@ -38,6 +38,14 @@ pub(crate) const NO_SACK: u16 = 64;
 pub(crate) const BARRED: u16 = 128;
 /// The client has sent data after the server's last: it waits for an answer.
 pub(crate) const ASKED: u16 = 256;
+/// A re-divert wants it handed over.
+pub(crate) const WANTED: u16 = 512;
+/// If it cannot be handed over, it is to be reset.
+pub(crate) const OR_RESET: u16 = 1_024;
+/// It has been wanted for a while.
+pub(crate) const LONG_WANTED: u16 = 2_048;
+/// What is under way is the last attempt to hand it over.
+pub(crate) const LAST_ATTEMPT: u16 = 4_096;
 
 /// Room for what a resumable connection needs, in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
@@ -136,10 +144,22 @@ impl ResumeSlot {
         self.server_scales & 0x0f
     }
 
+    /// A re-divert wants the connection handed over, or else reset.
+    pub(crate) const fn want(&mut self, or_reset: bool) {
+        self.unwant();
+        self.flags |= WANTED | if or_reset { OR_RESET } else { 0 };
+    }
+
+    /// The connection is not to be handed over any more.
+    pub(crate) const fn unwant(&mut self) {
+        self.flags &= !(WANTED | OR_RESET | LONG_WANTED | LAST_ATTEMPT);
+    }
+
     /// A server has taken over, and counts like this.
     pub(crate) fn splice(&mut self, offsets: Offsets) {
         (self.forward, self.reply, self.clock) = (offsets.forward, offsets.reply, offsets.clock);
         self.server_scales = self.server_scales & 0xf0 | offsets.scale & 0x0f;
+        self.unwant();
         self.flags = self.flags & !(FROZEN | NO_SACK) | SPLICED | if offsets.sack { 0 } else { NO_SACK };
     }
 

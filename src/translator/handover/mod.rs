@@ -27,6 +27,7 @@ mod run;
 mod segment;
 mod send;
 mod splice;
+mod wanted;
 
 use core::net::SocketAddrV4;
 use heapless::Deque;
@@ -49,6 +50,7 @@ pub use resumption::{AtRest, Checked, Kept, Observed, Position, Resumed, Resumpt
 use labels::Labels;
 use run::{Room, Run, Stage, Step, ask};
 use segment::{HEADERS, Incoming};
+use wanted::Sweep;
 
 /// How many outcomes wait to be fetched.
 const OUTCOMES: usize = 16;
@@ -94,6 +96,7 @@ pub struct HandOvers<'b, R, const N: usize> {
     moved: u64,
     kept: [u64; Kept::COUNT],
     outcomes_lost: u64,
+    sweep: Sweep,
 }
 
 #[cfg(feature = "defmt")]
@@ -121,6 +124,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             moved: 0,
             kept: [0; Kept::COUNT],
             outcomes_lost: 0,
+            sweep: Sweep::NONE,
         }
     }
 
@@ -349,6 +353,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             Step::Fails(why) => {
                 if let Ok((slot, _)) = table.standing(run.client(), run.original()) {
                     table.freeze(slot, false);
+                    table.note_failed(slot, why);
                 }
                 table.release_leg(run.alternative, run.to);
                 run.fail();
@@ -357,12 +362,16 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 Outcome::Kept { client_side, to, why }
             }
         };
+        self.report(outcome);
+        self.free(place);
+    }
+
+    fn report(&mut self, outcome: Outcome) {
         if self.outcomes.is_full() {
             self.outcomes.pop_front();
             self.outcomes_lost += 1;
         }
         let _ = self.outcomes.push_back(outcome);
-        self.free(place);
     }
 
     fn count_kept(&mut self, why: Kept) {
@@ -390,13 +399,15 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 self.step(now, byway, place, step);
             }
         }
+        self.follow_rediverts(now, byway);
     }
 
     /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next, besides the translator's own
     /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. Calling late makes a hand-over take longer.
     #[must_use]
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
-        self.runs.iter().flatten().map(|run| run.due().max(now)).min()
+        let sweep = if self.active < N { self.sweep.due(now) } else { None };
+        self.runs.iter().flatten().map(|run| run.due().max(now)).chain(sweep).min()
     }
 
     /// Writes the next packet of a hand-over into `buffer`, which should have room for a packet of the path's size: shorter

@@ -169,11 +169,13 @@ pub enum Kept {
     LongAnswer,
     /// An end closed or reset the connection meanwhile.
     Closing,
+    /// A re-divert wants it handed over, and no rule says any more where its client's connections go.
+    NoRule,
 }
 
 impl Kept {
     /// How many reasons there are.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// All reasons, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -192,6 +194,7 @@ impl Kept {
         Self::WrongAnswer,
         Self::LongAnswer,
         Self::Closing,
+        Self::NoRule,
     ];
 
     /// A short name in lower case, stable across versions.
@@ -213,6 +216,7 @@ impl Kept {
             Self::WrongAnswer => "wrong_answer",
             Self::LongAnswer => "long_answer",
             Self::Closing => "closing",
+            Self::NoRule => "no_rule",
         }
     }
 }

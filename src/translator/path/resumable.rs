@@ -7,7 +7,8 @@
 //! [`Divert::resumable`]: crate::Divert::resumable
 
 use crate::connection::Direction;
-use crate::table::connection::{ConnectionSlot, Entry};
+use crate::table::connection::{ConnectionSlot, Entry, RESUMABLE};
+use crate::table::redivert_log::Treatment;
 use crate::track::phase::Phase;
 use crate::track::resume::{Attempt, FROZEN, ResumeSlot};
 use crate::translator::path::track::Tracked;
@@ -33,6 +34,14 @@ pub(in crate::translator) static FOR_RESUMABLE: ForResumable = ForResumable {
     number: |table, slot, direction, numbers| match table.resume(slot) {
         Some(resume) => resume.for_receiver(direction, numbers),
         None => numbers,
+    },
+    want: |table, slot, treatment| {
+        let or_reset = treatment == Treatment::HandOverOrReset;
+        let can_be_handed_over = table.slot(slot).is_some_and(|c| c.has(RESUMABLE));
+        if can_be_handed_over && let Some(resume) = table.resume_mut(slot) {
+            resume.want(or_reset);
+        }
+        can_be_handed_over || !or_reset
     },
 };
 
