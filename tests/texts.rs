@@ -236,7 +236,8 @@ fn what_is_wrong_is_named() {
     ] {
         assert_eq!(Divert::parse(text, &mut room).unwrap_err().to_string(), wrong, "{text:?}");
     }
-    assert_eq!("now".parse::<Redivert>().unwrap_err().to_string(), "how \"now\": it must be switch, drain or reset");
+    let expected = "how \"now\": it must be switch, drain, reset, hand-over or hand-over-or-reset";
+    assert_eq!("now".parse::<Redivert>().unwrap_err().to_string(), expected);
 }
 
 /// A table can be written down and read again.

@@ -50,6 +50,20 @@ pub struct Observed<'a> {
     pub data: &'a [u8],
 }
 
+impl<'a> Observed<'a> {
+    /// As it would be shown to a [`Resumption`]: for tests of one.
+    #[must_use]
+    pub const fn new(
+        client_side: Pair,
+        direction: Direction,
+        sequence: u32,
+        acknowledgment: u32,
+        data: &'a [u8],
+    ) -> Self {
+        Self { client_side, direction, sequence, acknowledgment, data }
+    }
+}
+
 /// What the new server is to be sent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

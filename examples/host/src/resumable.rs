@@ -1,0 +1,215 @@
+//! Hands TCP connections over to other servers, while their clients keep them: those of rules that say `resumable`, when a
+//! re-divert asks for it.
+
+use core::time::Duration;
+use std::collections::{HashMap, VecDeque};
+
+use byway::{
+    AtRest, Checked, Direction, HandOvers, Heap, HttpGet, Instant, Observed, Outcome, PacketMeta, Pair, Position,
+    Resumed, Resumption, Transmit, Translator, Verdict,
+};
+use tracing::info;
+
+use crate::counters::Counters;
+
+/// Hand-overs at once, in each shard.
+const AT_ONCE: usize = 16;
+/// Bytes of memory for each: what the new server is sent, and the start of what it answers.
+const BUFFER: usize = 32 << 10;
+/// The longest head of a request that is remembered, in bytes.
+const HEAD: usize = 2048;
+/// How often a sweep over the connections goes on before packets have their turn.
+const ROUNDS: usize = 64;
+/// How many heads are looked at for one that is no longer used.
+const LOOKS: usize = 8;
+
+/// What is said about resumable connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// When a connection is at rest between two requests.
+    pub at_rest: AtRest,
+    /// Of how many connections the last HTTP request is remembered, in each shard, to hand them over in mid-body.
+    pub downloads: usize,
+    /// How long connections are tried.
+    pub patience: Duration,
+}
+
+/// The hand-overs of a shard.
+#[derive(Debug)]
+pub struct Mover(HandOvers<'static, Protocols, AT_ONCE>);
+
+impl Mover {
+    /// Nothing is under way. The memory for it is never given back: there is one for each shard, as long as the process
+    /// runs.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let buffer = Box::leak(vec![0; AT_ONCE * BUFFER].into_boxed_slice());
+        let downloads = Downloads { heads: HashMap::new(), order: VecDeque::new(), room: settings.downloads };
+        let protocols = Protocols { at_rest: settings.at_rest, downloads };
+        Self(HandOvers::new(protocols, buffer).patience(settings.patience))
+    }
+
+    /// Translates a packet, and sees to those of connections that are being handed over.
+    pub fn translate(
+        &mut self,
+        now: Instant,
+        translator: &mut Translator<Heap>,
+        packet: &mut [u8],
+        meta: PacketMeta,
+    ) -> Verdict {
+        self.0.translate_with(now, translator, packet, meta)
+    }
+
+    /// Does what time brings, and counts what has become of hand-overs.
+    pub fn poll(&mut self, now: Instant, translator: &mut Translator<Heap>, counters: &mut Counters) {
+        for _ in 0..ROUNDS {
+            self.0.poll(now, translator);
+            if self.0.poll_at(now).is_none_or(|due| due > now) {
+                break;
+            }
+        }
+        while let Some(outcome) = self.0.poll_outcome() {
+            match outcome {
+                Outcome::Moved { connection, from, gap, replayed, dropped, .. } => {
+                    counters.hand_overs_moved += 1;
+                    let gap_ms = gap.as_secs_f64() * 1e3;
+                    info!(connection = %connection, %from, gap_ms, replayed, dropped, "handed over");
+                }
+                Outcome::Kept { client_side, to, why } => {
+                    counters.hand_overs_kept += 1;
+                    info!(connection = %client_side, %to, %why, "not handed over");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// When to poll next.
+    #[must_use]
+    pub fn poll_at(&self, now: Instant) -> Option<Instant> {
+        self.0.poll_at(now)
+    }
+
+    /// Writes the next packet for an end.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        translator: &mut Translator<Heap>,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        self.0.poll_transmit(now, translator, buffer)
+    }
+}
+
+/// What the protocols above TCP need. A connection whose client asks for something with `GET` is taken for HTTP, any other
+/// for one that can be handed over at rest.
+#[derive(Debug)]
+struct Protocols {
+    at_rest: AtRest,
+    downloads: Downloads,
+}
+
+/// The last requests of connections, each with its response.
+#[derive(Debug)]
+struct Downloads {
+    heads: HashMap<Pair, Download>,
+    /// Those that were not looked at for longest come first.
+    order: VecDeque<Pair>,
+    room: usize,
+}
+
+#[derive(Debug)]
+struct Download {
+    http: HttpGet<1, HEAD>,
+    /// Whether anything has passed since its turn came last.
+    is_used: bool,
+}
+
+impl Downloads {
+    fn observe(&mut self, observed: &Observed<'_>, at_rest: AtRest) {
+        let pair = observed.client_side;
+        if !self.heads.contains_key(&pair) {
+            let begins = observed.direction == Direction::ToServer && observed.data.starts_with(b"GET ");
+            if !begins || self.room == 0 {
+                return;
+            }
+            while self.heads.len() >= self.room {
+                self.forget_one();
+            }
+            self.heads.insert(pair, Download { http: HttpGet::new(at_rest), is_used: true });
+            self.order.push_back(pair);
+        }
+        if let Some(download) = self.heads.get_mut(&pair) {
+            download.is_used = true;
+            download.http.observe(observed);
+        }
+    }
+
+    /// Forgets a connection on which nothing has passed for long, or one of those that have waited longest.
+    fn forget_one(&mut self) {
+        for look in 1.. {
+            let Some(pair) = self.order.pop_front() else {
+                return;
+            };
+            match self.heads.get_mut(&pair) {
+                Some(download) if download.is_used && look < LOOKS => {
+                    download.is_used = false;
+                    self.order.push_back(pair);
+                }
+                _ => {
+                    self.heads.remove(&pair);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Resumption for Protocols {
+    const OBSERVES: bool = true;
+
+    fn observe(&mut self, observed: &Observed<'_>) {
+        self.downloads.observe(observed, self.at_rest);
+    }
+
+    fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed {
+        match self.downloads.heads.get_mut(&position.client_side) {
+            Some(download) => download.http.resume(position, buffer),
+            None => self.at_rest.resume(position, buffer),
+        }
+    }
+
+    fn check(&mut self, position: &Position, received: &[u8]) -> Checked {
+        match self.downloads.heads.get_mut(&position.client_side) {
+            Some(download) => download.http.check(position, received),
+            None => self.at_rest.check(position, received),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed(port: u16, data: &[u8]) -> Observed<'_> {
+        let ends = |port| core::net::SocketAddrV4::new([1, 2, 3, 4].into(), port);
+        let client_side = Pair { source: ends(port), destination: ends(80) };
+        Observed::new(client_side, Direction::ToServer, 1, 1, data)
+    }
+
+    #[test]
+    fn a_flood_of_requests_forgets_those_that_are_silent() {
+        let at_rest = AtRest::after(Duration::from_millis(200));
+        let mut downloads = Downloads { heads: HashMap::new(), order: VecDeque::new(), room: 8 };
+        downloads.observe(&observed(1, b"GET / HTTP/1.1\r\n\r\n"), at_rest);
+        for port in 2..1_000 {
+            downloads.observe(&observed(port, b"GET / HTTP/1.1\r\n\r\n"), at_rest);
+            // This one goes on.
+            downloads.observe(&observed(1, b"GET / HTTP/1.1\r\n\r\n"), at_rest);
+            assert!(downloads.heads.len() <= 8 && downloads.order.len() == downloads.heads.len());
+        }
+        assert!(downloads.heads.contains_key(&observed(1, b"").client_side));
+        downloads.observe(&observed(2_000, b"\x16\x03\x01"), at_rest);
+        assert!(!downloads.heads.contains_key(&observed(2_000, b"").client_side), "that is no request");
+    }
+}
