@@ -17,7 +17,7 @@
 use crate::connection::Direction;
 use crate::wire::checksum::Delta;
 use crate::wire::options::{self, Offer, Options};
-use crate::wire::tcp::{ACK, RST, SYN, Segment, is_behind};
+use crate::wire::tcp::{ACK, FIN, RST, SYN, Segment, is_behind};
 
 /// Both sides agreed on timestamps.
 pub(crate) const TIMESTAMPS: u16 = 1;
@@ -46,6 +46,9 @@ pub(crate) const OR_RESET: u16 = 1_024;
 pub(crate) const LONG_WANTED: u16 = 2_048;
 /// What is under way is the last attempt to hand it over.
 pub(crate) const LAST_ATTEMPT: u16 = 4_096;
+/// The server that took over has not said anything yet. It may be one that accepts a connection with its first data
+/// (Linux's `TCP_DEFER_ACCEPT`): until then it may repeat its SYN+ACK, and believes only segments that echo the time of one.
+const UNHEARD: u16 = 8_192;
 
 /// Room for what a resumable connection needs, in a translator's storage: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +163,7 @@ impl ResumeSlot {
         (self.forward, self.reply, self.clock) = (offsets.forward, offsets.reply, offsets.clock);
         self.server_scales = self.server_scales & 0xf0 | offsets.scale & 0x0f;
         self.unwant();
-        self.flags = self.flags & !(FROZEN | NO_SACK) | SPLICED | if offsets.sack { 0 } else { NO_SACK };
+        self.flags = self.flags & !(FROZEN | NO_SACK) | SPLICED | UNHEARD | if offsets.sack { 0 } else { NO_SACK };
     }
 
     /// The segment as the client counts, given the first and the last number of the server that the client may acknowledge.
@@ -189,9 +192,16 @@ impl ResumeSlot {
             Direction::ToClient => Segment {
                 sequence: segment.sequence.wrapping_add(self.reply),
                 acknowledgment: segment.acknowledgment.wrapping_sub(self.forward),
+                // A repeated SYN+ACK is no more to the client than any old segment: it says what it has got so far.
+                flags: if self.repeats_handshake(segment) { segment.flags & !SYN } else { segment.flags },
                 ..segment
             },
         }
+    }
+
+    /// Whether a segment of the server repeats the answer with which it took over.
+    const fn repeats_handshake(&self, segment: Segment) -> bool {
+        segment.has(SYN) && segment.has(ACK) && self.has(UNHEARD)
     }
 
     /// Numbers of a segment in this direction as its receiver counts, from numbers as the client counts.
@@ -301,6 +311,10 @@ impl ResumeSlot {
                 self.flags &= !HOLE;
             }
             if spliced && let Some(at) = clocks.filter(|_| seen.has(ACK)) {
+                if self.has(UNHEARD) {
+                    // The client may echo the time of a server before.
+                    put(bytes, at + 4, self.server_clock, change);
+                }
                 shift(bytes, at + 4, 0_u32.wrapping_sub(self.clock), change);
             }
         }
@@ -332,18 +346,26 @@ impl ResumeSlot {
         if seen.has(RST) {
             return;
         }
+        let repeats_handshake = self.has(UNHEARD) && bytes.get(13).is_some_and(|flags| flags & SYN != 0);
+        if repeats_handshake {
+            clear_syn(bytes, change);
+        } else if seen.data != 0 || seen.has(FIN) || self.has(ASKED) {
+            self.flags &= !UNHEARD;
+        }
         if let Some(at) = options::timestamps(bytes) {
             if spliced {
                 shift(bytes, at, self.clock, change);
             }
-            if let Some(value) = word(bytes, at)
+            // Until it is heard, the server believes the times of its handshake alone.
+            if (!self.has(UNHEARD) || repeats_handshake)
+                && let Some(value) = word(bytes, at)
                 && (is_behind(self.server_clock, value) || seen.has(SYN))
             {
                 self.server_clock = value;
             }
         }
         if seen.has(ACK) && !seen.has(SYN) {
-            self.carry_window(seen.acknowledgment, bytes, change);
+            self.carry_window(seen.acknowledgment, repeats_handshake, bytes, change);
         }
         if spliced {
             self.carry_sack(Direction::ToClient, 0, 0, bytes, change);
@@ -352,13 +374,14 @@ impl ResumeSlot {
 
     /// Writes the server's window in the units that the client knows. Its right edge never moves back (RFC 9293, section
     /// 3.8.6).
-    fn carry_window(&mut self, acknowledgment: u32, bytes: &mut [u8], change: &mut Delta) {
+    fn carry_window(&mut self, acknowledgment: u32, repeats_handshake: bool, bytes: &mut [u8], change: &mut Delta) {
         let Some(field) = bytes.get(14..16).and_then(<[u8]>::first_chunk) else {
             return;
         };
         let raw = u32::from(u16::from_be_bytes(*field));
         let edge = acknowledgment.wrapping_add(raw << self.server_scale());
-        let ahead = edge.wrapping_sub(self.edge);
+        // The window of a SYN is in other units.
+        let ahead = if repeats_handshake { u32::MAX } else { edge.wrapping_sub(self.edge) };
         if self.has(SPLICED) {
             let window = if ahead < 1 << 31 {
                 (raw << self.server_scale()) >> self.shown_scale()
@@ -417,8 +440,19 @@ impl ResumeSlot {
     }
 }
 
+/// Takes the SYN off a segment.
+fn clear_syn(bytes: &mut [u8], change: &mut Delta) {
+    if let Some(field) = bytes.get(12..).and_then(<[u8]>::first_chunk) {
+        put_half(bytes, 12, u16::from_be_bytes(*field) & !u16::from(SYN), change);
+    }
+}
+
 fn put_window(bytes: &mut [u8], new: u16, change: &mut Delta) {
-    if let Some(place) = bytes.get_mut(14..).and_then(<[u8]>::first_chunk_mut) {
+    put_half(bytes, 14, new, change);
+}
+
+fn put_half(bytes: &mut [u8], at: usize, new: u16, change: &mut Delta) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
         *change = change.and(Delta::of([u32::from(u16::from_be_bytes(*place))], [u32::from(new)]));
         *place = new.to_be_bytes();
     }

@@ -101,8 +101,8 @@ impl Mover {
     }
 }
 
-/// What the protocols above TCP need. A connection whose client asks for something with `GET` is taken for HTTP, any other
-/// for one that can be handed over at rest.
+/// What the protocols above TCP need. A connection whose client sends an HTTP request is taken for HTTP, any other for one that
+/// can be handed over at rest.
 #[derive(Debug)]
 struct Protocols {
     at_rest: AtRest,
@@ -129,7 +129,7 @@ impl Downloads {
     fn observe(&mut self, observed: &Observed<'_>, at_rest: AtRest) {
         let pair = observed.client_side;
         if !self.heads.contains_key(&pair) {
-            let begins = observed.direction == Direction::ToServer && observed.data.starts_with(b"GET ");
+            let begins = observed.direction == Direction::ToServer && is_http(observed.data);
             if !begins || self.room == 0 {
                 return;
             }
@@ -165,6 +165,17 @@ impl Downloads {
     }
 }
 
+/// Whether a client's bytes are the start of an HTTP/1 request. Redis has a `GET` too.
+fn is_http(data: &[u8]) -> bool {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let line = lines.next().unwrap_or_default();
+    if lines.next().is_some() {
+        return line.windows(8).any(|word| word == b" HTTP/1.");
+    }
+    let method = line.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    method >= 3 && line.get(method..).is_some_and(|rest| rest.starts_with(b" /") || rest.starts_with(b" http"))
+}
+
 impl Resumption for Protocols {
     const OBSERVES: bool = true;
 
@@ -195,6 +206,16 @@ mod tests {
         let ends = |port| core::net::SocketAddrV4::new([1, 2, 3, 4].into(), port);
         let client_side = Pair { source: ends(port), destination: ends(80) };
         Observed::new(client_side, Direction::ToServer, 1, 1, data)
+    }
+
+    #[test]
+    fn http_is_told_from_others() {
+        for data in [&b"GET / HTTP/1.1\r\nHost: a\r\n"[..], b"POST /x?y HTTP/1.0\r\n", b"GET /a/path/that/is/long", b"HEAD http://a/"] {
+            assert!(is_http(data), "{}", data.escape_ascii());
+        }
+        for data in [&b"GET who\r\n"[..], b"get who\r\n", b"*2\r\n$3\r\nGET\r\n$1\r\nx\r\n", b"SELECT", b"\x16\x03\x01", b""] {
+            assert!(!is_http(data), "{}", data.escape_ascii());
+        }
     }
 
     #[test]

@@ -118,13 +118,17 @@ impl<const BYTES: usize> Head<BYTES> {
             Ok(httparse::Status::Partial) => Seen::Part,
             // What follows the head would be a body, or another request.
             Ok(httparse::Status::Complete(length)) if length == self.length && request.method == Some("GET") => {
-                let mut names = request.headers.iter().map(|field| field.name);
-                let is_plain = names.all(|name| {
-                    !["content-length", "transfer-encoding", "upgrade", "expect"]
-                        .iter()
-                        .any(|other| name.eq_ignore_ascii_case(other))
-                });
-                if is_plain && request.version == Some(1) { Seen::Request } else { Seen::Other }
+                let is_plain = |field: &httparse::Header<'_>| {
+                    let is = |name| field.name.eq_ignore_ascii_case(name);
+                    // Some clients say that there is no body.
+                    let is_empty = is("content-length") && field.value == b"0";
+                    is_empty || !["content-length", "transfer-encoding", "upgrade", "expect"].into_iter().any(is)
+                };
+                if request.headers.iter().all(is_plain) && request.version == Some(1) {
+                    Seen::Request
+                } else {
+                    Seen::Other
+                }
             }
             _ => Seen::Other,
         };
