@@ -337,19 +337,6 @@ fn with_every_single_loss() {
     assert!(moved * 100 >= (all + 60) * 95, "{moved} of {}", all + 60);
 }
 
-/// A record cannot say how a new server counts: a connection that was handed over is left out, rather than carried on with
-/// wrong numbers.
-#[test]
-fn a_connection_that_was_handed_over_has_no_record() {
-    let (mut net, begun) = move_at(Plan::new(11), 20_000, 1);
-    let connection = net.byway.connections().next().expect("it is there");
-    assert_eq!((begun, net.byway.record(&connection), net.byway.records().count()), (Ok(()), None, 0));
-    complete(&mut net);
-    let (mut net, _) = move_at(Plan::new(11), 20_000, 0);
-    assert_eq!(net.byway.records().count(), 1, "on its first server it has one");
-    complete(&mut net);
-}
-
 /// What the new server is offered before it takes over is in units of the client's window scale, whatever its own is.
 #[test]
 fn the_window_meanwhile_is_in_the_clients_units() {

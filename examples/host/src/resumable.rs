@@ -28,8 +28,8 @@ const LOOKS: usize = 8;
 pub struct Settings {
     /// When a connection is at rest between two requests.
     pub at_rest: AtRest,
-    /// Of how many connections the last HTTP request is remembered, in each shard, to hand them over in mid-body.
-    pub downloads: usize,
+    /// Of how many connections it is remembered what they speak, in each shard, and the last request if that is HTTP.
+    pub remembered: usize,
     /// How long connections are tried.
     pub patience: Duration,
 }
@@ -44,8 +44,7 @@ impl Mover {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let buffer = Box::leak(vec![0; AT_ONCE * BUFFER].into_boxed_slice());
-        let downloads = Downloads { heads: HashMap::new(), order: VecDeque::new(), room: settings.downloads };
-        let protocols = Protocols { at_rest: settings.at_rest, downloads };
+        let protocols = Protocols::new(settings.at_rest, settings.remembered);
         Self(HandOvers::new(protocols, buffer).patience(settings.patience))
     }
 
@@ -102,47 +101,28 @@ impl Mover {
 }
 
 /// What the protocols above TCP need. A connection whose client sends an HTTP request is taken for HTTP, any other for one that
-/// can be handed over at rest.
+/// can be handed over at rest. One whose client has not said anything yet is neither: after a restart it may be in the middle
+/// of an answer.
 #[derive(Debug)]
 struct Protocols {
     at_rest: AtRest,
-    downloads: Downloads,
-}
-
-/// The last requests of connections, each with its response.
-#[derive(Debug)]
-struct Downloads {
-    heads: HashMap<Pair, Download>,
+    known: HashMap<Pair, Known>,
     /// Those that were not looked at for longest come first.
     order: VecDeque<Pair>,
     room: usize,
 }
 
 #[derive(Debug)]
-struct Download {
-    http: HttpGet<1, HEAD>,
+struct Known {
+    /// The last request and its response, if it is HTTP.
+    http: Option<Box<HttpGet<1, HEAD>>>,
     /// Whether anything has passed since its turn came last.
     is_used: bool,
 }
 
-impl Downloads {
-    fn observe(&mut self, observed: &Observed<'_>, at_rest: AtRest) {
-        let pair = observed.client_side;
-        if !self.heads.contains_key(&pair) {
-            let begins = observed.direction == Direction::ToServer && is_http(observed.data);
-            if !begins || self.room == 0 {
-                return;
-            }
-            while self.heads.len() >= self.room {
-                self.forget_one();
-            }
-            self.heads.insert(pair, Download { http: HttpGet::new(at_rest), is_used: true });
-            self.order.push_back(pair);
-        }
-        if let Some(download) = self.heads.get_mut(&pair) {
-            download.is_used = true;
-            download.http.observe(observed);
-        }
+impl Protocols {
+    fn new(at_rest: AtRest, room: usize) -> Self {
+        Self { at_rest, known: HashMap::new(), order: VecDeque::new(), room }
     }
 
     /// Forgets a connection on which nothing has passed for long, or one of those that have waited longest.
@@ -151,13 +131,13 @@ impl Downloads {
             let Some(pair) = self.order.pop_front() else {
                 return;
             };
-            match self.heads.get_mut(&pair) {
-                Some(download) if download.is_used && look < LOOKS => {
-                    download.is_used = false;
+            match self.known.get_mut(&pair) {
+                Some(known) if known.is_used && look < LOOKS => {
+                    known.is_used = false;
                     self.order.push_back(pair);
                 }
                 _ => {
-                    self.heads.remove(&pair);
+                    self.known.remove(&pair);
                     return;
                 }
             }
@@ -180,20 +160,39 @@ impl Resumption for Protocols {
     const OBSERVES: bool = true;
 
     fn observe(&mut self, observed: &Observed<'_>) {
-        self.downloads.observe(observed, self.at_rest);
+        let pair = observed.client_side;
+        if !self.known.contains_key(&pair) {
+            if observed.direction == Direction::ToClient || self.room == 0 {
+                return;
+            }
+            while self.known.len() >= self.room {
+                self.forget_one();
+            }
+            let http = is_http(observed.data).then(|| Box::new(HttpGet::new(self.at_rest)));
+            self.known.insert(pair, Known { http, is_used: true });
+            self.order.push_back(pair);
+        }
+        if let Some(known) = self.known.get_mut(&pair) {
+            known.is_used = true;
+            if let Some(http) = &mut known.http {
+                http.observe(observed);
+            }
+        }
     }
 
     fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed {
-        match self.downloads.heads.get_mut(&position.client_side) {
-            Some(download) => download.http.resume(position, buffer),
-            None => self.at_rest.resume(position, buffer),
+        match self.known.get_mut(&position.client_side).map(|known| &mut known.http) {
+            Some(Some(http)) => http.resume(position, buffer),
+            Some(None) => self.at_rest.resume(position, buffer),
+            None => Resumed::Refuse,
         }
     }
 
     fn check(&mut self, position: &Position, received: &[u8]) -> Checked {
-        match self.downloads.heads.get_mut(&position.client_side) {
-            Some(download) => download.http.check(position, received),
-            None => self.at_rest.check(position, received),
+        match self.known.get_mut(&position.client_side).map(|known| &mut known.http) {
+            Some(Some(http)) => http.check(position, received),
+            Some(None) => self.at_rest.check(position, received),
+            None => Checked::Refuse,
         }
     }
 }
@@ -219,18 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_requests_forgets_those_that_are_silent() {
-        let at_rest = AtRest::after(Duration::from_millis(200));
-        let mut downloads = Downloads { heads: HashMap::new(), order: VecDeque::new(), room: 8 };
-        downloads.observe(&observed(1, b"GET / HTTP/1.1\r\n\r\n"), at_rest);
+    fn a_flood_of_connections_forgets_those_that_are_silent() {
+        let mut protocols = Protocols::new(AtRest::after(Duration::from_millis(200)), 8);
+        let get: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+        protocols.observe(&observed(1, get));
         for port in 2..1_000 {
-            downloads.observe(&observed(port, b"GET / HTTP/1.1\r\n\r\n"), at_rest);
+            protocols.observe(&observed(port, if port % 2 == 0 { get } else { b"get x\r\n" }));
             // This one goes on.
-            downloads.observe(&observed(1, b"GET / HTTP/1.1\r\n\r\n"), at_rest);
-            assert!(downloads.heads.len() <= 8 && downloads.order.len() == downloads.heads.len());
+            protocols.observe(&observed(1, get));
+            assert!(protocols.known.len() <= 8 && protocols.order.len() == protocols.known.len());
         }
-        assert!(downloads.heads.contains_key(&observed(1, b"").client_side));
-        downloads.observe(&observed(2_000, b"\x16\x03\x01"), at_rest);
-        assert!(!downloads.heads.contains_key(&observed(2_000, b"").client_side), "that is no request");
+        let is_http = |port| protocols.known.get(&observed(port, b"").client_side).map(|known| known.http.is_some());
+        assert_eq!([1, 998, 999, 2].map(is_http), [Some(true), Some(true), Some(false), None]);
     }
 }

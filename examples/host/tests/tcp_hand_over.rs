@@ -242,3 +242,33 @@ fn sessions_change_servers_between_requests() {
         assert_eq!((count(&counted, "hand_overs_moved"), count(&counted, "hand_overs_kept")), (3 * MOVES as u64, 0));
     });
 }
+
+/// Connections that were handed over carry on over restarts and when another process takes over.
+#[test]
+fn a_session_survives_restarts_between_moves() {
+    in_namespace_with(&[("python3", "--version")], "a_session_survives_restarts_between_moves", || {
+        let bytes = serve_large(300_000);
+        let digest = digest(&bytes);
+        let mut world = world(Options { queues: 2, ..Options::PLAIN });
+        let _servers = [nginx(&world.network.a), nginx(&world.network.b)];
+        let names = [world.network.a.name().to_string(), world.network.b.name().to_string()];
+        let script = format!("{}/tests/programs/fetch.py", env!("CARGO_MANIFEST_DIR"));
+        let mut session = Talk::start(&world.network.client, command(&format!("python3 {script} {ORIGINAL} 80")));
+        let mut port = None;
+        for moves in 0..6 {
+            for _ in 0..2 {
+                let answer = session.ask("/large");
+                let [name, from, bytes] = answer.split(' ').collect::<Vec<_>>()[..] else { panic!("{answer}") };
+                assert_eq!((name, bytes), (names[moves % 2].as_str(), digest.as_str()), "move {moves}");
+                assert_eq!(port.get_or_insert_with(|| from.to_string()), from, "another connection");
+                world.restart();
+            }
+            // Nothing is known of a connection's protocol until its client asks again.
+            assert_eq!(session.ask("/large").split(' ').next(), Some(names[moves % 2].as_str()));
+            turn(&mut world, moves);
+        }
+        session.end();
+        let counted = world.end();
+        assert_eq!(count(&counted, "hand_overs_kept"), 0, "{counted}");
+    });
+}

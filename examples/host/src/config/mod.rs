@@ -267,7 +267,7 @@ fn resumable(root: &Table<'_>) -> Result<Option<resumable::Settings>, Fault> {
             quiet: table.or("quiet", Duration::from_millis(500), Value::duration)?,
             greeting: table.or("greeting", 0_u32, |v| v.number(0..=4096))? as usize,
         },
-        downloads: table.or("downloads", 4096_u32, |v| v.number(0..=1_000_000))? as usize,
+        remembered: table.or("remembered", 16_384_u32, |v| v.number(0..=1_000_000))? as usize,
         patience: table.or("patience", Duration::from_secs(60), Value::duration)?,
     };
     table.finish()?;
