@@ -17,7 +17,7 @@ use crate::track::tcp::Tcp;
 use crate::translator::Translator;
 use crate::translator::redivert::follow::Followed;
 use crate::translator::state::Table;
-use crate::translator::sync::record::{Record, RecordError};
+use crate::translator::sync::record::{HANDED_OVER, Record, RecordError};
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{ICMP, TCP};
 use crate::wire::tcp::is_behind;
@@ -35,7 +35,8 @@ pub enum Imported {
 
 impl<S: Storage> Translator<S> {
     /// A snapshot: a record of each current connection that another translator can carry on. Quarantined connections
-    /// and those that are being reset are left out.
+    /// and those that are being reset are left out. Those that can be handed over have a second record behind the
+    /// first ([`records_of`](Self::records_of)).
     ///
     /// A record contains how long its connection has been idle, up to the time passed to the latest call. Call
     /// [`poll`](Self::poll) first if the last packet came a while ago.
@@ -62,24 +63,37 @@ impl<S: Storage> Translator<S> {
         let view = self.storage.view();
         let state = &self.state;
         let fresh = view.connections.get(..state.fresh as usize).unwrap_or(view.connections);
-        let all = (0..).zip(fresh).map(|(slot, c)| (slot, &c.0)).filter(|(_, c)| !state.is_dead(c));
-        all.flat_map(|(slot, c)| self.both_records(slot, c, view.resumable))
+        let (connections, resumable) = (view.connections, view.resumable);
+        let mut all = (0..).zip(fresh).filter(|(_, c)| !state.is_dead(&c.0));
+        // The slot whose second record is next.
+        let mut pending = None;
+        core::iter::from_fn(move || {
+            if let Some(slot) = pending.take() {
+                return second_record(&connections.get(slot as usize)?.0, resumable, slot);
+            }
+            loop {
+                let (slot, connection) = all.next()?;
+                let first = self.record_in(slot, &connection.0, resumable);
+                if first.is_some() {
+                    pending = resume_of(&connection.0, resumable, slot).map(|_| slot);
+                    return first;
+                }
+            }
+        })
     }
 
-    /// The record of a connection, and a second one if it can be handed over.
-    fn both_records(
-        &self,
-        slot: u32,
-        connection: &Entry,
-        resumable: &[ResumeSlot],
-    ) -> impl Iterator<Item = Record> + use<S> {
-        // Of a connection whose own second record has not arrived there is nothing to say.
-        let resume = resumable.get(slot as usize).filter(|_| S::RESUMES && connection.has(RESUMABLE));
-        let is_awaited = resume.is_some_and(|resume| resume.has(AWAITED));
-        let is_handed_over = resume.is_some_and(|resume| resume.has(SPLICED));
-        let first = Record::of(connection, self.claims_of(slot), is_handed_over, self.state.tick);
-        let second = resume.filter(|_| first.is_some()).map(|resume| Record::second(connection, resume));
-        first.into_iter().chain(second).filter(move |_| !is_awaited)
+    /// The record of the connection in a slot. `None` if it cannot be carried on elsewhere.
+    #[inline]
+    fn record_in(&self, slot: u32, connection: &Entry, resumable: &[ResumeSlot]) -> Option<Record> {
+        let mut handed_over = 0;
+        if let Some(resume) = resume_of(connection, resumable, slot) {
+            // Of a connection whose own second record has not arrived there is nothing to say.
+            if resume.has(AWAITED) {
+                return None;
+            }
+            handed_over = if resume.has(SPLICED) { HANDED_OVER } else { 0 };
+        }
+        Record::of(connection, self.claims_of(slot), handed_over, self.state.tick)
     }
 
     /// The record of one connection, to be sent to another portion.
@@ -99,8 +113,11 @@ impl<S: Storage> Translator<S> {
         let far = (far.ip().to_bits(), far.port());
         let slot = self.find(&Key::new(connection.protocol.number(), near, far));
         let view = self.storage.view();
-        let found = slot.and_then(|slot| Some((slot, view.connections.get(slot as usize)?)));
-        found.map(|(slot, found)| self.both_records(slot, &found.0, view.resumable)).into_iter().flatten()
+        let found = slot.and_then(|slot| Some((slot, &view.connections.get(slot as usize)?.0)));
+        let first = found.and_then(|(slot, found)| self.record_in(slot, found, view.resumable));
+        let second = found.and_then(|(slot, found)| second_record(found, view.resumable, slot));
+        let second = second.filter(|_| first.is_some());
+        first.into_iter().chain(second)
     }
 
     fn claims_of(&self, slot: u32) -> Claims {
@@ -166,6 +183,18 @@ impl<S: Storage> Translator<S> {
         }
         self.table().import(record, S::RESUMES && record.is_handed_over())
     }
+}
+
+/// What is remembered of a connection so that it can be handed over.
+#[inline]
+fn resume_of<'a>(connection: &Entry, resumable: &'a [ResumeSlot], slot: u32) -> Option<&'a ResumeSlot> {
+    if connection.has(RESUMABLE) { resumable.get(slot as usize) } else { None }
+}
+
+/// The second record of a connection that can be handed over.
+#[inline]
+fn second_record(connection: &Entry, resumable: &[ResumeSlot], slot: u32) -> Option<Record> {
+    resume_of(connection, resumable, slot).map(|resume| Record::second(connection, resume))
 }
 
 impl Table<'_> {

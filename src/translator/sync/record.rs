@@ -31,7 +31,7 @@ const FINS: u8 = 0b11_1100;
 /// Segments of only one side have been seen.
 const ONE_HEARD: u8 = 64;
 /// Another server has taken the connection over, and counts otherwise: how is in a second record.
-const HANDED_OVER: u8 = 128;
+pub(super) const HANDED_OVER: u8 = 128;
 const CHECKED: usize = RECORD_LENGTH - 4;
 #[cfg(not(target_pointer_width = "64"))]
 const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HDLC);
@@ -265,12 +265,12 @@ impl Record {
         })
     }
 
-    /// The record of a connection. `None` if it cannot be carried on elsewhere because it is being reset or finished.
-    pub(super) fn of(slot: &Entry, claims: Claims, is_handed_over: bool, now: Tick) -> Option<Self> {
+    /// The record of a connection, with the flag [`HANDED_OVER`] or without it. `None` if it cannot be carried on elsewhere because it is being reset or finished.
+    pub(super) fn of(slot: &Entry, claims: Claims, handed_over: u8, now: Tick) -> Option<Self> {
         let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase.tracked())?;
         let mut fields = Fields::new();
         fields.put(&MAGIC);
-        let mut flags = slot.flags & (SOURCE_KEPT | ANY_PORT_REPLIES);
+        let mut flags = slot.flags & (SOURCE_KEPT | ANY_PORT_REPLIES) | handed_over;
         if slot.protocol == TCP {
             let sides = [(Direction::ToServer, 2), (Direction::ToClient, 4)];
             for ((side, shift), implied) in sides.into_iter().zip(implied_fins(slot.phase)) {
@@ -279,7 +279,6 @@ impl Record {
             }
             let handshake = matches!(slot.phase, Phase::Opening | Phase::Opened);
             flags |= if handshake || claims.known_both() { 0 } else { ONE_HEARD };
-            flags |= if is_handed_over { HANDED_OVER } else { 0 };
         }
         fields.put(&[VERSION, slot.protocol, state, flags, 0, 0]);
         for end in [
