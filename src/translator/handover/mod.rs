@@ -49,7 +49,7 @@ pub use resumption::{AtRest, Checked, Kept, Observed, Position, Resumed, Resumpt
 
 use labels::Labels;
 use run::{Room, Run, Stage, Step, ask};
-use segment::{HEADERS, Incoming};
+use segment::{HEADERS, Incoming, finish_checksum};
 use wanted::Sweep;
 
 /// How many outcomes wait to be fetched.
@@ -293,12 +293,14 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let room = room::<N>(self.buffer, place);
         // Its data would be sent again after a while, but an acknowledgement or an open window would not.
         if run.prefers(&incoming)
-            && meta.checksum == ChecksumState::Complete
             && let Some(held) = room.held.get_mut(..packet.len())
         {
             (run.holds_data, run.latest) = (segment.data != 0, (segment.acknowledgment, incoming.window));
             run.held = packet.len();
             held.copy_from_slice(packet);
+            if meta.checksum == ChecksumState::Partial {
+                finish_checksum(held);
+            }
         }
         dropped
     }

@@ -122,3 +122,22 @@ impl<'a> Incoming<'a> {
         Offer::of(self.tcp)
     }
 }
+
+/// Completes the checksum of a packet that is a whole TCP segment, which no hardware will do any more.
+pub(super) fn finish_checksum(packet: &mut [u8]) {
+    let Some(header) = packet.first_chunk::<{ ipv4::HEADER }>().map(Header) else {
+        return;
+    };
+    let (source, destination) = (header.source(), header.destination());
+    let range = header.header_length()..header.total_length();
+    let Some(tcp) = packet.get_mut(range).filter(|tcp| tcp.len() >= 18) else {
+        return;
+    };
+    if let Some(field) = tcp.get_mut(16..18) {
+        field.fill(0);
+    }
+    let sum = transport_checksum(TCP, source, destination, tcp);
+    if let Some(field) = tcp.get_mut(16..18) {
+        field.copy_from_slice(&sum.to_be_bytes());
+    }
+}

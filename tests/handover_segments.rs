@@ -1,6 +1,8 @@
-//! A new server that accepts a connection only with its first data, as Apache's listens (`TCP_DEFER_ACCEPT`). Until then Linux
+//! Hand-overs segment by segment.
+//!
+//! The new server accepts a connection only with its first data, as Apache's listens (`TCP_DEFER_ACCEPT`). Until then Linux
 //! throws away a segment that does not echo the time of one of its SYN+ACKs, whatever else is right with it, and repeats its
-//! SYN+ACK before it gives up. The server in this test does the same.
+//! SYN+ACK before it gives up.
 
 mod moving;
 mod support;
@@ -8,7 +10,9 @@ mod support;
 use core::net::SocketAddrV4;
 use core::time::Duration;
 
-use byway::{AtRest, Config, Divert, Fixed, HandOvers, Instant, Pair, Translator, Verdict};
+use byway::{
+    AtRest, ChecksumState, Config, Divert, DropReason, Fixed, HandOvers, Instant, PacketMeta, Pair, Translator, Verdict,
+};
 use moving::witness::read;
 use support::*;
 
@@ -78,6 +82,7 @@ impl Net {
         let mut buffer = [0; 1_500];
         let mut all = Vec::new();
         while let Some(own) = self.mover.poll_transmit(self.now, &mut self.byway, &mut buffer) {
+            assert_eq!(checksums(&buffer[..own.length]), BOTH);
             all.push(read(&buffer[..own.length]));
         }
         all
@@ -91,10 +96,23 @@ impl Net {
 /// A connection that has had an answer of the old server, of which the client acknowledges the first half of an older time
 /// stamp: so that what it echoes is older than the latest that it was sent. Then it is handed over at rest.
 fn handed_over() -> Net {
+    let mut net = begun(0);
+    let _ = net.back(NEW, (SYN | ACK, NEWS, MINE + 9), (NEW_CLOCK, 60), b"");
+    let own = net.own();
+    let ack = own.iter().find(|s| s.destination == at(NEW)).expect("an acknowledgement");
+    // The server in this test ignores it, since it has no data.
+    assert_eq!((ack.flags, ack.acknowledgment, ack.clocks), (ACK, NEWS.wrapping_add(1), Some((60, NEW_CLOCK))));
+    assert_eq!(net.mover.moved(), 1);
+    net
+}
+
+/// The same up to the SYN to the new server, which will send so many bytes of greeting.
+fn begun(greeting: usize) -> Net {
     let config = Config::new([0x42; 32]).alternative(ip("10.10.10.10"), 1024..=65535);
     let mut byway = Translator::new(config, Room::sized()).expect("a good configuration");
     byway.divert(Divert::new(at(ORIGINAL)).to(at(OLD)).resumable()).expect("a good rule");
-    let mover = HandOvers::new(AtRest::after(Duration::from_millis(200)), Box::leak(Box::new([0; 8_192])));
+    let at_rest = AtRest { greeting, ..AtRest::after(Duration::from_millis(200)) };
+    let mover = HandOvers::new(at_rest, Box::leak(Box::new([0; 8_192])));
     let mut net = Net { byway, mover, now: s(5), alternative: at(OLD) };
     net.alternative = net.there((SYN, MINE, 0), (1, 0), b"").source;
     assert_eq!(net.back(OLD, (SYN | ACK, OLDS, MINE + 1), (OLD_CLOCK, 1), b"").0, Verdict::ToClient);
@@ -113,12 +131,6 @@ fn handed_over() -> Net {
     net.alternative = syn.source;
     assert_eq!((syn.flags, syn.sequence), (SYN, MINE + 8));
     net.pass(20);
-    let _ = net.back(NEW, (SYN | ACK, NEWS, MINE + 9), (NEW_CLOCK, 60), b"");
-    let own = net.own();
-    let ack = own.iter().find(|s| s.destination == at(NEW)).expect("an acknowledgement");
-    // The server in this test ignores it, since it has no data.
-    assert_eq!((ack.flags, ack.acknowledgment, ack.clocks), (ACK, NEWS.wrapping_add(1), Some((60, NEW_CLOCK))));
-    assert_eq!(net.mover.moved(), 1);
     net
 }
 
@@ -173,4 +185,26 @@ fn a_repeated_handshake_is_answered_by_the_client() {
         assert_eq!((seen.acknowledgment, seen.clocks), (NEWS.wrapping_add(1), Some((2_000 + later, clock))));
     }
     assert!(net.byway.connections().next().is_some_and(|c| c.server_side.destination == at(NEW)));
+}
+
+/// What a client sends while its connection stands still comes from a stack that leaves the checksum to the hardware: it is
+/// sent on with a whole one.
+#[test]
+fn a_request_with_an_unfinished_checksum_waits_too() {
+    let mut net = begun(5);
+    let _ = net.back(NEW, (SYN | ACK, NEWS, MINE + 9), (NEW_CLOCK, 60), b"");
+    assert!(net.own().iter().all(|own| own.destination == at(NEW)));
+    let mut request = segment(CLIENT, at(ORIGINAL), (ACK, MINE + 9, NEXT), (1_100, OLD_CLOCK + 10), b"next question");
+    // The sum of the pseudo-header, not complemented (virtio's NEEDS_CSUM).
+    let length = (request.len() as u16 - 20).to_be_bytes();
+    let pseudo = sum(&[&request[12..20], &[0, 6], &length]);
+    request[36..38].copy_from_slice(&pseudo.to_be_bytes());
+    let meta = PacketMeta::new().checksum(ChecksumState::Partial);
+    let verdict = net.mover.translate_with(net.now, &mut net.byway, &mut request, meta);
+    assert_eq!(verdict, Verdict::Drop(DropReason::HandingOver));
+    let _ = net.back(NEW, (ACK, NEWS.wrapping_add(1), MINE + 9), (NEW_CLOCK.wrapping_add(9), 60), b"hello");
+    let own = net.own();
+    let sent = own.iter().find(|own| own.length != 0).expect("the request");
+    assert_eq!((sent.destination, sent.sequence, sent.length), (at(NEW), MINE + 9, 13));
+    assert_eq!(sent.acknowledgment, NEWS.wrapping_add(6));
 }
