@@ -49,7 +49,7 @@ pub use resumption::{AtRest, Checked, Kept, Observed, Position, Resumed, Resumpt
 
 use labels::Labels;
 use run::{Room, Run, Stage, Step, ask};
-use segment::{HEADERS, Incoming, finish_checksum};
+use segment::{HEADERS, Incoming, copy, finish_checksum};
 use wanted::Sweep;
 
 /// How many outcomes wait to be fetched.
@@ -327,33 +327,34 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
 
     /// Does what a step has led to.
     fn step<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, place: usize, step: Step) {
+        if step == Step::Goes {
+            return;
+        }
         let Some(Some(run)) = self.runs.get_mut(place) else {
             return;
         };
         let mut table = byway.table();
-        let outcome = match step {
-            Step::Goes => return,
-            Step::Commit => {
-                let (offsets, position) = (run.offsets(), run.standing.position);
-                let found = table.standing(run.client(), run.original());
-                let spliced =
-                    found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position));
-                match spliced {
-                    Ok(connection) => {
-                        run.commit();
-                        self.moved += 1;
-                        let gap = now.duration_since(run.frozen);
-                        let from = run.from();
-                        let from = endpoint(from.0, from.1);
-                        let (replayed, dropped) = (run.request, run.dropped);
-                        let offsets = (offsets.reply, offsets.clock);
-                        Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
-                    }
-                    Err(why) => return self.step(now, byway, place, Step::Fails(why)),
-                }
+        let (offsets, position) = (run.offsets(), run.standing.position);
+        let found = table.standing(run.client(), run.original());
+        let spliced = match step {
+            Step::Fails(why) => Err(why),
+            Step::Goes | Step::Commit => {
+                found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position))
             }
-            Step::Fails(why) => {
-                if let Ok((slot, _)) = table.standing(run.client(), run.original()) {
+        };
+        let outcome = match spliced {
+            Ok(connection) => {
+                run.commit();
+                self.moved += 1;
+                let gap = now.duration_since(run.frozen);
+                let (address, port) = run.from();
+                let from = endpoint(address, port);
+                let (replayed, dropped) = (run.request, run.dropped);
+                let offsets = (offsets.reply, offsets.clock);
+                Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
+            }
+            Err(why) => {
+                if let Ok((slot, _)) = found {
                     table.freeze(slot, false);
                     table.note_failed(slot, why);
                 }
@@ -465,7 +466,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         if run.stage == Stage::Ending && run.held != 0 {
             let length = core::mem::take(&mut run.held);
             let packet = buffer.get_mut(..length)?;
-            packet.copy_from_slice(room.held.get(..length)?);
+            copy(packet, room.held.get(..length)?)?;
             if byway.translate(now, packet) == Verdict::ToServer {
                 return Some(Transmit { length, direction: Direction::ToServer });
             }
