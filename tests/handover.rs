@@ -60,6 +60,25 @@ fn a_download_changes_servers_in_mid_body() {
     assert_eq!(net.stands_on(), Some(2));
 }
 
+/// A body whose tag is weak need not be the same elsewhere: the connection stays until the body has ended, and moves then.
+#[test]
+fn a_body_that_may_be_another_elsewhere_is_waited_for() {
+    let mut net = Net::new(Plan::new(13), http(), &["/weak/3000000", "/b/1000"]);
+    net.connect();
+    for part in 1..5 {
+        assert!(net.until(secs(5), |net| net.asking.received > part * 500_000));
+        assert_eq!(net.hand_over(1), Err(Kept::NotNow));
+    }
+    assert!(net.until(secs(5), |net| net.asking.done == 1));
+    net.asking.paused = true;
+    net.pass(Duration::from_millis(500));
+    assert_eq!(net.hand_over(1), Ok(()));
+    assert!(net.until(secs(5), |net| !net.outcomes.is_empty()));
+    net.asking.paused = false;
+    assert!(net.until(secs(5), |net| net.asking.is_done()), "{:?}", net.outcomes);
+    assert_eq!((net.stands_on(), net.client_sees.resets), (Some(1), 0));
+}
+
 /// Any server to any other, many times over, in one connection.
 fn wander(plan: Plan, moves: usize, resets: bool) -> Net<HttpGet<4>> {
     let seed = plan.seed;

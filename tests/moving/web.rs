@@ -103,6 +103,8 @@ impl Serving {
         };
         let total = length(&path);
         let tag = if fault == Fault::OtherTag { format!("\"{path}-2\"") } else { format!("\"{path}\"") };
+        // A weak tag promises the same meaning, not the same bytes.
+        let tag = if path.starts_with("/weak/") { format!("W/{tag}") } else { tag };
         let range = field("range")
             .filter(|_| fault != Fault::Whole && field("if-range").is_none_or(|wanted| wanted == tag))
             .and_then(|range| {
