@@ -140,6 +140,54 @@ fn patience_ends() {
     }
 }
 
+/// The new server refuses, each time and at once: that ends after as long.
+#[test]
+fn patience_with_a_server_that_refuses_ends() {
+    let mut plan = Plan::new(8);
+    plan.client_receive = 6_000;
+    plan.faults[1] = Fault::Aborts;
+    let mut net = Net::new(plan, HttpGet::<4>::new(REST), &["/a/900000000"]);
+    net.mover = byway::HandOvers::new(HttpGet::new(REST), Box::leak(vec![0; 32_768].into())).patience(secs(3));
+    net.connect();
+    assert!(net.until(secs(30), |net| net.asking.received > 50_000));
+    redivert(&mut net, 0, 1, Redivert::HandOverOrReset);
+    assert!(!net.until(secs(3), |net| net.client_sees.resets > 0), "too early");
+    assert!(net.mover.kept(Kept::Refused) > 1, "it is tried more than once");
+    assert!(net.until(secs(6), |net| net.client_sees.resets > 0), "{:?}", net.mover);
+    net.pass(secs(2));
+    assert_eq!(net.mover.poll_at(net.instant()), None);
+}
+
+/// The instruction comes while the client's handshake is under way.
+#[test]
+fn a_connection_that_is_being_opened_follows_too() {
+    let mut plan = Plan::new(9);
+    plan.servers[0].delay = 50_000;
+    let mut net = Net::new(plan, HttpGet::<4>::new(REST), &["/a/3000000", "/b/1000"]);
+    net.connect();
+    net.pass(Duration::from_millis(20));
+    redivert(&mut net, 0, 1, Redivert::HandOverOrReset);
+    net.byway.poll(net.instant());
+    assert!(net.until(secs(10), |net| net.stands_on() == Some(1)), "{:?}", net.outcomes);
+    complete(&mut net);
+}
+
+/// A second instruction comes while the first is being carried out.
+#[test]
+fn a_second_instruction_counts_also_during_a_hand_over() {
+    let mut plan = Plan::new(10);
+    plan.servers[1].delay = 60_000;
+    let mut net = downloading(plan);
+    redivert(&mut net, 0, 1, Redivert::HandOver);
+    assert!(net.until(secs(5), |net| net.mover.under_way() == 1));
+    net.pass(Duration::from_millis(80));
+    net.byway.redivert(server(1), server(2), Redivert::HandOver).expect("there is room");
+    assert!(net.until(secs(10), |net| net.stands_on() == Some(2)), "{:?}", net.outcomes);
+    let moved = net.outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Moved { .. })).count();
+    assert_eq!(moved, 1, "{:?}", net.outcomes);
+    complete(&mut net);
+}
+
 /// The rule has gone: nothing says where to.
 #[test]
 fn without_a_rule_there_is_nowhere_to_go() {
@@ -167,6 +215,9 @@ fn connections_of_other_rules() {
         }
         let closed = core::iter::from_fn(|| byway.poll_event()).filter(|e| matches!(e, Event::Closed { .. })).count();
         assert_eq!((closed, byway.counters().reset), (resets, resets as u64), "{how}");
+        let mut buffer = [0; byway::TRANSMIT_BUFFER];
+        let told = core::iter::from_fn(|| byway.poll_transmit(s(1), &mut buffer)).count();
+        assert_eq!(told, 2 * resets, "both ends are told");
         let stays = there(&mut byway, s(2), &udp(client, original, b"question"));
         assert_eq!(ends(&stays).1, server(0));
         let new = there(&mut byway, s(2), &udp(at("1.2.3.4:7"), original, b"question"));

@@ -143,9 +143,10 @@ fn what_the_server_must_hear_echoes_its_handshake() {
     // A window update, with the older echo.
     let seen = net.there((ACK, MINE + 9, NEXT), (1_100, OLD_CLOCK + 10), b"");
     assert_eq!((seen.acknowledgment, seen.clocks), (NEWS.wrapping_add(1), Some((1_100, NEW_CLOCK))));
-    // It says what it has got with a later clock, since it has not accepted: that is not to be echoed either.
-    let (verdict, _) = net.back(NEW, (ACK, NEWS.wrapping_add(1), MINE + 9), (NEW_CLOCK.wrapping_add(40), 60), b"");
-    assert_eq!(verdict, Verdict::ToClient);
+    // It says what it has got with a later clock, since it has not accepted: that is not to be echoed either, and the client
+    // does not see it.
+    let (verdict, packet) = net.back(NEW, (ACK, NEWS.wrapping_add(1), MINE + 9), (NEW_CLOCK.wrapping_add(40), 60), b"");
+    assert_eq!((verdict, read(&packet).clocks), (Verdict::ToClient, Some((OLD_CLOCK + 30, 60))));
     let seen = net.there((ACK, MINE + 9, NEXT), (1_200, OLD_CLOCK + 70), b"next question");
     assert_eq!((seen.sequence, seen.clocks), (MINE + 9, Some((1_200, NEW_CLOCK))));
     // It answers: from here on the clocks run on.
@@ -185,6 +186,27 @@ fn a_repeated_handshake_is_answered_by_the_client() {
         assert_eq!((seen.acknowledgment, seen.clocks), (NEWS.wrapping_add(1), Some((2_000 + later, clock))));
     }
     assert!(net.byway.connections().next().is_some_and(|c| c.server_side.destination == at(NEW)));
+}
+
+/// Somebody who does not see the client's numbers cannot end a hand-over, and the client can.
+#[test]
+fn only_the_exact_number_ends_a_hand_over() {
+    let mut net = begun(5);
+    let _ = net.back(NEW, (SYN | ACK, NEWS, MINE + 9), (NEW_CLOCK, 60), b"");
+    let _ = net.own();
+    for (flags, sequence) in
+        [(RST, MINE + 8), (RST, MINE + 10), (RST | ACK, MINE + 5_000), (FIN | ACK, MINE), (SYN, MINE)]
+    {
+        let (verdict, _) = net.carry(segment(CLIENT, at(ORIGINAL), (flags, sequence, NEXT), (1_100, 0), b""));
+        assert_eq!((verdict, net.mover.under_way()), (Verdict::Drop(DropReason::HandingOver), 1));
+    }
+    let mut damaged = segment(CLIENT, at(ORIGINAL), (RST, MINE + 9, NEXT), (1_100, 0), b"");
+    damaged[36] ^= 1;
+    let verdict = net.mover.translate(net.now, &mut net.byway, &mut damaged);
+    assert_eq!((verdict, net.mover.under_way()), (Verdict::Drop(DropReason::HandingOver), 1));
+    let seen = net.there((RST, MINE + 9, NEXT), (1_100, OLD_CLOCK), b"");
+    assert_eq!((seen.destination, seen.sequence), (at(OLD), MINE + 9));
+    assert_eq!(net.mover.kept(byway::Kept::Closing), 1);
 }
 
 /// What a client sends while its connection stands still comes from a stack that leaves the checksum to the hardware: it is

@@ -8,6 +8,7 @@
 use crate::table::server::{self, Place};
 use crate::table::servers::Servers;
 use crate::time::Tick;
+use crate::wire::ipv4::{ICMP, TCP};
 
 /// The largest number of outstanding re-diverts, whatever the storage: epochs modulo 256 must remain distinct.
 pub(super) const MAX_OUTSTANDING: usize = 64;
@@ -170,7 +171,7 @@ impl RedivertLog {
         self.outstanding += 1;
         self.known = (usize::from(self.known) + 1).min(capacity) as u8;
         self.cursor = 0;
-        if new.treatment == Treatment::Reset {
+        if new.treatment >= Treatment::HandOverOrReset {
             self.telling = 0;
         }
     }
@@ -285,10 +286,13 @@ impl RedivertLog {
 
     /// Whether a connection that a record shows on this server would be elsewhere, or reset, if it had been here: the
     /// moves in the log, taken together, lead away from it.
-    pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: (u32, u16), portless: bool) -> bool {
+    pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: (u32, u16), protocol: u8) -> bool {
         let route = Route { server, treatment: Treatment::Switch, entry: server::NONE };
-        let end = self.course_of_many(slots, self.known, route, portless);
-        end.is_some_and(|end| end.treatment >= Treatment::HandOverOrReset || end.server != server)
+        let end = self.course_of_many(slots, self.known, route, protocol == ICMP);
+        end.is_some_and(|end| {
+            let is_reset = protocol == TCP && end.treatment >= Treatment::HandOverOrReset;
+            is_reset || end.server != server
+        })
     }
 
     /// Whether connections were moved away from this server, as far as the log goes back.

@@ -74,6 +74,8 @@ pub(crate) struct State {
     pub(super) lingered: bool,
     /// Whether a re-divert asked for hand-overs since [`HandOvers`](crate::HandOvers) last looked.
     pub(super) hand_overs_wanted: bool,
+    /// Whether the latest packet was of a resumable connection, for [`HandOvers`](crate::HandOvers).
+    pub(super) carried_resumable: bool,
     /// Which age list the next new connection examines.
     pub(super) turn: u8,
     /// Whether `span` is one range: then each address in it is an alternative address.
@@ -232,6 +234,7 @@ impl State {
             strays: false,
             lingered: false,
             hand_overs_wanted: false,
+            carried_resumable: false,
             rotate: 0,
             close_dead: None,
             kept: 0,

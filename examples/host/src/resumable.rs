@@ -2,10 +2,10 @@
 //! re-divert asks for it.
 
 use core::time::Duration;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use byway::{
-    AtRest, Checked, Direction, HandOvers, Heap, HttpGet, Instant, Observed, Outcome, PacketMeta, Pair, Position,
+    AtRest, Checked, Direction, HandOvers, Heap, HttpGet, Instant, Kept, Observed, Outcome, PacketMeta, Pair, Position,
     Resumed, Resumption, Transmit, Translator, Verdict,
 };
 use tracing::info;
@@ -48,6 +48,11 @@ impl Mover {
         Self(HandOvers::new(protocols, buffer).patience(settings.patience))
     }
 
+    /// A connection of the process before goes on: what its client says next need not be the beginning of anything.
+    pub fn inherit(&mut self, client_side: Pair) {
+        self.0.resumption().inherited.insert(client_side);
+    }
+
     /// Translates a packet, and sees to those of connections that are being handed over.
     pub fn translate(
         &mut self,
@@ -63,19 +68,24 @@ impl Mover {
     pub fn poll(&mut self, now: Instant, translator: &mut Translator<Heap>, counters: &mut Counters) {
         for _ in 0..ROUNDS {
             self.0.poll(now, translator);
+            self.tell();
             if self.0.poll_at(now).is_none_or(|due| due > now) {
                 break;
             }
         }
+        counters.hand_overs_moved = self.0.moved();
+        counters.hand_overs_kept = Kept::ALL.iter().map(|why| self.0.kept(*why)).sum();
+    }
+
+    /// Logs what has become of hand-overs.
+    fn tell(&mut self) {
         while let Some(outcome) = self.0.poll_outcome() {
             match outcome {
                 Outcome::Moved { connection, from, gap, replayed, dropped, .. } => {
-                    counters.hand_overs_moved += 1;
                     let gap_ms = gap.as_secs_f64() * 1e3;
                     info!(connection = %connection, %from, gap_ms, replayed, dropped, "handed over");
                 }
                 Outcome::Kept { client_side, to, why } => {
-                    counters.hand_overs_kept += 1;
                     info!(connection = %client_side, %to, %why, "not handed over");
                 }
                 _ => {}
@@ -107,6 +117,8 @@ impl Mover {
 struct Protocols {
     at_rest: AtRest,
     known: HashMap<Pair, Known>,
+    /// Connections of the process before, whose clients have not said anything since.
+    inherited: HashSet<Pair>,
     /// Those that were not looked at for longest come first.
     order: VecDeque<Pair>,
     room: usize,
@@ -114,15 +126,38 @@ struct Protocols {
 
 #[derive(Debug)]
 struct Known {
-    /// The last request and its response, if it is HTTP.
-    http: Option<Box<HttpGet<1, HEAD>>>,
+    speaks: Speaks,
     /// Whether anything has passed since its turn came last.
     is_used: bool,
 }
 
+/// What a connection speaks, as its client's first bytes show it.
+#[derive(Debug)]
+enum Speaks {
+    /// HTTP/1: the last request and its response.
+    Http(Box<HttpGet<1, HEAD>>),
+    /// Something that can be handed over at rest.
+    Other,
+    /// Something that cannot be handed over, or it is not clear what: TLS, SSH, HTTP/2, half a word.
+    Unmoved,
+}
+
+impl Speaks {
+    fn of(data: &[u8], at_rest: AtRest) -> Self {
+        let data = data.trim_ascii_start();
+        let is_word = !data.is_empty() && data.iter().all(u8::is_ascii_uppercase);
+        let is_secret = data.starts_with(b"\x16\x03") || data.starts_with(b"SSH-") || data.starts_with(b"PRI * HTTP/2");
+        match () {
+            () if is_secret || is_word || data.is_empty() => Self::Unmoved,
+            () if is_http(data) => Self::Http(Box::new(HttpGet::new(at_rest))),
+            () => Self::Other,
+        }
+    }
+}
+
 impl Protocols {
     fn new(at_rest: AtRest, room: usize) -> Self {
-        Self { at_rest, known: HashMap::new(), order: VecDeque::new(), room }
+        Self { at_rest, known: HashMap::new(), inherited: HashSet::new(), order: VecDeque::new(), room }
     }
 
     /// Forgets a connection on which nothing has passed for long, or one of those that have waited longest.
@@ -168,31 +203,39 @@ impl Resumption for Protocols {
             while self.known.len() >= self.room {
                 self.forget_one();
             }
-            let http = is_http(observed.data).then(|| Box::new(HttpGet::new(self.at_rest)));
-            self.known.insert(pair, Known { http, is_used: true });
+            let mut speaks = Speaks::of(observed.data, self.at_rest);
+            if self.inherited.remove(&pair) && matches!(speaks, Speaks::Other) {
+                // These may be bytes from the middle of anything.
+                speaks = Speaks::Unmoved;
+            }
+            if let Speaks::Http(http) = &mut speaks {
+                http.observe(observed);
+            }
+            self.known.insert(pair, Known { speaks, is_used: false });
             self.order.push_back(pair);
+            return;
         }
         if let Some(known) = self.known.get_mut(&pair) {
             known.is_used = true;
-            if let Some(http) = &mut known.http {
+            if let Speaks::Http(http) = &mut known.speaks {
                 http.observe(observed);
             }
         }
     }
 
     fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed {
-        match self.known.get_mut(&position.client_side).map(|known| &mut known.http) {
-            Some(Some(http)) => http.resume(position, buffer),
-            Some(None) => self.at_rest.resume(position, buffer),
-            None => Resumed::Refuse,
+        match self.known.get_mut(&position.client_side).map(|known| &mut known.speaks) {
+            Some(Speaks::Http(http)) => http.resume(position, buffer),
+            Some(Speaks::Other) => self.at_rest.resume(position, buffer),
+            Some(Speaks::Unmoved) | None => Resumed::Refuse,
         }
     }
 
     fn check(&mut self, position: &Position, received: &[u8]) -> Checked {
-        match self.known.get_mut(&position.client_side).map(|known| &mut known.http) {
-            Some(Some(http)) => http.check(position, received),
-            Some(None) => self.at_rest.check(position, received),
-            None => Checked::Refuse,
+        match self.known.get_mut(&position.client_side).map(|known| &mut known.speaks) {
+            Some(Speaks::Http(http)) => http.check(position, received),
+            Some(Speaks::Other) => self.at_rest.check(position, received),
+            Some(Speaks::Unmoved) | None => Checked::Refuse,
         }
     }
 }
@@ -228,7 +271,18 @@ mod tests {
             protocols.observe(&observed(1, get));
             assert!(protocols.known.len() <= 8 && protocols.order.len() == protocols.known.len());
         }
-        let is_http = |port| protocols.known.get(&observed(port, b"").client_side).map(|known| known.http.is_some());
+        let is_http = |port| {
+            let known = protocols.known.get(&observed(port, b"").client_side);
+            known.map(|known| matches!(known.speaks, Speaks::Http(_)))
+        };
         assert_eq!([1, 998, 999, 2].map(is_http), [Some(true), Some(true), Some(false), None]);
+        // A connection from before a restart is HTTP when it says so, and nothing else for certain.
+        for (port, data, expected) in [(2_001, get, Some(true)), (2_002, &b"rest of a body"[..], Some(false))] {
+            protocols.inherited.insert(observed(port, b"").client_side);
+            protocols.observe(&observed(port, data));
+            let speaks = protocols.known.get(&observed(port, b"").client_side).map(|known| &known.speaks);
+            assert_eq!(speaks.map(|speaks| matches!(speaks, Speaks::Http(_))), expected);
+            assert!(!speaks.is_some_and(|speaks| matches!(speaks, Speaks::Other)));
+        }
     }
 }

@@ -13,7 +13,9 @@
 use core::net::Ipv4Addr;
 use std::collections::HashSet;
 
-use byway::{DatagramId, DropReason, Heap, Instant, Match, TRANSMIT_BUFFER, Translator, Verdict};
+use byway::{
+    DatagramId, DropReason, Heap, Instant, Match, Record, RecordError, TRANSMIT_BUFFER, Translator, Verdict,
+};
 
 use crate::counters::Counters;
 use crate::held::Held;
@@ -88,6 +90,18 @@ impl Router {
     pub fn fail_open(&mut self, open: HashSet<Match>) {
         self.open = open;
         self.policies.forget();
+    }
+
+    /// Carries a connection of the process before on.
+    ///
+    /// # Errors
+    /// The translator's.
+    pub fn import(&mut self, time: Instant, record: &Record) -> Result<(), RecordError> {
+        self.translator.import(time, record)?;
+        if let (Some(mover), Some(connection)) = (&mut self.mover, record.connection()) {
+            mover.inherit(connection.client_side);
+        }
+        Ok(())
     }
 
     /// How many fragments wait for the first of their datagram.

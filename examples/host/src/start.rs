@@ -190,8 +190,8 @@ fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
     for record in kept.records.iter().filter(|record| !record.is_second()) {
         let shard = record.connection().and_then(|connection| sharding.shard_of(&connection));
         let router = shard.and_then(|shard| routers.get_mut(shard));
-        match router.map(|router| router.translator.import(kept.time, record)) {
-            Some(Ok(_)) => taken += 1,
+        match router.map(|router| router.import(kept.time, record)) {
+            Some(Ok(())) => taken += 1,
             Some(Err(why)) => {
                 lost += 1;
                 tracing::debug!("a connection is not carried on: {why}");
@@ -201,7 +201,7 @@ fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
     }
     for record in kept.records.iter().filter(|record| record.is_second()) {
         // Its connection is in one of them.
-        let imported = routers.iter_mut().any(|router| router.translator.import(kept.time, record).is_ok());
+        let imported = routers.iter_mut().any(|router| router.import(kept.time, record).is_ok());
         if !imported {
             tracing::debug!("a connection cannot be handed over any more");
         }

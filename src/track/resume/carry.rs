@@ -2,8 +2,8 @@
 //! server has taken over.
 
 use super::{
-    ASKED, Attempt, BARRED, HANDSHAKE, HOLE, NO_SACK, ResumeSlot, SACK, SERVER_SEEN, SPLICED, TIMESTAMPS, UNHEARD,
-    UNSCALED, word,
+    ASKED, Attempt, BARRED, HANDSHAKE, HOLE, NO_SACK, ORDERED, ResumeSlot, SACK, SERVER_SEEN, SPLICED, TIMESTAMPS,
+    UNHEARD, UNSCALED, word,
 };
 use crate::connection::Direction;
 use crate::wire::checksum::Delta;
@@ -51,13 +51,13 @@ impl ResumeSlot {
             (Direction::ToServer, _) if !seen.has(ACK) => {
                 let barred = if seen.data == 0 { 0 } else { BARRED };
                 // The server that has taken over counts as before, whatever the attempt.
-                let kept = self.flags & SPLICED;
+                let kept = self.flags & (SPLICED | ORDERED);
                 *self = Self { forward: self.forward, reply: self.reply, clock: self.clock, ..Self::EMPTY };
                 (self.client_mss, self.client_scale, self.flags) = (offer.mss, scale, flags | barred | kept);
             }
             (Direction::ToClient, _) if seen.has(ACK) => {
                 let offered = if attempt == Attempt::Other { BARRED | SACK | TIMESTAMPS } else { self.flags };
-                let kept = self.flags & (SPLICED | BARRED) | offered & BARRED;
+                let kept = self.flags & (SPLICED | BARRED | ORDERED) | offered & BARRED;
                 self.flags = kept | flags & BARRED | flags & offered & (TIMESTAMPS | SACK) | HANDSHAKE;
                 // The answer to a SYN without the option has none.
                 let both = scale != UNSCALED && (self.client_scale != UNSCALED || attempt == Attempt::Other);
@@ -140,12 +140,13 @@ impl ResumeSlot {
             self.flags &= !UNHEARD;
         }
         if let Some(at) = options::timestamps(bytes) {
-            if spliced {
+            if self.has(UNHEARD) && !repeats_handshake {
+                // Until it is heard, the server believes the times of its handshake alone, and the client sees no other.
+                put(bytes, at, self.server_clock, change);
+            } else if spliced {
                 shift(bytes, at, self.clock, change);
             }
-            // Until it is heard, the server believes the times of its handshake alone.
-            if (!self.has(UNHEARD) || repeats_handshake)
-                && let Some(value) = word(bytes, at)
+            if let Some(value) = word(bytes, at)
                 && (is_behind(self.server_clock, value) || seen.has(SYN))
             {
                 self.server_clock = value;

@@ -54,6 +54,8 @@ const UNHEARD: u16 = 8_192;
 pub(crate) const AWAITED: u16 = 16_384;
 /// Segments of the server pass through this translator too, so it is known what the server has sent.
 const SERVER_SEEN: u16 = 32_768;
+/// What a re-divert has ordered.
+const ORDERED: u16 = WANTED | OR_RESET | LONG_WANTED | LAST_ATTEMPT;
 /// What matters beyond this translator.
 const LASTING: u16 =
     TIMESTAMPS | SACK | HANDSHAKE | HOLE | SPLICED | NO_SACK | BARRED | ASKED | WANTED | OR_RESET | UNHEARD;
@@ -229,7 +231,7 @@ impl ResumeSlot {
 
     /// The connection is not to be handed over any more.
     pub(crate) const fn unwant(&mut self) {
-        self.flags &= !(WANTED | OR_RESET | LONG_WANTED | LAST_ATTEMPT);
+        self.flags &= !ORDERED;
     }
 
     /// A server has taken over, and counts like this.

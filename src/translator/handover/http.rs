@@ -275,9 +275,6 @@ impl<const HEADS: usize, const BYTES: usize> HttpGet<HEADS, BYTES> {
             }
         }
         let starts = data.starts_with(b"GET ");
-        if !starts && self.find(client_side).is_none() {
-            return;
-        }
         if let Some(head) = self.place_for(client_side) {
             *head = Head { client_side: Some(*client_side), end: *sequence, answer: *acknowledgment, ..Head::NONE };
             if starts {

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The new server chooses its own sequence numbers, timestamps and window scale, and the client must not notice. So from
-//! then on each segment has its numbers translated: see `track/resume.rs`. `splice.rs` is what changes in the table,
+//! then on each segment has its numbers translated: see `track/resume/`. `splice.rs` is what changes in the table,
 //! `run.rs` the conversation with the new server, `resumption.rs` what the protocol above TCP has to say.
 
 #[cfg(feature = "http")]
@@ -51,6 +51,9 @@ use labels::Labels;
 use run::{Room, Run, Stage, Step, ask};
 use segment::{HEADERS, Incoming, copy, finish_checksum};
 use wanted::Sweep;
+
+/// The longest packet of a client that is kept, in bytes: one that any path takes.
+const LONGEST_HELD: usize = 1_500;
 
 /// How many outcomes wait to be fetched.
 const OUTCOMES: usize = 16;
@@ -233,11 +236,12 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             return verdict;
         }
         let before = if R::OBSERVES { Labels::of(packet) } else { None };
+        byway.state.carried_resumable = false;
         let verdict = byway.translate_with(now, packet, meta);
         if verdict == Verdict::Drop(DropReason::HandingOver) {
             return self.take_frozen(now, byway, packet, meta);
         }
-        if R::OBSERVES {
+        if R::OBSERVES && byway.state.carried_resumable {
             self.observe(verdict, before, packet);
         }
         verdict
@@ -285,14 +289,19 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             return dropped;
         };
         let segment = incoming.segment;
+        let is_intact = meta.checksum == ChecksumState::Partial || incoming.is_intact();
         if segment.flags & (SYN | FIN | RST) != 0 {
-            // The client ends it, and will not say so again.
+            // The client ends it, and will not say so again. Only the exact number is believed (RFC 5961, section 3.2).
+            if segment.flags & SYN != 0 || segment.sequence != run.standing.client_next || !is_intact {
+                return dropped;
+            }
             self.step(now, byway, place, Step::Fails(Kept::Closing));
             return byway.translate_with(now, packet, meta);
         }
         let room = room::<N>(self.buffer, place);
         // Its data would be sent again after a while, but an acknowledgement or an open window would not.
         if run.prefers(&incoming)
+            && packet.len() <= LONGEST_HELD
             && let Some(held) = room.held.get_mut(..packet.len())
         {
             (run.holds_data, run.latest) = (segment.data != 0, (segment.acknowledgment, incoming.window));
@@ -338,6 +347,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let found = table.standing(run.client(), run.original());
         let spliced = match step {
             Step::Fails(why) => Err(why),
+            // Another re-divert has come meanwhile: it is to go where its rule leads now.
+            Step::Goes | Step::Commit if table.leads_elsewhere(found, run.to) => Err(Kept::NotNow),
             Step::Goes | Step::Commit => {
                 found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position))
             }
@@ -406,7 +417,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     }
 
     /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next, besides the translator's own
-    /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. Calling late makes a hand-over take longer.
+    /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. A re-divert and an import give it something to do, of
+    /// which it does not know before the next [`poll`](Self::poll). Calling late makes a hand-over take longer.
     #[must_use]
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
         let sweep = if self.active < N { self.sweep.due(now) } else { None };

@@ -6,7 +6,7 @@ use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
 use crate::table::redivert_log::{Route, Treatment};
 use crate::track::phase::Phase;
-use crate::track::resume::{BARRED, FROZEN, HANDSHAKE, Offsets, ResumeSlot};
+use crate::track::resume::{BARRED, FROZEN, HANDSHAKE, Offsets, ResumeSlot, WANTED};
 use crate::track::sequence::Sequences;
 use crate::translator::handover::resumption::Kept;
 use crate::translator::state::Table;
@@ -68,6 +68,12 @@ impl Table<'_> {
             silence: self.state.tick.since(entry.last),
         };
         Ok((slot, standing))
+    }
+
+    /// Whether a connection that a re-divert wants handed over is to go elsewhere by now.
+    pub(super) fn leads_elsewhere(&self, found: Result<(u32, Standing), Kept>, to: (u32, u16)) -> bool {
+        let wanted = found.ok().filter(|(_, standing)| standing.resume.has(WANTED));
+        wanted.is_some_and(|(_, standing)| self.server_for(&standing.entry).is_some_and(|server| server != to))
     }
 
     /// Reserves an endpoint for a second leg of this connection, towards the server `to`: a slot that is found from there

@@ -114,11 +114,15 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
                 Some((address, port)) => self.try_begin(now, byway, &wanted.client_side, endpoint(address, port)),
                 None => Err(Kept::NoRule),
             };
+            let mut table = byway.table();
             let Err(why) = begun else {
                 self.sweep.leave();
+                if self.sweep.settles {
+                    // If this one fails too, it was the last.
+                    table.note_settled(slot);
+                }
                 continue;
             };
-            let mut table = byway.table();
             if why == Kept::SameServer {
                 table.give_up_wanted(slot, true);
             } else if why == Kept::Busy || why.may_pass() && !wanted.is_given_up(self.sweep.settles) {
@@ -147,15 +151,15 @@ impl Kept {
             | Self::Unacknowledged
             | Self::NotNow
             | Self::Refused
-            | Self::Silent => true,
+            | Self::Silent
+            | Self::Closing => true,
             Self::NoConnection
             | Self::NotResumable
             | Self::NoRule
             | Self::SameServer
             | Self::NoTimestamps
             | Self::WrongAnswer
-            | Self::LongAnswer
-            | Self::Closing => false,
+            | Self::LongAnswer => false,
         }
     }
 }
@@ -207,7 +211,7 @@ impl Table<'_> {
     /// Takes note of a hand-over of this connection that has failed.
     pub(super) fn note_failed(&mut self, slot: u32, why: Kept) {
         if !why.may_pass() || self.resume(slot).is_some_and(|resume| resume.has(LAST_ATTEMPT)) {
-            self.give_up_wanted(slot, why == Kept::Closing);
+            self.give_up_wanted(slot, false);
         }
     }
 

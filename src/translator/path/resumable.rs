@@ -74,6 +74,7 @@ fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Par
     if table.state.extras {
         table.do_extras(slot, direction, parts);
     }
+    table.state.carried_resumable = true;
     Verdict::carried(direction)
 }
 

@@ -19,7 +19,7 @@ use crate::translator::redivert::follow::Followed;
 use crate::translator::state::Table;
 use crate::translator::sync::record::{HANDED_OVER, Record, RecordError};
 use crate::verdict::DropReason;
-use crate::wire::ipv4::{ICMP, TCP};
+use crate::wire::ipv4::TCP;
 use crate::wire::tcp::is_behind;
 
 /// The result of importing a record.
@@ -235,9 +235,7 @@ impl Table<'_> {
         new.member = self.entry_for(&new);
         let server = (new.server, new.server_port);
         // The record was written before a re-divert and arrived after it. No rule leads to its server any more.
-        if new.member == server::NONE
-            && self.state.redivert_log.leads_away(self.memory.moves, server, new.protocol == ICMP)
-        {
+        if new.member == server::NONE && self.state.redivert_log.leads_away(self.memory.moves, server, new.protocol) {
             return Err(outdated(&new));
         }
         if let Some(known) = known {
@@ -309,9 +307,13 @@ impl Table<'_> {
         let is_moved = old.reply_key() != new.reply_key();
         let counts_otherwise =
             old.has(RESUMABLE) && self.resume(slot).is_some_and(|resume| resume.has(SPLICED | AWAITED));
-        // A hand-over leaves no trace in the log of re-diverts. Of two servers the later one has sent more, or as much.
-        let sent = |c: &Entry| c.sequences.sent(Direction::ToClient).unwrap_or(0);
-        if counts_otherwise && (!is_handed_over || is_moved && is_behind(sent(new), sent(&old))) {
+        // A hand-over leaves no trace in the log of re-diverts. But it begins where the client's acknowledgements stand, so
+        // a record from before it cannot show more of them.
+        let acknowledged = |c: &Entry| {
+            let [_, _, acknowledged, _] = c.sequences.to_words();
+            acknowledged
+        };
+        if counts_otherwise && (!is_handed_over || is_moved && is_behind(acknowledged(new), acknowledged(&old))) {
             return Err(outdated(new));
         }
         if is_moved {

@@ -91,7 +91,7 @@ const PHASES: [(u8, Phase); 14] = [
 /// | 0 | 2 | `"bw"` |
 /// | 2 | 1 | version: 2 |
 /// | 3 | 1 | protocol number: 6 |
-/// | 4 | 4 | zero |
+/// | 4 | 4 | the current server's address |
 /// | 8 | 6 | client |
 /// | 14 | 6 | original destination |
 /// | 20 | 4 | what is added to the client's sequence numbers on the way to the server |
@@ -163,12 +163,9 @@ impl Record {
 
     /// Client, original destination, and what a second record says.
     pub(super) fn resumption(&self) -> Result<([(u32, u16); 2], ResumeSlot), RecordError> {
-        let [protocol, _, flags] = self.bytes(3);
+        let [protocol] = self.bytes(3);
         if protocol != TCP {
             return Err(RecordError::Field { name: "protocol", value: protocol });
-        }
-        if flags != 0 {
-            return Err(RecordError::Field { name: "flags", value: flags });
         }
         let ends = [8, 14].map(|at| self.end(at));
         for (name, (address, port)) in ["client", "original"].into_iter().zip(ends) {
@@ -180,11 +177,17 @@ impl Record {
         Ok((ends, resume.map_err(|(name, value)| RecordError::Field { name, value })?))
     }
 
+    /// The address of the server that a second record is about.
+    pub(super) fn server_of_second(&self) -> u32 {
+        u32::from_be_bytes(self.bytes(4))
+    }
+
     /// The second record of a connection that can be handed over.
     pub(super) fn second(slot: &Entry, resume: &ResumeSlot) -> Self {
         let mut fields = Fields::new();
         fields.put(&MAGIC);
-        fields.put(&[SECOND, TCP, 0, 0, 0, 0]);
+        fields.put(&[SECOND, TCP]);
+        fields.put(&slot.server.to_be_bytes());
         fields.put_end((slot.client, slot.client_port));
         fields.put_end((slot.original, slot.original_port));
         fields.put(&resume.to_bytes());

@@ -2,9 +2,9 @@
 
 use crate::table::connection::RESUMABLE;
 use crate::table::hash::Key;
-use crate::track::resume::{AWAITED, ResumeSlot};
+use crate::track::resume::{AWAITED, ResumeSlot, SPLICED, WANTED};
 use crate::translator::state::Table;
-use crate::translator::sync::import::Imported;
+use crate::translator::sync::import::{Imported, outdated};
 use crate::translator::sync::record::{Record, RecordError};
 use crate::wire::ipv4::TCP;
 
@@ -24,18 +24,25 @@ impl Table<'_> {
         let Some((slot, entry)) = slot.and_then(|slot| Some((slot, *self.slot(slot)?))) else {
             return Err(RecordError::NoConnection);
         };
-        let ours = self.resume(slot).copied().filter(|ours| entry.has(RESUMABLE) && !ours.has(AWAITED));
+        let ours = self.resume(slot).copied().filter(|_| entry.has(RESUMABLE));
+        let is_awaited = ours.is_some_and(|ours| ours.has(AWAITED));
+        let is_handed_over = theirs.has(SPLICED);
+        self.state.hand_overs_wanted |= theirs.has(WANTED);
         match ours {
-            None => self.make_resumable(slot, theirs),
-            Some(ours) if ours.counts_like(&theirs) => {
+            // It is of another server, and the connection's own record says of which.
+            _ if record.server_of_second() != entry.server => return Err(outdated(&entry)),
+            Some(ours) if !is_awaited && ours.counts_like(&theirs) => {
                 if let Some(resume) = self.resume_mut(slot) {
                     resume.join(&theirs);
                 }
+                return Ok(Imported::Updated);
             }
-            // One of both is of a server before, and the connection's own record says which.
-            Some(_) => return Err(super::import::outdated(&entry)),
+            Some(_) if is_awaited && is_handed_over => {}
+            None if !is_handed_over => {}
+            _ => return Err(outdated(&entry)),
         }
-        Ok(if ours.is_some() { Imported::Updated } else { Imported::New })
+        self.make_resumable(slot, theirs);
+        Ok(Imported::New)
     }
 
     fn make_resumable(&mut self, slot: u32, state: ResumeSlot) {
