@@ -14,7 +14,7 @@ use crate::table::outbox::Outbox;
 use crate::table::ports::RandomPool;
 use crate::table::rebuilding::Rebuilding;
 use crate::table::recent::Recent;
-use crate::table::redivert_log::{DONE, RedivertLog};
+use crate::table::redivert_log::{DONE, RedivertLog, Treatment};
 #[cfg(target_pointer_width = "64")]
 use crate::table::renewal::Renewal;
 #[cfg(target_pointer_width = "64")]
@@ -72,7 +72,11 @@ pub(crate) struct State {
     pub(super) strays: bool,
     /// Whether a finished connection may still handle stragglers; reset when all connections are forgotten.
     pub(super) lingered: bool,
-    /// IndexKey age list the next new connection examines.
+    /// Whether a re-divert asked for hand-overs since [`HandOvers`](crate::HandOvers) last looked.
+    pub(super) hand_overs_wanted: bool,
+    /// Whether the latest packet was of a resumable connection, for [`HandOvers`](crate::HandOvers).
+    pub(super) carried_resumable: bool,
+    /// Which age list the next new connection examines.
     pub(super) turn: u8,
     /// Whether `span` is one range: then each address in it is an alternative address.
     #[cfg(target_pointer_width = "64")]
@@ -175,6 +179,8 @@ pub(super) struct ForResumable {
     pub(super) requote: fn(&Table<'_>, u32, Direction, &mut [u8]),
     /// Sequence number and acknowledgement of a segment in this direction, as its receiver counts.
     pub(super) number: fn(&Table<'_>, u32, Direction, Numbers) -> Numbers,
+    /// Notes that a re-divert wants the connection handed over, if it can be. Whether it stays open.
+    pub(super) want: fn(&mut Table<'_>, u32, Treatment) -> bool,
 }
 /// A sequence number and an acknowledgement.
 type Numbers = (u32, u32);
@@ -227,6 +233,8 @@ impl State {
             adopting: DONE,
             strays: false,
             lingered: false,
+            hand_overs_wanted: false,
+            carried_resumable: false,
             rotate: 0,
             close_dead: None,
             kept: 0,

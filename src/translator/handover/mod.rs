@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The new server chooses its own sequence numbers, timestamps and window scale, and the client must not notice. So from
-//! then on each segment has its numbers translated: see `track/resume.rs`. `splice.rs` is what changes in the table,
+//! then on each segment has its numbers translated: see `track/resume/`. `splice.rs` is what changes in the table,
 //! `run.rs` the conversation with the new server, `resumption.rs` what the protocol above TCP has to say.
 
 #[cfg(feature = "http")]
@@ -27,6 +27,7 @@ mod run;
 mod segment;
 mod send;
 mod splice;
+mod wanted;
 
 use core::net::SocketAddrV4;
 use heapless::Deque;
@@ -48,7 +49,11 @@ pub use resumption::{AtRest, Checked, Kept, Observed, Position, Resumed, Resumpt
 
 use labels::Labels;
 use run::{Room, Run, Stage, Step, ask};
-use segment::{HEADERS, Incoming};
+use segment::{HEADERS, Incoming, copy, finish_checksum};
+use wanted::Sweep;
+
+/// The longest packet of a client that is kept, in bytes: one that any path takes.
+const LONGEST_HELD: usize = 1_500;
 
 /// How many outcomes wait to be fetched.
 const OUTCOMES: usize = 16;
@@ -94,6 +99,7 @@ pub struct HandOvers<'b, R, const N: usize> {
     moved: u64,
     kept: [u64; Kept::COUNT],
     outcomes_lost: u64,
+    sweep: Sweep,
 }
 
 #[cfg(feature = "defmt")]
@@ -121,6 +127,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             moved: 0,
             kept: [0; Kept::COUNT],
             outcomes_lost: 0,
+            sweep: Sweep::NONE,
         }
     }
 
@@ -229,11 +236,12 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             return verdict;
         }
         let before = if R::OBSERVES { Labels::of(packet) } else { None };
+        byway.state.carried_resumable = false;
         let verdict = byway.translate_with(now, packet, meta);
         if verdict == Verdict::Drop(DropReason::HandingOver) {
             return self.take_frozen(now, byway, packet, meta);
         }
-        if R::OBSERVES {
+        if R::OBSERVES && byway.state.carried_resumable {
             self.observe(verdict, before, packet);
         }
         verdict
@@ -281,20 +289,27 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             return dropped;
         };
         let segment = incoming.segment;
+        let is_intact = meta.checksum == ChecksumState::Partial || incoming.is_intact();
         if segment.flags & (SYN | FIN | RST) != 0 {
-            // The client ends it, and will not say so again.
+            // The client ends it, and will not say so again. Only the exact number is believed (RFC 5961, section 3.2).
+            if segment.flags & SYN != 0 || segment.sequence != run.standing.client_next || !is_intact {
+                return dropped;
+            }
             self.step(now, byway, place, Step::Fails(Kept::Closing));
             return byway.translate_with(now, packet, meta);
         }
         let room = room::<N>(self.buffer, place);
         // Its data would be sent again after a while, but an acknowledgement or an open window would not.
         if run.prefers(&incoming)
-            && meta.checksum == ChecksumState::Complete
+            && packet.len() <= LONGEST_HELD
             && let Some(held) = room.held.get_mut(..packet.len())
         {
             (run.holds_data, run.latest) = (segment.data != 0, (segment.acknowledgment, incoming.window));
             run.held = packet.len();
             held.copy_from_slice(packet);
+            if meta.checksum == ChecksumState::Partial {
+                finish_checksum(held);
+            }
         }
         dropped
     }
@@ -321,34 +336,38 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
 
     /// Does what a step has led to.
     fn step<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, place: usize, step: Step) {
+        if step == Step::Goes {
+            return;
+        }
         let Some(Some(run)) = self.runs.get_mut(place) else {
             return;
         };
         let mut table = byway.table();
-        let outcome = match step {
-            Step::Goes => return,
-            Step::Commit => {
-                let (offsets, position) = (run.offsets(), run.standing.position);
-                let found = table.standing(run.client(), run.original());
-                let spliced =
-                    found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position));
-                match spliced {
-                    Ok(connection) => {
-                        run.commit();
-                        self.moved += 1;
-                        let gap = now.duration_since(run.frozen);
-                        let from = run.from();
-                        let from = endpoint(from.0, from.1);
-                        let (replayed, dropped) = (run.request, run.dropped);
-                        let offsets = (offsets.reply, offsets.clock);
-                        Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
-                    }
-                    Err(why) => return self.step(now, byway, place, Step::Fails(why)),
-                }
+        let (offsets, position) = (run.offsets(), run.standing.position);
+        let found = table.standing(run.client(), run.original());
+        let spliced = match step {
+            Step::Fails(why) => Err(why),
+            // Another re-divert has come meanwhile: it is to go where its rule leads now.
+            Step::Goes | Step::Commit if table.leads_elsewhere(found, run.to) => Err(Kept::NotNow),
+            Step::Goes | Step::Commit => {
+                found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position))
             }
-            Step::Fails(why) => {
-                if let Ok((slot, _)) = table.standing(run.client(), run.original()) {
+        };
+        let outcome = match spliced {
+            Ok(connection) => {
+                run.commit();
+                self.moved += 1;
+                let gap = now.duration_since(run.frozen);
+                let (address, port) = run.from();
+                let from = endpoint(address, port);
+                let (replayed, dropped) = (run.request, run.dropped);
+                let offsets = (offsets.reply, offsets.clock);
+                Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
+            }
+            Err(why) => {
+                if let Ok((slot, _)) = found {
                     table.freeze(slot, false);
+                    table.note_failed(slot, why);
                 }
                 table.release_leg(run.alternative, run.to);
                 run.fail();
@@ -357,12 +376,16 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 Outcome::Kept { client_side, to, why }
             }
         };
+        self.report(outcome);
+        self.free(place);
+    }
+
+    fn report(&mut self, outcome: Outcome) {
         if self.outcomes.is_full() {
             self.outcomes.pop_front();
             self.outcomes_lost += 1;
         }
         let _ = self.outcomes.push_back(outcome);
-        self.free(place);
     }
 
     fn count_kept(&mut self, why: Kept) {
@@ -390,13 +413,16 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 self.step(now, byway, place, step);
             }
         }
+        self.follow_rediverts(now, byway);
     }
 
     /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next, besides the translator's own
-    /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. Calling late makes a hand-over take longer.
+    /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. A re-divert and an import give it something to do, of
+    /// which it does not know before the next [`poll`](Self::poll). Calling late makes a hand-over take longer.
     #[must_use]
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
-        self.runs.iter().flatten().map(|run| run.due().max(now)).min()
+        let sweep = if self.active < N { self.sweep.due(now) } else { None };
+        self.runs.iter().flatten().map(|run| run.due().max(now)).chain(sweep).min()
     }
 
     /// Writes the next packet of a hand-over into `buffer`, which should have room for a packet of the path's size: shorter
@@ -452,7 +478,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         if run.stage == Stage::Ending && run.held != 0 {
             let length = core::mem::take(&mut run.held);
             let packet = buffer.get_mut(..length)?;
-            packet.copy_from_slice(room.held.get(..length)?);
+            copy(packet, room.held.get(..length)?)?;
             if byway.translate(now, packet) == Verdict::ToServer {
                 return Some(Transmit { length, direction: Direction::ToServer });
             }

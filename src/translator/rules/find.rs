@@ -139,6 +139,14 @@ impl Table<'_> {
         servers_of(servers, rule.servers).find(names).unwrap_or(server::NONE)
     }
 
+    /// Where a new connection of the same client to the same destination would go. `None` if no rule matches.
+    pub(in crate::translator) fn server_for(&self, connection: &Entry) -> Option<(u32, u16)> {
+        let original = (connection.original, connection.original_port);
+        let rule = self.find_rule(connection.protocol, connection.client, original)?;
+        let member = self.member_for(rule.servers, connection.client, original.0)?;
+        self.memory.servers.get(usize::from(member)).map(|server| server.resolve(original))
+    }
+
     /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,
     /// original address and server. Each server's share of the clients is its share of the weights, and a server that
     /// comes or goes moves no clients but its own (weighted rendezvous hashing). On large processors a group of more
