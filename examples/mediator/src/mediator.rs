@@ -106,6 +106,12 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         &self.shared.counters
     }
 
+    /// How many CoAP requests are in flight or wait for their turn.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared.exchanges.in_flight()
+    }
+
     /// The connections that are open.
     pub fn connections(&self) -> impl Iterator<Item = (ConnectionId, &Session)> {
         self.sessions.iter().map(|(number, (session, _))| (ConnectionId(*number), session))

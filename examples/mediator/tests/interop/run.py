@@ -203,7 +203,7 @@ def moved(base, servers, key, control):
     if download.returncode == 0 and read(out) == MOVED and moves > 2:
         return f"{moves} moves", True
     if download.returncode == 18 and MOVED.startswith(read(out)):
-        return "aborted: its ETags differ", True
+        return "aborted", True
     return f"curl {download.returncode}, {moves} moves", False
 
 
@@ -244,8 +244,13 @@ def main():
     row = []
     for name in ports:
         text, is_good = moved(f"{base}/{name}", ports[name], key, control)
+        outcome = text
         is_right &= is_good
-        row.append(text if "moves" not in text or not is_good else "moved, bytes right")
+        if is_good:
+            # libcoap's example server counts for its ETags, so whether two servers agree is chance.
+            text = "moved with the right bytes, or aborted" if name == "libcoap" else "moved, bytes right"
+            is_right &= name == "libcoap" or "moves" in outcome
+        row.append(text)
     rows.append(("curl: GET of 4 MB while `byway ctl` moves it", row))
     print("| HTTP client | " + " | ".join(ports) + " |")
     print("| --- |" + " --- |" * len(ports))
