@@ -4,6 +4,7 @@
 //! What a session holds is at most: [`HEAD`] bytes of input, [`BODY`] bytes of a request's body, [`OUTPUT`] bytes of
 //! output, and one CoAP message in flight.
 
+mod request;
 mod respond;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -13,18 +14,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use byway::Instant;
 use smoltcp::phy;
 
-use crate::coap::block;
 use crate::coap::exchange::{Answer, Exchanges, Failure};
-use crate::coap::message::{Code, Uint, option};
 use crate::coap::transfer::{Body, Request, Transfer};
 use crate::counters::{Counters, Reason};
 use crate::far::Far;
 use crate::http::answer::{self, Ending};
 use crate::http::body::Decoder;
-use crate::http::head::{self, Framing, Head};
-use crate::map::code;
-use crate::map::format::Accept;
-use crate::map::uri::{self, Origin};
+use crate::http::head::Framing;
+use crate::map::uri::Origin;
 
 /// The longest head of a request, and the most input that waits, in bytes.
 pub const HEAD: usize = 6144;
@@ -381,68 +378,6 @@ impl Session {
         }
     }
 
-    /// Reads a head, if there is one.
-    fn begin<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) -> bool {
-        // An empty line before a request is skipped (RFC 9112, section 2.2).
-        while self.input.starts_with(b"\r\n") {
-            self.input.drain(..2);
-        }
-        if self.input.is_empty() {
-            return false;
-        }
-        self.response.keep_alive = false;
-        self.response.is_begun = false;
-        self.response.head_only = false;
-        let (head, length) = match head::parse(&self.input) {
-            Ok(Some(parsed)) => parsed,
-            Ok(None) if self.input.len() < HEAD => return false,
-            Ok(None) => {
-                self.refuse(431, Reason::HeadTooLarge, "the head is too long", shared);
-                return true;
-            }
-            Err(refused) => {
-                self.refuse(refused.status, refused.reason, "the request cannot be understood", shared);
-                return true;
-            }
-        };
-        self.input.drain(..length);
-        self.input.shrink_to(1024);
-        self.request(now, head, shared);
-        true
-    }
-
-    fn request<D: phy::Device>(&mut self, now: Instant, head: Head, shared: &mut Shared<D>) {
-        self.decoder = Decoder::new(head.framing);
-        self.body = Body::new(BODY);
-        self.response = Response {
-            keep_alive: head.keep_alive && !self.has_ended,
-            is_1_1: head.is_1_1,
-            head_only: head.method == "HEAD",
-            is_get: head.method == "GET",
-            ending: Ending::None,
-            is_begun: false,
-            locations: None,
-            notified: None,
-        };
-        let request = match self.map(&head, shared) {
-            Ok(request) => request,
-            Err((status, reason, why)) => return self.refuse(status, reason, why, shared),
-        };
-        shared.counters.count(Reason::Requests);
-        if head.framing == Framing::None {
-            self.body.complete();
-        } else if !request.has_body {
-            // A body that CoAP has no place for; the next request would begin in it.
-            self.response.keep_alive = false;
-            self.decoder = Decoder::new(Framing::None);
-        } else if head.expects_continue && self.input.is_empty() {
-            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        self.waiting = Some(request);
-        self.state = State::Working;
-        self.lease(now, shared);
-    }
-
     /// Begins the transfer as soon as there is a lane for it.
     fn lease<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
         let Some(request) = self.waiting.take() else {
@@ -458,46 +393,6 @@ impl Session {
     #[must_use]
     pub const fn is_waiting(&self) -> bool {
         self.waiting.is_some()
-    }
-
-    fn map<D>(&mut self, head: &Head, shared: &Shared<D>) -> Result<Request, (u16, Reason, &'static str)> {
-        let Some(method) = code::method(&head.method) else {
-            return Err((501, Reason::Unsupported, "CoAP has no such method"));
-        };
-        let target = uri::map(&head.target, &shared.origins).map_err(|refused| {
-            (refused.status, refused.reason, "this URI cannot be mapped to one of a configured CoAP origin")
-        })?;
-        let mut options = target.options;
-        let observes = match head.accept {
-            Accept::Events if head.method == "GET" => true,
-            Accept::Any | Accept::Events => false,
-            Accept::Format(format) => {
-                options.push((option::ACCEPT, Uint::new(u32::from(format)).as_bytes().to_vec()));
-                false
-            }
-            Accept::None => return Err((406, Reason::Unsupported, "CoAP has none of the formats that are accepted")),
-        };
-        let has_body = matches!(method, Code::PUT | Code::POST | Code::PATCH);
-        if let Some(format) = head.content_format.filter(|_| has_body) {
-            options.push((option::CONTENT_FORMAT, Uint::new(u32::from(format)).as_bytes().to_vec()));
-        }
-        if method == Code::GET {
-            options.extend(head.if_none_match.iter().map(|etag| (option::ETAG, etag.clone())));
-        } else if head.if_none_match_any {
-            options.push((option::IF_NONE_MATCH, Vec::new()));
-        }
-        options.extend(head.if_match.iter().map(|etag| (option::IF_MATCH, etag.clone())));
-        self.response.locations = target.locations;
-        Ok(Request {
-            method,
-            origin: target.origin,
-            client: self.client,
-            options,
-            has_body,
-            head_only: self.response.head_only,
-            observes,
-            block: shared.block.min(block::MAX_SIZE),
-        })
     }
 
     /// Takes an answer to what this session has asked for.

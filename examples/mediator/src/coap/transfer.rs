@@ -17,6 +17,7 @@ use byway::Instant;
 use smoltcp::phy;
 
 use super::block::{Block, MAX_SIZE};
+pub use super::body::Body;
 use super::exchange::{Ask, ExchangeId, Exchanges, Failure};
 use super::message::{Code, Message, ToSend, Uint, option};
 use crate::counters::{Counters, Reason};
@@ -59,63 +60,6 @@ impl Request {
         (self.client, self.origin).hash(&mut hasher);
         self.options.iter().filter(|(number, _)| of_key(number)).for_each(|option| option.hash(&mut hasher));
         (!self.observes).then(|| hasher.finish())
-    }
-}
-
-/// The body that an HTTP client sends, or the part of it that is still needed.
-#[derive(Debug)]
-pub struct Body {
-    bytes: Vec<u8>,
-    /// Where the bytes begin in the body.
-    start: u64,
-    is_complete: bool,
-    limit: usize,
-}
-
-impl Body {
-    /// An empty one, which holds at most `limit` bytes.
-    #[must_use]
-    pub const fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), start: 0, is_complete: false, limit }
-    }
-
-    /// How many bytes it can take.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.limit.saturating_sub(self.bytes.len())
-    }
-
-    /// Adds bytes, at most as many as there is room for.
-    pub fn push(&mut self, bytes: &[u8]) {
-        let bytes = bytes.get(..bytes.len().min(self.room())).unwrap_or_default();
-        // Not doubled: the limit is a promise.
-        self.bytes.reserve_exact(self.limit.min(1024.max(bytes.len())).min(self.room()));
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// Nothing more comes.
-    pub const fn complete(&mut self) {
-        self.is_complete = true;
-    }
-
-    /// How many bytes there are from this place on.
-    fn from(&self, offset: u64) -> &[u8] {
-        let skip = offset.checked_sub(self.start).and_then(|skip| usize::try_from(skip).ok());
-        skip.and_then(|skip| self.bytes.get(skip..)).unwrap_or_default()
-    }
-
-    /// Forgets what is before this place, if the room is needed.
-    fn make_room(&mut self, offset: u64, needed: usize) {
-        let taken = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(0).min(self.bytes.len());
-        if !self.is_complete && self.room() < needed && taken != 0 {
-            self.bytes.drain(..taken);
-            self.start += taken as u64;
-        }
-    }
-
-    /// Whether nothing of it was forgotten.
-    const fn is_whole(&self) -> bool {
-        self.start == 0
     }
 }
 
