@@ -234,3 +234,26 @@ fn a_post_is_not_repeated_at_another_server() {
     assert_eq!(posts, [1, 0]);
     assert!(matches!(response.status, 201 | 504), "{response:?}");
 }
+
+#[test]
+fn a_post_without_an_answer_is_not_sent_to_another_server() {
+    let mut world = World::new(Network::default());
+    world.mediator.device_mut().remove(support::SERVERS[0]);
+    let mut client = world.connect();
+    upload(&mut client, &mut world, "POST", b"once");
+    client.send(&mut world, b"once");
+    world.mediator.poll(world.now);
+    world.redivert(0, Redivert::Switch);
+    // The old server may have executed it, for all that is known.
+    assert_eq!(client.response(&mut world, false).unwrap().status, 504);
+    assert_eq!((world.count(Reason::Ambiguous), world.requests()), (1, [0, 0]));
+    // A PUT may be repeated.
+    world.redivert(1, Redivert::Switch);
+    let mut client = world.connect();
+    upload(&mut client, &mut world, "PUT", b"often");
+    client.send(&mut world, b"often");
+    world.mediator.poll(world.now);
+    world.redivert(0, Redivert::Switch);
+    assert_eq!(client.response(&mut world, false).unwrap().status, 201);
+    assert_eq!(world.requests(), [0, 1]);
+}
