@@ -1,0 +1,515 @@
+//! Requests and their responses at the message layer (RFC 7252, sections 4 and 5.2 and 5.3).
+//!
+//! Every request is confirmable. It is retransmitted with exponential back-off until it is acknowledged, and at most
+//! [`Settings::nstart`] requests to one origin are outstanding; the others wait their turn, first come, first served. An
+//! origin that has stopped answering is sent no more than `PROBING_RATE` allows (section 4.7).
+//!
+//! The exchanges see only origins, as any CoAP client would. What they know of byway is its
+//! [generation](Far::generation): when an instruction has changed it, what is in flight is sent again at once, since the
+//! server that has it may be the old one.
+
+use core::hash::Hasher;
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
+use std::collections::{HashMap, VecDeque};
+
+use byway::Instant;
+use siphasher::sip::SipHasher13;
+use smoltcp::phy;
+
+use super::congestion::Origin;
+pub use super::congestion::Settings;
+use super::message::{self, Code, Kind, Message, ToSend, Token};
+use crate::counters::{Counters, Reason};
+use crate::far::lanes::EXCHANGE_LIFETIME;
+use crate::far::{Far, Lane, Way};
+
+/// How many confirmable responses are remembered, to acknowledge their repetitions.
+const REMEMBERED: usize = 256;
+
+/// A request.
+#[derive(Debug)]
+pub struct Ask<'a, 'b> {
+    /// Whoever gets the response.
+    pub owner: usize,
+    /// The transfer's lane; another is taken, and returned here, if it has no message identifiers left.
+    pub lane: Lane,
+    /// What no other transfer may fetch or store in that lane.
+    pub resource: Option<u64>,
+    /// The HTTP client's address.
+    pub client: Ipv4Addr,
+    /// The origin.
+    pub origin: SocketAddrV4,
+    /// The method.
+    pub code: Code,
+    /// The options, in any order.
+    pub options: &'a mut [ToSend<'b>],
+    /// The body, or a block of it.
+    pub payload: &'a [u8],
+    /// Whether it may be executed twice.
+    pub is_idempotent: bool,
+    /// Whether its token stays, for notifications, until it is [cancelled](Exchanges::cancel).
+    pub observes: bool,
+}
+
+/// Why there is no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// There was none in time.
+    TimedOut,
+    /// The server has reset the request.
+    Reset,
+    /// The origin was silent before, and may not be asked again yet.
+    Silent,
+    /// An instruction may have moved it between two transmissions, and it must not be executed twice.
+    Ambiguous,
+    /// All message identifiers are in use.
+    Exhausted,
+}
+
+/// The request that an owner waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExchangeId(u64);
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Its turn has not come.
+    Queued,
+    /// Sent; to be sent again at this time.
+    Sent { again: Instant, timeout: Duration, times: u8 },
+    /// Acknowledged; the response comes by itself.
+    Acknowledged { until: Instant },
+    /// Answered; notifications follow.
+    Observing,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    owner: usize,
+    way: Way,
+    id: u16,
+    bytes: Vec<u8>,
+    state: State,
+    is_idempotent: bool,
+    observes: bool,
+    /// byway's generation when it was last sent.
+    generation: u32,
+}
+
+/// Where a message came from. Servers behind one origin have message identifiers of their own.
+type From = (Way, Option<SocketAddrV4>);
+
+/// A response, and what it answers.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// Whoever has asked.
+    pub owner: usize,
+    /// The server that it came from.
+    pub server: Option<SocketAddrV4>,
+    /// It.
+    pub message: Message<'a>,
+}
+
+/// All requests in flight.
+#[derive(Debug)]
+pub struct Exchanges {
+    settings: Settings,
+    exchanges: HashMap<u64, Exchange>,
+    by_id: HashMap<(Lane, u16), u64>,
+    origins: HashMap<SocketAddrV4, Origin>,
+    remembered: VecDeque<(Instant, From, u16)>,
+    failed: VecDeque<(usize, Failure)>,
+    generation: u32,
+    key: (u64, u64),
+    tokens: u64,
+    /// Acknowledgements and resets to send.
+    replies: VecDeque<(Way, Vec<u8>)>,
+    /// The earliest timer, as far as is known.
+    earliest: Option<Instant>,
+    /// Whether a request may be started.
+    is_due: bool,
+}
+
+impl Exchanges {
+    /// None in flight. `key` makes tokens unpredictable to whoever is not on the path (RFC 7252, section 11.4).
+    #[must_use]
+    pub fn new(settings: Settings, key: (u64, u64)) -> Self {
+        Self {
+            settings,
+            exchanges: HashMap::new(),
+            by_id: HashMap::new(),
+            origins: HashMap::new(),
+            remembered: VecDeque::new(),
+            failed: VecDeque::new(),
+            generation: 0,
+            key,
+            tokens: 0,
+            replies: VecDeque::new(),
+            earliest: None,
+            is_due: false,
+        }
+    }
+
+    /// Sends a request when its turn comes. The lane may be replaced.
+    ///
+    /// # Errors
+    /// [`Failure::Silent`] or [`Failure::Exhausted`]: it is not sent.
+    pub fn start<D: phy::Device>(
+        &mut self,
+        now: Instant,
+        far: &mut Far<D>,
+        ask: &mut Ask<'_, '_>,
+    ) -> Result<ExchangeId, Failure> {
+        let origin = self.origins.entry(ask.origin).or_default();
+        // After an instruction it may be another server.
+        let is_same = far.generation() == self.generation;
+        if is_same && origin.is_silent && origin.unanswered > origin.allowed(now) {
+            return Err(Failure::Silent);
+        }
+        let id = match far.next_id(ask.lane, now) {
+            Some(id) => id,
+            None => {
+                let lane = far.lease(now, ask.resource).ok_or(Failure::Exhausted)?;
+                far.release(ask.lane, ask.resource);
+                ask.lane = lane;
+                far.next_id(lane, now).ok_or(Failure::Exhausted)?
+            }
+        };
+        let number = self.token();
+        let token = Token::new(number.to_be_bytes());
+        let bytes = message::write(Kind::Confirmable, ask.code, id, token, ask.options, ask.payload);
+        let way = Way { lane: ask.lane, client: ask.client, origin: ask.origin };
+        let (owner, is_idempotent, observes) = (ask.owner, ask.is_idempotent, ask.observes);
+        let (state, generation) = (State::Queued, far.generation());
+        self.exchanges.insert(number, Exchange { owner, way, id, bytes, state, is_idempotent, observes, generation });
+        self.by_id.insert((ask.lane, id), number);
+        self.origins.entry(ask.origin).or_default().queue.push_back(number);
+        self.is_due = true;
+        Ok(ExchangeId(number))
+    }
+
+    /// Ends a request: what still comes for it is foreign. An observed server learns it from the reset that its next
+    /// notification gets (RFC 7641, section 3.6).
+    pub fn cancel(&mut self, id: ExchangeId) {
+        self.end(id.0);
+    }
+
+    /// Sends what is due, and starts the requests whose turn has come.
+    pub fn poll<D: phy::Device>(&mut self, now: Instant, far: &mut Far<D>, counters: &mut Counters) {
+        while let Some((way, reply)) = self.replies.pop_front() {
+            // One that is lost is asked for again.
+            far.send(way, &reply);
+        }
+        if far.generation() != self.generation {
+            self.generation = far.generation();
+            self.send_again(now, counters);
+        }
+        if self.earliest.is_some_and(|earliest| earliest <= now) {
+            self.work(now, far, counters);
+        }
+        self.is_due = false;
+        let mut ready = Vec::new();
+        for origin in self.origins.values_mut() {
+            while origin.outstanding < self.settings.nstart
+                && let Some(number) = origin.queue.pop_front()
+            {
+                origin.outstanding += 1;
+                ready.push(number);
+            }
+        }
+        for number in ready {
+            let timeout = self.first_timeout(number);
+            let Some(exchange) = self.exchanges.get_mut(&number) else {
+                continue;
+            };
+            let again = now + timeout;
+            exchange.state = State::Sent { again, timeout, times: 0 };
+            exchange.generation = far.generation();
+            let sent = far.send(exchange.way, &exchange.bytes);
+            self.origins.entry(exchange.way.origin).or_default().sent(now, exchange.bytes.len());
+            self.earliest = Some(self.earliest.map_or(again, |earliest| earliest.min(again)));
+            if !sent {
+                // No room in the stack: as if it were lost, but noticed at once.
+                let soon = now + Duration::from_millis(1);
+                exchange.state = State::Sent { again: soon, timeout, times: 0 };
+                self.earliest = self.earliest.map(|earliest| earliest.min(soon));
+            }
+        }
+    }
+
+    /// When to poll again, although nothing has come.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        if self.is_due { Some(Instant::ZERO) } else { self.earliest }
+    }
+
+    /// The next request that has failed: its owner, and why.
+    pub fn failed(&mut self) -> Option<(usize, Failure)> {
+        self.failed.pop_front()
+    }
+
+    /// How many requests are in flight or wait for their turn.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Takes a datagram that has come this way, from the server that byway has there. Gives the response in it, if it is the first one to a request.
+    pub fn receive<'a>(
+        &mut self,
+        now: Instant,
+        (way, server): (Way, Option<SocketAddrV4>),
+        datagram: &'a [u8],
+        counters: &mut Counters,
+    ) -> Option<Answer<'a>> {
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(_) => {
+                counters.count(Reason::MalformedMessage);
+                return None;
+            }
+        };
+        if let Some(origin) = self.origins.get_mut(&way.origin) {
+            origin.heard();
+        }
+        if message.code == Code::EMPTY {
+            self.receive_empty(now, way, &message, counters);
+            return None;
+        }
+        if !message.code.is_response() {
+            counters.count(Reason::ServerRequests);
+            self.reject(way, &message);
+            return None;
+        }
+        if self.is_repetition(now, (way, server), &message) {
+            counters.count(Reason::Duplicates);
+            return None;
+        }
+        let number = <[u8; 8]>::try_from(message.token.as_bytes()).ok().map(u64::from_be_bytes);
+        let Some((number, exchange)) = number.and_then(|number| Some((number, self.exchanges.get_mut(&number)?)))
+        else {
+            counters.count(Reason::ForeignToken);
+            self.reject(way, &message);
+            return None;
+        };
+        // Observed servers may notify whoever registered by any port of ours that byway leads back to it.
+        if exchange.way != way {
+            counters.count(Reason::ForeignEndpoint);
+            self.reject(way, &message);
+            return None;
+        }
+        if message.kind == Kind::Acknowledgement && message.id != exchange.id {
+            counters.count(Reason::ForeignId);
+            return None;
+        }
+        if matches!(exchange.state, State::Queued) || message.kind == Kind::Reset {
+            counters.count(Reason::ForeignId);
+            return None;
+        }
+        let owner = exchange.owner;
+        if message.kind == Kind::Confirmable {
+            self.acknowledge(now, (way, server), message.id);
+        }
+        if exchange_observes(&self.exchanges, number, &message) {
+            self.leave_turn(number);
+            if let Some(exchange) = self.exchanges.get_mut(&number) {
+                exchange.state = State::Observing;
+            }
+        } else {
+            self.end(number);
+        }
+        Some(Answer { owner, server, message })
+    }
+
+    fn receive_empty(&mut self, now: Instant, way: Way, message: &Message<'_>, counters: &mut Counters) {
+        let number = self.by_id.get(&(way.lane, message.id)).copied();
+        let exchange = number.and_then(|number| self.exchanges.get_mut(&number)).filter(|e| e.way == way);
+        let (Some(number), Some(exchange)) = (number, exchange) else {
+            counters.count(Reason::ForeignId);
+            return;
+        };
+        match (message.kind, exchange.state) {
+            (Kind::Acknowledgement, State::Sent { .. }) => {
+                let until = now + self.settings.response_timeout;
+                exchange.state = State::Acknowledged { until };
+                self.earliest = Some(self.earliest.map_or(until, |earliest| earliest.min(until)));
+                self.give_turn(way.origin);
+            }
+            (Kind::Reset, State::Sent { .. } | State::Acknowledged { .. } | State::Observing) => {
+                counters.count(Reason::Reset);
+                self.fail(number, Failure::Reset);
+            }
+            // A CoAP ping (section 4.3), or a repetition.
+            (Kind::Confirmable, _) => self.replies.push_back((way, message::empty(Kind::Reset, message.id))),
+            _ => counters.count(Reason::Duplicates),
+        }
+    }
+
+    /// Sends again, or gives up, what has waited long enough.
+    fn work<D: phy::Device>(&mut self, now: Instant, far: &mut Far<D>, counters: &mut Counters) {
+        let (mut earliest, mut failed) = (None::<Instant>, Vec::new());
+        for (number, exchange) in &mut self.exchanges {
+            let next = match exchange.state {
+                State::Queued | State::Observing => continue,
+                State::Acknowledged { until } if until <= now => {
+                    failed.push((*number, Failure::TimedOut));
+                    continue;
+                }
+                State::Acknowledged { until } => until,
+                State::Sent { again, .. } if again > now => again,
+                State::Sent { times, .. } if times >= self.settings.max_retransmit => {
+                    failed.push((*number, Failure::TimedOut));
+                    continue;
+                }
+                State::Sent { .. } if !exchange.is_idempotent && exchange.generation != far.generation() => {
+                    failed.push((*number, Failure::Ambiguous));
+                    continue;
+                }
+                State::Sent { timeout, times, .. } => {
+                    if timeout >= self.settings.ack_timeout {
+                        counters.count(Reason::Retransmissions);
+                    }
+                    far.send(exchange.way, &exchange.bytes);
+                    exchange.generation = far.generation();
+                    if let Some(origin) = self.origins.get_mut(&exchange.way.origin) {
+                        origin.sent(now, exchange.bytes.len());
+                    }
+                    let timeout = timeout * 2;
+                    exchange.state = State::Sent { again: now + timeout, timeout, times: times + 1 };
+                    now + timeout
+                }
+            };
+            earliest = Some(earliest.map_or(next, |earliest| earliest.min(next)));
+        }
+        self.earliest = earliest;
+        for (number, why) in failed {
+            match why {
+                Failure::Ambiguous => counters.count(Reason::Ambiguous),
+                _ => {
+                    counters.count(Reason::TimedOut);
+                    let origin = self.exchanges.get(&number).map(|exchange| exchange.way.origin);
+                    if let Some(origin) = origin.and_then(|origin| self.origins.get_mut(&origin)) {
+                        origin.is_silent = true;
+                    }
+                }
+            }
+            self.fail(number, why);
+        }
+    }
+
+    /// An instruction has changed where requests go: those in flight are sent at once, with all their repetitions before
+    /// them. One that its server has not moved from gets a repetition, which it recognises.
+    fn send_again(&mut self, now: Instant, counters: &mut Counters) {
+        for origin in self.origins.values_mut() {
+            // It may be another server.
+            origin.heard();
+        }
+        let mut waking = Vec::new();
+        for exchange in self.exchanges.values_mut() {
+            let is_out = matches!(exchange.state, State::Acknowledged { .. } | State::Observing);
+            if matches!(exchange.state, State::Queued) || !exchange.is_idempotent {
+                continue;
+            }
+            if is_out {
+                waking.push(exchange.way.origin);
+            }
+            counters.count(Reason::Resent);
+            let timeout = self.settings.ack_timeout;
+            // Due now, and then from the first time-out on. Below `ack_timeout` it is not counted as a retransmission.
+            exchange.state = State::Sent { again: now, timeout: timeout / 2, times: 0 };
+            self.earliest = Some(now);
+        }
+        for origin in waking {
+            self.origins.entry(origin).or_default().outstanding += 1;
+        }
+    }
+
+    /// `ACK_TIMEOUT` times a factor between 1 and `ACK_RANDOM_FACTOR`, 1.5.
+    fn first_timeout(&self, number: u64) -> Duration {
+        let base = self.settings.ack_timeout;
+        let random = u32::try_from(number >> 32).unwrap_or(0);
+        base + Duration::from_micros((base.as_micros() as u64 / 2).saturating_mul(u64::from(random)) >> 32)
+    }
+
+    fn token(&mut self) -> u64 {
+        loop {
+            self.tokens = self.tokens.wrapping_add(1);
+            let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+            hasher.write_u64(self.tokens);
+            let token = hasher.finish();
+            if !self.exchanges.contains_key(&token) {
+                return token;
+            }
+        }
+    }
+
+    fn is_repetition(&mut self, now: Instant, from: From, message: &Message<'_>) -> bool {
+        while self.remembered.pop_front_if(|(at, ..)| *at + EXCHANGE_LIFETIME <= now).is_some() {}
+        let is_known = message.kind == Kind::Confirmable
+            && self.remembered.iter().any(|(_, known, id)| *known == from && *id == message.id);
+        if is_known {
+            self.replies.push_back((from.0, message::empty(Kind::Acknowledgement, message.id)));
+        }
+        is_known
+    }
+
+    fn acknowledge(&mut self, now: Instant, from: From, id: u16) {
+        self.replies.push_back((from.0, message::empty(Kind::Acknowledgement, id)));
+        if self.remembered.len() == REMEMBERED {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back((now, from, id));
+    }
+
+    /// Tells the sender of what nobody wants to stop (RFC 7252, section 4.2 and 4.3).
+    fn reject(&mut self, way: Way, message: &Message<'_>) {
+        if matches!(message.kind, Kind::Confirmable | Kind::NonConfirmable) {
+            self.replies.push_back((way, message::empty(Kind::Reset, message.id)));
+        }
+    }
+
+    fn fail(&mut self, number: u64, why: Failure) {
+        if let Some(exchange) = self.exchanges.get(&number) {
+            self.failed.push_back((exchange.owner, why));
+        }
+        self.end(number);
+    }
+
+    fn end(&mut self, number: u64) {
+        self.leave_turn(number);
+        if let Some(exchange) = self.exchanges.remove(&number) {
+            self.by_id.remove(&(exchange.way.lane, exchange.id));
+        }
+    }
+
+    /// Another request to this origin may start, if this one was outstanding.
+    fn leave_turn(&mut self, number: u64) {
+        let Some(exchange) = self.exchanges.get(&number) else {
+            return;
+        };
+        let origin = exchange.way.origin;
+        match exchange.state {
+            State::Sent { .. } => self.give_turn(origin),
+            State::Queued => {
+                if let Some(origin) = self.origins.get_mut(&origin) {
+                    origin.queue.retain(|queued| *queued != number);
+                }
+            }
+            State::Acknowledged { .. } | State::Observing => {}
+        }
+    }
+
+    fn give_turn(&mut self, origin: SocketAddrV4) {
+        if let Some(origin) = self.origins.get_mut(&origin) {
+            origin.outstanding = origin.outstanding.saturating_sub(1);
+            self.is_due |= !origin.queue.is_empty();
+        }
+    }
+}
+
+/// Whether notifications follow this response: it was asked for, and the server has agreed (RFC 7641, section 3.1).
+fn exchange_observes(exchanges: &HashMap<u64, Exchange>, number: u64, message: &Message<'_>) -> bool {
+    exchanges.get(&number).is_some_and(|exchange| exchange.observes)
+        && message.code.class() == 2
+        && message.option(message::option::OBSERVE).is_some()
+}

@@ -1,0 +1,79 @@
+//! byway's port for instructions: `byway ctl` and any other monitor.
+
+use core::net::SocketAddr;
+use std::io;
+
+use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, Rights};
+use byway::{Heap, Instant, Translator};
+use mio::net::UdpSocket;
+use mio::{Interest, Registry, Token};
+
+/// Keys and sessions at most.
+const KEYS: usize = 8;
+
+/// How many datagrams are answered before traffic has its turn.
+const BURST: usize = 32;
+
+/// The agent and its socket.
+#[derive(Debug)]
+pub struct ControlPort {
+    agent: Agent<KEYS, KEYS>,
+    socket: UdpSocket,
+}
+
+impl ControlPort {
+    /// Opens the socket. `keys` are those of [`key`](crate::settings::key).
+    ///
+    /// # Errors
+    /// It cannot be opened, or there are too many keys.
+    pub fn open(at: SocketAddr, keys: &[(u16, [u8; 32])], entropy: [u8; 32]) -> Result<Self, String> {
+        let socket = UdpSocket::bind(at).map_err(|error| format!("control {at}: {error}"))?;
+        let mut agent = Agent::new(entropy);
+        for (id, secret) in keys {
+            agent.add_key(Key::new(*id, *secret, Rights::All)).map_err(|error| format!("control {at}: {error}"))?;
+        }
+        Ok(Self { agent, socket })
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Registers it for reading.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.socket, token, Interest::READABLE)
+    }
+
+    /// Answers what has come, and tells subscribers what has happened. Whether there may be more.
+    pub fn serve(&mut self, now: Instant, translator: &mut Translator<Heap>) -> bool {
+        let (mut request, mut answer) = ([0; MAX_REQUEST + 1], [0; MAX_ANSWER]);
+        let mut may_have_more = true;
+        for _ in 0..BURST {
+            let Ok((length, from)) = self.socket.recv_from(&mut request) else {
+                may_have_more = false;
+                break;
+            };
+            let datagram = request.get(..length).unwrap_or_default();
+            if let Ok(length) = self.agent.handle(now, translator, from, datagram, &mut answer) {
+                // A monitor that misses the answer asks again.
+                let _ = self.socket.send_to(answer.get(..length).unwrap_or_default(), from);
+            }
+        }
+        while self.agent.has_room()
+            && let Some(event) = translator.poll_event()
+        {
+            self.agent.tell(now, &event);
+        }
+        while let Some((to, length)) = self.agent.poll_transmit(now, &mut answer) {
+            let _ = self.socket.send_to(answer.get(..length).unwrap_or_default(), to);
+        }
+        may_have_more
+    }
+}

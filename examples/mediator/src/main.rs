@@ -1,0 +1,103 @@
+//! `byway-mediator`: see `--help`.
+
+use core::fmt::Display;
+use core::str::FromStr;
+use core::sync::atomic::AtomicBool;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use byway_mediator::demo;
+use byway_mediator::service::Service;
+use byway_mediator::settings::{Settings, USAGE};
+use lexopt::{Arg, Parser, ValueExt};
+
+enum Command {
+    Help,
+    Serve(Settings),
+    Demo { moves: u32, mib: usize },
+}
+
+fn main() -> ExitCode {
+    let result = arguments().map_err(|error| format!("{error}; --help lists the options")).and_then(run);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("byway-mediator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), String> {
+    match command {
+        Command::Help => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Command::Demo { moves, mib } => {
+            let report = demo::run(mib << 20, moves, &mut std::io::stdout()).map_err(|error| error.to_string())?;
+            if report.is_intact { Ok(()) } else { Err("the client did not get what the servers have".into()) }
+        }
+        Command::Serve(settings) => serve(&settings),
+    }
+}
+
+fn serve(settings: &Settings) -> Result<(), String> {
+    let mut service = Service::open(settings)?;
+    for at in service.addresses().map_err(|error| error.to_string())? {
+        println!("HTTP on {at}");
+    }
+    if let Some(at) = service.control_address() {
+        println!("instructions on {at}");
+    }
+    for rule in service.mediator().translator().diverts() {
+        let servers: Vec<_> = rule.servers().map(|(server, _)| server.to_string()).collect();
+        println!("{} to {}", rule.matches(), servers.join(", "));
+    }
+    service.run(&AtomicBool::new(false)).map_err(|error| error.to_string())
+}
+
+fn arguments() -> Result<Command, String> {
+    let mut parser = Parser::from_env();
+    let text = |error: lexopt::Error| error.to_string();
+    let mut settings = Settings::default();
+    let (mut is_demo, mut moves, mut mib) = (false, 100, 8);
+    while let Some(arg) = parser.next().map_err(text)? {
+        let name = match arg {
+            Arg::Short('h') => return Ok(Command::Help),
+            Arg::Value(word) if word == "demo" => {
+                is_demo = true;
+                continue;
+            }
+            Arg::Long(name) => name.to_owned(),
+            other => return Err(other.unexpected().to_string()),
+        };
+        if name == "help" {
+            return Ok(Command::Help);
+        }
+        let value = parser.value().and_then(|value| value.string()).map_err(|error| format!("--{name}: {error}"))?;
+        match name.as_str() {
+            "config" => settings = Settings::read(&PathBuf::from(value))?,
+            "listen" => settings.listen.push(read(&name, &value)?),
+            "origin" => settings.origins.push(value),
+            "divert" => settings.diverts.push(value),
+            "control" => settings.control = Some(read(&name, &value)?),
+            "key" => settings.keys.push(value.into()),
+            "alternative" => settings.alternative = Some(value),
+            "bind" => settings.bind = read(&name, &value)?,
+            "ports" => settings.ports = read(&name, &value)?,
+            "block" => settings.block = read(&name, &value)?,
+            "nstart" => settings.nstart = read(&name, &value)?,
+            "counters" => settings.counters = read(&name, &value)?,
+            "connections" => settings.connections = read(&name, &value)?,
+            "moves" => moves = read(&name, &value)?,
+            "mib" => mib = read(&name, &value)?,
+            _ => return Err(format!("--{name}: there is no such option")),
+        }
+    }
+    Ok(if is_demo { Command::Demo { moves, mib } } else { Command::Serve(settings) })
+}
+
+fn read<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|error| format!("--{name} {value}: {error}"))
+}

@@ -1,0 +1,248 @@
+//! The proxy without sockets and without a clock: HTTP connections on one side, a device with byway on the other.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::HashMap;
+
+use byway::{Heap, Instant, Translator};
+use smoltcp::phy;
+
+use crate::coap::exchange::{Exchanges, Settings};
+use crate::counters::{Counters, Reason};
+use crate::far::{Far, carrier};
+use crate::map::uri::Origin;
+use crate::session::{Session, Shared, Stream};
+
+/// How often it is looked for silent clients.
+const CHECKED: Duration = Duration::from_secs(1);
+
+/// What a mediator needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where requests may go.
+    pub origins: Vec<Origin>,
+    /// CoAP's parameters.
+    pub coap: Settings,
+    /// The exponent of the largest block: it has `2^(block + 4)` bytes. Default 6, 1024 bytes.
+    pub block: u8,
+    /// The most HTTP connections at once. Default 4096.
+    pub connections: usize,
+    /// How long an HTTP client may be silent when it is its turn. Default 60 s.
+    pub patience: Duration,
+    /// 32 bytes of randomness, for tokens, ports and identifiers.
+    pub entropy: [u8; 32],
+}
+
+impl Config {
+    /// The defaults.
+    #[must_use]
+    pub fn new(origins: Vec<Origin>, entropy: [u8; 32]) -> Self {
+        let patience = Duration::from_secs(60);
+        Self { origins, coap: Settings::default(), block: 6, connections: 4096, patience, entropy }
+    }
+}
+
+/// An HTTP connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub usize);
+
+/// The proxy.
+///
+/// Its caller accepts connections ([`accept`](Self::accept)), says when they are [`ready`](Self::ready), and calls
+/// [`poll`](Self::poll) when something has come to the device and when [`poll_at`](Self::poll_at) says.
+#[derive(Debug)]
+pub struct Mediator<D, T> {
+    shared: Shared<D>,
+    sessions: HashMap<usize, (Session, T)>,
+    next: usize,
+    limit: usize,
+    checked: Instant,
+    datagram: Vec<u8>,
+    closed: Vec<(ConnectionId, T)>,
+}
+
+impl<D: phy::Device, T: Stream> Mediator<D, T> {
+    /// A proxy over `device`, with byway between it and the stack.
+    pub fn new(config: Config, device: D, translator: Translator<Heap>, now: Instant) -> Self {
+        let word = |at: usize| {
+            let bytes = config.entropy.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+            u64::from_le_bytes(bytes)
+        };
+        let far = Far::new(device, translator, word(0), now);
+        let shared = Shared {
+            far,
+            exchanges: Exchanges::new(config.coap, (word(8), word(16))),
+            counters: Counters::default(),
+            origins: config.origins,
+            block: config.block,
+            patience: config.patience,
+        };
+        let (sessions, datagram, closed) = (HashMap::new(), Vec::new(), Vec::new());
+        Self { shared, sessions, next: 0, limit: config.connections, checked: now, datagram, closed }
+    }
+
+    /// byway, for instructions and for what it counts.
+    pub const fn translator(&self) -> &Translator<Heap> {
+        self.shared.far.translator()
+    }
+
+    /// byway, for instructions: call [`poll`](Self::poll) after them.
+    pub const fn translator_mut(&mut self) -> &mut Translator<Heap> {
+        self.shared.far.translator_mut()
+    }
+
+    /// The device below byway.
+    pub const fn device(&self) -> &D {
+        self.shared.far.device()
+    }
+
+    /// The device below byway.
+    pub const fn device_mut(&mut self) -> &mut D {
+        self.shared.far.device_mut()
+    }
+
+    /// What was counted.
+    pub const fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// How many CoAP requests are in flight or wait for their turn.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared.exchanges.in_flight()
+    }
+
+    /// The connections that are open.
+    pub fn connections(&self) -> impl Iterator<Item = (ConnectionId, &Session)> {
+        self.sessions.iter().map(|(number, (session, _))| (ConnectionId(*number), session))
+    }
+
+    /// Takes a connection of an HTTP client. Gives the stream back if there are as many as allowed.
+    ///
+    /// # Errors
+    /// The stream.
+    pub fn accept(&mut self, now: Instant, from: IpAddr, stream: T) -> Result<ConnectionId, T> {
+        if self.sessions.len() >= self.limit {
+            self.shared.counters.count(Reason::TooMany);
+            return Err(stream);
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.sessions.insert(number, (Session::new(carrier::client(from), now), stream));
+        Ok(ConnectionId(number))
+    }
+
+    /// The stream of a connection, to register it.
+    pub fn stream_mut(&mut self, id: ConnectionId) -> Option<&mut T> {
+        self.sessions.get_mut(&id.0).map(|(_, stream)| stream)
+    }
+
+    /// A connection may have something to read, or room to write.
+    pub fn ready(&mut self, now: Instant, id: ConnectionId, readable: bool, writable: bool) {
+        if let Some((session, _)) = self.sessions.get_mut(&id.0) {
+            session.is_ready(readable, writable);
+        }
+        self.drive(now, id.0);
+    }
+
+    /// A connection that is over, and its stream, to close it. Call until there is none.
+    pub fn closed(&mut self) -> Option<(ConnectionId, T)> {
+        self.closed.pop()
+    }
+
+    /// Does what is due, and takes what has come to the device.
+    pub fn poll(&mut self, now: Instant) {
+        loop {
+            self.shared.far.poll(now);
+            let mut any = false;
+            let mut datagram = core::mem::take(&mut self.datagram);
+            while let Some(way) = self.shared.far.receive(&mut datagram) {
+                any = true;
+                let from = (way, self.shared.far.server(way));
+                let Shared { exchanges, counters, .. } = &mut self.shared;
+                let Some(answer) = exchanges.receive(now, from, &datagram, counters) else {
+                    continue;
+                };
+                let number = answer.owner;
+                if let Some((session, _)) = self.sessions.get_mut(&number) {
+                    session.receive(now, &answer, &mut self.shared);
+                    self.drive(now, number);
+                }
+            }
+            self.datagram = datagram;
+            let Shared { exchanges, far, counters, .. } = &mut self.shared;
+            exchanges.poll(now, far, counters);
+            while let Some((number, why)) = self.shared.exchanges.failed() {
+                any = true;
+                if let Some((session, _)) = self.sessions.get_mut(&number) {
+                    session.failed(why, &mut self.shared);
+                    self.drive(now, number);
+                }
+            }
+            if self.shared.far.take_released() {
+                any |= self.drive_waiting(now);
+            }
+            if !any {
+                break;
+            }
+        }
+        // What was started is sent now.
+        self.shared.far.poll(now);
+        if self.checked + CHECKED <= now {
+            self.checked = now;
+            self.check(now);
+            // Message identifiers may have become free.
+            self.drive_waiting(now);
+        }
+    }
+
+    /// When to call [`poll`](Self::poll) although nothing has come.
+    pub fn poll_at(&mut self, now: Instant) -> Instant {
+        let check = self.checked + CHECKED;
+        let due = [self.shared.exchanges.poll_at(), self.shared.far.poll_at(now)];
+        due.into_iter().flatten().fold(check, Instant::min)
+    }
+
+    fn drive(&mut self, now: Instant, number: usize) {
+        let Some((session, stream)) = self.sessions.get_mut(&number) else {
+            return;
+        };
+        session.drive(now, number, stream, &mut self.shared);
+        if session.is_closed() {
+            self.remove(number);
+        }
+    }
+
+    /// Lets requests begin that wait for a lane. Whether any has.
+    fn drive_waiting(&mut self, now: Instant) -> bool {
+        let waiting = self.sessions.iter().filter(|(_, (session, _))| session.is_waiting()).map(|(number, _)| *number);
+        let mut waiting: Vec<_> = waiting.collect();
+        // First come, first served.
+        waiting.sort_unstable();
+        let mut any = false;
+        for number in waiting {
+            self.drive(now, number);
+            any |= !self.sessions.get(&number).is_some_and(|(session, _)| session.is_waiting());
+        }
+        any
+    }
+
+    fn check(&mut self, now: Instant) {
+        let mut closed = Vec::new();
+        for (number, (session, _)) in &mut self.sessions {
+            session.check(now, &mut self.shared);
+            if session.is_closed() {
+                closed.push(*number);
+            }
+        }
+        for number in closed {
+            self.remove(number);
+        }
+    }
+
+    fn remove(&mut self, number: usize) {
+        if let Some((_, stream)) = self.sessions.remove(&number) {
+            self.closed.push((ConnectionId(number), stream));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The proxy on sockets of the operating system: one thread, and one loop.
+
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use byway::Instant;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
+
+use crate::control::ControlPort;
+use crate::far::carrier::Carrier;
+use crate::mediator::{ConnectionId, Mediator};
+use crate::session::Stream;
+use crate::settings::{self, Settings};
+
+/// The longest sleep: so long a request to stop may wait.
+const TICK: Duration = Duration::from_millis(250);
+
+/// The control port's token. Listeners have those from one on, then come the carrier's sockets, then connections.
+const CONTROL: usize = 0;
+const LISTENERS: usize = 1;
+
+/// How long to wait when there is no descriptor left for a new connection.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct HttpStream(TcpStream);
+
+impl Read for HttpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for HttpStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for HttpStream {
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+
+    fn abort(&mut self) {
+        // Closing sends a RST. If that cannot be had, it is an ordinary close.
+        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// The program.
+#[derive(Debug)]
+pub struct Service {
+    mediator: Mediator<Carrier, HttpStream>,
+    poll: Poll,
+    listeners: Vec<TcpListener>,
+    control: Option<ControlPort>,
+    carrier: core::ops::Range<usize>,
+    start: std::time::Instant,
+    /// When to try again to accept, after there was no descriptor left.
+    accept_at: Option<Instant>,
+    /// How often counters are printed, when next, and what they were.
+    printing: Option<Printing>,
+}
+
+#[derive(Debug)]
+struct Printing {
+    every: Duration,
+    next: Instant,
+    last: String,
+}
+
+impl Printing {
+    fn print(&mut self, now: Instant, mediator: &Mediator<Carrier, HttpStream>) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + self.every;
+        let (dropped, byway) = (mediator.device().dropped(), mediator.translator().counters());
+        let line = format!(
+            "{} carrier: {dropped:?} byway: moved={} dropped={}",
+            mediator.counters(),
+            byway.moved,
+            byway.dropped_in_all()
+        );
+        if line != self.last {
+            println!("{line}");
+            self.last = line;
+        }
+    }
+}
+
+impl Service {
+    /// Opens all sockets.
+    ///
+    /// # Errors
+    /// One line that says which setting is wrong, or what cannot be opened.
+    pub fn open(settings: &Settings) -> Result<Self, String> {
+        let mut entropy = [[0; 32]; 3];
+        for secret in &mut entropy {
+            getrandom::fill(secret).map_err(|error| format!("no randomness: {error}"))?;
+        }
+        raise_limit();
+        let [for_byway, for_mediator, for_control] = entropy;
+        let origins = settings.origins()?;
+        let alternative = settings.alternative()?;
+        let translator = settings.translator(&alternative, &origins, for_byway)?;
+        let mut carrier = alternative.carrier()?;
+        let poll = Poll::new().map_err(|error| error.to_string())?;
+        let system = |error: io::Error| error.to_string();
+
+        let mut listeners = Vec::new();
+        let listen = settings.listen.clone();
+        for at in if listen.is_empty() { vec![SocketAddr::from(([127, 0, 0, 1], 8080))] } else { listen } {
+            let mut listener = TcpListener::bind(at).map_err(|error| format!("listen {at}: {error}"))?;
+            let token = Token(LISTENERS + listeners.len());
+            poll.registry().register(&mut listener, token, Interest::READABLE).map_err(system)?;
+            listeners.push(listener);
+        }
+        let control = match (settings.control, settings.keys.as_slice()) {
+            (None, []) => None,
+            (None, _) => return Err("keys without control: expected the address of the control port".into()),
+            (Some(at), []) => return Err(format!("control {at}: expected at least one key")),
+            (Some(at), keys) => {
+                let keys: Vec<_> = keys.iter().map(|path| settings::key(path)).collect::<Result<_, _>>()?;
+                let mut port = ControlPort::open(at, &keys, for_control)?;
+                port.register(poll.registry(), Token(CONTROL)).map_err(system)?;
+                Some(port)
+            }
+        };
+        let tokens = carrier.register(poll.registry(), LISTENERS + listeners.len()).map_err(system)?;
+        let mediator = Mediator::new(settings.mediator(origins, for_mediator)?, carrier, translator, Instant::ZERO);
+        let start = std::time::Instant::now();
+        let every = Duration::from_secs(settings.counters);
+        let printing = (settings.counters != 0).then(|| Printing { every, next: Instant::ZERO, last: String::new() });
+        Ok(Self { mediator, poll, listeners, control, carrier: tokens, start, accept_at: None, printing })
+    }
+
+    /// Where HTTP clients connect.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.listeners.iter().map(TcpListener::local_addr).collect()
+    }
+
+    /// Where instructions come.
+    #[must_use]
+    pub fn control_address(&self) -> Option<SocketAddr> {
+        self.control.as_ref()?.address().ok()
+    }
+
+    /// The proxy.
+    #[must_use]
+    pub const fn mediator(&self) -> &Mediator<Carrier, HttpStream> {
+        &self.mediator
+    }
+
+    /// Serves until `stop` is set.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn run(&mut self, stop: &AtomicBool) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        let mut is_busy = false;
+        while !stop.load(Ordering::Relaxed) {
+            let now = self.now();
+            let at = self.mediator.poll_at(now);
+            let at = self.accept_at.map_or(at, |accept| accept.min(at));
+            let wait = if is_busy { Duration::ZERO } else { at.duration_since(now).min(TICK) };
+            // epoll counts in milliseconds, and waking up too early would spin.
+            let wait = if wait.is_zero() { wait } else { wait + Duration::from_micros(999) };
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            is_busy = self.turn(&events)?;
+            let now = self.now();
+            if let Some(printing) = &mut self.printing {
+                printing.print(now, &self.mediator);
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::ZERO + self.start.elapsed()
+    }
+
+    /// Does what events call for. Whether there may be more to do at once.
+    fn turn(&mut self, events: &Events) -> io::Result<bool> {
+        let now = self.now();
+        let connections = self.carrier.end;
+        let mut accept = self.accept_at.take_if(|at| *at <= now).is_some();
+        for event in events {
+            match event.token().0 {
+                CONTROL => {}
+                token if token < self.carrier.start => accept = true,
+                token if token < connections => self.mediator.device_mut().mark_ready(token - self.carrier.start),
+                token => {
+                    let id = ConnectionId(token - connections);
+                    let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+                    self.mediator.ready(now, id, readable, event.is_writable() || event.is_error());
+                }
+            }
+        }
+        if accept {
+            self.accept(now)?;
+        }
+        // Also when nothing has come: subscribers are told what happens.
+        let control = self.control.as_mut();
+        let more = control.is_some_and(|control| control.serve(now, self.mediator.translator_mut()));
+        self.mediator.poll(now);
+        while let Some((_, mut stream)) = self.mediator.closed() {
+            // It is closed in any case.
+            let _ = self.poll.registry().deregister(&mut stream.0);
+        }
+        Ok(more || self.mediator.device().is_ready())
+    }
+
+    fn accept(&mut self, now: Instant) -> io::Result<()> {
+        for listener in &self.listeners {
+            loop {
+                let (stream, from) = match listener.accept() {
+                    Ok(accepted) => accepted,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    // The client has gone again.
+                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {
+                        continue;
+                    }
+                    Err(_) => {
+                        self.accept_at = Some(now + OUT_OF_DESCRIPTORS);
+                        break;
+                    }
+                };
+                // Each block is written at once; without it the last one may wait for an acknowledgement.
+                let _ = stream.set_nodelay(true);
+                // Too many: it is closed.
+                let Ok(id) = self.mediator.accept(now, from.ip(), HttpStream(stream)) else {
+                    continue;
+                };
+                let token = Token(self.carrier.end + id.0);
+                if let Some(HttpStream(stream)) = self.mediator.stream_mut(id) {
+                    self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE)?;
+                }
+                self.mediator.ready(now, id, true, true);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As many descriptors as the system allows: one for each HTTP client and each alternative port. What cannot be had is
+/// noticed when a connection is accepted.
+fn raise_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+}

@@ -1,0 +1,533 @@
+//! One connection of an HTTP client: its requests one after the other, in bounded memory.
+//!
+//! The next block is asked for when at most one block waits to be sent, so a client that reads slowly slows its server.
+//! What a session holds is at most: [`HEAD`] bytes of input, [`BODY`] bytes of a request's body, [`OUTPUT`] bytes of
+//! output, and one CoAP message in flight.
+
+mod respond;
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
+use std::io::{self, ErrorKind, Read, Write};
+
+use byway::Instant;
+use smoltcp::phy;
+
+use crate::coap::block;
+use crate::coap::exchange::{Answer, Exchanges, Failure};
+use crate::coap::message::{Code, Uint, option};
+use crate::coap::transfer::{Body, Request, Transfer};
+use crate::counters::{Counters, Reason};
+use crate::far::Far;
+use crate::http::answer::{self, Ending};
+use crate::http::body::Decoder;
+use crate::http::head::{self, Framing, Head};
+use crate::map::code;
+use crate::map::format::Accept;
+use crate::map::uri::{self, Origin};
+
+/// The longest head of a request, and the most input that waits, in bytes.
+pub const HEAD: usize = 6144;
+/// How much of a request's body is kept, in bytes: a body that fits survives a move of its server.
+pub const BODY: usize = 4096;
+/// The most output that waits, in bytes: a block that waits, another one, and a head.
+pub const OUTPUT: usize = 3584;
+/// The next block is asked for when no more output than this waits, in bytes.
+const LOW: usize = 1100;
+
+/// How much input is thrown away after an error, so that the client can read the response, and for how long.
+const LINGER: (usize, Duration) = (1 << 16, Duration::from_secs(2));
+
+/// What HTTP connections are served over.
+pub trait Stream: Read + Write {
+    /// Says that nothing more will be sent.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn finish(&mut self) -> io::Result<()>;
+
+    /// Makes closing an error for the client, which must not take what it has for the whole.
+    fn abort(&mut self);
+}
+
+/// What sessions share.
+#[derive(Debug)]
+pub struct Shared<D> {
+    /// The side of the servers.
+    pub far: Far<D>,
+    /// CoAP requests in flight.
+    pub exchanges: Exchanges,
+    /// What was counted.
+    pub counters: Counters,
+    /// Where requests may go.
+    pub origins: Vec<Origin>,
+    /// The exponent of the largest block.
+    pub block: u8,
+    /// How long a client may be silent when it is its turn.
+    pub patience: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A request's head is due.
+    Head,
+    /// A request is being answered.
+    Working,
+    /// What is in the output is still sent.
+    Closing,
+    /// All is sent; input is thrown away until the client closes.
+    Lingering { left: usize, until: Instant },
+    /// Nothing is to be done any more.
+    Closed,
+}
+
+/// The response to the current request.
+#[derive(Clone, Debug)]
+struct Response {
+    keep_alive: bool,
+    is_1_1: bool,
+    head_only: bool,
+    is_get: bool,
+    ending: Ending,
+    is_begun: bool,
+    locations: Option<String>,
+    /// The last notification: its number, when it came, and from which server.
+    notified: Option<(u32, Instant, Option<SocketAddrV4>)>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Session {
+    client: Ipv4Addr,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    sent: usize,
+    state: State,
+    decoder: Decoder,
+    body: Body,
+    transfer: Option<Transfer>,
+    /// A request that waits for a lane.
+    waiting: Option<Request>,
+    response: Response,
+    /// When something last went in or out.
+    active: Instant,
+    is_readable: bool,
+    is_writable: bool,
+    has_ended: bool,
+}
+
+impl Session {
+    /// A new one, for a client that the stack knows by this address.
+    #[must_use]
+    pub const fn new(client: Ipv4Addr, now: Instant) -> Self {
+        Self {
+            client,
+            input: Vec::new(),
+            output: Vec::new(),
+            sent: 0,
+            state: State::Head,
+            decoder: Decoder::new(Framing::None),
+            body: Body::new(BODY),
+            transfer: None,
+            waiting: None,
+            response: Response {
+                keep_alive: false,
+                is_1_1: true,
+                head_only: false,
+                is_get: false,
+                ending: Ending::None,
+                is_begun: false,
+                locations: None,
+                notified: None,
+            },
+            active: now,
+            is_readable: true,
+            is_writable: true,
+            has_ended: false,
+        }
+    }
+
+    /// The stream may have something, or take something.
+    pub const fn is_ready(&mut self, readable: bool, writable: bool) {
+        self.is_readable |= readable;
+        self.is_writable |= writable;
+    }
+
+    /// Whether it is over, so that the stream can be closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// The request that is being answered.
+    #[must_use]
+    pub const fn transfer(&self) -> Option<&Transfer> {
+        self.transfer.as_ref()
+    }
+
+    /// How many bytes it holds in buffers.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.input.capacity() + self.output.capacity() + BODY - self.body.room()
+    }
+
+    /// Reads, works and writes as far as that goes.
+    pub fn drive<D: phy::Device>(
+        &mut self,
+        now: Instant,
+        number: usize,
+        stream: &mut impl Stream,
+        shared: &mut Shared<D>,
+    ) {
+        loop {
+            let has_read = self.read(now, stream, &mut shared.counters);
+            let has_worked = self.work(now, number, shared);
+            let has_written = self.write(now, stream, shared);
+            if self.state == State::Closed {
+                self.end(shared);
+                return;
+            }
+            if !(has_read || has_worked || has_written) {
+                return;
+            }
+        }
+    }
+
+    /// Closes it if its client has been silent for too long while it was its turn.
+    pub fn check<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
+        let is_clients_turn = match self.state {
+            State::Head | State::Closing => true,
+            State::Working => self.sent < self.output.len() || !self.decoder.is_done(),
+            State::Lingering { until, .. } => {
+                if until <= now {
+                    self.state = State::Closed;
+                }
+                false
+            }
+            State::Closed => false,
+        };
+        if is_clients_turn && self.active + shared.patience <= now {
+            let is_idle = self.state == State::Head && self.input.is_empty();
+            if !is_idle {
+                shared.counters.count(Reason::ClientIdle);
+            }
+            self.state = State::Closed;
+        }
+        if self.state == State::Closed {
+            self.end(shared);
+        }
+    }
+
+    fn end<D: phy::Device>(&mut self, shared: &mut Shared<D>) {
+        self.waiting = None;
+        if let Some(mut transfer) = self.transfer.take() {
+            transfer.end(&mut shared.far, &mut shared.exchanges);
+        }
+    }
+
+    fn read(&mut self, now: Instant, stream: &mut impl Stream, counters: &mut Counters) -> bool {
+        let mut any = false;
+        while self.is_readable && !self.has_ended {
+            let room = match self.state {
+                State::Head | State::Working => HEAD.saturating_sub(self.input.len()).min(2048),
+                State::Lingering { left, .. } => left.min(2048),
+                State::Closing | State::Closed => 0,
+            };
+            if room == 0 {
+                break;
+            }
+            let mut bytes = [0; 2048];
+            match stream.read(bytes.get_mut(..room).unwrap_or_default()) {
+                Ok(0) => self.input_ended(counters),
+                Ok(length) => {
+                    (any, self.active) = (true, now);
+                    match &mut self.state {
+                        State::Lingering { left, .. } => *left -= length.min(*left),
+                        _ => {
+                            self.input.reserve_exact(length);
+                            self.input.extend_from_slice(bytes.get(..length).unwrap_or_default());
+                        }
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
+                Err(_) => {
+                    if self.state != State::Head {
+                        counters.count(Reason::ClientGone);
+                    }
+                    self.state = State::Closed;
+                }
+            }
+        }
+        any
+    }
+
+    /// The client sends nothing more. It may still wait for a response.
+    fn input_ended(&mut self, counters: &mut Counters) {
+        self.has_ended = true;
+        let waits = match self.state {
+            State::Head => false,
+            State::Working => self.decoder.is_done() && !self.is_observing(),
+            State::Closing => true,
+            State::Lingering { .. } | State::Closed => false,
+        };
+        if !waits {
+            if self.state == State::Working {
+                counters.count(Reason::ClientGone);
+            }
+            if !matches!(self.state, State::Head) || self.sent == self.output.len() {
+                self.state = State::Closed;
+            } else {
+                self.state = State::Closing;
+            }
+        }
+        self.response.keep_alive = false;
+    }
+
+    fn is_observing(&self) -> bool {
+        self.transfer.as_ref().is_some_and(|transfer| transfer.request().observes)
+    }
+
+    fn write<D>(&mut self, now: Instant, stream: &mut impl Stream, shared: &mut Shared<D>) -> bool {
+        let mut any = false;
+        while self.is_writable
+            && let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty())
+        {
+            match stream.write(rest) {
+                Ok(length) if length != 0 => {
+                    self.sent += length;
+                    (any, self.active) = (true, now);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_writable = false,
+                _ => {
+                    shared.counters.count(Reason::ClientGone);
+                    self.state = State::Closed;
+                    return false;
+                }
+            }
+        }
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+            if self.state == State::Closing {
+                if self.response.is_begun && self.response.ending == Ending::Close && self.transfer.is_some() {
+                    // Its end would look like the body's.
+                    stream.abort();
+                    self.state = State::Closed;
+                } else if self.has_ended || stream.finish().is_err() {
+                    self.state = State::Closed;
+                } else {
+                    self.state = State::Lingering { left: LINGER.0, until: now + LINGER.1 };
+                    any = true;
+                }
+            }
+        } else if self.sent > LOW {
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
+        if matches!(self.state, State::Lingering { left: 0, .. }) {
+            self.state = State::Closed;
+        }
+        any
+    }
+
+    fn work<D: phy::Device>(&mut self, now: Instant, number: usize, shared: &mut Shared<D>) -> bool {
+        match self.state {
+            // One response after the other.
+            State::Head if self.output.len() - self.sent <= LOW => self.begin(now, shared),
+            State::Working => {
+                let has_decoded = self.decode(shared);
+                self.proceed(now, number, shared);
+                has_decoded || self.state != State::Working
+            }
+            _ => false,
+        }
+    }
+
+    /// Moves what has come of the request's body into its buffer.
+    fn decode<D>(&mut self, shared: &mut Shared<D>) -> bool {
+        if self.decoder.is_done() || self.input.is_empty() {
+            return false;
+        }
+        let (room, body) = (self.body.room(), &mut self.body);
+        match self.decoder.decode(&self.input, room, |bytes| body.push(bytes)) {
+            Ok(used) => {
+                self.input.drain(..used);
+                if self.decoder.is_done() {
+                    self.body.complete();
+                }
+                used != 0
+            }
+            Err(_) => {
+                self.refuse(400, Reason::BadRequest, "malformed chunks", shared);
+                true
+            }
+        }
+    }
+
+    /// Asks for the next block if there is room for it.
+    fn proceed<D: phy::Device>(&mut self, now: Instant, number: usize, shared: &mut Shared<D>) {
+        if self.state != State::Working || self.output.len() - self.sent > LOW {
+            return;
+        }
+        self.lease(now, shared);
+        let Some(transfer) = &mut self.transfer else {
+            return;
+        };
+        let (far, exchanges) = (&mut shared.far, &mut shared.exchanges);
+        if let Err(why) = transfer.proceed(now, number, &mut self.body, far, exchanges) {
+            self.failed(why, shared);
+        }
+    }
+
+    /// Reads a head, if there is one.
+    fn begin<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) -> bool {
+        // An empty line before a request is skipped (RFC 9112, section 2.2).
+        while self.input.starts_with(b"\r\n") {
+            self.input.drain(..2);
+        }
+        if self.input.is_empty() {
+            return false;
+        }
+        self.response.keep_alive = false;
+        self.response.is_begun = false;
+        self.response.head_only = false;
+        let (head, length) = match head::parse(&self.input) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) if self.input.len() < HEAD => return false,
+            Ok(None) => {
+                self.refuse(431, Reason::HeadTooLarge, "the head is too long", shared);
+                return true;
+            }
+            Err(refused) => {
+                self.refuse(refused.status, refused.reason, "the request cannot be understood", shared);
+                return true;
+            }
+        };
+        self.input.drain(..length);
+        self.input.shrink_to(1024);
+        self.request(now, head, shared);
+        true
+    }
+
+    fn request<D: phy::Device>(&mut self, now: Instant, head: Head, shared: &mut Shared<D>) {
+        self.decoder = Decoder::new(head.framing);
+        self.body = Body::new(BODY);
+        self.response = Response {
+            keep_alive: head.keep_alive && !self.has_ended,
+            is_1_1: head.is_1_1,
+            head_only: head.method == "HEAD",
+            is_get: head.method == "GET",
+            ending: Ending::None,
+            is_begun: false,
+            locations: None,
+            notified: None,
+        };
+        let request = match self.map(&head, shared) {
+            Ok(request) => request,
+            Err((status, reason, why)) => return self.refuse(status, reason, why, shared),
+        };
+        shared.counters.count(Reason::Requests);
+        if head.framing == Framing::None {
+            self.body.complete();
+        } else if !request.has_body {
+            // A body that CoAP has no place for; the next request would begin in it.
+            self.response.keep_alive = false;
+            self.decoder = Decoder::new(Framing::None);
+        } else if head.expects_continue && self.input.is_empty() {
+            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.waiting = Some(request);
+        self.state = State::Working;
+        self.lease(now, shared);
+    }
+
+    /// Begins the transfer as soon as there is a lane for it.
+    fn lease<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
+        let Some(request) = self.waiting.take() else {
+            return;
+        };
+        match shared.far.lease(now, request.resource()) {
+            Some(lane) => self.transfer = Some(Transfer::new(request, lane)),
+            None => self.waiting = Some(request),
+        }
+    }
+
+    /// Whether it waits for a lane.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    fn map<D>(&mut self, head: &Head, shared: &Shared<D>) -> Result<Request, (u16, Reason, &'static str)> {
+        let Some(method) = code::method(&head.method) else {
+            return Err((501, Reason::Unsupported, "CoAP has no such method"));
+        };
+        let target = uri::map(&head.target, &shared.origins).map_err(|refused| {
+            (refused.status, refused.reason, "this URI cannot be mapped to one of a configured CoAP origin")
+        })?;
+        let mut options = target.options;
+        let observes = match head.accept {
+            Accept::Events if head.method == "GET" => true,
+            Accept::Any | Accept::Events => false,
+            Accept::Format(format) => {
+                options.push((option::ACCEPT, Uint::new(u32::from(format)).as_bytes().to_vec()));
+                false
+            }
+            Accept::None => return Err((406, Reason::Unsupported, "CoAP has none of the formats that are accepted")),
+        };
+        let has_body = matches!(method, Code::PUT | Code::POST | Code::PATCH);
+        if let Some(format) = head.content_format.filter(|_| has_body) {
+            options.push((option::CONTENT_FORMAT, Uint::new(u32::from(format)).as_bytes().to_vec()));
+        }
+        if method == Code::GET {
+            options.extend(head.if_none_match.iter().map(|etag| (option::ETAG, etag.clone())));
+        } else if head.if_none_match_any {
+            options.push((option::IF_NONE_MATCH, Vec::new()));
+        }
+        options.extend(head.if_match.iter().map(|etag| (option::IF_MATCH, etag.clone())));
+        self.response.locations = target.locations;
+        Ok(Request {
+            method,
+            origin: target.origin,
+            client: self.client,
+            options,
+            has_body,
+            head_only: self.response.head_only,
+            observes,
+            block: shared.block.min(block::MAX_SIZE),
+        })
+    }
+
+    /// Takes an answer to what this session has asked for.
+    pub fn receive<D: phy::Device>(&mut self, now: Instant, answer: &Answer<'_>, shared: &mut Shared<D>) {
+        let Some(transfer) = &mut self.transfer else {
+            return;
+        };
+        let step = transfer.receive(answer.message, answer.server, &self.body, &mut shared.counters);
+        self.step(now, answer.server, step, shared);
+    }
+
+    /// Takes the news that what it has asked for gets no answer.
+    pub fn failed<D: phy::Device>(&mut self, why: Failure, shared: &mut Shared<D>) {
+        let Some(transfer) = &mut self.transfer else {
+            return;
+        };
+        if why == Failure::Silent {
+            shared.counters.count(Reason::Silent);
+        }
+        let step = transfer.failed(why);
+        self.step(self.active, None, step, shared);
+    }
+
+    /// Answers with an error, and closes.
+    fn refuse<D>(&mut self, status: u16, reason: Reason, why: &str, shared: &mut Shared<D>) {
+        shared.counters.count(reason);
+        if !self.response.is_begun {
+            answer::error(&mut self.output, status, false, self.response.head_only, why);
+        }
+        self.response.keep_alive = false;
+        self.state = State::Closing;
+    }
+}

@@ -1,0 +1,39 @@
+// A CoAP server of npm's `coap` that keeps what is put: node_server.js ADDRESS PORT FILE...
+// Each FILE is there from the start, under its name.
+const coap = require('coap')
+const crypto = require('crypto')
+const fs = require('fs')
+const path = require('path')
+
+const kept = new Map()
+for (const file of process.argv.slice(4)) {
+  kept.set('/' + path.basename(file), { payload: fs.readFileSync(file) })
+}
+const server = coap.createServer({ type: 'udp4' }, (request, response) => {
+  const name = request.url.split('?')[0]
+  switch (request.method) {
+    case 'PUT':
+      response.code = kept.has(name) ? '2.04' : '2.01'
+      kept.set(name, { payload: request.payload, format: request.headers['Content-Format'] })
+      return response.end()
+    case 'POST':
+      response.code = '2.04'
+      return response.end(request.payload)
+    case 'DELETE':
+      kept.delete(name)
+      response.code = '2.02'
+      return response.end()
+    default: {
+      const found = kept.get(name)
+      if (!found) {
+        response.code = '4.04'
+        return response.end()
+      }
+      response.code = '2.05'
+      if (found.format) response.setOption('Content-Format', found.format)
+      response.setOption('ETag', crypto.createHash('sha256').update(found.payload).digest().subarray(0, 8))
+      return response.end(found.payload)
+    }
+  }
+})
+server.listen(Number(process.argv[3]), process.argv[2])
