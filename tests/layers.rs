@@ -10,7 +10,7 @@ use std::path::Path;
 const LAYERS: [(&str, &[&str]); 7] = [
     ("ideas", &[]),
     ("wire", &["wire"]),
-    ("settings", &["config", "divert"]),
+    ("settings", &["config", "divert", "measurements"]),
     ("track", &["track"]),
     ("table", &["table"]),
     ("translator", &["translator"]),

@@ -139,6 +139,11 @@ impl ServerSlot {
         }
     }
 
+    /// What it says of its server, for comparison.
+    pub(crate) const fn said(&self) -> (u8, u32, u16) {
+        (self.kind as u8, self.address, self.port)
+    }
+
     /// The server for a connection to this original destination.
     pub(crate) const fn resolve(&self, original: (u32, u16)) -> (u32, u16) {
         match self.kind {

@@ -9,7 +9,6 @@ use crate::table::hash::Key;
 use crate::table::rule::DivertSlot;
 use crate::table::server;
 use crate::track::claims::Claims;
-use crate::track::measure::Seen;
 use crate::track::phase::Phase;
 use crate::track::resume::ResumeSlot;
 use crate::translator::connection::expire::LOOKS;
@@ -190,7 +189,9 @@ impl Table<'_> {
         if new.has(SOURCE_KEPT) {
             self.keep_source(new);
         }
-        self.measure(slot, Seen::Start);
+        if let Some(measured) = self.state.for_measured {
+            (measured.start)(self, slot);
+        }
         Ok(slot)
     }
 
