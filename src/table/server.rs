@@ -107,6 +107,11 @@ impl ServerSlot {
         if self.is_shared() { 1 } else { self.weight }
     }
 
+    /// Its connections and one more, and its weight.
+    pub(crate) const fn load(&self) -> (u32, u32) {
+        (self.connections + 1, self.weight() as u32)
+    }
+
     pub(crate) const fn set_weight(&mut self, weight: u16) {
         self.weight = weight;
     }

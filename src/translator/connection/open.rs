@@ -30,7 +30,7 @@ impl Table<'_> {
             return Err(if shows { Verdict::Drop(DropReason::NoConnection) } else { Verdict::Pass });
         };
         let original = (flow.destination, flow.destination_port);
-        let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
+        let Some(member) = self.choose_member(&rule, flow.source, original.0) else {
             return Err(Verdict::Drop(DropReason::TableFull));
         };
         let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
