@@ -101,6 +101,20 @@ const _: () = {
     has_format::<slots::Server>();
 };
 
+#[cfg(feature = "monitor")]
+const _: () = {
+    use crate::monitor::{Action, Carries, Decision, Estimate, Inputs, Monitor, Observation, Outcome, Settings};
+    has_format::<Action>();
+    has_format::<Carries>();
+    has_format::<Decision<1>>();
+    has_format::<Estimate>();
+    has_format::<Inputs<1>>();
+    has_format::<Monitor<1>>();
+    has_format::<Observation>();
+    has_format::<Outcome<1>>();
+    has_format::<Settings>();
+};
+
 #[cfg(feature = "control")]
 const _: () = {
     use crate::control::{

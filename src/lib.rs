@@ -142,7 +142,7 @@
 //!
 //! `alloc` adds the storage `Heap` and the set `Sharded`; `std` is the same. `defmt` adds `defmt::Format` to every
 //! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`, `naming` the
-//! module `naming`. A feature adds an API; it never changes behaviour and never sets a size.
+//! module `naming`, `monitor` the module `monitor`. A feature adds an API; it never changes behaviour and never sets a size.
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -173,6 +173,8 @@ mod histogram;
 mod intrinsics;
 mod limits;
 mod measurements;
+#[cfg(feature = "monitor")]
+pub mod monitor;
 #[cfg(feature = "naming")]
 pub mod naming;
 mod packet_meta;
