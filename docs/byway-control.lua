@@ -34,7 +34,7 @@ local STATES = {
   "resetting", "unanswered", "answered",
 }
 local PROTOCOLS = { [0] = "", [1] = " icmp", [6] = " tcp", [17] = " udp" }
-local HOW = { [0] = "switch", [1] = "drain", [2] = "reset" }
+local HOW = { [0] = "switch", [1] = "drain", [2] = "reset", [3] = "hand over", [4] = "hand over or reset" }
 local MIDSTREAM = { [0] = "", [1] = ", midstream pass", [2] = ", midstream adopt", [3] = ", midstream drop" }
 local EVENTS = { "opened", "changed", "moved", "closed" }
 

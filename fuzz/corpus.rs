@@ -18,8 +18,16 @@ fn main() -> io::Result<()> {
         (Some("unpack"), Some(folder)) => (false, folder),
         _ => return Err(io::Error::other("say pack or unpack, and which folder")),
     };
-    let targets =
-        ["translate", "operations", "records", "control_parsers", "control_answers", "control_session", "names"];
+    let targets = [
+        "translate",
+        "operations",
+        "records",
+        "handover",
+        "control_parsers",
+        "control_answers",
+        "control_session",
+        "names",
+    ];
     for target in targets {
         let (folder, file) = (format!("{folder}/{target}"), format!("corpus/{target}.bin"));
         // Who has worked on some of the targets has folders of those.

@@ -42,3 +42,9 @@ with=$(flash_and_ram thumbv7em-none-eabihf s image naming)
 read -r flash_with ram_with <<<"$with"
 echo "Feature naming on thumbv7em-none-eabihf at s, with 16 names, 64 rates and a buffer for answers:" \
     "flash $((flash_with - flash_without)), RAM $((ram_with - ram_without))."
+
+# What hand-overs add to the same firmware: without HTTP, two at once.
+with=$(flash_and_ram thumbv7em-none-eabihf s image handover)
+read -r flash_with ram_with <<<"$with"
+echo "Hand-over on thumbv7em-none-eabihf at s, with 1024 connections that can be handed over and two at once:" \
+    "flash $((flash_with - flash_without)), RAM $((ram_with - ram_without))."

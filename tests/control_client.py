@@ -75,7 +75,7 @@ def body(name, *values):
     if name == "remove":
         return match(values[0])
     if name == "redivert":
-        how = ["switch", "drain", "reset"].index(values[2])
+        how = ["switch", "drain", "reset", "hand-over", "hand-over-or-reset"].index(values[2])
         return bytes([how, 0]) + server(values[0], 0) + server(values[1], 0)
     if name == "timeouts":
         return struct.pack(">6I", *values[0])

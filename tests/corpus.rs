@@ -50,6 +50,11 @@ fn operations() {
 }
 
 #[test]
+fn handover() {
+    replay("handover", targets::handover::run);
+}
+
+#[test]
 fn records() {
     replay("records", targets::records::run);
 }

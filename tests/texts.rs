@@ -163,7 +163,8 @@ proptest! {
 #[test]
 fn words_come_back() {
     [Protocol::Icmp, Protocol::Tcp, Protocol::Udp].into_iter().for_each(comes_back);
-    [Redivert::Switch, Redivert::Drain, Redivert::Reset].into_iter().for_each(comes_back);
+    use Redivert::{Drain, HandOver, HandOverOrReset, Reset, Switch};
+    [Switch, Drain, Reset, HandOver, HandOverOrReset].into_iter().for_each(comes_back);
     [Midstream::Pass, Midstream::Adopt, Midstream::Drop].into_iter().for_each(comes_back);
     comes_back(Target::Same);
 }
@@ -235,7 +236,8 @@ fn what_is_wrong_is_named() {
     ] {
         assert_eq!(Divert::parse(text, &mut room).unwrap_err().to_string(), wrong, "{text:?}");
     }
-    assert_eq!("now".parse::<Redivert>().unwrap_err().to_string(), "how \"now\": it must be switch, drain or reset");
+    let expected = "how \"now\": it must be switch, drain, reset, hand-over or hand-over-or-reset";
+    assert_eq!("now".parse::<Redivert>().unwrap_err().to_string(), expected);
 }
 
 /// A table can be written down and read again.

@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod checks;
+pub mod handover;
 #[path = "../../tests/model/mod.rs"]
 pub mod model;
 pub mod operations;

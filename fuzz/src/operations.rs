@@ -310,7 +310,8 @@ impl<'a> Arbitrary<'a> for Operation {
             }
             6 => Self::Remove(matches(u)?),
             7 | 8 => {
-                let how = pick(u, &[Redivert::Switch, Redivert::Drain, Redivert::Reset])?;
+                use Redivert::{Drain, HandOver, HandOverOrReset, Reset, Switch};
+                let how = pick(u, &[Switch, Drain, Reset, Switch, Drain, Reset, HandOver, HandOverOrReset])?;
                 Self::Redivert { from: target(u)?, to: target(u)?, how }
             }
             9 if u.int_in_range(0..=7)? == 7 => Self::Forget,
@@ -759,6 +760,9 @@ impl<F: Storage> Run<'_, F> {
                 }
             }
             (_, _, Err(RedivertError::Busy { .. } | RedivertError::ServersFull { .. })) => {}
+            // There is no room for connections that can be handed over.
+            (_, _, Err(RedivertError::NotResumable { .. }))
+                if matches!(how, Redivert::HandOver | Redivert::HandOverOrReset) => {}
             (_, _, Err(error)) => panic!("a re-divert was refused: {error}"),
         }
         self.check_rules();

@@ -164,6 +164,7 @@ impl From<RedivertError> for Refusal {
             RedivertError::OwnTarget { .. } => Code::OwnTarget.into(),
             RedivertError::ServersFull { capacity } => with(Code::ServersFull, capacity),
             RedivertError::Busy { capacity } => with(Code::Busy, capacity),
+            RedivertError::NotResumable { .. } => Code::NotResumable.into(),
         }
     }
 }

@@ -244,11 +244,7 @@ impl Instruction {
             }
             Self::Remove(matches) => out.put(&match_octets(matches)),
             Self::Redivert { from, to, how } => {
-                out.u8(match how {
-                    Redivert::Switch => 0,
-                    Redivert::Drain => 1,
-                    Redivert::Reset => 2,
-                });
+                out.u8(*how as u8);
                 out.u8(0);
                 for target in [*from, *to] {
                     write_server(out, Weighted { target, weight: 0 });
@@ -303,12 +299,10 @@ impl Instruction {
             }
             code::REMOVE => *self = Self::Remove(read_match(&mut body)?),
             code::REDIVERT => {
-                let how = match body.array()? {
-                    [0, 0] => Redivert::Switch,
-                    [1, 0] => Redivert::Drain,
-                    [2, 0] => Redivert::Reset,
-                    _ => return None,
+                let [how, 0] = body.array()? else {
+                    return None;
                 };
+                let how = Redivert::of_number(how)?;
                 let (from, to) = (read_server(&mut body)?, read_server(&mut body)?);
                 if from.weight != 0 || to.weight != 0 {
                     return None;

@@ -22,9 +22,24 @@ pub struct MoveSlot {
     to_port: u16,
     any_from_port: bool,
     keep_port: bool,
-    reset: bool,
+    treatment: Treatment,
     /// The server entry of this move, for connections whose own entry no longer describes their server; or none.
     entry: u16,
+}
+
+/// What a move does to the connections that it applies to. When several apply, the greatest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub(crate) enum Treatment {
+    /// They change servers.
+    Switch = 0,
+    /// They stay, and those that can be handed over wait for that.
+    HandOver,
+    /// The same, and TCP connections that cannot are reset.
+    HandOverOrReset,
+    /// TCP connections are reset, others change servers.
+    Reset,
 }
 
 impl MoveSlot {
@@ -36,11 +51,11 @@ impl MoveSlot {
         to_port: 0,
         any_from_port: false,
         keep_port: false,
-        reset: false,
+        treatment: Treatment::Switch,
         entry: 0,
     };
 
-    pub(crate) fn new(from: Place, to: Place, reset: bool, entry: u16) -> Self {
+    pub(crate) fn new(from: Place, to: Place, treatment: Treatment, entry: u16) -> Self {
         Self {
             from: from.address,
             to: to.address,
@@ -48,7 +63,7 @@ impl MoveSlot {
             to_port: to.port.unwrap_or(0),
             any_from_port: from.port.is_none(),
             keep_port: to.port.is_none(),
-            reset,
+            treatment,
             entry,
         }
     }
@@ -70,7 +85,7 @@ impl MoveSlot {
         let (address, port) = self.to().resolve(route.server.1);
         Some(Route {
             server: (address, if portless { 0 } else { port }),
-            reset: route.reset | self.reset,
+            treatment: route.treatment.max(self.treatment),
             // When a later move continues an earlier one, the earlier one's entry has already been changed to match.
             entry: if self.entry == server::NONE { route.entry } else { self.entry },
         })
@@ -113,7 +128,7 @@ pub(crate) const DONE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) server: (u32, u16),
-    pub(crate) reset: bool,
+    pub(crate) treatment: Treatment,
     /// The entry of the last move that has one, or [`server::NONE`].
     pub(crate) entry: u16,
 }
@@ -155,7 +170,7 @@ impl RedivertLog {
         self.outstanding += 1;
         self.known = (usize::from(self.known) + 1).min(capacity) as u8;
         self.cursor = 0;
-        if new.reset {
+        if new.treatment == Treatment::Reset {
             self.telling = 0;
         }
     }
@@ -247,7 +262,7 @@ impl RedivertLog {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn route(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Route> {
         let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
-        let route = Route { server, reset: false, entry: server::NONE };
+        let route = Route { server, treatment: Treatment::Switch, entry: server::NONE };
         #[cfg(target_pointer_width = "64")]
         if behind == 1 {
             return self.ago(slots, 0)?.apply(route, portless);
@@ -271,9 +286,9 @@ impl RedivertLog {
     /// Whether a connection that a record shows on this server would be elsewhere, or reset, if it had been here: the
     /// moves in the log, taken together, lead away from it.
     pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: (u32, u16), portless: bool) -> bool {
-        let route = Route { server, reset: false, entry: server::NONE };
+        let route = Route { server, treatment: Treatment::Switch, entry: server::NONE };
         let end = self.course_of_many(slots, self.known, route, portless);
-        end.is_some_and(|end| end.reset || end.server != server)
+        end.is_some_and(|end| end.treatment >= Treatment::HandOverOrReset || end.server != server)
     }
 
     /// Whether connections were moved away from this server, as far as the log goes back.

@@ -15,7 +15,7 @@ use crate::table::outbox::Outbox;
 use crate::table::ports::RandomPool;
 use crate::table::rebuilding::Rebuilding;
 use crate::table::recent::Recent;
-use crate::table::redivert_log::{DONE, RedivertLog};
+use crate::table::redivert_log::{DONE, RedivertLog, Treatment};
 #[cfg(target_pointer_width = "64")]
 use crate::table::renewal::Renewal;
 #[cfg(target_pointer_width = "64")]
@@ -73,7 +73,9 @@ pub(crate) struct State {
     pub(super) strays: bool,
     /// Whether a finished connection may still handle stragglers; reset when all connections are forgotten.
     pub(super) lingered: bool,
-    /// IndexKey age list the next new connection examines.
+    /// Whether a re-divert asked for hand-overs since [`HandOvers`](crate::HandOvers) last looked.
+    pub(super) hand_overs_wanted: bool,
+    /// Which age list the next new connection examines.
     pub(super) turn: u8,
     /// Whether `span` is one range: then each address in it is an alternative address.
     #[cfg(target_pointer_width = "64")]
@@ -176,6 +178,8 @@ pub(super) struct ForResumable {
     pub(super) requote: fn(&Table<'_>, u32, Direction, &mut [u8]),
     /// Sequence number and acknowledgement of a segment in this direction, as its receiver counts.
     pub(super) number: fn(&Table<'_>, u32, Direction, Numbers) -> Numbers,
+    /// Notes that a re-divert wants the connection handed over, if it can be. Whether it stays open.
+    pub(super) want: fn(&mut Table<'_>, u32, Treatment) -> bool,
 }
 /// What is done with what is seen of a connection, to measure it and its server. Functions behind a pointer, so that they
 /// are linked only into programs whose storage has room for measurements.
@@ -247,6 +251,7 @@ impl State {
             adopting: DONE,
             strays: false,
             lingered: false,
+            hand_overs_wanted: false,
             rotate: 0,
             close_dead: for_measured.map(|measured| measured.close_dead),
             kept: 0,

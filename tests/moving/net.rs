@@ -102,6 +102,14 @@ pub fn client() -> SocketAddrV4 {
     at("1.2.3.4:3456")
 }
 
+/// A translator whose only rule leads to this server.
+pub fn translator(to: usize) -> Translator<Heap> {
+    let config = Config::new([0x42; 32]).alternative(at("10.10.10.10:1").ip().to_owned(), 1024..=65535);
+    let mut byway = Translator::new(config, Heap::new(64, 8).resumable()).expect("a good configuration");
+    byway.divert(Divert::new(original()).to(server(to)).resumable()).expect("a good rule");
+    byway
+}
+
 pub type Tap = Box<dyn FnMut(u64, &[u8])>;
 
 pub struct Net<R> {
@@ -109,6 +117,8 @@ pub struct Net<R> {
     pub now: u64,
     pub byway: Translator<Heap>,
     pub mover: HandOvers<'static, R, AT_ONCE>,
+    /// The portion for packets of servers, if that is another.
+    pub replies: Option<Translator<Heap>>,
     pub client: Host,
     pub servers: Vec<Host>,
     pub asking: Asking,
@@ -132,9 +142,7 @@ pub struct Net<R> {
 
 impl<R: Resumption> Net<R> {
     pub fn new(plan: Plan, resumption: R, paths: &[&str]) -> Self {
-        let config = Config::new([0x42; 32]).alternative(at("10.10.10.10:1").ip().to_owned(), 1024..=65535);
-        let mut byway = Translator::new(config, Heap::new(64, 8).resumable()).expect("a good configuration");
-        byway.divert(Divert::new(original()).to(server(0)).resumable()).expect("a good rule");
+        let byway = translator(0);
         let buffer = Box::leak(vec![0; plan.buffer * AT_ONCE].into_boxed_slice());
         let host = |address, receive, clock, mtu, sockets, seed| {
             Host::new(Setup { address, receive, clock, mtu, sockets, seed })
@@ -151,6 +159,7 @@ impl<R: Resumption> Net<R> {
             now: 1_000_000,
             byway,
             mover: HandOvers::new(resumption, buffer),
+            replies: None,
             client: client_host,
             servers,
             asking: Asking::new(paths),
@@ -240,7 +249,11 @@ impl<R: Resumption> Net<R> {
         }
         let before = packet.clone();
         let now = self.instant();
-        let verdict = self.mover.translate(now, &mut self.byway, &mut packet);
+        let portion = self.replies.as_mut().filter(|_| read(&packet).source.ip() != client().ip());
+        let verdict = match portion {
+            Some(replies) => replies.translate(now, &mut packet),
+            None => self.mover.translate(now, &mut self.byway, &mut packet),
+        };
         match verdict {
             Verdict::ToServer | Verdict::ToClient => self.send(packet),
             _ => assert_eq!(packet, before, "{verdict:?} changes the packet"),

@@ -29,7 +29,7 @@ _byway() {
         lab) words="--shell --help" ;;
         ctl)
             words="divert redivert restore list connections counters events settings limit timeouts apply pcap
-                --agent --key --socket --protocol --clients --keep-source --any-port --midstream --drain --reset --watch --count
+                --agent --key --socket --protocol --clients --keep-source --any-port --midstream --resumable --drain --reset --hand-over --hand-over-or-reset --watch --count
                 --seconds --only-if --dry-run --json --help"
             ;;
         *) words="" ;;

@@ -68,4 +68,8 @@ counters! {
     handed_over,
     /// Packets for another shard, whose ring was full.
     ring_full,
+    /// TCP connections that another server has taken over while their clients kept them.
+    hand_overs_moved,
+    /// Attempts at that which failed: the connection stayed, or was reset as the instruction said.
+    hand_overs_kept,
 }

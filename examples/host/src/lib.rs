@@ -42,6 +42,7 @@ linux! {
     pub mod policy;
     pub mod privileges;
     pub mod reload;
+    pub mod resumable;
     pub mod router;
     pub mod run;
     pub mod segment;

@@ -21,8 +21,12 @@ use crate::icmp::{self, Error, Quote};
 use crate::limiter::Limiter;
 use crate::packet::{self, Fault};
 use crate::policy::{Policies, Policy};
+use crate::resumable::{self, Mover};
 use crate::tap::Tap;
 use crate::vnet::{LENGTH, VnetHeader};
+
+/// The longest segment of a hand-over, in bytes.
+const SEGMENT: usize = 1500;
 
 /// Where packets leave.
 pub trait Output {
@@ -41,6 +45,8 @@ pub struct Settings {
     pub errors_per_second: u32,
     /// How many fragments it keeps.
     pub held: usize,
+    /// How connections are handed over, if any can be.
+    pub resumable: Option<resumable::Settings>,
 }
 
 /// A router with its translator: one shard.
@@ -54,6 +60,8 @@ pub struct Router {
     open: HashSet<Match>,
     policies: Policies,
     held: Held,
+    /// Hands connections over, if that is wanted.
+    mover: Option<Mover>,
     errors: Limiter,
     /// Somebody who looks at one rule's packets.
     pub tap: Option<Tap>,
@@ -69,6 +77,7 @@ impl Router {
             open: HashSet::new(),
             policies: Policies::default(),
             held: Held::new(settings.held),
+            mover: settings.resumable.as_ref().map(Mover::new),
             errors: Limiter::new(settings.errors_per_second),
             tap: None,
             settings,
@@ -123,7 +132,17 @@ impl Router {
         if self.translator.poll_at().is_some_and(|due| due <= now) {
             self.translator.poll(now);
         }
+        if let Some(mover) = &mut self.mover {
+            mover.poll(now, &mut self.translator, &mut self.counters);
+        }
         self.speak(now, out);
+    }
+
+    /// When to poll at the latest.
+    #[must_use]
+    pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
+        let mover = self.mover.as_ref().and_then(|mover| mover.poll_at(now));
+        self.translator.poll_at().into_iter().chain(mover).min()
     }
 
     /// Sends what the translator itself has to say.
@@ -131,6 +150,13 @@ impl Router {
         let mut frame = [0; LENGTH + TRANSMIT_BUFFER];
         while let Some(own) = self.translator.poll_transmit(now, &mut frame[LENGTH..]) {
             out.send(&frame[..LENGTH + own.length], &mut self.counters);
+        }
+        if let Some(mover) = &mut self.mover {
+            let mut frame = [0; LENGTH + SEGMENT];
+            let most = LENGTH + SEGMENT.min(self.settings.mtu.into());
+            while let Some(own) = mover.poll_transmit(now, &mut self.translator, &mut frame[LENGTH..most]) {
+                out.send(&frame[..LENGTH + own.length], &mut self.counters);
+            }
         }
     }
 
@@ -160,7 +186,10 @@ impl Router {
         let meta = header.meta(packet);
         let datagram = DatagramId::of_fragment(packet);
         let before = self.tap.as_ref().map(|_| packet.to_vec());
-        let verdict = self.translator.translate_with(now, packet, meta);
+        let verdict = match &mut self.mover {
+            Some(mover) => mover.translate(now, &mut self.translator, packet, meta),
+            None => self.translator.translate_with(now, packet, meta),
+        };
         if let (Some(tap), Some(before)) = (&self.tap, before)
             && !tap.show(now, header, verdict, &before, packet)
         {

@@ -164,7 +164,7 @@ impl Running {
         log_counters(&parts);
         if let (Some(file), Some(snapshot)) = (&self.config.snapshot, self.snapshot(&mut parts)) {
             snapshot.save(file)?;
-            info!(connections = snapshot.records.len(), file = %file.display(), "snapshot written");
+            info!(connections = snapshot.connections(), file = %file.display(), "snapshot written");
         }
         failed.map_or(Ok(()), Err)
     }
@@ -187,7 +187,7 @@ impl Running {
         match offer.give(next) {
             Ok(()) => {
                 log_counters(&parts);
-                info!(connections = snapshot.records.len(), "another byway has taken over");
+                info!(connections = snapshot.connections(), "another byway has taken over");
                 Ok(None)
             }
             Err(why) => {

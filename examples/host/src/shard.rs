@@ -278,7 +278,7 @@ impl Shard {
             self.waker.is_awake();
             return Ok(());
         }
-        let due = self.router.translator.poll_at().map(|due| due.duration_since(now));
+        let due = self.router.poll_at(now).map(|due| due.duration_since(now));
         // Fragments that are kept are looked after now and then.
         let due = if self.router.held() == 0 { due } else { Some(due.map_or(SECOND, |due| due.min(SECOND))) };
         let is_held_up = self.events.as_ref().is_some_and(EventReporter::is_held_up);

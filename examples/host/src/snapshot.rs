@@ -54,6 +54,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// How many connections there are: some have two records.
+    pub(crate) fn connections(&self) -> usize {
+        self.records.iter().filter(|record| !record.is_second()).count()
+    }
+
     /// As the file is.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {

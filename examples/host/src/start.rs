@@ -187,7 +187,7 @@ fn routers(
 /// Has each connection of a snapshot carried on. The rules are there already.
 fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
     let (mut taken, mut lost) = (0_usize, 0_usize);
-    for record in &kept.records {
+    for record in kept.records.iter().filter(|record| !record.is_second()) {
         let shard = record.connection().and_then(|connection| sharding.shard_of(&connection));
         let router = shard.and_then(|shard| routers.get_mut(shard));
         match router.map(|router| router.translator.import(kept.time, record)) {
@@ -197,6 +197,13 @@ fn take_over(routers: &mut [Router], sharding: &Sharding, kept: &Snapshot) {
                 tracing::debug!("a connection is not carried on: {why}");
             }
             None => lost += 1,
+        }
+    }
+    for record in kept.records.iter().filter(|record| record.is_second()) {
+        // Its connection is in one of them.
+        let imported = routers.iter_mut().any(|router| router.translator.import(kept.time, record).is_ok());
+        if !imported {
+            tracing::debug!("a connection cannot be handed over any more");
         }
     }
     if lost > 0 {

@@ -383,6 +383,8 @@ fn what_is_wrong_is_said_in_a_line_and_a_code() {
         ("restore 100.1.1.1 --reset", "--reset does not belong to restore"),
         ("redivert 20.0.0.1 20.0.0.2 --protocol udp", "--protocol does not belong to redivert"),
         ("redivert 20.0.0.1 20.0.0.2 --drain --reset", "--drain and --reset exclude each other"),
+        ("redivert 20.0.0.1 20.0.0.2 --hand-over --reset", "--hand-over and --reset exclude each other"),
+        ("divert 20.0.0.1 20.0.0.2 --hand-over", "--hand-over does not belong to divert"),
         ("--key /nowhere/key list", "key file /nowhere/key: No such file or directory (os error 2)"),
     ] {
         assert_eq!(operator.says(words, 2), format!("byway ctl: {why}"));

@@ -15,8 +15,8 @@ const TAG: usize = 64;
 /// In the middle of a body the new server is asked for the rest, with `Range` and `If-Range`; only a 206 with the same tag,
 /// the same range and the same length is accepted. While nothing of the response has arrived, the request is repeated as it
 /// was: `GET` is idempotent (RFC 9110, section 9.2.2). Between requests the connection moves as with [`AtRest`]. A
-/// connection stays where it is in the middle of a response's head, after any other method, while requests are pipelined,
-/// and when the response is chunked, encoded by the connection, or longer than 2 GiB.
+/// connection stays where it is in the middle of a response's head, in the middle of a body without a strong tag, after any
+/// other method, while requests are pipelined, and when the response is chunked or longer than 2 GiB.
 ///
 /// It remembers the heads of the last requests of `HEADS` connections, each up to `BYTES` bytes. It sees only what passes
 /// through [`HandOvers::translate`](crate::HandOvers::translate), and reads a response's head if one segment has all of it.
@@ -118,13 +118,17 @@ impl<const BYTES: usize> Head<BYTES> {
             Ok(httparse::Status::Partial) => Seen::Part,
             // What follows the head would be a body, or another request.
             Ok(httparse::Status::Complete(length)) if length == self.length && request.method == Some("GET") => {
-                let mut names = request.headers.iter().map(|field| field.name);
-                let is_plain = names.all(|name| {
-                    !["content-length", "transfer-encoding", "upgrade", "expect"]
-                        .iter()
-                        .any(|other| name.eq_ignore_ascii_case(other))
-                });
-                if is_plain && request.version == Some(1) { Seen::Request } else { Seen::Other }
+                let is_plain = |field: &httparse::Header<'_>| {
+                    let is = |name| field.name.eq_ignore_ascii_case(name);
+                    // Some clients say that there is no body.
+                    let is_empty = is("content-length") && field.value == b"0";
+                    is_empty || !["content-length", "transfer-encoding", "upgrade", "expect"].into_iter().any(is)
+                };
+                if request.headers.iter().all(is_plain) && request.version == Some(1) {
+                    Seen::Request
+                } else {
+                    Seen::Other
+                }
             }
             _ => Seen::Other,
         };
@@ -339,8 +343,8 @@ impl<const HEADS: usize, const BYTES: usize> Resumption for HttpGet<HEADS, BYTES
                 if done == length {
                     return at_rest_only(at_rest, position, buffer);
                 }
-                if done > length {
-                    // In the head.
+                if done > length || head.response.tag().is_empty() {
+                    // In the head, or of a body that need not be the same elsewhere.
                     return Resumed::Refuse;
                 }
                 let (first, last) = (start + u64::from(done), start + u64::from(length) - 1);
@@ -402,26 +406,28 @@ fn at_rest_only(mut at_rest: AtRest, position: &Position, buffer: &mut [u8]) -> 
     at_rest.resume(position, buffer)
 }
 
-/// The response that begins with this data. `None` if it cannot be resumed.
+/// The response that begins with this data. `None` if it does not say where it ends.
 fn response_in(sequence: u32, data: &[u8]) -> Option<Response> {
     let parsed = parse(data).ok()??;
-    let length = u32::try_from(parsed.length?).ok().filter(|length| *length < 1 << 31)?;
-    let tag = parsed.tag.filter(|tag| tag.starts_with(b"\"") && tag.len() <= TAG && tag.len() >= 2)?;
+    let length = match parsed.status {
+        // Another response follows, or another protocol.
+        0..=199 => return None,
+        // Whatever it says of its length, it has no body (RFC 9110, section 6.4.1).
+        204 | 304 => 0,
+        _ if parsed.is_chunked => return None,
+        _ => u32::try_from(parsed.length?).ok().filter(|length| *length < 1 << 31)?,
+    };
+    let mut response = Response { body: sequence.wrapping_add(parsed.head as u32), length, ..Response::NONE };
     let start = match (parsed.status, parsed.range) {
-        (200, _) => 0,
-        (206, Some((first, last, _))) if last.checked_sub(first)?.checked_add(1)? == u64::from(length) => first,
-        _ => return None,
+        (200, _) => Some(0),
+        (206, Some((first, last, _))) if last.checked_sub(first)?.checked_add(1)? == u64::from(length) => Some(first),
+        _ => None,
     };
-    if parsed.is_chunked || length == 0 {
-        return None;
+    let tag = parsed.tag.filter(|tag| tag.starts_with(b"\"") && tag.len() <= TAG && tag.len() >= 2);
+    // Without these it can only be waited for.
+    if let (Some(start), Some(tag)) = (start, tag) {
+        (response.start, response.tag_length) = (start, tag.len());
+        response.tag.get_mut(..tag.len())?.copy_from_slice(tag);
     }
-    let mut response = Response {
-        body: sequence.wrapping_add(parsed.head as u32),
-        length,
-        start,
-        tag_length: tag.len(),
-        ..Response::NONE
-    };
-    response.tag.get_mut(..tag.len())?.copy_from_slice(tag);
     Some(response)
 }

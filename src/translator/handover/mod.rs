@@ -27,6 +27,7 @@ mod run;
 mod segment;
 mod send;
 mod splice;
+mod wanted;
 
 use core::net::SocketAddrV4;
 use heapless::Deque;
@@ -48,7 +49,8 @@ pub use resumption::{AtRest, Checked, Kept, Observed, Position, Resumed, Resumpt
 
 use labels::Labels;
 use run::{Room, Run, Stage, Step, ask};
-use segment::{HEADERS, Incoming};
+use segment::{HEADERS, Incoming, copy, finish_checksum};
+use wanted::Sweep;
 
 /// How many outcomes wait to be fetched.
 const OUTCOMES: usize = 16;
@@ -94,6 +96,7 @@ pub struct HandOvers<'b, R, const N: usize> {
     moved: u64,
     kept: [u64; Kept::COUNT],
     outcomes_lost: u64,
+    sweep: Sweep,
 }
 
 #[cfg(feature = "defmt")]
@@ -121,6 +124,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             moved: 0,
             kept: [0; Kept::COUNT],
             outcomes_lost: 0,
+            sweep: Sweep::NONE,
         }
     }
 
@@ -289,12 +293,14 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let room = room::<N>(self.buffer, place);
         // Its data would be sent again after a while, but an acknowledgement or an open window would not.
         if run.prefers(&incoming)
-            && meta.checksum == ChecksumState::Complete
             && let Some(held) = room.held.get_mut(..packet.len())
         {
             (run.holds_data, run.latest) = (segment.data != 0, (segment.acknowledgment, incoming.window));
             run.held = packet.len();
             held.copy_from_slice(packet);
+            if meta.checksum == ChecksumState::Partial {
+                finish_checksum(held);
+            }
         }
         dropped
     }
@@ -321,34 +327,36 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
 
     /// Does what a step has led to.
     fn step<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, place: usize, step: Step) {
+        if step == Step::Goes {
+            return;
+        }
         let Some(Some(run)) = self.runs.get_mut(place) else {
             return;
         };
         let mut table = byway.table();
-        let outcome = match step {
-            Step::Goes => return,
-            Step::Commit => {
-                let (offsets, position) = (run.offsets(), run.standing.position);
-                let found = table.standing(run.client(), run.original());
-                let spliced =
-                    found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position));
-                match spliced {
-                    Ok(connection) => {
-                        run.commit();
-                        self.moved += 1;
-                        let gap = now.duration_since(run.frozen);
-                        let from = run.from();
-                        let from = endpoint(from.0, from.1);
-                        let (replayed, dropped) = (run.request, run.dropped);
-                        let offsets = (offsets.reply, offsets.clock);
-                        Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
-                    }
-                    Err(why) => return self.step(now, byway, place, Step::Fails(why)),
-                }
+        let (offsets, position) = (run.offsets(), run.standing.position);
+        let found = table.standing(run.client(), run.original());
+        let spliced = match step {
+            Step::Fails(why) => Err(why),
+            Step::Goes | Step::Commit => {
+                found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position))
             }
-            Step::Fails(why) => {
-                if let Ok((slot, _)) = table.standing(run.client(), run.original()) {
+        };
+        let outcome = match spliced {
+            Ok(connection) => {
+                run.commit();
+                self.moved += 1;
+                let gap = now.duration_since(run.frozen);
+                let (address, port) = run.from();
+                let from = endpoint(address, port);
+                let (replayed, dropped) = (run.request, run.dropped);
+                let offsets = (offsets.reply, offsets.clock);
+                Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
+            }
+            Err(why) => {
+                if let Ok((slot, _)) = found {
                     table.freeze(slot, false);
+                    table.note_failed(slot, why);
                 }
                 table.release_leg(run.alternative, run.to);
                 run.fail();
@@ -357,12 +365,16 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 Outcome::Kept { client_side, to, why }
             }
         };
+        self.report(outcome);
+        self.free(place);
+    }
+
+    fn report(&mut self, outcome: Outcome) {
         if self.outcomes.is_full() {
             self.outcomes.pop_front();
             self.outcomes_lost += 1;
         }
         let _ = self.outcomes.push_back(outcome);
-        self.free(place);
     }
 
     fn count_kept(&mut self, why: Kept) {
@@ -390,13 +402,15 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 self.step(now, byway, place, step);
             }
         }
+        self.follow_rediverts(now, byway);
     }
 
     /// When to call [`poll`](Self::poll) and [`poll_transmit`](Self::poll_transmit) next, besides the translator's own
     /// [`poll_at`](Translator::poll_at); `None` if nothing is under way. Calling late makes a hand-over take longer.
     #[must_use]
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
-        self.runs.iter().flatten().map(|run| run.due().max(now)).min()
+        let sweep = if self.active < N { self.sweep.due(now) } else { None };
+        self.runs.iter().flatten().map(|run| run.due().max(now)).chain(sweep).min()
     }
 
     /// Writes the next packet of a hand-over into `buffer`, which should have room for a packet of the path's size: shorter
@@ -452,7 +466,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         if run.stage == Stage::Ending && run.held != 0 {
             let length = core::mem::take(&mut run.held);
             let packet = buffer.get_mut(..length)?;
-            packet.copy_from_slice(room.held.get(..length)?);
+            copy(packet, room.held.get(..length)?)?;
             if byway.translate(now, packet) == Verdict::ToServer {
                 return Some(Transmit { length, direction: Direction::ToServer });
             }

@@ -50,6 +50,20 @@ pub struct Observed<'a> {
     pub data: &'a [u8],
 }
 
+impl<'a> Observed<'a> {
+    /// As it would be shown to a [`Resumption`]: for tests of one.
+    #[must_use]
+    pub const fn new(
+        client_side: Pair,
+        direction: Direction,
+        sequence: u32,
+        acknowledgment: u32,
+        data: &'a [u8],
+    ) -> Self {
+        Self { client_side, direction, sequence, acknowledgment, data }
+    }
+}
+
 /// What the new server is to be sent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -169,11 +183,13 @@ pub enum Kept {
     LongAnswer,
     /// An end closed or reset the connection meanwhile.
     Closing,
+    /// A re-divert wants it handed over, and no rule says any more where its client's connections go.
+    NoRule,
 }
 
 impl Kept {
     /// How many reasons there are.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// All reasons, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -192,6 +208,7 @@ impl Kept {
         Self::WrongAnswer,
         Self::LongAnswer,
         Self::Closing,
+        Self::NoRule,
     ];
 
     /// A short name in lower case, stable across versions.
@@ -213,6 +230,7 @@ impl Kept {
             Self::WrongAnswer => "wrong_answer",
             Self::LongAnswer => "long_answer",
             Self::Closing => "closing",
+            Self::NoRule => "no_rule",
         }
     }
 }

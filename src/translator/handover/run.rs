@@ -73,8 +73,8 @@ impl<'a> Room<'a> {
     /// A quarter for what is sent, a quarter for a packet of the client, the rest for the answer.
     pub(super) fn split(share: &'a mut [u8]) -> Self {
         let quarter = share.len() / 4;
-        let (request, rest) = share.split_at_mut(quarter);
-        let (held, answer) = rest.split_at_mut(quarter);
+        let (request, rest) = share.split_at_mut_checked(quarter).unwrap_or_default();
+        let (held, answer) = rest.split_at_mut_checked(quarter).unwrap_or_default();
         Self { request, answer, held }
     }
 }
@@ -285,7 +285,7 @@ impl Run {
             window: u32::from(incoming.window),
         };
         if !self.repeated {
-            self.wait = now.duration_since(self.started) * 2 + SLACK;
+            self.wait = now.duration_since(self.started).saturating_mul(2).saturating_add(SLACK);
         }
         // The RST for it has to be right from here on.
         self.stage = Stage::Replaying;
@@ -457,7 +457,7 @@ impl Run {
                 self.sent = self.acknowledged;
                 self.pending |= SEND_ACK;
             }
-            self.wait *= 2;
+            self.wait = self.wait.saturating_mul(2);
             self.timer = now + self.wait;
         }
         Step::Goes

@@ -66,8 +66,8 @@ impl Outgoing<'_> {
         tcp[8..12].copy_from_slice(&self.acknowledgment.to_be_bytes());
         (tcp[12], tcp[13]) = ((offset as u8 >> 2) << 4, self.flags);
         tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
-        segment.get_mut(tcp::HEADER..offset)?.copy_from_slice(options.get(..offset - tcp::HEADER)?);
-        segment.get_mut(offset..)?.copy_from_slice(self.data);
+        copy(segment.get_mut(tcp::HEADER..offset)?, options.get(..offset - tcp::HEADER)?)?;
+        copy(segment.get_mut(offset..)?, self.data)?;
         let sum = transport_checksum(TCP, self.source.0, self.destination.0, segment);
         segment.get_mut(16..18)?.copy_from_slice(&sum.to_be_bytes());
         Some(total)
@@ -120,5 +120,30 @@ impl<'a> Incoming<'a> {
     /// What its options say.
     pub(super) fn offer(&self) -> Offer {
         Offer::of(self.tcp)
+    }
+}
+
+/// Copies all bytes. `None` if there are more or fewer than there is room for.
+pub(super) fn copy(to: &mut [u8], from: &[u8]) -> Option<()> {
+    let fits = to.len() == from.len();
+    fits.then(|| to.copy_from_slice(from))
+}
+
+/// Completes the checksum of a packet that is a whole TCP segment, which no hardware will do any more.
+pub(super) fn finish_checksum(packet: &mut [u8]) {
+    let Some(header) = packet.first_chunk::<{ ipv4::HEADER }>().map(Header) else {
+        return;
+    };
+    let (source, destination) = (header.source(), header.destination());
+    let range = header.header_length()..header.total_length();
+    let Some(tcp) = packet.get_mut(range).filter(|tcp| tcp.len() >= 18) else {
+        return;
+    };
+    if let Some(field) = tcp.get_mut(16..18) {
+        field.fill(0);
+    }
+    let sum = transport_checksum(TCP, source, destination, tcp);
+    if let Some(field) = tcp.get_mut(16..18) {
+        field.copy_from_slice(&sum.to_be_bytes());
     }
 }

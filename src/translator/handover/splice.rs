@@ -4,7 +4,7 @@ use crate::connection::{Connection, Direction};
 use crate::table::connection::{ConnectionSlot, Entry, IndexKey, RESUMABLE};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
-use crate::table::redivert_log::Route;
+use crate::table::redivert_log::{Route, Treatment};
 use crate::track::phase::Phase;
 use crate::track::resume::{BARRED, FROZEN, HANDSHAKE, Offsets, ResumeSlot};
 use crate::track::sequence::Sequences;
@@ -47,11 +47,14 @@ impl Table<'_> {
         let (Some(&entry), Some(&resume)) = (self.slot(slot), self.resume(slot)) else {
             return Err(Kept::NotResumable);
         };
-        if !entry.has(RESUMABLE) || !resume.has(HANDSHAKE) || resume.has(BARRED) {
+        if !entry.has(RESUMABLE) {
             return Err(Kept::NotResumable);
         }
         if entry.phase != Phase::EstablishedResumable {
             return Err(if entry.phase.is_over() { Kept::NoConnection } else { Kept::NotEstablished });
+        }
+        if !resume.has(HANDSHAKE) || resume.has(BARRED) {
+            return Err(Kept::NotResumable);
         }
         let [client_next, server_sent, position, client_acknowledged] = entry.sequences.to_words();
         let client_acknowledged = client_next == client_acknowledged;
@@ -150,7 +153,7 @@ impl Table<'_> {
         }
         let moved = Entry { server: to.0, server_port: to.1, ..old };
         let entry = self.entry_for(&moved);
-        self.recount(slot, Route { server: to, reset: false, entry });
+        self.recount(slot, Route { server: to, treatment: Treatment::Switch, entry });
         let tick = self.state.tick;
         if let Some(connection) = self.slot_mut(slot) {
             let [client_next, ..] = connection.sequences.to_words();

@@ -7,9 +7,10 @@
 //! [`Divert::resumable`]: crate::Divert::resumable
 
 use crate::connection::Direction;
-use crate::table::connection::{ConnectionSlot, Entry};
+use crate::table::connection::{ConnectionSlot, Entry, RESUMABLE};
+use crate::table::redivert_log::Treatment;
 use crate::track::phase::Phase;
-use crate::track::resume::{Attempt, FROZEN, ResumeSlot};
+use crate::track::resume::{AWAITED, Attempt, FROZEN, ResumeSlot};
 use crate::translator::path::track::Tracked;
 use crate::translator::state::{ForResumable, Table};
 use crate::verdict::{DropReason, Verdict};
@@ -34,6 +35,14 @@ pub(in crate::translator) static FOR_RESUMABLE: ForResumable = ForResumable {
         Some(resume) => resume.for_receiver(direction, numbers),
         None => numbers,
     },
+    want: |table, slot, treatment| {
+        let or_reset = treatment == Treatment::HandOverOrReset;
+        let can_be_handed_over = table.slot(slot).is_some_and(|c| c.has(RESUMABLE));
+        if can_be_handed_over && let Some(resume) = table.resume_mut(slot) {
+            resume.want(or_reset);
+        }
+        can_be_handed_over || !or_reset
+    },
 };
 
 /// Translates a segment of such a connection.
@@ -45,7 +54,7 @@ fn carry(table: &mut Table<'_>, slot: u32, direction: Direction, parts: &mut Par
     };
     let before = connection.phase;
     let segment = resume.for_client(direction, raw, connection.sequences.unacknowledged(Direction::ToClient));
-    if resume.has(FROZEN) && table.is_frozen(slot) {
+    if resume.has(FROZEN | AWAITED) && table.is_frozen(slot) {
         return Verdict::Drop(DropReason::HandingOver);
     }
     let whole = flow.shape != Shape::FirstFragment;
@@ -81,7 +90,8 @@ impl Table<'_> {
     /// Whether the connection stands still. It goes on by itself if whoever stopped it does not say so in time.
     #[cold]
     fn is_frozen(&mut self, slot: u32) -> bool {
-        if self.slot(slot).is_some_and(|c| self.state.tick.since(c.last) < LONGEST_FREEZE) {
+        let is_awaited = self.resume(slot).is_some_and(|resume| resume.has(AWAITED));
+        if is_awaited || self.slot(slot).is_some_and(|c| self.state.tick.since(c.last) < LONGEST_FREEZE) {
             return true;
         }
         if let Some(resume) = self.resume_mut(slot) {

@@ -12,7 +12,7 @@ use crate::table::connection::{
 use crate::table::event_queue::EventKind;
 #[cfg(target_pointer_width = "64")]
 use crate::table::hash::Key;
-use crate::table::redivert_log::{DONE, Route};
+use crate::table::redivert_log::{DONE, Route, Treatment};
 use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
@@ -58,20 +58,30 @@ impl Table<'_> {
         let Some(route) = moves.route(self.memory.moves, behind, server, connection.protocol == ICMP) else {
             return Followed::Stayed;
         };
-        if route.reset && connection.protocol == TCP {
+        let goes_home = connection.has(SOURCE_KEPT) && route.server == (connection.original, connection.original_port);
+        if route.treatment != Treatment::Switch && connection.protocol == TCP && !self.stays_open(slot, route.treatment)
+        {
             self.start_reset(slot);
             return Followed::Reset;
         }
         if route.server == server {
             return Followed::Stayed;
         }
-        if connection.has(SOURCE_KEPT) && route.server == (connection.original, connection.original_port) {
+        if goes_home {
             // Neither address is replaced any more: there is nothing to translate.
             self.finish(slot, Closed::Rediverted);
             self.release(slot);
             return Followed::Home;
         }
         self.move_to(slot, server, route)
+    }
+
+    /// Whether a TCP connection survives a re-divert that is more than an exchange of the address. If it is one that can be
+    /// handed over, it waits for that from now on.
+    #[cold]
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    fn stays_open(&mut self, slot: u32, treatment: Treatment) -> bool {
+        treatment != Treatment::Reset && self.state.for_resumable.is_some_and(|f| (f.want)(self, slot, treatment))
     }
 
     /// A finished connection does not move. Clearing its claims keeps it from being reopened on its old
@@ -82,7 +92,7 @@ impl Table<'_> {
         self.set_claims(slot, Claims::default());
     }
 
-    /// RedivertLog a connection from one server to another.
+    /// Moves a connection from one server to another.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn move_to(&mut self, slot: u32, from: (u32, u16), route: Route) -> Followed {
         self.state.serial = self.state.serial.wrapping_add(1);
@@ -211,7 +221,7 @@ impl Table<'_> {
 
     /// Ends a TCP connection, and marks both of its ends as owed a RST.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn start_reset(&mut self, slot: u32) {
+    pub(in crate::translator) fn start_reset(&mut self, slot: u32) {
         self.finish(slot, Closed::Rediverted);
         self.expect_resets(slot);
         self.begin_phase(slot, Phase::Resetting);

@@ -12,7 +12,7 @@ use crate::error::ParseError;
 use crate::table::connection::{ConnectionSlot, SERVER_COUNTED};
 #[cfg(target_pointer_width = "64")]
 use crate::table::groups::Groups;
-use crate::table::redivert_log::MoveSlot;
+use crate::table::redivert_log::{MoveSlot, Treatment};
 #[cfg(target_pointer_width = "64")]
 use crate::table::renewal::ALL_FOLLOWED;
 use crate::table::rule::Target;
@@ -28,6 +28,7 @@ use crate::wire::ipv4;
 /// How a re-divert treats the connections that stand on the old server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
 pub enum Redivert {
     /// They go to the new server from their next packet on: the document's exchange of the address. For UDP and for
     /// servers that share their state.
@@ -39,6 +40,54 @@ pub enum Redivert {
     /// [`poll_transmit`](crate::Translator::poll_transmit). A client that would wait in silence for the old server
     /// connects anew at once, and gets the new one.
     Reset,
+    /// Each TCP connection of a rule that asks for it ([`Divert::resumable`](crate::Divert::resumable)) is handed over by
+    /// [`HandOvers`](crate::HandOvers), and its client notices nothing. It goes to the server that its rule chooses for its
+    /// client by then. Until it has, it stays on the old server, as do all others, until they end.
+    HandOver,
+    /// The same, and TCP connections that cannot be handed over are ended as by [`Reset`](Self::Reset). Connections of other
+    /// protocols stay until they end.
+    HandOverOrReset,
+}
+
+impl Redivert {
+    /// The one that the control protocol gives this number.
+    #[cfg(feature = "control")]
+    pub(crate) const fn of_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Switch,
+            1 => Self::Drain,
+            2 => Self::Reset,
+            3 => Self::HandOver,
+            4 => Self::HandOverOrReset,
+            _ => return None,
+        })
+    }
+
+    /// What happens to connections; `None` if nothing does.
+    const fn treatment(self) -> Option<Treatment> {
+        match self {
+            Self::Switch => Some(Treatment::Switch),
+            Self::Drain => None,
+            Self::Reset => Some(Treatment::Reset),
+            Self::HandOver => Some(Treatment::HandOver),
+            Self::HandOverOrReset => Some(Treatment::HandOverOrReset),
+        }
+    }
+
+    /// Whether connections stay on the entries of their old server.
+    pub(in crate::translator) const fn drains(self) -> bool {
+        !matches!(self, Self::Switch | Self::Reset)
+    }
+
+    /// Whether it is written down for connections to follow.
+    pub(in crate::translator) const fn is_followed(self) -> bool {
+        self.treatment().is_some()
+    }
+
+    /// Whether it needs [room for resumable connections](crate::Heap::resumable).
+    pub(in crate::translator) const fn hands_over(self) -> bool {
+        matches!(self, Self::HandOver | Self::HandOverOrReset)
+    }
 }
 
 impl fmt::Display for Redivert {
@@ -47,6 +96,8 @@ impl fmt::Display for Redivert {
             Self::Switch => "switch",
             Self::Drain => "drain",
             Self::Reset => "reset",
+            Self::HandOver => "hand-over",
+            Self::HandOverOrReset => "hand-over-or-reset",
         })
     }
 }
@@ -54,13 +105,15 @@ impl fmt::Display for Redivert {
 impl FromStr for Redivert {
     type Err = ParseError;
 
-    /// Reads `switch`, `drain` or `reset`.
+    /// Reads `switch`, `drain`, `reset`, `hand-over` or `hand-over-or-reset`.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         match text {
             "switch" => Ok(Self::Switch),
             "drain" => Ok(Self::Drain),
             "reset" => Ok(Self::Reset),
-            _ => Err(ParseError::new("how", text, "switch, drain or reset")),
+            "hand-over" => Ok(Self::HandOver),
+            "hand-over-or-reset" => Ok(Self::HandOverOrReset),
+            _ => Err(ParseError::new("how", text, "switch, drain, reset, hand-over or hand-over-or-reset")),
         }
     }
 }
@@ -88,7 +141,7 @@ pub struct Rediverted {
 pub enum RedivertError {
     /// A side is [`Target::Same`], which names no server.
     NoServer {
-        /// IndexKey: `"from"` or `"to"`.
+        /// Which: `"from"` or `"to"`.
         name: &'static str,
     },
     /// Old and new server are the same.
@@ -122,6 +175,12 @@ pub enum RedivertError {
         /// How many re-diverts there is room for.
         capacity: usize,
     },
+    /// Connections are to be handed over, and the storage has no room for what that needs
+    /// ([`Heap::resumable`](crate::Heap::resumable)).
+    NotResumable {
+        /// The new server.
+        target: Target,
+    },
 }
 
 impl fmt::Display for RedivertError {
@@ -138,6 +197,9 @@ impl fmt::Display for RedivertError {
             }
             Self::ServersFull { capacity } => write!(f, "no room for another server: {capacity} entries are in use"),
             Self::Busy { capacity } => write!(f, "{capacity} re-diverts are still being followed"),
+            Self::NotResumable { target } => {
+                write!(f, "hand-over to {target}: the storage has no room for resumable connections")
+            }
         }
     }
 }
@@ -145,7 +207,7 @@ impl fmt::Display for RedivertError {
 impl core::error::Error for RedivertError {}
 
 impl<S: Storage> Translator<S> {
-    /// RedivertLog what stands on the server `from` to the server `to`, in the middle of connections: the document's
+    /// Moves what stands on the server `from` to the server `to`, in the middle of connections: the document's
     /// exchange of the current destination. The rules that point at `from` point at `to` afterwards, and every
     /// connection whose current destination is `from` is treated as [`Redivert`] says.
     ///
@@ -275,12 +337,22 @@ impl Table<'_> {
         target: Target,
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
-        let (old, new) = self.check_redivert(from, target)?;
+        let (old, new) = self.check_redivert(from, target, how)?;
         let survey = self.survey(old);
         let connections = self.connections_on(old, &survey);
-        match how {
-            Redivert::Drain => self.drain(old, target, &survey)?,
-            Redivert::Switch | Redivert::Reset => self.switch(old, target, new, how == Redivert::Reset, &survey)?,
+        if how.is_followed() && self.state.redivert_log.is_full(self.memory.moves) {
+            return Err(RedivertError::Busy { capacity: self.memory.moves.len() });
+        }
+        if how.drains() {
+            self.drain(old, target, &survey)?;
+            if let Some(treatment) = how.treatment() {
+                self.state.hand_overs_wanted = true;
+                // They stay for now: a move to where they are.
+                let here = Place { address: old.address, port: None };
+                self.follow(MoveSlot::new(old, here, treatment, server::NONE));
+            }
+        } else {
+            self.switch(old, target, new, how.treatment().unwrap_or(Treatment::Switch), &survey)?;
         }
         if self.state.kept & HIDES_SERVERS != 0 {
             // The new server may be one that must not show its own address.
@@ -298,6 +370,7 @@ impl Table<'_> {
         &self,
         from: Target,
         target: Target,
+        how: Redivert,
     ) -> Result<(Place, Place), RedivertError> {
         let old = place_of(from).ok_or(RedivertError::NoServer { name: "from" })?;
         let new = place_of(target).ok_or(RedivertError::NoServer { name: "to" })?;
@@ -312,6 +385,9 @@ impl Table<'_> {
         }
         if self.state.is_own(new.address) {
             return Err(RedivertError::OwnTarget { target });
+        }
+        if how.hands_over() && self.state.for_resumable.is_none() {
+            return Err(RedivertError::NotResumable { target });
         }
         Ok((old, new))
     }
@@ -423,13 +499,9 @@ impl Table<'_> {
         old: Place,
         target: Target,
         new: Place,
-        reset: bool,
+        treatment: Treatment,
         survey: &Survey,
     ) -> Result<(), RedivertError> {
-        let capacity = self.memory.moves.len();
-        if self.state.redivert_log.is_full(self.memory.moves) {
-            return Err(RedivertError::Busy { capacity });
-        }
         let entry = if survey.overlaps {
             let taken = self.servers().take(target, Holder::Redivert, 0);
             taken.ok_or(RedivertError::ServersFull { capacity: self.memory.servers.len() })?
@@ -444,9 +516,14 @@ impl Table<'_> {
         for slot in within.unwrap_or_default().iter_mut().filter(|s| s.lies_within(old)) {
             slot.set_target(slot.moved_to(target));
         }
-        self.state.redivert_log.push(self.memory.moves, MoveSlot::new(old, new, reset, entry));
-        self.state.set_plain_epoch();
+        self.follow(MoveSlot::new(old, new, treatment, entry));
         Ok(())
+    }
+
+    /// Writes a move down for connections to follow.
+    fn follow(&mut self, new: MoveSlot) {
+        self.state.redivert_log.push(self.memory.moves, new);
+        self.state.set_plain_epoch();
     }
 
     /// Points the entries that rules share at the new server.

@@ -142,6 +142,7 @@ impl Table<'_> {
     }
 
     /// The server of a rule for a new connection of a client.
+    #[inline(always)]
     pub(in crate::translator) fn choose_member(&self, rule: &DivertSlot, client: u32, original: u32) -> Option<u16> {
         if rule.is_least_loaded() {
             core::hint::cold_path();
@@ -171,6 +172,14 @@ impl Table<'_> {
             entry = slot.next;
         }
         (best != server::NONE).then_some(best)
+    }
+
+    /// Where a new connection of the same client to the same destination would go. `None` if no rule matches.
+    pub(in crate::translator) fn server_for(&self, connection: &Entry) -> Option<(u32, u16)> {
+        let original = (connection.original, connection.original_port);
+        let rule = self.find_rule(connection.protocol, connection.client, original)?;
+        let member = self.choose_member(rule, connection.client, original.0)?;
+        self.memory.servers.get(usize::from(member)).map(|server| server.resolve(original))
     }
 
     /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,

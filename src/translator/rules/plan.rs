@@ -158,19 +158,19 @@ impl Reservation {
         to: Target,
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
-        let (old, _) = table.check_redivert(from, to)?;
+        let (old, _) = table.check_redivert(from, to, how)?;
         let survey = table.survey(old);
-        let needed = match how {
+        if how.is_followed() {
+            let capacity = table.memory.moves.len();
+            self.moves = self.moves.checked_sub(1).ok_or(RedivertError::Busy { capacity })?;
+        }
+        let needed = if !how.drains() {
+            usize::from(self.rediverted || survey.overlaps)
+        } else if self.rediverted {
             // What an earlier re-divert moved there is counted generously: every server that has connections.
-            Redivert::Drain if self.rediverted => {
-                table.used_servers().iter().filter(|s| s.rules() != 0 && s.connections != 0).count()
-            }
-            Redivert::Drain => survey.occupied,
-            Redivert::Switch | Redivert::Reset => {
-                let capacity = table.memory.moves.len();
-                self.moves = self.moves.checked_sub(1).ok_or(RedivertError::Busy { capacity })?;
-                usize::from(self.rediverted || survey.overlaps)
-            }
+            table.used_servers().iter().filter(|s| s.rules() != 0 && s.connections != 0).count()
+        } else {
+            survey.occupied
         };
         let capacity = table.memory.servers.len();
         self.servers = self.servers.checked_sub(needed).ok_or(RedivertError::ServersFull { capacity })?;

@@ -5,20 +5,22 @@ use crate::endpoint::endpoint;
 use crate::event::Closed;
 use crate::table::connection::{Entry, RESUMABLE, SERVER_COUNTED, SOURCE_KEPT};
 use crate::table::event_queue::EventKind;
+use crate::table::hash::Key;
 use crate::table::redivert_log::DONE;
 use crate::table::server;
 use crate::table::storage::Storage;
 use crate::time::{Instant, Tick};
 use crate::track::claims::Claims;
 use crate::track::phase::Phase;
-use crate::track::resume::{ResumeSlot, SPLICED};
+use crate::track::resume::{AWAITED, ResumeSlot, SPLICED};
 use crate::track::tcp::Tcp;
 use crate::translator::Translator;
 use crate::translator::redivert::follow::Followed;
 use crate::translator::state::Table;
-use crate::translator::sync::record::{Record, RecordError};
+use crate::translator::sync::record::{HANDED_OVER, Record, RecordError};
 use crate::verdict::DropReason;
 use crate::wire::ipv4::{ICMP, TCP};
+use crate::wire::tcp::is_behind;
 
 /// The result of importing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,16 +33,10 @@ pub enum Imported {
     Updated,
 }
 
-/// Whether a connection stands on a server that counts otherwise than its client knows. A record does not say how, and
-/// whoever imported it would pass on the wrong numbers.
-#[inline]
-fn is_spliced(connection: &Entry, resume: Option<&ResumeSlot>) -> bool {
-    connection.has(RESUMABLE) && resume.is_some_and(|resume| resume.has(SPLICED))
-}
-
 impl<S: Storage> Translator<S> {
     /// A snapshot: a record of each current connection that another translator can carry on. Quarantined connections
-    /// and those that are being reset are left out.
+    /// and those that are being reset are left out. Those that can be handed over have a second record behind the
+    /// first ([`records_of`](Self::records_of)).
     ///
     /// A record contains how long its connection has been idle, up to the time passed to the latest call. Call
     /// [`poll`](Self::poll) first if the last packet came a while ago.
@@ -67,25 +63,61 @@ impl<S: Storage> Translator<S> {
         let view = self.storage.view();
         let state = &self.state;
         let fresh = view.connections.get(..state.fresh as usize).unwrap_or(view.connections);
-        let all = (0..).zip(fresh).map(|(slot, c)| (slot, &c.0)).filter(|(_, c)| !state.is_dead(c));
-        let resumable = view.resumable;
-        let all = all.filter(move |(slot, c)| !is_spliced(c, resumable.get(*slot as usize)));
-        all.filter_map(|(slot, c)| Record::of(c, self.claims_of(slot), state.tick))
+        let (connections, resumable) = (view.connections, view.resumable);
+        let mut all = (0..).zip(fresh).filter(|(_, c)| !state.is_dead(&c.0));
+        // The slot whose second record is next.
+        let mut pending = None;
+        core::iter::from_fn(move || {
+            if let Some(slot) = pending.take() {
+                return second_record(&connections.get(slot as usize)?.0, resumable, slot);
+            }
+            loop {
+                let (slot, connection) = all.next()?;
+                let first = self.record_in(slot, &connection.0, resumable);
+                if first.is_some() {
+                    pending = resume_of(&connection.0, resumable, slot).map(|_| slot);
+                    return first;
+                }
+            }
+        })
+    }
+
+    /// The record of the connection in a slot. `None` if it cannot be carried on elsewhere.
+    #[inline]
+    fn record_in(&self, slot: u32, connection: &Entry, resumable: &[ResumeSlot]) -> Option<Record> {
+        let mut handed_over = 0;
+        if let Some(resume) = resume_of(connection, resumable, slot) {
+            // Of a connection whose own second record has not arrived there is nothing to say.
+            if resume.has(AWAITED) {
+                return None;
+            }
+            handed_over = if resume.has(SPLICED) { HANDED_OVER } else { 0 };
+        }
+        Record::of(connection, self.claims_of(slot), handed_over, self.state.tick)
     }
 
     /// The record of one connection, to be sent to another portion.
+    ///
+    /// One that can be handed over has a second record too: see [`records_of`](Self::records_of).
     #[must_use]
     pub fn record(&self, connection: &Connection) -> Option<Record> {
+        self.records_of(connection).next()
+    }
+
+    /// The record of one connection and, if it can be handed over ([`Divert::resumable`](crate::Divert::resumable)), a second
+    /// one, which says how its server counts. The first has to be imported first; from then on nothing of a connection that
+    /// was handed over passes until the second is there, so that no wrong number does.
+    pub fn records_of(&self, connection: &Connection) -> impl Iterator<Item = Record> + use<S> {
         let (near, far) = (connection.client_side.source, connection.client_side.destination);
         let near = (near.ip().to_bits(), near.port());
         let far = (far.ip().to_bits(), far.port());
-        let slot = self.find(&crate::table::hash::Key::new(connection.protocol.number(), near, far))?;
+        let slot = self.find(&Key::new(connection.protocol.number(), near, far));
         let view = self.storage.view();
-        let connection = &view.connections.get(slot as usize)?.0;
-        if is_spliced(connection, view.resumable.get(slot as usize)) {
-            return None;
-        }
-        Record::of(connection, self.claims_of(slot), self.state.tick)
+        let found = slot.and_then(|slot| Some((slot, &view.connections.get(slot as usize)?.0)));
+        let first = found.and_then(|(slot, found)| self.record_in(slot, found, view.resumable));
+        let second = found.and_then(|(slot, found)| second_record(found, view.resumable, slot));
+        let second = second.filter(|_| first.is_some());
+        first.into_iter().chain(second)
     }
 
     fn claims_of(&self, slot: u32) -> Claims {
@@ -143,16 +175,40 @@ impl<S: Storage> Translator<S> {
     /// ```
     pub fn import(&mut self, now: Instant, record: &Record) -> Result<Imported, RecordError> {
         self.begin(now);
-        self.table().import(record)
+        if !S::RESUMES && (record.is_second() || record.is_handed_over()) {
+            return Err(RecordError::NotResumable);
+        }
+        if S::RESUMES && record.is_second() {
+            return self.table().import_second(record);
+        }
+        self.table().import(record, S::RESUMES && record.is_handed_over())
     }
 }
 
+/// What is remembered of a connection so that it can be handed over.
+#[inline]
+fn resume_of<'a>(connection: &Entry, resumable: &'a [ResumeSlot], slot: u32) -> Option<&'a ResumeSlot> {
+    if connection.has(RESUMABLE) { resumable.get(slot as usize) } else { None }
+}
+
+/// The second record of a connection that can be handed over.
+#[inline]
+fn second_record(connection: &Entry, resumable: &[ResumeSlot], slot: u32) -> Option<Record> {
+    resume_of(connection, resumable, slot).map(|resume| Record::second(connection, resume))
+}
+
 impl Table<'_> {
-    fn import(&mut self, record: &Record) -> Result<Imported, RecordError> {
+    fn import(&mut self, record: &Record, is_handed_over: bool) -> Result<Imported, RecordError> {
         let mut new = record.slot()?;
+        if is_handed_over {
+            if self.state.for_resumable.is_none() {
+                return Err(RecordError::NotResumable);
+            }
+            new.flags |= RESUMABLE;
+        }
         let tcp = (new.protocol == TCP).then(|| record.tcp(new.phase, new.sequences));
         if let Some(tcp) = &tcp {
-            (new.phase, new.sequences) = (tcp.phase, tcp.sequences);
+            (new.phase, new.sequences) = (new.stored(tcp.phase), tcp.sequences);
         }
         let idle = record.idle();
         new.last = Tick(self.state.tick.0.wrapping_sub(Tick::count(idle)));
@@ -173,7 +229,7 @@ impl Table<'_> {
             known = None;
         }
         if let Some(known) = known.filter(|known| self.slot(*known).is_some_and(|old| !begins_anew(old, &new))) {
-            self.update(known, &new, tcp.as_ref())?;
+            self.update(known, &new, is_handed_over, tcp.as_ref())?;
             return Ok(Imported::Updated);
         }
         new.member = self.entry_for(&new);
@@ -194,6 +250,9 @@ impl Table<'_> {
         self.note_stray(new.member);
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(&new).map_err(|_: DropReason| self.no_room())?;
+        if is_handed_over {
+            self.await_second(slot);
+        }
         if let Some(tcp) = &tcp {
             self.set_claims(slot, tcp.claims);
         }
@@ -223,7 +282,13 @@ impl Table<'_> {
     }
 
     /// Updates a known connection with what its record knows better.
-    fn update(&mut self, slot: u32, new: &Entry, theirs: Option<&Tcp>) -> Result<(), RecordError> {
+    fn update(
+        &mut self,
+        slot: u32,
+        new: &Entry,
+        is_handed_over: bool,
+        theirs: Option<&Tcp>,
+    ) -> Result<(), RecordError> {
         match self.follow_rediverts(slot) {
             Followed::Stayed | Followed::Moved | Followed::Reset => {}
             Followed::Stranded => return Err(endpoint_taken(new)),
@@ -241,7 +306,15 @@ impl Table<'_> {
         if left((new.server, new.server_port)) && !left((old.server, old.server_port)) {
             return Err(outdated(new));
         }
-        if old.reply_key() != new.reply_key() {
+        let is_moved = old.reply_key() != new.reply_key();
+        let counts_otherwise =
+            old.has(RESUMABLE) && self.resume(slot).is_some_and(|resume| resume.has(SPLICED | AWAITED));
+        // A hand-over leaves no trace in the log of re-diverts. Of two servers the later one has sent more, or as much.
+        let sent = |c: &Entry| c.sequences.sent(Direction::ToClient).unwrap_or(0);
+        if counts_otherwise && (!is_handed_over || is_moved && is_behind(sent(new), sent(&old))) {
+            return Err(outdated(new));
+        }
+        if is_moved {
             self.free_endpoint(new)?;
             self.remember(slot);
             self.unlist_reply(slot);
@@ -276,6 +349,9 @@ impl Table<'_> {
                 }
             }
             self.notify(slot, EventKind::Moved((old.server, old.server_port)));
+        }
+        if is_handed_over && (is_moved || !counts_otherwise) {
+            self.await_second(slot);
         }
         let tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
@@ -352,7 +428,7 @@ const fn endpoint_taken(new: &Entry) -> RecordError {
     RecordError::AlternativeTaken { alternative: endpoint(new.alternative, new.alternative_port) }
 }
 
-const fn outdated(new: &Entry) -> RecordError {
+pub(super) const fn outdated(new: &Entry) -> RecordError {
     RecordError::Outdated { server: endpoint(new.server, new.server_port) }
 }
 

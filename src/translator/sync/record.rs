@@ -14,6 +14,7 @@ use crate::table::connection::{ANY_PORT_REPLIES, Entry, SOURCE_KEPT};
 use crate::time::Tick;
 use crate::track::claims::{Claims, Fin};
 use crate::track::phase::Phase;
+use crate::track::resume::ResumeSlot;
 use crate::track::sequence::Sequences;
 use crate::track::tcp::{Tcp, implied_fins};
 use crate::wire::ipv4::{ICMP, TCP, UDP};
@@ -23,10 +24,14 @@ pub const RECORD_LENGTH: usize = 56;
 
 const MAGIC: [u8; 2] = *b"bw";
 const VERSION: u8 = 1;
+/// Of the second record of a connection.
+const SECOND: u8 = 2;
 /// The flags for FINs.
 const FINS: u8 = 0b11_1100;
 /// Segments of only one side have been seen.
 const ONE_HEARD: u8 = 64;
+/// Another server has taken the connection over, and counts otherwise: how is in a second record.
+pub(super) const HANDED_OVER: u8 = 128;
 const CHECKED: usize = RECORD_LENGTH - 4;
 #[cfg(not(target_pointer_width = "64"))]
 const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HDLC);
@@ -66,7 +71,7 @@ const PHASES: [(u8, Phase); 14] = [
 /// | 2 | 1 | version: 1 |
 /// | 3 | 1 | protocol number: 1 ICMP echo, 6 TCP, 17 UDP |
 /// | 4 | 1 | state: 1 opening, 2 opened, 3 established, 4 client closed, 5 server closed, 6 closing, 7 time-wait, 8 doubtful, 13 adopted and not answered yet (TCP); 9 unanswered, 10 answered (UDP); 11 unanswered, 12 answered (ICMP) |
-/// | 5 | 1 | flags: 1 the source is kept, 2 replies from other ports of the server belong to it; TCP: bits 2 and 3 the client's FIN, bits 4 and 5 the server's (0 what the state implies, 1 sent, 2 sent with the number expected, 3 acknowledged), 64 only one side has been seen |
+/// | 5 | 1 | flags: 1 the source is kept, 2 replies from other ports of the server belong to it; TCP: bits 2 and 3 the client's FIN, bits 4 and 5 the server's (0 what the state implies, 1 sent, 2 sent with the number expected, 3 acknowledged), 64 only one side has been seen, 128 another server has taken it over: how that one counts is in a second record |
 /// | 6 | 2 | zero |
 /// | 8 | 6 | client: address (4), port (2); for an ICMP echo the identifier, here and in the alternative |
 /// | 14 | 6 | original destination; the port is zero for ICMP, here and in the server |
@@ -77,6 +82,29 @@ const PHASES: [(u8, Phase); 14] = [
 /// | 40 | 4 | the same for the server |
 /// | 44 | 4 | TCP: the highest number that the client has acknowledged |
 /// | 48 | 4 | the same for the server |
+/// | 52 | 4 | CRC-32 (ISO-HDLC) of all bytes before it |
+///
+/// A TCP connection that can be handed over ([`Divert::resumable`](crate::Divert::resumable)) has a second record:
+///
+/// | offset | bytes | field |
+/// | ---: | ---: | --- |
+/// | 0 | 2 | `"bw"` |
+/// | 2 | 1 | version: 2 |
+/// | 3 | 1 | protocol number: 6 |
+/// | 4 | 4 | zero |
+/// | 8 | 6 | client |
+/// | 14 | 6 | original destination |
+/// | 20 | 4 | what is added to the client's sequence numbers on the way to the server |
+/// | 24 | 4 | the same for the server's on the way to the client |
+/// | 28 | 4 | the same for the server's timestamps |
+/// | 32 | 4 | the client's latest timestamp |
+/// | 36 | 4 | the latest of the server's timestamps that the client was sent |
+/// | 40 | 4 | the right edge of the window that the client was offered |
+/// | 44 | 2 | the client's window, as its latest segment has it |
+/// | 46 | 2 | the client's maximum segment size |
+/// | 48 | 1 | the client's window scale |
+/// | 49 | 1 | the server's window scale that the client knows, times 16, and its present server's |
+/// | 50 | 2 | flags: 1 timestamps are agreed, 2 selective acknowledgements are, 4 both SYNs were seen, 8 the client has reported a hole, 32 another server has taken over, 64 that one knows no selective acknowledgements, 128 it cannot be handed over, 256 the client waits for an answer, 512 it is to be handed over, 1024 or else reset, 8192 the server that took over has not been heard |
 /// | 52 | 4 | CRC-32 (ISO-HDLC) of all bytes before it |
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Record([u8; RECORD_LENGTH]);
@@ -93,7 +121,7 @@ impl Record {
             return Err(RecordError::NoRecord { found: record.bytes(0) });
         }
         let [version] = record.bytes(2);
-        if version != VERSION {
+        if !matches!(version, VERSION | SECOND) {
             return Err(RecordError::Version { found: version });
         }
         let computed = CRC.checksum(whole.get(..CHECKED).unwrap_or_default());
@@ -101,7 +129,11 @@ impl Record {
         if computed != found {
             return Err(RecordError::Checksum { found, computed });
         }
-        record.slot()?;
+        if version == SECOND {
+            record.resumption()?;
+        } else {
+            record.slot()?;
+        }
         Ok(record)
     }
 
@@ -111,10 +143,52 @@ impl Record {
         &self.0
     }
 
-    /// The connection that it describes.
+    /// The connection that it describes. `None` for a second record, which says more about a connection.
     #[must_use]
     pub fn connection(&self) -> Option<Connection> {
-        self.slot().ok()?.view()
+        if self.is_second() { None } else { self.slot().ok()?.view() }
+    }
+
+    /// Whether it says more about a connection that another record describes: how its server counts.
+    #[must_use]
+    pub fn is_second(&self) -> bool {
+        self.bytes(2) == [SECOND]
+    }
+
+    /// Whether another server has taken the connection over, and a second record says how that one counts.
+    pub(super) fn is_handed_over(&self) -> bool {
+        let [protocol, _, flags] = self.bytes(3);
+        protocol == TCP && flags & HANDED_OVER != 0
+    }
+
+    /// Client, original destination, and what a second record says.
+    pub(super) fn resumption(&self) -> Result<([(u32, u16); 2], ResumeSlot), RecordError> {
+        let [protocol, _, flags] = self.bytes(3);
+        if protocol != TCP {
+            return Err(RecordError::Field { name: "protocol", value: protocol });
+        }
+        if flags != 0 {
+            return Err(RecordError::Field { name: "flags", value: flags });
+        }
+        let ends = [8, 14].map(|at| self.end(at));
+        for (name, (address, port)) in ["client", "original"].into_iter().zip(ends) {
+            if crate::wire::ipv4::is_martian(address) {
+                return Err(RecordError::Endpoint { name, value: endpoint(address, port) });
+            }
+        }
+        let resume = ResumeSlot::from_bytes(&self.bytes(20));
+        Ok((ends, resume.map_err(|(name, value)| RecordError::Field { name, value })?))
+    }
+
+    /// The second record of a connection that can be handed over.
+    pub(super) fn second(slot: &Entry, resume: &ResumeSlot) -> Self {
+        let mut fields = Fields::new();
+        fields.put(&MAGIC);
+        fields.put(&[SECOND, TCP, 0, 0, 0, 0]);
+        fields.put_end((slot.client, slot.client_port));
+        fields.put_end((slot.original, slot.original_port));
+        fields.put(&resume.to_bytes());
+        fields.seal()
     }
 
     fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
@@ -154,7 +228,7 @@ impl Record {
         }
         let known = SOURCE_KEPT
             | match protocol {
-                TCP => FINS | ONE_HEARD,
+                TCP => FINS | ONE_HEARD | HANDED_OVER,
                 UDP => ANY_PORT_REPLIES,
                 _ => 0,
             };
@@ -186,24 +260,17 @@ impl Record {
             sequences: Sequences::from_words(sequences.map(u32::from_be_bytes)),
             protocol,
             phase,
-            flags: flags & !(FINS | ONE_HEARD),
+            flags: flags & !(FINS | ONE_HEARD | HANDED_OVER),
             ..Entry::EMPTY
         })
     }
 
-    /// The record of a connection. `None` if it cannot be carried on elsewhere because it is being reset or finished.
-    pub(super) fn of(slot: &Entry, claims: Claims, now: Tick) -> Option<Self> {
+    /// The record of a connection, with the flag [`HANDED_OVER`] or without it. `None` if it cannot be carried on elsewhere because it is being reset or finished.
+    pub(super) fn of(slot: &Entry, claims: Claims, handed_over: u8, now: Tick) -> Option<Self> {
         let (state, _) = PHASES.into_iter().find(|(_, phase)| *phase == slot.phase.tracked())?;
-        let mut record = [0; RECORD_LENGTH];
-        let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            if let Some(field) = record.get_mut(at..at + bytes.len()) {
-                field.copy_from_slice(bytes);
-            }
-            at += bytes.len();
-        };
-        put(&MAGIC);
-        let mut flags = slot.flags & (SOURCE_KEPT | ANY_PORT_REPLIES);
+        let mut fields = Fields::new();
+        fields.put(&MAGIC);
+        let mut flags = slot.flags & (SOURCE_KEPT | ANY_PORT_REPLIES) | handed_over;
         if slot.protocol == TCP {
             let sides = [(Direction::ToServer, 2), (Direction::ToClient, 4)];
             for ((side, shift), implied) in sides.into_iter().zip(implied_fins(slot.phase)) {
@@ -213,26 +280,53 @@ impl Record {
             let handshake = matches!(slot.phase, Phase::Opening | Phase::Opened);
             flags |= if handshake || claims.known_both() { 0 } else { ONE_HEARD };
         }
-        put(&[VERSION, slot.protocol, state, flags, 0, 0]);
-        for (address, port) in [
+        fields.put(&[VERSION, slot.protocol, state, flags, 0, 0]);
+        for end in [
             (slot.client, slot.client_port),
             (slot.original, slot.original_port),
             (slot.alternative, slot.alternative_port),
             (slot.server, slot.server_port),
         ] {
-            put(&address.to_be_bytes());
-            put(&port.to_be_bytes());
+            fields.put_end(end);
         }
         let idle = (u64::from(now.since(slot.last)) << 16) / 1_000;
-        put(&u32::try_from(idle).unwrap_or(u32::MAX).to_be_bytes());
+        fields.put(&u32::try_from(idle).unwrap_or(u32::MAX).to_be_bytes());
         for word in slot.sequences.to_words() {
-            put(&word.to_be_bytes());
+            fields.put(&word.to_be_bytes());
         }
-        let checksum = CRC.checksum(record.get(..CHECKED).unwrap_or_default());
-        if let Some(field) = record.get_mut(CHECKED..) {
+        Some(fields.seal())
+    }
+}
+
+/// A record under construction.
+struct Fields {
+    record: [u8; RECORD_LENGTH],
+    at: usize,
+}
+
+impl Fields {
+    const fn new() -> Self {
+        Self { record: [0; RECORD_LENGTH], at: 0 }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(field) = self.record.get_mut(self.at..self.at + bytes.len()) {
+            field.copy_from_slice(bytes);
+        }
+        self.at += bytes.len();
+    }
+
+    fn put_end(&mut self, (address, port): (u32, u16)) {
+        self.put(&address.to_be_bytes());
+        self.put(&port.to_be_bytes());
+    }
+
+    fn seal(mut self) -> Record {
+        let checksum = CRC.checksum(self.record.get(..CHECKED).unwrap_or_default());
+        if let Some(field) = self.record.get_mut(CHECKED..) {
             field.copy_from_slice(&checksum.to_be_bytes());
         }
-        Some(Self(record))
+        Record(self.record)
     }
 }
 
@@ -315,6 +409,11 @@ pub enum RecordError {
         #[cfg_attr(feature = "defmt", defmt(Debug2Format))]
         server: SocketAddrV4,
     },
+    /// It is of a connection that can be handed over, and the storage has no room for what that needs
+    /// ([`Heap::resumable`](crate::Heap::resumable)).
+    NotResumable,
+    /// It is the second record of a connection that is not known.
+    NoConnection,
     /// There is no room for it.
     TableFull {
         /// How many connections there is room for.
@@ -329,7 +428,7 @@ impl fmt::Display for RecordError {
                 write!(f, "{length} bytes are too few for a record of {RECORD_LENGTH}")
             }
             Self::NoRecord { found } => write!(f, "it begins with {found:?}, but a record begins with {MAGIC:?}"),
-            Self::Version { found } => write!(f, "version {found}; this library reads {VERSION}"),
+            Self::Version { found } => write!(f, "version {found}; this library reads {VERSION} and {SECOND}"),
             Self::Checksum { found, computed } => {
                 write!(f, "checksum {found:#010x} instead of {computed:#010x}")
             }
@@ -348,6 +447,8 @@ impl fmt::Display for RecordError {
                     "server {server}: the connection has since moved away from it, or its client has reused the port"
                 )
             }
+            Self::NotResumable => f.write_str("the storage has no room for connections that can be handed over"),
+            Self::NoConnection => f.write_str("its connection is not known: the record of that has to come first"),
             Self::TableFull { capacity } => write!(f, "no room for it among {capacity} connections"),
         }
     }

@@ -14,6 +14,8 @@ pub extern "C" fn image() -> ! {
     with_control::start(black_box([0; 32]));
     #[cfg(feature = "naming")]
     let names = with_naming::start(black_box([0; 32]));
+    #[cfg(feature = "handover")]
+    let hand_overs = with_handover::start();
     loop {
         let received = black_box(&mut packet);
         #[cfg(feature = "rules")]
@@ -22,6 +24,8 @@ pub extern "C" fn image() -> ! {
         with_control::take(translator, black_box(0), &received[..black_box(64).min(1500)]);
         #[cfg(feature = "naming")]
         with_naming::take(names, translator, black_box(0), received);
+        #[cfg(feature = "handover")]
+        with_handover::take(hand_overs, translator, black_box(0), received);
         #[cfg(feature = "byway")]
         if !with_byway::packet_path(translator, black_box(0), received) {
             continue;
@@ -38,7 +42,11 @@ mod with_byway {
 
     use byway::{Config, Fixed, Instant, Owner, Sharding, Translator, Verdict};
 
+    #[cfg(not(feature = "handover"))]
     pub type Storage = Fixed<1024, 64>;
+    /// Each connection can be handed over.
+    #[cfg(feature = "handover")]
+    pub type Storage = Fixed<1024, 64, 8, 8, 0, 1024>;
 
     /// The path of a packet and nothing else: what is reachable from here must not panic.
     ///
@@ -79,7 +87,7 @@ mod with_byway {
     /// Sets the translator up, in static memory. To be called once.
     pub fn start(secret: [u8; 32]) -> &'static mut Translator<Storage> {
         let config = Config::new(secret).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
-        let Ok(translator) = Translator::new(config, Storage::new()) else { loop {} };
+        let Ok(translator) = Translator::new(config, Storage::sized()) else { loop {} };
         // SAFETY: `image` calls this once, so this is the only reference to the memory.
         unsafe { (*MEMORY.0.get()).write(translator) }
     }
@@ -161,6 +169,78 @@ mod with_control {
         while let Some((to, length)) = agent.poll_transmit(now, answer) {
             black_box((to, &answer[..length.min(MAX_ANSWER)]));
         }
+    }
+}
+
+/// Two hand-overs at once, at rest; packets, an instruction for one connection and one for all.
+#[cfg(feature = "handover")]
+mod with_handover {
+    use core::cell::UnsafeCell;
+    use core::hint::black_box;
+    use core::mem::MaybeUninit;
+    use core::net::{Ipv4Addr, SocketAddrV4};
+    use core::time::Duration;
+
+    use byway::{AtRest, HandOvers, Instant, Pair, Translator};
+    #[cfg(feature = "handover-paths")]
+    use byway::{Divert, Redivert};
+
+    use super::with_byway::Storage;
+
+    type Mover = HandOvers<'static, AtRest, 2>;
+
+    struct Memory(UnsafeCell<(MaybeUninit<Mover>, [u8; 2048])>);
+
+    // SAFETY: the image has one thread and no interrupts.
+    unsafe impl Sync for Memory {}
+
+    static MEMORY: Memory = Memory(UnsafeCell::new((MaybeUninit::uninit(), [0; 2048])));
+
+    /// Sets it up, in static memory. To be called once.
+    pub fn start() -> &'static mut Mover {
+        // SAFETY: `image` calls this once, so these are the only references to the memory.
+        let (place, buffer) = unsafe {
+            let memory = MEMORY.0.get();
+            (&mut (*memory).0, &mut (*memory).1)
+        };
+        place.write(HandOvers::new(AtRest::after(Duration::from_millis(black_box(500))), buffer))
+    }
+
+    /// The way of a packet, and of what the hand-overs have to say.
+    #[cfg_attr(feature = "handover-paths", unsafe(no_mangle))]
+    pub fn handover_path(
+        mover: &mut Mover,
+        translator: &mut Translator<Storage>,
+        micros: u64,
+        packet: &mut [u8],
+    ) -> usize {
+        let now = Instant::from_micros(micros);
+        let _ = black_box(mover.translate(now, translator, packet));
+        mover.poll(now, translator);
+        black_box(mover.poll_at(now));
+        black_box(mover.poll_outcome());
+        mover.poll_transmit(now, translator, packet).map_or(0, |own| own.length)
+    }
+
+    /// The ways of instructions.
+    #[cfg_attr(feature = "handover-paths", unsafe(no_mangle))]
+    pub fn handover_instruction_path(mover: &mut Mover, translator: &mut Translator<Storage>, micros: u64) {
+        let pair = Pair { source: end(), destination: end() };
+        black_box(mover.begin(Instant::from_micros(micros), translator, &pair, end()).is_ok());
+        #[cfg(feature = "handover-paths")]
+        {
+            black_box(translator.divert(Divert::new(end()).to(end()).resumable()).is_ok());
+            black_box(translator.redivert(end(), end(), black_box(Redivert::HandOver)).is_ok());
+        }
+    }
+
+    fn end() -> SocketAddrV4 {
+        SocketAddrV4::new(black_box(Ipv4Addr::LOCALHOST), black_box(80))
+    }
+
+    pub fn take(mover: &mut Mover, translator: &mut Translator<Storage>, micros: u64, packet: &mut [u8]) {
+        black_box(handover_path(mover, translator, micros, packet));
+        handover_instruction_path(mover, translator, micros);
     }
 }
 

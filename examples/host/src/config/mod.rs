@@ -7,10 +7,11 @@ mod rules;
 mod tests;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use byway::control::Rights;
-use byway::{ParseError, Prefix};
+use byway::{AtRest, ParseError, Prefix};
 
 pub use document::ConfigError;
 use document::{Fault, Table, Value};
@@ -18,6 +19,7 @@ pub use nat::{Capacity, Nat};
 pub use rules::Rule;
 
 use crate::key;
+use crate::resumable;
 use crate::router::Settings;
 
 /// How many keys the control port knows at most.
@@ -136,7 +138,7 @@ impl Config {
     fn of(file: &Path, text: &str) -> Result<Self, Fault> {
         let (document, span) = document::parse(text)?;
         let root = Table::root(&document, span);
-        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "privileges", "state"])?;
+        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "privileges", "resumable", "state"])?;
         let nat = nat::read(&root)?;
         let rules = rules::read(&root)?;
         let router = router(&root, &nat)?;
@@ -232,7 +234,9 @@ fn may_change(field: &str) -> bool {
 
 fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
     let table = root.table("router")?;
-    let default = Settings { address: Ipv4Addr::UNSPECIFIED, mtu: 1500, errors_per_second: 100, held: 64 };
+    let address = Ipv4Addr::UNSPECIFIED;
+    let resumable = resumable(root)?;
+    let default = Settings { address, mtu: 1500, errors_per_second: 100, held: 64, resumable };
     let Some(table) = table else {
         return match nat.own.first() {
             Some(address) => Ok(Settings { address: *address, ..default }),
@@ -247,9 +251,27 @@ fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
         errors_per_second: table
             .or("icmp_errors_per_second", default.errors_per_second, |v| v.number(0..=1_000_000))?,
         held: table.or("held_fragments", 64_u32, |v| v.number(0..=65_536))? as usize,
+        resumable,
     };
     table.finish()?;
     Ok(settings)
+}
+
+/// How connections of resumable rules are handed over. `None` if none can be.
+fn resumable(root: &Table<'_>) -> Result<Option<resumable::Settings>, Fault> {
+    let Some(table) = root.table("resumable")? else {
+        return Ok(None);
+    };
+    let settings = resumable::Settings {
+        at_rest: AtRest {
+            quiet: table.or("quiet", Duration::from_millis(500), Value::duration)?,
+            greeting: table.or("greeting", 0_u32, |v| v.number(0..=4096))? as usize,
+        },
+        remembered: table.or("remembered", 16_384_u32, |v| v.number(0..=1_000_000))? as usize,
+        patience: table.or("patience", Duration::from_secs(60), Value::duration)?,
+    };
+    table.finish()?;
+    Ok(Some(settings))
 }
 
 /// What is expected of an address.

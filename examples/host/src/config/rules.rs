@@ -20,6 +20,8 @@ pub struct Rule {
     pub any_port: bool,
     /// What becomes of segments from the middle of connections that are not known.
     pub midstream: Option<Midstream>,
+    /// Whether its TCP connections can be handed over to another server while their clients keep them.
+    pub resumable: bool,
     /// Whether its packets leave untranslated rather than not at all.
     pub fail_open: bool,
     place: Fault,
@@ -42,6 +44,9 @@ impl Rule {
         }
         if self.any_port {
             divert = divert.replies_from_any_port();
+        }
+        if self.resumable {
+            divert = divert.resumable();
         }
         if let Some(midstream) = self.midstream {
             divert = divert.midstream(midstream);
@@ -103,6 +108,7 @@ fn rule(table: &Table<'_>, groups: &[(&str, Vec<Weighted>)]) -> Result<Rule, Fau
         keep_source: table.or("keep_source", false, Value::boolean)?,
         any_port: table.or("any_port", false, Value::boolean)?,
         midstream: table.or("midstream", None, |v| v.choice(&MIDSTREAM).map(Some))?,
+        resumable: table.or("resumable", false, Value::boolean)?,
         fail_open: table.or("fail_open", false, Value::boolean)?,
         place: divert.fault(""),
     };

@@ -20,11 +20,15 @@ Tells a translator what to divert where, and shows what it does.
       --clients NETWORK        only these clients
       --keep-source            leave the client's address as it is
       --any-port               answers from any port of the server belong to the client
+      --resumable              its TCP connections can be handed over, see redivert
       --midstream pass|adopt|drop
                                what becomes of TCP segments of connections that are not known
   redivert FROM TO             move what stands on FROM to TO, in the middle of connections
       --drain                  only new connections; the others stay until they end
       --reset                  and end TCP connections on both sides
+      --hand-over              TCP connections of resumable rules change servers while their clients keep them; others
+                               stay until they end
+      --hand-over-or-reset     the same, and TCP connections that cannot are ended on both sides
   restore ORIGINAL             remove the rule (with --protocol and --clients if it has them)
   list                         the rules
   connections [--watch]        the current connections, once or every second

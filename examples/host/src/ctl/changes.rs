@@ -56,18 +56,27 @@ pub(crate) struct Options {
     clients: Option<Prefix>,
     keep_source: bool,
     any_port: bool,
+    resumable: bool,
     midstream: Option<Midstream>,
     how: Option<Redivert>,
     /// The names of all that were given, those of [`super::arguments`] too.
     given: Vec<String>,
 }
 
+/// What `redivert` does with connections, by option.
+const HOW: [(&str, Redivert); 4] = [
+    ("drain", Redivert::Drain),
+    ("reset", Redivert::Reset),
+    ("hand-over", Redivert::HandOver),
+    ("hand-over-or-reset", Redivert::HandOverOrReset),
+];
+
 /// Whether an option says anything about a command.
 fn belongs(option: &str, command: &str) -> bool {
     match option {
         "protocol" | "clients" => matches!(command, "divert" | "restore"),
-        "keep-source" | "any-port" | "midstream" => command == "divert",
-        "drain" | "reset" => command == "redivert",
+        "keep-source" | "any-port" | "midstream" | "resumable" => command == "divert",
+        option if HOW.iter().any(|(name, _)| *name == option) => command == "redivert",
         "watch" | "count" => matches!(command, "connections" | "counters"),
         "seconds" => command == "events",
         "dry-run" => command == "apply" || COMMANDS.contains(&command),
@@ -91,9 +100,14 @@ impl Options {
 
     /// Takes an option, if it is one of these; its value is the parser's next.
     pub(crate) fn take(&mut self, name: &str, parser: &mut Parser) -> Result<bool, String> {
-        let exclusive = |option: &String| option != name && matches!(option.as_str(), "drain" | "reset");
-        if matches!(name, "drain" | "reset") && self.given.iter().any(exclusive) {
-            return Err("--drain and --reset exclude each other".into());
+        if let Some((_, how)) = HOW.iter().find(|(option, _)| *option == name) {
+            let is_other = |given: &&String| *given != name && HOW.iter().any(|(option, _)| given == option);
+            if let Some(other) = self.given.iter().find(is_other) {
+                return Err(format!("--{other} and --{name} exclude each other"));
+            }
+            self.how = Some(*how);
+            self.note(name);
+            return Ok(true);
         }
         match name {
             "protocol" => self.protocol = Some(protocol(&text(parser)?)?),
@@ -101,8 +115,7 @@ impl Options {
             "keep-source" => self.keep_source = true,
             "any-port" => self.any_port = true,
             "midstream" => self.midstream = Some(midstream(&text(parser)?)?),
-            "drain" => self.how = Some(Redivert::Drain),
-            "reset" => self.how = Some(Redivert::Reset),
+            "resumable" => self.resumable = true,
             _ => return Ok(false),
         }
         self.note(name);
@@ -126,6 +139,9 @@ pub(crate) fn read(words: &[&str], options: &Options) -> Result<Option<Change>, 
             }
             if options.any_port {
                 divert = divert.replies_from_any_port();
+            }
+            if options.resumable {
+                divert = divert.resumable();
             }
             if let Some(midstream) = options.midstream {
                 divert = divert.midstream(midstream);

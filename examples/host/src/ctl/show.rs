@@ -65,6 +65,7 @@ pub(crate) struct Rule {
     pub(crate) matches: Match,
     keeps_source: bool,
     any_port: bool,
+    resumable: bool,
     midstream: Option<Midstream>,
     in_all: u16,
     servers: Vec<(Weighted, u32)>,
@@ -76,6 +77,7 @@ pub(crate) fn rules(answer: &Answer<'_>) -> (Vec<Rule>, Option<u32>) {
         matches: r.matches(),
         keeps_source: r.keeps_source(),
         any_port: r.takes_replies_from_any_port(),
+        resumable: r.is_resumable(),
         midstream: r.midstream(),
         in_all: r.servers_in_all(),
         servers: r.servers().collect(),
@@ -93,7 +95,11 @@ impl Rule {
         let servers: Vec<_> = self.servers.iter().map(server).collect();
         let more = usize::from(self.in_all) - self.servers.len().min(usize::from(self.in_all));
         let more = if more == 0 { String::new() } else { format!(", and {more} more") };
-        let flags = [(self.keeps_source, ", source kept"), (self.any_port, ", answers from any port")];
+        let flags = [
+            (self.keeps_source, ", source kept"),
+            (self.any_port, ", answers from any port"),
+            (self.resumable, ", resumable"),
+        ];
         let flags: String = flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
         let midstream = self.midstream.map_or(String::new(), |m| format!(", midstream {m}"));
         format!("{} -> {}{more}{flags}{midstream}", self.matches, servers.join(", "))
@@ -114,6 +120,7 @@ impl Rule {
             ("clients", self.matches.from_clients().to_string().into()),
             ("keep_source", self.keeps_source.into()),
             ("any_port", self.any_port.into()),
+            ("resumable", self.resumable.into()),
             ("midstream", self.midstream.map(|m| m.to_string()).into()),
             ("servers", Json::List(self.servers.iter().map(server).collect())),
         ])

@@ -1,200 +1,16 @@
-//! What a TCP connection needs so that another server can take it over: what was agreed in its handshake, what its
-//! client has seen last, and, once a server has taken it over, how that server's numbers become the ones that the client
-//! knows.
-//!
-//! The client's numbers are the measure of everything. A server that took over counts from numbers of its own:
-//!
-//! ```text
-//!                    client's view            server's view
-//!   client's bytes      x          <----->       x + forward
-//!   server's bytes      y + reply  <----->       y
-//!   server's clock      z + clock  <----->       z               (RFC 7323)
-//!   server's window     in units of 2^shown      in units of 2^server
-//! ```
-//!
-//! Tracking, records and events have the client's view only.
+//! What happens to the segments of a resumable connection: what is noted of them, and how their numbers change once another
+//! server has taken over.
 
+use super::{
+    ASKED, Attempt, BARRED, HANDSHAKE, HOLE, NO_SACK, ResumeSlot, SACK, SERVER_SEEN, SPLICED, TIMESTAMPS, UNHEARD,
+    UNSCALED, word,
+};
 use crate::connection::Direction;
 use crate::wire::checksum::Delta;
 use crate::wire::options::{self, Offer, Options};
-use crate::wire::tcp::{ACK, RST, SYN, Segment, is_behind};
-
-/// Both sides agreed on timestamps.
-pub(crate) const TIMESTAMPS: u16 = 1;
-/// Both sides agreed on selective acknowledgements.
-pub(crate) const SACK: u16 = 2;
-/// Both SYNs were seen.
-pub(crate) const HANDSHAKE: u16 = 4;
-/// The client's last segment reported bytes beyond a hole.
-const HOLE: u16 = 8;
-/// No segment passes: another server is taking over.
-pub(crate) const FROZEN: u16 = 16;
-/// The server has taken over: its numbers differ.
-pub(crate) const SPLICED: u16 = 32;
-/// The server that took over knows no selective acknowledgements.
-pub(crate) const NO_SACK: u16 = 64;
-/// The connection has something that no other server can take over: data in the SYN (RFC 7413), signatures (RFC 2385,
-/// RFC 5925).
-pub(crate) const BARRED: u16 = 128;
-/// The client has sent data after the server's last: it waits for an answer.
-pub(crate) const ASKED: u16 = 256;
-
-/// Room for what a resumable connection needs, in a translator's storage: all zeros when unused.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct ResumeSlot {
-    /// Added to the client's sequence numbers on the way to the server.
-    pub(crate) forward: u32,
-    /// Added to the server's sequence numbers on the way to the client.
-    pub(crate) reply: u32,
-    /// Added to the server's timestamps.
-    pub(crate) clock: u32,
-    /// The client's last timestamp.
-    pub(crate) client_clock: u32,
-    /// The latest of the server's timestamps that the client was sent.
-    pub(crate) server_clock: u32,
-    /// The right edge of the window that the client was offered.
-    edge: u32,
-    /// The client's window as its last segment has it.
-    pub(crate) client_window: u16,
-    /// The client's maximum segment size.
-    pub(crate) client_mss: u16,
-    /// The client's window scale.
-    pub(crate) client_scale: u8,
-    /// The server's window scale that the client was told of, times 16, and the server's own.
-    server_scales: u8,
-    pub(crate) flags: u16,
-}
-
-const _: () = assert!(size_of::<ResumeSlot>() == 32);
-
-/// No window scaling, until both sides have asked for it.
-const UNSCALED: u8 = u8::MAX;
-
-/// Which handshake a SYN belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attempt {
-    /// None that its receiver answers.
-    None,
-    /// That of the connection.
-    Current,
-    /// One on the same ports that has just taken the place of another. What its client offered is not known.
-    Other,
-}
-
-/// How a server that takes over counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Offsets {
-    pub(crate) forward: u32,
-    pub(crate) reply: u32,
-    pub(crate) clock: u32,
-    pub(crate) scale: u8,
-    pub(crate) sack: bool,
-}
+use crate::wire::tcp::{ACK, FIN, RST, SYN, Segment, is_behind};
 
 impl ResumeSlot {
-    /// An unused slot.
-    pub const EMPTY: Self = Self {
-        forward: 0,
-        reply: 0,
-        clock: 0,
-        client_clock: 0,
-        server_clock: 0,
-        edge: 0,
-        client_window: 0,
-        client_mss: 0,
-        client_scale: 0,
-        server_scales: 0,
-        flags: 0,
-    };
-
-    #[inline]
-    pub(crate) const fn has(&self, flag: u16) -> bool {
-        self.flags & flag != 0
-    }
-
-    /// Whether the client has reported bytes beyond a hole.
-    pub(crate) const fn has_hole(&self) -> bool {
-        self.has(HOLE)
-    }
-
-    /// The client's window in bytes.
-    pub(crate) const fn client_window_bytes(&self) -> u32 {
-        (self.client_window as u32) << (self.client_scale & 15)
-    }
-
-    /// The client's window scale, if scaling was agreed. Of two scales of zero nothing can be seen, and nothing follows.
-    pub(crate) const fn agreed_scale(&self) -> Option<u8> {
-        if self.client_scale | self.server_scales == 0 { None } else { Some(self.client_scale) }
-    }
-
-    const fn shown_scale(&self) -> u8 {
-        self.server_scales >> 4
-    }
-
-    const fn server_scale(&self) -> u8 {
-        self.server_scales & 0x0f
-    }
-
-    /// A server has taken over, and counts like this.
-    pub(crate) fn splice(&mut self, offsets: Offsets) {
-        (self.forward, self.reply, self.clock) = (offsets.forward, offsets.reply, offsets.clock);
-        self.server_scales = self.server_scales & 0xf0 | offsets.scale & 0x0f;
-        self.flags = self.flags & !(FROZEN | NO_SACK) | SPLICED | if offsets.sack { 0 } else { NO_SACK };
-    }
-
-    /// The segment as the client counts, given the first and the last number of the server that the client may acknowledge.
-    ///
-    /// The client may acknowledge more, which it has got from the server before, and late segments less. Either would make
-    /// no sense to the server, which learns of what it has sent alone.
-    #[inline]
-    pub(crate) const fn for_client(
-        &self,
-        direction: Direction,
-        segment: Segment,
-        (first, last): (u32, u32),
-    ) -> Segment {
-        match direction {
-            Direction::ToServer if self.has(SPLICED) && segment.has(ACK) => {
-                let acknowledgment = if is_behind(last, segment.acknowledgment) {
-                    last
-                } else if is_behind(segment.acknowledgment, first) {
-                    first
-                } else {
-                    segment.acknowledgment
-                };
-                Segment { acknowledgment, ..segment }
-            }
-            Direction::ToServer => segment,
-            Direction::ToClient => Segment {
-                sequence: segment.sequence.wrapping_add(self.reply),
-                acknowledgment: segment.acknowledgment.wrapping_sub(self.forward),
-                ..segment
-            },
-        }
-    }
-
-    /// Numbers of a segment in this direction as its receiver counts, from numbers as the client counts.
-    pub(crate) const fn for_receiver(
-        &self,
-        direction: Direction,
-        (sequence, acknowledgment): (u32, u32),
-    ) -> (u32, u32) {
-        match direction {
-            Direction::ToServer => (sequence.wrapping_add(self.forward), acknowledgment.wrapping_sub(self.reply)),
-            Direction::ToClient => (sequence, acknowledgment),
-        }
-    }
-
-    /// What to add to a sequence number that a quoted packet of this direction shows as its sender's translator wrote
-    /// it, to get the one that the sender wrote.
-    pub(crate) const fn quoted(&self, direction: Direction) -> u32 {
-        match direction {
-            Direction::ToServer => 0_u32.wrapping_sub(self.forward),
-            Direction::ToClient => 0_u32.wrapping_sub(self.reply),
-        }
-    }
-
     /// Takes note of a segment, and rewrites it if the server counts otherwise than the client knows. `seen` is the
     /// segment [as the client counts](Self::for_client), and `sent` what the server has sent of that. Returns the change of
     /// the checksum.
@@ -281,6 +97,10 @@ impl ResumeSlot {
                 self.flags &= !HOLE;
             }
             if spliced && let Some(at) = clocks.filter(|_| seen.has(ACK)) {
+                if self.has(UNHEARD) {
+                    // The client may echo the time of a server before.
+                    put(bytes, at + 4, self.server_clock, change);
+                }
                 shift(bytes, at + 4, 0_u32.wrapping_sub(self.clock), change);
             }
         }
@@ -303,6 +123,7 @@ impl ResumeSlot {
     #[inline]
     fn carry_reply(&mut self, seen: &Segment, bytes: &mut [u8], change: &mut Delta) {
         let spliced = self.has(SPLICED);
+        self.flags |= SERVER_SEEN;
         if spliced {
             put(bytes, 4, seen.sequence, change);
             if seen.has(ACK) {
@@ -312,18 +133,26 @@ impl ResumeSlot {
         if seen.has(RST) {
             return;
         }
+        let repeats_handshake = self.has(UNHEARD) && bytes.get(13).is_some_and(|flags| flags & SYN != 0);
+        if repeats_handshake {
+            clear_syn(bytes, change);
+        } else if seen.data != 0 || seen.has(FIN) || self.has(ASKED) {
+            self.flags &= !UNHEARD;
+        }
         if let Some(at) = options::timestamps(bytes) {
             if spliced {
                 shift(bytes, at, self.clock, change);
             }
-            if let Some(value) = word(bytes, at)
+            // Until it is heard, the server believes the times of its handshake alone.
+            if (!self.has(UNHEARD) || repeats_handshake)
+                && let Some(value) = word(bytes, at)
                 && (is_behind(self.server_clock, value) || seen.has(SYN))
             {
                 self.server_clock = value;
             }
         }
         if seen.has(ACK) && !seen.has(SYN) {
-            self.carry_window(seen.acknowledgment, bytes, change);
+            self.carry_window(seen.acknowledgment, repeats_handshake, bytes, change);
         }
         if spliced {
             self.carry_sack(Direction::ToClient, 0, 0, bytes, change);
@@ -332,13 +161,14 @@ impl ResumeSlot {
 
     /// Writes the server's window in the units that the client knows. Its right edge never moves back (RFC 9293, section
     /// 3.8.6).
-    fn carry_window(&mut self, acknowledgment: u32, bytes: &mut [u8], change: &mut Delta) {
+    fn carry_window(&mut self, acknowledgment: u32, repeats_handshake: bool, bytes: &mut [u8], change: &mut Delta) {
         let Some(field) = bytes.get(14..16).and_then(<[u8]>::first_chunk) else {
             return;
         };
         let raw = u32::from(u16::from_be_bytes(*field));
         let edge = acknowledgment.wrapping_add(raw << self.server_scale());
-        let ahead = edge.wrapping_sub(self.edge);
+        // The window of a SYN is in other units.
+        let ahead = if repeats_handshake { u32::MAX } else { edge.wrapping_sub(self.edge) };
         if self.has(SPLICED) {
             let window = if ahead < 1 << 31 {
                 (raw << self.server_scale()) >> self.shown_scale()
@@ -385,7 +215,8 @@ impl ResumeSlot {
             if forward && is_behind(acknowledgment, right) {
                 self.flags |= HOLE;
             }
-            unknown |= forward && (is_behind(sent, right) || is_behind(left, acknowledgment));
+            let is_unsent = is_behind(sent, right) && self.has(SERVER_SEEN);
+            unknown |= forward && (is_unsent || is_behind(left, acknowledgment));
             if spliced {
                 put(bytes, block, left.wrapping_add(by), change);
                 put(bytes, block + 4, right.wrapping_add(by), change);
@@ -397,8 +228,19 @@ impl ResumeSlot {
     }
 }
 
+/// Takes the SYN off a segment.
+fn clear_syn(bytes: &mut [u8], change: &mut Delta) {
+    if let Some(field) = bytes.get(12..).and_then(<[u8]>::first_chunk) {
+        put_half(bytes, 12, u16::from_be_bytes(*field) & !u16::from(SYN), change);
+    }
+}
+
 fn put_window(bytes: &mut [u8], new: u16, change: &mut Delta) {
-    if let Some(place) = bytes.get_mut(14..).and_then(<[u8]>::first_chunk_mut) {
+    put_half(bytes, 14, new, change);
+}
+
+fn put_half(bytes: &mut [u8], at: usize, new: u16, change: &mut Delta) {
+    if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
         *change = change.and(Delta::of([u32::from(u16::from_be_bytes(*place))], [u32::from(new)]));
         *place = new.to_be_bytes();
     }
@@ -407,10 +249,6 @@ fn put_window(bytes: &mut [u8], new: u16, change: &mut Delta) {
 /// Whether a header has more options than timestamps where nearly every sender puts them.
 fn has_more_options(bytes: &[u8]) -> bool {
     bytes.get(12).is_some_and(|offset| *offset >> 4 != 8)
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word))
 }
 
 /// Writes four bytes. The sum of a checksum counts those at odd places the other way round (RFC 1071, section 2B).

@@ -1,0 +1,307 @@
+//! What a TCP connection needs so that another server can take it over: what was agreed in its handshake, what its
+//! client has seen last, and, once a server has taken it over, how that server's numbers become the ones that the client
+//! knows.
+//!
+//! The client's numbers are the measure of everything. A server that took over counts from numbers of its own:
+//!
+//! ```text
+//!                    client's view            server's view
+//!   client's bytes      x          <----->       x + forward
+//!   server's bytes      y + reply  <----->       y
+//!   server's clock      z + clock  <----->       z               (RFC 7323)
+//!   server's window     in units of 2^shown      in units of 2^server
+//! ```
+//!
+//! Tracking, records and events have the client's view only.
+
+mod carry;
+
+use crate::connection::Direction;
+use crate::wire::options;
+use crate::wire::tcp::{ACK, SYN, Segment, is_behind};
+
+/// Both sides agreed on timestamps.
+pub(crate) const TIMESTAMPS: u16 = 1;
+/// Both sides agreed on selective acknowledgements.
+pub(crate) const SACK: u16 = 2;
+/// Both SYNs were seen.
+pub(crate) const HANDSHAKE: u16 = 4;
+/// The client's last segment reported bytes beyond a hole.
+const HOLE: u16 = 8;
+/// No segment passes: another server is taking over.
+pub(crate) const FROZEN: u16 = 16;
+/// The server has taken over: its numbers differ.
+pub(crate) const SPLICED: u16 = 32;
+/// The server that took over knows no selective acknowledgements.
+pub(crate) const NO_SACK: u16 = 64;
+/// The connection has something that no other server can take over: data in the SYN (RFC 7413), signatures (RFC 2385,
+/// RFC 5925).
+pub(crate) const BARRED: u16 = 128;
+/// The client has sent data after the server's last: it waits for an answer.
+pub(crate) const ASKED: u16 = 256;
+/// A re-divert wants it handed over.
+pub(crate) const WANTED: u16 = 512;
+/// If it cannot be handed over, it is to be reset.
+pub(crate) const OR_RESET: u16 = 1_024;
+/// It has been wanted for a while.
+pub(crate) const LONG_WANTED: u16 = 2_048;
+/// What is under way is the last attempt to hand it over.
+pub(crate) const LAST_ATTEMPT: u16 = 4_096;
+/// The server that took over has not said anything yet. It may be one that accepts a connection with its first data
+/// (Linux's `TCP_DEFER_ACCEPT`): until then it may repeat its SYN+ACK, and believes only segments that echo the time of one.
+const UNHEARD: u16 = 8_192;
+/// How its server counts is not known yet: that is in another record. Nothing passes until then.
+pub(crate) const AWAITED: u16 = 16_384;
+/// Segments of the server pass through this translator too, so it is known what the server has sent.
+const SERVER_SEEN: u16 = 32_768;
+/// What matters beyond this translator.
+const LASTING: u16 =
+    TIMESTAMPS | SACK | HANDSHAKE | HOLE | SPLICED | NO_SACK | BARRED | ASKED | WANTED | OR_RESET | UNHEARD;
+
+/// Room for what a resumable connection needs, in a translator's storage: all zeros when unused.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct ResumeSlot {
+    /// Added to the client's sequence numbers on the way to the server.
+    pub(crate) forward: u32,
+    /// Added to the server's sequence numbers on the way to the client.
+    pub(crate) reply: u32,
+    /// Added to the server's timestamps.
+    pub(crate) clock: u32,
+    /// The client's last timestamp.
+    pub(crate) client_clock: u32,
+    /// The latest of the server's timestamps that the client was sent.
+    pub(crate) server_clock: u32,
+    /// The right edge of the window that the client was offered.
+    edge: u32,
+    /// The client's window as its last segment has it.
+    pub(crate) client_window: u16,
+    /// The client's maximum segment size.
+    pub(crate) client_mss: u16,
+    /// The client's window scale.
+    pub(crate) client_scale: u8,
+    /// The server's window scale that the client was told of, times 16, and the server's own.
+    server_scales: u8,
+    pub(crate) flags: u16,
+}
+
+const _: () = assert!(size_of::<ResumeSlot>() == 32);
+
+/// No window scaling, until both sides have asked for it.
+const UNSCALED: u8 = u8::MAX;
+
+/// Which handshake a SYN belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// None that its receiver answers.
+    None,
+    /// That of the connection.
+    Current,
+    /// One on the same ports that has just taken the place of another. What its client offered is not known.
+    Other,
+}
+
+/// How a server that takes over counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offsets {
+    pub(crate) forward: u32,
+    pub(crate) reply: u32,
+    pub(crate) clock: u32,
+    pub(crate) scale: u8,
+    pub(crate) sack: bool,
+}
+
+impl ResumeSlot {
+    /// An unused slot.
+    pub const EMPTY: Self = Self {
+        forward: 0,
+        reply: 0,
+        clock: 0,
+        client_clock: 0,
+        server_clock: 0,
+        edge: 0,
+        client_window: 0,
+        client_mss: 0,
+        client_scale: 0,
+        server_scales: 0,
+        flags: 0,
+    };
+
+    /// One whose numbers have yet to come.
+    pub(crate) const AWAITED: Self = Self { flags: AWAITED, ..Self::EMPTY };
+
+    /// What a record says of it.
+    pub(crate) fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let words = [self.forward, self.reply, self.clock, self.client_clock, self.server_clock, self.edge];
+        let halves = [self.client_window, self.client_mss];
+        let fields =
+            words.iter().flat_map(|word| word.to_be_bytes()).chain(halves.iter().flat_map(|half| half.to_be_bytes()));
+        let fields = fields.chain([self.client_scale, self.server_scales]).chain((self.flags & LASTING).to_be_bytes());
+        bytes.iter_mut().zip(fields).for_each(|(place, byte)| *place = byte);
+        bytes
+    }
+
+    /// What a record says, or the name and value of what no connection can have.
+    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Result<Self, (&'static str, u8)> {
+        let word_at = |at| word(bytes, at).unwrap_or(0);
+        let half_at =
+            |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |half| u16::from_be_bytes(*half));
+        let [.., client_scale, server_scales, high, low] = *bytes;
+        let flags = u16::from_be_bytes([high, low]);
+        if flags & !LASTING != 0 {
+            return Err(("flags", high));
+        }
+        if client_scale > options::LARGEST_SCALE && (flags & HANDSHAKE != 0 || client_scale != UNSCALED) {
+            return Err(("client scale", client_scale));
+        }
+        if server_scales >> 4 > options::LARGEST_SCALE || server_scales & 15 > options::LARGEST_SCALE {
+            return Err(("server scales", server_scales));
+        }
+        Ok(Self {
+            forward: word_at(0),
+            reply: word_at(4),
+            clock: word_at(8),
+            client_clock: word_at(12),
+            server_clock: word_at(16),
+            edge: word_at(20),
+            client_window: half_at(24),
+            client_mss: half_at(26),
+            client_scale,
+            server_scales,
+            flags,
+        })
+    }
+
+    /// Takes over what another translator knows better about a connection whose server counts in the same way.
+    pub(crate) const fn join(&mut self, other: &Self) {
+        if is_behind(self.client_clock, other.client_clock) {
+            (self.client_clock, self.client_window) = (other.client_clock, other.client_window);
+        }
+        if is_behind(self.server_clock, other.server_clock) {
+            self.server_clock = other.server_clock;
+        }
+        if is_behind(self.edge, other.edge) {
+            self.edge = other.edge;
+        }
+        self.flags &= other.flags | !UNHEARD;
+    }
+
+    /// Whether both say that the server counts in the same way.
+    pub(crate) const fn counts_like(&self, other: &Self) -> bool {
+        let same = self.forward == other.forward && self.reply == other.reply && self.clock == other.clock;
+        same && self.flags & SPLICED == other.flags & SPLICED
+    }
+
+    #[inline]
+    pub(crate) const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether the client has reported bytes beyond a hole.
+    pub(crate) const fn has_hole(&self) -> bool {
+        self.has(HOLE)
+    }
+
+    /// The client's window in bytes.
+    pub(crate) const fn client_window_bytes(&self) -> u32 {
+        (self.client_window as u32) << (self.client_scale & 15)
+    }
+
+    /// The client's window scale, if scaling was agreed. Of two scales of zero nothing can be seen, and nothing follows.
+    pub(crate) const fn agreed_scale(&self) -> Option<u8> {
+        if self.client_scale | self.server_scales == 0 { None } else { Some(self.client_scale) }
+    }
+
+    const fn shown_scale(&self) -> u8 {
+        self.server_scales >> 4
+    }
+
+    const fn server_scale(&self) -> u8 {
+        self.server_scales & 0x0f
+    }
+
+    /// A re-divert wants the connection handed over, or else reset.
+    pub(crate) const fn want(&mut self, or_reset: bool) {
+        self.unwant();
+        self.flags |= WANTED | if or_reset { OR_RESET } else { 0 };
+    }
+
+    /// The connection is not to be handed over any more.
+    pub(crate) const fn unwant(&mut self) {
+        self.flags &= !(WANTED | OR_RESET | LONG_WANTED | LAST_ATTEMPT);
+    }
+
+    /// A server has taken over, and counts like this.
+    pub(crate) fn splice(&mut self, offsets: Offsets) {
+        (self.forward, self.reply, self.clock) = (offsets.forward, offsets.reply, offsets.clock);
+        self.server_scales = self.server_scales & 0xf0 | offsets.scale & 0x0f;
+        self.unwant();
+        self.flags =
+            self.flags & !(FROZEN | NO_SACK) | SPLICED | UNHEARD | SERVER_SEEN | if offsets.sack { 0 } else { NO_SACK };
+    }
+
+    /// The segment as the client counts, given the first and the last number of the server that the client may acknowledge.
+    ///
+    /// The client may acknowledge more, which it has got from the server before, and late segments less. Either would make
+    /// no sense to the server, which learns of what it has sent alone. A portion for the forward direction does not know
+    /// what that is.
+    #[inline]
+    pub(crate) const fn for_client(
+        &self,
+        direction: Direction,
+        segment: Segment,
+        (first, last): (u32, u32),
+    ) -> Segment {
+        match direction {
+            Direction::ToServer if self.has(SPLICED) && segment.has(ACK) => {
+                let acknowledgment = if is_behind(last, segment.acknowledgment) && self.has(SERVER_SEEN) {
+                    last
+                } else if is_behind(segment.acknowledgment, first) {
+                    first
+                } else {
+                    segment.acknowledgment
+                };
+                Segment { acknowledgment, ..segment }
+            }
+            Direction::ToServer => segment,
+            Direction::ToClient => Segment {
+                sequence: segment.sequence.wrapping_add(self.reply),
+                acknowledgment: segment.acknowledgment.wrapping_sub(self.forward),
+                // A repeated SYN+ACK is no more to the client than any old segment: it says what it has got so far.
+                flags: if self.repeats_handshake(segment) { segment.flags & !SYN } else { segment.flags },
+                ..segment
+            },
+        }
+    }
+
+    /// Whether a segment of the server repeats the answer with which it took over.
+    const fn repeats_handshake(&self, segment: Segment) -> bool {
+        segment.has(SYN) && segment.has(ACK) && self.has(UNHEARD)
+    }
+
+    /// Numbers of a segment in this direction as its receiver counts, from numbers as the client counts.
+    pub(crate) const fn for_receiver(
+        &self,
+        direction: Direction,
+        (sequence, acknowledgment): (u32, u32),
+    ) -> (u32, u32) {
+        match direction {
+            Direction::ToServer => (sequence.wrapping_add(self.forward), acknowledgment.wrapping_sub(self.reply)),
+            Direction::ToClient => (sequence, acknowledgment),
+        }
+    }
+
+    /// What to add to a sequence number that a quoted packet of this direction shows as its sender's translator wrote
+    /// it, to get the one that the sender wrote.
+    pub(crate) const fn quoted(&self, direction: Direction) -> u32 {
+        match direction {
+            Direction::ToServer => 0_u32.wrapping_sub(self.forward),
+            Direction::ToClient => 0_u32.wrapping_sub(self.reply),
+        }
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word))
+}

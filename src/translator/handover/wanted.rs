@@ -1,0 +1,227 @@
+//! The connections that a re-divert wants handed over ([`Redivert::HandOver`](crate::Redivert::HandOver)): a sweep finds
+//! them, begins as many as there is room for, comes back for those that were not ready, and at last gives up.
+
+use core::time::Duration;
+
+use crate::endpoint::{Pair, endpoint};
+use crate::table::redivert_log::DONE;
+use crate::table::storage::Storage;
+use crate::time::Instant;
+use crate::track::resume::{LAST_ATTEMPT, LONG_WANTED, OR_RESET, WANTED};
+use crate::translator::Translator;
+use crate::translator::handover::HandOvers;
+use crate::translator::handover::outcome::Outcome;
+use crate::translator::handover::resumption::{Kept, Resumption};
+use crate::translator::state::Table;
+
+/// How many slots one poll examines.
+const SLOTS: usize = 64;
+/// How long to wait before those are tried again that were not ready.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How long connections are tried, unless the caller says otherwise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A sweep over the slots: pass after pass, as long as connections are left that may be handed over yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep {
+    /// The next slot of this pass; [`DONE`] between passes.
+    cursor: u32,
+    /// When the next pass begins, if there is one.
+    next: Option<Instant>,
+    /// Whether this pass has left some that may be handed over yet.
+    left: bool,
+    /// Whether this pass gives up those that were wanted long before.
+    settles: bool,
+    /// When a pass that gives up is due.
+    deadline: Instant,
+    patience: Duration,
+}
+
+impl Sweep {
+    pub(super) const NONE: Self =
+        Self { cursor: DONE, next: None, left: false, settles: false, deadline: Instant::ZERO, patience: PATIENCE };
+
+    /// Starts a pass over all slots. Connections that an earlier re-divert wanted do not wait longer for it.
+    fn start(&mut self, now: Instant) {
+        if self.cursor == DONE && self.next.is_none() {
+            self.deadline = now + self.patience;
+        }
+        self.begin(now);
+    }
+
+    fn begin(&mut self, now: Instant) {
+        (self.cursor, self.next, self.left) = (0, None, false);
+        self.settles = now >= self.deadline;
+        if self.settles {
+            self.deadline = now + self.patience;
+        }
+    }
+
+    /// When there is something to do.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        if self.cursor == DONE { self.next } else { Some(now) }
+    }
+
+    /// The next slot to examine, of so many. `None` if there is none now.
+    fn next(&mut self, now: Instant, slots: u32) -> Option<u32> {
+        if self.cursor == DONE {
+            if self.next.is_none_or(|next| now < next) {
+                return None;
+            }
+            self.begin(now);
+        }
+        if self.cursor >= slots {
+            self.cursor = DONE;
+            self.next = self.left.then(|| now + AGAIN);
+            return None;
+        }
+        self.cursor += 1;
+        Some(self.cursor - 1)
+    }
+
+    /// The connection that was examined may be handed over later.
+    const fn leave(&mut self) {
+        self.left = true;
+    }
+}
+
+impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
+    /// How long connections that a re-divert wants handed over ([`Redivert::HandOver`](crate::Redivert::HandOver)) are
+    /// tried before they are left to their old server, or reset; at most twice that. Without this, 60 s. Zero tries each
+    /// once, and again.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.sweep.patience = patience;
+        self
+    }
+
+    /// Begins to hand over the connections that re-diverts want handed over, as far as there is room.
+    pub(super) fn follow_rediverts<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>) {
+        if core::mem::take(&mut byway.state.hand_overs_wanted) {
+            self.sweep.start(now);
+        }
+        for _ in 0..SLOTS {
+            if self.active >= N {
+                return;
+            }
+            let Some(slot) = self.sweep.next(now, byway.state.fresh) else {
+                return;
+            };
+            let Some(wanted) = byway.table().wanted(slot) else {
+                continue;
+            };
+            let begun = match wanted.to {
+                Some((address, port)) => self.try_begin(now, byway, &wanted.client_side, endpoint(address, port)),
+                None => Err(Kept::NoRule),
+            };
+            let Err(why) = begun else {
+                self.sweep.leave();
+                continue;
+            };
+            let mut table = byway.table();
+            if why == Kept::SameServer {
+                table.give_up_wanted(slot, true);
+            } else if why == Kept::Busy || why.may_pass() && !wanted.is_given_up(self.sweep.settles) {
+                self.sweep.leave();
+                if self.sweep.settles {
+                    table.note_settled(slot);
+                }
+            } else {
+                table.give_up_wanted(slot, false);
+                self.count_kept(why);
+                let (address, port) = wanted.to.unwrap_or_default();
+                self.report(Outcome::Kept { client_side: wanted.client_side, to: endpoint(address, port), why });
+            }
+        }
+    }
+}
+
+impl Kept {
+    /// Whether the reason may pass, so that a connection which a re-divert wants handed over is tried again.
+    const fn may_pass(self) -> bool {
+        match self {
+            Self::NotEstablished
+            | Self::Busy
+            | Self::NoPort
+            | Self::TableFull
+            | Self::Unacknowledged
+            | Self::NotNow
+            | Self::Refused
+            | Self::Silent => true,
+            Self::NoConnection
+            | Self::NotResumable
+            | Self::NoRule
+            | Self::SameServer
+            | Self::NoTimestamps
+            | Self::WrongAnswer
+            | Self::LongAnswer
+            | Self::Closing => false,
+        }
+    }
+}
+
+/// A connection that a re-divert wants handed over.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    client_side: Pair,
+    /// Where its rule leads now, if it has one.
+    to: Option<(u32, u16)>,
+    /// [`LONG_WANTED`] and [`LAST_ATTEMPT`].
+    since: u16,
+}
+
+impl Wanted {
+    /// Whether it was tried for long enough, given whether this pass gives up what was wanted when the one before did.
+    const fn is_given_up(&self, settles: bool) -> bool {
+        self.since & LAST_ATTEMPT != 0 || settles && self.since & LONG_WANTED != 0
+    }
+}
+
+impl Table<'_> {
+    /// The connection in this slot, if it is to be handed over.
+    fn wanted(&mut self, slot: u32) -> Option<Wanted> {
+        self.for_resumable(slot)?;
+        if self.is_dead(slot) {
+            return None;
+        }
+        self.follow_rediverts(slot);
+        let (&entry, resume) = (self.slot(slot)?, self.resume(slot)?);
+        if !resume.has(WANTED) || entry.phase.is_over() {
+            return None;
+        }
+        let since = resume.flags & (LONG_WANTED | LAST_ATTEMPT);
+        let client_side = Pair {
+            source: endpoint(entry.client, entry.client_port),
+            destination: endpoint(entry.original, entry.original_port),
+        };
+        Some(Wanted { client_side, to: self.server_for(&entry), since })
+    }
+
+    /// Notes that a pass which gives up has come by, while the connection could not be handed over or was just being.
+    fn note_settled(&mut self, slot: u32) {
+        if let Some(resume) = self.resume_mut(slot) {
+            resume.flags |= if resume.has(LONG_WANTED) { LAST_ATTEMPT } else { LONG_WANTED };
+        }
+    }
+
+    /// Takes note of a hand-over of this connection that has failed.
+    pub(super) fn note_failed(&mut self, slot: u32, why: Kept) {
+        if !why.may_pass() || self.resume(slot).is_some_and(|resume| resume.has(LAST_ATTEMPT)) {
+            self.give_up_wanted(slot, why == Kept::Closing);
+        }
+    }
+
+    /// The connection is not to be handed over any more: it stays, or is reset, as the re-divert said.
+    fn give_up_wanted(&mut self, slot: u32, stays: bool) {
+        let Some(resume) = self.resume_mut(slot) else {
+            return;
+        };
+        let is_reset = resume.has(OR_RESET) && !stays;
+        resume.unwant();
+        if is_reset && self.slot(slot).is_some_and(|c| !c.phase.is_over()) {
+            self.start_reset(slot);
+            let telling = &mut self.state.redivert_log.telling;
+            *telling = slot.min(*telling);
+        }
+    }
+}
