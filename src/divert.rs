@@ -283,7 +283,8 @@ impl FromStr for Weighted {
 /// ```
 ///
 /// Its text, which [`Divert::parse`] reads:
-/// `MATCH to TARGET[*WEIGHT][, TARGET[*WEIGHT]]... [keep-source] [any-port] [resumable] [midstream pass|adopt|drop]`.
+/// `MATCH to TARGET[*WEIGHT][, TARGET[*WEIGHT]]... [keep-source] [any-port] [resumable] [least-loaded]
+/// [midstream pass|adopt|drop]`.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Divert<'a> {
@@ -293,6 +294,7 @@ pub struct Divert<'a> {
     pub(crate) keep_source: bool,
     pub(crate) any_port_replies: bool,
     pub(crate) resumable: bool,
+    pub(crate) least_loaded: bool,
     pub(crate) midstream: Option<Midstream>,
 }
 
@@ -307,6 +309,7 @@ impl<'a> Divert<'a> {
             keep_source: false,
             any_port_replies: false,
             resumable: false,
+            least_loaded: false,
             midstream: None,
         }
     }
@@ -335,6 +338,7 @@ impl<'a> Divert<'a> {
     ///     "192.0.2.0/24:69 udp to 20.0.0.1*2, 20.0.0.2:6969 any-port", // shares clients among servers
     ///     "100.100.100.100 to 20.0.0.3 midstream drop",
     ///     "100.100.100.100:80 tcp to 20.0.0.3 resumable",
+    ///     "100.100.100.100:80 to 20.0.0.1*2, 20.0.0.2 least-loaded",
     /// ] {
     ///     assert_eq!(Divert::parse(text, &mut room)?.to_string(), text);
     /// }
@@ -344,7 +348,7 @@ impl<'a> Divert<'a> {
     /// # Ok::<(), byway::ParseError>(())
     /// ```
     pub fn parse(text: &str, group: &'a mut [Weighted]) -> Result<Self, ParseError> {
-        const MORE: &str = "keep-source, any-port, resumable, or midstream and pass, adopt or drop";
+        const MORE: &str = "keep-source, any-port, resumable, least-loaded, or midstream and pass, adopt or drop";
         let (matches, rest) = split_rule(text).ok_or_else(|| ParseError::new("rule", text, "MATCH to TARGET"))?;
         let mut divert = Self::new(matches.parse::<Match>()?);
         let mut words = rest.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|word| !word.is_empty());
@@ -356,6 +360,7 @@ impl<'a> Divert<'a> {
                 "keep-source" => divert.keep_source = true,
                 "any-port" => divert.any_port_replies = true,
                 "resumable" => divert.resumable = true,
+                "least-loaded" => divert.least_loaded = true,
                 "midstream" => divert.midstream = Some(words.next().unwrap_or_default().parse()?),
                 _ if !is_server_due => return Err(ParseError::new("rule", word, MORE)),
                 server => {
@@ -455,6 +460,39 @@ impl<'a> Divert<'a> {
         self
     }
 
+    /// Sends each new connection to the server of the group with the fewest connections for its weight, (open + 1) / weight,
+    /// instead of always sending a client to the same one. Of a group of more than 64 servers (64-bit machines) two are
+    /// drawn by a hash of the client, and the less loaded of the two is taken. A weight of zero takes no new connections.
+    ///
+    /// Weights are then what the servers can carry, in any unit. Adding the rule again with other weights leaves existing
+    /// connections, and their counts, as they are. It only balances by what it sees: a server that fails fast has few
+    /// connections and gets more of them, so failures must be noticed and such a server given the weight zero (module
+    /// `monitor`, with the feature of that name).
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # let udp = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest_udp.rs"));
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// let [large, small] = [[20, 0, 0, 1], [20, 0, 0, 2]].map(Ipv4Addr::from);
+    /// let group = [Weighted::new(large, 3), Weighted::new(small, 1)];
+    /// byway.divert(Divert::new(original).to_group(&group).least_loaded())?;
+    ///
+    /// for port in 1..=8 {
+    ///     let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), port);
+    ///     byway.translate(Instant::ZERO, &mut udp(client, original));
+    /// }
+    /// assert_eq!((byway.connections_on(large), byway.connections_on(small)), (6, 2));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn least_loaded(mut self) -> Self {
+        self.least_loaded = true;
+        self
+    }
+
     /// What happens to a TCP segment in the middle of an unknown connection. Without this setting, a rule that leads to
     /// another server passes such a segment, and one that only masquerades adopts it ([`Midstream`]).
     /// [`Config::midstream`](crate::Config::midstream) overrides it.
@@ -506,7 +544,7 @@ impl<'a> Divert<'a> {
 impl PartialEq for Divert<'_> {
     /// Whether the rules mean the same. A group of one server equals that server.
     fn eq(&self, other: &Self) -> bool {
-        let flags = |d: &Self| (d.matches, d.keep_source, d.any_port_replies, d.midstream);
+        let flags = |d: &Self| (d.matches, d.keep_source, d.any_port_replies, d.least_loaded, d.midstream);
         flags(self) == flags(other) && self.targets() == other.targets()
     }
 }
@@ -515,7 +553,7 @@ impl Eq for Divert<'_> {}
 
 impl fmt::Display for Divert<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = (self.keep_source, self.any_port_replies, self.resumable, self.midstream);
+        let flags = (self.keep_source, self.any_port_replies, self.resumable, self.least_loaded, self.midstream);
         write_rule(f, &self.matches, self.targets().iter().copied(), flags)
     }
 }
@@ -525,7 +563,7 @@ pub(crate) fn write_rule(
     f: &mut fmt::Formatter<'_>,
     matches: &Match,
     servers: impl Iterator<Item = Weighted>,
-    (keep_source, any_port, resumable, midstream): (bool, bool, bool, Option<Midstream>),
+    (keep_source, any_port, resumable, least_loaded, midstream): (bool, bool, bool, bool, Option<Midstream>),
 ) -> fmt::Result {
     write!(f, "{matches} to ")?;
     for (number, server) in servers.enumerate() {
@@ -540,6 +578,9 @@ pub(crate) fn write_rule(
     }
     if resumable {
         f.write_str(" resumable")?;
+    }
+    if least_loaded {
+        f.write_str(" least-loaded")?;
     }
     match midstream {
         Some(midstream) => write!(f, " midstream {midstream}"),

@@ -8,11 +8,11 @@ const fn has_format<T: Format>() {}
 const _: () = {
     use crate::{
         AtRest, Borrowed, Checked, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections,
-        Counters, DatagramId, Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Event, Fixed,
-        Forgotten, HandOvers, Imported, InexactReset, Instant, Kept, Match, Measured, Midstream, Observed, Outcome,
-        Owner, PacketMeta, Pair, ParseError, Plan, PortChoice, Position, Prefix, Protocol, Record, RecordError,
-        Redivert, RedivertError, Rediverted, Removed, Resumed, Sharding, ShardingError, State, Target, Timeouts,
-        Translator, Transmit, Verdict, Volume, Weighted,
+        Counters, DatagramId, Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Ends, Event, Fixed,
+        Forgotten, HandOvers, Histogram, Imported, InexactReset, Instant, Kept, Match, Measured, MeasuredServers,
+        Measurements, Midstream, Observed, Outcome, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice, Position,
+        Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Resumed, Sharding,
+        ShardingError, State, Target, Timeouts, Total, Traffic, Translator, Transmit, Verdict, Volume, Weighted,
     };
     has_format::<Borrowed<'_>>();
     has_format::<ChecksumState>();
@@ -30,7 +30,13 @@ const _: () = {
     has_format::<DivertError>();
     has_format::<Diverted>();
     has_format::<DropReason>();
+    has_format::<Ends>();
     has_format::<Event>();
+    has_format::<Histogram>();
+    has_format::<MeasuredServers<'_>>();
+    has_format::<Measurements>();
+    has_format::<Total>();
+    has_format::<Traffic>();
     has_format::<Fixed<8, 1>>();
     has_format::<Imported>();
     has_format::<InexactReset>();
@@ -86,12 +92,27 @@ const _: () = {
     use crate::slots;
     has_format::<slots::Connection>();
     has_format::<slots::Divert>();
+    has_format::<slots::MeasuredServer>();
     has_format::<slots::Event>();
     has_format::<slots::Fragment>();
     has_format::<slots::Measure>();
     has_format::<slots::Move>();
     has_format::<slots::Resume>();
     has_format::<slots::Server>();
+};
+
+#[cfg(feature = "monitor")]
+const _: () = {
+    use crate::monitor::{Action, Carries, Decision, Estimate, Inputs, Monitor, Observation, Outcome, Settings};
+    has_format::<Action>();
+    has_format::<Carries>();
+    has_format::<Decision<1>>();
+    has_format::<Estimate>();
+    has_format::<Inputs<1>>();
+    has_format::<Monitor<1>>();
+    has_format::<Observation>();
+    has_format::<Outcome<1>>();
+    has_format::<Settings>();
 };
 
 #[cfg(feature = "control")]

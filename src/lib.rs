@@ -142,7 +142,7 @@
 //!
 //! `alloc` adds the storage `Heap` and the set `Sharded`; `std` is the same. `defmt` adds `defmt::Format` to every
 //! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`, `naming` the
-//! module `naming`. A feature adds an API; it never changes behaviour and never sets a size.
+//! module `naming`, `monitor` the module `monitor`. A feature adds an API; it never changes behaviour and never sets a size.
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -169,8 +169,12 @@ mod error;
 mod event;
 #[cfg(feature = "defmt")]
 mod formats;
+mod histogram;
 mod intrinsics;
 mod limits;
+mod measurements;
+#[cfg(feature = "monitor")]
+pub mod monitor;
 #[cfg(feature = "naming")]
 pub mod naming;
 mod packet_meta;
@@ -193,7 +197,9 @@ pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use error::{ConfigError, ParseError};
 pub use event::{Closed, Event};
+pub use histogram::Histogram;
 pub use limits::MAX_ALTERNATIVES;
+pub use measurements::{Ends, Measurements, Total, Traffic};
 pub use packet_meta::{ChecksumState, PacketMeta};
 #[cfg(feature = "alloc")]
 pub use sharded::Sharded;
@@ -209,8 +215,8 @@ pub use timeouts::Timeouts;
 pub use translator::HttpGet;
 pub use translator::{AtRest, Checked, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
 pub use translator::{
-    Connections, Diverted, Forgotten, Imported, Plan, RECORD_LENGTH, Record, RecordError, Redivert, RedivertError,
-    Rediverted, Removed, TRANSMIT_BUFFER, Translator, Transmit,
+    Connections, Diverted, Forgotten, Imported, MeasuredServers, Plan, RECORD_LENGTH, Record, RecordError, Redivert,
+    RedivertError, Rediverted, Removed, TRANSMIT_BUFFER, Translator, Transmit,
 };
 pub use verdict::{DropReason, Verdict};
 pub use wire::checksum::Checksums;
@@ -225,6 +231,7 @@ pub mod slots {
     pub use crate::table::server::ServerSlot as Server;
     pub use crate::track::fragments::FragmentSlot as Fragment;
     pub use crate::track::measure::MeasureSlot as Measure;
+    pub use crate::track::measure_server::MeasuredServerSlot as MeasuredServer;
     pub use crate::track::resume::ResumeSlot as Resume;
 }
 

@@ -4,10 +4,11 @@
 const LIST: &str = include_str!("../src/formats.rs");
 
 /// The modules that are public; `slots` stands in the first.
-const MODULES: [&str; 4] = [
+const MODULES: [&str; 5] = [
     include_str!("../src/lib.rs"),
     include_str!("../src/control/mod.rs"),
     include_str!("../src/device.rs"),
+    include_str!("../src/monitor/mod.rs"),
     include_str!("../src/naming/mod.rs"),
 ];
 

@@ -10,11 +10,11 @@ use std::path::Path;
 const LAYERS: [(&str, &[&str]); 7] = [
     ("ideas", &[]),
     ("wire", &["wire"]),
-    ("settings", &["config", "divert"]),
+    ("settings", &["config", "divert", "measurements"]),
     ("track", &["track"]),
     ("table", &["table"]),
     ("translator", &["translator"]),
-    ("around it", &["control", "naming", "device", "sharding", "sharded", "formats"]),
+    ("around it", &["control", "naming", "monitor", "device", "sharding", "sharded", "formats"]),
 ];
 
 /// The files of the library by module, such as `table::index`, and the modules that each of them imports from.

@@ -46,6 +46,7 @@ fn the_size_of_everything_is_within_its_budget() {
         ("a connection: what another server needs to take it over, if that is wanted", size_of::<slots::Resume>()),
         ("a rule", size_of::<slots::Divert>()),
         ("a server of a rule", size_of::<slots::Server>()),
+        ("a server of a rule: its measurements, if they are wanted", size_of::<slots::MeasuredServer>()),
         ("a re-divert under way", size_of::<slots::Move>()),
         ("a datagram under way in fragments", size_of::<slots::Fragment>()),
         ("an event", size_of::<slots::Event>()),

@@ -250,11 +250,18 @@ impl<'a> ListedRule<'a> {
         read_rule_flags(self.flags).2
     }
 
+    /// Whether a new connection goes to the server with the fewest for its weight
+    /// ([`Divert::least_loaded`](crate::Divert::least_loaded)).
+    #[must_use]
+    pub const fn is_least_loaded(&self) -> bool {
+        read_rule_flags(self.flags).3
+    }
+
     /// What happens to segments in the middle of unknown connections, if the rule itself says so
     /// ([`Divert::midstream`](crate::Divert::midstream)).
     #[must_use]
     pub const fn midstream(&self) -> Option<Midstream> {
-        read_rule_flags(self.flags).3
+        read_rule_flags(self.flags).4
     }
 
     /// Its servers, and how many connections each has through this rule.

@@ -110,6 +110,7 @@ pub struct Rule {
     keep_source: bool,
     any_port: bool,
     resumable: bool,
+    least_loaded: bool,
     midstream: Option<Midstream>,
 }
 
@@ -121,8 +122,9 @@ impl Rule {
         let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
-        let Divert { matches, keep_source, any_port_replies: any_port, resumable, midstream, .. } = *divert;
-        Some(Self { matches, servers, count, keep_source, any_port, resumable, midstream })
+        let Divert { matches, keep_source, any_port_replies: any_port, resumable, least_loaded, midstream, .. } =
+            *divert;
+        Some(Self { matches, servers, count, keep_source, any_port, resumable, least_loaded, midstream })
     }
 
     /// What the rule matches.
@@ -144,6 +146,7 @@ impl Rule {
         divert.keep_source = self.keep_source;
         divert.any_port_replies = self.any_port;
         divert.resumable = self.resumable;
+        divert.least_loaded = self.least_loaded;
         divert.midstream = self.midstream;
         divert
     }
@@ -169,7 +172,7 @@ impl FromStr for Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.resumable, r.midstream);
+        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.resumable, r.least_loaded, r.midstream);
         flags(self) == flags(other) && self.servers() == other.servers()
     }
 }
@@ -233,7 +236,7 @@ impl Instruction {
         match self {
             Self::Divert(rule) => {
                 out.put(&match_octets(&rule.matches));
-                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.resumable, rule.midstream));
+                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.resumable, rule.least_loaded, rule.midstream));
                 out.u8(rule.count);
                 for server in rule.servers() {
                     write_server(out, *server);
@@ -272,12 +275,21 @@ impl Instruction {
         match code {
             code::DIVERT => {
                 let matches = read_match(&mut body)?;
-                let [flags @ 0..=31, count] = body.array()? else {
+                let [flags @ 0..=63, count] = body.array()? else {
                     return None;
                 };
-                let (keep_source, any_port, resumable, midstream) = read_rule_flags(flags);
+                let (keep_source, any_port, resumable, least_loaded, midstream) = read_rule_flags(flags);
                 let servers = NOWHERE;
-                *self = Self::Divert(Rule { matches, servers, count, keep_source, any_port, resumable, midstream });
+                *self = Self::Divert(Rule {
+                    matches,
+                    servers,
+                    count,
+                    keep_source,
+                    any_port,
+                    resumable,
+                    least_loaded,
+                    midstream,
+                });
                 let Self::Divert(rule) = self else {
                     return None;
                 };
@@ -325,13 +337,20 @@ impl Instruction {
 const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
 
 /// The options of a rule besides match and servers, in one byte.
-pub(super) const fn rule_flags(keep_source: bool, any_port: bool, resumable: bool, midstream: Option<Midstream>) -> u8 {
-    keep_source as u8 | (any_port as u8) << 1 | midstream_number(midstream) << 2 | (resumable as u8) << 4
+pub(super) const fn rule_flags(
+    keep_source: bool,
+    any_port: bool,
+    resumable: bool,
+    least_loaded: bool,
+    midstream: Option<Midstream>,
+) -> u8 {
+    let options = keep_source as u8 | (any_port as u8) << 1 | (resumable as u8) << 4 | (least_loaded as u8) << 5;
+    options | midstream_number(midstream) << 2
 }
 
 /// The options in that byte; bits that are unknown here are ignored.
-pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, bool, Option<Midstream>) {
-    (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0, midstream_from(flags >> 2))
+pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, bool, bool, Option<Midstream>) {
+    (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0, flags & 32 != 0, midstream_from(flags >> 2))
 }
 
 /// Length in bytes of a match.

@@ -63,7 +63,8 @@ pub(super) fn rule_head(slot: &DivertSlot, count: usize, out: &mut Writer<'_>) -
         return false;
     }
     out.put(&match_octets(&slot.matches()));
-    out.u8(rule_flags(slot.keeps_source(), slot.has_any_port_replies(), slot.is_resumable(), slot.midstream()));
+    let (any_port, least_loaded) = (slot.has_any_port_replies(), slot.is_least_loaded());
+    out.u8(rule_flags(slot.keeps_source(), any_port, slot.is_resumable(), least_loaded, slot.midstream()));
     out.u8(told as u8);
     out.u16(u16::try_from(count).unwrap_or(u16::MAX));
     true

@@ -29,7 +29,9 @@ pub struct DivertSlot {
 const LENGTH_BITS: u32 = 6;
 /// The numbers of the protocols that a rule can be limited to have this bit clear: 1, 6 and 17.
 const RESUMABLE: u8 = 0x08;
-const PROTOCOL: u8 = 0x17;
+/// And these bits tell them apart: the one between is set in 6 alone, like the one below it.
+const PROTOCOL: u8 = 0x13;
+const LEAST_LOADED: u8 = 0x04;
 const KEEP_SOURCE: u8 = 0x40;
 /// With the source replaced: nothing else is. With the source kept: the servers' own addresses must not be seen.
 const HIDES: u8 = 0x20;
@@ -60,10 +62,11 @@ impl DivertSlot {
             clients: clients.bits(),
             servers,
             clients_length: clients.length() | midstream_number(divert.midstream) << LENGTH_BITS,
-            protocol: protocol.map_or(0, Protocol::number)
+            protocol: (protocol.map_or(0, Protocol::number) & PROTOCOL)
                 | flag(divert.keep_source, KEEP_SOURCE)
                 | flag(divert.any_port_replies, ANY_PORT_REPLIES)
                 | flag(divert.resumable, RESUMABLE)
+                | flag(divert.least_loaded, LEAST_LOADED)
                 | flag(hides, HIDES),
         }
     }
@@ -73,7 +76,7 @@ impl DivertSlot {
         Match {
             destination: prefix(self.network(), self.length()),
             port: self.port(),
-            protocol: Protocol::from_number(self.protocol & PROTOCOL),
+            protocol: Protocol::from_number(self.protocol_or_zero()),
             clients: prefix(self.clients, self.clients_length()),
         }
     }
@@ -88,9 +91,10 @@ impl DivertSlot {
         self.clients
     }
 
-    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
     pub(in crate::table) const fn protocol_or_zero(&self) -> u8 {
-        self.protocol & PROTOCOL
+        let bits = self.protocol & PROTOCOL;
+        bits | (bits & 2) << 1
     }
 
     /// Whether this is what it matches.
@@ -100,7 +104,7 @@ impl DivertSlot {
         self.rank == rank
             && self.clients == clients
             && self.clients_length() == length
-            && self.protocol_or_zero() == protocol
+            && (self.protocol ^ protocol) & PROTOCOL == 0
     }
 
     pub(crate) const fn network(&self) -> u32 {
@@ -121,6 +125,10 @@ impl DivertSlot {
 
     pub(crate) const fn is_resumable(&self) -> bool {
         self.protocol & RESUMABLE != 0
+    }
+
+    pub(crate) const fn is_least_loaded(&self) -> bool {
+        self.protocol & LEAST_LOADED != 0
     }
 
     /// Whether it replaces the source and nothing else. No re-divert changes that.
@@ -164,7 +172,7 @@ impl DivertSlot {
 
     /// Whether it speaks of this protocol.
     pub(crate) fn is_for(&self, protocol: u8) -> bool {
-        let own = self.protocol & PROTOCOL;
+        let own = self.protocol_or_zero();
         own == 0 || own == protocol
     }
 }
@@ -179,7 +187,7 @@ impl DivertSlot {
 
     /// Whether both can speak of the same packet, as far as protocol and client tell.
     pub(crate) fn meets(&self, other: &Self) -> bool {
-        let theirs = other.protocol & PROTOCOL;
+        let theirs = other.protocol_or_zero();
         let protocols = theirs == 0 || self.is_for(theirs);
         protocols && (self.clients ^ other.clients) & mask(self.clients_length().min(other.clients_length())) == 0
     }
@@ -228,7 +236,8 @@ impl defmt::Format for DivertEntry<'_> {
 impl fmt::Display for DivertEntry<'_> {
     /// The rule as [`Divert::parse`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = (self.keeps_source(), self.takes_replies_from_any_port(), self.is_resumable(), self.midstream());
+        let (any_port, least_loaded) = (self.takes_replies_from_any_port(), self.is_least_loaded());
+        let flags = (self.keeps_source(), any_port, self.is_resumable(), least_loaded, self.midstream());
         write_rule(f, &self.matches(), self.servers().map(|(server, _)| server), flags)
     }
 }
@@ -260,6 +269,13 @@ impl<'a> DivertEntry<'a> {
     #[must_use]
     pub const fn is_resumable(&self) -> bool {
         self.slot.is_resumable()
+    }
+
+    /// Whether a new connection goes to the server with the fewest for its weight
+    /// ([`Divert::least_loaded`](crate::Divert::least_loaded)).
+    #[must_use]
+    pub const fn is_least_loaded(&self) -> bool {
+        self.slot.is_least_loaded()
     }
 
     /// What becomes of segments from the middle of connections, if the rule says so itself

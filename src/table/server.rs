@@ -107,6 +107,11 @@ impl ServerSlot {
         if self.is_shared() { 1 } else { self.weight }
     }
 
+    /// Its connections and one more, and its weight.
+    pub(crate) const fn load(&self) -> (u32, u32) {
+        (self.connections + 1, self.weight() as u32)
+    }
+
     pub(crate) const fn set_weight(&mut self, weight: u16) {
         self.weight = weight;
     }
@@ -137,6 +142,11 @@ impl ServerSlot {
             Kind::Address => Target::Address(Ipv4Addr::from_bits(self.address)),
             Kind::Endpoint => Target::Endpoint(endpoint(self.address, self.port)),
         }
+    }
+
+    /// What it says of its server, for comparison.
+    pub(crate) const fn said(&self) -> (u8, u32, u16) {
+        (self.kind as u8, self.address, self.port)
     }
 
     /// The server for a connection to this original destination.

@@ -16,6 +16,7 @@ use crate::table::rule_index::CLASS_WORDS;
 use crate::table::server::{MAX_SERVERS, ServerSlot};
 use crate::track::fragments::FragmentSlot;
 use crate::track::measure::MeasureSlot;
+use crate::track::measure_server::MeasuredServerSlot;
 use crate::track::resume::ResumeSlot;
 
 /// With room for more rules than this a storage has an index of them, on machines of 64 bits, and rules that have one
@@ -81,6 +82,7 @@ pub struct Parts<'a> {
     pub(crate) fragments: &'a mut [FragmentSlot],
     pub(crate) events: &'a mut [EventSlot],
     pub(crate) measured: &'a mut [MeasureSlot],
+    pub(crate) measured_servers: &'a mut [MeasuredServerSlot],
     pub(crate) resumable: &'a mut [ResumeSlot],
 }
 
@@ -94,6 +96,7 @@ pub struct View<'a> {
     #[cfg(target_pointer_width = "64")]
     pub(crate) rule_index: &'a [u32],
     pub(crate) measured: &'a [MeasureSlot],
+    pub(crate) measured_servers: &'a [MeasuredServerSlot],
     pub(crate) resumable: &'a [ResumeSlot],
 }
 
@@ -117,6 +120,7 @@ macro_rules! parts {
             fragments: &mut $owner.fragments,
             events: &mut $owner.events,
             measured: &mut $owner.measured,
+            measured_servers: &mut $owner.measured_servers,
             resumable: &mut $owner.resumable,
         }
     };
@@ -133,6 +137,7 @@ macro_rules! view {
             #[cfg(target_pointer_width = "64")]
             rule_index: $owner.rule_index.as_ref(),
             measured: &$owner.measured,
+            measured_servers: &$owner.measured_servers,
             resumable: &$owner.resumable,
         }
     };
@@ -162,6 +167,7 @@ impl Parts<'_> {
         self.fragments.fill(FragmentSlot::EMPTY);
         self.events.fill(EventSlot::EMPTY);
         self.measured.fill(MeasureSlot::EMPTY);
+        self.measured_servers.fill(MeasuredServerSlot::EMPTY);
         self.resumable.fill(ResumeSlot::EMPTY);
     }
 }
@@ -182,6 +188,13 @@ impl View<'_> {
         let measured = self.measured.len();
         if measured != 0 && measured != connections {
             return Err(ConfigError::MismatchedStorage { name: "measured", length: measured, expected: connections });
+        }
+        let (found, expected) = (self.measured_servers.len(), self.servers.len());
+        if found != 0 && found != expected {
+            return Err(ConfigError::MismatchedStorage { name: "measured_servers", length: found, expected });
+        }
+        if found != 0 && measured == 0 {
+            return Err(ConfigError::MismatchedStorage { name: "measured", length: 0, expected: connections });
         }
         let resumable = self.resumable.len();
         if resumable != 0 && resumable != connections {
@@ -226,7 +239,8 @@ impl<const N: usize, const M: usize> AsMut<[u32]> for Lines<[[u32; N]; M]> {
 /// `DIVERTS` is the number of rules, of servers of all rules together, and of re-diverts in one sweep (of those at most
 /// 64). `FRAGMENTS` fragmented datagrams can be in progress at once, `EVENTS` events can wait to be fetched, and
 /// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured. So is `RESUMABLE`, to have room for
-/// connections that can be handed over ([`Divert::resumable`](crate::Divert::resumable)).
+/// connections that can be handed over ([`Divert::resumable`](crate::Divert::resumable)). `MEASURED_SERVERS` is zero, or
+/// `DIVERTS` to have each server measured too ([`Translator::measurements`](crate::Translator::measurements)).
 ///
 /// A `static` of it, in a cell, is placed in `.bss`. A translator takes it by value, or by `&mut` where it is too large
 /// for the stack:
@@ -247,6 +261,7 @@ pub struct Fixed<
     const EVENTS: usize = 8,
     const MEASURED: usize = 0,
     const RESUMABLE: usize = 0,
+    const MEASURED_SERVERS: usize = 0,
 > {
     connections: [ConnectionSlot; CONNECTIONS],
     index: Lines<[[u32; INDEX_WORDS]; CONNECTIONS]>,
@@ -264,6 +279,7 @@ pub struct Fixed<
     fragments: [FragmentSlot; FRAGMENTS],
     events: [EventSlot; EVENTS],
     measured: [MeasureSlot; MEASURED],
+    measured_servers: [MeasuredServerSlot; MEASURED_SERVERS],
     resumable: [ResumeSlot; RESUMABLE],
 }
 
@@ -275,8 +291,8 @@ impl<const CONNECTIONS: usize, const DIVERTS: usize> Fixed<CONNECTIONS, DIVERTS>
     }
 }
 
-impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize>
-    Fixed<C, D, F, E, M, R>
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize, const S: usize>
+    Fixed<C, D, F, E, M, R, S>
 {
     /// Empty tables, with all sizes as the type says.
     ///
@@ -304,21 +320,22 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
             fragments: [FragmentSlot::EMPTY; F],
             events: [EventSlot::EMPTY; E],
             measured: [MeasureSlot::EMPTY; M],
+            measured_servers: [MeasuredServerSlot::EMPTY; S],
             resumable: [ResumeSlot::EMPTY; R],
         }
     }
 }
 
-impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize> Default
-    for Fixed<C, D, F, E, M, R>
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize, const S: usize>
+    Default for Fixed<C, D, F, E, M, R, S>
 {
     fn default() -> Self {
         Self::sized()
     }
 }
 
-impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize> sealed::Memory
-    for Fixed<C, D, F, E, M, R>
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize, const S: usize>
+    sealed::Memory for Fixed<C, D, F, E, M, R, S>
 {
     const MEASURES: bool = M != 0;
     const RESUMES: bool = R != 0;
@@ -347,8 +364,8 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
 }
 
 #[cfg(feature = "defmt")]
-impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize> defmt::Format
-    for Fixed<C, D, F, E, M, R>
+impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize, const S: usize>
+    defmt::Format for Fixed<C, D, F, E, M, R, S>
 {
     fn format(&self, f: defmt::Formatter<'_>) {
         sealed::Memory::view(self).format(f);
@@ -402,6 +419,7 @@ impl<'a> Borrowed<'a> {
             fragments: &mut [],
             events: &mut [],
             measured: &mut [],
+            measured_servers: &mut [],
             resumable: &mut [],
         })
     }
@@ -424,6 +442,14 @@ impl<'a> Borrowed<'a> {
     #[must_use]
     pub fn measured(mut self, measured: &'a mut [MeasureSlot]) -> Self {
         self.0.measured = measured;
+        self
+    }
+
+    /// Adds room for measurements of servers, one slot per server of a rule; connections must be
+    /// [measured](Self::measured) too. Without it none are made.
+    #[must_use]
+    pub fn measured_servers(mut self, measured: &'a mut [MeasuredServerSlot]) -> Self {
+        self.0.measured_servers = measured;
         self
     }
 
@@ -467,7 +493,7 @@ mod heap {
     use super::{CLASS_WORDS, FEW_RULES, GROUP_WORDS, groups_for};
     use super::{
         ConnectionSlot, DivertSlot, EventSlot, FragmentSlot, INDEX_WORDS, MAX_OUTSTANDING, MAX_SERVERS, MeasureSlot,
-        MoveSlot, Parts, ResumeSlot, ServerSlot, View, sealed,
+        MeasuredServerSlot, MoveSlot, Parts, ResumeSlot, ServerSlot, View, sealed,
     };
 
     /// Memory from the heap, all of it allocated at construction: nothing is allocated after that.
@@ -498,6 +524,7 @@ mod heap {
         fragments: Vec<FragmentSlot>,
         events: Vec<EventSlot>,
         measured: Vec<MeasureSlot>,
+        measured_servers: Vec<MeasuredServerSlot>,
         resumable: Vec<ResumeSlot>,
     }
 
@@ -526,6 +553,7 @@ mod heap {
                 fragments: vec![FragmentSlot::EMPTY; 64],
                 events: vec![EventSlot::EMPTY; 64],
                 measured: Vec::new(),
+                measured_servers: Vec::new(),
                 resumable: Vec::new(),
             }
             .servers(diverts)
@@ -536,6 +564,9 @@ mod heap {
         pub fn servers(mut self, count: usize) -> Self {
             let count = count.min(MAX_SERVERS);
             self.servers = vec![ServerSlot::EMPTY; count];
+            if !self.measured_servers.is_empty() {
+                self.measured_servers = vec![MeasuredServerSlot::EMPTY; count];
+            }
             #[cfg(target_pointer_width = "64")]
             {
                 self.group_index = vec![0; groups_for(count) * GROUP_WORDS];
@@ -557,10 +588,11 @@ mod heap {
             self
         }
 
-        /// Measures each connection.
+        /// Measures each connection, and each server of a rule.
         #[must_use]
         pub fn measured(mut self) -> Self {
             self.measured = vec![MeasureSlot::EMPTY; self.connections.len()];
+            self.measured_servers = vec![MeasuredServerSlot::EMPTY; self.servers.len()];
             self
         }
 

@@ -7,42 +7,17 @@ use crate::time::{Instant, Tick};
 use crate::track::sequence::Sequences;
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
 
-/// What is seen of a connection, to be measured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Seen<'a> {
-    /// It begins.
-    Start,
-    /// A packet of this many bytes went this way.
-    Packet(Direction, usize),
-    /// That was a UDP datagram or an ICMP echo.
-    Datagram(Direction),
-    /// That is a TCP segment; and what was known before it.
-    Segment(Direction, &'a Segment, &'a Sequences),
-    /// An ICMP error was about it.
-    IcmpError,
-}
-
-/// What is done with what is seen. Called through a pointer that only a storage with room for measurements sets, so that
-/// firmware without it need not link it.
-pub(crate) type Measure = fn(&mut MeasureSlot, Seen<'_>, Instant);
-
-/// The [`Measure`] that there is.
-pub(crate) fn measure(slot: &mut MeasureSlot, seen: Seen<'_>, now: Instant) {
-    match seen {
-        Seen::Start => slot.start(now),
-        Seen::Packet(direction, bytes) => slot.count(direction, bytes),
-        Seen::Datagram(direction) => slot.time_datagram(direction, now),
-        Seen::Segment(direction, segment, before) => slot.time_segment(direction, segment, before, now),
-        Seen::IcmpError => slot.icmp_errors = slot.icmp_errors.saturating_add(1),
-    }
-}
-
 /// Room for the measurements of one connection in a translator's storage: all zeros when unused.
+///
+/// Small numbers lie in the upper bits of large ones, so that a measured connection takes no more than 168 bytes.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MeasureSlot {
+    /// In the upper 16 bits: the entry of the server that the connection is measured with; and retransmissions.
     packets: [u64; 2],
+    /// In the upper 8 bits: flags; and resets.
     bytes: [u64; 2],
+    /// In the upper 8 bits: ICMP errors.
     first: u64,
     smallest: [u16; 2],
     largest: [u16; 2],
@@ -55,9 +30,70 @@ pub struct MeasureSlot {
     probe_at: u32,
     /// TCP: the sequence number that its answer acknowledges.
     probe_end: u32,
-    retransmissions: u16,
-    resets: u8,
-    icmp_errors: u8,
+    /// When the last byte came that the server has not responded to: the lower 32 bits of a time in units of 4 µs, zero
+    /// if there is none. While the server has not answered the SYN: when that came.
+    waiting_since: u32,
+}
+
+/// How much of a word the small numbers in its upper bits leave.
+const PACKETS: u32 = 48;
+const BYTES: u32 = 56;
+
+/// Times of waiting are kept in units of 2^2 µs, so that 32 bits last for 4.7 hours.
+const WAITING_SHIFT: u32 = 2;
+
+/// What is remembered of a connection as one of its server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    /// It has been counted as established.
+    pub(crate) const ESTABLISHED: u8 = 1;
+    /// Its server has sent data.
+    pub(crate) const ANSWERED: u8 = 2;
+    /// It waits for the answer to its SYN.
+    pub(crate) const CONNECTING: u8 = 4;
+    /// The last RST came from the client.
+    pub(crate) const RESET_BY_CLIENT: u8 = 8;
+    /// The network has said that the server is unreachable.
+    pub(crate) const UNREACHABLE: u8 = 16;
+    /// It has ended.
+    pub(crate) const ENDED: u8 = 32;
+
+    pub(crate) const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    pub(crate) const fn set(&mut self, flag: u8, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
+    }
+
+    /// The number, modulo 4, of the server's count that its waiting is part of.
+    pub(crate) const fn generation(self) -> u8 {
+        self.0 >> 6
+    }
+
+    pub(crate) const fn set_generation(&mut self, generation: u8) {
+        self.0 = self.0 & 0x3f | generation << 6;
+    }
+}
+
+/// The number in the upper bits of a word.
+const fn upper(word: u64, from: u32) -> u16 {
+    (word >> from) as u16
+}
+
+const fn lower(word: u64, bits: u32) -> u64 {
+    word & ((1 << bits) - 1)
+}
+
+const fn set_upper(word: &mut u64, from: u32, number: u16) {
+    *word = lower(*word, from) | (number as u64) << from;
+}
+
+/// Adds to the lower bits of a word, which wrap around without touching the upper ones.
+const fn add_lower(word: &mut u64, bits: u32, number: u64) {
+    *word = (*word & !((1 << bits) - 1)) | lower(word.wrapping_add(number), bits);
 }
 
 impl MeasureSlot {
@@ -73,24 +109,74 @@ impl MeasureSlot {
         smoothed: 0,
         probe_at: 0,
         probe_end: 0,
-        retransmissions: 0,
-        resets: 0,
-        icmp_errors: 0,
+        waiting_since: 0,
     };
 
-    fn start(&mut self, now: Instant) {
-        *self = Self { first: now.as_micros(), ..Self::EMPTY };
+    pub(crate) const fn flags(&self) -> Flags {
+        Flags(upper(self.bytes[0], BYTES) as u8)
+    }
+
+    pub(crate) const fn set_flags(&mut self, flags: Flags) {
+        set_upper(&mut self.bytes[0], BYTES, flags.0 as u16);
+    }
+
+    /// The entry of the server that it is measured with.
+    pub(crate) const fn entry(&self) -> u16 {
+        upper(self.packets[0], PACKETS)
+    }
+
+    pub(crate) const fn set_entry(&mut self, entry: u16) {
+        set_upper(&mut self.packets[0], PACKETS, entry);
+    }
+
+    pub(crate) const fn retransmissions(&self) -> u16 {
+        upper(self.packets[1], PACKETS)
+    }
+
+    /// Microseconds of both legs of the handshake; zero if not measured.
+    pub(crate) const fn handshakes(&self) -> (u32, u32) {
+        (self.server_handshake, self.client_handshake)
+    }
+
+    /// Begins to wait for the server, or to wait from now on.
+    pub(crate) const fn wait(&mut self, now: Instant) {
+        let since = (now.as_micros() >> WAITING_SHIFT) as u32;
+        self.waiting_since = if since == 0 { 1 } else { since };
+    }
+
+    pub(crate) const fn stop_waiting(&mut self) {
+        self.waiting_since = 0;
+    }
+
+    /// How long it has waited for the server, in microseconds; `None` if it does not wait.
+    pub(crate) const fn waited(&self, now: Instant) -> Option<u64> {
+        if self.waiting_since == 0 {
+            return None;
+        }
+        let now = (now.as_micros() >> WAITING_SHIFT) as u32;
+        let units = now.wrapping_sub(self.waiting_since);
+        // Zero stood for one.
+        Some(if units == u32::MAX { 0 } else { (units as u64) << WAITING_SHIFT })
+    }
+
+    pub(crate) const fn note_icmp_error(&mut self) {
+        let errors = upper(self.first, BYTES);
+        set_upper(&mut self.first, BYTES, if errors < 255 { errors + 1 } else { errors });
+    }
+
+    pub(crate) const fn start(&mut self, now: Instant) {
+        *self = Self { first: lower(now.as_micros(), BYTES), ..Self::EMPTY };
     }
 
     /// Counts a packet of `bytes` bytes.
-    fn count(&mut self, direction: Direction, bytes: usize) {
+    pub(crate) fn count(&mut self, direction: Direction, bytes: usize) {
         let way = direction as usize;
         let octets16 = u16::try_from(bytes).unwrap_or(u16::MAX);
         if let Some(packets) = self.packets.get_mut(way) {
-            *packets = packets.wrapping_add(1);
+            add_lower(packets, PACKETS, 1);
         }
         if let Some(sum) = self.bytes.get_mut(way) {
-            *sum = sum.wrapping_add(bytes as u64);
+            add_lower(sum, BYTES, bytes as u64);
         }
         if let Some(smallest) = self.smallest.get_mut(way) {
             *smallest = if *smallest == 0 { octets16 } else { (*smallest).min(octets16) };
@@ -101,7 +187,7 @@ impl MeasureSlot {
     }
 
     /// Times a UDP datagram or an ICMP echo: from a packet of the client to the next one of the server.
-    fn time_datagram(&mut self, direction: Direction, now: Instant) {
+    pub(crate) fn time_datagram(&mut self, direction: Direction, now: Instant) {
         match direction {
             Direction::ToServer => {
                 if self.probe_at == 0 {
@@ -113,16 +199,18 @@ impl MeasureSlot {
     }
 
     /// Times a TCP segment and looks for repetitions. `before` is what was known before the segment.
-    fn time_segment(&mut self, direction: Direction, segment: &Segment, before: &Sequences, now: Instant) {
+    pub(crate) fn time_segment(&mut self, direction: Direction, segment: &Segment, before: &Sequences, now: Instant) {
         if segment.has(RST) {
-            self.resets = self.resets.saturating_add(1);
+            let resets = upper(self.bytes[1], BYTES);
+            set_upper(&mut self.bytes[1], BYTES, resets.saturating_add(1).min(255));
             return;
         }
         let end = segment.end();
         let repeated = segment.span() > 0
             && before.sent(direction).is_some_and(|sent| end.wrapping_sub(sent) > u32::MAX / 2 || end == sent);
         if repeated {
-            self.retransmissions = self.retransmissions.saturating_add(1);
+            let repetitions = self.retransmissions().saturating_add(1);
+            set_upper(&mut self.packets[1], PACKETS, repetitions);
             // An answer to either copy could follow: neither is timed (Karn's algorithm, RFC 6298 section 3).
             self.probe_at = 0;
         }
@@ -154,6 +242,19 @@ impl MeasureSlot {
         }
     }
 
+    /// Whether a segment of the client asks for something: it brings new data, and its server would accept it.
+    pub(crate) const fn asks(segment: &Segment, before: &Sequences) -> bool {
+        is_new_data(Direction::ToServer, segment, before)
+    }
+
+    /// Whether a segment of the server responds to what the client has sent last: it brings new data, and acknowledges
+    /// some of that or comes after all of it is acknowledged. What was on its way when the client asked does neither.
+    pub(crate) const fn responds(segment: &Segment, before: &Sequences) -> bool {
+        let (acknowledged, sent) = before.unacknowledged(Direction::ToServer);
+        let more = segment.acknowledgment.wrapping_sub(acknowledged);
+        is_new_data(Direction::ToClient, segment, before) && (acknowledged == sent || more.wrapping_sub(1) < 1 << 31)
+    }
+
     fn probe(&mut self, now: Instant, end: u32) {
         self.probe_at = (now.as_micros() as u32).max(1);
         self.probe_end = end;
@@ -177,25 +278,31 @@ impl MeasureSlot {
     pub(crate) fn report(&self, last: Tick, now: Instant) -> Measured {
         let some = |micros: u32| (micros != 0).then(|| Duration::from_micros(u64::from(micros)));
         let [there, back] = [0, 1].map(|way| Volume {
-            packets: self.packets.get(way).copied().unwrap_or(0),
-            octets: self.bytes.get(way).copied().unwrap_or(0),
+            packets: self.packets.get(way).map_or(0, |word| lower(*word, PACKETS)),
+            octets: self.bytes.get(way).map_or(0, |word| lower(*word, BYTES)),
             smallest: self.smallest.get(way).copied().unwrap_or(0),
             largest: self.largest.get(way).copied().unwrap_or(0),
         });
+        let first = lower(self.first, BYTES);
         let idle = u64::from(now.tick().since(last)) << 16;
         Measured {
             to_server: there,
             to_client: back,
-            first: Instant::from_micros(self.first),
-            last: Instant::from_micros(now.as_micros().saturating_sub(idle).max(self.first)),
+            first: Instant::from_micros(first),
+            last: Instant::from_micros(now.as_micros().saturating_sub(idle).max(first)),
             server_handshake: some(self.server_handshake),
             client_handshake: some(self.client_handshake),
             round_trip: some(self.smoothed >> 3),
-            retransmissions: self.retransmissions,
-            resets: u16::from(self.resets),
-            icmp_errors: u16::from(self.icmp_errors),
+            retransmissions: self.retransmissions(),
+            resets: upper(self.bytes[1], BYTES),
+            icmp_errors: upper(self.first, BYTES),
         }
     }
+}
+
+const fn is_new_data(direction: Direction, segment: &Segment, before: &Sequences) -> bool {
+    let end = segment.end();
+    segment.data > 0 && before.is_new(direction, end) && before.fits(direction, end, segment.acknowledgment)
 }
 
 #[cfg(test)]
@@ -208,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_slot_fits_its_budget() {
-        assert!(size_of::<MeasureSlot>() + 64 + 20 <= 160);
+        assert!(size_of::<MeasureSlot>() + 96 <= 168);
     }
 
     #[test]

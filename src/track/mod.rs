@@ -3,6 +3,7 @@
 pub(crate) mod claims;
 pub(crate) mod fragments;
 pub(crate) mod measure;
+pub(crate) mod measure_server;
 pub(crate) mod phase;
 pub(crate) mod resume;
 pub(crate) mod sequence;

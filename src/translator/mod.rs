@@ -26,6 +26,7 @@ mod connection;
 #[cfg(all(test, feature = "alloc"))]
 mod consistency;
 mod handover;
+mod measurements;
 mod path;
 mod redivert;
 mod rules;
@@ -41,7 +42,6 @@ use crate::table::index::Layout;
 use crate::table::rule_index::Directory;
 use crate::table::storage::Storage;
 use crate::time::Instant;
-use crate::track::measure::{Measure, measure};
 use crate::verdict::Verdict;
 
 pub use connection::forget::Forgotten;
@@ -49,6 +49,7 @@ pub use connection::list::Connections;
 #[cfg(feature = "http")]
 pub use handover::HttpGet;
 pub use handover::{AtRest, Checked, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
+pub use measurements::MeasuredServers;
 pub use redivert::instruction::{Redivert, RedivertError, Rediverted};
 pub use rules::instruction::{Diverted, Removed};
 pub use rules::plan::Plan;
@@ -62,6 +63,7 @@ pub(crate) use state::Table;
 #[cfg(feature = "control")]
 pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place_of, rules::plan::Reservation};
 
+use path::measured::FOR_MEASURED;
 use path::resumable::FOR_RESUMABLE;
 use state::State;
 
@@ -90,13 +92,13 @@ impl<S: Storage> Translator<S> {
         let view = storage.view();
         view.check()?;
         let layout = Layout::new(view.index, view.connections.len());
-        let measure = if S::MEASURES && !view.measured.is_empty() { Some(measure as Measure) } else { None };
+        let for_measured = if S::MEASURES && !view.measured.is_empty() { Some(&FOR_MEASURED) } else { None };
         let for_resumable = if S::RESUMES && !view.resumable.is_empty() { Some(&FOR_RESUMABLE) } else { None };
         let mut parts = storage.parts();
         parts.clear();
         #[cfg(target_pointer_width = "64")]
         let directory = Directory::new(parts.rule_index);
-        let state = State::new(config, layout, measure, for_resumable);
+        let state = State::new(config, layout, for_measured, for_resumable);
         #[cfg(target_pointer_width = "64")]
         let state = {
             // An update of the whole state would be copied in pieces.

@@ -3,6 +3,7 @@
 use crate::config::{Alternative, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
+use crate::event::Closed;
 use crate::table::ages::Ages;
 use crate::table::connection::{ConnectionSlot, Entry, NONE, mark_of};
 use crate::table::event_queue::EventQueue;
@@ -24,7 +25,6 @@ use crate::table::rule_index::Directory;
 use crate::table::server::Unused;
 use crate::table::storage::Parts;
 use crate::time::{Instant, Tick};
-use crate::track::measure::Measure;
 use crate::track::phase::Phase;
 use crate::track::timers::Timers;
 use crate::verdict::Verdict;
@@ -32,6 +32,7 @@ use crate::wire::checksum::Checksums;
 use crate::wire::flow::Flow;
 use crate::wire::ipv4;
 use crate::wire::rewrite::Change;
+use crate::wire::tcp::Segment;
 
 /// After this many microseconds (2^10 ticks) without a poll, the next call closes connections whose time-out has
 /// passed. At 64 looks per list each time, a table of any size is gone through before ticks wrap around, whatever is
@@ -115,8 +116,8 @@ pub(crate) struct State {
     pub(crate) rule_counts: RuleCounts,
     #[cfg(target_pointer_width = "64")]
     pub(crate) renewal: Renewal,
-    /// How connections are measured, if they are.
-    pub(super) measure: Option<Measure>,
+    /// How connections and servers are measured, if they are.
+    pub(super) for_measured: Option<&'static ForMeasured>,
     /// What is done otherwise for resumable connections, if there can be any.
     pub(super) for_resumable: Option<&'static ForResumable>,
     pub(super) layout: Layout,
@@ -132,8 +133,8 @@ pub(crate) struct State {
     pub(super) rebuilding: Rebuilding,
     /// How many connections had been opened, modulo 2^32, when all were last forgotten.
     pub(super) begun_before: u32,
-    /// Ends a dead connection while there may be forgotten ones. A function pointer, so that it is linked only into
-    /// programs that forget connections.
+    /// Ends a dead connection while there may be forgotten ones, or connections are measured. A function pointer, so that
+    /// it is linked only into programs that forget or measure connections.
     pub(super) close_dead: Option<fn(&mut Table<'_>, u32)>,
     /// Counts connections that no server's entry counts, while there may be any: imported ones that had no rule. A
     /// function pointer, so that it is linked only into programs that import records.
@@ -182,6 +183,25 @@ pub(super) struct ForResumable {
     /// Notes that a re-divert wants the connection handed over, if it can be. Whether it stays open.
     pub(super) want: fn(&mut Table<'_>, u32, Treatment) -> bool,
 }
+/// What is done with what is seen of a connection, to measure it and its server. Functions behind a pointer, so that they
+/// are linked only into programs whose storage has room for measurements.
+#[derive(Debug)]
+pub(super) struct ForMeasured {
+    /// A slot has got a new connection, which may be over already.
+    pub(super) start: fn(&mut Table<'_>, u32),
+    /// A packet with this header was translated in this direction.
+    pub(super) packet: fn(&mut Table<'_>, u32, Direction, &[u8; ipv4::HEADER]),
+    /// A TCP segment came, which the connection has not followed yet.
+    pub(super) segment: fn(&mut Table<'_>, u32, Direction, &Segment),
+    /// An ICMP error that goes in this direction was about the connection.
+    pub(super) icmp_error: fn(&mut Table<'_>, u32, Direction, &ipv4::Parts<'_>),
+    /// A connection was moved to the server of another entry.
+    pub(super) moved: fn(&mut Table<'_>, u32),
+    /// A connection ends, unless it is over already.
+    pub(super) close: fn(&mut Table<'_>, u32, Closed),
+    /// Ends a dead connection: [`State::close_dead`].
+    pub(super) close_dead: fn(&mut Table<'_>, u32),
+}
 /// A sequence number and an acknowledgement.
 type Numbers = (u32, u32);
 
@@ -193,7 +213,7 @@ impl State {
     pub(super) fn new(
         config: Config,
         layout: Layout,
-        measure: Option<Measure>,
+        for_measured: Option<&'static ForMeasured>,
         for_resumable: Option<&'static ForResumable>,
     ) -> Self {
         let keys = Keys::new(&config.secret);
@@ -207,7 +227,7 @@ impl State {
             settings
         };
         let given = || config.alternatives.iter().filter(|a| !cfg!(target_pointer_width = "64") || a.has_ports());
-        let extras = config.rewrite_identification || measure.is_some();
+        let extras = config.rewrite_identification || for_measured.is_some();
         let filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
         let mut state = Self {
             timers: Timers::NONE,
@@ -236,7 +256,7 @@ impl State {
             hand_overs_wanted: false,
             carried_resumable: false,
             rotate: 0,
-            close_dead: None,
+            close_dead: for_measured.map(|measured| measured.close_dead),
             kept: 0,
             any_port_replies: 0,
             redivert_log: RedivertLog::NONE,
@@ -259,7 +279,7 @@ impl State {
             events: EventQueue::EMPTY,
             outbox: Outbox::new(),
             extras,
-            measure,
+            for_measured,
             for_resumable,
             plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
             keys,

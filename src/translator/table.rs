@@ -12,7 +12,6 @@ use crate::table::rule_index::RuleIndex;
 use crate::table::rules::Diverts;
 use crate::table::server;
 use crate::table::servers::Servers;
-use crate::track::measure::Seen;
 use crate::translator::state::{ForResumable, Table};
 
 /// The entries for servers: [`Servers`] over this state and memory, of which nothing else is borrowed.
@@ -167,15 +166,8 @@ impl<'a> Table<'a> {
         self.state.for_resumable.filter(|_| self.slot(slot).is_some_and(|c| c.has(RESUMABLE)))
     }
 
-    /// Measures what is seen of a connection, if the storage has room for measurements.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn measure(&mut self, slot: u32, seen: Seen<'_>) {
-        if let (Some(measure), Some(measured)) = (self.state.measure, self.memory.measured.get_mut(slot as usize)) {
-            measure(measured, seen, self.state.now);
-        }
-    }
-
     /// Queues an event about the connection in a slot, if the storage has room for events.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn notify(&mut self, slot: u32, news: EventKind) {
         let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;

@@ -1,6 +1,6 @@
 //! Time-driven work: closes connections whose time-out has passed, and continues work that is done in steps.
 
-use crate::event::{Closed, Event};
+use crate::event::Event;
 use crate::table::connection::{Entry, OWES_CLIENT, OWES_SERVER};
 use crate::table::redivert_log::DONE;
 use crate::table::storage::Storage;
@@ -125,7 +125,7 @@ impl Table<'_> {
         } else if connection.phase.is_over() {
             self.release(slot);
         } else {
-            self.quarantine(slot, Closed::Expired);
+            self.quarantine_expired(slot);
         }
     }
 

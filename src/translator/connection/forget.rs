@@ -98,7 +98,7 @@ impl Table<'_> {
             class != Class::Quarantined && head.is_some_and(|c| moves.has_forgotten(c.epoch))
         };
         if self.state.rotate == 0 && !Class::ALL.into_iter().any(is_left) {
-            self.state.close_dead = None;
+            self.state.close_dead = self.state.for_measured.map(|measured| measured.close_dead);
             self.state.redivert_log.forgot_all();
             self.state.set_plain_epoch();
         }

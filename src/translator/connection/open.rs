@@ -9,7 +9,6 @@ use crate::table::hash::Key;
 use crate::table::rule::DivertSlot;
 use crate::table::server;
 use crate::track::claims::Claims;
-use crate::track::measure::Seen;
 use crate::track::phase::Phase;
 use crate::track::resume::ResumeSlot;
 use crate::translator::connection::expire::LOOKS;
@@ -31,7 +30,7 @@ impl Table<'_> {
             return Err(if shows { Verdict::Drop(DropReason::NoConnection) } else { Verdict::Pass });
         };
         let original = (flow.destination, flow.destination_port);
-        let Some(member) = self.member_for(rule.servers, flow.source, original.0) else {
+        let Some(member) = self.choose_member(&rule, flow.source, original.0) else {
             return Err(Verdict::Drop(DropReason::TableFull));
         };
         let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
@@ -190,7 +189,9 @@ impl Table<'_> {
         if new.has(SOURCE_KEPT) {
             self.keep_source(new);
         }
-        self.measure(slot, Seen::Start);
+        if let Some(measured) = self.state.for_measured {
+            (measured.start)(self, slot);
+        }
         Ok(slot)
     }
 

@@ -105,7 +105,7 @@ impl Table<'_> {
         let mut server = usually(self.memory.servers.get(usize::from(member)))?;
         if server.next != server::NONE {
             cold_path();
-            member = self.member_for(member, client.0, original.0)?;
+            member = self.choose_member(&rule, client.0, original.0)?;
             server = self.memory.servers.get(usize::from(member))?;
         }
         let server = server.resolve(original);

@@ -3,7 +3,6 @@
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
-use crate::track::measure::Seen;
 use crate::translator::redivert::follow::Followed;
 use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
@@ -102,7 +101,9 @@ impl Table<'_> {
         };
         rewrite::network(parts.header, source, far.0, delta);
         self.state.identify(parts);
-        self.measure(slot, Seen::IcmpError);
+        if let Some(measured) = self.state.for_measured {
+            (measured.icmp_error)(self, slot, direction, parts);
+        }
         Verdict::carried(direction)
     }
 }

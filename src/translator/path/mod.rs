@@ -19,6 +19,7 @@ pub(super) mod fast;
 pub(super) mod fast_small;
 pub(super) mod fragment;
 pub(super) mod icmp;
+pub(super) mod measured;
 pub(super) mod offload;
 pub(super) mod plain;
 pub(super) mod resumable;

@@ -105,7 +105,7 @@ impl Table<'_> {
     /// nothing noted, if it is none of these.
     #[inline(always)]
     fn note_established(&mut self, slot: u32, direction: Direction, segment: &Segment) -> bool {
-        let measured = self.state.measure.is_some();
+        let measured = self.state.for_measured.is_some();
         self.slot_mut(slot).is_some_and(|connection| {
             let plain = connection.phase == Phase::EstablishedResumable && segment.is_established() && !measured;
             plain && connection.sequences.note_plain(direction, segment)

@@ -4,12 +4,11 @@ use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
 use crate::track::claims::Claims;
-use crate::track::measure::Seen;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{Reset, Tcp};
 use crate::translator::state::{State, Table};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ipv4::{self, Header, Parts, TCP};
+use crate::wire::ipv4::{self, Header, Parts};
 use crate::wire::rewrite;
 use crate::wire::tcp::{RST, SYN, Segment};
 
@@ -61,7 +60,9 @@ impl Table<'_> {
         let Some(tcp) = &mut self.tcp(slot) else {
             return Tracked::Quiet;
         };
-        self.measure(slot, Seen::Segment(direction, segment, &tcp.sequences));
+        if let Some(measured) = self.state.for_measured {
+            (measured.segment)(self, slot, direction, segment);
+        }
         if segment.has(RST) {
             return self.follow_reset(slot, tcp, direction, segment);
         }
@@ -136,11 +137,8 @@ impl Table<'_> {
 
     /// Does what the configuration asks for beyond rewriting addresses: measuring, and a new identification.
     pub(super) fn do_extras(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>) {
-        let header = Header(parts.header);
-        let (total, protocol) = (header.total_length(), header.protocol());
-        self.measure(slot, Seen::Packet(direction, total));
-        if protocol != TCP {
-            self.measure(slot, Seen::Datagram(direction));
+        if let Some(measured) = self.state.for_measured {
+            (measured.packet)(self, slot, direction, parts.header);
         }
         self.state.identify(parts);
     }

@@ -214,6 +214,9 @@ impl Table<'_> {
             connection.flags &= !SERVER_COUNTED;
             connection.flags |= if counted { SERVER_COUNTED } else { 0 };
         }
+        if let Some(measured) = self.state.for_measured {
+            (measured.moved)(self, slot);
+        }
     }
 
     /// Ends a TCP connection, and marks both of its ends as owed a RST.

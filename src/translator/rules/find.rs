@@ -6,6 +6,8 @@ use crate::table::hash::{Key, Label};
 use crate::table::rule::{self, DivertSlot, servers_of};
 use crate::table::server;
 #[cfg(target_pointer_width = "64")]
+use crate::table::server::ServerSlot;
+#[cfg(target_pointer_width = "64")]
 use crate::translator::rules::indexed::forwards;
 use crate::translator::state::{HIDES_SERVERS, Table};
 use crate::verdict::{DropReason, Verdict};
@@ -139,11 +141,44 @@ impl Table<'_> {
         servers_of(servers, rule.servers).find(names).unwrap_or(server::NONE)
     }
 
+    /// The server of a rule for a new connection of a client.
+    #[inline(always)]
+    pub(in crate::translator) fn choose_member(&self, rule: &DivertSlot, client: u32, original: u32) -> Option<u16> {
+        if rule.is_least_loaded() {
+            core::hint::cold_path();
+            return self.least_loaded(rule.servers, client, original);
+        }
+        self.member_for(rule.servers, client, original)
+    }
+
+    /// The server with the lowest (connections + 1) / weight; of a large group, that of two that are drawn.
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    fn least_loaded(&self, first: u16, client: u32, original: u32) -> Option<u16> {
+        let slots = &*self.memory.servers;
+        let first = server::meant(slots, first);
+        #[cfg(target_pointer_width = "64")]
+        if let Some(one) = self.member_of_large_group(first, client, original) {
+            let other = self.member_of_large_group(first, !client, original)?;
+            let load = |entry: u16| slots.get(usize::from(entry)).map(ServerSlot::load);
+            return if is_less_loaded(load(other)?, load(one)?, 0) { Some(other) } else { Some(one) };
+        }
+        let _ = original;
+        let (mut entry, mut best, mut least) = (first, server::NONE, (1, 0));
+        while let Some(slot) = slots.get(usize::from(entry)) {
+            // Which of equals is taken: not the same one for every client.
+            if is_less_loaded(slot.load(), least, client >> (entry & 31) & 1) {
+                (best, least) = (entry, slot.load());
+            }
+            entry = slot.next;
+        }
+        (best != server::NONE).then_some(best)
+    }
+
     /// Where a new connection of the same client to the same destination would go. `None` if no rule matches.
     pub(in crate::translator) fn server_for(&self, connection: &Entry) -> Option<(u32, u16)> {
         let original = (connection.original, connection.original_port);
         let rule = self.find_rule(connection.protocol, connection.client, original)?;
-        let member = self.member_for(rule.servers, connection.client, original.0)?;
+        let member = self.choose_member(rule, connection.client, original.0)?;
         self.memory.servers.get(usize::from(member)).map(|server| server.resolve(original))
     }
 
@@ -184,6 +219,13 @@ impl Table<'_> {
         }
         (best != server::NONE).then_some(best)
     }
+}
+
+/// Whether load / weight is less than another, or is equal and preferred. Of the weight zero nothing is less, and anything
+/// is less than it.
+fn is_less_loaded((load, weight): (u32, u32), (least, of): (u32, u32), preferred: u32) -> bool {
+    let (mine, theirs) = (u64::from(load) * u64::from(of), u64::from(least) * u64::from(weight));
+    weight != 0 && mine < theirs + u64::from(preferred)
 }
 
 /// `-log2((hash + 1) / 2^32)` in units of 2^-16, by the position of the highest bit and a parabola between powers of two

@@ -192,7 +192,8 @@ fn resume_of<'a>(connection: &Entry, resumable: &'a [ResumeSlot], slot: u32) -> 
 }
 
 /// The second record of a connection that can be handed over.
-#[inline]
+#[cold]
+#[inline(never)]
 fn second_record(connection: &Entry, resumable: &[ResumeSlot], slot: u32) -> Option<Record> {
     resume_of(connection, resumable, slot).map(|resume| Record::second(connection, resume))
 }

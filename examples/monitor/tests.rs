@@ -1,0 +1,202 @@
+//! What the closed loop must reach, with fixed seeds: the ratios of medians over five runs on the same arrivals.
+
+use std::sync::OnceLock;
+use std::thread;
+
+use byway::monitor::Action;
+
+use crate::servers::Health;
+use crate::world::{PHASES, Phase, Policy, Seen, World, run, summary};
+
+/// One run takes a minute where nothing is optimised.
+const SEEDS: &[u64] = if cfg!(debug_assertions) { &[1] } else { &[1, 2, 3, 4, 5] };
+/// Length of a phase in seconds.
+const SECONDS: f64 = 60.0;
+
+struct Runs {
+    of: Vec<(Policy, Vec<Seen>)>,
+}
+
+/// All runs, made once.
+fn runs() -> &'static Runs {
+    static RUNS: OnceLock<Runs> = OnceLock::new();
+    RUNS.get_or_init(|| {
+        let policies = [Policy::Static, Policy::LeastConnections, Policy::Monitor, Policy::Clairvoyant];
+        let of = thread::scope(|scope| {
+            let each = policies.map(|policy| {
+                (policy, scope.spawn(move || SEEDS.iter().map(|seed| run(policy, *seed, SECONDS)).collect()))
+            });
+            each.map(|(policy, runs)| (policy, runs.join().expect("no panic"))).into()
+        });
+        Runs { of }
+    })
+}
+
+/// The median over all seeds of the p99 in milliseconds and of the failures in per cent, in a phase.
+fn median(policy: Policy, phase: usize) -> (f64, f64) {
+    let runs = &runs().of.iter().find(|(of, _)| *of == policy).expect("it was run").1;
+    let from = phase as f64 * SECONDS;
+    let mut values: Vec<_> = runs.iter().map(|seen| summary(seen, from, from + SECONDS, 99.0)).collect();
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let p99 = values[values.len() / 2].0;
+    values.sort_by(|a, b| a.1.total_cmp(&b.1));
+    (p99, values[values.len() / 2].1)
+}
+
+fn monitored() -> &'static [Seen] {
+    &runs().of.iter().find(|(of, _)| *of == Policy::Monitor).expect("it was run").1
+}
+
+#[track_caller]
+fn at_most(what: &str, phase: usize, mine: f64, theirs: f64, ratio: f64) {
+    let name = PHASES[phase].name;
+    assert!(mine <= theirs * ratio, "{what}, {name}: {mine:.2} against {theirs:.2}, which is above {ratio}");
+}
+
+#[test]
+fn response_times_against_least_connections() {
+    for (phase, ratio) in [(0, 0.65), (1, 0.95), (3, 0.65)] {
+        at_most("p99", phase, median(Policy::Monitor, phase).0, median(Policy::LeastConnections, phase).0, ratio);
+    }
+}
+
+#[test]
+fn failures_against_least_connections() {
+    for (phase, ratio) in [(2, 0.1), (4, 1.0 / 3.0)] {
+        let theirs = median(Policy::LeastConnections, phase).1;
+        assert!(theirs > 0.3, "nothing fails: {theirs}");
+        at_most("failed", phase, median(Policy::Monitor, phase).1, theirs, ratio);
+    }
+}
+
+/// Static weights lose a third of all requests; what they lose counts as two seconds each, so that no ratio of times can
+/// be larger than that of two seconds.
+#[test]
+fn static_weights_break_down_where_one_server_slows() {
+    let (mine, theirs) = (median(Policy::Monitor, 1), median(Policy::Static, 1));
+    assert!(theirs.0 >= 1_999.0 && theirs.1 > 20.0, "{theirs:?}");
+    at_most("p99", 1, mine.0, theirs.0, 0.1);
+    at_most("failed", 1, mine.1, theirs.1, 0.01);
+}
+
+#[test]
+fn response_times_against_whoever_knows_all() {
+    for phase in [0, 1, 3, 4] {
+        at_most("p99", phase, median(Policy::Monitor, phase).0, median(Policy::Clairvoyant, phase).0, 1.3);
+    }
+}
+
+/// At 75 % load no server is out any more after ten seconds.
+#[test]
+fn a_server_that_is_well_again_comes_back_soon() {
+    for seen in monitored() {
+        let end = SECONDS * PHASES.len() as f64;
+        let (p99, failed) = summary(seen, end - SECONDS + 12.0, end, 99.0);
+        assert!(p99 < 150.0 && failed < 0.01, "{p99} ms, {failed} % failed");
+    }
+}
+
+#[test]
+fn equal_servers_are_left_alone() {
+    let steady = Phase { name: "equal", load: 0.6, wrong: None };
+    let p99 = |policy| {
+        let mut all: Vec<f64> = SEEDS
+            .iter()
+            .map(|seed| {
+                let mut world = World::new(policy, *seed, true);
+                world.run(&steady, SECONDS, true);
+                summary(&world.into_seen(), 0.0, SECONDS, 99.0).0
+            })
+            .collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let (mine, theirs) = (p99(Policy::Monitor), p99(Policy::LeastConnections));
+    assert!(mine <= theirs * 1.05, "{mine} against {theirs}");
+}
+
+/// Whoever kills the monitor leaves the translator with the last weights.
+#[test]
+fn without_its_monitor_everything_goes_on() {
+    let steady = Phase { name: "steady", load: 0.6, wrong: None };
+    let p99 = |dies: f64| {
+        let mut world = World::new(Policy::Monitor, 5, false);
+        world.kill_monitor_at(dies);
+        world.run(&steady, 60.0, false);
+        summary(&world.into_seen(), 20.0, 60.0, 99.0).0
+    };
+    let (killed, alive) = (p99(20.0), p99(f64::INFINITY));
+    assert!(killed <= alive * 1.1, "{killed} against {alive}");
+}
+
+/// Weights rest where nothing changes.
+#[test]
+fn little_is_moved_where_nothing_happens() {
+    for seen in monitored() {
+        for phase in [0, 3] {
+            let (from, to) = (phase as f64 * SECONDS + 15.0, (phase + 1) as f64 * SECONDS);
+            let moved: f64 = seen.moved.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, moved)| moved).sum();
+            let a_minute = moved * 60.0 / (to - from);
+            assert!(a_minute <= 0.2, "{a_minute} in phase {phase}");
+        }
+    }
+}
+
+/// Nothing that has made it worse stands; every decision can be made again from what is stored with it, and is explained in
+/// one sentence.
+#[test]
+fn decisions_are_kept_explained_and_undone() {
+    for seen in monitored() {
+        assert!(seen.decisions.len() > 5);
+        let mut judged = 0;
+        for (place, decision) in seen.decisions.iter().enumerate() {
+            assert!(decision.can_be_replayed(), "{decision}");
+            let sentence = decision.to_string();
+            assert!(
+                sentence.starts_with(&format!("{} at ", decision.number)) && !sentence.contains('\n'),
+                "{sentence}"
+            );
+            if let Some(outcome) = decision.outcome {
+                judged += u32::from(outcome.realised_share().is_some());
+                if outcome.is_worse() {
+                    let undone =
+                        seen.decisions[place..].iter().any(|d| d.action == Action::Undo { of: decision.number });
+                    assert!(undone, "{decision} stands");
+                }
+            }
+        }
+        assert!(judged >= 2, "{judged}");
+    }
+}
+
+/// All that was promised and can be judged, against all that came of it.
+#[test]
+fn promises_are_kept() {
+    let (mut promised, mut realised) = (0.0, 0.0);
+    for decision in monitored().iter().flat_map(|seen| &seen.decisions) {
+        if let Some(outcome) = decision.outcome.filter(|outcome| outcome.realised_share().is_some()) {
+            promised += 1.0 - outcome.promised;
+            realised += 1.0 - outcome.response[1] / outcome.response[0];
+        }
+    }
+    let share = realised / promised;
+    assert!((0.5..=2.0).contains(&share), "{share}");
+}
+
+#[test]
+fn a_server_that_fails_is_ejected_within_half_a_second() {
+    for (phase, wrong) in PHASES.iter().enumerate().filter_map(|(n, phase)| Some((n, phase.wrong?))) {
+        if wrong.2 == Health::Well {
+            continue;
+        }
+        for seen in monitored() {
+            let begun = phase as f64 * SECONDS;
+            let ejected = seen.decisions.iter().find(|decision| {
+                let at = decision.inputs.at.as_micros() as f64 / 1e6;
+                at > begun && decision.weights[wrong.0] == 0
+            });
+            let at = ejected.expect("it is ejected").inputs.at.as_micros() as f64 / 1e6;
+            assert!(at - begun <= 0.6, "{} s", at - begun);
+        }
+    }
+}

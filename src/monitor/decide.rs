@@ -1,0 +1,492 @@
+//! Whether to change something, what, and what has become of it.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::monitor::allocate::{Carries, equilibrium, optimum};
+use crate::monitor::model::{Estimate, Observation};
+use crate::time::Instant;
+
+/// By what a monitor decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Settings {
+    /// How often weights are weighed: 1 s. Failures are looked for with each observation.
+    pub interval: Duration,
+    /// Over how long a change is expected to pay: 10 s.
+    pub horizon: Duration,
+    /// How long weights rest after a change, unless the gain is twice what it must be: 3 s. Doubled after each change that has made things worse.
+    pub dwell: Duration,
+    /// The longest that dwell time becomes: 60 s.
+    pub longest_dwell: Duration,
+    /// What a change costs, in seconds of waiting: 0.1.
+    pub cost: f64,
+    /// The most of all shares that is moved at once, 0.2; and the least that is worth it, 0.03. Ejection is exempt.
+    pub most_moved: f64,
+    /// See `most_moved`.
+    pub least_moved: f64,
+    /// A server is ejected when more than this share of its requests fails, 0.25, ...
+    pub failing: f64,
+    /// ... and at least so many in one observation, 3.
+    pub failures: u32,
+    /// A server is ejected when at least three requests wait and none has been answered for this long, 250 ms, and for ten
+    /// times its usual response time.
+    pub hanging: Duration,
+    /// How long an ejected server rests before it is tried: 2 s, and twice as long if it fails again.
+    pub rest: Duration,
+}
+
+impl Settings {
+    /// The settings named above.
+    pub const DEFAULT: Self = Self {
+        interval: Duration::from_secs(1),
+        horizon: Duration::from_secs(10),
+        dwell: Duration::from_secs(3),
+        longest_dwell: Duration::from_secs(60),
+        cost: 0.1,
+        most_moved: 0.2,
+        least_moved: 0.03,
+        failing: 0.25,
+        failures: 3,
+        hanging: Duration::from_millis(250),
+        rest: Duration::from_secs(2),
+    };
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Where a server stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) enum Standing {
+    In,
+    /// Ejected until then, so many times in a row.
+    Out {
+        until: Instant,
+        times: u32,
+    },
+    /// It gets a few requests, of which so many have been answered.
+    Trial {
+        times: u32,
+        good: u32,
+    },
+}
+
+/// So many good answers end a trial.
+const ENOUGH: u32 = 10;
+
+impl Standing {
+    /// Looks at what a server did, and returns what follows from it.
+    pub(super) fn judge(
+        &mut self,
+        server: usize,
+        seen: &Observation,
+        estimate: &Estimate,
+        settings: &Settings,
+        now: Instant,
+    ) -> Option<Action> {
+        let bad = seen.failures.max(seen.unanswered);
+        let of = seen.answered.saturating_add(bad);
+        let is_silent = seen.silent > settings.hanging && seen.silent.as_secs_f64() > 10.0 * estimate.response;
+        let is_failing = f64::from(bad) > settings.failing * f64::from(of);
+        let eject = |times: u32| Self::Out { until: now + settings.rest * (1 << times.min(1)), times: times + 1 };
+        match *self {
+            Self::In if is_silent && seen.waiting >= 3 => {
+                *self = eject(0);
+                Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
+            }
+            Self::In if is_failing && bad >= settings.failures => {
+                *self = eject(0);
+                Some(Action::EjectFailing { server, bad, of })
+            }
+            Self::Out { until, times } if now >= until => {
+                *self = Self::Trial { times, good: 0 };
+                Some(Action::Try { server })
+            }
+            Self::Trial { times, .. } if bad != 0 => {
+                *self = eject(times);
+                Some(Action::EjectFailing { server, bad, of })
+            }
+            Self::Trial { times, .. } if is_silent && seen.waiting != 0 => {
+                *self = eject(times);
+                Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
+            }
+            Self::Trial { times, good } => {
+                let good = good.saturating_add(seen.answered);
+                if good >= ENOUGH {
+                    *self = Self::In;
+                    return Some(Action::Return { server });
+                }
+                *self = Self::Trial { times, good };
+                None
+            }
+            Self::In | Self::Out { .. } => None,
+        }
+    }
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Action {
+    /// The weights become what the model says that servers can carry, or go part of the way there.
+    Reweigh,
+    /// The weights before the decision `of` come back, since it has made things worse.
+    Undo {
+        /// Its number.
+        of: u32,
+    },
+    /// A server gets nothing more: too many of its requests failed.
+    EjectFailing {
+        /// Its place in the arrays.
+        server: usize,
+        /// How many failed ...
+        bad: u32,
+        /// ... of how many that ended.
+        of: u32,
+    },
+    /// A server gets nothing more: it does not answer.
+    EjectHanging {
+        /// Its place in the arrays.
+        server: usize,
+        /// How many requests wait.
+        waiting: u32,
+        /// How long it has answered none.
+        silent: Duration,
+    },
+    /// An ejected server gets a few requests, so that it can show whether it is well again.
+    Try {
+        /// Its place in the arrays.
+        server: usize,
+    },
+    /// A server that was tried has answered, and comes back with a small weight.
+    Return {
+        /// Its place in the arrays.
+        server: usize,
+    },
+}
+
+/// Everything that a decision was made from, so that it can be made again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Inputs<const N: usize> {
+    /// When.
+    pub at: Instant,
+    /// For how many seconds the observations were made.
+    pub seconds: f64,
+    /// What was seen.
+    pub seen: [Observation; N],
+    /// What was thought of the servers, with that.
+    pub estimates: [Estimate; N],
+    pub(super) standing: [Standing; N],
+    /// The weights before.
+    pub weights: [u16; N],
+    /// How much of what the model says comes true.
+    pub trust: f64,
+    /// What was noticed of a server, if that is why.
+    pub trigger: Option<Action>,
+    /// When weights were last changed.
+    pub since: Option<Instant>,
+    /// Seconds that they rest after that.
+    pub dwell: f64,
+    /// What has become of the change before, if that was judged now.
+    pub judged: Option<Outcome<N>>,
+}
+
+impl<const N: usize> Inputs<N> {
+    /// Responses of all servers a second.
+    fn rate(&self) -> f64 {
+        self.seen.iter().map(|seen| f64::from(seen.answered)).sum::<f64>() / self.seconds.max(1e-6)
+    }
+
+    fn answered(&self) -> f64 {
+        self.seen.iter().map(|seen| f64::from(seen.answered)).sum()
+    }
+}
+
+/// The mean response time of all servers in seconds.
+fn mean<const N: usize>(seen: &[Observation; N]) -> f64 {
+    let answered: f64 = seen.iter().map(|seen| f64::from(seen.answered)).sum();
+    let waited: f64 = seen.iter().map(|seen| (seen.response + seen.unanswered_waited).as_secs_f64()).sum();
+    if answered > 0.0 { waited / answered } else { 0.0 }
+}
+
+/// What has become of a change of weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Outcome<const N: usize> {
+    /// The number of the decision.
+    pub of: u32,
+    /// The mean response time before and after, in seconds.
+    pub response: [f64; 2],
+    /// What the response time after should have been, as a share of the one before.
+    pub promised: f64,
+    /// Whether the two can be compared: nothing else was changed, and the load was the same within a fifth.
+    pub is_comparable: bool,
+    /// Two standard errors of the difference, as a share of the response time before.
+    pub doubt: f64,
+    /// The weights before the change.
+    pub before: [u16; N],
+}
+
+impl<const N: usize> Outcome<N> {
+    /// How much of the promise came true: 1 if all did, less than nothing if it became worse. `None` if that cannot be said.
+    #[must_use]
+    pub fn realised_share(&self) -> Option<f64> {
+        let [before, after] = self.response;
+        let known = self.is_comparable && before > 0.0 && self.promised < 1.0;
+        known.then(|| (1.0 - after / before) / (1.0 - self.promised))
+    }
+
+    /// Whether it has become worse, beyond doubt.
+    #[must_use]
+    pub fn is_worse(&self) -> bool {
+        let [before, after] = self.response;
+        self.is_comparable && after > before * (1.0 + self.doubt)
+    }
+}
+
+/// A decision, with everything that it was made from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Decision<const N: usize> {
+    /// Counts decisions, from one on.
+    pub number: u32,
+    /// By what it was made.
+    pub settings: Settings,
+    /// What it was made from.
+    pub inputs: Inputs<N>,
+    /// What is done.
+    pub action: Action,
+    /// The weights that the rule should have from now on.
+    pub weights: [u16; N],
+    pub(super) promise: Promise,
+    /// What has become of it, once that is known.
+    pub outcome: Option<Outcome<N>>,
+}
+
+/// What a change is expected to do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(super) struct Promise {
+    /// The mean response time as the model has it, before and after, in seconds.
+    response: [f64; 2],
+    /// The best that could be had, with any shares.
+    best: f64,
+    /// Seconds of waiting saved over the horizon.
+    gain: f64,
+    /// What that had to exceed.
+    threshold: f64,
+}
+
+impl Promise {
+    const NONE: Self = Self { response: [0.0; 2], best: 0.0, gain: 0.0, threshold: 0.0 };
+}
+
+impl<const N: usize> Decision<N> {
+    /// Seconds of waiting that all requests together are expected to save over the horizon.
+    #[must_use]
+    pub const fn promise(&self) -> f64 {
+        self.promise.gain
+    }
+
+    /// Makes the decision again from its inputs, and returns whether it comes out the same.
+    #[must_use]
+    pub fn can_be_replayed(&self) -> bool {
+        decide(&self.inputs, &self.settings) == Some((self.action, self.weights, self.promise))
+    }
+
+    /// Compares with what was seen for so many seconds afterwards.
+    pub(super) fn outcome(&self, after: &[Observation; N], seconds: f64, alone: bool) -> Outcome<N> {
+        let answered: f64 = after.iter().map(|seen| f64::from(seen.answered)).sum();
+        let (rate, before) = (answered / seconds.max(1e-6), self.inputs.rate());
+        let [now, then] = self.promise.response;
+        Outcome {
+            of: self.number,
+            response: [mean(&self.inputs.seen), mean(after)],
+            promised: if now > 0.0 { 1.0 - self.inputs.trust * (1.0 - then / now) } else { 1.0 },
+            is_comparable: alone && before > 0.0 && (rate / before - 1.0).abs() < 0.2,
+            doubt: 2.0 * libm::sqrt(1.0 / answered.max(1.0) + 1.0 / self.inputs.answered().max(1.0)),
+            before: self.inputs.weights,
+        }
+    }
+}
+
+/// Estimates are smoothed with 0.7 and 0.3, which averages over so many intervals: (1 + 0.7) / (1 - 0.7).
+const MEMORY: f64 = 5.67;
+/// The most of all capacities that the model is asked about.
+const MOST: f64 = 0.95;
+/// Before the dwell time is over a gain must be so many times as large.
+const URGENT: f64 = 2.0;
+/// Weights are at most this.
+const LARGEST: f64 = 20_000.0;
+
+/// Decides. Depends on nothing but its arguments, so that it can be replayed.
+pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) -> Option<(Action, [u16; N], Promise)> {
+    let wanted = wanted(inputs);
+    if let Some(action) = inputs.trigger {
+        // If nobody is left, whoever there is keeps what it has.
+        let weights = if wanted.iter().any(|weight| *weight > 0.0) { whole(&wanted) } else { inputs.weights };
+        return (weights != inputs.weights).then_some((action, weights, Promise::NONE));
+    }
+    if let Some(outcome) = inputs.judged.filter(Outcome::is_worse) {
+        return Some((Action::Undo { of: outcome.of }, outcome.before, Promise::NONE));
+    }
+    if inputs.rate() <= 0.0 {
+        return None;
+    }
+    let now = shares(&inputs.weights.map(f64::from));
+    let mut new = shares(&wanted);
+    let mut moved = distance(&now, &new);
+    if moved > settings.most_moved {
+        for (new, now) in new.iter_mut().zip(now) {
+            *new = now + (*new - now) * settings.most_moved / moved;
+        }
+        moved = settings.most_moved;
+    }
+    if moved < settings.least_moved {
+        return None;
+    }
+    let carries: [Carries; N] =
+        core::array::from_fn(|server| match (inputs.standing.get(server), inputs.estimates.get(server)) {
+            (Some(Standing::In), Some(estimate)) => estimate.carries(),
+            _ => Carries { capacity: 0.0, floor: 0.0 },
+        });
+    // While queues are worked off more is served than came, and more than the model can carry.
+    let rate = inputs.rate().min(MOST * carries.iter().map(|carries| carries.capacity).sum::<f64>());
+    let mut rates = [0.0; N];
+    let best = optimum(&carries, rate, &mut rates);
+    let response = [equilibrium(&carries, &now, rate, &mut rates), equilibrium(&carries, &new, rate, &mut rates)];
+    let horizon = settings.horizon.as_secs_f64();
+    let [before, after] = response;
+    let gain = inputs.trust * rate * (before - after) * horizon;
+    let error = rate * before * horizon * libm::sqrt(2.0 / (inputs.answered() * MEMORY).max(1.0));
+    let rested = |since: Instant| inputs.at.duration_since(since).as_secs_f64() >= inputs.dwell;
+    let patience = if inputs.since.is_none_or(rested) { 1.0 } else { URGENT };
+    let threshold = (settings.cost + 2.0 * error * inputs.trust.max(1.0)) * patience;
+    let weights = whole(&new);
+    (gain > threshold && weights != inputs.weights).then_some((
+        Action::Reweigh,
+        weights,
+        Promise { response, best, gain, threshold },
+    ))
+}
+
+/// The weights that the servers should have, not rounded: what they can carry. One of which nothing is known keeps what it
+/// has, as a share of the others.
+fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
+    let each = || inputs.estimates.iter().zip(&inputs.weights).zip(&inputs.standing);
+    let known = || {
+        each().filter(|((estimate, weight), standing)| {
+            estimate.is_known() && **weight != 0 && matches!(standing, Standing::In)
+        })
+    };
+    let capacity: f64 = known().map(|((estimate, _), _)| estimate.capacity).sum();
+    let weight: f64 = known().map(|((_, weight), _)| f64::from(*weight)).sum();
+    let scale = if capacity > 0.0 && weight > 0.0 { capacity / weight } else { 1.0 };
+    // Requests that each of the others has, so that one that is tried gets one or two.
+    let (waiting, others) = each()
+        .zip(&inputs.seen)
+        .filter(|((_, standing), _)| matches!(standing, Standing::In))
+        .fold((0.0, 0.0), |(all, count), (_, seen)| (all + f64::from(seen.waiting), count + 1.0));
+    let each_has = waiting / f64::max(others, 1.0);
+    let mut wanted = [0.0; N];
+    for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
+        *place = match standing {
+            Standing::Out { .. } => 0.0,
+            Standing::Trial { .. } => (capacity / f64::max(others, 1.0)) * 1.5 / (each_has + 1.0),
+            Standing::In if estimate.is_known() => estimate.capacity,
+            Standing::In => f64::from(*weight) * scale,
+        };
+    }
+    wanted
+}
+
+/// Of which the sum is one.
+fn shares<const N: usize>(weights: &[f64; N]) -> [f64; N] {
+    let sum: f64 = weights.iter().sum();
+    weights.map(|weight| if sum > 0.0 { weight / sum } else { 0.0 })
+}
+
+/// How much moves from one set of shares to another.
+fn distance<const N: usize>(one: &[f64; N], other: &[f64; N]) -> f64 {
+    one.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
+}
+
+/// In whole numbers, the largest being the largest there is.
+fn whole<const N: usize>(weights: &[f64; N]) -> [u16; N] {
+    let largest = weights.iter().copied().fold(0.0, f64::max).max(1e-9);
+    weights.map(|weight| if weight > 0.0 { ((weight / largest * LARGEST) as u16).max(1) } else { 0 })
+}
+
+impl<const N: usize> fmt::Display for Decision<N> {
+    /// One sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.inputs.at.as_micros() as f64 / 1e6;
+        write!(f, "{} at {seconds:.2} s: ", self.number)?;
+        match self.action {
+            Action::Reweigh => {
+                let Promise { response: [before, after], best, gain, threshold } = self.promise;
+                let [before, after, best] = [before, after, best].map(|time| time * 1e3);
+                let horizon = self.settings.horizon.as_secs();
+                write!(
+                    f,
+                    "weights {:?} instead of {:?}, since ",
+                    Weights(&self.weights),
+                    Weights(&self.inputs.weights)
+                )?;
+                write!(f, "requests should take {after:.1} ms instead of {before:.1} (at best {best:.1}), ")?;
+                write!(
+                    f,
+                    "which saves {gain:.1} s of waiting in {horizon} s, more than the {threshold:.1} s of cost and doubt"
+                )?;
+            }
+            Action::Undo { of } => {
+                write!(f, "decision {of} is undone, since requests have become slower")?;
+                if let Some(Outcome { response: [before, after], .. }) = self.inputs.judged {
+                    write!(f, ": {:.1} ms instead of {:.1}", after * 1e3, before * 1e3)?;
+                }
+            }
+            Action::EjectFailing { server, bad, of } => {
+                write!(f, "server {server} gets nothing more, since {bad} of {of} requests have failed")?;
+            }
+            Action::EjectHanging { server, waiting, silent } => {
+                let silent = silent.as_secs_f64();
+                write!(
+                    f,
+                    "server {server} gets nothing more, since {waiting} requests wait and none was answered for {silent:.2} s"
+                )?;
+            }
+            Action::Try { server } => {
+                write!(f, "server {server} gets a few requests, to see whether it is well again")?
+            }
+            Action::Return { server } => {
+                write!(f, "server {server} comes back with a small weight, since it has answered well")?
+            }
+        }
+        if let Some(share) = self.outcome.as_ref().and_then(Outcome::realised_share) {
+            write!(f, "; {:.0} % of the promise came true", share * 100.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// Weights in per cent.
+struct Weights<'a, const N: usize>(&'a [u16; N]);
+
+impl<const N: usize> fmt::Debug for Weights<'_, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares = shares(&self.0.map(f64::from));
+        for (place, share) in shares.into_iter().enumerate() {
+            write!(f, "{}{:.0}", if place == 0 { "" } else { ":" }, share * 100.0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The network monitor's judgement: what each server can carry, estimated from what was measured of it, and whether a
+//! change is worth making (the document's network monitor 125).
+//!
+//! It has no clock, no sockets and no memory of its own beyond an array for each server. Give it what
+//! [`Translator::measurements`](crate::Translator::measurements) has counted since the last time, several times a second;
+//! give the weights of a [`Decision`] to the rule ([`Divert::least_loaded`](crate::Divert::least_loaded)). If it stops, the
+//! translator carries on with the last weights.
+//!
+//! ```
+//! use byway::monitor::{Monitor, Observation, Settings};
+//! use byway::Instant;
+//! use core::time::Duration;
+//!
+//! // Two servers; in each quarter of a second both have answered 50 requests, the second one in five times the time.
+//! let mut monitor = Monitor::<2>::new(Settings::default(), [100, 100]);
+//! let seen = |millis, waiting| Observation {
+//!     answered: 50,
+//!     response: Duration::from_millis(millis) * 50,
+//!     waiting,
+//!     ..Observation::default()
+//! };
+//! for quarter in 1..=80 {
+//!     monitor.observe(Instant::from_millis(quarter * 250), &[seen(20, 4), seen(100, 20)]);
+//! }
+//! let [fast, slow] = monitor.weights();
+//! assert!(fast > slow);
+//! let decision = monitor.decisions().next().expect("it has changed the weights");
+//! assert!(decision.promise() > 0.0);
+//! println!("{decision}"); // one sentence
+//! ```
+
+mod allocate;
+mod decide;
+mod model;
+
+use heapless::Deque;
+
+use crate::time::Instant;
+
+pub use allocate::{Carries, optimum};
+pub use decide::{Action, Decision, Inputs, Outcome, Settings};
+pub use model::{Estimate, Observation};
+
+use decide::{Standing, decide};
+
+/// How many decisions are kept.
+pub const KEPT: usize = 32;
+
+/// A monitor of `N` servers of one service. See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub struct Monitor<const N: usize> {
+    settings: Settings,
+    standing: [Standing; N],
+    estimates: [Estimate; N],
+    weights: [u16; N],
+    /// Weights are weighed again at this time at the earliest.
+    due: Instant,
+    last: Instant,
+    /// Seconds between two changes of weights; longer after one that has made things worse.
+    dwell: f64,
+    /// How much of what the model says comes true, as far as past outcomes tell.
+    trust: f64,
+    /// Since the last time that weights were weighed.
+    window: [Observation; N],
+    began: Instant,
+    number: u32,
+    decisions: Deque<Decision<N>, KEPT>,
+}
+
+#[cfg(feature = "defmt")]
+impl<const N: usize> defmt::Format for Monitor<N> {
+    /// How many decisions it has made.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Monitor {{ servers: {}, decisions: {} }}", N, self.number);
+    }
+}
+
+impl<const N: usize> Monitor<N> {
+    /// A monitor of servers whose rule has these weights now.
+    #[must_use]
+    pub fn new(settings: Settings, weights: [u16; N]) -> Self {
+        Self {
+            settings,
+            standing: [Standing::In; N],
+            estimates: [Estimate::UNKNOWN; N],
+            weights,
+            due: Instant::ZERO,
+            last: Instant::ZERO,
+            dwell: settings.dwell.as_secs_f64(),
+            trust: 1.0,
+            window: [Observation::NONE; N],
+            began: Instant::ZERO,
+            number: 0,
+            decisions: Deque::new(),
+        }
+    }
+
+    /// The weights that the rule should have.
+    #[must_use]
+    pub const fn weights(&self) -> [u16; N] {
+        self.weights
+    }
+
+    /// What is thought of each server.
+    #[must_use]
+    pub const fn estimates(&self) -> &[Estimate; N] {
+        &self.estimates
+    }
+
+    /// Which servers are ejected at present.
+    #[must_use]
+    pub fn ejected(&self) -> [bool; N] {
+        self.standing.map(|standing| !matches!(standing, Standing::In))
+    }
+
+    /// How much of what the model says comes true, as far as past outcomes tell. Promises are multiplied by it.
+    #[must_use]
+    pub const fn trust(&self) -> f64 {
+        self.trust
+    }
+
+    /// The decisions that are kept, the newest first. That of the last change of weights has no outcome until the dwell time
+    /// has passed.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decision<N>> {
+        self.decisions.iter().rev()
+    }
+
+    /// Takes in what was counted since the last call, one observation for each server, and returns a decision if there is
+    /// something to change. A call that is not later than the one before changes nothing.
+    ///
+    /// Servers that fail are ejected at once, whatever the interval. Weights are weighed once in an interval.
+    pub fn observe(&mut self, now: Instant, seen: &[Observation; N]) -> Option<&Decision<N>> {
+        let passed = now.duration_since(self.last).as_secs_f64();
+        if passed <= 0.0 {
+            return None;
+        }
+        if self.last == Instant::ZERO {
+            // How long the first one took is not known.
+            (self.last, self.began, self.due) = (now, now, now + self.settings.interval);
+            return None;
+        }
+        self.last = now;
+        for (window, seen) in self.window.iter_mut().zip(seen) {
+            window.add(seen);
+        }
+        let mut next = None;
+        for (server, seen) in seen.iter().enumerate() {
+            let Some(standing) = self.standing.get_mut(server) else { break };
+            let estimate = self.estimates.get(server).copied().unwrap_or(Estimate::UNKNOWN);
+            if let Some(action) = standing.judge(server, seen, &estimate, &self.settings, now) {
+                next = Some(action);
+                if matches!(action, Action::Return { .. })
+                    && let Some(estimate) = self.estimates.get_mut(server)
+                {
+                    estimate.ramp();
+                }
+            }
+        }
+        let due = now >= self.due;
+        if !due && next.is_none() {
+            return None;
+        }
+        let length = now.duration_since(self.began).as_secs_f64();
+        if due {
+            for ((estimate, window), standing) in self.estimates.iter_mut().zip(&self.window).zip(&self.standing) {
+                if matches!(standing, Standing::In) {
+                    estimate.learn(window, length);
+                }
+            }
+        }
+        let inputs = Inputs {
+            at: now,
+            seconds: length,
+            seen: self.window,
+            estimates: self.estimates,
+            standing: self.standing,
+            weights: self.weights,
+            trust: self.trust,
+            trigger: next,
+            since: self.last_change().map(|decision| decision.inputs.at),
+            dwell: self.dwell,
+            judged: if due { self.judge_last(now) } else { None },
+        };
+        if let Some(outcome) = inputs.judged {
+            self.note(outcome);
+        }
+        if due {
+            self.window = [Observation::NONE; N];
+            (self.began, self.due) = (now, now + self.settings.interval);
+        }
+        let (action, weights, promise) = decide(&inputs, &self.settings)?;
+        self.weights = weights;
+        self.number += 1;
+        let decision =
+            Decision { number: self.number, settings: self.settings, inputs, action, weights, promise, outcome: None };
+        if self.decisions.is_full() {
+            self.decisions.pop_front();
+        }
+        let _ = self.decisions.push_back(decision);
+        self.decisions.back()
+    }
+
+    /// The last decision that changed weights because the model said so.
+    fn last_change(&self) -> Option<&Decision<N>> {
+        self.decisions.iter().rev().find(|decision| matches!(decision.action, Action::Reweigh | Action::Undo { .. }))
+    }
+
+    /// What has become of the last change, once its time has come.
+    fn judge_last(&self, now: Instant) -> Option<Outcome<N>> {
+        let change = self.last_change().filter(|change| change.outcome.is_none())?;
+        let old_enough =
+            now.duration_since(change.inputs.at).as_secs_f64() >= self.settings.interval.as_secs_f64() * 1.5;
+        let alone = self.decisions.back().is_some_and(|last| last.number == change.number);
+        (old_enough || !alone)
+            .then(|| change.outcome(&self.window, now.duration_since(self.began).as_secs_f64(), alone))
+    }
+
+    /// Keeps an outcome with its decision, and learns from it.
+    fn note(&mut self, outcome: Outcome<N>) {
+        if let Some(change) = self.decisions.iter_mut().rev().find(|decision| decision.number == outcome.of) {
+            change.outcome = Some(outcome);
+        }
+        let settings = &self.settings;
+        if let Some(share) = outcome.realised_share() {
+            // The promise already had the trust of that time in it.
+            self.trust = (self.trust * (0.7 + 0.3 * share.clamp(0.0, 3.0))).clamp(0.2, 4.0);
+        }
+        self.dwell = if outcome.is_worse() {
+            (self.dwell * 2.0).min(settings.longest_dwell.as_secs_f64())
+        } else {
+            settings.dwell.as_secs_f64()
+        };
+    }
+}

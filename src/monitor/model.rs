@@ -1,0 +1,146 @@
+//! What is seen of a server in an interval, and what is thought of it.
+
+use core::time::Duration;
+
+use crate::measurements::Measurements;
+use crate::monitor::allocate::Carries;
+
+/// What was counted of one server in an interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Observation {
+    /// Responses.
+    pub answered: u32,
+    /// Their response times, added up.
+    pub response: Duration,
+    /// Requests that ended without a response, connections refused, reset before any data, and SYNs that timed out.
+    pub failures: u32,
+    /// Requests that the end of their connection has left without a response, and how long they had waited.
+    pub unanswered: u32,
+    /// How long those had waited, added up.
+    pub unanswered_waited: Duration,
+    /// Requests and SYNs that wait at the end of the interval.
+    pub waiting: u32,
+    /// How long they have waited, added up.
+    pub waited: Duration,
+    /// How long there has been no response while requests wait.
+    pub silent: Duration,
+}
+
+impl Observation {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        answered: 0,
+        response: Duration::ZERO,
+        failures: 0,
+        unanswered: 0,
+        unanswered_waited: Duration::ZERO,
+        waiting: 0,
+        waited: Duration::ZERO,
+        silent: Duration::ZERO,
+    };
+
+    /// What was measured between two readings: of [`Measurements::between`].
+    #[must_use]
+    pub fn of(interval: &Measurements) -> Self {
+        let micros = |total: u64| Duration::from_micros(total);
+        let connecting = interval.connecting;
+        Self {
+            answered: u32::try_from(interval.response.count()).unwrap_or(u32::MAX),
+            response: interval.response.total(),
+            failures: interval.ends.failures().wrapping_add(interval.unreachable),
+            unanswered: interval.unanswered.count,
+            unanswered_waited: micros(interval.unanswered.micros),
+            waiting: interval.waiting.count.saturating_add(connecting.count),
+            waited: micros(interval.waiting.micros.saturating_add(connecting.micros)),
+            silent: interval.silent.or(connecting.mean()).unwrap_or(Duration::ZERO),
+        }
+    }
+
+    /// Adds what was counted in the interval after this one.
+    pub(super) fn add(&mut self, later: &Self) {
+        self.answered = self.answered.saturating_add(later.answered);
+        self.response = self.response.saturating_add(later.response);
+        self.failures = self.failures.saturating_add(later.failures);
+        self.unanswered = self.unanswered.saturating_add(later.unanswered);
+        self.unanswered_waited = self.unanswered_waited.saturating_add(later.unanswered_waited);
+        (self.waiting, self.waited, self.silent) = (later.waiting, later.waited, later.silent);
+    }
+
+    /// The mean response time in seconds, counting those that wait as lower bounds: of times that are exponentially
+    /// distributed, all that was waited divided by the number of responses is the best estimate.
+    pub(super) fn mean(&self) -> Option<f64> {
+        let waited = self.response.as_secs_f64() + self.unanswered_waited.as_secs_f64();
+        (self.answered != 0).then(|| waited / f64::from(self.answered))
+    }
+}
+
+/// What is thought of a server.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Estimate {
+    /// Requests a second that it can serve; zero while nothing is known.
+    pub capacity: f64,
+    /// Seconds that a request takes when there is no other.
+    pub floor: f64,
+    /// The last mean response time in seconds, smoothed; zero while nothing is known.
+    pub response: f64,
+    /// Requests a second that it has served lately.
+    pub rate: f64,
+}
+
+/// The most by which a capacity is thought to grow in an interval.
+const GROWTH: f64 = 1.5;
+/// Below this share of what was thought, a capacity has fallen.
+const FALL: f64 = 0.6;
+/// How much a floor is thought to rise in an interval in which nothing came near it.
+const CREEP: f64 = 1.02;
+
+impl Estimate {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self { capacity: 0.0, floor: 0.0, response: 0.0, rate: 0.0 };
+
+    /// Whether anything is known.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.capacity > 0.0
+    }
+
+    /// Learns from an interval of so many seconds.
+    ///
+    /// With a shared processor T = d + 1 / (μ - λ), so μ = λ + 1 / (T - d). Where requests queue for a long time, what is
+    /// served is all that can be served. Little's law says how many are there: where far more wait than λ T, the responses
+    /// that came are not those of the requests that wait, and the longer time counts.
+    pub(super) fn learn(&mut self, seen: &Observation, seconds: f64) {
+        let Some(mean) = seen.mean().filter(|_| seconds > 0.0 && seen.answered >= FEW) else {
+            return;
+        };
+        let rate = f64::from(seen.answered) / seconds;
+        let little = f64::from(seen.waiting) / rate;
+        let time = if little > 2.0 * mean { little } else { mean };
+        self.floor = if self.floor == 0.0 { mean } else { (self.floor * CREEP).min(mean) };
+        let spare = 1.0 / (time - 0.8 * self.floor).max(0.1 * time).max(1e-6);
+        let capacity = rate + spare;
+        // What falls far is believed at once, what rises only step by step.
+        let new = if capacity < FALL * self.capacity { 0.7 } else { 0.3 };
+        self.capacity = if self.is_known() {
+            ((1.0 - new) * self.capacity + new * capacity).min(self.capacity * GROWTH)
+        } else {
+            capacity
+        };
+        self.response = if self.response == 0.0 { mean } else { 0.7 * self.response + 0.3 * mean };
+        self.rate = rate;
+    }
+
+    /// It comes back, and is taken for weak until it has shown what it can do.
+    pub(super) fn ramp(&mut self) {
+        self.capacity *= 0.6;
+    }
+
+    pub(super) fn carries(&self) -> Carries {
+        Carries { capacity: self.capacity, floor: 0.8 * self.floor }
+    }
+}
+
+/// Of fewer responses in an interval nothing is learnt.
+const FEW: u32 = 5;

@@ -1,0 +1,229 @@
+//! What is measured of a server, where the storage has room for it.
+
+use core::time::Duration;
+
+use crate::divert::Target;
+use crate::histogram::Histogram;
+use crate::measurements::{Ends, Measurements, Total, Traffic};
+use crate::time::Instant;
+use crate::track::measure::{Flags, MeasureSlot};
+
+/// Room for the measurements of one server in a translator's storage: all zeros when unused.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct MeasuredServerSlot {
+    /// What the entry said when it was last counted; of another server everything begins anew.
+    server: Server,
+    /// The number, modulo 4, of the count.
+    generation: u8,
+    started: u32,
+    established: u32,
+    ends: Ends,
+    unreachable: u32,
+    retransmissions: u32,
+    since: u64,
+    /// To the server and to the client.
+    traffic: [Traffic; 2],
+    handshakes: [Total; 2],
+    unanswered: Total,
+    /// How many wait, and the sum of the times since when they do.
+    connecting: Total,
+    waiting: Total,
+    /// The last response, or the last time when nothing waited.
+    quiet_until: u64,
+    response: Histogram,
+}
+
+/// What an entry says of its server: its kind, address and port as they stand there.
+pub(crate) type Server = (u8, u32, u16);
+
+impl MeasuredServerSlot {
+    /// An unused slot.
+    pub const EMPTY: Self = Self {
+        server: (0, 0, 0),
+        generation: 0,
+        started: 0,
+        established: 0,
+        ends: Measurements::none(Target::Same, Instant::ZERO).ends,
+        unreachable: 0,
+        retransmissions: 0,
+        since: 0,
+        traffic: [Traffic { packets: 0, bytes: 0 }; 2],
+        handshakes: [Total { count: 0, micros: 0 }; 2],
+        unanswered: Total { count: 0, micros: 0 },
+        connecting: Total { count: 0, micros: 0 },
+        waiting: Total { count: 0, micros: 0 },
+        quiet_until: 0,
+        response: Histogram::EMPTY,
+    };
+
+    /// Begins anew if this is another server than was counted here.
+    #[inline]
+    pub(crate) fn be(&mut self, server: Server, now: Instant) {
+        if self.server != server {
+            self.begin(server, now);
+        }
+    }
+
+    #[cold]
+    fn begin(&mut self, server: Server, now: Instant) {
+        let generation = self.generation.wrapping_add(1) & 3;
+        *self = Self { server, generation, since: now.as_micros(), ..Self::EMPTY };
+    }
+
+    /// A connection was opened to it. `syn` says that it begins with a SYN.
+    pub(crate) fn open(&mut self, connection: &mut MeasureSlot, syn: bool, now: Instant) {
+        let mut flags = connection.flags();
+        flags.set(Flags::ESTABLISHED | Flags::ANSWERED | Flags::ENDED | Flags::UNREACHABLE, false);
+        connection.set_flags(flags);
+        self.started = self.started.wrapping_add(1);
+        if syn {
+            self.connect(connection, now);
+        }
+    }
+
+    /// A connection waits for its SYN to be answered.
+    pub(crate) fn connect(&mut self, connection: &mut MeasureSlot, now: Instant) {
+        let mut flags = connection.flags();
+        flags.set(Flags::CONNECTING, true);
+        flags.set_generation(self.generation);
+        connection.set_flags(flags);
+        connection.wait(now);
+        self.connecting.add(now.as_micros());
+    }
+
+    /// What a connection waits for does not come from here if that was asked of the server before. A SYN that was not
+    /// answered comes again.
+    #[inline]
+    pub(crate) fn take_over(&mut self, connection: &mut MeasureSlot, opening: bool, now: Instant) {
+        if connection.flags().generation() != self.generation && self.withdraw(connection, now).is_some() && opening {
+            self.connect(connection, now);
+        }
+    }
+
+    /// A connection has become established, or its first datagram was answered.
+    pub(crate) fn establish(&mut self, connection: &mut MeasureSlot) {
+        let mut flags = connection.flags();
+        flags.set(Flags::ESTABLISHED, true);
+        connection.set_flags(flags);
+        self.established = self.established.wrapping_add(1);
+    }
+
+    /// Counts a packet of a connection. `direction` is its number.
+    #[inline]
+    pub(crate) fn count(&mut self, direction: usize, bytes: usize) {
+        if let Some(traffic) = self.traffic.get_mut(direction) {
+            traffic.packets = traffic.packets.wrapping_add(1);
+            traffic.bytes = traffic.bytes.wrapping_add(bytes as u64);
+        }
+    }
+
+    /// A leg of the handshake, the server's or the client's, took so many microseconds.
+    pub(crate) fn shake(&mut self, leg: usize, micros: u32) {
+        if let Some(total) = self.handshakes.get_mut(leg) {
+            total.add(u64::from(micros));
+        }
+    }
+
+    pub(crate) const fn note_retransmission(&mut self) {
+        self.retransmissions = self.retransmissions.wrapping_add(1);
+    }
+
+    pub(crate) const fn note_unreachable(&mut self) {
+        self.unreachable = self.unreachable.wrapping_add(1);
+    }
+
+    /// A request waits for its response, from now on if it has waited before.
+    pub(crate) fn ask(&mut self, connection: &mut MeasureSlot, now: Instant) {
+        if self.withdraw(connection, now).is_none() && self.waiting.count == 0 {
+            self.quiet_until = now.as_micros();
+        }
+        let mut flags = connection.flags();
+        flags.set_generation(self.generation);
+        connection.set_flags(flags);
+        connection.wait(now);
+        self.waiting.add(now.as_micros());
+    }
+
+    /// The server has sent data in response to what waits, if anything does.
+    pub(crate) fn answer(&mut self, connection: &mut MeasureSlot, now: Instant) {
+        let mut flags = connection.flags();
+        flags.set(Flags::ANSWERED, true);
+        connection.set_flags(flags);
+        if let Some(micros) = self.withdraw(connection, now) {
+            self.response.add_micros(micros);
+            self.quiet_until = now.as_micros();
+        }
+    }
+
+    /// Whatever waits will not be answered any more.
+    pub(crate) fn give_up(&mut self, connection: &mut MeasureSlot, now: Instant) {
+        let connecting = connection.flags().has(Flags::CONNECTING);
+        if let Some(micros) = self.withdraw(connection, now)
+            && !connecting
+        {
+            self.unanswered.add(micros);
+        }
+    }
+
+    /// Whatever waits does not wait for this server any more. Returns how long it has waited, in microseconds.
+    pub(crate) fn withdraw(&mut self, connection: &mut MeasureSlot, now: Instant) -> Option<u64> {
+        let micros = connection.waited(now)?;
+        connection.stop_waiting();
+        let mut flags = connection.flags();
+        let connecting = flags.has(Flags::CONNECTING);
+        flags.set(Flags::CONNECTING, false);
+        connection.set_flags(flags);
+        if flags.generation() == self.generation {
+            let total = if connecting { &mut self.connecting } else { &mut self.waiting };
+            let since = now.as_micros().wrapping_sub(micros);
+            let count = total.count.saturating_sub(1);
+            // Times are rounded; where nothing waits, the sum begins anew.
+            *total = Total { count, micros: if count == 0 { 0 } else { total.micros.wrapping_sub(since) } };
+        }
+        Some(micros)
+    }
+
+    /// A connection has ended like this.
+    pub(crate) fn end(&mut self, connection: &mut MeasureSlot, how: fn(&mut Ends) -> &mut u32) {
+        let mut flags = connection.flags();
+        flags.set(Flags::ENDED, true);
+        connection.set_flags(flags);
+        let count = how(&mut self.ends);
+        *count = count.wrapping_add(1);
+    }
+
+    /// What was measured of the server that the entry is for now.
+    pub(crate) fn report(&self, entry: Server, target: Target, connections: u32, now: Instant) -> Measurements {
+        let mut report = Measurements::none(target, now);
+        report.connections = connections;
+        if self.server != entry {
+            return report;
+        }
+        let since = |total: &Total| Total {
+            count: total.count,
+            micros: now.as_micros().wrapping_mul(u64::from(total.count)).wrapping_sub(total.micros),
+        };
+        let [to_server, to_client] = self.traffic;
+        let [server_handshake, client_handshake] = self.handshakes;
+        Measurements {
+            since: Instant::from_micros(self.since),
+            started: self.started,
+            established: self.established,
+            ends: self.ends,
+            unreachable: self.unreachable,
+            retransmissions: self.retransmissions,
+            to_server,
+            to_client,
+            server_handshake,
+            client_handshake,
+            connecting: since(&self.connecting),
+            response: self.response,
+            waiting: since(&self.waiting),
+            unanswered: self.unanswered,
+            silent: (self.waiting.count != 0)
+                .then(|| Duration::from_micros(now.as_micros().saturating_sub(self.quiet_until))),
+            ..report
+        }
+    }
+}

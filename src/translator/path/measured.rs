@@ -1,0 +1,229 @@
+//! Measuring connections and their servers. Only a storage that has room for measurements sets the pointer through which
+//! it is reached, so that no other program links it.
+
+use crate::connection::Direction;
+use crate::event::Closed;
+use crate::measurements::Ends;
+use crate::table::connection::ConnectionSlot;
+use crate::time::Instant;
+use crate::track::measure::{Flags, MeasureSlot};
+use crate::track::measure_server::MeasuredServerSlot;
+use crate::track::phase::{Class, Phase};
+use crate::translator::state::{ForMeasured, Table};
+use crate::wire::icmp;
+use crate::wire::ipv4::{self, Header, Parts, TCP};
+use crate::wire::tcp::{FIN, RST, Segment};
+
+/// What is done with what is seen.
+pub(in crate::translator) static FOR_MEASURED: ForMeasured =
+    ForMeasured { start, packet, segment, icmp_error, moved, close, close_dead };
+
+/// A connection and its server, as they are measured.
+struct Pair<'a> {
+    connection: &'a mut MeasureSlot,
+    server: Option<&'a mut MeasuredServerSlot>,
+    phase: Phase,
+    now: Instant,
+}
+
+impl<'a> Pair<'a> {
+    /// The connection in this slot, and the server that it is on.
+    #[inline]
+    fn of(table: &'a mut Table<'_>, slot: u32) -> Option<Self> {
+        let now = table.state.now;
+        let connection = table.memory.measured.get_mut(slot as usize)?;
+        let ConnectionSlot(entry) = table.memory.connections.get(slot as usize)?;
+        let (member, phase) = (entry.member, entry.phase);
+        if connection.entry() != member {
+            // It has been moved: what it waits for does not come from the server before.
+            if let Some(before) = table.memory.measured_servers.get_mut(usize::from(connection.entry())) {
+                before.withdraw(connection, now);
+            }
+            connection.set_entry(member);
+        }
+        let known = table.memory.servers.get(usize::from(member));
+        let server = table.memory.measured_servers.get_mut(usize::from(member)).zip(known).map(|(server, known)| {
+            server.be(known.said(), now);
+            server.take_over(connection, phase == Phase::Opening, now);
+            server
+        });
+        Some(Self { connection, server, phase, now })
+    }
+}
+
+fn start(table: &mut Table<'_>, slot: u32) {
+    let now = table.state.now;
+    let member = table.slot(slot).map_or(0, |c| c.member);
+    if let Some(connection) = table.memory.measured.get_mut(slot as usize) {
+        connection.start(now);
+        connection.set_entry(member);
+    }
+    let over = table.slot(slot).is_none_or(|c| c.phase.is_over());
+    if !over && let Some(Pair { connection, server: Some(server), phase, now }) = Pair::of(table, slot) {
+        server.open(connection, phase == Phase::Opening, now);
+    }
+}
+
+fn packet(table: &mut Table<'_>, slot: u32, direction: Direction, header: &[u8; ipv4::HEADER]) {
+    let header = Header(header);
+    let (bytes, is_datagram) = (header.total_length(), header.protocol() != TCP);
+    let Some(Pair { connection, server, phase, now }) = Pair::of(table, slot) else {
+        return;
+    };
+    connection.count(direction, bytes);
+    if is_datagram {
+        connection.time_datagram(direction, now);
+    }
+    let Some(server) = server else {
+        return;
+    };
+    server.count(direction as usize, bytes);
+    if connection.flags().has(Flags::ENDED) && !phase.is_over() {
+        // Its client's SYN came before what ended it, and the server has answered now.
+        server.open(connection, false, now);
+    }
+    let flags = connection.flags();
+    if flags.has(Flags::CONNECTING) && phase != Phase::Opening {
+        server.withdraw(connection, now);
+    }
+    if !flags.has(Flags::ESTABLISHED) && is_established(phase) {
+        server.establish(connection);
+    }
+    if is_datagram {
+        match direction {
+            Direction::ToServer if connection.waited(now).is_none() => server.ask(connection, now),
+            Direction::ToServer => {}
+            Direction::ToClient => server.answer(connection, now),
+        }
+    }
+}
+
+fn segment(table: &mut Table<'_>, slot: u32, direction: Direction, segment: &Segment) {
+    let before = &table.slot(slot).map(|c| c.sequences).unwrap_or_default();
+    let Some(Pair { connection, server, phase, now }) = Pair::of(table, slot) else {
+        return;
+    };
+    let (repeated, shaken) = (connection.retransmissions(), connection.handshakes());
+    connection.time_segment(direction, segment, before, now);
+    let Some(server) = server else {
+        return;
+    };
+    if connection.retransmissions() != repeated {
+        server.note_retransmission();
+    }
+    for (leg, (before, after)) in
+        [(shaken.0, connection.handshakes().0), (shaken.1, connection.handshakes().1)].into_iter().enumerate()
+    {
+        if before == 0 && after != 0 {
+            server.shake(leg, after);
+        }
+    }
+    if segment.has(RST) {
+        let mut flags = connection.flags();
+        flags.set(Flags::RESET_BY_CLIENT, direction == Direction::ToServer);
+        connection.set_flags(flags);
+        return;
+    }
+    if matches!(phase, Phase::Opening | Phase::Opened) || phase.is_over() {
+        // Data of a handshake is judged when the server has answered it.
+        return ask_in_handshake(server, connection, direction, segment, phase, now);
+    }
+    match direction {
+        Direction::ToServer if MeasureSlot::asks(segment, before) => server.ask(connection, now),
+        Direction::ToClient if MeasureSlot::responds(segment, before) => server.answer(connection, now),
+        Direction::ToClient if segment.has(FIN) => server.give_up(connection, now),
+        _ => {}
+    }
+}
+
+/// The client's first data may come with the segment that completes the handshake.
+fn ask_in_handshake(
+    server: &mut MeasuredServerSlot,
+    connection: &mut MeasureSlot,
+    direction: Direction,
+    segment: &Segment,
+    phase: Phase,
+    now: Instant,
+) {
+    if phase == Phase::Opened && direction == Direction::ToServer && segment.data > 0 {
+        server.ask(connection, now);
+    } else if phase == Phase::Opened && direction == Direction::ToClient && segment.data > 0 {
+        server.answer(connection, now);
+    }
+}
+
+fn icmp_error(table: &mut Table<'_>, slot: u32, direction: Direction, error: &Parts<'_>) {
+    let message = &*error.payload;
+    let Some(Pair { connection, server, .. }) = Pair::of(table, slot) else {
+        return;
+    };
+    connection.note_icmp_error();
+    let mut flags = connection.flags();
+    let is_unreachable = message.first() == Some(&icmp::UNREACHABLE) && message.get(1) != Some(&FRAGMENTATION_NEEDED);
+    if let Some(server) = server
+        && direction == Direction::ToClient
+        && is_unreachable
+        && !flags.has(Flags::UNREACHABLE | Flags::ESTABLISHED)
+    {
+        flags.set(Flags::UNREACHABLE, true);
+        connection.set_flags(flags);
+        server.note_unreachable();
+    }
+}
+
+/// The code of an error that says nothing about the server (RFC 1191).
+const FRAGMENTATION_NEEDED: u8 = 4;
+
+/// What it waits for does not come from its new server. A SYN that was not answered comes again.
+fn moved(table: &mut Table<'_>, slot: u32) {
+    if let Some(Pair { connection, server: Some(server), phase, now }) = Pair::of(table, slot) {
+        server.withdraw(connection, now);
+        if phase == Phase::Opening {
+            server.connect(connection, now);
+        }
+    }
+}
+
+fn close(table: &mut Table<'_>, slot: u32, why: Closed) {
+    let Some(Pair { connection, server: Some(server), phase, now }) = Pair::of(table, slot) else {
+        return;
+    };
+    if phase.is_over() {
+        return;
+    }
+    if matches!(why, Closed::Finished | Closed::Reset | Closed::Expired) {
+        server.give_up(connection, now);
+    } else {
+        server.withdraw(connection, now);
+    }
+    server.end(connection, how(why, phase, connection.flags()));
+}
+
+fn close_dead(table: &mut Table<'_>, slot: u32) {
+    if table.slot(slot).is_some_and(|c| c.phase.is_over()) {
+        table.release(slot);
+    } else {
+        table.quarantine(slot, Closed::Expired);
+    }
+}
+
+/// The count of ends that an end in this phase belongs to.
+fn how(why: Closed, phase: Phase, flags: Flags) -> fn(&mut Ends) -> &mut u32 {
+    match why {
+        Closed::Finished => |ends| &mut ends.finished,
+        Closed::Reset if flags.has(Flags::RESET_BY_CLIENT) => |ends| &mut ends.aborted,
+        Closed::Reset if phase == Phase::Opening => |ends| &mut ends.refused,
+        Closed::Reset if flags.has(Flags::ANSWERED) => |ends| &mut ends.reset_after_data,
+        Closed::Reset => |ends| &mut ends.reset_before_data,
+        Closed::Expired if phase == Phase::Opening => |ends| &mut ends.handshake_timeouts,
+        Closed::Expired => |ends| &mut ends.expired,
+        Closed::Rediverted | Closed::Evicted | Closed::Stranded | Closed::Forgotten => |ends| &mut ends.withdrawn,
+    }
+}
+
+/// Whether both ends of a connection in this phase have answered each other.
+fn is_established(phase: Phase) -> bool {
+    // One that was reset is in TIME-WAIT, whatever it was before.
+    let answered = matches!(phase, Phase::Closing | Phase::UdpAnswered | Phase::IcmpAnswered);
+    answered || phase.class() == Class::TcpEstablished
+}

@@ -1,0 +1,168 @@
+//! What the monitor thinks and decides, of observations that are made up: lies, gaps, servers that fail in every way.
+
+use byway::Instant;
+use byway::monitor::{Action, KEPT, Monitor, Observation, Settings};
+use core::time::Duration;
+use proptest::prelude::*;
+
+/// A quarter of a second in which a server has answered so many requests, each in so many milliseconds.
+fn seen(answered: u32, millis: u64) -> Observation {
+    Observation {
+        answered,
+        response: Duration::from_millis(millis) * answered,
+        waiting: (u64::from(answered) * 4 * millis / 1_000) as u32,
+        ..Observation::default()
+    }
+}
+
+struct Run {
+    monitor: Monitor<3>,
+    quarters: u64,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self { monitor: Monitor::new(Settings::default(), [10_000; 3]), quarters: 0 }
+    }
+
+    /// Goes on for so many quarters of a second, and returns what was decided.
+    fn go(&mut self, quarters: u64, each: [Observation; 3]) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for _ in 0..quarters {
+            self.quarters += 1;
+            let now = Instant::from_millis(250 * self.quarters);
+            actions.extend(self.monitor.observe(now, &each).map(|decision| decision.action));
+        }
+        actions
+    }
+}
+
+const FAILING: Observation = Observation { answered: 20, failures: 30, unanswered: 30, ..Observation::NONE };
+
+fn hanging() -> Observation {
+    Observation { waiting: 9, waited: Duration::from_secs(3), silent: Duration::from_millis(400), ..Observation::NONE }
+}
+
+#[test]
+fn equal_servers_are_left_alone() {
+    let mut run = Run::new();
+    assert_eq!(run.go(400, [seen(50, 20); 3]), []);
+    assert_eq!(run.monitor.weights(), [10_000; 3]);
+}
+
+/// One that answers in the same time as before although it gets half as much is half as strong.
+#[test]
+fn weights_follow_what_servers_can_carry() {
+    let mut run = Run::new();
+    let actions = run.go(40, [seen(100, 20), seen(100, 20), seen(30, 90)]);
+    assert!(actions.contains(&Action::Reweigh), "{actions:?}");
+    let [a, b, weak] = run.monitor.weights();
+    assert!(a == b && weak < a / 2, "{a} {b} {weak}");
+    let estimates = run.monitor.estimates();
+    assert!(estimates[0].capacity > 400.0 && estimates[2].capacity < estimates[0].capacity / 2.0, "{estimates:?}");
+}
+
+#[test]
+fn whoever_fails_is_ejected_tried_and_taken_back() {
+    for bad in [FAILING, hanging()] {
+        let mut run = Run::new();
+        run.go(20, [seen(50, 20); 3]);
+        let actions = run.go(1, [seen(50, 20), bad, seen(50, 20)]);
+        let ejected =
+            matches!(actions[..], [Action::EjectFailing { server: 1, .. } | Action::EjectHanging { server: 1, .. }]);
+        assert!(ejected, "{actions:?}");
+        assert_eq!((run.monitor.weights()[1], run.monitor.ejected()), (0, [false, true, false]));
+        // It rests, is tried, fails again, and rests for twice as long.
+        let actions = run.go(9, [seen(50, 20), Observation::NONE, seen(50, 20)]);
+        assert_eq!(actions.last(), Some(&Action::Try { server: 1 }));
+        let tried = run.monitor.weights();
+        assert!(tried[1] > 0 && tried[1] < tried[0], "{tried:?}");
+        run.go(1, [seen(50, 20), Observation { unanswered: 1, ..bad }, seen(50, 20)]);
+        assert_eq!(run.monitor.weights()[1], 0);
+        assert!(!run.go(15, [seen(50, 20), Observation::NONE, seen(50, 20)]).contains(&Action::Try { server: 1 }));
+        let actions = run.go(8, [seen(50, 20), seen(5, 20), seen(50, 20)]);
+        let place = |wanted| actions.iter().position(|action| *action == wanted);
+        let (tried, back) = (place(Action::Try { server: 1 }), place(Action::Return { server: 1 }));
+        assert!(tried.is_some() && tried < back, "{actions:?}");
+        assert!(run.monitor.weights()[1] > 0);
+    }
+}
+
+/// Where all fail, ejecting all of them would help nobody.
+#[test]
+fn somebody_always_serves() {
+    let mut run = Run::new();
+    run.go(20, [seen(50, 20); 3]);
+    for _ in 0..200 {
+        run.go(1, [FAILING, hanging(), FAILING]);
+        assert!(run.monitor.weights().iter().any(|weight| *weight != 0));
+    }
+}
+
+/// A few failures, or a pause in which nobody asks, say nothing.
+#[test]
+fn a_little_is_not_enough() {
+    let mut run = Run::new();
+    run.go(20, [seen(50, 20); 3]);
+    let few = Observation { failures: 2, unanswered: 2, ..Observation::NONE };
+    assert_eq!(run.go(4, [seen(50, 20), few, Observation::NONE]), []);
+}
+
+/// A change after which everything is slower is taken back, and the next one has to wait for longer.
+#[test]
+fn what_makes_it_worse_is_undone() {
+    let mut run = Run::new();
+    let before = run.monitor.weights();
+    let mut actions = run.go(6, [seen(100, 20), seen(100, 20), seen(30, 90)]);
+    assert_eq!(actions, [Action::Reweigh]);
+    let number = run.monitor.decisions().next().unwrap().number;
+    actions.clear();
+    for _ in 0..12 {
+        actions.extend(run.go(1, [seen(98, 60), seen(98, 60), seen(30, 150)]));
+        if actions.contains(&Action::Undo { of: number }) {
+            break;
+        }
+    }
+    assert!(actions.contains(&Action::Undo { of: number }), "{actions:?}");
+    assert_eq!(run.monitor.weights(), before);
+    let undone = run.monitor.decisions().find(|decision| decision.number == number).unwrap();
+    assert!(undone.outcome.unwrap().is_worse() && undone.outcome.unwrap().realised_share().unwrap() < 0.0);
+}
+
+fn any_observation() -> impl Strategy<Value = Observation> {
+    let number = || prop_oneof![Just(0_u32), 0_u32..100, any::<u32>()];
+    let time = || prop_oneof![Just(0_u64), 0_u64..10_000_000, any::<u64>()].prop_map(Duration::from_micros);
+    (number(), time(), number(), number(), time(), number(), time(), time()).prop_map(
+        |(answered, response, failures, unanswered, unanswered_waited, waiting, waited, silent)| Observation {
+            answered,
+            response,
+            failures,
+            unanswered,
+            unanswered_waited,
+            waiting,
+            waited,
+            silent,
+        },
+    )
+}
+
+proptest! {
+    /// Whatever is reported, whenever: nothing panics, weights stay weights, somebody serves, and each decision can be made
+    /// again and explained.
+    #[test]
+    fn lies_are_bounded(reports in prop::collection::vec(([any_observation(), any_observation(), any_observation()], any::<u32>()), 1..80)) {
+        let mut monitor = Monitor::<3>::new(Settings::default(), [1, 0, u16::MAX]);
+        let mut now = 1_u64 << 20;
+        for (seen, step) in reports {
+            now = now.wrapping_add(u64::from(step)).wrapping_sub(1 << 20);
+            if let Some(decision) = monitor.observe(Instant::from_micros(now), &seen) {
+                prop_assert!(decision.can_be_replayed());
+                prop_assert!(!decision.to_string().contains("NaN"), "{}", decision);
+            }
+            prop_assert!(monitor.weights().iter().any(|weight| *weight != 0));
+            prop_assert!(monitor.estimates().iter().all(|e| e.capacity.is_finite() && e.floor.is_finite()));
+            prop_assert!(monitor.trust().is_finite());
+            prop_assert!(monitor.decisions().count() <= KEPT);
+        }
+    }
+}
