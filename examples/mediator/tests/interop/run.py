@@ -241,6 +241,10 @@ def main():
         is_right &= total > 100 and not bad
         row.append("all" if total > 100 and not bad else f"{total}; {bad}")
     rows.append(("wrk: GET, 32 connections", row))
+    # Of these servers only libcoap's has something to observe: its clock.
+    events = run("curl", "-sN", "-m", "4", "-H", "Accept: text/event-stream", f"{base}/libcoap/time").stdout.count(b"\ndata: ")
+    is_right &= events >= 3
+    rows.append(("curl: event stream of what is observed", ["all" if events >= 3 else f"{events} events", "-", "-"]))
     row = []
     for name in ports:
         text, is_good = moved(f"{base}/{name}", ports[name], key, control)
