@@ -84,7 +84,7 @@ impl Redivert {
         self.treatment().is_some()
     }
 
-    /// Whether it needs [room for resumable connections](crate::Heap::resumable).
+    /// Whether it needs room for resumable connections.
     pub(in crate::translator) const fn hands_over(self) -> bool {
         matches!(self, Self::HandOver | Self::HandOverOrReset)
     }
@@ -176,7 +176,7 @@ pub enum RedivertError {
         capacity: usize,
     },
     /// Connections are to be handed over, and the storage has no room for what that needs
-    /// ([`Heap::resumable`](crate::Heap::resumable)).
+    /// ([`Borrowed::resumable`](crate::Borrowed::resumable), `Heap::resumable`).
     NotResumable {
         /// The new server.
         target: Target,

@@ -413,7 +413,7 @@ pub enum RecordError {
         server: SocketAddrV4,
     },
     /// It is of a connection that can be handed over, and the storage has no room for what that needs
-    /// ([`Heap::resumable`](crate::Heap::resumable)).
+    /// ([`Borrowed::resumable`](crate::Borrowed::resumable), `Heap::resumable`).
     NotResumable,
     /// It is the second record of a connection that is not known.
     NoConnection,
