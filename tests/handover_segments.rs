@@ -28,11 +28,13 @@ const NEWS: u32 = u32::MAX - 3;
 const OLD_CLOCK: u32 = 70_000;
 const NEW_CLOCK: u32 = u32::MAX - 20;
 
-/// A segment with timestamps, and with what a SYN offers if it is one.
+/// A segment with timestamps, and with what a SYN offers if it is one. The new server counts its window in other units than the
+/// rest, and the old one has a small window.
 fn segment(from: &str, to: SocketAddrV4, numbers: (u8, u32, u32), clocks: (u32, u32), data: &[u8]) -> Vec<u8> {
     let mut options = Vec::new();
     if numbers.0 & SYN != 0 {
-        options.extend([2, 4, 5, 180, 1, 3, 3, 7, 4, 2, 1, 1]);
+        let scale = if from == NEW { 2 } else { 7 };
+        options.extend([2, 4, 5, 180, 1, 3, 3, scale, 4, 2, 1, 1]);
     } else {
         options.extend([1, 1]);
     }
@@ -42,6 +44,9 @@ fn segment(from: &str, to: SocketAddrV4, numbers: (u8, u32, u32), clocks: (u32, 
     let plain = tcp(at(from), to, numbers, b"");
     let mut packet = plain[..40].to_vec();
     packet[32] = ((20 + options.len()) as u8 / 4) << 4;
+    if from == OLD && numbers.0 & SYN == 0 {
+        packet[34..36].copy_from_slice(&4_u16.to_be_bytes());
+    }
     packet.extend(&options);
     packet.extend(data);
     let total = packet.len() as u16;
@@ -154,6 +159,8 @@ fn what_the_server_must_hear_echoes_its_handshake() {
     let (verdict, packet) = net.back(NEW, (ACK, NEWS.wrapping_add(1), MINE + 22), (later, 1_200), b"answer");
     let seen = read(&packet);
     assert_eq!((verdict, seen.sequence, seen.clocks), (Verdict::ToClient, NEXT, Some((OLD_CLOCK + 30 + 90, 1_200))));
+    // 8192 units of 4 bytes are 256 of those that the client knows.
+    assert_eq!(seen.window, 256);
     let seen = net.there((ACK, MINE + 22, NEXT + 6), (1_300, OLD_CLOCK + 120), b"");
     assert_eq!(seen.clocks, Some((1_300, later)));
     let seen = net.there((ACK, MINE + 22, NEXT + 6), (1_300, OLD_CLOCK + 100), b"");
@@ -180,8 +187,8 @@ fn a_repeated_handshake_is_answered_by_the_client() {
         assert_eq!((verdict, seen.flags, seen.length), (Verdict::ToClient, ACK, 0));
         assert_eq!((seen.sequence, seen.acknowledgment), (NEXT - 1, MINE + 9));
         assert_eq!(seen.clocks, Some((OLD_CLOCK + 30 + later, 60)), "no step back (PAWS)");
-        // 64 KiB were offered before, in units of 128 bytes: the right edge stays.
-        assert_eq!(seen.window, 0x2000, "{seen:?}");
+        // 512 bytes were offered before, in units of 128: the right edge stays, whatever the window of a SYN says.
+        assert_eq!(seen.window, 4, "{seen:?}");
         let seen = net.there((ACK, MINE + 9, NEXT), (2_000 + later, OLD_CLOCK + 10), b"");
         assert_eq!((seen.acknowledgment, seen.clocks), (NEWS.wrapping_add(1), Some((2_000 + later, clock))));
     }
@@ -207,6 +214,28 @@ fn only_the_exact_number_ends_a_hand_over() {
     let seen = net.there((RST, MINE + 9, NEXT), (1_100, OLD_CLOCK), b"");
     assert_eq!((seen.destination, seen.sequence), (at(OLD), MINE + 9));
     assert_eq!(net.mover.kept(byway::Kept::Closing), 1);
+}
+
+/// The new server never says what it should: the old one gets what the client has sent meanwhile, without a time-out.
+#[test]
+fn a_thaw_remembers_what_the_client_has_sent() {
+    let mut net = begun(5);
+    let _ = net.back(NEW, (SYN | ACK, NEWS, MINE + 9), (NEW_CLOCK, 60), b"");
+    let _ = net.own();
+    let request = segment(CLIENT, at(ORIGINAL), (ACK, MINE + 9, NEXT), (1_100, OLD_CLOCK + 10), b"next question");
+    assert_eq!(net.carry(request).0, Verdict::Drop(DropReason::HandingOver));
+    for _ in 0..40 {
+        net.pass(100);
+        net.mover.poll(net.now, &mut net.byway);
+        let own = net.own();
+        if let Some(request) = own.iter().find(|own| own.length != 0) {
+            assert_eq!((request.destination, request.sequence, request.length), (at(OLD), MINE + 9, 13));
+            assert_eq!((request.acknowledgment, request.clocks), (NEXT, Some((1_100, OLD_CLOCK + 10))));
+            assert!(own.iter().any(|own| own.destination == at(NEW) && own.flags & RST != 0), "{own:?}");
+            return;
+        }
+    }
+    panic!("the request is lost");
 }
 
 /// What a client sends while its connection stands still comes from a stack that leaves the checksum to the hardware: it is
