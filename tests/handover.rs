@@ -8,21 +8,12 @@ use core::cell::RefCell;
 use core::time::Duration;
 use std::rc::Rc;
 
-use byway::{AtRest, Checked, HttpGet, Kept, Outcome, Position, Resumed, Resumption};
+use byway::{Checked, HttpGet, Kept, Outcome, Position, Resumed, Resumption};
 use moving::net::{Net, Plan, client as client_of};
 use moving::web::Fault;
 use moving::witness;
+use moving::{REST, http, secs};
 use support::SYN;
-
-const REST: AtRest = AtRest::after(Duration::from_millis(130));
-
-fn http() -> HttpGet<4> {
-    HttpGet::new(REST)
-}
-
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
 
 /// Between two requests nothing has to be replayed.
 #[test]
@@ -164,13 +155,6 @@ fn move_at(plan: Plan, place: u64, to: usize) -> (Net<HttpGet<4>>, Result<(), Ke
     (net, begun)
 }
 
-/// The client gets every byte, whatever became of the move.
-#[track_caller]
-fn complete(net: &mut Net<HttpGet<4>>) {
-    assert!(net.until(secs(120), |net| net.asking.is_done()), "stands at {}: {:?}", net.asking.received, net.outcomes);
-    assert_eq!((net.asking.done, net.client_sees.resets), (2, 0));
-}
-
 /// A server that will not or cannot take over changes nothing: the old one goes on.
 #[test]
 fn a_server_that_does_not_take_over_changes_nothing() {
@@ -186,7 +170,7 @@ fn a_server_that_does_not_take_over_changes_nothing() {
         let (mut net, begun) = move_at(plan, 50_000, 1);
         assert_eq!(begun, Err(expected), "{fault:?}");
         assert_eq!((net.stands_on(), net.mover.kept(expected)), (Some(0), 1), "{fault:?}");
-        complete(&mut net);
+        net.complete(secs(120));
     }
     // Nobody listens, and nobody is there.
     let mut net = Net::new(Plan::new(4), http(), &["/a/300000", "/b/1000"]);
@@ -197,7 +181,7 @@ fn a_server_that_does_not_take_over_changes_nothing() {
     assert!(matches!(net.outcome(), Some(Outcome::Kept { why: Kept::Silent, .. })), "{:?}", net.outcomes);
     // Meanwhile the old server has gone on.
     assert!(net.longest_wait < 100_000, "{}", net.longest_wait);
-    complete(&mut net);
+    net.complete(secs(120));
 }
 
 /// The old server has died, and its connections with it but for this.
@@ -211,7 +195,7 @@ fn a_server_takes_over_from_a_dead_one() {
     let stood = net.asking.received;
     assert_eq!(net.hand_over(2), Ok(()));
     assert!(net.until(secs(5), |net| net.asking.received > stood));
-    complete(&mut net);
+    net.complete(secs(120));
     assert!(matches!(net.outcome(), Some(Outcome::Moved { .. })), "{:?}", net.outcomes);
 }
 
@@ -225,7 +209,7 @@ fn a_request_that_nothing_was_answered_to_is_asked_again() {
     net.pass(secs(1));
     assert_eq!(net.asking.bytes, 0);
     assert_eq!(net.hand_over(1), Ok(()));
-    complete(&mut net);
+    net.complete(secs(120));
     assert!(matches!(net.outcome(), Some(Outcome::Moved { dropped: 0, .. })), "{:?}", net.outcomes);
 }
 
@@ -273,7 +257,7 @@ fn whatever_the_hosts_agree_on() {
             assert_eq!(begun, Ok(()), "{story}");
             moved += 1;
         }
-        complete(&mut net);
+        net.complete(secs(120));
     }
     assert!(moved > 24, "{moved}");
 }
@@ -286,7 +270,7 @@ fn at_every_place() {
         // Near the end the client has asked for the next page when the new server is ready.
         let too_late = place > 200_000 && begun == Err(Kept::Unacknowledged);
         assert!(begun.is_ok() || too_late, "{place}: {begun:?}");
-        complete(&mut net);
+        net.complete(secs(120));
     }
 }
 
@@ -351,7 +335,7 @@ fn with_every_single_loss() {
         plan.losses = vec![lost];
         let (mut net, begun) = move_at(plan, 3_000, 1);
         moved += u64::from(begun.is_ok());
-        complete(&mut net);
+        net.complete(secs(120));
     }
     assert!(moved * 100 >= (all + 60) * 95, "{moved} of {}", all + 60);
 }

@@ -7,21 +7,15 @@ mod support;
 use core::time::Duration;
 
 use byway::{
-    AtRest, DropReason, Fixed, HttpGet, Imported, Kept, Outcome, RECORD_LENGTH, Record, RecordError, Redivert,
-    Translator,
+    DropReason, Fixed, HttpGet, Imported, Kept, Outcome, RECORD_LENGTH, Record, RecordError, Redivert, Translator,
 };
 use moving::net::{Net, Plan, server, translator};
+use moving::{http, secs};
 use support::*;
-
-const REST: AtRest = AtRest::after(Duration::from_millis(130));
-
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
 
 /// A download that was handed over to server 1 on its way.
 fn moved(seed: u64) -> Net<HttpGet<4>> {
-    let mut net = Net::new(Plan::new(seed), HttpGet::new(REST), &["/a/3000000", "/b/1000"]);
+    let mut net = Net::new(Plan::new(seed), http(), &["/a/3000000", "/b/1000"]);
     net.connect();
     assert!(net.until(secs(30), |net| net.asking.received > 200_000));
     hand_over(&mut net, 1);
@@ -43,12 +37,6 @@ fn records(byway: &Translator<byway::Heap>) -> Vec<[u8; RECORD_LENGTH]> {
     byway.records().map(|record| *record.as_bytes()).collect()
 }
 
-#[track_caller]
-fn complete(net: &mut Net<HttpGet<4>>) {
-    assert!(net.until(secs(120), |net| net.asking.is_done()), "stands at {}: {:?}", net.asking.received, net.outcomes);
-    assert_eq!((net.asking.done, net.client_sees.resets), (2, 0));
-}
-
 #[test]
 fn a_connection_that_was_handed_over_survives_a_restart() {
     for seed in 0..4 {
@@ -68,14 +56,14 @@ fn a_connection_that_was_handed_over_survives_a_restart() {
         // And it can move on.
         hand_over(&mut net, 2);
         hand_over(&mut net, 0);
-        complete(&mut net);
+        net.complete(secs(120));
     }
 }
 
 /// One that has not been handed over yet still can be, after a restart.
 #[test]
 fn a_connection_that_can_be_handed_over_still_can() {
-    let mut net = Net::new(Plan::new(5), HttpGet::new(REST), &["/a/3000000", "/b/1000"]);
+    let mut net = Net::new(Plan::new(5), http(), &["/a/3000000", "/b/1000"]);
     net.connect();
     assert!(net.until(secs(30), |net| net.asking.received > 200_000));
     let mut new = translator(0);
@@ -84,7 +72,7 @@ fn a_connection_that_can_be_handed_over_still_can() {
     }
     net.byway = new;
     hand_over(&mut net, 1);
-    complete(&mut net);
+    net.complete(secs(120));
 }
 
 /// The portions for the two directions are apart: each gets the same records.
@@ -99,7 +87,7 @@ fn portions_apart_carry_it_on() {
         }
     }
     (net.byway, net.replies) = (forward, Some(replies));
-    complete(&mut net);
+    net.complete(secs(120));
 }
 
 /// A second record that comes again, with what has changed since, says nothing new about numbers.
@@ -117,7 +105,7 @@ fn portions_keep_each_other_up_to_date() {
     assert_eq!(again, [Ok(Imported::Updated), Ok(Imported::Updated)]);
     let stale = records(&other);
     net.byway = other;
-    complete(&mut net);
+    net.complete(secs(120));
     let connection = net.byway.connections().next().expect("it is there");
     assert_eq!(net.byway.records_of(&connection).count(), 2);
     let back = Record::from_bytes(&stale[1]).expect("a good record");
@@ -144,13 +132,13 @@ fn nothing_passes_before_the_second_record() {
     let stood = net.asking.received;
     assert_eq!(net.byway.import(net.instant(), &second), Ok(Imported::New));
     assert!(net.until(secs(60), |net| net.asking.received > stood + 100_000), "it goes on");
-    complete(&mut net);
+    net.complete(secs(120));
 }
 
 /// Records of servers before arrive late: they take nothing back.
 #[test]
 fn late_records_take_nothing_back() {
-    let mut net = Net::new(Plan::new(9), HttpGet::new(REST), &["/a/3000000", "/b/1000"]);
+    let mut net = Net::new(Plan::new(9), http(), &["/a/3000000", "/b/1000"]);
     net.connect();
     assert!(net.until(secs(30), |net| net.asking.received > 100_000));
     let before = records(&net.byway);
@@ -165,7 +153,7 @@ fn late_records_take_nothing_back() {
         assert!(matches!(refused, Err(RecordError::Outdated { .. })), "{refused:?}");
     }
     assert_eq!(net.stands_on(), Some(2));
-    complete(&mut net);
+    net.complete(secs(120));
 }
 
 /// A portion that has missed a hand-over learns of it from the records, and drops the connection's packets in between.
@@ -184,7 +172,7 @@ fn a_portion_follows_a_hand_over() {
     let on = other.connections().next().map(|connection| connection.server_side.destination);
     assert_eq!(on, Some(server(2)));
     net.byway = other;
-    complete(&mut net);
+    net.complete(secs(120));
 }
 
 /// Storage without room takes the records of connections on their first server, and refuses what it could not carry on.
@@ -205,7 +193,7 @@ fn storage_without_room_refuses() {
 /// A second record counts only for the server that its connection stands on, and only if that one was handed over.
 #[test]
 fn second_records_of_other_servers_are_refused() {
-    let mut net = Net::new(Plan::new(14), HttpGet::new(REST), &["/a/3000000", "/b/1000"]);
+    let mut net = Net::new(Plan::new(14), http(), &["/a/3000000", "/b/1000"]);
     net.connect();
     assert!(net.until(secs(30), |net| net.asking.received > 100_000));
     let mut all = records(&net.byway);
@@ -229,13 +217,13 @@ fn second_records_of_other_servers_are_refused() {
     outdated(new.import(now, &second_on_1));
     assert_eq!(new.import(now, &second_on_2), Ok(Imported::New));
     net.byway = new;
-    complete(&mut net);
+    net.complete(secs(120));
 }
 
 /// What a re-divert has ordered goes on in the translator that takes over.
 #[test]
 fn an_order_survives_a_restart() {
-    let mut net = Net::new(Plan::new(15), HttpGet::new(REST), &["/a/3000000", "/b/1000"]);
+    let mut net = Net::new(Plan::new(15), http(), &["/a/3000000", "/b/1000"]);
     net.connect();
     assert!(net.until(secs(30), |net| net.asking.received > 100_000));
     net.byway.redivert(server(0), server(1), Redivert::HandOver).expect("there is room");
@@ -247,7 +235,7 @@ fn an_order_survives_a_restart() {
     }
     net.byway = new;
     assert!(net.until(secs(10), |net| net.stands_on() == Some(1)), "{:?}", net.outcomes);
-    complete(&mut net);
+    net.complete(secs(120));
 }
 
 /// Any byte of a second record that is wrong is noticed, also under a checksum that is right.

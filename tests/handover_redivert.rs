@@ -6,19 +6,14 @@ mod support;
 
 use core::time::Duration;
 
-use byway::{AtRest, Divert, Event, Fixed, HttpGet, Kept, Outcome, Redivert, RedivertError, Target, Translator};
+use byway::{Divert, Event, Fixed, HttpGet, Kept, Outcome, Redivert, RedivertError, Target, Translator};
 use moving::net::{Net, Plan, server};
 use moving::web::Fault;
+use moving::{REST, http, secs};
 use support::*;
 
-const REST: AtRest = AtRest::after(Duration::from_millis(130));
-
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
 fn downloading(plan: Plan) -> Net<HttpGet<4>> {
-    let mut net = Net::new(plan, HttpGet::new(REST), &["/a/3000000", "/b/1000"]);
+    let mut net = Net::new(plan, http(), &["/a/3000000", "/b/1000"]);
     net.connect();
     assert!(net.until(secs(30), |net| net.asking.received > 50_000));
     net
@@ -27,12 +22,6 @@ fn downloading(plan: Plan) -> Net<HttpGet<4>> {
 fn redivert(net: &mut Net<HttpGet<4>>, from: usize, to: usize, how: Redivert) {
     let done = net.byway.redivert(server(from), server(to), how).expect("there is room");
     assert_eq!((done.servers, done.connections), (1, 1));
-}
-
-#[track_caller]
-fn complete(net: &mut Net<HttpGet<4>>) {
-    assert!(net.until(secs(60), |net| net.asking.is_done()), "stands at {}: {:?}", net.asking.received, net.outcomes);
-    assert_eq!((net.asking.done, net.client_sees.resets), (2, 0));
 }
 
 #[test]
@@ -47,7 +36,7 @@ fn a_redivert_takes_a_download_along() {
         // And further, with the next instruction.
         redivert(&mut net, 1, 2, how);
         assert!(net.until(secs(5), |net| net.stands_on() == Some(2)), "{:?}", net.outcomes);
-        complete(&mut net);
+        net.complete(secs(60));
         net.pass(secs(1));
         assert_eq!((net.outcomes.len(), net.mover.poll_at(net.instant())), (2, None), "nothing is left to do");
     }
@@ -60,7 +49,7 @@ fn a_connection_goes_where_its_rule_leads_by_then() {
     net.byway.redivert(server(0), server(1), Redivert::HandOver).expect("there is room");
     net.byway.redivert(server(1), server(2), Redivert::HandOver).expect("there is room");
     assert!(net.until(secs(5), |net| net.stands_on() == Some(2)), "{:?}", net.outcomes);
-    complete(&mut net);
+    net.complete(secs(60));
     assert!(net.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Moved { .. })), "{:?}", net.outcomes);
 }
 
@@ -70,7 +59,7 @@ fn there_and_back_before_anything_happened() {
     let mut net = downloading(Plan::new(3));
     net.byway.redivert(server(0), server(1), Redivert::HandOverOrReset).expect("there is room");
     net.byway.redivert(server(1), server(0), Redivert::HandOverOrReset).expect("there is room");
-    complete(&mut net);
+    net.complete(secs(60));
     assert_eq!((net.stands_on(), net.outcomes.len()), (Some(0), 0));
 }
 
@@ -105,7 +94,7 @@ fn what_cannot_be_handed_over_is_drained_or_reset() {
             assert_eq!(net.byway.counters().reset, 1);
         } else {
             assert_eq!(net.stands_on(), Some(0));
-            complete(&mut net);
+            net.complete(secs(60));
         }
         assert_eq!(net.outcomes.len(), 1, "it is not tried again: {:?}", net.outcomes);
     }
@@ -117,8 +106,8 @@ fn patience_ends() {
     for (how, is_reset) in [(Redivert::HandOver, false), (Redivert::HandOverOrReset, true)] {
         let mut plan = Plan::new(6);
         plan.client_receive = 6_000;
-        let mut net = Net::new(plan, HttpGet::<4>::new(REST), &["/a/900000000"]);
-        net.mover = byway::HandOvers::new(HttpGet::new(REST), Box::leak(vec![0; 32_768].into())).patience(secs(10));
+        let mut net = Net::new(plan, http(), &["/a/900000000"]);
+        net.mover = byway::HandOvers::new(http(), Box::leak(vec![0; 32_768].into())).patience(secs(10));
         net.alive.remove(&1);
         net.connect();
         assert!(net.until(secs(30), |net| net.asking.received > 50_000));
@@ -146,8 +135,8 @@ fn patience_with_a_server_that_refuses_ends() {
     let mut plan = Plan::new(8);
     plan.client_receive = 6_000;
     plan.faults[1] = Fault::Aborts;
-    let mut net = Net::new(plan, HttpGet::<4>::new(REST), &["/a/900000000"]);
-    net.mover = byway::HandOvers::new(HttpGet::new(REST), Box::leak(vec![0; 32_768].into())).patience(secs(3));
+    let mut net = Net::new(plan, http(), &["/a/900000000"]);
+    net.mover = byway::HandOvers::new(http(), Box::leak(vec![0; 32_768].into())).patience(secs(3));
     net.connect();
     assert!(net.until(secs(30), |net| net.asking.received > 50_000));
     redivert(&mut net, 0, 1, Redivert::HandOverOrReset);
@@ -163,13 +152,13 @@ fn patience_with_a_server_that_refuses_ends() {
 fn a_connection_that_is_being_opened_follows_too() {
     let mut plan = Plan::new(9);
     plan.servers[0].delay = 50_000;
-    let mut net = Net::new(plan, HttpGet::<4>::new(REST), &["/a/3000000", "/b/1000"]);
+    let mut net = Net::new(plan, http(), &["/a/3000000", "/b/1000"]);
     net.connect();
     net.pass(Duration::from_millis(20));
     redivert(&mut net, 0, 1, Redivert::HandOverOrReset);
     net.byway.poll(net.instant());
     assert!(net.until(secs(10), |net| net.stands_on() == Some(1)), "{:?}", net.outcomes);
-    complete(&mut net);
+    net.complete(secs(60));
 }
 
 /// A second instruction comes while the first is being carried out.
@@ -185,7 +174,7 @@ fn a_second_instruction_counts_also_during_a_hand_over() {
     assert!(net.until(secs(10), |net| net.stands_on() == Some(2)), "{:?}", net.outcomes);
     let moved = net.outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Moved { .. })).count();
     assert_eq!(moved, 1, "{:?}", net.outcomes);
-    complete(&mut net);
+    net.complete(secs(60));
 }
 
 /// The rule has gone: nothing says where to.
@@ -195,7 +184,7 @@ fn without_a_rule_there_is_nowhere_to_go() {
     net.byway.redivert(server(0), server(1), Redivert::HandOver).expect("there is room");
     net.byway.remove(Divert::new(moving::net::original()).matches()).expect("it is there");
     assert!(net.until(secs(5), |net| net.mover.kept(Kept::NoRule) == 1));
-    complete(&mut net);
+    net.complete(secs(60));
 }
 
 /// Of a rule that does not ask for it, TCP connections stay or are reset; those of other protocols stay.

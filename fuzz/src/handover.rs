@@ -14,6 +14,7 @@ use byway::{
 
 use super::checks;
 use super::model::packet::{self, ACK, FIN, SYN};
+use super::take;
 
 const AT_ONCE: usize = 2;
 const CLIENT_START: u32 = u32::MAX - 5;
@@ -255,14 +256,6 @@ impl Run<'_> {
         }
         self.transmit();
     }
-}
-
-fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
-    let mut taken = [0; N];
-    let length = N.min(data.len());
-    taken[..length].copy_from_slice(&data[..length]);
-    *data = &data[length..];
-    taken
 }
 
 fn translator() -> Translator<Heap> {

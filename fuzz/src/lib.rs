@@ -11,3 +11,12 @@ pub mod model;
 pub mod operations;
 pub mod records;
 pub mod translate;
+
+/// The next bytes of the input; zeros where it has ended.
+fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
+    let mut taken = [0; N];
+    let length = N.min(data.len());
+    taken[..length].copy_from_slice(&data[..length]);
+    *data = &data[length..];
+    taken
+}

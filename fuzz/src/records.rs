@@ -7,6 +7,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use super::checks::{self, Told};
 use super::model::packet;
+use super::take;
 
 /// CRC-32 (ISO-HDLC), a bit at a time.
 pub fn crc32(bytes: &[u8]) -> u32 {
@@ -29,14 +30,6 @@ pub fn frame(octets: &mut [u8; RECORD_LENGTH]) {
 
 fn at(address: [u8; 4], port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::from(address), port)
-}
-
-fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
-    let mut taken = [0; N];
-    let length = N.min(data.len());
-    taken[..length].copy_from_slice(&data[..length]);
-    *data = &data[length..];
-    taken
 }
 
 pub fn run(data: &[u8]) {

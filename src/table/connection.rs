@@ -245,14 +245,20 @@ impl Entry {
         )
     }
 
+    /// The client, and the endpoint that it asked for.
+    #[inline(always)]
+    pub(crate) const fn client_side(&self) -> Pair {
+        Pair {
+            source: endpoint(self.client, self.client_port),
+            destination: endpoint(self.original, self.original_port),
+        }
+    }
+
     /// Its public form. `None` if it is not a connection whose packets are translated.
     pub(crate) fn view(&self) -> Option<Connection> {
         Some(Connection {
             protocol: Protocol::from_number(self.protocol)?,
-            client_side: Pair {
-                source: endpoint(self.client, self.client_port),
-                destination: endpoint(self.original, self.original_port),
-            },
+            client_side: self.client_side(),
             server_side: Pair {
                 source: endpoint(self.alternative, self.alternative_port),
                 destination: endpoint(self.server, self.server_port),

@@ -7,3 +7,17 @@ pub mod host;
 pub mod net;
 pub mod web;
 pub mod witness;
+
+use core::time::Duration;
+
+use byway::{AtRest, HttpGet};
+
+pub const REST: AtRest = AtRest::after(Duration::from_millis(130));
+
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn http() -> HttpGet<4> {
+    HttpGet::new(REST)
+}

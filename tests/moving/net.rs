@@ -372,6 +372,14 @@ impl<R: Resumption> Net<R> {
         true
     }
 
+    /// The client gets both bodies whole within this time, and no reset, whatever became of moves.
+    #[track_caller]
+    pub fn complete(&mut self, within: Duration) {
+        let is_done = self.until(within, |net| net.asking.is_done());
+        assert!(is_done, "stands at {}: {:?}", self.asking.received, self.outcomes);
+        assert_eq!((self.asking.done, self.client_sees.resets), (2, 0));
+    }
+
     /// How many packets were put on lines.
     pub const fn packets(&self) -> u64 {
         self.sent

@@ -48,19 +48,6 @@ fn turn(world: &mut World, moves: usize) {
     }
 }
 
-fn start(space: &Space, words: &str) -> Child {
-    let mut command = command(words);
-    command.stdout(Stdio::piped());
-    space.run(move || command.spawn()).expect("it is installed")
-}
-
-#[track_caller]
-fn said(child: Child) -> String {
-    let output = child.wait_with_output().expect("it was started");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("text")
-}
-
 fn serve_large(length: usize) -> Vec<u8> {
     let bytes = content(1, length);
     std::fs::create_dir_all(www()).unwrap();
@@ -135,7 +122,7 @@ fn a_download_changes_servers_over_and_over() {
             &format!("curl -sS --fail --limit-rate 8M -o {got} -w %{{num_connects}} http://{ORIGINAL}/large"),
         );
         let moves = take_turns(&mut world, &mut curl);
-        assert_eq!(said(curl), "1", "connections");
+        assert_eq!(said(curl, "curl"), "1", "connections");
         assert!(std::fs::read(&got).unwrap() == bytes, "other bytes than the server has");
         let counted = world.end();
         println!("{moves} moves of one download: {counted}");
@@ -146,7 +133,7 @@ fn a_download_changes_servers_over_and_over() {
 fn digest(bytes: &[u8]) -> String {
     let mut child = command("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("coreutils");
     child.stdin.take().expect("it is piped").write_all(bytes).expect("it reads");
-    said(child).split(' ').next().expect("a digest").to_string()
+    said(child, "sha256sum").split(' ').next().expect("a digest").to_string()
 }
 
 /// What each client prints: how many connections it made or the digest of what it got, if it says so itself.
@@ -171,7 +158,7 @@ fn file_servers_and_clients_of_all_kinds() {
             for (client, words) in &clients {
                 let mut child = start(&world.network.client, words);
                 let moves = take_turns(&mut world, &mut child);
-                let printed = said(child);
+                let printed = said(child, words);
                 let is_right = printed.trim() == digest || std::fs::read(&got).is_ok_and(|got| got == bytes);
                 assert!(is_right, "{client} and {kind}: other bytes than the server has");
                 assert!(moves > 1, "{client} and {kind}: {moves} moves");

@@ -133,7 +133,8 @@ impl ResumeSlot {
         if seen.has(RST) {
             return;
         }
-        let repeats_handshake = self.has(UNHEARD) && bytes.get(13).is_some_and(|flags| flags & SYN != 0);
+        // The client sees it without its SYN.
+        let repeats_handshake = !seen.has(SYN) && bytes.get(13).is_some_and(|flags| flags & SYN != 0);
         if repeats_handshake {
             clear_syn(bytes, change);
         } else if seen.data != 0 || seen.has(FIN) || self.has(ASKED) {

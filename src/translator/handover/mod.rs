@@ -289,10 +289,10 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             return dropped;
         };
         let segment = incoming.segment;
-        let is_intact = meta.checksum == ChecksumState::Partial || incoming.is_intact();
         if segment.flags & (SYN | FIN | RST) != 0 {
             // The client ends it, and will not say so again. Only the exact number is believed (RFC 5961, section 3.2).
-            if segment.flags & SYN != 0 || segment.sequence != run.standing.client_next || !is_intact {
+            let is_exact = segment.flags & SYN == 0 && segment.sequence == run.standing.client_next;
+            if !is_exact || meta.checksum == ChecksumState::Complete && !incoming.is_intact() {
                 return dropped;
             }
             self.step(now, byway, place, Step::Fails(Kept::Closing));
@@ -336,22 +336,22 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
 
     /// Does what a step has led to.
     fn step<S: Storage>(&mut self, now: Instant, byway: &mut Translator<S>, place: usize, step: Step) {
-        if step == Step::Goes {
-            return;
-        }
+        let failed = match step {
+            Step::Goes => return,
+            Step::Commit => None,
+            Step::Fails(why) => Some(why),
+        };
         let Some(Some(run)) = self.runs.get_mut(place) else {
             return;
         };
         let mut table = byway.table();
         let (offsets, position) = (run.offsets(), run.standing.position);
         let found = table.standing(run.client(), run.original());
-        let spliced = match step {
-            Step::Fails(why) => Err(why),
+        let spliced = match failed {
+            Some(why) => Err(why),
             // Another re-divert has come meanwhile: it is to go where its rule leads now.
-            Step::Goes | Step::Commit if table.leads_elsewhere(found, run.to) => Err(Kept::NotNow),
-            Step::Goes | Step::Commit => {
-                found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position))
-            }
+            None if table.leads_elsewhere(found, run.to) => Err(Kept::NotNow),
+            None => found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position)),
         };
         let outcome = match spliced {
             Ok(connection) => {

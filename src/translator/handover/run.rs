@@ -9,7 +9,7 @@
 
 use core::time::Duration;
 
-use crate::endpoint::{Pair, endpoint};
+use crate::endpoint::endpoint;
 use crate::time::Instant;
 use crate::track::resume::{ASKED, Offsets, SACK, TIMESTAMPS};
 use crate::translator::handover::resumption::{Checked, Kept, Position, Resumed, Resumption};
@@ -128,10 +128,7 @@ impl Position {
     pub(super) fn of(standing: &Standing, to: (u32, u16)) -> Self {
         let Standing { entry, resume, .. } = standing;
         Self {
-            client_side: Pair {
-                source: endpoint(entry.client, entry.client_port),
-                destination: endpoint(entry.original, entry.original_port),
-            },
+            client_side: entry.client_side(),
             to: endpoint(to.0, to.1),
             client_next: standing.client_next,
             server_next: standing.position,

@@ -87,8 +87,8 @@ impl Sweep {
 
 impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
     /// How long connections that a re-divert wants handed over ([`Redivert::HandOver`](crate::Redivert::HandOver)) are
-    /// tried before they are left to their old server, or reset; at most twice that. Without this, 60 s. Zero tries each
-    /// once, and again.
+    /// tried before they are left to their old server, or reset: about twice that at most, and longer where many wait for a
+    /// server that says nothing. Without this, 60 s. Zero tries each once, and again.
     #[must_use]
     pub const fn patience(mut self, patience: Duration) -> Self {
         self.sweep.patience = patience;
@@ -115,26 +115,21 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
                 None => Err(Kept::NoRule),
             };
             let mut table = byway.table();
-            let Err(why) = begun else {
-                self.sweep.leave();
-                if self.sweep.settles {
-                    // If this one fails too, it was the last.
-                    table.note_settled(slot);
+            match begun {
+                Err(Kept::SameServer) => table.give_up_wanted(slot, true),
+                Err(why) if why != Kept::Busy && (!why.may_pass() || wanted.is_given_up(self.sweep.settles)) => {
+                    table.give_up_wanted(slot, false);
+                    self.count_kept(why);
+                    let (address, port) = wanted.to.unwrap_or_default();
+                    self.report(Outcome::Kept { client_side: wanted.client_side, to: endpoint(address, port), why });
                 }
-                continue;
-            };
-            if why == Kept::SameServer {
-                table.give_up_wanted(slot, true);
-            } else if why == Kept::Busy || why.may_pass() && !wanted.is_given_up(self.sweep.settles) {
-                self.sweep.leave();
-                if self.sweep.settles {
-                    table.note_settled(slot);
+                // It is under way, or is tried again.
+                Ok(()) | Err(_) => {
+                    self.sweep.leave();
+                    if self.sweep.settles {
+                        table.note_settled(slot);
+                    }
                 }
-            } else {
-                table.give_up_wanted(slot, false);
-                self.count_kept(why);
-                let (address, port) = wanted.to.unwrap_or_default();
-                self.report(Outcome::Kept { client_side: wanted.client_side, to: endpoint(address, port), why });
             }
         }
     }
@@ -194,11 +189,7 @@ impl Table<'_> {
             return None;
         }
         let since = resume.flags & (LONG_WANTED | LAST_ATTEMPT);
-        let client_side = Pair {
-            source: endpoint(entry.client, entry.client_port),
-            destination: endpoint(entry.original, entry.original_port),
-        };
-        Some(Wanted { client_side, to: self.server_for(&entry), since })
+        Some(Wanted { client_side: entry.client_side(), to: self.server_for(&entry), since })
     }
 
     /// Notes that a pass which gives up has come by, while the connection could not be handed over or was just being.

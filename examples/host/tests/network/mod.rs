@@ -7,7 +7,7 @@ mod programs;
 pub mod traffic;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use byway_host::lab::network::{ALTERNATIVE, Network, ORIGINAL, OWN, PROXY};
 use byway_host::lab::proxy::{self, Proxy};
@@ -191,18 +191,27 @@ pub fn command(words: &str) -> Command {
     command
 }
 
-pub fn output(space: &Space, words: &str) -> Output {
+/// Starts a command; whoever waits for it can start others in the namespace meanwhile.
+pub fn start(space: &Space, words: &str) -> Child {
     let mut command = command(words);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // It is waited for here, so that others can be started in the namespace meanwhile.
-    let child = space.run(move || command.spawn()).unwrap_or_else(|error| panic!("{words}: {error}"));
-    child.wait_with_output().unwrap_or_else(|error| panic!("{words}: {error}"))
+    space.run(move || command.spawn()).unwrap_or_else(|error| panic!("{words}: {error}"))
+}
+
+pub fn output(space: &Space, words: &str) -> Output {
+    start(space, words).wait_with_output().unwrap_or_else(|error| panic!("{words}: {error}"))
 }
 
 /// Runs a command that must work; returns what it says.
 #[track_caller]
 pub fn run(space: &Space, words: &str) -> String {
-    let output = output(space, words);
+    said(start(space, words), words)
+}
+
+/// What a command has said, which must have worked.
+#[track_caller]
+pub fn said(child: Child, words: &str) -> String {
+    let output = child.wait_with_output().unwrap_or_else(|error| panic!("{words}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let (said, error) = (text(output.stdout), text(output.stderr));
     assert!(output.status.success(), "{words}: {said}{error}");
