@@ -287,7 +287,7 @@ impl<N: NameStorage> Names<N> {
         Ok((hash, place, slot.rule().ok_or(TieError::NotTied)?))
     }
 
-    fn tie(&mut self, number: u32, rule: Option<&Match>) {
+    pub(super) fn tie(&mut self, number: u32, rule: Option<&Match>) {
         let NameParts { slots, .. } = self.storage.parts();
         if let Some(slot) = slot_mut(slots, number) {
             let was = slot.rule().is_some();
@@ -312,7 +312,7 @@ fn changed(found: &DivertEntry<'_>, rule: Match, to: Target) -> Divert<'static> 
     }
 }
 
-fn one_address(destination: Prefix) -> Option<Ipv4Addr> {
+pub(crate) fn one_address(destination: Prefix) -> Option<Ipv4Addr> {
     (destination.length() == 32).then(|| destination.network())
 }
 
