@@ -102,6 +102,18 @@ impl<'a> NameEntry<'a> {
         self
     }
 
+    /// Which names it is for.
+    #[must_use]
+    pub const fn pattern(&self) -> Pattern {
+        self.pattern
+    }
+
+    /// Which clients it is for.
+    #[must_use]
+    pub const fn from_clients(&self) -> Prefix {
+        self.clients
+    }
+
     pub(crate) fn addresses(&self) -> &[WeightedAddress] {
         self.group.unwrap_or(core::slice::from_ref(&self.single))
     }

@@ -152,7 +152,7 @@ impl<N: NameStorage> sealed::Instructed for Names<N> {
         let place = self.place(hash, &entry.pattern, entry.clients);
         let done = self.enter(hash, place, entry)?;
         let at = self.place(hash, &entry.pattern, entry.clients).at;
-        self.tie(at, rule);
+        self.set_tie(at, rule);
         Ok(done)
     }
 
@@ -161,7 +161,7 @@ impl<N: NameStorage> sealed::Instructed for Names<N> {
         let place = self.place(hash, pattern, clients);
         let is_there = place.at != NONE;
         if is_there {
-            self.tie(place.at, None);
+            self.set_tie(place.at, None);
             self.take_out(hash, place);
         }
         is_there

@@ -5,6 +5,7 @@
 //!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
 //!   control   a thread for instructions; lending: the routers of all shards at once
 //!   router    a packet's way: checked, translated, sent on, or answered
+//!   names     the naming server: one table for all shards, and the TCP stack that relays other queries
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
 //!   ctl       the operator's command line
@@ -38,6 +39,7 @@ linux! {
     pub mod lending;
     pub mod limiter;
     pub mod metrics;
+    pub mod names;
     pub mod packet;
     pub mod policy;
     pub mod privileges;

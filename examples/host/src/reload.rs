@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 
 use byway::control::Rule as OwnedRule;
+use byway::naming::{HeapNames, Names};
 use byway::{Divert, Heap, Match, Timeouts, Translator};
 
-use crate::config::{Config, ControlKey, Rule};
+use crate::config::{Config, ControlKey, Entry, Rule};
+use crate::names::NameChanges;
 
 /// What is to become different in every shard.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +18,7 @@ pub struct Changes {
     timeouts: Option<Timeouts>,
     open: HashSet<Match>,
     keys: Vec<ControlKey>,
+    names: NameChanges,
 }
 
 /// What a configuration says that may change, for telling what has changed in the next one.
@@ -49,7 +52,7 @@ impl Changes {
     /// What differs between what a configuration said and what the new one says. What does not is not touched: an
     /// instruction may have changed it in the meantime.
     #[must_use]
-    pub fn between(before: &Said, config: &Config) -> Self {
+    pub fn between(before: &Said, entries: &[Entry], config: &Config) -> Self {
         let after = Said::by(config);
         let names = |said: &Said, matches| said.rules.iter().any(|rule| rule.matches() == matches);
         let gone = before.rules.iter().map(OwnedRule::matches).filter(|matches| !names(&after, *matches)).collect();
@@ -62,6 +65,7 @@ impl Changes {
             timeouts: (before.timeouts != after.timeouts).then_some(after.timeouts),
             open: open.collect(),
             keys: config.control.as_ref().map_or(Vec::new(), |control| control.keys.clone()),
+            names: NameChanges::between(entries, config.entries()),
         }
     }
 
@@ -113,11 +117,41 @@ impl Changes {
         &self.keys
     }
 
+    /// Whether the naming server would take its part, once the rules have changed.
+    ///
+    /// # Errors
+    /// Says what it would refuse.
+    pub fn check_names(
+        &self,
+        names: &Names<HeapNames>,
+        capacity: usize,
+        translator: &Translator<Heap>,
+    ) -> Result<(), String> {
+        self.names.check(names, capacity, |rule| {
+            let is_kept = !self.remove.contains(rule) && translator.find_divert(*rule).is_some();
+            is_kept || self.divert.iter().any(|divert| divert.matches() == *rule)
+        })
+    }
+
+    /// The names of the naming server.
+    #[must_use]
+    pub const fn names(&self) -> &NameChanges {
+        &self.names
+    }
+
     /// In a few words.
     #[must_use]
     pub fn summary(&self) -> String {
         let limits = usize::from(self.client_limit.is_some()) + usize::from(self.timeouts.is_some());
-        format!("{} rules removed, {} new or changed, {limits} limits changed", self.remove.len(), self.divert.len())
+        let names = match self.names.counts() {
+            (0, 0) => String::new(),
+            (gone, set) => format!(", {gone} names removed, {set} new or changed"),
+        };
+        format!(
+            "{} rules removed, {} new or changed, {limits} limits changed{names}",
+            self.remove.len(),
+            self.divert.len()
+        )
     }
 }
 

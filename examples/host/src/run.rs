@@ -20,6 +20,7 @@ use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
 use crate::lending::AllRouters;
 use crate::metrics::{Handles, Threaded};
+use crate::names::Naming;
 use crate::reload::{Changes, Said};
 use crate::router::Router;
 use crate::shard::{self, Parts, Shard};
@@ -73,6 +74,7 @@ pub(crate) struct Running {
     pub(crate) sharding: Sharding,
     pub(crate) clock: Clock,
     pub(crate) metrics: Option<TcpListener>,
+    pub(crate) naming: Option<Arc<Naming>>,
     pub(crate) handles: Handles,
     pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
     pub(crate) control: Option<JoinHandle<io::Result<ControlPort>>>,
@@ -85,16 +87,30 @@ impl Running {
     fn reload(&mut self, file: &Path) -> Result<String, String> {
         let config = Config::read(file).map_err(|error| error.to_string())?;
         config.check_reload(&self.config).map_err(|error| error.to_string())?;
-        let changes = Changes::between(&self.said, &config);
+        if config.names.is_some() != self.config.names.is_some() {
+            return Err("names: a naming server cannot come or go while byway runs: restart byway".into());
+        }
+        let changes = Changes::between(&self.said, self.config.entries(), &config);
         let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
         let mut all = AllRouters::of(&handles.shards);
         // Nothing else is done to the shards in between, so what they accept now they accept in a moment.
         for router in all.borrow().ok_or("a shard has ended")? {
             changes.check(&mut router.translator)?;
         }
+        if let (Some(naming), Some(first)) = (&self.naming, all.borrow().and_then(|mut routers| routers.next())) {
+            // Routers are borrowed before names are locked.
+            changes.check_names(&naming.lock().names, naming.capacity(), &first.translator)?;
+        }
         for router in all.borrow().ok_or("a shard has ended")? {
             changes.apply(&mut router.translator)?;
             router.fail_open(changes.open().clone());
+        }
+        // Entries are tied to rules, so these came first.
+        if let (Some(naming), Some(first)) = (&self.naming, all.borrow().and_then(|mut routers| routers.next())) {
+            let names = &mut naming.lock().names;
+            changes.names().apply(names, &first.translator)?;
+            // An entry of an instruction may be tied to a rule that has gone.
+            names.check_rules(&first.translator);
         }
         drop(all);
         if let Some(control) = &handles.control {
@@ -161,7 +177,7 @@ impl Running {
     /// Ends, and writes the snapshot.
     fn end(mut self) -> Result<(), String> {
         let (mut parts, _, failed) = self.halt();
-        log_counters(&parts);
+        log_counters(&parts, self.naming.as_deref());
         if let (Some(file), Some(snapshot)) = (&self.config.snapshot, self.snapshot(&mut parts)) {
             snapshot.save(file)?;
             info!(connections = snapshot.connections(), file = %file.display(), "snapshot written");
@@ -186,13 +202,13 @@ impl Running {
         };
         match offer.give(next) {
             Ok(()) => {
-                log_counters(&parts);
+                log_counters(&parts, self.naming.as_deref());
                 info!(connections = snapshot.connections(), "another byway has taken over");
                 Ok(None)
             }
             Err(why) => {
                 warn!("another byway has not taken over, going on: {why}");
-                (self.threads, self.control) = spawn(parts, control, self.sharding, self.clock, &self.handles)?;
+                (self.threads, self.control) = spawn(parts, control, self.sharding, self.clock, self.naming.clone(), &self.handles)?;
                 Ok(Some(self))
             }
         }
@@ -217,6 +233,7 @@ pub(crate) fn spawn(
     control: Option<ControlPort>,
     sharding: Sharding,
     clock: Clock,
+    naming: Option<Arc<Naming>>,
     handles: &Handles,
 ) -> Result<Threads, String> {
     let no_thread = |error: io::Error| format!("no thread: {error}");
@@ -256,7 +273,7 @@ pub(crate) fn spawn(
     });
     let thread = thread.transpose()?;
     if let Ok(mut handles) = handles.lock() {
-        *handles = Threaded { shards: all, control: handle };
+        *handles = Threaded { shards: all, control: handle, naming };
     }
     Ok((threads, thread))
 }
@@ -267,7 +284,7 @@ pub(crate) fn no_handles() -> Handles {
 }
 
 /// What was done, as far as it was.
-fn log_counters(parts: &[Parts]) {
+fn log_counters(parts: &[Parts], naming: Option<&Naming>) {
     let mut all = Counters::default();
     for (_, router) in parts {
         all.add(&router.counters);
@@ -276,6 +293,9 @@ fn log_counters(parts: &[Parts]) {
     let mut text: Vec<_> = all.named().into_iter().map(|(name, _, count)| (name, count)).collect();
     text.extend([("to_server", translators.to_server), ("to_client", translators.to_client)]);
     text.extend(DropReason::ALL.iter().map(|reason| (reason.name(), translators.dropped(*reason))));
-    let text: Vec<_> = text.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
+    let text = text.iter().map(|(name, n)| ((*name).to_string(), *n));
+    let names = naming.map(Naming::counts).into_iter().flat_map(|counts| counts.outcomes.into_iter().chain(counts.relay));
+    let text = text.chain(names.map(|(name, n)| (format!("names_{name}"), n)));
+    let text: Vec<_> = text.filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
     info!("counted: {}", text.join(" "));
 }

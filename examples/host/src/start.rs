@@ -3,6 +3,7 @@
 //! Rules come first, then connections, then packets: a packet that came before its connection would open another.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use byway::{Heap, Instant, Sharding, Translator};
 use tracing::{info, warn};
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::control::ControlPort;
 use crate::device::{self, Queue};
 use crate::handover::{self, Taken, Waiting};
+use crate::names::{NameChanges, Naming};
 use crate::reload::{Changes, Said};
 use crate::router::Router;
 use crate::run::{Running, no_handles, spawn};
@@ -94,11 +96,15 @@ fn go(
             router.translator.poll(clock.now());
         }
     }
-    let control = match (&config.control, ports.control) {
+    let mut control = match (&config.control, ports.control) {
         (None, _) => None,
         (Some(control), Some(socket)) => Some(ControlPort::with(control, socket, random()?)?),
         (Some(control), None) => Some(ControlPort::open(control, random()?)?),
     };
+    let naming = naming(&config, &mut routers)?;
+    if let (Some(control), Some(naming)) = (&mut control, &naming) {
+        control.change_names(naming.clone());
+    }
     let metrics = match (config.metrics, ports.metrics) {
         (Some(listen), None) => Some(metrics::open(listen)?),
         (_, open) => open,
@@ -113,7 +119,7 @@ fn go(
     config.snapshot.as_deref().map_or(Ok(()), snapshot::check_folder)?;
     let handles = no_handles();
     let parts = queues.into_iter().zip(routers.into_iter().map(Box::new));
-    let (threads, control) = spawn(parts, control, sharding, clock, &handles)?;
+    let (threads, control) = spawn(parts, control, sharding, clock, naming.clone(), &handles)?;
     if let Some(listener) = &metrics {
         let listener = listener.try_clone().map_err(|error| format!("metrics: {error}"))?;
         metrics::serve(listener, handles.clone())?;
@@ -121,7 +127,7 @@ fn go(
     if let Some(listener) = listener {
         handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
     }
-    Ok(Running { config, said, secret, sharding, clock, metrics, handles, threads, control })
+    Ok(Running { config, said, secret, sharding, clock, metrics, naming, handles, threads, control })
 }
 
 fn random() -> Result<[u8; 32], String> {
@@ -166,7 +172,7 @@ fn routers(
     kept: Option<&Snapshot>,
 ) -> Result<Vec<Router>, String> {
     let nothing = Said { rules: Vec::new(), ..Said::by(config) };
-    let changes = Changes::between(kept.map_or(&nothing, |kept| &kept.said), config);
+    let changes = Changes::between(kept.map_or(&nothing, |kept| &kept.said), &[], config);
     let with_rules = |mut translator: Translator<Heap>| {
         if let Some(kept) = kept {
             for rule in &kept.rules.rules {
@@ -182,6 +188,29 @@ fn routers(
         Ok(router)
     };
     translators.into_iter().map(with_rules).collect()
+}
+
+/// The naming server with the entries of the configuration, for all routers.
+fn naming(config: &Config, routers: &mut [Router]) -> Result<Option<Arc<Naming>>, String> {
+    let Some(section) = &config.names else {
+        return Ok(None);
+    };
+    // What nobody must foresee: which client gets which address, and the numbers of TCP.
+    let naming = Arc::new(Naming::new(section, random()?, config.router.address, config.router.mtu));
+    if let Some(first) = routers.first() {
+        let names = &mut naming.lock().names;
+        for entry in config.entries() {
+            let one = NameChanges::between(&[], core::slice::from_ref(entry));
+            if let Err(why) = one.apply(names, &first.translator) {
+                // The rule may have been removed by an instruction, which the snapshot remembers.
+                warn!("{why}: it is not answered");
+            }
+        }
+    }
+    for router in routers {
+        router.answer_names(naming.clone());
+    }
+    Ok(Some(naming))
 }
 
 /// Has each connection of a snapshot carried on. The rules are there already.
