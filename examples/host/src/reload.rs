@@ -30,6 +30,8 @@ pub struct Said {
     pub client_limit: u32,
     /// How long connections live.
     pub timeouts: Timeouts,
+    /// The entries of names.
+    pub names: Vec<Entry>,
 }
 
 impl Said {
@@ -40,6 +42,7 @@ impl Said {
             rules: config.rules.iter().filter_map(owned).collect(),
             client_limit: config.nat.client_limit,
             timeouts: config.nat.timeouts,
+            names: config.entries().to_vec(),
         }
     }
 }
@@ -52,7 +55,7 @@ impl Changes {
     /// What differs between what a configuration said and what the new one says. What does not is not touched: an
     /// instruction may have changed it in the meantime.
     #[must_use]
-    pub fn between(before: &Said, entries: &[Entry], config: &Config) -> Self {
+    pub fn between(before: &Said, config: &Config) -> Self {
         let after = Said::by(config);
         let names = |said: &Said, matches| said.rules.iter().any(|rule| rule.matches() == matches);
         let gone = before.rules.iter().map(OwnedRule::matches).filter(|matches| !names(&after, *matches)).collect();
@@ -65,7 +68,7 @@ impl Changes {
             timeouts: (before.timeouts != after.timeouts).then_some(after.timeouts),
             open: open.collect(),
             keys: config.control.as_ref().map_or(Vec::new(), |control| control.keys.clone()),
-            names: NameChanges::between(entries, config.entries()),
+            names: NameChanges::between(&before.names, config.entries()),
         }
     }
 

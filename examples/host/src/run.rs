@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Entry};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
@@ -90,7 +90,7 @@ impl Running {
         if config.names.is_some() != self.config.names.is_some() {
             return Err("names: a naming server cannot come or go while byway runs: restart byway".into());
         }
-        let changes = Changes::between(&self.said, self.config.entries(), &config);
+        let changes = Changes::between(&self.said, &config);
         let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
         let mut all = AllRouters::of(&handles.shards);
         // Nothing else is done to the shards in between, so what they accept now they accept in a moment.
@@ -161,7 +161,8 @@ impl Running {
             byway::control::Rule::new(&byway::Divert::parse(&entry.to_string(), &mut room).ok()?)
         });
         let (client_limit, timeouts) = (translator.client_limit(), translator.timeouts());
-        let rules = Said { rules: rules.collect(), client_limit, timeouts };
+        let names = self.naming.as_ref().map(|naming| naming.lock().names.entries().map(|e| Entry::of(&e)).collect());
+        let rules = Said { rules: rules.collect(), client_limit, timeouts, names: names.unwrap_or_default() };
         let records: Vec<Record> = parts.iter().flat_map(|(_, router)| router.translator.records()).collect();
         Some(Snapshot {
             time,

@@ -101,7 +101,7 @@ fn go(
         (Some(control), Some(socket)) => Some(ControlPort::with(control, socket, random()?)?),
         (Some(control), None) => Some(ControlPort::open(control, random()?)?),
     };
-    let naming = naming(&config, &mut routers)?;
+    let naming = naming(&config, &mut routers, kept)?;
     if let (Some(control), Some(naming)) = (&mut control, &naming) {
         control.change_names(naming.clone());
     }
@@ -171,8 +171,8 @@ fn routers(
     translators: Vec<Translator<Heap>>,
     kept: Option<&Snapshot>,
 ) -> Result<Vec<Router>, String> {
-    let nothing = Said { rules: Vec::new(), ..Said::by(config) };
-    let changes = Changes::between(kept.map_or(&nothing, |kept| &kept.said), &[], config);
+    let nothing = Said { rules: Vec::new(), names: Vec::new(), ..Said::by(config) };
+    let changes = Changes::between(kept.map_or(&nothing, |kept| &kept.said), config);
     let with_rules = |mut translator: Translator<Heap>| {
         if let Some(kept) = kept {
             for rule in &kept.rules.rules {
@@ -190,8 +190,12 @@ fn routers(
     translators.into_iter().map(with_rules).collect()
 }
 
-/// The naming server with the entries of the configuration, for all routers.
-fn naming(config: &Config, routers: &mut [Router]) -> Result<Option<Arc<Naming>>, String> {
+/// The naming server for all routers, with the entries of the snapshot, changed by what the configuration says since.
+fn naming(
+    config: &Config,
+    routers: &mut [Router],
+    kept: Option<&Snapshot>,
+) -> Result<Option<Arc<Naming>>, String> {
     let Some(section) = &config.names else {
         return Ok(None);
     };
@@ -199,10 +203,12 @@ fn naming(config: &Config, routers: &mut [Router]) -> Result<Option<Arc<Naming>>
     let naming = Arc::new(Naming::new(section, random()?, config.router.address, config.router.mtu));
     if let Some(first) = routers.first() {
         let names = &mut naming.lock().names;
-        for entry in config.entries() {
-            let one = NameChanges::between(&[], core::slice::from_ref(entry));
-            if let Err(why) = one.apply(names, &first.translator) {
-                // The rule may have been removed by an instruction, which the snapshot remembers.
+        let (there, said) = kept.map_or((&[][..], &[][..]), |kept| (&kept.rules.names, &kept.said.names));
+        let mut changes: Vec<_> = there.iter().map(|entry| NameChanges::setting(entry.clone())).collect();
+        changes.extend(NameChanges::between(said, config.entries()).one_by_one());
+        for change in changes {
+            if let Err(why) = change.apply(names, &first.translator) {
+                // Its rule has been removed, or there is less room than before.
                 warn!("{why}: it is not answered");
             }
         }

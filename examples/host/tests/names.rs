@@ -340,6 +340,34 @@ fn an_operator_changes_names() {
         ] {
             assert!(metrics.lines().any(|found| found == line), "no {line} in {metrics}");
         }
+        // What instructions have changed outlives a restart, and so does what the file says since.
+        std::fs::write(&world.config, other.replace("203.0.113.5*3", "203.0.113.8*3")).unwrap();
+        world.proxy().signal(rustix::process::Signal::HUP);
+        world.proxy().wait_for("reloaded: 0 rules removed, 1 new or changed").unwrap();
+        world.ctl("name add name.test --rule 100.100.100.100 --ttl 7s");
+        world.ctl("name remove only.test --clients 9.0.0.0/8");
+        std::fs::write(&world.config, other.replace("203.0.113.5*3", "203.0.113.9*3")).unwrap();
+        world.restart();
+        let said = world.ctl("names");
+        assert!(said.contains("name.test -> 100.100.100.100, 7 s, tied to the rule for 100.100.100.100\n"), "{said}");
+        assert!(said.contains("203.0.113.9*3") && said.contains("3 names"), "{said}");
+        assert_eq!(short("name.test"), "100.100.100.100\n");
+        // A key may change its names and no others.
+        let key = format!("2 {}\n", "5a".repeat(32));
+        std::fs::write(format!("{FOLDER}/key2"), key).unwrap();
+        let more = "\n[[control.key]]\nfile = \"key2\"\nrights = \"read\"\nnames = [\"*.test\"]\n";
+        std::fs::write(&world.config, std::fs::read_to_string(&world.config).unwrap() + more).unwrap();
+        world.proxy().signal(rustix::process::Signal::HUP);
+        world.proxy().wait_for("reloaded: 0 rules removed, 0 new or changed").unwrap();
+        let ctl = format!("{} ctl --agent 1.2.3.1:5213 --key {FOLDER}/key2", env!("CARGO_BIN_EXE_byway"));
+        let said = run(&world.network.proxy, &format!("{ctl} name add own.test 203.0.113.4"));
+        assert!(said.contains("inserted"), "{said}");
+        for words in ["name add www.bt.com 203.0.113.4", "name add test 203.0.113.4", "divert 100.100.100.100 20.0.0.1"]
+        {
+            let output = output(&world.network.proxy, &format!("{ctl} {words}"));
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(1) && said.contains("the key does not permit it"), "{words}: {said}");
+        }
         world.end();
     });
 }

@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 use core::time::Duration;
 
 use byway::naming::{
-    HeapNames, MAX_ADDRESSES, NameEntry, Names, NamesConfig, Pattern, WeightedAddress,
+    HeapNames, ListedName, MAX_ADDRESSES, NameEntry, Names, NamesConfig, Pattern, WeightedAddress,
 };
 use byway::{Match, ParseError, Prefix};
 
@@ -59,6 +59,31 @@ impl PartialEq for Entry {
 }
 
 impl Entry {
+    /// An entry as it stands in a table.
+    #[must_use]
+    pub fn of(listed: &ListedName<'_>) -> Self {
+        let answer = match listed.rule() {
+            Some(rule) => Answer::Rule(rule),
+            None => Answer::Addresses(listed.addresses().collect()),
+        };
+        let (pattern, clients) = (listed.pattern(), listed.clients());
+        Self { pattern, clients, ttl: listed.ttl(), answer, place: Fault::default() }
+    }
+
+    /// From what [`Display`](core::fmt::Display) has written. `None` if it is something else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.splitn(4, ' ');
+        let (pattern, clients, ttl) = (words.next()?, words.next()?, words.next()?);
+        let rest = words.next()?;
+        let answer = match rest.strip_prefix("rule ") {
+            Some(rule) => Answer::Rule(rule.parse().ok()?),
+            None => Answer::Addresses(rest.split(' ').map(address).collect::<Option<_>>()?),
+        };
+        let (pattern, clients, ttl) = (pattern.parse().ok()?, clients.parse().ok()?, ttl.parse().ok()?);
+        Some(Self { pattern, clients, ttl, answer, place: Fault::default() })
+    }
+
     /// No other entry has the same.
     #[must_use]
     pub const fn key(&self) -> (Pattern, Prefix) {
@@ -72,6 +97,19 @@ impl Entry {
         match &self.answer {
             Answer::Addresses(addresses) => entry.to_group(addresses),
             Answer::Rule(_) => entry,
+        }
+    }
+}
+
+impl core::fmt::Display for Entry {
+    /// One line: names, clients, seconds, and addresses or a rule.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} {} {}", self.pattern, self.clients, self.ttl)?;
+        match &self.answer {
+            Answer::Rule(rule) => write!(f, " rule {rule}"),
+            Answer::Addresses(all) => {
+                all.iter().try_for_each(|WeightedAddress { address, weight }| write!(f, " {address}*{weight}"))
+            }
         }
     }
 }
@@ -181,16 +219,20 @@ fn addresses(value: &Value<'_>) -> Result<Vec<WeightedAddress>, Fault> {
     let mut addresses = Vec::new();
     for value in value.one_or_more() {
         let text = value.text(EXPECTED)?;
-        let (address, weight) = text.split_once('*').unwrap_or((text, "1"));
-        match (address.parse(), weight.parse()) {
-            (Ok(address), Ok(weight)) => addresses.push(WeightedAddress { address, weight }),
-            _ => return Err(value.fault(format!("\"{text}\" found: expected {EXPECTED}"))),
+        match address(text) {
+            Some(address) => addresses.push(address),
+            None => return Err(value.fault(format!("\"{text}\" found: expected {EXPECTED}"))),
         }
     }
     match addresses.len() {
         1..=MAX_ADDRESSES => Ok(addresses),
         count => Err(value.fault(format!("{count} addresses found: expected 1 to {MAX_ADDRESSES}"))),
     }
+}
+
+fn address(text: &str) -> Option<WeightedAddress> {
+    let (address, weight) = text.split_once('*').unwrap_or((text, "1"));
+    Some(WeightedAddress { address: address.parse().ok()?, weight: weight.parse().ok()? })
 }
 
 fn rule_of(value: &Value<'_>, rules: &[Rule]) -> Result<Match, Fault> {

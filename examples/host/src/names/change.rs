@@ -27,6 +27,19 @@ impl NameChanges {
         }
     }
 
+    /// One entry is new or changed.
+    #[must_use]
+    pub fn setting(entry: Entry) -> Self {
+        Self { remove: Vec::new(), set: vec![entry] }
+    }
+
+    /// The same in parts, of which each can be refused alone.
+    #[must_use]
+    pub fn one_by_one(self) -> Vec<Self> {
+        let remove = Self { remove: self.remove, set: Vec::new() };
+        core::iter::once(remove).chain(self.set.into_iter().map(Self::setting)).collect()
+    }
+
     /// How many are removed, and how many are new or changed.
     #[must_use]
     pub const fn counts(&self) -> (usize, usize) {
