@@ -126,11 +126,12 @@ fn all_programs(options: Options) {
     let _nginx = [nginx(&world.network.a), nginx(&world.network.b)];
     assert!(run(&client, "getent ahosts www.bt.com").starts_with("100.100.100.100"));
     let mirror = |resolve: &str| {
-        let said = run(&client, &format!("curl -sS --max-time 5 -o /dev/null -D - {resolve} http://www.bt.com/file"));
+        let said = run(&client, &format!("curl -sS --max-time 5 -o /dev/null -D - {resolve} http://www.bt.com/small"));
         let name = said.lines().find_map(|line| line.strip_prefix("X-Mirror: ")).map(|name| name.trim().to_string());
         name.unwrap_or_else(|| panic!("{said}"))
     };
     assert_eq!(mirror(""), "a");
+    assert_eq!(run(&client, "wget -q -T 5 -t 1 -O - http://www.bt.com/small"), "ten bytes\n");
     // A client that has had the answer for a day asks nobody, and reaches the new server.
     const CACHED: &str = "--resolve www.bt.com:80:100.100.100.100";
     let start = Instant::now();

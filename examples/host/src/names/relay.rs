@@ -34,6 +34,8 @@ const WAITING: usize = 2 * MESSAGE;
 /// How long a connection on which nothing moves is kept (RFC 7766, section 6.2.3: of the order of seconds), and how long
 /// somebody may leave data unacknowledged.
 const IDLE: Duration = Duration::from_secs(20);
+/// How long a handshake may take, so that SYNs from forged sources do not keep others out for long.
+const HANDSHAKE: Duration = Duration::from_secs(3);
 /// The ports that relayed queries come from.
 const PORTS: core::ops::Range<u16> = 32_768..60_999;
 
@@ -103,7 +105,16 @@ struct Session {
     /// How many queries the server has not answered.
     open: usize,
     moved: Instant,
+    /// Whether the client has answered the handshake.
+    is_open: bool,
     is_closing: bool,
+}
+
+impl Session {
+    /// When it is let go unless something moves.
+    fn until(&self) -> Instant {
+        self.moved + if self.is_open { IDLE } else { HANDSHAKE }
+    }
 }
 
 /// The stack with its connections.
@@ -193,7 +204,7 @@ impl Relay {
     /// When there is something to do at the latest.
     pub(super) fn due(&mut self, now: Instant) -> Option<Instant> {
         let stack = self.interface.poll_delay(time(now), &self.sockets).map(|delay| now + delay.into());
-        let idle = self.sessions.iter().map(|session| session.moved + IDLE);
+        let idle = self.sessions.iter().map(Session::until);
         idle.chain(stack).min()
     }
 
@@ -270,6 +281,7 @@ impl Relay {
                 to_client: Vec::new(),
                 open: 0,
                 moved: now,
+                is_open: false,
                 is_closing: false,
             });
         }
@@ -286,7 +298,10 @@ impl Relay {
         let Some((client, server)) = session.ends else {
             return false;
         };
-        let mut moved = read(self.sockets.get_mut(session.client), &mut session.asked, MESSAGE);
+        let socket = self.sockets.get_mut::<Socket<'_>>(session.client);
+        let mut moved = !session.is_open && socket.state() != State::SynReceived;
+        session.is_open |= moved;
+        moved |= read(socket, &mut session.asked, MESSAGE);
         moved |= self.answer(now, session, names, client, server_of(client, server));
         if let Some(handle) = session.server {
             let socket = self.sockets.get_mut(handle);
@@ -379,7 +394,7 @@ impl Relay {
     /// Whether a session has ended, or nothing has moved on it for too long.
     fn is_over(&mut self, now: Instant, session: &Session) -> bool {
         let socket = self.sockets.get_mut::<Socket<'_>>(session.client);
-        if now.duration_since(session.moved) >= IDLE && socket.is_open() {
+        if now >= session.until() && socket.is_open() {
             socket.abort();
             if let Some(server) = session.server {
                 self.sockets.get_mut::<Socket<'_>>(server).abort();

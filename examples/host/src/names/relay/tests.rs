@@ -299,6 +299,35 @@ fn one_client_has_a_limit() {
     assert_eq!((world.relay.connections(), world.relay.refused), (OF_ONE_CLIENT, 10));
 }
 
+/// SYNs from sources that nobody has keep a client out for as long as a handshake may take, and not longer.
+#[test]
+fn a_flood_of_forged_handshakes_is_forgotten() {
+    let mut world = World::new(echo);
+    let handle = world.client.connect(40_000, SERVER);
+    let now = time(world.now);
+    let Machine { interface, queues, sockets } = &mut world.client;
+    interface.poll(now, queues, sockets);
+    let syn = queues.sent.pop_front().unwrap();
+    for number in 0..2 * SESSIONS as u32 {
+        let mut forged = syn.clone();
+        forged[12..16].copy_from_slice(&(0x0500_0000 + number).to_be_bytes());
+        packet::seal(&mut forged);
+        packet::put(&mut forged, 36, 0);
+        let sum = packet::add_sums(packet::pseudo_sum(&forged, forged.len() - 20), packet::sum(&forged[20..]));
+        packet::put(&mut forged, 36, !sum);
+        world.relay.receive(forged);
+        world.relay.work(world.now, &mut world.names, |_, _| None);
+        world.relay.packets().for_each(drop);
+    }
+    assert_eq!((world.relay.connections(), world.relay.refused), (SESSIONS, SESSIONS as u64));
+    world.now = world.now + HANDSHAKE;
+    world.relay.work(world.now, &mut world.names, |_, _| None);
+    world.relay.packets().for_each(drop);
+    assert_eq!(world.relay.connections(), 0);
+    // The client repeats its SYN.
+    assert_eq!(messages(&world.say(handle, &query(1, "www.bt.com"))).len(), 1);
+}
+
 /// Any bytes as packets: nothing comes of it but resets.
 #[test]
 fn any_packet() {
