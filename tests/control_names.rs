@@ -213,6 +213,14 @@ fn a_suspended_entry_goes_on_with_its_rule() {
     assert!(house.byway.names.entries().all(|entry| !entry.is_suspended()));
     let Both { shards, names, .. } = &mut house.byway;
     assert_eq!(names.check_rules(&shards[0]), 0);
+    // Or when the monitor says so, and somebody else has entered the rule again.
+    shards[0].remove(original);
+    assert_eq!(names.check_rules(&shards[0]), 1);
+    assert_eq!(ask(&mut house, admin, &[tied("a", original)]), Err((Code::NoRule, 0, 0)));
+    house.byway.shards[0].divert(Divert::new(original).to(ip("20.0.0.1"))).unwrap();
+    assert_eq!(ask(&mut house, admin, &[tied("a", original)]), Ok(vec![Outcome::Updated]));
+    assert_eq!(ask(&mut house, admin, &[tied("a", original)]), Ok(vec![Outcome::Unchanged]));
+    assert!(house.byway.names.entries().all(|entry| !entry.is_suspended()));
 }
 
 #[test]

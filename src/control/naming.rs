@@ -180,10 +180,11 @@ fn count_of(names: &dyn NameTable, terms: Terms<'_>, effects: &OfNames, pattern:
     Ok(more.saturating_sub(less))
 }
 
-/// Whether exactly this entry is in the table. One that is suspended changes with its rule, not with itself.
+/// Whether exactly this entry is in the table, and answered: the instruction resumes one that is suspended.
 fn stands_so(there: &ListedName<'_>, entry: &NamedEntry) -> bool {
     let wanted = entry.entry();
-    there.ttl() == wanted.ttl
+    !there.is_suspended()
+        && there.ttl() == wanted.ttl
         && there.rule() == entry.rule()
         && there.addresses().eq(wanted.addresses().iter().copied())
 }

@@ -90,8 +90,8 @@ impl Naming {
             return false;
         }
         let is_from = |port| packet::source_port(packet) == Some(port);
-        let is_query = packet::destination_port(packet) == Some(DNS)
-            && (self.servers.contains(packet::destination(packet)) || packet::destination(packet) == self.address);
+        let is_query =
+            packet::destination_port(packet) == Some(DNS) && self.servers.contains(packet::destination(packet));
         is_query || (protocol == TCP && packet::destination(packet) == self.address && is_from(DNS))
     }
 
@@ -180,12 +180,8 @@ pub struct Counts {
 }
 
 /// Where a client's query for other names is relayed to: the server that it asked, or the one that a rule leads it to. `None`
-/// if the client asked this machine itself.
+/// if the client asked this machine itself, and no rule leads on from there.
 fn server_of(translator: &Translator<Heap>, client: Ipv4Addr, server: Ipv4Addr) -> Option<SocketAddrV4> {
-    if translator.is_own(server) {
-        return None;
-    }
-    let asked = SocketAddrV4::new(server, DNS);
     let rules = translator.diverts().filter(|rule| {
         let matches = rule.matches();
         matches.destination().contains(server)
@@ -203,9 +199,47 @@ fn server_of(translator: &Translator<Heap>, client: Ipv4Addr, server: Ipv4Addr) 
         let mut servers = rule.servers().map(|(server, _)| server).filter(|server| server.weight != 0);
         servers.next().map(|server| server.target)
     });
-    Some(match target {
-        None | Some(Target::Same) => asked,
-        Some(Target::Address(address)) => SocketAddrV4::new(address, DNS),
-        Some(Target::Endpoint(endpoint)) => endpoint,
-    })
+    match target {
+        None | Some(Target::Same) => (!translator.is_own(server)).then(|| SocketAddrV4::new(server, DNS)),
+        Some(Target::Address(address)) => Some(SocketAddrV4::new(address, DNS)),
+        Some(Target::Endpoint(endpoint)) => Some(endpoint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use byway::{Config, Divert, Weighted};
+
+    /// A query over TCP goes where the client's packets would have gone.
+    #[test]
+    fn rules_lead_queries_on() {
+        let config = Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535).own([10, 9, 9, 9].into());
+        let mut translator = Translator::new(config, Heap::new(16, 16)).unwrap();
+        let to = |translator: &Translator<Heap>, client: &str, server: &str| {
+            server_of(translator, client.parse().unwrap(), server.parse().unwrap()).map(|to| to.to_string())
+        };
+        assert_eq!(to(&translator, "1.2.3.4", "9.9.9.53"), Some("9.9.9.53:53".into()));
+        assert_eq!(to(&translator, "1.2.3.4", "10.9.9.9"), None);
+        for rule in [
+            "9.9.0.0/16 to 20.0.0.1",
+            "9.9.9.53 udp to 20.0.0.2",
+            "9.9.9.53:80 to 20.0.0.3",
+            "9.9.9.53:53 from 1.0.0.0/8 to 20.0.0.4:5353*0, 20.0.0.5:5353",
+            "9.9.8.1 to same",
+            "10.9.9.9:53 to 20.0.0.6",
+        ] {
+            let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
+            translator.divert(Divert::parse(rule, &mut room).unwrap()).unwrap();
+        }
+        for (client, server, expected) in [
+            ("1.2.3.4", "9.9.9.53", "20.0.0.5:5353"),
+            ("2.2.3.4", "9.9.9.53", "20.0.0.1:53"),
+            ("1.2.3.4", "9.9.8.1", "9.9.8.1:53"),
+            ("1.2.3.4", "9.8.1.1", "9.8.1.1:53"),
+            ("1.2.3.4", "10.9.9.9", "20.0.0.6:53"),
+        ] {
+            assert_eq!(to(&translator, client, server).as_deref(), Some(expected), "{client} asks {server}");
+        }
+    }
 }
