@@ -2,7 +2,7 @@
 
 use super::answer::{HEAD, Head};
 use super::apply::Terms;
-use super::authentication::{Key, Keys, Rights, Secret, TAG};
+use super::authentication::{Key, KeyError, Keys, Rights, Secret, TAG};
 use super::code::{Code, Effect, Refusal};
 use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
@@ -23,36 +23,6 @@ use core::net::{SocketAddr, SocketAddrV4};
 use crate::event::Event;
 use crate::table::storage::Storage;
 use crate::time::Instant;
-
-/// Why a key was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum KeyError {
-    /// There is another key with this number.
-    Taken {
-        /// The number.
-        id: u16,
-    },
-    /// There is no room for another key.
-    Full {
-        /// The number of the key that does not fit.
-        id: u16,
-        /// How many keys there is room for.
-        capacity: usize,
-    },
-}
-
-impl core::fmt::Display for KeyError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Taken { id } => write!(f, "there is another key {id}"),
-            Self::Full { id, capacity } => write!(f, "no room for key {id}: there are {capacity} already"),
-        }
-    }
-}
-
-impl core::error::Error for KeyError {}
 
 /// The translator's side: takes a datagram, changes or reads the translator, and writes the answer.
 ///

@@ -52,9 +52,9 @@ mod with_names;
 
 use core::time::Duration;
 
-pub use agent::{Agent, KeyError};
+pub use agent::Agent;
 pub use answer::{Answer, Events, ListedRule, MAX_LISTED_SERVERS, RefusedBy, Settings};
-pub use authentication::{Key, Rights};
+pub use authentication::{Key, KeyError, Rights};
 pub use client::{Client, GaveUp, Ignored, Incoming, SendError};
 pub use code::{Code, Effect, Outcome};
 pub use datagram::{MAX_ANSWER, MAX_REQUEST, VERSION};
