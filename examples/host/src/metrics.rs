@@ -3,6 +3,7 @@
 
 use core::fmt::Write as _;
 use core::net::SocketAddrV4;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -14,6 +15,7 @@ use byway::{DropReason, State};
 use crate::control::ControlHandle;
 use crate::counters::Counters;
 use crate::names::{Counts, Naming};
+use crate::portion;
 use crate::router::Router;
 use crate::shard::Handle;
 
@@ -34,6 +36,8 @@ pub struct Threaded {
     pub control: Option<ControlHandle>,
     /// The naming server, if there is one.
     pub naming: Option<Arc<Naming>>,
+    /// What is known of the other portion, if there is one.
+    pub portion: Option<Arc<portion::Status>>,
 }
 
 /// What one shard says.
@@ -109,7 +113,11 @@ fn page(threads: &Threaded) -> Option<String> {
         None => Vec::new(),
     };
     let names = threads.naming.as_ref().map(|naming| naming.counts());
-    Some(write(&all?, &refused, names.as_ref()))
+    let mut page = write(&all?, &refused, names.as_ref());
+    if let Some(portion) = &threads.portion {
+        page.push_str(&write_portion(portion));
+    }
+    Some(page)
 }
 
 fn ask(handle: &Handle) -> Option<Shard> {
@@ -258,6 +266,19 @@ fn write(shards: &[Shard], refused: &[(&'static str, u64)], names: Option<&Count
             page.value("name_connections_total", &[("event", event)], count);
         }
     }
+    page.0
+}
+
+fn write_portion(status: &portion::Status) -> String {
+    let mut page = Page::default();
+    let is_connected = status.is_connected.load(Ordering::Relaxed);
+    page.single("portion_connected", "gauge", "Whether the other portion is there", is_connected.into());
+    page.metric("portion_records_total", "counter", "Records exchanged with the other portion");
+    for (what, count) in [("sent", &status.sent), ("received", &status.received), ("refused", &status.refused)] {
+        page.value("portion_records_total", &[("event", what)], count.load(Ordering::Relaxed));
+    }
+    let complete = status.complete.load(Ordering::Relaxed);
+    page.single("portion_complete_total", "counter", "How often all connections were sent to the other portion", complete);
     page.0
 }
 
