@@ -387,6 +387,31 @@ fn names_are_listed_in_pages() {
     }
 }
 
+/// The longest entries fill pages, and none is too long for one.
+#[test]
+fn the_longest_entries_are_listed() {
+    let mut house = house_of(1, HeapNames::new(40, 1));
+    let admin = &mut house.open(ADMIN, peer(1));
+    let group: Vec<_> = (1..=8).map(|n| WeightedAddress { address: [203, 0, 113, n].into(), weight: 1 }).collect();
+    for number in 10..40 {
+        let text = format!("{number}{}.{2}.{2}.{}", "a".repeat(61), "b".repeat(61), "c".repeat(63));
+        let entry = NamedEntry::new(&NameEntry::new(pattern(&text)).to_group(&group)).unwrap();
+        assert_eq!(pattern(&text).name().as_wire().len(), 255);
+        assert_eq!(ask(&mut house, admin, &[Instruction::Name(entry)]), Ok(vec![Outcome::Inserted]));
+    }
+    let (mut listed, mut pages, mut position) = (0, 0, Some(0));
+    while let Some(at) = position {
+        position = house.ask(admin, peer(1), &Request::one(Instruction::ListNames(at)), |answer| {
+            let (entries, next) = answer.names();
+            listed += entries.filter(|entry| entry.addresses().count() == 8).count();
+            next
+        });
+        pages += 1;
+    }
+    // As many as fit: three in 1200 bytes.
+    assert_eq!((listed, pages), (30, 10));
+}
+
 /// Shards have rules each, and one table of names.
 #[test]
 fn shards_share_the_names() {

@@ -27,7 +27,9 @@ fn the_sample_configuration_is_good() {
 fn every_field_that_is_shown_is_one() {
     let folder = std::env::temp_dir().join(format!("byway-dist-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("control.key"), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    for key in ["control.key", "portion.key"] {
+        std::fs::write(folder.join(key), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    }
     let sample = dist("byway.toml");
     let field = |line: &&str| line.starts_with("# [") || (line.starts_with("# ") && line.contains(" = "));
     let uncommented: Vec<_> =
