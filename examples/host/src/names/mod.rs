@@ -4,6 +4,7 @@
 //! pays for it.
 
 mod change;
+mod ports;
 mod relay;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -14,6 +15,7 @@ use byway::naming::{Answered, HeapNames, MAX_ANSWER_PACKET, Names, Outcome};
 use byway::{Heap, Instant, Prefix, Protocol, Target, Translator};
 
 pub use change::NameChanges;
+use ports::Ports;
 use relay::Relay;
 
 use crate::config::NamesSection;
@@ -33,6 +35,8 @@ const NEVER: u64 = u64::MAX;
 pub struct Naming {
     servers: Prefix,
     address: Ipv4Addr,
+    /// What relayed queries come from.
+    ports: Ports,
     capacity: usize,
     /// When the TCP stack wants to be looked after, in microseconds.
     due: AtomicU64,
@@ -65,8 +69,10 @@ impl Naming {
         let address = section.address.unwrap_or(router);
         let names = Names::new(section.config(secret), HeapNames::new(section.capacity, RATES));
         let seed = secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let state = State { names, relay: Relay::new(address, mtu, seed) };
-        Self { servers: section.servers, address, capacity: section.capacity, due: AtomicU64::new(NEVER), state: Mutex::new(state) }
+        let ports = Ports::new();
+        let relay = Relay::new(address, ports.clone(), mtu, seed);
+        let (due, state) = (AtomicU64::new(NEVER), Mutex::new(State { names, relay }));
+        Self { servers: section.servers, address, ports, capacity: section.capacity, due, state }
     }
 
     /// How many entries there is room for.
@@ -89,10 +95,13 @@ impl Naming {
         if !matches!(protocol, TCP | UDP) {
             return false;
         }
-        let is_from = |port| packet::source_port(packet) == Some(port);
-        let is_query =
-            packet::destination_port(packet) == Some(DNS) && self.servers.contains(packet::destination(packet));
-        is_query || (protocol == TCP && packet::destination(packet) == self.address && is_from(DNS))
+        let Some(port) = packet::destination_port(packet) else {
+            return false;
+        };
+        let is_query = port == DNS && self.servers.contains(packet::destination(packet));
+        // A rule may lead to a server on any port. What comes late from a usual one is reset.
+        let is_relayed = || self.ports.contains(port) || packet::source_port(packet) == Some(DNS);
+        is_query || (protocol == TCP && packet::destination(packet) == self.address && is_relayed())
     }
 
     /// Takes a packet that may be about names.
@@ -107,7 +116,7 @@ impl Naming {
             parts.push(whole);
         }
         let mut state = self.lock();
-        let (mut out, mut passed) = (Vec::new(), Vec::new());
+        let (mut out, mut passed, mut is_for_stack) = (Vec::new(), Vec::new(), false);
         for part in parts {
             if packet::protocol(&part) == UDP {
                 let mut answer = vec![0; MAX_ANSWER_PACKET];
@@ -121,9 +130,13 @@ impl Naming {
                 }
             } else {
                 state.relay.receive(part);
+                is_for_stack = true;
             }
         }
-        self.work(now, &mut state, translator, &mut out);
+        // A flood of UDP has no part in what connections cost.
+        if is_for_stack || self.is_due(now) {
+            self.work(now, &mut state, translator, &mut out);
+        }
         match (is_split, passed.is_empty()) {
             (_, true) => Named::Done(out),
             (true, false) => Named::Split(out, passed),
@@ -134,7 +147,7 @@ impl Naming {
     /// Does what time brings; returns packets to send.
     pub fn poll(&self, now: Instant, translator: &Translator<Heap>) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        if self.due.load(Ordering::Relaxed) <= now.as_micros() {
+        if self.is_due(now) {
             self.work(now, &mut self.lock(), translator, &mut out);
         }
         out
@@ -145,6 +158,10 @@ impl Naming {
     pub fn poll_at(&self) -> Option<Instant> {
         let due = self.due.load(Ordering::Relaxed);
         (due != NEVER).then(|| Instant::from_micros(due))
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.due.load(Ordering::Relaxed) <= now.as_micros()
     }
 
     fn work(&self, now: Instant, state: &mut State, translator: &Translator<Heap>, out: &mut Vec<Vec<u8>>) {

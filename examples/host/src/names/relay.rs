@@ -7,7 +7,7 @@
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use byway::Instant;
 use byway::naming::{HeapNames, MAX_STREAM_ANSWER, Names, Next};
@@ -18,6 +18,7 @@ use smoltcp::time::Instant as Time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use super::DNS;
+use super::ports::Ports;
 use crate::packet;
 
 /// How many clients can be connected at once, and how many of one address.
@@ -126,10 +127,16 @@ pub(super) struct Relay {
     listening: Vec<SocketHandle>,
     sessions: Vec<Session>,
     port: u16,
+    /// Those of sockets to servers.
+    ports: Ports,
     accepted: u64,
     refused: u64,
     relayed: u64,
     failed: u64,
+    /// Sockets to servers that go once they have sent a RST.
+    ended: Vec<SocketHandle>,
+    /// Each one's own port.
+    bound: HashMap<SocketHandle, u16>,
 }
 
 impl core::fmt::Debug for Relay {
@@ -151,8 +158,8 @@ fn socket() -> Socket<'static> {
 }
 
 impl Relay {
-    /// Without connections. Relayed queries come from `address`.
-    pub(super) fn new(address: Ipv4Addr, mtu: u16, seed: u64) -> Self {
+    /// Without connections. Relayed queries come from `address`, and from the ports that it puts into `ports`.
+    pub(super) fn new(address: Ipv4Addr, ports: Ports, mtu: u16, seed: u64) -> Self {
         let mut queues = Queues { received: VecDeque::new(), sent: VecDeque::new(), mtu: mtu.into() };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
@@ -173,10 +180,13 @@ impl Relay {
             listening: Vec::new(),
             sessions: Vec::new(),
             port,
+            ports,
             accepted: 0,
             refused: 0,
             relayed: 0,
             failed: 0,
+            ended: Vec::new(),
+            bound: HashMap::new(),
         }
     }
 
@@ -241,7 +251,9 @@ impl Relay {
                 let is_over = self.is_over(now, session);
                 if is_over {
                     self.sockets.remove(session.client);
-                    session.server.take().map(|server| self.sockets.remove(server));
+                    if let Some(server) = session.server.take() {
+                        self.end(server);
+                    }
                 }
                 !is_over
             });
@@ -249,8 +261,25 @@ impl Relay {
             // What was written is sent, and may bring more; all of it ends with what has come.
             if !moved && self.queues.received.is_empty() {
                 self.interface.poll(time(now), &mut self.queues, &mut self.sockets);
+                self.remove_ended();
                 return;
             }
+        }
+    }
+
+    /// Gives a connection to a server up: the server is told, or it would keep it.
+    fn end(&mut self, server: SocketHandle) {
+        self.sockets.get_mut::<Socket<'_>>(server).abort();
+        self.ended.push(server);
+    }
+
+    /// Removes the sockets that have told their servers.
+    fn remove_ended(&mut self) {
+        for server in self.ended.drain(..) {
+            if let Some(port) = self.bound.remove(&server) {
+                self.ports.remove(port);
+            }
+            self.sockets.remove(server);
         }
     }
 
@@ -302,7 +331,7 @@ impl Relay {
         let mut moved = !session.is_open && socket.state() != State::SynReceived;
         session.is_open |= moved;
         moved |= read(socket, &mut session.asked, MESSAGE);
-        moved |= self.answer(now, session, names, client, server_of(client, server));
+        moved |= self.answer(now, session, names, client, || server_of(client, server));
         if let Some(handle) = session.server {
             let socket = self.sockets.get_mut(handle);
             moved |= write(socket, &mut session.to_server);
@@ -316,7 +345,7 @@ impl Relay {
             }
             let is_over = !socket.is_active() || (!socket.may_recv() && socket.state() != State::SynSent);
             if is_over && !socket.can_recv() {
-                self.sockets.remove(handle);
+                self.end(handle);
                 session.server = None;
                 session.from_server.clear();
                 if session.open != 0 || !session.to_server.is_empty() {
@@ -348,7 +377,7 @@ impl Relay {
         session: &mut Session,
         names: &mut Names<HeapNames>,
         client: Ipv4Addr,
-        server: Option<SocketAddrV4>,
+        server: impl Fn() -> Option<SocketAddrV4>,
     ) -> bool {
         let mut out = [0; 4 * MAX_STREAM_ANSWER];
         let mut moved = false;
@@ -358,7 +387,7 @@ impl Relay {
             let (taken, more) = (done.taken, !matches!(done.next, Next::Read));
             match done.next {
                 Next::Read | Next::Write => {}
-                Next::Ask(message) => match server {
+                Next::Ask(message) => match server() {
                     Some(server) => {
                         session.to_server.extend_from_slice(&(message.len() as u16).to_be_bytes());
                         session.to_server.extend_from_slice(message);
@@ -383,12 +412,20 @@ impl Relay {
     }
 
     fn connect(&mut self, server: SocketAddrV4) -> Option<SocketHandle> {
-        self.port = if self.port + 1 < PORTS.end { self.port + 1 } else { PORTS.start };
+        // There are more than connections.
+        let next = |port| if port + 1 < PORTS.end { port + 1 } else { PORTS.start };
+        self.port = next(self.port);
+        while self.ports.contains(self.port) {
+            self.port = next(self.port);
+        }
         let mut socket = socket();
         let remote = IpEndpoint::new(IpAddress::Ipv4(*server.ip()), server.port());
         let local = IpEndpoint::new(IpAddress::Ipv4(self.address), self.port);
         socket.connect(self.interface.context(), remote, local).ok()?;
-        Some(self.sockets.add(socket))
+        let handle = self.sockets.add(socket);
+        self.ports.insert(self.port);
+        self.bound.insert(handle, self.port);
+        Some(handle)
     }
 
     /// Whether a session has ended, or nothing has moved on it for too long.
@@ -396,10 +433,7 @@ impl Relay {
         let socket = self.sockets.get_mut::<Socket<'_>>(session.client);
         if now >= session.until() && socket.is_open() {
             socket.abort();
-            if let Some(server) = session.server {
-                self.sockets.get_mut::<Socket<'_>>(server).abort();
-            }
-            // Both say so to their peers before they go.
+            // It says so to the client before it goes.
             self.interface.poll(time(now), &mut self.queues, &mut self.sockets);
             return true;
         }

@@ -1,8 +1,15 @@
 //! Clients and a DNS server that are TCP stacks of their own, around the relay.
 
+use core::cell::Cell;
+
 use byway::naming::{NameEntry, NamesConfig, Pattern};
 
+use byway::{Divert, Heap, Target, Translator, Weighted};
+
+use super::super::{Named, Naming};
 use super::*;
+use crate::config;
+use crate::vnet::VnetHeader;
 
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 4);
@@ -48,6 +55,8 @@ struct World {
     relay: Relay,
     names: Names<HeapNames>,
     own_server: bool,
+    /// How often a rule was looked for.
+    looked: Cell<u64>,
 }
 
 impl World {
@@ -63,9 +72,10 @@ impl World {
             answer,
             heard: Vec::new(),
             says: Vec::new(),
-            relay: Relay::new(OWN, 1500, 0x1234_5678_9abc_def0),
+            relay: Relay::new(OWN, Ports::new(), 1500, 0x1234_5678_9abc_def0),
             names,
             own_server: false,
+            looked: Cell::new(0),
         };
         world.listen();
         world
@@ -94,6 +104,7 @@ impl World {
             let own = self.own_server;
             self.relay.work(self.now, &mut self.names, |client, server| {
                 assert_eq!((client, server), (CLIENT, SERVER));
+                self.looked.set(self.looked.get() + 1);
                 (!own).then_some(SocketAddrV4::new(server, 53))
             });
             let packets: Vec<_> = self.relay.packets().collect();
@@ -208,7 +219,7 @@ fn answers_of_both_share_a_connection() {
             }
             assert_eq!(all.len(), names.len());
         }
-        assert_eq!(world.relay.relayed, 6);
+        assert_eq!((world.relay.relayed, world.looked.get()), (6, 6), "rules are looked at for these alone");
     }
 }
 
@@ -354,4 +365,74 @@ fn any_packet() {
         assert!(world.relay.packets().all(|packet| packet.len() >= 40));
     }
     assert!(world.relay.connections() <= SESSIONS);
+}
+
+/// A server that a rule leads to can be on any port.
+#[test]
+fn a_server_on_another_port_is_asked() {
+    let text = format!("[router]\naddress = \"{OWN}\"\n[nat]\nalternatives = [\"10.10.10.10:1024-65535\"]\n[names]\n");
+    let config = config::Config::parse(std::path::Path::new("byway.toml"), text).unwrap();
+    let naming = Naming::new(config.names.as_ref().unwrap(), [7; 32], OWN, 1500);
+    let nat = byway::Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535).own(OWN);
+    let mut translator = Translator::new(nat, Heap::new(16, 16)).unwrap();
+    let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
+    translator.divert(Divert::parse("9.9.9.53:53 to 20.0.0.1:5353", &mut room).unwrap()).unwrap();
+    let target = Ipv4Addr::new(20, 0, 0, 1);
+    let (mut client, mut server) = (Machine::new(CLIENT), Machine::new(target));
+    let mut listens = socket();
+    listens.listen(5353).unwrap();
+    let listens = server.sockets.add(listens);
+    let handle = client.connect(40_000, SERVER);
+    let (mut now, mut heard, mut asked) = (Instant::from_secs(1_700_000_000), Vec::new(), Vec::new());
+    let mut unsent = query(1, "other.test");
+    for _ in 0..50 {
+        now = now + Duration::from_millis(20);
+        for machine in [&mut client, &mut server] {
+            machine.interface.poll(time(now), &mut machine.queues, &mut machine.sockets);
+        }
+        write(client.socket(handle), &mut unsent);
+        read(client.socket(handle), &mut heard, 1000);
+        read(server.socket(listens), &mut asked, 1000);
+        if first_message(&asked).is_some() {
+            write(server.socket(listens), &mut asked);
+        }
+        let sent: Vec<_> = client.queues.sent.drain(..).chain(server.queues.sent.drain(..)).collect();
+        let mut came = naming.poll(now, &translator);
+        for packet in sent {
+            assert!(naming.concerns(&packet), "from {} to {}", packet::source(&packet), packet::destination(&packet));
+            match naming.take(now, &VnetHeader::NONE, &packet, &translator) {
+                Named::Done(packets) => came.extend(packets),
+                other => panic!("{other:?}"),
+            }
+        }
+        for packet in came {
+            let to = if packet::destination(&packet) == CLIENT { &mut client } else { &mut server };
+            to.queues.received.push_back(packet);
+        }
+    }
+    assert_eq!(heard, query(1, "other.test"));
+}
+
+/// A server has a connection for as long as its client has.
+#[test]
+fn a_server_is_told_when_a_client_is_gone() {
+    let ends: [fn(&mut World, SocketHandle); 3] = [
+        |world, handle| world.client.socket(handle).close(),
+        |world, handle| world.client.socket(handle).abort(),
+        |world, _| world.now = world.now + IDLE,
+    ];
+    for end in ends {
+        let mut world = World::new(echo);
+        let handle = world.client.connect(40_000, SERVER);
+        world.settle();
+        assert_eq!(messages(&world.say(handle, &query(1, "other.test"))).len(), 1);
+        let server = world.listens.unwrap();
+        assert!(world.server.socket(server).is_active() && world.relay.ports.contains(world.relay.port));
+        end(&mut world, handle);
+        world.settle();
+        world.settle();
+        assert_eq!(world.relay.connections(), 0);
+        assert!(!world.server.socket(server).is_active(), "{:?}", world.server.socket(server).state());
+        assert!(!world.relay.ports.contains(world.relay.port) && world.relay.bound.is_empty());
+    }
 }
