@@ -32,8 +32,14 @@ const ROOM: usize = 16_384;
 const MESSAGE: usize = 2 + 65_535;
 /// How many bytes wait at most until the other end has room.
 const WAITING: usize = 2 * MESSAGE;
-/// How long a connection on which nothing moves is kept (RFC 7766, section 6.2.3: of the order of seconds), and how long
-/// somebody may leave data unacknowledged.
+/// How many bytes wait at most over all sessions. Above that each has room for [`SHORT`] ones, so that none stands still.
+const ALL_WAITING: usize = 32 * MESSAGE;
+/// Longer than most messages.
+const SHORT: usize = 2048;
+/// How many bytes a client has to acknowledge, unless there are no more: a byte from time to time does not keep a connection.
+const PROGRESS: usize = 512;
+/// How long a connection is kept whose client neither asks nor takes answers (RFC 7766, section 6.2.3: of the order of
+/// seconds), and how long somebody may leave data unacknowledged.
 const IDLE: Duration = Duration::from_secs(20);
 /// How long a handshake may take, so that SYNs from forged sources do not keep others out for long.
 const HANDSHAKE: Duration = Duration::from_secs(3);
@@ -105,13 +111,31 @@ struct Session {
     to_client: Vec<u8>,
     /// How many queries the server has not answered.
     open: usize,
+    /// When the client has asked something or has taken an answer.
     moved: Instant,
+    /// How many bytes the client had not acknowledged when we last looked, and how many it has since `moved`.
+    unconfirmed: usize,
+    confirmed: usize,
     /// Whether the client has answered the handshake.
     is_open: bool,
     is_closing: bool,
 }
 
 impl Session {
+    fn waiting(&self) -> usize {
+        self.asked.len() + self.to_server.len() + self.from_server.len() + self.to_client.len()
+    }
+
+    /// Whether the client has acknowledged enough of what it gets to be one that reads.
+    fn is_read(&mut self, unconfirmed: usize) -> bool {
+        self.confirmed += self.unconfirmed.saturating_sub(unconfirmed);
+        let is_read = self.confirmed >= PROGRESS || (self.confirmed != 0 && unconfirmed == 0);
+        if is_read {
+            self.confirmed = 0;
+        }
+        is_read
+    }
+
     /// When it is let go unless something moves.
     fn until(&self) -> Instant {
         self.moved + if self.is_open { IDLE } else { HANDSHAKE }
@@ -135,6 +159,8 @@ pub(super) struct Relay {
     failed: u64,
     /// Sockets to servers that go once they have sent a RST.
     ended: Vec<SocketHandle>,
+    /// How many bytes wait over all sessions.
+    waiting: usize,
     /// Each one's own port.
     bound: HashMap<SocketHandle, u16>,
 }
@@ -186,6 +212,7 @@ impl Relay {
             relayed: 0,
             failed: 0,
             ended: Vec::new(),
+            waiting: 0,
             bound: HashMap::new(),
         }
     }
@@ -245,11 +272,14 @@ impl Relay {
             let mut sessions = core::mem::take(&mut self.sessions);
             let mut moved = false;
             for session in &mut sessions {
+                let waiting = session.waiting();
                 moved |= self.serve(now, session, names, &server_of);
+                self.waiting = (self.waiting + session.waiting()).saturating_sub(waiting);
             }
             sessions.retain_mut(|session| {
                 let is_over = self.is_over(now, session);
                 if is_over {
+                    self.waiting = self.waiting.saturating_sub(session.waiting());
                     self.sockets.remove(session.client);
                     if let Some(server) = session.server.take() {
                         self.end(server);
@@ -310,6 +340,8 @@ impl Relay {
                 to_client: Vec::new(),
                 open: 0,
                 moved: now,
+                unconfirmed: 0,
+                confirmed: 0,
                 is_open: false,
                 is_closing: false,
             });
@@ -327,16 +359,22 @@ impl Relay {
         let Some((client, server)) = session.ends else {
             return false;
         };
+        let (message, most) = if self.waiting < ALL_WAITING { (MESSAGE, WAITING) } else { (SHORT, SHORT) };
         let socket = self.sockets.get_mut::<Socket<'_>>(session.client);
         let mut moved = !session.is_open && socket.state() != State::SynReceived;
         session.is_open |= moved;
-        moved |= read(socket, &mut session.asked, MESSAGE);
-        moved |= self.answer(now, session, names, client, || server_of(client, server));
+        // Bytes alone are no sign of life: a client could send one from time to time for ever.
+        let mut is_alive = moved | session.is_read(socket.send_queue());
+        if !session.is_closing {
+            moved |= read(socket, &mut session.asked, message);
+        }
+        is_alive |= self.answer(now, session, names, client, || server_of(client, server), most);
+        moved |= is_alive;
         if let Some(handle) = session.server {
             let socket = self.sockets.get_mut(handle);
             moved |= write(socket, &mut session.to_server);
-            if session.to_client.len() < WAITING {
-                moved |= read(socket, &mut session.from_server, MESSAGE);
+            if session.to_client.len() < most {
+                moved |= read(socket, &mut session.from_server, message);
             }
             // Whole messages, so that our own answers can stand between them.
             while let Some(length) = first_message(&session.from_server) {
@@ -364,7 +402,8 @@ impl Relay {
         if has_all && (session.is_closing || has_asked_all) {
             socket.close();
         }
-        if moved {
+        session.unconfirmed = socket.send_queue();
+        if is_alive {
             session.moved = now;
         }
         moved
@@ -378,10 +417,11 @@ impl Relay {
         names: &mut Names<HeapNames>,
         client: Ipv4Addr,
         server: impl Fn() -> Option<SocketAddrV4>,
+        most: usize,
     ) -> bool {
         let mut out = [0; 4 * MAX_STREAM_ANSWER];
         let mut moved = false;
-        while !session.is_closing && session.to_client.len() < WAITING && session.to_server.len() < WAITING {
+        while !session.is_closing && session.to_client.len() < most && session.to_server.len() < most {
             let done = names.answer_stream(now, client, &session.asked, &mut out);
             session.to_client.extend_from_slice(&out[..done.written]);
             let (taken, more) = (done.taken, !matches!(done.next, Next::Read));
@@ -482,6 +522,10 @@ fn write(socket: &mut Socket<'_>, from: &mut Vec<u8>) -> bool {
         }
     }
     from.drain(..written);
+    if from.is_empty() {
+        // Its room is for others.
+        *from = Vec::new();
+    }
     written != 0
 }
 

@@ -436,3 +436,66 @@ fn a_server_is_told_when_a_client_is_gone() {
         assert!(!world.relay.ports.contains(world.relay.port) && world.relay.bound.is_empty());
     }
 }
+
+/// Who sends a byte from time to time says nothing, and who takes no answer does not keep us either.
+#[test]
+fn a_slow_client_is_let_go() {
+    let mut world = World::new(long_answer);
+    let handle = world.client.connect(40_000, SERVER);
+    world.settle();
+    for byte in &query(1, "other.test")[..4] {
+        world.client.socket(handle).send_slice(&[*byte]).unwrap();
+        world.now = world.now + IDLE / 3;
+        world.settle();
+    }
+    assert_eq!(world.relay.connections(), 0);
+    // A few bytes of an answer at a time.
+    let handle = world.client.connect(40_001, SERVER);
+    world.settle();
+    world.client.socket(handle).send_slice(&query(1, "other.test")).unwrap();
+    world.settle();
+    let mut steps = 0;
+    while world.relay.connections() != 0 && steps < 1000 {
+        let mut few = [0; 8];
+        let _ = world.client.socket(handle).recv_slice(&mut few);
+        world.now = world.now + IDLE / 3;
+        world.settle();
+        steps += 1;
+    }
+    assert!(steps < 100, "{steps}");
+    assert_eq!(world.relay.waiting, 0);
+}
+
+/// One that is told to go is not read from.
+#[test]
+fn nothing_is_read_after_the_end() {
+    let mut world = World::new(echo);
+    let handle = world.client.connect(40_000, SERVER);
+    world.settle();
+    world.client.socket(handle).send_slice(&[framed(&[]), vec![0; 10_000]].concat()).unwrap();
+    world.settle();
+    world.client.socket(handle).send_slice(&[0; 5000]).unwrap();
+    world.settle();
+    assert!(world.relay.waiting < 16_384, "{}", world.relay.waiting);
+    for _ in 0..8 {
+        let _ = world.client.socket(handle).send_slice(&[0; 100]);
+        world.now = world.now + IDLE / 4;
+        world.settle();
+    }
+    assert_eq!((world.relay.connections(), world.relay.waiting), (0, 0));
+}
+
+/// All sessions together have a limit, and each still gets its answers.
+#[test]
+fn what_waits_is_limited() {
+    let mut world = World::new(long_answer);
+    world.relay.waiting = ALL_WAITING;
+    let handle = world.client.connect(40_000, SERVER);
+    world.settle();
+    world.client.socket(handle).send_slice(&[0xff; 10_000]).unwrap();
+    world.settle();
+    assert_eq!(world.relay.waiting, ALL_WAITING + SHORT);
+    let handle = world.client.connect(40_001, SERVER);
+    world.settle();
+    assert_eq!(messages(&world.say(handle, &query(1, "www.bt.com"))).len(), 1);
+}
