@@ -154,8 +154,8 @@ impl Config {
         let rules = rules::read(&root)?;
         let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
         let router = Settings { early: portion.is_some(), ..router(&root, &nat)? };
-        let names = names::read(&root, &rules)?;
-        let device = device(&root, &nat, &rules, names.as_ref())?;
+        let names = names::read(&root, &nat, &rules)?;
+        let device = device(&root, &nat, &rules)?;
         let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
         let metrics = match root.table("metrics")? {
             None => None,
@@ -296,7 +296,7 @@ fn resumable(root: &Table<'_>) -> Result<Option<resumable::Settings>, Fault> {
 /// What is expected of an address.
 const ADDRESS: &str = "an IPv4 address like \"10.0.0.1\"";
 
-fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], names: Option<&NamesSection>) -> Result<Device, Fault> {
+fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> {
     const NAME: &str = "a name of 1 to 15 letters, digits, dots, dashes and underscores";
     let default = Device {
         name: "byway0".into(),
@@ -313,7 +313,6 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], names: Option<&NamesSecti
     // Replies, and what is for own addresses, must come here in any case.
     let mut routes = nat.routes();
     // As are answers to relayed queries.
-    routes.extend(names.and_then(|names| names.address).map(Prefix::host));
     let table = root.table("device")?;
     let listed = table.as_ref().and_then(|table| table.get("routes"));
     match &listed {

@@ -10,7 +10,9 @@ use byway::{Match, ParseError, Prefix};
 
 use super::ADDRESS;
 use super::document::{Fault, Table, Value};
+use super::nat::Nat;
 use super::rules::Rule;
+use crate::packet;
 
 /// The section `[names]`.
 #[derive(Clone, Debug)]
@@ -162,14 +164,14 @@ pub(super) fn pattern(value: &Value<'_>) -> Result<Pattern, Fault> {
     value.text(EXPECTED)?.parse().map_err(|error: ParseError| value.fault(error))
 }
 
-pub(super) fn read(root: &Table<'_>, rules: &[Rule]) -> Result<Option<NamesSection>, Fault> {
+pub(super) fn read(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Option<NamesSection>, Fault> {
     let Some(table) = root.table("names")? else {
         return Ok(None);
     };
     const PREFIX: &str = "a prefix like \"192.0.2.0/24\"";
     let mut section = NamesSection {
         servers: table.or("servers", Prefix::ALL, |v| v.read(PREFIX))?,
-        address: table.or("address", None, |v| v.read(ADDRESS).map(Some))?,
+        address: table.or("address", None, |v| relay_address(v, nat).map(Some))?,
         capacity: table.or("capacity", 4096_u32, |v| v.number(1..=1_048_575))? as usize,
         answers_per_second: table
             .or("answers_per_second", NamesConfig::DEFAULT_RATE, |v| v.number(0..=1_000_000))?,
@@ -177,6 +179,10 @@ pub(super) fn read(root: &Table<'_>, rules: &[Rule]) -> Result<Option<NamesSecti
         recursion: table.or("recursion_available", true, Value::boolean)?,
         entries: Vec::new(),
     };
+    if section.address.is_none() && nat.own.first().is_some_and(|router| nat.is_alternative(*router)) {
+        let expected = "an address that is none of nat.alternatives, since router.address is one";
+        return Err(table.need("address", expected).err().unwrap_or_else(|| table.fault("")));
+    }
     if let Some(listed) = table.get("entry") {
         for value in listed.list("a list of tables: [[names.entry]]")? {
             section.entries.push(entry(&value.table()?, rules)?);
@@ -185,6 +191,18 @@ pub(super) fn read(root: &Table<'_>, rules: &[Rule]) -> Result<Option<NamesSecti
     table.finish()?;
     section.try_out()?;
     Ok(Some(section))
+}
+
+/// What relayed queries come from: an address of this machine that no connection is translated to.
+fn relay_address(value: &Value<'_>, nat: &Nat) -> Result<Ipv4Addr, Fault> {
+    let address = value.read(ADDRESS)?;
+    if !packet::may_be_source(address) {
+        return Err(value.fault(format!("no host can have the address {address}")));
+    }
+    match nat.is_alternative(address) {
+        true => Err(value.fault(format!("{address} is an alternative address: expected another one"))),
+        false => Ok(address),
+    }
 }
 
 fn entry(table: &Table<'_>, rules: &[Rule]) -> Result<Entry, Fault> {

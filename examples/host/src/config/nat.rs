@@ -102,6 +102,11 @@ impl Nat {
         each.collect::<Vec<_>>().join(" ")
     }
 
+    /// Whether connections are translated to this address.
+    pub(super) fn is_alternative(&self, address: Ipv4Addr) -> bool {
+        self.alternatives.iter().any(|(first, last, _)| (*first..=*last).contains(&address))
+    }
+
     /// What must be routed to the device in any case: alternative and own addresses.
     pub(super) fn routes(&self) -> Vec<Prefix> {
         let mut routes: Vec<_> = self.own.iter().map(|own| Prefix::host(*own)).collect();
@@ -213,9 +218,13 @@ fn own(root: &Table<'_>) -> Result<(Vec<Ipv4Addr>, Option<Fault>), Fault> {
     let Some(table) = root.table("router")? else {
         return Ok((Vec::new(), None));
     };
+    let names = root.table("names")?;
     let mut all = Vec::new();
     let address = table.get("address");
-    for value in address.iter().cloned().chain(table.get("own").map_or(Vec::new(), |own| own.one_or_more())) {
+    let own = table.get("own").map_or(Vec::new(), |own| own.one_or_more());
+    // What relayed queries come from is as much this machine's.
+    let relay = names.as_ref().and_then(|names| names.get("address"));
+    for value in address.iter().cloned().chain(own).chain(relay) {
         let one = value.read(ADDRESS)?;
         if !all.contains(&one) {
             all.push(one);

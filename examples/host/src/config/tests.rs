@@ -250,6 +250,7 @@ fn names_are_read() {
     assert_eq!((below.pattern.to_string(), below.ttl, below.clients.length()), ("*.xyz.com".into(), 30, 16));
     assert!(matches!(&below.answer, Answer::Addresses(all) if all.len() == 2 && all[0].weight == 3));
     assert!(config.device.routes.contains(&Prefix::host([10, 9, 9, 10].into())), "answers come back by it");
+    assert_eq!(config.nat.own, [[10, 9, 9, 9].into(), Ipv4Addr::new(10, 9, 9, 10)], "it is this machine's");
     // An entry may change and go while byway runs, the rest may not.
     let changed = |right: &str, wrong: &str| {
         let new = parse(&(GOOD.to_owned() + &NAMES.replacen(right, wrong, 1))).unwrap();
@@ -266,6 +267,8 @@ fn what_is_wrong_with_names_is_said_with_its_place() {
     let name = "29:8: names.entry[1].";
     for (right, wrong, said) in [
         ("servers = \"9.9.9.53/32\"", "servers = \"9.9\"", "25:11: names.servers: \"9.9\" found: expected a prefix".into()),
+        ("address = \"10.9.9.10\"", "address = \"10.10.10.10\"", "26:11: names.address: 10.10.10.10 is an alternative address".into()),
+        ("address = \"10.9.9.10\"", "address = \"224.0.0.1\"", "26:11: names.address: no host can have the address 224.0.0.1".into()),
         ("capacity = 5", "capacity = 0", "27:12: names.capacity: 0 found: expected a number from 1 to 1048575".into()),
         ("capacity = 5", "capacity = 1", "35:8: names.entry[2].name: the table of names is full: 1 entries".into()),
         ("\"www.bt.com\"", "\"www..com\"", format!("{}name: name \"www..com\": it must be labels with one dot", name.replace("29", "30"))),

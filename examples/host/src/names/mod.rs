@@ -197,7 +197,7 @@ pub struct Counts {
 }
 
 /// Where a client's query for other names is relayed to: the server that it asked, or the one that a rule leads it to. `None`
-/// if the client asked this machine itself, and no rule leads on from there.
+/// if that is this machine itself.
 fn server_of(translator: &Translator<Heap>, client: Ipv4Addr, server: Ipv4Addr) -> Option<SocketAddrV4> {
     let rules = translator.diverts().filter(|rule| {
         let matches = rule.matches();
@@ -210,23 +210,40 @@ fn server_of(translator: &Translator<Heap>, client: Ipv4Addr, server: Ipv4Addr) 
     let rule = rules.max_by_key(|rule| {
         let matches = rule.matches();
         let lengths = (matches.destination().length(), matches.from_clients().length());
-        (lengths.0 == 32 && matches.port().is_some(), lengths.0, matches.port().is_some(), lengths.1)
+        (lengths.0, matches.port().is_some(), matches.limited_to().is_some(), lengths.1)
     });
     let target = rule.and_then(|rule| {
         let mut servers = rule.servers().map(|(server, _)| server).filter(|server| server.weight != 0);
         servers.next().map(|server| server.target)
     });
-    match target {
-        None | Some(Target::Same) => (!translator.is_own(server)).then(|| SocketAddrV4::new(server, DNS)),
-        Some(Target::Address(address)) => Some(SocketAddrV4::new(address, DNS)),
-        Some(Target::Endpoint(endpoint)) => Some(endpoint),
-    }
+    let to = match target {
+        None | Some(Target::Same) => SocketAddrV4::new(server, DNS),
+        Some(Target::Address(address)) => SocketAddrV4::new(address, DNS),
+        Some(Target::Endpoint(endpoint)) => endpoint,
+    };
+    // What is sent there comes back.
+    (!translator.is_own(*to.ip())).then_some(to)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use byway::{Config, Divert, Weighted};
+    use byway::{Config, Divert, Verdict, Weighted};
+
+    fn syn(client: Ipv4Addr, server: Ipv4Addr) -> Vec<u8> {
+        let mut packet = vec![0; 40];
+        (packet[0], packet[8], packet[9]) = (0x45, 64, TCP);
+        packet::put(&mut packet, 2, 40);
+        packet[12..16].copy_from_slice(&client.octets());
+        packet[16..20].copy_from_slice(&server.octets());
+        packet::put(&mut packet, 20, 40_000);
+        packet::put(&mut packet, 22, DNS);
+        (packet[32], packet[33]) = (0x50, 2);
+        packet::seal(&mut packet);
+        let sum = packet::add_sums(packet::pseudo_sum(&packet, 20), packet::sum(&packet[20..]));
+        packet::put(&mut packet, 36, !sum);
+        packet
+    }
 
     /// A query over TCP goes where the client's packets would have gone.
     #[test]
@@ -245,11 +262,14 @@ mod tests {
             "9.9.9.53:53 from 1.0.0.0/8 to 20.0.0.4:5353*0, 20.0.0.5:5353",
             "9.9.8.1 to same",
             "10.9.9.9:53 to 20.0.0.6",
+            "9.9.6.1:53 tcp to 20.0.0.7",
+            "9.9.6.1:53 from 1.0.0.0/8 to 20.0.0.8",
         ] {
             let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
             translator.divert(Divert::parse(rule, &mut room).unwrap()).unwrap();
         }
         for (client, server, expected) in [
+            ("1.2.3.4", "9.9.6.1", "20.0.0.7:53"),
             ("1.2.3.4", "9.9.9.53", "20.0.0.5:5353"),
             ("2.2.3.4", "9.9.9.53", "20.0.0.1:53"),
             ("1.2.3.4", "9.9.8.1", "9.9.8.1:53"),
@@ -257,6 +277,11 @@ mod tests {
             ("1.2.3.4", "10.9.9.9", "20.0.0.6:53"),
         ] {
             assert_eq!(to(&translator, client, server).as_deref(), Some(expected), "{client} asks {server}");
+            let mut packet = syn(client.parse().unwrap(), server.parse().unwrap());
+            let verdict = translator.translate(Instant::from_secs(1), &mut packet);
+            assert!(matches!(verdict, Verdict::ToServer | Verdict::Pass), "{verdict:?}");
+            let led = SocketAddrV4::new(packet::destination(&packet), packet::destination_port(&packet).unwrap());
+            assert_eq!(led.to_string(), expected, "where packets go");
         }
     }
 }

@@ -222,8 +222,13 @@ impl Relay {
         const SYN: u8 = 0x02;
         const ACK: u8 = 0x10;
         let flags = packet.get(packet::header_length(&packet) + 13).copied().unwrap_or(0);
+        let client = packet::source(&packet);
+        if client == self.address {
+            // Forged, or it has come back.
+            self.refused += 1;
+            return;
+        }
         if flags & (SYN | ACK) == SYN {
-            let client = packet::source(&packet);
             let own = self.sessions.iter().filter(|session| session.ends.is_some_and(|(from, _)| from == client)).count();
             if own >= OF_ONE_CLIENT || self.sessions.len() >= SESSIONS {
                 self.refused += 1;

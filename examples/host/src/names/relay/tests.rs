@@ -499,3 +499,17 @@ fn what_waits_is_limited() {
     world.settle();
     assert_eq!(messages(&world.say(handle, &query(1, "www.bt.com"))).len(), 1);
 }
+
+/// What comes from the relay's own address is forged, or is what it has sent itself.
+#[test]
+fn it_does_not_talk_to_itself() {
+    let mut world = World::new(echo);
+    world.client = Machine::new(OWN);
+    world.client.connect(40_000, SERVER);
+    let now = time(world.now);
+    let Machine { interface, queues, sockets } = &mut world.client;
+    interface.poll(now, queues, sockets);
+    world.relay.receive(queues.sent.pop_front().unwrap());
+    world.relay.work(world.now, &mut world.names, |_, _| None);
+    assert_eq!((world.relay.packets().count(), world.relay.connections(), world.relay.refused), (0, 0, 1));
+}
