@@ -91,6 +91,8 @@ impl fmt::Display for Name {
             }
             for byte in label {
                 match byte {
+                    // A star that stands alone at the start would read as a pattern.
+                    b'*' if number == 0 && label.len() == 1 => f.write_str("\\042")?,
                     b'.' | b'\\' => write!(f, "\\{}", char::from(*byte))?,
                     0x21..=0x7e => write!(f, "{}", char::from(*byte))?,
                     _ => write!(f, "\\{byte:03}")?,
@@ -336,6 +338,14 @@ mod tests {
         assert_eq!(pattern("*").unwrap().to_string(), "*");
         assert_eq!(pattern("*.a").unwrap().to_string(), "*.a");
         assert!(!pattern("a.*.b").unwrap().is_suffix());
+        // A name can start with a star of its own, and stays that name.
+        for text in [r"\042.a.b", r"\042", r"*.\042.a", r"*.\042", "*a.b", "a.*", "*", "*.*a"] {
+            let read = pattern(text).unwrap();
+            assert_eq!((read.is_suffix(), read.to_string().as_str()), (text == "*" || text.starts_with("*."), text));
+            assert_eq!(pattern(&read.to_string()).unwrap(), read);
+        }
+        assert_eq!(pattern(r"\*.a.b").unwrap(), pattern(r"\042.a.b").unwrap());
+        assert_eq!(pattern(r"\*.a.b").unwrap().name().as_wire(), b"\x01*\x01a\x01b\0");
         assert!(pattern("*.").is_err());
     }
 }
