@@ -268,7 +268,7 @@ impl Router {
             return false;
         }
         let is_long = packet::is_whole_or_nothing(packet) && header.longest(packet) > usize::from(self.settings.mtu);
-        if !expires
+        if (!expires || local)
             && let Some(naming) = &self.naming
             && naming.concerns(packet)
         {

@@ -230,6 +230,10 @@ mod tests {
     use super::*;
     use byway::{Config, Divert, Verdict, Weighted};
 
+    use crate::counters::Counters;
+    use crate::router::{Output, Router};
+    use crate::vnet::LENGTH;
+
     fn syn(client: Ipv4Addr, server: Ipv4Addr) -> Vec<u8> {
         let mut packet = vec![0; 40];
         (packet[0], packet[8], packet[9]) = (0x45, 64, TCP);
@@ -282,6 +286,42 @@ mod tests {
             assert!(matches!(verdict, Verdict::ToServer | Verdict::Pass), "{verdict:?}");
             let led = SocketAddrV4::new(packet::destination(&packet), packet::destination_port(&packet).unwrap());
             assert_eq!(led.to_string(), expected, "where packets go");
+        }
+    }
+
+    struct Sent(Vec<Vec<u8>>);
+
+    impl Output for Sent {
+        fn send(&mut self, frame: &[u8], _: &mut Counters) {
+            self.0.push(frame[LENGTH..].to_vec());
+        }
+    }
+
+    /// A query to this machine has arrived, whatever is left of its time to live; one to a server is on its way.
+    #[test]
+    fn a_query_that_has_arrived_is_answered() {
+        let text = "[router]\naddress = \"10.9.9.9\"\n[nat]\nalternatives = [\"10.10.10.10:1024-65535\"]\n\
+            [names]\n[[names.entry]]\nname = \"a\"\nto = \"203.0.113.7\"\n";
+        let config = crate::config::Config::parse(std::path::Path::new("byway.toml"), text.into()).unwrap();
+        let translator = Translator::new(config.nat.config([7; 32]), Heap::new(16, 16)).unwrap();
+        let naming = Naming::new(config.names.as_ref().unwrap(), [7; 32], config.router.address, 1500);
+        naming.lock().names.insert(config.entries()[0].entry()).unwrap();
+        let mut router = Router::new(translator, config.router.clone());
+        router.answer_names(std::sync::Arc::new(naming));
+        for (server, ttl, is_answered) in
+            [([10, 9, 9, 9], 1, true), ([10, 9, 9, 9], 64, true), ([9, 9, 9, 53], 1, false), ([9, 9, 9, 53], 2, true)]
+        {
+            let message = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+            let mut packet = syn([1, 2, 3, 4].into(), server.into());
+            packet.truncate(28);
+            packet[24..28].copy_from_slice(&[0, 8 + message.len() as u8, 0, 0]);
+            packet.extend(message);
+            (packet[3], packet[8], packet[9]) = (packet.len() as u8, ttl, UDP);
+            packet::seal(&mut packet);
+            let mut sent = Sent(Vec::new());
+            router.forward(Instant::from_secs(1), &mut [&VnetHeader::NONE.to_bytes(), &packet[..]].concat(), &mut sent);
+            let [packet] = &sent.0[..] else { panic!("{:?}", sent.0) };
+            assert_eq!(packet.ends_with(&[203, 0, 113, 7]), is_answered, "{server:?} {ttl}");
         }
     }
 }
