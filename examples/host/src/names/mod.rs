@@ -6,6 +6,7 @@
 mod change;
 mod ports;
 mod relay;
+mod transfer;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -191,7 +192,7 @@ pub struct Counts {
     /// What has become of queries, and at last how many had a valid cookie.
     pub outcomes: Vec<(&'static str, u64)>,
     /// What has become of TCP connections, with what that means.
-    pub relay: [(&'static str, u64); 4],
+    pub relay: [(&'static str, u64); 5],
     /// How many clients are connected now.
     pub connections: usize,
 }

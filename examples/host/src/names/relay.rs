@@ -19,6 +19,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use super::DNS;
 use super::ports::Ports;
+use super::transfer;
 use crate::packet;
 
 /// How many clients can be connected at once, and how many of one address.
@@ -43,6 +44,9 @@ const PROGRESS: usize = 512;
 const IDLE: Duration = Duration::from_secs(20);
 /// How long a handshake may take, so that SYNs from forged sources do not keep others out for long.
 const HANDSHAKE: Duration = Duration::from_secs(3);
+/// The longest packet. The stack sets DF and does not learn a path's MTU, so it keeps to what paths of IPv6 carry without
+/// learning (1280 bytes, RFC 8200, section 5), and usual tunnels do.
+const LONGEST: u16 = 1260;
 /// The ports that relayed queries come from.
 const PORTS: core::ops::Range<u16> = 32_768..60_999;
 
@@ -157,6 +161,7 @@ pub(super) struct Relay {
     refused: u64,
     relayed: u64,
     failed: u64,
+    transfers: u64,
     /// Sockets to servers that go once they have sent a RST.
     ended: Vec<SocketHandle>,
     /// How many bytes wait over all sessions.
@@ -186,7 +191,7 @@ fn socket() -> Socket<'static> {
 impl Relay {
     /// Without connections. Relayed queries come from `address`, and from the ports that it puts into `ports`.
     pub(super) fn new(address: Ipv4Addr, ports: Ports, mtu: u16, seed: u64) -> Self {
-        let mut queues = Queues { received: VecDeque::new(), sent: VecDeque::new(), mtu: mtu.into() };
+        let mut queues = Queues { received: VecDeque::new(), sent: VecDeque::new(), mtu: mtu.min(LONGEST).into() };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut queues, Time::ZERO);
@@ -211,6 +216,7 @@ impl Relay {
             refused: 0,
             relayed: 0,
             failed: 0,
+            transfers: 0,
             ended: Vec::new(),
             waiting: 0,
             bound: HashMap::new(),
@@ -250,12 +256,13 @@ impl Relay {
         idle.chain(stack).min()
     }
 
-    pub(super) const fn counts(&self) -> [(&'static str, u64); 4] {
+    pub(super) const fn counts(&self) -> [(&'static str, u64); 5] {
         [
             ("accepted", self.accepted),
             ("refused", self.refused),
             ("relayed", self.relayed),
             ("relay_failed", self.failed),
+            ("transfer_refused", self.transfers),
         ]
     }
 
@@ -432,6 +439,11 @@ impl Relay {
             let (taken, more) = (done.taken, !matches!(done.next, Next::Read));
             match done.next {
                 Next::Read | Next::Write => {}
+                Next::Ask(message) if let Some(refusal) = transfer::refuse(message) => {
+                    session.to_client.extend((refusal.len() as u16).to_be_bytes());
+                    session.to_client.extend(refusal);
+                    self.transfers += 1;
+                }
                 Next::Ask(message) => match server() {
                     Some(server) => {
                         session.to_server.extend_from_slice(&(message.len() as u16).to_be_bytes());

@@ -57,6 +57,8 @@ struct World {
     own_server: bool,
     /// How often a rule was looked for.
     looked: Cell<u64>,
+    /// Of the packets to and from the relay.
+    longest: usize,
 }
 
 impl World {
@@ -76,6 +78,7 @@ impl World {
             names,
             own_server: false,
             looked: Cell::new(0),
+            longest: 0,
         };
         world.listen();
         world
@@ -100,7 +103,10 @@ impl World {
             let sent: Vec<_> =
                 self.client.queues.sent.drain(..).chain(self.server.queues.sent.drain(..)).collect();
             let is_quiet = sent.is_empty();
-            sent.into_iter().for_each(|packet| self.relay.receive(packet));
+            for packet in sent {
+                self.longest = self.longest.max(packet.len());
+                self.relay.receive(packet);
+            }
             let own = self.own_server;
             self.relay.work(self.now, &mut self.names, |client, server| {
                 assert_eq!((client, server), (CLIENT, SERVER));
@@ -112,6 +118,7 @@ impl World {
                 return;
             }
             for packet in packets {
+                self.longest = self.longest.max(packet.len());
                 let to = packet::destination(&packet);
                 if to == CLIENT {
                     assert_eq!(packet::source(&packet), SERVER, "as from the server that was asked");
@@ -223,7 +230,7 @@ fn answers_of_both_share_a_connection() {
     }
 }
 
-/// A transfer of a zone is many messages for one query.
+/// Each message that a server sends is the client's, however many there are.
 #[test]
 fn one_query_may_have_many_answers() {
     let mut world = World::new(|message| vec![message.to_vec(); 40]);
@@ -512,4 +519,44 @@ fn it_does_not_talk_to_itself() {
     world.relay.receive(queues.sent.pop_front().unwrap());
     world.relay.work(world.now, &mut world.names, |_, _| None);
     assert_eq!((world.relay.packets().count(), world.relay.connections(), world.relay.refused), (0, 0, 1));
+}
+
+/// The server would take it for this machine's, and so may say more than to the client.
+#[test]
+fn transfers_of_zones_are_refused() {
+    for kind in [251, 252] {
+        let mut world = World::new(echo);
+        let handle = world.client.connect(40_000, SERVER);
+        world.settle();
+        let mut asked = query(0x1234, "zone.test");
+        let end = asked.len();
+        asked[end - 3] = kind;
+        let heard = messages(&world.say(handle, &[asked.clone(), query(2, "other.test")].concat()));
+        let [refused, other] = &heard[..] else { panic!("{heard:?}") };
+        assert_eq!(refused[..12], [0x12, 0x34, 0x81, 5, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(refused[12..], asked[14..]);
+        assert_eq!(*other, echo(&query(2, "other.test")[2..])[0]);
+        assert_eq!((world.relay.relayed, world.relay.transfers), (1, 1));
+    }
+    // With anything behind the question, and cut short anywhere.
+    let mut asked = query(1, "zone.test")[2..].to_vec();
+    let end = asked.len();
+    asked[end - 3] = 252;
+    for length in 0..end {
+        assert_eq!(transfer::refuse(&asked[..length]), None);
+    }
+    let refused = transfer::refuse(&asked).unwrap();
+    asked[11] = 1;
+    asked.extend([0; 30]);
+    assert_eq!(transfer::refuse(&asked), Some(refused));
+}
+
+/// What does not fit through a tunnel is not sent, since it must not be fragmented.
+#[test]
+fn packets_fit_through_tunnels() {
+    let mut world = World::new(long_answer);
+    let handle = world.client.connect(40_000, SERVER);
+    world.settle();
+    assert_eq!(messages(&world.say(handle, &query(1, "other.test"))).len(), 1);
+    assert_eq!(world.longest, usize::from(LONGEST));
 }
