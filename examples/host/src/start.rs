@@ -215,7 +215,7 @@ fn naming(
     let Some(section) = &config.names else {
         return Ok(None);
     };
-    // What nobody must foresee: which client gets which address, and the numbers of TCP.
+    // What nobody must foresee: which client gets which address, and the cookies.
     let naming = Arc::new(Naming::new(section, random()?, config.router.address, config.router.mtu));
     if let Some(first) = routers.first() {
         let names = &mut naming.lock().names;

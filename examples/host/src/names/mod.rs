@@ -4,7 +4,9 @@
 //! pays for it.
 
 mod change;
+mod numbers;
 mod ports;
+mod queues;
 mod relay;
 mod transfer;
 
@@ -16,6 +18,7 @@ use byway::naming::{Answered, HeapNames, MAX_ANSWER_PACKET, Names, Outcome};
 use byway::{Heap, Instant, Prefix, Protocol, Target, Translator};
 
 pub use change::NameChanges;
+use numbers::Numbers;
 use ports::Ports;
 use relay::Relay;
 
@@ -69,9 +72,8 @@ impl Naming {
     pub fn new(section: &NamesSection, secret: [u8; 32], router: Ipv4Addr, mtu: u16) -> Self {
         let address = section.address.unwrap_or(router);
         let names = Names::new(section.config(secret), HeapNames::new(section.capacity, RATES));
-        let seed = secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let ports = Ports::new();
-        let relay = Relay::new(address, ports.clone(), mtu, seed);
+        let relay = Relay::new(address, ports.clone(), mtu, Numbers::seed());
         let (due, state) = (AtomicU64::new(NEVER), Mutex::new(State { names, relay }));
         Self { servers: section.servers, address, ports, capacity: section.capacity, due, state }
     }

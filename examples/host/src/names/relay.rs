@@ -12,13 +12,14 @@ use std::collections::{HashMap, VecDeque};
 use byway::Instant;
 use byway::naming::{HeapNames, MAX_STREAM_ANSWER, Names, Next};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as Time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use super::DNS;
+use super::numbers::Numbers;
 use super::ports::Ports;
+use super::queues::Queues;
 use super::transfer;
 use crate::packet;
 
@@ -49,54 +50,6 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 const LONGEST: u16 = 1260;
 /// The ports that relayed queries come from.
 const PORTS: core::ops::Range<u16> = 32_768..60_999;
-
-/// Packets from and to the stack.
-#[derive(Debug)]
-struct Queues {
-    received: VecDeque<Vec<u8>>,
-    sent: VecDeque<Vec<u8>>,
-    mtu: usize,
-}
-
-struct Received(Vec<u8>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(&self.0)
-    }
-}
-
-struct Sending<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
-        let mut packet = vec![0; length];
-        let result = write(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
-}
-
-impl Device for Queues {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: Time) -> Option<(Received, Sending<'_>)> {
-        let packet = self.received.pop_front()?;
-        Some((Received(packet), Sending(&mut self.sent)))
-    }
-
-    fn transmit(&mut self, _: Time) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.sent))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
-        capabilities
-    }
-}
 
 /// One client's connection, and the one to the server that it has asked.
 #[derive(Debug)]
@@ -151,6 +104,7 @@ pub(super) struct Relay {
     address: Ipv4Addr,
     interface: Interface,
     queues: Queues,
+    numbers: Numbers,
     sockets: SocketSet<'static>,
     listening: Vec<SocketHandle>,
     sessions: Vec<Session>,
@@ -207,6 +161,7 @@ impl Relay {
             address,
             interface,
             queues,
+            numbers: Numbers::new(),
             sockets: SocketSet::new(Vec::new()),
             listening: Vec::new(),
             sessions: Vec::new(),
@@ -224,7 +179,7 @@ impl Relay {
     }
 
     /// Takes a segment: a complete packet to or from port 53. It is looked at by [`Self::work`].
-    pub(super) fn receive(&mut self, packet: Vec<u8>) {
+    pub(super) fn receive(&mut self, mut packet: Vec<u8>) {
         const SYN: u8 = 0x02;
         const ACK: u8 = 0x10;
         let flags = packet.get(packet::header_length(&packet) + 13).copied().unwrap_or(0);
@@ -241,12 +196,17 @@ impl Relay {
                 return;
             }
         }
+        self.numbers.reveal(&mut packet);
         self.queues.received.push_back(packet);
     }
 
     /// Packets to send.
     pub(super) fn packets(&mut self) -> impl Iterator<Item = Vec<u8>> {
-        self.queues.sent.drain(..)
+        let numbers = &self.numbers;
+        self.queues.sent.drain(..).map(|mut packet| {
+            numbers.hide(&mut packet);
+            packet
+        })
     }
 
     /// When there is something to do at the latest.

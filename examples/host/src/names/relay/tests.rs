@@ -560,3 +560,31 @@ fn packets_fit_through_tunnels() {
     assert_eq!(messages(&world.say(handle, &query(1, "other.test"))).len(), 1);
     assert_eq!(world.longest, usize::from(LONGEST));
 }
+
+/// From one seed the stack draws the same numbers again; what is sent differs by connection and key.
+#[test]
+fn sequence_numbers_are_not_foreseen() {
+    let number = |port: u16| {
+        let mut world = World::new(echo);
+        world.client.connect(port, SERVER);
+        let now = time(world.now);
+        let Machine { interface, queues, sockets } = &mut world.client;
+        interface.poll(now, queues, sockets);
+        world.relay.receive(queues.sent.pop_front().unwrap());
+        world.relay.work(world.now, &mut world.names, |_, _| None);
+        let packet = world.relay.packets().next().unwrap();
+        assert_eq!(packet[33], 0x12, "SYN and ACK");
+        // The right checksum: a sum of everything is all ones.
+        assert_eq!(packet::add_sums(packet::pseudo_sum(&packet, packet.len() - 20), packet::sum(&packet[20..])), 0xffff);
+        let other: Vec<_> = [40_001, 40_002].map(|port: u16| {
+            let mut other = packet.clone();
+            packet::put(&mut other, 22, port);
+            world.relay.numbers.hide(&mut other);
+            u32::from_be_bytes(other[24..28].try_into().unwrap())
+        }).into();
+        assert_ne!(other[0], other[1], "one key, two connections");
+        u32::from_be_bytes(packet[24..28].try_into().unwrap())
+    };
+    let numbers = [number(40_000), number(40_000), number(40_000)];
+    assert!(numbers[0] != numbers[1] || numbers[1] != numbers[2], "{numbers:?}");
+}
