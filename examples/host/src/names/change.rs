@@ -1,11 +1,26 @@
 //! Changes of names by a configuration, as a whole or not at all.
 
-use std::collections::HashMap;
+use core::net::Ipv4Addr;
+use std::collections::{HashMap, HashSet};
 
 use byway::naming::{HeapNames, MAX_CLIENT_PREFIXES, NameEntry, Names, Pattern};
 use byway::{Heap, Match, Prefix, Translator};
 
 use crate::config::{Answer, Entry};
+
+/// What no other entry has: the names, and the clients.
+type Key = (Vec<u8>, Ipv4Addr, u8);
+
+fn key(pattern: &Pattern, clients: Prefix) -> Key {
+    (wire(pattern), clients.network(), clients.length())
+}
+
+/// Which names a pattern is for.
+fn wire(pattern: &Pattern) -> Vec<u8> {
+    let mut bytes = pattern.name().as_wire().to_vec();
+    bytes.push(pattern.is_suffix().into());
+    bytes
+}
 
 /// What is to become different.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +34,10 @@ impl NameChanges {
     /// instruction may have changed it in the meantime.
     #[must_use]
     pub fn between(before: &[Entry], after: &[Entry]) -> Self {
-        let is_gone = |old: &&Entry| !after.iter().any(|new| new.key() == old.key());
-        let is_new = |new: &&Entry| !before.contains(new);
+        let said: HashMap<_, _> = before.iter().map(|old| (key(&old.pattern, old.clients), old)).collect();
+        let stays: HashSet<_> = after.iter().map(|new| key(&new.pattern, new.clients)).collect();
+        let is_gone = |old: &&Entry| !stays.contains(&key(&old.pattern, old.clients));
+        let is_new = |new: &&Entry| said.get(&key(&new.pattern, new.clients)) != Some(new);
         Self {
             remove: before.iter().filter(is_gone).map(Entry::key).collect(),
             set: after.iter().filter(is_new).cloned().collect(),
@@ -56,15 +73,20 @@ impl NameChanges {
         capacity: usize,
         has_rule: impl Fn(&Match) -> bool,
     ) -> Result<(), String> {
-        let mut entries = names.len();
-        let mut prefixes: HashMap<String, usize> = HashMap::new();
+        if self.set.is_empty() {
+            // Less is never too much.
+            return Ok(());
+        }
+        let mut there: HashSet<Key> = HashSet::new();
+        let mut prefixes: HashMap<Vec<u8>, usize> = HashMap::new();
         for entry in names.entries() {
-            *prefixes.entry(entry.pattern().to_string()).or_default() += 1;
+            *prefixes.entry(wire(&entry.pattern())).or_default() += 1;
+            there.insert(key(&entry.pattern(), entry.clients()));
         }
         for (pattern, clients) in &self.remove {
-            if names.find(pattern, *clients).is_some() {
-                entries -= 1;
-                *prefixes.entry(pattern.to_string()).or_default() -= 1;
+            if there.remove(&key(pattern, *clients)) {
+                let of_name = prefixes.entry(wire(pattern)).or_default();
+                *of_name = of_name.saturating_sub(1);
             }
         }
         for entry in &self.set {
@@ -72,16 +94,15 @@ impl NameChanges {
             if let Some(rule) = rule_of(entry).filter(|rule| !has_rule(rule)) {
                 return refused(format!("an instruction has removed the rule for {rule}"));
             }
-            if names.find(&entry.pattern, entry.clients).is_some() {
+            if !there.insert(key(&entry.pattern, entry.clients)) {
                 continue;
             }
-            entries += 1;
-            let of_name = prefixes.entry(entry.pattern.to_string()).or_default();
+            let of_name = prefixes.entry(wire(&entry.pattern)).or_default();
             *of_name += 1;
             if *of_name > MAX_CLIENT_PREFIXES {
                 return refused(format!("with those of instructions it has more than {MAX_CLIENT_PREFIXES} entries"));
             }
-            if entries > capacity {
+            if there.len() > capacity {
                 return refused(format!("with those of instructions there are more than {capacity} entries"));
             }
         }
@@ -126,5 +147,53 @@ fn set(
             let _ = names.untie(&entry.pattern(), entry.from_clients());
             names.insert(*entry).map(drop).map_err(|error| error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use byway::naming::NamesConfig;
+
+    use super::*;
+
+    fn entry(text: &str) -> Entry {
+        Entry::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_differs_changes() {
+        let before = ["a 0.0.0.0/0 30 1.1.1.1*1", "*.a 0.0.0.0/0 30 1.1.1.1*1", "b 9.0.0.0/8 30 1.1.1.1*1"].map(entry);
+        let after = ["a 0.0.0.0/0 30 1.1.1.1*1", "*.a 0.0.0.0/0 31 1.1.1.1*1", "b 9.0.0.0/9 30 1.1.1.1*1"].map(entry);
+        let changes = NameChanges::between(&before, &after);
+        assert_eq!(changes.remove, [before[2].key()]);
+        assert_eq!(changes.set, after[1..]);
+        // What is removed makes room.
+        let mut names = Names::new(NamesConfig::new([7; 32]), HeapNames::new(3, 0));
+        for entry in &before {
+            let _ = names.insert(entry.entry()).unwrap();
+        }
+        assert_eq!(changes.check(&names, 3, |_| true), Ok(()));
+        let more = NameChanges::setting(entry("c 0.0.0.0/0 30 1.1.1.1*1"));
+        assert!(more.check(&names, 3, |_| true).unwrap_err().contains("more than 3 entries"));
+    }
+
+    /// Each compared with each would be 2.5 thousand million comparisons.
+    #[test]
+    fn many_names_take_no_longer_than_their_number() {
+        const MANY: usize = 50_000;
+        let all = |ttl: u32| (0..MANY).map(|n| entry(&format!("n{n}.test 0.0.0.0/0 {ttl} 1.1.1.1*1"))).collect::<Vec<_>>();
+        let (before, after) = (all(30), all(31));
+        let mut names = Names::new(NamesConfig::new([7; 32]), HeapNames::new(MANY, 0));
+        for entry in &before {
+            let _ = names.insert(entry.entry()).unwrap();
+        }
+        let start = Instant::now();
+        let changes = NameChanges::between(&before, &after);
+        assert_eq!(changes.counts(), (0, MANY));
+        assert_eq!(NameChanges::between(&before, &before).counts(), (0, 0));
+        assert_eq!(changes.check(&names, MANY, |_| true), Ok(()));
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 }
