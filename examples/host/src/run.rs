@@ -221,7 +221,7 @@ impl Running {
 }
 
 /// Has somebody notice if a thread ends that was not told to.
-struct Alarm;
+pub(crate) struct Alarm;
 
 impl Drop for Alarm {
     fn drop(&mut self) {

@@ -117,6 +117,10 @@ fn go(
     };
     let open = |portion| Link::open(portion, config.nat.alternatives_text(), hand_over.is_some());
     let link = config.portion.as_ref().map(open).transpose()?;
+    if let Some(link) = &link {
+        let status = link.status();
+        routers.iter_mut().for_each(|router| router.follow_link(&status));
+    }
     let queues = queues(&config)?;
     if config.device.configure {
         device::remove_other_routes(&config.device)?;

@@ -153,7 +153,7 @@ impl Config {
         let nat = nat::read(&root)?;
         let rules = rules::read(&root)?;
         let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
-        let router = Settings { early: portion.is_some(), ..router(&root, &nat)? };
+        let router = Settings { early: portion.as_ref().map(|portion| portion.direction), ..router(&root, &nat)? };
         let names = names::read(&root, &rules)?;
         let device = device(&root, &nat, &rules, names.as_ref())?;
         let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
@@ -255,7 +255,7 @@ fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
     let table = root.table("router")?;
     let address = Ipv4Addr::UNSPECIFIED;
     let resumable = resumable(root)?;
-    let default = Settings { address, mtu: 1500, errors_per_second: 100, held: 64, resumable, early: false };
+    let default = Settings { address, mtu: 1500, errors_per_second: 100, held: 64, resumable, early: None };
     let Some(table) = table else {
         return match nat.own.first() {
             Some(address) => Ok(Settings { address: *address, ..default }),
