@@ -186,7 +186,8 @@ impl View<'_> {
             return Err(ConfigError::MismatchedStorage { name: "index", length: self.index.len(), expected });
         }
         let measured = self.measured.len();
-        if measured != 0 && measured != connections {
+        // What is above that number is for events.
+        if measured != 0 && measured < connections {
             return Err(ConfigError::MismatchedStorage { name: "measured", length: measured, expected: connections });
         }
         let (found, expected) = (self.measured_servers.len(), self.servers.len());
@@ -238,8 +239,9 @@ impl<const N: usize, const M: usize> AsMut<[u32]> for Lines<[[u32; N]; M]> {
 ///
 /// `DIVERTS` is the number of rules, of servers of all rules together, and of re-diverts in one sweep (of those at most
 /// 64). `FRAGMENTS` fragmented datagrams can be in progress at once, `EVENTS` events can wait to be fetched, and
-/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured. So is `RESUMABLE`, to have room for
-/// connections that can be handed over ([`Divert::resumable`](crate::Divert::resumable)). `MEASURED_SERVERS` is zero, or
+/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured, or `CONNECTIONS + EVENTS` to have what was
+/// measured of a connection with the event of its end too (`Translator::poll_report`, feature `report`). `RESUMABLE` is
+/// zero, or `CONNECTIONS` to have room for connections that can be handed over ([`Divert::resumable`](crate::Divert::resumable)). `MEASURED_SERVERS` is zero, or
 /// `DIVERTS` to have each server measured too ([`Translator::measurements`](crate::Translator::measurements)).
 ///
 /// A `static` of it, in a cell, is placed in `.bss`. A translator takes it by value, or by `&mut` where it is too large
@@ -438,7 +440,8 @@ impl<'a> Borrowed<'a> {
         self
     }
 
-    /// Adds room for measurements, one slot per connection. Without it none are made.
+    /// Adds room for measurements, one slot per connection, and one more per event for what is known of it beyond the
+    /// event itself (`Translator::poll_report`, feature `report`). Without it none are made.
     #[must_use]
     pub fn measured(mut self, measured: &'a mut [MeasureSlot]) -> Self {
         self.0.measured = measured;
@@ -585,7 +588,7 @@ mod heap {
         #[must_use]
         pub fn events(mut self, count: usize) -> Self {
             self.events = vec![EventSlot::EMPTY; count];
-            self
+            if self.measured.len() > self.connections.len() { self.measured_events() } else { self }
         }
 
         /// Measures each connection, and each server of a rule.
@@ -593,6 +596,15 @@ mod heap {
         pub fn measured(mut self) -> Self {
             self.measured = vec![MeasureSlot::EMPTY; self.connections.len()];
             self.measured_servers = vec![MeasuredServerSlot::EMPTY; self.servers.len()];
+            self
+        }
+
+        /// The same, and has what is known of each event beyond the event itself, such as what was measured of a
+        /// connection until its end (`Translator::poll_report`, feature `report`).
+        #[must_use]
+        pub fn measured_events(mut self) -> Self {
+            self = self.measured();
+            self.measured.resize(self.connections.len().saturating_add(self.events.len()), MeasureSlot::EMPTY);
             self
         }
 
