@@ -87,8 +87,9 @@ const OPTIONS_TEMPLATE_SET: u16 = 3;
 /// Templates are not sent more often.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// What is sent before data: templates, and then a type record for each of our own elements.
-const ANNOUNCEMENTS: usize = TEMPLATES.len() + ELEMENTS.len();
+/// What is sent before data: the template of type records, a type record for each of our own elements, and then the other
+/// templates. A collector that learns types takes a template's fields for what it knows by then.
+const ANNOUNCEMENTS: usize = 1 + ELEMENTS.len() + TEMPLATES.len();
 
 /// A record does not fit into the message: fetch the message with [`Exporter::poll_transmit`], and give it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -413,23 +414,27 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         let settings = self.settings;
         while self.announced < ANNOUNCEMENTS {
             let place = self.announced;
-            if let Some(template) = TEMPLATES.get(place) {
-                let set = if template.scope == 0 { TEMPLATE_SET } else { OPTIONS_TEMPLATE_SET };
-                let Some(mut out) = self.message.add(set, template.record()) else {
-                    return;
-                };
-                template.write(settings.enterprise, &mut out);
-            } else if let Some(element) = ELEMENTS.get(place - TEMPLATES.len()) {
-                let number = (place - TEMPLATES.len() + 1) as u16;
-                let written =
-                    self.write(&TYPE, record::texts(element), |out| record::element(out, &settings, number, element));
-                if written.is_err() {
-                    return;
+            let number = place as u16;
+            let written = match (place.checked_sub(1).and_then(|n| ELEMENTS.get(n)), place) {
+                (Some(element), _) => {
+                    self.write(&TYPE, record::texts(element), |out| record::element(out, &settings, number, element))
                 }
+                (None, 0) => self.write_template(&TYPE),
+                (None, _) => TEMPLATES.get(place - 1 - ELEMENTS.len()).map_or(Ok(()), |t| self.write_template(t)),
+            };
+            if written.is_err() {
+                return;
             }
             self.announced += 1;
         }
         self.announce_at = settings.templates.map(|interval| now + interval.max(SHORTEST));
+    }
+
+    fn write_template(&mut self, template: &Template) -> Result<(), Full> {
+        let set = if template.scope == 0 { TEMPLATE_SET } else { OPTIONS_TEMPLATE_SET };
+        let mut out = self.message.add(set, template.record()).ok_or(Full)?;
+        template.write(self.settings.enterprise, &mut out);
+        Ok(())
     }
 
     fn close(&mut self, now: Instant) -> &[u8] {
