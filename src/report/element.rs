@@ -92,6 +92,7 @@ pub(super) enum Semantics {
 #[repr(u8)]
 pub(super) enum Units {
     None = 0,
+    Octets = 2,
     Packets = 3,
     Flows = 4,
     Microseconds = 7,
@@ -227,6 +228,10 @@ elements! {
     DropReason, "dropReason", U8, Identifier, None, "The number of a reason for dropping packets";
     DropReasonName, "dropReasonName", Text, Default, None, "Its name";
     Capacity, "connectionCapacity", U32, Quantity, Entries, "How many connections there is room for";
+    ServerOctets, "octetToServerDeltaCount", U64, DeltaCounter, Octets, "Bytes sent to the server, IPv4 headers included";
+    ServerPackets, "packetToServerDeltaCount", U64, DeltaCounter, Packets, "Packets sent to the server";
+    ClientOctets, "octetToClientDeltaCount", U64, DeltaCounter, Octets, "Bytes that the server sent";
+    ClientPackets, "packetToClientDeltaCount", U64, DeltaCounter, Packets, "Packets that the server sent";
 }
 
 #[cfg(test)]
@@ -240,6 +245,6 @@ mod tests {
             assert!(ELEMENTS.iter().skip(place + 1).all(|other| other.name != element.name), "{}", element.name);
         }
         assert_eq!(Own::EndCause.number(), 1);
-        assert_eq!(usize::from(Own::Capacity.number()), ELEMENTS.len());
+        assert_eq!(usize::from(Own::ClientPackets.number()), ELEMENTS.len());
     }
 }

@@ -167,7 +167,8 @@ pub(super) const MOVE: Template = Template {
     ],
 };
 
-/// What was measured of a server in an interval.
+/// What was measured of a server in an interval. Its traffic has elements of our own: a collector that adds up IANA's would
+/// count it twice, since records of connections have it too.
 pub(super) const SERVER: Template = Template {
     kind: Kind::Server,
     scope: 0,
@@ -176,10 +177,10 @@ pub(super) const SERVER: Template = Template {
         of(iana::FLOW_END_MILLISECONDS, DataType::U64),
         of(iana::DESTINATION_IPV4_ADDRESS, DataType::Address),
         of(iana::DESTINATION_TRANSPORT_PORT, DataType::U16),
-        of(iana::OCTET_DELTA_COUNT, DataType::U64),
-        of(iana::PACKET_DELTA_COUNT, DataType::U64),
-        reverse(iana::OCTET_DELTA_COUNT, DataType::U64),
-        reverse(iana::PACKET_DELTA_COUNT, DataType::U64),
+        own(Own::ServerOctets),
+        own(Own::ServerPackets),
+        own(Own::ClientOctets),
+        own(Own::ClientPackets),
         own(Own::Connections),
         own(Own::Started),
         own(Own::Established),
