@@ -355,6 +355,20 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         (self.announced, self.sequence, self.is_full) = (0, 0, false);
     }
 
+    /// Changes the settings. With another enterprise number or observation domain it begins anew, as by
+    /// [`restart`](Self::restart).
+    ///
+    /// # Errors
+    /// [`SettingsError`]: nothing has changed.
+    pub fn change(&mut self, settings: Settings) -> Result<(), SettingsError> {
+        settings.check(self.message.capacity())?;
+        if (settings.enterprise, settings.domain) != (self.settings.enterprise, self.settings.domain) {
+            self.restart();
+        }
+        self.settings = settings;
+        Ok(())
+    }
+
     /// What it has sent.
     #[must_use]
     pub const fn statistics(&self) -> Statistics {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 
 use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, Refused};
-use byway::{Event, Heap, Instant, Translator};
+use byway::{Event, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::clock::Clock;
@@ -145,20 +145,27 @@ pub struct EventReporter {
 }
 
 impl EventReporter {
-    /// Takes a translator's events, and passes them on if anybody has subscribed.
-    pub fn report(&mut self, translator: &mut Translator<Heap>) {
-        let mut any = false;
-        while let Some(event) = self.unsent.take().or_else(|| translator.poll_event()) {
-            if !self.is_wanted.load(Ordering::Relaxed) {
-                continue;
-            }
-            any = true;
-            if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
-                self.unsent = Some(event);
-                break;
-            }
+    /// Passes an event on if anybody has subscribed.
+    pub fn report(&mut self, event: Event) {
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            return;
         }
-        if any {
+        if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
+            self.unsent = Some(event);
+        }
+    }
+
+    /// Whether there is room for another event; tries to make some.
+    pub fn has_room(&mut self) -> bool {
+        if let Some(event) = self.unsent.take() {
+            self.report(event);
+        }
+        self.unsent.is_none()
+    }
+
+    /// To be called after the last of some events.
+    pub fn wake(&self) {
+        if self.is_wanted.load(Ordering::Relaxed) {
             self.waker.wake();
         }
     }

@@ -4,6 +4,7 @@
 //!   run       the process: signals, reloads, a thread for each shard; start, handover, privileges
 //!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
 //!   control   a thread for instructions; lending: the routers of all shards at once
+//!   report    a thread that reports to a collector, as IPFIX
 //!   router    a packet's way: checked, translated, sent on, or answered
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
@@ -42,6 +43,7 @@ linux! {
     pub mod policy;
     pub mod privileges;
     pub mod reload;
+    pub mod report;
     pub mod resumable;
     pub mod router;
     pub mod run;

@@ -2,6 +2,7 @@
 //! twice, and a page holds up no shard for longer than a few hundred connections take.
 
 use core::fmt::Write as _;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::net::SocketAddrV4;
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use byway::{DropReason, State};
 
 use crate::control::ControlHandle;
 use crate::counters::Counters;
+use crate::report::ReportHandle;
 use crate::router::Router;
 use crate::shard::Handle;
 
@@ -31,6 +33,8 @@ pub struct Threaded {
     pub shards: Vec<Handle>,
     /// The port for instructions, if there is one.
     pub control: Option<ControlHandle>,
+    /// Who reports to a collector, if there is one.
+    pub report: Option<ReportHandle>,
 }
 
 /// What one shard says.
@@ -105,7 +109,11 @@ fn page(threads: &Threaded) -> Option<String> {
         Some(control) => control.ask(|port| port.refused())?,
         None => Vec::new(),
     };
-    Some(write(&all?, &refused))
+    let mut page = write(&all?, &refused);
+    if let Some(report) = &threads.report {
+        page.push_str(&write_report(report));
+    }
+    Some(page)
 }
 
 fn ask(handle: &Handle) -> Option<Shard> {
@@ -240,6 +248,17 @@ fn write(shards: &[Shard], refused: &[(&'static str, u64)]) -> String {
     for (reason, count) in refused {
         page.value("control_refused_total", &[("reason", reason)], *count);
     }
+    page.0
+}
+
+/// What was reported to a collector.
+fn write_report(report: &ReportHandle) -> String {
+    let (mut page, sent) = (Page::default(), report.sent());
+    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    page.single("report_messages_total", "counter", "IPFIX messages for the collector", count(&sent.messages));
+    page.single("report_records_total", "counter", "Data records in them", count(&sent.records));
+    page.single("report_records_lost_total", "counter", "Records that got lost on their way", count(&sent.lost));
+    page.single("report_failures_total", "counter", "Attempts to reach the collector that failed", count(&sent.failures));
     page.0
 }
 

@@ -5,14 +5,14 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus,
 };
 use nix::unistd::{User, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 use tracing::{info, warn};
 
-use crate::config::{Config, Privileges};
+use crate::config::{Config, Privileges, Transport};
 
 /// What the kernel may know; it takes what it knows of it.
 const KNOWN: ABI = ABI::V6;
@@ -45,10 +45,11 @@ fn become_user(name: &str) -> Result<(), String> {
     setresuid(user.uid, user.uid, user.uid).map_err(|error| failed(&error))
 }
 
-/// Leaves the folders of the configuration, the keys and the snapshot, and no new sockets. Says what came of it.
+/// Leaves the folders of the configuration, the keys and the snapshot, and no new TCP but to a collector. Says what came of it.
 fn confine_files(config: &Config) -> String {
     let (reads, writes) = folders(config);
-    match restrict(&reads, &writes) {
+    let collector = config.report.filter(|report| report.transport == Transport::Tcp).map(|report| report.collector.port());
+    match restrict(&reads, &writes, collector) {
         Ok(RulesetStatus::FullyEnforced) => "confined by landlock".into(),
         Ok(RulesetStatus::PartiallyEnforced) => "confined by landlock, as far as this kernel can".into(),
         Ok(RulesetStatus::NotEnforced) => "not confined: this kernel has no landlock".into(),
@@ -71,7 +72,7 @@ fn folders(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
     (reads, config.snapshot.iter().map(|file| folder(file)).collect())
 }
 
-fn restrict(reads: &[PathBuf], writes: &[PathBuf]) -> Result<RulesetStatus, landlock::RulesetError> {
+fn restrict(reads: &[PathBuf], writes: &[PathBuf], collector: Option<u16>) -> Result<RulesetStatus, landlock::RulesetError> {
     let write: BitFlags<AccessFs> = AccessFs::from_read(KNOWN)
         | AccessFs::WriteFile
         | AccessFs::Truncate
@@ -90,6 +91,9 @@ fn restrict(reads: &[PathBuf], writes: &[PathBuf]) -> Result<RulesetStatus, land
                 rules = rules.add_rule(PathBeneath::new(folder, access))?;
             }
         }
+    }
+    if let Some(port) = collector {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
     }
     rules.restrict_self().map(|status| status.ruleset)
 }

@@ -14,15 +14,16 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
 use crate::lending::AllRouters;
 use crate::metrics::{Handles, Threaded};
 use crate::reload::{Changes, Said};
+use crate::report::ReportThread;
 use crate::router::Router;
-use crate::shard::{self, Parts, Shard};
+use crate::shard::{self, Listeners, Parts, Shard};
 use crate::snapshot::Snapshot;
 use crate::start;
 
@@ -76,6 +77,7 @@ pub(crate) struct Running {
     pub(crate) handles: Handles,
     pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
     pub(crate) control: Option<JoinHandle<io::Result<ControlPort>>>,
+    pub(crate) report: Option<JoinHandle<io::Result<()>>>,
 }
 
 const PANICKED: &str = "a thread has panicked: please report what it printed";
@@ -100,6 +102,9 @@ impl Running {
         if let Some(control) = &handles.control {
             let keys = changes.keys().to_vec();
             control.ask(move |port| port.set_keys(&keys)).ok_or("the port for instructions has ended")?;
+        }
+        if let (Some(report), Some(settings)) = (&handles.report, config.report) {
+            report.change(settings);
         }
         self.said = Said::by(&config);
         self.config = config;
@@ -129,6 +134,15 @@ impl Running {
                 Ok(Err(why)) => failed = Some(why),
                 Err(_) => failed = Some(PANICKED.into()),
             }
+        }
+        // Last the one that reports what the others have done.
+        if let Some(report) = &handles.report {
+            report.stop();
+        }
+        match self.report.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(why))) => failed = Some(format!("reports: {why}")),
+            Some(Err(_)) => failed = Some(PANICKED.into()),
         }
         (parts, port, failed)
     }
@@ -192,7 +206,8 @@ impl Running {
             }
             Err(why) => {
                 warn!("another byway has not taken over, going on: {why}");
-                (self.threads, self.control) = spawn(parts, control, self.sharding, self.clock, &self.handles)?;
+                (self.threads, self.control, self.report) =
+                    spawn(parts, control, self.config.report, self.sharding, self.clock, &self.handles)?;
                 Ok(Some(self))
             }
         }
@@ -208,22 +223,29 @@ impl Drop for Alarm {
     }
 }
 
-/// Threads for shards, and for the port for instructions.
-pub(crate) type Threads = (Vec<JoinHandle<Result<Shard, String>>>, Option<JoinHandle<io::Result<ControlPort>>>);
+/// Threads for shards, for the port for instructions, and for reports.
+pub(crate) type Threads = (
+    Vec<JoinHandle<Result<Shard, String>>>,
+    Option<JoinHandle<io::Result<ControlPort>>>,
+    Option<JoinHandle<io::Result<()>>>,
+);
 
-/// Starts a thread for each shard, and one for the port for instructions.
+/// Starts a thread for each shard, one for the port for instructions and one for reports.
 pub(crate) fn spawn(
     parts: impl IntoIterator<Item = Parts>,
     control: Option<ControlPort>,
+    report: Option<config::Report>,
     sharding: Sharding,
     clock: Clock,
     handles: &Handles,
 ) -> Result<Threads, String> {
     let no_thread = |error: io::Error| format!("no thread: {error}");
     let control = control.map(ControlThread::new).transpose().map_err(no_thread)?;
-    let reporter = control.as_ref().map(ControlThread::reporter);
+    let report = report.map(|report| ReportThread::new(report, sharding.shards(), clock)).transpose().map_err(no_thread)?;
+    let listeners =
+        Listeners::new(control.as_ref().map(ControlThread::reporter), report.as_ref().map(ReportThread::sender));
     let (mut threads, mut all) = (Vec::new(), Vec::new());
-    let shards = shard::shards(parts, reporter, sharding, clock).map_err(|error| error.to_string())?;
+    let shards = shard::shards(parts, &listeners, sharding, clock).map_err(|error| error.to_string())?;
     for (number, (shard, handle)) in shards.into_iter().enumerate() {
         let run = move || {
             let alarm = Alarm;
@@ -255,10 +277,24 @@ pub(crate) fn spawn(
         std::thread::Builder::new().name("control".into()).spawn(run).map_err(no_thread)
     });
     let thread = thread.transpose()?;
+    drop(listeners);
+    let report_handle = report.as_ref().map(ReportThread::handle);
+    let reports = report.map(|report| {
+        let shards = all.clone();
+        let run = move || {
+            let ended = report.run(&shards, clock);
+            if let Err(why) = &ended {
+                error!("reports have ended: {why}");
+            }
+            ended
+        };
+        std::thread::Builder::new().name("report".into()).spawn(run).map_err(no_thread)
+    });
+    let reports = reports.transpose()?;
     if let Ok(mut handles) = handles.lock() {
-        *handles = Threaded { shards: all, control: handle };
+        *handles = Threaded { shards: all, control: handle, report: report_handle };
     }
-    Ok((threads, thread))
+    Ok((threads, thread, reports))
 }
 
 /// Nobody yet.

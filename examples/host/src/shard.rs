@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use byway::{Instant, Owner, Sharding};
+use byway::{Heap, Instant, Owner, Sharding, Translator};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
 use crate::control::EventReporter;
+use crate::report::ReportSender;
 use crate::device::{FRAME, Queue};
 use crate::lending::{Lent, Turn};
 use crate::router::Router;
@@ -94,7 +95,7 @@ pub struct Shard {
     queue: Queue,
     /// In a box, so that it can be lent.
     router: Box<Router>,
-    events: Option<EventReporter>,
+    listeners: Listeners,
     sharding: Sharding,
     peers: Vec<Peer>,
     ring: Receiver<Vec<u8>>,
@@ -109,14 +110,60 @@ pub struct Shard {
 /// Shards as they are made, and what becomes of them.
 pub type Parts = (Queue, Box<Router>);
 
-/// Makes shards of these queues and routers, which know each other, and report to the port for instructions what happens
-/// to connections.
+/// Who is told what happens to connections.
+#[derive(Clone, Debug)]
+pub struct Listeners {
+    /// The port for instructions, for those who have subscribed.
+    subscribers: Option<EventReporter>,
+    /// Whoever reports to a collector.
+    report: Option<ReportSender>,
+}
+
+impl Listeners {
+    /// These, as far as there are any.
+    #[must_use]
+    pub fn new(subscribers: Option<&EventReporter>, report: Option<&ReportSender>) -> Self {
+        Self { subscribers: subscribers.cloned(), report: report.cloned() }
+    }
+
+    /// Takes a translator's events, and passes them on. Those that subscribers have no room for stay with the translator,
+    /// which counts what it loses.
+    fn tell(&mut self, shard: usize, translator: &mut Translator<Heap>) {
+        let mut any = false;
+        while self.subscribers.as_mut().is_none_or(EventReporter::has_room)
+            && let Some(event) = translator.poll_report()
+        {
+            any = true;
+            if let Some(report) = &self.report {
+                report.send(shard, event);
+            }
+            if let Some(subscribers) = &mut self.subscribers {
+                subscribers.report(event.event);
+            }
+        }
+        if !any {
+            return;
+        }
+        if let Some(report) = &self.report {
+            report.wake();
+        }
+        if let Some(subscribers) = &self.subscribers {
+            subscribers.wake();
+        }
+    }
+
+    fn is_held_up(&self) -> bool {
+        self.subscribers.as_ref().is_some_and(EventReporter::is_held_up)
+    }
+}
+
+/// Makes shards of these queues and routers, which know each other, and tell others what happens to connections.
 ///
 /// # Errors
 /// The kernel's.
 pub fn shards(
     parts: impl IntoIterator<Item = Parts>,
-    events: Option<&EventReporter>,
+    listeners: &Listeners,
     sharding: Sharding,
     clock: Clock,
 ) -> io::Result<Vec<(Shard, Handle)>> {
@@ -133,7 +180,7 @@ pub fn shards(
             number,
             queue,
             router,
-            events: events.cloned(),
+            listeners: listeners.clone(),
             sharding,
             peers,
             ring,
@@ -168,9 +215,7 @@ impl Shard {
             }
             let now = self.clock.now();
             self.router.poll(now, &mut self.queue);
-            if let Some(events) = &mut self.events {
-                events.report(&mut self.router.translator);
-            }
+            self.listeners.tell(self.number, &mut self.router.translator);
             if !is_busy {
                 self.wait(now)?;
             }
@@ -281,7 +326,7 @@ impl Shard {
         let due = self.router.poll_at(now).map(|due| due.duration_since(now));
         // Fragments that are kept are looked after now and then.
         let due = if self.router.held() == 0 { due } else { Some(due.map_or(SECOND, |due| due.min(SECOND))) };
-        let is_held_up = self.events.as_ref().is_some_and(EventReporter::is_held_up);
+        let is_held_up = self.listeners.is_held_up();
         let due = if is_held_up { Some(Duration::from_millis(1)) } else { due };
         let timeout = due.and_then(|due| Timespec::try_from(due.max(Duration::from_millis(1))).ok());
         let mut fds = [PollFd::new(&self.queue, PollFlags::IN), PollFd::new(&*self.waker, PollFlags::IN)];

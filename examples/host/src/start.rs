@@ -113,7 +113,7 @@ fn go(
     config.snapshot.as_deref().map_or(Ok(()), snapshot::check_folder)?;
     let handles = no_handles();
     let parts = queues.into_iter().zip(routers.into_iter().map(Box::new));
-    let (threads, control) = spawn(parts, control, sharding, clock, &handles)?;
+    let (threads, control, report) = spawn(parts, control, config.report, sharding, clock, &handles)?;
     if let Some(listener) = &metrics {
         let listener = listener.try_clone().map_err(|error| format!("metrics: {error}"))?;
         metrics::serve(listener, handles.clone())?;
@@ -121,7 +121,7 @@ fn go(
     if let Some(listener) = listener {
         handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
     }
-    Ok(Running { config, said, secret, sharding, clock, metrics, handles, threads, control })
+    Ok(Running { config, said, secret, sharding, clock, metrics, handles, threads, control, report })
 }
 
 fn random() -> Result<[u8; 32], String> {
@@ -148,7 +148,7 @@ fn translators(config: &Config) -> Result<Vec<Translator<Heap>>, String> {
     let fresh = config.nat.config(random()?);
     let sharding = Sharding::new(&fresh, config.device.queues).map_err(|error| error.to_string())?;
     let mut capacity = config.nat.capacity;
-    if config.control.is_none() {
+    if config.control.is_none() && config.report.is_none() {
         // Nobody would fetch them.
         capacity.events = 0;
     }

@@ -2,6 +2,7 @@
 
 mod document;
 mod nat;
+mod report;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use byway::{AtRest, ParseError, Prefix};
 pub use document::ConfigError;
 use document::{Fault, Table, Value};
 pub use nat::{Capacity, Nat};
+pub use report::{Report, Transport};
 pub use rules::Rule;
 
 use crate::key;
@@ -38,6 +40,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// The port for instructions.
     pub control: Option<Control>,
+    /// Where measurements and events are reported to.
+    pub report: Option<Report>,
     /// Where the metrics page is.
     pub metrics: Option<SocketAddrV4>,
     /// What the process keeps when it has opened everything.
@@ -138,8 +142,10 @@ impl Config {
     fn of(file: &Path, text: &str) -> Result<Self, Fault> {
         let (document, span) = document::parse(text)?;
         let root = Table::root(&document, span);
-        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "privileges", "resumable", "state"])?;
-        let nat = nat::read(&root)?;
+        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "report", "metrics", "privileges", "resumable", "state"])?;
+        let mut nat = nat::read(&root)?;
+        let report = report::read(&root)?;
+        nat.capacity.report = report.is_some();
         let rules = rules::read(&root)?;
         let router = router(&root, &nat)?;
         let device = device(&root, &nat, &rules)?;
@@ -178,7 +184,7 @@ impl Config {
             });
         }
         let (file, text) = (file.into(), String::new());
-        let config = Self { device, router, nat, rules, control, metrics, privileges, snapshot, file, text, fixed };
+        let config = Self { device, router, nat, rules, control, report, metrics, privileges, snapshot, file, text, fixed };
         config.try_out()?;
         Ok(config)
     }
@@ -229,7 +235,8 @@ impl Config {
 /// Whether a reload may change a field.
 fn may_change(field: &str) -> bool {
     let within = ["rule[", "groups.", "timeouts.", "control.key["];
-    field == "nat.client_limit" || within.iter().any(|start| field.starts_with(start))
+    let alone = ["nat.client_limit", "report.interval", "report.templates", "report.nat_events"];
+    alone.contains(&field) || within.iter().any(|start| field.starts_with(start))
 }
 
 fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
