@@ -315,6 +315,21 @@ fn templates_come_again() {
     assert_eq!((anew.names.len() as u64, e.statistics().not_sent), (e.types(), 1));
 }
 
+/// A collector that was not there gets templates as soon as that is known.
+#[test]
+fn templates_come_again_when_asked_for() {
+    let (mut t, mut e) = (reporting(), exporter(1_472));
+    let count = messages(&mut e, s(10)).len();
+    e.announce_again();
+    assert!(messages(&mut e, Instant::from_millis(10_999)).is_empty(), "once a second at most");
+    // What was written before goes first, so that no record waits for the next message.
+    ask(&mut t, s(10), at(CLIENT), at(ORIGINAL));
+    e.report(s(10), &t.poll_report().unwrap()).unwrap();
+    let again = messages(&mut e, s(11));
+    assert_eq!((again.len(), &again[1][16..18]), (count + 1, &[0, 3][..]));
+    assert!(messages(&mut e, s(12)).is_empty());
+}
+
 /// An interval as short as can be does not make templates all there is.
 #[test]
 fn templates_are_bounded() {

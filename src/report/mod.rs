@@ -151,7 +151,8 @@ pub struct Exporter<B> {
     since: Instant,
     /// How many announcements have been written of those that are due.
     announced: usize,
-    /// When they are due again.
+    /// When they were all written last, and when they are due again.
+    announced_at: Instant,
     announce_at: Option<Instant>,
     sequence: u32,
     statistics: Statistics,
@@ -175,6 +176,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
             is_full: false,
             since: Instant::ZERO,
             announced: 0,
+            announced_at: Instant::ZERO,
             announce_at: None,
             sequence: 0,
             statistics: Statistics { not_sent: 0, messages: 0, records: 0, bytes: 0 },
@@ -355,6 +357,12 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         (self.announced, self.sequence, self.is_full) = (0, 0, false);
     }
 
+    /// Has templates and types sent again, a second after the last time at the earliest: the collector may have been started
+    /// anew, or was not there.
+    pub fn announce_again(&mut self) {
+        self.announce_at = Some(self.announced_at + SHORTEST);
+    }
+
     /// Changes the settings. With another enterprise number or observation domain it begins anew, as by
     /// [`restart`](Self::restart).
     ///
@@ -441,6 +449,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
             }
             self.announced += 1;
         }
+        self.announced_at = now;
         self.announce_at = settings.templates.map(|interval| now + interval.max(SHORTEST));
     }
 

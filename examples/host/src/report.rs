@@ -367,6 +367,14 @@ enum Wire {
 }
 
 impl Wire {
+    /// The records in the datagram that was sent last, once.
+    const fn take_last(&mut self) -> u64 {
+        match self {
+            Self::Udp(_, _, last) => core::mem::replace(last, 0),
+            _ => 0,
+        }
+    }
+
     fn of(settings: &config::Report) -> io::Result<Self> {
         if settings.transport == Transport::Tcp {
             return Ok(Self::Broken(Instant::ZERO));
@@ -424,7 +432,11 @@ impl Line {
             };
             let (result, refused) = self.send(message);
             let records = exporter.statistics().records - before;
-            exporter.lost(refused);
+            if refused {
+                // Nobody was there to take it. Whoever comes needs templates.
+                exporter.lost(self.wire.take_last());
+                exporter.announce_again();
+            }
             match (result, &mut self.wire) {
                 (Ok(()), Wire::Udp(_, _, last)) => *last = records,
                 (Ok(()), _) => {}
@@ -440,27 +452,26 @@ impl Line {
         }
     }
 
-    /// Sends a message. The second number is how many records before it have got lost.
-    fn send(&mut self, message: &[u8]) -> (io::Result<()>, u64) {
+    /// Sends a message. Also says whether the one before was refused.
+    fn send(&mut self, message: &[u8]) -> (io::Result<()>, bool) {
         match &mut self.wire {
-            Wire::Udp(socket, is_connected, last) => {
+            Wire::Udp(socket, is_connected, _) => {
                 if !*is_connected && let Err(why) = socket.connect(self.collector) {
-                    return (Err(why), 0);
+                    return (Err(why), false);
                 }
                 *is_connected = true;
                 match socket.send(message) {
                     // It is the datagram before that nobody has taken.
                     Err(why) if why.kind() == ErrorKind::ConnectionRefused => {
-                        let refused = core::mem::take(last);
                         let sent = socket.send(message).map(drop);
                         self.fail(&why);
-                        (sent, refused)
+                        (sent, true)
                     }
-                    sent => (sent.map(drop), 0),
+                    sent => (sent.map(drop), false),
                 }
             }
-            Wire::Tcp(stream) => (stream.write_all(message), 0),
-            Wire::Broken(_) => (Err(ErrorKind::NotConnected.into()), 0),
+            Wire::Tcp(stream) => (stream.write_all(message), false),
+            Wire::Broken(_) => (Err(ErrorKind::NotConnected.into()), false),
         }
     }
 
