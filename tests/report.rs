@@ -490,8 +490,8 @@ fn drops_and_quotas_are_reported() {
         assert_eq!(sums.number((IANA, 135)), counters.dropped_in_all());
         assert_eq!(sums.number(c.own("openedConnectionTotalCount")), counters.opened);
         assert_eq!(sums.number(c.own("connectionCapacity")), 8);
-        let own = records.iter().find(|r| r.has((IANA, 165))).expect("statistics");
-        assert_eq!(own.number((IANA, 165)), 41);
+        let own = records.iter().find(|r| r.has((IANA, 166))).expect("statistics");
+        assert_eq!(own.number((IANA, 166)), 41);
 
         // What has not changed is not said again, and a difference is one.
         let _ = run(&mut t, s(2), &[0x45; 10]);

@@ -24,7 +24,7 @@ pub(super) mod iana {
     pub(in crate::report) const OBSERVATION_DOMAIN_ID: u16 = 149;
     pub(in crate::report) const FLOW_START_MILLISECONDS: u16 = 152;
     pub(in crate::report) const FLOW_END_MILLISECONDS: u16 = 153;
-    pub(in crate::report) const NOT_SENT_FLOW_TOTAL_COUNT: u16 = 165;
+    pub(in crate::report) const NOT_SENT_FLOW_TOTAL_COUNT: u16 = 166;
     pub(in crate::report) const POST_NAT_SOURCE_IPV4_ADDRESS: u16 = 225;
     pub(in crate::report) const POST_NAT_DESTINATION_IPV4_ADDRESS: u16 = 226;
     pub(in crate::report) const POST_NAPT_SOURCE_TRANSPORT_PORT: u16 = 227;

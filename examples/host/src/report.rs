@@ -388,6 +388,7 @@ impl Wire {
 impl Line {
     /// Makes a connection if there is none and it is time. Whether there is one.
     fn connect(&mut self, now: Instant, exporters: &mut [Exporter<Vec<u8>>]) -> bool {
+        self.check(now);
         let Wire::Broken(retry) = self.wire else {
             return true;
         };
@@ -415,6 +416,18 @@ impl Line {
         }
     }
 
+    /// Notices that a collector has closed its connection: what is written after that is lost, and nobody says so.
+    fn check(&mut self, now: Instant) {
+        if let Wire::Tcp(stream) = &self.wire {
+            let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+            // A collector says nothing, so whatever there is to read is its end.
+            if poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+                self.fail(&ErrorKind::ConnectionReset.into());
+                self.wire = Wire::Broken(now);
+            }
+        }
+    }
+
     /// When it is tried again, if there is no connection.
     fn due(&self, now: Instant) -> Option<Instant> {
         match &self.wire {
@@ -425,7 +438,11 @@ impl Line {
 
     /// Sends all messages that an exporter has, if there is a line.
     fn send_all(&mut self, now: Instant, exporter: &mut Exporter<Vec<u8>>) {
-        while !matches!(self.wire, Wire::Broken(_)) {
+        loop {
+            self.check(now);
+            if matches!(self.wire, Wire::Broken(_)) {
+                return;
+            }
             let before = exporter.statistics().records;
             let Some(message) = exporter.poll_transmit(now) else {
                 return;

@@ -346,6 +346,121 @@ fn four_collectors_show_what_went_through() {
     });
 }
 
+/// Settings with a collector over TCP.
+const TCP: &str = "[report]\ncollector = \"127.0.0.1:4739\"\ntransport = \"tcp\"\nenterprise = 32473\ninterval = \"1s\"\n\
+                   [[rule]]\ndivert = \"100.100.100.100\"\nto = \"123.45.67.89\"\n";
+
+/// A metric of byway's.
+#[track_caller]
+fn metric(space: &Space, name: &str) -> u64 {
+    let page = run(space, "curl -sS http://127.0.0.1:9207/metrics");
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+}
+
+/// Accepts connections at the collector's port and reads what comes, for so long.
+fn accept(space: &Space, time: Duration) -> Vec<Vec<u8>> {
+    space.run(move || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:4739").unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 65_536]);
+        let end = std::time::Instant::now() + time;
+        while std::time::Instant::now() < end {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+                Err(_) => {}
+            }
+        }
+        let mut messages = Vec::new();
+        while bytes.len() >= 4 {
+            let length = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+            if length > bytes.len() {
+                break;
+            }
+            messages.push(bytes.drain(..length).collect());
+        }
+        messages
+    })
+}
+
+/// A collector over TCP that is not there, comes, goes and comes again: traffic goes on, reports wait, and each session begins
+/// with templates and sequence number zero.
+#[test]
+fn a_collector_may_come_and_go() {
+    in_namespace_with(COLLECTORS, "a_collector_may_come_and_go", || {
+        small_file();
+        let mut world = World::new(Options { rules: TCP, ..OPTIONS });
+        let (client, proxy) = (world.network.client.clone(), world.network.proxy.clone());
+        let _nginx = nginx(&world.network.a);
+        let fetch = |port: u16| {
+            run(&client, &format!("curl -sS --fail --local-port {port} http://{ORIGINAL}/small"));
+        };
+        fetch(40_001);
+        wait_until("it is known that nobody is there", || metric(&proxy, "byway_report_failures_total") > 0);
+        // What happened before waits for the collector.
+        let fetches = |port: u16, messages: &[Vec<u8>]| {
+            let records = ipfix_dump(messages);
+            of(&records, 256, "6").iter().filter(|r| r["sourceTransportPort"] == port.to_string()).count()
+        };
+        let first = accept(&proxy, Duration::from_secs(3));
+        assert_eq!((fetches(40_001, &first), &first[0][8..12]), (1, &[0; 4][..]));
+        // Gone: byway notices, and tries again.
+        fetch(40_002);
+        let failures = metric(&proxy, "byway_report_failures_total");
+        wait_until("it is noticed", || metric(&proxy, "byway_report_failures_total") > failures);
+        fetch(40_003);
+        let second = accept(&proxy, Duration::from_secs(3));
+        assert_eq!(&second[0][8..12], &[0; 4]);
+        assert_eq!([40_002, 40_003].map(|port| fetches(port, &second)), [1, 1]);
+        // A reload changes what may change, and refuses the rest.
+        let text = std::fs::read_to_string(&world.config).unwrap();
+        std::fs::write(&world.config, text.replace("4739", "4740")).unwrap();
+        world.proxy().signal(Signal::HUP);
+        let said = world.proxy().wait_for("not reloaded").unwrap();
+        assert!(said.contains("report.collector: it cannot change while byway runs"), "{said}");
+        std::fs::write(&world.config, text.replace("interval = \"1s\"", "nat_events = false")).unwrap();
+        world.proxy().signal(Signal::HUP);
+        world.proxy().wait_for("reloaded: ").unwrap();
+        fetch(40_004);
+        let third = accept(&proxy, Duration::from_secs(3));
+        let records = ipfix_dump(&third);
+        let is_new = |kind: u16| of(&records, kind, "6").iter().any(|r| r["sourceTransportPort"] == "40004");
+        assert!(is_new(256) && !is_new(257), "{records:#?}");
+        assert!(records.iter().all(|(kind, _)| *kind != 264), "the interval is ten seconds now: {records:#?}");
+        world.end();
+    });
+}
+
+/// The same over UDP: refused datagrams are noticed, counted, and the reason for new templates.
+#[test]
+fn a_datagram_that_nobody_takes_is_counted() {
+    in_namespace_with(COLLECTORS, "a_datagram_that_nobody_takes_is_counted", || {
+        small_file();
+        let world = World::new(OPTIONS);
+        let (client, proxy) = (world.network.client.clone(), world.network.proxy.clone());
+        let _nginx = nginx(&world.network.a);
+        for port in 40_000..40_020 {
+            run(&client, &format!("curl -sS --fail --local-port {port} http://{ORIGINAL}/small"));
+        }
+        wait_until("records get lost", || metric(&proxy, "byway_report_records_lost_total") > 20);
+        let lost = metric(&proxy, "byway_report_records_lost_total");
+        let messages = collect(&proxy, &[]);
+        wait_until("templates and statistics", || {
+            let mut messages = messages.lock().unwrap();
+            let begin = messages.iter().position(|m| m[16..18] == [0, 3]).unwrap_or(messages.len());
+            messages.drain(..begin);
+            !messages.is_empty() && ipfix_dump(&messages).iter().any(|(kind, _)| *kind == 265)
+        });
+        let records = ipfix_dump(&messages.lock().unwrap());
+        let (_, told) = records.iter().rfind(|(kind, _)| *kind == 265).expect("statistics");
+        assert!(told["notSentFlowTotalCount"].parse::<u64>().unwrap() >= lost, "{told:?}");
+        assert_eq!(metric(&proxy, "byway_events_lost_total"), 0);
+        world.end();
+    });
+}
+
 /// Ends a program and returns what it has said.
 fn stop(mut program: std::process::Child) -> String {
     let pid = rustix::process::Pid::from_raw(program.id().cast_signed()).expect("a process");
