@@ -76,3 +76,24 @@ fn every_record_fits_the_shortest_message() {
     // At least a few buckets of a histogram.
     assert!(HEADER + SET_HEADER + SERVER.data() + 100 <= MIN_MESSAGE);
 }
+
+/// The table in the docs is the one that the code has.
+#[test]
+fn the_table_of_elements_is_true() {
+    use core::fmt::Write as _;
+    let mut table = std::string::String::new();
+    for (place, element) in ELEMENTS.iter().enumerate() {
+        let data_type = match element.data_type {
+            element::DataType::Bytes => "octetArray",
+            element::DataType::U8 => "unsigned8",
+            element::DataType::U16 => "unsigned16",
+            element::DataType::U32 => "unsigned32",
+            element::DataType::U64 => "unsigned64",
+            element::DataType::Text => "string",
+            element::DataType::Address => "ipv4Address",
+        };
+        writeln!(table, "| {} | `{}` | {data_type} | {} |", place + 1, element.name, element.description).unwrap();
+    }
+    let page = include_str!("../../docs/report.md");
+    assert!(page.contains(&table), "docs/report.md should have:\n{table}");
+}
