@@ -76,7 +76,7 @@ impl DataType {
 /// The length of a field of variable length (RFC 7011, section 7).
 pub(super) const VARIABLE: u16 = 65_535;
 
-/// Semantics (RFC 5610, section 3.3).
+/// Semantics (RFC 5610, section 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Semantics {
@@ -87,7 +87,7 @@ pub(super) enum Semantics {
     Identifier = 4,
 }
 
-/// Units (RFC 5610, section 3.4).
+/// Units (RFC 5610, section 3.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Units {

@@ -16,7 +16,7 @@ use crate::measurements::{Measurements, Total};
 use crate::time::Instant;
 use crate::verdict::DropReason;
 
-/// `natEvent` (RFC 8158, section 4.3.4, and IANA's registry).
+/// `natEvent` (RFC 8158, and IANA's registry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum NatEvent {

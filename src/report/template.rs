@@ -138,7 +138,7 @@ pub(super) const CONNECTION: Template = Template {
     ],
 };
 
-/// A NAT44 session was created or deleted (RFC 8158, section 5.4).
+/// A NAT44 session was created or deleted (RFC 8158).
 pub(super) const SESSION: Template = Template {
     kind: Kind::Session,
     scope: 0,
@@ -227,7 +227,7 @@ pub(super) const DROP: Template = Template {
     ],
 };
 
-/// No room for another connection (RFC 8158, section 5.8: maximum session entries).
+/// No room for another connection (RFC 8158: maximum session entries).
 pub(super) const TABLE_FULL: Template = Template {
     kind: Kind::TableFull,
     scope: 0,
@@ -241,7 +241,7 @@ pub(super) const TABLE_FULL: Template = Template {
     ],
 };
 
-/// A client has reached its limit (the same section: maximum entries per user).
+/// A client has reached its limit (maximum entries per user).
 pub(super) const CLIENT_LIMIT: Template = Template {
     kind: Kind::ClientLimit,
     scope: 0,
