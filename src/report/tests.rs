@@ -81,7 +81,7 @@ fn every_record_fits_the_shortest_message() {
 #[test]
 fn the_table_of_elements_is_true() {
     use core::fmt::Write as _;
-    let mut table = std::string::String::new();
+    let mut table = String::new();
     for (place, element) in ELEMENTS.iter().enumerate() {
         let data_type = match element.data_type {
             element::DataType::Bytes => "octetArray",
