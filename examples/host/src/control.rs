@@ -141,6 +141,8 @@ pub struct EventReporter {
     unsent: Option<Event>,
     /// Whether anybody has subscribed.
     is_wanted: Arc<AtomicBool>,
+    /// Whether anything was sent since the port was woken.
+    is_new: bool,
     waker: Arc<Waker>,
 }
 
@@ -150,12 +152,13 @@ impl EventReporter {
         if !self.is_wanted.load(Ordering::Relaxed) {
             return;
         }
+        self.is_new = true;
         if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
             self.unsent = Some(event);
         }
     }
 
-    /// Whether there is room for another event; tries to make some.
+    /// Whether another event can be reported: none waits for room any more.
     pub fn has_room(&mut self) -> bool {
         if let Some(event) = self.unsent.take() {
             self.report(event);
@@ -163,9 +166,9 @@ impl EventReporter {
         self.unsent.is_none()
     }
 
-    /// To be called after the last of some events.
-    pub fn wake(&self) {
-        if self.is_wanted.load(Ordering::Relaxed) {
+    /// Wakes the port if it has something to tell.
+    pub fn wake(&mut self) {
+        if core::mem::take(&mut self.is_new) {
             self.waker.wake();
         }
     }
@@ -236,7 +239,7 @@ impl ControlThread {
         let waker = Arc::new(Waker::new()?);
         let ((orders, received), (sender, events)) = (channel(), sync_channel(EVENTS));
         let handle = ControlHandle { orders, waker: waker.clone() };
-        let reporter = EventReporter { events: sender, unsent: None, is_wanted: Arc::default(), waker };
+        let reporter = EventReporter { events: sender, unsent: None, is_wanted: Arc::default(), is_new: false, waker };
         Ok(Self { port, orders: received, events, handle, reporter })
     }
 

@@ -5,6 +5,7 @@
 //!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
 //!   control   a thread for instructions; lending: the routers of all shards at once
 //!   report    a thread that reports to a collector, as IPFIX
+//!   portion   the other process, where each translates one direction only
 //!   router    a packet's way: checked, translated, sent on, or answered
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
@@ -38,9 +39,11 @@ linux! {
     pub mod lab;
     pub mod lending;
     pub mod limiter;
+    pub mod listeners;
     pub mod metrics;
     pub mod packet;
     pub mod policy;
+    pub mod portion;
     pub mod privileges;
     pub mod reload;
     pub mod report;

@@ -2,8 +2,8 @@
 //! twice, and a page holds up no shard for longer than a few hundred connections take.
 
 use core::fmt::Write as _;
-use core::sync::atomic::{AtomicU64, Ordering};
 use core::net::SocketAddrV4;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -14,6 +14,7 @@ use byway::{DropReason, State};
 
 use crate::control::ControlHandle;
 use crate::counters::Counters;
+use crate::portion;
 use crate::report::ReportHandle;
 use crate::router::Router;
 use crate::shard::Handle;
@@ -35,6 +36,8 @@ pub struct Threaded {
     pub control: Option<ControlHandle>,
     /// Who reports to a collector, if there is one.
     pub report: Option<ReportHandle>,
+    /// What is known of the other portion, if there is one.
+    pub portion: Option<Arc<portion::Status>>,
 }
 
 /// What one shard says.
@@ -112,6 +115,9 @@ fn page(threads: &Threaded) -> Option<String> {
     let mut page = write(&all?, &refused);
     if let Some(report) = &threads.report {
         page.push_str(&write_report(report));
+    }
+    if let Some(portion) = &threads.portion {
+        page.push_str(&write_portion(portion));
     }
     Some(page)
 }
@@ -259,6 +265,19 @@ fn write_report(report: &ReportHandle) -> String {
     page.single("report_records_total", "counter", "Data records in them", count(&sent.records));
     page.single("report_records_lost_total", "counter", "Records that got lost on their way", count(&sent.lost));
     page.single("report_failures_total", "counter", "Attempts to reach the collector that failed", count(&sent.failures));
+    page.0
+}
+
+fn write_portion(status: &portion::Status) -> String {
+    let mut page = Page::default();
+    let is_connected = status.is_connected.load(Ordering::Relaxed);
+    page.single("portion_connected", "gauge", "Whether the other portion is there", is_connected.into());
+    page.metric("portion_records_total", "counter", "Records exchanged with the other portion");
+    for (what, count) in [("sent", &status.sent), ("received", &status.received), ("refused", &status.refused)] {
+        page.value("portion_records_total", &[("event", what)], count.load(Ordering::Relaxed));
+    }
+    let complete = status.complete.load(Ordering::Relaxed);
+    page.single("portion_complete_total", "counter", "How often all connections were sent to the other portion", complete);
     page.0
 }
 

@@ -13,6 +13,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new
 use tracing::{info, warn};
 
 use crate::config::{Config, Privileges, Transport};
+use crate::portion::End;
 
 /// What the kernel may know; it takes what it knows of it.
 const KNOWN: ABI = ABI::V6;
@@ -45,11 +46,11 @@ fn become_user(name: &str) -> Result<(), String> {
     setresuid(user.uid, user.uid, user.uid).map_err(|error| failed(&error))
 }
 
-/// Leaves the folders of the configuration, the keys and the snapshot, and no new TCP but to a collector. Says what came of it.
+/// Leaves the folders of the configuration, the keys and the snapshot, and no new sockets but those to the other portion and to a
+/// collector. Says what came of it.
 fn confine_files(config: &Config) -> String {
     let (reads, writes) = folders(config);
-    let collector = config.report.filter(|report| report.transport == Transport::Tcp).map(|report| report.collector.port());
-    match restrict(&reads, &writes, collector) {
+    match restrict(&reads, &writes, &peers(config)) {
         Ok(RulesetStatus::FullyEnforced) => "confined by landlock".into(),
         Ok(RulesetStatus::PartiallyEnforced) => "confined by landlock, as far as this kernel can".into(),
         Ok(RulesetStatus::NotEnforced) => "not confined: this kernel has no landlock".into(),
@@ -68,11 +69,22 @@ fn folders(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
     };
     let mut reads = vec![folder(config.file())];
     reads.extend(config.control.iter().flat_map(|control| control.keys.iter().map(|key| folder(&key.file))));
+    reads.extend(config.portion.iter().map(|portion| folder(&portion.key)));
     reads.dedup();
     (reads, config.snapshot.iter().map(|file| folder(file)).collect())
 }
 
-fn restrict(reads: &[PathBuf], writes: &[PathBuf], collector: Option<u16>) -> Result<RulesetStatus, landlock::RulesetError> {
+/// The ports that connections are made to: those of the other portion and of a collector.
+fn peers(config: &Config) -> Vec<u16> {
+    let portion = config.portion.as_ref().and_then(|portion| match portion.end {
+        End::Connect(to) => Some(to.port()),
+        End::Listen(_) => None,
+    });
+    let collector = config.report.filter(|report| report.transport == Transport::Tcp).map(|report| report.collector.port());
+    portion.into_iter().chain(collector).collect()
+}
+
+fn restrict(reads: &[PathBuf], writes: &[PathBuf], peers: &[u16]) -> Result<RulesetStatus, landlock::RulesetError> {
     let write: BitFlags<AccessFs> = AccessFs::from_read(KNOWN)
         | AccessFs::WriteFile
         | AccessFs::Truncate
@@ -92,8 +104,8 @@ fn restrict(reads: &[PathBuf], writes: &[PathBuf], collector: Option<u16>) -> Re
             }
         }
     }
-    if let Some(port) = collector {
-        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    for port in peers {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     rules.restrict_self().map(|status| status.ruleset)
 }

@@ -19,11 +19,13 @@ use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
 use crate::lending::AllRouters;
+use crate::listeners::Listeners;
 use crate::metrics::{Handles, Threaded};
+use crate::portion::RecordSender;
 use crate::reload::{Changes, Said};
 use crate::report::ReportThread;
 use crate::router::Router;
-use crate::shard::{self, Listeners, Parts, Shard};
+use crate::shard::{self, Parts, Shard};
 use crate::snapshot::Snapshot;
 use crate::start;
 
@@ -74,6 +76,8 @@ pub(crate) struct Running {
     pub(crate) sharding: Sharding,
     pub(crate) clock: Clock,
     pub(crate) metrics: Option<TcpListener>,
+    /// What shards tell the other portion.
+    pub(crate) records: Option<RecordSender>,
     pub(crate) handles: Handles,
     pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
     pub(crate) control: Option<JoinHandle<io::Result<ControlPort>>>,
@@ -207,7 +211,7 @@ impl Running {
             Err(why) => {
                 warn!("another byway has not taken over, going on: {why}");
                 (self.threads, self.control, self.report) =
-                    spawn(parts, control, self.config.report, self.sharding, self.clock, &self.handles)?;
+                    spawn(parts, control, self.config.report, (&self.records, self.sharding), self.clock, &self.handles)?;
                 Ok(Some(self))
             }
         }
@@ -235,15 +239,18 @@ pub(crate) fn spawn(
     parts: impl IntoIterator<Item = Parts>,
     control: Option<ControlPort>,
     report: Option<config::Report>,
-    sharding: Sharding,
+    (records, sharding): (&Option<RecordSender>, Sharding),
     clock: Clock,
     handles: &Handles,
 ) -> Result<Threads, String> {
     let no_thread = |error: io::Error| format!("no thread: {error}");
     let control = control.map(ControlThread::new).transpose().map_err(no_thread)?;
     let report = report.map(|report| ReportThread::new(report, sharding.shards(), clock)).transpose().map_err(no_thread)?;
-    let listeners =
-        Listeners::new(control.as_ref().map(ControlThread::reporter), report.as_ref().map(ReportThread::sender));
+    let listeners = Listeners {
+        control: control.as_ref().map(|control| control.reporter().clone()),
+        portion: records.clone(),
+        report: report.as_ref().map(|report| report.sender().clone()),
+    };
     let (mut threads, mut all) = (Vec::new(), Vec::new());
     let shards = shard::shards(parts, &listeners, sharding, clock).map_err(|error| error.to_string())?;
     for (number, (shard, handle)) in shards.into_iter().enumerate() {
@@ -292,7 +299,7 @@ pub(crate) fn spawn(
     });
     let reports = reports.transpose()?;
     if let Ok(mut handles) = handles.lock() {
-        *handles = Threaded { shards: all, control: handle, report: report_handle };
+        (handles.shards, handles.control, handles.report) = (all, handle, report_handle);
     }
     Ok((threads, thread, reports))
 }

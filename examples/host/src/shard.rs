@@ -5,14 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use byway::{Heap, Instant, Owner, Sharding, Translator};
+use byway::{Instant, Owner, Sharding};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
-use crate::control::EventReporter;
-use crate::report::ReportSender;
 use crate::device::{FRAME, Queue};
 use crate::lending::{Lent, Turn};
+use crate::listeners::Listeners;
 use crate::router::Router;
 use crate::vnet::LENGTH;
 use crate::waker::Waker;
@@ -110,54 +109,8 @@ pub struct Shard {
 /// Shards as they are made, and what becomes of them.
 pub type Parts = (Queue, Box<Router>);
 
-/// Who is told what happens to connections.
-#[derive(Clone, Debug)]
-pub struct Listeners {
-    /// The port for instructions, for those who have subscribed.
-    subscribers: Option<EventReporter>,
-    /// Whoever reports to a collector.
-    report: Option<ReportSender>,
-}
-
-impl Listeners {
-    /// These, as far as there are any.
-    #[must_use]
-    pub fn new(subscribers: Option<&EventReporter>, report: Option<&ReportSender>) -> Self {
-        Self { subscribers: subscribers.cloned(), report: report.cloned() }
-    }
-
-    /// Takes a translator's events, and passes them on. Those that subscribers have no room for stay with the translator,
-    /// which counts what it loses.
-    fn tell(&mut self, shard: usize, translator: &mut Translator<Heap>) {
-        let mut any = false;
-        while self.subscribers.as_mut().is_none_or(EventReporter::has_room)
-            && let Some(event) = translator.poll_report()
-        {
-            any = true;
-            if let Some(report) = &self.report {
-                report.send(shard, event);
-            }
-            if let Some(subscribers) = &mut self.subscribers {
-                subscribers.report(event.event);
-            }
-        }
-        if !any {
-            return;
-        }
-        if let Some(report) = &self.report {
-            report.wake();
-        }
-        if let Some(subscribers) = &self.subscribers {
-            subscribers.wake();
-        }
-    }
-
-    fn is_held_up(&self) -> bool {
-        self.subscribers.as_ref().is_some_and(EventReporter::is_held_up)
-    }
-}
-
-/// Makes shards of these queues and routers, which know each other, and tell others what happens to connections.
+/// Makes shards of these queues and routers, which know each other, and report to these listeners what happens to
+/// connections.
 ///
 /// # Errors
 /// The kernel's.
@@ -215,7 +168,7 @@ impl Shard {
             }
             let now = self.clock.now();
             self.router.poll(now, &mut self.queue);
-            self.listeners.tell(self.number, &mut self.router.translator);
+            self.listeners.report(self.number, &mut self.router.translator);
             if !is_busy {
                 self.wait(now)?;
             }
@@ -326,8 +279,7 @@ impl Shard {
         let due = self.router.poll_at(now).map(|due| due.duration_since(now));
         // Fragments that are kept are looked after now and then.
         let due = if self.router.held() == 0 { due } else { Some(due.map_or(SECOND, |due| due.min(SECOND))) };
-        let is_held_up = self.listeners.is_held_up();
-        let due = if is_held_up { Some(Duration::from_millis(1)) } else { due };
+        let due = if self.listeners.is_held_up() { Some(Duration::from_millis(1)) } else { due };
         let timeout = due.and_then(|due| Timespec::try_from(due.max(Duration::from_millis(1))).ok());
         let mut fds = [PollFd::new(&self.queue, PollFlags::IN), PollFd::new(&*self.waker, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {

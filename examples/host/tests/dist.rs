@@ -27,7 +27,9 @@ fn the_sample_configuration_is_good() {
 fn every_field_that_is_shown_is_one() {
     let folder = std::env::temp_dir().join(format!("byway-dist-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("control.key"), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    for key in ["control.key", "portion.key"] {
+        std::fs::write(folder.join(key), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    }
     let sample = dist("byway.toml");
     let field = |line: &&str| line.starts_with("# [") || (line.starts_with("# ") && line.contains(" = "));
     let uncommented: Vec<_> =
@@ -35,12 +37,28 @@ fn every_field_that_is_shown_is_one() {
     let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/host.md")).unwrap();
     let shown = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     for text in [uncommented.join("\n"), shown.into()] {
-        let file = folder.join("byway.toml");
-        std::fs::write(&file, &text).unwrap();
-        let (code, said) = byway(&["check", file.to_str().unwrap()]);
-        assert_eq!(code, 0, "{said}\n{text}");
+        // These two exclude each other.
+        for excluded in ["portion", "resumable"] {
+            let text = without(&text, excluded);
+            let file = folder.join("byway.toml");
+            std::fs::write(&file, &text).unwrap();
+            let (code, said) = byway(&["check", file.to_str().unwrap()]);
+            assert_eq!(code, 0, "{said}\n{text}");
+        }
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A configuration without one of its tables.
+fn without(text: &str, table: &str) -> String {
+    let mut skips = false;
+    let kept = text.lines().filter(|line| {
+        if line.starts_with('[') {
+            skips = line.starts_with(&format!("[{table}]"));
+        }
+        !skips
+    });
+    kept.collect::<Vec<_>>().join("\n")
 }
 
 /// The options in a text.
