@@ -161,6 +161,15 @@ pub struct Exporter<B> {
     reason: usize,
 }
 
+#[cfg(feature = "defmt")]
+impl<B> defmt::Format for Exporter<B> {
+    /// What waits in the message, and what was sent.
+    fn format(&self, f: defmt::Formatter<'_>) {
+        let (waiting, sent) = (self.message.records, self.statistics);
+        defmt::write!(f, "Exporter {{ waiting: {}, sent: {} }}", waiting, sent);
+    }
+}
+
 impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
     /// Creates an exporter that fills this buffer: 1472 bytes for UDP over Ethernet, 512 where the path MTU is not known
     /// (RFC 7011, section 10.3.3), up to 65 535 for TCP.
