@@ -3,8 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
+use core::net::Ipv4Addr;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 
 /// The private enterprise number of the tests.
 pub const OWN: u32 = 32_473;
@@ -45,7 +45,7 @@ impl Record {
 
     #[track_caller]
     pub fn text(&self, element: Element) -> &str {
-        std::str::from_utf8(self.bytes(element)).expect("UTF-8")
+        core::str::from_utf8(self.bytes(element)).expect("UTF-8")
     }
 
     pub fn has(&self, element: Element) -> bool {
