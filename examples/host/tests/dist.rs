@@ -36,29 +36,30 @@ fn every_field_that_is_shown_is_one() {
         sample.lines().map(|line| if field(&line) { line.trim_start_matches("# ") } else { line }).collect();
     let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/host.md")).unwrap();
     let shown = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    for text in [uncommented.join("\n"), shown.into()] {
-        // These two exclude each other.
-        for excluded in ["portion", "resumable"] {
-            let text = without(&text, excluded);
-            let file = folder.join("byway.toml");
-            std::fs::write(&file, &text).unwrap();
-            let (code, said) = byway(&["check", file.to_str().unwrap()]);
-            assert_eq!(code, 0, "{said}\n{text}");
-        }
+    // A hand-over needs both directions in one process, so no configuration has both of these.
+    for (text, section) in [uncommented.join("\n"), shown.into()]
+        .into_iter()
+        .flat_map(|text| [(text.clone(), "resumable"), (text, "portion")])
+    {
+        let text = without(&text, section);
+        let file = folder.join("byway.toml");
+        std::fs::write(&file, &text).unwrap();
+        let (code, said) = byway(&["check", file.to_str().unwrap()]);
+        assert_eq!(code, 0, "{said}\n{text}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// A configuration without one of its tables.
-fn without(text: &str, table: &str) -> String {
-    let mut skips = false;
-    let kept = text.lines().filter(|line| {
+/// A configuration without one of its sections.
+fn without(text: &str, section: &str) -> String {
+    let mut is_in = false;
+    let of_others = text.lines().filter(|line| {
         if line.starts_with('[') {
-            skips = line.starts_with(&format!("[{table}]"));
+            is_in = line.starts_with(&format!("[{section}]"));
         }
-        !skips
+        !is_in
     });
-    kept.collect::<Vec<_>>().join("\n")
+    of_others.collect::<Vec<_>>().join("\n")
 }
 
 /// The options in a text.

@@ -1,6 +1,7 @@
 //! What an operator writes: a TOML file. `docs/host.md` describes its fields.
 
 mod document;
+mod names;
 mod nat;
 mod portion;
 mod report;
@@ -13,10 +14,12 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use byway::control::Rights;
+use byway::naming::Pattern;
 use byway::{AtRest, ParseError, Prefix};
 
 pub use document::ConfigError;
 use document::{Fault, Table, Value};
+pub use names::{Answer, Entry, NamesSection};
 pub use nat::{Capacity, Nat};
 pub use report::{Report, Transport};
 pub use rules::Rule;
@@ -40,6 +43,8 @@ pub struct Config {
     pub nat: Nat,
     /// The rules, in the file's order.
     pub rules: Vec<Rule>,
+    /// The names that are answered here.
+    pub names: Option<NamesSection>,
     /// The port for instructions.
     pub control: Option<Control>,
     /// Where measurements and events are reported to.
@@ -111,6 +116,8 @@ pub struct ControlKey {
     pub secret: [u8; 32],
     /// What its owner may do.
     pub rights: Rights,
+    /// Which names it may change besides.
+    pub names: Vec<Pattern>,
     /// The file that it was read from.
     pub file: PathBuf,
 }
@@ -153,6 +160,7 @@ impl Config {
             "timeouts",
             "groups",
             "rule",
+            "names",
             "control",
             "metrics",
             "portion",
@@ -167,7 +175,8 @@ impl Config {
         let rules = rules::read(&root)?;
         let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
         let router = Settings { early: portion.is_some(), ..router(&root, &nat)? };
-        let device = device(&root, &nat, &rules)?;
+        let names = names::read(&root, &rules)?;
+        let device = device(&root, &nat, &rules, names.as_ref())?;
         let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
         let metrics = match root.table("metrics")? {
             None => None,
@@ -203,8 +212,22 @@ impl Config {
             });
         }
         let (file, text) = (file.into(), String::new());
-        let config =
-            Self { device, router, nat, rules, control, report, portion, metrics, privileges, snapshot, file, text, fixed };
+        let config = Self {
+            device,
+            router,
+            nat,
+            rules,
+            names,
+            control,
+            report,
+            portion,
+            metrics,
+            privileges,
+            snapshot,
+            file,
+            text,
+            fixed,
+        };
         config.try_out()?;
         Ok(config)
     }
@@ -236,6 +259,12 @@ impl Config {
         }
     }
 
+    /// The entries of the naming server, in the file's order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        self.names.as_ref().map_or(&[], |names| &names.entries)
+    }
+
     /// Where it was read from.
     #[must_use]
     pub fn file(&self) -> &Path {
@@ -254,7 +283,7 @@ impl Config {
 
 /// Whether a reload may change a field.
 fn may_change(field: &str) -> bool {
-    let within = ["rule[", "groups.", "timeouts.", "control.key["];
+    let within = ["rule[", "groups.", "timeouts.", "control.key[", "names.entry["];
     let alone = ["nat.client_limit", "report.interval", "report.templates", "report.nat_events"];
     alone.contains(&field) || within.iter().any(|start| field.starts_with(start))
 }
@@ -304,7 +333,7 @@ fn resumable(root: &Table<'_>) -> Result<Option<resumable::Settings>, Fault> {
 /// What is expected of an address.
 const ADDRESS: &str = "an IPv4 address like \"10.0.0.1\"";
 
-fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> {
+fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], names: Option<&NamesSection>) -> Result<Device, Fault> {
     const NAME: &str = "a name of 1 to 15 letters, digits, dots, dashes and underscores";
     let default = Device {
         name: "byway0".into(),
@@ -320,6 +349,8 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> 
     };
     // Replies, and what is for own addresses, must come here in any case.
     let mut routes = nat.routes();
+    // As are answers to relayed queries.
+    routes.extend(names.and_then(|names| names.address).map(Prefix::host));
     let table = root.table("device")?;
     let listed = table.as_ref().and_then(|table| table.get("routes"));
     match &listed {
@@ -395,11 +426,12 @@ fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
                 _ => Err(value.fault(format!("\"{text}\" found: expected {RIGHTS}"))),
             }
         })?;
+        let names = key.or("names", Vec::new(), |value| value.one_or_more().iter().map(names::pattern).collect())?;
         key.finish()?;
         if keys.iter().any(|key| key.id == id) {
             return Err(name.fault(format!("there is another key {id}")));
         }
-        keys.push(ControlKey { id, secret, rights, file: key_file });
+        keys.push(ControlKey { id, secret, rights, names, file: key_file });
     }
     if keys.is_empty() || keys.len() > MAX_KEYS {
         return Err(listed.fault(format!("{} keys found: expected 1 to {MAX_KEYS}", keys.len())));
