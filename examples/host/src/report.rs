@@ -304,14 +304,11 @@ impl Reporter {
 
     /// When there is something to do, if nothing happens until then.
     fn due(&self, now: Instant) -> Instant {
-        let interval = (self.last + self.settings.interval).max(now + Duration::from_millis(100));
-        let exporters = self.exporters.iter().filter_map(Exporter::poll_at);
-        let line = self.line.due(now);
-        match line {
-            // Nothing is sent before.
-            Some(retry) => retry.min(interval),
-            None => exporters.fold(interval, Instant::min),
-        }
+        // Without a connection nothing is sent before it is tried again.
+        self.line.due(now).unwrap_or_else(|| {
+            let exporters = self.exporters.iter().filter_map(Exporter::poll_at);
+            exporters.fold(self.last + self.settings.interval, Instant::min)
+        })
     }
 
     /// Tells the metrics page.
