@@ -101,6 +101,21 @@ const _: () = {
     has_format::<slots::Server>();
 };
 
+#[cfg(feature = "report")]
+const _: () = {
+    use crate::report::{Exporter, Full, Settings, SettingsError, Statistics, Totals};
+    use crate::{Moved, Moving, Report};
+    has_format::<Exporter<&mut [u8]>>();
+    has_format::<Full>();
+    has_format::<Moved>();
+    has_format::<Moving>();
+    has_format::<Report>();
+    has_format::<Settings>();
+    has_format::<SettingsError>();
+    has_format::<Statistics>();
+    has_format::<Totals>();
+};
+
 #[cfg(feature = "monitor")]
 const _: () = {
     use crate::monitor::{Action, Carries, Decision, Estimate, Inputs, Monitor, Observation, Outcome, Settings};

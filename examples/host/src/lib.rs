@@ -4,6 +4,7 @@
 //!   run       the process: signals, reloads, a thread for each shard; start, handover, privileges
 //!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
 //!   control   a thread for instructions; lending: the routers of all shards at once
+//!   report    a thread that reports to a collector, as IPFIX
 //!   portion   the other process, where each translates one direction only
 //!   router    a packet's way: checked, translated, sent on, or answered
 //!   names     the naming server: one table for all shards, and the TCP stack that relays other queries
@@ -47,6 +48,7 @@ linux! {
     pub mod portion;
     pub mod privileges;
     pub mod reload;
+    pub mod report;
     pub mod resumable;
     pub mod router;
     pub mod run;

@@ -191,7 +191,8 @@ impl View<'_> {
             return Err(ConfigError::MismatchedStorage { name: "index", length: self.index.len(), expected });
         }
         let measured = self.measured.len();
-        if measured != 0 && measured != connections {
+        // What is above that number is for events.
+        if measured != 0 && measured < connections {
             return Err(ConfigError::MismatchedStorage { name: "measured", length: measured, expected: connections });
         }
         let (found, expected) = (self.measured_servers.len(), self.servers.len());

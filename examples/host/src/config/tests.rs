@@ -142,6 +142,28 @@ fn what_is_wrong_is_said_with_its_place() {
             "[control]\nlisten = \"1.1.1.1:1\"\nkey = [{ file = \"/nowhere/key\" }]\n[nat]",
             "7:17: control.key[1].file: key file /nowhere/key: No such file",
         ),
+        ("[nat]", "[report]\ncollector = \"::1\"\n[nat]", "6:13: report.collector: \"::1\" found: expected an address and port"),
+        ("[nat]", "[report]\ncollector = \"1.1.1.1:1\"\n[nat]", "5:1: report.enterprise: it is missing: expected your private"),
+        (
+            "[nat]",
+            "[report]\ncollector = \"1.1.1.1:1\"\nenterprise = 29305\n[nat]",
+            "7:14: report.enterprise: enterprise number 29305: it must be a private one",
+        ),
+        (
+            "[nat]",
+            "[report]\ncollector = \"1.1.1.1:1\"\nenterprise = 1\ninterval = \"5ms\"\n[nat]",
+            "8:12: report.interval: it must be at least \"1s\"",
+        ),
+        (
+            "[nat]",
+            "[report]\ncollector = \"1.1.1.1:1\"\nenterprise = 1\nmtu = 539\n[nat]",
+            "8:7: report.mtu: 539 found: expected a number from 540 to 65535",
+        ),
+        (
+            "[nat]",
+            "[report]\ncollector = \"1.1.1.1:1\"\nenterprise = 1\ntransport = \"sctp\"\n[nat]",
+            "8:13: report.transport: \"sctp\" found: expected one of \"udp\", \"tcp\"",
+        ),
     ] {
         assert!(GOOD.contains(right), "{right}");
         let error = parse(&GOOD.replacen(right, wrong, 1)).unwrap_err();
