@@ -108,6 +108,10 @@ codes! {
     TimeoutTooLong = 49, "the time-out is too long";
     /// [`ConfigError::ClientLimit`](crate::ConfigError::ClientLimit).
     ClientLimit = 50, "the limit per client is above 65534";
+    /// The translator has no room for measurements of servers.
+    NotMeasured = 80, "the translator does not measure servers";
+    /// As many monitors get reports of measurements as the agent has room for; the detail is that number.
+    NoReport = 81, "no room for another monitor that gets reports";
     /// Any other refusal of the translator, or one of several translators that cannot be had.
     Other = 255, "refused";
 }

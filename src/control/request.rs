@@ -211,6 +211,11 @@ impl<'a> Raw<'a> {
         Some((read_server(&mut servers)?.target, read_server(&mut servers)?.target))
     }
 
+    /// Its number and its body.
+    pub(super) const fn parts(self) -> (u8, Option<&'a [u8]>) {
+        (self.code, self.body)
+    }
+
     /// Whether both can be changes of one request, with `later` after this one: none may undo an earlier one, and
     /// re-diverts come last.
     pub(super) fn can_precede(self, later: Self) -> bool {

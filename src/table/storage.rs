@@ -37,6 +37,8 @@ pub(crate) mod sealed {
     pub trait Memory {
         /// Whether there may be room for measurements.
         const MEASURES: bool = true;
+        /// Whether there may be room for measurements of servers.
+        const MEASURES_SERVERS: bool = true;
         /// Whether there may be room for resumable connections.
         const RESUMES: bool = true;
 
@@ -46,6 +48,7 @@ pub(crate) mod sealed {
 
     impl<T: Memory> Memory for &mut T {
         const MEASURES: bool = T::MEASURES;
+        const MEASURES_SERVERS: bool = T::MEASURES_SERVERS;
         const RESUMES: bool = T::RESUMES;
 
         #[inline(always)]
@@ -338,6 +341,7 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
     sealed::Memory for Fixed<C, D, F, E, M, R, S>
 {
     const MEASURES: bool = M != 0;
+    const MEASURES_SERVERS: bool = S != 0;
     const RESUMES: bool = R != 0;
 
     #[inline(always)]
