@@ -65,6 +65,8 @@ impl Default for Settings {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) enum Standing {
     In,
+    /// Somebody else has taken it out.
+    Excluded,
     /// Ejected until then, so many times in a row.
     Out {
         until: Instant,
@@ -125,7 +127,7 @@ impl Standing {
                 *self = Self::Trial { times, good };
                 None
             }
-            Self::In | Self::Out { .. } => None,
+            Self::In | Self::Excluded | Self::Out { .. } => None,
         }
     }
 }
@@ -400,7 +402,7 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
     let mut wanted = [0.0; N];
     for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
         *place = match standing {
-            Standing::Out { .. } => 0.0,
+            Standing::Out { .. } | Standing::Excluded => 0.0,
             Standing::Trial { .. } => (capacity / f64::max(others, 1.0)) * 1.5 / (each_has + 1.0),
             Standing::In if estimate.is_known() => estimate.capacity,
             Standing::In => f64::from(*weight) * scale,
