@@ -299,6 +299,19 @@ impl<const N: usize> Decision<N> {
         self.promise.gain
     }
 
+    /// The mean response time in seconds that the model expects before and after the change; zeros if it is no change that the
+    /// model has proposed.
+    #[must_use]
+    pub const fn predicted(&self) -> [f64; 2] {
+        self.promise.response
+    }
+
+    /// What the promise had to exceed, in seconds of waiting.
+    #[must_use]
+    pub const fn threshold(&self) -> f64 {
+        self.promise.threshold
+    }
+
     /// Makes the decision again from its inputs, and returns whether it comes out the same.
     #[must_use]
     pub fn can_be_replayed(&self) -> bool {

@@ -118,6 +118,12 @@ impl<const N: usize> Monitor<N> {
         self.standing.map(|standing| matches!(standing, Standing::Out { .. } | Standing::Trial { .. }))
     }
 
+    /// Decides by other settings from now on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.dwell = settings.dwell.as_secs_f64();
+    }
+
     /// Says that the rule has these weights now, because somebody else has set them: an operator, or a rule that stands
     /// above the model. What has become of the last change cannot be said any more then.
     pub fn adopt(&mut self, weights: [u16; N]) {
