@@ -334,8 +334,8 @@ mod tests {
             let mut pins = Pins::default();
             let mut demands = Demands::at(Timestamp::UNIX_EPOCH, &[], 0, servers, &pins);
             let mut wanted: Each<u16> = Default::default();
-            for server in 0..servers {
-                wanted[server] = below(65_536) as u16;
+            for (server, wanted) in wanted.iter_mut().enumerate().take(servers) {
+                *wanted = below(65_536) as u16;
                 if below(4) == 0 {
                     demands.excluded[server] = Some("x".into());
                 }

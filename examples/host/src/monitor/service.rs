@@ -50,8 +50,8 @@ pub struct State {
     /// How many requests have failed since the start.
     pub failures: Each<u64>,
     model: Monitor<MAX_SERVERS>,
-    /// What a server had before it was excluded.
-    kept: Each<u16>,
+    /// The share that a server had before it was excluded.
+    kept: Each<f64>,
     times: Each<VecDeque<(Instant, Histogram)>>,
     place: usize,
 }
@@ -72,7 +72,7 @@ impl State {
         Self {
             demands: Demands::at(Timestamp::UNIX_EPOCH, &[], place, service.servers.len(), &pins),
             model: Monitor::new(settings(&service), weights),
-            kept: weights,
+            kept: shares(&weights),
             in_force: None,
             connections: Default::default(),
             seen: [Observation::NONE; MAX_SERVERS],
@@ -119,21 +119,21 @@ impl State {
     pub fn adopt(&mut self, listed: &Each<u16>) -> bool {
         let known = self.in_force == Some(*listed);
         self.in_force = Some(*listed);
-        self.model.adopt(*listed);
+        self.model.adopt(fine(listed));
         !known
     }
 
     /// Servers that have no weight though nobody has forbidden them, at the start, get a small one.
     #[must_use]
     pub fn revive(&self, listed: &Each<u16>) -> Option<Each<u16>> {
-        let largest = listed.iter().copied().max().unwrap_or(0).max(1);
-        let mut weights = *listed;
+        let mut weights = fine(listed);
+        let largest = weights.iter().copied().max().unwrap_or(0).max(1);
         for (weight, excluded) in weights.iter_mut().zip(&self.demands.excluded).take(self.len()) {
             if *weight == 0 && excluded.is_none() {
                 *weight = (largest / 20).max(1);
             }
         }
-        (weights != *listed).then_some(weights)
+        (weights != fine(listed)).then_some(weights)
     }
 
     /// Response times of a server, lately.
@@ -185,27 +185,32 @@ impl State {
     pub fn preview(&self, time: Timestamp, rules: &[Rule], pins: &Pins) -> Each<u16> {
         let demands = Demands::at(time, rules, self.place, self.len(), pins);
         let mut wanted = self.model.weights();
+        let others = wanted;
         for (server, weight) in wanted.iter_mut().enumerate().take(self.len()) {
             if *weight == 0 && self.demands.excluded[server].is_some() && demands.excluded[server].is_none() {
-                *weight = self.returning(server);
+                *weight = self.returning(server, &others);
             }
         }
         demands.constrain(&wanted, self.len(), pins).0
     }
 
-    fn returning(&self, server: usize) -> u16 {
-        (u32::from(self.kept[server]) * 6 / 10).max(1) as u16
+    /// Six tenths of the share that a server had before, beside the weights of the others.
+    fn returning(&self, server: usize, others: &Each<u16>) -> u16 {
+        let share = (0.6 * self.kept[server]).clamp(0.01, 0.9);
+        let sum: f64 = others.iter().map(|weight| f64::from(*weight)).sum();
+        if sum <= 0.0 { 20_000 } else { (sum * share / (1.0 - share)).clamp(1.0, 60_000.0) as u16 }
     }
 
     fn exclude(&mut self) {
         let mut weights = self.model.weights();
+        let (others, before) = (weights, shares(&weights));
         for (server, weight) in weights.iter_mut().enumerate().take(self.service.servers.len()) {
             let excluded = self.demands.excluded[server].is_some();
             if self.model.exclude(server, excluded) {
                 if excluded && *weight != 0 {
-                    self.kept[server] = *weight;
+                    self.kept[server] = before[server];
                 }
-                *weight = if excluded { 0 } else { self.returning(server) };
+                *weight = if excluded { 0 } else { self.returning(server, &others) };
             }
         }
         self.model.adopt(weights);
@@ -214,10 +219,18 @@ impl State {
     /// What the weights should be, with rules and pins; a change if they are not so already.
     fn settle(&mut self, decision: Option<&Decision<MAX_SERVERS>>, operator: Option<(&str, &str)>) -> Option<Change> {
         let before = self.in_force?;
-        let (weights, by) = self.demands.constrain(&self.model.weights(), self.len(), &self.pins);
+        let (weights, mut by) = self.demands.constrain(&self.model.weights(), self.len(), &self.pins);
         if is_same(&before, &weights) {
-            self.model.adopt(before);
+            self.model.adopt(fine(&before));
             return None;
+        }
+        let mut back = Vec::new();
+        for server in 0..self.len() {
+            match &self.demands.excluded[server] {
+                Some(who) if before[server] != 0 && !by.contains(who) => by.push(who.clone()),
+                None if before[server] == 0 && weights[server] != 0 => back.push(self.name(server)),
+                _ => {}
+            }
         }
         self.model.adopt(weights);
         self.in_force = Some(weights);
@@ -225,7 +238,10 @@ impl State {
         let (cause, why) = match (operator, decision) {
             (Some((cause, text)), _) => (cause.to_string(), text.to_string()),
             (None, Some(decision)) => (format!("{}{limits}", cause(decision)), self.why(decision)),
-            (None, None) if by.is_empty() => ("rules".into(), "a rule has ended".into()),
+            (None, None) if by.is_empty() && back.is_empty() => ("rules".into(), "a rule has ended".into()),
+            (None, None) if by.is_empty() => {
+                ("rules".into(), format!("nothing forbids {} any more", back.join(" and ")))
+            }
             (None, None) => (by.join(", "), format!("{} demands it", by.join(" and "))),
         };
         let emptied = |server: &usize| before[*server] != 0 && weights[*server] == 0;
@@ -397,14 +413,26 @@ fn cause(decision: &Decision<MAX_SERVERS>) -> String {
     }
 }
 
+/// The same shares in numbers that can be divided.
+fn fine(weights: &Each<u16>) -> Each<u16> {
+    let largest = weights.iter().copied().max().unwrap_or(0);
+    if largest == 0 || largest > 1_000 {
+        return *weights;
+    }
+    weights.map(|weight| (u32::from(weight) * 20_000 / u32::from(largest)) as u16)
+}
+
+fn shares(weights: &Each<u16>) -> Each<f64> {
+    let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum::<f64>().max(1.0);
+    weights.map(|weight| f64::from(weight) / sum)
+}
+
 /// Whether two sets of weights are the same shares, nearly.
 #[must_use]
 pub fn is_same(one: &Each<u16>, other: &Each<u16>) -> bool {
-    let sum = |weights: &Each<u16>| weights.iter().map(|weight| f64::from(*weight)).sum::<f64>().max(1.0);
-    let (all, others) = (sum(one), sum(other));
-    one.iter().zip(other).all(|(a, b)| {
-        (*a == 0) == (*b == 0) && (f64::from(*a) / all - f64::from(*b) / others).abs() < SAME
-    })
+    let near = |(a, b): (f64, f64)| (a - b).abs() < SAME;
+    let is_zero = |(a, b): (&u16, &u16)| (*a == 0) == (*b == 0);
+    shares(one).into_iter().zip(shares(other)).all(near) && one.iter().zip(other).all(is_zero)
 }
 
 impl Pins {
