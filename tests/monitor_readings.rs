@@ -78,6 +78,7 @@ fn lies_are_refused_with_the_reason() {
         after(&first, at, &second)
     };
     assert_eq!(because(s(10), &|_| ()), Err(Distrust::Repeated));
+    assert_eq!(after(&first, s(10), &first), Ok(None));
     assert_eq!(because(s(9), &|_| ()), Err(Distrust::Restarted));
     assert_eq!(because(s(11), &|m| m.since = s(12)), Err(Distrust::Future));
     assert_eq!(because(s(11), &|m| m.since = s(2)), Err(Distrust::Overlaps));

@@ -76,6 +76,9 @@ pub(super) enum Standing {
     Trial {
         times: u32,
         good: u32,
+        /// How often its weight was raised, because it got nothing; and since when it has got nothing.
+        raised: u32,
+        idle: Instant,
     },
 }
 
@@ -107,7 +110,7 @@ impl Standing {
                 Some(Action::EjectFailing { server, bad, of })
             }
             Self::Out { until, times } if now >= until => {
-                *self = Self::Trial { times, good: 0 };
+                *self = Self::Trial { times, good: 0, raised: 0, idle: now };
                 Some(Action::Try { server })
             }
             Self::Trial { times, .. } if bad != 0 => {
@@ -118,14 +121,19 @@ impl Standing {
                 *self = eject(times);
                 Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
             }
-            Self::Trial { times, good } => {
+            Self::Trial { times, good, raised, idle } => {
                 let good = good.saturating_add(seen.answered);
                 if good >= ENOUGH {
                     *self = Self::In;
                     return Some(Action::Return { server });
                 }
-                *self = Self::Trial { times, good };
-                None
+                let is_idle = seen.answered == 0 && seen.waiting == 0;
+                // The others have become less loaded since its weight was chosen.
+                let is_forgotten = is_idle && now.duration_since(idle) >= settings.interval;
+                let raised = raised.saturating_add(u32::from(is_forgotten));
+                let idle = if is_idle && !is_forgotten { idle } else { now };
+                *self = Self::Trial { times, good, raised, idle };
+                is_forgotten.then_some(Action::Try { server })
             }
             Self::In | Self::Excluded | Self::Out { .. } => None,
         }
@@ -416,7 +424,10 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
     for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
         *place = match standing {
             Standing::Out { .. } | Standing::Excluded => 0.0,
-            Standing::Trial { .. } => (capacity / f64::max(others, 1.0)) * 1.5 / (each_has + 1.0),
+            Standing::Trial { raised, .. } => {
+                let one = capacity / f64::max(others, 1.0);
+                (one * 1.5 / (each_has + 1.0) * f64::from(1_u32 << (*raised).min(10))).min(one * 1.5)
+            }
             Standing::In if estimate.is_known() => estimate.capacity,
             Standing::In => f64::from(*weight) * scale,
         };

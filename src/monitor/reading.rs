@@ -12,7 +12,7 @@ use crate::time::Instant;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Distrust {
-    /// The translator's time is the same as in the last report.
+    /// The translator's time is the same as in the last report, and yet something was counted.
     Repeated,
     /// The translator's time is behind that of the last report: it was restarted, or its clock runs backwards.
     Restarted,
@@ -44,7 +44,7 @@ impl Distrust {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Repeated => "its time stands still",
+            Self::Repeated => "its time stands still, though it has counted something",
             Self::Restarted => "its time has gone back: it was restarted, or its clock is wrong",
             Self::Future => "it says that it counts since a time that is still to come",
             Self::Overlaps => "it has begun to count anew, since a time before its last report",
@@ -96,7 +96,7 @@ pub struct Reading {
 
 impl Reading {
     /// Takes a report that a translator wrote at the time `at` on its own clock, and returns what has happened since the
-    /// last one; `None` if there was none, or it was about another server.
+    /// last one; `None` if there was none, it was about another server, or no time has passed.
     ///
     /// # Errors
     /// [`Distrust`] if that cannot be. Whatever is returned without an error is bounded by the time that has passed.
@@ -106,7 +106,8 @@ impl Reading {
             return if new.since > at { Err(Distrust::Future) } else { Ok(None) };
         };
         if at == before && last.server == new.server {
-            return Err(Distrust::Repeated);
+            // The clock of a translator stands still while it has nothing to do.
+            return if last == *new { Ok(None) } else { Err(Distrust::Repeated) };
         }
         self.last = Some((at, *new));
         if at < before {

@@ -113,8 +113,8 @@ pub enum Heard {
         weight: u16,
         /// Where it stands in the translator's list.
         position: u32,
-        /// What was seen of it since the last report.
-        seen: Observation,
+        /// What was seen of it since the last report, if that can be said and believed.
+        seen: Option<Observation>,
         /// Response times since the last report.
         times: Box<Histogram>,
         /// Connections on it.
@@ -305,6 +305,8 @@ impl Link {
         if client.is_ready()
             && let Some((ask, request)) = self.queue.pop_front()
         {
+            // What somebody else has changed since the last answer is not overwritten unseen.
+            let request = if matches!(ask, Ask::Change(_)) { request.only_if(self.generation) } else { request };
             self.current = client.send(now, &request).is_ok().then_some(ask);
         }
         match client.poll_transmit(now) {
@@ -364,27 +366,30 @@ impl Link {
         let (reading, times) =
             self.readings.entry(server.position).or_insert((Reading::default(), Histogram::EMPTY));
         let before = core::mem::replace(times, new.response);
-        match reading.take(at, new) {
-            Ok(None) => {}
-            Ok(Some(seen)) => {
-                // Counters that have begun anew since have fewer times than before.
-                let since = new.response.since(&before);
-                let is_whole = since.count() == u64::from(seen.answered);
-                heard.push(Heard::Server {
-                    target: new.server,
-                    weight: server.weight,
-                    position: server.position,
-                    seen,
-                    times: Box::new(if is_whole { since } else { new.response }),
-                    connections: new.connections,
-                });
-            }
+        let seen = match reading.take(at, new) {
+            Ok(seen) => seen,
             Err(why) => {
                 if let Some(place) = Distrust::ALL.iter().position(|known| *known == why) {
                     self.oddities.distrusted[place] += 1;
                 }
+                None
             }
-        }
+        };
+        let since = new.response.since(&before);
+        let times = match seen {
+            Some(seen) if since.count() == u64::from(seen.answered) => since,
+            // Its counters have begun anew.
+            Some(_) => new.response,
+            None => Histogram::EMPTY,
+        };
+        heard.push(Heard::Server {
+            target: new.server,
+            weight: server.weight,
+            position: server.position,
+            seen,
+            times: Box::new(times),
+            connections: new.connections,
+        });
     }
 
     fn answered(&mut self, now: Instant, answer: &Answer<'_>, heard: &mut Vec<Heard>) {

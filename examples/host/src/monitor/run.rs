@@ -214,15 +214,16 @@ impl Run {
                 for service in 0..self.services.len() {
                     let servers = &self.services[service].service.servers;
                     let Some(server) = servers.iter().position(|server| server.target == target) else { continue };
-                    let each = self.fresh.entry((service, server)).or_default();
-                    each.entry((place, position)).and_modify(|before| before.add(&seen)).or_insert(seen);
+                    if let Some(seen) = seen {
+                        let each = self.fresh.entry((service, server)).or_default();
+                        each.entry((place, position)).and_modify(|before| before.add(&seen)).or_insert(seen);
+                        self.services[service].note_times(now, server, &times);
+                    }
                     self.connections.entry((service, server)).or_default().insert((place, position), connections);
-                    self.services[service].note_times(now, server, &times);
                     let told = self.services[service].in_force.map(|weights| weights[server]);
                     let is_alone = self.services.len() == 1 && self.extra[service].is_empty();
                     if is_alone && told.is_some_and(|told| told != weight) && now.duration_since(self.told[service]) > SETTLED {
                         // Somebody else has changed them.
-                        self.told[service] = now;
                         self.links[place].list();
                     }
                 }
@@ -385,10 +386,6 @@ impl Run {
         if !moves.is_empty() {
             all.extend(split(moves));
             all.extend(split(vec![main]));
-        }
-        // What somebody else has changed meanwhile is not overwritten unseen.
-        if let Some(first) = all.first_mut() {
-            *first = first.only_if(link.generation);
         }
         all
     }
