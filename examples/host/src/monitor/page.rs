@@ -28,9 +28,10 @@ const LONGEST: usize = 16_384;
 /// How often somebody who waits for news is told that there are none.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: [(&str, &str, &str); 4] = [
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
 ];
 
