@@ -4,10 +4,11 @@
 
 mod network;
 
+use core::net::{Ipv4Addr, SocketAddrV4};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
@@ -75,11 +76,13 @@ fn serve(mut stream: TcpStream, free: &(Mutex<usize>, Condvar), micros: &AtomicU
     }
 }
 
+/// When a request was answered, and after how long; nothing if it was not.
+type Answer = (Instant, Option<Duration>);
+
 /// Clients, each of which asks one thing after the other on a connection of its own.
 struct Clients {
     stop: Arc<AtomicBool>,
-    /// When a request was answered, and after how long; nothing if it was not.
-    answers: Arc<Mutex<Vec<(Instant, Option<Duration>)>>>,
+    answers: Arc<Mutex<Vec<Answer>>>,
 }
 
 impl Clients {

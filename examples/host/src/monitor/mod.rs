@@ -2,7 +2,7 @@
 //! sends instructions when the model beats the network. `docs/monitor.md` describes it.
 //!
 //! ```text
-//!   run        the loop: reports in, decisions out, operators' commands
+//!   run        the loop: reports in, decisions out; send: instructions; orders: operators' commands
 //!   service    what is thought of one service, and what follows from it
 //!   rules      what stands above the model: limits, maintenance, operators' pins; window: when
 //!   link       the session with one translator
@@ -14,9 +14,11 @@
 pub mod client;
 pub mod journal;
 pub mod link;
+mod orders;
 pub mod page;
 pub mod rules;
 pub mod run;
+mod send;
 pub mod service;
 pub mod shared;
 pub mod window;

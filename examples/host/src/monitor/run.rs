@@ -7,17 +7,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use byway::control::{Effect, Instruction, Request};
 use byway::monitor::{Distrust, Observation};
-use byway::{Instant, Match, Prefix, Redivert, Target, Weighted};
+use byway::{Instant, Match, Target};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::journal::Journal;
-use super::link::{Ask, Heard, Link, Listed};
+use super::link::{Heard, Link};
 use super::rules::{Each, Pins};
-use super::service::{Change, State, is_same};
+use super::service::{Change, State};
 use super::shared::Shared;
 use crate::config::monitor::{Monitor, Service};
 use crate::waker::Waker;
@@ -25,7 +24,7 @@ use crate::waker::Waker;
 /// How often the page is told what there is.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 /// How long a preview waits for translators.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long weights that a translator reports may differ from those that it was told.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -51,58 +50,58 @@ pub enum Wanted {
 
 /// A change that translators were asked for.
 #[derive(Debug)]
-struct Sent {
-    service: usize,
+pub(super) struct Sent {
+    pub(super) service: usize,
     /// How many have not answered yet.
-    open: usize,
-    results: Vec<String>,
+    pub(super) open: usize,
+    pub(super) results: Vec<String>,
     /// The number in the journal; none for a preview.
-    decision: Option<u64>,
+    pub(super) decision: Option<u64>,
     /// Who waits for a preview, with what is to be added to it.
-    reply: Option<(Sender<Result<Value, String>>, Value)>,
-    until: Instant,
+    pub(super) reply: Option<(Sender<Result<Value, String>>, Value)>,
+    pub(super) until: Instant,
 }
 
 /// What must be known to take a decision back.
 #[derive(Clone, Debug)]
-struct Undo {
-    service: usize,
-    pins: Pins,
-    weights: Each<u16>,
+pub(super) struct Undo {
+    pub(super) service: usize,
+    pub(super) pins: Pins,
+    pub(super) weights: Each<u16>,
 }
 
 /// The monitor.
 #[derive(Debug)]
 pub struct Run {
-    file: PathBuf,
-    config: Monitor,
-    links: Vec<Link>,
-    services: Vec<State>,
-    journal: Journal,
-    start: std::time::Instant,
+    pub(super) file: PathBuf,
+    pub(super) config: Monitor,
+    pub(super) links: Vec<Link>,
+    pub(super) services: Vec<State>,
+    pub(super) journal: Journal,
+    pub(super) start: std::time::Instant,
     /// By service and server: what was seen since the last tick, by translator and position.
-    fresh: HashMap<(usize, usize), HashMap<(usize, u32), Observation>>,
+    pub(super) fresh: HashMap<(usize, usize), HashMap<(usize, u32), Observation>>,
     /// The connections that each entry had last.
-    connections: HashMap<(usize, usize), HashMap<(usize, u32), u32>>,
+    pub(super) connections: HashMap<(usize, usize), HashMap<(usize, u32), u32>>,
     /// Which translators have sent a whole report since the last tick.
-    rounds: HashSet<usize>,
-    ticked: Instant,
-    shown: Instant,
-    sent: HashMap<u64, Sent>,
-    changes: u64,
+    pub(super) rounds: HashSet<usize>,
+    pub(super) ticked: Instant,
+    pub(super) shown: Instant,
+    pub(super) sent: HashMap<u64, Sent>,
+    pub(super) changes: u64,
     /// When weights were last sent, by service.
-    told: Vec<Instant>,
+    pub(super) told: Vec<Instant>,
     /// Rules of their own for some clients, by service.
-    extra: Vec<Vec<Match>>,
+    pub(super) extra: Vec<Vec<Match>>,
     /// What was proposed last in a dry run, by service.
-    proposed: Vec<Option<Each<u16>>>,
+    pub(super) proposed: Vec<Option<Each<u16>>>,
     /// The model's decisions whose outcome is awaited: service, its number, and that in the journal.
-    awaited: Vec<(usize, u32, u64)>,
-    undo: HashMap<u64, Undo>,
+    pub(super) awaited: Vec<(usize, u32, u64)>,
+    pub(super) undo: HashMap<u64, Undo>,
     /// Reloads that were refused.
-    refused_reloads: u64,
-    shared: Arc<Shared>,
-    waker: Arc<Waker>,
+    pub(super) refused_reloads: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) waker: Arc<Waker>,
 }
 
 impl Run {
@@ -147,7 +146,7 @@ impl Run {
         })
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         // Zero means "never" to the model.
         Instant::from_secs(1) + self.start.elapsed()
     }
@@ -350,134 +349,6 @@ impl Run {
         }
     }
 
-    fn extra_of(&self, service: usize, weights: &Each<u16>) -> Vec<(Match, Vec<Weighted>)> {
-        let state = &self.services[service];
-        let one = |(clients, servers, _): &(Prefix, Vec<usize>, String)| {
-            let any = servers.iter().any(|server| weights[*server] != 0);
-            let weight = |server: usize| if any { weights[server] } else { 1 };
-            let servers = servers.iter().map(|s| Weighted { target: state.service.servers[*s].target, weight: weight(*s) });
-            (state.service.matches.clients(*clients), servers.collect())
-        };
-        state.demands.clients.iter().map(one).collect()
-    }
-
-    /// The requests that make a change on a translator. A re-divert puts the new server in the place of the old one in the
-    /// rule, so the rule is told once more after it.
-    fn requests(&self, place: usize, service: usize, change: &Change) -> Vec<Request> {
-        let (link, state) = (&self.links[place], &self.services[service]);
-        let matches = state.service.matches;
-        let listed = link.rule(&matches).cloned().unwrap_or_else(|| Listed::new(matches));
-        let group: Vec<_> = (0..state.len())
-            .map(|server| Weighted { target: state.service.servers[server].target, weight: change.weights[server] })
-            .collect();
-        let Some(main) = listed.with(matches, &group) else { return Vec::new() };
-        let mut first = vec![main];
-        let extra = self.extra_of(service, &change.weights);
-        first.extend(extra.iter().filter_map(|(matches, group)| listed.with(*matches, group)));
-        let gone = self.extra[service].iter().filter(|old| extra.iter().all(|(new, _)| new != *old));
-        first.extend(gone.map(|old| Instruction::Remove(*old)));
-        let target = |server: usize| state.service.servers[server].target;
-        let moves: Vec<_> = change
-            .moves
-            .iter()
-            .map(|(from, to)| Instruction::Redivert { from: target(*from), to: target(*to), how: change.how })
-            .collect();
-        let mut all = split(first);
-        if !moves.is_empty() {
-            all.extend(split(moves));
-            all.extend(split(vec![main]));
-        }
-        all
-    }
-
-    /// Stores a change, and sends it.
-    fn carry_out(&mut self, service: usize, change: Change, pins: Option<Pins>) -> u64 {
-        let now = self.now();
-        let state = &self.services[service];
-        let undo = Undo { service, pins: pins.unwrap_or_else(|| state.pins.clone()), weights: weights_of(state, &change.entry["before"]) };
-        let mut entry = change.entry.clone();
-        entry["time"] = Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string().into();
-        entry["dry_run"] = self.config.dry_run.into();
-        let mut number = 0;
-        let mut open = 0;
-        if !self.config.dry_run {
-            self.changes += 1;
-            number = self.changes;
-            for place in 0..self.links.len() {
-                if !self.links[place].is_open() || self.links[place].rules.is_none() {
-                    continue;
-                }
-                for request in self.requests(place, service, &change) {
-                    self.links[place].ask(Ask::Change(number), request);
-                    open += 1;
-                }
-            }
-            self.extra[service] = self.extra_of(service, &change.weights).into_iter().map(|(matches, _)| matches).collect();
-            self.told[service] = now;
-        }
-        if self.config.dry_run {
-            // Everything stays as it is, and is proposed once.
-            let before = undo.weights;
-            self.services[service].adopt(&before);
-            if self.proposed[service].replace(change.weights).is_some_and(|last| is_same(&last, &change.weights)) {
-                return 0;
-            }
-        }
-        tracing::info!("{}", entry["text"].as_str().unwrap_or_default());
-        let decision = self.journal.decide(entry);
-        self.undo.insert(decision, undo);
-        if open != 0 {
-            let sent = Sent { service, open, results: Vec::new(), decision: Some(decision), reply: None, until: now + PATIENCE * 10 };
-            self.sent.insert(number, sent);
-        }
-        if let Some(promised) = change.promised
-            && !self.config.dry_run
-        {
-            self.awaited.push((service, promised, decision));
-        }
-        decision
-    }
-
-    fn changed(&mut self, number: u64, name: &str, result: Result<Vec<Effect>, String>) {
-        let Some(sent) = self.sent.get_mut(&number) else { return };
-        sent.open = sent.open.saturating_sub(1);
-        if let Err(why) = &result {
-            // What the translator has instead is looked at at once.
-            if let Some(told) = self.told.get_mut(sent.service) {
-                *told = Instant::ZERO;
-            }
-            tracing::warn!("{name}: a change was not made: {why}");
-        }
-        sent.results.push(match result {
-            Ok(effects) => {
-                let words: Vec<_> =
-                    effects.iter().map(|effect| format!("{}, connections: {}", effect.outcome.name(), effect.connections)).collect();
-                format!("{name}: {}", words.join("; "))
-            }
-            Err(why) => format!("{name}: {why}"),
-        });
-        if sent.open == 0 {
-            self.finish(number);
-        }
-    }
-
-    fn finish(&mut self, number: u64) {
-        let Some(Sent { results, decision, reply, .. }) = self.sent.remove(&number) else { return };
-        if let Some((reply, mut told)) = reply {
-            told["translators"] = json!(results);
-            let _ = reply.send(Ok(told));
-        }
-        if let Some(decision) = decision {
-            self.journal.note_sent(decision, &results);
-        }
-    }
-
-    fn give_up(&mut self) {
-        let now = self.now();
-        let late: Vec<u64> = self.sent.iter().filter(|(_, sent)| sent.until < now).map(|(number, _)| *number).collect();
-        late.into_iter().for_each(|number| self.finish(number));
-    }
-
     /// Reads the file anew: all of it holds, or nothing of it.
     fn reload(&mut self) {
         let read = Monitor::read(&self.file).map_err(|error| error.to_string());
@@ -528,171 +399,6 @@ impl Run {
         self.shared.publish(state.to_string());
     }
 
-    /// Does what an operator says, or says what it would do.
-    fn obey(&mut self, command: &Value, reply: Sender<Result<Value, String>>) {
-        match self.try_to_obey(command, &reply) {
-            Ok(Some(done)) => drop(reply.send(Ok(done))),
-            // The translators' answers come first.
-            Ok(None) => {}
-            Err(why) => drop(reply.send(Err(why))),
-        }
-    }
-
-    fn try_to_obey(&mut self, command: &Value, reply: &Sender<Result<Value, String>>) -> Result<Option<Value>, String> {
-        let text = |field: &str| command[field].as_str().ok_or_else(|| format!("{field} is missing"));
-        let what = text("do")?;
-        let dry_run = command["dry_run"] == true;
-        if what == "undo" {
-            return self.undo(command, dry_run, reply);
-        }
-        let name = text("service")?;
-        let service = self.services.iter().position(|state| state.service.name == name);
-        let service = service.ok_or_else(|| format!("there is no service \"{name}\""))?;
-        let state = &self.services[service];
-        if state.in_force.is_none() {
-            return Err("no translator has been heard yet".into());
-        }
-        let server = |field: &str| {
-            let name = text(field)?;
-            state.place_of(name).ok_or_else(|| format!("{name} is no server of \"{}\"", state.service.name))
-        };
-        let mut pins = state.pins.clone();
-        let mut moves = Vec::new();
-        let words = match what {
-            "drain" => {
-                pins.drained[server("server")?] = true;
-                format!("the operator has drained {}", text("server")?)
-            }
-            "restore" => {
-                let server = server("server")?;
-                (pins.drained[server], pins.share[server]) = (false, None);
-                format!("the operator has given {} back to the model", text("server")?)
-            }
-            "only" => {
-                let server = server("server")?;
-                (0..state.len()).for_each(|other| pins.drained[other] = other != server);
-                format!("the operator wants all on {}", text("server")?)
-            }
-            "release" => {
-                pins = Pins::default();
-                "the operator leaves everything to the model".into()
-            }
-            "pin" => {
-                let percent = command["share"].as_u64().filter(|share| *share <= 100);
-                let percent = percent.ok_or("share must be a number from 0 to 100")? as u8;
-                let server = server("server")?;
-                pins.share[server] = Some(percent);
-                let sum: u32 = pins.share.iter().flatten().map(|share| u32::from(*share)).sum();
-                if sum > 100 {
-                    return Err(format!("all pinned shares together would be {sum} %"));
-                }
-                format!("the operator has pinned {} to {percent} %", text("server")?)
-            }
-            "move" => {
-                let (from, to) = (server("server")?, server("to")?);
-                if from == to {
-                    return Err("old and new server are the same".into());
-                }
-                pins.drained[from] = true;
-                moves.push((from, to));
-                format!("the operator moves open connections of {} to {}", text("server")?, text("to")?)
-            }
-            other => return Err(format!("there is no command \"{other}\"")),
-        };
-        if (0..state.len()).all(|server| pins.drained[server] || state.demands.excluded[server].as_ref().is_some_and(|by| by != "the operator")) {
-            return Err(format!("\"{name}\" would have no server left"));
-        }
-        let how = match command["how"].as_str() {
-            None if state.service.open_connections == Redivert::Drain => Redivert::Switch,
-            None => state.service.open_connections,
-            Some(word) => word.parse().map_err(|_| format!("how: \"{word}\" is no kind of re-divert"))?,
-        };
-        if dry_run {
-            let weights = state.preview(Timestamp::now(), &self.config.rules, &pins);
-            return self.preview(service, weights, moves, how, &words, reply);
-        }
-        Ok(Some(self.set_pins(service, pins, moves, how, &words)))
-    }
-
-    /// Sets pins, and sends what follows from them.
-    fn set_pins(&mut self, service: usize, pins: Pins, moves: Vec<(usize, usize)>, how: Redivert, words: &str) -> Value {
-        let before = core::mem::replace(&mut self.services[service].pins, pins);
-        let weights = self.services[service].in_force.unwrap_or_default();
-        self.services[service].demand(Timestamp::now(), &self.config.rules);
-        let change = self.services[service].apply("the operator", words);
-        let state = &self.services[service];
-        self.journal.note_pins(&state.service.name, state.pins.json(state));
-        let mut change = change.unwrap_or_else(|| Change {
-            weights,
-            moves: Vec::new(),
-            how,
-            entry: json!({
-                "service": state.service.name, "cause": "the operator", "text": format!("{}: {words}", state.service.name),
-                "before": state.named(&weights), "after": state.named(&weights),
-            }),
-            promised: None,
-        });
-        change.moves.extend(moves);
-        change.how = how;
-        let decision = self.carry_out(service, change, Some(before));
-        json!({ "decision": decision, "text": words })
-    }
-
-    /// What translators say that a change would do.
-    fn preview(
-        &mut self,
-        service: usize,
-        weights: Each<u16>,
-        moves: Vec<(usize, usize)>,
-        how: Redivert,
-        words: &str,
-        reply: &Sender<Result<Value, String>>,
-    ) -> Result<Option<Value>, String> {
-        let state = &self.services[service];
-        let told = json!({
-            "preview": true,
-            "text": words,
-            "before": state.named(&state.in_force.unwrap_or_default()),
-            "after": state.named(&weights),
-        });
-        let change = Change { weights, moves, how, entry: Value::Null, promised: None };
-        self.changes += 1;
-        let (number, mut open) = (self.changes, 0);
-        for place in 0..self.links.len() {
-            if !self.links[place].is_open() || self.links[place].rules.is_none() {
-                continue;
-            }
-            // What comes after a re-divert only makes good what it changes in the rule.
-            let count = if change.moves.is_empty() { usize::MAX } else { 2 };
-            for request in self.requests(place, service, &change).into_iter().take(count) {
-                self.links[place].ask(Ask::Change(number), request.dry_run());
-                open += 1;
-            }
-        }
-        if open == 0 {
-            return Err("no translator can be reached".into());
-        }
-        let until = self.now() + PATIENCE;
-        self.sent.insert(number, Sent { service, open, results: Vec::new(), decision: None, reply: Some((reply.clone(), told)), until });
-        Ok(None)
-    }
-
-    /// Takes a decision back: what operators had set before it holds again, and the weights of that time.
-    fn undo(&mut self, command: &Value, dry_run: bool, reply: &Sender<Result<Value, String>>) -> Result<Option<Value>, String> {
-        let number = command["decision"].as_u64().ok_or("decision is missing: its number")?;
-        let undo = self.undo.get(&number).cloned();
-        let Undo { service, pins, weights } =
-            undo.ok_or_else(|| format!("decision {number} cannot be undone: it was not made since the monitor was started"))?;
-        let words = format!("the operator has undone decision {number}");
-        let state = &mut self.services[service];
-        if dry_run {
-            let how = state.service.open_connections;
-            return self.preview(service, weights, Vec::new(), how, &words, reply);
-        }
-        let how = state.service.open_connections;
-        state.wish(&weights);
-        Ok(Some(self.set_pins(service, pins, Vec::new(), how, &words)))
-    }
 }
 
 fn configured(service: &Service) -> Each<u16> {
@@ -701,25 +407,3 @@ fn configured(service: &Service) -> Each<u16> {
     weights
 }
 
-fn weights_of(state: &State, named: &Value) -> Each<u16> {
-    let mut weights = state.in_force.unwrap_or_default();
-    for (server, weight) in weights.iter_mut().enumerate().take(state.len()) {
-        *weight = named[state.name(server)].as_u64().and_then(|weight| u16::try_from(weight).ok()).unwrap_or(*weight);
-    }
-    weights
-}
-
-/// As few requests as hold these instructions.
-fn split(instructions: Vec<Instruction>) -> Vec<Request> {
-    let mut all: Vec<Request> = Vec::new();
-    for instruction in instructions {
-        match all.last().map(|last| last.and(instruction)) {
-            Some(Ok(longer)) => {
-                all.pop();
-                all.push(longer);
-            }
-            _ => all.push(Request::one(instruction)),
-        }
-    }
-    all
-}

@@ -359,6 +359,21 @@ impl State {
         }))
     }
 
+    /// The shares that the model would give if nothing kept it from that: in proportion to what servers can carry, as far as
+    /// that is known. Where that is worth a change, it goes there step by step.
+    fn aim(&self) -> Each<f64> {
+        let (weights, ejected, estimates) = (shares(&self.model.weights()), self.model.ejected(), self.model.estimates());
+        let is_in = |server: &usize| !ejected[*server] && self.demands.excluded[*server].is_none();
+        let all: Vec<usize> = (0..self.len()).filter(is_in).collect();
+        if !all.iter().all(|server| estimates[*server].is_known()) {
+            return weights;
+        }
+        let sum: f64 = all.iter().map(|server| estimates[*server].capacity).sum();
+        let mut aim: Each<f64> = Default::default();
+        all.iter().for_each(|server| aim[*server] = estimates[*server].capacity / sum.max(1e-9));
+        aim
+    }
+
     /// What the page shows of it.
     #[must_use]
     pub fn show(&self) -> Value {
@@ -367,7 +382,7 @@ impl State {
             let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
             if sum > 0.0 { f64::from(weights[server]) / sum } else { 0.0 }
         };
-        let (model, ejected) = (self.model.weights(), self.model.ejected());
+        let (aim, ejected) = (self.aim(), self.model.ejected());
         let each = (0..self.len()).map(|server| {
             let (lately, estimate) = (self.lately(server), &self.model.estimates()[server]);
             let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
@@ -379,7 +394,7 @@ impl State {
                 "waiting": self.seen[server].waiting,
                 "failures": self.failures[server],
                 "share": share(&in_force, server),
-                "proposed": share(&model, server),
+                "proposed": aim[server],
                 "capacity": estimate.capacity,
                 "rate": estimate.rate,
                 "median": millis(lately.percentile(50.0)),
