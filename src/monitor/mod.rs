@@ -33,6 +33,7 @@ mod allocate;
 mod decide;
 mod model;
 mod reading;
+mod sentence;
 
 use heapless::Deque;
 

@@ -94,11 +94,15 @@ impl Clients {
                 let (stop, answers) = (stop.clone(), answers.clone());
                 std::thread::spawn(move || {
                     std::thread::sleep(Duration::from_millis(client * 7));
-                    while !stop.load(Ordering::Relaxed) {
+                    for n in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
                         let begun = Instant::now();
                         let time = ask().ok().map(|()| begun.elapsed());
                         answers.lock().unwrap().push((Instant::now(), time));
-                        std::thread::sleep(Duration::from_millis(100));
+                        // Not all at once.
+                        std::thread::sleep(Duration::from_millis(70 + (client * 37 + n * 53) % 60));
                     }
                 });
             }
@@ -281,7 +285,7 @@ fn a_server_that_hangs_is_ejected_and_comes_back() {
         let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
         configure("open_connections = \"reset\"\n");
         let _running = Monitor::start(&world.network.proxy, &[]);
-        let clients = Clients::start(&world.network.client, 24);
+        let clients = Clients::start(&world.network.client, 40);
         wait(10, "the monitor has heard the translator", || {
             monitor(&world, "log").contains("the fewest for its weight")
         });

@@ -63,3 +63,41 @@ fn somebody_else_may_change_weights() {
     let show = monitor.says("show");
     assert!(show.contains("20.0.0.3:80           share  50 %"), "{show}");
 }
+
+/// Rules: a limit, some clients that have one server alone, and a server that no service names.
+#[test]
+fn rules_reach_the_translator() {
+    let served = translator(anywhere(), true);
+    {
+        let stranger = byway::Divert::new(at("100.2.2.2:80")).to(at("30.0.0.1:80"));
+        served.byway.lock().unwrap().divert(stranger).unwrap();
+    }
+    let rules = "[[rule]]\nservers = \"20.0.0.1:80\"\nmaximum = 10\n\
+                 [[rule]]\nservers = \"20.0.0.2:80\"\nonly = true\nclients = \"9.9.9.0/24\"\n";
+    let monitor = Monitor::with("rules", &[served.at], rules);
+    let _traffic = Traffic::start(&served, [5, 5, 5]);
+    let share = |served: &_| {
+        let all = weights(served);
+        f64::from(all[0]) / all.iter().map(|weight| f64::from(*weight)).sum::<f64>()
+    };
+    wait(10, "the limit holds", || share(&served) < 0.101);
+    let for_clients = |served: &udp::Served| {
+        let byway = served.byway.lock().unwrap();
+        let found = byway.diverts().find(|rule| rule.matches().from_clients().to_string() == "9.9.9.0/24");
+        found.map(|rule| rule.servers().map(|(server, _)| server.target.to_string()).collect::<Vec<_>>())
+    };
+    wait(10, "the rule for some clients is there", || for_clients(&served) == Some(vec!["20.0.0.2:80".into()]));
+    let log = monitor.says("log");
+    assert!(log.contains("since rule \"line 11\" (line 11) demands it"), "{log}");
+    wait(5, "the stranger is noticed", || monitor.says("show").contains("reports about servers that no service names"));
+    assert!(served.byway.lock().unwrap().diverts().any(|rule| rule.matches() == at("100.2.2.2:80").into()));
+
+    monitor.set_rules("");
+    wait(10, "the rule for some clients is gone", || for_clients(&served).is_none());
+    wait(20, "what the limit took comes back", || share(&served) > 0.2);
+    // A window that is closed now: the rule waits.
+    let zone = "from = \"00:00\"\nto = \"00:01\"\nzone = \"Pacific/Kiritimati\"\ndays = [\"mon\"]\n";
+    monitor.set_rules(&format!("[[rule]]\nservers = \"20.0.0.2:80\"\nonly = true\nclients = \"9.9.9.0/24\"\n{zone}"));
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(for_clients(&served), None);
+}

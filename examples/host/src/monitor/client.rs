@@ -61,6 +61,11 @@ pub fn show(state: &Value) -> String {
     for translator in list(&state["translators"]) {
         let open = if translator["open"] == true { "open" } else { "away" };
         said += &format!("translator {} ({}): {open}, {} reports lost", word(&translator["name"]), word(&translator["at"]), translator["missed"]);
+        for (field, what) in [("unknown", "about servers that no service names"), ("malformed", "that cannot be read to the end")] {
+            if translator[field].as_u64().is_some_and(|count| count != 0) {
+                said += &format!("; {} reports {what}", translator[field]);
+            }
+        }
         for (why, count) in translator["distrusted"].as_object().into_iter().flatten() {
             said += &format!("; {count} not believed: {why}");
         }

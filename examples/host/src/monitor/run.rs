@@ -1,7 +1,7 @@
 //! The monitor at work: it listens to translators, decides, sends instructions, and does what an operator says.
 
 use core::time::Duration;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,8 +81,9 @@ pub struct Run {
     pub(super) start: std::time::Instant,
     /// By service and server: what was seen since the last tick, by translator and position.
     pub(super) fresh: HashMap<(usize, usize), HashMap<(usize, u32), Observation>>,
-    /// The connections that each entry had last.
-    pub(super) connections: HashMap<(usize, usize), HashMap<(usize, u32), u32>>,
+    /// Connections by translator, service and server: of its last report, and of the one that is arriving.
+    pub(super) connections: HashMap<usize, Vec<Each<u32>>>,
+    pub(super) arriving: HashMap<usize, Vec<Each<u32>>>,
     /// Which translators have sent a whole report since the last tick.
     pub(super) rounds: HashSet<usize>,
     pub(super) ticked: Instant,
@@ -97,7 +98,7 @@ pub struct Run {
     pub(super) proposed: Vec<Option<Each<u16>>>,
     /// The model's decisions whose outcome is awaited: service, its number, and that in the journal.
     pub(super) awaited: Vec<(usize, u32, u64)>,
-    pub(super) undo: HashMap<u64, Undo>,
+    pub(super) undo: BTreeMap<u64, Undo>,
     /// Reloads that were refused.
     pub(super) refused_reloads: u64,
     pub(super) shared: Arc<Shared>,
@@ -128,6 +129,7 @@ impl Run {
             start: std::time::Instant::now(),
             fresh: HashMap::new(),
             connections: HashMap::new(),
+            arriving: HashMap::new(),
             rounds: HashSet::new(),
             ticked: Instant::ZERO,
             shown: Instant::ZERO,
@@ -137,7 +139,7 @@ impl Run {
             extra: vec![Vec::new(); count],
             proposed: vec![None; count],
             awaited: Vec::new(),
-            undo: HashMap::new(),
+            undo: BTreeMap::new(),
             refused_reloads: 0,
             file,
             config,
@@ -201,10 +203,12 @@ impl Run {
             Heard::Opened => tracing::info!("{name}: the session is open"),
             Heard::Lost(why) => {
                 tracing::warn!("{name}: {why}");
-                self.connections.values_mut().for_each(|each| each.retain(|(link, _), _| *link != place));
+                self.connections.remove(&place);
+                self.arriving.remove(&place);
             }
             Heard::Round => {
                 self.rounds.insert(place);
+                self.connections.insert(place, self.arriving.remove(&place).unwrap_or_default());
             }
             Heard::Listed => self.listed(place),
             Heard::Changed(number, result) => self.changed(number, &name, result),
@@ -218,7 +222,9 @@ impl Run {
                         each.entry((place, position)).and_modify(|before| before.add(&seen)).or_insert(seen);
                         self.services[service].note_times(now, server, &times);
                     }
-                    self.connections.entry((service, server)).or_default().insert((place, position), connections);
+                    let count = self.services.len();
+                    let arriving = self.arriving.entry(place).or_insert_with(|| vec![Each::default(); count]);
+                    arriving[service][server] = arriving[service][server].saturating_add(connections);
                     let told = self.services[service].in_force.map(|weights| weights[server]);
                     let is_alone = self.services.len() == 1 && self.extra[service].is_empty();
                     if is_alone && told.is_some_and(|told| told != weight) && now.duration_since(self.told[service]) > SETTLED {
@@ -318,8 +324,8 @@ impl Run {
             let mut seen = [Observation::NONE; byway::control::MAX_SERVERS];
             for (server, seen) in seen.iter_mut().enumerate() {
                 fresh.get(&(service, server)).into_iter().flatten().for_each(|(_, one)| seen.merge(one));
-                let connections = self.connections.get(&(service, server)).into_iter().flatten();
-                self.services[service].connections[server] = connections.map(|(_, count)| *count).sum();
+                let each = self.connections.values().filter_map(|services| services.get(service));
+                self.services[service].connections[server] = each.map(|servers| servers[server]).sum();
             }
             self.services[service].demand(time, &self.config.rules);
             if heard && let Some(change) = self.services[service].tick(now, &seen) {
@@ -330,11 +336,12 @@ impl Run {
         }
         let mut awaited = core::mem::take(&mut self.awaited);
         awaited.retain(|(service, number, entry)| match self.services[*service].outcome(*number) {
-            Some(outcome) => {
+            Some(Some(outcome)) => {
                 self.journal.note_outcome(*entry, outcome);
                 false
             }
-            None => true,
+            Some(None) => true,
+            None => false,
         });
         self.awaited = awaited;
     }

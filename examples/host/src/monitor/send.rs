@@ -10,6 +10,9 @@ use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::{Change, State, is_same};
 
+/// How many decisions back can be undone.
+const MOST_UNDONE: usize = 1_000;
+
 impl Run {
     pub(super) fn extra_of(&self, service: usize, weights: &Each<u16>) -> Vec<(Match, Vec<Weighted>)> {
         let state = &self.services[service];
@@ -87,6 +90,9 @@ impl Run {
         tracing::info!("{}", entry["text"].as_str().unwrap_or_default());
         let decision = self.journal.decide(entry);
         self.undo.insert(decision, undo);
+        while self.undo.len() > MOST_UNDONE {
+            self.undo.pop_first();
+        }
         if open != 0 {
             let sent = Sent { service, open, results: Vec::new(), decision: Some(decision), reply: None, until: now + PATIENCE * 10 };
             self.sent.insert(number, sent);

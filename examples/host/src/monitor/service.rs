@@ -52,6 +52,8 @@ pub struct State {
     model: Monitor<MAX_SERVERS>,
     /// The share that a server had before it was excluded.
     kept: Each<f64>,
+    /// The share that a server had before a limit or a pin took hold of it.
+    held: Each<Option<f64>>,
     times: Each<VecDeque<(Instant, Histogram)>>,
     place: usize,
 }
@@ -73,6 +75,7 @@ impl State {
             demands: Demands::at(Timestamp::UNIX_EPOCH, &[], place, service.servers.len(), &pins),
             model: Monitor::new(settings(&service), weights),
             kept: shares(&weights),
+            held: Default::default(),
             in_force: None,
             connections: Default::default(),
             seen: [Observation::NONE; MAX_SERVERS],
@@ -213,6 +216,15 @@ impl State {
                 *weight = if excluded { 0 } else { self.returning(server, &others) };
             }
         }
+        // What a limit or a pin has taken away comes back with its end.
+        let now = weights;
+        for (server, weight) in weights.iter_mut().enumerate().take(self.service.servers.len()) {
+            let is_free = self.demands.maximum[server].is_none() && self.pins.share[server].is_none();
+            if is_free && let Some(share) = self.held[server].take().filter(|_| *weight != 0) {
+                let others: f64 = now.iter().enumerate().filter(|(n, _)| *n != server).map(|(_, w)| f64::from(*w)).sum();
+                *weight = (others * share / (1.0 - share).max(0.01)).clamp(1.0, 60_000.0) as u16;
+            }
+        }
         self.model.adopt(weights);
     }
 
@@ -223,6 +235,13 @@ impl State {
         if is_same(&before, &weights) {
             self.model.adopt(fine(&before));
             return None;
+        }
+        let (had, has) = (shares(&before), shares(&weights));
+        for server in 0..self.len() {
+            let is_free = self.demands.maximum[server].is_none() && self.pins.share[server].is_none();
+            if !is_free && self.held[server].is_none() && had[server] > 0.0 && has[server] != had[server] {
+                self.held[server] = Some(had[server]);
+            }
         }
         let mut back = Vec::new();
         for server in 0..self.len() {
@@ -344,18 +363,19 @@ impl State {
         Value::Array(each.collect())
     }
 
-    /// What has become of a decision of the model, once that is known.
+    /// What has become of a decision of the model, once that is known. `None` if it is so old that the model has forgotten it.
     #[must_use]
-    pub fn outcome(&self, number: u32) -> Option<Value> {
+    pub fn outcome(&self, number: u32) -> Option<Option<Value>> {
         let decision = self.model.decisions().find(|decision| decision.number == number)?;
-        let outcome = decision.outcome?;
-        let [before, after] = outcome.response;
-        Some(json!({
-            "before": before,
-            "after": after,
-            "promised_share": outcome.promised,
-            "realised": outcome.realised_share(),
-            "is_worse": outcome.is_worse(),
+        Some(decision.outcome.map(|outcome| {
+            let [before, after] = outcome.response;
+            json!({
+                "before": before,
+                "after": after,
+                "promised_share": outcome.promised,
+                "realised": outcome.realised_share(),
+                "is_worse": outcome.is_worse(),
+            })
         }))
     }
 

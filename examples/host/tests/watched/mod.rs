@@ -122,7 +122,7 @@ impl Drop for Traffic {
 /// The weights that a translator's rule has.
 pub fn weights(served: &Served) -> Vec<u16> {
     let byway = served.byway.lock().unwrap();
-    let Some(rule) = byway.diverts().next() else { return Vec::new() };
+    let Some(rule) = byway.diverts().find(|rule| rule.matches() == at(SERVICE).into()) else { return Vec::new() };
     SERVERS
         .iter()
         .map(|server| rule.servers().find(|(s, _)| s.target == at(server).into()).map_or(0, |(s, _)| s.weight))
@@ -139,6 +139,20 @@ pub struct Monitor {
 impl Monitor {
     /// Watches these translators.
     pub fn start(name: &str, translators: &[SocketAddr]) -> Self {
+        Self::with(name, translators, "")
+    }
+
+    /// Changes the rules of its configuration, and has them read.
+    pub fn set_rules(&self, rules: &str) {
+        let file = self.folder.join("monitor.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{}{rules}", text.split("[[rule]]").next().unwrap())).unwrap();
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+
+    /// The same, with rules.
+    pub fn with(name: &str, translators: &[SocketAddr], rules: &str) -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -151,7 +165,7 @@ impl Monitor {
         for (number, at) in translators.iter().enumerate() {
             text += &format!("[[translator]]\nname = \"edge-{}\"\nat = \"{at}\"\nkey = \"key\"\n", number + 1);
         }
-        text += &format!("[[service]]\nname = \"web\"\ndivert = \"{SERVICE}\"\nservers = {SERVERS:?}\n");
+        text += &format!("[[service]]\nname = \"web\"\ndivert = \"{SERVICE}\"\nservers = {SERVERS:?}\n{rules}");
         std::fs::write(folder.join("monitor.toml"), text).unwrap();
         let mut monitor = Self { folder, page, child: None };
         monitor.child = Some(monitor.command("", &[]).stdin(Stdio::null()).spawn().unwrap());
