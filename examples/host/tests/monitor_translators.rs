@@ -5,7 +5,10 @@
 mod udp;
 mod watched;
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::net::UdpSocket;
+use std::sync::{Arc, Mutex};
 
 use watched::*;
 
@@ -100,4 +103,67 @@ fn rules_reach_the_translator() {
     monitor.set_rules(&format!("[[rule]]\nservers = \"20.0.0.2:80\"\nonly = true\nclients = \"9.9.9.0/24\"\n{zone}"));
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(for_clients(&served), None);
+}
+
+/// A network that loses every fifth report and brings every third one twice, late: losses are told, and the monitor goes on.
+#[test]
+fn reports_may_be_lost_and_come_twice() {
+    let served = translator(anywhere(), true);
+    let (front, back) = (UdpSocket::bind(anywhere()).unwrap(), UdpSocket::bind(anywhere()).unwrap());
+    back.connect(served.at).unwrap();
+    let relay = front.local_addr().unwrap();
+    let monitor_at = Arc::new(Mutex::new(None));
+    let (front, back) = (Arc::new(front), Arc::new(back));
+    let stop = Arc::new(AtomicBool::new(false));
+    for socket in [&front, &back] {
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    }
+    let there = std::thread::spawn({
+        let (front, back, monitor_at, stop) = (front.clone(), back.clone(), monitor_at.clone(), stop.clone());
+        move || {
+            let mut buffer = [0; 2048];
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok((length, from)) = front.recv_from(&mut buffer) {
+                    *monitor_at.lock().unwrap() = Some(from);
+                    back.send(&buffer[..length]).unwrap();
+                }
+            }
+        }
+    });
+    let again = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            let (mut buffer, mut reports) = ([0; 2048], 0);
+            let mut late: Option<Vec<u8>> = None;
+            while !stop.load(Ordering::Relaxed) {
+                let (Ok(length), Some(to)) = (back.recv(&mut buffer), *monitor_at.lock().unwrap()) else { continue };
+                reports += u32::from(buffer[3] == 8);
+                if buffer[3] == 8 && reports % 5 == 0 {
+                    continue;
+                }
+                front.send_to(&buffer[..length], to).unwrap();
+                if let Some(late) = late.take() {
+                    front.send_to(&late, to).unwrap();
+                }
+                late = (buffer[3] == 8 && reports % 3 == 0).then(|| buffer[..length].to_vec());
+            }
+        }
+    });
+    let monitor = Monitor::start("losses", &[relay]);
+    let traffic = Traffic::start(&served, [5, 5, 60]);
+    wait(25, "the slow server has less", || {
+        let all = weights(&served);
+        u32::from(all[2]) * 2 < u32::from(all[0])
+    });
+    let lost = |show: &str| -> u64 {
+        let before = show.split(" reports lost").next().unwrap();
+        before.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    wait(10, "losses are told", || lost(&monitor.says("show")) > 5);
+    let show = monitor.says("show");
+    assert!(show.contains(": open, ") && !show.contains("not believed"), "{show}");
+    drop(traffic);
+    stop.store(true, Ordering::Relaxed);
+    there.join().unwrap();
+    again.join().unwrap();
 }
