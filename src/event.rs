@@ -41,7 +41,8 @@ pub enum Closed {
     Finished,
     /// TCP: one side sent a RST with the sequence number that the other expected.
     Reset,
-    /// A re-divert ended it: TCP with [`Redivert::Reset`](crate::Redivert::Reset), or a connection that keeps its
+    /// A re-divert ended it: TCP with [`Redivert::Reset`](crate::Redivert::Reset), or by
+    /// [`Translator::reset`](crate::Translator::reset), or a connection that keeps its
     /// source and was sent back to its original destination, so that nothing is left to translate.
     Rediverted,
     /// Its time-out passed.

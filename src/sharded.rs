@@ -231,6 +231,18 @@ impl<S: Storage> Sharded<S> {
         Forgotten { connections: connections.fold(0, u32::saturating_add) }
     }
 
+    /// Ends one connection: [`Translator::close`].
+    pub fn close(&mut self, connection: &Connection) -> bool {
+        let shard = self.sharding.shard_of(connection);
+        shard.and_then(|shard| self.shards.get_mut(shard)).is_some_and(|Apart(shard)| shard.close(connection))
+    }
+
+    /// Ends one TCP connection with a RST to both ends: [`Translator::reset`].
+    pub fn reset(&mut self, connection: &Connection) -> bool {
+        let shard = self.sharding.shard_of(connection);
+        shard.and_then(|shard| self.shards.get_mut(shard)).is_some_and(|Apart(shard)| shard.reset(connection))
+    }
+
     /// How many connections are on a server at present, in all shards: [`Translator::connections_on`].
     #[must_use]
     pub fn connections_on(&self, server: impl Into<Target>) -> u32 {

@@ -222,6 +222,18 @@ impl Sharding {
         (shard_there == shard(back.destination, back.source)).then_some(shard_there)
     }
 
+    /// The shard that replies to an alternative endpoint belong to, for importing a connection of which only replies come
+    /// here. `None` if no shard has it.
+    #[must_use]
+    pub fn shard_of_alternative(&self, alternative: SocketAddrV4) -> Option<usize> {
+        let (address, port) = (*alternative.ip(), alternative.port());
+        let has_it = |shard: &usize| {
+            self.alternatives(*shard)
+                .any(|(first, last, ports)| (first..=last).contains(&address) && ports.contains(&port))
+        };
+        (0..self.shards()).find(has_it)
+    }
+
     /// The configuration for the translator of this shard: `config`, which must be the one that this value was made
     /// from, with the shard's own part of the alternative addresses. `None` if there is no such shard.
     ///

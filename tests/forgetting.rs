@@ -86,6 +86,106 @@ fn nothing_of_what_was_there_is_found() {
     }
 }
 
+/// One connection is closed; it is gone in every way, and no other is.
+#[test]
+fn one_is_closed_alone() {
+    for measured in [false, true] {
+        let storage = Heap::new(64, 16).events(200);
+        let storage = if measured { storage.measured() } else { storage };
+        let mut t = Translator::new(config().midstream(Midstream::Drop), storage).unwrap();
+        t.divert(Divert::new(*at(ORIGINAL).ip()).to(*at(SERVER).ip())).unwrap();
+        let was: Vec<_> = (0..6).map(|n| open(&mut t, s(0), n)).collect();
+        let all: Vec<_> = t.connections().collect();
+        events(&mut t);
+        for (closed, (protocol, n, side)) in was.iter().enumerate() {
+            let of = |c: &&byway::Connection| c.client_side.source.ip() == client(*n).ip();
+            let connection = all.iter().find(of).unwrap();
+            // A later one of the same client would have another alternative.
+            let mut later = *connection;
+            later.server_side.source.set_port(connection.server_side.source.port() ^ 1);
+            assert!(!t.close(&later));
+            assert_eq!(events(&mut t), []);
+            assert!(t.close(connection));
+            assert!(!t.close(connection), "it is gone");
+            let ended = |e: &Event| matches!(e, Event::Closed { connection: c, why: Closed::Forgotten } if c.client_side == connection.client_side);
+            let told = events(&mut t);
+            assert!(told.len() == 1 && ended(&told[0]), "{told:?}");
+            assert_eq!(t.connections().count(), 5 - closed);
+            assert_eq!(t.connections_on(*at(SERVER).ip()) as usize, 5 - closed);
+            assert_eq!(t.records().count(), 5 - closed);
+            if *protocol == Protocol::Udp {
+                let late = udp(side.destination, side.source, b"late");
+                assert_eq!(verdict(&mut t, s(1), &late), Verdict::Drop(DropReason::NoConnection));
+            }
+        }
+        assert_eq!((t.counters().forgotten, t.counters().expired), (6, 0));
+        assert!(say(&mut t, s(1)).is_empty(), "nobody is told");
+        assert_eq!(t.slots_in_use(), 6, "their alternatives are in quarantine");
+        // The clients may begin anew.
+        (0..6).for_each(|n| {
+            open(&mut t, s(2), n);
+        });
+        assert_eq!(t.connections().count(), 6);
+    }
+}
+
+/// It has not followed a re-divert yet: the new server's count is right all the same, and what a reset owes is said.
+#[test]
+fn one_that_is_stale_is_closed() {
+    for how in [Redivert::Switch, Redivert::Reset, Redivert::Drain] {
+        let mut t = diverting(config());
+        for n in 0..3 {
+            connect(&mut t, s(0), client(n), at(ORIGINAL));
+        }
+        let all: Vec<_> = t.connections().collect();
+        t.redivert(at(SERVER), at(OTHER), how).unwrap();
+        assert!(t.close(&all[0]));
+        (0..20).for_each(|_| t.poll(s(0)));
+        let said = say(&mut t, s(0)).len();
+        let expected = match how {
+            Redivert::Reset => (0, 0, 6),
+            Redivert::Switch => (0, 2, 0),
+            _ => (2, 0, 0),
+        };
+        assert_eq!((t.connections_on(at(SERVER)), t.connections_on(at(OTHER)), said), expected, "{how:?}");
+    }
+}
+
+/// One connection is reset: both its ends are told, with the numbers that they expect, and no other is.
+#[test]
+fn one_is_reset_alone() {
+    let mut t = diverting(config());
+    let all: Vec<_> = (0..3)
+        .map(|n| {
+            connect(&mut t, s(0), client(n), at(ORIGINAL));
+            t.connections().find(|c| c.client_side.source == client(n)).unwrap()
+        })
+        .collect();
+    ask(&mut t, s(0), client(7), at(ORIGINAL));
+    let other = t.connections().find(|c| c.protocol == Protocol::Udp).unwrap();
+    events(&mut t);
+    assert!(!t.reset(&other), "not TCP");
+    assert!(t.reset(&all[1]));
+    assert!(!t.reset(&all[1]), "it is over");
+    let said = say(&mut t, s(0));
+    let numbers: Vec<_> = said.iter().map(|p| u32::from_be_bytes(p[24..28].try_into().unwrap())).collect();
+    assert_eq!(said.len(), 2);
+    assert!(numbers.contains(&(CLIENT_START + 1)) && numbers.contains(&(SERVER_START + 1)), "{numbers:x?}");
+    let told = events(&mut t);
+    assert!(matches!(told[..], [Event::Closed { why: Closed::Rediverted, .. }]), "{told:?}");
+    assert_eq!((t.connections().count(), t.connections_on(at(SERVER)), t.counters().reset), (3, 3, 1));
+    // Whoever has not heard of it is told again.
+    let late = tcp(client(1), at(ORIGINAL), (ACK, CLIENT_START + 1, SERVER_START + 1), b"late");
+    let _ = verdict(&mut t, s(1), &late);
+    assert_eq!(say(&mut t, s(1)).len(), 1);
+    // One that a re-divert resets is reset once.
+    t.redivert(at(SERVER), at(OTHER), Redivert::Reset).unwrap();
+    assert!(t.reset(&all[0]));
+    assert!(!t.reset(&all[0]));
+    (0..20).for_each(|_| t.poll(s(1)));
+    assert_eq!((say(&mut t, s(1)).len(), t.counters().reset), (4, 3));
+}
+
 /// The table is full of what was forgotten, and nobody polls.
 #[test]
 fn a_full_table_takes_new_connections_at_once() {

@@ -29,6 +29,8 @@ pub enum Fault {
     Garbage,
     /// It resets the connection when it is asked.
     Aborts,
+    /// It sends the head of a response, and then a byte of the body whenever the one before has been acknowledged.
+    Drips,
 }
 
 /// One connection of a server.
@@ -69,16 +71,19 @@ impl Serving {
                 }
             }
         }
+        let drips = fault == Fault::Drips;
+        let may_send = |socket: &Socket<'_>| socket.can_send() && (!drips || socket.send_queue() == 0);
+        let most = if drips { 1 } else { usize::MAX };
         while socket.can_send() && !self.head.is_empty() {
             let sent = socket.send_slice(&self.head).expect("it can");
             self.head.drain(..sent);
         }
-        while socket.can_send()
+        while may_send(socket)
             && self.head.is_empty()
             && let Some((path, next, end)) = &mut self.body
         {
             let sent = socket.send(|room| {
-                let count = ((*end - *next) as usize).min(room.len());
+                let count = ((*end - *next) as usize).min(room.len()).min(most);
                 for (offset, place) in room[..count].iter_mut().enumerate() {
                     *place = byte(path, *next + offset as u64);
                 }

@@ -141,6 +141,8 @@ impl Witness {
         let known = self.known.entry((segment.destination, segment.source)).or_default();
         if segment.flags & RST != 0 {
             self.resets += 1;
+            // The same SYN is another connection's from now on: a later leg to this server may begin at the same number.
+            known.syn = None;
             return;
         }
         let end = segment.sequence.wrapping_add(segment.length);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 
 use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, Refused};
-use byway::{Event, Heap, Instant, Translator};
+use byway::{Event, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
@@ -157,24 +157,34 @@ pub struct EventReporter {
     unsent: Option<Event>,
     /// Whether anybody has subscribed.
     is_wanted: Arc<AtomicBool>,
+    /// Whether anything was sent since the port was woken.
+    is_new: bool,
     waker: Arc<Waker>,
 }
 
 impl EventReporter {
-    /// Takes a translator's events, and passes them on if anybody has subscribed.
-    pub fn report(&mut self, translator: &mut Translator<Heap>) {
-        let mut any = false;
-        while let Some(event) = self.unsent.take().or_else(|| translator.poll_event()) {
-            if !self.is_wanted.load(Ordering::Relaxed) {
-                continue;
-            }
-            any = true;
-            if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
-                self.unsent = Some(event);
-                break;
-            }
+    /// Passes an event on if anybody has subscribed.
+    pub fn report(&mut self, event: Event) {
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            return;
         }
-        if any {
+        self.is_new = true;
+        if let Err(TrySendError::Full(event)) = self.events.try_send(event) {
+            self.unsent = Some(event);
+        }
+    }
+
+    /// Whether another event can be reported: none waits for room any more.
+    pub fn has_room(&mut self) -> bool {
+        if let Some(event) = self.unsent.take() {
+            self.report(event);
+        }
+        self.unsent.is_none()
+    }
+
+    /// Wakes the port if it has something to tell.
+    pub fn wake(&mut self) {
+        if core::mem::take(&mut self.is_new) {
             self.waker.wake();
         }
     }
@@ -245,7 +255,7 @@ impl ControlThread {
         let waker = Arc::new(Waker::new()?);
         let ((orders, received), (sender, events)) = (channel(), sync_channel(EVENTS));
         let handle = ControlHandle { orders, waker: waker.clone() };
-        let reporter = EventReporter { events: sender, unsent: None, is_wanted: Arc::default(), waker };
+        let reporter = EventReporter { events: sender, unsent: None, is_wanted: Arc::default(), is_new: false, waker };
         Ok(Self { port, orders: received, events, handle, reporter })
     }
 

@@ -54,6 +54,10 @@ counters! {
     fragments_refused,
     /// Fragments that waited for the first of their datagram in vain.
     fragments_expired,
+    /// Packets that were kept until the other portion's record of their connection came.
+    early_kept,
+    /// Replies that waited for that in vain.
+    early_expired,
     /// ICMP errors about packets that were not routed.
     icmp_errors,
     /// ICMP errors that the rate limit kept back.

@@ -4,6 +4,7 @@
 //!   run       the process: signals, reloads, a thread for each shard; start, handover, privileges
 //!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
 //!   control   a thread for instructions; lending: the routers of all shards at once
+//!   portion   the other process, where each translates one direction only
 //!   router    a packet's way: checked, translated, sent on, or answered
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
@@ -38,10 +39,12 @@ linux! {
     pub mod lab;
     pub mod lending;
     pub mod limiter;
+    pub mod listeners;
     pub mod metrics;
     pub mod monitor;
     pub mod packet;
     pub mod policy;
+    pub mod portion;
     pub mod privileges;
     pub mod reload;
     pub mod resumable;

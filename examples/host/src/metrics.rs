@@ -3,6 +3,7 @@
 
 use core::fmt::Write as _;
 use core::net::SocketAddrV4;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -13,6 +14,7 @@ use byway::{DropReason, State};
 
 use crate::control::ControlHandle;
 use crate::counters::Counters;
+use crate::portion;
 use crate::router::Router;
 use crate::shard::Handle;
 
@@ -31,6 +33,8 @@ pub struct Threaded {
     pub shards: Vec<Handle>,
     /// The port for instructions, if there is one.
     pub control: Option<ControlHandle>,
+    /// What is known of the other portion, if there is one.
+    pub portion: Option<Arc<portion::Status>>,
 }
 
 /// What one shard says.
@@ -105,7 +109,11 @@ fn page(threads: &Threaded) -> Option<String> {
         Some(control) => control.ask(|port| port.refused())?,
         None => Vec::new(),
     };
-    Some(write(&all?, &refused))
+    let mut page = write(&all?, &refused);
+    if let Some(portion) = &threads.portion {
+        page.push_str(&write_portion(portion));
+    }
+    Some(page)
 }
 
 fn ask(handle: &Handle) -> Option<Shard> {
@@ -240,6 +248,19 @@ fn write(shards: &[Shard], refused: &[(&'static str, u64)]) -> String {
     for (reason, count) in refused {
         page.value("control_refused_total", &[("reason", reason)], *count);
     }
+    page.0
+}
+
+fn write_portion(status: &portion::Status) -> String {
+    let mut page = Page::default();
+    let is_connected = status.is_connected.load(Ordering::Relaxed);
+    page.single("portion_connected", "gauge", "Whether the other portion is there", is_connected.into());
+    page.metric("portion_records_total", "counter", "Records exchanged with the other portion");
+    for (what, count) in [("sent", &status.sent), ("received", &status.received), ("refused", &status.refused)] {
+        page.value("portion_records_total", &[("event", what)], count.load(Ordering::Relaxed));
+    }
+    let complete = status.complete.load(Ordering::Relaxed);
+    page.single("portion_complete_total", "counter", "How often all connections were sent to the other portion", complete);
     page.0
 }
 

@@ -1,6 +1,8 @@
 //! What a router reads and writes in an IPv4 header.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use byway::Protocol;
 
 /// The shortest IPv4 header, in bytes.
 pub const HEADER: usize = 20;
@@ -117,6 +119,31 @@ pub fn destination_port(packet: &[u8]) -> Option<u16> {
     let at = header_length(packet) + 2;
     let has_ports = matches!(protocol(packet), TCP | UDP) && !is_later_fragment(packet) && packet.len() >= at + 2;
     has_ports.then(|| word(packet, at))
+}
+
+/// The protocol and the endpoint that a server's packet goes to; of an ICMP echo reply the identifier is the port.
+#[must_use]
+pub fn reply_to(packet: &[u8]) -> Option<(Protocol, SocketAddrV4)> {
+    let at = header_length(packet);
+    let (protocol, port) = match protocol(packet) {
+        ICMP if packet.len() >= at + 8 && !is_later_fragment(packet) && packet[at] == 0 => {
+            (Protocol::Icmp, word(packet, at + 4))
+        }
+        TCP => (Protocol::Tcp, destination_port(packet)?),
+        UDP => (Protocol::Udp, destination_port(packet)?),
+        _ => return None,
+    };
+    Some((protocol, SocketAddrV4::new(destination(packet), port)))
+}
+
+/// Source and destination of a TCP segment that is neither SYN nor RST: its sender believes that it has a connection.
+#[must_use]
+pub fn goes_on(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4)> {
+    const SYN_OR_RST: u8 = 6;
+    let flags = packet.get(header_length(packet) + 13).filter(|_| protocol(packet) == TCP);
+    let ports = source_port(packet).zip(destination_port(packet));
+    let (from, to) = ports.filter(|_| flags.is_some_and(|flags| flags & SYN_OR_RST == 0))?;
+    Some((SocketAddrV4::new(source(packet), from), SocketAddrV4::new(destination(packet), to)))
 }
 
 /// The source port of a TCP segment or UDP datagram.

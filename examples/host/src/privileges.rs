@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus,
 };
 use nix::unistd::{User, setgroups, setresgid, setresuid};
@@ -13,6 +13,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new
 use tracing::{info, warn};
 
 use crate::config::{Config, Privileges};
+use crate::portion::End;
 
 /// What the kernel may know; it takes what it knows of it.
 const KNOWN: ABI = ABI::V6;
@@ -45,10 +46,11 @@ fn become_user(name: &str) -> Result<(), String> {
     setresuid(user.uid, user.uid, user.uid).map_err(|error| failed(&error))
 }
 
-/// Leaves the folders of the configuration, the keys and the snapshot, and no new sockets. Says what came of it.
+/// Leaves the folders of the configuration, the keys and the snapshot, and no new sockets but those to the other portion. Says
+/// what came of it.
 fn confine_files(config: &Config) -> String {
     let (reads, writes) = folders(config);
-    match restrict(&reads, &writes) {
+    match restrict(&reads, &writes, config.portion.as_ref().map(|portion| portion.end)) {
         Ok(RulesetStatus::FullyEnforced) => "confined by landlock".into(),
         Ok(RulesetStatus::PartiallyEnforced) => "confined by landlock, as far as this kernel can".into(),
         Ok(RulesetStatus::NotEnforced) => "not confined: this kernel has no landlock".into(),
@@ -67,11 +69,12 @@ fn folders(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
     };
     let mut reads = vec![folder(config.file())];
     reads.extend(config.control.iter().flat_map(|control| control.keys.iter().map(|key| folder(&key.file))));
+    reads.extend(config.portion.iter().map(|portion| folder(&portion.key)));
     reads.dedup();
     (reads, config.snapshot.iter().map(|file| folder(file)).collect())
 }
 
-fn restrict(reads: &[PathBuf], writes: &[PathBuf]) -> Result<RulesetStatus, landlock::RulesetError> {
+fn restrict(reads: &[PathBuf], writes: &[PathBuf], portion: Option<End>) -> Result<RulesetStatus, landlock::RulesetError> {
     let write: BitFlags<AccessFs> = AccessFs::from_read(KNOWN)
         | AccessFs::WriteFile
         | AccessFs::Truncate
@@ -90,6 +93,9 @@ fn restrict(reads: &[PathBuf], writes: &[PathBuf]) -> Result<RulesetStatus, land
                 rules = rules.add_rule(PathBeneath::new(folder, access))?;
             }
         }
+    }
+    if let Some(End::Connect(to)) = portion {
+        rules = rules.add_rule(NetPort::new(to.port(), AccessNet::ConnectTcp))?;
     }
     rules.restrict_self().map(|status| status.ruleset)
 }

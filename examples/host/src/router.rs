@@ -14,7 +14,7 @@ use core::net::Ipv4Addr;
 use std::collections::HashSet;
 
 use byway::{
-    DatagramId, DropReason, Heap, Instant, Match, Record, RecordError, TRANSMIT_BUFFER, Translator, Verdict,
+    Connection, DatagramId, DropReason, Heap, Instant, Match, Protocol, Record, RecordError, State, TRANSMIT_BUFFER, Translator, Verdict,
 };
 
 use crate::counters::Counters;
@@ -23,6 +23,7 @@ use crate::icmp::{self, Error, Quote};
 use crate::limiter::Limiter;
 use crate::packet::{self, Fault};
 use crate::policy::{Policies, Policy};
+use crate::portion::{Awaited, Early};
 use crate::resumable::{self, Mover};
 use crate::tap::Tap;
 use crate::vnet::{LENGTH, VnetHeader};
@@ -49,6 +50,8 @@ pub struct Settings {
     pub held: usize,
     /// How connections are handed over, if any can be.
     pub resumable: Option<resumable::Settings>,
+    /// Whether there is another portion, so that packets can arrive before a record of their connection.
+    pub early: bool,
 }
 
 /// A router with its translator: one shard.
@@ -62,6 +65,8 @@ pub struct Router {
     open: HashSet<Match>,
     policies: Policies,
     held: Held,
+    /// Packets that wait for the other portion's record.
+    early: Option<Early>,
     /// Hands connections over, if that is wanted.
     mover: Option<Mover>,
     errors: Limiter,
@@ -79,6 +84,7 @@ impl Router {
             open: HashSet::new(),
             policies: Policies::default(),
             held: Held::new(settings.held),
+            early: settings.early.then(Early::default),
             mover: settings.resumable.as_ref().map(Mover::new),
             errors: Limiter::new(settings.errors_per_second),
             tap: None,
@@ -104,10 +110,45 @@ impl Router {
         Ok(())
     }
 
+    /// Takes over what the other portion knows of a connection.
+    ///
+    /// # Errors
+    /// The translator's.
+    pub fn join(&mut self, now: Instant, record: &Record) -> Result<(), RecordError> {
+        if self.doubts(record) {
+            return Ok(());
+        }
+        self.import(now, record)?;
+        if let (Some(early), Some(connection)) = (&mut self.early, record.connection()) {
+            early.release(&connection);
+        }
+        Ok(())
+    }
+
+    /// Whether a RST has passed here since the other portion has seen its last packet, so that its record is no sign of life:
+    /// there the connection counts as established still.
+    fn doubts(&self, record: &Record) -> bool {
+        let known = record.connection().and_then(|Connection { protocol, client_side, .. }| {
+            self.translator.connection(protocol, client_side.source, client_side.destination)
+        });
+        let doubtful = known.map(|(known, _)| known).filter(|known| known.state == State::Doubtful);
+        let is_over = record.connection().is_some_and(|connection| connection.state == State::TimeWait);
+        let since = doubtful.and_then(|known| self.translator.record(&known)?.idle());
+        since.is_some_and(|since| !is_over && record.idle().is_some_and(|idle| idle >= since))
+    }
+
     /// How many fragments wait for the first of their datagram.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.len()
+    }
+
+    /// Whether a packet has to wait for the other portion: its client says that the server has answered it, and nothing is
+    /// known of that here.
+    fn awaits_answer(&self, packet: &[u8]) -> Option<Awaited> {
+        let (from, to) = packet::goes_on(packet)?;
+        let (known, _) = self.translator.connection(Protocol::Tcp, from, to)?;
+        (known.state == State::Opening).then_some(Awaited::Answer(from, to))
     }
 
     /// Routes what came: a [`VnetHeader`] and a packet.
@@ -126,6 +167,13 @@ impl Router {
         let Some(frame) = frame.get_mut(..LENGTH + total) else {
             return;
         };
+        if self.early.is_some()
+            && let Some(awaited) = self.awaits_answer(frame.get(LENGTH..).unwrap_or_default())
+            && self.early.as_mut().is_some_and(|early| early.keep(now, awaited, frame))
+        {
+            self.counters.early_kept += 1;
+            return;
+        }
         // An identity is that of a packet as it came.
         let datagram = frame.get(LENGTH..).and_then(DatagramId::of_fragment);
         let waits = self.translate(now, &header, frame, out);
@@ -143,6 +191,14 @@ impl Router {
     /// Does what time brings.
     pub fn poll(&mut self, now: Instant, out: &mut impl Output) {
         self.counters.fragments_expired += self.held.expire(now) as u64;
+        if let Some(early) = &mut self.early {
+            self.counters.early_expired += early.expire(now) as u64;
+        }
+        while let Some(mut frame) = self.early.as_mut().and_then(Early::take) {
+            if let Some((header, _)) = split(&mut frame) {
+                self.translate(now, &header, &mut frame, out);
+            }
+        }
         if self.translator.poll_at().is_some_and(|due| due <= now) {
             self.translator.poll(now);
         }
@@ -156,7 +212,8 @@ impl Router {
     #[must_use]
     pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
         let mover = self.mover.as_ref().and_then(|mover| mover.poll_at(now));
-        self.translator.poll_at().into_iter().chain(mover).min()
+        let early = self.early.as_ref().and_then(Early::due);
+        self.translator.poll_at().into_iter().chain(mover).chain(early).min()
     }
 
     /// Sends what the translator itself has to say.
@@ -229,6 +286,11 @@ impl Router {
                 let kept = datagram.is_some_and(|datagram| self.held.keep(datagram, until, frame));
                 *(if kept { &mut self.counters.fragments_kept } else { &mut self.counters.fragments_refused }) += 1;
                 return true;
+            }
+            Verdict::Drop(DropReason::NoConnection) if self.early.is_some() => {
+                let awaited = Awaited::by_reply(packet);
+                let kept = self.early.as_mut().zip(awaited).is_some_and(|(early, awaited)| early.keep(now, awaited, frame));
+                self.counters.early_kept += u64::from(kept);
             }
             Verdict::Drop(reason) => {
                 if is_want_of_room(reason) && self.policy(packet) == Policy::Open {

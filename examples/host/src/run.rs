@@ -19,7 +19,9 @@ use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
 use crate::lending::AllRouters;
+use crate::listeners::Listeners;
 use crate::metrics::{Handles, Threaded};
+use crate::portion::RecordSender;
 use crate::reload::{Changes, Said};
 use crate::router::Router;
 use crate::shard::{self, Parts, Shard};
@@ -73,6 +75,8 @@ pub(crate) struct Running {
     pub(crate) sharding: Sharding,
     pub(crate) clock: Clock,
     pub(crate) metrics: Option<TcpListener>,
+    /// What shards tell the other portion.
+    pub(crate) records: Option<RecordSender>,
     pub(crate) handles: Handles,
     pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
     pub(crate) control: Option<JoinHandle<io::Result<ControlPort>>>,
@@ -192,7 +196,7 @@ impl Running {
             }
             Err(why) => {
                 warn!("another byway has not taken over, going on: {why}");
-                (self.threads, self.control) = spawn(parts, control, self.sharding, self.clock, &self.handles)?;
+                (self.threads, self.control) = spawn(parts, control, (&self.records, self.sharding), self.clock, &self.handles)?;
                 Ok(Some(self))
             }
         }
@@ -215,15 +219,16 @@ pub(crate) type Threads = (Vec<JoinHandle<Result<Shard, String>>>, Option<JoinHa
 pub(crate) fn spawn(
     parts: impl IntoIterator<Item = Parts>,
     control: Option<ControlPort>,
-    sharding: Sharding,
+    (records, sharding): (&Option<RecordSender>, Sharding),
     clock: Clock,
     handles: &Handles,
 ) -> Result<Threads, String> {
     let no_thread = |error: io::Error| format!("no thread: {error}");
     let control = control.map(ControlThread::new).transpose().map_err(no_thread)?;
-    let reporter = control.as_ref().map(ControlThread::reporter);
+    let reporter = control.as_ref().map(|control| control.reporter().clone());
+    let listeners = Listeners { control: reporter, portion: records.clone() };
     let (mut threads, mut all) = (Vec::new(), Vec::new());
-    let shards = shard::shards(parts, reporter, sharding, clock).map_err(|error| error.to_string())?;
+    let shards = shard::shards(parts, &listeners, sharding, clock).map_err(|error| error.to_string())?;
     for (number, (shard, handle)) in shards.into_iter().enumerate() {
         let run = move || {
             let alarm = Alarm;
@@ -256,7 +261,7 @@ pub(crate) fn spawn(
     });
     let thread = thread.transpose()?;
     if let Ok(mut handles) = handles.lock() {
-        *handles = Threaded { shards: all, control: handle };
+        (handles.shards, handles.control) = (all, handle);
     }
     Ok((threads, thread))
 }

@@ -9,9 +9,9 @@ use byway::{Instant, Owner, Sharding};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
-use crate::control::EventReporter;
 use crate::device::{FRAME, Queue};
 use crate::lending::{Lent, Turn};
+use crate::listeners::Listeners;
 use crate::router::Router;
 use crate::vnet::LENGTH;
 use crate::waker::Waker;
@@ -94,7 +94,7 @@ pub struct Shard {
     queue: Queue,
     /// In a box, so that it can be lent.
     router: Box<Router>,
-    events: Option<EventReporter>,
+    listeners: Listeners,
     sharding: Sharding,
     peers: Vec<Peer>,
     ring: Receiver<Vec<u8>>,
@@ -109,14 +109,14 @@ pub struct Shard {
 /// Shards as they are made, and what becomes of them.
 pub type Parts = (Queue, Box<Router>);
 
-/// Makes shards of these queues and routers, which know each other, and report to the port for instructions what happens
-/// to connections.
+/// Makes shards of these queues and routers, which know each other, and report to these listeners what happens to
+/// connections.
 ///
 /// # Errors
 /// The kernel's.
 pub fn shards(
     parts: impl IntoIterator<Item = Parts>,
-    events: Option<&EventReporter>,
+    listeners: &Listeners,
     sharding: Sharding,
     clock: Clock,
 ) -> io::Result<Vec<(Shard, Handle)>> {
@@ -133,7 +133,7 @@ pub fn shards(
             number,
             queue,
             router,
-            events: events.cloned(),
+            listeners: listeners.clone(),
             sharding,
             peers,
             ring,
@@ -168,9 +168,7 @@ impl Shard {
             }
             let now = self.clock.now();
             self.router.poll(now, &mut self.queue);
-            if let Some(events) = &mut self.events {
-                events.report(&mut self.router.translator);
-            }
+            self.listeners.report(&mut self.router.translator);
             if !is_busy {
                 self.wait(now)?;
             }
@@ -281,8 +279,7 @@ impl Shard {
         let due = self.router.poll_at(now).map(|due| due.duration_since(now));
         // Fragments that are kept are looked after now and then.
         let due = if self.router.held() == 0 { due } else { Some(due.map_or(SECOND, |due| due.min(SECOND))) };
-        let is_held_up = self.events.as_ref().is_some_and(EventReporter::is_held_up);
-        let due = if is_held_up { Some(Duration::from_millis(1)) } else { due };
+        let due = if self.listeners.is_held_up() { Some(Duration::from_millis(1)) } else { due };
         let timeout = due.and_then(|due| Timespec::try_from(due.max(Duration::from_millis(1))).ok());
         let mut fds = [PollFd::new(&self.queue, PollFlags::IN), PollFd::new(&*self.waker, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::control::ControlPort;
 use crate::device::{self, Queue};
 use crate::handover::{self, Taken, Waiting};
+use crate::portion::Link;
 use crate::reload::{Changes, Said};
 use crate::router::Router;
 use crate::run::{Running, no_handles, spawn};
@@ -82,7 +83,12 @@ fn go(
     check_snapshot(&config, kept)?;
     // The secret says which client is which shard's, so connections that are taken over want the old one. Whatever
     // strangers must not foresee hangs on another, which is new.
-    let secret = kept.map_or_else(random, |kept| Ok(kept.secret))?;
+    let secret = match (kept, &config.portion) {
+        (Some(kept), _) => kept.secret,
+        // After a restart the other portion still knows connections that were parted with it.
+        (None, Some(portion)) => portion.shard_secret(),
+        (None, None) => random()?,
+    };
     let clock = Clock::new(kept.map_or(Instant::ZERO, |kept| kept.time));
     let said = Said::by(&config);
     let shards = config.device.queues;
@@ -103,6 +109,8 @@ fn go(
         (Some(listen), None) => Some(metrics::open(listen)?),
         (_, open) => open,
     };
+    let open = |portion| Link::open(portion, config.nat.alternatives_text(), hand_over.is_some());
+    let link = config.portion.as_ref().map(open).transpose()?;
     let queues = queues(&config)?;
     if config.device.configure {
         device::remove_other_routes(&config.device)?;
@@ -113,7 +121,14 @@ fn go(
     config.snapshot.as_deref().map_or(Ok(()), snapshot::check_folder)?;
     let handles = no_handles();
     let parts = queues.into_iter().zip(routers.into_iter().map(Box::new));
-    let (threads, control) = spawn(parts, control, sharding, clock, &handles)?;
+    let records = link.as_ref().map(|link| link.sender().clone());
+    if let (Some(link), Ok(mut handles)) = (&link, handles.lock()) {
+        handles.portion = Some(link.status());
+    }
+    let (threads, control) = spawn(parts, control, (&records, sharding), clock, &handles)?;
+    if let Some(link) = link {
+        link.start(handles.clone(), sharding, clock)?;
+    }
     if let Some(listener) = &metrics {
         let listener = listener.try_clone().map_err(|error| format!("metrics: {error}"))?;
         metrics::serve(listener, handles.clone())?;
@@ -121,7 +136,7 @@ fn go(
     if let Some(listener) = listener {
         handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
     }
-    Ok(Running { config, said, secret, sharding, clock, metrics, handles, threads, control })
+    Ok(Running { config, said, secret, sharding, clock, metrics, records, handles, threads, control })
 }
 
 fn random() -> Result<[u8; 32], String> {
@@ -148,7 +163,7 @@ fn translators(config: &Config) -> Result<Vec<Translator<Heap>>, String> {
     let fresh = config.nat.config(random()?);
     let sharding = Sharding::new(&fresh, config.device.queues).map_err(|error| error.to_string())?;
     let mut capacity = config.nat.capacity;
-    if config.control.is_none() {
+    if config.control.is_none() && config.portion.is_none() {
         // Nobody would fetch them.
         capacity.events = 0;
     }

@@ -1,12 +1,85 @@
 //! How connections end: by their own protocol, by their time-out, or to make room.
 
+use crate::connection::Connection;
+use crate::endpoint::Pair;
 use crate::event::Closed;
 use crate::table::connection::{
-    ANY_PORT_REPLIES, CLIENT_COUNTED, IndexKey, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SOURCE_KEPT,
+    ANY_PORT_REPLIES, CLIENT_COUNTED, ConnectionSlot, IndexKey, OWES_CLIENT, OWES_SERVER, SERVER_COUNTED, SOURCE_KEPT,
 };
 use crate::table::event_queue::EventKind;
+use crate::table::hash::Key;
+use crate::table::storage::Storage;
 use crate::track::phase::Phase;
+use crate::translator::Translator;
+use crate::translator::redivert::follow::Followed;
 use crate::translator::state::Table;
+use crate::wire::ipv4::TCP;
+
+impl<S: Storage> Translator<S> {
+    /// Ends one connection at once: from now on no packet finds it. The next packet of its client may open another.
+    ///
+    /// It is reported and counted as [`Closed::Forgotten`], and its alternative endpoint is quarantined. Neither end is
+    /// notified, except by RSTs that a re-divert has ordered before. False, and nothing changes, if there is no connection between this client and this original destination,
+    /// or if it has another alternative source: then it is a later one. Its server may differ, since a re-divert moves a
+    /// connection.
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # let udp = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctest_udp.rs"));
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 53);
+    /// # let server = SocketAddrV4::new(Ipv4Addr::new(123, 45, 67, 89), 53);
+    /// # let client = SocketAddrV4::new(Ipv4Addr::new(1, 2, 3, 4), 3456);
+    /// byway.divert(Divert::new(original).to(server))?;
+    /// byway.translate(Instant::ZERO, &mut udp(client, original));
+    ///
+    /// let connection = byway.connections().next().expect("one");
+    /// assert!(byway.close(&connection));
+    /// assert!(!byway.close(&connection));
+    /// assert_eq!((byway.connections().count(), byway.connections_on(server)), (0, 0));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn close(&mut self, connection: &Connection) -> bool {
+        let Some(slot) = self.find_same(connection) else {
+            return false;
+        };
+        let mut table = self.table();
+        // Its server counts it only after the re-diverts that it has not followed yet.
+        if !matches!(table.follow_rediverts(slot), Followed::Stranded | Followed::Home) {
+            table.quarantine(slot, Closed::Forgotten);
+        }
+        true
+    }
+
+    /// Ends one TCP connection as a re-divert with [`Redivert::Reset`](crate::Redivert::Reset) does: both ends are sent a RST
+    /// ([`poll_transmit`](Self::poll_transmit)), and what they send afterwards is answered with one. It is reported and
+    /// counted as [`Closed::Rediverted`].
+    ///
+    /// False, and nothing changes, if [`close`](Self::close) would not find it, or if it is over or not TCP.
+    pub fn reset(&mut self, connection: &Connection) -> bool {
+        let Some(slot) = self.find_same(connection) else {
+            return false;
+        };
+        let mut table = self.table();
+        let followed = table.follow_rediverts(slot);
+        if table.slot(slot).is_none_or(|c| c.protocol != TCP || c.phase.is_over()) {
+            return followed == Followed::Reset;
+        }
+        table.reset_alone(slot);
+        true
+    }
+
+    /// The slot of a connection with the same client, original destination and alternative source.
+    fn find_same(&self, connection: &Connection) -> Option<u32> {
+        let end = |end: core::net::SocketAddrV4| (end.ip().to_bits(), end.port());
+        let Pair { source, destination } = connection.client_side;
+        let slot = self.find(&Key::new(connection.protocol.number(), end(source), end(destination)))?;
+        let ConnectionSlot(known) = self.storage.view().connections.get(slot as usize)?;
+        ((known.alternative, known.alternative_port) == end(connection.server_side.source)).then_some(slot)
+    }
+}
 
 impl Table<'_> {
     /// Moves a connection to another phase, and to the age list of that phase.

@@ -214,9 +214,7 @@ impl Table<'_> {
         let is_reset = resume.has(OR_RESET) && !stays;
         resume.unwant();
         if is_reset && self.slot(slot).is_some_and(|c| !c.phase.is_over()) {
-            self.start_reset(slot);
-            let telling = &mut self.state.redivert_log.telling;
-            *telling = slot.min(*telling);
+            self.reset_alone(slot);
         }
     }
 }

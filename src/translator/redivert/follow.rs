@@ -233,6 +233,13 @@ impl Table<'_> {
         }
     }
 
+    /// The same for one that no sweep comes to.
+    pub(in crate::translator) fn reset_alone(&mut self, slot: u32) {
+        self.start_reset(slot);
+        let telling = &mut self.state.redivert_log.telling;
+        *telling = slot.min(*telling);
+    }
+
     /// Fetches the buckets that the connection in a slot will leave and enter when it follows a re-divert, if it has yet to
     /// follow one.
     #[cfg(target_pointer_width = "64")]

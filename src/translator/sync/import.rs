@@ -211,7 +211,7 @@ impl Table<'_> {
         if let Some(tcp) = &tcp {
             (new.phase, new.sequences) = (new.stored(tcp.phase), tcp.sequences);
         }
-        let idle = record.idle();
+        let idle = record.since();
         new.last = Tick(self.state.tick.0.wrapping_sub(Tick::count(idle)));
         if self.state.timers.is_dead(new.phase, new.last, self.state.tick) {
             return Err(RecordError::Expired { idle });

@@ -202,8 +202,15 @@ impl Record {
         (u32::from_be_bytes(self.bytes(at)), u16::from_be_bytes(self.bytes(at + 4)))
     }
 
-    /// How long ago its last packet was.
-    pub(super) fn idle(&self) -> Duration {
+    /// How long the connection had been without a packet when the record was made, in steps of a millisecond. `None` of a
+    /// [second](Self::is_second) record.
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        (!self.is_second()).then(|| self.since())
+    }
+
+    /// The same, of a first record.
+    pub(super) fn since(&self) -> Duration {
         Duration::from_millis(u64::from(u32::from_be_bytes(self.bytes(32))))
     }
 

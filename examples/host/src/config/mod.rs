@@ -3,6 +3,7 @@
 mod document;
 pub mod monitor;
 mod nat;
+mod portion;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use nat::{Capacity, Nat};
 pub use rules::Rule;
 
 use crate::key;
+use crate::portion::Settings as Portion;
 use crate::resumable;
 use crate::router::Settings;
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// The port for instructions.
     pub control: Option<Control>,
+    /// The other portion, where each translates one direction only.
+    pub portion: Option<Portion>,
     /// Where the metrics page is.
     pub metrics: Option<SocketAddrV4>,
     /// What the process keeps when it has opened everything.
@@ -139,10 +143,11 @@ impl Config {
     fn of(file: &Path, text: &str) -> Result<Self, Fault> {
         let (document, span) = document::parse(text)?;
         let root = Table::root(&document, span);
-        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "privileges", "resumable", "state"])?;
+        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "portion", "privileges", "resumable", "state"])?;
         let nat = nat::read(&root)?;
         let rules = rules::read(&root)?;
-        let router = router(&root, &nat)?;
+        let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
+        let router = Settings { early: portion.is_some(), ..router(&root, &nat)? };
         let device = device(&root, &nat, &rules)?;
         let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
         let metrics = match root.table("metrics")? {
@@ -179,7 +184,7 @@ impl Config {
             });
         }
         let (file, text) = (file.into(), String::new());
-        let config = Self { device, router, nat, rules, control, metrics, privileges, snapshot, file, text, fixed };
+        let config = Self { device, router, nat, rules, control, portion, metrics, privileges, snapshot, file, text, fixed };
         config.try_out()?;
         Ok(config)
     }
@@ -237,7 +242,7 @@ fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
     let table = root.table("router")?;
     let address = Ipv4Addr::UNSPECIFIED;
     let resumable = resumable(root)?;
-    let default = Settings { address, mtu: 1500, errors_per_second: 100, held: 64, resumable };
+    let default = Settings { address, mtu: 1500, errors_per_second: 100, held: 64, resumable, early: false };
     let Some(table) = table else {
         return match nat.own.first() {
             Some(address) => Ok(Settings { address: *address, ..default }),
@@ -252,7 +257,7 @@ fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
         errors_per_second: table
             .or("icmp_errors_per_second", default.errors_per_second, |v| v.number(0..=1_000_000))?,
         held: table.or("held_fragments", 64_u32, |v| v.number(0..=65_536))? as usize,
-        resumable,
+        ..default
     };
     table.finish()?;
     Ok(settings)

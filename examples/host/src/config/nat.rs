@@ -54,6 +54,7 @@ pub struct Nat {
     port_choice: PortChoice,
     inexact_reset: InexactReset,
     rewrite_identification: bool,
+    tell_changes: bool,
     refresh_from_server: bool,
     short_timeouts: bool,
     rates: (u16, u16),
@@ -80,6 +81,7 @@ impl Nat {
             .inexact_reset(self.inexact_reset)
             .rewrite_identification(self.rewrite_identification)
             .refresh_from_server(self.refresh_from_server)
+            .tell_changes(self.tell_changes)
             .transmit_rates(self.rates.0, self.rates.1);
         if self.short_timeouts {
             config = config.allow_short_timeouts();
@@ -176,6 +178,8 @@ pub(super) fn read(root: &Table<'_>) -> Result<Nat, Fault> {
         inexact_reset: table.or("inexact_reset", InexactReset::Pass, |v| v.choice(&RESETS))?,
         rewrite_identification: table.or("rewrite_identification", false, Value::boolean)?,
         refresh_from_server: table.or("refresh_from_server", true, Value::boolean)?,
+        // For the other portion.
+        tell_changes: root.get("portion").is_some(),
         short_timeouts: table.or("short_timeouts", false, Value::boolean)?,
         rates: (errors, resets),
         places: Places {

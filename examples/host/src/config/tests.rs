@@ -1,3 +1,5 @@
+use core::time::Duration;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -152,6 +154,39 @@ fn what_is_wrong_is_said_with_its_place() {
     );
     let missing = Config::read(Path::new("/nowhere/byway.toml")).unwrap_err().to_string();
     assert_eq!(missing, "/nowhere/byway.toml: No such file or directory (os error 2)");
+}
+
+#[test]
+fn a_portion_has_an_end_a_key_and_rules_if_it_is_the_one_to_the_server() {
+    let folder = std::env::temp_dir().join(format!("byway-portion-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let key = folder.join("portion.key");
+    std::fs::write(&key, format!("0 {}\n", "5a".repeat(32))).unwrap();
+    let portion = format!(
+        "[portion]\ndirection = \"to-server\"\nconnect = \"192.0.2.2:5214\"\nkey = \"{}\"\nrefresh = \"2s\"\n",
+        key.display()
+    );
+    let with = |right: &str, wrong: &str, good: &str| parse(&(portion.replacen(right, wrong, 1) + good));
+    let read = with("", "", GOOD).unwrap();
+    let settings = read.portion.unwrap();
+    assert_eq!((settings.secret, settings.refresh), ([0x5a; 32], Duration::from_secs(2)));
+    assert!(read.router.early && !format!("{settings:?}").contains("90, 90"), "the secret is not shown");
+    for (right, wrong, good, said) in [
+        ("to-server", "to-serve", GOOD, "2:13: portion.direction: \"to-serve\" found: expected one of"),
+        ("to-server", "to-client", GOOD, "21:10: rule[1].divert: rules belong to the portion to the server"),
+        ("connect", "connects", GOOD, "1:1: portion: listen or connect is missing"),
+        ("key", "listen = \"1.1.1.1:1\"\nkey", GOOD, "3:11: portion.connect: one portion listens, the other connects"),
+        ("192.0.2.2:5214", "192.0.2.2", GOOD, "3:11: portion.connect: \"192.0.2.2\" found: expected an address and port"),
+        ("portion.key", "no.key", GOOD, "4:7: portion.key: key file "),
+        ("2s", "2h", GOOD, "5:11: portion.refresh: 7200s found: expected a time from 100ms to 60s"),
+        ("2s\"", "2s\"\nfresh = 1", GOOD, "6:1: portion.fresh: there is no such field"),
+        ("", "", &GOOD.replace("[nat]", "[nat]\nevents = 0"), "1:1: portion: nat.events is 0"),
+        ("", "", &GOOD.replace("[nat]", "[resumable]\n[nat]"), "1:1: portion: [resumable] is there"),
+    ] {
+        let error = with(right, wrong, good).unwrap_err();
+        assert!(error.starts_with(&format!("byway.toml:{said}")), "{error}\nnot {said}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn router(rules: &[&str]) -> Router {
         let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
         translator.divert(Divert::parse(rule, &mut room).unwrap()).unwrap();
     }
-    Router::new(translator, Settings { address: OWN.into(), mtu: 1500, errors_per_second: 10, held: 4, resumable: None })
+    Router::new(translator, Settings { address: OWN.into(), mtu: 1500, errors_per_second: 10, held: 4, resumable: None, early: false })
 }
 
 fn framed(header: VnetHeader, packet: &[u8]) -> Vec<u8> {

@@ -18,6 +18,7 @@ const RING_MIB: usize = 192;
 
 pub struct Capture {
     space: Space,
+    device: &'static str,
     program: Child,
     file: PathBuf,
     /// How many packets there had been when it began.
@@ -27,8 +28,13 @@ pub struct Capture {
 impl Capture {
     /// Begins to record what a machine's `eth0` sends and receives.
     pub fn start(space: &Space) -> Self {
-        let file = Path::new(FOLDER).join(format!("capture-{}", space.name()));
-        let mut program = command(&format!("dumpcap -q -P -i eth0 -B {RING_MIB} -w {}", file.display()));
+        Self::start_on(space, "eth0")
+    }
+
+    /// Begins to record what a machine sends and receives over a device.
+    pub fn start_on(space: &Space, device: &'static str) -> Self {
+        let file = Path::new(FOLDER).join(format!("capture-{}-{device}", space.name()));
+        let mut program = command(&format!("dumpcap -q -P -i {device} -B {RING_MIB} -w {}", file.display()));
         program.stdin(Stdio::null()).stderr(Stdio::piped());
         let mut program = space.run(move || program.spawn()).expect("dumpcap comes with tshark");
         let mut said = String::new();
@@ -37,13 +43,13 @@ impl Capture {
             let length = lines.read_line(&mut said).expect("text");
             assert_ne!(length, 0, "dumpcap: {said}");
         }
-        Self { before: packets(space), space: space.clone(), program, file }
+        Self { before: packets(space, device), space: space.clone(), device, program, file }
     }
 
     /// Ends it. Every packet that has gone through the interface is in it.
     #[track_caller]
     pub fn end(mut self) -> Captured {
-        let passed = packets(&self.space) - self.before;
+        let passed = packets(&self.space, self.device) - self.before;
         // What is in the ring gets into the file.
         let length = |file: &Path| std::fs::metadata(file).map_or(0, |data| data.len());
         let mut last = u64::MAX;
@@ -65,9 +71,9 @@ impl Capture {
     }
 }
 
-/// How many packets a machine has sent and received.
-fn packets(space: &Space) -> u64 {
-    let said = run(space, "ip -s -s link show dev eth0");
+/// How many packets a machine has sent and received over a device.
+fn packets(space: &Space, device: &str) -> u64 {
+    let said = run(space, &format!("ip -s -s link show dev {device}"));
     let lines: Vec<_> = said.lines().collect();
     let after = |title: &str| {
         let at = lines.iter().position(|line| line.trim_start().starts_with(title)).expect("a title");

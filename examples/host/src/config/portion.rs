@@ -1,0 +1,47 @@
+//! `[portion]`: this process translates one direction, and another the other.
+
+use core::time::Duration;
+use std::path::Path;
+
+use super::{Nat, Rule};
+use super::document::{Fault, Table};
+use crate::key;
+use crate::portion::{Direction, End, Settings};
+
+pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) -> Result<Settings, Fault> {
+    const DIRECTIONS: [(&str, Direction); 2] = [("to-server", Direction::ToServer), ("to-client", Direction::ToClient)];
+    const ADDRESS: &str = "an address and port like \"192.0.2.1:5214\"";
+    let direction = table.need("direction", "\"to-server\" or \"to-client\"")?.choice(&DIRECTIONS)?;
+    let end = match (table.get("listen"), table.get("connect")) {
+        (Some(at), None) => End::Listen(at.read(ADDRESS)?),
+        (None, Some(to)) => End::Connect(to.read(ADDRESS)?),
+        (Some(_), Some(to)) => return Err(to.fault("one portion listens, the other connects: leave out either")),
+        (None, None) => return Err(table.fault("listen or connect is missing: one portion listens, the other connects")),
+    };
+    let name = table.need("key", "the name of a key file")?;
+    let key = super::path(file, name.text("the name of a key file")?);
+    // Its number says nothing here.
+    let (_, secret) = key::read(&key).map_err(|problem| name.fault(problem))?;
+    let refresh = match table.get("refresh") {
+        None => Duration::from_secs(1),
+        Some(value) => {
+            let refresh = value.duration()?;
+            let (least, most) = (Duration::from_millis(100), Duration::from_secs(60));
+            if !(least..=most).contains(&refresh) {
+                return Err(value.fault(format!("{refresh:?} found: expected a time from 100ms to 60s")));
+            }
+            refresh
+        }
+    };
+    table.finish()?;
+    if let (Direction::ToClient, Some(rule)) = (direction, rules.first()) {
+        return Err(rule.fault("rules belong to the portion to the server: this one follows it"));
+    }
+    if nat.capacity.events == 0 {
+        return Err(table.fault("nat.events is 0: events tell the other portion of connections"));
+    }
+    if nat.capacity.resumable {
+        return Err(table.fault("[resumable] is there: a hand-over needs both directions in one process"));
+    }
+    Ok(Settings { direction, end, secret, key, refresh })
+}

@@ -1,0 +1,305 @@
+//! The stream to the other portion, on threads of its own: one reads, one writes.
+
+use core::convert::Infallible;
+use core::net::SocketAddrV4;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Instant;
+
+use byway::{Connection, Record, Sharding};
+use rustix::net::{AddressFamily, SocketType, bind, ipproto, listen, socket_with, sockopt};
+use tracing::{debug, error, info, warn};
+
+use super::exchange::{self, RecordSender, Records};
+use super::frame::{self, Gone, Message, NONCE, Seal};
+use super::{Direction, End, Settings};
+use crate::clock::Clock;
+use crate::metrics::Handles;
+use crate::shard::Handle;
+
+/// How long the other end may take to greet, and how long it may say nothing afterwards.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often something is said, if only that there is nothing to say.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// How long after a failure the stream is opened again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Everything, however old its last packet is.
+const ALL: Duration = Duration::MAX;
+
+/// What is known of the stream, for the metrics page.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// Whether it is open.
+    pub is_connected: AtomicBool,
+    /// Records sent.
+    pub sent: AtomicU64,
+    /// Records received.
+    pub received: AtomicU64,
+    /// Records received that the translator refused.
+    pub refused: AtomicU64,
+    /// How often all connections were sent.
+    pub complete: AtomicU64,
+}
+
+/// One end of the stream, before its threads are started.
+#[derive(Debug)]
+pub struct Link {
+    listener: Option<TcpListener>,
+    records: Records,
+    sender: RecordSender,
+    settings: Settings,
+    alternatives: String,
+    status: Arc<Status>,
+}
+
+/// The shards, and the portion that they are of.
+#[derive(Debug)]
+struct Own {
+    settings: Settings,
+    /// The alternative addresses: both portions must have the same.
+    alternatives: String,
+    status: Arc<Status>,
+    shards: Handles,
+    sharding: Sharding,
+    clock: Clock,
+}
+
+impl Link {
+    /// Opens the port, if this is the end that listens. `shared` permits that the process which this one takes over from has
+    /// it too.
+    ///
+    /// # Errors
+    /// One line that says what to do.
+    pub fn open(settings: &Settings, alternatives: String, shared: bool) -> Result<Self, String> {
+        let listener = match settings.end {
+            End::Listen(at) => Some(open(at, shared).map_err(|error| match error.kind() {
+                ErrorKind::AddrInUse => format!("portion.listen {at}: another program has this port"),
+                ErrorKind::AddrNotAvailable => format!("portion.listen {at}: this machine does not have this address"),
+                _ => format!("portion.listen {at}: {error}"),
+            })?),
+            End::Connect(_) => None,
+        };
+        let (sender, records) = exchange::queue();
+        Ok(Self { listener, records, sender, settings: settings.clone(), alternatives, status: Arc::default() })
+    }
+
+    /// What shards report to.
+    #[must_use]
+    pub const fn sender(&self) -> &RecordSender {
+        &self.sender
+    }
+
+    /// What is known of the stream.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        self.status.clone()
+    }
+
+    /// Exchanges records between these shards and the other portion, on threads that end with the process.
+    ///
+    /// # Errors
+    /// There is no thread.
+    pub fn start(self, shards: Handles, sharding: Sharding, clock: Clock) -> Result<(), String> {
+        let Self { listener, mut records, sender: _, settings, alternatives, status } = self;
+        let own = Own { settings, alternatives, status, shards, sharding, clock };
+        let run = move || {
+            let mut said = String::new();
+            loop {
+                let Err(why) = own.connect(listener.as_ref()).and_then(|stream| own.exchange(stream, &mut records));
+                records.set_connected(false);
+                if own.status.is_connected.swap(false, Ordering::Relaxed) {
+                    warn!("the other portion is gone: {why}");
+                } else if said != why.to_string() {
+                    // Not the same again and again.
+                    said = why.to_string();
+                    error!("the other portion: {said}");
+                }
+                std::thread::sleep(AGAIN);
+            }
+        };
+        std::thread::Builder::new()
+            .name("portion".into())
+            .spawn(run)
+            .map(drop)
+            .map_err(|error| format!("no thread: {error}"))
+    }
+
+}
+
+/// For ever, or until it fails.
+type Endless = io::Result<Infallible>;
+
+impl Own {
+    fn connect(&self, listener: Option<&TcpListener>) -> io::Result<TcpStream> {
+        match (listener, self.settings.end) {
+            (Some(listener), _) => Ok(listener.accept()?.0),
+            (None, End::Connect(to) | End::Listen(to)) => TcpStream::connect_timeout(&to.into(), PATIENCE),
+        }
+    }
+
+    /// Goes on until the stream ends.
+    fn exchange(&self, mut stream: TcpStream, records: &mut Records) -> Endless {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).map_err(|error| io::Error::other(format!("no random numbers: {error}")))?;
+        let Settings { direction, secret, .. } = &self.settings;
+        let (mut own, mut theirs) = frame::greet(&mut stream, *direction, secret, &nonce)?;
+        own.write(&mut stream, &Message::Alternatives(self.alternatives.clone()))?;
+        match theirs.read(&mut stream)? {
+            Message::Alternatives(other) if other == self.alternatives => {}
+            Message::Alternatives(other) => {
+                let why = format!("its alternative addresses are {other}, and here they are {}", self.alternatives);
+                return Err(senseless(&why));
+            }
+            _ => return Err(senseless("it has not said its addresses")),
+        }
+        records.set_connected(true);
+        self.status.is_connected.store(true, Ordering::Relaxed);
+        info!(direction = ?direction, "the other portion is there");
+        let mut out = stream.try_clone()?;
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(move || {
+                let ended = self.write(&mut out, &mut own, records);
+                // The reader has to notice.
+                let _ = out.shutdown(Shutdown::Both);
+                ended
+            });
+            let ended = self.read(&mut stream, &mut theirs);
+            let _ = stream.shutdown(Shutdown::Both);
+            let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")));
+            match (ended, written) {
+                // The reader's end follows from the writer's, which says why.
+                (Err(read), Err(wrote)) if read.kind() == ErrorKind::UnexpectedEof => Err(wrote),
+                (Err(read), _) => Err(read),
+            }
+        })
+    }
+
+    fn shards(&self) -> Vec<Handle> {
+        self.shards.lock().map(|threads| threads.shards.clone()).unwrap_or_default()
+    }
+
+    /// Sends everything, then what shards report; now and then what packets pass over.
+    fn write(&self, out: &mut TcpStream, seal: &mut Seal, records: &Records) -> Endless {
+        let refresh = self.settings.refresh;
+        let mut send = |message: Message| {
+            if let Message::Records(records) = &message {
+                self.status.sent.fetch_add(records.len() as u64, Ordering::Relaxed);
+            }
+            seal.write(out, &message)
+        };
+        let sweep = |newer_than: Duration, send: &mut dyn FnMut(Message) -> io::Result<()>| {
+            let mut send = |records| send(Message::Records(records));
+            self.shards().iter().try_for_each(|shard| exchange::each_page(shard, newer_than, &mut send))
+        };
+        let mut complete = true;
+        let mut swept = Instant::now();
+        loop {
+            if complete {
+                swept = Instant::now();
+                sweep(ALL, &mut send)?;
+                self.status.complete.fetch_add(1, Ordering::Relaxed);
+            } else if swept.elapsed() >= refresh {
+                // A little more than has passed, so that none is left out.
+                let since = swept.elapsed() + refresh / 2;
+                swept = Instant::now();
+                sweep(since, &mut send)?;
+            }
+            let patience = refresh.saturating_sub(swept.elapsed()).min(KEEP_ALIVE);
+            exchange::messages(&records.next(patience)).into_iter().try_for_each(&mut send)?;
+            complete = records.was_behind();
+        }
+    }
+
+    /// The shard that this portion's packets of a connection come to.
+    fn shard_of(&self, connection: &Connection) -> Option<usize> {
+        match self.settings.direction {
+            Direction::ToServer => self.sharding.shard_of(connection),
+            Direction::ToClient => self.sharding.shard_of_alternative(connection.server_side.source),
+        }
+    }
+
+    /// Has shards close what the other portion has closed.
+    fn close(&self, all: Vec<Gone>) {
+        for shard in self.shards() {
+            // A connection is in one shard; which one hangs on its alternative, and no other has it.
+            let all = all.clone();
+            let _ = shard.ask(move |router| {
+                for Gone { protocol, is_reset, client, original, alternative } in all {
+                    let known = router.translator.connection(protocol, client, original).map(|(known, _)| known);
+                    if let Some(known) = known.filter(|known| known.server_side.source == alternative) {
+                        let _ = if is_reset { router.translator.reset(&known) } else { router.translator.close(&known) };
+                    }
+                }
+            });
+        }
+    }
+
+    /// Has shards take over what comes.
+    fn read(&self, stream: &mut TcpStream, seal: &mut Seal) -> Endless {
+        let clock = self.clock;
+        loop {
+            let records = match seal.read(stream)? {
+                Message::Records(records) => records,
+                Message::Gone(all) => {
+                    self.close(all);
+                    continue;
+                }
+                Message::Alternatives(_) => return Err(senseless("it says its addresses twice")),
+            };
+            self.status.received.fetch_add(records.len() as u64, Ordering::Relaxed);
+            let shards = self.shards();
+            let mut of_each: Vec<Vec<Record>> = vec![Vec::new(); shards.len()];
+            let mut last = None;
+            for record in records {
+                // A second record follows the first.
+                if let Some(connection) = record.connection() {
+                    last = self.shard_of(&connection);
+                }
+                match last.and_then(|shard| of_each.get_mut(shard)) {
+                    Some(records) => records.push(record),
+                    None => drop(self.status.refused.fetch_add(1, Ordering::Relaxed)),
+                }
+            }
+            for (shard, records) in shards.iter().zip(of_each) {
+                if records.is_empty() {
+                    continue;
+                }
+                // One that has ended takes nothing any more; whatever comes after it is sent everything.
+                let refused = shard.ask(move |router| {
+                    let now = clock.now();
+                    records.iter().filter_map(|record| router.join(now, record).err()).collect::<Vec<_>>()
+                });
+                for why in refused.unwrap_or_default() {
+                    self.status.refused.fetch_add(1, Ordering::Relaxed);
+                    debug!("a record is refused: {why}");
+                }
+            }
+        }
+    }
+}
+
+fn senseless(why: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, why)
+}
+
+fn open(at: SocketAddrV4, shared: bool) -> io::Result<TcpListener> {
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        Some(ipproto::TCP),
+    )?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    bind(&socket, &at)?;
+    listen(&socket, 4)?;
+    Ok(socket.into())
+}
