@@ -152,7 +152,7 @@ proptest! {
             if let Ok(Some(seen)) = reading.take(Instant::from_micros(at), report) {
                 let age = Duration::from_micros(at) + Duration::from_secs(2);
                 prop_assert!(seen.silent <= age, "{seen:?}");
-                prop_assert!(seen.waited <= age * seen.waiting.max(1).min(u32::MAX / 2) * 2, "{seen:?}");
+                prop_assert!(seen.waited <= age.saturating_mul(seen.waiting), "{seen:?}");
                 monitor.observe(s(n as u64 + 1), &[seen, Observation::NONE]);
                 prop_assert!(monitor.weights().iter().any(|weight| *weight != 0));
             }

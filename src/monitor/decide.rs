@@ -134,7 +134,7 @@ impl Standing {
                     return None;
                 }
                 // The others have become less loaded since its weight was chosen.
-                let is_forgotten = seen.waiting == 0 && good - before < TOO_FEW;
+                let is_forgotten = seen.waiting == 0 && good.saturating_sub(before) < TOO_FEW;
                 let raised = raised.saturating_add(u32::from(is_forgotten));
                 *self = Self::Trial { times, good, raised, since: now, before: good };
                 is_forgotten.then_some(Action::Try { server })
