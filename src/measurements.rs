@@ -247,7 +247,7 @@ impl Measurements {
         self.waiting = self.waiting.plus(&other.waiting);
         self.unanswered = self.unanswered.plus(&other.unanswered);
         self.silent = match (self.silent, other.silent) {
-            // Whoever has answered last speaks for the server.
+            // The latest answer speaks for the server.
             (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
             (mine, theirs) => mine.or(theirs),
         };

@@ -16,7 +16,7 @@ use crate::translator::Translator;
 ///
 /// Shards must have the same rules and the same settings except for their alternative ports, as
 /// [`Sharding`](crate::Sharding) divides them. Then the same instructions change their
-/// [generations](Translator::generation) alike, and an answer gives that of the first shard. Whoever changes rules
+/// [generations](Translator::generation) alike, and an answer gives that of the first shard. A program that changes rules
 /// without the agent must do so on all shards; if one was changed alone, a request that demands a generation is refused
 /// until they agree again.
 ///

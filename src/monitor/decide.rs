@@ -359,7 +359,7 @@ const LARGEST: f64 = 20_000.0;
 pub(super) fn decide<const N: usize>(inputs: &Inputs<N>, settings: &Settings) -> Option<(Action, [u16; N], Promise)> {
     let wanted = wanted(inputs);
     if let Some(action) = inputs.trigger {
-        // If nobody is left, whoever there is keeps what it has.
+        // If none is left, each keeps what it has.
         let weights = if wanted.iter().any(|weight| *weight > 0.0) { whole(&wanted) } else { inputs.weights };
         return (weights != inputs.weights).then_some((action, weights, Promise::NONE));
     }

@@ -1,8 +1,8 @@
 //! Which destinations are worth looking up: most packets that are none of ours are told by two bits.
 //!
 //! A bit cannot be taken away, since several addresses may share it. So what is gone stays in the filter until it is
-//! built anew: beside the old one, from all rules and connections, a few of them at a time
-//! ([`Table::rebuild_filter`](crate::translator::Table)). Whatever is added meanwhile is added to both. The new one takes
+//! rebuilt: beside the old one, from all rules and connections, a few of them at a time
+//! ([`Table::rebuild_filter`](crate::translator::Table)). What is added meanwhile is added to both. The new one takes
 //! the place of the old one when it is complete, so that the answer is right at all times. On a small processor, where
 //! memory is dear and tables are short, that is done with one share of the bits after the other.
 
@@ -14,7 +14,7 @@ pub(crate) struct Filter {
     /// them one for each place of the second look: the same once more; or it may be the address of a client that keeps it.
     words: [u32; WORDS],
     factor: u32,
-    /// The share of all words that is built anew, or that was built last.
+    /// The share of all words that is rebuilt, or that was built last.
     share: [u32; SHARE],
     /// Where it begins among the words.
     begin: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Filter {
 /// Words of both looks.
 const WORDS: usize = FIRST + SECOND;
 
-/// Words of both looks that are built anew at once.
+/// Words of both looks that are rebuilt at once.
 const SHARE: usize = if LARGE { WORDS } else { 16 };
 const _: () = assert!(WORDS.is_multiple_of(SHARE));
 
@@ -81,7 +81,7 @@ impl Filter {
         self.words.get(word).is_some_and(|word| word >> bit & 1 != 0)
     }
 
-    /// Adds a bit, and to the share that is built anew if it lies there.
+    /// Adds a bit, and to the share that is rebuilt if it lies there.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn add(&mut self, (word, bit): (usize, u32)) {
         if let Some(word) = self.words.get_mut(word) {
@@ -97,13 +97,13 @@ impl Filter {
         self.words.fill(u32::MAX);
     }
 
-    /// Begins to build it anew: from now on everything that is to be in it is added again.
+    /// Starts to rebuild it: from now on everything that is to be in it is added again.
     pub(crate) fn start_share(&mut self) {
         self.share.fill(0);
         self.begin = 0;
     }
 
-    /// The share that is built anew is complete, and takes the place of the old one. True if there is another one to be
+    /// The share that is rebuilt is complete, and takes the place of the old one. True if there is another one to be
     /// built, for which everything is to be added once more.
     pub(crate) fn finish_share(&mut self) -> bool {
         for (old, new) in self.words.iter_mut().skip(self.begin).zip(&mut self.share) {
@@ -201,7 +201,7 @@ mod tests {
         assert!((0..100_000).all(|a| !seen(&filter, a)));
     }
 
-    /// Builds a filter anew; what is to be in it is added for each share.
+    /// Rebuilds a filter; what is to be in it is added for each share.
     fn rebuild(filter: &mut Filter, mut add: impl FnMut(&mut Filter)) {
         filter.start_share();
         loop {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_is_built_anew_misses_nothing_at_any_time() {
+    fn a_filter_that_is_rebuilt_misses_nothing_at_any_time() {
         let mut filter = Filter::new(0x1234_5679);
         (0..300).for_each(|a| filter.add_diverted(a));
         (1_000..1_100).for_each(|a| filter.add_near(a));

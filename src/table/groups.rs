@@ -83,7 +83,7 @@ impl Groups<'_> {
         }
     }
 
-    /// Takes note that another entry stands in the place of one, in whatever group that is.
+    /// Takes note that another entry stands in the place of one, in any group.
     pub(crate) fn replace(&mut self, old: u16, new: u16) {
         for [owner, clusters @ ..] in self.0.as_chunks_mut::<GROUP_WORDS>().0 {
             if *owner == u32::from(old) + 1 {

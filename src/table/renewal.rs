@@ -1,9 +1,9 @@
-//! How far the index of rules has been built anew.
+//! How far the index of rules has been rebuilt.
 
 use crate::table::rebuilding::INTERVAL;
 use crate::time::Tick;
 
-/// How far the index's filter and classes have been built anew.
+/// How far the index's filter and classes have been rebuilt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Renewal {
     /// How many rules have gone since the last pass began.

@@ -400,7 +400,7 @@ impl RuleCounts {
     }
 }
 
-/// Whether some rule speaks of exactly this address and port, whoever the client is.
+/// Whether some rule, for any client, names exactly this address and port.
 pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
     let rank = rank(32, address, u64::from(port));
     of_rank(from_rank(rules, rank), rank, |s| s.is_for(protocol)).is_some()

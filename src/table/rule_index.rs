@@ -5,7 +5,7 @@
 //! by a keyed hash of its addresses cut to the lengths of the class (tuple space search). A filter of the destinations
 //! comes before it, so that a class that has no rule for a destination costs one word.
 //!
-//! Neither classes nor destinations can be taken away, since other rules may be of them. So both are built anew when
+//! Neither classes nor destinations can be taken away, since other rules may be of them. So both are rebuilt when
 //! many rules have gone, a few rules at a time; until then some look-ups are in vain.
 
 use crate::connection::Direction;
@@ -26,7 +26,7 @@ const LENGTHS: usize = 33;
 
 /// IndexKey classes have rules, as pairs of words at the end of the index: a bit for each length of destinations; then for
 /// each of these the rules with any port, and those with a port: a bit for each length of clients, and above them one
-/// for each protocol. Behind them the same once more for those that are being built anew.
+/// for each protocol. Behind them the same once more for those that are being rebuilt.
 type Classes = [[u32; 2]];
 
 /// Numbers of 64 bits for one set of classes.
@@ -376,9 +376,9 @@ impl RuleIndexMut<'_> {
         }
     }
 
-    /// Begins to build classes and filter anew: the filter is to be [cleared](Self::clear), and then every rule
+    /// Starts to rebuild classes and filter: the filter is to be [cleared](Self::clear), and then every rule
     /// [noted](Self::note) again.
-    pub(crate) fn start_anew(&mut self) {
+    pub(crate) fn start_rebuilding(&mut self) {
         self.classes().1.fill([0; 2]);
         self.directory.is_complete = false;
     }
@@ -392,7 +392,7 @@ impl RuleIndexMut<'_> {
     }
 
     /// Every rule has been noted again.
-    pub(crate) fn finish_anew(&mut self) {
+    pub(crate) fn finish_rebuilding(&mut self) {
         let (classes, fresh) = self.classes();
         for (old, new) in classes.iter_mut().zip(fresh) {
             *old = *new;

@@ -24,7 +24,7 @@ pub(crate) const MAX_SERVERS: usize = NONE as usize - 1;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ServerSlot {
     pub(crate) address: u32,
-    /// In a group: what this entry's share of the clients hangs on. A re-divert keeps it, so that it moves this server's
+    /// In a group: what this entry's share of the clients depends on. A re-divert keeps it, so that it moves this server's
     /// clients and nobody else's. Of a shared entry: how many rules share it.
     pub(crate) seed: u32,
     pub(crate) connections: u32,
@@ -300,7 +300,7 @@ pub(crate) fn discount(slots: &mut [ServerSlot], entry: u16) -> bool {
     })
 }
 
-/// What a server's share of the clients hangs on, and its place in the index.
+/// What a server's share of the clients depends on, and its place in the index.
 pub(crate) fn seed(keys: &Keys, target: Target) -> u32 {
     let words = match target {
         Target::Same => [0, 0],

@@ -105,7 +105,7 @@ impl Servers<'_> {
     pub(crate) fn forget(&mut self) -> u32 {
         let mut counted = 0;
         for entry in 0..self.unused.fresh {
-            // Whatever has none already is not waiting for their end.
+            // An entry that has none already is not waiting for their end.
             let Some(slot) = self.get_mut(entry).filter(|slot| slot.connections != 0) else {
                 continue;
             };

@@ -108,7 +108,7 @@ impl Claims {
         self.sides[0] & self.sides[1] & HEARD != 0
     }
 
-    /// Whether both sides have been heard, here or by whoever wrote the record that the connection came from.
+    /// Whether both sides have been heard, here or by the translator that wrote the connection's record.
     pub(crate) const fn known_both(&self) -> bool {
         self.heard_both() || self.sides[1] & VOUCHED != 0
     }
@@ -159,7 +159,7 @@ impl Claims {
         self.syn_data = bytes.min(0xffff) as u16;
     }
 
-    /// Forgets the claimed numbers and whatever they are about.
+    /// Forgets the claimed numbers and everything about them.
     pub(super) const fn clear_numbers(&mut self) {
         let [client, server] = self.sides;
         self.sides = [client & LASTING, server & (LASTING | VOUCHED)];

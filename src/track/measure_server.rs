@@ -12,7 +12,7 @@ use crate::track::measure::{Flags, MeasureSlot};
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct MeasuredServerSlot {
-    /// What the entry said when it was last counted; of another server everything begins anew.
+    /// What the entry said when it was last counted; of another server everything starts again.
     server: Server,
     /// The number, modulo 4, of the count.
     generation: u8,
@@ -57,7 +57,7 @@ impl MeasuredServerSlot {
         response: Histogram::EMPTY,
     };
 
-    /// Begins anew if this is another server than was counted here.
+    /// Starts again if this is another server than was counted here.
     #[inline]
     pub(crate) fn be(&mut self, server: Server, now: Instant) {
         if self.server != server {
@@ -156,7 +156,7 @@ impl MeasuredServerSlot {
         }
     }
 
-    /// Whatever waits will not be answered any more.
+    /// What waits will not be answered any more.
     pub(crate) fn give_up(&mut self, connection: &mut MeasureSlot, now: Instant) {
         let connecting = connection.flags().has(Flags::CONNECTING);
         if let Some(micros) = self.withdraw(connection, now)
@@ -166,7 +166,7 @@ impl MeasuredServerSlot {
         }
     }
 
-    /// Whatever waits does not wait for this server any more. Returns how long it has waited, in microseconds.
+    /// What waits does not wait for this server any more. Returns how long it has waited, in microseconds.
     pub(crate) fn withdraw(&mut self, connection: &mut MeasureSlot, now: Instant) -> Option<u64> {
         let micros = connection.waited(now)?;
         connection.stop_waiting();
@@ -178,7 +178,7 @@ impl MeasuredServerSlot {
             let total = if connecting { &mut self.connecting } else { &mut self.waiting };
             let since = now.as_micros().wrapping_sub(micros);
             let count = total.count.saturating_sub(1);
-            // Times are rounded; where nothing waits, the sum begins anew.
+            // Times are rounded; where nothing waits, the sum starts again.
             *total = Total { count, micros: if count == 0 { 0 } else { total.micros.wrapping_sub(since) } };
         }
         Some(micros)

@@ -177,7 +177,7 @@ impl Sequences {
         Self { spaces: [client, Space { sent: server, acknowledged: by_client }] }
     }
 
-    /// Takes over whatever `other` is ahead in: another portion has seen the other half of the connection.
+    /// Takes over the numbers in which `other` is ahead: another portion has seen the other half of the connection.
     pub(super) fn merge(&mut self, other: Self) {
         let mut words = self.to_words();
         for (mine, theirs) in words.iter_mut().zip(other.to_words()) {

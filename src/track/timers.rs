@@ -30,7 +30,7 @@ impl CoarseTime {
 impl Timers {
     pub(crate) const NONE: Self = Self { by_phase: [0; Phase::COUNT], scan_intervals: [0; Class::COUNT], fragment: 0 };
 
-    /// Lays the time-outs out anew.
+    /// Computes the table of time-outs again.
     pub(crate) fn set(&mut self, timeouts: &Timeouts) {
         let transitory = Tick::count(timeouts.tcp_transitory);
         let udp = Tick::count(timeouts.udp);

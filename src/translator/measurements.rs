@@ -1,4 +1,4 @@
-//! What was measured of servers, for whoever asks.
+//! What was measured of servers, as a caller reads it.
 
 use crate::divert::Target;
 use crate::measurements::Measurements;

@@ -49,20 +49,39 @@ fn the_sample_of_the_monitor_is_good() {
 fn every_field_that_is_shown_is_one() {
     let folder = std::env::temp_dir().join(format!("byway-dist-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("control.key"), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    for key in ["control.key", "portion.key"] {
+        std::fs::write(folder.join(key), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    }
     let sample = dist("byway.toml");
     let field = |line: &&str| line.starts_with("# [") || (line.starts_with("# ") && line.contains(" = "));
     let uncommented: Vec<_> =
         sample.lines().map(|line| if field(&line) { line.trim_start_matches("# ") } else { line }).collect();
     let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/host.md")).unwrap();
     let shown = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    for text in [uncommented.join("\n"), shown.into()] {
+    // These two exclude each other.
+    let sample = uncommented.join("\n");
+    let both = [sample.as_str(), shown].map(|text| [without(text, "portion"), without(text, "resumable")]);
+    for text in both.into_iter().flatten() {
         let file = folder.join("byway.toml");
         std::fs::write(&file, &text).unwrap();
         let (code, said) = byway(&["check", file.to_str().unwrap()]);
         assert_eq!(code, 0, "{said}\n{text}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A configuration without one of its tables.
+fn without(text: &str, table: &str) -> String {
+    let mut is_in = false;
+    let mut kept = |line: &&str| {
+        if line.starts_with('[') {
+            is_in = line.starts_with(&format!("[{table}]"));
+        }
+        !is_in
+    };
+    let lines: Vec<_> = text.lines().filter(|line| kept(line)).collect();
+    assert!(lines.len() < text.lines().count(), "there is a [{table}]");
+    lines.join("\n")
 }
 
 /// The options in a text.

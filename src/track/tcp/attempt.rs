@@ -1,4 +1,4 @@
-//! A new attempt within a conversation: the client has lost its state and begins anew.
+//! A new attempt within a conversation: the client has lost its state and starts again.
 
 use crate::connection::Direction::{self, ToClient, ToServer};
 use crate::track::claims::{Attempt, Claims};
@@ -7,7 +7,7 @@ use crate::track::tcp::{AT_ONCE, EARLY, Tcp};
 use crate::wire::tcp::{ACK, Segment};
 
 impl Tcp {
-    /// A SYN in a conversation: the client has lost its state and begins anew, or somebody pretends that it does. The
+    /// A SYN in a conversation: the client has lost its state and starts again, or somebody pretends that it does. The
     /// server's answer will tell.
     pub(super) fn attempt(&mut self, direction: Direction, segment: &Segment) -> bool {
         let behind = segment.sequence.wrapping_add(1);
@@ -53,7 +53,7 @@ impl Tcp {
     }
 
     /// Whether a client's segment completes an attempt; then it is the connection.
-    pub(super) fn begins_anew(&mut self, segment: &Segment) -> bool {
+    pub(super) fn starts_again(&mut self, segment: &Segment) -> bool {
         let [client, server] = self.answered_numbers();
         let early = segment.acknowledgment.wrapping_sub(server);
         if !matches!(self.claims.attempt(), Attempt::SynAck | Attempt::Unasked)

@@ -34,7 +34,7 @@ impl Tcp {
         if !segment.has(ACK) {
             return false;
         }
-        if direction == ToServer && self.begins_anew(segment) {
+        if direction == ToServer && self.starts_again(segment) {
             return true;
         }
         let end = segment.end();
@@ -49,7 +49,7 @@ impl Tcp {
             return self.misfit(direction, segment, end);
         }
         if !self.claims.heard(other) {
-            // What goes past us, because the other way leads elsewhere, is believed: whoever acknowledges it has got it.
+            // What goes past us, because the other way leads elsewhere, is believed: only a receiver acknowledges it.
             if !self.sequences.knows(other) {
                 self.sequences.agree(other, segment.acknowledgment);
             } else if segment.acknowledgment.wrapping_sub(self.sequences.end(other)) < WINDOW
@@ -91,7 +91,7 @@ impl Tcp {
             _ if in_order => Fin::InOrder,
             _ => Fin::Sent,
         };
-        // Whatever was noted beyond one in order, it never got there.
+        // Data noted beyond a FIN in order never got there.
         if in_order || self.sequences.end(side) == end {
             self.sequences.set_sent(side, end);
             self.claims.set_fin(side, fin.max(self.claims.fin(side)));

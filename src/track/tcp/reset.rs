@@ -81,7 +81,7 @@ impl Tcp {
             }
         }
         if direction == ToServer && attempt != Attempt::None {
-            // A client that has begun anew, and gives that up before an answer, has no use for a connection that is half
+            // A client that has started again, and gives that up before an answer, has no use for a connection that is half
             // closed already.
             let given_up = number.wrapping_sub(attempted).wrapping_add(1) <= self.claims.syn_data() + 1;
             return match self.phase {

@@ -93,7 +93,7 @@ impl Table<'_> {
         self.enter_phase(slot, phase, true);
     }
 
-    fn enter_phase(&mut self, slot: u32, phase: Phase, anew: bool) {
+    fn enter_phase(&mut self, slot: u32, phase: Phase, restarts: bool) {
         let tick = self.state.tick;
         let Some(connection) = self.slot_mut(slot) else {
             return;
@@ -102,7 +102,7 @@ impl Table<'_> {
         let same = connection.phase.class() == phase.class();
         let seen = connection.phase.state() != phase.state();
         // Phases that only the tracker distinguishes share one time-out.
-        if anew && (seen || !same) {
+        if restarts && (seen || !same) {
             connection.last = tick;
         }
         if same {

@@ -88,7 +88,7 @@ impl Table<'_> {
         self.memory.resumable.get_mut(slot as usize)
     }
 
-    /// Whether the connection stands still. It goes on by itself if whoever stopped it does not say so in time.
+    /// Whether the connection stands still. It goes on by itself if the hand-over that stopped it does not end in time.
     #[cold]
     fn is_frozen(&mut self, slot: u32) -> bool {
         let is_awaited = self.resume(slot).is_some_and(|resume| resume.has(AWAITED));

@@ -19,7 +19,7 @@ pub enum Redivert {
     /// As `Switch`, but each TCP connection is ended: both of its ends are told so by a RST with the sequence number
     /// that they expect, which the caller fetches with
     /// [`poll_transmit`](crate::Translator::poll_transmit). A client that would wait in silence for the old server
-    /// connects anew at once, and gets the new one.
+    /// connects again at once, and gets the new one.
     Reset,
     /// Each TCP connection of a rule that asks for it ([`Divert::resumable`](crate::Divert::resumable)) is handed over by
     /// [`HandOvers`](crate::HandOvers), and its client notices nothing. It goes to the server that its rule chooses for its

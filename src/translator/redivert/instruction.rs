@@ -153,7 +153,7 @@ impl<S: Storage> Translator<S> {
     /// assert_eq!(byway.translate(Instant::ZERO, &mut packet), Verdict::ToServer);
     /// assert_eq!(packet[16..20], [123, 45, 67, 3]);
     ///
-    /// // The same; and TCP's ends would be told to connect anew, by what `poll_transmit` gives from now on.
+    /// // The same; and TCP's ends would be told to connect again, by what `poll_transmit` gives from now on.
     /// byway.redivert(c, d, Redivert::Reset)?;
     /// assert_eq!((byway.connections_on(a), byway.connections_on(d)), (1, 1));
     /// # Ok::<(), Box<dyn core::error::Error>>(())
@@ -335,7 +335,7 @@ impl Table<'_> {
     /// The same where there may be many rules: they follow later, one after the other.
     #[cfg(target_pointer_width = "64")]
     fn drain_entries(&mut self, old: Place, target: Target, survey: &Survey) {
-        // Only then entries may have to be linked anew: those of groups, and drained ones whose new entry was drained too.
+        // Only then entries may have to be linked again: those of groups, and drained ones whose new entry was drained too.
         let mut are_linked = self.state.renewal.following != ALL_FOLLOWED;
         let mut drained = false;
         for entry in survey.first..survey.end {

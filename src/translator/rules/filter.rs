@@ -1,4 +1,4 @@
-//! The filter of destinations is built anew when something in it may be gone: a rule, a connection that no rule speaks
+//! The filter of destinations is rebuilt when something in it may be gone: a rule, a connection that no rule speaks
 //! of any more, a client that keeps its address.
 
 use crate::table::connection::SOURCE_KEPT;
@@ -68,7 +68,7 @@ impl Table<'_> {
         if self.state.used == 0 { self.state.fresh } else { 0 }
     }
 
-    /// Builds the filter anew if that is due, at most so many steps of it.
+    /// Rebuilds the filter if that is due, at most so many steps of it.
     pub(in crate::translator) fn rebuild_filter(&mut self, steps: usize) {
         let Rebuilding { cursor, stale, since, .. } = self.state.rebuilding;
         if cursor >= EVERYTHING {
@@ -136,7 +136,7 @@ impl Table<'_> {
     }
 
     /// Whether some rule speaks of exactly this address. Where there are many rules, `false` may be wrong too: until the
-    /// index has been built anew it cannot tell what is gone. Then the filter is built anew more often than needed.
+    /// index has been rebuilt it cannot tell what is gone. Then the filter is rebuilt more often than needed.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn names(&self, address: u32) -> bool {
         #[cfg(target_pointer_width = "64")]

@@ -117,7 +117,7 @@ impl Table<'_> {
         rule::find(self.rules(), protocol, client, destination)
     }
 
-    /// Whether some rule speaks of exactly this address and port, whoever the client is.
+    /// Whether some rule, for any client, names exactly this address and port.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
     pub(in crate::translator) fn forwards(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
         #[cfg(target_pointer_width = "64")]

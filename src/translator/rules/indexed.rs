@@ -151,7 +151,7 @@ impl Table<'_> {
         }
     }
 
-    /// Goes on building filter and classes of the index anew, so many steps, if that is due.
+    /// Goes on rebuilding the filter and the classes of the index, so many steps, if that is due.
     pub(in crate::translator) fn renew(&mut self, steps: usize) {
         if !self.state.directory.is_there() {
             return;
@@ -162,7 +162,7 @@ impl Table<'_> {
             self.state.renewal.covers_connections = true;
         }
         if self.state.renewal.is_due(self.state.tick, rules) {
-            rule_index!(self.state, self.memory).start_anew();
+            rule_index!(self.state, self.memory).start_rebuilding();
             self.state.renewal.start();
         }
         let mut left = steps;
@@ -185,7 +185,7 @@ impl Table<'_> {
                     self.state.renewal.stage = Stage::Rules(place + 1);
                     return 1 + self.note_hidden(&rule);
                 }
-                rule_index!(self.state, self.memory).finish_anew();
+                rule_index!(self.state, self.memory).finish_rebuilding();
                 self.state.renewal.stage = Stage::Connections(0);
                 // Where there are many rules, only now the index tells which connections none of them speaks of any more.
                 let has_few = self.has_few_rules();
@@ -214,7 +214,7 @@ impl Table<'_> {
 /// How many words of the filter one step clears.
 const WORDS_PER_STEP: u32 = 64;
 
-/// Whether some rule speaks of exactly this address and port, whoever the client is. Those for some clients are
+/// Whether some rule, for any client, names exactly this address and port. Those for some clients are
 /// among the rules that stand apart.
 pub(in crate::translator) fn forwards(
     index: RuleIndex<'_>,

@@ -20,7 +20,7 @@ use crate::translator::state::Table;
 ///
 /// - each match may be named once: a plan has no memory of its own to tell what an earlier instruction made of it;
 /// - re-diverts come last, after the rules;
-/// - a second re-divert is refused where only counting the connections anew would show that there is room for it.
+/// - a second re-divert is refused where only recounting the connections would show that there is room for it.
 #[derive(Debug)]
 pub struct Plan<'a> {
     table: Table<'a>,

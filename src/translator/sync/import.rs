@@ -229,7 +229,7 @@ impl Table<'_> {
             self.close_dead(dead);
             known = None;
         }
-        if let Some(known) = known.filter(|known| self.slot(*known).is_some_and(|old| !begins_anew(old, &new))) {
+        if let Some(known) = known.filter(|known| self.slot(*known).is_some_and(|old| !starts_again(old, &new))) {
             self.update(known, &new, is_handed_over, tcp.as_ref())?;
             return Ok(Imported::Updated);
         }
@@ -449,7 +449,7 @@ fn is_elsewhere_on_the_server(old: &Entry, new: &Entry) -> bool {
 
 /// Whether a record is of a new connection between the same endpoints, while the known one is ending: the client has
 /// reused its port.
-fn begins_anew(old: &Entry, new: &Entry) -> bool {
+fn starts_again(old: &Entry, new: &Entry) -> bool {
     if !is_ending(old.phase) || is_ending(new.phase) {
         return false;
     }

@@ -205,7 +205,7 @@ fn both_open_at_once() {
     }
 }
 
-/// Whoever knows the server's number is the client: its SYN+ACK says which attempt is the latest.
+/// Only the client knows the server's number: its SYN+ACK says which attempt is the latest.
 #[test]
 fn a_syn_ack_of_the_client_says_what_its_attempt_is() {
     let mut tcp = opening();

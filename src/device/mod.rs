@@ -69,6 +69,7 @@
 //!   there.
 //! - **Own packets to the server** have, on Ethernet, the link addresses of the last frame that was diverted. Until
 //!   there was one, they are lost, and [counted](TranslatingDevice::unaddressed).
+//! - **Connections are handed over** only with [`with_hand_overs`](TranslatingDevice::with_hand_overs).
 //! - **Nothing is held.** A later fragment that comes before its first is dropped, and must be sent again: a device has
 //!   buffers for one frame in each direction. A loop of your own around the translator can hold some
 //!   ([`DatagramId`](crate::DatagramId)).
@@ -87,21 +88,25 @@
 //! [`Interface::poll`]: smoltcp::iface::Interface::poll
 //! [`Interface::poll_at`]: smoltcp::iface::Interface::poll_at
 
+mod link;
+mod mover;
+mod token;
+
 use core::fmt;
-use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium, PacketMeta};
+use smoltcp::phy::{self, Checksum, DeviceCapabilities, PacketMeta};
 use smoltcp::time::Instant as Timestamp;
 
 use crate::connection::Direction;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::{TRANSMIT_BUFFER, Translator, Transmit};
+#[cfg(doc)]
 use crate::verdict::Verdict;
+use link::{ETHERNET, Links, copy, header_length};
 
-/// Length in bytes of an Ethernet header without tags.
-const ETHERNET: usize = 14;
-
-/// The EtherType of IPv4 (RFC 894).
-const IPV4: [u8; 2] = [0x08, 0x00];
+pub use mover::Mover;
+use token::Way;
+pub use token::{RxToken, TxToken};
 
 /// The smallest value, in bytes, that the stack is given as the longest frame: every host accepts a datagram of 576
 /// (RFC 791, section 3.1), and smoltcp subtracts headers from it without checking.
@@ -113,10 +118,12 @@ const OWN_PACKETS: usize = 16;
 /// A [`phy::Device`] that wraps another and translates what passes through it; see the [module's documentation](self).
 ///
 /// `D` is the wrapped device, `S` the translator's storage, and `B` the type of a buffer for one frame: an array, a
-/// `&'static mut [u8]`, a `Vec<u8>`. Nothing is allocated.
-pub struct TranslatingDevice<D, S, B> {
+/// `&'static mut [u8]`, a `Vec<u8>`. `H` hands connections over, or is `()` and does nothing
+/// ([`with_hand_overs`](Self::with_hand_overs)). Nothing is allocated.
+pub struct TranslatingDevice<D, S, B, H = ()> {
     device: D,
     translator: Translator<S>,
+    mover: H,
     buffers: [B; 2],
     /// The longest frame that the stack may send.
     longest: usize,
@@ -125,6 +132,8 @@ pub struct TranslatingDevice<D, S, B> {
     /// frames can pass in both directions while it waits.
     waiting: Option<Transmit>,
     own: [u8; ETHERNET + TRANSMIT_BUFFER],
+    /// The length of a frame of a hand-over for the stack, which stands in the first buffer.
+    moved: Option<usize>,
     oversized: u64,
     unaddressed: u64,
 }
@@ -148,16 +157,78 @@ where
         Self {
             device,
             translator,
+            mover: (),
             buffers,
             longest,
             links: Links::NEW,
             waiting: None,
             own: [0; ETHERNET + TRANSMIT_BUFFER],
+            moved: None,
             oversized: 0,
             unaddressed: 0,
         }
     }
 
+    /// The same device, which also hands connections over: with [`HandOvers`](crate::HandOvers). Their packets have the
+    /// device's buffers to themselves between two frames, so that none is cut short.
+    ///
+    /// ```
+    /// use byway::device::TranslatingDevice;
+    /// use byway::{AtRest, Config, Fixed, HandOvers, Translator};
+    /// use core::{net::Ipv4Addr, time::Duration};
+    /// use smoltcp::phy::{Loopback, Medium};
+    ///
+    /// // 64 connections and 4 rules; all 64 connections can be handed over.
+    /// let storage = Fixed::<64, 4, 8, 8, 0, 64>::sized();
+    /// let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// let device = TranslatingDevice::new(Loopback::new(Medium::Ip), Translator::new(config, storage)?, [[0; 1514]; 2]);
+    /// let mut buffer = [0; 4096];
+    /// let hand_overs = HandOvers::<_, 2>::new(AtRest::after(Duration::from_millis(200)), &mut buffer);
+    /// let mut device = device.with_hand_overs(hand_overs);
+    ///
+    /// let (translator, hand_overs) = device.parts_mut();
+    /// // then hand_overs.begin(now, translator, &client_side, server), and interface.poll(..) as usual
+    /// assert_eq!((translator.connections().count(), hand_overs.under_way()), (0, 0));
+    /// # Ok::<(), byway::ConfigError>(())
+    /// ```
+    pub fn with_hand_overs<H: Mover<S>>(self, hand_overs: H) -> TranslatingDevice<D, S, B, H> {
+        let Self {
+            device,
+            translator,
+            mover: (),
+            buffers,
+            longest,
+            links,
+            waiting,
+            own,
+            moved,
+            oversized,
+            unaddressed,
+        } = self;
+        let mover = hand_overs;
+        TranslatingDevice {
+            device,
+            translator,
+            mover,
+            buffers,
+            longest,
+            links,
+            waiting,
+            own,
+            moved,
+            oversized,
+            unaddressed,
+        }
+    }
+}
+
+impl<D, S, B, H> TranslatingDevice<D, S, B, H>
+where
+    D: phy::Device,
+    S: Storage,
+    B: AsMut<[u8]>,
+    H: Mover<S>,
+{
     /// The translator.
     pub const fn translator(&self) -> &Translator<S> {
         &self.translator
@@ -169,6 +240,16 @@ where
     /// device does not send a packet that is fetched here.
     pub const fn translator_mut(&mut self) -> &mut Translator<S> {
         &mut self.translator
+    }
+
+    /// What hands connections over.
+    pub const fn hand_overs(&self) -> &H {
+        &self.mover
+    }
+
+    /// The translator, and what hands its connections over: to begin a hand-over takes both.
+    pub const fn parts_mut(&mut self) -> (&mut Translator<S>, &mut H) {
+        (&mut self.translator, &mut self.mover)
     }
 
     /// The wrapped device.
@@ -190,10 +271,10 @@ where
     /// The latest time at which the interface should be polled for the translator; `None` if nothing is pending.
     /// [`Translator::poll_at`] says what it costs to call early or late.
     pub fn poll_at(&mut self) -> Option<Timestamp> {
-        if self.waiting.is_some() {
+        if self.waiting.is_some() || self.moved.is_some() {
             return Some(Timestamp::ZERO);
         }
-        let at = self.translator.poll_at()?;
+        let at = self.translator.poll_at().into_iter().chain(self.mover.poll_at(Instant::ZERO)).min()?;
         Some(Timestamp::from_micros(i64::try_from(at.as_micros()).unwrap_or(i64::MAX)))
     }
 
@@ -214,9 +295,11 @@ where
         if self.translator.poll_at().is_some_and(|at| at <= now) {
             self.translator.poll(now);
         }
+        self.mover.poll(now, &mut self.translator);
         let Some(header) = header_length(self.device.capabilities().medium) else {
             return;
         };
+        self.move_on(timestamp, header);
         for _ in 0..OWN_PACKETS {
             if self.waiting.is_none() {
                 let buffer = self.own.get_mut(header..);
@@ -224,6 +307,35 @@ where
             }
             if self.waiting.is_none_or(|waiting| waiting.direction == Direction::ToClient) || !self.flush(timestamp) {
                 return;
+            }
+        }
+    }
+
+    /// Sends what a hand-over has to say to servers, and puts what it has for the stack into the first buffer.
+    fn move_on(&mut self, timestamp: Timestamp, header: usize) {
+        for _ in 0..OWN_PACKETS {
+            if self.moved.is_some() {
+                return;
+            }
+            // Without room nothing is fetched, so that nothing has to be kept.
+            let Some(token) = self.device.transmit(timestamp) else {
+                return;
+            };
+            let [first, _] = &mut self.buffers;
+            let most = first.as_mut().len().min(self.longest);
+            let Some(buffer) = first.as_mut().get_mut(..most).and_then(|frame| frame.get_mut(header..)) else {
+                return;
+            };
+            let Some(own) = self.mover.poll_transmit(instant(timestamp), &mut self.translator, buffer) else {
+                return;
+            };
+            let length = header + own.length;
+            let frame = first.as_mut().get_mut(..length).unwrap_or_default();
+            let is_addressed = self.links.address(frame, header, own.direction);
+            match own.direction {
+                Direction::ToClient => self.moved = Some(length),
+                Direction::ToServer if is_addressed => phy::TxToken::consume(token, length, |sent| copy(frame, sent)),
+                Direction::ToServer => self.unaddressed = self.unaddressed.saturating_add(1),
             }
         }
     }
@@ -248,18 +360,19 @@ where
     }
 }
 
-impl<D, S, B> phy::Device for TranslatingDevice<D, S, B>
+impl<D, S, B, H> phy::Device for TranslatingDevice<D, S, B, H>
 where
     D: phy::Device,
     S: Storage,
     B: AsMut<[u8]>,
+    H: Mover<S>,
 {
     type RxToken<'a>
         = RxToken<'a>
     where
         Self: 'a;
     type TxToken<'a>
-        = TxToken<'a, D::TxToken<'a>, S>
+        = TxToken<'a, D::TxToken<'a>, S, H>
     where
         Self: 'a;
 
@@ -286,6 +399,15 @@ where
         let [first, second] = &mut self.buffers;
         let (first, second) = (first.as_mut(), second.as_mut());
 
+        if let Some(length) = self.moved {
+            let token = self.device.transmit(timestamp)?;
+            self.moved = None;
+            let frame = first.get_mut(..length).unwrap_or_default();
+            let way =
+                Way { translator: &mut self.translator, mover: &mut self.mover, links: &mut self.links, medium, now };
+            return Some((RxToken { frame, meta: PacketMeta::default() }, TxToken { token, buffer: second, way }));
+        }
+
         // A packet to a server waits for room to be sent, and does not block receiving.
         if let Some(Transmit { length, direction: Direction::ToClient }) = self.waiting {
             let token = self.device.transmit(timestamp)?;
@@ -293,14 +415,16 @@ where
             let header = header_length(medium).unwrap_or(0);
             let frame = self.own.get_mut(..header + length).unwrap_or_default();
             let _always = self.links.address(frame, header, Direction::ToClient);
-            let way = Way { translator: &mut self.translator, links: &mut self.links, medium, now };
+            let way =
+                Way { translator: &mut self.translator, mover: &mut self.mover, links: &mut self.links, medium, now };
             let sent = TxToken { token, buffer: second, way };
             return Some((RxToken { frame, meta: PacketMeta::default() }, sent));
         }
 
         let (received, token) = self.device.receive(timestamp)?;
         let meta = phy::RxToken::meta(&received);
-        let mut way = Way { translator: &mut self.translator, links: &mut self.links, medium, now };
+        let mut way =
+            Way { translator: &mut self.translator, mover: &mut self.mover, links: &mut self.links, medium, now };
         let length = phy::RxToken::consume(received, |frame| {
             first.get_mut(..frame.len()).map(|buffer| {
                 copy(frame, buffer);
@@ -326,17 +450,18 @@ where
         let token = self.device.transmit(timestamp)?;
         let [_, second] = &mut self.buffers;
         let now = instant(timestamp);
-        let way = Way { translator: &mut self.translator, links: &mut self.links, medium, now };
+        let way = Way { translator: &mut self.translator, mover: &mut self.mover, links: &mut self.links, medium, now };
         Some(TxToken { token, buffer: second.as_mut(), way })
     }
 }
 
-impl<D: fmt::Debug, S: fmt::Debug, B> fmt::Debug for TranslatingDevice<D, S, B> {
+impl<D: fmt::Debug, S: fmt::Debug, B, H: fmt::Debug> fmt::Debug for TranslatingDevice<D, S, B, H> {
     /// Everything except the contents of the buffers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TranslatingDevice")
             .field("device", &self.device)
             .field("translator", &self.translator)
+            .field("mover", &self.mover)
             .field("links", &self.links)
             .field("waiting", &self.waiting)
             .field("oversized", &self.oversized)
@@ -346,7 +471,7 @@ impl<D: fmt::Debug, S: fmt::Debug, B> fmt::Debug for TranslatingDevice<D, S, B> 
 }
 
 #[cfg(feature = "defmt")]
-impl<D, S: Storage, B> defmt::Format for TranslatingDevice<D, S, B> {
+impl<D, S: Storage, B, H> defmt::Format for TranslatingDevice<D, S, B, H> {
     /// Everything except the wrapped device and the contents of the buffers.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(
@@ -357,176 +482,6 @@ impl<D, S: Storage, B> defmt::Format for TranslatingDevice<D, S, B> {
             self.oversized,
             self.unaddressed
         );
-    }
-}
-
-/// A received frame, already translated; empty if it was dropped.
-#[derive(Debug)]
-pub struct RxToken<'a> {
-    frame: &'a [u8],
-    meta: PacketMeta,
-}
-
-#[cfg(feature = "defmt")]
-impl defmt::Format for RxToken<'_> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "RxToken({} bytes)", self.frame.len());
-    }
-}
-
-impl phy::RxToken for RxToken<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.frame)
-    }
-
-    fn meta(&self) -> PacketMeta {
-        self.meta
-    }
-}
-
-/// Permission to send a frame, which will be translated.
-#[derive(Debug)]
-pub struct TxToken<'a, T, S> {
-    token: T,
-    buffer: &'a mut [u8],
-    way: Way<'a, S>,
-}
-
-#[cfg(feature = "defmt")]
-impl<T, S> defmt::Format for TxToken<'_, T, S> {
-    fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "TxToken({} bytes)", self.buffer.len());
-    }
-}
-
-impl<T: phy::TxToken, S: Storage> phy::TxToken for TxToken<'_, T, S> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(mut self, length: usize, f: F) -> R {
-        // The frame is written to a buffer outside the wrapped device, because a frame written there can no longer be
-        // dropped.
-        let Some(frame) = self.buffer.get_mut(..length) else {
-            // Longer than the stack was told that frames can be. A frame that must be dropped is sent as zeros, which
-            // receivers ignore.
-            return self.token.consume(length, |frame| {
-                let result = f(frame);
-                if !self.way.translate_sent(frame) {
-                    frame.fill(0);
-                }
-                result
-            });
-        };
-        let result = f(frame);
-        if self.way.translate_sent(frame) {
-            self.token.consume(length, |sent| copy(frame, sent));
-        }
-        result
-    }
-
-    fn set_meta(&mut self, meta: PacketMeta) {
-        self.token.set_meta(meta);
-    }
-}
-
-/// What is needed to translate a frame.
-#[derive(Debug)]
-struct Way<'a, S> {
-    translator: &'a mut Translator<S>,
-    links: &'a mut Links,
-    medium: Medium,
-    now: Instant,
-}
-
-impl<S: Storage> Way<'_, S> {
-    /// Translates a frame that the stack sends. False if it is to be dropped.
-    fn translate_sent(&mut self, frame: &mut [u8]) -> bool {
-        let header = frame.first_chunk().copied().filter(|_| self.medium == Medium::Ethernet);
-        let Some(packet) = packet(self.medium, frame) else {
-            return true;
-        };
-        let verdict = self.translator.translate(self.now, packet);
-        if let Some(header) = header {
-            self.links.learn(header, verdict);
-        }
-        goes_on(verdict)
-    }
-
-    /// Translates a received frame. False if it is to be dropped.
-    fn translate(&mut self, frame: &mut [u8]) -> bool {
-        packet(self.medium, frame).is_none_or(|packet| goes_on(self.translator.translate(self.now, packet)))
-    }
-}
-
-/// Link addresses that the stack has used, as whole Ethernet headers.
-#[derive(Clone, Copy, Debug)]
-struct Links {
-    to_server: Option<[u8; ETHERNET]>,
-    to_client: [u8; ETHERNET],
-}
-
-impl Links {
-    /// Broadcast to the stack until it has shown its address.
-    const NEW: Self =
-        Self { to_server: None, to_client: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, IPV4[0], IPV4[1]] };
-
-    /// Learns from the header of an IPv4 frame that the stack sent.
-    fn learn(&mut self, header: [u8; ETHERNET], verdict: Verdict) {
-        let [destination, source] = [&header[..6], &header[6..12]];
-        self.to_client[..6].copy_from_slice(source);
-        self.to_client[6..12].copy_from_slice(destination);
-        if verdict == Verdict::ToServer {
-            self.to_server = Some(header);
-        }
-    }
-
-    /// Writes the Ethernet header of one of the translator's own packets, if the medium has one. False if its addresses
-    /// are not known.
-    fn address(&self, frame: &mut [u8], header: usize, direction: Direction) -> bool {
-        let Some(place) = frame.first_chunk_mut::<ETHERNET>().filter(|_| header == ETHERNET) else {
-            return true;
-        };
-        let known = match direction {
-            Direction::ToServer => self.to_server,
-            Direction::ToClient => Some(self.to_client),
-        };
-        *place = known.unwrap_or_default();
-        known.is_some()
-    }
-}
-
-const fn goes_on(verdict: Verdict) -> bool {
-    match verdict {
-        Verdict::ToServer | Verdict::ToClient | Verdict::Pass => true,
-        Verdict::Hold | Verdict::Drop(_) => false,
-    }
-}
-
-/// The IPv4 packet in a frame. On an IP medium it may be of another version, which the translator passes.
-fn packet(medium: Medium, frame: &mut [u8]) -> Option<&mut [u8]> {
-    match header_length(medium)? {
-        0 => Some(frame).filter(|frame| !frame.is_empty()),
-        header => {
-            let (header, packet) = frame.split_at_mut_checked(header)?;
-            header.ends_with(&IPV4).then_some(packet)
-        }
-    }
-}
-
-/// Bytes before the packet; `None` for a medium that is not supported.
-fn header_length(medium: Medium) -> Option<usize> {
-    // Not a `match`: smoltcp has more media when more of its features are enabled.
-    if medium == Medium::Ethernet {
-        Some(ETHERNET)
-    } else if medium == Medium::Ip {
-        Some(0)
-    } else {
-        None
-    }
-}
-
-/// Copies without a panic even if a device provides a buffer of a length other than requested.
-fn copy(from: &[u8], to: &mut [u8]) {
-    let length = from.len().min(to.len());
-    if let (Some(from), Some(to)) = (from.get(..length), to.get_mut(..length)) {
-        to.copy_from_slice(from);
     }
 }
 
