@@ -17,6 +17,9 @@ use byway_host::lab::network::{A, B, CONTROL, ORIGINAL};
 use byway_host::lab::space::Space;
 use network::*;
 
+/// These tests measure times: none runs beside another.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// How many requests a server works on at once.
 const WORKERS: usize = 4;
 const RULE: &str = "[[rule]]\ndivert = \"100.100.100.100:80 tcp\"\nto = [\"123.45.67.89:80\", \"123.45.67.90:80\"]\n";
@@ -218,6 +221,7 @@ fn share(servers: &[Server; 2], seconds: u64) -> f64 {
 /// killed everything goes on as it is.
 #[test]
 fn the_share_of_a_slow_server_shrinks() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     in_namespace("the_share_of_a_slow_server_shrinks", || {
         let mut world = World::new(Options { rules: RULE, ..Options::PLAIN });
         let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
@@ -280,6 +284,7 @@ fn the_share_of_a_slow_server_shrinks() {
 /// wait ask anew. When it is well again it comes back.
 #[test]
 fn a_server_that_hangs_is_ejected_and_comes_back() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     in_namespace("a_server_that_hangs_is_ejected_and_comes_back", || {
         let mut world = World::new(Options { rules: RULE, ..Options::PLAIN });
         let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
@@ -313,6 +318,7 @@ fn a_server_that_hangs_is_ejected_and_comes_back() {
 /// read anew as a whole, and a dry run sends nothing.
 #[test]
 fn an_operator_has_the_last_word() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     in_namespace("an_operator_has_the_last_word", || {
         let mut world = World::new(Options { rules: RULE, ..Options::PLAIN });
         let _servers = [Server::start(&world.network.a, 5), Server::start(&world.network.b, 5)];
