@@ -12,7 +12,7 @@ local byway = Proto("byway", "byway control")
 local KINDS = { "HELLO", "CHALLENGE", "OPEN", "REQUEST", "ANSWER", "EVENTS", "REFUSAL", "REPORT" }
 local NAMES = {
   [1] = "divert", [2] = "remove", [3] = "redivert", [4] = "set timeouts", [5] = "set client limit",
-  [6] = "forget",
+  [6] = "forget", [7] = "name", [8] = "remove name", [21] = "list names",
   [16] = "list rules", [17] = "list connections", [18] = "counters", [19] = "settings", [32] = "subscribe",
   [33] = "close", [20] = "measurements", [34] = "report",
 }
@@ -25,7 +25,10 @@ local CODES = {
   [24] = "port zero", [26] = "loop", [27] = "control port",
   [28] = "several shards cannot keep the source", [32] = "no server",
   [33] = "same server", [34] = "busy", [48] = "time-out too short", [49] = "time-out too long",
-  [50] = "client limit too high",
+  [50] = "client limit too high", [64] = "table of names full", [65] = "too many client prefixes",
+  [66] = "no address", [67] = "address twice", [68] = "impossible address", [69] = "time to live too long",
+  [70] = "no such rule", [71] = "rule for several addresses", [72] = "rule for other clients",
+  [73] = "entries are tied to the rule",
   [80] = "servers are not measured", [81] = "no room for another monitor that gets reports", [255] = "refused",
 }
 local TIMEOUTS = { "tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold" }
@@ -181,6 +184,32 @@ local function server_words(tvb, at)
   return kind == 1 and address(tvb, at + 4) or endpoint(tvb, at + 4)
 end
 
+-- The names and clients of an entry, and where its answer begins.
+local function name_words(tvb, at)
+  local clients, stop, labels = tvb(at + 1, 1):uint(), at + 7 + tvb(at + 6, 1):uint(), {}
+  local next = at + 7
+  while next < stop and tvb(next, 1):uint() > 0 do
+    labels[#labels + 1] = tvb(next + 1, tvb(next, 1):uint()):string()
+    next = next + 1 + tvb(next, 1):uint()
+  end
+  local words = (tvb(at, 1):uint() == 1 and "*." or "") .. table.concat(labels, ".")
+  if clients > 0 then words = words .. " from " .. address(tvb, at + 2) .. "/" .. clients end
+  return words, stop
+end
+
+-- Time to live and addresses, or the rule that it is tied to.
+local function entry_words(tvb, at)
+  local words, next = name_words(tvb, at)
+  local ttl, flags, count, all = tvb(next, 4):uint(), tvb(next + 4, 1):uint(), tvb(next + 5, 1):uint(), {}
+  next = next + 6
+  for _ = 1, count do
+    all[#all + 1] = address(tvb, next) .. (count > 1 and "*" .. tvb(next + 4, 2):uint() or "")
+    next = next + 6
+  end
+  if band(flags, 1) ~= 0 then all[#all + 1] = "the original of " .. match_words(tvb, next) end
+  return words .. " to " .. table.concat(all, ", ") .. ", " .. ttl .. " s"
+end
+
 local function instruction_words(tvb)
   local number, name = tvb(0, 1):uint(), NAMES[tvb(0, 1):uint()] or "unknown"
   if number == 1 then
@@ -203,7 +232,11 @@ local function instruction_words(tvb)
     local values = {}
     for i, timeout in ipairs(TIMEOUTS) do values[i] = timeout .. " " .. tvb(i * 4, 4):uint() .. " ms" end
     return name .. " " .. table.concat(values, ", ")
-  elseif number == 5 or number == 16 or number == 17 or number == 20 then
+  elseif number == 7 then
+    return name .. " " .. entry_words(tvb, 4)
+  elseif number == 8 then
+    return name .. " " .. (name_words(tvb, 4))
+  elseif number == 5 or number == 16 or number == 17 or number == 20 or number == 21 then
     return name .. (number == 5 and " " or " from ") .. tvb(4, 4):uint()
   elseif number == 34 then
     return name .. " every " .. tvb(6, 2):uint() .. " ms for " .. tvb(4, 2):uint() .. " s"

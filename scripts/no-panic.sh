@@ -33,7 +33,8 @@ for level in "${levels[@]}"; do
     # An entry of tests/bare-metal/ and the features that it needs.
     for path in "packet_path byway" "packet_meta_path meta" "packet_owner byway" "control_path control-paths" \
         "control_path_of_two control-paths" "event_path control-paths" "report_path control-paths" "monitor_path control-paths" "names_path naming-paths" \
-        "names_stream_path naming-paths" "names_instruction_path naming-paths" "handover_path handover-paths" \
+        "names_stream_path naming-paths" "names_instruction_path naming-paths" "control_names_path control-names-paths" \
+        "monitor_names_path control-names-paths" "handover_path handover-paths" \
         "handover_instruction_path handover-paths"; do
         read -r entry features <<<"$path"
         image=$("$scripts/image.sh" "$target" "$level" "$entry" "$features")

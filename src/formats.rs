@@ -176,6 +176,17 @@ const _: () = {
     has_format::<WeightedAddress>();
 };
 
+#[cfg(all(feature = "control", feature = "naming"))]
+const _: () = {
+    use crate::control::{ListedEntry, NameRights, NameSizes, NamedEntry, WithNames};
+    use crate::naming::{FixedNames, Names};
+    has_format::<ListedEntry<'_>>();
+    has_format::<NameRights>();
+    has_format::<NameSizes>();
+    has_format::<NamedEntry>();
+    has_format::<WithNames<'_, crate::Translator<crate::Fixed<1, 1>>, Names<FixedNames<1>>>>();
+};
+
 #[cfg(all(feature = "naming", feature = "alloc"))]
 const _: () = has_format::<crate::naming::HeapNames>();
 

@@ -6,17 +6,19 @@
 
 A request is one line of JSON: {"do": [INSTRUCTION, ...], "only_if": GENERATION, "dry_run": true}, where an
 INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS] (as in a rule), ["remove", MATCH], ["redivert", FROM, TO, HOW],
-["timeouts", SIX-MILLISECONDS], ["limit", N], ["forget"], ["rules", POSITION], ["connections", POSITION], ["counters"],
+["name", PATTERN, ANSWER, TTL], ["remove_name", PATTERN], ["names", POSITION], ["timeouts", SIX-MILLISECONDS], ["limit", N], ["forget"], ["rules", POSITION], ["connections", POSITION], ["counters"],
 ["settings"], ["subscribe", SECONDS, KINDS], ["measurements", POSITION], ["report", SECONDS, MILLISECONDS], ["close"];
 {"wait": SECONDS} waits for events and reports. MATCH is "a.b.c.d[/n][:port]"
-or an object, SERVER is "same", "address" or "address:port", or such a string with a weight in a list.
+or an object; PATTERN is a name, "*." and a name, or a list of that and the clients; ANSWER is {"rule": MATCH} or a list
+of [ADDRESS, WEIGHT]; SERVER is "same", "address" or "address:port", or such a string with a weight in a list.
 """
 import hashlib, hmac, json, os, socket, struct, sys, time
 
 MAGIC = b"BW"
 HELLO, CHALLENGE, OPEN, REQUEST, ANSWER, EVENTS, REFUSAL, REPORT = range(1, 9)
-NAMES = {"divert": 1, "remove": 2, "redivert": 3, "timeouts": 4, "limit": 5, "forget": 6, "rules": 16, "connections": 17,
-         "counters": 18, "settings": 19, "measurements": 20, "subscribe": 32, "close": 33, "report": 34}
+NAMES = {"divert": 1, "remove": 2, "redivert": 3, "timeouts": 4, "limit": 5, "forget": 6, "name": 7, "remove_name": 8, "names": 21, "rules": 16, "connections": 17,
+         "counters": 18, "settings": 19, "measurements": 20, "subscribe": 32, "close": 33,
+         "report": 34}
 OUTCOMES = [None, "inserted", "updated", "unchanged", "removed", "absent", "rediverted", "set", "forgotten"]
 STATES = [None, "opening", "opened", "established", "client_closed", "server_closed", "closing", "time_wait",
           "doubtful", "resetting", "unanswered", "answered"]
@@ -69,7 +71,28 @@ def server(value, weight=1):
     return struct.pack(">BBH4sH", 1 if port is None else 2, 0, weight, socket.inet_aton(host), port or 0)
 
 
+def pattern(value):
+    """The key of an entry: which names, and which clients."""
+    text, clients = value if isinstance(value, list) else (value, "0.0.0.0/0")
+    below = text.startswith("*.") or text == "*"
+    labels = [label.encode() for label in (text[2:] if below else text).lower().split(".") if label]
+    name = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    network, length = prefix(clients)
+    return struct.pack(">BB4sB", below, length, network, len(name)) + name
+
+
+def entry(value, answer, ttl=30):
+    if isinstance(answer, dict):
+        return pattern(value) + struct.pack(">IBB", ttl, 1, 0) + match(answer["rule"])
+    addresses = [struct.pack(">4sH", socket.inet_aton(address), weight) for address, weight in answer]
+    return pattern(value) + struct.pack(">IBB", ttl, 0, len(addresses)) + b"".join(addresses)
+
+
 def body(name, *values):
+    if name == "name":
+        return entry(*values)
+    if name == "remove_name":
+        return pattern(values[0])
     if name == "divert":
         servers, flags = values[1], values[2] if len(values) > 2 else 0
         return match(values[0]) + bytes([flags, len(servers)]) + b"".join(map(server, servers))
@@ -124,6 +147,18 @@ class Octets:
     def server(self):
         kind, _, weight, host, port = self.take("BBH4sH")
         return [["same", socket.inet_ntoa(host), f"{socket.inet_ntoa(host)}:{port}"][kind], weight]
+
+    def entry(self):
+        below, length, network, size = self.take("BB4sB")
+        name, labels = self.take(f"{size}s"), []
+        while name[0]:
+            labels.append(name[1 : 1 + name[0]].decode())
+            name = name[1 + name[0] :]
+        ttl, flags, count = self.take("IBB")
+        told = {"name": ("*." if below else "") + ".".join(labels), "clients": f"{socket.inet_ntoa(network)}/{length}",
+                "ttl": ttl, "suspended": bool(flags & 2)}
+        told["addresses"] = [[socket.inet_ntoa(host), weight] for host, weight in (self.take("4sH") for _ in range(count))]
+        return told | {"rule": self.match() if flags & 1 else None}
 
     def page(self, entry, head=""):
         following, count, _ = self.take("IHH")
@@ -206,12 +241,15 @@ def read_answer(said, request):
         told |= octets.page(octets.connection, "Q")
     elif name == "measurements":
         told |= octets.page(octets.measured, "Q")
+    elif name == "names":
+        told |= octets.page(octets.entry, "II")
+        told["entries_in_all"], told["room"] = told.pop("time")
     elif name == "counters":
         count, _ = octets.take("HH")
         told["counters"] = dict(octets.take("HQ") for _ in range(count))
     elif name == "settings":
         told |= octets.settings()
-    elif name in ("divert", "remove", "redivert", "timeouts", "limit", "forget"):
+    elif name in ("divert", "remove", "redivert", "timeouts", "limit", "forget", "name", "remove_name"):
         told["effects"] = [octets.effect() for _ in request["do"]]
     if octets.at != len(octets.octets):
         raise ValueError("there is something behind the answer")
@@ -317,6 +355,17 @@ def check(path):
     octets = Octets(vectors["report.1"][20:-16])
     assert octets.page(octets.measured, "Q") == {key: measured[key] for key in ("next", "time", "entries")}
     assert octets.at == len(octets.octets) and struct.unpack_from(">I", vectors["report.1"], 16)[0] == 1
+    rule = {"to": "100.100.100.100"}
+    first = request_body({"do": [["divert", rule, ["123.45.67.89"]], ["name", "www.bt.com", {"rule": rule}, 86400]]})
+    assert vectors["names.request.1"][16:-16] == first
+    group = [["203.0.113.1", 3], ["203.0.113.2", 1]]
+    second = [["name", ["*.xyz.com", "192.168.0.0/16"], group, 20]]
+    assert vectors["names.request.2"][16:-16] == request_body({"only_if": 2, "do": second})
+    last = request_body({"do": [["remove", rule], ["remove_name", "www.bt.com"]]})
+    assert vectors["names.request.6"][16:-16] == last
+    listed = read_answer(vectors["names.answer.4"][:-16], {"do": [["names", 0]]})
+    assert [e["name"] for e in listed["entries"]] == ["www.bt.com", "*.xyz.com"], listed
+    assert listed["entries"][1]["addresses"] == group and listed["entries"][0]["rule"]["to"] == "100.100.100.100/32"
     print(f"{checked} datagrams are right")
 
 

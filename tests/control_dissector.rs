@@ -30,7 +30,7 @@ fn capture(name: &str, datagrams: &[(String, Vec<u8>)]) -> PathBuf {
     }
     for (number, (name, datagram)) in (0_u32..).zip(datagrams) {
         let (monitor, agent) = (at("192.0.2.1:40000"), at("10.0.0.1:5213"));
-        let up = ["hello", "open", "request"].iter().any(|p| name.starts_with(p));
+        let up = ["hello", "open", "request", "names.request"].iter().any(|p| name.starts_with(p));
         let packet = if up { udp(monitor, agent, datagram) } else { udp(agent, monitor, datagram) };
         let length = packet.len() as u32;
         for word in [number, 0, length, length] {
@@ -112,6 +112,13 @@ fn it_says_instructions_in_words_and_checks_tags() {
          started 0, answered 0, waiting 0",
         "REQUEST 17: close",
         "REFUSAL key 1: unknown version",
+        "REQUEST 1: divert 100.100.100.100 to 123.45.67.89; name www.bt.com to the original of 100.100.100.100, 86400 s",
+        "ANSWER 1: done, generation 2; inserted, connections: 0; inserted, connections: 0",
+        "REQUEST 2: only if 2: name *.xyz.com from 192.168.0.0/16 to 203.0.113.1*3, 203.0.113.2*1, 20 s",
+        "ANSWER 3: entries are tied to the rule, generation 3",
+        "REQUEST 4: list names from 0",
+        "REQUEST 6: remove 100.100.100.100; remove name www.bt.com",
+        "ANSWER 6: done, generation 5; removed, connections: 0; removed, connections: 0",
     ] {
         assert!(all.contains(&expected), "{expected} is not in {all:#?}");
     }

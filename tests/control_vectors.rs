@@ -153,11 +153,80 @@ fn conversation() -> String {
     v.0.replace("\n\n# \n", "\n")
 }
 
+/// Where the second conversation begins, with an agent that speaks for names.
+const WITH_NAMES: &str = "\n# A second conversation, with an agent that speaks for a naming server as well. ";
+
+#[cfg(feature = "naming")]
+fn conversation_about_names() -> String {
+    use byway::control::{NamedEntry, WithNames};
+    use byway::naming::{FixedNames, NameEntry, Names, NamesConfig, Pattern, WeightedAddress};
+
+    let secret: [u8; 32] = core::array::from_fn(|i| i as u8);
+    let nonce: [u8; 16] = core::array::from_fn(|i| 0xa0 + i as u8);
+    let config = byway::Config::new([7; 32]).alternative(ip("10.10.10.10"), 513..=513).own(ip("10.0.0.1"));
+    let House { mut agent, mut byway, now, .. } = House::with(config, [0xb0; 32]);
+    agent.remove_key(1);
+    agent.add_key(byway::control::Key::new(1, secret, byway::control::Rights::All)).unwrap();
+    let mut names = Names::new(NamesConfig::new([7; 32]), FixedNames::<8, 1>::new());
+    let mut client = Client::new(now, 1, secret, nonce);
+    let mut v = Vectors(format!(
+        "{WITH_NAMES}Keys, nonces and\n# the datagrams that open the session are the same as above; then:\n"
+    ));
+    let mut say = |client: &mut Client| {
+        let datagram = sent(client, now);
+        let mut buffer = [0; MAX_ANSWER];
+        let mut both = WithNames::new(&mut byway, &mut names);
+        let length = agent.handle(now, &mut both, peer(1), &datagram, &mut buffer).unwrap();
+        client.handle(now, &buffer[..length]).unwrap();
+        (datagram, buffer[..length].to_vec())
+    };
+    say(&mut client);
+    say(&mut client);
+
+    let www: Pattern = "www.bt.com".parse().unwrap();
+    let below: Pattern = "*.xyz.com".parse().unwrap();
+    let original = Match::from(ip("100.100.100.100"));
+    let rule = Rule::new(&Divert::new(original).to(ip("123.45.67.89"))).unwrap();
+    let group = [(1, 3), (2, 1)].map(|(n, weight)| WeightedAddress { address: [203, 0, 113, n].into(), weight });
+    let shared = NameEntry::new(below).clients(Prefix::new(ip("192.168.0.0"), 16).unwrap()).to_group(&group).ttl(20);
+    let gone = Request::one(Instruction::Remove(original));
+    let requests = [
+        (
+            "Divert 100.100.100.100 to 123.45.67.89, and answer www.bt.com with 100.100.100.100 for a day: tied to the rule.",
+            Request::one(Instruction::Divert(rule))
+                .and(Instruction::Name(NamedEntry::tied(www, original).ttl(86_400)))
+                .unwrap(),
+        ),
+        (
+            "If the generation is 2: names below xyz.com, for clients in 192.168.0.0/16, get one of two addresses.",
+            Request::one(Instruction::Name(NamedEntry::new(&shared).unwrap())).only_if(2),
+        ),
+        ("Remove the rule. Refused: an entry is tied to it.", gone),
+        ("List the names from 0.", Request::one(Instruction::ListNames(0))),
+        ("Read the counters.", Request::one(Instruction::Counters)),
+        (
+            "Remove the entry, and its rule.",
+            gone.and(Instruction::RemoveName { pattern: www, clients: Prefix::ALL }).unwrap(),
+        ),
+    ];
+    for (number, (words, request)) in (1..).zip(requests) {
+        client.send(now, &request).unwrap();
+        let (datagram, answer) = say(&mut client);
+        v.line(words, &format!("names.request.{number}"), &hex(&datagram));
+        v.line("", &format!("names.answer.{number}"), &hex(&answer));
+    }
+    v.0.replace("\n\n# \n", "\n")
+}
+
 #[test]
 fn both_sides_say_what_the_vectors_say() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/control-vectors.txt");
     let expected = std::fs::read_to_string(file).unwrap_or_default();
     let said = conversation();
+    #[cfg(feature = "naming")]
+    let said = said + &conversation_about_names();
+    #[cfg(not(feature = "naming"))]
+    let expected = expected.split(WITH_NAMES).next().unwrap_or_default();
     if said != expected {
         let left = concat!(env!("CARGO_TARGET_TMPDIR"), "/control-vectors.txt");
         std::fs::write(left, &said).unwrap();

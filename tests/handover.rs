@@ -8,7 +8,7 @@ use core::cell::RefCell;
 use core::time::Duration;
 use std::rc::Rc;
 
-use byway::{Checked, HttpGet, Kept, Outcome, Position, Resumed, Resumption};
+use byway::{Checked, Direction, HttpGet, Kept, Observed, Outcome, Position, Resumed, Resumption};
 use moving::net::{Net, Plan, client as client_of};
 use moving::web::Fault;
 use moving::witness;
@@ -274,12 +274,20 @@ fn at_every_place() {
     }
 }
 
-/// Asks the new server for something that nobody wants before it takes over.
-struct WarmUp;
+/// Asks the new server for something that nobody wants before it takes over, and notes what it is shown of the client.
+struct WarmUp(Rc<RefCell<Vec<u8>>>);
 
 const WARM_UP: &[u8] = b"GET /warm/10 HTTP/1.1\r\n\r\n";
 
 impl Resumption for WarmUp {
+    const OBSERVES: bool = true;
+
+    fn observe(&mut self, observed: &Observed<'_>) {
+        if observed.direction == Direction::ToServer {
+            self.0.borrow_mut().extend_from_slice(observed.data);
+        }
+    }
+
     fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed {
         buffer[..WARM_UP.len()].copy_from_slice(WARM_UP);
         if position.all_acknowledged { Resumed::Write(WARM_UP.len()) } else { Resumed::Refuse }
@@ -301,7 +309,8 @@ fn what_the_client_sends_meanwhile_is_not_lost() {
         plan.faults[1] = fault;
         // The answer takes its time.
         plan.servers[1].delay = 100_000;
-        let mut net = Net::new(plan, WarmUp, &["/a/100000", "/b/1000", "/c/2000"]);
+        let shown = Rc::new(RefCell::new(Vec::new()));
+        let mut net = Net::new(plan, WarmUp(shown.clone()), &["/a/100000", "/b/1000", "/c/2000"]);
         net.connect();
         assert!(net.until(secs(30), |net| net.asking.done == 1));
         net.asking.paused = true;
@@ -318,6 +327,11 @@ fn what_the_client_sends_meanwhile_is_not_lost() {
         assert!(!moved || net.now - since < 400_000, "{}", net.now - since);
         assert!(net.until(secs(120), |net| net.asking.is_done()), "{:?}", net.outcomes);
         assert_eq!((net.asking.done, net.client_sees.resets), (3, 0));
+        // The request that was kept was shown too.
+        let shown = String::from_utf8(shown.borrow().clone()).expect("text");
+        for path in ["GET /a/", "GET /b/", "GET /c/"] {
+            assert!(shown.contains(path), "{path} in {shown}");
+        }
     }
 }
 

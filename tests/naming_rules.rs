@@ -277,3 +277,26 @@ fn untied_both_stay() {
     let packet = udp(at("1.2.3.4:3"), SocketAddrV4::new(original(), WEB), b"");
     assert_eq!(run(&mut byway, s(2), &packet).0, Verdict::Pass);
 }
+
+/// An entry can be tied to a rule that somebody else has entered.
+#[test]
+fn an_entry_is_tied_to_a_rule_that_is_there() {
+    let mut byway = Translator::new(config(), Heap::new(16, 4)).unwrap();
+    let mut names = Names::new(NamesConfig::new([9; 32]), FixedNames::<4>::new());
+    let www: Pattern = "www.bt.com".parse().unwrap();
+    let original = ip("100.100.100.100");
+    let rule = Match::from(original);
+    let tie = |names: &mut Names<FixedNames<4>>, byway: &Translator<Heap>, rule| {
+        names.tie_to(byway, NameEntry::new(www).ttl(5), rule)
+    };
+    assert_eq!(tie(&mut names, &byway, rule), Err(TieError::NoRule { rule }));
+    byway.divert(Divert::new(original).to(ip("20.0.0.1"))).unwrap();
+    let network = Prefix::new(ip("100.0.0.0"), 8).unwrap();
+    assert_eq!(tie(&mut names, &byway, network.into()), Err(TieError::ManyOriginals { destination: network }));
+    assert!(names.is_empty());
+    names.insert(NameEntry::new(www).to(ip("203.0.113.1"))).unwrap();
+    assert!(tie(&mut names, &byway, rule).unwrap().updated);
+    let entry = names.find(&www, Prefix::ALL).unwrap();
+    assert_eq!((entry.rule(), entry.addresses().next().unwrap().address), (Some(rule), original));
+    assert_eq!(names.untie(&www, Prefix::ALL), Ok(rule));
+}

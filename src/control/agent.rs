@@ -2,7 +2,7 @@
 
 use super::answer::{HEAD, Head};
 use super::apply::Terms;
-use super::authentication::{Key, Keys, Rights, Secret, TAG};
+use super::authentication::{Key, KeyError, Keys, Rights, Secret, TAG};
 use super::code::{Code, Effect, Refusal};
 use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
@@ -13,7 +13,7 @@ use super::instruction::{Instruction, Kinds};
 use super::refused::Refused;
 use super::request::Received;
 use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscription};
-use super::several::Several;
+use super::several::{Several, generation};
 use super::subject::Subject;
 use super::subscriber::{Subscriber, asks_for_measurements};
 use super::translators::Translators;
@@ -24,36 +24,6 @@ use core::net::{SocketAddr, SocketAddrV4};
 use crate::event::Event;
 use crate::table::storage::Storage;
 use crate::time::Instant;
-
-/// Why a key was not added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum KeyError {
-    /// There is another key with this number.
-    Taken {
-        /// The number.
-        id: u16,
-    },
-    /// There is no room for another key.
-    Full {
-        /// The number of the key that does not fit.
-        id: u16,
-        /// How many keys there is room for.
-        capacity: usize,
-    },
-}
-
-impl core::fmt::Display for KeyError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Taken { id } => write!(f, "there is another key {id}"),
-            Self::Full { id, capacity } => write!(f, "no room for key {id}: there are {capacity} already"),
-        }
-    }
-}
-
-impl core::error::Error for KeyError {}
 
 /// The translator's side: takes a datagram, changes or reads the translator, and writes the answer.
 ///
@@ -333,7 +303,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         let mut out = Writer::new(answer);
         Header { kind: kind::ANSWER, ..header }.write(&mut out);
         let mut head = Head { refusal: None, dry_run: false, generation: 0 };
-        let mut generation = || translators.shard(0).map_or(0, |first| first.generation());
+        let mut generation = || generation(translators);
         let limit = self.hashes();
         if let Some(session) = self.sessions.find(header.session) {
             // The session is already open, and the answer was lost.
@@ -409,14 +379,26 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
             return seal(out, &session.secret).ok_or(Refused::Malformed);
         }
         let rights = self.keys.get(session.key).map_or(Rights::Read, |key| key.rights);
+        #[cfg(feature = "naming")]
+        let names = translators.names().is_some();
+        #[cfg(not(feature = "naming"))]
+        let names = false;
+        let from = Asking {
+            session: header.session,
+            #[cfg(feature = "naming")]
+            key: session.key,
+            #[cfg(feature = "naming")]
+            names,
+        };
         let done = if asks_for_measurements::<T>(&received) {
             self.report_to(translators, header.session, &received, &mut out)
         } else if translators.count() == 1
+            && !names
             && let Some(only) = translators.shard(0)
         {
-            self.obey(&mut only.table(), header.session, &rights, &received, &mut out)
+            self.obey(&mut only.table(), from, &rights, &received, &mut out)
         } else {
-            self.obey(&mut Several(translators), header.session, &rights, &received, &mut out)
+            self.obey(&mut Several(translators), from, &rights, &received, &mut out)
         };
         let session = self.sessions.find(header.session).ok_or(Refused::UnknownSession)?;
         if done != Done::Read {
@@ -434,14 +416,14 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     fn obey<T: Subject>(
         &mut self,
         subject: &mut T,
-        session: [u8; 8],
+        from: Asking,
         rights: &Rights,
         request: &Received<'_>,
         out: &mut Writer<'_>,
     ) -> Done {
         out.zeros(HEAD);
         let mut place = 0;
-        let done = self.carry_out(subject, session, rights, request, &mut place, out);
+        let done = self.carry_out(subject, from, rights, request, &mut place, out);
         // The head is written last. A refusal consists of a head alone.
         let end = out.go_to(HEADER);
         let refusal = done.err().map(|refusal| (refusal, place));
@@ -456,7 +438,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     fn carry_out<T: Subject>(
         &mut self,
         subject: &mut T,
-        session: [u8; 8],
+        from: Asking,
         rights: &Rights,
         request: &Received<'_>,
         place: &mut u8,
@@ -469,7 +451,15 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
             return Err(Code::Generation.into());
         }
         let mut first = Instruction::Close;
-        let terms = Terms { request, rights, control: &self.control };
+        let terms = Terms {
+            request,
+            rights,
+            control: &self.control,
+            #[cfg(feature = "naming")]
+            key: from.key,
+            #[cfg(feature = "naming")]
+            names: from.names,
+        };
         subject.carry_out(terms, place, &mut first, out)?;
         if first.is_change() {
             return Ok(Done::Change);
@@ -478,10 +468,12 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         match first {
             Instruction::ListRules(position) => subject.list_rules(position, out),
             Instruction::ListConnections(position) => subject.list_connections(position, self.tell_measured, out),
+            #[cfg(feature = "naming")]
+            Instruction::ListNames(position) => subject.list_names(position, out),
             Instruction::Counters => subject.list_counters(&self.refused, out),
             Instruction::Settings => subject.list_settings(*rights, out),
             Instruction::Subscribe { seconds, kinds } => {
-                self.subscribe(session, seconds, kinds);
+                self.subscribe(from.session, seconds, kinds);
                 return Ok(Done::Session);
             }
             _ => return Ok(Done::Close),
@@ -495,6 +487,18 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
             session.subscription = Subscription { until, kinds, ..session.subscription };
         }
     }
+}
+
+/// Whose request it is, and what for.
+#[derive(Clone, Copy, Debug)]
+struct Asking {
+    session: [u8; 8],
+    /// The number of the session's key.
+    #[cfg(feature = "naming")]
+    key: u16,
+    /// Whether the agent speaks for a naming server.
+    #[cfg(feature = "naming")]
+    names: bool,
 }
 
 /// How measurements are written where the storage has room for them.

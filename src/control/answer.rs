@@ -3,7 +3,10 @@
 use super::authentication::Rights;
 use super::code::{Code, Effect, Refusal};
 use super::datagram::END;
-use super::instruction::{exact_prefix, read_match, read_rule_flags, read_server, read_timeouts};
+#[cfg(feature = "naming")]
+use super::entry::{ListedEntry, NameSizes};
+use super::forms::{exact_prefix, read_match, read_server};
+use super::instruction::{read_rule_flags, read_timeouts};
 use super::measured::ServerPage;
 use super::names::{closed_from, state_from};
 use super::wire::{Reader, Writer};
@@ -126,6 +129,25 @@ impl<'a> Answer<'a> {
         let mut reader = reader;
         let entries = core::iter::from_fn(move || ListedRule::read(&mut reader)).take(count);
         (entries, next)
+    }
+
+    /// The answer to [`Instruction::ListNames`](super::Instruction::ListNames): entries of the naming server, and the
+    /// position of the next page, if there is one.
+    #[cfg(feature = "naming")]
+    pub fn names(&self) -> (impl Iterator<Item = ListedEntry<'a>> + use<'a>, Option<u32>) {
+        let (mut reader, count, next) = self.page();
+        // How many there are; `name_sizes` returns it.
+        let _ = reader.u64();
+        (core::iter::from_fn(move || ListedEntry::read(&mut reader)).take(count), next)
+    }
+
+    /// The answer to [`Instruction::ListNames`](super::Instruction::ListNames): how many entries there are, and how many
+    /// there is room for.
+    #[cfg(feature = "naming")]
+    #[must_use]
+    pub fn name_sizes(&self) -> Option<NameSizes> {
+        let mut reader = self.page().0;
+        Some(NameSizes { entries: reader.u32()?, capacity: reader.u32()? })
     }
 
     /// The answer to [`Instruction::ListConnections`](super::Instruction::ListConnections): connections with their

@@ -4,7 +4,8 @@ use super::answer::HEAD;
 use super::authentication::Rights;
 use super::code::{Code, Effect, Outcome, Refusal, check_timeouts};
 use super::datagram::HEADER;
-use super::instruction::{Instruction, Rule, match_octets};
+use super::forms::match_octets;
+use super::instruction::{Instruction, Rule};
 use super::request::{Raw, Received};
 use super::wire::Writer;
 use core::net::SocketAddrV4;
@@ -39,6 +40,12 @@ pub(super) struct Terms<'a> {
     pub(super) rights: &'a Rights,
     /// The endpoint that instructions arrive at, if the caller has set it.
     pub(super) control: &'a Option<SocketAddrV4>,
+    /// The number of the key that it came with.
+    #[cfg(feature = "naming")]
+    pub(super) key: u16,
+    /// Whether the agent speaks for a naming server.
+    #[cfg(feature = "naming")]
+    pub(super) names: bool,
 }
 
 /// A request on its way through the stages: all of it is applied or none of it.
@@ -49,6 +56,8 @@ pub(super) struct Change<'a, 't> {
     pub(super) rights: &'a Rights,
     /// The endpoint that instructions arrive at, if the caller has set it.
     pub(super) control: &'a Option<SocketAddrV4>,
+    #[cfg(feature = "naming")]
+    names: bool,
     /// The instruction being examined: the one to report if there is an error.
     pub(super) place: &'a mut u8,
     /// IndexKey of the changes would change nothing, one bit each. They are not applied, so that a repetition leaves the
@@ -58,8 +67,17 @@ pub(super) struct Change<'a, 't> {
 
 impl<'a, 't> Change<'a, 't> {
     pub(super) const fn new(terms: Terms<'a>, table: &'a mut Table<'t>, place: &'a mut u8, idle: u16) -> Self {
-        let Terms { request, rights, control } = terms;
-        Self { request, table, rights, control, place, idle }
+        let Terms { request, rights, control, .. } = terms;
+        Self {
+            request,
+            table,
+            rights,
+            control,
+            #[cfg(feature = "naming")]
+            names: terms.names,
+            place,
+            idle,
+        }
     }
 }
 
@@ -84,6 +102,8 @@ impl Change<'_, '_> {
         let mut ledger = Reservation::new(self.table);
         let mut instruction = Instruction::Close;
         for raw in self.request.instructions() {
+            #[cfg(feature = "naming")]
+            raw.check_subject(self.names)?;
             raw.read(&mut instruction)?;
             let effect = match stage {
                 Stage::Form => self.check_form(raw)?,
@@ -119,6 +139,9 @@ impl Change<'_, '_> {
             }
             Instruction::Remove(matches) => self.permit(self.rights.cover(matches.destination()))?,
             Instruction::Redivert { from, to, .. } => self.judge_redivert(*from, *to)?,
+            // Judged together with the names.
+            #[cfg(feature = "naming")]
+            Instruction::Name(_) | Instruction::RemoveName { .. } => {}
             _ => self.permit(*self.rights == Rights::All)?,
         }
         Ok(IDLE)
@@ -312,6 +335,8 @@ impl Change<'_, '_> {
         }
         let effect = match (change, planned) {
             (Instruction::Divert(_), _) if idle => IDLE,
+            #[cfg(feature = "naming")]
+            (Instruction::Name(_) | Instruction::RemoveName { .. }, _) => IDLE,
             (Instruction::Divert(rule), planned) => {
                 let rule = rule.divert();
                 let done = match planned {
@@ -370,7 +395,7 @@ impl Change<'_, '_> {
     }
 }
 
-const IDLE: Effect = Effect::new(Outcome::Unchanged, 0, 0);
+pub(super) const IDLE: Effect = Effect::new(Outcome::Unchanged, 0, 0);
 const SET: Effect = Effect::new(Outcome::Set, 0, 0);
 
 /// One step along a chain of rules.
@@ -413,6 +438,9 @@ pub(super) fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool)
         Instruction::Redivert { from, .. } => so_far && !table.may_redivert(*from),
         Instruction::SetTimeouts(timeouts) => table.state.config.timeouts.all() == timeouts.all(),
         Instruction::SetClientLimit(limit) => table.state.config.client_limit == *limit,
+        // They change nothing here, but in the table of names.
+        #[cfg(feature = "naming")]
+        Instruction::Name(_) | Instruction::RemoveName { .. } => true,
         _ => false,
     }
 }

@@ -209,6 +209,36 @@ impl defmt::Format for Key {
     }
 }
 
+/// Why a key was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum KeyError {
+    /// There is another key with this number.
+    Taken {
+        /// The number.
+        id: u16,
+    },
+    /// There is no room for another key.
+    Full {
+        /// The number of the key that does not fit.
+        id: u16,
+        /// How many keys there is room for.
+        capacity: usize,
+    },
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken { id } => write!(f, "there is another key {id}"),
+            Self::Full { id, capacity } => write!(f, "no room for key {id}: there are {capacity} already"),
+        }
+    }
+}
+
+impl core::error::Error for KeyError {}
+
 /// All keys; those in use come first. All zeros when empty, so that an agent in a `static` takes no flash.
 #[derive(Clone, Debug)]
 pub(super) struct Keys<const N: usize> {

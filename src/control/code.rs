@@ -108,6 +108,27 @@ codes! {
     TimeoutTooLong = 49, "the time-out is too long";
     /// [`ConfigError::ClientLimit`](crate::ConfigError::ClientLimit).
     ClientLimit = 50, "the limit per client is above 65534";
+    /// `naming::EntryError::TableFull`; the detail is the capacity.
+    NamesFull = 64, "the table of names is full";
+    /// `naming::EntryError::TooManyClientPrefixes`; the detail is how many
+    /// a name can have.
+    TooManyClientPrefixes = 65, "the name has entries for too many other client prefixes";
+    /// `naming::EntryError::NoAddress`.
+    NoAddress = 66, "the entry has no address with a weight above zero";
+    /// `naming::EntryError::DuplicateAddress`.
+    DuplicateAddress = 67, "the entry has an address twice";
+    /// `naming::EntryError::MartianAddress`; the detail is the address.
+    MartianAddress = 68, "no host can have the entry's address";
+    /// `naming::EntryError::TtlTooLong`.
+    TtlTooLong = 69, "the time to live is above 2147483647 s";
+    /// After the request there would be no rule with the match that the entry is tied to.
+    NoRule = 70, "there is no such rule that the entry could be tied to";
+    /// `naming::TieError::ManyOriginals`; the detail is the prefix length.
+    ManyOriginals = 71, "the rule is for several addresses, and a name is answered with one";
+    /// `naming::TieError::OtherClients`.
+    OtherClients = 72, "the rule is not for all clients of the entry";
+    /// Entries would stay tied to a rule that is removed; the detail is how many.
+    EntriesTied = 73, "entries of names are tied to the rule";
     /// The translator has no room for measurements of servers.
     NotMeasured = 80, "the translator does not measure servers";
     /// As many monitors get reports of measurements as the agent has room for; the detail is that number.
@@ -137,7 +158,7 @@ impl From<Code> for Refusal {
     }
 }
 
-fn with(code: Code, detail: usize) -> Refusal {
+pub(super) fn with(code: Code, detail: usize) -> Refusal {
     Refusal { code, detail: u32::try_from(detail).unwrap_or(u32::MAX) }
 }
 
@@ -185,15 +206,15 @@ pub(crate) fn check_timeouts(timeouts: &Timeouts, short: bool) -> Result<(), Ref
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Outcome {
-    /// A rule was inserted.
+    /// A rule, or an entry of a name, was inserted.
     Inserted = 1,
-    /// A rule was updated.
+    /// A rule or an entry was updated.
     Updated = 2,
     /// Everything was already as the instruction says.
     Unchanged = 3,
-    /// A rule was removed.
+    /// A rule or an entry was removed.
     Removed = 4,
-    /// There was no such rule.
+    /// There was no such rule or entry.
     Absent = 5,
     /// Connections and rules were re-diverted.
     Rediverted = 6,

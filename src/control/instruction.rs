@@ -1,14 +1,19 @@
 //! Instructions, and their form in a datagram.
 
+#[cfg(feature = "naming")]
+use super::entry::{NamedEntry, read_key, write_key};
+use super::forms::{match_octets, read_match, read_server, write_server};
 use super::wire::{Reader, Writer};
 use core::fmt;
-use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
 use core::time::Duration;
 
 use crate::config::Midstream;
-use crate::endpoint::{Prefix, Protocol};
+#[cfg(feature = "naming")]
+use crate::endpoint::Prefix;
 use crate::error::ParseError;
+#[cfg(feature = "naming")]
+use crate::naming::Pattern;
 use crate::table::rule::{Divert, Match, Target, Weighted, midstream_from, midstream_number};
 use crate::timeouts::Timeouts;
 use crate::translator::Redivert;
@@ -43,6 +48,17 @@ pub enum Instruction {
     SetClientLimit(u32),
     /// Ends every connection; the rules stay ([`Translator::forget`](crate::Translator::forget)).
     Forget,
+    /// Inserts an entry of the naming server, or updates the one with the same pattern and clients.
+    #[cfg(feature = "naming")]
+    Name(NamedEntry),
+    /// Removes the entry with exactly this pattern and these clients. A rule that it is tied to stays.
+    #[cfg(feature = "naming")]
+    RemoveName {
+        /// The names.
+        pattern: Pattern,
+        /// The clients.
+        clients: Prefix,
+    },
     /// Reads a page of rules, starting at this position.
     ListRules(u32),
     /// Reads a page of connections, starting at this position.
@@ -51,6 +67,9 @@ pub enum Instruction {
     Counters,
     /// Reads time-outs, limits, sizes and the key's own rights.
     Settings,
+    /// Reads a page of the naming server's entries, starting at this position.
+    #[cfg(feature = "naming")]
+    ListNames(u32),
     /// Subscribes to events for some time; subscribing again restarts that time. Zero seconds end the subscription.
     Subscribe {
         /// For how long, at most [`MAX_SUBSCRIPTION`] seconds.
@@ -204,6 +223,12 @@ pub(crate) mod code {
     pub(super) const SET_TIMEOUTS: u8 = 4;
     pub(super) const SET_CLIENT_LIMIT: u8 = 5;
     pub(super) const FORGET: u8 = 6;
+    #[cfg(feature = "naming")]
+    pub(crate) const NAME: u8 = 7;
+    #[cfg(feature = "naming")]
+    pub(crate) const REMOVE_NAME: u8 = 8;
+    #[cfg(feature = "naming")]
+    pub(crate) const LIST_NAMES: u8 = 21;
     pub(super) const LIST_RULES: u8 = 16;
     pub(super) const LIST_CONNECTIONS: u8 = 17;
     pub(super) const COUNTERS: u8 = 18;
@@ -214,10 +239,18 @@ pub(crate) mod code {
     pub(crate) const REPORT: u8 = 34;
 
     pub(crate) const fn is_change(code: u8) -> bool {
+        #[cfg(feature = "naming")]
+        if matches!(code, NAME | REMOVE_NAME) {
+            return true;
+        }
         matches!(code, DIVERT..=FORGET)
     }
 
     pub(crate) const fn is_known(code: u8) -> bool {
+        #[cfg(feature = "naming")]
+        if code == LIST_NAMES {
+            return true;
+        }
         is_change(code) || matches!(code, LIST_RULES..=SETTINGS | SUBSCRIBE | CLOSE)
     }
 }
@@ -227,6 +260,10 @@ impl Instruction {
     #[must_use]
     pub const fn is_change(&self) -> bool {
         // Not by its number: a table of numbers would be linked by every agent.
+        #[cfg(feature = "naming")]
+        if matches!(self, Self::Name(_) | Self::RemoveName { .. }) {
+            return true;
+        }
         matches!(
             self,
             Self::Divert(_)
@@ -246,6 +283,12 @@ impl Instruction {
             Self::SetTimeouts(_) => code::SET_TIMEOUTS,
             Self::SetClientLimit(_) => code::SET_CLIENT_LIMIT,
             Self::Forget => code::FORGET,
+            #[cfg(feature = "naming")]
+            Self::Name(_) => code::NAME,
+            #[cfg(feature = "naming")]
+            Self::RemoveName { .. } => code::REMOVE_NAME,
+            #[cfg(feature = "naming")]
+            Self::ListNames(_) => code::LIST_NAMES,
             Self::ListRules(_) => code::LIST_RULES,
             Self::ListConnections(_) => code::LIST_CONNECTIONS,
             Self::Counters => code::COUNTERS,
@@ -282,6 +325,12 @@ impl Instruction {
             }
             Self::SetTimeouts(timeouts) => write_timeouts(out, timeouts),
             Self::SetClientLimit(connections) => out.u32(*connections),
+            #[cfg(feature = "naming")]
+            Self::Name(entry) => entry.write(out),
+            #[cfg(feature = "naming")]
+            Self::RemoveName { pattern, clients } => write_key(out, pattern, *clients),
+            #[cfg(feature = "naming")]
+            Self::ListNames(position) => out.u32(*position),
             Self::ListRules(position) | Self::ListConnections(position) | Self::Measurements(position) => {
                 out.u32(*position);
             }
@@ -348,6 +397,15 @@ impl Instruction {
             code::SET_TIMEOUTS => *self = Self::SetTimeouts(read_timeouts(&mut body)?),
             code::SET_CLIENT_LIMIT => *self = Self::SetClientLimit(body.u32()?),
             code::FORGET => *self = Self::Forget,
+            #[cfg(feature = "naming")]
+            code::NAME => *self = Self::Name(NamedEntry::read(&mut body)?),
+            #[cfg(feature = "naming")]
+            code::REMOVE_NAME => {
+                let (pattern, clients) = read_key(&mut body)?;
+                *self = Self::RemoveName { pattern, clients };
+            }
+            #[cfg(feature = "naming")]
+            code::LIST_NAMES => *self = Self::ListNames(body.u32()?),
             code::LIST_RULES => *self = Self::ListRules(body.u32()?),
             code::LIST_CONNECTIONS => *self = Self::ListConnections(body.u32()?),
             code::COUNTERS => *self = Self::Counters,
@@ -387,79 +445,6 @@ pub(super) const fn rule_flags(
 /// The options in that byte; bits that are unknown here are ignored.
 pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, bool, bool, Option<Midstream>) {
     (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0, flags & 32 != 0, midstream_from(flags >> 2))
-}
-
-/// Length in bytes of a match.
-pub(super) const MATCH: usize = 16;
-
-/// A match in the form that it has in a datagram. Each match has one form, so equal bytes mean equal matches.
-#[inline(never)]
-pub(super) fn match_octets(matches: &Match) -> [u8; MATCH] {
-    let (destination, clients) = (matches.destination(), matches.from_clients());
-    let [d0, d1, d2, d3] = destination.network().octets();
-    let [c0, c1, c2, c3] = clients.network().octets();
-    let [p0, p1] = matches.port().unwrap_or(0).to_be_bytes();
-    let protocol = matches.limited_to().map_or(0, Protocol::number);
-    let has_port = u8::from(matches.port().is_some());
-    [d0, d1, d2, d3, destination.length(), protocol, has_port, clients.length(), c0, c1, c2, c3, p0, p1, 0, 0]
-}
-
-#[inline(never)]
-pub(super) fn read_match(reader: &mut Reader<'_>) -> Option<Match> {
-    let [d0, d1, d2, d3, length, protocol, has_port, clients_length, c0, c1, c2, c3, p0, p1, 0, 0] =
-        reader.array::<MATCH>()?
-    else {
-        return None;
-    };
-    let port = u16::from_be_bytes([p0, p1]);
-    let port = match has_port {
-        0 if port == 0 => None,
-        1 => Some(port),
-        _ => return None,
-    };
-    let protocol = match protocol {
-        0 => None,
-        number => Some(Protocol::from_number(number)?),
-    };
-    let destination = exact_prefix(Ipv4Addr::new(d0, d1, d2, d3), length)?;
-    let clients = exact_prefix(Ipv4Addr::new(c0, c1, c2, c3), clients_length)?;
-    Some(Match { destination, port, protocol, clients })
-}
-
-/// A prefix without bits after its length: each prefix has one form.
-#[inline(never)]
-pub(super) fn exact_prefix(network: Ipv4Addr, length: u8) -> Option<Prefix> {
-    Prefix::new(network, length).filter(|prefix| prefix.network() == network)
-}
-
-/// Length in bytes of a server.
-const SERVER: usize = 10;
-
-pub(super) fn write_server(out: &mut Writer<'_>, server: Weighted) {
-    let (kind, endpoint) = match server.target {
-        Target::Same => (0, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
-        Target::Address(address) => (1, SocketAddrV4::new(address, 0)),
-        Target::Endpoint(endpoint) => (2, endpoint),
-    };
-    out.u8(kind);
-    out.u8(0);
-    out.u16(server.weight);
-    out.endpoint(endpoint);
-}
-
-#[inline(never)]
-pub(super) fn read_server(reader: &mut Reader<'_>) -> Option<Weighted> {
-    let [kind, 0, w0, w1, a, b, c, d, p0, p1] = reader.array::<SERVER>()? else {
-        return None;
-    };
-    let endpoint = SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([p0, p1]));
-    let target = match kind {
-        0 if endpoint.ip().is_unspecified() && endpoint.port() == 0 => Target::Same,
-        1 if endpoint.port() == 0 => Target::Address(*endpoint.ip()),
-        2 => Target::Endpoint(endpoint),
-        _ => return None,
-    };
-    Some(Weighted { target, weight: u16::from_be_bytes([w0, w1]) })
 }
 
 pub(super) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {

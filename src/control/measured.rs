@@ -2,7 +2,7 @@
 
 use super::authentication::TAG;
 use super::datagram::END;
-use super::instruction::{read_server, write_server};
+use super::forms::{read_server, write_server};
 use super::wire::{Reader, Writer};
 use core::time::Duration;
 

@@ -31,10 +31,15 @@ mod authentication;
 mod client;
 mod code;
 mod datagram;
+#[cfg(feature = "naming")]
+mod entry;
 mod event_sender;
+mod forms;
 mod instruction;
 mod measured;
 mod names;
+#[cfg(feature = "naming")]
+mod naming;
 mod pages;
 mod refused;
 mod report;
@@ -46,15 +51,19 @@ mod subject;
 mod subscriber;
 mod translators;
 mod wire;
+#[cfg(feature = "naming")]
+mod with_names;
 
 use core::time::Duration;
 
-pub use agent::{Agent, KeyError};
+pub use agent::Agent;
 pub use answer::{Answer, Events, ListedRule, MAX_LISTED_SERVERS, RefusedBy, Settings};
-pub use authentication::{Key, Rights};
+pub use authentication::{Key, KeyError, Rights};
 pub use client::{Client, GaveUp, Ignored, Incoming, SendError};
 pub use code::{Code, Effect, Outcome};
 pub use datagram::{MAX_ANSWER, MAX_REQUEST, VERSION};
+#[cfg(feature = "naming")]
+pub use entry::{ListedEntry, NameSizes, NamedEntry};
 pub use instruction::{Instruction, Kinds, MAX_INTERVAL, MAX_SERVERS, MAX_SUBSCRIPTION, MIN_INTERVAL, Rule};
 pub use measured::{MeasuredServer, ServerPage};
 pub use names::counter_name;
@@ -62,6 +71,8 @@ pub use refused::Refused;
 pub use report::Report;
 pub use request::{Request, TooLong};
 pub use translators::Translators;
+#[cfg(feature = "naming")]
+pub use with_names::{NameRights, WithNames};
 
 /// How many instructions one request can hold.
 pub const MAX_INSTRUCTIONS: usize = 16;

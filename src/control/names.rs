@@ -59,6 +59,10 @@ pub(super) const FIRST_DROP: u16 = 256;
 /// The refusals of datagrams are numbered from here.
 pub(super) const FIRST_REFUSED: u16 = 512;
 
+/// What became of queries for names is numbered from here, and at last those with a valid cookie.
+#[cfg(feature = "naming")]
+pub(super) const FIRST_NAMES: u16 = 768;
+
 pub(super) const FIRST_COUNTER: u16 = 1;
 
 /// Numbered from [`FIRST_COUNTER`].
@@ -137,12 +141,18 @@ pub(super) fn closed_from(number: u8) -> Option<Closed> {
 }
 
 /// The name of the counter that has this number in an [`Answer`](super::Answer): that of a field of [`Counters`], of a
-/// [`DropReason`], or of a [`Refused`]. `None` if it is not known here.
+/// [`DropReason`], of a [`Refused`], or of what became of queries for names. `None` if it is not known here.
 #[must_use]
 pub fn counter_name(number: u16) -> Option<&'static str> {
     let at = |first: u16| number.checked_sub(first).map(usize::from);
     let refused = || Refused::ALL.get(at(FIRST_REFUSED)?).map(|r| r.name());
     let dropped = || DROPS.get(at(FIRST_DROP)?).map(|r| r.name());
+    #[cfg(feature = "naming")]
+    if let Some(place) = at(FIRST_NAMES) {
+        use crate::naming::Outcome;
+        let proven = (place == Outcome::ALL.len()).then_some("names_proven");
+        return Outcome::ALL.get(place).map(|outcome| outcome.counter_name()).or(proven);
+    }
     refused().or_else(dropped).or_else(|| COUNTERS.get(at(FIRST_COUNTER)?).copied())
 }
 

@@ -4,7 +4,8 @@ use super::MAX_INSTRUCTIONS;
 use super::authentication::TAG;
 use super::code::{Code, Refusal};
 use super::datagram::{HEADER, MAX_REQUEST};
-use super::instruction::{Instruction, MATCH, code, read_server};
+use super::forms::{MATCH, read_server};
+use super::instruction::{Instruction, code};
 use super::wire::{Reader, Writer};
 
 use crate::table::rule::Target;
@@ -216,13 +217,53 @@ impl<'a> Raw<'a> {
         (self.code, self.body)
     }
 
+    /// Refuses an instruction about names where the agent speaks for no naming server, as one that it does not know.
+    #[cfg(feature = "naming")]
+    pub(super) fn check_subject(self, names: bool) -> Result<(), Refusal> {
+        let is_about_names = matches!(self.code, code::NAME | code::REMOVE_NAME | code::LIST_NAMES);
+        if is_about_names && self.body.is_some() && !names {
+            return Err(Refusal { code: Code::UnknownInstruction, detail: u32::from(self.code) });
+        }
+        Ok(())
+    }
+
+    /// The pattern and clients of the entry that it inserts, updates or removes, in their only form.
+    #[cfg(feature = "naming")]
+    pub(super) fn named_entry(self) -> Option<&'a [u8]> {
+        if matches!(self.code, code::NAME | code::REMOVE_NAME) { super::entry::key_octets(self.body?) } else { None }
+    }
+
+    #[cfg(feature = "naming")]
+    fn is_change_of_names(self) -> bool {
+        self.named_entry().is_some()
+    }
+
+    #[cfg(not(feature = "naming"))]
+    #[inline]
+    const fn is_change_of_names(self) -> bool {
+        false
+    }
+
+    /// Whether it changes an entry, which `later` must not change too.
+    #[cfg(feature = "naming")]
+    fn names_the_same(self, later: Self) -> Option<bool> {
+        let key = self.named_entry()?;
+        Some(later.named_entry() == Some(key))
+    }
+
+    #[cfg(not(feature = "naming"))]
+    #[inline]
+    const fn names_the_same(self, _: Self) -> Option<bool> {
+        None
+    }
+
     /// Whether both can be changes of one request, with `later` after this one: none may undo an earlier one, and
     /// re-diverts come last.
     pub(super) fn can_precede(self, later: Self) -> bool {
         let undone = match self.named() {
             Some(matches) => later.named() == Some(matches),
-            None if self.code == code::REDIVERT => later.named().is_some(),
-            None => self.code == later.code,
+            None if self.code == code::REDIVERT => later.named().is_some() || later.is_change_of_names(),
+            None => self.names_the_same(later).unwrap_or(self.code == later.code),
         };
         code::is_change(self.code) && code::is_change(later.code) && !undone
     }

@@ -6,7 +6,10 @@ use super::apply::{Change, Stage, Terms, is_idle};
 use super::authentication::Rights;
 use super::code::{Code, Effect, Refusal};
 use super::datagram::HEADER;
-use super::instruction::{Instruction, Rule, write_server};
+use super::forms::write_server;
+use super::instruction::{Instruction, Rule};
+#[cfg(feature = "naming")]
+use super::naming;
 use super::pages::{self, SLOTS_PER_PAGE, Sizes, TellMeasured, begin_page, finish_page, rule_head};
 use super::subject::Subject;
 use super::translators::Translators;
@@ -94,10 +97,12 @@ impl<T: Translators + ?Sized> Several<'_, T> {
 
 impl<T: Translators + ?Sized> Subject for Several<'_, T> {
     fn generation(&mut self) -> u32 {
-        self.0.shard(0).map_or(0, |first| first.generation())
+        generation(self.0)
     }
 
     fn has_generation(&mut self, demanded: u32) -> bool {
+        #[cfg(feature = "naming")]
+        let demanded = demanded.wrapping_sub(self.0.names().map_or(0, |names| names.generation()));
         let mut all = true;
         self.for_each(|table| all &= table.state.generation == demanded);
         all
@@ -121,13 +126,23 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
             return Ok(());
         }
         self.each(|table| Change::new(terms, table, place, 0).go_through(Stage::Judge, out))?;
-        refuse_kept_sources(terms, place)?;
+        #[cfg(feature = "naming")]
+        naming::judge(self.0, terms, place)?;
+        if self.0.count() > 1 {
+            refuse_kept_sources(terms, place)?;
+        }
         let idle = self.idle(terms)?;
         // All have to accept it before one is changed.
         let mut effects = self.combine(terms, place, idle, |change, out| change.plan(out))?;
+        #[cfg(feature = "naming")]
+        let of_names = naming::plan(self.0, terms, place)?;
         if !terms.request.dry_run {
             effects = self.combine(terms, place, idle, |change, out| change.go_through(Stage::Do, out))?;
+            #[cfg(feature = "naming")]
+            naming::apply(self.0, terms, place, &of_names)?;
         }
+        #[cfg(feature = "naming")]
+        effects.iter_mut().zip(of_names).for_each(|(effect, of_names)| *effect = of_names.or(*effect));
         out.go_to(HEADER + HEAD);
         for effect in effects.iter().flatten() {
             out.put(&effect.bytes());
@@ -192,7 +207,20 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
     fn list_counters(&mut self, refused: &[u64], out: &mut Writer<'_>) {
         let mut sum = Counters::ZERO;
         self.for_each(|table| sum = [&sum, &table.state.counters].into_iter().sum());
+        #[cfg(feature = "naming")]
+        let at = out.bytes().len();
         pages::counters(&sum, refused, out);
+        #[cfg(feature = "naming")]
+        if let Some(names) = self.0.names() {
+            naming::counters(names, at, out);
+        }
+    }
+
+    #[cfg(feature = "naming")]
+    fn list_names(&mut self, position: u32, out: &mut Writer<'_>) {
+        if let Some(names) = self.0.names() {
+            naming::list(names, position, out);
+        }
     }
 
     fn list_settings(&mut self, rights: Rights, out: &mut Writer<'_>) {
@@ -212,6 +240,15 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
             pages::settings(&sizes, &timeouts, rights, out);
         }
     }
+}
+
+/// The generation that an answer gives: that of the rules, and in addition that of the names, so that it counts the
+/// changes of both.
+pub(super) fn generation<T: Translators + ?Sized>(translators: &mut T) -> u32 {
+    let rules = translators.shard(0).map_or(0, |first| first.generation());
+    #[cfg(feature = "naming")]
+    let rules = rules.wrapping_add(translators.names().map_or(0, |names| names.generation()));
+    rules
 }
 
 /// Nothing in a reply to a client's own address says which shard it belongs to.

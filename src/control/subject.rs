@@ -36,6 +36,10 @@ pub(super) trait Subject {
     /// Writes a page of connections.
     fn list_connections(&mut self, position: u32, tell: Option<TellMeasured>, out: &mut Writer<'_>);
 
+    /// Writes a page of the naming server's entries, if there is one.
+    #[cfg(feature = "naming")]
+    fn list_names(&mut self, _position: u32, _out: &mut Writer<'_>) {}
+
     /// Writes the counters.
     fn list_counters(&mut self, refused: &[u64], out: &mut Writer<'_>);
 

@@ -2,6 +2,8 @@
 
 use core::ops::DerefMut;
 
+#[cfg(feature = "naming")]
+use crate::naming::{NameTable, Pattern};
 #[cfg(feature = "alloc")]
 use crate::sharded::Sharded;
 use crate::table::storage::Storage;
@@ -67,6 +69,23 @@ pub trait Translators {
     /// The translator with this number, from zero; `None` from [`count`](Self::count) on. If one with a smaller number
     /// cannot be had, the request is refused with [`Code::Other`](super::Code::Other).
     fn shard(&mut self, number: usize) -> Option<&mut Translator<Self::Storage>>;
+
+    /// The names of the naming server that takes instructions together with the translators; none unless it is
+    /// implemented. [`WithNames`](super::WithNames) has them.
+    #[cfg(feature = "naming")]
+    #[inline]
+    fn names(&mut self) -> Option<&mut dyn NameTable> {
+        None
+    }
+
+    /// Whether the owner of a key may change the entries of this pattern. Who has [`Rights::All`](super::Rights::All) may
+    /// change all of them, the others none unless it is implemented.
+    #[cfg(feature = "naming")]
+    #[inline]
+    fn may_name(&self, key: u16, pattern: &Pattern) -> bool {
+        let _ = (key, pattern);
+        false
+    }
 }
 
 impl<S: Storage> Translators for Translator<S> {

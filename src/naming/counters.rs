@@ -1,62 +1,91 @@
 //! Counts of what became of queries.
 
-/// What became of a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[non_exhaustive]
-pub enum Outcome {
+macro_rules! outcomes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What became of a query.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[non_exhaustive]
+        pub enum Outcome {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Outcome {
+            /// Every outcome, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name of its counter among those of a translator.
+            #[cfg(feature = "control")]
+            pub(crate) const fn counter_name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!("names_", $name),)*
+                }
+            }
+
+            /// A short name in lower case with underscores, stable across versions.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+outcomes! {
     /// Answered with an address.
-    Address,
+    Address = "address",
     /// Answered that the name has no records of this type (RFC 2308, section 2.2).
-    NoData,
+    NoData = "no_data",
     /// The name's own SOA record was asked for and given.
-    Authority,
+    Authority = "authority",
     /// Not for a name in the table: passed.
-    Passed,
+    Passed = "passed",
     /// For a name whose rule is gone: passed.
-    Suspended,
+    Suspended = "suspended",
     /// FORMERR: the question has a compression pointer or a label of an unknown type.
-    QuestionLabel,
+    QuestionLabel = "question_label",
     /// FORMERR: the question's name is longer than 255 bytes.
-    QuestionLength,
+    QuestionLength = "question_length",
     /// FORMERR: more than one question (RFC 9619).
-    Questions,
+    Questions = "questions",
     /// FORMERR: a query with answers in it.
-    Answers,
+    Answers = "answers",
     /// FORMERR: a record behind the question ends behind the message, or has an impossible name.
-    Record,
+    Record = "record",
     /// FORMERR: bytes behind the last record.
-    Trailing,
+    Trailing = "trailing",
     /// FORMERR: two OPT records, one that is not the root's, or broken options (RFC 6891, section 6.1.1).
-    Edns,
+    Edns = "edns",
     /// FORMERR: a cookie of an impossible length (RFC 7873, section 5.2.2).
-    CookieLength,
+    CookieLength = "cookie_length",
     /// FORMERR: a signed query (RFC 8945, section 5.1).
-    Signed,
+    Signed = "signed",
     /// BADVERS: a later version of EDNS (RFC 6891, section 6.1.3).
-    BadVersion,
+    BadVersion = "bad_version",
     /// NOTIMP: not a query, but another operation on a name in the table.
-    NotImplemented,
+    NotImplemented = "not_implemented",
     /// REFUSED: another class than IN, or a zone transfer.
-    Refused,
+    Refused = "refused",
     /// Answered with TC, because the client can take no more (RFC 2181, section 9).
-    Truncated,
+    Truncated = "truncated",
     /// Over the rate limit: answered with TC, so that a client who exists asks again over TCP.
-    LimitedTruncated,
+    LimitedTruncated = "limited_truncated",
     /// Over the rate limit: answered with BADCOOKIE and a cookie (RFC 7873, section 5.2.3).
-    LimitedCookie,
+    LimitedCookie = "limited_cookie",
     /// Over the rate limit: not answered.
-    LimitedDropped,
+    LimitedDropped = "limited_dropped",
     /// A response, which is never answered.
-    Response,
+    Response = "response",
     /// Too short for a header.
-    NoHeader,
+    NoHeader = "no_header",
     /// The buffer for the answer had no room for the question.
-    NoRoom,
+    NoRoom = "no_room",
 }
 
 impl Outcome {
-    const COUNT: usize = Self::NoRoom as usize + 1;
+    const COUNT: usize = Self::ALL.len();
 }
 
 /// Counts since the table was created. They are never reset, and in practice never wrap (64 bits).

@@ -48,9 +48,9 @@ pub struct WeightedAddress {
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct NameEntry<'a> {
-    pub(super) pattern: Pattern,
-    pub(super) clients: Prefix,
-    pub(super) ttl: u32,
+    pub(crate) pattern: Pattern,
+    pub(crate) clients: Prefix,
+    pub(crate) ttl: u32,
     single: WeightedAddress,
     group: Option<&'a [WeightedAddress]>,
 }
@@ -102,7 +102,19 @@ impl<'a> NameEntry<'a> {
         self
     }
 
-    pub(super) fn addresses(&self) -> &[WeightedAddress] {
+    /// Which names it is for.
+    #[must_use]
+    pub const fn pattern(&self) -> Pattern {
+        self.pattern
+    }
+
+    /// Which clients it is for.
+    #[must_use]
+    pub const fn from_clients(&self) -> Prefix {
+        self.clients
+    }
+
+    pub(crate) fn addresses(&self) -> &[WeightedAddress] {
         self.group.unwrap_or(core::slice::from_ref(&self.single))
     }
 }

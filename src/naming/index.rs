@@ -95,12 +95,39 @@ pub(super) fn slot(slots: &[NameSlot], number: u32) -> Option<&NameSlot> {
 
 /// Puts the first entry of a list into the index. Whether there was room.
 pub(super) fn insert(index: &mut [u32], hash: u64, number: u32) -> bool {
-    let used = |start: usize| bucket(index, start).iter().filter(|word| **word & NUMBER != NONE).count();
-    let [first, second] = buckets(index.len(), hash);
-    let start = if used(second) < used(first) { second } else { first };
+    let Insertion { start, has_room } = place_for(index, hash, |_| (0, 0));
+    if !has_room {
+        return false;
+    }
     let end = index.len().min(start + BUCKET);
     let free = index.get_mut(start..end).unwrap_or_default().iter_mut().find(|word| **word & NUMBER == NONE);
     free.map(|word| *word = tag(hash) | number).is_some()
+}
+
+/// The bucket that the first entry of a list goes into.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Insertion {
+    pub(super) start: usize,
+    pub(super) has_room: bool,
+}
+
+/// The emptier of the two buckets, once each has got some words and lost others: `balance` says how many.
+#[inline]
+pub(super) fn place_for(index: &[u32], hash: u64, balance: impl Fn(usize) -> (usize, usize)) -> Insertion {
+    let used = |start: usize| {
+        let (more, less) = balance(start);
+        (bucket(index, start).iter().filter(|word| **word & NUMBER != NONE).count() + more).saturating_sub(less)
+    };
+    let [first, second] = buckets(index.len(), hash);
+    let start = if used(second) < used(first) { second } else { first };
+    Insertion { start, has_room: used(start) < bucket(index, start).len() }
+}
+
+/// The bucket that holds the first entry of a list.
+#[cfg(feature = "control")]
+pub(super) fn place_of(index: &[u32], hash: u64, number: u32) -> Option<usize> {
+    let holds = |start: &usize| bucket(index, *start).iter().any(|word| *word & NUMBER == number);
+    buckets(index.len(), hash).into_iter().find(holds)
 }
 
 /// Replaces the first entry of a list by another, or by none.

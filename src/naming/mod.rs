@@ -30,6 +30,8 @@ mod cookie;
 mod counters;
 mod entry;
 mod index;
+#[cfg(feature = "control")]
+mod instructed;
 mod list;
 mod lookup;
 mod name;
@@ -44,13 +46,21 @@ mod table;
 pub use config::NamesConfig;
 pub use counters::{NameCounters, Outcome};
 pub use entry::{EntryError, Inserted, MAX_ADDRESSES, MAX_CLIENT_PREFIXES, MAX_TTL, NameEntry, WeightedAddress};
+#[cfg(feature = "control")]
+pub(crate) use instructed::NameRoom;
+#[cfg(feature = "control")]
+pub use instructed::NameTable;
 pub use list::ListedName;
 pub use name::{Name, Pattern};
 pub use packet::MAX_ANSWER_PACKET;
 pub use respond::{Answered, MAX_ANSWER, Transport};
+#[cfg(feature = "control")]
+pub(crate) use rules::one_address;
 pub use rules::{NameDiverted, TieError};
 #[cfg(feature = "alloc")]
 pub use storage::HeapNames;
 pub use storage::{BorrowedNames, FixedNames, NAME_INDEX_WORDS, NameSlot, NameStorage, RateSlot};
 pub use stream::{MAX_STREAM_ANSWER, Next, Streamed};
 pub use table::Names;
+#[cfg(feature = "control")]
+pub(crate) use table::check;

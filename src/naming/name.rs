@@ -39,6 +39,18 @@ impl Name {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 
+    /// From its bytes in a datagram; `None` unless they are exactly one name in lower case, so that each name has one
+    /// form.
+    #[cfg(feature = "control")]
+    pub(crate) fn from_exact_wire(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        while let (length @ 1.., tail) = rest.split_first()? {
+            (_, rest) = tail.split_at_checked(usize::from(*length)).filter(|_| usize::from(*length) <= MAX_LABEL)?;
+        }
+        let is_one = rest.len() == 1 && bytes.len() <= MAX_NAME && !bytes.iter().any(u8::is_ascii_uppercase);
+        is_one.then(|| Self::from_wire(bytes))
+    }
+
     /// From the bytes of a name that are known to be one.
     pub(super) fn from_wire(bytes: &[u8]) -> Self {
         let mut name = Self { length: bytes.len().min(MAX_NAME) as u8, ..Self::ROOT };
@@ -210,6 +222,36 @@ impl Pattern {
     #[must_use]
     pub const fn is_suffix(&self) -> bool {
         self.suffix
+    }
+
+    /// Whether each name of the other pattern is one of this pattern, too.
+    ///
+    /// ```
+    /// use byway::naming::Pattern;
+    ///
+    /// let [below, name, deeper]: [Pattern; 3] = ["*.xyz.com", "www.xyz.com", "*.www.xyz.com"].map(|t| t.parse().unwrap());
+    /// assert!(below.covers(&name) && below.covers(&deeper) && below.covers(&below));
+    /// assert!(!below.covers(&"xyz.com".parse()?) && !below.covers(&"*.com".parse()?) && !name.covers(&deeper));
+    /// # Ok::<(), byway::ParseError>(())
+    /// ```
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let (own, others) = (self.name.as_wire(), other.name.as_wire());
+        if own == others {
+            return self.suffix == other.suffix;
+        }
+        if !self.suffix {
+            return false;
+        }
+        // Label by label, since a label may contain bytes that look like another one.
+        let mut rest = others;
+        while let Some((length @ 1.., tail)) = rest.split_first() {
+            rest = tail.get(usize::from(*length)..).unwrap_or_default();
+            if rest == own {
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -57,6 +57,11 @@ pub enum TieError {
     NoEntry,
     /// The entry is not tied to a rule.
     NotTied,
+    /// There is no rule that the entry could be tied to.
+    NoRule {
+        /// What it would match.
+        rule: Match,
+    },
     /// The rule has been removed behind the entry's back. Enter it again ([`Names::divert`]), or remove the entry.
     RuleGone {
         /// What it matched.
@@ -93,6 +98,7 @@ impl fmt::Display for TieError {
             Self::OtherRule { rule: None } => f.write_str("there is an entry that is tied to no rule"),
             Self::NoEntry => f.write_str("there is no such entry"),
             Self::NotTied => f.write_str("the entry is tied to no rule"),
+            Self::NoRule { rule } => write!(f, "there is no rule for {rule}"),
             Self::RuleGone { rule } => write!(f, "the rule for {rule} has been removed"),
             Self::Group { servers } => write!(f, "the rule has {servers} servers: say which one is left"),
             Self::SharedServer { target, rule } => {
@@ -151,14 +157,7 @@ impl<N: NameStorage> Names<N> {
         divert: Divert<'_>,
     ) -> Result<NameDiverted, TieError> {
         let rule = divert.matches();
-        let Some(original) = one_address(rule.destination()) else {
-            return Err(TieError::ManyOriginals { destination: rule.destination() });
-        };
-        let (narrow, wide) = (entry.clients, rule.from_clients());
-        if narrow.length() < wide.length() || !wide.contains(narrow.network()) {
-            return Err(TieError::OtherClients { entry: narrow, rule: wide });
-        }
-        let entry = entry.to(original);
+        let entry = entry.to(original_of(&rule, entry.clients)?);
         let hash = self.hash(&entry.pattern);
         let place = self.place(hash, &entry.pattern, entry.clients);
         if let Some(other) = self.slot(place.at).map(NameSlot::rule)
@@ -181,10 +180,33 @@ impl<N: NameStorage> Names<N> {
             }
         };
         let at = self.place(hash, &entry.pattern, entry.clients).at;
-        self.tie(at, Some(&rule));
+        self.set_tie(at, Some(&rule));
         // Another entry may wait for this rule.
         self.state.checked = None;
         Ok(NameDiverted { entry: inserted, rule: diverted })
+    }
+
+    /// Ties an entry to a rule that is there already: clients get the rule's original. An entry with the same pattern and
+    /// clients is updated, also one that was tied to another rule or to none. The entry's own addresses do not count.
+    ///
+    /// # Errors
+    /// [`TieError`] says what is wrong; nothing has changed then.
+    pub fn tie_to<S: Storage>(
+        &mut self,
+        translator: &Translator<S>,
+        entry: NameEntry<'_>,
+        rule: Match,
+    ) -> Result<Inserted, TieError> {
+        let entry = entry.to(original_of(&rule, entry.clients)?);
+        if translator.find_divert(rule).is_none() {
+            return Err(TieError::NoRule { rule });
+        }
+        let hash = self.hash(&entry.pattern);
+        let place = self.place(hash, &entry.pattern, entry.clients);
+        let inserted = self.enter(hash, place, &entry)?;
+        let at = self.place(hash, &entry.pattern, entry.clients).at;
+        self.set_tie(at, Some(&rule));
+        Ok(inserted)
     }
 
     /// Moves a name to another server: its rule leads there from now on, and its connections follow as `how` says,
@@ -243,7 +265,7 @@ impl<N: NameStorage> Names<N> {
         clients: Prefix,
     ) -> Result<Option<Removed>, TieError> {
         let (hash, place, rule) = self.tied(pattern, clients)?;
-        self.tie(place.at, None);
+        self.set_tie(place.at, None);
         self.take_out(hash, place);
         let is_needed = self.entries().any(|entry| entry.rule() == Some(rule));
         Ok(if is_needed { None } else { translator.remove(rule) })
@@ -255,7 +277,7 @@ impl<N: NameStorage> Names<N> {
     /// [`TieError::NoEntry`] and [`TieError::NotTied`]; nothing has changed then.
     pub fn untie(&mut self, pattern: &Pattern, clients: Prefix) -> Result<Match, TieError> {
         let (_, place, rule) = self.tied(pattern, clients)?;
-        self.tie(place.at, None);
+        self.set_tie(place.at, None);
         Ok(rule)
     }
 
@@ -287,7 +309,7 @@ impl<N: NameStorage> Names<N> {
         Ok((hash, place, slot.rule().ok_or(TieError::NotTied)?))
     }
 
-    fn tie(&mut self, number: u32, rule: Option<&Match>) {
+    pub(super) fn set_tie(&mut self, number: u32, rule: Option<&Match>) {
         let NameParts { slots, .. } = self.storage.parts();
         if let Some(slot) = slot_mut(slots, number) {
             let was = slot.rule().is_some();
@@ -312,7 +334,19 @@ fn changed(found: &DivertEntry<'_>, rule: Match, to: Target) -> Divert<'static> 
     }
 }
 
-fn one_address(destination: Prefix) -> Option<Ipv4Addr> {
+/// The original that a rule is for, if an entry for these clients can be answered with it.
+fn original_of(rule: &Match, clients: Prefix) -> Result<Ipv4Addr, TieError> {
+    let Some(original) = one_address(rule.destination()) else {
+        return Err(TieError::ManyOriginals { destination: rule.destination() });
+    };
+    let wide = rule.from_clients();
+    if clients.length() < wide.length() || !wide.contains(clients.network()) {
+        return Err(TieError::OtherClients { entry: clients, rule: wide });
+    }
+    Ok(original)
+}
+
+pub(crate) fn one_address(destination: Prefix) -> Option<Ipv4Addr> {
     (destination.length() == 32).then(|| destination.network())
 }
 

@@ -28,7 +28,7 @@ pub(super) struct State {
     /// How many entries there are.
     used: usize,
     /// Entries from here on were never used; the others that are unused are in the list `free`.
-    fresh: usize,
+    pub(super) fresh: usize,
     free: u32,
     /// How many patterns are suffixes, and which numbers of labels these have, or have had since there was none.
     suffixes: usize,
@@ -336,7 +336,7 @@ pub(super) fn slot_mut(slots: &mut [NameSlot], number: u32) -> Option<&mut NameS
 }
 
 /// Whether an entry can be entered.
-fn check(entry: &NameEntry<'_>) -> Result<(), EntryError> {
+pub(crate) fn check(entry: &NameEntry<'_>) -> Result<(), EntryError> {
     let addresses = entry.addresses();
     if addresses.len() > MAX_ADDRESSES {
         return Err(EntryError::TooManyAddresses { addresses: addresses.len() });

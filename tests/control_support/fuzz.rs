@@ -24,6 +24,8 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 struct House {
     agent: Agent<3, 3, 2>,
     byway: Byway,
+    #[cfg(feature = "naming")]
+    names: byway::naming::Names<byway::naming::FixedNames<6, 1>>,
     now: Instant,
     answer: [u8; MAX_ANSWER],
 }
@@ -44,11 +46,29 @@ impl House {
         let mut byway = Translator::new(config, Fixed::sized()).expect("the configuration is good");
         let rule = Divert::new(Ipv4Addr::new(100, 0, 0, 1)).to(Ipv4Addr::new(20, 0, 0, 1));
         byway.divert(rule).expect("there is room");
+        #[cfg(feature = "naming")]
+        let names = {
+            use byway::naming::{FixedNames, NameEntry, Names, NamesConfig, Pattern};
+            let mut names = Names::new(NamesConfig::new([7; 32]), FixedNames::new());
+            let pattern: Pattern = "www.bt.com".parse().expect("it is a name");
+            let entry = NameEntry::new(pattern).to(Ipv4Addr::new(203, 0, 113, 1));
+            names.insert(entry).expect("there is room");
+            names
+        };
+        #[cfg(feature = "naming")]
+        return Self { agent, byway, names, now: Instant::from_secs(1), answer: [0; MAX_ANSWER] };
+        #[cfg(not(feature = "naming"))]
         Self { agent, byway, now: Instant::from_secs(1), answer: [0; MAX_ANSWER] }
     }
 
     fn give(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
-        let length = self.agent.handle(self.now, &mut self.byway, peer(), datagram, &mut self.answer).ok()?;
+        #[cfg(feature = "naming")]
+        let rights = [byway::control::NameRights { key: 3, pattern: "*.bt.com".parse().expect("it is a pattern") }];
+        #[cfg(feature = "naming")]
+        let byway = &mut byway::control::WithNames::new(&mut self.byway, &mut self.names).rights(&rights);
+        #[cfg(not(feature = "naming"))]
+        let byway = &mut self.byway;
+        let length = self.agent.handle(self.now, byway, peer(), datagram, &mut self.answer).ok()?;
         assert!(length <= MAX_ANSWER);
         Some(self.answer[..length].to_vec())
     }
@@ -57,7 +77,37 @@ impl House {
     fn table(&self) -> String {
         let rules: Vec<_> =
             self.byway.diverts().map(|e| (e.matches(), e.keeps_source(), e.servers().collect::<Vec<_>>())).collect();
-        format!("{} {rules:?} {:?} {}", self.byway.generation(), self.byway.timeouts(), self.byway.client_limit())
+        format!("{} {rules:?} {:?} {}", self.generation(), self.byway.timeouts(), self.byway.client_limit())
+            + &self.names()
+    }
+
+    #[cfg(feature = "naming")]
+    fn names(&self) -> String {
+        let entries = self.names.entries().map(|e| {
+            // An entry never outlives its rule, whatever a monitor says.
+            assert!(e.rule().is_none_or(|rule| self.byway.find_divert(rule).is_some()) && !e.is_suspended());
+            format!(
+                " {} {} {} {:?} {:?}",
+                e.pattern(),
+                e.clients(),
+                e.ttl(),
+                e.addresses().collect::<Vec<_>>(),
+                e.rule()
+            )
+        });
+        entries.collect()
+    }
+
+    #[cfg(not(feature = "naming"))]
+    fn names(&self) -> String {
+        String::new()
+    }
+
+    fn generation(&self) -> u32 {
+        #[cfg(feature = "naming")]
+        return self.byway.generation().wrapping_add(self.names.generation());
+        #[cfg(not(feature = "naming"))]
+        self.byway.generation()
     }
 
     /// Opens a session; returns its number and its key.
@@ -82,6 +132,11 @@ fn read_all(answer: &Answer<'_>) {
     assert!(answer.connections().0.count() <= MAX_ANSWER);
     assert!(answer.counters().count() <= MAX_ANSWER);
     read_servers(&answer.measurements());
+    #[cfg(feature = "naming")]
+    {
+        assert!(answer.names().0.map(|e| e.addresses().count()).sum::<usize>() <= MAX_ANSWER);
+        let _ = answer.name_sizes();
+    }
     let _ = (answer.settings(), answer.translator_time(), answer.refused());
 }
 
@@ -150,7 +205,7 @@ fn request(house: &mut House, (session, key): ([u8; 8], [u8; 32]), sequence: u32
     let mut datagram = [&[0x42, 0x57, 1, 4][..], &sequence.to_be_bytes(), &session, body].concat();
     let tag = hmac(&key, &[&datagram]);
     datagram.extend(&tag[..16]);
-    let (before, generation) = (house.table(), house.byway.generation());
+    let (before, generation) = (house.table(), house.generation());
     let Some(answer) = house.give(&datagram) else {
         assert_eq!(house.table(), before, "what is not answered does nothing");
         return;
@@ -170,7 +225,7 @@ fn request(house: &mut House, (session, key): ([u8; 8], [u8; 32]), sequence: u32
     {
         let demanded = u32::from_be_bytes([g0, g1, g2, g3]);
         assert!(flags & 2 == 0 || demanded == generation, "it wanted generation {demanded}, not {generation}");
-        if (1..=5).contains(&first) {
+        if (1..=8).contains(&first) {
             assert_eq!(said.len(), 16 + 12 + 8 * usize::from(count), "an effect for each change");
         }
     }

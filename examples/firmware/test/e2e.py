@@ -263,6 +263,39 @@ def switched(net):
     assert net.on("client", "curl", "-sS", "--fail", f"http://{ORIGINAL}/name") == "a"
 
 
+def named(net):
+    """A name is answered with the original, whatever server is asked; an instruction changes it; others are not answered."""
+    b = lab.HOSTS["b"][1]
+
+    def dig(*words):
+        return net.on("client", "dig", f"@{b}", "+tries=1", "+timeout=3", *words, check=False)
+
+    with capture.Captures(net) as seen:
+        for how in ((), ("+noedns",), ("+bufsize=512",), ("+dnssec",)):
+            said = dig("wWw.bT.cOm", *how)
+            assert "status: NOERROR" in said and f"86400\tIN\tA\t{ORIGINAL}" in said, said
+            said = dig("www.bt.com", "AAAA", *how)
+            assert "status: NOERROR" in said and "ANSWER: 0" in said, said
+        # Nobody listens there: other names go to the server, whose refusal comes back, and TCP goes nowhere.
+        assert "connection refused" in dig("other.test"), "a query for another name reaches the server"
+        said = dig("www.bt.com", "+tcp")
+        assert ORIGINAL not in said and "unreachable" in said, said
+        monitor = start_monitor(net, KEY)
+        rule = instruct(monitor, "names", 0)["entries"][0]["rule"]
+        assert rule["to"] == f"{ORIGINAL}/32", rule
+        instruct(monitor, "name", "other.test", [["203.0.113.7", 1]], 5)
+        assert "5\tIN\tA\t203.0.113.7" in dig("other.test")
+        instruct(monitor, "remove_name", "other.test")
+        assert "connection refused" in dig("other.test")
+        instruct(monitor, "close")
+        monitor.stdin.close()
+    for packet in seen.from_image("client"):
+        assert packet.checksums_are_right(), packet
+    asked = [packet for packet in seen.from_image("b") if packet.protocol in (capture.UDP, capture.TCP)]
+    assert len(asked) == 2 and all(packet.protocol == capture.UDP for packet in asked), asked
+    assert net.watchdog()["named"] >= 9
+
+
 def throughput(net):
     """Ten seconds of iperf3 through the translator: TCP finds the path MTU, and only a full queue loses anything."""
     net.on("client", "ip", "route", "flush", "cache")
@@ -308,7 +341,7 @@ def bad_input(net, seed, seconds):
 def check(name, elf, seed, seconds):
     """All of it, for one image."""
     hop = NextHop()
-    checks = (secret, hop.is_asked_for, plain_forwarding, traceroute, path_mtu, unreachable, captures, diverted, switched)
+    checks = (secret, hop.is_asked_for, plain_forwarding, traceroute, path_mtu, unreachable, captures, diverted, switched, named)
     checks += throughput, hop.expires, functools.partial(bad_input, seed=seed, seconds=seconds)
     with lab.Lab(lab.IMAGES[name], elf) as net:
         for check_one in checks:

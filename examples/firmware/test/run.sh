@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 root=$(cd ../.. && pwd)
 
 "$root/scripts/need.sh" qemu-system-arm qemu-system-misc iproute2 util-linux python3 \
-    iputils-ping traceroute curl iperf3
+    iputils-ping traceroute curl iperf3 bind9-dnsutils
 command -v defmt-print >/dev/null || cargo install --locked --version 1.2.0 defmt-print
 
 cargo test --locked

@@ -19,6 +19,10 @@ _byway() {
         mapfile -t COMPREPLY < <(compgen -W "tcp udp icmp" -- "$word")
         return
         ;;
+    name)
+        mapfile -t COMPREPLY < <(compgen -W "add remove" -- "$word")
+        return
+        ;;
     --midstream)
         mapfile -t COMPREPLY < <(compgen -W "pass adopt drop" -- "$word")
         return
@@ -35,8 +39,8 @@ _byway() {
             words="check log why show drain only pin restore release move undo --config --page --dry-run --how --log --log-json --help"
             ;;
         ctl)
-            words="divert redivert restore list connections counters events settings limit timeouts apply pcap
-                --agent --key --socket --protocol --clients --keep-source --any-port --midstream --resumable --drain --reset --hand-over --hand-over-or-reset --watch --count
+            words="divert redivert restore list name names connections counters events settings limit timeouts apply pcap
+                --agent --key --socket --protocol --clients --keep-source --any-port --midstream --resumable --rule --ttl --drain --reset --hand-over --hand-over-or-reset --watch --count
                 --seconds --only-if --dry-run --json --help"
             ;;
         *) words="" ;;

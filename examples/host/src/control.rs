@@ -8,13 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 
-use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, Refused};
+use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, NameRights, Refused};
 use byway::{Event, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
 use crate::config::{Control, ControlKey, MAX_KEYS};
-use crate::lending::AllRouters;
+use crate::lending::{AllRouters, WithNaming};
+use crate::names::Naming;
 use crate::shard::Handle;
 use crate::waker::Waker;
 
@@ -33,6 +34,10 @@ pub struct ControlPort {
     agent: Agent<MAX_KEYS, SESSIONS, REPORTS>,
     socket: UdpSocket,
     keys: Vec<ControlKey>,
+    /// Which names the keys may change.
+    rights: Vec<NameRights>,
+    /// The naming server, if there is one.
+    naming: Option<Arc<Naming>>,
 }
 
 impl ControlPort {
@@ -60,7 +65,13 @@ impl ControlPort {
     pub fn with(control: &Control, socket: UdpSocket, entropy: [u8; 32]) -> Result<Self, String> {
         let listen = control.listen;
         socket.set_nonblocking(true).map_err(|error| format!("control.listen {listen}: {error}"))?;
-        let mut port = Self { agent: Agent::sized(entropy).listening_on(listen), socket, keys: Vec::new() };
+        let mut port = Self {
+            agent: Agent::sized(entropy).listening_on(listen),
+            socket,
+            keys: Vec::new(),
+            rights: Vec::new(),
+            naming: None,
+        };
         port.set_keys(&control.keys);
         Ok(port)
     }
@@ -78,6 +89,16 @@ impl ControlPort {
                 }
             }
         }
+        let rights = |key: &ControlKey| {
+            let id = key.id;
+            key.names.clone().into_iter().map(move |pattern| NameRights { key: id, pattern })
+        };
+        self.rights = self.keys.iter().flat_map(rights).collect();
+    }
+
+    /// Takes instructions about names as well.
+    pub fn change_names(&mut self, naming: Arc<Naming>) {
+        self.naming = Some(naming);
     }
 
     /// How many datagrams got no answer, by reason.
@@ -94,7 +115,9 @@ impl ControlPort {
                 return false;
             };
             // Only an authentic request stops the shards; they go on before the answer is sent.
-            let handled = self.agent.handle(now, &mut AllRouters::of(shards), from, &request[..length], &mut answer);
+            let mut all = WithNaming::of(AllRouters::of(shards), self.naming.as_deref(), &self.rights);
+            let handled = self.agent.handle(now, &mut all, from, &request[..length], &mut answer);
+            drop(all);
             if let Ok(length) = handled {
                 // Whoever misses the answer asks again.
                 let _ = self.socket.send_to(&answer[..length], from);

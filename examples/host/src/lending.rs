@@ -6,9 +6,11 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard};
 
-use byway::control::Translators;
+use byway::control::{NameRights, Translators};
+use byway::naming::{NameTable, Pattern};
 use byway::{Heap, Translator};
 
+use crate::names::{self, Naming};
 use crate::router::Router;
 use crate::shard::Handle;
 
@@ -95,5 +97,45 @@ impl Translators for AllRouters<'_> {
             self.fetch()?;
         }
         self.lent.get_mut(number).map(|lent| &mut lent.router.translator)
+    }
+}
+
+/// The routers of all shards together with the naming server. The routers come first: a shard that waited for the names
+/// would not lend its router.
+#[derive(Debug)]
+pub struct WithNaming<'a> {
+    routers: AllRouters<'a>,
+    naming: Option<&'a Naming>,
+    names: Option<MutexGuard<'a, names::State>>,
+    rights: &'a [NameRights],
+}
+
+impl<'a> WithNaming<'a> {
+    /// Nothing is borrowed yet.
+    #[must_use]
+    pub const fn of(routers: AllRouters<'a>, naming: Option<&'a Naming>, rights: &'a [NameRights]) -> Self {
+        Self { routers, naming, names: None, rights }
+    }
+}
+
+impl Translators for WithNaming<'_> {
+    type Storage = Heap;
+
+    fn count(&self) -> usize {
+        self.routers.count()
+    }
+
+    fn shard(&mut self, number: usize) -> Option<&mut Translator<Heap>> {
+        self.routers.shard(number)
+    }
+
+    fn names(&mut self) -> Option<&mut dyn NameTable> {
+        let naming = self.naming?;
+        self.routers.shard(0)?;
+        Some(&mut self.names.get_or_insert_with(|| naming.lock()).names)
+    }
+
+    fn may_name(&self, key: u16, pattern: &Pattern) -> bool {
+        self.rights.iter().any(|right| right.key == key && right.pattern.covers(pattern))
     }
 }

@@ -6,6 +6,7 @@
 //!   control   a thread for instructions; lending: the routers of all shards at once
 //!   portion   the other process, where each translates one direction only
 //!   router    a packet's way: checked, translated, sent on, or answered
+//!   names     the naming server: one table for all shards, and the TCP stack that relays other queries
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
 //!   ctl       the operator's command line
@@ -42,6 +43,7 @@ linux! {
     pub mod listeners;
     pub mod metrics;
     pub mod monitor;
+    pub mod names;
     pub mod packet;
     pub mod policy;
     pub mod portion;

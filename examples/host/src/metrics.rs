@@ -14,6 +14,7 @@ use byway::{DropReason, State};
 
 use crate::control::ControlHandle;
 use crate::counters::Counters;
+use crate::names::{Counts, Naming};
 use crate::portion;
 use crate::router::Router;
 use crate::shard::Handle;
@@ -33,6 +34,8 @@ pub struct Threaded {
     pub shards: Vec<Handle>,
     /// The port for instructions, if there is one.
     pub control: Option<ControlHandle>,
+    /// The naming server, if there is one.
+    pub naming: Option<Arc<Naming>>,
     /// What is known of the other portion, if there is one.
     pub portion: Option<Arc<portion::Status>>,
 }
@@ -109,7 +112,8 @@ fn page(threads: &Threaded) -> Option<String> {
         Some(control) => control.ask(|port| port.refused())?,
         None => Vec::new(),
     };
-    let mut page = write(&all?, &refused);
+    let names = threads.naming.as_ref().map(|naming| naming.counts());
+    let mut page = write(&all?, &refused, names.as_ref());
     if let Some(portion) = &threads.portion {
         page.push_str(&write_portion(portion));
     }
@@ -183,7 +187,7 @@ impl Page {
     }
 }
 
-fn write(shards: &[Shard], refused: &[(&'static str, u64)]) -> String {
+fn write(shards: &[Shard], refused: &[(&'static str, u64)], names: Option<&Counts>) -> String {
     let mut page = Page::default();
     let mut router = Counters::default();
     for shard in shards {
@@ -248,6 +252,20 @@ fn write(shards: &[Shard], refused: &[(&'static str, u64)]) -> String {
     for (reason, count) in refused {
         page.value("control_refused_total", &[("reason", reason)], *count);
     }
+    if let Some(names) = names {
+        page.single("name_entries", "gauge", "Entries of the naming server", names.entries as u64);
+        page.metric("name_queries_total", "counter", "Queries to the naming server, by what has become of them");
+        for (outcome, count) in names.outcomes.iter().filter(|(outcome, _)| *outcome != "proven") {
+            page.value("name_queries_total", &[("outcome", outcome)], *count);
+        }
+        let proven = names.outcomes.iter().find(|(outcome, _)| *outcome == "proven").map_or(0, |(_, count)| *count);
+        page.single("name_queries_proven_total", "counter", "Queries with a valid cookie", proven);
+        page.single("name_connections", "gauge", "Current TCP connections of DNS clients", names.connections as u64);
+        page.metric("name_connections_total", "counter", "TCP connections of DNS clients, and the queries that were relayed");
+        for (event, count) in names.relay {
+            page.value("name_connections_total", &[("event", event)], count);
+        }
+    }
     page.0
 }
 
@@ -277,7 +295,7 @@ mod tests {
             capacity: 100,
             ..Shard::default()
         };
-        let page = write(&[one(), one()], &[("stale", 3)]);
+        let page = write(&[one(), one()], &[("stale", 3)], None);
         for line in [
             "# HELP byway_received_total Packets read from the device; a super-packet is one",
             "# TYPE byway_received_total counter",

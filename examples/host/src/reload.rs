@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 
 use byway::control::Rule as OwnedRule;
+use byway::naming::{HeapNames, Names};
 use byway::{Divert, Heap, Match, Timeouts, Translator};
 
-use crate::config::{Config, ControlKey, Rule};
+use crate::config::{Config, ControlKey, Entry, Rule};
+use crate::names::NameChanges;
 
 /// What is to become different in every shard.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +18,7 @@ pub struct Changes {
     timeouts: Option<Timeouts>,
     open: HashSet<Match>,
     keys: Vec<ControlKey>,
+    names: NameChanges,
 }
 
 /// What a configuration says that may change, for telling what has changed in the next one.
@@ -27,6 +30,8 @@ pub struct Said {
     pub client_limit: u32,
     /// How long connections live.
     pub timeouts: Timeouts,
+    /// The entries of names.
+    pub names: Vec<Entry>,
 }
 
 impl Said {
@@ -37,6 +42,7 @@ impl Said {
             rules: config.rules.iter().filter_map(owned).collect(),
             client_limit: config.nat.client_limit,
             timeouts: config.nat.timeouts,
+            names: config.entries().to_vec(),
         }
     }
 }
@@ -62,6 +68,7 @@ impl Changes {
             timeouts: (before.timeouts != after.timeouts).then_some(after.timeouts),
             open: open.collect(),
             keys: config.control.as_ref().map_or(Vec::new(), |control| control.keys.clone()),
+            names: NameChanges::between(&before.names, config.entries()),
         }
     }
 
@@ -113,11 +120,41 @@ impl Changes {
         &self.keys
     }
 
+    /// Whether the naming server would take its part, once the rules have changed.
+    ///
+    /// # Errors
+    /// Says what it would refuse.
+    pub fn check_names(
+        &self,
+        names: &Names<HeapNames>,
+        capacity: usize,
+        translator: &Translator<Heap>,
+    ) -> Result<(), String> {
+        self.names.check(names, capacity, |rule| {
+            let is_kept = !self.remove.contains(rule) && translator.find_divert(*rule).is_some();
+            is_kept || self.divert.iter().any(|divert| divert.matches() == *rule)
+        })
+    }
+
+    /// The names of the naming server.
+    #[must_use]
+    pub const fn names(&self) -> &NameChanges {
+        &self.names
+    }
+
     /// In a few words.
     #[must_use]
     pub fn summary(&self) -> String {
         let limits = usize::from(self.client_limit.is_some()) + usize::from(self.timeouts.is_some());
-        format!("{} rules removed, {} new or changed, {limits} limits changed", self.remove.len(), self.divert.len())
+        let names = match self.names.counts() {
+            (0, 0) => String::new(),
+            (gone, set) => format!(", {gone} names removed, {set} new or changed"),
+        };
+        format!(
+            "{} rules removed, {} new or changed, {limits} limits changed{names}",
+            self.remove.len(),
+            self.divert.len()
+        )
     }
 }
 

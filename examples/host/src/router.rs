@@ -3,6 +3,7 @@
 //! ```text
 //!   checked: header, martians          -> dropped
 //!   TTL about to run out, not for us   -> time exceeded, before anything is translated
+//!   a query for a name of the table    -> answered; over TCP all queries are taken, and others relayed
 //!   translated                         -> sent on: TTL decremented, length judged
 //!   passed, for an own address         -> echo reply, or unreachable
 //!   passed, and a rule is about it     -> does not leave, unless the rule fails open
@@ -12,6 +13,7 @@
 
 use core::net::Ipv4Addr;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use byway::{
     Connection, DatagramId, DropReason, Heap, Instant, Match, Protocol, Record, RecordError, State, TRANSMIT_BUFFER, Translator, Verdict,
@@ -21,6 +23,7 @@ use crate::counters::Counters;
 use crate::held::Held;
 use crate::icmp::{self, Error, Quote};
 use crate::limiter::Limiter;
+use crate::names::{Named, Naming};
 use crate::packet::{self, Fault};
 use crate::policy::{Policies, Policy};
 use crate::portion::{Awaited, Early};
@@ -70,6 +73,8 @@ pub struct Router {
     /// Hands connections over, if that is wanted.
     mover: Option<Mover>,
     errors: Limiter,
+    /// The naming server, which all shards share.
+    naming: Option<Arc<Naming>>,
     /// Somebody who looks at one rule's packets.
     pub tap: Option<Tap>,
 }
@@ -87,6 +92,7 @@ impl Router {
             early: settings.early.then(Early::default),
             mover: settings.resumable.as_ref().map(Mover::new),
             errors: Limiter::new(settings.errors_per_second),
+            naming: None,
             tap: None,
             settings,
         }
@@ -96,6 +102,11 @@ impl Router {
     pub fn fail_open(&mut self, open: HashSet<Match>) {
         self.open = open;
         self.policies.forget();
+    }
+
+    /// Has a naming server answer queries.
+    pub fn answer_names(&mut self, naming: Arc<Naming>) {
+        self.naming = Some(naming);
     }
 
     /// Carries a connection of the process before on.
@@ -205,6 +216,10 @@ impl Router {
         if let Some(mover) = &mut self.mover {
             mover.poll(now, &mut self.translator, &mut self.counters);
         }
+        if let Some(naming) = &self.naming {
+            let packets = naming.poll(now, &self.translator);
+            self.send_own(&packets, out);
+        }
         self.speak(now, out);
     }
 
@@ -212,8 +227,9 @@ impl Router {
     #[must_use]
     pub fn poll_at(&mut self, now: Instant) -> Option<Instant> {
         let mover = self.mover.as_ref().and_then(|mover| mover.poll_at(now));
+        let naming = self.naming.as_ref().and_then(|naming| naming.poll_at());
         let early = self.early.as_ref().and_then(Early::due);
-        self.translator.poll_at().into_iter().chain(mover).chain(early).min()
+        self.translator.poll_at().into_iter().chain(mover).chain(naming).chain(early).min()
     }
 
     /// Sends what the translator itself has to say.
@@ -252,6 +268,28 @@ impl Router {
             return false;
         }
         let is_long = packet::is_whole_or_nothing(packet) && header.longest(packet) > usize::from(self.settings.mtu);
+        if !expires
+            && let Some(naming) = &self.naming
+            && naming.concerns(packet)
+        {
+            match naming.take(now, header, packet, &self.translator) {
+                Named::Pass => {}
+                Named::Done(own) => {
+                    self.send_own(&own, out);
+                    return false;
+                }
+                Named::Split(own, others) => {
+                    self.send_own(&own, out);
+                    for other in others {
+                        let mut frame = vec![0; LENGTH];
+                        frame.extend(other);
+                        // It is nobody's query here, and passes at once.
+                        self.translate(now, &VnetHeader::NONE, &mut frame, out);
+                    }
+                    return false;
+                }
+            }
+        }
         // Errors quote a packet as it came, and translation changes it.
         let quote = if expires || is_long { Quote::of(header, packet) } else { None };
         let meta = header.meta(packet);
@@ -300,6 +338,17 @@ impl Router {
             }
         }
         false
+    }
+
+    /// Sends packets of the naming server.
+    fn send_own(&mut self, packets: &[Vec<u8>], out: &mut impl Output) {
+        let mut frame = Vec::new();
+        for packet in packets {
+            frame.clear();
+            frame.extend_from_slice(&VnetHeader::NONE.to_bytes());
+            frame.extend_from_slice(packet);
+            out.send(&frame, &mut self.counters);
+        }
     }
 
     fn policy(&mut self, packet: &[u8]) -> Policy {

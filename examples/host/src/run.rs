@@ -14,13 +14,14 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Entry};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
 use crate::lending::AllRouters;
 use crate::listeners::Listeners;
 use crate::metrics::{Handles, Threaded};
+use crate::names::Naming;
 use crate::portion::RecordSender;
 use crate::reload::{Changes, Said};
 use crate::router::Router;
@@ -75,6 +76,7 @@ pub(crate) struct Running {
     pub(crate) sharding: Sharding,
     pub(crate) clock: Clock,
     pub(crate) metrics: Option<TcpListener>,
+    pub(crate) naming: Option<Arc<Naming>>,
     /// What shards tell the other portion.
     pub(crate) records: Option<RecordSender>,
     pub(crate) handles: Handles,
@@ -89,6 +91,9 @@ impl Running {
     fn reload(&mut self, file: &Path) -> Result<String, String> {
         let config = Config::read(file).map_err(|error| error.to_string())?;
         config.check_reload(&self.config).map_err(|error| error.to_string())?;
+        if config.names.is_some() != self.config.names.is_some() {
+            return Err("names: a naming server cannot come or go while byway runs: restart byway".into());
+        }
         let changes = Changes::between(&self.said, &config);
         let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
         let mut all = AllRouters::of(&handles.shards);
@@ -96,9 +101,20 @@ impl Running {
         for router in all.borrow().ok_or("a shard has ended")? {
             changes.check(&mut router.translator)?;
         }
+        if let (Some(naming), Some(first)) = (&self.naming, all.borrow().and_then(|mut routers| routers.next())) {
+            // Routers are borrowed before names are locked.
+            changes.check_names(&naming.lock().names, naming.capacity(), &first.translator)?;
+        }
         for router in all.borrow().ok_or("a shard has ended")? {
             changes.apply(&mut router.translator)?;
             router.fail_open(changes.open().clone());
+        }
+        // Entries are tied to rules, so these came first.
+        if let (Some(naming), Some(first)) = (&self.naming, all.borrow().and_then(|mut routers| routers.next())) {
+            let names = &mut naming.lock().names;
+            changes.names().apply(names, &first.translator)?;
+            // An entry of an instruction may be tied to a rule that has gone.
+            names.check_rules(&first.translator);
         }
         drop(all);
         if let Some(control) = &handles.control {
@@ -149,7 +165,8 @@ impl Running {
             byway::control::Rule::new(&byway::Divert::parse(&entry.to_string(), &mut room).ok()?)
         });
         let (client_limit, timeouts) = (translator.client_limit(), translator.timeouts());
-        let rules = Said { rules: rules.collect(), client_limit, timeouts };
+        let names = self.naming.as_ref().map(|naming| naming.lock().names.entries().map(|e| Entry::of(&e)).collect());
+        let rules = Said { rules: rules.collect(), client_limit, timeouts, names: names.unwrap_or_default() };
         let records: Vec<Record> = parts.iter().flat_map(|(_, router)| router.translator.records()).collect();
         Some(Snapshot {
             time,
@@ -165,7 +182,7 @@ impl Running {
     /// Ends, and writes the snapshot.
     fn end(mut self) -> Result<(), String> {
         let (mut parts, _, failed) = self.halt();
-        log_counters(&parts);
+        log_counters(&parts, self.naming.as_deref());
         if let (Some(file), Some(snapshot)) = (&self.config.snapshot, self.snapshot(&mut parts)) {
             snapshot.save(file)?;
             info!(connections = snapshot.connections(), file = %file.display(), "snapshot written");
@@ -190,7 +207,7 @@ impl Running {
         };
         match offer.give(next) {
             Ok(()) => {
-                log_counters(&parts);
+                log_counters(&parts, self.naming.as_deref());
                 info!(connections = snapshot.connections(), "another byway has taken over");
                 Ok(None)
             }
@@ -272,7 +289,7 @@ pub(crate) fn no_handles() -> Handles {
 }
 
 /// What was done, as far as it was.
-fn log_counters(parts: &[Parts]) {
+fn log_counters(parts: &[Parts], naming: Option<&Naming>) {
     let mut all = Counters::default();
     for (_, router) in parts {
         all.add(&router.counters);
@@ -281,6 +298,9 @@ fn log_counters(parts: &[Parts]) {
     let mut text: Vec<_> = all.named().into_iter().map(|(name, _, count)| (name, count)).collect();
     text.extend([("to_server", translators.to_server), ("to_client", translators.to_client)]);
     text.extend(DropReason::ALL.iter().map(|reason| (reason.name(), translators.dropped(*reason))));
-    let text: Vec<_> = text.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
+    let text = text.iter().map(|(name, n)| ((*name).to_string(), *n));
+    let names = naming.map(Naming::counts).into_iter().flat_map(|counts| counts.outcomes.into_iter().chain(counts.relay));
+    let text = text.chain(names.map(|(name, n)| (format!("names_{name}"), n)));
+    let text: Vec<_> = text.filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
     info!("counted: {}", text.join(" "));
 }

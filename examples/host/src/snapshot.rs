@@ -12,6 +12,7 @@
 //! said limit NUMBER               and as the configuration had said: what an instruction has changed stays changed
 //! said timeouts MICROSECONDS...
 //! said rule RULE
+//! name ENTRY, said name ENTRY     likewise: names, clients, seconds, addresses or the rule
 //! records NUMBER
 //! (56 bytes for each record, and 32 of SHA-256 over all before)
 //! ```
@@ -28,6 +29,7 @@ use byway::control::Rule as OwnedRule;
 use byway::{Divert, Instant, RECORD_LENGTH, Record, Target, Timeouts, Weighted};
 use sha2::{Digest, Sha256};
 
+use crate::config::Entry;
 use crate::reload::Said;
 
 const MAGIC: &str = "byway snapshot ";
@@ -75,6 +77,9 @@ impl Snapshot {
             for rule in &said.rules {
                 let _ = writeln!(text, "{before}rule {}", rule.divert());
             }
+            for entry in &said.names {
+                let _ = writeln!(text, "{before}name {entry}");
+            }
         }
         let _ = writeln!(text, "records {}", self.records.len());
         let mut bytes = text.into_bytes();
@@ -108,7 +113,7 @@ impl Snapshot {
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let nothing = || Said { rules: Vec::new(), client_limit: 0, timeouts: Timeouts::RECOMMENDED };
+        let nothing = || Said { rules: Vec::new(), client_limit: 0, timeouts: Timeouts::RECOMMENDED, names: Vec::new() };
         let (mut time, mut shards, mut secret, mut alternatives) = (None, None, None, None);
         let (mut rules, mut said) = (nothing(), nothing());
         let mut rest = bytes;
@@ -133,6 +138,7 @@ impl Snapshot {
                     let mut room = [Weighted { target: Target::Same, weight: 1 }; 16];
                     into.rules.push(OwnedRule::new(&Divert::parse(value, &mut room).ok()?)?);
                 }
+                "name" => into.names.push(Entry::parse(value)?),
                 "records" => {
                     let (records, behind) = rest.as_chunks::<RECORD_LENGTH>();
                     if records.len() != value.parse::<usize>().ok()? || !behind.is_empty() {
@@ -296,7 +302,14 @@ mod tests {
 
     fn snapshot() -> Snapshot {
         let rules = ["100.1.1.1:80 tcp to 20.0.0.1:80*2, 20.0.0.2:80 midstream drop", "0.0.0.0/0 to same"];
-        let said = Said { rules: vec![rule(rules[1])], client_limit: 5, timeouts: Timeouts::RECOMMENDED };
+        let names = ["*.xyz.com 192.168.0.0/16 20 203.0.113.1*3 203.0.113.2*1", "a\\032b.c 0.0.0.0/0 86400 rule 100.1.1.1:80 tcp"];
+        let names: Vec<_> = names.iter().map(|name| Entry::parse(name).unwrap()).collect();
+        let said = Said {
+            rules: vec![rule(rules[1])],
+            client_limit: 5,
+            timeouts: Timeouts::RECOMMENDED,
+            names: names[..1].to_vec(),
+        };
         let now = Timeouts { udp: Duration::from_micros(180_000_001), ..Timeouts::RECOMMENDED };
         let config = byway::Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
         let mut translator = byway::Translator::new(config, byway::Heap::new(64, 16)).unwrap();
@@ -311,7 +324,7 @@ mod tests {
             shards: 2,
             secret: core::array::from_fn(|n| n as u8),
             alternatives: "10.10.10.10-10.10.10.10:1024-65535".into(),
-            rules: Said { rules: rules.map(rule).to_vec(), client_limit: 0, timeouts: now },
+            rules: Said { rules: rules.map(rule).to_vec(), client_limit: 0, timeouts: now, names },
             said,
             records,
         }

@@ -3,6 +3,7 @@
 //! Rules come first, then connections, then packets: a packet that came before its connection would open another.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use byway::{Heap, Instant, Sharding, Translator};
 use tracing::{info, warn};
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::control::ControlPort;
 use crate::device::{self, Queue};
 use crate::handover::{self, Taken, Waiting};
+use crate::names::{NameChanges, Naming};
 use crate::portion::Link;
 use crate::reload::{Changes, Said};
 use crate::router::Router;
@@ -100,11 +102,15 @@ fn go(
             router.translator.poll(clock.now());
         }
     }
-    let control = match (&config.control, ports.control) {
+    let mut control = match (&config.control, ports.control) {
         (None, _) => None,
         (Some(control), Some(socket)) => Some(ControlPort::with(control, socket, random()?)?),
         (Some(control), None) => Some(ControlPort::open(control, random()?)?),
     };
+    let naming = naming(&config, &mut routers, kept)?;
+    if let (Some(control), Some(naming)) = (&mut control, &naming) {
+        control.change_names(naming.clone());
+    }
     let metrics = match (config.metrics, ports.metrics) {
         (Some(listen), None) => Some(metrics::open(listen)?),
         (_, open) => open,
@@ -122,8 +128,9 @@ fn go(
     let handles = no_handles();
     let parts = queues.into_iter().zip(routers.into_iter().map(Box::new));
     let records = link.as_ref().map(|link| link.sender().clone());
-    if let (Some(link), Ok(mut handles)) = (&link, handles.lock()) {
-        handles.portion = Some(link.status());
+    if let Ok(mut handles) = handles.lock() {
+        handles.portion = link.as_ref().map(Link::status);
+        handles.naming = naming.clone();
     }
     let (threads, control) = spawn(parts, control, (&records, sharding), clock, &handles)?;
     if let Some(link) = link {
@@ -136,7 +143,7 @@ fn go(
     if let Some(listener) = listener {
         handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
     }
-    Ok(Running { config, said, secret, sharding, clock, metrics, records, handles, threads, control })
+    Ok(Running { config, said, secret, sharding, clock, metrics, naming, records, handles, threads, control })
 }
 
 fn random() -> Result<[u8; 32], String> {
@@ -180,7 +187,7 @@ fn routers(
     translators: Vec<Translator<Heap>>,
     kept: Option<&Snapshot>,
 ) -> Result<Vec<Router>, String> {
-    let nothing = Said { rules: Vec::new(), ..Said::by(config) };
+    let nothing = Said { rules: Vec::new(), names: Vec::new(), ..Said::by(config) };
     let changes = Changes::between(kept.map_or(&nothing, |kept| &kept.said), config);
     let with_rules = |mut translator: Translator<Heap>| {
         if let Some(kept) = kept {
@@ -197,6 +204,35 @@ fn routers(
         Ok(router)
     };
     translators.into_iter().map(with_rules).collect()
+}
+
+/// The naming server for all routers, with the entries of the snapshot, changed by what the configuration says since.
+fn naming(
+    config: &Config,
+    routers: &mut [Router],
+    kept: Option<&Snapshot>,
+) -> Result<Option<Arc<Naming>>, String> {
+    let Some(section) = &config.names else {
+        return Ok(None);
+    };
+    // What nobody must foresee: which client gets which address, and the numbers of TCP.
+    let naming = Arc::new(Naming::new(section, random()?, config.router.address, config.router.mtu));
+    if let Some(first) = routers.first() {
+        let names = &mut naming.lock().names;
+        let (there, said) = kept.map_or((&[][..], &[][..]), |kept| (&kept.rules.names, &kept.said.names));
+        let mut changes: Vec<_> = there.iter().map(|entry| NameChanges::setting(entry.clone())).collect();
+        changes.extend(NameChanges::between(said, config.entries()).one_by_one());
+        for change in changes {
+            if let Err(why) = change.apply(names, &first.translator) {
+                // Its rule has been removed, or there is less room than before.
+                warn!("{why}: it is not answered");
+            }
+        }
+    }
+    for router in routers {
+        router.answer_names(naming.clone());
+    }
+    Ok(Some(naming))
 }
 
 /// Has each connection of a snapshot carried on. The rules are there already.

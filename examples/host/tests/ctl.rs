@@ -110,7 +110,7 @@ fn every_command_says_what_it_did() {
     assert!(
         connections.contains(r#""server":"20.0.0.1:80","state":"unanswered","to_server":{"packets":1,"octets":36,"#)
     );
-    assert!(says("counters").contains("opened                          2"));
+    assert!(says("counters").contains("opened                             2"));
     assert!(says("--json counters").contains(r#""opened":2,"imported":0"#));
     assert_eq!(says("limit 50"), "set; generation 3");
     assert!(says("settings").contains("client_limit                   50"));
@@ -196,8 +196,8 @@ fn a_transaction_takes_effect_at_once_or_not_at_all() {
     for (text, why) in [
         ("", "there is no instruction in it"),
         ("# nothing\n", "there is no instruction in it"),
-        ("limit 5\njump\n", "line 2: jump: it must be one of divert, redivert, restore, limit, timeouts"),
-        ("list\n", "line 1: list: it must be one of divert, redivert, restore, limit, timeouts"),
+        ("limit 5\njump\n", "line 2: jump: it must be one of divert, redivert, restore, limit, timeouts, name"),
+        ("list\n", "line 1: list: it must be one of divert, redivert, restore, limit, timeouts, name"),
         ("limit 5 --json\n", "line 1: --json does not belong behind an instruction"),
         ("redivert 20.0.0.1\n", "line 1: redivert takes FROM and TO"),
         ("timeouts udp=5\n", "line 1: udp=5: the time must be like 2h4m, 300s or 500ms"),

@@ -242,7 +242,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             return self.take_frozen(now, byway, packet, meta);
         }
         if R::OBSERVES && byway.state.carried_resumable {
-            self.observe(verdict, before, packet);
+            show(&mut self.resumption, verdict, before, packet);
         }
         verdict
     }
@@ -312,26 +312,6 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             }
         }
         dropped
-    }
-
-    /// Shows the protocol above TCP what has passed. `before` is how the packet was addressed and numbered.
-    fn observe(&mut self, verdict: Verdict, before: Option<Labels>, packet: &[u8]) {
-        let (direction, labels) = match verdict {
-            Verdict::ToServer => (Direction::ToServer, before),
-            Verdict::ToClient => (Direction::ToClient, Labels::of(packet)),
-            _ => return,
-        };
-        let Some(Labels { source, destination, sequence, acknowledgment, data }) = labels else {
-            return;
-        };
-        let Some(data) = packet.get(data) else {
-            return;
-        };
-        let client_side = match direction {
-            Direction::ToServer => Pair { source, destination },
-            Direction::ToClient => Pair { source: destination, destination: source },
-        };
-        self.resumption.observe(&Observed { client_side, direction, sequence, acknowledgment, data });
     }
 
     /// Does what a step has led to.
@@ -450,7 +430,8 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 byway.state.counters.transmitted = byway.state.counters.transmitted.wrapping_add(1);
                 return Some(Transmit { length, direction: Direction::ToServer });
             }
-            if let Some(transmit) = Self::next_translated(run, &room, now, byway, buffer, most) {
+            if let Some(transmit) = Self::next_translated(run, &mut self.resumption, &room, now, byway, (buffer, most))
+            {
                 self.free(place);
                 return Some(transmit);
             }
@@ -462,11 +443,11 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     /// The next packet of an end that was kept until it could be translated.
     fn next_translated<S: Storage>(
         run: &mut Run,
+        resumption: &mut R,
         room: &Room<'_>,
         now: Instant,
         byway: &mut Translator<S>,
-        buffer: &mut [u8],
-        most: usize,
+        (buffer, most): (&mut [u8], usize),
     ) -> Option<Transmit> {
         while let Some(segment) = run.next_for_client(room, most) {
             let length = segment.write(buffer)?;
@@ -479,12 +460,37 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             let length = core::mem::take(&mut run.held);
             let packet = buffer.get_mut(..length)?;
             copy(packet, room.held.get(..length)?)?;
-            if byway.translate(now, packet) == Verdict::ToServer {
+            let before = if R::OBSERVES { Labels::of(packet) } else { None };
+            let verdict = byway.translate(now, packet);
+            if R::OBSERVES {
+                show(resumption, verdict, before, packet);
+            }
+            if verdict == Verdict::ToServer {
                 return Some(Transmit { length, direction: Direction::ToServer });
             }
         }
         None
     }
+}
+
+/// Shows the protocol above TCP what has passed. `before` is how the packet was addressed and numbered.
+fn show<R: Resumption>(resumption: &mut R, verdict: Verdict, before: Option<Labels>, packet: &[u8]) {
+    let (direction, labels) = match verdict {
+        Verdict::ToServer => (Direction::ToServer, before),
+        Verdict::ToClient => (Direction::ToClient, Labels::of(packet)),
+        _ => return,
+    };
+    let Some(Labels { source, destination, sequence, acknowledgment, data }) = labels else {
+        return;
+    };
+    let Some(data) = packet.get(data) else {
+        return;
+    };
+    let client_side = match direction {
+        Direction::ToServer => Pair { source, destination },
+        Direction::ToClient => Pair { source: destination, destination: source },
+    };
+    resumption.observe(&Observed { client_side, direction, sequence, acknowledgment, data });
 }
 
 /// The share of the buffer that the hand-over in this place has.

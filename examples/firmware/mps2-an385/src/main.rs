@@ -28,8 +28,9 @@ const WATCHDOG: Duration = Duration::from_secs(1);
 const TURN: usize = 32;
 
 static TABLES: ConstStaticCell<lab::Tables> = ConstStaticCell::new(lab::Tables::new());
+static NAMES: ConstStaticCell<lab::NameTables> = ConstStaticCell::new(lab::NameTables::new());
 static SOCKETS: ConstStaticCell<SocketMemory> = ConstStaticCell::new(SocketMemory::new());
-static ROUTER: StaticCell<Router<&'static mut lab::Tables>> = StaticCell::new();
+static ROUTER: StaticCell<Router<&'static mut lab::Tables, &'static mut lab::NameTables>> = StaticCell::new();
 static FRAME: StaticCell<[u8; RECEIVE]> = StaticCell::new();
 
 #[entry]
@@ -44,7 +45,8 @@ fn main() -> ! {
     let mac = EthernetAddress(wire.0.mac());
     let config = lab::config([(0, mac), (0, mac)], random.seed);
     let (translator, control) = (lab::translator(random.secret, TABLES.take()), lab::control(random.sessions));
-    let router = ROUTER.init_with(|| Router::new(clock.now(), config, translator, control, SOCKETS.take()));
+    let names = lab::names(random.secret, &translator, NAMES.take());
+    let router = ROUTER.init_with(|| Router::new(clock.now(), config, translator, names, control, SOCKETS.take()));
     let frame = FRAME.init_with(|| [0; RECEIVE]);
     for foot in &config.interfaces {
         defmt::info!("subnet {} of {} mtu {}", foot.address, foot.mac, foot.mtu);

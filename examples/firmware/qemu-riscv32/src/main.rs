@@ -24,8 +24,9 @@ const WATCHDOG: Duration = Duration::from_secs(1);
 const TURN: usize = 32;
 
 static TABLES: ConstStaticCell<lab::Tables> = ConstStaticCell::new(lab::Tables::new());
+static NAMES: ConstStaticCell<lab::NameTables> = ConstStaticCell::new(lab::NameTables::new());
 static SOCKETS: ConstStaticCell<SocketMemory> = ConstStaticCell::new(SocketMemory::new());
-static ROUTER: StaticCell<Router<&'static mut lab::Tables>> = StaticCell::new();
+static ROUTER: StaticCell<Router<&'static mut lab::Tables, &'static mut lab::NameTables>> = StaticCell::new();
 static BUFFERS: [StaticCell<Buffers>; 2] = [const { StaticCell::new() }; 2];
 
 #[riscv_rt::entry]
@@ -56,7 +57,8 @@ fn main() -> ! {
     let [client, server] = ports.0.each_ref().map(|port| EthernetAddress(port.mac()));
     let config = lab::config([(0, client), (1, server)], random.seed);
     let (translator, control) = (lab::translator(random.secret, TABLES.take()), lab::control(random.sessions));
-    let router = ROUTER.init_with(|| Router::new(machine.now(), config, translator, control, SOCKETS.take()));
+    let names = lab::names(random.secret, &translator, NAMES.take());
+    let router = ROUTER.init_with(|| Router::new(machine.now(), config, translator, names, control, SOCKETS.take()));
     for foot in &config.interfaces {
         let _ = writeln!(Console, "port {}: {} {} mtu {}", foot.wire, foot.mac, foot.address, foot.mtu);
     }
@@ -90,7 +92,12 @@ fn main() -> ! {
 }
 
 /// Takes one frame from a port, if there is one.
-fn receive(router: &mut Router<&'static mut lab::Tables>, ports: &mut Ports, wire: usize, now: Instant) -> bool {
+fn receive(
+    router: &mut Router<&'static mut lab::Tables, &'static mut lab::NameTables>,
+    ports: &mut Ports,
+    wire: usize,
+    now: Instant,
+) -> bool {
     let Some(port) = ports.0.get_mut(wire) else { return false };
     let Some(mut frame) = port.receive() else { return false };
     router.receive(now, wire, frame.bytes(), ports);

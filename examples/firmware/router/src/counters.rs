@@ -61,6 +61,10 @@ reasons! {
     Translator = "translator",
     /// The translator wants to see it again later, and we keep nothing.
     Held = "held",
+    /// A query for a name of the table that got no answer, and was not forwarded either.
+    Name = "name",
+    /// DNS over TCP, which we could not answer in the server's place.
+    DnsOverTcp = "dns_over_tcp",
     /// The transmit queue had no room.
     QueueFull = "queue_full",
     /// An ICMP error that the rate limit swallowed (RFC 1812, section 4.3.2.8).
@@ -80,6 +84,8 @@ pub struct Counters {
     pub translated: u32,
     /// Packets for the router's own address.
     pub local: u32,
+    /// Queries for names of the table that were answered.
+    pub named: u32,
     /// ICMP errors that the router sent.
     pub icmp_errors: u32,
     dropped: [u32; Reason::ALL.len()],
@@ -92,6 +98,7 @@ impl Counters {
         forwarded: 0,
         translated: 0,
         local: 0,
+        named: 0,
         icmp_errors: 0,
         dropped: [0; Reason::ALL.len()],
     };
@@ -116,11 +123,11 @@ pub(crate) fn bump(count: &mut u32) {
 /// The watchdog line: every total, and of the reasons those that have been met.
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, sent, forwarded, translated, local, icmp_errors, dropped: _ } = self;
+        let Self { received, sent, forwarded, translated, local, named, icmp_errors, dropped: _ } = self;
         write!(
             f,
             "received={received} sent={sent} forwarded={forwarded} translated={translated} local={local} \
-             icmp_errors={icmp_errors} dropped:"
+             named={named} icmp_errors={icmp_errors} dropped:"
         )?;
         for &reason in Reason::ALL {
             let count = self.dropped(reason);
@@ -135,15 +142,16 @@ impl fmt::Display for Counters {
 #[cfg(feature = "defmt")]
 impl defmt::Format for Counters {
     fn format(&self, f: defmt::Formatter<'_>) {
-        let Self { received, sent, forwarded, translated, local, icmp_errors, dropped: _ } = self;
+        let Self { received, sent, forwarded, translated, local, named, icmp_errors, dropped: _ } = self;
         defmt::write!(
             f,
-            "received={=u32} sent={=u32} forwarded={=u32} translated={=u32} local={=u32} icmp_errors={=u32} dropped:",
+            "received={=u32} sent={=u32} forwarded={=u32} translated={=u32} local={=u32} named={=u32} icmp_errors={=u32} dropped:",
             received,
             sent,
             forwarded,
             translated,
             local,
+            named,
             icmp_errors
         );
         for &reason in Reason::ALL {

@@ -49,6 +49,8 @@ pub(crate) enum Error {
     TimeExceeded,
     NetUnreachable,
     HostUnreachable,
+    /// Communication administratively prohibited (RFC 1812, section 5.2.7.1).
+    Prohibited,
     /// RFC 1191: the packet would have to be fragmented, and must not be; the next link takes this many bytes.
     TooBig {
         mtu: usize,
@@ -62,6 +64,7 @@ impl Error {
             Self::TimeExceeded => (11, 0, 0),
             Self::NetUnreachable => (3, 0, 0),
             Self::HostUnreachable => (3, 1, 0),
+            Self::Prohibited => (3, 13, 0),
             Self::TooBig { mtu } => (3, 4, mtu as u16),
         };
         let len = HEADER + ICMP_HEADER + quote.len;

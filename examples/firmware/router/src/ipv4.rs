@@ -139,6 +139,15 @@ impl<'a> Fragments<'a> {
     }
 }
 
+/// Whether a packet is TCP to port 53, as far as it can be seen: a later fragment has no port, and nothing without the first.
+pub(crate) fn is_dns_over_tcp(packet: &[u8]) -> bool {
+    const TCP: u8 = 6;
+    const DNS: u16 = 53;
+    let is_tcp = packet.get(9) == Some(&TCP) && !is_later_fragment(packet);
+    let header = Header::read(packet).map_or(0, |header| header.header_len);
+    is_tcp && packet.get(header + 2..header + 4) == Some(&DNS.to_be_bytes())
+}
+
 /// Whether this packet is a fragment other than the first.
 pub(crate) fn is_later_fragment(packet: &[u8]) -> bool {
     Header::read(packet).is_some_and(|header| header.fragment & OFFSET != 0)

@@ -6,12 +6,14 @@
 //! ```
 //!
 //! What the client sends to 100.100.100.100, which is nowhere, is diverted to server A; the servers see the router's
-//! own address instead of the client's. Whoever knows the key below may change that, at UDP port 213 of the router.
+//! own address instead of the client's. Queries for `www.bt.com`, whatever server they are sent to, are answered with that
+//! address. Whoever knows the key below may change both, at UDP port 213 of the router.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use byway::control::{Key, Rights};
-use byway::{Divert, Fixed, Storage, Translator};
+use byway::naming::{FixedNames, NameEntry, NameStorage, Names, NamesConfig, Pattern};
+use byway::{Divert, Fixed, Match, Storage, Translator};
 use smoltcp::wire::{EthernetAddress, Ipv4Cidr};
 
 use crate::{Config, Control, Interface};
@@ -21,6 +23,10 @@ const FEET: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 2, 0,
 
 /// From where to where.
 const DIVERTED: [(Ipv4Addr, Ipv4Addr); 1] = [(Ipv4Addr::new(100, 100, 100, 100), Ipv4Addr::new(10, 2, 0, 20))];
+
+/// The name of the first of them, for a day: the answer stays right when the server changes.
+const NAME: &str = "www.bt.com";
+const TTL: u32 = 86_400;
 
 /// The ports that connections get on the servers' side. The router's own services have ports below.
 const PORTS: core::ops::RangeInclusive<u16> = 1024..=65535;
@@ -35,7 +41,7 @@ const KEY: Key = Key::new(1, *b"of this lab only, not of any use", Rights::All);
 /// What the board draws from its source of randomness at each start.
 #[derive(Clone, Copy)]
 pub struct Random {
-    /// For the translator's hashes and its choice of ports.
+    /// For the hashes of translator and names, the choice of ports, and the cookies.
     pub secret: [u8; 32],
     /// For the sessions of monitors.
     pub sessions: [u8; 32],
@@ -85,6 +91,22 @@ pub fn translator<T: Storage>(secret: [u8; 32], tables: T) -> Translator<T> {
         assert!(entered.is_ok(), "the rules are good");
     }
     translator
+}
+
+/// Room for 16 names, and for the rates of 16 networks of clients.
+pub type NameTables = FixedNames<16, 16>;
+
+/// The names of that network, tied to the rules of its translator.
+///
+/// # Panics
+/// Never, unless the constants above contradict each other.
+pub fn names<T: Storage, N: NameStorage>(secret: [u8; 32], translator: &Translator<T>, tables: N) -> Names<N> {
+    let mut names = Names::new(NamesConfig::new(secret), tables);
+    let [(original, _)] = DIVERTED;
+    let Ok(pattern) = NAME.parse::<Pattern>() else { panic!("it is a name") };
+    let tied = names.tie_to(translator, NameEntry::new(pattern).ttl(TTL), Match::from(original));
+    assert!(tied.is_ok(), "the rule is there");
+    names
 }
 
 /// Who may give instructions there. `sessions` is new at each start.

@@ -1,6 +1,7 @@
 //! The way that a frame takes. Read first.
 
-use byway::control::{Agent, MAX_ANSWER};
+use byway::control::{Agent, MAX_ANSWER, WithNames};
+use byway::naming::{Answered, MAX_ANSWER_PACKET, NameStorage, Names};
 use byway::{Storage, TRANSMIT_BUFFER, Translator, Verdict};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol};
@@ -22,23 +23,25 @@ pub type Control = Agent<1, 2>;
 
 /// A router between two subnets, on two wires or on one.
 #[derive(Debug)]
-pub struct Router<S> {
+pub struct Router<S, N> {
     egress: Egress,
     local: Local,
     translator: Translator<S>,
+    names: Names<N>,
     control: Control,
 }
 
-impl<S: Storage> Router<S> {
+impl<S: Storage, N: NameStorage> Router<S, N> {
     /// A router that knows nobody yet. `control` says who may give instructions, at [`Config::control`].
     pub fn new(
         now: Instant,
         config: Config,
         translator: Translator<S>,
+        names: Names<N>,
         control: Control,
         memory: &'static mut SocketMemory,
     ) -> Self {
-        Self { local: Local::new(now, &config, memory), egress: Egress::new(now, config), translator, control }
+        Self { local: Local::new(now, &config, memory), egress: Egress::new(now, config), translator, names, control }
     }
 
     /// What has happened so far.
@@ -102,6 +105,15 @@ impl<S: Storage> Router<S> {
         if expired && !self.egress.is_own(destination) {
             return self.time_exceeded(now, &quote, wires);
         }
+        if ipv4::is_dns_over_tcp(&frame[ETHERNET_HEADER..]) {
+            // It would be answered by the server, also about names that are ours. A client that is told so at once does
+            // not wait; short answers come over UDP.
+            self.egress.counters.count(Reason::DnsOverTcp);
+            return self.egress.report(now, Error::Prohibited, Some(&quote), wires);
+        }
+        if self.answer_name(now, &frame[ETHERNET_HEADER..], wires) {
+            return;
+        }
         match self.translator.translate(time(now), &mut frame[ETHERNET_HEADER..]) {
             Verdict::ToServer | Verdict::ToClient => bump(&mut self.egress.counters.translated),
             Verdict::Pass => {}
@@ -124,6 +136,20 @@ impl<S: Storage> Router<S> {
         self.egress.send(now, frame, Some(&quote), wires);
     }
 
+    /// Answers a query for a name of the table. Whether the packet was one.
+    fn answer_name(&mut self, now: Instant, packet: &[u8], wires: &mut impl Wires) -> bool {
+        let mut frame = [0; ETHERNET_HEADER + MAX_ANSWER_PACKET];
+        match self.names.intercept(time(now), packet, &mut frame[ETHERNET_HEADER..]) {
+            Answered::Pass => return false,
+            Answered::Drop(_) => self.egress.counters.count(Reason::Name),
+            Answered::Answer { length } => {
+                bump(&mut self.egress.counters.named);
+                self.egress.send(now, &mut frame[..ETHERNET_HEADER + length], None, wires);
+            }
+        }
+        true
+    }
+
     fn time_exceeded(&mut self, now: Instant, quote: &Quote, wires: &mut impl Wires) {
         self.egress.counters.count(Reason::Ttl);
         self.egress.report(now, Error::TimeExceeded, Some(quote), wires);
@@ -137,8 +163,9 @@ impl<S: Storage> Router<S> {
 
     /// Carries out the instructions that have come, and answers them.
     fn obey(&mut self, now: Instant, wires: &mut impl Wires) {
-        let Self { local, control, translator, .. } = self;
-        while local.obey(|from, datagram, answer| control.handle(time(now), translator, from, datagram, answer).ok()) {}
+        let Self { local, control, translator, names, .. } = self;
+        let mut both = WithNames::new(translator, names);
+        while local.obey(|from, datagram, answer| control.handle(time(now), &mut both, from, datagram, answer).ok()) {}
         self.poll_local(now, wires);
     }
 

@@ -38,7 +38,7 @@ impl Wires for Sent {
 }
 
 struct Bench {
-    router: Router<lab::Tables>,
+    router: Router<lab::Tables, lab::NameTables>,
     wires: Sent,
     now: Instant,
     stick: bool,
@@ -53,8 +53,9 @@ impl Bench {
         let now = Instant::from_secs(1);
         let feet = [0, 1].map(|index| if stick { 0 } else { index }).map(|wire| (wire, ROUTER_MACS[wire]));
         let (translator, control) = (lab::translator([7; 32], lab::Tables::new()), lab::control([8; 32]));
+        let names = lab::names([7; 32], &translator, lab::NameTables::new());
         let memory = Box::leak(Box::new(SocketMemory::new()));
-        let router = Router::new(now, lab::config(feet, [1; 8]), translator, control, memory);
+        let router = Router::new(now, lab::config(feet, [1; 8]), translator, names, control, memory);
         Self { router, wires: Sent::default(), now, stick }
     }
 
@@ -462,7 +463,7 @@ fn the_watchdog_line_names_only_what_was_met() {
     let mut bench = Bench::new();
     bench.receive(0, &[1, 2, 3]);
     let line = bench.router.counters().to_string();
-    assert_eq!(line, "received=1 sent=0 forwarded=0 translated=0 local=0 icmp_errors=0 dropped: frame=1");
+    assert_eq!(line, "received=1 sent=0 forwarded=0 translated=0 local=0 named=0 icmp_errors=0 dropped: frame=1");
 }
 
 /// xorshift64*; the seed is in the name of nothing: a failure prints the frame.
@@ -531,4 +532,32 @@ fn no_frame_makes_it_panic() {
     }
     let mut bench = bench.acquainted();
     assert_eq!(packet_to(&bench.ip(0, &udp(CLIENT, SERVER, 100, false))[0], 1).dst_addr(), SERVER);
+}
+
+/// A query for a name, in a packet to a server.
+fn dns(name: &[u8], protocol: IpProtocol) -> Vec<u8> {
+    let message = [&b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0"[..], name, &[0, 1, 0, 1]].concat();
+    let mut datagram = vec![0x9c, 0x40, 0, 53, 0, 0, 0, 0];
+    datagram[4..6].copy_from_slice(&(8 + message.len() as u16).to_be_bytes());
+    datagram.extend(message);
+    ipv4(CLIENT, SERVER, protocol, 64, &datagram)
+}
+
+/// Figure 5 in an image: a name of the table is answered as if by the server, another one goes there as it came.
+#[test]
+fn names_are_answered() {
+    let mut bench = Bench::new().acquainted();
+    let [(0, answer)] = &bench.ip(0, &dns(b"\x03wWw\x02bt\x03com\0", IpProtocol::Udp))[..] else {
+        panic!("one frame to the client")
+    };
+    let packet = Ipv4Packet::new_checked(&answer[14..]).unwrap();
+    assert_eq!((packet.src_addr(), packet.dst_addr()), (SERVER, CLIENT));
+    assert_eq!(answer[answer.len() - 4..], [100, 100, 100, 100]);
+    let other = dns(b"\x03www\x03com\0", IpProtocol::Udp);
+    let [(1, forwarded)] = &bench.ip(0, &other)[..] else { panic!("one frame to the server") };
+    assert_eq!(forwarded[14 + 20..], other[20..]);
+    // Over TCP nothing gets there, whatever it asks for.
+    let [(0, refusal)] = &bench.ip(0, &dns(b"\x03www\x03com\0", IpProtocol::Tcp))[..] else { panic!("an ICMP error") };
+    assert_eq!(refusal[14 + 20..14 + 22], [3, 13]);
+    assert_eq!((bench.router.counters().named, bench.dropped(Reason::DnsOverTcp)), (1, 1));
 }

@@ -54,7 +54,7 @@ impl ConfigError {
 }
 
 /// What is wrong with a field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fault {
     /// Where it stands, in bytes.
     pub(super) span: Range<usize>,

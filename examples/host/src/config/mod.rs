@@ -2,6 +2,7 @@
 
 mod document;
 pub mod monitor;
+mod names;
 mod nat;
 mod portion;
 mod rules;
@@ -13,10 +14,12 @@ use core::time::Duration;
 use std::path::{Path, PathBuf};
 
 use byway::control::Rights;
+use byway::naming::Pattern;
 use byway::{AtRest, ParseError, Prefix};
 
 pub use document::ConfigError;
 use document::{Fault, Table, Value};
+pub use names::{Answer, Entry, NamesSection};
 pub use nat::{Capacity, Nat};
 pub use rules::Rule;
 
@@ -39,6 +42,8 @@ pub struct Config {
     pub nat: Nat,
     /// The rules, in the file's order.
     pub rules: Vec<Rule>,
+    /// The names that are answered here.
+    pub names: Option<NamesSection>,
     /// The port for instructions.
     pub control: Option<Control>,
     /// The other portion, where each translates one direction only.
@@ -108,6 +113,8 @@ pub struct ControlKey {
     pub secret: [u8; 32],
     /// What its owner may do.
     pub rights: Rights,
+    /// Which names it may change besides.
+    pub names: Vec<Pattern>,
     /// The file that it was read from.
     pub file: PathBuf,
 }
@@ -143,12 +150,13 @@ impl Config {
     fn of(file: &Path, text: &str) -> Result<Self, Fault> {
         let (document, span) = document::parse(text)?;
         let root = Table::root(&document, span);
-        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "control", "metrics", "portion", "privileges", "resumable", "state"])?;
+        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "names", "control", "metrics", "portion", "privileges", "resumable", "state"])?;
         let nat = nat::read(&root)?;
         let rules = rules::read(&root)?;
         let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
         let router = Settings { early: portion.is_some(), ..router(&root, &nat)? };
-        let device = device(&root, &nat, &rules)?;
+        let names = names::read(&root, &rules)?;
+        let device = device(&root, &nat, &rules, names.as_ref())?;
         let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
         let metrics = match root.table("metrics")? {
             None => None,
@@ -184,7 +192,7 @@ impl Config {
             });
         }
         let (file, text) = (file.into(), String::new());
-        let config = Self { device, router, nat, rules, control, portion, metrics, privileges, snapshot, file, text, fixed };
+        let config = Self { device, router, nat, rules, names, control, portion, metrics, privileges, snapshot, file, text, fixed };
         config.try_out()?;
         Ok(config)
     }
@@ -216,6 +224,12 @@ impl Config {
         }
     }
 
+    /// The entries of the naming server, in the file's order.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        self.names.as_ref().map_or(&[], |names| &names.entries)
+    }
+
     /// Where it was read from.
     #[must_use]
     pub fn file(&self) -> &Path {
@@ -234,7 +248,7 @@ impl Config {
 
 /// Whether a reload may change a field.
 fn may_change(field: &str) -> bool {
-    let within = ["rule[", "groups.", "timeouts.", "control.key["];
+    let within = ["rule[", "groups.", "timeouts.", "control.key[", "names.entry["];
     field == "nat.client_limit" || within.iter().any(|start| field.starts_with(start))
 }
 
@@ -283,7 +297,7 @@ fn resumable(root: &Table<'_>) -> Result<Option<resumable::Settings>, Fault> {
 /// What is expected of an address.
 const ADDRESS: &str = "an IPv4 address like \"10.0.0.1\"";
 
-fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> {
+fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], names: Option<&NamesSection>) -> Result<Device, Fault> {
     const NAME: &str = "a name of 1 to 15 letters, digits, dots, dashes and underscores";
     let default = Device {
         name: "byway0".into(),
@@ -299,6 +313,8 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> 
     };
     // Replies, and what is for own addresses, must come here in any case.
     let mut routes = nat.routes();
+    // As are answers to relayed queries.
+    routes.extend(names.and_then(|names| names.address).map(Prefix::host));
     let table = root.table("device")?;
     let listed = table.as_ref().and_then(|table| table.get("routes"));
     match &listed {
@@ -374,11 +390,12 @@ fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
                 _ => Err(value.fault(format!("\"{text}\" found: expected {RIGHTS}"))),
             }
         })?;
+        let names = key.or("names", Vec::new(), |value| value.one_or_more().iter().map(names::pattern).collect())?;
         key.finish()?;
         if keys.iter().any(|key| key.id == id) {
             return Err(name.fault(format!("there is another key {id}")));
         }
-        keys.push(ControlKey { id, secret, rights, file: key_file });
+        keys.push(ControlKey { id, secret, rights, names, file: key_file });
     }
     if keys.is_empty() || keys.len() > MAX_KEYS {
         return Err(listed.fault(format!("{} keys found: expected 1 to {MAX_KEYS}", keys.len())));

@@ -221,3 +221,66 @@ fn what_cannot_change_is_named() {
     let why = "byway.toml:1:1: device.mtu: it cannot go away while byway runs (it was 1400): restart byway";
     assert_eq!(old.check_reload(&new).map_err(|e| e.to_string()), Err(why.into()));
 }
+
+const NAMES: &str = r#"
+[names]
+servers = "9.9.9.53/32"
+address = "10.9.9.10"
+capacity = 5
+
+[[names.entry]]
+name = "www.bt.com"
+rule = "100.100.100.100:80 tcp"
+ttl = "24h"
+
+[[names.entry]]
+name = "*.xyz.com"
+to = ["203.0.113.1*3", "203.0.113.2"]
+clients = "192.168.0.0/16"
+"#;
+
+#[test]
+fn names_are_read() {
+    let config = parse(&(GOOD.to_owned() + NAMES)).unwrap();
+    let names = config.names.as_ref().unwrap();
+    assert_eq!((names.capacity, names.address), (5, Some([10, 9, 9, 10].into())));
+    let [www, below] = &names.entries[..] else { panic!("{names:?}") };
+    assert_eq!((www.pattern.to_string(), www.ttl), ("www.bt.com".into(), 86_400));
+    assert_eq!(www.answer, Answer::Rule("100.100.100.100:80 tcp".parse().unwrap()));
+    assert_eq!((below.pattern.to_string(), below.ttl, below.clients.length()), ("*.xyz.com".into(), 30, 16));
+    assert!(matches!(&below.answer, Answer::Addresses(all) if all.len() == 2 && all[0].weight == 3));
+    assert!(config.device.routes.contains(&Prefix::host([10, 9, 9, 10].into())), "answers come back by it");
+    // An entry may change and go while byway runs, the rest may not.
+    let changed = |right: &str, wrong: &str| {
+        let new = parse(&(GOOD.to_owned() + &NAMES.replacen(right, wrong, 1))).unwrap();
+        new.check_reload(&config).map_err(|error| error.to_string())
+    };
+    assert_eq!(changed("24h", "1h"), Ok(()));
+    assert_eq!(changed("to = [\"203.0.113.1*3\", \"203.0.113.2\"]", "to = \"203.0.113.4\""), Ok(()));
+    let why = "byway.toml:27:12: names.capacity: it cannot change while byway runs (it was 5): restart byway";
+    assert_eq!(changed("capacity = 5", "capacity = 6"), Err(why.into()));
+}
+
+#[test]
+fn what_is_wrong_with_names_is_said_with_its_place() {
+    let name = "29:8: names.entry[1].";
+    for (right, wrong, said) in [
+        ("servers = \"9.9.9.53/32\"", "servers = \"9.9\"", "25:11: names.servers: \"9.9\" found: expected a prefix".into()),
+        ("capacity = 5", "capacity = 0", "27:12: names.capacity: 0 found: expected a number from 1 to 1048575".into()),
+        ("capacity = 5", "capacity = 1", "35:8: names.entry[2].name: the table of names is full: 1 entries".into()),
+        ("\"www.bt.com\"", "\"www..com\"", format!("{}name: name \"www..com\": it must be labels with one dot", name.replace("29", "30"))),
+        ("name = \"www.bt.com\"", "", "29:1: names.entry[1].name: it is missing: expected a name".into()),
+        ("100.100.100.100:80 tcp", "100.100.100.100", "31:8: names.entry[1].rule: \"100.100.100.100\" found: expected what a [[rule]] diverts: 100.100.100.100:80 tcp; 100.100.101.0/24".into()),
+        ("100.100.100.100:80 tcp", "100.100.101.0/24", "30:8: names.entry[1].name: the rule is for 100.100.101.0/24: a name is answered with one address".into()),
+        ("24h", "1500ms", "32:7: names.entry[1].ttl: expected whole seconds, at most 2147483647".into()),
+        ("203.0.113.2\"", "203.0.113.1\"", "35:8: names.entry[2].name: the entry has address 203.0.113.1 twice".into()),
+        ("203.0.113.2\"", "203.0.113.2*x\"", "36:24: names.entry[2].to[2]: \"203.0.113.2*x\" found: expected an address: ADDRESS[*WEIGHT]".into()),
+        ("203.0.113.2\"", "127.0.0.1\"", "35:8: names.entry[2].name: address 127.0.0.1: no host can have this address".into()),
+        ("ttl = \"24h\"", "to = \"203.0.113.1\"", "31:8: names.entry[1].rule: the entry has addresses already: leave out either to or rule".into()),
+        ("ttl = \"24h\"", "tll = \"24h\"", "32:1: names.entry[1].tll: there is no such field: expected one of name, clients, to, rule, ttl".into()),
+    ] {
+        assert!(NAMES.contains(right), "{right}");
+        let error = parse(&(GOOD.to_owned() + &NAMES.replacen(right, wrong, 1))).unwrap_err();
+        assert!(error.starts_with(&format!("byway.toml:{said}")), "{error}\nnot {said}");
+    }
+}

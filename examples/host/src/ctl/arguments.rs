@@ -31,6 +31,13 @@ Tells a translator what to divert where, and shows what it does.
       --hand-over-or-reset     the same, and TCP connections that cannot are ended on both sides
   restore ORIGINAL             remove the rule (with --protocol and --clients if it has them)
   list                         the rules
+  name add NAME ADDRESS[*WEIGHT]...
+                               answer NAME, or *.NAME for all names below it, with ADDRESS, or share clients among several
+      --rule RULE              instead of an address: the original of this rule, which stays while the name is tied to it
+      --ttl TIME               how long clients may keep the answer: 30s unless said
+      --clients NETWORK        only these clients
+  name remove NAME             let the DNS server answer it (with --clients if it has them)
+  names                        the names that are answered, and with what
   connections [--watch]        the current connections, once or every second
   counters [--watch]           what has happened so far, and every second how much of it in that second
   events [--seconds N]         what happens, as it happens
@@ -65,11 +72,13 @@ Tells a translator what to divert where, and shows what it does.
 ";
 
 /// What to do.
+#[expect(clippy::large_enum_variant, reason = "there is one for each run of the program")]
 pub(crate) enum Command {
     Change(Change),
     /// Several changes at once.
     Apply(Vec<Line>),
     List,
+    Names,
     Connections {
         watch: bool,
         count: u64,
@@ -178,6 +187,7 @@ fn command_of(words: &[&str], options: &Options) -> Result<Command, String> {
         ["apply", file] => Command::Apply(lines(file)?),
         ["apply", ..] => return Err("apply takes a file, or - for standard input".into()),
         ["list"] => Command::List,
+        ["names"] => Command::Names,
         ["connections" | "counters"] if options.count.is_some() && !options.watch => {
             return Err("--count belongs to --watch".into());
         }
@@ -185,7 +195,7 @@ fn command_of(words: &[&str], options: &Options) -> Result<Command, String> {
         ["counters"] => Command::Counters { watch: options.watch, count: options.count.unwrap_or(u64::MAX) },
         ["events"] => Command::Events { seconds: options.seconds.unwrap_or(u64::MAX) },
         ["settings"] => Command::Settings,
-        [known @ ("list" | "connections" | "counters" | "events" | "settings"), ..] => {
+        [known @ ("list" | "names" | "connections" | "counters" | "events" | "settings"), ..] => {
             return Err(format!("{known} takes no arguments"));
         }
         [unknown, ..] => return Err(format!("no such command: {unknown}; --help shows them")),

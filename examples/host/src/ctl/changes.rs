@@ -2,17 +2,19 @@
 
 use core::time::Duration;
 
-use byway::control::{Instruction, Rule};
+use byway::control::{Instruction, NamedEntry, Rule};
+use byway::naming::{NameEntry, Pattern, WeightedAddress};
 use byway::{Divert, Match, Midstream, ParseError, Prefix, Protocol, Redivert, Target, Timeouts, Weighted};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::units;
 
 /// The commands that change something.
-const COMMANDS: [&str; 5] = ["divert", "redivert", "restore", "limit", "timeouts"];
+const COMMANDS: [&str; 6] = ["divert", "redivert", "restore", "limit", "timeouts", "name"];
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there are as many as lines of a request")]
 pub(crate) enum Change {
     Instruction(Instruction),
     /// Some time-outs, while the others stay: what those are is to be asked first.
@@ -26,6 +28,11 @@ type Field = usize;
 pub(crate) const FIELDS: [&str; 6] = ["tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold"];
 
 impl Change {
+    /// Whether it is about a name, and not about a rule.
+    pub(crate) const fn is_of_name(&self) -> bool {
+        matches!(self, Self::Instruction(Instruction::Name(_) | Instruction::RemoveName { .. }))
+    }
+
     /// The instruction, where these are the time-outs that hold now.
     pub(crate) fn instruction(&self, now: Timeouts) -> Instruction {
         match self {
@@ -59,6 +66,8 @@ pub(crate) struct Options {
     resumable: bool,
     midstream: Option<Midstream>,
     how: Option<Redivert>,
+    ttl: Option<u32>,
+    rule: Option<Match>,
     /// The names of all that were given, those of [`super::arguments`] too.
     given: Vec<String>,
 }
@@ -74,7 +83,9 @@ const HOW: [(&str, Redivert); 4] = [
 /// Whether an option says anything about a command.
 fn belongs(option: &str, command: &str) -> bool {
     match option {
-        "protocol" | "clients" => matches!(command, "divert" | "restore"),
+        "protocol" => matches!(command, "divert" | "restore"),
+        "clients" => matches!(command, "divert" | "restore" | "name"),
+        "ttl" | "rule" => command == "name",
         "keep-source" | "any-port" | "midstream" | "resumable" => command == "divert",
         option if HOW.iter().any(|(name, _)| *name == option) => command == "redivert",
         "watch" | "count" => matches!(command, "connections" | "counters"),
@@ -116,6 +127,8 @@ impl Options {
             "any-port" => self.any_port = true,
             "midstream" => self.midstream = Some(midstream(&text(parser)?)?),
             "resumable" => self.resumable = true,
+            "ttl" => self.ttl = Some(ttl(&text(parser)?)?),
+            "rule" => self.rule = Some(rule(&text(parser)?)?),
             _ => return Ok(false),
         }
         self.note(name);
@@ -156,6 +169,24 @@ pub(crate) fn read(words: &[&str], options: &Options) -> Result<Option<Change>, 
         ["redivert", ..] => return Err("redivert takes FROM and TO".into()),
         ["restore", original] => Instruction::Remove(options.matches(original)?),
         ["restore", ..] => return Err("restore takes ORIGINAL".into()),
+        ["name", "add", name, ref addresses @ ..] => {
+            let (pattern, clients) = (pattern(name)?, options.clients.unwrap_or(Prefix::ALL));
+            let ttl = options.ttl.unwrap_or(NameEntry::DEFAULT_TTL);
+            Instruction::Name(match (options.rule, addresses) {
+                (Some(rule), []) => NamedEntry::tied(pattern, rule).clients(clients).ttl(ttl),
+                (None, [_, ..]) => {
+                    let group = addresses.iter().map(|a| weighted_address(a)).collect::<Result<Vec<_>, _>>()?;
+                    let entry = NameEntry::new(pattern).clients(clients).ttl(ttl).to_group(&group);
+                    NamedEntry::new(&entry).ok_or("a name has at most 8 addresses")?
+                }
+                _ => return Err("name add takes NAME and either ADDRESS... or --rule RULE".into()),
+            })
+        }
+        ["name", "remove", name] if options.rule.is_none() && options.ttl.is_none() => {
+            Instruction::RemoveName { pattern: pattern(name)?, clients: options.clients.unwrap_or(Prefix::ALL) }
+        }
+        ["name", "remove", _] => return Err("name remove takes no option but --clients".into()),
+        ["name", ..] => return Err("name takes add NAME ADDRESS..., or remove NAME".into()),
         ["limit", n] => Instruction::SetClientLimit(n.parse().map_err(|_| format!("limit {n}: it must be a number"))?),
         ["limit", ..] => return Err("limit takes a number".into()),
         ["timeouts", "recommended"] => Instruction::SetTimeouts(Timeouts::RECOMMENDED),
@@ -241,6 +272,27 @@ fn original_of(word: &str) -> Result<Match, String> {
         "port" => format!("{word}: the port must be a number from 1 to 65535"),
         _ => format!("{word}: it must be ADDRESS or ADDRESS/LENGTH"),
     })
+}
+
+fn pattern(word: &str) -> Result<Pattern, String> {
+    word.parse().map_err(|wrong: ParseError| format!("{word}: it must be {}", wrong.expected()))
+}
+
+fn weighted_address(word: &str) -> Result<WeightedAddress, String> {
+    let (address, weight) = word.split_once('*').unwrap_or((word, "1"));
+    let wrong = || format!("{word}: it must be ADDRESS or ADDRESS*WEIGHT");
+    let (address, weight) = (address.parse().map_err(|_| wrong())?, weight.parse().map_err(|_| wrong())?);
+    Ok(WeightedAddress { address, weight })
+}
+
+fn ttl(word: &str) -> Result<u32, String> {
+    let time = units::duration(word).filter(|time| time.subsec_nanos() == 0);
+    let seconds = time.and_then(|time| u32::try_from(time.as_secs()).ok());
+    seconds.ok_or_else(|| format!("--ttl {word}: it must be a time in whole seconds, like 30s or 1h"))
+}
+
+fn rule(word: &str) -> Result<Match, String> {
+    word.parse().map_err(|wrong: ParseError| format!("--rule {word}: it must be {}", wrong.expected()))
 }
 
 fn target(word: &str) -> Result<Target, String> {

@@ -116,6 +116,7 @@ fn obey(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
         Command::Change(what) => change(link, arguments, what)?,
         Command::Apply(lines) => apply(link, arguments, lines)?,
         Command::List => list(link, arguments)?,
+        Command::Names => names(link, arguments)?,
         Command::Connections { watch, count } => {
             each_second(*watch, *count, || connections(link, arguments, *watch))?;
         }
@@ -215,7 +216,10 @@ fn change(link: &mut Link, arguments: &Arguments, change: &Change) -> Result<(),
             let effect = show::effect_json(effect, None);
             say(done_json(generation, arguments, ("effect", effect)))?;
         } else {
-            say(format_args!("{}; generation {generation}", show::effect(effect, arguments.dry_run)))?;
+            say(format_args!(
+                "{}; generation {generation}",
+                show::effect(effect, change.is_of_name(), arguments.dry_run)
+            ))?;
         }
     }
     Ok(())
@@ -240,13 +244,14 @@ fn apply(link: &mut Link, arguments: &Arguments, lines: &[Line]) -> Result<(), F
         let line = lines.get(usize::from(why.instruction)).filter(|_| !whole);
         Failure::RefusedLine(why, line.map(|line| line.number))
     })?;
-    let each = lines.iter().map(|line| line.number).zip(effects);
+    let each = lines.iter().zip(effects);
     if arguments.json {
-        let each = each.map(|(line, effect)| show::effect_json(effect, Some(line))).collect();
+        let each = each.map(|(line, effect)| show::effect_json(effect, Some(line.number))).collect();
         return say(done_json(generation, arguments, ("effects", Json::List(each))));
     }
     for (line, effect) in each {
-        say(format_args!("line {line}: {}", show::effect(effect, arguments.dry_run)))?;
+        let effect = show::effect(effect, line.change.is_of_name(), arguments.dry_run);
+        say(format_args!("line {}: {effect}", line.number))?;
     }
     say(format_args!("generation {generation}"))
 }
@@ -286,6 +291,25 @@ fn list(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
         say(rule.line())?;
     }
     say(format_args!("{} rules, generation {generation}; in brackets: connections", rules.len()))
+}
+
+fn names(link: &mut Link, arguments: &Arguments) -> Result<(), Failure> {
+    let (mut all, mut sizes, mut position) = (Vec::new(), None, Some(0));
+    while let Some(first) = position {
+        let (page, told, next) = ask(link, arguments, Instruction::ListNames(first), show::names)?;
+        all.extend(page);
+        (sizes, position) = (told, next);
+    }
+    all.sort_by_cached_key(show::Name::order);
+    let (entries, room) = sizes.map_or((0, 0), |sizes| (sizes.entries, sizes.capacity));
+    if arguments.json {
+        let list = Json::List(all.iter().map(show::Name::json).collect());
+        return say(Json::Object(vec![("names", list), ("room", u64::from(room).into())]));
+    }
+    for name in &all {
+        say(name.line())?;
+    }
+    say(format_args!("{entries} names, room for {room}"))
 }
 
 fn connections(link: &mut Link, arguments: &Arguments, watch: bool) -> Result<(), Failure> {

@@ -1,16 +1,22 @@
 //! Answers in words, or in JSON.
 
-use byway::control::{Answer, Code, Effect, Outcome, RefusedBy, Rights, Settings, counter_name};
-use byway::{Connection, Event, Match, Measured, Midstream, Volume, Weighted};
+use byway::control::{Answer, Code, Effect, NameSizes, Outcome, RefusedBy, Rights, Settings, counter_name};
+use byway::naming::{Pattern, WeightedAddress};
+use byway::{Connection, Event, Match, Measured, Midstream, Prefix, Volume, Weighted};
 
 use super::changes::FIELDS;
 use super::json::Json;
 
-/// What a change has done, in a sentence.
-pub(crate) fn effect(effect: Effect, dry_run: bool) -> String {
+/// What a change has done, in a sentence; of a rule, or of an entry of a name.
+pub(crate) fn effect(effect: Effect, of_name: bool, dry_run: bool) -> String {
     let Effect { outcome, servers, connections, .. } = effect;
     let would = if dry_run { "would be " } else { "" };
     match outcome {
+        Outcome::Updated if of_name => format!("{would}updated"),
+        Outcome::Removed if of_name => {
+            format!("{would}removed; who has cached the answer keeps it for its time to live")
+        }
+        Outcome::Absent if of_name => "there is no such name".into(),
         Outcome::Inserted => format!("{would}inserted"),
         Outcome::Updated => format!("{would}updated; connections that stay on former servers: {connections}"),
         Outcome::Unchanged => "nothing to change".into(),
@@ -42,7 +48,9 @@ pub(crate) fn refusal(why: RefusedBy, line: Option<usize>) -> String {
     let RefusedBy { code, number, detail, .. } = why;
     let refused = line.map_or("refused".into(), |line| format!("refused, line {line}"));
     match code {
-        Some(code @ (Code::TableFull | Code::ServersFull | Code::Busy)) => format!("{refused}: {code} ({detail})"),
+        Some(code @ (Code::TableFull | Code::ServersFull | Code::Busy | Code::NamesFull | Code::EntriesTied)) => {
+            format!("{refused}: {code} ({detail})")
+        }
         Some(code @ (Code::TimeoutTooShort | Code::TimeoutTooLong)) => {
             let field = FIELDS.get(detail as usize).unwrap_or(&"?");
             format!("{refused}: {code} ({field})")
@@ -123,6 +131,65 @@ impl Rule {
             ("resumable", self.resumable.into()),
             ("midstream", self.midstream.map(|m| m.to_string()).into()),
             ("servers", Json::List(self.servers.iter().map(server).collect())),
+        ])
+    }
+}
+
+/// An entry of the naming server as it was listed.
+pub(crate) struct Name {
+    pattern: Pattern,
+    clients: Prefix,
+    ttl: u32,
+    addresses: Vec<WeightedAddress>,
+    rule: Option<Match>,
+    suspended: bool,
+}
+
+/// A page of entries, how many there are and fit, and where the next page begins.
+pub(crate) fn names(answer: &Answer<'_>) -> (Vec<Name>, Option<NameSizes>, Option<u32>) {
+    let (entries, next) = answer.names();
+    let entries = entries.map(|e| Name {
+        pattern: e.pattern(),
+        clients: e.clients(),
+        ttl: e.ttl(),
+        addresses: e.addresses().collect(),
+        rule: e.rule(),
+        suspended: e.is_suspended(),
+    });
+    (entries.collect(), answer.name_sizes(), next)
+}
+
+impl Name {
+    /// Names that belong together stand together.
+    pub(crate) fn order(&self) -> (Vec<String>, bool, String) {
+        let name = self.pattern.name().to_string();
+        let labels = name.split('.').rev().map(String::from).collect();
+        (labels, self.pattern.is_suffix(), self.clients.to_string())
+    }
+
+    pub(crate) fn line(&self) -> String {
+        let several = self.addresses.len() > 1;
+        let address = |a: &WeightedAddress| {
+            if several { format!("{}*{}", a.address, a.weight) } else { a.address.to_string() }
+        };
+        let addresses: Vec<_> = self.addresses.iter().map(address).collect();
+        let clients = if self.clients == Prefix::ALL { String::new() } else { format!(" from {}", self.clients) };
+        let rule = self.rule.map_or(String::new(), |rule| format!(", tied to the rule for {rule}"));
+        let suspended = if self.suspended { ", which is gone: not answered" } else { "" };
+        format!("{}{clients} -> {}, {} s{rule}{suspended}", self.pattern, addresses.join(", "), self.ttl)
+    }
+
+    pub(crate) fn json(&self) -> Json {
+        let address = |a: &WeightedAddress| {
+            Json::Object(vec![("address", a.address.to_string().into()), ("weight", u64::from(a.weight).into())])
+        };
+        Json::Object(vec![
+            ("name", self.pattern.to_string().into()),
+            ("clients", self.clients.to_string().into()),
+            ("ttl", u64::from(self.ttl).into()),
+            ("addresses", Json::List(self.addresses.iter().map(address).collect())),
+            ("rule", self.rule.map(|rule| rule.to_string()).into()),
+            ("suspended", self.suspended.into()),
         ])
     }
 }
@@ -234,19 +301,19 @@ pub(crate) fn counters(counters: &[(u16, u64)], json: bool) -> String {
     if json {
         return Json::Object(named.map(|(name, value)| (name, value.into())).collect()).to_string();
     }
-    let lines: Vec<_> = named.filter(|(_, value)| *value != 0).map(|(name, v)| format!("{name:20} {v:>12}")).collect();
+    let lines: Vec<_> = named.filter(|(_, value)| *value != 0).map(|(name, v)| format!("{name:23} {v:>12}")).collect();
     lines.join("\n")
 }
 
 /// The counters that are not zero, and what was added to each since.
 pub(crate) fn rates(now: &[(u16, u64)], before: &[(u16, u64)]) -> String {
-    let mut lines = vec![format!("{:20} {:>12} {:>12}", "", "so far", "in a second")];
+    let mut lines = vec![format!("{:23} {:>12} {:>12}", "", "so far", "in a second")];
     for (number, value) in now {
         let earlier = before.iter().find(|(earlier, _)| earlier == number).map_or(0, |(_, value)| *value);
         if let Some(name) = counter_name(*number)
             && *value != 0
         {
-            lines.push(format!("{name:20} {value:>12} {:>12}", value.saturating_sub(earlier)));
+            lines.push(format!("{name:23} {value:>12} {:>12}", value.saturating_sub(earlier)));
         }
     }
     lines.join("\n")
