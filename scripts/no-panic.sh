@@ -32,7 +32,7 @@ for level in "${levels[@]}"; do
     fi
     # An entry of tests/bare-metal/ and the features that it needs.
     for path in "packet_path byway" "packet_meta_path meta" "packet_owner byway" "control_path control-paths" \
-        "control_path_of_two control-paths" "event_path control-paths" "monitor_path control-paths" "names_path naming-paths" \
+        "control_path_of_two control-paths" "event_path control-paths" "report_path control-paths" "monitor_path control-paths" "names_path naming-paths" \
         "names_stream_path naming-paths" "names_instruction_path naming-paths" "control_names_path control-names-paths" \
         "monitor_names_path control-names-paths" "handover_path handover-paths" \
         "handover_instruction_path handover-paths" "packet_path report-paths" "report_path report-paths"; do

@@ -11,6 +11,7 @@
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
 //!   ctl       the operator's command line
+//!   monitor   the document's network monitor: what translators report, a model, rules, decisions, and a page
 //!   lab       a network of namespaces, and the document's figure 3 in it
 //! ```
 //!
@@ -42,6 +43,7 @@ linux! {
     pub mod limiter;
     pub mod listeners;
     pub mod metrics;
+    pub mod monitor;
     pub mod names;
     pub mod packet;
     pub mod policy;

@@ -16,7 +16,7 @@ use udp::Served;
 const SECRET: [u8; 32] = [0x5a; 32];
 
 fn serve() -> Served {
-    let mut agent = Agent::new([9; 32]).listening_on("10.0.0.1:5213".parse().unwrap());
+    let mut agent = Agent::sized([9; 32]).listening_on("10.0.0.1:5213".parse().unwrap());
     agent.add_key(Key::new(1, SECRET, Rights::All)).unwrap();
     agent.add_key(Key::new(2, SECRET, Rights::Read)).unwrap();
     let config = Config::new([3; 32]).alternative("10.10.10.10".parse().unwrap(), 1024..=65535);

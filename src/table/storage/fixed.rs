@@ -139,6 +139,7 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
     sealed::Memory for Fixed<C, D, F, E, M, R, S>
 {
     const MEASURES: bool = M != 0;
+    const MEASURES_SERVERS: bool = S != 0;
     const RESUMES: bool = R != 0;
 
     #[inline(always)]

@@ -403,7 +403,7 @@ mod control_paths {
     use core::net::{Ipv4Addr, SocketAddr};
 
     use byway::control::{Agent, Client, Incoming, Instruction, MAX_ANSWER, Request, Rule};
-    use byway::{Divert, Instant, Translator};
+    use byway::{Divert, Fixed, Instant, Translator};
 
     use super::with_byway::Storage;
 
@@ -452,6 +452,28 @@ mod control_paths {
         agent.poll_transmit(now, answer)
     }
 
+    /// Storage that measures connections and servers.
+    type Measured = Fixed<64, 4, 8, 8, 64, 0, 4>;
+
+    /// What was measured, for a monitor that asks for it, and for those that have subscribed. Returns how much of `answer` is
+    /// to be sent, and to where.
+    #[unsafe(no_mangle)]
+    pub fn report_path(
+        agent: &mut Agent<2, 4, 4>,
+        translator: &mut Translator<Measured>,
+        micros: u64,
+        from: SocketAddr,
+        datagram: &[u8],
+        answer: &mut [u8; MAX_ANSWER],
+    ) -> Option<(SocketAddr, usize)> {
+        let now = Instant::from_micros(micros);
+        if let Ok(length) = agent.handle(now, translator, from, datagram, answer) {
+            return Some((from, length));
+        }
+        black_box(agent.report_at());
+        agent.poll_report(now, translator, answer)
+    }
+
     /// The monitor's side: the same for what comes from a translator and for what is asked next.
     ///
     /// Returns what is to be sent.
@@ -463,6 +485,10 @@ mod control_paths {
                 black_box((answer.effects().count(), answer.counters().count(), answer.settings().is_some()));
                 black_box((answer.rules().0.map(|rule| rule.servers().count()).sum::<usize>(), answer.refused()));
                 black_box(answer.connections().0.count());
+                black_box(answer.measurements().servers().map(|server| server.measured.started).sum::<u32>());
+            }
+            Ok(Incoming::Report(report)) => {
+                black_box(report.page().servers().map(|server| server.measured.response.count()).sum::<u64>());
             }
             Ok(Incoming::Events(events)) => {
                 black_box(events.events().count());
