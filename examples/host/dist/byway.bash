@@ -39,7 +39,7 @@ _byway() {
             words="check log why show drain only pin restore release move undo --config --page --dry-run --how --log --log-json --help"
             ;;
         ctl)
-            words="divert redivert restore list name names connections counters events settings limit timeouts apply pcap
+            words="divert redivert restore list name names connections counters events settings limit timeouts forget apply pcap
                 --agent --key --socket --protocol --clients --keep-source --any-port --midstream --resumable --rule --ttl --drain --reset --hand-over --hand-over-or-reset --watch --count
                 --seconds --only-if --dry-run --json --help"
             ;;
