@@ -9,12 +9,12 @@
 
 local byway = Proto("byway", "byway control")
 
-local KINDS = { "HELLO", "CHALLENGE", "OPEN", "REQUEST", "ANSWER", "EVENTS", "REFUSAL" }
+local KINDS = { "HELLO", "CHALLENGE", "OPEN", "REQUEST", "ANSWER", "EVENTS", "REFUSAL", "REPORT" }
 local NAMES = {
   [1] = "divert", [2] = "remove", [3] = "redivert", [4] = "set timeouts", [5] = "set client limit",
   [6] = "forget", [7] = "name", [8] = "remove name", [21] = "list names",
   [16] = "list rules", [17] = "list connections", [18] = "counters", [19] = "settings", [32] = "subscribe",
-  [33] = "close",
+  [33] = "close", [20] = "measurements", [34] = "report",
 }
 local CODES = {
   [0] = "done", [1] = "unknown version", [2] = "unknown instruction", [3] = "malformed instruction",
@@ -28,7 +28,8 @@ local CODES = {
   [50] = "client limit too high", [64] = "table of names full", [65] = "too many client prefixes",
   [66] = "no address", [67] = "address twice", [68] = "impossible address", [69] = "time to live too long",
   [70] = "no such rule", [71] = "rule for several addresses", [72] = "rule for other clients",
-  [73] = "entries are tied to the rule", [255] = "refused",
+  [73] = "entries are tied to the rule",
+  [80] = "servers are not measured", [81] = "no room for another monitor that gets reports", [255] = "refused",
 }
 local TIMEOUTS = { "tcp_established", "tcp_transitory", "udp", "icmp", "fragment", "hold" }
 local OUTCOMES = { "inserted", "updated", "unchanged", "removed", "absent", "re-diverted", "set", "forgotten" }
@@ -62,6 +63,10 @@ local f = {
   told = ProtoField.bytes("byway.told", "Told"),
   lost = ProtoField.uint32("byway.lost", "Events lost"),
   event = ProtoField.string("byway.event", "Event"),
+  round = ProtoField.uint32("byway.round", "Report"),
+  next = ProtoField.uint32("byway.next", "Next page", base.HEX),
+  time = ProtoField.uint64("byway.time", "Translator's time (us)"),
+  measured = ProtoField.string("byway.measured", "Measured"),
   tag = ProtoField.bytes("byway.tag", "Tag"),
   status = ProtoField.string("byway.tag_status", "Tag is"),
 }
@@ -231,8 +236,10 @@ local function instruction_words(tvb)
     return name .. " " .. entry_words(tvb, 4)
   elseif number == 8 then
     return name .. " " .. (name_words(tvb, 4))
-  elseif number == 5 or number == 16 or number == 17 or number == 21 then
+  elseif number == 5 or number == 16 or number == 17 or number == 20 or number == 21 then
     return name .. (number == 5 and " " or " from ") .. tvb(4, 4):uint()
+  elseif number == 34 then
+    return name .. " every " .. tvb(6, 2):uint() .. " ms for " .. tvb(4, 2):uint() .. " s"
   elseif number == 32 then
     return name .. " for " .. tvb(4, 2):uint() .. " s"
   end
@@ -303,6 +310,30 @@ local function events(tvb, tree, stop)
   return table.concat(all, "; ")
 end
 
+-- A report: a page of what was measured of servers.
+local function report(tvb, tree, stop)
+  tree:add(f.round, tvb(16, 4))
+  tree:add(f.next, tvb(20, 4))
+  tree:add(f.count, tvb(24, 2))
+  tree:add(f.time, tvb(28, 8))
+  local at, all = 36, { "report " .. tvb(16, 4):uint() }
+  for _ = 1, tvb(24, 2):uint() do
+    if at + 193 > stop then return table.concat(all, "; ") .. " malformed" end
+    local answered, length = 0, 193
+    for bucket = 0, 87 do
+      if shr(tvb(at + 182 + math.floor(bucket / 8), 1):uint(), bucket % 8) % 2 == 1 then
+        if at + length + 4 > stop then return table.concat(all, "; ") .. " malformed" end
+        answered, length = answered + tvb(at + length, 4):uint(), length + 4
+      end
+    end
+    local words = server_words(tvb, at + 4) .. "*" .. tvb(at + 6, 2):uint() .. ": connections " .. tvb(at + 22, 4):uint()
+      .. ", started " .. tvb(at + 26, 4):uint() .. ", answered " .. answered .. ", waiting " .. tvb(at + 142, 4):uint()
+    tree:add(f.measured, tvb(at, length), words)
+    all[#all + 1], at = words, at + length
+  end
+  return table.concat(all, "; ")
+end
+
 local function handshake(tvb, tree, kind)
   local at = kind == 3 and 16 or 4
   tree:add(f.key, tvb(at, 2))
@@ -335,7 +366,7 @@ function byway.dissector(tvb, pinfo, root)
   local outer = kind == 1 or kind == 2 or kind == 7
   if KINDS[kind] == nil or (version ~= 1 and not outer) then return 0 end
   if (outer or kind == 3) and length ~= 64 or kind == 4 and length < 40 or kind == 5 and length < 44 or
-    kind == 6 and length < 40 then return 0 end
+    kind == 6 and length < 40 or kind == 8 and length < 52 then return 0 end
   pinfo.cols.protocol = "BYWAY"
   local tree = root:add(byway, tvb())
   tree:add(f.version, tvb(2, 1))
@@ -347,7 +378,7 @@ function byway.dissector(tvb, pinfo, root)
     tree:add(f.sequence, tvb(4, 4))
     tree:add(f.session, tvb(8, 8))
     secret = sessions[raw(tvb, 8, 8)]
-    local read = { [3] = handshake, [4] = request, [5] = answer, [6] = events }
+    local read = { [3] = handshake, [4] = request, [5] = answer, [6] = events, [8] = report }
     words = read[kind](tvb, tree, kind == 3 and kind or stop)
     if kind ~= 3 then words = tvb(4, 4):uint() .. ": " .. words end
   end

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks that no panic can be reached from `translate`, `translate_with` and `Sharding::owner`, from what takes an
-# instruction and sends an event or is the monitor's side of that, nor from what answers a query for a name or enters one:
-# links each path alone and looks for the panic handler and for `core::panicking` in what was linked, hash included. Names
+# instruction and sends an event or is the monitor's side of that, nor from what answers a query for a name or enters one,
+# nor from what measures and reports: links each path alone and looks for the panic handler and for `core::panicking` in what was linked, hash included. Names
 # the lines that can panic when there are any.
 #
 #   scripts/no-panic.sh [TARGET [OPT-LEVEL]...]        thumbv7em-none-eabihf, s and 3
@@ -32,10 +32,10 @@ for level in "${levels[@]}"; do
     fi
     # An entry of tests/bare-metal/ and the features that it needs.
     for path in "packet_path byway" "packet_meta_path meta" "packet_owner byway" "control_path control-paths" \
-        "control_path_of_two control-paths" "event_path control-paths" "monitor_path control-paths" "names_path naming-paths" \
+        "control_path_of_two control-paths" "event_path control-paths" "report_path control-paths" "monitor_path control-paths" "names_path naming-paths" \
         "names_stream_path naming-paths" "names_instruction_path naming-paths" "control_names_path control-names-paths" \
         "monitor_names_path control-names-paths" "handover_path handover-paths" \
-        "handover_instruction_path handover-paths"; do
+        "handover_instruction_path handover-paths" "packet_path report-paths" "report_path report-paths"; do
         read -r entry features <<<"$path"
         image=$("$scripts/image.sh" "$target" "$level" "$entry" "$features")
         if panics_in "$image"; then

@@ -27,7 +27,7 @@ done
 # As fast to build as to run.
 export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0
 folder=${CARGO_TARGET_DIR:-$PWD/target}
-tests=(--package byway -F "alloc,control,smoltcp" --tests --no-fail-fast)
+tests=(--package byway -F "alloc,control,report,smoltcp" --tests --no-fail-fast)
 
 run() {
     local target=$1 machine=${1%%-*} packages linker runner="" variable sysroot

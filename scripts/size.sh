@@ -48,3 +48,15 @@ with=$(flash_and_ram thumbv7em-none-eabihf s image handover)
 read -r flash_with ram_with <<<"$with"
 echo "Hand-over on thumbv7em-none-eabihf at s, with 1024 connections that can be handed over and two at once:" \
     "flash $((flash_with - flash_without)), RAM $((ram_with - ram_without))."
+
+# What measuring adds to the plain firmware, and what an exporter adds to that.
+without=$(flash_and_ram thumbv7em-none-eabihf s image byway)
+measured=$(flash_and_ram thumbv7em-none-eabihf s image measured)
+with=$(flash_and_ram thumbv7em-none-eabihf s image report)
+read -r flash_without ram_without <<<"$without"
+read -r flash_measured ram_measured <<<"$measured"
+read -r flash_with ram_with <<<"$with"
+echo "Measuring on thumbv7em-none-eabihf at s, 1024 connections, 64 servers and 8 events:" \
+    "flash $((flash_measured - flash_without)), RAM $((ram_measured - ram_without))."
+echo "Feature report on thumbv7em-none-eabihf at s, on top of that, with messages of 1472 bytes:" \
+    "flash $((flash_with - flash_measured)), RAM $((ram_with - ram_measured))."

@@ -3,6 +3,12 @@
 use core::net::SocketAddrV4;
 
 use crate::connection::Connection;
+#[cfg(feature = "report")]
+use crate::connection::Measured;
+#[cfg(feature = "report")]
+use crate::endpoint::Pair;
+#[cfg(feature = "report")]
+use crate::time::Instant;
 
 /// Something that happened to a connection; fetched with
 /// [`Translator::poll_event`](crate::Translator::poll_event).
@@ -69,4 +75,58 @@ impl Closed {
             Self::Forgotten => "forgotten",
         }
     }
+}
+
+/// An event, and what is known of it beyond that; from [`Translator::poll_report`](crate::Translator::poll_report).
+#[cfg(feature = "report")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Report {
+    /// The event.
+    pub event: Event,
+    /// When it happened. The time of the last packet or poll, if the storage has no room for what is known of events.
+    pub at: Instant,
+    /// [`Event::Closed`]: what was measured of the connection, the packet that ended it included. What passes after its end
+    /// (late segments in TIME-WAIT) is not in it.
+    pub measured: Option<Measured>,
+    /// [`Event::Moved`]: what it was moved from, and how.
+    pub moved: Option<Moved>,
+}
+
+#[cfg(feature = "report")]
+impl Report {
+    /// An event of which nothing more is known.
+    #[must_use]
+    pub const fn new(event: Event, at: Instant) -> Self {
+        Self { event, at, measured: None, moved: None }
+    }
+}
+
+/// A move of a connection from one server to another.
+#[cfg(feature = "report")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Moved {
+    /// `(alternative source, diverted destination)` before the move.
+    pub from: Pair,
+    /// The generation of the rules that the connection follows now: see [`Rediverted`](crate::Rediverted).
+    pub generation: u32,
+    /// What moved it.
+    pub how: Moving,
+}
+
+/// What moves a connection.
+#[cfg(feature = "report")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Moving {
+    /// It followed a re-divert.
+    Instruction,
+    /// It was handed over, with its state, to a server that goes on where the other one stopped.
+    HandOver,
+    /// A record showed that another portion had moved it.
+    Record,
 }

@@ -101,17 +101,36 @@ const _: () = {
     has_format::<slots::Server>();
 };
 
+#[cfg(feature = "report")]
+const _: () = {
+    use crate::report::{Exporter, Full, Settings, SettingsError, Statistics, Totals};
+    use crate::{Moved, Moving, Report};
+    has_format::<Exporter<&mut [u8]>>();
+    has_format::<Full>();
+    has_format::<Moved>();
+    has_format::<Moving>();
+    has_format::<Report>();
+    has_format::<Settings>();
+    has_format::<SettingsError>();
+    has_format::<Statistics>();
+    has_format::<Totals>();
+};
+
 #[cfg(feature = "monitor")]
 const _: () = {
-    use crate::monitor::{Action, Carries, Decision, Estimate, Inputs, Monitor, Observation, Outcome, Settings};
+    use crate::monitor::{
+        Action, Carries, Decision, Distrust, Estimate, Inputs, Monitor, Observation, Outcome, Reading, Settings,
+    };
     has_format::<Action>();
     has_format::<Carries>();
     has_format::<Decision<1>>();
+    has_format::<Distrust>();
     has_format::<Estimate>();
     has_format::<Inputs<1>>();
     has_format::<Monitor<1>>();
     has_format::<Observation>();
     has_format::<Outcome<1>>();
+    has_format::<Reading>();
     has_format::<Settings>();
 };
 
@@ -119,7 +138,8 @@ const _: () = {
 const _: () = {
     use crate::control::{
         Agent, Answer, Client, Code, Effect, Events, GaveUp, Ignored, Incoming, Instruction, Key, KeyError, Kinds,
-        ListedRule, Outcome, Refused, RefusedBy, Request, Rights, Rule, SendError, Settings, TooLong,
+        ListedRule, MeasuredServer, Outcome, Refused, RefusedBy, Report, Request, Rights, Rule, SendError, ServerPage,
+        Settings, TooLong,
     };
     has_format::<Agent<1, 1>>();
     has_format::<Answer<'_>>();
@@ -135,13 +155,16 @@ const _: () = {
     has_format::<KeyError>();
     has_format::<Kinds>();
     has_format::<ListedRule<'_>>();
+    has_format::<MeasuredServer>();
     has_format::<Outcome>();
     has_format::<Refused>();
     has_format::<RefusedBy>();
+    has_format::<Report<'_>>();
     has_format::<Request>();
     has_format::<Rights>();
     has_format::<Rule>();
     has_format::<SendError>();
+    has_format::<ServerPage<'_>>();
     has_format::<Settings>();
     has_format::<TooLong>();
 };

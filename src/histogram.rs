@@ -42,6 +42,18 @@ impl Histogram {
     /// No times.
     pub const EMPTY: Self = Self { buckets: [0; BUCKETS], sum: 0 };
 
+    /// The counts of all buckets, and the sum of all times in microseconds.
+    #[cfg(feature = "control")]
+    pub(crate) const fn raw(&self) -> (&[u32; BUCKETS], u64) {
+        (&self.buckets, self.sum)
+    }
+
+    /// A histogram of these counts and this sum, whether they fit together or not.
+    #[cfg(feature = "control")]
+    pub(crate) const fn from_raw(buckets: [u32; BUCKETS], sum: u64) -> Self {
+        Self { buckets, sum }
+    }
+
     /// Adds a time.
     pub fn add(&mut self, time: Duration) {
         self.add_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));

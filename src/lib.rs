@@ -142,7 +142,7 @@
 //!
 //! `alloc` adds the storage `Heap` and the set `Sharded`; `std` is the same. `defmt` adds `defmt::Format` to every
 //! public type that has `Debug`. `smoltcp` adds the module `device`, `control` the module `control`, `naming` the
-//! module `naming`, `monitor` the module `monitor`. A feature adds an API; it never changes behaviour and never sets a size.
+//! module `naming`, `monitor` the module `monitor`, `report` the module `report`. A feature adds an API; it never changes behaviour and never sets a size.
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -178,6 +178,8 @@ pub mod monitor;
 #[cfg(feature = "naming")]
 pub mod naming;
 mod packet_meta;
+#[cfg(feature = "report")]
+pub mod report;
 #[cfg(feature = "alloc")]
 mod sharded;
 mod sharding;
@@ -197,6 +199,8 @@ pub use divert::{Divert, DivertError, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use error::{ConfigError, ParseError};
 pub use event::{Closed, Event};
+#[cfg(feature = "report")]
+pub use event::{Moved, Moving, Report};
 pub use histogram::Histogram;
 pub use limits::MAX_ALTERNATIVES;
 pub use measurements::{Ends, Measurements, Total, Traffic};

@@ -97,7 +97,8 @@ impl Ends {
         self.refused.wrapping_add(self.reset_before_data).wrapping_add(self.handshake_timeouts)
     }
 
-    const fn each(&self) -> [u32; 8] {
+    /// All of them, in the order above.
+    pub(crate) const fn each(&self) -> [u32; 8] {
         let Self { finished, refused, reset_before_data, reset_after_data, aborted, .. } = *self;
         let Self { handshake_timeouts, expired, withdrawn, .. } = *self;
         [finished, refused, reset_before_data, reset_after_data, aborted, handshake_timeouts, expired, withdrawn]
@@ -108,8 +109,13 @@ impl Ends {
         for (mine, theirs) in both.iter_mut().zip(other.each()) {
             *mine = by(*mine, theirs);
         }
+        Self::of(both)
+    }
+
+    /// The opposite of [`each`](Self::each).
+    pub(crate) const fn of(each: [u32; 8]) -> Self {
         let [finished, refused, reset_before_data, reset_after_data, aborted, handshake_timeouts, expired, withdrawn] =
-            both;
+            each;
         Self { finished, refused, reset_before_data, reset_after_data, aborted, handshake_timeouts, expired, withdrawn }
     }
 }

@@ -7,16 +7,18 @@
 A request is one line of JSON: {"do": [INSTRUCTION, ...], "only_if": GENERATION, "dry_run": true}, where an
 INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS] (as in a rule), ["remove", MATCH], ["redivert", FROM, TO, HOW],
 ["name", PATTERN, ANSWER, TTL], ["remove_name", PATTERN], ["names", POSITION], ["timeouts", SIX-MILLISECONDS], ["limit", N], ["forget"], ["rules", POSITION], ["connections", POSITION], ["counters"],
-["settings"], ["subscribe", SECONDS, KINDS], ["close"]; {"wait": SECONDS} waits for events. MATCH is "a.b.c.d[/n][:port]"
+["settings"], ["subscribe", SECONDS, KINDS], ["measurements", POSITION], ["report", SECONDS, MILLISECONDS], ["close"];
+{"wait": SECONDS} waits for events and reports. MATCH is "a.b.c.d[/n][:port]"
 or an object; PATTERN is a name, "*." and a name, or a list of that and the clients; ANSWER is {"rule": MATCH} or a list
 of [ADDRESS, WEIGHT]; SERVER is "same", "address" or "address:port", or such a string with a weight in a list.
 """
 import hashlib, hmac, json, os, socket, struct, sys, time
 
 MAGIC = b"BW"
-HELLO, CHALLENGE, OPEN, REQUEST, ANSWER, EVENTS, REFUSAL = range(1, 8)
+HELLO, CHALLENGE, OPEN, REQUEST, ANSWER, EVENTS, REFUSAL, REPORT = range(1, 9)
 NAMES = {"divert": 1, "remove": 2, "redivert": 3, "timeouts": 4, "limit": 5, "forget": 6, "name": 7, "remove_name": 8, "names": 21, "rules": 16, "connections": 17,
-         "counters": 18, "settings": 19, "subscribe": 32, "close": 33}
+         "counters": 18, "settings": 19, "measurements": 20, "subscribe": 32, "close": 33,
+         "report": 34}
 OUTCOMES = [None, "inserted", "updated", "unchanged", "removed", "absent", "rediverted", "set", "forgotten"]
 STATES = [None, "opening", "opened", "established", "client_closed", "server_closed", "closing", "time_wait",
           "doubtful", "resetting", "unanswered", "answered"]
@@ -101,6 +103,8 @@ def body(name, *values):
         return bytes([how, 0]) + server(values[0], 0) + server(values[1], 0)
     if name == "timeouts":
         return struct.pack(">6I", *values[0])
+    if name == "report":
+        return struct.pack(">HH", *values)
     if name == "subscribe":
         return struct.pack(">HBB", values[0], values[1], 0)
     return struct.pack(">I", values[0]) if values else b""
@@ -194,6 +198,25 @@ class Octets:
         self.take("H")
         return told
 
+    def measured(self):
+        """A server, with the response times as [from, to, count], in microseconds."""
+        told = {"position": self.take("I"), "server": self.server(), "since": self.take("Q")}
+        told |= dict(zip(["connections", "started", "established"], self.take("III")))
+        ends = ["finished", "refused", "reset_before_data", "reset_after_data", "aborted", "handshake_timeouts",
+                "expired", "withdrawn"]
+        told["ends"] = dict(zip(ends, self.take("8I")))
+        told["unreachable"], told["retransmissions"] = self.take("II")
+        for way in ["to_server", "to_client"]:
+            told[way] = dict(zip(["packets", "octets"], self.take("QQ")))
+        for times in ["server_handshake", "client_handshake", "connecting", "waiting", "unanswered"]:
+            told[times] = dict(zip(["count", "micros"], self.take("IQ")))
+        silent = self.take("Q")
+        told["silent"] = None if silent == 0xFFFFFFFFFFFFFFFF else silent
+        told["sum"], filled = self.take("Q"), self.take("11s")
+        edge = lambda n: 0 if n == 0 else 16 * 2 ** (n / 4)
+        told["response"] = [[edge(n), edge(n + 1), self.take("I")] for n in range(88) if filled[n // 8] >> n % 8 & 1]
+        return told
+
     def settings(self):
         told = {"timeouts": self.take("6I")}
         told |= dict(zip(["client_limit", "rules", "capacity", "in_use"], self.take("4I")))
@@ -216,6 +239,8 @@ def read_answer(said, request):
         told |= octets.page(octets.rule)
     elif name == "connections":
         told |= octets.page(octets.connection, "Q")
+    elif name == "measurements":
+        told |= octets.page(octets.measured, "Q")
     elif name == "names":
         told |= octets.page(octets.entry, "II")
         told["entries_in_all"], told["room"] = told.pop("time")
@@ -236,6 +261,7 @@ class Monitor:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.connect(peer)
         self.key, self.secret, self.sequence, self.told, self.events = key, secret, 0, [], 0
+        self.reports, self.reported, self.missed = 0, [], 0
         self.session = self.session_secret = None
         mine = os.urandom(16)
         hello = struct.pack(">2sBBHH16s24s", MAGIC, 1, HELLO, key, 0, mine, bytes(24))
@@ -275,11 +301,18 @@ class Monitor:
                 continue
             if len(datagram) < 32 or datagram[:3] != MAGIC + b"\x01":
                 continue
-            in_session = datagram[3] in (ANSWER, EVENTS)
+            in_session = datagram[3] in (ANSWER, EVENTS, REPORT)
             if in_session and datagram[8:16] != self.session:
                 continue
             said = opened(self.session_secret if in_session else self.secret, datagram)
             if said is None:
+                continue
+            if said[3] == REPORT:
+                sequence, _, round = struct.unpack_from(">I8sI", said, 4)
+                if sequence > self.reports:
+                    self.missed += sequence - self.reports - 1
+                    self.reports, octets = sequence, Octets(said[20:])
+                    self.reported.append({"round": round} | octets.page(octets.measured, "Q"))
                 continue
             if said[3] != EVENTS:
                 return said
@@ -315,6 +348,13 @@ def check(path):
     first = request_body({"do": [["divert", "100.100.100.100:80", ["123.45.67.89:80"]]]})
     assert vectors["request.1"][16:-16] == first
     assert read_answer(vectors["answer.1"][:-16], {"do": [["divert"]]})["effects"][0]["outcome"] == "inserted"
+    measured = read_answer(vectors["answer.15"][:-16], {"do": [["measurements"]]})
+    (asked,) = [server for server in measured["entries"] if server["started"]]
+    assert (asked["sum"], [asked["response"][0][2], asked["to_client"]["packets"]]) == (20_000, [1, 1])
+    assert asked["response"][0][0] <= 20_000 < asked["response"][0][1]
+    octets = Octets(vectors["report.1"][20:-16])
+    assert octets.page(octets.measured, "Q") == {key: measured[key] for key in ("next", "time", "entries")}
+    assert octets.at == len(octets.octets) and struct.unpack_from(">I", vectors["report.1"], 16)[0] == 1
     rule = {"to": "100.100.100.100"}
     first = request_body({"do": [["divert", rule, ["123.45.67.89"]], ["name", "www.bt.com", {"rule": rule}, 86400]]})
     assert vectors["names.request.1"][16:-16] == first
@@ -339,6 +379,8 @@ def main(arguments):
         if "wait" in request:
             monitor.receive(time.monotonic() + request["wait"])
             told, monitor.told = {"events": monitor.told}, []
+            told |= {"reports": monitor.reported, "missed": monitor.missed}
+            monitor.reported = []
         else:
             told = monitor.request(request)
         print(json.dumps(told), flush=True)

@@ -106,7 +106,11 @@ fn it_says_instructions_in_words_and_checks_tags() {
         "REQUEST 13: dry run: divert 0.0.0.0/0 from 192.168.0.0/16 to same, midstream drop",
         "REQUEST 14: forget",
         "ANSWER 14: done, generation 5; forgotten, connections: 1",
-        "REQUEST 15: close",
+        "REQUEST 15: measurements from 0",
+        "REQUEST 16: report every 250 ms for 60 s",
+        "REPORT 1: report 1; 20.0.0.2:5353*3: connections 1, started 1, answered 1, waiting 0; 20.0.0.1*1: connections 0, \
+         started 0, answered 0, waiting 0",
+        "REQUEST 17: close",
         "REFUSAL key 1: unknown version",
         "REQUEST 1: divert 100.100.100.100 to 123.45.67.89; name www.bt.com to the original of 100.100.100.100, 86400 s",
         "ANSWER 1: done, generation 2; inserted, connections: 0; inserted, connections: 0",

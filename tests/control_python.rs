@@ -33,7 +33,7 @@ fn it_agrees_on_the_vectors() {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/control-vectors.txt");
     let output = Command::new("python3").args([CLIENT, "--check", vectors]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "49 datagrams are right\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "54 datagrams are right\n");
 }
 
 #[test]
@@ -108,6 +108,20 @@ fn it_can_do_everything() {
     has(&ask(r#"{"only_if": 1, "do": [["remove", "100.1.1.1:80"]]}"#), &[r#""code": 5"#]);
     let timeouts = r#"{"do": [["timeouts", [7440000, 240000, 300000, 1000, 30000, 120000]]]}"#;
     has(&ask(timeouts), &[r#""code": 48"#, r#""detail": 3"#]);
+    let answer = ask(r#"{"do": [["measurements", 0]]}"#);
+    has(&answer, &[r#""next": null"#, r#""server": ["20.0.0.4:80", 1]"#, r#""started": 0"#, r#""connections": 1"#]);
+    has(&ask(r#"{"do": [["report", 60, 99]]}"#), &[r#""code": 3"#]);
+    has(&ask(r#"{"do": [["report", 60, 100]]}"#), &[r#""code": 0"#]);
+    {
+        let mut byway = served.byway.lock().unwrap();
+        let (source, server) = ends(&there(&mut byway, served.now(), &packet));
+        let later = served.now() + core::time::Duration::from_millis(20);
+        back(&mut byway, later, &udp(server, source, b"the answer"));
+    }
+    let answer = ask(r#"{"wait": 0.6}"#);
+    // The question was asked before already.
+    has(&answer, &[r#""round": 3"#, r#""silent": null"#, r#""missed": 0"#, r#""waiting": {"count": 1"#]);
+    has(&answer, &[r#""to_client": {"packets": 1, "octets": 38}"#, r#""response": [["#]);
     let answer = ask(r#"{"do": [["forget"]]}"#);
     has(&answer, &[r#"{"outcome": "forgotten", "servers": 0, "connections": 1}"#]);
     has(&ask(r#"{"wait": 1}"#), &[r#""event": "closed""#, r#""why": 7"#]);

@@ -120,9 +120,21 @@ fn conversation() -> String {
     let mut buffer = [0; MAX_ANSWER];
     let (_, length) = house.agent.poll_transmit(house.now, &mut buffer).unwrap();
     v.line("The connection was opened: the datagram that the subscriber gets.", "events.1", &hex(&buffer[..length]));
-    for (number, words, instruction) in
-        [(14, "Forget every connection.", Instruction::Forget), (15, "Close the session.", Instruction::Close)]
-    {
+    let after = [
+        (14, "Forget every connection.", Instruction::Forget),
+        (15, "Read what was measured of servers: one answer, after 20 ms.", Instruction::Measurements(0)),
+        (16, "Report that every 250 ms, for 60 s.", Instruction::Report { seconds: 60, interval: 250 }),
+        (17, "Close the session.", Instruction::Close),
+    ];
+    for (number, words, instruction) in after {
+        if number == 15 {
+            let packet = udp(at("1.2.3.4:3456"), at("100.2.0.1:53"), b"question");
+            let (source, to) = ends(&there(&mut house.byway, s(4), &packet));
+            back(&mut house.byway, s(4) + Duration::from_millis(20), &udp(to, source, b"the answer"));
+        } else if number == 17 {
+            let (_, length) = house.agent.poll_report(house.now, &mut house.byway, &mut buffer).unwrap();
+            v.line("The first report, which is one datagram.", "report.1", &hex(&buffer[..length]));
+        }
         client.send(house.now, &Request::one(instruction)).unwrap();
         let datagram = sent(&mut client, house.now);
         let answer = house.give(peer(1), &datagram).unwrap();

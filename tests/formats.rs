@@ -4,12 +4,13 @@
 const LIST: &str = include_str!("../src/formats.rs");
 
 /// The modules that are public; `slots` stands in the first.
-const MODULES: [&str; 5] = [
+const MODULES: [&str; 6] = [
     include_str!("../src/lib.rs"),
     include_str!("../src/control/mod.rs"),
     include_str!("../src/device/mod.rs"),
     include_str!("../src/monitor/mod.rs"),
     include_str!("../src/naming/mod.rs"),
+    include_str!("../src/report/mod.rs"),
 ];
 
 fn is_of_name(c: char) -> bool {

@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("track", &["track"]),
     ("table", &["table"]),
     ("translator", &["translator"]),
-    ("around it", &["control", "naming", "monitor", "device", "sharding", "sharded", "formats"]),
+    ("around it", &["control", "naming", "monitor", "report", "device", "sharding", "sharded", "formats"]),
 ];
 
 /// The files of the library by module, such as `table::index`, and the modules that each of them imports from.

@@ -88,6 +88,25 @@ fn whoever_fails_is_ejected_tried_and_taken_back() {
     }
 }
 
+/// One that is tried while the others have much to do, and gets nothing when they have less, is given more.
+#[test]
+fn whoever_is_tried_is_not_forgotten() {
+    let mut run = Run::new();
+    let busy = Observation { waiting: 60, ..seen(50, 20) };
+    run.go(20, [busy; 3]);
+    run.go(1, [busy, FAILING, busy]);
+    let actions = run.go(10, [busy, Observation::NONE, busy]);
+    assert!(actions.contains(&Action::Try { server: 1 }), "{actions:?}");
+    let tried = run.monitor.weights()[1];
+    let actions = run.go(8, [busy, Observation::NONE, busy]);
+    assert!(actions.contains(&Action::Try { server: 1 }), "{actions:?}");
+    assert!(run.monitor.weights()[1] > tried, "{tried} {:?}", run.monitor.weights());
+    // With something to do it is left alone.
+    run.go(20, [seen(50, 20), Observation::NONE, seen(50, 20)]);
+    let weights = run.monitor.weights();
+    assert!(weights[1] >= weights[0], "{weights:?}");
+}
+
 /// Where all fail, ejecting all of them would help nobody.
 #[test]
 fn somebody_always_serves() {

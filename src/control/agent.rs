@@ -15,6 +15,7 @@ use super::request::Received;
 use super::session::{Budget, DEFAULT_HASHES, Order, Session, Sessions, Subscription};
 use super::several::{Several, generation};
 use super::subject::Subject;
+use super::subscriber::{Subscriber, asks_for_measurements};
 use super::translators::Translators;
 use super::wire::{Reader, Writer};
 use super::{MAX_INSTRUCTIONS, pages};
@@ -55,13 +56,13 @@ use crate::time::Instant;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
+pub struct Agent<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize = 0> {
     keys: Keys<KEYS>,
-    sessions: Sessions<SESSIONS>,
+    pub(super) sessions: Sessions<SESSIONS>,
     boot: Secret,
     /// How many sessions were opened since the start.
     opened: u32,
-    now: Instant,
+    pub(super) now: Instant,
     control: Option<SocketAddrV4>,
     /// How far the limit of hashes is above the default, modulo 2^32: zero unless it was changed, so that an agent in a
     /// `static` takes no flash.
@@ -73,10 +74,11 @@ pub struct Agent<const KEYS: usize, const SESSIONS: usize> {
     /// How measurements are written, if there can be any.
     tell_measured: Option<pages::TellMeasured>,
     events: EventSender,
+    pub(super) reports: [Subscriber; REPORTS],
 }
 
 #[cfg(feature = "defmt")]
-impl<const KEYS: usize, const SESSIONS: usize> defmt::Format for Agent<KEYS, SESSIONS> {
+impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> defmt::Format for Agent<KEYS, SESSIONS, REPORTS> {
     /// What it has room for, and how many sessions were opened: nothing of the keys.
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "Agent {{ keys: {}, sessions: {}, opened: {} }}", KEYS, SESSIONS, self.opened);
@@ -90,6 +92,15 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
     /// session worthless after a restart.
     #[must_use]
     pub const fn new(entropy: [u8; 32]) -> Self {
+        Self::sized(entropy)
+    }
+}
+
+impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS, SESSIONS, REPORTS> {
+    /// The same as [`Agent::new`], with room for `REPORTS` monitors that get reports of measurements
+    /// ([`poll_report`](Self::poll_report)).
+    #[must_use]
+    pub const fn sized(entropy: [u8; 32]) -> Self {
         Self {
             keys: Keys::NONE,
             sessions: Sessions::NONE,
@@ -103,6 +114,7 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             refused: [0; Refused::ALL.len()],
             tell_measured: None,
             events: EventSender::EMPTY,
+            reports: [Subscriber::NONE; REPORTS],
         }
     }
 
@@ -378,7 +390,9 @@ impl<const KEYS: usize, const SESSIONS: usize> Agent<KEYS, SESSIONS> {
             #[cfg(feature = "naming")]
             names,
         };
-        let done = if translators.count() == 1
+        let done = if asks_for_measurements::<T>(&received) {
+            self.report_to(translators, header.session, &received, &mut out)
+        } else if translators.count() == 1
             && !names
             && let Some(only) = translators.shard(0)
         {
@@ -494,7 +508,7 @@ const fn tell_measured<S: Storage>() -> Option<pages::TellMeasured> {
 
 /// What kind of request was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
+pub(super) enum Done {
     /// A read: if it is repeated, it is read again.
     Read,
     /// A change, or a refusal. Its answer is kept: a repetition changes nothing.

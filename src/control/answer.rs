@@ -2,10 +2,12 @@
 
 use super::authentication::Rights;
 use super::code::{Code, Effect, Refusal};
+use super::datagram::END;
 #[cfg(feature = "naming")]
 use super::entry::{ListedEntry, NameSizes};
 use super::forms::{exact_prefix, read_match, read_server};
 use super::instruction::{read_rule_flags, read_timeouts};
+use super::measured::ServerPage;
 use super::names::{closed_from, state_from};
 use super::wire::{Reader, Writer};
 use core::net::SocketAddrV4;
@@ -21,9 +23,6 @@ use crate::timeouts::Timeouts;
 
 /// Bytes before the contents of an answer.
 pub(super) const HEAD: usize = 12;
-
-/// The position after the last page.
-pub(super) const END: u32 = u32::MAX;
 
 const DRY_RUN: u8 = 1;
 
@@ -165,6 +164,12 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn translator_time(&self) -> Instant {
         Instant::from_micros(self.page().0.u64().unwrap_or(0))
+    }
+
+    /// The answer to [`Instruction::Measurements`](super::Instruction::Measurements): what was measured of servers.
+    #[must_use]
+    pub fn measurements(&self) -> ServerPage<'a> {
+        ServerPage::read(self.told)
     }
 
     /// The answer to [`Instruction::Counters`](super::Instruction::Counters): numbers that

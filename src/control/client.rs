@@ -7,6 +7,7 @@ use super::datagram::{
     Challenge, HANDSHAKE, HEADER, Header, Hello, MAX_ANSWER, MAX_REQUEST, Open, Refusing, Start, VERSION, kind, seal,
     session_of,
 };
+use super::report::Report;
 use super::request::Request;
 use super::wire::{Reader, Writer};
 use core::fmt;
@@ -66,6 +67,7 @@ pub struct Client {
     session_secret: Secret,
     sequence: u32,
     events: u32,
+    reports: u32,
     /// The datagram in progress, until it is answered.
     buffer: [u8; MAX_REQUEST],
     length: u16,
@@ -103,6 +105,8 @@ pub enum Incoming<'d> {
     Answer(Answer<'d>),
     /// Events that were subscribed to. They arrive until the subscription ends, also while a request is in progress.
     Events(Events<'d>),
+    /// A page of a report of measurements that was subscribed to. They arrive as events do.
+    Report(Report<'d>),
     /// The translator refuses to open a session.
     Refused(RefusedBy),
 }
@@ -209,6 +213,7 @@ impl Client {
             session_secret: Secret([0; 32]),
             sequence: 0,
             events: 0,
+            reports: 0,
             buffer: [0; MAX_REQUEST],
             length: 0,
             attempts: 0,
@@ -306,6 +311,7 @@ impl Client {
             }
             kind::ANSWER => self.answered(start, reader, datagram),
             kind::EVENTS => self.told(start, reader, datagram),
+            kind::REPORT => self.reported(start, reader, datagram),
             _ => Err(Ignored::Foreign),
         }
     }
@@ -378,10 +384,22 @@ impl Client {
 
     fn told<'d>(&mut self, start: Start, reader: Reader<'d>, datagram: &'d [u8]) -> Result<Incoming<'d>, Ignored> {
         let (header, body) = self.session(start, reader, datagram)?;
-        let ahead = header.sequence.checked_sub(self.events).and_then(|ahead| ahead.checked_sub(1));
-        let missed = ahead.ok_or(Ignored::NotAwaited)?;
+        let missed = missed(self.events, header.sequence)?;
         let events = Events::read(body, missed).ok_or(Ignored::Malformed)?;
         self.events = header.sequence;
         Ok(Incoming::Events(events))
     }
+
+    fn reported<'d>(&mut self, start: Start, reader: Reader<'d>, datagram: &'d [u8]) -> Result<Incoming<'d>, Ignored> {
+        let (header, body) = self.session(start, reader, datagram)?;
+        let missed = missed(self.reports, header.sequence)?;
+        let report = Report::read(body, missed).ok_or(Ignored::Malformed)?;
+        self.reports = header.sequence;
+        Ok(Incoming::Report(report))
+    }
+}
+
+/// How many datagrams are missing between the last one and this one, which must be a later one.
+fn missed(last: u32, sequence: u32) -> Result<u32, Ignored> {
+    sequence.checked_sub(last).and_then(|ahead| ahead.checked_sub(1)).ok_or(Ignored::NotAwaited)
 }

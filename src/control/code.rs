@@ -129,6 +129,10 @@ codes! {
     OtherClients = 72, "the rule is not for all clients of the entry";
     /// Entries would stay tied to a rule that is removed; the detail is how many.
     EntriesTied = 73, "entries of names are tied to the rule";
+    /// The translator has no room for measurements of servers.
+    NotMeasured = 80, "the translator does not measure servers";
+    /// As many monitors get reports of measurements as the agent has room for; the detail is that number.
+    NoReport = 81, "no room for another monitor that gets reports";
     /// Any other refusal of the translator, or one of several translators that cannot be had.
     Other = 255, "refused";
 }

@@ -22,6 +22,9 @@ pub(super) const HANDSHAKE: usize = 64;
 /// Length in bytes of the header of a session's datagram.
 pub(super) const HEADER: usize = 16;
 
+/// In the head of a page: there is no next one.
+pub(super) const END: u32 = u32::MAX;
+
 /// The kinds of datagrams.
 pub(crate) mod kind {
     pub(crate) const HELLO: u8 = 1;
@@ -31,6 +34,7 @@ pub(crate) mod kind {
     pub(crate) const ANSWER: u8 = 5;
     pub(crate) const EVENTS: u8 = 6;
     pub(crate) const REFUSAL: u8 = 7;
+    pub(crate) const REPORT: u8 = 8;
 }
 
 /// The first four bytes.

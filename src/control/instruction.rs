@@ -79,7 +79,24 @@ pub enum Instruction {
     },
     /// Ends the session.
     Close,
+    /// Reads a page of what was measured of servers, starting at this position. Refused with
+    /// [`Code::NotMeasured`](super::Code::NotMeasured), or as unknown, by a translator that does not measure servers.
+    Measurements(u32),
+    /// Subscribes to the same at an interval, for some time; subscribing again restarts that time. Zero seconds end the
+    /// subscription.
+    Report {
+        /// For how long, at most [`MAX_SUBSCRIPTION`] seconds.
+        seconds: u16,
+        /// How often, in milliseconds: [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
+        interval: u16,
+    },
 }
+
+/// The shortest interval between two reports of measurements, in milliseconds.
+pub const MIN_INTERVAL: u16 = 100;
+
+/// The longest one.
+pub const MAX_INTERVAL: u16 = 60_000;
 
 /// The longest time that one subscription lasts, in seconds.
 pub const MAX_SUBSCRIPTION: u16 = 3600;
@@ -216,8 +233,10 @@ pub(crate) mod code {
     pub(super) const LIST_CONNECTIONS: u8 = 17;
     pub(super) const COUNTERS: u8 = 18;
     pub(super) const SETTINGS: u8 = 19;
+    pub(crate) const MEASUREMENTS: u8 = 20;
     pub(super) const SUBSCRIBE: u8 = 32;
     pub(super) const CLOSE: u8 = 33;
+    pub(crate) const REPORT: u8 = 34;
 
     pub(crate) const fn is_change(code: u8) -> bool {
         #[cfg(feature = "naming")]
@@ -240,7 +259,20 @@ impl Instruction {
     /// Whether it changes the translator.
     #[must_use]
     pub const fn is_change(&self) -> bool {
-        code::is_change(self.code())
+        // Not by its number: a table of numbers would be linked by every agent.
+        #[cfg(feature = "naming")]
+        if matches!(self, Self::Name(_) | Self::RemoveName { .. }) {
+            return true;
+        }
+        matches!(
+            self,
+            Self::Divert(_)
+                | Self::Remove(_)
+                | Self::Redivert { .. }
+                | Self::SetTimeouts(_)
+                | Self::SetClientLimit(_)
+                | Self::Forget
+        )
     }
 
     const fn code(&self) -> u8 {
@@ -262,6 +294,8 @@ impl Instruction {
             Self::Counters => code::COUNTERS,
             Self::Settings => code::SETTINGS,
             Self::Subscribe { .. } => code::SUBSCRIBE,
+            Self::Measurements(_) => code::MEASUREMENTS,
+            Self::Report { .. } => code::REPORT,
             Self::Close => code::CLOSE,
         }
     }
@@ -297,7 +331,13 @@ impl Instruction {
             Self::RemoveName { pattern, clients } => write_key(out, pattern, *clients),
             #[cfg(feature = "naming")]
             Self::ListNames(position) => out.u32(*position),
-            Self::ListRules(position) | Self::ListConnections(position) => out.u32(*position),
+            Self::ListRules(position) | Self::ListConnections(position) | Self::Measurements(position) => {
+                out.u32(*position);
+            }
+            Self::Report { seconds, interval } => {
+                out.u16(*seconds);
+                out.u16(*interval);
+            }
             Self::Subscribe { seconds, kinds } => {
                 out.u16(*seconds);
                 out.u8(kinds.0);

@@ -36,15 +36,19 @@ mod entry;
 mod event_sender;
 mod forms;
 mod instruction;
+mod measured;
 mod names;
 #[cfg(feature = "naming")]
 mod naming;
 mod pages;
 mod refused;
+mod report;
 mod request;
+mod server_page;
 mod session;
 mod several;
 mod subject;
+mod subscriber;
 mod translators;
 mod wire;
 #[cfg(feature = "naming")]
@@ -60,9 +64,11 @@ pub use code::{Code, Effect, Outcome};
 pub use datagram::{MAX_ANSWER, MAX_REQUEST, VERSION};
 #[cfg(feature = "naming")]
 pub use entry::{ListedEntry, NameSizes, NamedEntry};
-pub use instruction::{Instruction, Kinds, MAX_SERVERS, MAX_SUBSCRIPTION, Rule};
+pub use instruction::{Instruction, Kinds, MAX_INTERVAL, MAX_SERVERS, MAX_SUBSCRIPTION, MIN_INTERVAL, Rule};
+pub use measured::{MeasuredServer, ServerPage};
 pub use names::counter_name;
 pub use refused::Refused;
+pub use report::Report;
 pub use request::{Request, TooLong};
 pub use translators::Translators;
 #[cfg(feature = "naming")]

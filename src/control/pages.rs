@@ -1,7 +1,8 @@
 //! Writing the contents of answers: pages of the tables, counters, settings, events.
 
-use super::answer::{END, LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
+use super::answer::{LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
 use super::authentication::{Rights, TAG};
+use super::datagram::END;
 use super::forms::{MATCH, match_octets, write_server};
 use super::instruction::{Kinds, rule_flags, write_timeouts};
 use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};

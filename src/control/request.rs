@@ -212,6 +212,11 @@ impl<'a> Raw<'a> {
         Some((read_server(&mut servers)?.target, read_server(&mut servers)?.target))
     }
 
+    /// Its number and its body.
+    pub(super) const fn parts(self) -> (u8, Option<&'a [u8]>) {
+        (self.code, self.body)
+    }
+
     /// Refuses an instruction about names where the agent speaks for no naming server, as one that it does not know.
     #[cfg(feature = "naming")]
     pub(super) fn check_subject(self, names: bool) -> Result<(), Refusal> {

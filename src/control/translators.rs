@@ -27,9 +27,9 @@ use crate::translator::Translator;
 ///
 /// # Translators on several threads
 ///
-/// The agent calls [`shard`](Self::shard) only for an authentic request of an open session, or to answer an authentic
-/// request for one. So an implementation may stop the other threads, or lock their translators, in the first call, and
-/// let go of them when [`Agent::handle`](super::Agent::handle) has returned; a flood of forged datagrams does not make
+/// The agent calls [`shard`](Self::shard) only for an authentic request of an open session, to answer an authentic
+/// request for one, or when a report is due ([`Agent::poll_report`](super::Agent::poll_report)). So an implementation may stop the other threads, or lock their translators, in the first call, and
+/// let go of them when [`Agent::handle`](super::Agent::handle) or `poll_report` has returned; a flood of forged datagrams does not make
 /// packets wait. Between those calls all translators must be the agent's alone, or the request is not atomic.
 ///
 /// ```

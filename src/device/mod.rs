@@ -262,8 +262,8 @@ where
         &mut self.device
     }
 
-    /// The wrapped device and the translator with all its connections. A packet of the translator's own that waits for
-    /// room is lost; there is none unless [`poll_at`](Self::poll_at) returns zero.
+    /// The wrapped device and the translator with all its connections. Hand-overs that are under way are given up, and a
+    /// packet of the translator's own that waits for room is lost; there is none unless [`poll_at`](Self::poll_at) returns zero.
     pub fn into_inner(self) -> (D, Translator<S>) {
         (self.device, self.translator)
     }
@@ -295,11 +295,13 @@ where
         if self.translator.poll_at().is_some_and(|at| at <= now) {
             self.translator.poll(now);
         }
-        self.mover.poll(now, &mut self.translator);
         let Some(header) = header_length(self.device.capabilities().medium) else {
             return;
         };
-        self.move_on(timestamp, header);
+        if H::MOVES {
+            self.mover.poll(now, &mut self.translator);
+            self.move_on(timestamp, header);
+        }
         for _ in 0..OWN_PACKETS {
             if self.waiting.is_none() {
                 let buffer = self.own.get_mut(header..);

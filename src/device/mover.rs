@@ -7,6 +7,10 @@ use crate::verdict::Verdict;
 
 /// What translates beside the translator: nothing (`()`), or [`HandOvers`]. Nobody else can implement it.
 pub trait Mover<S: Storage>: Sealed {
+    /// Whether it does anything at all.
+    #[doc(hidden)]
+    const MOVES: bool;
+
     /// As [`HandOvers::translate`].
     #[doc(hidden)]
     fn translate(&mut self, now: Instant, translator: &mut Translator<S>, packet: &mut [u8]) -> Verdict;
@@ -29,6 +33,8 @@ pub trait Sealed {}
 impl Sealed for () {}
 
 impl<S: Storage> Mover<S> for () {
+    const MOVES: bool = false;
+
     #[inline]
     fn translate(&mut self, now: Instant, translator: &mut Translator<S>, packet: &mut [u8]) -> Verdict {
         translator.translate(now, packet)
@@ -51,6 +57,8 @@ impl<S: Storage> Mover<S> for () {
 impl<R, const N: usize> Sealed for HandOvers<'_, R, N> {}
 
 impl<S: Storage, R: Resumption, const N: usize> Mover<S> for HandOvers<'_, R, N> {
+    const MOVES: bool = true;
+
     fn translate(&mut self, now: Instant, translator: &mut Translator<S>, packet: &mut [u8]) -> Verdict {
         HandOvers::translate(self, now, translator, packet)
     }

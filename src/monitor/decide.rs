@@ -1,6 +1,5 @@
 //! Whether to change something, what, and what has become of it.
 
-use core::fmt;
 use core::time::Duration;
 
 use crate::monitor::allocate::{Carries, equilibrium, optimum};
@@ -65,6 +64,8 @@ impl Default for Settings {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) enum Standing {
     In,
+    /// Somebody else has taken it out.
+    Excluded,
     /// Ejected until then, so many times in a row.
     Out {
         until: Instant,
@@ -74,11 +75,17 @@ pub(super) enum Standing {
     Trial {
         times: u32,
         good: u32,
+        /// How often its weight was raised, because it got too little; when that was looked at last, and the answers by then.
+        raised: u32,
+        since: Instant,
+        before: u32,
     },
 }
 
 /// So many good answers end a trial.
 const ENOUGH: u32 = 10;
+/// A server that is tried gets more if it has answered fewer in an interval.
+const TOO_FEW: u32 = 3;
 
 impl Standing {
     /// Looks at what a server did, and returns what follows from it.
@@ -105,7 +112,7 @@ impl Standing {
                 Some(Action::EjectFailing { server, bad, of })
             }
             Self::Out { until, times } if now >= until => {
-                *self = Self::Trial { times, good: 0 };
+                *self = Self::Trial { times, good: 0, raised: 0, since: now, before: 0 };
                 Some(Action::Try { server })
             }
             Self::Trial { times, .. } if bad != 0 => {
@@ -116,16 +123,23 @@ impl Standing {
                 *self = eject(times);
                 Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
             }
-            Self::Trial { times, good } => {
+            Self::Trial { times, good, raised, since, before } => {
                 let good = good.saturating_add(seen.answered);
                 if good >= ENOUGH {
                     *self = Self::In;
                     return Some(Action::Return { server });
                 }
-                *self = Self::Trial { times, good };
-                None
+                if now.duration_since(since) < settings.interval {
+                    *self = Self::Trial { times, good, raised, since, before };
+                    return None;
+                }
+                // The others have become less loaded since its weight was chosen.
+                let is_forgotten = seen.waiting == 0 && good.saturating_sub(before) < TOO_FEW;
+                let raised = raised.saturating_add(u32::from(is_forgotten));
+                *self = Self::Trial { times, good, raised, since: now, before: good };
+                is_forgotten.then_some(Action::Try { server })
             }
-            Self::In | Self::Out { .. } => None,
+            Self::In | Self::Excluded | Self::Out { .. } => None,
         }
     }
 }
@@ -277,13 +291,13 @@ pub struct Decision<const N: usize> {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(super) struct Promise {
     /// The mean response time as the model has it, before and after, in seconds.
-    response: [f64; 2],
+    pub(super) response: [f64; 2],
     /// The best that could be had, with any shares.
-    best: f64,
+    pub(super) best: f64,
     /// Seconds of waiting saved over the horizon.
-    gain: f64,
+    pub(super) gain: f64,
     /// What that had to exceed.
-    threshold: f64,
+    pub(super) threshold: f64,
 }
 
 impl Promise {
@@ -295,6 +309,19 @@ impl<const N: usize> Decision<N> {
     #[must_use]
     pub const fn promise(&self) -> f64 {
         self.promise.gain
+    }
+
+    /// The mean response time in seconds that the model expects before and after the change; zeros if it is no change that the
+    /// model has proposed.
+    #[must_use]
+    pub const fn predicted(&self) -> [f64; 2] {
+        self.promise.response
+    }
+
+    /// What the promise had to exceed, in seconds of waiting.
+    #[must_use]
+    pub const fn threshold(&self) -> f64 {
+        self.promise.threshold
     }
 
     /// Makes the decision again from its inputs, and returns whether it comes out the same.
@@ -400,8 +427,11 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
     let mut wanted = [0.0; N];
     for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
         *place = match standing {
-            Standing::Out { .. } => 0.0,
-            Standing::Trial { .. } => (capacity / f64::max(others, 1.0)) * 1.5 / (each_has + 1.0),
+            Standing::Out { .. } | Standing::Excluded => 0.0,
+            Standing::Trial { raised, .. } => {
+                let one = capacity / f64::max(others, 1.0);
+                (one * 1.5 / (each_has + 1.0) * f64::from(1_u32 << (*raised).min(10))).min(one * 1.5)
+            }
             Standing::In if estimate.is_known() => estimate.capacity,
             Standing::In => f64::from(*weight) * scale,
         };
@@ -410,7 +440,7 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
 }
 
 /// Of which the sum is one.
-fn shares<const N: usize>(weights: &[f64; N]) -> [f64; N] {
+pub(super) fn shares<const N: usize>(weights: &[f64; N]) -> [f64; N] {
     let sum: f64 = weights.iter().sum();
     weights.map(|weight| if sum > 0.0 { weight / sum } else { 0.0 })
 }
@@ -424,69 +454,4 @@ fn distance<const N: usize>(one: &[f64; N], other: &[f64; N]) -> f64 {
 fn whole<const N: usize>(weights: &[f64; N]) -> [u16; N] {
     let largest = weights.iter().copied().fold(0.0, f64::max).max(1e-9);
     weights.map(|weight| if weight > 0.0 { ((weight / largest * LARGEST) as u16).max(1) } else { 0 })
-}
-
-impl<const N: usize> fmt::Display for Decision<N> {
-    /// One sentence.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.inputs.at.as_micros() as f64 / 1e6;
-        write!(f, "{} at {seconds:.2} s: ", self.number)?;
-        match self.action {
-            Action::Reweigh => {
-                let Promise { response: [before, after], best, gain, threshold } = self.promise;
-                let [before, after, best] = [before, after, best].map(|time| time * 1e3);
-                let horizon = self.settings.horizon.as_secs();
-                write!(
-                    f,
-                    "weights {:?} instead of {:?}, since ",
-                    Weights(&self.weights),
-                    Weights(&self.inputs.weights)
-                )?;
-                write!(f, "requests should take {after:.1} ms instead of {before:.1} (at best {best:.1}), ")?;
-                write!(
-                    f,
-                    "which saves {gain:.1} s of waiting in {horizon} s, more than the {threshold:.1} s of cost and doubt"
-                )?;
-            }
-            Action::Undo { of } => {
-                write!(f, "decision {of} is undone, since requests have become slower")?;
-                if let Some(Outcome { response: [before, after], .. }) = self.inputs.judged {
-                    write!(f, ": {:.1} ms instead of {:.1}", after * 1e3, before * 1e3)?;
-                }
-            }
-            Action::EjectFailing { server, bad, of } => {
-                write!(f, "server {server} gets nothing more, since {bad} of {of} requests have failed")?;
-            }
-            Action::EjectHanging { server, waiting, silent } => {
-                let silent = silent.as_secs_f64();
-                write!(
-                    f,
-                    "server {server} gets nothing more, since {waiting} requests wait and none was answered for {silent:.2} s"
-                )?;
-            }
-            Action::Try { server } => {
-                write!(f, "server {server} gets a few requests, to see whether it is well again")?
-            }
-            Action::Return { server } => {
-                write!(f, "server {server} comes back with a small weight, since it has answered well")?
-            }
-        }
-        if let Some(share) = self.outcome.as_ref().and_then(Outcome::realised_share) {
-            write!(f, "; {:.0} % of the promise came true", share * 100.0)?;
-        }
-        Ok(())
-    }
-}
-
-/// Weights in per cent.
-struct Weights<'a, const N: usize>(&'a [u16; N]);
-
-impl<const N: usize> fmt::Debug for Weights<'_, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shares = shares(&self.0.map(f64::from));
-        for (place, share) in shares.into_iter().enumerate() {
-            write!(f, "{}{:.0}", if place == 0 { "" } else { ":" }, share * 100.0)?;
-        }
-        Ok(())
-    }
 }

@@ -32,6 +32,8 @@
 mod allocate;
 mod decide;
 mod model;
+mod reading;
+mod sentence;
 
 use heapless::Deque;
 
@@ -40,6 +42,7 @@ use crate::time::Instant;
 pub use allocate::{Carries, optimum};
 pub use decide::{Action, Decision, Inputs, Outcome, Settings};
 pub use model::{Estimate, Observation};
+pub use reading::{Distrust, Reading};
 
 use decide::{Standing, decide};
 
@@ -63,6 +66,8 @@ pub struct Monitor<const N: usize> {
     /// Since the last time that weights were weighed.
     window: [Observation; N],
     began: Instant,
+    /// Whether somebody else has changed the weights since the last change.
+    disturbed: bool,
     number: u32,
     decisions: Deque<Decision<N>, KEPT>,
 }
@@ -90,6 +95,7 @@ impl<const N: usize> Monitor<N> {
             trust: 1.0,
             window: [Observation::NONE; N],
             began: Instant::ZERO,
+            disturbed: false,
             number: 0,
             decisions: Deque::new(),
         }
@@ -110,7 +116,40 @@ impl<const N: usize> Monitor<N> {
     /// Which servers are ejected at present.
     #[must_use]
     pub fn ejected(&self) -> [bool; N] {
-        self.standing.map(|standing| !matches!(standing, Standing::In))
+        self.standing.map(|standing| matches!(standing, Standing::Out { .. } | Standing::Trial { .. }))
+    }
+
+    /// Decides by other settings from now on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.dwell = settings.dwell.as_secs_f64();
+    }
+
+    /// Says that the rule has these weights now, because somebody else has set them: an operator, or a rule that stands
+    /// above the model. What has become of the last change cannot be said any more then.
+    pub fn adopt(&mut self, weights: [u16; N]) {
+        if weights != self.weights {
+            self.weights = weights;
+            self.disturbed = true;
+        }
+    }
+
+    /// Takes a server out of what is decided about, or back in: one that is being maintained, or that a rule or an operator
+    /// has forbidden. It gets no weight while it is out, and comes back as one that was ejected does, with a small one.
+    /// Returns whether that is new.
+    pub fn exclude(&mut self, server: usize, excluded: bool) -> bool {
+        let (Some(standing), Some(estimate)) = (self.standing.get_mut(server), self.estimates.get_mut(server)) else {
+            return false;
+        };
+        if excluded == matches!(standing, Standing::Excluded) {
+            return false;
+        }
+        *standing = if excluded { Standing::Excluded } else { Standing::In };
+        if !excluded {
+            estimate.ramp();
+        }
+        self.disturbed = true;
+        true
     }
 
     /// How much of what the model says comes true, as far as past outcomes tell. Promises are multiplied by it.
@@ -190,6 +229,7 @@ impl<const N: usize> Monitor<N> {
         }
         let (action, weights, promise) = decide(&inputs, &self.settings)?;
         self.weights = weights;
+        self.disturbed = false;
         self.number += 1;
         let decision =
             Decision { number: self.number, settings: self.settings, inputs, action, weights, promise, outcome: None };
@@ -210,7 +250,7 @@ impl<const N: usize> Monitor<N> {
         let change = self.last_change().filter(|change| change.outcome.is_none())?;
         let old_enough =
             now.duration_since(change.inputs.at).as_secs_f64() >= self.settings.interval.as_secs_f64() * 1.5;
-        let alone = self.decisions.back().is_some_and(|last| last.number == change.number);
+        let alone = !self.disturbed && self.decisions.back().is_some_and(|last| last.number == change.number);
         (old_enough || !alone)
             .then(|| change.outcome(&self.window, now.duration_since(self.began).as_secs_f64(), alone))
     }

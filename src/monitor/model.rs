@@ -58,7 +58,7 @@ impl Observation {
     }
 
     /// Adds what was counted in the interval after this one.
-    pub(super) fn add(&mut self, later: &Self) {
+    pub fn add(&mut self, later: &Self) {
         self.answered = self.answered.saturating_add(later.answered);
         self.response = self.response.saturating_add(later.response);
         self.failures = self.failures.saturating_add(later.failures);

@@ -71,6 +71,12 @@ impl EventSlot {
         }
     }
 
+    /// Whether it says that a connection of this client's was opened.
+    #[cfg(feature = "report")]
+    pub(crate) fn is_opening_of(&self, client: (u32, u16)) -> bool {
+        self.kind == Kind::Opened && (self.addresses[0], self.ports[0]) == client
+    }
+
     fn unpack(&self) -> Option<Event> {
         let [client, original, alternative, server] = self.addresses;
         let [client_port, original_port, alternative_port, server_port] = self.ports;
@@ -123,6 +129,29 @@ impl EventQueue {
         }
         self.length += 1;
         true
+    }
+
+    /// The place of the oldest event.
+    #[cfg(feature = "report")]
+    pub(crate) const fn oldest(&self) -> Option<usize> {
+        if self.length == 0 { None } else { Some(self.first as usize) }
+    }
+
+    /// The place of the latest event of `capacity`.
+    #[cfg(feature = "report")]
+    pub(crate) const fn latest(&self, capacity: usize) -> Option<usize> {
+        if self.length == 0 { None } else { self.place(self.length as usize - 1, capacity) }
+    }
+
+    /// The place that the next event will have of `capacity`, if there is room for one.
+    #[cfg(feature = "report")]
+    pub(crate) const fn next(&self, capacity: usize) -> Option<usize> {
+        if self.length as usize >= capacity { None } else { self.place(self.length as usize, capacity) }
+    }
+
+    #[cfg(feature = "report")]
+    const fn place(&self, after: usize, capacity: usize) -> Option<usize> {
+        (self.first as usize + after).checked_rem(capacity)
     }
 
     /// Removes and returns the oldest.

@@ -1,11 +1,17 @@
 //! What is measured of a connection, where the storage has room for it.
 
+#[cfg(feature = "report")]
+mod event;
+
 use core::time::Duration;
 
 use crate::connection::{Direction, Measured, Volume};
 use crate::time::{Instant, Tick};
 use crate::track::sequence::Sequences;
 use crate::wire::tcp::{ACK, RST, SYN, Segment};
+
+#[cfg(feature = "report")]
+pub(crate) use event::About;
 
 /// Room for the measurements of one connection in a translator's storage: all zeros when unused.
 ///

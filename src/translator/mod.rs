@@ -29,6 +29,8 @@ mod handover;
 mod measurements;
 mod path;
 mod redivert;
+#[cfg(feature = "report")]
+mod report;
 mod rules;
 mod state;
 mod sync;

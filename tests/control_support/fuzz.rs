@@ -7,11 +7,11 @@
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::time::Duration;
 
-use byway::control::{Agent, Answer, Client, Incoming, Key, MAX_ANSWER, MAX_REQUEST, Rights};
+use byway::control::{Agent, Answer, Client, Incoming, Key, MAX_ANSWER, MAX_REQUEST, Rights, ServerPage};
 use byway::{Config, Divert, Fixed, Instant, Prefix, Translator};
 use hmac::{KeyInit, Mac};
 
-type Byway = Translator<Fixed<32, 6>>;
+type Byway = Translator<Fixed<32, 6, 8, 8, 32, 0, 6>>;
 
 const SECRET: [u8; 32] = [0x11; 32];
 
@@ -22,7 +22,7 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 struct House {
-    agent: Agent<3, 3>,
+    agent: Agent<3, 3, 2>,
     byway: Byway,
     #[cfg(feature = "naming")]
     names: byway::naming::Names<byway::naming::FixedNames<6, 1>>,
@@ -37,13 +37,13 @@ fn peer() -> SocketAddr {
 impl House {
     fn new() -> Self {
         let control = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 5213);
-        let mut agent = Agent::new([0xb0; 32]).listening_on(control).hashes_per_second(u32::MAX);
+        let mut agent = Agent::sized([0xb0; 32]).listening_on(control).hashes_per_second(u32::MAX);
         let prefix = Prefix::new(Ipv4Addr::new(100, 0, 0, 0), 8).expect("8 bits are a prefix");
         for (id, rights) in [(1, Rights::All), (2, Rights::Read), (3, Rights::Divert(prefix))] {
             agent.add_key(Key::new(id, SECRET, rights)).expect("there is room");
         }
         let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=2047);
-        let mut byway = Translator::new(config, Fixed::new()).expect("the configuration is good");
+        let mut byway = Translator::new(config, Fixed::sized()).expect("the configuration is good");
         let rule = Divert::new(Ipv4Addr::new(100, 0, 0, 1)).to(Ipv4Addr::new(20, 0, 0, 1));
         byway.divert(rule).expect("there is room");
         #[cfg(feature = "naming")]
@@ -131,12 +131,22 @@ fn read_all(answer: &Answer<'_>) {
     assert!(answer.rules().0.map(|r| r.servers().count()).sum::<usize>() <= MAX_ANSWER);
     assert!(answer.connections().0.count() <= MAX_ANSWER);
     assert!(answer.counters().count() <= MAX_ANSWER);
+    read_servers(&answer.measurements());
     #[cfg(feature = "naming")]
     {
         assert!(answer.names().0.map(|e| e.addresses().count()).sum::<usize>() <= MAX_ANSWER);
         let _ = answer.name_sizes();
     }
     let _ = (answer.settings(), answer.translator_time(), answer.refused());
+}
+
+fn read_servers(page: &ServerPage<'_>) {
+    let all: Vec<_> = page.servers().collect();
+    assert!(all.len() <= page.len() && all.len() * 193 <= MAX_ANSWER);
+    for server in &all {
+        let _ = (server.measured.between(&all[0].measured), server.measured.response.percentile(99.0));
+    }
+    let _ = (page.next(), page.translator_time(), page.is_empty());
 }
 
 /// Any octets to an agent and to a monitor: nothing happens.
@@ -259,6 +269,13 @@ fn events(house: &mut House) {
         told += 1;
     }
     assert!(told <= 3, "one datagram a session");
+    let mut pages = 0;
+    while let Some((to, length)) = house.agent.poll_report(house.now, &mut house.byway, &mut house.answer) {
+        assert!(to == peer() && length <= MAX_ANSWER);
+        pages += 1;
+    }
+    assert!(pages <= 2 * 3, "three pages of two servers to each of two monitors");
+    assert!(house.agent.report_at().is_none_or(|at| at > house.now));
 }
 
 /// Any octets as the body of an authentic answer: a monitor reads them without harm, whatever it asked.
@@ -271,12 +288,13 @@ pub fn answers(data: &[u8]) {
     assert!(matches!(client.handle(now, &challenge), Ok(Incoming::Challenged)));
     let parts = [b"byway control 1 session", &challenge[4..6], &challenge[40..44], &[9; 16], &challenge[24..40]];
     let key = hmac(&SECRET, &parts);
-    for kind in [5, 6] {
+    for kind in [5, 6, 8] {
         let sequence = if kind == 5 { 0 } else { 1_u32 };
         let said = [&[0x42, 0x57, 1, kind][..], &sequence.to_be_bytes(), &challenge[24..32], data].concat();
         let datagram = [&said[..], &hmac(&key, &[&said])[..16]].concat();
         match client.handle(now, &datagram) {
             Ok(Incoming::Opened(answer) | Incoming::Answer(answer)) => read_all(&answer),
+            Ok(Incoming::Report(report)) => read_servers(&report.page()),
             Ok(Incoming::Events(events)) => assert!(events.events().count() <= MAX_ANSWER),
             _ => {}
         }

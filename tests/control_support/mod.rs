@@ -21,7 +21,7 @@ pub fn peer(number: u8) -> SocketAddr {
 }
 
 pub struct House<T = Translator<Heap>> {
-    pub agent: Agent<4, 4>,
+    pub agent: Agent<4, 4, 2>,
     pub byway: T,
     pub now: Instant,
     nonces: u8,
@@ -65,7 +65,7 @@ pub fn table(byway: &Translator<Heap>) -> String {
 
 impl<T: Translators> House<T> {
     pub fn of(byway: T, entropy: [u8; 32]) -> Self {
-        let agent = Agent::new(entropy).listening_on("10.0.0.1:5213".parse().unwrap());
+        let agent = Agent::sized(entropy).listening_on("10.0.0.1:5213".parse().unwrap());
         // Tests send more rubbish in a second than an agent likes.
         let mut agent = agent.hashes_per_second(u32::MAX);
         let prefix = byway::Prefix::new("100.0.0.0".parse().unwrap(), 8).unwrap();

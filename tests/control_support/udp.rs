@@ -23,8 +23,13 @@ pub struct Served {
 
 impl Served {
     /// Serves until it is dropped. Of the datagrams that come, the first `lost` are lost on purpose.
-    pub fn new(mut agent: Agent<4, 4>, byway: Translator<Heap>, mut lost: usize) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    pub fn new(agent: Agent<4, 4, 2>, byway: Translator<Heap>, lost: usize) -> Self {
+        Self::listening("127.0.0.1:0".parse().unwrap(), agent, byway, lost)
+    }
+
+    /// The same, at this address.
+    pub fn listening(at: SocketAddr, mut agent: Agent<4, 4, 2>, byway: Translator<Heap>, mut lost: usize) -> Self {
+        let socket = UdpSocket::bind(at).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let at = socket.local_addr().unwrap();
         let byway = Arc::new(Mutex::new(byway));
@@ -50,6 +55,9 @@ impl Served {
                     agent.tell(now, &event);
                 }
                 while let Some((to, length)) = agent.poll_transmit(now, &mut answer) {
+                    let _ = socket.send_to(&answer[..length], to);
+                }
+                while let Some((to, length)) = agent.poll_report(now, &mut *byway, &mut answer) {
                     let _ = socket.send_to(&answer[..length], to);
                 }
             }

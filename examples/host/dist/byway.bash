@@ -11,6 +11,10 @@ _byway() {
         mapfile -t COMPREPLY < <(compgen -W "$levels" -- "$word")
         return
         ;;
+    --how)
+        mapfile -t COMPREPLY < <(compgen -W "switch reset hand-over hand-over-or-reset" -- "$word")
+        return
+        ;;
     --protocol)
         mapfile -t COMPREPLY < <(compgen -W "tcp udp icmp" -- "$word")
         return
@@ -26,13 +30,16 @@ _byway() {
     esac
     local words
     if ((COMP_CWORD == 1)); then
-        words="run check ctl lab --help"
+        words="run check ctl monitor lab --help"
     else
         case $command in
         run) words="--config --hand-over --address --alternative --divert --control --key --log --log-json --help" ;;
         lab) words="--shell --help" ;;
+        monitor)
+            words="check log why show drain only pin restore release move undo --config --page --dry-run --how --log --log-json --help"
+            ;;
         ctl)
-            words="divert redivert restore list name names connections counters events settings limit timeouts apply pcap
+            words="divert redivert restore list name names connections counters events settings limit timeouts forget apply pcap
                 --agent --key --socket --protocol --clients --keep-source --any-port --midstream --resumable --rule --ttl --drain --reset --hand-over --hand-over-or-reset --watch --count
                 --seconds --only-if --dry-run --json --help"
             ;;

@@ -9,7 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use tracing::Level;
 
 use crate::config::Config;
-use crate::{ctl, lab, run};
+use crate::{ctl, lab, monitor, run};
 
 const USAGE: &str = "\
 Moves clients' traffic from the server they asked for to another one, even in mid-connection.
@@ -17,6 +17,7 @@ Moves clients' traffic from the server they asked for to another one, even in mi
   byway run --config FILE      translate what is routed to a TUN device
   byway check FILE             say what is wrong with a configuration, and change nothing
   byway lab [--shell]          see it work: a client, a proxy and two mirrors, without root; or a shell in the client
+  byway monitor ...            change how connections are shared, by what is measured; see byway monitor --help
   byway ctl ...                tell a running byway what to divert where; see byway ctl --help
 
   Without a file, to try it out:
@@ -50,6 +51,9 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         "ctl" => return ctl::run(rest),
         "run" => run(rest),
         "check" => check(rest),
+        "monitor" => monitor::main(rest, log).map_err(|(code, text)| {
+            if code == 2 { Failure::Asked(text) } else { Failure::Done(text) }
+        }),
         "lab" => match lab(&rest) {
             Ok(code) => return code,
             Err(failure) => Err(failure),

@@ -1,6 +1,7 @@
 //! The port for instructions: the library's agent on a socket and a thread of its own, for all shards.
 
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_
 
 use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, NameRights, Refused};
 use byway::{Event, Instant};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::clock::Clock;
 use crate::config::{Control, ControlKey, MAX_KEYS};
@@ -20,6 +21,8 @@ use crate::waker::Waker;
 
 /// As many as keys, so that none can keep another out.
 const SESSIONS: usize = MAX_KEYS;
+/// How many monitors can get reports of measurements.
+const REPORTS: usize = SESSIONS;
 /// How many datagrams are answered before events have their turn.
 const BURST: usize = 16;
 /// How many events of all shards wait at most until they are sent.
@@ -28,7 +31,7 @@ const EVENTS: usize = 1024;
 /// The agent and its socket.
 #[derive(Debug)]
 pub struct ControlPort {
-    agent: Agent<MAX_KEYS, SESSIONS>,
+    agent: Agent<MAX_KEYS, SESSIONS, REPORTS>,
     socket: UdpSocket,
     keys: Vec<ControlKey>,
     /// Which names the keys may change.
@@ -63,7 +66,7 @@ impl ControlPort {
         let listen = control.listen;
         socket.set_nonblocking(true).map_err(|error| format!("control.listen {listen}: {error}"))?;
         let mut port = Self {
-            agent: Agent::new(entropy).listening_on(listen),
+            agent: Agent::sized(entropy).listening_on(listen),
             socket,
             keys: Vec::new(),
             rights: Vec::new(),
@@ -140,10 +143,23 @@ impl ControlPort {
         }
     }
 
-    /// Sleeps until a datagram comes, or another thread wants something.
-    fn wait(&self, waker: &Waker) -> io::Result<()> {
+    /// Sends monitors the measurements that they have subscribed to. The shards stop for each page, and go on between two.
+    fn report(&mut self, clock: &Clock, shards: &[Handle]) {
+        let mut answer = [0; MAX_ANSWER];
+        while let Some((to, length)) =
+            self.agent.poll_report(clock.now(), &mut AllRouters::of(shards), &mut answer)
+        {
+            let _ = self.socket.send_to(&answer[..length], to);
+        }
+    }
+
+    /// Sleeps until a datagram comes, another thread wants something, or a report is due.
+    fn wait(&self, clock: &Clock, waker: &Waker) -> io::Result<()> {
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(waker, PollFlags::IN)];
-        match poll(&mut fds, None) {
+        // A little late rather than a little early, which would be in vain.
+        let due = self.agent.report_at().map(|at| at.duration_since(clock.now()) + Duration::from_millis(1));
+        let due = due.and_then(|due| Timespec::try_from(due).ok());
+        match poll(&mut fds, due.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -289,6 +305,7 @@ impl ControlThread {
             handle.waker.will_sleep();
             let is_busy = port.answer(clock.now(), shards);
             port.tell(clock.now(), &events);
+            port.report(&clock, shards);
             reporter.is_wanted.store(port.agent.wants_events(clock.now()), Ordering::Relaxed);
             for order in orders.try_iter() {
                 match order {
@@ -297,7 +314,7 @@ impl ControlThread {
                 }
             }
             if !is_busy {
-                port.wait(&handle.waker)?;
+                port.wait(&clock, &handle.waker)?;
             }
             handle.waker.is_awake();
         }

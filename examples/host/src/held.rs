@@ -34,10 +34,17 @@ impl Held {
         true
     }
 
-    /// Takes the next frame of a datagram, in the order in which they came.
-    pub fn take(&mut self, datagram: DatagramId) -> Option<Vec<u8>> {
-        let place = self.frames.iter().position(|waiting| waiting.datagram == datagram)?;
-        self.frames.remove(place).map(|waiting| waiting.frame)
+    /// Takes all frames of a datagram, in the order in which they came.
+    pub fn take(&mut self, datagram: DatagramId) -> Vec<Vec<u8>> {
+        let (mut taken, mut place) = (Vec::new(), 0);
+        while let Some(waiting) = self.frames.get(place) {
+            if waiting.datagram == datagram {
+                taken.extend(self.frames.remove(place).map(|waiting| waiting.frame));
+            } else {
+                place += 1;
+            }
+        }
+        taken
     }
 
     /// Gives up those that have waited for too long; returns how many.
@@ -79,13 +86,11 @@ mod tests {
         assert!(held.keep(datagram(1), until, &[1]) && held.keep(datagram(2), until, &[2]));
         assert!(held.keep(datagram(1), until + core::time::Duration::from_secs(1), &[3]));
         assert!(!held.keep(datagram(1), until, &[4]), "there is no room");
-        assert_eq!(held.take(datagram(1)), Some(vec![1]));
+        assert_eq!(held.take(datagram(1)), [vec![1], vec![3]]);
+        assert!(held.keep(datagram(1), until + core::time::Duration::from_secs(1), &[3]));
         assert_eq!(held.expire(Instant::from_secs(29)), 0);
         assert_eq!(held.expire(until), 1);
-        assert_eq!(
-            (held.take(datagram(2)), held.take(datagram(1)), held.take(datagram(1))),
-            (None, Some(vec![3]), None)
-        );
+        assert_eq!((held.take(datagram(2)), held.take(datagram(1))), (vec![], vec![vec![3]]));
         assert!(held.is_empty());
     }
 }

@@ -4,12 +4,14 @@
 //!   run       the process: signals, reloads, a thread for each shard; start, handover, privileges
 //!   shard     a thread: a queue of the device, a router, a ring for what comes to the wrong queue
 //!   control   a thread for instructions; lending: the routers of all shards at once
+//!   report    a thread that reports to a collector, as IPFIX
 //!   portion   the other process, where each translates one direction only
 //!   router    a packet's way: checked, translated, sent on, or answered
 //!   names     the naming server: one table for all shards, and the TCP stack that relays other queries
 //!   device    the TUN device and what leads to it; vnet: what is left to be done to a packet
 //!   config    the operator's file; reload, snapshot: changes, and connections over a restart
 //!   ctl       the operator's command line
+//!   monitor   the document's network monitor: what translators report, a model, rules, decisions, and a page
 //!   lab       a network of namespaces, and the document's figure 3 in it
 //! ```
 //!
@@ -41,12 +43,14 @@ linux! {
     pub mod limiter;
     pub mod listeners;
     pub mod metrics;
+    pub mod monitor;
     pub mod names;
     pub mod packet;
     pub mod policy;
     pub mod portion;
     pub mod privileges;
     pub mod reload;
+    pub mod report;
     pub mod resumable;
     pub mod router;
     pub mod run;

@@ -4,26 +4,35 @@ use byway::{Heap, Translator};
 
 use crate::control::EventReporter;
 use crate::portion::RecordSender;
+use crate::report::ReportSender;
 
-/// Nobody, or the port for instructions and its subscribers, and the other portion.
+/// Nobody, or the port for instructions and its subscribers, the other portion, and whoever reports to a collector.
 #[derive(Clone, Debug, Default)]
 pub struct Listeners {
     /// The port for instructions.
     pub control: Option<EventReporter>,
     /// The other portion.
     pub portion: Option<RecordSender>,
+    /// Whoever reports to a collector.
+    pub report: Option<ReportSender>,
 }
 
 impl Listeners {
     /// Takes a translator's events, and passes them on.
-    pub fn report(&mut self, translator: &mut Translator<Heap>) {
-        let Self { control, portion } = self;
-        if control.is_none() && portion.is_none() {
+    pub fn report(&mut self, shard: usize, translator: &mut Translator<Heap>) {
+        let Self { control, portion, report } = self;
+        if control.is_none() && portion.is_none() && report.is_none() {
             return;
         }
+        let mut any = false;
         while control.as_mut().is_none_or(EventReporter::has_room)
-            && let Some(event) = translator.poll_event()
+            && let Some(detailed) = translator.poll_report()
         {
+            any = true;
+            let event = detailed.event;
+            if let Some(report) = report {
+                report.send(shard, detailed);
+            }
             if let Some(portion) = portion {
                 portion.report(translator, &event);
             }
@@ -33,6 +42,9 @@ impl Listeners {
         }
         if let Some(control) = control {
             control.wake();
+        }
+        if let Some(report) = report.as_ref().filter(|_| any) {
+            report.wake();
         }
     }
 

@@ -3,7 +3,7 @@
 
 use core::fmt::Write as _;
 use core::net::SocketAddrV4;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -16,6 +16,7 @@ use crate::control::ControlHandle;
 use crate::counters::Counters;
 use crate::names::{Counts, Naming};
 use crate::portion;
+use crate::report::ReportHandle;
 use crate::router::Router;
 use crate::shard::Handle;
 
@@ -34,6 +35,8 @@ pub struct Threaded {
     pub shards: Vec<Handle>,
     /// The port for instructions, if there is one.
     pub control: Option<ControlHandle>,
+    /// Who reports to a collector, if there is one.
+    pub report: Option<ReportHandle>,
     /// The naming server, if there is one.
     pub naming: Option<Arc<Naming>>,
     /// What is known of the other portion, if there is one.
@@ -114,6 +117,9 @@ fn page(threads: &Threaded) -> Option<String> {
     };
     let names = threads.naming.as_ref().map(|naming| naming.counts());
     let mut page = write(&all?, &refused, names.as_ref());
+    if let Some(report) = &threads.report {
+        page.push_str(&write_report(report));
+    }
     if let Some(portion) = &threads.portion {
         page.push_str(&write_portion(portion));
     }
@@ -266,6 +272,17 @@ fn write(shards: &[Shard], refused: &[(&'static str, u64)], names: Option<&Count
             page.value("name_connections_total", &[("event", event)], count);
         }
     }
+    page.0
+}
+
+/// What was reported to a collector.
+fn write_report(report: &ReportHandle) -> String {
+    let (mut page, sent) = (Page::default(), report.sent());
+    let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    page.single("report_messages_total", "counter", "IPFIX messages for the collector", count(&sent.messages));
+    page.single("report_records_total", "counter", "Data records in them", count(&sent.records));
+    page.single("report_records_lost_total", "counter", "Records that got lost on their way", count(&sent.lost));
+    page.single("report_failures_total", "counter", "Attempts to reach the collector that failed", count(&sent.failures));
     page.0
 }
 

@@ -12,7 +12,7 @@ use nix::unistd::{User, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 use tracing::{info, warn};
 
-use crate::config::{Config, Privileges};
+use crate::config::{Config, Privileges, Transport};
 use crate::portion::End;
 
 /// What the kernel may know; it takes what it knows of it.
@@ -46,11 +46,11 @@ fn become_user(name: &str) -> Result<(), String> {
     setresuid(user.uid, user.uid, user.uid).map_err(|error| failed(&error))
 }
 
-/// Leaves the folders of the configuration, the keys and the snapshot, and no new sockets but those to the other portion. Says
-/// what came of it.
+/// Leaves the folders of the configuration, the keys and the snapshot, and no new sockets but those to the other portion and to a
+/// collector. Says what came of it.
 fn confine_files(config: &Config) -> String {
     let (reads, writes) = folders(config);
-    match restrict(&reads, &writes, config.portion.as_ref().map(|portion| portion.end)) {
+    match restrict(&reads, &writes, &peers(config)) {
         Ok(RulesetStatus::FullyEnforced) => "confined by landlock".into(),
         Ok(RulesetStatus::PartiallyEnforced) => "confined by landlock, as far as this kernel can".into(),
         Ok(RulesetStatus::NotEnforced) => "not confined: this kernel has no landlock".into(),
@@ -74,7 +74,17 @@ fn folders(config: &Config) -> (Vec<PathBuf>, Vec<PathBuf>) {
     (reads, config.snapshot.iter().map(|file| folder(file)).collect())
 }
 
-fn restrict(reads: &[PathBuf], writes: &[PathBuf], portion: Option<End>) -> Result<RulesetStatus, landlock::RulesetError> {
+/// The ports that connections are made to: those of the other portion and of a collector.
+fn peers(config: &Config) -> Vec<u16> {
+    let portion = config.portion.as_ref().and_then(|portion| match portion.end {
+        End::Connect(to) => Some(to.port()),
+        End::Listen(_) => None,
+    });
+    let collector = config.report.filter(|report| report.transport == Transport::Tcp).map(|report| report.collector.port());
+    portion.into_iter().chain(collector).collect()
+}
+
+fn restrict(reads: &[PathBuf], writes: &[PathBuf], peers: &[u16]) -> Result<RulesetStatus, landlock::RulesetError> {
     let write: BitFlags<AccessFs> = AccessFs::from_read(KNOWN)
         | AccessFs::WriteFile
         | AccessFs::Truncate
@@ -94,8 +104,8 @@ fn restrict(reads: &[PathBuf], writes: &[PathBuf], portion: Option<End>) -> Resu
             }
         }
     }
-    if let Some(End::Connect(to)) = portion {
-        rules = rules.add_rule(NetPort::new(to.port(), AccessNet::ConnectTcp))?;
+    for port in peers {
+        rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     rules.restrict_self().map(|status| status.ruleset)
 }

@@ -26,7 +26,7 @@ use crate::limiter::Limiter;
 use crate::names::{Named, Naming};
 use crate::packet::{self, Fault};
 use crate::policy::{Policies, Policy};
-use crate::portion::{Awaited, Early};
+use crate::portion::{self, Awaited, Direction, Early};
 use crate::resumable::{self, Mover};
 use crate::tap::Tap;
 use crate::vnet::{LENGTH, VnetHeader};
@@ -53,8 +53,8 @@ pub struct Settings {
     pub held: usize,
     /// How connections are handed over, if any can be.
     pub resumable: Option<resumable::Settings>,
-    /// Whether there is another portion, so that packets can arrive before a record of their connection.
-    pub early: bool,
+    /// Which way the packets come that can arrive before the other portion's record of their connection.
+    pub early: Option<Direction>,
 }
 
 /// A router with its translator: one shard.
@@ -89,7 +89,7 @@ impl Router {
             open: HashSet::new(),
             policies: Policies::default(),
             held: Held::new(settings.held),
-            early: settings.early.then(Early::default),
+            early: settings.early.map(Early::new),
             mover: settings.resumable.as_ref().map(Mover::new),
             errors: Limiter::new(settings.errors_per_second),
             naming: None,
@@ -102,6 +102,13 @@ impl Router {
     pub fn fail_open(&mut self, open: HashSet<Match>) {
         self.open = open;
         self.policies.forget();
+    }
+
+    /// Says how the stream to the other portion is doing: without it no packet waits for a record.
+    pub fn follow_link(&mut self, status: &Arc<portion::Status>) {
+        if let Some(early) = &mut self.early {
+            early.follow(status.clone());
+        }
     }
 
     /// Has a naming server answer queries.
@@ -157,6 +164,7 @@ impl Router {
     /// Whether a packet has to wait for the other portion: its client says that the server has answered it, and nothing is
     /// known of that here.
     fn awaits_answer(&self, packet: &[u8]) -> Option<Awaited> {
+        let _ = self.early.as_ref().filter(|early| early.keeps(Direction::ToServer))?;
         let (from, to) = packet::goes_on(packet)?;
         let (known, _) = self.translator.connection(Protocol::Tcp, from, to)?;
         (known.state == State::Opening).then_some(Awaited::Answer(from, to))
@@ -178,25 +186,29 @@ impl Router {
         let Some(frame) = frame.get_mut(..LENGTH + total) else {
             return;
         };
-        if self.early.is_some()
-            && let Some(awaited) = self.awaits_answer(frame.get(LENGTH..).unwrap_or_default())
+        if let Some(awaited) = self.awaits_answer(frame.get(LENGTH..).unwrap_or_default())
             && self.early.as_mut().is_some_and(|early| early.keep(now, awaited, frame))
         {
             self.counters.early_kept += 1;
             return;
         }
+        self.route(now, &header, frame, out);
+        self.speak(now, out);
+    }
+
+    /// Translates a frame and sends it on its way, and then the fragments that have waited for it.
+    fn route(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) {
         // An identity is that of a packet as it came.
         let datagram = frame.get(LENGTH..).and_then(DatagramId::of_fragment);
-        let waits = self.translate(now, &header, frame, out);
+        let waits = self.translate(now, header, frame, out);
         if let (false, Some(datagram)) = (waits, datagram) {
-            // It may be the first, and those that came before it can follow.
-            while let Some(mut frame) = self.held.take(datagram) {
+            // It may be the first, and those that came before it can follow. If it was dropped, they wait again.
+            for mut frame in self.held.take(datagram) {
                 if let Some((header, _)) = split(&mut frame) {
                     self.translate(now, &header, &mut frame, out);
                 }
             }
         }
-        self.speak(now, out);
     }
 
     /// Does what time brings.
@@ -205,10 +217,14 @@ impl Router {
         if let Some(early) = &mut self.early {
             self.counters.early_expired += early.expire(now) as u64;
         }
-        while let Some(mut frame) = self.early.as_mut().and_then(Early::take) {
-            if let Some((header, _)) = split(&mut frame) {
-                self.translate(now, &header, &mut frame, out);
+        // While they are routed none is kept again.
+        if let Some(mut early) = self.early.take() {
+            while let Some(mut frame) = early.take() {
+                if let Some((header, _)) = split(&mut frame) {
+                    self.route(now, &header, &mut frame, out);
+                }
             }
+            self.early = Some(early);
         }
         if self.translator.poll_at().is_some_and(|due| due <= now) {
             self.translator.poll(now);
@@ -325,9 +341,9 @@ impl Router {
                 *(if kept { &mut self.counters.fragments_kept } else { &mut self.counters.fragments_refused }) += 1;
                 return true;
             }
-            Verdict::Drop(DropReason::NoConnection) if self.early.is_some() => {
-                let awaited = Awaited::by_reply(packet);
-                let kept = self.early.as_mut().zip(awaited).is_some_and(|(early, awaited)| early.keep(now, awaited, frame));
+            Verdict::Drop(DropReason::NoConnection) => {
+                let early = self.early.as_mut().filter(|early| early.keeps(Direction::ToClient));
+                let kept = early.zip(Awaited::by_reply(packet)).is_some_and(|(early, of)| early.keep(now, of, frame));
                 self.counters.early_kept += u64::from(kept);
             }
             Verdict::Drop(reason) => {

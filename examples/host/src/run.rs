@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::{Config, Entry};
+use crate::config::{self, Config, Entry};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
@@ -24,6 +24,7 @@ use crate::metrics::{Handles, Threaded};
 use crate::names::Naming;
 use crate::portion::RecordSender;
 use crate::reload::{Changes, Said};
+use crate::report::ReportThread;
 use crate::router::Router;
 use crate::shard::{self, Parts, Shard};
 use crate::snapshot::Snapshot;
@@ -82,6 +83,7 @@ pub(crate) struct Running {
     pub(crate) handles: Handles,
     pub(crate) threads: Vec<JoinHandle<Result<Shard, String>>>,
     pub(crate) control: Option<JoinHandle<io::Result<ControlPort>>>,
+    pub(crate) report: Option<JoinHandle<io::Result<()>>>,
 }
 
 const PANICKED: &str = "a thread has panicked: please report what it printed";
@@ -121,6 +123,9 @@ impl Running {
             let keys = changes.keys().to_vec();
             control.ask(move |port| port.set_keys(&keys)).ok_or("the port for instructions has ended")?;
         }
+        if let (Some(report), Some(settings)) = (&handles.report, config.report) {
+            report.change(settings);
+        }
         self.said = Said::by(&config);
         self.config = config;
         Ok(changes.summary())
@@ -149,6 +154,15 @@ impl Running {
                 Ok(Err(why)) => failed = Some(why),
                 Err(_) => failed = Some(PANICKED.into()),
             }
+        }
+        // Last the one that reports what the others have done.
+        if let Some(report) = &handles.report {
+            report.stop();
+        }
+        match self.report.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(why))) => failed = Some(format!("reports: {why}")),
+            Some(Err(_)) => failed = Some(PANICKED.into()),
         }
         (parts, port, failed)
     }
@@ -213,7 +227,8 @@ impl Running {
             }
             Err(why) => {
                 warn!("another byway has not taken over, going on: {why}");
-                (self.threads, self.control) = spawn(parts, control, (&self.records, self.sharding), self.clock, &self.handles)?;
+                (self.threads, self.control, self.report) =
+                    spawn(parts, control, self.config.report, (&self.records, self.sharding), self.clock, &self.handles)?;
                 Ok(Some(self))
             }
         }
@@ -221,7 +236,7 @@ impl Running {
 }
 
 /// Has somebody notice if a thread ends that was not told to.
-struct Alarm;
+pub(crate) struct Alarm;
 
 impl Drop for Alarm {
     fn drop(&mut self) {
@@ -229,21 +244,30 @@ impl Drop for Alarm {
     }
 }
 
-/// Threads for shards, and for the port for instructions.
-pub(crate) type Threads = (Vec<JoinHandle<Result<Shard, String>>>, Option<JoinHandle<io::Result<ControlPort>>>);
+/// Threads for shards, for the port for instructions, and for reports.
+pub(crate) type Threads = (
+    Vec<JoinHandle<Result<Shard, String>>>,
+    Option<JoinHandle<io::Result<ControlPort>>>,
+    Option<JoinHandle<io::Result<()>>>,
+);
 
-/// Starts a thread for each shard, and one for the port for instructions.
+/// Starts a thread for each shard, one for the port for instructions and one for reports.
 pub(crate) fn spawn(
     parts: impl IntoIterator<Item = Parts>,
     control: Option<ControlPort>,
+    report: Option<config::Report>,
     (records, sharding): (&Option<RecordSender>, Sharding),
     clock: Clock,
     handles: &Handles,
 ) -> Result<Threads, String> {
     let no_thread = |error: io::Error| format!("no thread: {error}");
     let control = control.map(ControlThread::new).transpose().map_err(no_thread)?;
-    let reporter = control.as_ref().map(|control| control.reporter().clone());
-    let listeners = Listeners { control: reporter, portion: records.clone() };
+    let report = report.map(|report| ReportThread::new(report, sharding.shards(), clock)).transpose().map_err(no_thread)?;
+    let listeners = Listeners {
+        control: control.as_ref().map(|control| control.reporter().clone()),
+        portion: records.clone(),
+        report: report.as_ref().map(|report| report.sender().clone()),
+    };
     let (mut threads, mut all) = (Vec::new(), Vec::new());
     let shards = shard::shards(parts, &listeners, sharding, clock).map_err(|error| error.to_string())?;
     for (number, (shard, handle)) in shards.into_iter().enumerate() {
@@ -277,10 +301,24 @@ pub(crate) fn spawn(
         std::thread::Builder::new().name("control".into()).spawn(run).map_err(no_thread)
     });
     let thread = thread.transpose()?;
+    drop(listeners);
+    let report_handle = report.as_ref().map(ReportThread::handle);
+    let reports = report.map(|report| {
+        let shards = all.clone();
+        let run = move || {
+            let ended = report.run(&shards, clock);
+            if let Err(why) = &ended {
+                error!("reports have ended: {why}");
+            }
+            ended
+        };
+        std::thread::Builder::new().name("report".into()).spawn(run).map_err(no_thread)
+    });
+    let reports = reports.transpose()?;
     if let Ok(mut handles) = handles.lock() {
-        (handles.shards, handles.control) = (all, handle);
+        (handles.shards, handles.control, handles.report) = (all, handle, report_handle);
     }
-    Ok((threads, thread))
+    Ok((threads, thread, reports))
 }
 
 /// Nobody yet.

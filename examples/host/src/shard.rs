@@ -168,7 +168,7 @@ impl Shard {
             }
             let now = self.clock.now();
             self.router.poll(now, &mut self.queue);
-            self.listeners.report(&mut self.router.translator);
+            self.listeners.report(self.number, &mut self.router.translator);
             if !is_busy {
                 self.wait(now)?;
             }

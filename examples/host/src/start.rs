@@ -117,6 +117,10 @@ fn go(
     };
     let open = |portion| Link::open(portion, config.nat.alternatives_text(), hand_over.is_some());
     let link = config.portion.as_ref().map(open).transpose()?;
+    if let Some(link) = &link {
+        let status = link.status();
+        routers.iter_mut().for_each(|router| router.follow_link(&status));
+    }
     let queues = queues(&config)?;
     if config.device.configure {
         device::remove_other_routes(&config.device)?;
@@ -132,7 +136,7 @@ fn go(
         handles.portion = link.as_ref().map(Link::status);
         handles.naming = naming.clone();
     }
-    let (threads, control) = spawn(parts, control, (&records, sharding), clock, &handles)?;
+    let (threads, control, report) = spawn(parts, control, config.report, (&records, sharding), clock, &handles)?;
     if let Some(link) = link {
         link.start(handles.clone(), sharding, clock)?;
     }
@@ -143,7 +147,7 @@ fn go(
     if let Some(listener) = listener {
         handover::wait(listener, waiting.clone(), handover::description(&config), handles.clone())?;
     }
-    Ok(Running { config, said, secret, sharding, clock, metrics, naming, records, handles, threads, control })
+    Ok(Running { config, said, secret, sharding, clock, metrics, naming, records, handles, threads, control, report })
 }
 
 fn random() -> Result<[u8; 32], String> {
@@ -170,7 +174,7 @@ fn translators(config: &Config) -> Result<Vec<Translator<Heap>>, String> {
     let fresh = config.nat.config(random()?);
     let sharding = Sharding::new(&fresh, config.device.queues).map_err(|error| error.to_string())?;
     let mut capacity = config.nat.capacity;
-    if config.control.is_none() && config.portion.is_none() {
+    if config.control.is_none() && config.portion.is_none() && config.report.is_none() {
         // Nobody would fetch them.
         capacity.events = 0;
     }

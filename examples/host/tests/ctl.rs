@@ -16,7 +16,7 @@ use udp::Served;
 const SECRET: [u8; 32] = [0x5a; 32];
 
 fn serve() -> Served {
-    let mut agent = Agent::new([9; 32]).listening_on("10.0.0.1:5213".parse().unwrap());
+    let mut agent = Agent::sized([9; 32]).listening_on("10.0.0.1:5213".parse().unwrap());
     agent.add_key(Key::new(1, SECRET, Rights::All)).unwrap();
     agent.add_key(Key::new(2, SECRET, Rights::Read)).unwrap();
     let config = Config::new([3; 32]).alternative("10.10.10.10".parse().unwrap(), 1024..=65535);
@@ -118,6 +118,11 @@ fn every_command_says_what_it_did() {
     assert_eq!(says("restore 100.1.1.1:80"), "removed; connections that stay until they end: 0; generation 4");
     assert_eq!(says("restore 100.1.1.1:80"), "there is no such rule; generation 4");
     assert_eq!(served.byway.lock().unwrap().diverts().count(), 1);
+    assert_eq!(served.byway.lock().unwrap().connections().count(), 2);
+    let forgotten = says("forget");
+    assert!(forgotten.starts_with("forgotten; connections: ") && forgotten.ends_with("; generation 4"), "{forgotten}");
+    let left = served.byway.lock().unwrap();
+    assert_eq!((left.diverts().count(), left.connections().count()), (1, 0));
 }
 
 /// A file for `apply`.
@@ -196,8 +201,8 @@ fn a_transaction_takes_effect_at_once_or_not_at_all() {
     for (text, why) in [
         ("", "there is no instruction in it"),
         ("# nothing\n", "there is no instruction in it"),
-        ("limit 5\njump\n", "line 2: jump: it must be one of divert, redivert, restore, limit, timeouts, name"),
-        ("list\n", "line 1: list: it must be one of divert, redivert, restore, limit, timeouts, name"),
+        ("limit 5\njump\n", "line 2: jump: it must be one of divert, redivert, restore, limit, timeouts, forget, name"),
+        ("list\n", "line 1: list: it must be one of divert, redivert, restore, limit, timeouts, forget, name"),
         ("limit 5 --json\n", "line 1: --json does not belong behind an instruction"),
         ("redivert 20.0.0.1\n", "line 1: redivert takes FROM and TO"),
         ("timeouts udp=5\n", "line 1: udp=5: the time must be like 2h4m, 300s or 500ms"),

@@ -22,6 +22,28 @@ fn the_sample_configuration_is_good() {
     assert_eq!((code, said), (0, format!("{}: good: 1 rules, 1 queues\n", file.display())));
 }
 
+/// The monitor's sample, as it is and with all that is commented out in it.
+#[test]
+fn the_sample_of_the_monitor_is_good() {
+    let folder = std::env::temp_dir().join(format!("byway-monitor-dist-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("control.key"), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    let sample = dist("monitor.toml");
+    let field = |line: &&str| line.starts_with("# [") || (line.starts_with("# ") && line.contains(" = "));
+    let whole: Vec<_> =
+        sample.lines().map(|line| if field(&line) { line.trim_start_matches("# ") } else { line }).collect();
+    let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/monitor.md")).unwrap();
+    let shown = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    for (text, rules) in [(sample.clone(), 0), (whole.join("\n"), 1), (shown.into(), 3)] {
+        let file = folder.join("monitor.toml");
+        std::fs::write(&file, &text).unwrap();
+        let (code, said) = byway(&["monitor", "check", file.to_str().unwrap()]);
+        let good = format!("{}: good: 1 translators, 1 services, {rules} rules\n", file.display());
+        assert!(code == 0 && said.contains(&good), "{said}\n{text}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// All that is commented out in it, and all that the guide shows.
 #[test]
 fn every_field_that_is_shown_is_one() {
@@ -76,7 +98,12 @@ fn every_option_is_completed_and_stands_in_the_manual() {
     let (completion, manual) = (dist("byway.bash"), dist("byway.8").replace("\\-", "-"));
     let (_, usage) = byway(&["--help"]);
     let (_, ctl) = byway(&["ctl", "--help"]);
-    let (program, operator) = (options(&usage), options(&ctl));
+    let (_, monitor) = byway(&["monitor", "--help"]);
+    let (mut program, operator) = (options(&usage), options(&ctl));
+    program.extend(options(&monitor));
+    for command in ["log", "why", "show", "drain", "only", "pin", "restore", "release", "move", "undo"] {
+        assert!(monitor.contains(command) && completion.contains(command) && manual.contains(command), "{command}");
+    }
     assert!(program.len() > 8 && operator.len() > 12, "{program:?} {operator:?}");
     for option in program.iter().chain(&operator) {
         assert!(options(&completion).contains(option), "{option} is not completed");

@@ -62,7 +62,7 @@ fn lay_cables(network: &Network) -> Space {
 }
 
 /// Two configurations, each in its folder with the same key for the portions.
-fn write_configs(queues: [usize; 2]) -> [PathBuf; 2] {
+fn write_configs(queues: [usize; 2], nat: &str) -> [PathBuf; 2] {
     let folder = Path::new(FOLDER);
     let control = proxy::control(folder).unwrap();
     std::fs::write(folder.join("portion.key"), format!("0 {}\n", "5a".repeat(32))).unwrap();
@@ -70,7 +70,7 @@ fn write_configs(queues: [usize; 2]) -> [PathBuf; 2] {
     let config = |own: Ipv4Addr, queues: usize, portion: &str, rest: &str| {
         format!(
             "[device]\nqueues = {queues}\nroutes = [\"{ORIGINAL}/32\"]\n[router]\naddress = \"{own}\"\n\
-             [nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = 20000\n[metrics]\nlisten = \"127.0.0.1:9207\"\n\
+             [nat]\nalternatives = [\"{ALTERNATIVE}\"]\nconnections = 20000\n{nat}\n[metrics]\nlisten = \"127.0.0.1:9207\"\n\
              [portion]\n{portion}\nkey = \"portion.key\"\n{rest}"
         )
     };
@@ -90,12 +90,17 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_byway");
 
 impl Portions {
     fn new(queues: [usize; 2]) -> Self {
+        Self::with(queues, "")
+    }
+
+    /// The same with more of `[nat]` and behind it.
+    fn with(queues: [usize; 2], nat: &str) -> Self {
         let network = Network::build().unwrap();
         let back = lay_cables(&network);
         run(&network.client, "ethtool -K eth0 tx off tso off gso off");
         run(&back, "ethtool -K to-client tx off tso off gso off");
         let captures = ["eth0", "to-back"].map(|device| Capture::start_on(&network.client, device));
-        let [config, back_config] = write_configs(queues);
+        let [config, back_config] = write_configs(queues, nat);
         let to_client = Proxy::start(&back, Path::new(PROGRAM), &back_config).unwrap();
         let to_server = Proxy::start(&network.proxy, Path::new(PROGRAM), &config).unwrap();
         let mut portions = Self { network, back, to_server: Some(to_server), to_client: Some(to_client), captures };
@@ -114,21 +119,13 @@ impl Portions {
         let start = Instant::now();
         while !is_so(self) {
             if start.elapsed() > Duration::from_secs(15) {
-                let log = "";
-                println!(
-                    "{}",
-                    ["proxy", "back"]
-                        .map(|n| run(
-                            if n == "back" { &self.back } else { &self.network.proxy },
-                            "curl -sS http://127.0.0.1:9207/metrics"
-                        )
-                        .lines()
-                        .filter(|l| l.starts_with("byway_connections") || l.starts_with("byway_portion"))
-                        .collect::<Vec<_>>()
-                        .join("\n"))
-                        .join("\n---\n")
-                );
-                panic!("{what}\n{log:?}\n{:?}", self.to_client.take().unwrap().stop());
+                let seen = |space| {
+                    let page = run(space, "curl -sS http://127.0.0.1:9207/metrics");
+                    let lines =
+                        page.lines().filter(|l| l.starts_with("byway_connections{") || l.starts_with("byway_portion"));
+                    lines.collect::<Vec<_>>().join("\n")
+                };
+                panic!("{what}: {}\n---\n{}", seen(&self.network.proxy), seen(&self.back));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -325,6 +322,51 @@ fn a_portion_that_was_away_learns_what_it_has_missed() {
     });
 }
 
+/// What is closed while the stream is cut stays closed when it is open again, also if the other portion has not heard of it.
+#[test]
+fn what_was_reset_meanwhile_does_not_come_back() {
+    in_namespace("what_was_reset_meanwhile_does_not_come_back", || {
+        small_file();
+        let mut portions = Portions::new([1, 1]);
+        let client = portions.network.client.clone();
+        let _nginx = nginx(&portions.network.a);
+        let mut streams = connect(&client, 80, 20);
+        fetch(&mut streams);
+        portions.wait_until("both know of 20", |p| p.in_state("established") == [20; 2]);
+        portions.back.ip("link set to-proxy down").unwrap();
+        portions.wait_until("the stream is cut", |p| p.metric(&p.network.proxy, "byway_portion_connected") == 0);
+        portions.ctl("redivert 123.45.67.89 123.45.67.90 --reset");
+        portions.wait_until("one has reset them", |p| p.in_state("established") == [0, 20]);
+        portions.back.ip(&format!("link set to-proxy up\nroute replace {PROXY}/32 dev to-proxy src {BACK}")).unwrap();
+        portions.wait_until_connected();
+        portions.wait_until("both have reset them", |p| p.in_state("established") == [0; 2]);
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(portions.in_state("established"), [0; 2], "none has come back");
+        portions.end();
+    });
+}
+
+/// What is silent ends at both after its time-out: they do not keep it alive for each other.
+#[test]
+fn what_is_silent_ends_at_both() {
+    in_namespace("what_is_silent_ends_at_both", || {
+        let mut portions = Portions::with([1, 1], "short_timeouts = true\n[timeouts]\nudp = \"5s\"");
+        let client = portions.network.client.clone();
+        answer_udp(&portions.network.a, 5000);
+        let sockets: Vec<_> = (0..10).map(|_| udp_client(&client)).collect();
+        let one = udp_client(&client);
+        sockets.iter().chain([&one]).for_each(|socket| drop(ask(socket)));
+        portions.wait_until("both know of 11", |p| p.in_state("answered") == [11; 2]);
+        // One goes on.
+        for _ in 0..12 {
+            std::thread::sleep(Duration::from_secs(1));
+            assert_eq!(ask(&one), "a?");
+        }
+        assert_eq!(portions.in_state("answered"), [1; 2]);
+        portions.end();
+    });
+}
+
 /// What does not fit together is refused by both, in one line.
 #[test]
 fn portions_that_do_not_fit_say_why() {
@@ -338,16 +380,18 @@ fn portions_that_do_not_fit_say_why() {
                 "10.10.10.11",
                 "the other portion: its alternative addresses are 10.10.10.10-10.10.10.10:1024-65535, and here they are 10.10.10.11-10.10.10.11:1024-65535",
             ),
-            ("portion.key", "other.key", "the other portion: "),
+            ("portion.key", "other.key", "the other portion: the other portion has another key"),
         ] {
             std::fs::write(format!("{FOLDER}/other.key"), format!("0 {}\n", "a5".repeat(32))).unwrap();
             std::fs::write(&config, good.replace(old, new)).unwrap();
             portions.to_server.take().unwrap().stop().unwrap();
             let mut proxy = Proxy::start(&portions.network.proxy, Path::new(PROGRAM), &config).unwrap();
-            let line = proxy.wait_for("the other portion: ").unwrap();
-            assert!(line.contains(why), "{line}");
-            let line = portions.to_client.as_mut().unwrap().wait_for("ERROR").unwrap();
-            assert!(line.contains("the other portion: "), "{line}");
+            let line = proxy.wait_for("ERROR the other portion: ").unwrap();
+            // Whoever reads first says why; the other may only see that the stream has ended.
+            let other = portions.to_client.as_mut().unwrap().wait_for("ERROR the other portion: ").unwrap();
+            let reversed =
+                why.replace("10.10.10.11", "x").replace("10.10.10.10", "10.10.10.11").replace('x', "10.10.10.10");
+            assert!(line.contains(why) || other.contains(&reversed), "{line}\n{other}");
             portions.to_server = Some(proxy);
             assert_eq!(portions.metric(&portions.network.proxy, "byway_portion_connected"), 0);
         }
@@ -360,6 +404,20 @@ fn portions_that_do_not_fit_say_why() {
             said.len()
         });
         assert!(said <= 49, "{said} bytes");
+        // Nor does one who says the right thing a byte at a time.
+        let slow = portions.network.proxy.run(|| {
+            let mut stream = TcpStream::connect(SocketAddrV4::new(BACK, PORT)).unwrap();
+            let start = Instant::now();
+            let greeting = [&b"byway portion 1\n\x01"[..], &[7; 32], &[0, 0, 0x0f, 0xff], &[0; 4096]].concat();
+            for byte in greeting {
+                std::thread::sleep(Duration::from_millis(200));
+                if stream.write_all(&[byte]).is_err() {
+                    break;
+                }
+            }
+            start.elapsed()
+        });
+        assert!(slow < Duration::from_secs(9), "{slow:?}");
         std::fs::write(&config, good).unwrap();
         portions.to_server.take().unwrap().stop().unwrap();
         portions.to_server = Some(Proxy::start(&portions.network.proxy, Path::new(PROGRAM), &config).unwrap());

@@ -77,7 +77,8 @@ impl<'a> Borrowed<'a> {
         self
     }
 
-    /// Adds room for measurements, one slot per connection. Without it none are made.
+    /// Adds room for measurements, one slot per connection, and one more per event for what is known of it beyond the
+    /// event itself (`Translator::poll_report`, feature `report`). Without it none are made.
     #[must_use]
     pub fn measured(mut self, measured: &'a mut [MeasureSlot]) -> Self {
         self.0.measured = measured;

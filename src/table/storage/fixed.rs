@@ -37,9 +37,11 @@ impl<const N: usize, const M: usize> AsMut<[u32]> for Lines<[[u32; N]; M]> {
 ///
 /// `DIVERTS` is the number of rules, of servers of all rules together, and of re-diverts in one sweep (of those at most
 /// 64). `FRAGMENTS` fragmented datagrams can be in progress at once, `EVENTS` events can wait to be fetched, and
-/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured. So is `RESUMABLE`, to have room for
-/// connections that can be handed over ([`Divert::resumable`](crate::Divert::resumable)). `MEASURED_SERVERS` is zero, or
-/// `DIVERTS` to have each server measured too ([`Translator::measurements`](crate::Translator::measurements)).
+/// `MEASURED` is zero, or `CONNECTIONS` to have each connection measured, or `CONNECTIONS + EVENTS` to have what was
+/// measured of a connection with the event of its end too (`Translator::poll_report`, feature `report`). `RESUMABLE` is
+/// zero, or `CONNECTIONS` to have room for connections that can be handed over
+/// ([`Divert::resumable`](crate::Divert::resumable)). `MEASURED_SERVERS` is zero, or `DIVERTS` to have each server measured
+/// too ([`Translator::measurements`](crate::Translator::measurements)).
 ///
 /// A `static` of it, in a cell, is placed in `.bss`. A translator takes it by value, or by `&mut` where it is too large
 /// for the stack:
@@ -137,6 +139,7 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
     sealed::Memory for Fixed<C, D, F, E, M, R, S>
 {
     const MEASURES: bool = M != 0;
+    const MEASURES_SERVERS: bool = S != 0;
     const RESUMES: bool = R != 0;
 
     #[inline(always)]

@@ -110,7 +110,7 @@ impl Heap {
     #[must_use]
     pub fn events(mut self, count: usize) -> Self {
         self.events = vec![EventSlot::EMPTY; count];
-        self
+        if self.measured.len() > self.connections.len() { self.measured_events() } else { self }
     }
 
     /// Measures each connection, and each server of a rule.
@@ -118,6 +118,15 @@ impl Heap {
     pub fn measured(mut self) -> Self {
         self.measured = vec![MeasureSlot::EMPTY; self.connections.len()];
         self.measured_servers = vec![MeasuredServerSlot::EMPTY; self.servers.len()];
+        self
+    }
+
+    /// The same, and has what is known of each event beyond the event itself, such as what was measured of a connection
+    /// until its end (`Translator::poll_report`, feature `report`).
+    #[must_use]
+    pub fn measured_events(mut self) -> Self {
+        self = self.measured();
+        self.measured.resize(self.connections.len().saturating_add(self.events.len()), MeasureSlot::EMPTY);
         self
     }
 

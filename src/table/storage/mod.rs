@@ -31,6 +31,8 @@ pub(crate) mod sealed {
     pub trait Memory {
         /// Whether there may be room for measurements.
         const MEASURES: bool = true;
+        /// Whether there may be room for measurements of servers.
+        const MEASURES_SERVERS: bool = true;
         /// Whether there may be room for resumable connections.
         const RESUMES: bool = true;
 
@@ -40,6 +42,7 @@ pub(crate) mod sealed {
 
     impl<T: Memory> Memory for &mut T {
         const MEASURES: bool = T::MEASURES;
+        const MEASURES_SERVERS: bool = T::MEASURES_SERVERS;
         const RESUMES: bool = T::RESUMES;
 
         #[inline(always)]
@@ -191,7 +194,8 @@ impl View<'_> {
             return Err(ConfigError::MismatchedStorage { name: "index", length: self.index.len(), expected });
         }
         let measured = self.measured.len();
-        if measured != 0 && measured != connections {
+        // What is above that number is for events.
+        if measured != 0 && measured < connections {
             return Err(ConfigError::MismatchedStorage { name: "measured", length: measured, expected: connections });
         }
         let (found, expected) = (self.measured_servers.len(), self.servers.len());

@@ -167,6 +167,8 @@ impl Table<'_> {
             connection.last = tick;
         }
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
+        #[cfg(feature = "report")]
+        self.keep_move(slot, Some((old.alternative, old.alternative_port)), crate::event::Moving::HandOver);
         self.notify(slot, EventKind::Moved(from));
         self.slot(slot).and_then(Entry::view).ok_or(Kept::NoConnection)
     }

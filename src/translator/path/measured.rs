@@ -62,11 +62,17 @@ fn start(table: &mut Table<'_>, slot: u32) {
     if !over && let Some(Pair { connection, server: Some(server), phase, now }) = Pair::of(table, slot) {
         server.open(connection, phase == Phase::Opening, now);
     }
+    #[cfg(feature = "report")]
+    table.keep_opening(slot);
 }
 
 fn packet(table: &mut Table<'_>, slot: u32, direction: Direction, header: &[u8; ipv4::HEADER]) {
     let header = Header(header);
     let (bytes, is_datagram) = (header.total_length(), header.protocol() != TCP);
+    #[cfg(feature = "report")]
+    if table.slot(slot).is_some_and(|c| c.phase.is_over()) {
+        table.count_ending(slot, direction, bytes);
+    }
     let Some(Pair { connection, server, phase, now }) = Pair::of(table, slot) else {
         return;
     };
@@ -185,6 +191,8 @@ fn moved(table: &mut Table<'_>, slot: u32) {
 }
 
 fn close(table: &mut Table<'_>, slot: u32, why: Closed) {
+    #[cfg(feature = "report")]
+    table.keep_end(slot);
     let Some(Pair { connection, server: Some(server), phase, now }) = Pair::of(table, slot) else {
         return;
     };

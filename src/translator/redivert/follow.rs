@@ -4,6 +4,8 @@
 #[cfg(target_pointer_width = "64")]
 use crate::connection::Direction;
 use crate::event::Closed;
+#[cfg(feature = "report")]
+use crate::event::Moving;
 #[cfg(target_pointer_width = "64")]
 use crate::intrinsics::prefetch;
 use crate::table::connection::{
@@ -96,6 +98,8 @@ impl Table<'_> {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     fn move_to(&mut self, slot: u32, from: (u32, u16), route: Route) -> Followed {
         self.state.serial = self.state.serial.wrapping_add(1);
+        #[cfg(feature = "report")]
+        let before = self.slot(slot).map(|c| (c.alternative, c.alternative_port));
         #[cfg(target_pointer_width = "64")]
         let listed = self.relist_plainly(slot, route.server).unwrap_or_else(|| self.relist(slot, route.server));
         #[cfg(not(target_pointer_width = "64"))]
@@ -108,6 +112,8 @@ impl Table<'_> {
             self.recount(slot, route);
         }
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
+        #[cfg(feature = "report")]
+        self.keep_move(slot, before, Moving::Instruction);
         self.notify(slot, EventKind::Moved(from));
         Followed::Moved
     }

@@ -351,6 +351,8 @@ impl Table<'_> {
                     c.flags = c.flags & !SERVER_COUNTED | if counted { SERVER_COUNTED } else { 0 };
                 }
             }
+            #[cfg(feature = "report")]
+            self.keep_move(slot, Some((old.alternative, old.alternative_port)), crate::event::Moving::Record);
             self.notify(slot, EventKind::Moved((old.server, old.server_port)));
         }
         if is_handed_over && (is_moved || !counts_otherwise) {

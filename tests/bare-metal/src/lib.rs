@@ -16,6 +16,8 @@ pub extern "C" fn image() -> ! {
     let names = with_naming::start(black_box([0; 32]));
     #[cfg(feature = "handover")]
     let hand_overs = with_handover::start();
+    #[cfg(feature = "report")]
+    let exporter = with_report::start();
     loop {
         let received = black_box(&mut packet);
         #[cfg(feature = "rules")]
@@ -26,6 +28,8 @@ pub extern "C" fn image() -> ! {
         with_naming::take(names, translator, black_box(0), received);
         #[cfg(feature = "handover")]
         with_handover::take(hand_overs, translator, black_box(0), received);
+        #[cfg(feature = "report")]
+        with_report::take(exporter, translator, black_box(0));
         #[cfg(feature = "byway")]
         if !with_byway::packet_path(translator, black_box(0), received) {
             continue;
@@ -42,8 +46,11 @@ mod with_byway {
 
     use byway::{Config, Fixed, Instant, Owner, Sharding, Translator, Verdict};
 
-    #[cfg(not(feature = "handover"))]
+    #[cfg(not(any(feature = "handover", feature = "measured")))]
     pub type Storage = Fixed<1024, 64>;
+    /// Each connection, server and event is measured.
+    #[cfg(feature = "measured")]
+    pub type Storage = Fixed<1024, 64, 8, 8, 1032, 0, 64>;
     /// Each connection can be handed over.
     #[cfg(feature = "handover")]
     pub type Storage = Fixed<1024, 64, 8, 8, 0, 1024>;
@@ -169,6 +176,66 @@ mod with_control {
         while let Some((to, length)) = agent.poll_transmit(now, answer) {
             black_box((to, &answer[..length.min(MAX_ANSWER)]));
         }
+    }
+}
+
+/// An exporter with all that it reports.
+#[cfg(feature = "report")]
+mod with_report {
+    use core::cell::UnsafeCell;
+    use core::hint::black_box;
+    use core::mem::MaybeUninit;
+
+    use byway::report::{Exporter, Settings, Totals};
+    use byway::{Instant, Translator};
+
+    use super::with_byway::Storage;
+
+    type Reporter = Exporter<&'static mut [u8]>;
+
+    struct Memory(UnsafeCell<(MaybeUninit<Reporter>, [u8; 1472])>);
+
+    // SAFETY: the image has one thread and no interrupts.
+    unsafe impl Sync for Memory {}
+
+    static MEMORY: Memory = Memory(UnsafeCell::new((MaybeUninit::uninit(), [0; 1472])));
+
+    /// Sets it up, in static memory. To be called once.
+    pub fn start() -> &'static mut Reporter {
+        // SAFETY: `image` calls this once, so these are the only references to the memory.
+        let (place, buffer) = unsafe {
+            let memory = MEMORY.0.get();
+            (&mut (*memory).0, &mut (*memory).1)
+        };
+        let Ok(exporter) = Exporter::new(Settings::new(black_box(32_473)), &mut buffer[..]) else { loop {} };
+        place.write(exporter)
+    }
+
+    /// From events and measurements to messages. Returns how long the last one is.
+    #[cfg_attr(feature = "report-paths", unsafe(no_mangle))]
+    pub fn report_path(exporter: &mut Reporter, translator: &mut Translator<Storage>, micros: u64) -> usize {
+        let now = Instant::from_micros(micros);
+        while let Some(report) = translator.poll_report() {
+            if exporter.report(now, &report).is_err() {
+                exporter.lost(1);
+            }
+        }
+        for server in translator.measurements() {
+            black_box(exporter.server(now, Instant::ZERO, &server).is_ok());
+        }
+        black_box(exporter.counters(now, &Totals::of(translator)).is_ok());
+        exporter.restart();
+        exporter.flush();
+        black_box(exporter.poll_at());
+        let mut length = 0;
+        while let Some(message) = exporter.poll_transmit(now) {
+            length = black_box(message).len();
+        }
+        length
+    }
+
+    pub fn take(exporter: &mut Reporter, translator: &mut Translator<Storage>, micros: u64) {
+        black_box(report_path(exporter, translator, micros));
     }
 }
 
@@ -336,7 +403,7 @@ mod control_paths {
     use core::net::{Ipv4Addr, SocketAddr};
 
     use byway::control::{Agent, Client, Incoming, Instruction, MAX_ANSWER, Request, Rule};
-    use byway::{Divert, Instant, Translator};
+    use byway::{Divert, Fixed, Instant, Translator};
 
     use super::with_byway::Storage;
 
@@ -385,6 +452,28 @@ mod control_paths {
         agent.poll_transmit(now, answer)
     }
 
+    /// Storage that measures connections and servers.
+    type Measured = Fixed<64, 4, 8, 8, 64, 0, 4>;
+
+    /// What was measured, for a monitor that asks for it, and for those that have subscribed. Returns how much of `answer` is
+    /// to be sent, and to where.
+    #[unsafe(no_mangle)]
+    pub fn report_path(
+        agent: &mut Agent<2, 4, 4>,
+        translator: &mut Translator<Measured>,
+        micros: u64,
+        from: SocketAddr,
+        datagram: &[u8],
+        answer: &mut [u8; MAX_ANSWER],
+    ) -> Option<(SocketAddr, usize)> {
+        let now = Instant::from_micros(micros);
+        if let Ok(length) = agent.handle(now, translator, from, datagram, answer) {
+            return Some((from, length));
+        }
+        black_box(agent.report_at());
+        agent.poll_report(now, translator, answer)
+    }
+
     /// The monitor's side: the same for what comes from a translator and for what is asked next.
     ///
     /// Returns what is to be sent.
@@ -396,6 +485,10 @@ mod control_paths {
                 black_box((answer.effects().count(), answer.counters().count(), answer.settings().is_some()));
                 black_box((answer.rules().0.map(|rule| rule.servers().count()).sum::<usize>(), answer.refused()));
                 black_box(answer.connections().0.count());
+                black_box(answer.measurements().servers().map(|server| server.measured.started).sum::<u32>());
+            }
+            Ok(Incoming::Report(report)) => {
+                black_box(report.page().servers().map(|server| server.measured.response.count()).sum::<u64>());
             }
             Ok(Incoming::Events(events)) => {
                 black_box(events.events().count());

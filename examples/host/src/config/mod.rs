@@ -1,9 +1,11 @@
 //! What an operator writes: a TOML file. `docs/host.md` describes its fields.
 
 mod document;
+pub mod monitor;
 mod names;
 mod nat;
 mod portion;
+mod report;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ pub use document::ConfigError;
 use document::{Fault, Table, Value};
 pub use names::{Answer, Entry, NamesSection};
 pub use nat::{Capacity, Nat};
+pub use report::{Report, Transport};
 pub use rules::Rule;
 
 use crate::key;
@@ -45,6 +48,8 @@ pub struct Config {
     pub names: Option<NamesSection>,
     /// The port for instructions.
     pub control: Option<Control>,
+    /// Where measurements and events are reported to.
+    pub report: Option<Report>,
     /// The other portion, where each translates one direction only.
     pub portion: Option<Portion>,
     /// Where the metrics page is.
@@ -149,11 +154,28 @@ impl Config {
     fn of(file: &Path, text: &str) -> Result<Self, Fault> {
         let (document, span) = document::parse(text)?;
         let root = Table::root(&document, span);
-        root.only(&["device", "router", "nat", "timeouts", "groups", "rule", "names", "control", "metrics", "portion", "privileges", "resumable", "state"])?;
-        let nat = nat::read(&root)?;
+        root.only(&[
+            "device",
+            "router",
+            "nat",
+            "timeouts",
+            "groups",
+            "rule",
+            "names",
+            "control",
+            "metrics",
+            "portion",
+            "privileges",
+            "report",
+            "resumable",
+            "state",
+        ])?;
+        let mut nat = nat::read(&root)?;
+        let report = report::read(&root)?;
+        nat.capacity.report = report.is_some();
         let rules = rules::read(&root)?;
         let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
-        let router = Settings { early: portion.is_some(), ..router(&root, &nat)? };
+        let router = Settings { early: portion.as_ref().map(|portion| portion.direction), ..router(&root, &nat)? };
         let names = names::read(&root, &nat, &rules)?;
         let device = device(&root, &nat, &rules)?;
         let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
@@ -191,7 +213,22 @@ impl Config {
             });
         }
         let (file, text) = (file.into(), String::new());
-        let config = Self { device, router, nat, rules, names, control, portion, metrics, privileges, snapshot, file, text, fixed };
+        let config = Self {
+            device,
+            router,
+            nat,
+            rules,
+            names,
+            control,
+            report,
+            portion,
+            metrics,
+            privileges,
+            snapshot,
+            file,
+            text,
+            fixed,
+        };
         config.try_out()?;
         Ok(config)
     }
@@ -248,14 +285,15 @@ impl Config {
 /// Whether a reload may change a field.
 fn may_change(field: &str) -> bool {
     let within = ["rule[", "groups.", "timeouts.", "control.key[", "names.entry["];
-    field == "nat.client_limit" || within.iter().any(|start| field.starts_with(start))
+    let alone = ["nat.client_limit", "report.interval", "report.templates", "report.nat_events"];
+    alone.contains(&field) || within.iter().any(|start| field.starts_with(start))
 }
 
 fn router(root: &Table<'_>, nat: &Nat) -> Result<Settings, Fault> {
     let table = root.table("router")?;
     let address = Ipv4Addr::UNSPECIFIED;
     let resumable = resumable(root)?;
-    let default = Settings { address, mtu: 1500, errors_per_second: 100, held: 64, resumable, early: false };
+    let default = Settings { address, mtu: 1500, errors_per_second: 100, held: 64, resumable, early: None };
     let Some(table) = table else {
         return match nat.own.first() {
             Some(address) => Ok(Settings { address: *address, ..default }),
@@ -312,7 +350,6 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> 
     };
     // Replies, and what is for own addresses, must come here in any case.
     let mut routes = nat.routes();
-    // As are answers to relayed queries.
     let table = root.table("device")?;
     let listed = table.as_ref().and_then(|table| table.get("routes"));
     match &listed {

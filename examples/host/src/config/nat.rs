@@ -23,6 +23,8 @@ pub struct Capacity {
     pub events: usize,
     /// Whether each connection is measured.
     pub measure: bool,
+    /// Whether events are reported with what was measured.
+    pub report: bool,
     /// Whether connections can be handed over.
     pub resumable: bool,
 }
@@ -33,7 +35,11 @@ impl Capacity {
     pub fn storage(&self) -> Heap {
         let heap = Heap::new(self.connections, self.rules).servers(self.servers).fragments(self.fragments);
         let heap = heap.events(self.events);
-        let heap = if self.measure { heap.measured() } else { heap };
+        let heap = match (self.measure, self.report) {
+            (true, true) => heap.measured_events(),
+            (true, false) => heap.measured(),
+            (false, _) => heap,
+        };
         if self.resumable { heap.resumable() } else { heap }
     }
 }
@@ -164,6 +170,7 @@ pub(super) fn read(root: &Table<'_>) -> Result<Nat, Fault> {
         fragments: table.or("fragments", 256_u32, |v| v.number(0..=65_536))? as usize,
         events: table.or("events", 1024_u32, |v| v.number(0..=1 << 24))? as usize,
         measure: table.or("measure", true, Value::boolean)?,
+        report: false,
         resumable: root.get("resumable").is_some(),
     };
     const CHOICES: [(&str, PortChoice); 3] =

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use super::{Nat, Rule};
 use super::document::{Fault, Table};
+use byway::Timeouts;
+
 use crate::key;
 use crate::portion::{Direction, End, Settings};
 
@@ -26,9 +28,9 @@ pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) ->
         None => Duration::from_secs(1),
         Some(value) => {
             let refresh = value.duration()?;
-            let (least, most) = (Duration::from_millis(100), Duration::from_secs(60));
+            let (least, most) = (Duration::from_millis(100), Duration::from_secs(20));
             if !(least..=most).contains(&refresh) {
-                return Err(value.fault(format!("{refresh:?} found: expected a time from 100ms to 60s")));
+                return Err(value.fault(format!("{refresh:?} found: expected a time from 100ms to 20s")));
             }
             refresh
         }
@@ -36,6 +38,13 @@ pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) ->
     table.finish()?;
     if let (Direction::ToClient, Some(rule)) = (direction, rules.first()) {
         return Err(rule.fault("rules belong to the portion to the server: this one follows it"));
+    }
+    let Timeouts { tcp_established, tcp_transitory, udp, icmp, .. } = nat.timeouts;
+    let shortest = tcp_established.min(tcp_transitory).min(udp).min(icmp);
+    if refresh * 3 > shortest {
+        // What passes one portion only must not be too old at the other.
+        let problem = format!("refresh of {refresh:?} is more than a third of the shortest time-out, {shortest:?}");
+        return Err(table.fault(problem));
     }
     if nat.capacity.events == 0 {
         return Err(table.fault("nat.events is 0: events tell the other portion of connections"));

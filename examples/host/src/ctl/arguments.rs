@@ -45,6 +45,7 @@ Tells a translator what to divert where, and shows what it does.
   limit N                      how many connections a client may have; 0 for no limit
   timeouts NAME=TIME...        how long connections live without a packet; the other time-outs stay
   timeouts recommended         all of them as the RFCs say
+  forget                       end all connections; rules stay, and nobody is told
   apply FILE|-                 the instructions in FILE, or of standard input: all at once, or none
 
   byway ctl pcap --socket FILE [--seconds N] ORIGINAL [PROTOCOL] [from NETWORK] > FILE
@@ -60,7 +61,7 @@ Tells a translator what to divert where, and shows what it does.
 
   NAME is tcp_established, tcp_transitory, udp, icmp, fragment or hold; TIME is like 2h4m, 300s or 500ms.
 
-  A file for `apply` has one instruction a line: divert, redivert, restore, limit or timeouts, as above and with the
+  A file for `apply` has one instruction a line: divert, redivert, restore, limit, timeouts or forget, as above and with the
   options that belong to them; what is behind a # is skipped. One transaction holds 16 instructions. With --dry-run it
   tells what they would do together, and with --only-if N the table has not changed since somebody looked:
 

@@ -10,7 +10,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::units;
 
 /// The commands that change something.
-const COMMANDS: [&str; 6] = ["divert", "redivert", "restore", "limit", "timeouts", "name"];
+const COMMANDS: [&str; 7] = ["divert", "redivert", "restore", "limit", "timeouts", "forget", "name"];
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +195,8 @@ pub(crate) fn read(words: &[&str], options: &Options) -> Result<Option<Change>, 
             return Ok(Some(Change::Timeouts(changes)));
         }
         ["timeouts", ..] => return Err("timeouts takes NAME=TIME, or recommended".into()),
+        ["forget"] => Instruction::Forget,
+        ["forget", ..] => return Err("forget takes nothing".into()),
         _ => return Ok(None),
     })))
 }

@@ -5,11 +5,14 @@
 //! the server has heard of it. Such packets are kept for a moment, and offered again when the record has come.
 
 use core::net::SocketAddrV4;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use byway::{Connection, Instant, Protocol, State};
 
+use super::{Direction, Status};
 use crate::packet;
 
 /// How long a packet waits.
@@ -47,8 +50,12 @@ impl Awaited {
 }
 
 /// Packets that wait for a record.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Early {
+    /// Which way they go.
+    direction: Direction,
+    /// The stream that records come on.
+    link: Option<Arc<Status>>,
     waiting: VecDeque<Waiting>,
     ready: VecDeque<Vec<u8>>,
 }
@@ -61,6 +68,24 @@ struct Waiting {
 }
 
 impl Early {
+    /// None waits. Only those that go this way do.
+    #[must_use]
+    pub const fn new(direction: Direction) -> Self {
+        Self { direction, link: None, waiting: VecDeque::new(), ready: VecDeque::new() }
+    }
+
+    /// Says how the stream is doing that records come on.
+    pub fn follow(&mut self, link: Arc<Status>) {
+        self.link = Some(link);
+    }
+
+    /// Whether packets are kept that go this way: without the stream no record would come.
+    #[must_use]
+    pub fn keeps(&self, direction: Direction) -> bool {
+        let is_connected = |link: &Arc<Status>| link.is_connected.load(Ordering::Relaxed);
+        self.direction == direction && self.link.as_ref().is_some_and(is_connected)
+    }
+
     /// Keeps a frame. Whether there is room for it.
     pub fn keep(&mut self, now: Instant, awaited: Awaited, frame: &[u8]) -> bool {
         if self.waiting.len() >= MOST {
@@ -108,11 +133,11 @@ impl Early {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A connection of a translator, before and after the server's SYN+ACK.
-    fn connection(is_answered: bool) -> Connection {
+    pub(in crate::portion) fn connection(is_answered: bool) -> Connection {
         let config = byway::Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
         let mut translator = byway::Translator::new(config, byway::Heap::new(64, 16)).unwrap();
         translator.divert(byway::Divert::new(CLIENT_SIDE.1).to(SERVER)).unwrap();
@@ -140,7 +165,7 @@ mod tests {
 
     #[test]
     fn replies_wait_for_their_connection_and_not_for_long() {
-        let mut early = Early::default();
+        let mut early = Early::new(Direction::ToClient);
         let (now, connection) = (Instant::from_secs(1), connection(false));
         let to = connection.server_side.source;
         let other = SocketAddrV4::new(*to.ip(), to.port() ^ 1);
@@ -156,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_segment_waits_for_the_answer_to_its_handshake_or_goes_on_without() {
-        let mut early = Early::default();
+        let mut early = Early::new(Direction::ToClient);
         let (now, (from, to)) = (Instant::from_secs(1), CLIENT_SIDE);
         assert!(early.keep(now, Awaited::Answer(from, to), b"1"));
         early.release(&connection(false));
@@ -168,8 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn they_wait_only_while_records_can_come() {
+        let mut early = Early::new(Direction::ToClient);
+        assert!(!early.keeps(Direction::ToClient));
+        let status = Arc::new(Status::default());
+        early.follow(status.clone());
+        assert!(!early.keeps(Direction::ToClient));
+        status.is_connected.store(true, Ordering::Relaxed);
+        assert!(early.keeps(Direction::ToClient) && !early.keeps(Direction::ToServer));
+    }
+
+    #[test]
     fn so_many_and_no_more() {
-        let mut early = Early::default();
+        let mut early = Early::new(Direction::ToClient);
         let awaited = Awaited::Answer(CLIENT_SIDE.0, CLIENT_SIDE.1);
         let kept = (0..1000).filter(|_| early.keep(Instant::ZERO, awaited, b"")).count();
         assert_eq!(kept, MOST);

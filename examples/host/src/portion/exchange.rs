@@ -2,12 +2,15 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 
-use byway::{Closed, Event, Heap, Record, Translator};
+use byway::{Closed, Connection, Event, Heap, Instant, Record, Translator};
 
+use super::Direction;
+use super::closed::ClosedLog;
 use super::frame::{Gone, MOST, Message};
+use crate::clock::Clock;
 use crate::router::Router;
 use crate::shard::Handle;
 
@@ -36,6 +39,8 @@ struct State {
     is_connected: AtomicBool,
     /// Whether a record found the queue full, so that everything has to be sent.
     is_behind: AtomicBool,
+    /// What was closed here, in the portion that opens connections.
+    closed: Option<Mutex<ClosedLog>>,
 }
 
 /// Where the records arrive that shards report.
@@ -46,40 +51,50 @@ pub(super) struct Records {
 }
 
 /// Makes both ends of the queue.
-pub(super) fn queue() -> (RecordSender, Records) {
-    let ((sender, items), state) = (sync_channel(WAITING), Arc::<State>::default());
+pub(super) fn queue(direction: Direction) -> (RecordSender, Records) {
+    let closed = (direction == Direction::ToServer).then(Mutex::default);
+    let ((sender, items), state) = (sync_channel(WAITING), Arc::new(State { closed, ..State::default() }));
     (RecordSender { items: sender, state: state.clone() }, Records { items, state })
+}
+
+impl State {
+    fn closed(&self) -> Option<MutexGuard<'_, ClosedLog>> {
+        // Whoever has panicked with it has left it whole.
+        self.closed.as_ref().map(|closed| closed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl RecordSender {
     /// Reports the connection of an event as it is now.
     pub fn report(&self, translator: &Translator<Heap>, event: &Event) {
-        if !self.state.is_connected.load(Ordering::Relaxed) {
-            return;
-        }
         let connection = match event {
             Event::Opened(connection) | Event::Changed(connection) => connection,
             Event::Moved { connection, .. } | Event::Closed { connection, .. } => connection,
             _ => return,
         };
-        let mut is_known = false;
-        for record in translator.records_of(connection) {
-            is_known = true;
-            self.send(Item::Record(record));
+        if let (Event::Opened(connection), Some(mut closed)) = (event, self.state.closed()) {
+            closed.remove(connection);
         }
-        if let (false, Event::Closed { why, .. }) = (is_known, event) {
-            let (client, alternative) = (connection.client_side, connection.server_side.source);
-            self.send(Item::Gone(Gone {
-                protocol: connection.protocol,
-                is_reset: *why == Closed::Rediverted,
-                client: client.source,
-                original: client.destination,
-                alternative,
-            }));
+        // There is no second record: a hand-over needs both directions in one process.
+        if let Some(record) = translator.record(connection) {
+            return self.send(Item::Record(record));
+        }
+        // One that has only been silent is as old there. But there it need not be in doubt.
+        if let Event::Closed { why, .. } = event
+            && (*why != Closed::Expired || connection.state == byway::State::Doubtful)
+        {
+            let gone = Gone::of(connection, *why == Closed::Rediverted);
+            if let Some(mut closed) = self.state.closed() {
+                closed.add(gone);
+            }
+            self.send(Item::Gone(gone));
         }
     }
 
     fn send(&self, item: Item) {
+        if !self.state.is_connected.load(Ordering::Relaxed) {
+            return;
+        }
         if let Err(TrySendError::Full(_)) = self.items.try_send(item) {
             self.state.is_behind.store(true, Ordering::Relaxed);
         }
@@ -87,6 +102,11 @@ impl RecordSender {
 }
 
 impl Records {
+    /// What the reader of the stream needs to know.
+    pub(super) fn closings(&self) -> Closings {
+        Closings(self.state.clone())
+    }
+
     /// Says whether the other portion is there. What was reported to one that has gone is forgotten.
     pub(super) fn set_connected(&self, is_connected: bool) {
         self.state.is_connected.store(is_connected, Ordering::Relaxed);
@@ -96,6 +116,11 @@ impl Records {
     /// Whether a record was lost since this was asked last.
     pub(super) fn was_behind(&self) -> bool {
         self.state.is_behind.swap(false, Ordering::Relaxed)
+    }
+
+    /// What was closed here and not opened again: the other portion may not have heard of it.
+    pub(super) fn closed(&self) -> Vec<Gone> {
+        self.state.closed().map_or(Vec::new(), |closed| closed.all())
     }
 
     /// Waits for what shards report, as much as fits into a frame; nothing if nothing comes in this time.
@@ -109,6 +134,16 @@ impl Records {
                 Vec::new()
             }
         }
+    }
+}
+
+/// What says of a record whether it is of a connection that was closed here.
+#[derive(Clone, Debug)]
+pub(super) struct Closings(Arc<State>);
+
+impl Closings {
+    pub(super) fn includes(&self, connection: &Connection) -> bool {
+        self.0.closed().is_some_and(|closed| closed.contains(connection))
     }
 }
 
@@ -133,11 +168,12 @@ pub(super) fn messages(items: &[Item]) -> Vec<Message> {
 pub(super) fn each_page<E>(
     shard: &Handle,
     newer_than: Duration,
+    clock: Clock,
     mut send: impl FnMut(Vec<Record>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut next = Some(0);
     while let Some(first) = next {
-        let Some((records, behind)) = shard.ask(move |router| page(router, first, newer_than)) else {
+        let Some((records, behind)) = shard.ask(move |router| page(router, clock.now(), first, newer_than)) else {
             return Ok(());
         };
         if !records.is_empty() {
@@ -148,17 +184,13 @@ pub(super) fn each_page<E>(
     Ok(())
 }
 
-fn page(router: &Router, first: usize, newer_than: Duration) -> (Vec<Record>, Option<usize>) {
+fn page(router: &mut Router, now: Instant, first: usize, newer_than: Duration) -> (Vec<Record>, Option<usize>) {
+    // Ages count up to the time that the translator knows.
+    router.translator.poll(now);
     let mut connections = router.translator.connections_from(first);
     let page: Vec<_> = connections.by_ref().take(PAGE).collect();
     let next = (page.len() == PAGE).then(|| connections.position());
-    let mut records = Vec::new();
-    for connection in page {
-        let mut all = router.translator.records_of(&connection);
-        if let Some(record) = all.next().filter(|record| record.idle().is_some_and(|idle| idle <= newer_than)) {
-            records.push(record);
-            records.extend(all);
-        }
-    }
-    (records, next)
+    let records = page.iter().filter_map(|connection| router.translator.record(connection));
+    let is_newer = |record: &Record| record.idle().is_some_and(|idle| idle <= newer_than);
+    (records.filter(is_newer).collect(), next)
 }

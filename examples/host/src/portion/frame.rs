@@ -11,7 +11,7 @@
 //!
 //! | bytes | |
 //! | ---: | --- |
-//! | 4 | length of the contents, big-endian, at most 65 536 |
+//! | 4 | length of the contents, big-endian, at most 4096 in the first frame and 65 536 in others |
 //! | length | the contents |
 //! | 16 | the first half of HMAC-SHA-256 with the sender's key of the frame's number (8 bytes, from zero) and the contents |
 //!
@@ -28,7 +28,7 @@
 use core::net::SocketAddrV4;
 use std::io::{self, Read, Write};
 
-use byway::{Protocol, RECORD_LENGTH, Record};
+use byway::{Connection, Protocol, RECORD_LENGTH, Record};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -44,6 +44,8 @@ const ALTERNATIVES: u8 = 1;
 const RECORDS: u8 = 2;
 const GONE: u8 = 3;
 const GONE_LENGTH: usize = 20;
+/// The longest contents of the first frame: nobody has shown yet that he knows the key.
+const FIRST: usize = 4_096;
 /// How many records fit into a frame, or more.
 pub(super) const MOST: usize = (MAX - 1) / RECORD_LENGTH;
 
@@ -59,7 +61,7 @@ pub(super) enum Message {
 }
 
 /// A connection that is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Gone {
     pub(super) protocol: Protocol,
     /// Whether its ends are to be sent a RST: each portion knows what one of them expects.
@@ -71,6 +73,16 @@ pub(super) struct Gone {
 }
 
 impl Gone {
+    pub(super) const fn of(connection: &Connection, is_reset: bool) -> Self {
+        Self {
+            protocol: connection.protocol,
+            is_reset,
+            client: connection.client_side.source,
+            original: connection.client_side.destination,
+            alternative: connection.server_side.source,
+        }
+    }
+
     fn to_bytes(self) -> [u8; GONE_LENGTH] {
         let mut bytes = [self.protocol.number(); GONE_LENGTH];
         bytes[1] = self.is_reset.into();
@@ -188,10 +200,14 @@ impl Seal {
     /// # Errors
     /// The stream's; or it is not authentic, or makes no sense.
     pub(super) fn read(&mut self, stream: &mut impl Read) -> io::Result<Message> {
+        self.read_up_to(stream, if self.sent == 0 { FIRST } else { MAX })
+    }
+
+    fn read_up_to(&mut self, stream: &mut impl Read, most: usize) -> io::Result<Message> {
         let mut length = [0; 4];
         stream.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length) as usize;
-        if length > MAX {
+        if length > most {
             return Err(refused("a frame is too long"));
         }
         let mut frame = vec![0; length + TAG];
@@ -317,6 +333,9 @@ mod tests {
     #[test]
     fn a_length_and_contents_without_sense_are_refused() {
         let mut seal = Seal::new(&[7; 32], BOTH[0], [&[1; NONCE], &[2; NONCE]]);
+        let error = seal.read(&mut &[0, 0, 0x10, 1, 0][..]).unwrap_err();
+        assert_eq!(error.to_string(), "a frame is too long");
+        seal.sent = 1;
         let error = seal.read(&mut &[0, 1, 0, 1, 0][..]).unwrap_err();
         assert_eq!(error.to_string(), "a frame is too long");
         for contents in [&[][..], &[0], &[4, 1], &[GONE, 6], &[GONE; 21], &[RECORDS, 1], &[RECORDS; 57], &[ALTERNATIVES, 0xff]] {

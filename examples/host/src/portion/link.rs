@@ -4,7 +4,7 @@ use core::convert::Infallible;
 use core::net::SocketAddrV4;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,11 +13,12 @@ use byway::{Connection, Record, Sharding};
 use rustix::net::{AddressFamily, SocketType, bind, ipproto, listen, socket_with, sockopt};
 use tracing::{debug, error, info, warn};
 
-use super::exchange::{self, RecordSender, Records};
-use super::frame::{self, Gone, Message, NONCE, Seal};
+use super::exchange::{self, Closings, RecordSender, Records};
+use super::frame::{self, Gone, MOST, Message, NONCE, Seal};
 use super::{Direction, End, Settings};
 use crate::clock::Clock;
 use crate::metrics::Handles;
+use crate::run::Alarm;
 use crate::shard::Handle;
 
 /// How long the other end may take to greet, and how long it may say nothing afterwards.
@@ -82,7 +83,7 @@ impl Link {
             })?),
             End::Connect(_) => None,
         };
-        let (sender, records) = exchange::queue();
+        let (sender, records) = exchange::queue(settings.direction);
         Ok(Self { listener, records, sender, settings: settings.clone(), alternatives, status: Arc::default() })
     }
 
@@ -106,11 +107,14 @@ impl Link {
         let Self { listener, mut records, sender: _, settings, alternatives, status } = self;
         let own = Own { settings, alternatives, status, shards, sharding, clock };
         let run = move || {
+            // Nothing but a panic ends it, and then the process is of no use.
+            let _alarm = Alarm;
             let mut said = String::new();
             loop {
                 let Err(why) = own.connect(listener.as_ref()).and_then(|stream| own.exchange(stream, &mut records));
                 records.set_connected(false);
                 if own.status.is_connected.swap(false, Ordering::Relaxed) {
+                    said.clear();
                     warn!("the other portion is gone: {why}");
                 } else if said != why.to_string() {
                     // Not the same again and again.
@@ -141,16 +145,17 @@ impl Own {
     }
 
     /// Goes on until the stream ends.
-    fn exchange(&self, mut stream: TcpStream, records: &mut Records) -> Endless {
+    fn exchange(&self, stream: TcpStream, records: &mut Records) -> Endless {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(format!("no random numbers: {error}")))?;
         let Settings { direction, secret, .. } = &self.settings;
-        let (mut own, mut theirs) = frame::greet(&mut stream, *direction, secret, &nonce)?;
-        own.write(&mut stream, &Message::Alternatives(self.alternatives.clone()))?;
-        match theirs.read(&mut stream)? {
+        // Greeting and first frame together, however slowly they come.
+        let mut patient = Patient::new(&stream);
+        let (mut own, mut theirs) = frame::greet(&mut patient, *direction, secret, &nonce)?;
+        own.write(&mut patient, &Message::Alternatives(self.alternatives.clone()))?;
+        match theirs.read(&mut patient)? {
             Message::Alternatives(other) if other == self.alternatives => {}
             Message::Alternatives(other) => {
                 let why = format!("its alternative addresses are {other}, and here they are {}", self.alternatives);
@@ -162,14 +167,16 @@ impl Own {
         self.status.is_connected.store(true, Ordering::Relaxed);
         info!(direction = ?direction, "the other portion is there");
         let mut out = stream.try_clone()?;
+        let closings = records.closings();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(move || {
+            let write = move || {
                 let ended = self.write(&mut out, &mut own, records);
                 // The reader has to notice.
                 let _ = out.shutdown(Shutdown::Both);
                 ended
-            });
-            let ended = self.read(&mut stream, &mut theirs);
+            };
+            let writer = std::thread::Builder::new().name("portion out".into()).spawn_scoped(scope, write)?;
+            let ended = self.read(&stream, &mut theirs, &closings);
             let _ = stream.shutdown(Shutdown::Both);
             let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")));
             match (ended, written) {
@@ -194,15 +201,29 @@ impl Own {
             seal.write(out, &message)
         };
         let sweep = |newer_than: Duration, send: &mut dyn FnMut(Message) -> io::Result<()>| {
-            let mut send = |records| send(Message::Records(records));
-            self.shards().iter().try_for_each(|shard| exchange::each_page(shard, newer_than, &mut send))
+            let mut send = |page| {
+                send(Message::Records(page))?;
+                // What happens meanwhile does not wait, and its queue does not fill.
+                while let items @ [_, ..] = &records.next(Duration::ZERO)[..] {
+                    exchange::messages(items).into_iter().try_for_each(&mut *send)?;
+                }
+                Ok::<_, io::Error>(())
+            };
+            self.shards().iter().try_for_each(|shard| exchange::each_page(shard, newer_than, self.clock, &mut send))
         };
-        let mut complete = true;
+        let (mut is_behind, mut completed) = (true, None::<Instant>);
         let mut swept = Instant::now();
         loop {
-            if complete {
+            is_behind |= records.was_behind();
+            if is_behind && completed.is_none_or(|completed| completed.elapsed() >= KEEP_ALIVE) {
+                // What was lost up to here is made good by what follows.
+                is_behind = false;
                 swept = Instant::now();
+                for all in records.closed().chunks(MOST) {
+                    send(Message::Gone(all.to_vec()))?;
+                }
                 sweep(ALL, &mut send)?;
+                completed = Some(Instant::now());
                 self.status.complete.fetch_add(1, Ordering::Relaxed);
             } else if swept.elapsed() >= refresh {
                 // A little more than has passed, so that none is left out.
@@ -212,7 +233,6 @@ impl Own {
             }
             let patience = refresh.saturating_sub(swept.elapsed()).min(KEEP_ALIVE);
             exchange::messages(&records.next(patience)).into_iter().try_for_each(&mut send)?;
-            complete = records.was_behind();
         }
     }
 
@@ -225,11 +245,14 @@ impl Own {
     }
 
     /// Has shards close what the other portion has closed.
-    fn close(&self, all: Vec<Gone>) {
+    ///
+    /// # Errors
+    /// A shard has ended: everything has to be exchanged again.
+    fn close(&self, all: Vec<Gone>) -> io::Result<()> {
         for shard in self.shards() {
-            // A connection is in one shard; which one hangs on its alternative, and no other has it.
+            // One of them has it, and the others have no such connection.
             let all = all.clone();
-            let _ = shard.ask(move |router| {
+            let done = shard.ask(move |router| {
                 for Gone { protocol, is_reset, client, original, alternative } in all {
                     let known = router.translator.connection(protocol, client, original).map(|(known, _)| known);
                     if let Some(known) = known.filter(|known| known.server_side.source == alternative) {
@@ -237,17 +260,19 @@ impl Own {
                     }
                 }
             });
+            done.ok_or_else(ended)?;
         }
+        Ok(())
     }
 
     /// Has shards take over what comes.
-    fn read(&self, stream: &mut TcpStream, seal: &mut Seal) -> Endless {
+    fn read(&self, stream: &TcpStream, seal: &mut Seal, closings: &Closings) -> Endless {
         let clock = self.clock;
         loop {
-            let records = match seal.read(stream)? {
+            let records = match seal.read(&mut Patient::new(stream))? {
                 Message::Records(records) => records,
                 Message::Gone(all) => {
-                    self.close(all);
+                    self.close(all)?;
                     continue;
                 }
                 Message::Alternatives(_) => return Err(senseless("it says its addresses twice")),
@@ -255,13 +280,10 @@ impl Own {
             self.status.received.fetch_add(records.len() as u64, Ordering::Relaxed);
             let shards = self.shards();
             let mut of_each: Vec<Vec<Record>> = vec![Vec::new(); shards.len()];
-            let mut last = None;
             for record in records {
-                // A second record follows the first.
-                if let Some(connection) = record.connection() {
-                    last = self.shard_of(&connection);
-                }
-                match last.and_then(|shard| of_each.get_mut(shard)) {
+                let connection = record.connection().filter(|connection| !closings.includes(connection));
+                let shard = connection.and_then(|connection| self.shard_of(&connection));
+                match shard.and_then(|shard| of_each.get_mut(shard)) {
                     Some(records) => records.push(record),
                     None => drop(self.status.refused.fetch_add(1, Ordering::Relaxed)),
                 }
@@ -270,18 +292,55 @@ impl Own {
                 if records.is_empty() {
                     continue;
                 }
-                // One that has ended takes nothing any more; whatever comes after it is sent everything.
                 let refused = shard.ask(move |router| {
                     let now = clock.now();
                     records.iter().filter_map(|record| router.join(now, record).err()).collect::<Vec<_>>()
                 });
-                for why in refused.unwrap_or_default() {
+                for why in refused.ok_or_else(ended)? {
                     self.status.refused.fetch_add(1, Ordering::Relaxed);
                     debug!("a record is refused: {why}");
                 }
             }
         }
     }
+}
+
+/// A stream whose next bytes must all be there in time, each of them and together.
+struct Patient<'a> {
+    stream: &'a TcpStream,
+    until: Instant,
+}
+
+impl<'a> Patient<'a> {
+    fn new(stream: &'a TcpStream) -> Self {
+        Self { stream, until: Instant::now() + PATIENCE }
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "it has said nothing for too long"));
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// A shard has ended: this process is ending, or goes on with others, which have missed something.
+fn ended() -> io::Error {
+    io::Error::other("a shard has ended")
 }
 
 fn senseless(why: &str) -> io::Error {

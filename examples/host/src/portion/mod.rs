@@ -5,12 +5,14 @@
 //!   exchange  what one portion tells the other: a connection as soon as something happens to it, all of them at the start
 //!   link      the stream: opened, kept alive, opened again
 //!   frame     what is on it: authenticated frames
+//!   closed    what was closed while the stream was cut
 //!   early     packets that arrive before the record that they follow from
 //! ```
 //!
 //! The portion to the server has the rules and opens connections; the other only follows. Either can be restarted: when the
 //! stream is open again, each sends all connections that it knows.
 
+mod closed;
 mod early;
 mod exchange;
 mod frame;

@@ -29,7 +29,7 @@ fn router(rules: &[&str]) -> Router {
         let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
         translator.divert(Divert::parse(rule, &mut room).unwrap()).unwrap();
     }
-    Router::new(translator, Settings { address: OWN.into(), mtu: 1500, errors_per_second: 10, held: 4, resumable: None, early: false })
+    Router::new(translator, Settings { address: OWN.into(), mtu: 1500, errors_per_second: 10, held: 4, resumable: None, early: None })
 }
 
 fn framed(header: VnetHeader, packet: &[u8]) -> Vec<u8> {
@@ -220,6 +220,33 @@ fn fragments_may_come_before_their_first() {
     assert_eq!((router.held(), router.counters.fragments_kept, router.counters.fragments_refused), (4, 5, 2));
     router.poll(NOW + core::time::Duration::from_secs(31), &mut Sent::default());
     assert_eq!((router.held(), router.counters.fragments_expired), (0, 4));
+}
+
+/// Whatever becomes of a first fragment, those that have waited for it are looked at once.
+#[test]
+fn fragments_whose_first_is_dropped_are_looked_at_once() {
+    let mut router = router(&["100.100.100.100:80 to 123.45.67.89:80"]);
+    let fragment = |to: [u8; 4], ttl: u8, offset: u16, more: u16| {
+        let mut packet = udp(SERVER, to, &[7; 24]);
+        packet.truncate(HEADER + 16);
+        let length = packet.len() as u16;
+        put(&mut packet, 2, length);
+        put(&mut packet, 6, more | offset);
+        packet[8] = ttl;
+        packet::seal(&mut packet);
+        packet
+    };
+    // One to an alternative that no connection has is dropped, and the others with it; one whose TTL has run out is not
+    // looked at, and may come again.
+    for (to, ttl, waiting) in [(ALTERNATIVE, 64, 0), (ORIGINAL, 1, 1)] {
+        assert!(route(&mut router, &fragment(to, 64, 2, 0)).is_empty());
+        assert_eq!(router.held(), 1, "{to:?}");
+        let said = route(&mut router, &fragment(to, ttl, 0, 0x2000));
+        assert!(said.iter().all(|packet| packet[9] == ICMP), "nothing but a complaint");
+        assert_eq!(router.held(), waiting, "{to:?}");
+        router.poll(NOW + core::time::Duration::from_secs(31), &mut Sent::default());
+        assert_eq!(router.held(), 0);
+    }
 }
 
 #[test]

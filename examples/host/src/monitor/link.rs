@@ -1,0 +1,433 @@
+//! The session with one translator: its reports, checked, and what it is asked.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+
+use byway::control::{
+    Answer, Client, Code, Effect, GaveUp, Incoming, Instruction, ListedRule, MeasuredServer, RefusedBy, Request, Rule,
+};
+use byway::monitor::{Distrust, Observation, Reading};
+use byway::{Divert, Histogram, Instant, Match, Midstream, Target, Weighted};
+
+use crate::config::monitor::Translator;
+
+/// How long a subscription is asked for; it is renewed at a third of that.
+const SUBSCRIPTION: u16 = 30;
+/// Without a report for so many intervals the translator is thought to be away.
+const PATIENCE: u32 = 12;
+/// How long it takes until a translator that has not answered is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Of more entries of one translator nothing is kept.
+const MOST_ENTRIES: usize = 65_536;
+
+/// A rule as a translator has listed it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What it matches.
+    pub matches: Match,
+    /// Its servers, with their weights.
+    pub servers: Vec<Weighted>,
+    /// Whether a new connection goes to the server with the fewest for its weight.
+    pub least_loaded: bool,
+    keep_source: bool,
+    any_port: bool,
+    resumable: bool,
+    midstream: Option<Midstream>,
+}
+
+impl Listed {
+    fn of(rule: &ListedRule<'_>) -> Self {
+        Self {
+            matches: rule.matches(),
+            servers: rule.servers().map(|(server, _)| server).collect(),
+            least_loaded: rule.is_least_loaded(),
+            keep_source: rule.keeps_source(),
+            any_port: rule.takes_replies_from_any_port(),
+            resumable: rule.is_resumable(),
+            midstream: rule.midstream(),
+        }
+    }
+
+    /// A rule that the translator does not have yet.
+    #[must_use]
+    pub const fn new(matches: Match) -> Self {
+        Self {
+            matches,
+            servers: Vec::new(),
+            least_loaded: true,
+            keep_source: false,
+            any_port: false,
+            resumable: false,
+            midstream: None,
+        }
+    }
+
+    /// The instruction that gives it other servers, of which the least loaded gets a new connection; or which clients it is
+    /// for. The rest stays.
+    #[must_use]
+    pub fn with(&self, matches: Match, servers: &[Weighted]) -> Option<Instruction> {
+        let mut divert = Divert::new(matches).to_group(servers).least_loaded();
+        if self.keep_source {
+            divert = divert.keep_source();
+        }
+        if self.any_port {
+            divert = divert.replies_from_any_port();
+        }
+        if self.resumable {
+            divert = divert.resumable();
+        }
+        if let Some(midstream) = self.midstream {
+            divert = divert.midstream(midstream);
+        }
+        Rule::new(&divert).map(Instruction::Divert)
+    }
+}
+
+/// What a translator was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Its rules, from a position on.
+    List,
+    /// Reports.
+    Reports,
+    /// A change; the number is the asker's.
+    Change(u64),
+}
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// The session is open.
+    Opened,
+    /// Its rules are known.
+    Listed,
+    /// Something about a server.
+    Server {
+        /// The server.
+        target: Target,
+        /// Its weight in the group.
+        weight: u16,
+        /// Where it stands in the translator's list.
+        position: u32,
+        /// What was seen of it since the last report, if that can be said and believed.
+        seen: Option<Observation>,
+        /// Response times since the last report.
+        times: Box<Histogram>,
+        /// Connections on it.
+        connections: u32,
+    },
+    /// A report is complete.
+    Round,
+    /// What has come of a change.
+    Changed(u64, Result<Vec<Effect>, String>),
+    /// The session is over; why.
+    Lost(String),
+}
+
+/// What was refused, lost or not understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Oddities {
+    /// Reports of servers that were not believed, by reason.
+    pub distrusted: [u64; Distrust::ALL.len()],
+    /// Reports of servers that no service names.
+    pub unknown: u64,
+    /// Datagrams of reports that were lost.
+    pub missed: u64,
+    /// Pages that could not be read to their end.
+    pub malformed: u64,
+}
+
+/// A session with a translator.
+#[derive(Debug)]
+pub struct Link {
+    /// Which one.
+    pub translator: Translator,
+    /// The generation of its rules, by its last answer.
+    pub generation: u32,
+    /// Its rules, if they are known.
+    pub rules: Option<Vec<Listed>>,
+    /// What was odd about it.
+    pub oddities: Oddities,
+    /// When its last report came.
+    pub heard: Option<Instant>,
+    interval: Duration,
+    socket: Option<UdpSocket>,
+    client: Option<Client>,
+    is_open: bool,
+    /// When it is asked again.
+    again: Instant,
+    renew: Instant,
+    queue: VecDeque<(Ask, Request)>,
+    current: Option<Ask>,
+    listing: Vec<Listed>,
+    readings: HashMap<u32, (Reading, Histogram)>,
+    /// The servers of services; of others nothing is kept.
+    servers: HashSet<Target>,
+}
+
+impl Link {
+    /// A session that is yet to be opened.
+    #[must_use]
+    pub fn new(translator: Translator, interval: Duration, servers: HashSet<Target>) -> Self {
+        Self {
+            translator,
+            generation: 0,
+            rules: None,
+            oddities: Oddities::default(),
+            heard: None,
+            interval,
+            socket: None,
+            client: None,
+            is_open: false,
+            again: Instant::ZERO,
+            renew: Instant::ZERO,
+            queue: VecDeque::new(),
+            current: None,
+            listing: Vec::new(),
+            readings: HashMap::new(),
+            servers,
+        }
+    }
+
+    /// Whether there is a session.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Its socket, while there is one.
+    #[must_use]
+    pub const fn socket(&self) -> Option<&UdpSocket> {
+        self.socket.as_ref()
+    }
+
+    /// The rule with this match.
+    #[must_use]
+    pub fn rule(&self, matches: &Match) -> Option<&Listed> {
+        self.rules.as_ref()?.iter().find(|rule| rule.matches == *matches)
+    }
+
+    /// Asks for something once everything before it is answered.
+    pub fn ask(&mut self, ask: Ask, request: Request) {
+        self.queue.push_back((ask, request));
+    }
+
+    /// Asks for its rules.
+    pub fn list(&mut self) {
+        if !self.queue.iter().any(|(ask, _)| *ask == Ask::List) {
+            self.listing.clear();
+            self.ask(Ask::List, Request::one(Instruction::ListRules(0)));
+        }
+    }
+
+    /// When [`Link::poll`] has something to do at the latest.
+    #[must_use]
+    pub fn poll_at(&self) -> Instant {
+        let sending = self.client.as_ref().and_then(Client::poll_at);
+        match (&self.client, self.is_open) {
+            (None, _) => self.again,
+            (Some(_), true) => sending.unwrap_or(self.renew).min(self.renew),
+            (Some(_), false) => sending.unwrap_or(self.again),
+        }
+    }
+
+    fn connect(&mut self, now: Instant) -> std::io::Result<()> {
+        let any: SocketAddr = if self.translator.at.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(self.translator.at)?;
+        socket.set_nonblocking(true)?;
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(std::io::Error::other)?;
+        let (id, secret) = self.translator.key;
+        (self.socket, self.client) = (Some(socket), Some(Client::new(now, id, secret, nonce)));
+        Ok(())
+    }
+
+    fn lose(&mut self, now: Instant, why: String, heard: &mut Vec<Heard>) {
+        (self.socket, self.client, self.is_open, self.rules) = (None, None, false, None);
+        self.again = now + PAUSE;
+        let unanswered = self.current.take().into_iter().chain(self.queue.drain(..).map(|(ask, _)| ask));
+        for ask in unanswered {
+            if let Ask::Change(number) = ask {
+                heard.push(Heard::Changed(number, Err(format!("it is not known whether it was applied: {why}"))));
+            }
+        }
+        heard.push(Heard::Lost(why));
+    }
+
+    /// Sends and receives what there is.
+    pub fn poll(&mut self, now: Instant, heard: &mut Vec<Heard>) {
+        if self.client.is_none() {
+            if now >= self.again
+                && let Err(error) = self.connect(now)
+            {
+                self.lose(now, error.to_string(), heard);
+            }
+            if self.client.is_none() {
+                return;
+            }
+        }
+        let mut buffer = [0; 2048];
+        while let Some(length) = self.receive(&mut buffer) {
+            self.take(now, &buffer[..length], heard);
+        }
+        if self.is_open {
+            let late = self.interval * PATIENCE + Duration::from_secs(2);
+            if self.heard.is_some_and(|at| now.duration_since(at) > late) {
+                return self.lose(now, "it sends no reports".into(), heard);
+            }
+            if now >= self.renew {
+                self.renew = now + Duration::from_secs(u64::from(SUBSCRIPTION) / 3);
+                let interval = u16::try_from(self.interval.as_millis()).unwrap_or(u16::MAX);
+                self.ask(Ask::Reports, Request::one(Instruction::Report { seconds: SUBSCRIPTION, interval }));
+            }
+        }
+        self.send(now, heard);
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
+        loop {
+            match self.socket.as_ref()?.recv(buffer) {
+                Ok(length) => return Some(length),
+                // Nobody listens there (yet): the same as no answer.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::Interrupted) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant, heard: &mut Vec<Heard>) {
+        let Some(client) = &mut self.client else { return };
+        if client.is_ready()
+            && let Some((ask, request)) = self.queue.pop_front()
+        {
+            // What somebody else has changed since the last answer is not overwritten unseen.
+            let request = if matches!(ask, Ask::Change(_)) { request.only_if(self.generation) } else { request };
+            self.current = client.send(now, &request).is_ok().then_some(ask);
+        }
+        match client.poll_transmit(now) {
+            Ok(Some(datagram)) => {
+                if let Some(socket) = &self.socket {
+                    // What is not sent is sent again.
+                    let _ = socket.send(datagram);
+                }
+            }
+            Ok(None) => {}
+            Err(GaveUp { .. }) => self.lose(now, "it does not answer".into(), heard),
+        }
+    }
+
+    fn take(&mut self, now: Instant, datagram: &[u8], heard: &mut Vec<Heard>) {
+        let Some(client) = &mut self.client else { return };
+        match client.handle(now, datagram) {
+            Ok(Incoming::Opened(answer)) => match answer.refused() {
+                Some(why) => self.lose(now, refusal(&why), heard),
+                None => {
+                    (self.is_open, self.renew, self.heard) = (true, now, Some(now));
+                    self.generation = answer.generation();
+                    heard.push(Heard::Opened);
+                    self.list();
+                }
+            },
+            Ok(Incoming::Refused(why)) => self.lose(now, refusal(&why), heard),
+            Ok(Incoming::Answer(answer)) => self.answered(now, &answer, heard),
+            Ok(Incoming::Report(report)) => {
+                self.heard = Some(now);
+                self.oddities.missed += u64::from(report.datagrams_missed());
+                let page = report.page();
+                let mut count = 0;
+                for server in page.servers() {
+                    count += 1;
+                    self.read(page.translator_time(), &server, heard);
+                }
+                if count < page.len() {
+                    self.oddities.malformed += 1;
+                }
+                if page.next().is_none() {
+                    heard.push(Heard::Round);
+                }
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Compares what is said of a server with what was said before.
+    fn read(&mut self, at: Instant, server: &MeasuredServer, heard: &mut Vec<Heard>) {
+        let new = &server.measured;
+        let has_room = self.readings.len() < MOST_ENTRIES || self.readings.contains_key(&server.position);
+        if !self.servers.contains(&new.server) || !has_room {
+            self.oddities.unknown += 1;
+            return;
+        }
+        let (reading, times) =
+            self.readings.entry(server.position).or_insert((Reading::default(), Histogram::EMPTY));
+        let before = core::mem::replace(times, new.response);
+        let seen = match reading.take(at, new) {
+            Ok(seen) => seen,
+            Err(why) => {
+                if let Some(place) = Distrust::ALL.iter().position(|known| *known == why) {
+                    self.oddities.distrusted[place] += 1;
+                }
+                None
+            }
+        };
+        let since = new.response.since(&before);
+        let times = match seen {
+            Some(seen) if since.count() == u64::from(seen.answered) => since,
+            // Its counters have begun anew.
+            Some(_) => new.response,
+            None => Histogram::EMPTY,
+        };
+        heard.push(Heard::Server {
+            target: new.server,
+            weight: server.weight,
+            position: server.position,
+            seen,
+            times: Box::new(times),
+            connections: new.connections,
+        });
+    }
+
+    fn answered(&mut self, now: Instant, answer: &Answer<'_>, heard: &mut Vec<Heard>) {
+        self.generation = answer.generation();
+        match self.current.take() {
+            Some(Ask::List) if answer.refused().is_none() => {
+                let (rules, next) = answer.rules();
+                self.listing.extend(rules.map(|rule| Listed::of(&rule)));
+                match next {
+                    Some(position) => {
+                        self.queue.push_front((Ask::List, Request::one(Instruction::ListRules(position))));
+                    }
+                    None => {
+                        self.rules = Some(core::mem::take(&mut self.listing));
+                        heard.push(Heard::Listed);
+                    }
+                }
+            }
+            Some(Ask::Change(number)) => {
+                let result = match answer.refused() {
+                    None => Ok(answer.effects().collect()),
+                    Some(why) => Err(refusal(&why)),
+                };
+                if answer.refused().is_some_and(|why| why.code == Some(Code::Generation)) || !answer.is_dry_run() {
+                    self.list();
+                }
+                heard.push(Heard::Changed(number, result));
+            }
+            Some(Ask::Reports) => {
+                if let Some(why) = answer.refused() {
+                    self.lose(now, format!("it sends no reports: {}", refusal(&why)), heard);
+                }
+            }
+            Some(Ask::List) | None => {}
+        }
+    }
+}
+
+fn refusal(why: &RefusedBy) -> String {
+    why.code.map_or_else(|| format!("refused with code {}", why.number), |code| format!("refused: {code}"))
+}

@@ -1,0 +1,416 @@
+//! The monitor at work: it listens to translators, decides, sends instructions, and does what an operator says.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use byway::monitor::{Distrust, Observation};
+use byway::{Instant, Match, Target};
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::{Value, json};
+
+use super::journal::Journal;
+use super::link::{Heard, Link};
+use super::rules::{Each, Pins};
+use super::service::{Change, State};
+use super::shared::Shared;
+use crate::config::monitor::{Monitor, Service};
+use crate::waker::Waker;
+
+/// How often the page is told what there is.
+const SHOWN_EVERY: Duration = Duration::from_millis(500);
+/// How long a preview waits for translators.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long weights that a translator reports may differ from those that it was told.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What an operator wants, and where the answer goes.
+#[derive(Debug)]
+pub struct Order {
+    /// A JSON object: `do`, `service`, `server`, and what else it takes.
+    pub command: Value,
+    /// Where the answer goes.
+    pub reply: Sender<Result<Value, String>>,
+}
+
+/// What other threads want.
+#[derive(Debug)]
+pub enum Wanted {
+    /// An operator's command.
+    Order(Order),
+    /// The file is to be read anew.
+    Reload,
+    /// The end.
+    Stop,
+}
+
+/// A change that translators were asked for.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) service: usize,
+    /// How many have not answered yet.
+    pub(super) open: usize,
+    pub(super) results: Vec<String>,
+    /// The number in the journal; none for a preview.
+    pub(super) decision: Option<u64>,
+    /// Who waits for a preview, with what is to be added to it.
+    pub(super) reply: Option<(Sender<Result<Value, String>>, Value)>,
+    pub(super) until: Instant,
+}
+
+/// What must be known to take a decision back.
+#[derive(Clone, Debug)]
+pub(super) struct Undo {
+    pub(super) service: usize,
+    pub(super) pins: Pins,
+    pub(super) weights: Each<u16>,
+}
+
+/// The monitor.
+#[derive(Debug)]
+pub struct Run {
+    pub(super) file: PathBuf,
+    pub(super) config: Monitor,
+    pub(super) links: Vec<Link>,
+    pub(super) services: Vec<State>,
+    pub(super) journal: Journal,
+    pub(super) start: std::time::Instant,
+    /// By service and server: what was seen since the last tick, by translator and position.
+    pub(super) fresh: HashMap<(usize, usize), HashMap<(usize, u32), Observation>>,
+    /// Connections by translator, service and server: of its last report, and of the one that is arriving.
+    pub(super) connections: HashMap<usize, Vec<Each<u32>>>,
+    pub(super) arriving: HashMap<usize, Vec<Each<u32>>>,
+    /// Which translators have sent a whole report since the last tick.
+    pub(super) rounds: HashSet<usize>,
+    pub(super) ticked: Instant,
+    pub(super) shown: Instant,
+    pub(super) sent: HashMap<u64, Sent>,
+    pub(super) changes: u64,
+    /// When weights were last sent, by service.
+    pub(super) told: Vec<Instant>,
+    /// Rules of their own for some clients, by service.
+    pub(super) extra: Vec<Vec<Match>>,
+    /// What was proposed last in a dry run, by service.
+    pub(super) proposed: Vec<Option<Each<u16>>>,
+    /// The model's decisions whose outcome is awaited: service, its number, and that in the journal.
+    pub(super) awaited: Vec<(usize, u32, u64)>,
+    pub(super) undo: BTreeMap<u64, Undo>,
+    /// Reloads that were refused.
+    pub(super) refused_reloads: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) waker: Arc<Waker>,
+}
+
+impl Run {
+    /// A monitor that has heard nothing yet.
+    ///
+    /// # Errors
+    /// The journal cannot be opened.
+    pub fn new(file: PathBuf, config: Monitor, shared: Arc<Shared>, waker: Arc<Waker>) -> Result<Self, String> {
+        let journal = Journal::open(&config.journal)
+            .map_err(|error| format!("monitor.journal {}: {error}", config.journal.display()))?;
+        let servers: HashSet<Target> =
+            config.services.iter().flat_map(|service| &service.servers).map(|server| server.target).collect();
+        let links = config.translators.iter().map(|t| Link::new(t.clone(), config.interval, servers.clone())).collect();
+        let state = |(place, service): (usize, &Service)| {
+            let pins = journal.pins(&service.name).map_or_else(Pins::default, |pins| Pins::of(pins, service));
+            State::new(service.clone(), place, pins)
+        };
+        let services: Vec<_> = config.services.iter().enumerate().map(state).collect();
+        let count = services.len();
+        Ok(Self {
+            links,
+            services,
+            journal,
+            start: std::time::Instant::now(),
+            fresh: HashMap::new(),
+            connections: HashMap::new(),
+            arriving: HashMap::new(),
+            rounds: HashSet::new(),
+            ticked: Instant::ZERO,
+            shown: Instant::ZERO,
+            sent: HashMap::new(),
+            changes: 0,
+            told: vec![Instant::ZERO; count],
+            extra: vec![Vec::new(); count],
+            proposed: vec![None; count],
+            awaited: Vec::new(),
+            undo: BTreeMap::new(),
+            refused_reloads: 0,
+            file,
+            config,
+            shared,
+            waker,
+        })
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        // Zero means "never" to the model.
+        Instant::from_secs(1) + self.start.elapsed()
+    }
+
+    /// Works until it is told to stop.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run(mut self, wanted: &Receiver<Wanted>) -> std::io::Result<()> {
+        loop {
+            self.waker.will_sleep();
+            for wanted in wanted.try_iter() {
+                match wanted {
+                    Wanted::Stop => return Ok(()),
+                    Wanted::Reload => self.reload(),
+                    Wanted::Order(Order { command, reply }) => self.obey(&command, reply),
+                }
+            }
+            let mut heard = Vec::new();
+            for place in 0..self.links.len() {
+                let now = self.now();
+                self.links[place].poll(now, &mut heard);
+                for heard in heard.drain(..) {
+                    self.hear(place, heard);
+                }
+            }
+            self.tick();
+            self.give_up();
+            self.show();
+            self.sleep()?;
+            self.waker.is_awake();
+        }
+    }
+
+    fn sleep(&self) -> std::io::Result<()> {
+        let now = self.now();
+        let next = self.links.iter().map(Link::poll_at).min().unwrap_or(now);
+        let next = next.min(now + SHOWN_EVERY).min(self.ticked + self.config.interval * 2);
+        let wait = next.duration_since(now).max(Duration::from_millis(1));
+        let mut fds: Vec<_> = self.links.iter().filter_map(Link::socket).map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        let waker = self.waker.as_fd();
+        fds.push(PollFd::new(&waker, PollFlags::IN));
+        match poll(&mut fds, Timespec::try_from(wait).ok().as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn hear(&mut self, place: usize, heard: Heard) {
+        let name = self.links[place].translator.name.clone();
+        match heard {
+            Heard::Opened => tracing::info!("{name}: the session is open"),
+            Heard::Lost(why) => {
+                tracing::warn!("{name}: {why}");
+                self.connections.remove(&place);
+                self.arriving.remove(&place);
+            }
+            Heard::Round => {
+                self.rounds.insert(place);
+                self.connections.insert(place, self.arriving.remove(&place).unwrap_or_default());
+            }
+            Heard::Listed => self.listed(place),
+            Heard::Changed(number, result) => self.changed(number, &name, result),
+            Heard::Server { target, weight, position, seen, times, connections } => {
+                let now = self.now();
+                for service in 0..self.services.len() {
+                    let servers = &self.services[service].service.servers;
+                    let Some(server) = servers.iter().position(|server| server.target == target) else { continue };
+                    if let Some(seen) = seen {
+                        let each = self.fresh.entry((service, server)).or_default();
+                        each.entry((place, position)).and_modify(|before| before.add(&seen)).or_insert(seen);
+                        self.services[service].note_times(now, server, &times);
+                    }
+                    let count = self.services.len();
+                    let arriving = self.arriving.entry(place).or_insert_with(|| vec![Each::default(); count]);
+                    arriving[service][server] = arriving[service][server].saturating_add(connections);
+                    let told = self.services[service].in_force.map(|weights| weights[server]);
+                    let is_alone = self.services.len() == 1 && self.extra[service].is_empty();
+                    if is_alone && told.is_some_and(|told| told != weight) && now.duration_since(self.told[service]) > SETTLED {
+                        // Somebody else has changed them.
+                        self.links[place].list();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rules of a translator are known: its weights are taken over, or it is given those that the others have.
+    fn listed(&mut self, place: usize) {
+        for service in 0..self.services.len() {
+            let time = Timestamp::now();
+            self.services[service].demand(time, &self.config.rules);
+            let matches = self.services[service].service.matches;
+            let Some(rule) = self.links[place].rule(&matches).cloned() else {
+                let weights = self.services[service].in_force.unwrap_or_else(|| configured(&self.services[service].service));
+                self.services[service].adopt(&weights);
+                let name = &self.links[place].translator.name;
+                let text = format!("{}: {name} has no rule for it, and gets one", self.services[service].service.name);
+                self.start_with(service, weights, weights, "the start", &text);
+                continue;
+            };
+            let mut weights: Each<u16> = Default::default();
+            let servers = &self.services[service].service.servers;
+            for (weight, server) in weights.iter_mut().zip(servers) {
+                *weight = rule.servers.iter().find(|listed| listed.target == server.target).map_or(0, |listed| listed.weight);
+            }
+            let others = rule.servers.iter().any(|listed| servers.iter().all(|server| server.target != listed.target));
+            let before = self.services[service].in_force;
+            if before == Some(weights) && !others {
+                continue;
+            }
+            if before.is_some() && self.is_pending(service) {
+                // It will say so when it has applied what it was asked for.
+                continue;
+            }
+            match before {
+                // The first translator that is heard says what holds.
+                None => {
+                    self.services[service].adopt(&weights);
+                    let name = self.services[service].service.name.clone();
+                    if let Some(revived) = self.services[service].revive(&weights) {
+                        self.services[service].adopt(&revived);
+                        let text = format!("{name}: servers without a weight get a small one, since nobody has forbidden them");
+                        self.start_with(service, weights, revived, "the start", &text);
+                    } else if !rule.least_loaded {
+                        let text = format!("{name}: new connections go to the server with the fewest for its weight");
+                        self.start_with(service, weights, weights, "the start", &text);
+                    }
+                }
+                Some(_) if self.links.len() == 1 => {
+                    tracing::warn!("{}: somebody else has changed the weights", self.services[service].service.name);
+                    self.services[service].adopt(&weights);
+                }
+                // Of several translators one has other weights: it was restarted, or somebody has changed it alone.
+                Some(held) => {
+                    let name = self.links[place].translator.name.clone();
+                    let text = format!("{}: {name} gets the weights that the others have", self.services[service].service.name);
+                    self.start_with(service, weights, held, "another translator", &text);
+                }
+            }
+        }
+    }
+
+    fn is_pending(&self, service: usize) -> bool {
+        self.now().duration_since(self.told[service]) < SETTLED
+    }
+
+    fn start_with(&mut self, service: usize, before: Each<u16>, weights: Each<u16>, cause: &str, text: &str) {
+        let state = &self.services[service];
+        let entry = json!({
+            "service": state.service.name, "cause": cause, "text": text,
+            "before": state.named(&before), "after": state.named(&weights),
+        });
+        let how = state.service.open_connections;
+        self.carry_out(service, Change { weights, moves: Vec::new(), how, entry, promised: None }, None);
+    }
+
+    /// Decides, once each translator has sent a report, or would have.
+    fn tick(&mut self) {
+        let now = self.now();
+        let open = self.links.iter().filter(|link| link.is_open()).count();
+        let all = open != 0 && self.rounds.len() >= open;
+        let late = now.duration_since(self.ticked) > self.config.interval.mul_f64(1.8);
+        if !all && !late {
+            return;
+        }
+        self.ticked = now;
+        let heard = !self.rounds.is_empty();
+        self.rounds.clear();
+        let fresh = core::mem::take(&mut self.fresh);
+        let time = Timestamp::now();
+        for service in 0..self.services.len() {
+            let mut seen = [Observation::NONE; byway::control::MAX_SERVERS];
+            for (server, seen) in seen.iter_mut().enumerate() {
+                fresh.get(&(service, server)).into_iter().flatten().for_each(|(_, one)| seen.merge(one));
+                let each = self.connections.values().filter_map(|services| services.get(service));
+                self.services[service].connections[server] = each.map(|servers| servers[server]).sum();
+            }
+            self.services[service].demand(time, &self.config.rules);
+            if heard && let Some(change) = self.services[service].tick(now, &seen) {
+                self.carry_out(service, change, None);
+            } else {
+                self.keep_extra(service);
+            }
+        }
+        let mut awaited = core::mem::take(&mut self.awaited);
+        awaited.retain(|(service, number, entry)| match self.services[*service].outcome(*number) {
+            Some(Some(outcome)) => {
+                self.journal.note_outcome(*entry, outcome);
+                false
+            }
+            Some(None) => true,
+            None => false,
+        });
+        self.awaited = awaited;
+    }
+
+    /// Rules for some clients come and go with their hours.
+    fn keep_extra(&mut self, service: usize) {
+        let Some(weights) = self.services[service].in_force else { return };
+        let wanted: Vec<Match> = self.extra_of(service, &weights).iter().map(|(matches, _)| *matches).collect();
+        if wanted != self.extra[service] {
+            let text = format!("{}: rules for some clients begin or end", self.services[service].service.name);
+            self.start_with(service, weights, weights, "rules", &text);
+        }
+    }
+
+    /// Reads the file anew: all of it holds, or nothing of it.
+    fn reload(&mut self) {
+        let read = Monitor::read(&self.file).map_err(|error| error.to_string());
+        let new = read.and_then(|new| new.check_reload(&self.config).map(|()| new));
+        match new {
+            Ok(new) => {
+                for (state, service) in self.services.iter_mut().zip(&new.services) {
+                    state.configure(service.clone());
+                }
+                self.config = new;
+                tracing::info!("the configuration was read anew: {} rules", self.config.rules.len());
+            }
+            Err(why) => {
+                self.refused_reloads += 1;
+                tracing::error!("the configuration stays as it was: {why}");
+            }
+        }
+    }
+
+    fn show(&mut self) {
+        let now = self.now();
+        if now.duration_since(self.shown) < SHOWN_EVERY {
+            return;
+        }
+        self.shown = now;
+        let translators = self.links.iter().map(|link| {
+            let odd = &link.oddities;
+            let distrusted = Distrust::ALL.iter().zip(odd.distrusted).filter(|(_, count)| *count != 0);
+            json!({
+                "name": link.translator.name,
+                "at": link.translator.at.to_string(),
+                "open": link.is_open(),
+                "age": link.heard.map(|at| now.duration_since(at).as_secs_f64()),
+                "missed": odd.missed,
+                "unknown": odd.unknown,
+                "malformed": odd.malformed,
+                "distrusted": distrusted.map(|(why, count)| (why.text().to_string(), count.into())).collect::<serde_json::Map<_, _>>(),
+            })
+        });
+        let state = json!({
+            "dry_run": self.config.dry_run,
+            "refused_reloads": self.refused_reloads,
+            "journal": { "damaged": self.journal.damaged, "unwritten": self.journal.unwritten },
+            "translators": translators.collect::<Vec<_>>(),
+            "services": self.services.iter().map(State::show).collect::<Vec<_>>(),
+            "decisions": self.journal.newest().take(50).collect::<Vec<_>>(),
+        });
+        self.shared.publish(state.to_string());
+    }
+
+}
+
+fn configured(service: &Service) -> Each<u16> {
+    let mut weights: Each<u16> = Default::default();
+    service.servers.iter().zip(&mut weights).for_each(|(server, weight)| *weight = server.weight);
+    weights
+}
+

@@ -1,0 +1,494 @@
+//! One service: what is thought of its servers, what they should have, and why.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use byway::control::MAX_SERVERS;
+use byway::monitor::{Action, Decision, Monitor, Observation, Settings};
+use byway::{Histogram, Instant, Redivert};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::rules::{Demands, Each, Pins};
+use crate::config::monitor::{Rule, Service};
+
+/// Over how long response times are shown.
+const SHOWN: Duration = Duration::from_secs(10);
+/// Shares that differ by less are the same.
+const SAME: f64 = 0.005;
+
+/// What is to be done, and everything that is to be told about it.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The weights from now on.
+    pub weights: Each<u16>,
+    /// Servers whose open connections move, and where to.
+    pub moves: Vec<(usize, usize)>,
+    /// How they move.
+    pub how: Redivert,
+    /// For the journal.
+    pub entry: Value,
+    /// The model's number of the decision, if it will be compared with what comes of it.
+    pub promised: Option<u32>,
+}
+
+/// What is known of a service.
+#[derive(Debug)]
+pub struct State {
+    /// What it is.
+    pub service: Service,
+    /// What operators have set.
+    pub pins: Pins,
+    /// What rules and operators demand just now.
+    pub demands: Demands,
+    /// What the translators have been told, or had when they were first read; `None` before that.
+    pub in_force: Option<Each<u16>>,
+    /// Connections on each server, by the last reports.
+    pub connections: Each<u32>,
+    /// What was seen last.
+    pub seen: Each<Observation>,
+    /// How many requests have failed since the start.
+    pub failures: Each<u64>,
+    model: Monitor<MAX_SERVERS>,
+    /// The share that a server had before it was excluded.
+    kept: Each<f64>,
+    /// The share that a server had before a limit or a pin took hold of it.
+    held: Each<Option<f64>>,
+    times: Each<VecDeque<(Instant, Histogram)>>,
+    place: usize,
+}
+
+fn settings(service: &Service) -> Settings {
+    let mut settings = Settings::DEFAULT;
+    settings.most_moved = f64::from(service.most_moved) / 100.0;
+    settings.dwell = service.dwell;
+    settings
+}
+
+impl State {
+    /// A service of which nothing is known yet; `place` is its number among the services.
+    #[must_use]
+    pub fn new(service: Service, place: usize, pins: Pins) -> Self {
+        let mut weights: Each<u16> = Default::default();
+        service.servers.iter().zip(&mut weights).for_each(|(server, weight)| *weight = server.weight);
+        Self {
+            demands: Demands::at(Timestamp::UNIX_EPOCH, &[], place, service.servers.len(), &pins),
+            model: Monitor::new(settings(&service), weights),
+            kept: shares(&weights),
+            held: Default::default(),
+            in_force: None,
+            connections: Default::default(),
+            seen: [Observation::NONE; MAX_SERVERS],
+            failures: Default::default(),
+            times: Default::default(),
+            pins,
+            service,
+            place,
+        }
+    }
+
+    /// How many servers it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.service.servers.len()
+    }
+
+    /// It always has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.service.servers.is_empty()
+    }
+
+    /// What a server is called.
+    #[must_use]
+    pub fn name(&self, server: usize) -> String {
+        self.service.servers.get(server).map_or_else(String::new, |server| server.target.to_string())
+    }
+
+    /// The place of a server with this name.
+    #[must_use]
+    pub fn place_of(&self, name: &str) -> Option<usize> {
+        (0..self.len()).find(|server| self.name(*server) == name)
+    }
+
+    /// Takes over the settings of a file that was read anew.
+    pub fn configure(&mut self, service: Service) {
+        self.model.configure(settings(&service));
+        self.service = service;
+    }
+
+    /// The weights that a translator has: those of this monitor, of one before it, or of an operator. A server that has none,
+    /// though nobody forbids it, gets a small one, so that it is not forgotten when a monitor dies that had ejected it.
+    pub fn adopt(&mut self, listed: &Each<u16>) -> bool {
+        let known = self.in_force == Some(*listed);
+        self.in_force = Some(*listed);
+        self.model.adopt(fine(listed));
+        !known
+    }
+
+    /// Servers that have no weight though nobody has forbidden them, at the start, get a small one.
+    #[must_use]
+    pub fn revive(&self, listed: &Each<u16>) -> Option<Each<u16>> {
+        let mut weights = fine(listed);
+        let largest = weights.iter().copied().max().unwrap_or(0).max(1);
+        for (weight, excluded) in weights.iter_mut().zip(&self.demands.excluded).take(self.len()) {
+            if *weight == 0 && excluded.is_none() {
+                *weight = (largest / 20).max(1);
+            }
+        }
+        (weights != fine(listed)).then_some(weights)
+    }
+
+    /// Response times of a server, lately.
+    #[must_use]
+    pub fn lately(&self, server: usize) -> Histogram {
+        let mut sum = Histogram::EMPTY;
+        self.times.get(server).into_iter().flatten().for_each(|(_, times)| sum.merge(times));
+        sum
+    }
+
+    /// Notes response times of a server.
+    pub fn note_times(&mut self, now: Instant, server: usize, times: &Histogram) {
+        let Some(lately) = self.times.get_mut(server) else { return };
+        while lately.front().is_some_and(|(at, _)| now.duration_since(*at) > SHOWN) {
+            lately.pop_front();
+        }
+        lately.push_back((now, *times));
+    }
+
+    /// What rules and operators demand at a time.
+    pub fn demand(&mut self, time: Timestamp, rules: &[Rule]) {
+        self.demands = Demands::at(time, rules, self.place, self.len(), &self.pins);
+    }
+
+    /// Takes in what was seen since the last time, and decides.
+    pub fn tick(&mut self, now: Instant, seen: &Each<Observation>) -> Option<Change> {
+        self.seen = *seen;
+        for (failures, seen) in self.failures.iter_mut().zip(seen) {
+            *failures += u64::from(seen.failures.max(seen.unanswered));
+        }
+        self.exclude();
+        let decision = self.model.observe(now, seen).copied();
+        self.settle(decision.as_ref(), None)
+    }
+
+    /// Applies what an operator has just set, or undone.
+    pub fn apply(&mut self, cause: &str, text: &str) -> Option<Change> {
+        self.exclude();
+        self.settle(None, Some((cause, text)))
+    }
+
+    /// The weights that an operator wants back, until the model has better ones.
+    pub fn wish(&mut self, weights: &Each<u16>) {
+        self.model.adopt(*weights);
+    }
+
+    /// What an operator's pins would make of the weights.
+    #[must_use]
+    pub fn preview(&self, time: Timestamp, rules: &[Rule], pins: &Pins) -> Each<u16> {
+        let demands = Demands::at(time, rules, self.place, self.len(), pins);
+        let mut wanted = self.model.weights();
+        let others = wanted;
+        for (server, weight) in wanted.iter_mut().enumerate().take(self.len()) {
+            if *weight == 0 && self.demands.excluded[server].is_some() && demands.excluded[server].is_none() {
+                *weight = self.returning(server, &others);
+            }
+        }
+        demands.constrain(&wanted, self.len(), pins).0
+    }
+
+    /// Six tenths of the share that a server had before, beside the weights of the others.
+    fn returning(&self, server: usize, others: &Each<u16>) -> u16 {
+        let share = (0.6 * self.kept[server]).clamp(0.01, 0.9);
+        let sum: f64 = others.iter().map(|weight| f64::from(*weight)).sum();
+        if sum <= 0.0 { 20_000 } else { (sum * share / (1.0 - share)).clamp(1.0, 60_000.0) as u16 }
+    }
+
+    fn exclude(&mut self) {
+        let mut weights = self.model.weights();
+        let (others, before) = (weights, shares(&weights));
+        for (server, weight) in weights.iter_mut().enumerate().take(self.service.servers.len()) {
+            let excluded = self.demands.excluded[server].is_some();
+            if self.model.exclude(server, excluded) {
+                if excluded && *weight != 0 {
+                    self.kept[server] = before[server];
+                }
+                *weight = if excluded { 0 } else { self.returning(server, &others) };
+            }
+        }
+        // What a limit or a pin has taken away comes back with its end.
+        let now = weights;
+        for (server, weight) in weights.iter_mut().enumerate().take(self.service.servers.len()) {
+            let is_free = self.demands.maximum[server].is_none() && self.pins.share[server].is_none();
+            if is_free && let Some(share) = self.held[server].take().filter(|_| *weight != 0) {
+                let others: f64 = now.iter().enumerate().filter(|(n, _)| *n != server).map(|(_, w)| f64::from(*w)).sum();
+                *weight = (others * share / (1.0 - share).max(0.01)).clamp(1.0, 60_000.0) as u16;
+            }
+        }
+        self.model.adopt(weights);
+    }
+
+    /// What the weights should be, with rules and pins; a change if they are not so already.
+    fn settle(&mut self, decision: Option<&Decision<MAX_SERVERS>>, operator: Option<(&str, &str)>) -> Option<Change> {
+        let before = self.in_force?;
+        let (weights, mut by) = self.demands.constrain(&self.model.weights(), self.len(), &self.pins);
+        if is_same(&before, &weights) {
+            self.model.adopt(fine(&before));
+            return None;
+        }
+        let (had, has) = (shares(&before), shares(&weights));
+        for server in 0..self.len() {
+            let is_free = self.demands.maximum[server].is_none() && self.pins.share[server].is_none();
+            if !is_free && self.held[server].is_none() && had[server] > 0.0 && has[server] != had[server] {
+                self.held[server] = Some(had[server]);
+            }
+        }
+        let mut back = Vec::new();
+        for server in 0..self.len() {
+            match &self.demands.excluded[server] {
+                Some(who) if before[server] != 0 && !by.contains(who) => by.push(who.clone()),
+                None if before[server] == 0 && weights[server] != 0 => back.push(self.name(server)),
+                _ => {}
+            }
+        }
+        self.model.adopt(weights);
+        self.in_force = Some(weights);
+        let limits = if by.is_empty() { String::new() } else { format!(", within {}", by.join(" and ")) };
+        let (cause, why) = match (operator, decision) {
+            (Some((cause, text)), _) => (cause.to_string(), text.to_string()),
+            (None, Some(decision)) => (format!("{}{limits}", cause(decision)), self.why(decision)),
+            (None, None) if by.is_empty() && back.is_empty() => ("rules".into(), "a rule has ended".into()),
+            (None, None) if by.is_empty() => {
+                ("rules".into(), format!("nothing forbids {} any more", back.join(" and ")))
+            }
+            (None, None) => (by.join(", "), format!("{} demands it", by.join(" and "))),
+        };
+        let emptied = |server: &usize| before[*server] != 0 && weights[*server] == 0;
+        let must_move = match decision.map(|decision| decision.action) {
+            Some(Action::EjectFailing { server, .. } | Action::EjectHanging { server, .. }) => Some(server),
+            _ => None,
+        };
+        let best = (0..self.len()).max_by_key(|server| weights[*server]);
+        let is_rule = |server: usize| self.demands.excluded[server].as_ref().is_some_and(|by| by != "the operator");
+        let moves: Vec<_> = (0..self.len())
+            .filter(emptied)
+            .filter(|server| self.service.open_connections != Redivert::Drain && (must_move == Some(*server) || is_rule(*server)))
+            .filter_map(|server| Some((server, best.filter(|best| *best != server)?)))
+            .collect();
+        let mut text = format!("{}: {} instead of {}, since {why}", self.service.name, self.words(&weights), self.words(&before));
+        for (from, to) in &moves {
+            text += &format!("; open connections of {} go to {}", self.name(*from), self.name(*to));
+        }
+        let promised = decision.filter(|d| d.promise() > 0.0 && by.is_empty()).map(|decision| decision.number);
+        let entry = json!({
+            "service": self.service.name,
+            "cause": cause,
+            "text": text,
+            "before": self.named(&before),
+            "after": self.named(&weights),
+            "promise": decision.map(Decision::promise),
+            "predicted": decision.map(Decision::predicted),
+            "replayed": decision.map(Decision::can_be_replayed),
+            "trust": self.model.trust(),
+            "inputs": self.inputs(decision),
+        });
+        Some(Change { weights, moves, how: self.service.open_connections, entry, promised })
+    }
+
+    fn words(&self, weights: &Each<u16>) -> String {
+        let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum::<f64>().max(1.0);
+        let shares: Vec<_> = (0..self.len())
+            .map(|server| format!("{} {:.0} %", self.name(server), f64::from(weights[server]) / sum * 100.0))
+            .collect();
+        shares.join(", ")
+    }
+
+    /// Weights by the names of the servers.
+    #[must_use]
+    pub fn named(&self, weights: &Each<u16>) -> Value {
+        (0..self.len()).map(|server| (self.name(server), Value::from(weights[server]))).collect::<serde_json::Map<_, _>>().into()
+    }
+
+    /// The clause after "since".
+    fn why(&self, decision: &Decision<MAX_SERVERS>) -> String {
+        match decision.action {
+            Action::Reweigh => {
+                let [before, after] = decision.predicted().map(|time| time * 1e3);
+                format!(
+                    "the model expects requests to take {after:.1} ms instead of {before:.1} ms, which saves {:.2} s of waiting in \
+                     10 s, more than the {:.2} s of cost and doubt",
+                    decision.promise(),
+                    decision.threshold()
+                )
+            }
+            Action::Undo { .. } => {
+                let times = decision.inputs.judged.map_or([0.0; 2], |outcome| outcome.response);
+                let [before, after] = times.map(|time| time * 1e3);
+                format!("requests took {after:.1} ms instead of {before:.1} ms after the last change, which is undone")
+            }
+            Action::EjectFailing { server, bad, of } => format!("{bad} of {of} requests to {} have failed", self.name(server)),
+            Action::EjectHanging { server, waiting, silent } => format!(
+                "{waiting} requests wait for {}, and it has answered none for {:.2} s",
+                self.name(server),
+                silent.as_secs_f64()
+            ),
+            Action::Try { server } => format!("{} gets a few requests to show whether it is well again", self.name(server)),
+            Action::Return { server } => format!("{} has answered well", self.name(server)),
+            _ => "the monitor has decided so".into(),
+        }
+    }
+
+    fn inputs(&self, decision: Option<&Decision<MAX_SERVERS>>) -> Value {
+        let estimates = self.model.estimates();
+        let (seen, estimates) = match decision {
+            Some(decision) => (&decision.inputs.seen, &decision.inputs.estimates),
+            None => (&self.seen, estimates),
+        };
+        let each = (0..self.len()).map(|server| {
+            let (seen, estimate) = (&seen[server], &estimates[server]);
+            json!({
+                "server": self.name(server),
+                "answered": seen.answered,
+                "mean": if seen.answered == 0 { 0.0 } else { seen.response.as_secs_f64() / f64::from(seen.answered) },
+                "failed": seen.failures.max(seen.unanswered),
+                "waiting": seen.waiting,
+                "waited": seen.waited.as_secs_f64(),
+                "silent": seen.silent.as_secs_f64(),
+                "capacity": estimate.capacity,
+                "floor": estimate.floor,
+                "response": estimate.response,
+                "rate": estimate.rate,
+            })
+        });
+        Value::Array(each.collect())
+    }
+
+    /// What has become of a decision of the model, once that is known. `None` if it is so old that the model has forgotten it.
+    #[must_use]
+    pub fn outcome(&self, number: u32) -> Option<Option<Value>> {
+        let decision = self.model.decisions().find(|decision| decision.number == number)?;
+        Some(decision.outcome.map(|outcome| {
+            let [before, after] = outcome.response;
+            json!({
+                "before": before,
+                "after": after,
+                "promised_share": outcome.promised,
+                "realised": outcome.realised_share(),
+                "is_worse": outcome.is_worse(),
+            })
+        }))
+    }
+
+    /// The shares that the model would give if nothing kept it from that: in proportion to what servers can carry, as far as
+    /// that is known. Where that is worth a change, it goes there step by step.
+    fn aim(&self) -> Each<f64> {
+        let (weights, ejected, estimates) = (shares(&self.model.weights()), self.model.ejected(), self.model.estimates());
+        let is_in = |server: &usize| !ejected[*server] && self.demands.excluded[*server].is_none();
+        let all: Vec<usize> = (0..self.len()).filter(is_in).collect();
+        if !all.iter().all(|server| estimates[*server].is_known()) {
+            return weights;
+        }
+        let sum: f64 = all.iter().map(|server| estimates[*server].capacity).sum();
+        let mut aim: Each<f64> = Default::default();
+        all.iter().for_each(|server| aim[*server] = estimates[*server].capacity / sum.max(1e-9));
+        aim
+    }
+
+    /// What the page shows of it.
+    #[must_use]
+    pub fn show(&self) -> Value {
+        let in_force = self.in_force.unwrap_or_default();
+        let share = |weights: &Each<u16>, server: usize| {
+            let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+            if sum > 0.0 { f64::from(weights[server]) / sum } else { 0.0 }
+        };
+        let (aim, ejected) = (self.aim(), self.model.ejected());
+        let each = (0..self.len()).map(|server| {
+            let (lately, estimate) = (self.lately(server), &self.model.estimates()[server]);
+            let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
+            let buckets: Vec<_> =
+                lately.buckets().map(|(from, to, count)| json!([from.as_secs_f64() * 1e3, to.as_secs_f64() * 1e3, count])).collect();
+            json!({
+                "name": self.name(server),
+                "connections": self.connections[server],
+                "waiting": self.seen[server].waiting,
+                "failures": self.failures[server],
+                "share": share(&in_force, server),
+                "proposed": aim[server],
+                "capacity": estimate.capacity,
+                "rate": estimate.rate,
+                "median": millis(lately.percentile(50.0)),
+                "p99": millis(lately.percentile(99.0)),
+                "buckets": buckets,
+                "ejected": ejected[server],
+                "excluded_by": self.demands.excluded[server],
+                "maximum": self.demands.maximum[server].as_ref().map(|(share, by)| json!({ "share": share, "by": by })),
+                "drained": self.pins.drained[server],
+                "pinned": self.pins.share[server],
+            })
+        });
+        json!({
+            "name": self.service.name,
+            "divert": self.service.matches.to_string(),
+            "known": self.in_force.is_some(),
+            "trust": self.model.trust(),
+            "left_out": self.demands.left_out,
+            "servers": each.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn cause(decision: &Decision<MAX_SERVERS>) -> String {
+    match decision.action {
+        Action::Reweigh => "a prediction of the model".into(),
+        Action::Undo { .. } => "the outcome of the last change".into(),
+        Action::EjectFailing { .. } | Action::EjectHanging { .. } => "failures that were seen".into(),
+        Action::Try { .. } | Action::Return { .. } => "the end of an ejection".into(),
+        _ => "the model".into(),
+    }
+}
+
+/// The same shares in numbers that can be divided.
+fn fine(weights: &Each<u16>) -> Each<u16> {
+    let largest = weights.iter().copied().max().unwrap_or(0);
+    if largest == 0 || largest > 1_000 {
+        return *weights;
+    }
+    weights.map(|weight| (u32::from(weight) * 20_000 / u32::from(largest)) as u16)
+}
+
+fn shares(weights: &Each<u16>) -> Each<f64> {
+    let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum::<f64>().max(1.0);
+    weights.map(|weight| f64::from(weight) / sum)
+}
+
+/// Whether two sets of weights are the same shares, nearly.
+#[must_use]
+pub fn is_same(one: &Each<u16>, other: &Each<u16>) -> bool {
+    let near = |(a, b): (f64, f64)| (a - b).abs() < SAME;
+    let is_zero = |(a, b): (&u16, &u16)| (*a == 0) == (*b == 0);
+    shares(one).into_iter().zip(shares(other)).all(near) && one.iter().zip(other).all(is_zero)
+}
+
+impl Pins {
+    /// For the journal, by the names of servers.
+    #[must_use]
+    pub fn json(&self, state: &State) -> Value {
+        let drained: Vec<_> = (0..state.len()).filter(|s| self.drained[*s]).map(|s| state.name(s)).collect();
+        let share: serde_json::Map<_, _> =
+            (0..state.len()).filter_map(|s| Some((state.name(s), self.share[s]?.into()))).collect();
+        json!({ "drained": drained, "share": share })
+    }
+
+    /// What the journal has; servers that are there no longer are left out.
+    #[must_use]
+    pub fn of(value: &Value, service: &Service) -> Self {
+        let mut pins = Self::default();
+        for (place, server) in service.servers.iter().enumerate() {
+            let name = server.target.to_string();
+            pins.drained[place] = value["drained"].as_array().is_some_and(|all| all.iter().any(|one| *one == *name));
+            pins.share[place] = value["share"][&name].as_u64().and_then(|share| u8::try_from(share).ok()).filter(|s| *s <= 100);
+        }
+        pins
+    }
+}

@@ -1,0 +1,499 @@
+//! Reports to a collector, as IPFIX: a thread that owns the socket. Shards give it their events through a bounded queue and
+//! never wait for it; what the queue cannot take is counted, and the collector is told so.
+
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use byway::report::{Exporter, Full, Totals};
+use byway::{Event, Instant, Measurements, Report, Target};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::{self, Transport};
+use crate::shard::Handle;
+use crate::waker::Waker;
+
+/// How many events of all shards wait at most until they are written.
+const EVENTS: usize = 8_192;
+/// How many are written before anything else has its turn.
+const BURST: usize = 512;
+/// How many servers a shard is asked for before packets have their turn again.
+const PAGE: usize = 64;
+/// How long a collector may take to accept a connection, and to make room for a message.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long until a collector is tried again that has not accepted one.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// What was sent so far, and what got lost; read by the metrics page.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Messages.
+    pub messages: AtomicU64,
+    /// Data records in them.
+    pub records: AtomicU64,
+    /// Records that got lost.
+    pub lost: AtomicU64,
+    /// How often the collector could not be reached.
+    pub failures: AtomicU64,
+}
+
+/// How a shard reports.
+#[derive(Clone, Debug)]
+pub struct ReportSender {
+    events: SyncSender<(usize, Report)>,
+    /// What did not fit, by shard.
+    lost: Arc<[AtomicU64]>,
+    waker: Arc<Waker>,
+}
+
+impl ReportSender {
+    /// Hands an event over, or counts it as lost. It never waits.
+    pub fn send(&self, shard: usize, report: Report) {
+        if self.events.try_send((shard, report)).is_err()
+            && let Some(lost) = self.lost.get(shard)
+        {
+            lost.fetch_add(records_of(&report), Ordering::Relaxed);
+        }
+    }
+
+    /// To be called after the last of some events.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+}
+
+/// How many records an event becomes at most.
+const fn records_of(report: &Report) -> u64 {
+    match report.event {
+        Event::Opened(_) => 1,
+        Event::Moved { .. } => 3,
+        Event::Closed { .. } => 2,
+        _ => 0,
+    }
+}
+
+#[derive(Debug)]
+enum Order {
+    Change(config::Report),
+    Stop,
+}
+
+/// The thread, seen from others.
+#[derive(Clone, Debug)]
+pub struct ReportHandle {
+    orders: Sender<Order>,
+    waker: Arc<Waker>,
+    sent: Arc<Sent>,
+}
+
+impl ReportHandle {
+    /// What it has sent.
+    #[must_use]
+    pub fn sent(&self) -> &Sent {
+        &self.sent
+    }
+
+    /// Has it go on with other settings.
+    pub fn change(&self, settings: config::Report) {
+        let _ = self.orders.send(Order::Change(settings));
+        self.waker.wake();
+    }
+
+    /// Has it send what it has, and end.
+    pub fn stop(&self) {
+        let _ = self.orders.send(Order::Stop);
+        self.waker.wake();
+    }
+}
+
+/// The thread with what others reach it by, before it is started.
+#[derive(Debug)]
+pub struct ReportThread {
+    reporter: Reporter,
+    events: Receiver<(usize, Report)>,
+    orders: Receiver<Order>,
+    sender: ReportSender,
+    handle: ReportHandle,
+}
+
+impl ReportThread {
+    /// Makes the ends of its queues, for so many shards.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(settings: config::Report, shards: usize, clock: Clock) -> io::Result<Self> {
+        let waker = Arc::new(Waker::new()?);
+        let ((sender, events), (orders, received)) = (sync_channel(EVENTS), channel());
+        let lost = (0..shards).map(|_| AtomicU64::new(0)).collect();
+        let sent = Arc::new(Sent::default());
+        let exporter = |shard| {
+            let buffer = vec![0; settings.message()];
+            Exporter::new(settings.settings(shard as u32), buffer).map_err(io::Error::other)
+        };
+        let reporter = Reporter {
+            settings,
+            exporters: (0..shards).map(exporter).collect::<io::Result<_>>()?,
+            line: Line { collector: settings.collector.into(), wire: Wire::of(&settings)?, sent: sent.clone() },
+            before: HashMap::new(),
+            last: clock.now(),
+        };
+        Ok(Self {
+            reporter,
+            events,
+            orders: received,
+            sender: ReportSender { events: sender, lost, waker: waker.clone() },
+            handle: ReportHandle { orders, waker, sent },
+        })
+    }
+
+    /// What shards report to.
+    #[must_use]
+    pub const fn sender(&self) -> &ReportSender {
+        &self.sender
+    }
+
+    /// What other threads reach it by.
+    #[must_use]
+    pub fn handle(&self) -> ReportHandle {
+        self.handle.clone()
+    }
+
+    /// Reports what these shards do until it is told to stop.
+    ///
+    /// # Errors
+    /// The kernel's. What is wrong with the collector is none.
+    pub fn run(self, shards: &[Handle], clock: Clock) -> io::Result<()> {
+        let Self { mut reporter, events, orders, sender, .. } = self;
+        let ReportSender { lost, waker, .. } = &sender;
+        let mut stops = false;
+        loop {
+            // What comes from now on wakes it.
+            waker.will_sleep();
+            for order in orders.try_iter() {
+                match order {
+                    Order::Change(settings) => reporter.change(settings),
+                    Order::Stop => stops = true,
+                }
+            }
+            for (exporter, lost) in reporter.exporters.iter_mut().zip(lost.iter()) {
+                exporter.lost(lost.swap(0, Ordering::Relaxed));
+            }
+            let now = clock.now();
+            // Without a line events wait in their queue, as many as it takes.
+            let is_connected = reporter.line.connect(now, &mut reporter.exporters);
+            let is_busy = is_connected && reporter.take(now, &events);
+            if !stops && now >= reporter.last + reporter.settings.interval {
+                reporter.measure(now, shards, is_connected);
+            }
+            reporter.transmit(now, stops);
+            reporter.count();
+            if stops && !is_busy {
+                return Ok(());
+            }
+            if !is_busy {
+                let due = reporter.due(now);
+                wait(waker, due.duration_since(now))?;
+            }
+            waker.is_awake();
+        }
+    }
+}
+
+/// Sleeps until it is woken, or until it is time.
+fn wait(waker: &Waker, time: Duration) -> io::Result<()> {
+    let timeout = Timespec::try_from(time.max(Duration::from_millis(1))).ok();
+    match poll(&mut [PollFd::new(waker, PollFlags::IN)], timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The exporters of all shards, and their line to the collector.
+#[derive(Debug)]
+struct Reporter {
+    settings: config::Report,
+    exporters: Vec<Exporter<Vec<u8>>>,
+    line: Line,
+    /// What was measured of servers when they were reported last, by shard.
+    before: HashMap<(usize, Target), Measurements>,
+    last: Instant,
+}
+
+impl Reporter {
+    /// Goes on with settings that differ in what may change.
+    fn change(&mut self, settings: config::Report) {
+        for (shard, exporter) in self.exporters.iter_mut().enumerate() {
+            if let Err(why) = exporter.change(settings.settings(shard as u32)) {
+                warn!("report: {why}");
+            }
+        }
+        self.settings = settings;
+    }
+
+    /// Writes events that wait. Whether there may be more.
+    fn take(&mut self, now: Instant, events: &Receiver<(usize, Report)>) -> bool {
+        for _ in 0..BURST {
+            let Ok((shard, report)) = events.try_recv() else {
+                return false;
+            };
+            self.write(shard, now, |exporter| exporter.report(now, &report), records_of(&report));
+        }
+        true
+    }
+
+    /// Writes something, and sends what is there if it does not fit. What cannot be sent is lost.
+    fn write(
+        &mut self,
+        shard: usize,
+        now: Instant,
+        mut what: impl FnMut(&mut Exporter<Vec<u8>>) -> Result<(), Full>,
+        records: u64,
+    ) {
+        let Some(exporter) = self.exporters.get_mut(shard) else {
+            return;
+        };
+        // Templates may be due between two messages; there are no more reasons not to fit.
+        for _ in 0..4 {
+            if what(exporter).is_ok() {
+                return;
+            }
+            self.line.send_all(now, exporter);
+        }
+        exporter.lost(records);
+    }
+
+    /// Reports servers and counters. Without a line to the collector the interval goes by, and the next one is longer.
+    fn measure(&mut self, now: Instant, shards: &[Handle], is_connected: bool) {
+        if !is_connected {
+            return;
+        }
+        let from = core::mem::replace(&mut self.last, now);
+        let mut all = HashMap::new();
+        for (number, shard) in shards.iter().enumerate() {
+            let Some((servers, totals)) = ask(shard) else {
+                // It is ending.
+                continue;
+            };
+            for (server, measured) in servers {
+                let place = (number, server);
+                let new = self.before.get(&place).map_or(measured, |before| measured.between(before));
+                self.write(number, now, |exporter| exporter.server(now, from.max(new.since), &new), 1);
+                all.insert(place, measured);
+            }
+            self.write(number, now, |exporter| exporter.counters(now, &totals), 2);
+        }
+        self.before = all;
+    }
+
+    /// Sends what is due; at the end everything.
+    fn transmit(&mut self, now: Instant, everything: bool) {
+        for exporter in &mut self.exporters {
+            if everything {
+                exporter.flush();
+            }
+            self.line.send_all(now, exporter);
+        }
+    }
+
+    /// When there is something to do, if nothing happens until then.
+    fn due(&self, now: Instant) -> Instant {
+        // Without a connection nothing is sent before it is tried again.
+        self.line.due(now).unwrap_or_else(|| {
+            let exporters = self.exporters.iter().filter_map(Exporter::poll_at);
+            exporters.fold(self.last + self.settings.interval, Instant::min)
+        })
+    }
+
+    /// Tells the metrics page.
+    fn count(&self) {
+        let sum = |value: fn(byway::report::Statistics) -> u64| -> u64 {
+            self.exporters.iter().map(|exporter| value(exporter.statistics())).sum()
+        };
+        let sent = &self.line.sent;
+        sent.messages.store(sum(|statistics| statistics.messages), Ordering::Relaxed);
+        sent.records.store(sum(|statistics| statistics.records), Ordering::Relaxed);
+        sent.lost.store(sum(|statistics| statistics.not_sent), Ordering::Relaxed);
+    }
+}
+
+/// What was measured of a shard's servers, each once, and its counters. `None` if it has ended.
+fn ask(shard: &Handle) -> Option<(HashMap<Target, Measurements>, Totals)> {
+    let mut servers: HashMap<Target, Measurements> = HashMap::new();
+    let mut first = 0;
+    loop {
+        let (page, next) = shard.ask(move |router| {
+            let mut all = router.translator.measurements_from(first);
+            let page: Vec<_> = all.by_ref().take(PAGE).collect();
+            (page, all.position())
+        })?;
+        let is_last = page.len() < PAGE;
+        for measured in page {
+            servers.entry(measured.server).and_modify(|sum| sum.merge(&measured)).or_insert(measured);
+        }
+        if is_last {
+            break;
+        }
+        first = next;
+    }
+    Some((servers, shard.ask(|router| Totals::of(&router.translator))?))
+}
+
+/// The way to the collector.
+#[derive(Debug)]
+struct Line {
+    collector: SocketAddr,
+    wire: Wire,
+    sent: Arc<Sent>,
+}
+
+#[derive(Debug)]
+enum Wire {
+    /// Whether it is connected, and the records in the datagram that was sent last: if nobody has taken it, that is known
+    /// with the next one.
+    Udp(UdpSocket, bool, u64),
+    Tcp(TcpStream),
+    /// No connection until it is tried again.
+    Broken(Instant),
+}
+
+impl Wire {
+    /// The records in the datagram that was sent last, once.
+    const fn take_last(&mut self) -> u64 {
+        match self {
+            Self::Udp(_, _, last) => core::mem::replace(last, 0),
+            _ => 0,
+        }
+    }
+
+    fn of(settings: &config::Report) -> io::Result<Self> {
+        if settings.transport == Transport::Tcp {
+            return Ok(Self::Broken(Instant::ZERO));
+        }
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self::Udp(socket, false, 0))
+    }
+}
+
+impl Line {
+    /// Makes a connection if there is none and it is time. Whether there is one.
+    fn connect(&mut self, now: Instant, exporters: &mut [Exporter<Vec<u8>>]) -> bool {
+        self.check(now);
+        let Wire::Broken(retry) = self.wire else {
+            return true;
+        };
+        if now < retry {
+            return false;
+        }
+        let connected = TcpStream::connect_timeout(&self.collector, PATIENCE).and_then(|stream| {
+            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => {
+                info!("report: connected to {}", self.collector);
+                // Another session: it begins with templates.
+                exporters.iter_mut().for_each(Exporter::restart);
+                self.wire = Wire::Tcp(stream);
+                true
+            }
+            Err(why) => {
+                self.fail(&why);
+                self.wire = Wire::Broken(now + PATIENCE + RETRY);
+                false
+            }
+        }
+    }
+
+    /// Notices that a collector has closed its connection: what is written after that is lost, and nobody says so.
+    fn check(&mut self, now: Instant) {
+        if let Wire::Tcp(stream) = &self.wire {
+            let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+            // A collector says nothing, so whatever there is to read is its end.
+            if poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+                self.fail(&ErrorKind::ConnectionReset.into());
+                self.wire = Wire::Broken(now);
+            }
+        }
+    }
+
+    /// When it is tried again, if there is no connection.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        match &self.wire {
+            Wire::Broken(retry) => Some((*retry).max(now)),
+            _ => None,
+        }
+    }
+
+    /// Sends all messages that an exporter has, if there is a line.
+    fn send_all(&mut self, now: Instant, exporter: &mut Exporter<Vec<u8>>) {
+        loop {
+            self.check(now);
+            if matches!(self.wire, Wire::Broken(_)) {
+                return;
+            }
+            let before = exporter.statistics().records;
+            let Some(message) = exporter.poll_transmit(now) else {
+                return;
+            };
+            let (result, refused) = self.send(message);
+            let records = exporter.statistics().records - before;
+            if refused {
+                // Nobody was there to take it. Whoever comes needs templates.
+                exporter.lost(self.wire.take_last());
+                exporter.announce_again();
+            }
+            match (result, &mut self.wire) {
+                (Ok(()), Wire::Udp(_, _, last)) => *last = records,
+                (Ok(()), _) => {}
+                (Err(why), wire) => {
+                    exporter.lost(records);
+                    if let Wire::Tcp(_) = wire {
+                        // A part of the message may have been sent: nothing can follow it.
+                        *wire = Wire::Broken(now + RETRY);
+                    }
+                    self.fail(&why);
+                }
+            }
+        }
+    }
+
+    /// Sends a message. Also says whether the one before was refused.
+    fn send(&mut self, message: &[u8]) -> (io::Result<()>, bool) {
+        match &mut self.wire {
+            Wire::Udp(socket, is_connected, _) => {
+                if !*is_connected && let Err(why) = socket.connect(self.collector) {
+                    return (Err(why), false);
+                }
+                *is_connected = true;
+                match socket.send(message) {
+                    // It is the datagram before that nobody has taken.
+                    Err(why) if why.kind() == ErrorKind::ConnectionRefused => {
+                        let sent = socket.send(message).map(drop);
+                        self.fail(&why);
+                        (sent, true)
+                    }
+                    sent => (sent.map(drop), false),
+                }
+            }
+            Wire::Tcp(stream) => (stream.write_all(message), false),
+            Wire::Broken(_) => (Err(ErrorKind::NotConnected.into()), false),
+        }
+    }
+
+    /// Counts a failure, and says so now and then: the first, the second, the fourth, and so on.
+    fn fail(&self, why: &io::Error) {
+        let failures = self.sent.failures.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        if failures.is_power_of_two() {
+            warn!(failures, "report: {}: {why}; reports get lost until it is there", self.collector);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Subscriptions to measurements, and which requests are about measurements at all.
+
+use super::code::Code;
+use super::instruction::{MAX_INTERVAL, MAX_SUBSCRIPTION, MIN_INTERVAL, code};
+use super::request::{Raw, Received};
+use super::translators::Translators;
+use super::wire::Reader;
+
+use crate::table::storage::sealed::Memory;
+use crate::time::Instant;
+
+/// A monitor's subscription to measurements; all zeros when unused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscriber {
+    pub(super) session: [u8; 8],
+    pub(super) until: Instant,
+    /// When its next report is due; one that has begun is due until it has ended.
+    pub(super) due: Instant,
+    /// Milliseconds.
+    pub(super) interval: u16,
+    /// Where the report goes on that has begun; zero if none has.
+    pub(super) position: u32,
+    /// Counts its reports.
+    pub(super) round: u32,
+    /// The number of its last datagram.
+    pub(super) sequence: u32,
+}
+
+impl Subscriber {
+    pub(super) const NONE: Self = Self {
+        session: [0; 8],
+        until: Instant::ZERO,
+        due: Instant::ZERO,
+        interval: 0,
+        position: 0,
+        round: 0,
+        sequence: 0,
+    };
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.until > now && self.due <= now
+    }
+
+    /// A page of the report that is under way was sent, after which `next` comes.
+    pub(super) fn advance(&mut self, next: Option<u32>, now: Instant) {
+        self.position = next.unwrap_or(0);
+        if next.is_some() {
+            return;
+        }
+        let interval = u64::from(self.interval) * 1_000;
+        let planned = self.due.as_micros().saturating_add(interval);
+        // What is late is not made up for.
+        let next = if planned > now.as_micros() { planned } else { now.as_micros().saturating_add(interval) };
+        self.due = Instant::from_micros(next);
+    }
+}
+
+/// An instruction about measurements.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    Page(u32),
+    Reports { seconds: u16, interval: u16 },
+}
+
+impl Asked {
+    pub(super) fn read(raw: Raw<'_>) -> Result<Self, Code> {
+        let (number, body) = raw.parts();
+        let mut body = Reader(body.ok_or(Code::Malformed)?);
+        let mut read = || {
+            let asked = if number == code::MEASUREMENTS {
+                Self::Page(body.u32()?)
+            } else {
+                let (seconds, interval) = (body.u16()?, body.u16()?);
+                let is_good = seconds <= MAX_SUBSCRIPTION && (MIN_INTERVAL..=MAX_INTERVAL).contains(&interval);
+                is_good.then_some(Self::Reports { seconds, interval })?
+            };
+            body.is_empty().then_some(asked)
+        };
+        read().ok_or(Code::Malformed)
+    }
+}
+
+/// Whether a request is about measurements. Other code does not know these instructions, so that an agent whose storage
+/// has no room for measurements contains nothing of them.
+pub(super) fn asks_for_measurements<T: Translators + ?Sized>(request: &Received<'_>) -> bool {
+    <T::Storage as Memory>::MEASURES_SERVERS
+        && request.instructions().any(|raw| matches!(raw.parts().0, code::MEASUREMENTS | code::REPORT))
+}

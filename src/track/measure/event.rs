@@ -1,0 +1,70 @@
+//! What is known of an event beyond the event itself. It is kept in a slot for measurements that no connection has.
+
+use super::{BYTES, Flags, MeasureSlot, set_upper, upper};
+use crate::connection::Measured;
+use crate::event::Moving;
+use crate::time::{Instant, Tick};
+
+/// What a slot is about. Zero: nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    Opened = 1,
+    Moved = 2,
+    Closed = 3,
+}
+
+impl MeasureSlot {
+    /// What was measured of a connection until its end at `now`, or that it was opened then.
+    pub(crate) const fn about(mut self, about: About, client: (u32, u16), last: Tick, now: Instant) -> Self {
+        self.set_flags(Flags(about as u8));
+        self.set_entry(client.1);
+        self.probe_end = client.0;
+        self.probe_at = last.0;
+        self.wait(now);
+        self
+    }
+
+    /// That a connection was moved at `now` from this alternative endpoint.
+    pub(crate) const fn about_move(
+        alternative: (u32, u16),
+        generation: u32,
+        how: Moving,
+        client: (u32, u16),
+        now: Instant,
+    ) -> Self {
+        let mut slot = Self::EMPTY;
+        slot.server_handshake = alternative.0;
+        slot.smallest[0] = alternative.1;
+        slot.client_handshake = generation;
+        slot.largest[0] = how as u16;
+        slot.about(About::Moved, client, Tick(0), now)
+    }
+
+    /// Whether this is about such an event of this client's.
+    pub(crate) fn is_about(&self, about: About, client: (u32, u16)) -> bool {
+        upper(self.bytes[0], BYTES) == about as u16 && (self.probe_end, self.entry()) == client
+    }
+
+    /// When the event happened.
+    pub(crate) fn happened(&self, now: Instant) -> Instant {
+        let ago = self.waited(now).unwrap_or(0);
+        Instant::from_micros(now.as_micros().saturating_sub(ago))
+    }
+
+    /// What was measured until the end.
+    pub(crate) fn final_report(&self, at: Instant) -> Measured {
+        let mut slot = *self;
+        set_upper(&mut slot.bytes[0], BYTES, 0);
+        slot.report(Tick(self.probe_at), at)
+    }
+
+    /// The alternative endpoint before a move, the generation after it, and how it came about.
+    pub(crate) const fn moved(&self) -> ((u32, u16), u32, Moving) {
+        let how = match self.largest[0] {
+            1 => Moving::HandOver,
+            2 => Moving::Record,
+            _ => Moving::Instruction,
+        };
+        ((self.server_handshake, self.smallest[0]), self.client_handshake, how)
+    }
+}
