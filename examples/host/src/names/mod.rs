@@ -300,27 +300,54 @@ mod tests {
         }
     }
 
-    /// A query to this machine has arrived, whatever is left of its time to live; one to a server is on its way.
-    #[test]
-    fn a_query_that_has_arrived_is_answered() {
+    /// A query for the address of `a`.
+    fn query(server: Ipv4Addr, ttl: u8) -> Vec<u8> {
+        let message = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let mut packet = syn([1, 2, 3, 4].into(), server);
+        packet.truncate(28);
+        packet[24..28].copy_from_slice(&[0, 8 + message.len() as u8, 0, 0]);
+        packet.extend(message);
+        (packet[3], packet[8], packet[9]) = (packet.len() as u8, ttl, UDP);
+        packet::seal(&mut packet);
+        packet
+    }
+
+    fn with_names() -> (crate::config::Config, Translator<Heap>, Naming) {
         let text = "[router]\naddress = \"10.9.9.9\"\n[nat]\nalternatives = [\"10.10.10.10:1024-65535\"]\n\
             [names]\n[[names.entry]]\nname = \"a\"\nto = \"203.0.113.7\"\n";
         let config = crate::config::Config::parse(std::path::Path::new("byway.toml"), text.into()).unwrap();
         let translator = Translator::new(config.nat.config([7; 32]), Heap::new(16, 16)).unwrap();
         let naming = Naming::new(config.names.as_ref().unwrap(), [7; 32], config.router.address, 1500);
         naming.lock().names.insert(config.entries()[0].entry()).unwrap();
+        (config, translator, naming)
+    }
+
+    /// What connections cost is no part of a packet over UDP.
+    #[test]
+    fn a_query_over_udp_leaves_the_stack_alone() {
+        let (_, translator, naming) = with_names();
+        let server = Ipv4Addr::new(9, 9, 9, 53);
+        let (query, syn) = (query(server, 64), syn([1, 2, 3, 4].into(), server));
+        naming.lock().relay.receive(syn.clone());
+        let now = Instant::from_secs(1);
+        let sent = |packet: &[u8]| match naming.take(now, &VnetHeader::NONE, packet, &translator) {
+            Named::Done(packets) => packets.iter().map(|packet| packet::protocol(packet)).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(sent(&query), [UDP]);
+        assert!(sent(&syn).contains(&TCP));
+    }
+
+    /// A query to this machine has arrived, whatever is left of its time to live; one to a server is on its way.
+    #[test]
+    fn a_query_that_has_arrived_is_answered() {
+        let (config, translator, naming) = with_names();
         let mut router = Router::new(translator, config.router.clone());
         router.answer_names(std::sync::Arc::new(naming));
         for (server, ttl, is_answered) in
             [([10, 9, 9, 9], 1, true), ([10, 9, 9, 9], 64, true), ([9, 9, 9, 53], 1, false), ([9, 9, 9, 53], 2, true)]
         {
-            let message = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-            let mut packet = syn([1, 2, 3, 4].into(), server.into());
-            packet.truncate(28);
-            packet[24..28].copy_from_slice(&[0, 8 + message.len() as u8, 0, 0]);
-            packet.extend(message);
-            (packet[3], packet[8], packet[9]) = (packet.len() as u8, ttl, UDP);
-            packet::seal(&mut packet);
+            let packet = query(server.into(), ttl);
             let mut sent = Sent(Vec::new());
             router.forward(Instant::from_secs(1), &mut [&VnetHeader::NONE.to_bytes(), &packet[..]].concat(), &mut sent);
             let [packet] = &sent.0[..] else { panic!("{:?}", sent.0) };
