@@ -121,6 +121,19 @@ fn reports_come_at_their_interval_until_the_subscription_ends() {
     assert_eq!(house.agent.report_at(), None);
 }
 
+/// An agent that was stopped until a subscription had ended has nothing to do for it any more.
+#[test]
+fn what_was_due_when_a_subscription_ended_is_not_due_for_ever() {
+    let mut house = measured(10);
+    let mut client = house.open(ADMIN, peer(1));
+    house.ask(&mut client, peer(1), &report(10, 250), |answer| assert_eq!(answer.refused(), None));
+    assert!(!sent_reports(&mut house).is_empty());
+    let due = house.agent.report_at().expect("the next one");
+    house.now = house.now + Duration::from_secs(20);
+    assert!(due < house.now && sent_reports(&mut house).is_empty());
+    assert_eq!(house.agent.report_at(), None);
+}
+
 /// A loss shows as a gap, once; a datagram that comes twice, or late, is not a report.
 #[test]
 fn losses_and_repetitions_are_noticed() {

@@ -100,7 +100,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     pub fn report_at(&self) -> Option<Instant> {
         self.reports
             .iter()
-            .filter(|subscriber| subscriber.until > subscriber.due)
+            .filter(|subscriber| subscriber.until > subscriber.due.max(self.now))
             .map(|subscriber| subscriber.due)
             .min()
     }

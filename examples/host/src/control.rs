@@ -25,6 +25,8 @@ const SESSIONS: usize = MAX_KEYS;
 const REPORTS: usize = SESSIONS;
 /// How many datagrams are answered before events have their turn.
 const BURST: usize = 16;
+/// How many pages of measurements are sent before requests have their turn again.
+const REPORTS_IN_A_ROW: usize = 32;
 /// How many events of all shards wait at most until they are sent.
 const EVENTS: usize = 1024;
 
@@ -146,9 +148,11 @@ impl ControlPort {
     /// Sends monitors the measurements that they have subscribed to. The shards stop for each page, and go on between two.
     fn report(&mut self, clock: &Clock, shards: &[Handle]) {
         let mut answer = [0; MAX_ANSWER];
-        while let Some((to, length)) =
-            self.agent.poll_report(clock.now(), &mut AllRouters::of(shards), &mut answer)
-        {
+        for _ in 0..REPORTS_IN_A_ROW {
+            let Some((to, length)) = self.agent.poll_report(clock.now(), &mut AllRouters::of(shards), &mut answer)
+            else {
+                return;
+            };
             let _ = self.socket.send_to(&answer[..length], to);
         }
     }

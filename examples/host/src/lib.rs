@@ -51,6 +51,7 @@ linux! {
     pub mod privileges;
     pub mod reload;
     pub mod report;
+    mod report_changes;
     pub mod resumable;
     pub mod router;
     pub mod run;

@@ -4,19 +4,19 @@
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use std::collections::HashMap;
 use std::io::{self, ErrorKind, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use byway::report::{Exporter, Full, Totals};
-use byway::{Event, Instant, Measurements, Report, Target};
+use byway::{Event, Instant, Measurements, Report};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::{self, Transport};
+use crate::report_changes::Readings;
 use crate::shard::Handle;
 use crate::waker::Waker;
 
@@ -141,7 +141,7 @@ impl ReportThread {
             settings,
             exporters: (0..shards).map(exporter).collect::<io::Result<_>>()?,
             line: Line { collector: settings.collector.into(), wire: Wire::of(&settings)?, sent: sent.clone() },
-            before: HashMap::new(),
+            before: Readings::default(),
             last: clock.now(),
         };
         Ok(Self {
@@ -222,7 +222,7 @@ struct Reporter {
     exporters: Vec<Exporter<Vec<u8>>>,
     line: Line,
     /// What was measured of servers when they were reported last, by shard.
-    before: HashMap<(usize, Target), Measurements>,
+    before: Readings,
     last: Instant,
 }
 
@@ -275,18 +275,16 @@ impl Reporter {
             return;
         }
         let from = core::mem::replace(&mut self.last, now);
-        let mut all = HashMap::new();
+        let mut all = Readings::default();
         for (number, shard) in shards.iter().enumerate() {
             let Some((servers, totals)) = ask(shard) else {
                 // It is ending.
                 continue;
             };
-            for (server, measured) in servers {
-                let place = (number, server);
-                let new = self.before.get(&place).map_or(measured, |before| measured.between(before));
-                self.write(number, now, |exporter| exporter.server(now, from.max(new.since), &new), 1);
-                all.insert(place, measured);
+            for (since, change) in self.before.changes(number, &servers, from).into_values() {
+                self.write(number, now, |exporter| exporter.server(now, since, &change), 1);
             }
+            all.note(number, servers);
             self.write(number, now, |exporter| exporter.counters(now, &totals), 2);
         }
         self.before = all;
@@ -323,20 +321,23 @@ impl Reporter {
     }
 }
 
-/// What was measured of a shard's servers, each once, and its counters. `None` if it has ended.
-fn ask(shard: &Handle) -> Option<(HashMap<Target, Measurements>, Totals)> {
-    let mut servers: HashMap<Target, Measurements> = HashMap::new();
+/// What was measured of a shard's servers, each with its place in the list, and its counters. `None` if it has ended.
+fn ask(shard: &Handle) -> Option<(Vec<(usize, Measurements)>, Totals)> {
+    let mut servers = Vec::new();
     let mut first = 0;
     loop {
         let (page, next) = shard.ask(move |router| {
             let mut all = router.translator.measurements_from(first);
-            let page: Vec<_> = all.by_ref().take(PAGE).collect();
+            let mut page = Vec::new();
+            while page.len() < PAGE
+                && let Some(measured) = all.next()
+            {
+                page.push((all.position(), measured));
+            }
             (page, all.position())
         })?;
         let is_last = page.len() < PAGE;
-        for measured in page {
-            servers.entry(measured.server).and_modify(|sum| sum.merge(&measured)).or_insert(measured);
-        }
+        servers.extend(page);
         if is_last {
             break;
         }
@@ -420,7 +421,8 @@ impl Line {
             // A collector says nothing, so whatever there is to read is its end.
             if poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
                 self.fail(&ErrorKind::ConnectionReset.into());
-                self.wire = Wire::Broken(now);
+                // One that accepts and hangs up again is not asked all the time.
+                self.wire = Wire::Broken(now + RETRY);
             }
         }
     }
