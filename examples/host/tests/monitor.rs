@@ -385,11 +385,13 @@ fn an_operator_has_the_last_word() {
         // A dry run stores what it would do.
         let kept = weights(&mut world);
         configure("[[rule]]\nname = \"repair\"\nservers = \"123.45.67.90:80\"\nmaintenance = true\n");
-        let _dry = Monitor::start(&world.network.proxy, &["--dry-run"]);
+        let dry = Monitor::start(&world.network.proxy, &["--dry-run"]);
         wait(8, "it says what it would do", || {
             try_monitor(&world, "log").1.lines().next().is_some_and(|line| line.contains("rule \"repair\""))
         });
-        std::thread::sleep(Duration::from_secs(2));
+        // It stays one when the file is read again, which says nothing of that.
+        run(&world.network.proxy, &format!("kill -HUP {}", dry.0.id()));
+        std::thread::sleep(Duration::from_secs(3));
         assert_eq!(weights(&mut world), kept);
         let newest = monitor(&world, "log");
         let number = newest.split(' ').next().unwrap();

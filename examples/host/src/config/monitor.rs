@@ -32,6 +32,17 @@ pub struct Monitor {
     pub services: Vec<Service>,
     /// What stands above the model.
     pub rules: Vec<Rule>,
+    /// What was said elsewhere, and holds whatever the file says.
+    pub overrides: Overrides,
+}
+
+/// What arguments say in the place of the file, also when it is read again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Where the page is.
+    pub page: Option<SocketAddr>,
+    /// Whether nothing is sent; what the file says otherwise does not matter.
+    pub dry_run: bool,
 }
 
 /// A translator.
@@ -115,6 +126,14 @@ impl Monitor {
         of(file, text).map_err(|fault| ConfigError::at(file, text, fault))
     }
 
+    /// The same with what arguments say.
+    #[must_use]
+    pub fn with(mut self, overrides: Overrides) -> Self {
+        self.page = overrides.page.or(self.page);
+        self.dry_run |= overrides.dry_run;
+        Self { overrides, ..self }
+    }
+
     /// Whether this can take the place of `old` while the program runs: rules and a service's settings may change.
     ///
     /// # Errors
@@ -145,6 +164,7 @@ fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
     let mut monitor = Monitor {
         interval: Duration::from_millis(250),
         dry_run: false,
+        overrides: Overrides::default(),
         journal: path(file, "decisions.jsonl"),
         page: None,
         token: path(file, "monitor.token"),

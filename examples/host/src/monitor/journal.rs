@@ -22,13 +22,15 @@ pub struct Journal {
     pub damaged: u64,
     /// See `damaged`.
     pub unwritten: u64,
+    /// Whether the last line in the file has no end.
+    is_cut: bool,
 }
 
 impl Journal {
     /// A journal without a file.
     #[must_use]
     pub const fn new() -> Self {
-        Self { file: None, entries: BTreeMap::new(), pins: BTreeMap::new(), next: 1, damaged: 0, unwritten: 0 }
+        Self { file: None, entries: BTreeMap::new(), pins: BTreeMap::new(), next: 1, damaged: 0, unwritten: 0, is_cut: false }
     }
 
     /// Reads what the file has, which may not be there yet.
@@ -41,12 +43,18 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(journal),
             Err(error) => Err(error),
             Ok(file) => {
-                for line in BufReader::new(file).split(b'\n') {
+                let mut lines = BufReader::new(file);
+                let mut line = Vec::new();
+                while lines.read_until(b'\n', &mut line)? != 0 {
                     // The last line is cut short where the machine went down.
-                    match serde_json::from_slice::<Value>(&line?) {
+                    journal.is_cut = line.pop_if(|last| *last == b'\n').is_none();
+                    match serde_json::from_slice::<Value>(&line) {
                         Ok(entry) => journal.take(entry),
+                        // What separates a line that was cut short from the next one.
+                        Err(_) if line.is_empty() => {}
                         Err(_) => journal.damaged += 1,
                     }
+                    line.clear();
                 }
                 Ok(journal)
             }
@@ -59,12 +67,7 @@ impl Journal {
     /// The file cannot be read or written.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut journal = Self::read(path)?;
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        if journal.damaged != 0 {
-            // A line that was cut short must not swallow the next one.
-            file.write_all(b"\n")?;
-        }
-        journal.file = Some(file);
+        journal.file = Some(OpenOptions::new().create(true).append(true).open(path)?);
         Ok(journal)
     }
 
@@ -91,10 +94,11 @@ impl Journal {
     }
 
     fn write(&mut self, entry: Value) {
-        if let Some(file) = &mut self.file
-            && writeln!(file, "{entry}").is_err()
-        {
-            self.unwritten += 1;
+        if let Some(file) = &mut self.file {
+            // A line that was cut short must not swallow this one.
+            let line = format!("{}{entry}\n", if self.is_cut { "\n" } else { "" });
+            self.is_cut = file.write_all(line.as_bytes()).is_err();
+            self.unwritten += u64::from(self.is_cut);
         }
         self.take(entry);
     }
@@ -220,8 +224,18 @@ mod tests {
         assert_eq!(journal.pins("web").unwrap()["drained"][0], "20.0.0.1");
         assert_eq!(journal.decide(json!({ "text": "three" })), 3);
         drop(journal);
+        // What separated them is no damage, however often it is read.
         let journal = Journal::read(&path).unwrap();
+        assert_eq!((journal.damaged, journal.newest().count()), (1, 3));
         assert_eq!(journal.get(3).unwrap()["text"], "three");
+        // The last line is whole but for its end.
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, bytes.strip_suffix(b"\n").unwrap()).unwrap();
+        let mut cut = Journal::open(&path).unwrap();
+        assert_eq!(cut.decide(json!({ "text": "four" })), 4);
+        drop(cut);
+        let read = Journal::read(&path).unwrap();
+        assert_eq!((read.damaged, read.newest().count()), (1, 4));
         let said = explain(journal.get(1).unwrap());
         assert!(said.contains("10.0 ms instead of 20.0 ms: 90 % of what was promised"), "{said}");
         std::fs::remove_file(&path).unwrap();

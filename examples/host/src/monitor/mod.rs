@@ -35,7 +35,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::Level;
 
-use crate::config::monitor::Monitor;
+use crate::config::monitor::{Monitor, Overrides};
 use crate::waker::Waker;
 use journal::Journal;
 use run::{Run, Wanted};
@@ -119,13 +119,12 @@ pub fn main(words: Vec<OsString>, log: impl FnOnce(Level, bool)) -> Result<(), F
         return say(&format!("{file}: good: {} translators, {services} services, {rules} rules\n", config.translators.len()));
     }
     let file = arguments.config.clone().ok_or((2, "--config FILE is missing; --help says more".to_string()))?;
-    let mut config = Monitor::read(&file).map_err(|error| (2, error.to_string()))?;
-    if let Some(page) = &arguments.page {
-        config.page = Some(page.parse().map_err(|_| (2, format!("--page {page}: expected ADDRESS:PORT")))?);
-    }
+    let page = arguments.page.as_ref();
+    let page = page.map(|page| page.parse().map_err(|_| (2, format!("--page {page}: expected ADDRESS:PORT"))));
+    let overrides = Overrides { page: page.transpose()?, dry_run: arguments.dry_run && words.is_empty() };
+    let config = Monitor::read(&file).map_err(|error| (2, error.to_string()))?.with(overrides);
     match words[..] {
         [] => {
-            config.dry_run |= arguments.dry_run;
             log(arguments.level.unwrap_or(Level::INFO), arguments.log_json);
             work(file, config).map_err(|why| (1, why))
         }

@@ -83,7 +83,7 @@ impl Run {
             }
             other => return Err(format!("there is no command \"{other}\"")),
         };
-        if (0..state.len()).all(|server| pins.drained[server] || state.demands.excluded[server].as_ref().is_some_and(|by| by != "the operator")) {
+        if (0..state.len()).all(|server| pins.drained[server] || pins.share[server] == Some(0) || state.demands.excluded[server].as_ref().is_some_and(|by| by != "the operator")) {
             return Err(format!("\"{name}\" would have no server left"));
         }
         let how = match command["how"].as_str() {

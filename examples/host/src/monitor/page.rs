@@ -12,6 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -131,7 +132,7 @@ impl Page {
     fn converse(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let done = read(stream).and_then(|asked| self.handle(&asked, stream));
+        let done = read(stream, PATIENCE).and_then(|asked| self.handle(&asked, stream));
         match done {
             Ok(()) => Ok(()),
             Err((status, why)) => {
@@ -220,11 +221,18 @@ fn is_equal(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 
-fn read(mut stream: &TcpStream) -> Result<Asked, Refused> {
+/// Reads a request, all of it within this time.
+fn read(mut stream: &TcpStream, patience: Duration) -> Result<Asked, Refused> {
+    const TOO_LONG: Refused = (408, "the request took too long");
+    let until = Instant::now() + patience;
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let length = stream.read(&mut buffer).map_err(|_| (408, "the request took too long"))?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(TOO_LONG);
+        }
+        let length = stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut buffer)).map_err(|_| TOO_LONG)?;
         bytes.extend_from_slice(&buffer[..length]);
         if bytes.len() > LONGEST {
             return Err((413, "the request is too long"));
@@ -328,6 +336,25 @@ mod tests {
         page.shared.publish("{\"services\":[]}".into());
         serve(listener, page.clone()).unwrap();
         (page, received)
+    }
+
+    #[test]
+    fn a_request_must_be_there_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let drip = std::thread::spawn(move || {
+            // Each byte comes in time, and all of them do not.
+            for byte in b"GET / HTTP/1.1\r\nHost: a\r\nX: ".iter().chain([b'y'; 200].iter()) {
+                std::thread::sleep(Duration::from_millis(20));
+                if client.write_all(&[*byte]).is_err() {
+                    break;
+                }
+            }
+        });
+        assert_eq!(read(&server, Duration::from_millis(500)).map(|_| ()).unwrap_err().0, 408);
+        drop(server);
+        drip.join().unwrap();
     }
 
     /// What is answered to a request; `HOST` and `TOKEN` stand for the right ones.

@@ -50,7 +50,7 @@ impl Demands {
         for rule in rules.iter().filter(|rule| rule.service == service).filter(is_open) {
             let before = demands.clone();
             demands.add(rule, servers);
-            if !demands.is_possible(servers) {
+            if !demands.is_possible(servers, pins) {
                 demands = before;
                 demands.left_out.push(named(rule));
             }
@@ -77,9 +77,9 @@ impl Demands {
         }
     }
 
-    /// Whether somebody is left for everybody.
-    fn is_possible(&self, servers: usize) -> bool {
-        let free = |server: &usize| self.excluded[*server].is_none();
+    /// Whether a server is left for everybody. One that is pinned to nothing is as good as drained.
+    fn is_possible(&self, servers: usize, pins: &Pins) -> bool {
+        let free = |server: &usize| self.excluded[*server].is_none() && pins.share[*server] != Some(0);
         let room: f64 =
             (0..servers).filter(free).map(|s| self.maximum[s].as_ref().map_or(1.0, |(share, _)| *share)).sum();
         room >= 0.999 && self.clients.iter().all(|(_, servers, _)| servers.iter().any(free))
@@ -346,7 +346,7 @@ mod tests {
                     pins.share[server] = Some(below(12) as u8);
                 }
             }
-            if !demands.is_possible(servers) {
+            if !demands.is_possible(servers, &pins) {
                 continue;
             }
             let (weights, _) = demands.constrain(&wanted, servers, &pins);
@@ -363,5 +363,16 @@ mod tests {
                 assert!(sum > 0.0, "{round} {wanted:?} {demands:?} {pins:?}");
             }
         }
+    }
+
+    /// A server that is pinned to nothing is nobody's last one.
+    #[test]
+    fn one_that_is_pinned_to_nothing_does_not_count_as_left() {
+        let mut pins = Pins::default();
+        pins.share[0] = Some(0);
+        let mut demands = Demands::at(Timestamp::now(), &[], 0, 2, &pins);
+        assert!(demands.is_possible(2, &pins));
+        demands.excluded[1] = Some("maintenance".into());
+        assert!(!demands.is_possible(2, &pins) && demands.is_possible(2, &Pins::default()));
     }
 }

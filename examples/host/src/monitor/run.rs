@@ -359,6 +359,7 @@ impl Run {
     /// Reads the file anew: all of it holds, or nothing of it.
     fn reload(&mut self) {
         let read = Monitor::read(&self.file).map_err(|error| error.to_string());
+        let read = read.map(|new| new.with(self.config.overrides));
         let new = read.and_then(|new| new.check_reload(&self.config).map(|()| new));
         match new {
             Ok(new) => {
