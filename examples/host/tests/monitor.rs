@@ -250,15 +250,24 @@ fn the_share_of_a_slow_server_shrinks() {
         assert!(after < 0.3 && failed == 0 && count > 300, "{after} {failed} {count}");
 
         // Which decision it was, why, and from what.
+        let why = || {
+            let log = monitor(&world, "log");
+            let decision = log.lines().find(|line| line.contains("the model expects requests to take")).unwrap();
+            let number = decision.split(' ').next().unwrap();
+            monitor(&world, &format!("why {number}"))
+        };
+        let parts = [
+            "because of: a prediction of the model",
+            "promised: ",
+            "seen of 123.45.67.89:80",
+            "sent to: edge: updated",
+        ];
+        // One that was made this moment has no answer yet.
+        wait(5, "it says why", || {
+            let said = why();
+            parts.iter().all(|part| said.contains(part))
+        });
         let log = monitor(&world, "log");
-        let decision = log.lines().find(|line| line.contains("the model expects requests to take")).unwrap();
-        let number = decision.split(' ').next().unwrap();
-        let why = monitor(&world, &format!("why {number}"));
-        for part in
-            ["because of: a prediction of the model", "promised: ", "seen of 123.45.67.89:80", "sent to: edge: updated"]
-        {
-            assert!(why.contains(part), "{part} is not in {why}");
-        }
         let shown = monitor(&world, "show");
         assert!(shown.contains("translator edge (1.2.3.1:5213): open, 0 reports lost\n"), "{shown}");
 

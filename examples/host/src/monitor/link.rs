@@ -164,6 +164,11 @@ pub struct Link {
     queue: VecDeque<(Ask, Request)>,
     current: Option<Ask>,
     listing: Vec<Listed>,
+    /// Whether a listing is under way, with the generation that its first page had, once that is there.
+    is_listing: bool,
+    listed_at: Option<u32>,
+    /// Whether it has to be listed again after that.
+    list_again: bool,
     readings: HashMap<u32, (Reading, Histogram)>,
     /// The servers of services; of others nothing is kept.
     servers: HashSet<Target>,
@@ -188,6 +193,9 @@ impl Link {
             queue: VecDeque::new(),
             current: None,
             listing: Vec::new(),
+            is_listing: false,
+            listed_at: None,
+            list_again: false,
             readings: HashMap::new(),
             servers,
         }
@@ -218,7 +226,11 @@ impl Link {
 
     /// Asks for its rules.
     pub fn list(&mut self) {
-        if !self.queue.iter().any(|(ask, _)| *ask == Ask::List) {
+        // Pages that are on their way may be from before what it is listed for.
+        self.list_again = self.is_listing;
+        if !self.is_listing {
+            self.is_listing = true;
+            self.listed_at = None;
             self.listing.clear();
             self.ask(Ask::List, Request::one(Instruction::ListRules(0)));
         }
@@ -249,6 +261,7 @@ impl Link {
 
     fn lose(&mut self, now: Instant, why: String, heard: &mut Vec<Heard>) {
         (self.socket, self.client, self.is_open, self.rules) = (None, None, false, None);
+        (self.is_listing, self.list_again) = (false, false);
         self.again = now + PAUSE;
         let unanswered = self.current.take().into_iter().chain(self.queue.drain(..).map(|(ask, _)| ask));
         for ask in unanswered {
@@ -307,7 +320,9 @@ impl Link {
         {
             // What somebody else has changed since the last answer is not overwritten unseen.
             let request = if matches!(ask, Ask::Change(_)) { request.only_if(self.generation) } else { request };
-            self.current = client.send(now, &request).is_ok().then_some(ask);
+            let is_sent = client.send(now, &request).is_ok();
+            self.is_listing &= is_sent || ask != Ask::List;
+            self.current = is_sent.then_some(ask);
         }
         match client.poll_transmit(now) {
             Ok(Some(datagram)) => {
@@ -393,22 +408,33 @@ impl Link {
     }
 
     fn answered(&mut self, now: Instant, answer: &Answer<'_>, heard: &mut Vec<Heard>) {
-        self.generation = answer.generation();
+        let generation = answer.generation();
         match self.current.take() {
             Some(Ask::List) if answer.refused().is_none() => {
+                // Pages of different generations are no list.
+                self.list_again |= *self.listed_at.get_or_insert(generation) != generation;
                 let (rules, next) = answer.rules();
                 self.listing.extend(rules.map(|rule| Listed::of(&rule)));
                 match next {
                     Some(position) => {
                         self.queue.push_front((Ask::List, Request::one(Instruction::ListRules(position))));
                     }
+                    None if core::mem::take(&mut self.list_again) => {
+                        self.is_listing = false;
+                        self.list();
+                    }
                     None => {
+                        (self.is_listing, self.generation) = (false, generation);
                         self.rules = Some(core::mem::take(&mut self.listing));
                         heard.push(Heard::Listed);
                     }
                 }
             }
             Some(Ask::Change(number)) => {
+                if answer.refused().is_none() && !answer.is_dry_run() {
+                    // Nobody else has changed anything in between: that was demanded.
+                    self.generation = generation;
+                }
                 let result = match answer.refused() {
                     None => Ok(answer.effects().collect()),
                     Some(why) => Err(refusal(&why)),
@@ -421,9 +447,13 @@ impl Link {
             Some(Ask::Reports) => {
                 if let Some(why) = answer.refused() {
                     self.lose(now, format!("it sends no reports: {}", refusal(&why)), heard);
+                } else if self.rules.is_some() && generation != self.generation {
+                    // Somebody else has changed something.
+                    self.list();
                 }
             }
-            Some(Ask::List) | None => {}
+            Some(Ask::List) => self.is_listing = false,
+            None => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::link::Ask;
-use super::rules::{Each, Pins};
+use super::rules::{Demands, Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::Change;
 
@@ -161,7 +161,7 @@ impl Run {
         Ok(None)
     }
 
-    /// Takes a decision back: what operators had set before it holds again, and the weights of that time.
+    /// Takes a decision back: the weights of that time hold again, and if it was an operator's, what operators had set before.
     pub(super) fn undo(&mut self, command: &Value, dry_run: bool, reply: &Sender<Result<Value, String>>) -> Result<Option<Value>, String> {
         let number = command["decision"].as_u64().ok_or("decision is missing: its number")?;
         let undo = self.undo.get(&number).cloned();
@@ -169,8 +169,12 @@ impl Run {
             undo.ok_or_else(|| format!("decision {number} cannot be undone: it was not made since the monitor was started"))?;
         let words = format!("the operator has undone decision {number}");
         let state = &mut self.services[service];
+        // What operators have set since then stays, unless it is that which is taken back.
+        let pins = pins.unwrap_or_else(|| state.pins.clone());
         if dry_run {
             let how = state.service.open_connections;
+            let demands = Demands::at(Timestamp::now(), &self.config.rules, service, state.len(), &pins);
+            let (weights, _) = demands.constrain(&weights, state.len(), &pins);
             return self.preview(service, weights, Vec::new(), how, &words, reply);
         }
         let how = state.service.open_connections;

@@ -66,7 +66,8 @@ pub(super) struct Sent {
 #[derive(Clone, Debug)]
 pub(super) struct Undo {
     pub(super) service: usize,
-    pub(super) pins: Pins,
+    /// The pins of before, if the decision has changed them.
+    pub(super) pins: Option<Pins>,
     pub(super) weights: Each<u16>,
 }
 
@@ -242,6 +243,10 @@ impl Run {
             let time = Timestamp::now();
             self.services[service].demand(time, &self.config.rules);
             let matches = self.services[service].service.matches;
+            if self.told[service] > self.now() {
+                // It has refused that a moment ago.
+                continue;
+            }
             let Some(rule) = self.links[place].rule(&matches).cloned() else {
                 let weights = self.services[service].in_force.unwrap_or_else(|| configured(&self.services[service].service));
                 self.services[service].adopt(&weights);

@@ -1,6 +1,8 @@
 //! What is sent to translators, and what comes of it.
 
-use byway::control::{Effect, Instruction, Request};
+use core::time::Duration;
+
+use byway::control::{Code, Effect, Instruction, Request};
 use byway::{Instant, Match, Prefix, Weighted};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,6 +12,8 @@ use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::{Change, State, is_same};
 
+/// For how long what a translator has refused is not asked of it again.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// How many decisions back can be undone.
 const MOST_UNDONE: usize = 1_000;
 
@@ -58,7 +62,7 @@ impl Run {
     pub(super) fn carry_out(&mut self, service: usize, change: Change, pins: Option<Pins>) -> u64 {
         let now = self.now();
         let state = &self.services[service];
-        let undo = Undo { service, pins: pins.unwrap_or_else(|| state.pins.clone()), weights: weights_of(state, &change.entry["before"]) };
+        let undo = Undo { service, pins, weights: weights_of(state, &change.entry["before"]) };
         let mut entry = change.entry.clone();
         entry["time"] = Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string().into();
         entry["dry_run"] = self.config.dry_run.into();
@@ -109,9 +113,12 @@ impl Run {
         let Some(sent) = self.sent.get_mut(&number) else { return };
         sent.open = sent.open.saturating_sub(1);
         if let Err(why) = &result {
-            // What the translator has instead is looked at at once.
+            // Where somebody else was faster, what the translator has instead is looked at at once. What it refuses for
+            // another reason it would refuse again.
+            let was_faster = why.ends_with(Code::Generation.text());
+            let later = Instant::ZERO + self.start.elapsed() + REFUSED_FOR;
             if let Some(told) = self.told.get_mut(sent.service) {
-                *told = Instant::ZERO;
+                *told = if was_faster { Instant::ZERO } else { later };
             }
             tracing::warn!("{name}: a change was not made: {why}");
         }
