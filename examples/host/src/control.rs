@@ -17,6 +17,7 @@ use crate::config::{Control, ControlKey, MAX_KEYS};
 use crate::lending::{AllRouters, WithNaming};
 use crate::names::Naming;
 use crate::shard::Handle;
+use crate::listen;
 use crate::waker::Waker;
 
 /// As many as keys, so that none can keep another out.
@@ -50,12 +51,10 @@ impl ControlPort {
     pub fn open(control: &Control, entropy: [u8; 32]) -> Result<Self, String> {
         let listen = control.listen;
         let socket = UdpSocket::bind(listen).map_err(|error| match error.kind() {
-            ErrorKind::AddrInUse => format!("control.listen {listen}: another program has this port"),
-            ErrorKind::AddrNotAvailable => format!("control.listen {listen}: this machine does not have this address"),
             ErrorKind::PermissionDenied => {
                 format!("control.listen {listen}: ports below 1024 are root's: take another")
             }
-            _ => format!("control.listen {listen}: {error}"),
+            _ => listen::refusal("control.listen", listen, &error),
         })?;
         Self::with(control, socket, entropy)
     }

@@ -41,6 +41,7 @@ use crate::device::Queue;
 use crate::metrics::Handles;
 use crate::snapshot::Snapshot;
 use crate::tap::{self, Tap};
+use crate::thread;
 
 const GREETING: &str = "byway hand-over 1";
 /// Behind it: for how many seconds, and what a rule matches.
@@ -269,8 +270,8 @@ pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shard
                             let _ = writeln!(&stream, "{why}");
                         }
                     };
-                    if let Err(error) = std::thread::Builder::new().name("pcap".into()).spawn(look) {
-                        warn!("no thread: {error}");
+                    if let Err(why) = thread::start("pcap", look) {
+                        warn!("{why}");
                     }
                 }
                 Ok(None) => {
@@ -283,7 +284,7 @@ pub fn wait(listener: UnixListener, waiting: Waiting, description: String, shard
             }
         }
     };
-    std::thread::Builder::new().name("hand-over".into()).spawn(wait).map(drop).map_err(|error| format!("no thread: {error}"))
+    thread::start("hand-over", wait).map(drop)
 }
 
 /// Lets somebody look at a rule's packets: his line is `SECONDS MATCH`, and the answer a capture.

@@ -41,6 +41,7 @@ linux! {
     pub mod lab;
     pub mod lending;
     pub mod limiter;
+    mod listen;
     pub mod listeners;
     pub mod metrics;
     pub mod monitor;
@@ -60,6 +61,7 @@ linux! {
     pub mod snapshot;
     mod start;
     pub mod tap;
+    mod thread;
     pub mod vnet;
     pub mod waker;
 }

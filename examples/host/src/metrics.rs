@@ -6,7 +6,7 @@ use core::net::SocketAddrV4;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use byway::{DropReason, State};
 use crate::control::ControlHandle;
 use crate::counters::Counters;
 use crate::names::{Counts, Naming};
-use crate::portion;
+use crate::{listen, portion, thread};
 use crate::report::ReportHandle;
 use crate::router::Router;
 use crate::shard::Handle;
@@ -61,11 +61,7 @@ struct Shard {
 /// # Errors
 /// One line that says what to do.
 pub fn open(listen: SocketAddrV4) -> Result<TcpListener, String> {
-    TcpListener::bind(listen).map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => format!("metrics.listen {listen}: another program has this port"),
-        ErrorKind::AddrNotAvailable => format!("metrics.listen {listen}: this machine does not have this address"),
-        _ => format!("metrics.listen {listen}: {error}"),
-    })
+    TcpListener::bind(listen).map_err(|error| listen::refusal("metrics.listen", listen, &error))
 }
 
 /// Serves the page, on a thread of its own.
@@ -80,7 +76,7 @@ pub fn serve(listener: TcpListener, shards: Handles) -> Result<(), String> {
             let _ = answer(&stream, &all);
         }
     };
-    std::thread::Builder::new().name("metrics".into()).spawn(serve).map(drop).map_err(|error| format!("no thread: {error}"))
+    thread::start("metrics", serve).map(drop)
 }
 
 fn answer(stream: &TcpStream, threads: &Threaded) -> io::Result<()> {

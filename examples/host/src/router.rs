@@ -284,8 +284,7 @@ impl Router {
             return false;
         }
         let is_long = packet::is_whole_or_nothing(packet) && header.longest(packet) > usize::from(self.settings.mtu);
-        if (!expires || local)
-            && let Some(naming) = &self.naming
+        if let Some(naming) = &self.naming
             && naming.concerns(packet)
         {
             match naming.take(now, header, packet, &self.translator) {

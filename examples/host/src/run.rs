@@ -28,7 +28,7 @@ use crate::report::ReportThread;
 use crate::router::Router;
 use crate::shard::{self, Parts, Shard};
 use crate::snapshot::Snapshot;
-use crate::start;
+use crate::{start, thread};
 
 /// Runs until a signal ends it, or another process takes over at this socket.
 ///
@@ -282,8 +282,7 @@ pub(crate) fn spawn(
             }
             ended
         };
-        let thread = std::thread::Builder::new().name(format!("shard {number}")).spawn(run);
-        threads.push(thread.map_err(no_thread)?);
+        threads.push(thread::start(format!("shard {number}"), run)?);
         all.push(handle);
     }
     let handle = control.as_ref().map(ControlThread::handle);
@@ -298,7 +297,7 @@ pub(crate) fn spawn(
             }
             ended
         };
-        std::thread::Builder::new().name("control".into()).spawn(run).map_err(no_thread)
+        thread::start("control", run)
     });
     let thread = thread.transpose()?;
     drop(listeners);
@@ -312,7 +311,7 @@ pub(crate) fn spawn(
             }
             ended
         };
-        std::thread::Builder::new().name("report".into()).spawn(run).map_err(no_thread)
+        thread::start("report", run)
     });
     let reports = reports.transpose()?;
     if let Ok(mut handles) = handles.lock() {

@@ -412,8 +412,7 @@ fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
     for value in listed.list("a list of tables: [[control.key]]")? {
         let key = value.table()?;
         let name = key.need("file", "the name of a key file")?;
-        let key_file = path(file, name.text("the name of a key file")?);
-        let (id, secret) = key::read(&key_file).map_err(|problem| name.fault(problem))?;
+        let (key_file, (id, secret)) = key_file(&name, file)?;
         let rights = key.or("rights", Rights::All, |value| {
             let text = value.text(RIGHTS)?;
             match text.split_once(' ') {
@@ -437,6 +436,13 @@ fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
     }
     table.finish()?;
     Ok(Control { listen: listen_on, keys })
+}
+
+/// The key file that a value names: its name as seen from here, and the number and the secret in it.
+fn key_file(value: &Value<'_>, file: &Path) -> Result<(PathBuf, (u16, [u8; 32])), Fault> {
+    let name = path(file, value.text("the name of a key file")?);
+    let key = key::read(&name).map_err(|problem| value.fault(problem))?;
+    Ok((name, key))
 }
 
 /// A file's name, seen from where the configuration is.

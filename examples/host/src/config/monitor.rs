@@ -9,8 +9,7 @@ use byway::control::{MAX_INTERVAL, MAX_SERVERS, MIN_INTERVAL};
 use byway::{Match, ParseError, Prefix, Redivert, Target, Weighted};
 
 use super::document::{ConfigError, Fault, Table, Value, parse};
-use super::path;
-use crate::key;
+use super::{key_file, path};
 use crate::monitor::window::{DAYS, Window};
 
 /// A monitor's configuration.
@@ -234,7 +233,7 @@ fn translator(file: &Path, value: &Value<'_>) -> Result<Translator, Fault> {
     let table = value.table()?;
     let at: SocketAddr = table.need("at", AT)?.read(AT)?;
     let key = table.need("key", "the name of a key file")?;
-    let secret = key::read(&path(file, key.text("the name of a key file")?)).map_err(|wrong| key.fault(wrong))?;
+    let (_, secret) = key_file(&key, file)?;
     let name = table.or("name", at.to_string(), |name| name.text("a name").map(String::from))?;
     table.finish()?;
     Ok(Translator { name, at, key: secret })

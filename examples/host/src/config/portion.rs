@@ -3,11 +3,10 @@
 use core::time::Duration;
 use std::path::Path;
 
-use super::{Nat, Rule};
-use super::document::{Fault, Table};
 use byway::Timeouts;
 
-use crate::key;
+use super::document::{Fault, Table};
+use super::{Nat, Rule};
 use crate::portion::{Direction, End, Settings};
 
 pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) -> Result<Settings, Fault> {
@@ -21,9 +20,8 @@ pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) ->
         (None, None) => return Err(table.fault("listen or connect is missing: one portion listens, the other connects")),
     };
     let name = table.need("key", "the name of a key file")?;
-    let key = super::path(file, name.text("the name of a key file")?);
     // Its number says nothing here.
-    let (_, secret) = key::read(&key).map_err(|problem| name.fault(problem))?;
+    let (key, (_, secret)) = super::key_file(&name, file)?;
     let refresh = match table.get("refresh") {
         None => Duration::from_secs(1),
         Some(value) => {

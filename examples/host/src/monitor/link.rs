@@ -98,6 +98,15 @@ pub enum Ask {
     Change(u64),
 }
 
+/// Why a change was not made.
+#[derive(Clone, Debug)]
+pub struct NotMade {
+    /// In one line.
+    pub why: String,
+    /// Whether somebody else had changed something before.
+    pub was_late: bool,
+}
+
 /// What has happened.
 #[derive(Clone, Debug)]
 pub enum Heard {
@@ -123,7 +132,7 @@ pub enum Heard {
     /// A report is complete.
     Round,
     /// What has come of a change.
-    Changed(u64, Result<Vec<Effect>, String>),
+    Changed(u64, Result<Vec<Effect>, NotMade>),
     /// The session is over; why.
     Lost(String),
 }
@@ -266,7 +275,7 @@ impl Link {
         let unanswered = self.current.take().into_iter().chain(self.queue.drain(..).map(|(ask, _)| ask));
         for ask in unanswered {
             if let Ask::Change(number) = ask {
-                heard.push(Heard::Changed(number, Err(format!("it is not known whether it was applied: {why}"))));
+                heard.push(Heard::Changed(number, Err(NotMade { why: format!("it is not known whether it was applied: {why}"), was_late: false })));
             }
         }
         heard.push(Heard::Lost(why));
@@ -437,9 +446,9 @@ impl Link {
                 }
                 let result = match answer.refused() {
                     None => Ok(answer.effects().collect()),
-                    Some(why) => Err(refusal(&why)),
+                    Some(why) => Err(NotMade { why: refusal(&why), was_late: why.code == Some(Code::Generation) }),
                 };
-                if answer.refused().is_some_and(|why| why.code == Some(Code::Generation)) || !answer.is_dry_run() {
+                if result.as_ref().is_err_and(|not_made| not_made.was_late) || !answer.is_dry_run() {
                     self.list();
                 }
                 heard.push(Heard::Changed(number, result));

@@ -6,8 +6,7 @@ use byway::Redivert;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::link::Ask;
-use super::rules::{Demands, Each, Pins};
+use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::Change;
 
@@ -141,18 +140,8 @@ impl Run {
         });
         let change = Change { weights, moves, how, entry: Value::Null, promised: None };
         self.changes += 1;
-        let (number, mut open) = (self.changes, 0);
-        for place in 0..self.links.len() {
-            if !self.links[place].is_open() || self.links[place].rules.is_none() {
-                continue;
-            }
-            // What comes after a re-divert only makes good what it changes in the rule.
-            let count = if change.moves.is_empty() { usize::MAX } else { 2 };
-            for request in self.requests(place, service, &change).into_iter().take(count) {
-                self.links[place].ask(Ask::Change(number), request.dry_run());
-                open += 1;
-            }
-        }
+        let number = self.changes;
+        let open = self.ask_all(service, &change, number, true);
         if open == 0 {
             return Err("no translator can be reached".into());
         }
@@ -173,8 +162,7 @@ impl Run {
         let pins = pins.unwrap_or_else(|| state.pins.clone());
         if dry_run {
             let how = state.service.open_connections;
-            let demands = Demands::at(Timestamp::now(), &self.config.rules, service, state.len(), &pins);
-            let (weights, _) = demands.constrain(&weights, state.len(), &pins);
+            let weights = state.demands_with(Timestamp::now(), &self.config.rules, &pins).constrain(&weights, state.len(), &pins).0;
             return self.preview(service, weights, Vec::new(), how, &words, reply);
         }
         let how = state.service.open_connections;

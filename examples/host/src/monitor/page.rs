@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::run::{Order, Wanted};
 use super::shared::Shared;
+use crate::thread;
 use crate::waker::Waker;
 
 /// How long somebody may take to ask, and to read.
@@ -100,7 +101,7 @@ pub fn serve(listener: TcpListener, page: Page) -> Result<(), String> {
                 let _ = answer(&stream, 503, "text/plain", b"too many at once\n");
                 continue;
             }
-            let spawned = std::thread::Builder::new().name("page".into()).spawn(move || {
+            let spawned = thread::start("page", move || {
                 let _ = page.converse(&stream);
                 mine.fetch_sub(1, Ordering::Relaxed);
             });
@@ -109,7 +110,7 @@ pub fn serve(listener: TcpListener, page: Page) -> Result<(), String> {
             }
         }
     };
-    std::thread::Builder::new().name("page".into()).spawn(serve).map(drop).map_err(|error| format!("no thread: {error}"))
+    thread::start("page", serve).map(drop)
 }
 
 /// A request, as far as it matters.

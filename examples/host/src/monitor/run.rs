@@ -91,7 +91,7 @@ pub struct Run {
     pub(super) shown: Instant,
     pub(super) sent: HashMap<u64, Sent>,
     pub(super) changes: u64,
-    /// When weights were last sent, by service.
+    /// When weights were last sent, by service; in the future while what was refused is not asked for again.
     pub(super) told: Vec<Instant>,
     /// Rules of their own for some clients, by service.
     pub(super) extra: Vec<Vec<Match>>,

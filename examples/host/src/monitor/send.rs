@@ -2,12 +2,12 @@
 
 use core::time::Duration;
 
-use byway::control::{Code, Effect, Instruction, Request};
+use byway::control::{Effect, Instruction, Request};
 use byway::{Instant, Match, Prefix, Weighted};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::link::{Ask, Listed};
+use super::link::{Ask, Listed, NotMade};
 use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::{Change, State, is_same};
@@ -58,6 +58,24 @@ impl Run {
         all
     }
 
+    /// Asks all translators that can be asked for a change, or only what it would do; returns how many answers there will be.
+    pub(super) fn ask_all(&mut self, service: usize, change: &Change, number: u64, is_preview: bool) -> usize {
+        // What comes after a re-divert only makes good what it changes in the rule.
+        let most = if is_preview && !change.moves.is_empty() { 2 } else { usize::MAX };
+        let mut open = 0;
+        for place in 0..self.links.len() {
+            if !self.links[place].is_open() || self.links[place].rules.is_none() {
+                continue;
+            }
+            for request in self.requests(place, service, change).into_iter().take(most) {
+                let request = if is_preview { request.dry_run() } else { request };
+                self.links[place].ask(Ask::Change(number), request);
+                open += 1;
+            }
+        }
+        open
+    }
+
     /// Stores a change, and sends it.
     pub(super) fn carry_out(&mut self, service: usize, change: Change, pins: Option<Pins>) -> u64 {
         let now = self.now();
@@ -71,15 +89,7 @@ impl Run {
         if !self.config.dry_run {
             self.changes += 1;
             number = self.changes;
-            for place in 0..self.links.len() {
-                if !self.links[place].is_open() || self.links[place].rules.is_none() {
-                    continue;
-                }
-                for request in self.requests(place, service, &change) {
-                    self.links[place].ask(Ask::Change(number), request);
-                    open += 1;
-                }
-            }
+            open = self.ask_all(service, &change, number, false);
             self.extra[service] = self.extra_of(service, &change.weights).into_iter().map(|(matches, _)| matches).collect();
             self.told[service] = now;
         }
@@ -109,16 +119,15 @@ impl Run {
         decision
     }
 
-    pub(super) fn changed(&mut self, number: u64, name: &str, result: Result<Vec<Effect>, String>) {
+    pub(super) fn changed(&mut self, number: u64, name: &str, result: Result<Vec<Effect>, NotMade>) {
         let Some(sent) = self.sent.get_mut(&number) else { return };
         sent.open = sent.open.saturating_sub(1);
-        if let Err(why) = &result {
+        if let Err(NotMade { why, was_late }) = &result {
             // Where somebody else was faster, what the translator has instead is looked at at once. What it refuses for
             // another reason it would refuse again.
-            let was_faster = why.ends_with(Code::Generation.text());
             let later = Instant::ZERO + self.start.elapsed() + REFUSED_FOR;
             if let Some(told) = self.told.get_mut(sent.service) {
-                *told = if was_faster { Instant::ZERO } else { later };
+                *told = if *was_late { Instant::ZERO } else { later };
             }
             tracing::warn!("{name}: a change was not made: {why}");
         }
@@ -128,7 +137,7 @@ impl Run {
                     effects.iter().map(|effect| format!("{}, connections: {}", effect.outcome.name(), effect.connections)).collect();
                 format!("{name}: {}", words.join("; "))
             }
-            Err(why) => format!("{name}: {why}"),
+            Err(NotMade { why, .. }) => format!("{name}: {why}"),
         });
         if sent.open == 0 {
             self.finish(number);

@@ -158,7 +158,12 @@ impl State {
 
     /// What rules and operators demand at a time.
     pub fn demand(&mut self, time: Timestamp, rules: &[Rule]) {
-        self.demands = Demands::at(time, rules, self.place, self.len(), &self.pins);
+        self.demands = self.demands_with(time, rules, &self.pins);
+    }
+
+    /// The same with these pins.
+    pub(super) fn demands_with(&self, time: Timestamp, rules: &[Rule], pins: &Pins) -> Demands {
+        Demands::at(time, rules, self.place, self.len(), pins)
     }
 
     /// Takes in what was seen since the last time, and decides.
@@ -186,7 +191,7 @@ impl State {
     /// What an operator's pins would make of the weights.
     #[must_use]
     pub fn preview(&self, time: Timestamp, rules: &[Rule], pins: &Pins) -> Each<u16> {
-        let demands = Demands::at(time, rules, self.place, self.len(), pins);
+        let demands = self.demands_with(time, rules, pins);
         let mut wanted = self.model.weights();
         let others = wanted;
         for (server, weight) in wanted.iter_mut().enumerate().take(self.len()) {

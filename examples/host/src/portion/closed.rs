@@ -13,35 +13,38 @@ const MOST: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct ClosedLog {
     order: VecDeque<Gone>,
-    /// Those in `order`, but for what has been opened again.
+    /// The same without how they have ended.
     known: HashSet<Gone>,
+}
+
+/// A connection whatever has ended it.
+const fn ends(gone: Gone) -> Gone {
+    Gone { is_reset: false, ..gone }
 }
 
 impl ClosedLog {
     pub(super) fn add(&mut self, gone: Gone) {
-        if !self.known.insert(gone) {
+        if !self.known.insert(ends(gone)) {
             return;
         }
         self.order.push_back(gone);
         if self.order.len() > MOST
             && let Some(oldest) = self.order.pop_front()
         {
-            self.known.remove(&oldest);
+            self.known.remove(&ends(oldest));
         }
     }
 
     /// The connection is open again.
     pub(super) fn remove(&mut self, connection: &Connection) {
-        for is_reset in [false, true] {
-            let gone = Gone::of(connection, is_reset);
-            if self.known.remove(&gone) {
-                self.order.retain(|other| *other != gone);
-            }
+        let gone = Gone::of(connection, false);
+        if self.known.remove(&gone) {
+            self.order.retain(|other| ends(*other) != gone);
         }
     }
 
     pub(super) fn contains(&self, connection: &Connection) -> bool {
-        [false, true].into_iter().any(|is_reset| self.known.contains(&Gone::of(connection, is_reset)))
+        self.known.contains(&Gone::of(connection, false))
     }
 
     /// All of them, in their order.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 
 use byway::{Closed, Connection, Event, Heap, Instant, Record, Translator};
 
-use super::Direction;
+use super::{Direction, Status};
 use super::closed::ClosedLog;
 use super::frame::{Gone, MOST, Message};
 use crate::clock::Clock;
@@ -35,8 +35,8 @@ pub(super) enum Item {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether the other portion is there. Without it nobody is told; when it comes it is sent everything.
-    is_connected: AtomicBool,
+    /// Without the other portion nobody is told; when it comes it is sent everything.
+    link: Arc<Status>,
     /// Whether a record found the queue full, so that everything has to be sent.
     is_behind: AtomicBool,
     /// What was closed here, in the portion that opens connections.
@@ -51,9 +51,9 @@ pub(super) struct Records {
 }
 
 /// Makes both ends of the queue.
-pub(super) fn queue(direction: Direction) -> (RecordSender, Records) {
+pub(super) fn queue(direction: Direction, link: Arc<Status>) -> (RecordSender, Records) {
     let closed = (direction == Direction::ToServer).then(Mutex::default);
-    let ((sender, items), state) = (sync_channel(WAITING), Arc::new(State { closed, ..State::default() }));
+    let ((sender, items), state) = (sync_channel(WAITING), Arc::new(State { closed, link, ..State::default() }));
     (RecordSender { items: sender, state: state.clone() }, Records { items, state })
 }
 
@@ -92,7 +92,7 @@ impl RecordSender {
     }
 
     fn send(&self, item: Item) {
-        if !self.state.is_connected.load(Ordering::Relaxed) {
+        if !self.state.link.is_connected.load(Ordering::Relaxed) {
             return;
         }
         if let Err(TrySendError::Full(_)) = self.items.try_send(item) {
@@ -107,10 +107,11 @@ impl Records {
         Closings(self.state.clone())
     }
 
-    /// Says whether the other portion is there. What was reported to one that has gone is forgotten.
-    pub(super) fn set_connected(&self, is_connected: bool) {
-        self.state.is_connected.store(is_connected, Ordering::Relaxed);
+    /// Says whether the other portion is there; returns whether it was. What was reported to one that has gone is forgotten.
+    pub(super) fn set_connected(&self, is_connected: bool) -> bool {
+        let was_connected = self.state.link.is_connected.swap(is_connected, Ordering::Relaxed);
         self.items.try_iter().for_each(drop);
+        was_connected
     }
 
     /// Whether a record was lost since this was asked last.

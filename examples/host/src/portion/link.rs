@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::metrics::Handles;
 use crate::run::Alarm;
 use crate::shard::Handle;
+use crate::{listen, thread};
 
 /// How long the other end may take to greet, and how long it may say nothing afterwards.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -76,15 +77,14 @@ impl Link {
     /// One line that says what to do.
     pub fn open(settings: &Settings, alternatives: String, shared: bool) -> Result<Self, String> {
         let listener = match settings.end {
-            End::Listen(at) => Some(open(at, shared).map_err(|error| match error.kind() {
-                ErrorKind::AddrInUse => format!("portion.listen {at}: another program has this port"),
-                ErrorKind::AddrNotAvailable => format!("portion.listen {at}: this machine does not have this address"),
-                _ => format!("portion.listen {at}: {error}"),
-            })?),
+            End::Listen(at) => {
+                Some(open(at, shared).map_err(|error| listen::refusal("portion.listen", at, &error))?)
+            }
             End::Connect(_) => None,
         };
-        let (sender, records) = exchange::queue(settings.direction);
-        Ok(Self { listener, records, sender, settings: settings.clone(), alternatives, status: Arc::default() })
+        let status = Arc::<Status>::default();
+        let (sender, records) = exchange::queue(settings.direction, status.clone());
+        Ok(Self { listener, records, sender, settings: settings.clone(), alternatives, status })
     }
 
     /// What shards report to.
@@ -112,8 +112,7 @@ impl Link {
             let mut said = String::new();
             loop {
                 let Err(why) = own.connect(listener.as_ref()).and_then(|stream| own.exchange(stream, &mut records));
-                records.set_connected(false);
-                if own.status.is_connected.swap(false, Ordering::Relaxed) {
+                if records.set_connected(false) {
                     said.clear();
                     warn!("the other portion is gone: {why}");
                 } else if said != why.to_string() {
@@ -124,13 +123,8 @@ impl Link {
                 std::thread::sleep(AGAIN);
             }
         };
-        std::thread::Builder::new()
-            .name("portion".into())
-            .spawn(run)
-            .map(drop)
-            .map_err(|error| format!("no thread: {error}"))
+        thread::start("portion", run).map(drop)
     }
-
 }
 
 /// For ever, or until it fails.
@@ -164,7 +158,6 @@ impl Own {
             _ => return Err(senseless("it has not said its addresses")),
         }
         records.set_connected(true);
-        self.status.is_connected.store(true, Ordering::Relaxed);
         info!(direction = ?direction, "the other portion is there");
         let mut out = stream.try_clone()?;
         let closings = records.closings();

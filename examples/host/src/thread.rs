@@ -1,0 +1,14 @@
+//! Threads with names.
+
+use std::thread::{Builder, JoinHandle};
+
+/// Starts a thread.
+///
+/// # Errors
+/// One line, if there is none to be had.
+pub(crate) fn start<T: Send + 'static>(
+    name: impl Into<String>,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, String> {
+    Builder::new().name(name.into()).spawn(run).map_err(|error| format!("no thread: {error}"))
+}
