@@ -50,6 +50,30 @@ fn equal_servers_are_left_alone() {
     assert_eq!(run.monitor.weights(), [10_000; 3]);
 }
 
+/// Reports are snapshots: a request that happens to wait in one of them says nothing about what a server can carry.
+#[test]
+fn a_request_that_waits_by_chance_says_nothing() {
+    for (waiting, answered) in [(1, 6), (1, 25), (3, 25)] {
+        let mut run = Run::new();
+        let few = Observation { waiting, ..seen(answered, 8) };
+        assert_eq!(run.go(8, [few, seen(27, 8), seen(27, 8)]), [], "{waiting} of {answered}");
+        assert_eq!(run.monitor.weights(), [10_000; 3], "{waiting} of {answered}");
+        let [few, many, _] = run.monitor.estimates();
+        assert!(few.capacity > 0.5 * many.capacity, "{waiting} of {answered}: {} {}", few.capacity, many.capacity);
+    }
+}
+
+/// But many that wait, while those that are answered are answered fast, are a queue.
+#[test]
+fn a_queue_counts_though_responses_are_fast() {
+    let mut run = Run::new();
+    let queue = Observation { waiting: 60, ..seen(25, 8) };
+    let actions = run.go(12, [queue, seen(27, 8), seen(27, 8)]);
+    assert!(actions.contains(&Action::Reweigh), "{actions:?}");
+    let [queue, other, _] = run.monitor.weights();
+    assert!(queue < other / 2, "{queue} {other}");
+}
+
 /// One that answers in the same time as before although it gets half as much is half as strong.
 #[test]
 fn weights_follow_what_servers_can_carry() {

@@ -110,14 +110,16 @@ impl Estimate {
     ///
     /// With a shared processor T = d + 1 / (μ - λ), so μ = λ + 1 / (T - d). Where requests queue for a long time, what is
     /// served is all that can be served. Little's law says how many are there: where far more wait than λ T, the responses
-    /// that came are not those of the requests that wait, and the longer time counts.
+    /// that came are not those of the requests that wait, and the longer time counts. How many wait is known for one moment
+    /// only, so more than three standard deviations of a Poisson distribution count, and fewer than [`FEW`] do not.
     pub(super) fn learn(&mut self, seen: &Observation, seconds: f64) {
         let Some(mean) = seen.mean().filter(|_| seconds > 0.0 && seen.answered >= FEW) else {
             return;
         };
         let rate = f64::from(seen.answered) / seconds;
-        let little = f64::from(seen.waiting) / rate;
-        let time = if little > 2.0 * mean { little } else { mean };
+        let (waiting, expected) = (f64::from(seen.waiting), rate * mean);
+        let is_queue = seen.waiting >= FEW && waiting > 2.0 * expected + 3.0 * libm::sqrt(expected);
+        let time = if is_queue { waiting / rate } else { mean };
         self.floor = if self.floor == 0.0 { mean } else { (self.floor * CREEP).min(mean) };
         let spare = 1.0 / (time - 0.8 * self.floor).max(0.1 * time).max(1e-6);
         let capacity = rate + spare;
@@ -142,5 +144,5 @@ impl Estimate {
     }
 }
 
-/// Of fewer responses in an interval nothing is learnt.
+/// Of fewer responses in an interval nothing is learnt, and of fewer requests that wait neither.
 const FEW: u32 = 5;
