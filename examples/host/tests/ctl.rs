@@ -5,7 +5,7 @@ mod programs;
 #[path = "../../../tests/control_support/udp.rs"]
 mod udp;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -320,14 +320,17 @@ fn counters_are_watched_as_rates() {
     let served = serve();
     let operator = Operator { at: served.at.to_string(), key: key_file("rates.key", 1) };
     operator.says("divert 100.1.1.1:80 20.0.0.1:80", 0);
-    let shown = std::thread::scope(|scope| {
-        let shown = scope.spawn(|| operator.says("counters --watch --count 2", 0));
-        std::thread::sleep(core::time::Duration::from_millis(600));
-        for port in 5000..5007 {
-            let _ = served.byway.lock().unwrap().translate(served.now(), &mut packet(port));
-        }
-        shown.join().unwrap()
-    });
+    let mut watches = operator.command("counters --watch --count 2").stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = watches.stdout.take().unwrap();
+    // Once it has counted for the first time.
+    let mut first = [0; 512];
+    let length = output.read(&mut first).unwrap();
+    for port in 5000..5007 {
+        let _ = served.byway.lock().unwrap().translate(served.now(), &mut packet(port));
+    }
+    let mut shown = String::from_utf8(first[..length].to_vec()).unwrap();
+    output.read_to_string(&mut shown).unwrap();
+    assert!(watches.wait().unwrap().success());
     // The first time nothing is known of the second before.
     let lines: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     assert!(lines.contains(&vec!["opened", "7", "7"]), "{shown}");

@@ -188,17 +188,6 @@ fn try_monitor(world: &World, words: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
-/// Waits until something holds, for so many seconds at most.
-#[track_caller]
-fn wait(seconds: u64, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(seconds), "{what}, after {seconds} s");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    start.elapsed()
-}
-
 /// The weights that byway's rule has: of the first server and of the second one.
 fn weights(world: &mut World) -> [f64; 2] {
     let said = world.ctl("list");
@@ -228,9 +217,7 @@ fn the_share_of_a_slow_server_shrinks() {
         configure("");
         let running = Monitor::start(&world.network.proxy, &[]);
         let clients = Clients::start(&world.network.client, 24);
-        wait(10, "the monitor has heard the translator", || {
-            monitor(&world, "log").contains("the fewest for its weight")
-        });
+        wait("the monitor has heard the translator", || monitor(&world, "log").contains("the fewest for its weight"));
         std::thread::sleep(Duration::from_secs(4));
         let [a, b] = weights(&mut world);
         assert!((0.5..2.0).contains(&(a / b)), "equal servers: {a} {b}");
@@ -238,7 +225,7 @@ fn the_share_of_a_slow_server_shrinks() {
         assert!((0.3..0.7).contains(&before), "{before}");
 
         servers[0].takes(80);
-        let took = wait(25, "the weight of the slow server sinks", || {
+        let took = wait("the weight of the slow server sinks", || {
             let [a, b] = weights(&mut world);
             a / (a + b) < 0.3
         });
@@ -263,7 +250,7 @@ fn the_share_of_a_slow_server_shrinks() {
             "sent to: edge: updated",
         ];
         // One that was made this moment has no answer yet.
-        wait(5, "it says why", || {
+        wait("it says why", || {
             let said = why();
             parts.iter().all(|part| said.contains(part))
         });
@@ -300,12 +287,10 @@ fn a_server_that_hangs_is_ejected_and_comes_back() {
         configure("open_connections = \"reset\"\n");
         let _running = Monitor::start(&world.network.proxy, &[]);
         let clients = Clients::start(&world.network.client, 40);
-        wait(10, "the monitor has heard the translator", || {
-            monitor(&world, "log").contains("the fewest for its weight")
-        });
+        wait("the monitor has heard the translator", || monitor(&world, "log").contains("the fewest for its weight"));
         std::thread::sleep(Duration::from_secs(3));
         servers[1].hangs.store(true, Ordering::Relaxed);
-        let took = wait(5, "the server is ejected", || weights(&mut world)[1] == 0.0);
+        let took = wait("the server is ejected", || weights(&mut world)[1] == 0.0);
         println!("ejected after {took:?}");
         let log = monitor(&world, "log");
         assert!(log.contains("requests wait for 123.45.67.90:80, and it has answered none for"), "{log}");
@@ -313,8 +298,8 @@ fn a_server_that_hangs_is_ejected_and_comes_back() {
         // Both servers are still in the rule.
         assert!(weights(&mut world)[0] > 0.0);
         servers[1].hangs.store(false, Ordering::Relaxed);
-        wait(15, "it comes back", || monitor(&world, "log").contains("123.45.67.90:80 has answered well"));
-        wait(5, "it is used again", || weights(&mut world)[1] > 0.0);
+        wait("it comes back", || monitor(&world, "log").contains("123.45.67.90:80 has answered well"));
+        wait("it is used again", || weights(&mut world)[1] > 0.0);
         std::thread::sleep(Duration::from_secs(3));
         let (count, failed, _) = clients.lately(2);
         assert!(failed == 0 && count > 200, "{failed} of {count}");
@@ -333,9 +318,7 @@ fn an_operator_has_the_last_word() {
         let _servers = [Server::start(&world.network.a, 5), Server::start(&world.network.b, 5)];
         configure("");
         let running = Monitor::start(&world.network.proxy, &[]);
-        wait(10, "the monitor has heard the translator", || {
-            monitor(&world, "log").contains("the fewest for its weight")
-        });
+        wait("the monitor has heard the translator", || monitor(&world, "log").contains("the fewest for its weight"));
         let before = weights(&mut world);
         let said = monitor(&world, "drain web 123.45.67.89:80 --dry-run");
         assert!(said.starts_with("would be: the operator has drained 123.45.67.89:80\n"), "{said}");
@@ -344,7 +327,7 @@ fn an_operator_has_the_last_word() {
 
         let said = monitor(&world, "drain web 123.45.67.89:80");
         let number = said.strip_prefix("decision ").and_then(|rest| rest.split(':').next()).unwrap().to_string();
-        wait(3, "it is drained", || weights(&mut world)[0] == 0.0);
+        wait("it is drained", || weights(&mut world)[0] == 0.0);
         let (done, said) = try_monitor(&world, "drain web 123.45.67.90:80");
         assert!(!done && said.contains("\"web\" would have no server left"), "{said}");
         let (done, said) = try_monitor(&world, "drain web 1.1.1.1:80");
@@ -352,23 +335,23 @@ fn an_operator_has_the_last_word() {
         // Somebody who restarts the monitor does not undo it.
         running.kill();
         let mut running = Monitor::start(&world.network.proxy, &[]);
-        wait(5, "another monitor", || try_monitor(&world, "show").0);
+        wait("another monitor", || try_monitor(&world, "show").0);
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!(weights(&mut world)[0], 0.0);
         assert!(monitor(&world, "show").contains("nothing because of the operator"));
         let (done, said) = try_monitor(&world, &format!("undo {number}"));
         assert!(!done && said.contains("it was not made since the monitor was started"), "{said}");
         monitor(&world, "restore web 123.45.67.89:80");
-        wait(3, "it is back", || weights(&mut world)[0] > 0.0);
+        wait("it is back", || weights(&mut world)[0] > 0.0);
 
         let said = monitor(&world, "pin web 123.45.67.89:80 10");
         let number = said.strip_prefix("decision ").and_then(|rest| rest.split(':').next()).unwrap().to_string();
-        wait(3, "a tenth", || {
+        wait("a tenth", || {
             let [a, b] = weights(&mut world);
             (a / (a + b) - 0.1).abs() < 0.01
         });
         monitor(&world, &format!("undo {number}"));
-        wait(3, "undone", || {
+        wait("undone", || {
             let [a, b] = weights(&mut world);
             a / (a + b) > 0.2
         });
@@ -378,7 +361,7 @@ fn an_operator_has_the_last_word() {
         let hup = || run(&world.network.proxy, &format!("kill -HUP {pid}"));
         configure("[[rule]]\nname = \"repair\"\nservers = \"123.45.67.90:80\"\nmaintenance = true\n");
         hup();
-        wait(5, "maintenance", || weights_of(&world, 1) == 0.0);
+        wait("maintenance", || weights_of(&world, 1) == 0.0);
         configure("[[rule]]\nservers = \"123.45.67.90:80\"\nmaximum = \"much\"\n");
         hup();
         std::thread::sleep(Duration::from_secs(1));
@@ -387,7 +370,7 @@ fn an_operator_has_the_last_word() {
         assert!(log.contains("rule \"repair\" (line"), "{log}");
         configure("");
         hup();
-        wait(5, "the rule has ended", || weights_of(&world, 1) > 0.0);
+        wait("the rule has ended", || weights_of(&world, 1) > 0.0);
         running.0.kill().unwrap();
         running.0.wait().unwrap();
 
@@ -395,7 +378,7 @@ fn an_operator_has_the_last_word() {
         let kept = weights(&mut world);
         configure("[[rule]]\nname = \"repair\"\nservers = \"123.45.67.90:80\"\nmaintenance = true\n");
         let dry = Monitor::start(&world.network.proxy, &["--dry-run"]);
-        wait(8, "it says what it would do", || {
+        wait("it says what it would do", || {
             try_monitor(&world, "log").1.lines().next().is_some_and(|line| line.contains("rule \"repair\""))
         });
         // It stays one when the file is read again, which says nothing of that.

@@ -15,7 +15,7 @@ fn the_page_shows_previews_and_does() {
     let served = translator(anywhere(), true);
     let monitor = Monitor::start("page", &[served.at]);
     let _traffic = Traffic::start(&served, [5, 9, 60]);
-    wait(10, "it listens", || monitor.says("show").contains("edge-1"));
+    wait("it listens", || monitor.says("show").contains("edge-1"));
     let page = format!("http://{}", monitor.page);
 
     // Without the token it asks for it.
@@ -29,7 +29,7 @@ fn the_page_shows_previews_and_does() {
         "document.querySelectorAll('.server').length === 3 && document.getElementById('status').textContent === 'live'",
     );
     assert_eq!(browser.value("location.hash"), "", "the token is not left in the address");
-    wait(25, "a decision of the model", || monitor.says("log").contains("the model expects requests to take"));
+    wait("a decision of the model", || monitor.says("log").contains("the model expects requests to take"));
     browser.wait(
         "document.querySelectorAll('#decisions li').length >= 2 && document.querySelectorAll('rect.bar').length > 12",
     );
@@ -63,7 +63,7 @@ fn the_page_shows_previews_and_does() {
     browser.wait("!document.getElementById('d-do').disabled");
     browser.tab_to("document.activeElement.id === 'd-do'");
     browser.press("Enter");
-    wait(5, "it is drained", || weights(&served)[0] == 0);
+    wait("it is drained", || weights(&served)[0] == 0);
     browser.wait("document.body.innerText.includes('gets nothing new: the operator')");
     // The model may have decided something since.
     let log = monitor.says("log");
@@ -74,7 +74,7 @@ fn the_page_shows_previews_and_does() {
     browser.wait("!document.getElementById('d-do').disabled");
     browser.tab_to("document.activeElement.id === 'd-do'");
     browser.press("Enter");
-    wait(5, "it is undone", || weights(&served)[0] > 0);
+    wait("it is undone", || weights(&served)[0] > 0);
     // By click: a pin.
     browser.value("document.querySelector('[data-key=\"web 20.0.0.2:80 pin\"]').click()");
     browser.wait("document.getElementById('in-share')");
@@ -84,7 +84,7 @@ fn the_page_shows_previews_and_does() {
         "document.getElementById('d-body').textContent.includes('→ 70 %') && !document.getElementById('d-do').disabled",
     );
     browser.value("document.getElementById('d-do').click()");
-    wait(5, "it is pinned", || {
+    wait("it is pinned", || {
         let all = weights(&served);
         let sum: f64 = all.iter().map(|weight| f64::from(*weight)).sum();
         (f64::from(all[1]) / sum - 0.7).abs() < 0.01

@@ -297,9 +297,9 @@ fn a_capture_shows_both_sides_and_the_verdict() {
             command.args(["-c", words]);
             command
         };
-        let captured = format!("{} > {FOLDER}/capture", pcap("--seconds 3 100.100.100.100:7 tcp"));
+        let captured = format!("{} > {FOLDER}/capture", pcap("--seconds 5 100.100.100.100:7 tcp"));
         let mut capture = shell(&captured).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(700));
+        wait("it captures", || std::fs::metadata(format!("{FOLDER}/capture")).is_ok_and(|file| file.len() > 0));
         // A second one has to wait.
         let refused = shell(&format!("{} > /dev/null", pcap("100.100.100.100"))).output().unwrap();
         let said = String::from_utf8(refused.stderr).unwrap();

@@ -144,18 +144,6 @@ fn tshark(messages: &[Vec<u8>], filter: &str, fields: &str) -> Vec<Vec<String>> 
     said.lines().map(|line| line.split(';').map(str::to_string).collect()).collect()
 }
 
-/// Waits until something holds; panics after some ten seconds.
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..100 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    panic!("not within ten seconds: {what}");
-}
-
 #[test]
 fn four_collectors_show_what_went_through() {
     in_namespace_with(COLLECTORS, "four_collectors_show_what_went_through", || {
@@ -185,7 +173,7 @@ fn four_collectors_show_what_went_through() {
         }
         let messages = collect(&proxy, &OTHERS);
         // It was not there when the first templates were sent, and gets others.
-        wait_until("templates", || {
+        wait("templates", || {
             let mut messages = messages.lock().unwrap();
             let has_types = messages.iter().position(|m| m[16..18] == [0, 3]);
             let begins = has_types.unwrap_or(messages.len());
@@ -197,12 +185,16 @@ fn four_collectors_show_what_went_through() {
         // One download, and a flow that is re-diverted in the middle.
         count_at(&client);
         run(&client, &format!("curl -sS --fail --local-port 45678 -o {FOLDER}/got http://{ORIGINAL}/file"));
+        let seen = |filter: &dyn Fn(&[Dumped]) -> bool| filter(&ipfix_dump(&messages.lock().unwrap()));
+        // The rule's change takes a server with it, and what it has done since its last record.
+        wait("the server's record of it", || {
+            seen(&|all| all.iter().any(|(kind, fields)| *kind == 259 && fields["finishedConnectionDeltaCount"] == "1"))
+        });
         let ping = start(&client, &format!("ping -q -n -i 0.2 -c 10 -W 2 {ORIGINAL}"));
         std::thread::sleep(Duration::from_millis(900));
         world.ctl("redivert 123.45.67.89 123.45.67.90");
         assert!(said(ping, "ping").contains(" 10 received"));
-        let seen = |filter: &dyn Fn(&[Dumped]) -> bool| filter(&ipfix_dump(&messages.lock().unwrap()));
-        wait_until("the ICMP connection is reported", || {
+        wait("the ICMP connection is reported", || {
             !messages.lock().unwrap().is_empty() && seen(&|all| !of(all, 256, "1").is_empty())
         });
         // Servers' records of the interval in which that was.
@@ -265,7 +257,6 @@ fn four_collectors_show_what_went_through() {
                 |(kind, fields): &&Dumped| *kind == 259 && fields["destinationIPv4Address"] == server.to_string();
             records.iter().filter(of_it).map(|(_, fields)| fields[name].parse::<u64>().unwrap()).sum()
         };
-        // The rule has changed with the re-divert: what A had done by then is in its last records before.
         assert_eq!(sum(A, "finishedConnectionDeltaCount") + sum(B, "finishedConnectionDeltaCount"), 1);
         assert!(sum(A, "octetToClientDeltaCount") + sum(B, "octetToClientDeltaCount") >= from_bytes);
         let (_, own) = records.iter().rfind(|(kind, _)| *kind == 265).expect("statistics");
@@ -299,8 +290,9 @@ fn four_collectors_show_what_went_through() {
         assert_eq!(events, ["NAT44 session create", "NAT44 session delete"]);
 
         // pmacct: the forward direction, both pairs, and NAT events by number.
-        std::thread::sleep(Duration::from_secs(2));
-        let lines = std::fs::read_to_string(format!("{FOLDER}/pmacct.json")).unwrap();
+        let written = || std::fs::read_to_string(format!("{FOLDER}/pmacct.json")).unwrap_or_default();
+        wait("pmacct writes", || written().lines().filter(|line| line.contains("\"port_src\": 45678")).count() >= 3);
+        let lines = written();
         let all: Vec<&str> = lines.lines().filter(|line| line.contains("\"port_src\": 45678")).collect();
         let mut events = Vec::new();
         for line in all {
@@ -398,7 +390,7 @@ fn a_collector_may_come_and_go() {
             run(&client, &format!("curl -sS --fail --local-port {port} http://{ORIGINAL}/small"));
         };
         fetch(40_001);
-        wait_until("it is known that nobody is there", || metric(&proxy, "byway_report_failures_total") > 0);
+        wait("it is known that nobody is there", || metric(&proxy, "byway_report_failures_total") > 0);
         // What happened before waits for the collector.
         let fetches = |port: u16, messages: &[Vec<u8>]| {
             let records = ipfix_dump(messages);
@@ -409,7 +401,7 @@ fn a_collector_may_come_and_go() {
         // Gone: byway notices, and tries again.
         fetch(40_002);
         let failures = metric(&proxy, "byway_report_failures_total");
-        wait_until("it is noticed", || metric(&proxy, "byway_report_failures_total") > failures);
+        wait("it is noticed", || metric(&proxy, "byway_report_failures_total") > failures);
         fetch(40_003);
         let second = accept(&proxy, Duration::from_secs(3));
         assert_eq!(&second[0][8..12], &[0; 4]);
@@ -444,10 +436,10 @@ fn a_datagram_that_nobody_takes_is_counted() {
         for port in 40_000..40_020 {
             run(&client, &format!("curl -sS --fail --local-port {port} http://{ORIGINAL}/small"));
         }
-        wait_until("records get lost", || metric(&proxy, "byway_report_records_lost_total") > 20);
+        wait("records get lost", || metric(&proxy, "byway_report_records_lost_total") > 20);
         let lost = metric(&proxy, "byway_report_records_lost_total");
         let messages = collect(&proxy, &[]);
-        wait_until("templates and statistics", || {
+        wait("templates and statistics", || {
             let mut messages = messages.lock().unwrap();
             let begin = messages.iter().position(|m| m[16..18] == [0, 3]).unwrap_or(messages.len());
             messages.drain(..begin);

@@ -39,7 +39,7 @@ fn turn(world: &mut World, moves: usize) {
     world.ctl(&format!("redivert {from} {to} --hand-over"));
     let start = Instant::now();
     while stands_on(world).is_some_and(|server| server != to.to_string()) {
-        if start.elapsed() > Duration::from_secs(20) {
+        if start.elapsed() > PATIENCE {
             let list = world.ctl("--json connections");
             let log = world.proxy.take().expect("byway runs").stop();
             panic!("move {moves} to {to}: {list}{log:?}");

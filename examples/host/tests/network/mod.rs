@@ -5,6 +5,8 @@
 pub mod capture;
 mod programs;
 pub mod traffic;
+#[path = "../waiting/mod.rs"]
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -17,6 +19,8 @@ use capture::{Capture, Captured};
 #[allow(unused_imports, reason = "each test takes what it needs")]
 pub use programs::{Program, Talk, nginx, wait_for_port};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+#[allow(unused_imports, reason = "each test takes what it needs")]
+pub use waiting::{PATIENCE, wait};
 
 const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 /// Where a test has its files: nobody else sees them, and they are gone with it.

@@ -4,10 +4,11 @@ use core::time::Duration;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 use byway_host::lab::space::Space;
 
-use super::{FOLDER, command, run, www};
+use super::{FOLDER, PATIENCE, command, run, www};
 
 /// A program that runs as long as the test wants.
 pub struct Program(Child);
@@ -67,10 +68,11 @@ impl Talk {
     }
 }
 
-/// Waits until a program on a mirror listens on a port of `tcp` or `udp`. Panics with `why_not` after some ten seconds.
+/// Waits until a program on a mirror listens on a port of `tcp` or `udp`. Panics with `why_not` after [`PATIENCE`].
 #[track_caller]
 pub fn wait_for_port(space: &Space, protocol: &str, port: u16, why_not: impl Fn() -> String) {
-    for _ in 0..200 {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
         // No trial connection: iperf3 and sshd would take it for a client.
         if !run(space, &format!("ss --no-header --listening --numeric --{protocol} sport = :{port}")).is_empty() {
             return;

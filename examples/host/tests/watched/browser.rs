@@ -9,8 +9,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use serde_json::{Value, json};
+
+use crate::watched::PATIENCE;
 
 /// A browser with one page.
 pub struct Browser {
@@ -96,7 +99,8 @@ impl Browser {
     /// Waits until an expression is true.
     #[track_caller]
     pub fn wait(&mut self, expression: &str) {
-        for _ in 0..150 {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
             // Until the page is there, there is nothing to ask about.
             let careful = format!("(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()");
             if self.value(&careful) == true {

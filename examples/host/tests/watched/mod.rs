@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
+#[path = "../waiting/mod.rs"]
+mod waiting;
+
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -15,6 +18,8 @@ use byway::control::{Agent, Key, Rights};
 use byway::{Config, Divert, Heap, Translator, Verdict, Weighted};
 
 use crate::udp::Served;
+#[allow(unused_imports, reason = "each test takes what it needs")]
+pub use waiting::{PATIENCE, wait};
 
 pub const SECRET: [u8; 32] = [0x5a; 32];
 pub const SERVICE: &str = "100.100.100.100:80";
@@ -196,15 +201,5 @@ impl Drop for Monitor {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// Waits until something holds, for so many seconds at most.
-#[track_caller]
-pub fn wait(seconds: u64, what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(seconds), "{what}, after {seconds} s");
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
