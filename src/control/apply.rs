@@ -419,7 +419,7 @@ impl Walk<'_> {
         {
             self.back |= self.goal.speaks_of(way);
             #[cfg(target_pointer_width = "64")]
-            if self.first.is_some_and(|first| rule.matches().order() < first.order()) {
+            if self.first.is_some_and(|first| rule.matches() < first) {
                 self.next = None;
             }
             #[cfg(target_pointer_width = "64")]

@@ -1,6 +1,6 @@
 //! What a rule matches.
 
-use core::cmp::Reverse;
+use core::cmp::{Ordering, Reverse};
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
@@ -31,7 +31,16 @@ use crate::text;
 /// assert_eq!("192.0.2.0/24:53 udp".parse(), Ok(only_dns));
 /// ```
 ///
-/// Its text is `ADDRESS[/LENGTH][:PORT] [PROTOCOL] [from CLIENTS]`.
+/// Its text is `ADDRESS[/LENGTH][:PORT] [PROTOCOL] [from CLIENTS]`. Of two matches the more specific one is the lesser, so
+/// that the first of sorted matches that fit a packet is the one that applies:
+///
+/// ```
+/// # use byway::Match;
+/// let mut rules: [Match; 3] = ["192.0.2.0/24".parse()?, "192.0.2.7".parse()?, "192.0.2.7:53 udp".parse()?];
+/// rules.sort();
+/// assert_eq!(rules.map(|rule| rule.to_string()), ["192.0.2.7:53 udp", "192.0.2.7", "192.0.2.0/24"]);
+/// # Ok::<(), byway::ParseError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Match {
@@ -81,7 +90,7 @@ impl Match {
     }
 
     /// Its place in the order of rules: more specific first.
-    pub(crate) fn order(&self) -> impl Ord + use<> {
+    fn order(&self) -> impl Ord + use<> {
         (
             Reverse(self.destination.length()),
             self.destination.bits(),
@@ -92,6 +101,18 @@ impl Match {
             Reverse(self.clients.length()),
             self.clients.bits(),
         )
+    }
+}
+
+impl Ord for Match {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for Match {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

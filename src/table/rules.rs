@@ -33,7 +33,7 @@ impl Diverts<'_> {
             let same = DivertSlot::new(&Divert::new(*matches), 0, false);
             return self.index.read().place(self.rules(), &same).ok_or(self.length);
         }
-        self.rules().binary_search_by_key(&matches.order(), |s| s.matches().order())
+        self.rules().binary_search_by_key(matches, |s| s.matches())
     }
 
     /// Puts a rule at `place`, where there is no index. The caller has made sure that there is room for it.

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 use std::collections::{HashMap, HashSet};
 
-use byway::{Match, Midstream, Prefix, Storage, Target, Translator};
+use byway::{DivertEntry, Match, Midstream, Prefix, Storage, Target, Translator};
 
 use crate::packet::{self, TCP};
 use crate::tap::{Ends, is_about};
@@ -43,8 +43,9 @@ impl Policies {
             return;
         }
         self.lengths.clear();
-        // The most specific comes first.
-        for rule in translator.diverts() {
+        let mut rules: Vec<_> = translator.diverts().collect();
+        rules.sort_unstable_by_key(DivertEntry::matches);
+        for rule in rules {
             let matches = rule.matches();
             let is_exception = rule.keeps_source() && rule.servers().all(|(s, _)| s.target == Target::Same);
             let policy = match open.contains(&matches) {
@@ -102,8 +103,12 @@ mod tests {
     use crate::packet::tests::{ipv4, tcp, udp};
 
     fn policies(rules: &[&str], open: &[&str]) -> Policies {
+        policies_of(16, rules, open)
+    }
+
+    fn policies_of(most: usize, rules: &[&str], open: &[&str]) -> Policies {
         let config = Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535);
-        let mut translator = Translator::new(config, Heap::new(64, 16)).unwrap();
+        let mut translator = Translator::new(config, Heap::new(64, most)).unwrap();
         for rule in rules {
             translator
                 .divert(Divert::parse(rule, &mut [Weighted { target: Target::Same, weight: 1 }; 4]).unwrap())
@@ -142,6 +147,40 @@ mod tests {
         assert_eq!(policies.of(&tcp([9, 2, 3, 4], [100, 1, 1, 3], &[])), Policy::Open);
         assert_eq!(policies.of(&tcp(from, [100, 2, 1, 1], &[])), Policy::Free);
         assert_eq!(policies.of(&ipv4(47, from, [100, 1, 9, 9], &[0; 8])), Policy::Closed);
+    }
+
+    /// A translator with room for so many rules that it does not keep them in order.
+    #[test]
+    fn the_most_specific_rule_decides_among_many() {
+        let rules = [
+            "100.0.0.0/8 to 20.0.0.1",
+            "100.1.1.0/24 to 20.0.0.1",
+            "100.0.0.0/8 from 9.0.0.0/8 to 20.0.0.1",
+            "100.2.0.0/16 to 20.0.0.1",
+            "100.1.1.0/24 tcp to 20.0.0.1",
+            "100.1.1.1:80 from 9.0.0.0/8 to 20.0.0.1",
+            "100.1.1.0/24:80 to 20.0.0.1",
+            "100.1.1.1:80 to 20.0.0.1",
+        ];
+        let open = ["100.1.1.0/24", "100.2.0.0/16", "100.0.0.0/8 from 9.0.0.0/8", "100.1.1.1:80 from 9.0.0.0/8"];
+        for rules in [rules.to_vec(), rules.into_iter().rev().collect()] {
+            let policies = policies_of(2_000, &rules, &open);
+            let few = policies_of(16, &rules, &open);
+            for (client, server, policy) in [
+                ([1, 2, 3, 4], [100, 9, 9, 9], Policy::Closed),
+                ([9, 2, 3, 4], [100, 9, 9, 9], Policy::Open),
+                ([1, 2, 3, 4], [100, 1, 1, 9], Policy::Closed),
+                ([1, 2, 3, 4], [100, 2, 1, 9], Policy::Open),
+                ([1, 2, 3, 4], [100, 1, 1, 1], Policy::Closed),
+                ([9, 2, 3, 4], [100, 1, 1, 1], Policy::Open),
+            ] {
+                let packet = tcp(client, server, &[]);
+                assert_eq!(few.of(&packet), policy, "few: {client:?} to {server:?}");
+                assert_eq!(policies.of(&packet), policy, "many: {client:?} to {server:?}");
+                let packet = udp(client, server, &[]);
+                assert_eq!(policies.of(&packet), few.of(&packet), "UDP: {client:?} to {server:?}");
+            }
+        }
     }
 
     /// It may belong to any port's rule.

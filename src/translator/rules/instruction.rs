@@ -113,7 +113,7 @@ impl<S: Storage> Translator<S> {
         {
             let View { diverts, servers, .. } = self.storage.view();
             let rules = diverts.get(..self.state.diverts).unwrap_or_default();
-            let place = rules.binary_search_by_key(&matches.order(), |slot| slot.matches().order()).ok()?;
+            let place = rules.binary_search_by_key(&matches, |slot| slot.matches()).ok()?;
             rules.get(place).map(|slot| DivertEntry::new(*slot, servers))
         }
         #[cfg(not(target_pointer_width = "64"))]

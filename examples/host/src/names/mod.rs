@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use byway::naming::{Answered, HeapNames, MAX_ANSWER_PACKET, Names, Outcome};
-use byway::{Heap, Instant, Prefix, Protocol, Target, Translator};
+use byway::{DivertEntry, Heap, Instant, Prefix, Protocol, Target, Translator};
 
 pub use change::NameChanges;
 use numbers::Numbers;
@@ -210,11 +210,7 @@ fn server_of(translator: &Translator<Heap>, client: Ipv4Addr, server: Ipv4Addr) 
             && matches.from_clients().contains(client)
     });
     // The most specific one, as for packets.
-    let rule = rules.max_by_key(|rule| {
-        let matches = rule.matches();
-        let lengths = (matches.destination().length(), matches.from_clients().length());
-        (lengths.0, matches.port().is_some(), matches.limited_to().is_some(), lengths.1)
-    });
+    let rule = rules.min_by_key(DivertEntry::matches);
     let target = rule.and_then(|rule| {
         let mut servers = rule.servers().map(|(server, _)| server).filter(|server| server.weight != 0);
         servers.next().map(|server| server.target)
