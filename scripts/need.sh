@@ -16,6 +16,8 @@ if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
     exit 1
 fi
 echo "Installing ${missing[*]}" >&2
+exec 9>/run/lock/byway-packages # one after the other
+flock 9
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq >&2
 "${install[@]}" -qq >/dev/null
