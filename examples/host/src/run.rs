@@ -148,13 +148,16 @@ impl Running {
         for shard in &handles.shards {
             shard.stop();
         }
+        let mut shards = Vec::new();
         for thread in self.threads.drain(..) {
             match thread.join() {
-                Ok(Ok(shard)) => parts.push(shard.into_parts()),
+                Ok(Ok(shard)) => shards.push(shard),
                 Ok(Err(why)) => failed = Some(why),
                 Err(_) => failed = Some(PANICKED.into()),
             }
         }
+        // Once none of them hands anything over any more.
+        parts.extend(shards.into_iter().map(Shard::finish));
         // Last the one that reports what the others have done.
         if let Some(report) = &handles.report {
             report.stop();

@@ -176,9 +176,12 @@ impl Shard {
         Ok(self)
     }
 
-    /// What it was made of.
+    /// Routes what others have handed over since it ended, and returns what it was made of. To be called when all have ended, so
+    /// that nothing more comes.
     #[must_use]
-    pub fn into_parts(self) -> Parts {
+    pub fn finish(mut self) -> Parts {
+        while self.take_handed_over() {}
+        self.listeners.report(self.number, &mut self.router.translator);
         (self.queue, self.router)
     }
 
@@ -292,3 +295,68 @@ impl Shard {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+    use std::io::ErrorKind;
+    use std::os::unix::net::UnixDatagram;
+
+    use byway::{Config, Divert, Heap, Target, Translator, Weighted};
+
+    use super::*;
+    use crate::packet::tests::udp;
+    use crate::router::Settings;
+    use crate::vnet::VnetHeader;
+
+    const OWN: [u8; 4] = [10, 9, 9, 9];
+
+    /// Two shards whose queues are sockets, and the other ends of those.
+    fn two() -> (Vec<Shard>, Vec<UnixDatagram>) {
+        let config = Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535).own(OWN.into());
+        let sharding = Sharding::new(&config, 2).unwrap();
+        let (mut parts, mut far) = (Vec::new(), Vec::new());
+        for shard in 0..2 {
+            let mut translator = Translator::new(sharding.config(&config, shard).unwrap(), Heap::new(64, 16)).unwrap();
+            let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
+            translator.divert(Divert::parse("100.1.1.1 to 20.0.0.1", &mut room).unwrap()).unwrap();
+            let settings =
+                Settings { address: OWN.into(), mtu: 1500, errors_per_second: 10, held: 4, resumable: None, early: None };
+            let (near, other) = UnixDatagram::pair().unwrap();
+            near.set_nonblocking(true).unwrap();
+            other.set_nonblocking(true).unwrap();
+            parts.push((Queue::new(near.into(), true), Box::new(Router::new(translator, settings))));
+            far.push(other);
+        }
+        let shards = shards(parts, &Listeners::default(), sharding, Clock::new(Instant::from_secs(10))).unwrap();
+        (shards.into_iter().map(|(shard, _)| shard).collect(), far)
+    }
+
+    /// What other shards have handed over is not lost when a shard has ended before it took it.
+    #[test]
+    fn what_waits_when_all_end_is_routed() {
+        let (mut shards, far) = two();
+        let mut frame = vec![0; FRAME].into_boxed_slice();
+        let frame: &mut [u8; FRAME] = frame.as_mut_array().unwrap();
+        const CLIENTS: u8 = 100;
+        for client in 0..CLIENTS {
+            let packet = udp([1, 2, 3, client], [100, 1, 1, 1], b"question");
+            far[0].send(&[&VnetHeader::NONE.to_bytes(), &packet[..]].concat()).unwrap();
+            shards[0].read(frame).unwrap();
+        }
+        // The other one has ended without looking.
+        let counters: Vec<_> = shards.into_iter().map(|shard| shard.finish().1.counters).collect();
+        let handed_over = counters[0].handed_over;
+        assert!(handed_over > 20 && handed_over < 80, "{handed_over}");
+        let mut sent = [0; 2];
+        for (sent, far) in sent.iter_mut().zip(&far) {
+            while let Ok(length) = far.recv(&mut frame[..]) {
+                let server: [u8; 4] = frame[LENGTH + 16..LENGTH + 20].try_into().unwrap();
+                assert_eq!((Ipv4Addr::from(server), length > LENGTH + 28), ([20, 0, 0, 1].into(), true));
+                *sent += 1;
+            }
+            assert_eq!(far.recv(&mut frame[..]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+        assert_eq!(sent, [u64::from(CLIENTS) - handed_over, handed_over]);
+    }
+}
