@@ -67,6 +67,45 @@ impl FromStr for Protocol {
     }
 }
 
+/// One end of a connection on one side of the translator: what a table compares and a header holds. The port of an ICMP
+/// echo is its identifier, or zero at the end that answers.
+#[derive(Clone, Copy, Debug, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub(crate) struct Endpoint {
+    pub(crate) address: u32,
+    pub(crate) port: u16,
+}
+
+impl Endpoint {
+    pub(crate) const NONE: Self = Self::new(0, 0);
+
+    #[inline]
+    pub(crate) const fn new(address: u32, port: u16) -> Self {
+        Self { address, port }
+    }
+
+    /// Its public form.
+    #[inline]
+    pub(crate) const fn socket(self) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::from_bits(self.address), self.port)
+    }
+}
+
+// One comparison instead of two: 84 bytes of flash.
+impl PartialEq for Endpoint {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        (self.address ^ other.address) | u32::from(self.port ^ other.port) == 0
+    }
+}
+
+impl From<SocketAddrV4> for Endpoint {
+    #[inline]
+    fn from(endpoint: SocketAddrV4) -> Self {
+        Self::new(endpoint.ip().to_bits(), endpoint.port())
+    }
+}
+
 /// The addresses of a connection's packets on one side: source and destination.
 ///
 /// For [`Protocol::Icmp`] the source's port is the echo identifier and the destination's port is zero.
@@ -203,10 +242,6 @@ impl defmt::Format for Prefix {
     fn format(&self, f: defmt::Formatter<'_>) {
         defmt::write!(f, "{}/{}", self.network().octets(), self.length);
     }
-}
-
-pub(crate) const fn endpoint(address: u32, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::from_bits(address), port)
 }
 
 #[cfg(test)]

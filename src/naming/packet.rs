@@ -6,6 +6,7 @@ use super::counters::Outcome;
 use super::respond::{Answered, MAX_ANSWER, Transport};
 use super::storage::NameStorage;
 use super::table::Names;
+use crate::endpoint::Endpoint;
 use crate::time::Instant;
 use crate::wire::checksum;
 use crate::wire::ipv4::{self, Header, UDP};
@@ -21,7 +22,7 @@ const DNS: u16 = 53;
 
 /// A query, and the addresses and ports that its answer goes between.
 struct Query<'a> {
-    client: (u32, u16),
+    client: Endpoint,
     server: u32,
     message: &'a [u8],
 }
@@ -86,12 +87,12 @@ impl<N: NameStorage> Names<N> {
         // A damaged query is the receiver's to drop.
         let is_whole = checksum::finish(checksum::sum(0, head)) == 0
             && ([c0, c1] == [0, 0] || transport_checksum(UDP, client, server, datagram) == 0);
-        is_whole.then_some(Query { client: (client, source), server, message })
+        is_whole.then_some(Query { client: Endpoint::new(client, source), server, message })
     }
 
     fn answer_packet(&mut self, now: Instant, query: &Query<'_>, out: &mut [u8]) -> Answered {
         const START: usize = ipv4::HEADER + UDP_HEADER;
-        let (client, port) = query.client;
+        let Endpoint { address: client, port } = query.client;
         let room = out.get_mut(START..).unwrap_or_default();
         // What is no query of ours passes, as if nothing had looked at it.
         let answered = match self.answer(now, Ipv4Addr::from_bits(client), Transport::Udp, query.message, room) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::connection::{Connection, Measured, State};
 use crate::divert::Target;
-use crate::endpoint::{Pair, Protocol, endpoint};
+use crate::endpoint::{Endpoint, Pair, Protocol};
 use core::time::Duration;
 
 fn filled(template: &Template, texts: usize, write: impl FnOnce(&mut Writer<'_>)) {
@@ -20,7 +20,7 @@ fn filled(template: &Template, texts: usize, write: impl FnOnce(&mut Writer<'_>)
 fn records_are_as_long_as_their_templates() {
     let settings = Settings::new(32_473);
     let now = Instant::from_secs(7);
-    let pair = Pair { source: endpoint(1, 2), destination: endpoint(3, 4) };
+    let pair = Pair { source: Endpoint::new(1, 2).socket(), destination: Endpoint::new(3, 4).socket() };
     let connection =
         Connection { protocol: Protocol::Tcp, client_side: pair, server_side: pair, state: State::Established };
     filled(&CONNECTION, 0, |out| {
@@ -29,7 +29,16 @@ fn records_are_as_long_as_their_templates() {
     filled(&SESSION, 0, |out| {
         record::session(out, &settings, now, (NatEvent::Create, None), (&connection, pair));
     });
-    filled(&MOVE, 0, |out| record::moved(out, &settings, now, &connection, (endpoint(1, 2), endpoint(3, 4)), None));
+    filled(&MOVE, 0, |out| {
+        record::moved(
+            out,
+            &settings,
+            now,
+            &connection,
+            (Endpoint::new(1, 2).socket(), Endpoint::new(3, 4).socket()),
+            None,
+        )
+    });
     let mut measured = Measurements::none(Target::Same, now);
     for buckets in [0, 1, 31, 32, 88] {
         measured.response = crate::histogram::Histogram::EMPTY;

@@ -1,7 +1,7 @@
 //! The current connections (211 in the document): one slot each, both sides of a connection in one cache line.
 
 use crate::connection::{Connection, Direction};
-use crate::endpoint::{Pair, Protocol, endpoint};
+use crate::endpoint::{Endpoint, Pair, Protocol};
 use crate::table::hash::Key;
 use crate::time::Tick;
 use crate::track::phase::Phase;
@@ -141,16 +141,48 @@ impl Entry {
         self.phase.is_listed() && (self.phase != Phase::Resetting || self.has(OWES_CLIENT | OWES_SERVER))
     }
 
+    #[inline(always)]
+    pub(crate) const fn client_endpoint(&self) -> Endpoint {
+        Endpoint::new(self.client, self.client_port)
+    }
+
+    /// What the client asked for.
+    #[inline(always)]
+    pub(crate) const fn original_endpoint(&self) -> Endpoint {
+        Endpoint::new(self.original, self.original_port)
+    }
+
+    /// What the server sees instead of the client.
+    #[inline(always)]
+    pub(crate) const fn alternative_endpoint(&self) -> Endpoint {
+        Endpoint::new(self.alternative, self.alternative_port)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn server_endpoint(&self) -> Endpoint {
+        Endpoint::new(self.server, self.server_port)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn set_alternative(&mut self, endpoint: Endpoint) {
+        (self.alternative, self.alternative_port) = (endpoint.address, endpoint.port);
+    }
+
+    #[inline(always)]
+    pub(crate) const fn set_server(&mut self, endpoint: Endpoint) {
+        (self.server, self.server_port) = (endpoint.address, endpoint.port);
+    }
+
     /// The key that finds it for a packet of the client.
     #[inline]
     pub(crate) const fn forward_key(&self) -> Key {
-        Key::new(self.protocol, (self.client, self.client_port), (self.original, self.original_port))
+        Key::new(self.protocol, self.client_endpoint(), self.original_endpoint())
     }
 
     /// The key that finds it for a packet of the server.
     #[inline]
     pub(crate) const fn reply_key(&self) -> Key {
-        Key::new(self.protocol, (self.alternative, self.alternative_port), (self.server, self.server_port))
+        Key::new(self.protocol, self.alternative_endpoint(), self.server_endpoint())
     }
 
     /// The index that it is entered in, and the key.
@@ -185,23 +217,26 @@ impl Entry {
 
     /// Source and destination of a packet in this direction after translation.
     #[inline(always)]
-    pub(crate) const fn ends(&self, direction: Direction) -> ((u32, u16), (u32, u16)) {
+    pub(crate) const fn ends(&self, direction: Direction) -> (Endpoint, Endpoint) {
         match direction {
-            Direction::ToServer => ((self.alternative, self.alternative_port), (self.server, self.server_port)),
-            Direction::ToClient => ((self.original, self.original_port), (self.client, self.client_port)),
+            Direction::ToServer => (self.alternative_endpoint(), self.server_endpoint()),
+            Direction::ToClient => (self.original_endpoint(), self.client_endpoint()),
         }
     }
 
     /// The same as they stand in the packet: both addresses, and both ports.
     #[inline(always)]
     pub(crate) const fn becomes(&self, direction: Direction) -> (u64, u32) {
-        let ((source, source_port), (destination, destination_port)) = self.ends(direction);
-        ((source as u64) << 32 | destination as u64, (source_port as u32) << 16 | destination_port as u32)
+        let (source, destination) = self.ends(direction);
+        (
+            (source.address as u64) << 32 | destination.address as u64,
+            (source.port as u32) << 16 | destination.port as u32,
+        )
     }
 
     /// The key that finds it for a packet from another port of the server.
     const fn key_siblings(&self) -> Key {
-        Key::of_any_port_replies((self.alternative, self.alternative_port), self.server)
+        Key::of_any_port_replies(self.alternative_endpoint(), self.server)
     }
 
     /// Whether a key is one of those under which it is entered in the index of this direction.
@@ -248,10 +283,7 @@ impl Entry {
     /// The client, and the endpoint that it asked for.
     #[inline(always)]
     pub(crate) const fn client_side(&self) -> Pair {
-        Pair {
-            source: endpoint(self.client, self.client_port),
-            destination: endpoint(self.original, self.original_port),
-        }
+        Pair { source: self.client_endpoint().socket(), destination: self.original_endpoint().socket() }
     }
 
     /// Its public form. `None` if it is not a connection whose packets are translated.
@@ -260,8 +292,8 @@ impl Entry {
             protocol: Protocol::from_number(self.protocol)?,
             client_side: self.client_side(),
             server_side: Pair {
-                source: endpoint(self.alternative, self.alternative_port),
-                destination: endpoint(self.server, self.server_port),
+                source: self.alternative_endpoint().socket(),
+                destination: self.server_endpoint().socket(),
             },
             state: self.phase.state()?,
         })

@@ -1,6 +1,6 @@
 //! Events that wait to be fetched, in a ring over the storage.
 
-use crate::endpoint::endpoint;
+use crate::endpoint::Endpoint;
 use crate::event::{Closed, Event};
 use crate::table::connection::Entry;
 use crate::track::phase::Phase;
@@ -13,7 +13,7 @@ use crate::track::phase::Phase;
 pub struct EventSlot {
     addresses: [u32; 4],
     /// The server before a move.
-    from: (u32, u16),
+    from: Endpoint,
     ports: [u16; 4],
     protocol: u8,
     phase: Phase,
@@ -37,7 +37,7 @@ pub(crate) enum EventKind {
     Opened,
     Changed,
     /// From this server.
-    Moved((u32, u16)),
+    Moved(Endpoint),
     Closed(Closed),
 }
 
@@ -45,7 +45,7 @@ impl EventSlot {
     /// An empty place.
     pub const EMPTY: Self = Self {
         addresses: [0; 4],
-        from: (0, 0),
+        from: Endpoint::NONE,
         ports: [0; 4],
         protocol: 0,
         phase: Phase::Free,
@@ -55,10 +55,10 @@ impl EventSlot {
 
     fn pack(c: &Entry, news: EventKind) -> Self {
         let (kind, from, why) = match news {
-            EventKind::Opened => (Kind::Opened, (0, 0), Closed::Finished),
-            EventKind::Changed => (Kind::Changed, (0, 0), Closed::Finished),
+            EventKind::Opened => (Kind::Opened, Endpoint::NONE, Closed::Finished),
+            EventKind::Changed => (Kind::Changed, Endpoint::NONE, Closed::Finished),
             EventKind::Moved(from) => (Kind::Moved, from, Closed::Finished),
-            EventKind::Closed(why) => (Kind::Closed, (0, 0), why),
+            EventKind::Closed(why) => (Kind::Closed, Endpoint::NONE, why),
         };
         Self {
             addresses: [c.client, c.original, c.alternative, c.server],
@@ -73,8 +73,8 @@ impl EventSlot {
 
     /// Whether it says that a connection of this client's was opened.
     #[cfg(feature = "report")]
-    pub(crate) fn is_opening_of(&self, client: (u32, u16)) -> bool {
-        self.kind == Kind::Opened && (self.addresses[0], self.ports[0]) == client
+    pub(crate) fn is_opening_of(&self, client: Endpoint) -> bool {
+        self.kind == Kind::Opened && Endpoint::new(self.addresses[0], self.ports[0]) == client
     }
 
     fn unpack(&self) -> Option<Event> {
@@ -97,7 +97,7 @@ impl EventSlot {
         Some(match self.kind {
             Kind::Opened => Event::Opened(connection),
             Kind::Changed => Event::Changed(connection),
-            Kind::Moved => Event::Moved { connection, from: endpoint(self.from.0, self.from.1) },
+            Kind::Moved => Event::Moved { connection, from: self.from.socket() },
             Kind::Closed => Event::Closed { connection, why: self.why },
         })
     }
@@ -195,15 +195,18 @@ mod tests {
     fn events_come_out_as_they_went_in() {
         let mut slots = [EventSlot::EMPTY; 4];
         let mut queue = EventQueue::EMPTY;
-        for news in
-            [EventKind::Opened, EventKind::Changed, EventKind::Moved((5, 6)), EventKind::Closed(Closed::Stranded)]
-        {
+        for news in [
+            EventKind::Opened,
+            EventKind::Changed,
+            EventKind::Moved(Endpoint::new(5, 6)),
+            EventKind::Closed(Closed::Stranded),
+        ] {
             assert!(queue.push(&mut slots, &entry(1), news));
         }
         for event in [
             Event::Opened(connection(1)),
             Event::Changed(connection(1)),
-            Event::Moved { connection: connection(1), from: endpoint(5, 6) },
+            Event::Moved { connection: connection(1), from: Endpoint::new(5, 6).socket() },
             Event::Closed { connection: connection(1), why: Closed::Stranded },
         ] {
             assert_eq!(queue.pop(&slots), Some(event));

@@ -10,6 +10,7 @@
 //!   It is SipHash-1-3, a pseudo-random function.
 
 use crate::connection::Direction;
+use crate::endpoint::Endpoint;
 use crate::wire::flow::Flow;
 #[cfg(target_pointer_width = "64")]
 use crate::wire::flow::Shape;
@@ -161,22 +162,28 @@ impl Key {
     /// Both ends, the nearer first.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
-    pub(crate) const fn ends(self) -> ((u32, u16), (u32, u16)) {
-        let near = ((self.addresses >> 32) as u32, (self.ports >> 32) as u16);
-        (near, (self.addresses as u32, (self.ports >> 16) as u16))
+    pub(crate) const fn ends(self) -> (Endpoint, Endpoint) {
+        let near = Endpoint::new((self.addresses >> 32) as u32, (self.ports >> 32) as u16);
+        (near, Endpoint::new(self.addresses as u32, (self.ports >> 16) as u16))
     }
 
     /// What a whole packet says that goes from the nearer end to the other.
     #[cfg(target_pointer_width = "64")]
     pub(crate) const fn flow(self) -> Flow {
-        let ((source, source_port), (destination, destination_port)) = self.ends();
-        Flow { source, destination, source_port, destination_port, protocol: self.ports as u8, shape: Shape::Whole }
+        let (source, destination) = self.ends();
+        Flow {
+            source: source.address,
+            destination: destination.address,
+            source_port: source.port,
+            destination_port: destination.port,
+            protocol: self.ports as u8,
+            shape: Shape::Whole,
+        }
     }
 
     /// The key of the connection that a packet belongs to if it goes in this direction.
     pub(crate) const fn of(flow: &Flow, direction: Direction) -> Self {
-        let source = (flow.source, flow.source_port);
-        let destination = (flow.destination, flow.destination_port);
+        let (source, destination) = (flow.source_endpoint(), flow.destination_endpoint());
         match direction {
             Direction::ToServer => Self::new(flow.protocol, source, destination),
             Direction::ToClient => Self::new(flow.protocol, destination, source),
@@ -185,8 +192,8 @@ impl Key {
 
     /// The key that packets from any port of a server use to find the UDP connection they belong to. No packet has it
     /// itself: there is no protocol with that number.
-    pub(crate) const fn of_any_port_replies(near: (u32, u16), server: u32) -> Self {
-        let key = Self::new(UDP, near, (server, 0));
+    pub(crate) const fn of_any_port_replies(near: Endpoint, server: u32) -> Self {
+        let key = Self::new(UDP, near, Endpoint::new(server, 0));
         Self { ports: key.ports | ALL_PORTS, ..key }
     }
 
@@ -196,10 +203,10 @@ impl Key {
     }
 
     #[inline]
-    pub(crate) const fn new(protocol: u8, near: (u32, u16), far: (u32, u16)) -> Self {
+    pub(crate) const fn new(protocol: u8, near: Endpoint, far: Endpoint) -> Self {
         Self {
-            addresses: (near.0 as u64) << 32 | far.0 as u64,
-            ports: (near.1 as u64) << 32 | (far.1 as u64) << 16 | protocol as u64,
+            addresses: (near.address as u64) << 32 | far.address as u64,
+            ports: (near.port as u64) << 32 | (far.port as u64) << 16 | protocol as u64,
         }
     }
 }

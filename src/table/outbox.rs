@@ -4,6 +4,7 @@ use core::time::Duration;
 use heapless::Deque;
 
 use crate::connection::Direction;
+use crate::endpoint::Endpoint;
 use crate::time::Instant;
 
 /// The longest IPv4 header, and 64 bits of its payload (RFC 792).
@@ -17,8 +18,8 @@ const WAITING: usize = 3;
 pub(crate) enum Message {
     Reset {
         direction: Direction,
-        source: (u32, u16),
-        destination: (u32, u16),
+        source: Endpoint,
+        destination: Endpoint,
         sequence: u32,
         acknowledgment: u32,
     },

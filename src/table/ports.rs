@@ -7,6 +7,7 @@
 //! 10^16; with 99 of 100 in use it succeeds three times in four, and the client's next packet draws again.
 
 use crate::config::{Alternative, List, PortChoice};
+use crate::endpoint::Endpoint;
 use crate::table::hash::{Keys, Label, reduce};
 
 /// How many candidates are examined for one new connection.
@@ -18,8 +19,8 @@ const TURNS: u32 = 4;
 /// What an alternative endpoint is wanted for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
-    pub(crate) client: (u32, u16),
-    pub(crate) server: (u32, u16),
+    pub(crate) client: Endpoint,
+    pub(crate) server: Endpoint,
     /// A number that was not used before.
     pub(crate) serial: u64,
 }
@@ -28,8 +29,8 @@ impl Wanted {
     /// The serial number alone makes these words unique. The endpoints add to what an attacker would have to know.
     #[inline(always)]
     const fn words(&self) -> [u64; 2] {
-        let client = (self.client.0 as u64) << 16 | self.client.1 as u64;
-        let server = (self.server.0 as u64) << 16 | self.server.1 as u64;
+        let client = (self.client.address as u64) << 16 | self.client.port as u64;
+        let server = (self.server.address as u64) << 16 | self.server.port as u64;
         [client ^ server.rotate_left(32), self.serial << 8]
     }
 }
@@ -76,14 +77,14 @@ pub(crate) fn choose(
     alternatives: &List<Alternative>,
     choice: PortChoice,
     wanted: Wanted,
-    mut is_free: impl FnMut((u32, u16), bool) -> bool,
-) -> Option<(u32, u16)> {
+    mut is_free: impl FnMut(Endpoint, bool) -> bool,
+) -> Option<Endpoint> {
     let addresses = count(alternatives);
     // A client keeps to one address as long as a quarter of the attempts finds a port there (RFC 4787, REQ-2).
     let mut place = match addresses {
         0 => return None,
         1 => 0,
-        _ => preferred(keys, wanted.client.0, addresses),
+        _ => preferred(keys, wanted.client.address, addresses),
     };
     let words = wanted.words();
     for attempt in 0..ATTEMPTS {
@@ -93,15 +94,16 @@ pub(crate) fn choose(
         }
         let late = attempt >= ATTEMPTS / 2;
         if choice != PortChoice::Random && !late {
-            range = narrow(range, wanted.client.1);
+            range = narrow(range, wanted.client.port);
         }
-        let port = if choice == PortChoice::Keep && attempt == 0 && within(range, wanted.client.1) {
-            wanted.client.1
+        let port = if choice == PortChoice::Keep && attempt == 0 && within(range, wanted.client.port) {
+            wanted.client.port
         } else {
             port_of(range, random_pool.next(keys, words, attempt))
         };
-        if is_free((address, port), late) {
-            return Some((address, port));
+        let candidate = Endpoint::new(address, port);
+        if is_free(candidate, late) {
+            return Some(candidate);
         }
     }
     None
@@ -117,11 +119,13 @@ pub(crate) fn early(
     range: &Alternative,
     wanted: &Wanted,
     attempt: u32,
-) -> Option<(u32, u16)> {
+) -> Option<Endpoint> {
     let last = range.last - range.first;
-    let place = if last == 0 { 0 } else { preferred(keys, wanted.client.0, last.saturating_add(1)) };
+    let place = if last == 0 { 0 } else { preferred(keys, wanted.client.address, last.saturating_add(1)) };
     let ports = range.ports;
-    range.has_ports().then(|| (range.first + place, port_of(ports, random_pool.next(keys, wanted.words(), attempt))))
+    range
+        .has_ports()
+        .then(|| Endpoint::new(range.first + place, port_of(ports, random_pool.next(keys, wanted.words(), attempt))))
 }
 
 /// The first alternative address that a client gets ports of, with its ports, as a range for [`early`].
@@ -194,7 +198,8 @@ mod tests {
             let (mut random_pool, mut same) = (RandomPool::NONE, RandomPool::NONE);
             let mut seen = std::collections::HashSet::new();
             for serial in 1..1_000 {
-                let wanted = Wanted { client: (serial as u32 % 9, 5), server: (1, 2), serial };
+                let wanted =
+                    Wanted { client: Endpoint::new(serial as u32 % 9, 5), server: Endpoint::new(1, 2), serial };
                 let mut looked_at = Vec::new();
                 let taken = |candidate, _| {
                     looked_at.push(candidate);
@@ -203,7 +208,7 @@ mod tests {
                 let chosen = choose(&keys, &mut random_pool, &alternatives, PortChoice::Random, wanted, taken);
                 let early = (0..).map_while(|n| early(&keys, &mut same, &range, &wanted, n));
                 assert_eq!(early.take(looked_at.len()).collect::<Vec<_>>(), looked_at);
-                seen.insert(chosen);
+                seen.insert(chosen.map(Endpoint::socket));
             }
             assert!(seen.len() > 980, "{} different endpoints in 999 draws", seen.len());
         }

@@ -12,6 +12,7 @@
 //! not a hundred. Beyond that the random choice among all ports is the only protection. When half of all draws
 //! (`ATTEMPTS` in `ports`) have found none, the others take any port that is free: no connection is refused for it.
 
+use crate::endpoint::Endpoint;
 use crate::time::Tick;
 
 const WORDS: usize = 32;
@@ -45,7 +46,7 @@ impl Recent {
     }
 
     /// Remembers that this alternative endpoint was left towards this server, if there is room.
-    pub(crate) fn add(&mut self, alternative: (u32, u16), server: u32) {
+    pub(crate) fn add(&mut self, alternative: Endpoint, server: u32) {
         let (word, bits) = place(alternative, server);
         if self.added < MOST
             && let Some(word) = self.words.get_mut(word)
@@ -56,15 +57,15 @@ impl Recent {
     }
 
     /// Whether this alternative endpoint may have been left towards this server.
-    pub(crate) fn may_hold(&self, alternative: (u32, u16), server: u32) -> bool {
+    pub(crate) fn may_hold(&self, alternative: Endpoint, server: u32) -> bool {
         let (word, bits) = place(alternative, server);
         self.words.get(word).is_some_and(|word| word & bits != 0)
     }
 }
 
 /// The word of an endpoint, and its bit in both sets.
-const fn place(alternative: (u32, u16), server: u32) -> (usize, u32) {
-    let mixed = alternative.0 ^ alternative.1 as u32 ^ server;
+const fn place(alternative: Endpoint, server: u32) -> (usize, u32) {
+    let mixed = alternative.address ^ alternative.port as u32 ^ server;
     ((mixed >> 4) as usize % WORDS, 0x0001_0001 << (mixed & 15))
 }
 
@@ -77,9 +78,9 @@ mod tests {
     const SERVER: u32 = 0xc633_6401;
 
     /// The nth of a sequence of endpoints that looks random.
-    fn nth(n: u32) -> (u32, u16) {
+    fn nth(n: u32) -> Endpoint {
         let mixed = (n + 1).wrapping_mul(0x9e37_79b1);
-        (0x0a0a_0a0a, ((mixed ^ mixed >> 15).wrapping_mul(0x85eb_ca6b) >> 13) as u16)
+        Endpoint::new(0x0a0a_0a0a, ((mixed ^ mixed >> 15).wrapping_mul(0x85eb_ca6b) >> 13) as u16)
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! next packet arrives. Meanwhile a sweep goes through the slots, a few at each call, and makes the silent connections
 //! follow too. When the sweep is complete no connection is stale, and the places can be reused.
 
+use crate::endpoint::Endpoint;
 use crate::table::server::{self, Place};
 use crate::table::servers::Servers;
 use crate::time::Tick;
@@ -83,9 +84,9 @@ impl MoveSlot {
         if !self.from().holds(route.server) {
             return None;
         }
-        let (address, port) = self.to().resolve(route.server.1);
+        let Endpoint { address, port } = self.to().resolve(route.server.port);
         Some(Route {
-            server: (address, if portless { 0 } else { port }),
+            server: Endpoint::new(address, if portless { 0 } else { port }),
             treatment: route.treatment.max(self.treatment),
             // When a later move continues an earlier one, the earlier one's entry has already been changed to match.
             entry: if self.entry == server::NONE { route.entry } else { self.entry },
@@ -128,7 +129,7 @@ pub(crate) const DONE: u32 = u32::MAX;
 /// Where a connection is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    pub(crate) server: (u32, u16),
+    pub(crate) server: Endpoint,
     pub(crate) treatment: Treatment,
     /// The entry of the last move that has one, or [`server::NONE`].
     pub(crate) entry: u16,
@@ -261,7 +262,7 @@ impl RedivertLog {
     /// Where a connection of this epoch on `server` is to go. `None` if it stays. The servers of an ICMP echo are
     /// `portless`.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    pub(crate) fn route(&self, slots: &[MoveSlot], epoch: u8, server: (u32, u16), portless: bool) -> Option<Route> {
+    pub(crate) fn route(&self, slots: &[MoveSlot], epoch: u8, server: Endpoint, portless: bool) -> Option<Route> {
         let behind = self.epoch.wrapping_sub(epoch).min(self.outstanding);
         let route = Route { server, treatment: Treatment::Switch, entry: server::NONE };
         #[cfg(target_pointer_width = "64")]
@@ -286,7 +287,7 @@ impl RedivertLog {
 
     /// Whether a connection that a record shows on this server would be elsewhere, or reset, if it had been here: the
     /// moves in the log, taken together, lead away from it.
-    pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: (u32, u16), protocol: u8) -> bool {
+    pub(crate) fn leads_away(&self, slots: &[MoveSlot], server: Endpoint, protocol: u8) -> bool {
         let route = Route { server, treatment: Treatment::Switch, entry: server::NONE };
         let end = self.course_of_many(slots, self.known, route, protocol == ICMP);
         end.is_some_and(|end| {
@@ -296,7 +297,7 @@ impl RedivertLog {
     }
 
     /// Whether connections were moved away from this server, as far as the log goes back.
-    pub(crate) fn left(&self, slots: &[MoveSlot], server: (u32, u16)) -> bool {
+    pub(crate) fn left(&self, slots: &[MoveSlot], server: Endpoint) -> bool {
         (0..self.known).filter_map(|ago| self.ago(slots, ago)).any(|slot| slot.from().holds(server))
     }
 

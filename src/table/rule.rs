@@ -6,7 +6,7 @@ use core::net::Ipv4Addr;
 use crate::config::Midstream;
 use crate::divert::write_rule;
 pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
-use crate::endpoint::{Prefix, Protocol, mask};
+use crate::endpoint::{Endpoint, Prefix, Protocol, mask};
 use crate::table::server;
 use crate::wire::ipv4::{TCP, UDP};
 
@@ -312,17 +312,12 @@ fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
 
 /// The most specific of the rules for a new connection. The work grows with the number of different prefix lengths and
 /// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
-pub(crate) fn find(
-    mut rules: &[DivertSlot],
-    protocol: u8,
-    client: u32,
-    destination: (u32, u16),
-) -> Option<&DivertSlot> {
+pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destination: Endpoint) -> Option<&DivertSlot> {
     // No other protocol has a port that a rule could speak of.
-    let port = if matches!(protocol, TCP | UDP) { u64::from(destination.1) } else { ANY_PORT };
+    let port = if matches!(protocol, TCP | UDP) { u64::from(destination.port) } else { ANY_PORT };
     while let Some(first) = rules.first() {
         let length = first.length();
-        let network = rank(length, destination.0 & mask(length), 0);
+        let network = rank(length, destination.address & mask(length), 0);
         // Each search goes on behind the one before. The last one is for shorter prefixes; no rule is about port 0.
         let wanted = if first.rank <= network | port {
             network | port
@@ -351,7 +346,7 @@ pub(crate) fn find_host(
     rules: &[DivertSlot],
     protocol: u8,
     client: u32,
-    (address, port): (u32, u16),
+    Endpoint { address, port }: Endpoint,
 ) -> Option<&DivertSlot> {
     let exactly = rank(32, address, u64::from(port));
     let any = rank(32, address, ANY_PORT);
@@ -401,7 +396,7 @@ impl RuleCounts {
 }
 
 /// Whether some rule, for any client, names exactly this address and port.
-pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> bool {
+pub(crate) fn forwards(rules: &[DivertSlot], protocol: u8, Endpoint { address, port }: Endpoint) -> bool {
     let rank = rank(32, address, u64::from(port));
     of_rank(from_rank(rules, rank), rank, |s| s.is_for(protocol)).is_some()
 }
@@ -485,6 +480,7 @@ mod tests {
                 (6, bits(10, 1, 2, 3), (host.to_bits(), 80), 7),
                 (6, bits(10, 1, 2, 3), (host.to_bits(), 79), 9),
             ] {
+                let destination = Endpoint::new(destination.0, destination.1);
                 let found = find(&rules, protocol, client, destination).unwrap();
                 assert_eq!(found.matches(), matches[expected], "{protocol} {destination:?}");
                 #[cfg(target_pointer_width = "64")]

@@ -9,7 +9,7 @@
 //! many rules have gone, a few rules at a time; until then some look-ups are in vain.
 
 use crate::connection::Direction;
-use crate::endpoint::mask;
+use crate::endpoint::{Endpoint, mask};
 use crate::intrinsics::prefetch;
 use crate::table::hash::{Key, Keys};
 use crate::table::index::Layout;
@@ -126,7 +126,7 @@ impl<'a> RuleIndex<'a> {
         rules: &[DivertSlot],
         protocol: u8,
         client: u32,
-        (address, port): (u32, u16),
+        Endpoint { address, port }: Endpoint,
     ) -> Option<&DivertSlot> {
         let classes = self.classes();
         let mut lengths = class(classes, 0);
@@ -180,7 +180,12 @@ impl<'a> RuleIndex<'a> {
     }
 
     /// A rule for all clients and exactly this address and port.
-    pub(crate) fn find_port(self, rules: &[DivertSlot], protocol: u8, (address, port): (u32, u16)) -> Option<u32> {
+    pub(crate) fn find_port(
+        self,
+        rules: &[DivertSlot],
+        protocol: u8,
+        Endpoint { address, port }: Endpoint,
+    ) -> Option<u32> {
         let rank = rank(32, address, u64::from(port));
         [protocol, 0].into_iter().find_map(|protocol| self.find_exactly(rules, rank, protocol, 0, 0))
     }
@@ -188,7 +193,7 @@ impl<'a> RuleIndex<'a> {
     /// Asks for the line in which the most usual rule for this destination stands: one for exactly this port, and for all
     /// protocols and clients.
     #[inline(always)]
-    pub(crate) fn prefetch(self, (address, port): (u32, u16)) {
+    pub(crate) fn prefetch(self, Endpoint { address, port }: Endpoint) {
         let hash = self.keys.hash(&key(rank(32, address, u64::from(port)), 0, 0, 0));
         prefetch(self.words, self.directory.layout.position(WAY, hash) as usize);
     }
@@ -253,7 +258,7 @@ impl<'a> RuleIndex<'a> {
     }
 
     /// Whether some rule for a client prefix may speak of exactly this address and port.
-    pub(crate) fn may_name_for_clients(self, endpoint: (u32, u16)) -> bool {
+    pub(crate) fn may_name_for_clients(self, endpoint: Endpoint) -> bool {
         self.may_name(FOR_CLIENTS, of_endpoint(endpoint))
     }
 
@@ -273,7 +278,7 @@ impl<'a> RuleIndex<'a> {
 const FOR_CLIENTS: u8 = 33;
 const HIDDEN: u8 = 34;
 
-const fn of_endpoint((address, port): (u32, u16)) -> u32 {
+const fn of_endpoint(Endpoint { address, port }: Endpoint) -> u32 {
     address ^ (port as u32) << 16
 }
 
@@ -360,7 +365,7 @@ impl RuleIndexMut<'_> {
         add_class(fresh, rule);
         self.add_to_filter(rule.length(), rule.network());
         if let (Some(host), Some(port), true) = (rule.host(), rule.port(), rule.clients_length() != 0) {
-            self.add_to_filter(FOR_CLIENTS, of_endpoint((host, port)));
+            self.add_to_filter(FOR_CLIENTS, of_endpoint(Endpoint::new(host, port)));
         }
     }
 

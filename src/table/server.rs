@@ -10,7 +10,7 @@
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::divert::Target;
-use crate::endpoint::endpoint;
+use crate::endpoint::Endpoint;
 use crate::table::hash::{Keys, Label};
 
 /// No entry: the end of a rule's list, or a connection that is not counted.
@@ -140,7 +140,7 @@ impl ServerSlot {
         match self.kind {
             Kind::Free | Kind::Same => Target::Same,
             Kind::Address => Target::Address(Ipv4Addr::from_bits(self.address)),
-            Kind::Endpoint => Target::Endpoint(endpoint(self.address, self.port)),
+            Kind::Endpoint => Target::Endpoint(Endpoint::new(self.address, self.port).socket()),
         }
     }
 
@@ -150,11 +150,11 @@ impl ServerSlot {
     }
 
     /// The server for a connection to this original destination.
-    pub(crate) const fn resolve(&self, original: (u32, u16)) -> (u32, u16) {
+    pub(crate) const fn resolve(&self, original: Endpoint) -> Endpoint {
         match self.kind {
             Kind::Free | Kind::Same => original,
-            Kind::Address => (self.address, original.1),
-            Kind::Endpoint => (self.address, self.port),
+            Kind::Address => Endpoint::new(self.address, original.port),
+            Kind::Endpoint => Endpoint::new(self.address, self.port),
         }
     }
 
@@ -171,7 +171,7 @@ impl ServerSlot {
         match self.kind {
             Kind::Free | Kind::Same => false,
             Kind::Address => place.port.is_none() && place.address == self.address,
-            Kind::Endpoint => place.holds((self.address, self.port)),
+            Kind::Endpoint => place.holds(Endpoint::new(self.address, self.port)),
         }
     }
 
@@ -236,13 +236,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(super) fn holds(self, server: (u32, u16)) -> bool {
-        self.address == server.0 && self.port.is_none_or(|port| port == server.1)
+    pub(super) fn holds(self, server: Endpoint) -> bool {
+        self.address == server.address && self.port.is_none_or(|port| port == server.port)
     }
 
     /// Where a connection goes that is moved here from a server with this port.
-    pub(super) fn resolve(self, port: u16) -> (u32, u16) {
-        (self.address, self.port.unwrap_or(port))
+    pub(super) fn resolve(self, port: u16) -> Endpoint {
+        Endpoint::new(self.address, self.port.unwrap_or(port))
     }
 }
 

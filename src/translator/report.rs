@@ -2,7 +2,7 @@
 //! connection, each place of the queue of events has one of them.
 
 use crate::connection::Direction;
-use crate::endpoint::{Pair, endpoint};
+use crate::endpoint::{Endpoint, Pair};
 use crate::event::{Event, Moved, Moving, Report};
 use crate::table::connection::Entry;
 use crate::table::storage::Storage;
@@ -63,15 +63,14 @@ fn with(kept: &MeasureSlot, event: Event, now: Instant) -> Report {
     };
     let client = connection.client_side.source;
     let mut report = Report::new(event, now);
-    if !kept.is_about(about, (client.ip().to_bits(), client.port())) {
+    if !kept.is_about(about, client.into()) {
         return report;
     }
     report.at = kept.happened(now);
     match event {
         Event::Moved { from, .. } => {
-            let ((address, port), generation, how) = kept.moved();
-            report.moved =
-                Some(Moved { from: Pair { source: endpoint(address, port), destination: from }, generation, how });
+            let (source, generation, how) = kept.moved();
+            report.moved = Some(Moved { from: Pair { source: source.socket(), destination: from }, generation, how });
         }
         Event::Closed { .. } => report.measured = Some(kept.final_report(report.at)),
         _ => {}
@@ -82,7 +81,7 @@ fn with(kept: &MeasureSlot, event: Event, now: Instant) -> Report {
 impl Table<'_> {
     /// Keeps when a connection was opened, if the event of that was queued last.
     pub(super) fn keep_opening(&mut self, slot: u32) {
-        let client = self.slot(slot).map(|c| (c.client, c.client_port));
+        let client = self.slot(slot).map(|c| c.client_endpoint());
         let place = self.state.events.latest(self.memory.events.len()).filter(|place| {
             let event = self.memory.events.get(*place);
             event.zip(client).is_some_and(|(event, client)| event.is_opening_of(client))
@@ -109,7 +108,7 @@ impl Table<'_> {
         let now = self.state.now;
         let tick = self.state.on_clock(self.state.tick);
         let place = self.state.events.latest(self.memory.events.len());
-        let client = self.slot(slot).map(|c| (c.client, c.client_port));
+        let client = self.slot(slot).map(|c| c.client_endpoint());
         let kept = place.and_then(|place| self.memory.measured.get_mut(self.memory.connections.len() + place));
         if let (Some(kept), Some(client)) = (kept, client)
             && kept.is_about(About::Closed, client)
@@ -121,14 +120,20 @@ impl Table<'_> {
     }
 
     /// Keeps what a connection was moved from, for the event that is queued next.
-    pub(super) fn keep_move(&mut self, slot: u32, before: Option<(u32, u16)>, how: Moving) {
+    pub(super) fn keep_move(&mut self, slot: u32, before: Option<Endpoint>, how: Moving) {
         let place = self.state.events.next(self.memory.events.len());
         self.keep(place, slot, |_, client, table| {
-            MeasureSlot::about_move(before.unwrap_or_default(), table.state.generation, how, client, table.state.now)
+            MeasureSlot::about_move(
+                before.unwrap_or(Endpoint::NONE),
+                table.state.generation,
+                how,
+                client,
+                table.state.now,
+            )
         });
     }
 
-    fn keep(&mut self, place: Option<usize>, slot: u32, what: impl FnOnce(&Entry, (u32, u16), &Self) -> MeasureSlot) {
+    fn keep(&mut self, place: Option<usize>, slot: u32, what: impl FnOnce(&Entry, Endpoint, &Self) -> MeasureSlot) {
         let (Some(place), Some(entry)) = (place, self.slot(slot)) else {
             return;
         };
@@ -136,7 +141,7 @@ impl Table<'_> {
         if place >= self.memory.measured.len() {
             return;
         }
-        let kept = what(entry, (entry.client, entry.client_port), self);
+        let kept = what(entry, entry.client_endpoint(), self);
         if let Some(place) = self.memory.measured.get_mut(place) {
             *place = kept;
         }

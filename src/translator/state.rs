@@ -3,6 +3,7 @@
 use crate::config::{Alternative, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
+use crate::endpoint::Endpoint;
 use crate::event::Closed;
 use crate::table::ages::Ages;
 use crate::table::connection::{ConnectionSlot, Entry, NONE, mark_of};
@@ -372,7 +373,7 @@ impl State {
     }
 
     /// Whether this is an alternative address and one of its ports that connections are given.
-    pub(super) fn gives_away(&self, (address, port): (u32, u16)) -> bool {
+    pub(super) fn gives_away(&self, Endpoint { address, port }: Endpoint) -> bool {
         let mut alternatives = self.config.alternatives.iter();
         alternatives.any(|a| (a.first..=a.last).contains(&address) && (a.ports.0..=a.ports.1).contains(&port))
     }
@@ -408,12 +409,12 @@ impl State {
     pub(super) fn change(&self, slot: &Entry, direction: Direction, whole: bool) -> Change {
         let in_software = !whole && self.config.checksums == Checksums::Hardware;
         let transport = if in_software { slot.deltas().1 } else { slot.transport };
-        let ((source, source_port), (destination, destination_port)) = slot.ends(direction);
+        let (source, destination) = slot.ends(direction);
         Change {
-            source,
-            destination,
-            source_port,
-            destination_port,
+            source: source.address,
+            destination: destination.address,
+            source_port: source.port,
+            destination_port: destination.port,
             network: slot.network.along(direction),
             transport: transport.along(direction),
         }

@@ -207,15 +207,15 @@ fn write(message: &Message, buffer: &mut [u8; TRANSMIT_BUFFER]) -> Transmit {
     match *message {
         Message::Reset { direction, source, destination, sequence, acknowledgment } => {
             const LENGTH: usize = ipv4::HEADER + tcp::HEADER;
-            write_header(buffer, LENGTH, TCP, source.0, destination.0);
+            write_header(buffer, LENGTH, TCP, source.address, destination.address);
             if let Some(tcp) = buffer.get_mut(ipv4::HEADER..LENGTH).and_then(|b| b.first_chunk_mut::<20>()) {
-                tcp[0..2].copy_from_slice(&source.1.to_be_bytes());
-                tcp[2..4].copy_from_slice(&destination.1.to_be_bytes());
+                tcp[0..2].copy_from_slice(&source.port.to_be_bytes());
+                tcp[2..4].copy_from_slice(&destination.port.to_be_bytes());
                 tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
                 tcp[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
                 tcp[12] = 5 << 4;
                 tcp[13] = RST | ACK;
-                let sum = originate::transport_checksum(TCP, source.0, destination.0, tcp);
+                let sum = originate::transport_checksum(TCP, source.address, destination.address, tcp);
                 tcp[16..18].copy_from_slice(&sum.to_be_bytes());
             }
             Transmit { length: LENGTH, direction }

@@ -3,6 +3,7 @@
 use super::ipv4::{self, Header, ICMP, Parts, TCP, UDP};
 use super::{icmp, tcp};
 
+use crate::endpoint::Endpoint;
 use crate::verdict::DropReason;
 
 /// One packet's addresses. Ports are zero where the packet has none. An ICMP echo has its identifier as the port of the
@@ -33,6 +34,16 @@ pub(crate) enum Shape {
 }
 
 impl Flow {
+    #[inline(always)]
+    pub(crate) const fn source_endpoint(&self) -> Endpoint {
+        Endpoint::new(self.source, self.source_port)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn destination_endpoint(&self) -> Endpoint {
+        Endpoint::new(self.destination, self.destination_port)
+    }
+
     /// Reads the flow of a packet.
     ///
     /// # Errors

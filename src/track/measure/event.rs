@@ -2,6 +2,7 @@
 
 use super::{BYTES, Flags, MeasureSlot, set_upper, upper};
 use crate::connection::Measured;
+use crate::endpoint::Endpoint;
 use crate::event::Moving;
 use crate::time::{Instant, Tick};
 
@@ -15,10 +16,10 @@ pub(crate) enum About {
 
 impl MeasureSlot {
     /// What was measured of a connection until its end at `now`, or that it was opened then.
-    pub(crate) const fn about(mut self, about: About, client: (u32, u16), last: Tick, now: Instant) -> Self {
+    pub(crate) const fn about(mut self, about: About, client: Endpoint, last: Tick, now: Instant) -> Self {
         self.set_flags(Flags(about as u8));
-        self.set_entry(client.1);
-        self.probe_end = client.0;
+        self.set_entry(client.port);
+        self.probe_end = client.address;
         self.probe_at = last.0;
         self.wait(now);
         self
@@ -26,23 +27,23 @@ impl MeasureSlot {
 
     /// That a connection was moved at `now` from this alternative endpoint.
     pub(crate) const fn about_move(
-        alternative: (u32, u16),
+        alternative: Endpoint,
         generation: u32,
         how: Moving,
-        client: (u32, u16),
+        client: Endpoint,
         now: Instant,
     ) -> Self {
         let mut slot = Self::EMPTY;
-        slot.server_handshake = alternative.0;
-        slot.smallest[0] = alternative.1;
+        slot.server_handshake = alternative.address;
+        slot.smallest[0] = alternative.port;
         slot.client_handshake = generation;
         slot.largest[0] = how as u16;
         slot.about(About::Moved, client, Tick(0), now)
     }
 
     /// Whether this is about such an event of this client's.
-    pub(crate) fn is_about(&self, about: About, client: (u32, u16)) -> bool {
-        upper(self.bytes[0], BYTES) == about as u16 && (self.probe_end, self.entry()) == client
+    pub(crate) fn is_about(&self, about: About, client: Endpoint) -> bool {
+        upper(self.bytes[0], BYTES) == about as u16 && Endpoint::new(self.probe_end, self.entry()) == client
     }
 
     /// When the event happened.
@@ -59,12 +60,12 @@ impl MeasureSlot {
     }
 
     /// The alternative endpoint before a move, the generation after it, and how it came about.
-    pub(crate) const fn moved(&self) -> ((u32, u16), u32, Moving) {
+    pub(crate) const fn moved(&self) -> (Endpoint, u32, Moving) {
         let how = match self.largest[0] {
             1 => Moving::HandOver,
             2 => Moving::Record,
             _ => Moving::Instruction,
         };
-        ((self.server_handshake, self.smallest[0]), self.client_handshake, how)
+        (Endpoint::new(self.server_handshake, self.smallest[0]), self.client_handshake, how)
     }
 }

@@ -1,5 +1,6 @@
 //! The alternative endpoint of a connection: one that is free towards its server.
 
+use crate::endpoint::Endpoint;
 use crate::table::connection::{ANY_PORT_REPLIES, Entry, NONE};
 use crate::table::hash::Key;
 use crate::table::ports::{self, RandomPool, Wanted};
@@ -11,9 +12,9 @@ impl Table<'_> {
     /// Finds a free alternative endpoint for a connection that is otherwise complete: the one that it was `given`, or
     /// any. False if there is none.
     pub(super) fn find_alternative(&mut self, new: &mut Entry, given: bool) -> bool {
-        let server = (new.server, new.server_port);
+        let server = new.server_endpoint();
         if given {
-            return self.is_free(new, server, (new.alternative, new.alternative_port));
+            return self.is_free(new, server, new.alternative_endpoint());
         }
         self.state.serial = self.state.serial.wrapping_add(1);
         #[cfg(target_pointer_width = "64")]
@@ -29,13 +30,13 @@ impl Table<'_> {
         let Some(alternative) = chosen else {
             return false;
         };
-        (new.alternative, new.alternative_port) = alternative;
+        new.set_alternative(alternative);
         true
     }
 
     /// A free alternative endpoint for a connection towards this server. The serial number must not have been used
     /// before.
-    pub(in crate::translator) fn choose_alternative(&self, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
+    pub(in crate::translator) fn choose_alternative(&self, new: &Entry, server: Endpoint) -> Option<Endpoint> {
         let mut random_pool = RandomPool::NONE;
         self.choose_from(&mut random_pool, new, server)
     }
@@ -43,12 +44,12 @@ impl Table<'_> {
     /// The same, drawing from this pool. The first half of the attempts skip endpoints that another connection has left
     /// recently.
     #[inline(always)]
-    fn choose_from(&self, random_pool: &mut RandomPool, new: &Entry, server: (u32, u16)) -> Option<(u32, u16)> {
-        let wanted = Wanted { client: (new.client, new.client_port), server, serial: self.state.serial };
+    fn choose_from(&self, random_pool: &mut RandomPool, new: &Entry, server: Endpoint) -> Option<Endpoint> {
+        let wanted = Wanted { client: new.client_endpoint(), server, serial: self.state.serial };
         let State { config, keys, recent, .. } = &*self.state;
         ports::choose(keys, random_pool, &config.alternatives, config.port_choice, wanted, |candidate, late| {
-            candidate.1 != 0
-                && (late || !recent.may_hold(candidate, server.0))
+            candidate.port != 0
+                && (late || !recent.may_hold(candidate, server.address))
                 && !self.is_forwarded(new.protocol, candidate)
                 && self.is_free(new, server, candidate)
         })
@@ -56,14 +57,14 @@ impl Table<'_> {
 
     /// Whether no connection, current or in quarantine, has this alternative endpoint towards this server. What this
     /// same connection has, or what its earlier instance has in quarantine, does not count.
-    pub(in crate::translator) fn is_free(&self, new: &Entry, server: (u32, u16), alternative: (u32, u16)) -> bool {
+    pub(in crate::translator) fn is_free(&self, new: &Entry, server: Endpoint, alternative: Endpoint) -> bool {
         let there = new.forward_key();
         let taken = |key, by_itself_too: bool| {
             let found = self.find_reply(&key).and_then(|slot| self.slot(slot));
             found.is_some_and(|c| c.forward_key() != there || (by_itself_too && c.phase != Phase::Quarantined))
         };
         let back = Key::new(new.protocol, alternative, server);
-        let any_port_replies = Key::of_any_port_replies(alternative, server.0);
+        let any_port_replies = Key::of_any_port_replies(alternative, server.address);
         !(taken(back, true) || (new.has(ANY_PORT_REPLIES) && taken(any_port_replies, false)))
     }
 
@@ -99,7 +100,7 @@ impl Table<'_> {
 
     /// Whether a rule forwards this port of one of our own addresses: such a port must not be given to a connection.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn is_forwarded(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
+    pub(super) fn is_forwarded(&self, protocol: u8, endpoint: Endpoint) -> bool {
         if protocol == ICMP || !self.state.forwards {
             return false;
         }

@@ -73,11 +73,10 @@ impl<S: Storage> Translator<S> {
 
     /// The slot of a connection with the same client, original destination and alternative source.
     fn find_same(&self, connection: &Connection) -> Option<u32> {
-        let end = |end: core::net::SocketAddrV4| (end.ip().to_bits(), end.port());
         let Pair { source, destination } = connection.client_side;
-        let slot = self.find(&Key::new(connection.protocol.number(), end(source), end(destination)))?;
+        let slot = self.find(&Key::new(connection.protocol.number(), source.into(), destination.into()))?;
         let ConnectionSlot(known) = self.storage.view().connections.get(slot as usize)?;
-        ((known.alternative, known.alternative_port) == end(connection.server_side.source)).then_some(slot)
+        (known.alternative_endpoint() == connection.server_side.source.into()).then_some(slot)
     }
 }
 

@@ -58,7 +58,7 @@ impl Table<'_> {
     /// Remembers the alternative endpoint of a connection that leaves it.
     pub(in crate::translator) fn remember(&mut self, slot: u32) {
         if let Some(ConnectionSlot(c)) = self.memory.connections.get(slot as usize) {
-            self.state.recent.add((c.alternative, c.alternative_port), c.server);
+            self.state.recent.add(c.alternative_endpoint(), c.server);
         }
     }
 

@@ -105,9 +105,7 @@ impl<S: Storage> Translator<S> {
         client: SocketAddrV4,
         original: SocketAddrV4,
     ) -> Option<(Connection, Option<Measured>)> {
-        let near = (client.ip().to_bits(), client.port());
-        let far = (original.ip().to_bits(), original.port());
-        let slot = self.find(&Key::new(protocol.number(), near, far))?;
+        let slot = self.find(&Key::new(protocol.number(), client.into(), original.into()))?;
         let view = self.storage.view();
         let ConnectionSlot(connection) = view.connections.get(slot as usize)?;
         let measured = view.measured.get(slot as usize);
@@ -160,7 +158,7 @@ impl<S: Storage> Translator<S> {
     /// This does not cover clients that keep their source, whose replies go to their own addresses.
     #[must_use]
     pub fn is_alternative(&self, endpoint: SocketAddrV4) -> bool {
-        endpoint.port() != 0 && self.state.gives_away((endpoint.ip().to_bits(), endpoint.port()))
+        endpoint.port() != 0 && self.state.gives_away(endpoint.into())
     }
 
     /// How many connections there is room for.

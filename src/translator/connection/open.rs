@@ -29,14 +29,14 @@ impl Table<'_> {
             let shows = self.shows_server(flow);
             return Err(if shows { Verdict::Drop(DropReason::NoConnection) } else { Verdict::Pass });
         };
-        let original = (flow.destination, flow.destination_port);
-        let Some(member) = self.choose_member(&rule, flow.source, original.0) else {
+        let original = flow.destination_endpoint();
+        let Some(member) = self.choose_member(&rule, flow.source, original.address) else {
             return Err(Verdict::Drop(DropReason::TableFull));
         };
         let mut server = self.servers().get(member).map_or(original, |s| s.resolve(original));
         if flow.protocol == ICMP {
             // Zero for an echo request, and the identifier for an echo reply, which no rule changes.
-            server.1 = original.1;
+            server.port = original.port;
         }
         if rule.keeps_source() && server == original {
             // Neither address would change.
@@ -67,10 +67,10 @@ impl Table<'_> {
         }
         let mut new = Entry::EMPTY;
         (new.client, new.client_port) = (flow.source, flow.source_port);
-        (new.original, new.original_port) = original;
+        (new.original, new.original_port) = (original.address, original.port);
         // Valid if the source is kept.
         (new.alternative, new.alternative_port) = (flow.source, flow.source_port);
-        (new.server, new.server_port) = server;
+        new.set_server(server);
         (new.protocol, new.phase, new.flags, new.member) = (flow.protocol, phase, flags, member);
         self.open(&mut new, rule.keeps_source()).map_err(|reason| {
             self.state.say_prohibited(reason, flow, parts);
@@ -84,7 +84,7 @@ impl Table<'_> {
         if self.state.any_port_replies == 0 || flow.protocol != UDP {
             return None;
         }
-        let alternative = (flow.destination, flow.destination_port);
+        let alternative = flow.destination_endpoint();
         let parent = self.find_reply(&Key::of_any_port_replies(alternative, flow.source))?;
         if self.is_dead(parent) {
             return None;
@@ -103,7 +103,7 @@ impl Table<'_> {
     ) -> Option<Result<u32, DropReason>> {
         let mut new = *self.slot(parent)?;
         // A re-divert that it has just followed may have changed its server or its alternative port.
-        let here = (new.alternative, new.alternative_port) == (flow.destination, flow.destination_port);
+        let here = new.alternative_endpoint() == flow.destination_endpoint();
         if new.server != flow.source || !here || !new.phase.is_listed() {
             return None;
         }

@@ -8,6 +8,7 @@ use core::hint::cold_path;
 
 use crate::config::{PortChoice, Settings};
 use crate::connection::Direction::{self, ToClient, ToServer};
+use crate::endpoint::Endpoint;
 use crate::intrinsics::prefetch;
 use crate::table::connection::{Entry, IndexKey, NONE};
 use crate::table::hash::Key;
@@ -41,10 +42,11 @@ impl Table<'_> {
     #[inline(never)]
     pub(in crate::translator) fn first_indexed(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
         let (client, original) = key.ends();
-        let Some(&rule) = self.find_rule(key.ports as u8, client.0, original) else {
+        let Some(&rule) = self.find_rule(key.ports as u8, client.address, original) else {
             return self.state.pass();
         };
-        let begun = if self.may_match(&rule, original.0) { self.begin(key, hash, packet, Some(&rule)) } else { None };
+        let begun =
+            if self.may_match(&rule, original.address) { self.begin(key, hash, packet, Some(&rule)) } else { None };
         match begun {
             Some(verdict) => verdict,
             None => self.first_unusual(key, packet),
@@ -84,7 +86,7 @@ impl Table<'_> {
             self.fetch_for_eviction();
         }
         // While the index is being fetched, prefetch the other lines that the connection will be written to.
-        let hash_client = self.state.keys.hash_client(client.0);
+        let hash_client = self.state.keys.hash_client(client.address);
         self.clients().prefetch(hash_client);
         prefetch(self.memory.connections, next as usize);
         let config = &self.state.config;
@@ -92,20 +94,20 @@ impl Table<'_> {
         let unusual = u32::from(self.state.extras)
             | u32::from(self.state.redivert_log.is_closed())
             | u32::from(config.port_choice != PortChoice::Random);
-        usually_not(unusual != 0 || self.state.own_span.holds(client.0) || ipv4::is_martian(client.0))?;
+        usually_not(unusual != 0 || self.state.own_span.holds(client.address) || ipv4::is_martian(client.address))?;
         if config.own.len() as u32 | config.client_limit != 0 {
-            self.check_client(client.0, hash_client)?;
+            self.check_client(client.address, hash_client)?;
         }
-        let rule = match rule.or_else(|| self.rule_for_host(protocol, client.0, original)) {
+        let rule = match rule.or_else(|| self.rule_for_host(protocol, client.address, original)) {
             Some(rule) => *rule,
-            None => self.search_rule(protocol, client.0, original)?,
+            None => self.search_rule(protocol, client.address, original)?,
         };
         usually_not(rule.keeps_source() || rule.has_any_port_replies() || rule.is_resumable())?;
         let mut member = rule.servers;
         let mut server = usually(self.memory.servers.get(usize::from(member)))?;
         if server.next != server::NONE {
             cold_path();
-            member = self.choose_member(&rule, client.0, original.0)?;
+            member = self.choose_member(&rule, client.address, original.address)?;
             server = self.memory.servers.get(usize::from(member))?;
         }
         let server = server.resolve(original);
@@ -121,16 +123,16 @@ impl Table<'_> {
         let state = &*self.state;
         let (serial, mut random_pool) = (state.serial.wrapping_add(1), state.random_pool);
         let wanted = Wanted { client, server, serial };
-        let suits = |candidate: &(u32, u16)| {
-            candidate.1 != 0
-                && !state.recent.may_hold(*candidate, server.0)
+        let suits = |candidate: &Endpoint| {
+            candidate.port != 0
+                && !state.recent.may_hold(*candidate, server.address)
                 && (!state.forwards || !self.is_forwarded(protocol, *candidate))
         };
         let alternatives = &state.config.alternatives;
         let range = if state.one_range {
             *usually(alternatives.iter().next())?
         } else {
-            ports::preferred_range(&state.keys, alternatives, client.0)?
+            ports::preferred_range(&state.keys, alternatives, client.address)?
         };
         let mut alternative = usually(ports::early(&state.keys, &mut random_pool, &range, &wanted, 0))?;
         if !suits(&alternative) {
@@ -151,14 +153,14 @@ impl Table<'_> {
         };
         let state = &*self.state;
         let mut new = Entry {
-            client: client.0,
-            client_port: client.1,
-            original: original.0,
-            original_port: original.1,
-            alternative: alternative.0,
-            alternative_port: alternative.1,
-            server: server.0,
-            server_port: server.1,
+            client: client.address,
+            client_port: client.port,
+            original: original.address,
+            original_port: original.port,
+            alternative: alternative.address,
+            alternative_port: alternative.port,
+            server: server.address,
+            server_port: server.port,
             protocol,
             phase,
             member,
@@ -181,7 +183,7 @@ impl Table<'_> {
         }
         // A rule for a host has its address in the filter already.
         if rule.host().is_none() {
-            self.state.filter.add_diverted(original.0);
+            self.state.filter.add_diverted(original.address);
         }
         self.count_in(slot, hash_client, member);
         self.state.ages.append(self.memory.connections, phase.class(), slot, self.state.tick);
@@ -201,7 +203,7 @@ impl Table<'_> {
 
     /// The rule for this very destination, where rules are sorted.
     #[inline(always)]
-    fn rule_for_host(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<&DivertSlot> {
+    fn rule_for_host(&self, protocol: u8, client: u32, original: Endpoint) -> Option<&DivertSlot> {
         if self.state.directory.is_there() {
             return None;
         }
@@ -210,9 +212,9 @@ impl Table<'_> {
 
     /// The rule for a destination, of whatever kind. `None` too if the slow path has to say.
     #[inline(never)]
-    fn search_rule(&self, protocol: u8, client: u32, original: (u32, u16)) -> Option<DivertSlot> {
+    fn search_rule(&self, protocol: u8, client: u32, original: Endpoint) -> Option<DivertSlot> {
         let rule = self.find_rule(protocol, client, original)?;
-        self.may_match(rule, original.0).then_some(*rule)
+        self.may_match(rule, original.address).then_some(*rule)
     }
 
     /// Prefetches the lines that an eviction most likely examines: those of the oldest connections, and of those that

@@ -3,7 +3,7 @@
 use core::net::SocketAddrV4;
 use core::ops::Range;
 
-use crate::endpoint::endpoint;
+use crate::endpoint::Endpoint;
 use crate::wire::ipv4::{self, HEADER, Header, TCP};
 
 /// Whose segment with data a packet is, and where its data lies.
@@ -26,8 +26,8 @@ impl Labels {
         let [a, b, c, d, e, f, g, h, i, j, k, l, offset] = *packet.get(start..)?.first_chunk::<13>()?;
         let data = start + (usize::from(offset >> 4) << 2)..header.total_length();
         (!data.is_empty()).then_some(Self {
-            source: endpoint(header.source(), u16::from_be_bytes([a, b])),
-            destination: endpoint(header.destination(), u16::from_be_bytes([c, d])),
+            source: Endpoint::new(header.source(), u16::from_be_bytes([a, b])).socket(),
+            destination: Endpoint::new(header.destination(), u16::from_be_bytes([c, d])).socket(),
             sequence: u32::from_be_bytes([e, f, g, h]),
             acknowledgment: u32::from_be_bytes([i, j, k, l]),
             data,

@@ -33,7 +33,7 @@ use core::net::SocketAddrV4;
 use heapless::Deque;
 
 use crate::connection::Direction;
-use crate::endpoint::{Pair, endpoint};
+use crate::endpoint::{Endpoint, Pair};
 use crate::packet_meta::{ChecksumState, PacketMeta};
 use crate::table::storage::Storage;
 use crate::time::Instant;
@@ -192,8 +192,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         to: SocketAddrV4,
     ) -> Result<(), Kept> {
         byway.begin(now);
-        let ends = [client_side.source, client_side.destination, to].map(|end| (end.ip().to_bits(), end.port()));
-        let [client, original, to] = ends;
+        let [client, original, to] = [client_side.source, client_side.destination, to].map(Endpoint::from);
         let is_same = |run: &Run| (run.client(), run.original()) == (client, original);
         if self.runs.iter().flatten().any(is_same) {
             return Err(Kept::Busy);
@@ -338,8 +337,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 run.commit();
                 self.moved += 1;
                 let gap = now.duration_since(run.frozen);
-                let (address, port) = run.from();
-                let from = endpoint(address, port);
+                let from = run.from().socket();
                 let (replayed, dropped) = (run.request, run.dropped);
                 let offsets = (offsets.reply, offsets.clock);
                 Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }

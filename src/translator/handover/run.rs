@@ -9,7 +9,7 @@
 
 use core::time::Duration;
 
-use crate::endpoint::endpoint;
+use crate::endpoint::Endpoint;
 use crate::time::Instant;
 use crate::track::resume::{ASKED, Offsets, SACK, TIMESTAMPS};
 use crate::translator::handover::resumption::{Checked, Kept, Position, Resumed, Resumption};
@@ -93,8 +93,8 @@ pub(super) struct Run {
     /// The connection on its old server: as it stood when this began, and from the answer to the SYN on as it stood then.
     pub(super) standing: Standing,
     /// The new server, and the alternative endpoint that it knows.
-    pub(super) to: (u32, u16),
-    pub(super) alternative: (u32, u16),
+    pub(super) to: Endpoint,
+    pub(super) alternative: Endpoint,
     pub(super) stage: Stage,
     pub(super) pending: u8,
     /// How many bytes of a client's packet are held, and whether it has data.
@@ -125,11 +125,11 @@ pub(super) struct Run {
 }
 
 impl Position {
-    pub(super) fn of(standing: &Standing, to: (u32, u16)) -> Self {
+    pub(super) fn of(standing: &Standing, to: Endpoint) -> Self {
         let Standing { entry, resume, .. } = standing;
         Self {
             client_side: entry.client_side(),
-            to: endpoint(to.0, to.1),
+            to: to.socket(),
             client_next: standing.client_next,
             server_next: standing.position,
             all_acknowledged: standing.all_acknowledged,
@@ -143,7 +143,7 @@ impl Position {
 /// Asks what the new server is to be sent so that it takes this connection over. How many bytes that are.
 pub(super) fn ask<R: Resumption>(
     standing: &Standing,
-    to: (u32, u16),
+    to: Endpoint,
     resumption: &mut R,
     room: &mut Room<'_>,
 ) -> Result<usize, Kept> {
@@ -158,13 +158,7 @@ pub(super) fn ask<R: Resumption>(
 
 impl Run {
     /// Begins: the new server is to be asked for a connection.
-    pub(super) fn new(
-        now: Instant,
-        standing: Standing,
-        to: (u32, u16),
-        alternative: (u32, u16),
-        request: usize,
-    ) -> Self {
+    pub(super) fn new(now: Instant, standing: Standing, to: Endpoint, alternative: Endpoint, request: usize) -> Self {
         Self {
             to,
             alternative,
@@ -209,16 +203,16 @@ impl Run {
         !self.holds_data && (incoming.segment.data != 0 || says_more)
     }
 
-    pub(super) fn client(&self) -> (u32, u16) {
-        (self.standing.entry.client, self.standing.entry.client_port)
+    pub(super) fn client(&self) -> Endpoint {
+        self.standing.entry.client_endpoint()
     }
 
-    pub(super) fn original(&self) -> (u32, u16) {
-        (self.standing.entry.original, self.standing.entry.original_port)
+    pub(super) fn original(&self) -> Endpoint {
+        self.standing.entry.original_endpoint()
     }
 
     /// The old server.
-    pub(super) fn from(&self) -> (u32, u16) {
+    pub(super) fn from(&self) -> Endpoint {
         self.standing.server()
     }
 

@@ -1,5 +1,6 @@
 //! The TCP segments that a hand-over exchanges with the new server.
 
+use crate::endpoint::Endpoint;
 use crate::wire::ipv4::{self, Header, TCP};
 use crate::wire::options::{self, Offer};
 use crate::wire::originate::{transport_checksum, write_ipv4};
@@ -13,8 +14,8 @@ pub(super) const PSH: u8 = 0x08;
 /// A segment to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outgoing<'a> {
-    pub(super) source: (u32, u16),
-    pub(super) destination: (u32, u16),
+    pub(super) source: Endpoint,
+    pub(super) destination: Endpoint,
     pub(super) sequence: u32,
     pub(super) acknowledgment: u32,
     pub(super) flags: u8,
@@ -57,18 +58,18 @@ impl Outgoing<'_> {
         let total = ipv4::HEADER + offset + self.data.len();
         let packet = buffer.get_mut(..total)?;
         let (header, segment) = packet.split_first_chunk_mut::<{ ipv4::HEADER }>()?;
-        write_ipv4(header, u16::try_from(total).ok()?, TCP, self.source.0, self.destination.0);
+        write_ipv4(header, u16::try_from(total).ok()?, TCP, self.source.address, self.destination.address);
         let tcp = segment.first_chunk_mut::<{ tcp::HEADER }>()?;
         *tcp = [0; tcp::HEADER];
-        tcp[0..2].copy_from_slice(&self.source.1.to_be_bytes());
-        tcp[2..4].copy_from_slice(&self.destination.1.to_be_bytes());
+        tcp[0..2].copy_from_slice(&self.source.port.to_be_bytes());
+        tcp[2..4].copy_from_slice(&self.destination.port.to_be_bytes());
         tcp[4..8].copy_from_slice(&self.sequence.to_be_bytes());
         tcp[8..12].copy_from_slice(&self.acknowledgment.to_be_bytes());
         (tcp[12], tcp[13]) = ((offset as u8 >> 2) << 4, self.flags);
         tcp[14..16].copy_from_slice(&self.window.to_be_bytes());
         copy(segment.get_mut(tcp::HEADER..offset)?, options.get(..offset - tcp::HEADER)?)?;
         copy(segment.get_mut(offset..)?, self.data)?;
-        let sum = transport_checksum(TCP, self.source.0, self.destination.0, segment);
+        let sum = transport_checksum(TCP, self.source.address, self.destination.address, segment);
         segment.get_mut(16..18)?.copy_from_slice(&sum.to_be_bytes());
         Some(total)
     }
@@ -77,8 +78,8 @@ impl Outgoing<'_> {
 /// A whole TCP segment as it arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Incoming<'a> {
-    pub(super) source: (u32, u16),
-    pub(super) destination: (u32, u16),
+    pub(super) source: Endpoint,
+    pub(super) destination: Endpoint,
     pub(super) segment: Segment,
     pub(super) window: u16,
     /// TSval and TSecr.
@@ -102,8 +103,8 @@ impl<'a> Incoming<'a> {
         let word = |at: usize| tcp.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word));
         let half = |at: usize| tcp.get(at..)?.first_chunk().map(|half| u16::from_be_bytes(*half));
         Some(Self {
-            source: (view.source(), half(0)?),
-            destination: (view.destination(), half(2)?),
+            source: Endpoint::new(view.source(), half(0)?),
+            destination: Endpoint::new(view.destination(), half(2)?),
             segment,
             window: half(14)?,
             clocks: options::timestamps(tcp).and_then(|at| Some((word(at)?, word(at + 4)?))),
@@ -114,7 +115,7 @@ impl<'a> Incoming<'a> {
 
     /// Whether its checksum is right.
     pub(super) fn is_intact(&self) -> bool {
-        transport_checksum(TCP, self.source.0, self.destination.0, self.tcp) == 0
+        transport_checksum(TCP, self.source.address, self.destination.address, self.tcp) == 0
     }
 
     /// What its options say.

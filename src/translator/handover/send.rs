@@ -62,7 +62,7 @@ impl Run {
         if self.take_pending(SEND_FAREWELL) {
             let (sequence, acknowledgment) = farewell(&self.standing);
             let entry = &self.standing.entry;
-            let (source, destination) = ((entry.alternative, entry.alternative_port), self.from());
+            let (source, destination) = (entry.alternative_endpoint(), self.from());
             return Some(Outgoing {
                 source,
                 destination,

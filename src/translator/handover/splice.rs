@@ -1,6 +1,7 @@
 //! What a hand-over reads of a connection in the table, and what it changes there.
 
 use crate::connection::{Connection, Direction};
+use crate::endpoint::Endpoint;
 use crate::table::connection::{ConnectionSlot, Entry, IndexKey, RESUMABLE};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
@@ -31,14 +32,14 @@ pub(super) struct Standing {
 
 impl Standing {
     /// The server that it stands on.
-    pub(super) const fn server(&self) -> (u32, u16) {
-        (self.entry.server, self.entry.server_port)
+    pub(super) const fn server(&self) -> Endpoint {
+        self.entry.server_endpoint()
     }
 }
 
 impl Table<'_> {
     /// The connection with this client and original destination, if it can be handed over.
-    pub(super) fn standing(&mut self, client: (u32, u16), original: (u32, u16)) -> Result<(u32, Standing), Kept> {
+    pub(super) fn standing(&mut self, client: Endpoint, original: Endpoint) -> Result<(u32, Standing), Kept> {
         let slot = self.find_forward(&Key::new(TCP, client, original)).ok_or(Kept::NoConnection)?;
         if self.is_dead(slot) {
             return Err(Kept::NoConnection);
@@ -71,23 +72,23 @@ impl Table<'_> {
     }
 
     /// Whether a connection that a re-divert wants handed over is to go elsewhere by now.
-    pub(super) fn leads_elsewhere(&self, found: Result<(u32, Standing), Kept>, to: (u32, u16)) -> bool {
+    pub(super) fn leads_elsewhere(&self, found: Result<(u32, Standing), Kept>, to: Endpoint) -> bool {
         let wanted = found.ok().filter(|(_, standing)| standing.resume.has(WANTED));
         wanted.is_some_and(|(_, standing)| self.server_for(&standing.entry).is_some_and(|server| server != to))
     }
 
     /// Reserves an endpoint for a second leg of this connection, towards the server `to`: a slot that is found from there
     /// only, as of a connection that has ended.
-    pub(super) fn reserve_leg(&mut self, of: &Entry, to: (u32, u16)) -> Result<(u32, u16), Kept> {
-        let here = (of.alternative, of.alternative_port);
+    pub(super) fn reserve_leg(&mut self, of: &Entry, to: Endpoint) -> Result<Endpoint, Kept> {
+        let here = of.alternative_endpoint();
         self.state.serial = self.state.serial.wrapping_add(1);
         // The server may still get segments of an earlier leg from the endpoint that it had.
-        let fresh = !self.state.recent.may_hold(here, to.0) && self.is_free(of, to, here);
+        let fresh = !self.state.recent.may_hold(here, to.address) && self.is_free(of, to, here);
         let alternative = if fresh { Some(here) } else { self.choose_alternative(of, to) };
         let alternative = alternative.ok_or(Kept::NoPort)?;
         let mut leg = *of;
-        (leg.server, leg.server_port) = to;
-        (leg.alternative, leg.alternative_port) = alternative;
+        leg.set_server(to);
+        leg.set_alternative(alternative);
         (leg.phase, leg.flags, leg.last) = (Phase::Quarantined, 0, self.state.tick);
         leg.epoch = self.state.redivert_log.epoch;
         let key = leg.reply_key();
@@ -105,8 +106,8 @@ impl Table<'_> {
     }
 
     /// Gives a reserved endpoint back.
-    pub(super) fn release_leg(&mut self, alternative: (u32, u16), to: (u32, u16)) {
-        self.state.recent.add(alternative, to.0);
+    pub(super) fn release_leg(&mut self, alternative: Endpoint, to: Endpoint) {
+        self.state.recent.add(alternative, to.address);
         self.reclaim(Key::new(TCP, alternative, to));
     }
 
@@ -128,8 +129,8 @@ impl Table<'_> {
     pub(super) fn splice(
         &mut self,
         slot: u32,
-        alternative: (u32, u16),
-        to: (u32, u16),
+        alternative: Endpoint,
+        to: Endpoint,
         offsets: Offsets,
         position: u32,
     ) -> Result<Connection, Kept> {
@@ -141,12 +142,12 @@ impl Table<'_> {
         if self.find_reply(&key).is_some() {
             return Err(Kept::NoPort);
         }
-        let from = (old.server, old.server_port);
+        let from = old.server_endpoint();
         self.remember(slot);
         self.leave(slot, IndexKey::Reply);
         self.set_leg(slot, alternative, to);
         if !self.enter(slot, IndexKey::Reply) {
-            self.set_leg(slot, (old.alternative, old.alternative_port), from);
+            self.set_leg(slot, old.alternative_endpoint(), from);
             if !self.enter(slot, IndexKey::Reply) {
                 // Its place was taken between the two: there is no way back to its server.
                 self.close_stranded(slot, true);
@@ -157,7 +158,7 @@ impl Table<'_> {
         if let Some(resume) = self.resume_mut(slot) {
             resume.splice(offsets);
         }
-        let moved = Entry { server: to.0, server_port: to.1, ..old };
+        let moved = Entry { server: to.address, server_port: to.port, ..old };
         let entry = self.entry_for(&moved);
         self.recount(slot, Route { server: to, treatment: Treatment::Switch, entry });
         let tick = self.state.tick;
@@ -168,16 +169,16 @@ impl Table<'_> {
         }
         self.state.counters.moved = self.state.counters.moved.wrapping_add(1);
         #[cfg(feature = "report")]
-        self.keep_move(slot, Some((old.alternative, old.alternative_port)), crate::event::Moving::HandOver);
+        self.keep_move(slot, Some(old.alternative_endpoint()), crate::event::Moving::HandOver);
         self.notify(slot, EventKind::Moved(from));
         self.slot(slot).and_then(Entry::view).ok_or(Kept::NoConnection)
     }
 
-    fn set_leg(&mut self, slot: u32, alternative: (u32, u16), server: (u32, u16)) {
+    fn set_leg(&mut self, slot: u32, alternative: Endpoint, server: Endpoint) {
         let checksums = self.state.config.checksums;
         if let Some(connection) = self.slot_mut(slot) {
-            (connection.server, connection.server_port) = server;
-            (connection.alternative, connection.alternative_port) = alternative;
+            connection.set_server(server);
+            connection.set_alternative(alternative);
             connection.set_deltas(checksums);
         }
     }

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use crate::endpoint::{Pair, endpoint};
+use crate::endpoint::{Endpoint, Pair};
 use crate::table::redivert_log::DONE;
 use crate::table::storage::Storage;
 use crate::time::Instant;
@@ -111,7 +111,7 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
                 continue;
             };
             let begun = match wanted.to {
-                Some((address, port)) => self.try_begin(now, byway, &wanted.client_side, endpoint(address, port)),
+                Some(to) => self.try_begin(now, byway, &wanted.client_side, to.socket()),
                 None => Err(Kept::NoRule),
             };
             let mut table = byway.table();
@@ -120,8 +120,8 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
                 Err(why) if why != Kept::Busy && (!why.may_pass() || wanted.is_given_up(self.sweep.settles)) => {
                     table.give_up_wanted(slot, false);
                     self.count_kept(why);
-                    let (address, port) = wanted.to.unwrap_or_default();
-                    self.report(Outcome::Kept { client_side: wanted.client_side, to: endpoint(address, port), why });
+                    let to = wanted.to.unwrap_or(Endpoint::NONE).socket();
+                    self.report(Outcome::Kept { client_side: wanted.client_side, to, why });
                 }
                 // It is under way, or is tried again.
                 Ok(()) | Err(_) => {
@@ -164,7 +164,7 @@ impl Kept {
 struct Wanted {
     client_side: Pair,
     /// Where its rule leads now, if it has one.
-    to: Option<(u32, u16)>,
+    to: Option<Endpoint>,
     /// [`LONG_WANTED`] and [`LAST_ATTEMPT`].
     since: u16,
 }

@@ -1,6 +1,7 @@
 //! ICMP errors: they follow the packet that they quote (RFC 5508, section 4).
 
 use crate::connection::Direction;
+use crate::endpoint::Endpoint;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::translator::redivert::follow::Followed;
@@ -36,7 +37,7 @@ impl Table<'_> {
         if self.state.is_own(flow.source) {
             return Verdict::Drop(DropReason::OwnSource);
         }
-        let near = (quoted.source, quoted.source_port);
+        let near = Endpoint::new(quoted.source, quoted.source_port);
         // An answer to the quoted packet goes in the same direction as the error.
         let answer = Flow {
             source: quoted.destination,
@@ -79,10 +80,10 @@ impl Table<'_> {
         let (near, far) = c.ends(direction);
         let (network, transport) = c.deltas();
         let change = Change {
-            source: far.0,
-            destination: near.0,
-            source_port: far.1,
-            destination_port: near.1,
+            source: far.address,
+            destination: near.address,
+            source_port: far.port,
+            destination_port: near.port,
             network: network.along(direction),
             transport: transport.along(direction),
         };
@@ -90,16 +91,16 @@ impl Table<'_> {
         // An error from the server itself appears to come from the original; one from a router on the path keeps the
         // router's address.
         let from_router = direction == Direction::ToClient && flow.source != c.server;
-        let source = if from_router { flow.source } else { near.0 };
+        let source = if from_router { flow.source } else { near.address };
         quote::requote(parts.payload, c.protocol, &change, ports);
         if let Some(resumable) = self.for_resumable(slot) {
             (resumable.requote)(self, slot, direction, parts.payload);
         }
         let delta = match self.state.config.checksums {
-            Checksums::Software => Delta::of([flow.source, flow.destination], [source, far.0]),
+            Checksums::Software => Delta::of([flow.source, flow.destination], [source, far.address]),
             Checksums::Hardware => Delta(0),
         };
-        rewrite::network(parts.header, source, far.0, delta);
+        rewrite::network(parts.header, source, far.address, delta);
         self.state.identify(parts);
         if let Some(measured) = self.state.for_measured {
             (measured.icmp_error)(self, slot, direction, parts);

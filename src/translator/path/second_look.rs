@@ -5,6 +5,7 @@
 //! registers only without this code. A fast path: it must give the same result as `Table::translate`.
 
 use crate::connection::Direction;
+use crate::endpoint::Endpoint;
 use crate::table::connection::ConnectionSlot;
 use crate::table::hash::Key;
 use crate::table::storage::Storage;
@@ -64,7 +65,7 @@ impl Table<'_> {
             return self.state.pass();
         }
         if let Some(index) = self.rule_index() {
-            index.prefetch((key.addresses as u32, (key.ports >> 16) as u16));
+            index.prefetch(Endpoint::new(key.addresses as u32, (key.ports >> 16) as u16));
         }
         let hash = self.state.keys.hash(&key);
         if let Some(slot) = self.find_hashed(Direction::ToServer, &key, hash) {

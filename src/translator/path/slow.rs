@@ -225,8 +225,8 @@ impl Table<'_> {
     /// address, or if the port is not one that connections are given: then the packet is for this machine itself.
     fn unclaimed(&mut self, payload: &[u8], flow: &Flow) -> Option<Verdict> {
         let echo_request = flow.protocol == ICMP && payload.first() == Some(&crate::wire::icmp::ECHO_REQUEST);
-        let ours = !echo_request && self.state.gives_away((flow.destination, flow.destination_port));
-        let destination = (flow.destination, flow.destination_port);
+        let ours = !echo_request && self.state.gives_away(flow.destination_endpoint());
+        let destination = flow.destination_endpoint();
         if !ours || (flow.protocol != ICMP && self.forwards(flow.protocol, destination)) {
             return None;
         }
@@ -234,7 +234,7 @@ impl Table<'_> {
         if self.find_forward(&Key::of(flow, Direction::ToServer)).is_some_and(|slot| !self.is_dead(slot)) {
             return None;
         }
-        let left = self.state.redivert_log.left(self.memory.moves, (flow.source, flow.source_port));
+        let left = self.state.redivert_log.left(self.memory.moves, flow.source_endpoint());
         Some(Verdict::Drop(if left { DropReason::OldServer } else { DropReason::NoConnection }))
     }
 }

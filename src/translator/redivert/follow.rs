@@ -3,6 +3,7 @@
 
 #[cfg(target_pointer_width = "64")]
 use crate::connection::Direction;
+use crate::endpoint::Endpoint;
 use crate::event::Closed;
 #[cfg(feature = "report")]
 use crate::event::Moving;
@@ -56,11 +57,11 @@ impl Table<'_> {
             self.stay_ended(slot);
             return Followed::Stayed;
         }
-        let server = (connection.server, connection.server_port);
+        let server = connection.server_endpoint();
         let Some(route) = moves.route(self.memory.moves, behind, server, connection.protocol == ICMP) else {
             return Followed::Stayed;
         };
-        let goes_home = connection.has(SOURCE_KEPT) && route.server == (connection.original, connection.original_port);
+        let goes_home = connection.has(SOURCE_KEPT) && route.server == connection.original_endpoint();
         if route.treatment != Treatment::Switch && connection.protocol == TCP && !self.stays_open(slot, route.treatment)
         {
             self.start_reset(slot);
@@ -96,10 +97,10 @@ impl Table<'_> {
 
     /// Moves a connection from one server to another.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
-    fn move_to(&mut self, slot: u32, from: (u32, u16), route: Route) -> Followed {
+    fn move_to(&mut self, slot: u32, from: Endpoint, route: Route) -> Followed {
         self.state.serial = self.state.serial.wrapping_add(1);
         #[cfg(feature = "report")]
-        let before = self.slot(slot).map(|c| (c.alternative, c.alternative_port));
+        let before = self.slot(slot).map(|c| c.alternative_endpoint());
         #[cfg(target_pointer_width = "64")]
         let listed = self.relist_plainly(slot, route.server).unwrap_or_else(|| self.relist(slot, route.server));
         #[cfg(not(target_pointer_width = "64"))]
@@ -122,12 +123,12 @@ impl Table<'_> {
     /// False if that is not possible; the connection is closed then.
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
-    fn relist(&mut self, slot: u32, server: (u32, u16)) -> bool {
+    fn relist(&mut self, slot: u32, server: Endpoint) -> bool {
         let Some(old) = self.slot(slot) else {
             return false;
         };
         let flags = old.flags;
-        let here = (old.alternative, old.alternative_port);
+        let here = old.alternative_endpoint();
         let alternative = if self.is_free(old, server, here) {
             Some(here)
         } else if old.has(SOURCE_KEPT) {
@@ -140,8 +141,8 @@ impl Table<'_> {
             self.unlist_reply(slot);
             let checksums = self.state.config.checksums;
             if let Some(connection) = self.slot_mut(slot) {
-                (connection.server, connection.server_port) = server;
-                (connection.alternative, connection.alternative_port) = alternative;
+                connection.set_server(server);
+                connection.set_alternative(alternative);
                 connection.flags = flags;
                 connection.set_deltas(checksums);
                 let key = connection.reply_key();
@@ -159,14 +160,14 @@ impl Table<'_> {
     /// changed, in any other case.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
-    fn relist_plainly(&mut self, slot: u32, server: (u32, u16)) -> Option<bool> {
+    fn relist_plainly(&mut self, slot: u32, server: Endpoint) -> Option<bool> {
         const BACK: Direction = Direction::ToClient;
         let connection = &self.memory.connections.get(slot as usize)?.0;
         if connection.has(ANY_PORT_REPLIES) {
             return None;
         }
         let state = &mut *self.state;
-        let here = (connection.alternative, connection.alternative_port);
+        let here = connection.alternative_endpoint();
         let key = Key::new(connection.protocol, here, server);
         let (old, new) = (state.keys.hash(&connection.reply_key()), state.keys.hash(&key));
         if state.find_hashed(self.memory.connections, self.memory.index, BACK, &key, new).is_some() {
@@ -177,7 +178,7 @@ impl Table<'_> {
         index.remove(old, slot);
         let listed = index.insert(new, slot);
         let connection = &mut self.memory.connections.get_mut(slot as usize)?.0;
-        (connection.server, connection.server_port) = server;
+        connection.set_server(server);
         connection.set_deltas(self.state.config.checksums);
         if !listed {
             self.close_stranded(slot, true);
@@ -203,10 +204,10 @@ impl Table<'_> {
         };
         let (member, counted, portless) =
             (connection.member, connection.has(SERVER_COUNTED), connection.protocol == ICMP);
-        let original = (connection.original, connection.original_port);
+        let original = connection.original_endpoint();
         let described = self.servers().get(member).is_some_and(|s| {
-            let (address, port) = s.resolve(original);
-            address == route.server.0 && (port == route.server.1 || portless)
+            let Endpoint { address, port } = s.resolve(original);
+            address == route.server.address && (port == route.server.port || portless)
         });
         if described {
             return;
@@ -258,9 +259,9 @@ impl Table<'_> {
         if connection.epoch == log.epoch || connection.phase.is_over() {
             return;
         }
-        let server = (connection.server, connection.server_port);
+        let server = connection.server_endpoint();
         if let Some(route) = log.route(self.memory.moves, connection.epoch, server, connection.protocol == ICMP) {
-            let here = (connection.alternative, connection.alternative_port);
+            let here = connection.alternative_endpoint();
             for server in [server, route.server] {
                 let hash = keys.hash(&Key::new(connection.protocol, here, server));
                 prefetch(self.memory.index, layout.position(Direction::ToClient, hash) as usize);

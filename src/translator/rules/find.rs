@@ -1,6 +1,7 @@
 //! The rule for a packet, the server that it chooses for a client, and what must not pass where there is none.
 
 use crate::connection::Direction;
+use crate::endpoint::Endpoint;
 use crate::table::connection::Entry;
 use crate::table::hash::{Key, Label};
 use crate::table::rule::{self, DivertSlot, servers_of};
@@ -52,7 +53,7 @@ impl Table<'_> {
             while entry != server::NONE
                 && let Some(server) = self.memory.servers.get(usize::from(entry))
             {
-                if server.resolve((0, rule.port_or_zero())) == (flow.source, flow.source_port) {
+                if server.resolve(Endpoint::new(0, rule.port_or_zero())) == flow.source_endpoint() {
                     return true;
                 }
                 entry = server.next;
@@ -83,7 +84,7 @@ impl Table<'_> {
 
     /// The rule for a packet that begins a connection.
     pub(in crate::translator) fn rule_for(&self, flow: &Flow) -> Option<&DivertSlot> {
-        let destination = (flow.destination, flow.destination_port);
+        let destination = flow.destination_endpoint();
         let rule = self.find_rule(flow.protocol, flow.source, destination)?;
         if !self.may_match(rule, flow.destination) {
             return None;
@@ -108,7 +109,7 @@ impl Table<'_> {
         &self,
         protocol: u8,
         client: u32,
-        destination: (u32, u16),
+        destination: Endpoint,
     ) -> Option<&DivertSlot> {
         #[cfg(target_pointer_width = "64")]
         if let Some(index) = self.rule_index() {
@@ -119,7 +120,7 @@ impl Table<'_> {
 
     /// Whether some rule, for any client, names exactly this address and port.
     #[cfg_attr(not(target_pointer_width = "64"), inline(always))]
-    pub(in crate::translator) fn forwards(&self, protocol: u8, endpoint: (u32, u16)) -> bool {
+    pub(in crate::translator) fn forwards(&self, protocol: u8, endpoint: Endpoint) -> bool {
         #[cfg(target_pointer_width = "64")]
         if let Some(index) = self.rule_index() {
             return forwards(index, &self.state.rule_counts, self.rules(), protocol, endpoint);
@@ -129,14 +130,14 @@ impl Table<'_> {
 
     /// The server entry of the rule that could have opened this connection, if one describes its server.
     pub(in crate::translator) fn entry_for(&mut self, new: &Entry) -> u16 {
-        let original = (new.original, new.original_port);
+        let original = new.original_endpoint();
         let Some(rule) = self.find_rule(new.protocol, new.client, original).copied() else {
             return server::NONE;
         };
         let servers = &*self.memory.servers;
         let names = |entry: &u16| {
             let resolved = servers.get(usize::from(*entry)).map(|s| s.resolve(original));
-            resolved.is_some_and(|r| r.0 == new.server && (r.1 == new.server_port || new.protocol == ICMP))
+            resolved.is_some_and(|r| r.address == new.server && (r.port == new.server_port || new.protocol == ICMP))
         };
         servers_of(servers, rule.servers).find(names).unwrap_or(server::NONE)
     }
@@ -175,10 +176,10 @@ impl Table<'_> {
     }
 
     /// Where a new connection of the same client to the same destination would go. `None` if no rule matches.
-    pub(in crate::translator) fn server_for(&self, connection: &Entry) -> Option<(u32, u16)> {
-        let original = (connection.original, connection.original_port);
+    pub(in crate::translator) fn server_for(&self, connection: &Entry) -> Option<Endpoint> {
+        let original = connection.original_endpoint();
         let rule = self.find_rule(connection.protocol, connection.client, original)?;
-        let member = self.choose_member(rule, connection.client, original.0)?;
+        let member = self.choose_member(rule, connection.client, original.address)?;
         self.memory.servers.get(usize::from(member)).map(|server| server.resolve(original))
     }
 

@@ -1,6 +1,7 @@
 //! Where a large storage has an index of rules: what follows an instruction about one rule without a look at all
 //! others, and the slow renewal of what the index cannot take back.
 
+use crate::endpoint::Endpoint;
 use crate::table::rebuilding::EVERYTHING;
 use crate::table::renewal::{ALL_FOLLOWED, Stage};
 use crate::table::rule::{DivertSlot, RuleCounts};
@@ -221,7 +222,7 @@ pub(in crate::translator) fn forwards(
     counts: &RuleCounts,
     rules: &[DivertSlot],
     protocol: u8,
-    endpoint: (u32, u16),
+    endpoint: Endpoint,
 ) -> bool {
     if index.find_port(rules, protocol, endpoint).is_some() {
         return true;
@@ -230,6 +231,6 @@ pub(in crate::translator) fn forwards(
         return false;
     }
     let apart = rules.get(..index.directory.apart()).unwrap_or_default();
-    let speaks = |rule: &DivertSlot| rule.host() == Some(endpoint.0) && rule.port() == Some(endpoint.1);
+    let speaks = |rule: &DivertSlot| rule.host() == Some(endpoint.address) && rule.port() == Some(endpoint.port);
     apart.iter().any(|rule| speaks(rule) && rule.is_for(protocol))
 }

@@ -1,7 +1,6 @@
 //! Exporting connections as records, for a snapshot or another portion, and importing them.
 
 use crate::connection::{Connection, Direction};
-use crate::endpoint::endpoint;
 use crate::event::Closed;
 use crate::table::connection::{Entry, RESUMABLE, SERVER_COUNTED, SOURCE_KEPT};
 use crate::table::event_queue::EventKind;
@@ -109,9 +108,7 @@ impl<S: Storage> Translator<S> {
     /// was handed over passes until the second is there, so that no wrong number does.
     pub fn records_of(&self, connection: &Connection) -> impl Iterator<Item = Record> + use<S> {
         let (near, far) = (connection.client_side.source, connection.client_side.destination);
-        let near = (near.ip().to_bits(), near.port());
-        let far = (far.ip().to_bits(), far.port());
-        let slot = self.find(&Key::new(connection.protocol.number(), near, far));
+        let slot = self.find(&Key::new(connection.protocol.number(), near.into(), far.into()));
         let view = self.storage.view();
         let found = slot.and_then(|slot| Some((slot, &view.connections.get(slot as usize)?.0)));
         let first = found.and_then(|(slot, found)| self.record_in(slot, found, view.resumable));
@@ -216,12 +213,12 @@ impl Table<'_> {
         if self.state.timers.is_dead(new.phase, new.last, self.state.tick) {
             return Err(RecordError::Expired { idle });
         }
-        if new.flags & SOURCE_KEPT == 0 && !self.state.gives_away((new.alternative, new.alternative_port)) {
-            let alternative = endpoint(new.alternative, new.alternative_port);
+        if new.flags & SOURCE_KEPT == 0 && !self.state.gives_away(new.alternative_endpoint()) {
+            let alternative = new.alternative_endpoint().socket();
             return Err(RecordError::ForeignAlternative { alternative });
         }
         if self.state.is_own(new.server) {
-            return Err(RecordError::Endpoint { name: "server", value: endpoint(new.server, new.server_port) });
+            return Err(RecordError::Endpoint { name: "server", value: new.server_endpoint().socket() });
         }
         self.tidy();
         let mut known = self.find_forward(&new.forward_key());
@@ -234,7 +231,7 @@ impl Table<'_> {
             return Ok(Imported::Updated);
         }
         new.member = self.entry_for(&new);
-        let server = (new.server, new.server_port);
+        let server = new.server_endpoint();
         // The record was written before a re-divert and arrived after it. No rule leads to its server any more.
         if new.member == server::NONE && self.state.redivert_log.leads_away(self.memory.moves, server, new.protocol) {
             return Err(outdated(&new));
@@ -302,7 +299,7 @@ impl Table<'_> {
         }
         // A record that was written before a re-divert and arrived after it does not reflect it.
         let left = |server| self.state.redivert_log.left(self.memory.moves, server);
-        if left((new.server, new.server_port)) && !left((old.server, old.server_port)) {
+        if left(new.server_endpoint()) && !left(old.server_endpoint()) {
             return Err(outdated(new));
         }
         let is_moved = old.reply_key() != new.reply_key();
@@ -326,8 +323,8 @@ impl Table<'_> {
             // Copy only what the record says: freeing the endpoint may have changed this connection's neighbours in its
             // age list.
             if let Some(c) = self.slot_mut(slot) {
-                (c.alternative, c.alternative_port) = (new.alternative, new.alternative_port);
-                (c.server, c.server_port) = (new.server, new.server_port);
+                c.set_alternative(new.alternative_endpoint());
+                c.set_server(new.server_endpoint());
                 c.flags = old.flags & !SOURCE_KEPT | new.flags & SOURCE_KEPT;
                 c.set_deltas(checksums);
                 moved = *c;
@@ -352,8 +349,8 @@ impl Table<'_> {
                 }
             }
             #[cfg(feature = "report")]
-            self.keep_move(slot, Some((old.alternative, old.alternative_port)), crate::event::Moving::Record);
-            self.notify(slot, EventKind::Moved((old.server, old.server_port)));
+            self.keep_move(slot, Some(old.alternative_endpoint()), crate::event::Moving::Record);
+            self.notify(slot, EventKind::Moved(old.server_endpoint()));
         }
         if is_handed_over && (is_moved || !counts_otherwise) {
             self.await_second(slot);
@@ -430,11 +427,11 @@ fn adopt(table: &mut Table<'_>, slots: usize) {
 }
 
 const fn endpoint_taken(new: &Entry) -> RecordError {
-    RecordError::AlternativeTaken { alternative: endpoint(new.alternative, new.alternative_port) }
+    RecordError::AlternativeTaken { alternative: new.alternative_endpoint().socket() }
 }
 
 pub(super) const fn outdated(new: &Entry) -> RecordError {
-    RecordError::Outdated { server: endpoint(new.server, new.server_port) }
+    RecordError::Outdated { server: new.server_endpoint().socket() }
 }
 
 /// Whether a client that reuses its port ends a connection in this phase.
@@ -445,7 +442,7 @@ const fn is_ending(phase: Phase) -> bool {
 /// Whether the record shows the connection on the same server with another alternative endpoint, which no re-divert
 /// causes.
 fn is_elsewhere_on_the_server(old: &Entry, new: &Entry) -> bool {
-    let place = |c: &Entry| ((c.server, c.server_port), (c.alternative, c.alternative_port));
+    let place = |c: &Entry| (c.server_endpoint(), c.alternative_endpoint());
     place(old).0 == place(new).0 && place(old).1 != place(new).1
 }
 

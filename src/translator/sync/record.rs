@@ -9,7 +9,7 @@ use core::time::Duration;
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 use crate::connection::{Connection, Direction};
-use crate::endpoint::endpoint;
+use crate::endpoint::Endpoint;
 use crate::table::connection::{ANY_PORT_REPLIES, Entry, SOURCE_KEPT};
 use crate::time::Tick;
 use crate::track::claims::{Claims, Fin};
@@ -37,6 +37,13 @@ const CHECKED: usize = RECORD_LENGTH - 4;
 const CRC: Crc<u32, crc::NoTable> = Crc::<u32, crc::NoTable>::new(&CRC_32_ISO_HDLC);
 #[cfg(target_pointer_width = "64")]
 static CRC: Crc<u32, crc::Table<16>> = Crc::<u32, crc::Table<16>>::new(&CRC_32_ISO_HDLC);
+
+/// Of all but the checksum itself.
+fn checksum(record: &[u8; RECORD_LENGTH]) -> u32 {
+    let mut digest = CRC.digest();
+    digest.update(record.get(..CHECKED).unwrap_or_default());
+    digest.finalize()
+}
 
 /// The states that a record can have, by their number in it. The layout is documented at [`Record`].
 const PHASES: [(u8, Phase); 14] = [
@@ -124,7 +131,7 @@ impl Record {
         if !matches!(version, VERSION | SECOND) {
             return Err(RecordError::Version { found: version });
         }
-        let computed = CRC.checksum(whole.get(..CHECKED).unwrap_or_default());
+        let computed = checksum(whole);
         let found = u32::from_be_bytes(record.bytes(CHECKED));
         if computed != found {
             return Err(RecordError::Checksum { found, computed });
@@ -162,15 +169,15 @@ impl Record {
     }
 
     /// Client, original destination, and what a second record says.
-    pub(super) fn resumption(&self) -> Result<([(u32, u16); 2], ResumeSlot), RecordError> {
+    pub(super) fn resumption(&self) -> Result<([Endpoint; 2], ResumeSlot), RecordError> {
         let [protocol] = self.bytes(3);
         if protocol != TCP {
             return Err(RecordError::Field { name: "protocol", value: protocol });
         }
         let ends = [8, 14].map(|at| self.end(at));
-        for (name, (address, port)) in ["client", "original"].into_iter().zip(ends) {
-            if crate::wire::ipv4::is_martian(address) {
-                return Err(RecordError::Endpoint { name, value: endpoint(address, port) });
+        for (name, end) in ["client", "original"].into_iter().zip(ends) {
+            if crate::wire::ipv4::is_martian(end.address) {
+                return Err(RecordError::Endpoint { name, value: end.socket() });
             }
         }
         let resume = ResumeSlot::from_bytes(&self.bytes(20));
@@ -188,8 +195,8 @@ impl Record {
         fields.put(&MAGIC);
         fields.put(&[SECOND, TCP]);
         fields.put(&slot.server.to_be_bytes());
-        fields.put_end((slot.client, slot.client_port));
-        fields.put_end((slot.original, slot.original_port));
+        fields.put_end(slot.client_endpoint());
+        fields.put_end(slot.original_endpoint());
         fields.put(&resume.to_bytes());
         fields.seal()
     }
@@ -198,8 +205,8 @@ impl Record {
         self.0.get(at..).and_then(|b| b.first_chunk()).copied().unwrap_or([0; N])
     }
 
-    fn end(&self, at: usize) -> (u32, u16) {
-        (u32::from_be_bytes(self.bytes(at)), u16::from_be_bytes(self.bytes(at + 4)))
+    fn end(&self, at: usize) -> Endpoint {
+        Endpoint::new(u32::from_be_bytes(self.bytes(at)), u16::from_be_bytes(self.bytes(at + 4)))
     }
 
     /// How long the connection had been without a packet when the record was made, in steps of a millisecond. `None` of a
@@ -246,27 +253,27 @@ impl Record {
             return refuse("flags", flags);
         }
         let [client, original, alternative, server] = [8, 14, 20, 26].map(|at| self.end(at));
-        for (name, (address, port)) in
+        for (name, end) in
             [("client", client), ("original", original), ("alternative", alternative), ("server", server)]
         {
             let portless = protocol == ICMP && matches!(name, "original" | "server");
-            if crate::wire::ipv4::is_martian(address) || (portless && port != 0) {
-                return Err(RecordError::Endpoint { name, value: endpoint(address, port) });
+            if crate::wire::ipv4::is_martian(end.address) || (portless && end.port != 0) {
+                return Err(RecordError::Endpoint { name, value: end.socket() });
             }
         }
         if flags & SOURCE_KEPT != 0 && client != alternative {
-            return Err(RecordError::Endpoint { name: "alternative", value: endpoint(alternative.0, alternative.1) });
+            return Err(RecordError::Endpoint { name: "alternative", value: alternative.socket() });
         }
         let sequences: [[u8; 4]; 4] = [36, 40, 44, 48].map(|at| self.bytes(at));
         Ok(Entry {
-            client: client.0,
-            client_port: client.1,
-            original: original.0,
-            original_port: original.1,
-            alternative: alternative.0,
-            alternative_port: alternative.1,
-            server: server.0,
-            server_port: server.1,
+            client: client.address,
+            client_port: client.port,
+            original: original.address,
+            original_port: original.port,
+            alternative: alternative.address,
+            alternative_port: alternative.port,
+            server: server.address,
+            server_port: server.port,
             sequences: Sequences::from_words(sequences.map(u32::from_be_bytes)),
             protocol,
             phase,
@@ -291,14 +298,10 @@ impl Record {
             flags |= if handshake || claims.known_both() { 0 } else { ONE_HEARD };
         }
         fields.put(&[VERSION, slot.protocol, state, flags, 0, 0]);
-        for end in [
-            (slot.client, slot.client_port),
-            (slot.original, slot.original_port),
-            (slot.alternative, slot.alternative_port),
-            (slot.server, slot.server_port),
-        ] {
-            fields.put_end(end);
-        }
+        fields.put_end(slot.client_endpoint());
+        fields.put_end(slot.original_endpoint());
+        fields.put_end(slot.alternative_endpoint());
+        fields.put_end(slot.server_endpoint());
         let idle = (u64::from(now.since(slot.last)) << 16) / 1_000;
         fields.put(&u32::try_from(idle).unwrap_or(u32::MAX).to_be_bytes());
         for word in slot.sequences.to_words() {
@@ -326,13 +329,13 @@ impl Fields {
         self.at += bytes.len();
     }
 
-    fn put_end(&mut self, (address, port): (u32, u16)) {
+    fn put_end(&mut self, Endpoint { address, port }: Endpoint) {
         self.put(&address.to_be_bytes());
         self.put(&port.to_be_bytes());
     }
 
     fn seal(mut self) -> Record {
-        let checksum = CRC.checksum(self.record.get(..CHECKED).unwrap_or_default());
+        let checksum = checksum(&self.record);
         if let Some(field) = self.record.get_mut(CHECKED..) {
             field.copy_from_slice(&checksum.to_be_bytes());
         }
