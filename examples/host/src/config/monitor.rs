@@ -17,6 +17,9 @@ use crate::monitor::window::{DAYS, Window};
 pub struct Monitor {
     /// How often translators send reports.
     pub interval: Duration,
+    /// Of several monitors with the same keys the one with the lowest rank acts; of the same rank the one that has run
+    /// longest.
+    pub rank: u16,
     /// Whether nothing is sent: decisions are made, stored and explained, and the translators stay as they are.
     pub dry_run: bool,
     /// Where decisions are stored.
@@ -144,6 +147,7 @@ impl Monitor {
         let fixed = [
             ("translator", self.translators == old.translators),
             ("service", shape(self) == shape(old)),
+            ("monitor.rank", self.rank == old.rank),
             ("monitor.page", self.page == old.page),
             ("monitor.journal", self.journal == old.journal),
             ("monitor.token", self.token == old.token),
@@ -162,6 +166,7 @@ fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
     root.only(&["monitor", "translator", "service", "rule"])?;
     let mut monitor = Monitor {
         interval: Duration::from_millis(250),
+        rank: 100,
         dry_run: false,
         overrides: Overrides::default(),
         journal: path(file, "decisions.jsonl"),
@@ -177,6 +182,7 @@ fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
             let interval = value.duration()?;
             if range.contains(&interval) { Ok(interval) } else { Err(value.fault("expected a time from 100ms to 60s")) }
         })?;
+        monitor.rank = table.or("rank", monitor.rank, |value| value.number(0_u16..=999))?;
         monitor.dry_run = table.or("dry_run", false, Value::boolean)?;
         let name = |value: &Value<'_>| value.text("the name of a file").map(|name| path(file, name));
         monitor.journal = table.or("journal", monitor.journal, name)?;

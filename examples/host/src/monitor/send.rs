@@ -7,7 +7,8 @@ use byway::{Instant, Match, Prefix, Weighted};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::link::{Ask, Listed, NotMade};
+use super::link::{Ask, NotMade};
+use super::listed::Listed;
 use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::{Change, State, is_same};
@@ -64,7 +65,7 @@ impl Run {
         let most = if is_preview && !change.moves.is_empty() { 2 } else { usize::MAX };
         let mut open = 0;
         for place in 0..self.links.len() {
-            if !self.links[place].is_open() || self.links[place].rules.is_none() {
+            if !self.acts_at(place) || self.links[place].rules.is_none() {
                 continue;
             }
             for request in self.requests(place, service, change).into_iter().take(most) {

@@ -54,7 +54,7 @@ fn ends(packet: &[u8]) -> (SocketAddrV4, SocketAddrV4) {
 
 /// A translator that was just started; with the rule, or without.
 pub fn translator(listen: SocketAddr, with_rule: bool) -> Served {
-    let mut agent = Agent::sized([9; 32]).hashes_per_second(1_000);
+    let mut agent = Agent::<4, 4, 4>::sized([9; 32]).hashes_per_second(1_000);
     agent.add_key(Key::new(1, SECRET, Rights::All)).unwrap();
     let config = Config::new([3; 32]).alternative("10.10.10.10".parse().unwrap(), 1024..=65535);
     let mut byway = Translator::new(config, Heap::new(60_000, 200).measured().events(64)).unwrap();
@@ -158,6 +158,34 @@ impl Monitor {
 
     /// The same, with rules.
     pub fn with(name: &str, translators: &[SocketAddr], rules: &str) -> Self {
+        Self::configured(name, translators, "", rules)
+    }
+
+    /// Ends it as a power cut does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Ends it as an operator does.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+                .unwrap();
+            assert!(child.wait().unwrap().success());
+        }
+    }
+
+    /// Starts it again, with what it has stored.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none());
+        self.child = Some(self.command("", &[]).stdin(Stdio::null()).spawn().unwrap());
+    }
+
+    /// The same, with more lines about the monitor itself.
+    pub fn configured(name: &str, translators: &[SocketAddr], head: &str, rules: &str) -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -166,7 +194,7 @@ impl Monitor {
         std::fs::set_permissions(folder.join("key"), std::fs::Permissions::from_mode(0o600)).unwrap();
         // A port that was free a moment ago.
         let page = std::net::TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
-        let mut text = format!("[monitor]\npage = \"{page}\"\n");
+        let mut text = format!("[monitor]\npage = \"{page}\"\n{head}");
         for (number, at) in translators.iter().enumerate() {
             text += &format!("[[translator]]\nname = \"edge-{}\"\nat = \"{at}\"\nkey = \"key\"\n", number + 1);
         }
