@@ -10,6 +10,7 @@ use byway::{Match, ParseError, Prefix, Redivert, Target, Weighted};
 
 use super::document::{ConfigError, Fault, Table, Value, parse};
 use super::{key_file, path};
+use crate::monitor::rules::Clients;
 use crate::monitor::window::{DAYS, Window};
 
 /// A monitor's configuration.
@@ -100,14 +101,14 @@ pub struct Rule {
 }
 
 /// What a rule demands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {
     /// Its servers get at most this share each, in per cent.
     Maximum(u8),
     /// Its servers get nothing new, and their open connections are moved as the service says.
     Maintenance,
-    /// Only its servers get anything; with a prefix, of these clients.
-    Only(Option<Prefix>),
+    /// Only its servers get anything; with prefixes, of these clients.
+    Only(Option<Clients>),
 }
 
 impl Monitor {
@@ -309,7 +310,7 @@ fn rule(text: &str, value: &Value<'_>, services: &[Service]) -> Result<Rule, Fau
     let maximum = table.or("maximum", None, |value| value.number(1_u8..=99).map(Some))?;
     let maintenance = table.or("maintenance", false, Value::boolean)?;
     let only = table.or("only", false, Value::boolean)?;
-    let clients = table.or("clients", None, |value| value.read("ADDRESS[/LENGTH]").map(Some))?;
+    let clients = table.or("clients", None, |value| clients(value, &services[service]).map(Some))?;
     let demand = match (maximum, maintenance, only, clients) {
         (Some(maximum), false, false, None) => Demand::Maximum(maximum),
         (None, true, false, None) => Demand::Maintenance,
@@ -319,6 +320,27 @@ fn rule(text: &str, value: &Value<'_>, services: &[Service]) -> Result<Rule, Fau
     let window = window(&table)?;
     table.finish()?;
     Ok(Rule { name, line, service, servers, demand, window })
+}
+
+/// Prefixes that are narrower than the clients of the service: the same ones would be its own rule.
+fn clients(value: &Value<'_>, service: &Service) -> Result<Clients, Fault> {
+    let of_service = service.matches.from_clients();
+    let mut all: Vec<Prefix> = Vec::new();
+    for value in value.one_or_more() {
+        let prefix = value.read("ADDRESS[/LENGTH]")?;
+        if !is_part(prefix, of_service) {
+            return Err(value.fault(format!("{prefix} is no part of the clients of \"{}\", {of_service}", service.name)));
+        }
+        if all.contains(&prefix) {
+            return Err(value.fault(format!("{prefix} is named twice")));
+        }
+        all.push(prefix);
+    }
+    Ok(all.into())
+}
+
+fn is_part(prefix: Prefix, whole: Prefix) -> bool {
+    prefix.length() > whole.length() && whole.contains(prefix.network())
 }
 
 fn window(table: &Table<'_>) -> Result<Option<Window>, Fault> {

@@ -195,7 +195,8 @@ impl Run {
                 if !was_anywhere {
                     // What holds is what is found there, not what was known when this monitor led last.
                     self.services.iter_mut().for_each(|state| state.in_force = None);
-                    self.told.iter_mut().for_each(|told| *told = Instant::ZERO);
+                    self.told.fill(Instant::ZERO);
+                    self.refused.fill(None);
                 }
                 self.links[place].list();
             } else if let Some(why) = self.links[place].stand.why_not(self.now()) {

@@ -151,7 +151,7 @@ impl Run {
             return Err("no translator can be reached".into());
         }
         let until = self.now() + PATIENCE;
-        self.sent.insert(number, Sent { service, open, results: Vec::new(), decision: None, reply: Some((reply.clone(), told)), until });
+        self.sent.insert(number, Sent { service, open, results: Vec::new(), decision: None, reply: Some((reply.clone(), told)), is_refused: false, until });
         Ok(None)
     }
 

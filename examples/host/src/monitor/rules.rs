@@ -1,5 +1,7 @@
 //! The rules above the model: which servers may get anything at a time, how much, and from whom.
 
+use std::sync::Arc;
+
 use byway::Prefix;
 use byway::control::MAX_SERVERS;
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +11,9 @@ use crate::config::monitor::{Demand, Rule, Service};
 /// One value for each server of a service.
 pub type Each<T> = [T; MAX_SERVERS];
 
+/// Clients, as prefixes. Shared, since there can be many.
+pub type Clients = Arc<[Prefix]>;
+
 /// What rules and operators demand of a service at some time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demands {
@@ -17,7 +22,7 @@ pub struct Demands {
     /// The largest share of a server, and by whom.
     pub maximum: Each<Option<(f64, String)>>,
     /// Clients that only some servers may serve, and by whom.
-    pub clients: Vec<(Prefix, Vec<usize>, String)>,
+    pub clients: Vec<(Clients, Vec<usize>, String)>,
     /// Rules that cannot be fulfilled beside those before them, and were left out.
     pub left_out: Vec<String>,
 }
@@ -67,7 +72,7 @@ impl Demands {
             Demand::Only(None) => (0..servers).filter(|server| !rule.servers.contains(server)).for_each(|server| {
                 self.excluded[server].get_or_insert_with(|| by.clone());
             }),
-            Demand::Only(Some(clients)) => self.clients.push((clients, rule.servers.clone(), by)),
+            Demand::Only(Some(ref clients)) => self.clients.push((clients.clone(), rule.servers.clone(), by)),
             Demand::Maximum(percent) => rule.servers.iter().for_each(|server| {
                 let new = f64::from(percent) / 100.0;
                 if self.maximum[*server].as_ref().is_none_or(|(old, _)| new < *old) {

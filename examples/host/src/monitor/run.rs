@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use byway::monitor::{Distrust, Observation};
-use byway::{Instant, Match, Target};
+use byway::{Instant, Target};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::journal::Journal;
 use super::lead::{self, Stand};
 use super::link::{Heard, Link};
-use super::rules::{Each, Pins};
+use super::rules::{Clients, Each, Pins};
 use super::service::{Change, State};
 use super::shared::Shared;
 use crate::config::monitor::{Monitor, Service, Translator};
@@ -60,6 +60,8 @@ pub(super) struct Sent {
     pub(super) decision: Option<u64>,
     /// Who waits for a preview, with what is to be added to it.
     pub(super) reply: Option<(Sender<Result<Value, String>>, Value)>,
+    /// Whether a translator has refused some of it.
+    pub(super) is_refused: bool,
     pub(super) until: Instant,
 }
 
@@ -92,10 +94,16 @@ pub struct Run {
     pub(super) shown: Instant,
     pub(super) sent: HashMap<u64, Sent>,
     pub(super) changes: u64,
-    /// When weights were last sent, by service; in the future while what was refused is not asked for again.
+    /// When weights were last sent, by service.
     pub(super) told: Vec<Instant>,
-    /// Rules of their own for some clients, by service.
-    pub(super) extra: Vec<Vec<Match>>,
+    /// Until when something that was refused is not asked for again, by service.
+    pub(super) refused: Vec<Option<Instant>>,
+    /// How often in a row something was refused.
+    pub(super) refusals: Vec<u32>,
+    /// Rules of their own for some clients, by service, as they were sent last.
+    pub(super) extra: Vec<Vec<(Clients, Vec<usize>, String)>>,
+    /// Translators that may lack such rules, or have too many.
+    pub(super) unchecked: Vec<bool>,
     /// What was proposed last in a dry run, by service.
     pub(super) proposed: Vec<Option<Each<u16>>>,
     /// The model's decisions whose outcome is awaited: service, its number, and that in the journal.
@@ -134,6 +142,7 @@ impl Run {
         let count = services.len();
         let mut run = Self {
             acting: vec![false; links.len()],
+            unchecked: vec![true; links.len()],
             unshared: 0,
             links,
             services,
@@ -148,6 +157,8 @@ impl Run {
             sent: HashMap::new(),
             changes: 0,
             told: vec![Instant::ZERO; count],
+            refused: vec![None; count],
+            refusals: vec![0; count],
             extra: vec![Vec::new(); count],
             proposed: vec![None; count],
             awaited: Vec::new(),
@@ -245,7 +256,7 @@ impl Run {
                     let arriving = self.arriving.entry(place).or_insert_with(|| vec![Each::default(); count]);
                     arriving[service][server] = arriving[service][server].saturating_add(connections);
                     let told = self.services[service].in_force.map(|weights| weights[server]);
-                    let is_alone = self.services.len() == 1 && self.extra[service].is_empty();
+                    let is_alone = self.services.len() == 1 && self.services[service].demands.clients.is_empty();
                     if is_alone && told.is_some_and(|told| told != weight) && now.duration_since(self.told[service]) > SETTLED {
                         // Somebody else has changed them.
                         self.links[place].list();
@@ -258,6 +269,7 @@ impl Run {
     /// The rules of a translator are known: its weights are taken over, or it is given those that the others have.
     fn listed(&mut self, place: usize) {
         self.note_leads();
+        self.unchecked[place] = true;
         if !self.acts_at(place) {
             return self.watch(place);
         }
@@ -265,7 +277,7 @@ impl Run {
             let time = Timestamp::now();
             self.services[service].demand(time, &self.config.rules);
             let matches = self.services[service].service.matches;
-            if self.told[service] > self.now() {
+            if self.refused[service].is_some() {
                 // It has refused that a moment ago.
                 continue;
             }
@@ -334,11 +346,11 @@ impl Run {
         }
     }
 
-    fn is_pending(&self, service: usize) -> bool {
+    pub(super) fn is_pending(&self, service: usize) -> bool {
         self.now().duration_since(self.told[service]) < SETTLED
     }
 
-    fn start_with(&mut self, service: usize, before: Each<u16>, weights: Each<u16>, cause: &str, text: &str) {
+    pub(super) fn start_with(&mut self, service: usize, before: Each<u16>, weights: Each<u16>, cause: &str, text: &str) {
         let state = &self.services[service];
         let entry = json!({
             "service": state.service.name, "cause": cause, "text": text,
@@ -376,10 +388,11 @@ impl Run {
                 (Some(change), _) if acts => drop(self.carry_out(service, change, None)),
                 // Another monitor acts: what this one would do is not done.
                 (Some(_), Some(before)) => drop(self.services[service].adopt(&before)),
-                _ if acts => self.keep_extra(service),
                 _ => {}
             }
         }
+        self.ask_again();
+        self.keep_extra();
         let mut awaited = core::mem::take(&mut self.awaited);
         awaited.retain(|(service, number, entry)| match self.services[*service].outcome(*number) {
             Some(Some(outcome)) => {
@@ -390,16 +403,6 @@ impl Run {
             None => false,
         });
         self.awaited = awaited;
-    }
-
-    /// Rules for some clients come and go with their hours.
-    fn keep_extra(&mut self, service: usize) {
-        let Some(weights) = self.services[service].in_force else { return };
-        let wanted: Vec<Match> = self.extra_of(service, &weights).iter().map(|(matches, _)| *matches).collect();
-        if wanted != self.extra[service] {
-            let text = format!("{}: rules for some clients begin or end", self.services[service].service.name);
-            self.start_with(service, weights, weights, "rules", &text);
-        }
     }
 
     /// Reads the file anew: all of it holds, or nothing of it.

@@ -54,10 +54,15 @@ fn ends(packet: &[u8]) -> (SocketAddrV4, SocketAddrV4) {
 
 /// A translator that was just started; with the rule, or without.
 pub fn translator(listen: SocketAddr, with_rule: bool) -> Served {
+    translator_with_room(listen, with_rule, 200)
+}
+
+/// The same, with room for so many rules.
+pub fn translator_with_room(listen: SocketAddr, with_rule: bool, rules: usize) -> Served {
     let mut agent = Agent::<4, 4, 4>::sized([9; 32]).hashes_per_second(1_000);
     agent.add_key(Key::new(1, SECRET, Rights::All)).unwrap();
     let config = Config::new([3; 32]).alternative("10.10.10.10".parse().unwrap(), 1024..=65535);
-    let mut byway = Translator::new(config, Heap::new(60_000, 200).measured().events(64)).unwrap();
+    let mut byway = Translator::new(config, Heap::new(60_000, rules).measured().events(64)).unwrap();
     if with_rule {
         let group = SERVERS.map(|server| Weighted::new(at(server), 1));
         byway.divert(Divert::new(at(SERVICE)).to_group(&group)).unwrap();
