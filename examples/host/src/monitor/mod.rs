@@ -118,7 +118,10 @@ pub fn main(words: Vec<OsString>, log: impl FnOnce(Level, bool)) -> Result<(), F
     if let ["check", file] = words[..] {
         let config = Monitor::read(file.as_ref()).map_err(|error| (2, error.to_string()))?;
         let (services, rules) = (config.services.len(), config.rules.len());
-        return say(&format!("{file}: good: {} translators, {services} services, {rules} rules\n", config.translators.len()));
+        let each = config.rules.iter().filter(|rule| !rule.locations.is_empty());
+        let each = each.map(|rule| format!("  rule \"{}\" (line {}): {} prefixes in {}\n", rule.name, rule.line, rule.clients(), rule.locations.join(", ")));
+        let each: String = each.collect();
+        return say(&format!("{file}: good: {} translators, {services} services, {rules} rules\n{each}", config.translators.len()));
     }
     let file = arguments.config.clone().ok_or((2, "--config FILE is missing; --help says more".to_string()))?;
     let page = arguments.page.as_ref();

@@ -223,6 +223,17 @@ impl Monitor {
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     }
 
+    /// The state that the page shows, as JSON.
+    pub fn state(&self) -> String {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(self.page).unwrap();
+        let (at, token) = (self.page, self.token());
+        write!(stream, "GET /api/state HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {token}\r\n\r\n").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
+    }
+
     pub fn token(&self) -> String {
         std::fs::read_to_string(self.folder.join("monitor.token")).unwrap().trim().into()
     }
