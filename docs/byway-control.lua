@@ -14,7 +14,7 @@ local NAMES = {
   [1] = "divert", [2] = "remove", [3] = "redivert", [4] = "set timeouts", [5] = "set client limit",
   [6] = "forget", [7] = "name", [8] = "remove name", [21] = "list names",
   [16] = "list rules", [17] = "list connections", [18] = "counters", [19] = "settings", [32] = "subscribe",
-  [33] = "close", [20] = "measurements", [34] = "report",
+  [33] = "close", [20] = "measurements", [34] = "report", [35] = "lead",
 }
 local CODES = {
   [0] = "done", [1] = "unknown version", [2] = "unknown instruction", [3] = "malformed instruction",
@@ -240,6 +240,11 @@ local function instruction_words(tvb)
     return name .. (number == 5 and " " or " from ") .. tvb(4, 4):uint()
   elseif number == 34 then
     return name .. " every " .. tvb(6, 2):uint() .. " ms for " .. tvb(4, 2):uint() .. " s"
+  elseif number == 35 then
+    local lease = tvb(12, 2):uint()
+    local note = tvb(14, 1):uint()
+    return name .. " as monitor " .. tostring(tvb(4, 8):uint64()) .. (lease == 0 and " no longer" or " for " .. lease .. " ms")
+      .. (note > 0 and ", note of " .. note .. " octets" or "")
   elseif number == 32 then
     return name .. " for " .. tvb(4, 2):uint() .. " s"
   end

@@ -138,8 +138,8 @@ const _: () = {
 const _: () = {
     use crate::control::{
         Agent, Answer, Client, Code, Effect, Events, GaveUp, Ignored, Incoming, Instruction, Key, KeyError, Kinds,
-        ListedRule, MeasuredServer, Outcome, Refused, RefusedBy, Report, Request, Rights, Rule, SendError, ServerPage,
-        Settings, TooLong,
+        Lead, ListedRule, MeasuredServer, Note, Outcome, Refused, RefusedBy, Report, Request, Rights, Rule, SendError,
+        ServerPage, Settings, TooLong,
     };
     has_format::<Agent<1, 1>>();
     has_format::<Answer<'_>>();
@@ -154,8 +154,10 @@ const _: () = {
     has_format::<Key>();
     has_format::<KeyError>();
     has_format::<Kinds>();
+    has_format::<Lead>();
     has_format::<ListedRule<'_>>();
     has_format::<MeasuredServer>();
+    has_format::<Note>();
     has_format::<Outcome>();
     has_format::<Refused>();
     has_format::<RefusedBy>();

@@ -7,7 +7,7 @@
 A request is one line of JSON: {"do": [INSTRUCTION, ...], "only_if": GENERATION, "dry_run": true}, where an
 INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS] (as in a rule), ["remove", MATCH], ["redivert", FROM, TO, HOW],
 ["name", PATTERN, ANSWER, TTL], ["remove_name", PATTERN], ["names", POSITION], ["timeouts", SIX-MILLISECONDS], ["limit", N], ["forget"], ["rules", POSITION], ["connections", POSITION], ["counters"],
-["settings"], ["subscribe", SECONDS, KINDS], ["measurements", POSITION], ["report", SECONDS, MILLISECONDS], ["close"];
+["settings"], ["subscribe", SECONDS, KINDS], ["measurements", POSITION], ["report", SECONDS, MILLISECONDS], ["lead", NUMBER, MILLISECONDS, NOTE], ["close"];
 {"wait": SECONDS} waits for events and reports. MATCH is "a.b.c.d[/n][:port]"
 or an object; PATTERN is a name, "*." and a name, or a list of that and the clients; ANSWER is {"rule": MATCH} or a list
 of [ADDRESS, WEIGHT]; SERVER is "same", "address" or "address:port", or such a string with a weight in a list.
@@ -18,7 +18,7 @@ MAGIC = b"BW"
 HELLO, CHALLENGE, OPEN, REQUEST, ANSWER, EVENTS, REFUSAL, REPORT = range(1, 9)
 NAMES = {"divert": 1, "remove": 2, "redivert": 3, "timeouts": 4, "limit": 5, "forget": 6, "name": 7, "remove_name": 8, "names": 21, "rules": 16, "connections": 17,
          "counters": 18, "settings": 19, "measurements": 20, "subscribe": 32, "close": 33,
-         "report": 34}
+         "report": 34, "lead": 35}
 OUTCOMES = [None, "inserted", "updated", "unchanged", "removed", "absent", "rediverted", "set", "forgotten"]
 STATES = [None, "opening", "opened", "established", "client_closed", "server_closed", "closing", "time_wait",
           "doubtful", "resetting", "unanswered", "answered"]
@@ -105,6 +105,9 @@ def body(name, *values):
         return struct.pack(">6I", *values[0])
     if name == "report":
         return struct.pack(">HH", *values)
+    if name == "lead":
+        number, lease, note = values
+        return struct.pack(">QHBB", number, lease, len(note), 0) + note.encode()
     if name == "subscribe":
         return struct.pack(">HBB", values[0], values[1], 0)
     return struct.pack(">I", values[0]) if values else b""
@@ -249,6 +252,10 @@ def read_answer(said, request):
         told["counters"] = dict(octets.take("HQ") for _ in range(count))
     elif name == "settings":
         told |= octets.settings()
+    elif name == "lead":
+        leader, told["lease"], told["standing"], length, _ = octets.take("QHHBB")
+        told["leader"] = None if leader == 2**64 - 1 else leader
+        told["note"] = octets.take(f"{length}s").decode()
     elif name in ("divert", "remove", "redivert", "timeouts", "limit", "forget", "name", "remove_name"):
         told["effects"] = [octets.effect() for _ in request["do"]]
     if octets.at != len(octets.octets):
@@ -352,6 +359,11 @@ def check(path):
     (asked,) = [server for server in measured["entries"] if server["started"]]
     assert (asked["sum"], [asked["response"][0][2], asked["to_client"]["packets"]]) == (20_000, [1, 1])
     assert asked["response"][0][0] <= 20_000 < asked["response"][0][1]
+    lead = ["lead", 258, 5000, "a note"]
+    assert vectors["request.17"][16:-16] == request_body({"do": [lead]})
+    expected = {"leader": 258, "lease": 5000, "standing": 1, "note": "a note"}
+    led = read_answer(vectors["answer.17"][:-16], {"do": [lead]})
+    assert {key: led[key] for key in expected} == expected, led
     octets = Octets(vectors["report.1"][20:-16])
     assert octets.page(octets.measured, "Q") == {key: measured[key] for key in ("next", "time", "entries")}
     assert octets.at == len(octets.octets) and struct.unpack_from(">I", vectors["report.1"], 16)[0] == 1

@@ -110,7 +110,9 @@ fn it_says_instructions_in_words_and_checks_tags() {
         "REQUEST 16: report every 250 ms for 60 s",
         "REPORT 1: report 1; 20.0.0.2:5353*3: connections 1, started 1, answered 1, waiting 0; 20.0.0.1*1: connections 0, \
          started 0, answered 0, waiting 0",
-        "REQUEST 17: close",
+        "REQUEST 17: lead as monitor 258 for 5000 ms, note of 6 octets",
+        "ANSWER 17: done, generation 5",
+        "REQUEST 19: close",
         "REFUSAL key 1: unknown version",
         "REQUEST 1: divert 100.100.100.100 to 123.45.67.89; name www.bt.com to the original of 100.100.100.100, 86400 s",
         "ANSWER 1: done, generation 2; inserted, connections: 0; inserted, connections: 0",

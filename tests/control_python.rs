@@ -33,7 +33,7 @@ fn it_agrees_on_the_vectors() {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/control-vectors.txt");
     let output = Command::new("python3").args([CLIENT, "--check", vectors]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "54 datagrams are right\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "58 datagrams are right\n");
 }
 
 #[test]
@@ -112,6 +112,10 @@ fn it_can_do_everything() {
     has(&answer, &[r#""next": null"#, r#""server": ["20.0.0.4:80", 1]"#, r#""started": 0"#, r#""connections": 1"#]);
     has(&ask(r#"{"do": [["report", 60, 99]]}"#), &[r#""code": 3"#]);
     has(&ask(r#"{"do": [["report", 60, 100]]}"#), &[r#""code": 0"#]);
+    has(&ask(r#"{"do": [["lead", 7, 999, "x"]]}"#), &[r#""code": 3"#]);
+    let led = ask(r#"{"do": [["lead", 7, 1000, "pins"]]}"#);
+    has(&led, &[r#""lease": 1000, "standing": 1, "leader": 7, "note": "pins""#]);
+    has(&ask(r#"{"do": [["lead", 7, 0, ""]]}"#), &[r#""lease": 0, "standing": 0, "leader": null, "note": """#]);
     {
         let mut byway = served.byway.lock().unwrap();
         let (source, server) = ends(&there(&mut byway, served.now(), &packet));

@@ -9,7 +9,7 @@ mod support;
 
 use core::time::Duration;
 
-use byway::control::{Client, Instruction, Kinds, MAX_ANSWER, Request, Rule};
+use byway::control::{Client, Instruction, Kinds, MAX_ANSWER, Note, Request, Rule};
 use byway::{Divert, Match, Midstream, Prefix, Protocol, Redivert, Timeouts, Weighted};
 use control_support::*;
 use support::*;
@@ -120,11 +120,18 @@ fn conversation() -> String {
     let mut buffer = [0; MAX_ANSWER];
     let (_, length) = house.agent.poll_transmit(house.now, &mut buffer).unwrap();
     v.line("The connection was opened: the datagram that the subscriber gets.", "events.1", &hex(&buffer[..length]));
+    let stand = |number| Instruction::Lead { number, lease: 5_000, note: Note::new(b"a note").unwrap() };
     let after = [
         (14, "Forget every connection.", Instruction::Forget),
         (15, "Read what was measured of servers: one answer, after 20 ms.", Instruction::Measurements(0)),
         (16, "Report that every 250 ms, for 60 s.", Instruction::Report { seconds: 60, interval: 250 }),
-        (17, "Close the session.", Instruction::Close),
+        (17, "Stand for the lead as monitor 258 for 5 s, with a note: granted.", stand(258)),
+        (
+            18,
+            "The same as monitor 3, which is another one from now on: granted at once, since no other stands.",
+            stand(3),
+        ),
+        (19, "Close the session.", Instruction::Close),
     ];
     for (number, words, instruction) in after {
         if number == 15 {

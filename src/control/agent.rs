@@ -391,7 +391,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
             names,
         };
         let done = if asks_for_measurements::<T>(&received) {
-            self.report_to(translators, header.session, &received, &mut out)
+            self.report_to(translators, header.session, &rights, &received, &mut out)
         } else if translators.count() == 1
             && !names
             && let Some(only) = translators.shard(0)

@@ -9,6 +9,7 @@ use super::forms::{exact_prefix, read_match, read_server};
 use super::instruction::{read_rule_flags, read_timeouts};
 use super::measured::ServerPage;
 use super::names::{closed_from, state_from};
+use super::standing::Lead;
 use super::wire::{Reader, Writer};
 use core::net::SocketAddrV4;
 use core::time::Duration;
@@ -170,6 +171,12 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn measurements(&self) -> ServerPage<'a> {
         ServerPage::read(self.told)
+    }
+
+    /// The answer to [`Instruction::Lead`](super::Instruction::Lead): who leads. `None` if it cannot be read.
+    #[must_use]
+    pub fn lead(&self) -> Option<Lead> {
+        Lead::read(self.told)
     }
 
     /// The answer to [`Instruction::Counters`](super::Instruction::Counters): numbers that

@@ -3,6 +3,7 @@
 #[cfg(feature = "naming")]
 use super::entry::{NamedEntry, read_key, write_key};
 use super::forms::{match_octets, read_match, read_server, write_server};
+use super::standing::Note;
 use super::wire::{Reader, Writer};
 use core::fmt;
 use core::str::FromStr;
@@ -89,6 +90,19 @@ pub enum Instruction {
         seconds: u16,
         /// How often, in milliseconds: [`MIN_INTERVAL`] to [`MAX_INTERVAL`].
         interval: u16,
+    },
+    /// Stands for the lead among the monitors that have the same key, for some time; each further one restarts that time.
+    /// The answer says who leads ([`Answer::lead`](super::Answer::lead)). A monitor that does not lead is expected to
+    /// change nothing, which the translator does not check. Takes one of the places for reports. Refused as unknown by a
+    /// translator that has no such places or is older.
+    Lead {
+        /// The monitor's number, any but `u64::MAX`; the lowest one leads. Each monitor must have another.
+        number: u64,
+        /// For how long, in milliseconds: [`MIN_LEASE`](super::MIN_LEASE) to [`MAX_LEASE`](super::MAX_LEASE), or zero
+        /// to stand no longer.
+        lease: u16,
+        /// What the others are told while it leads.
+        note: Note,
     },
 }
 
@@ -237,6 +251,7 @@ pub(crate) mod code {
     pub(super) const SUBSCRIBE: u8 = 32;
     pub(super) const CLOSE: u8 = 33;
     pub(crate) const REPORT: u8 = 34;
+    pub(crate) const LEAD: u8 = 35;
 
     pub(crate) const fn is_change(code: u8) -> bool {
         #[cfg(feature = "naming")]
@@ -296,6 +311,7 @@ impl Instruction {
             Self::Subscribe { .. } => code::SUBSCRIBE,
             Self::Measurements(_) => code::MEASUREMENTS,
             Self::Report { .. } => code::REPORT,
+            Self::Lead { .. } => code::LEAD,
             Self::Close => code::CLOSE,
         }
     }
@@ -337,6 +353,11 @@ impl Instruction {
             Self::Report { seconds, interval } => {
                 out.u16(*seconds);
                 out.u16(*interval);
+            }
+            Self::Lead { number, lease, note } => {
+                out.u64(*number);
+                out.u16(*lease);
+                note.write(out);
             }
             Self::Subscribe { seconds, kinds } => {
                 out.u16(*seconds);

@@ -36,6 +36,7 @@ mod entry;
 mod event_sender;
 mod forms;
 mod instruction;
+mod lead;
 mod measured;
 mod names;
 #[cfg(feature = "naming")]
@@ -47,6 +48,7 @@ mod request;
 mod server_page;
 mod session;
 mod several;
+mod standing;
 mod subject;
 mod subscriber;
 mod translators;
@@ -70,6 +72,7 @@ pub use names::counter_name;
 pub use refused::Refused;
 pub use report::Report;
 pub use request::{Request, TooLong};
+pub use standing::{Lead, MAX_LEASE, MAX_NOTE, MIN_LEASE, Note};
 pub use translators::Translators;
 #[cfg(feature = "naming")]
 pub use with_names::{NameRights, WithNames};

@@ -2,6 +2,7 @@
 
 use super::agent::{Agent, Done};
 use super::answer::{HEAD, Head};
+use super::authentication::Rights;
 use super::code::{Code, Refusal};
 use super::datagram::{HEADER, Header, MAX_ANSWER, kind, seal};
 use super::measured::ServerPage;
@@ -20,11 +21,12 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         &mut self,
         translators: &mut T,
         session: [u8; 8],
+        rights: &Rights,
         request: &Received<'_>,
         out: &mut Writer<'_>,
     ) -> Done {
         out.zeros(HEAD);
-        let done = self.try_to_report_to(translators, session, request, out);
+        let done = self.try_to_report_to(translators, session, rights, request, out);
         let end = out.go_to(HEADER);
         let generation = translators.shard(0).map_or(0, |first| first.generation());
         let refusal = done.err().map(|refusal| (refusal, 0));
@@ -39,6 +41,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         &mut self,
         translators: &mut T,
         session: [u8; 8],
+        rights: &Rights,
         request: &Received<'_>,
         out: &mut Writer<'_>,
     ) -> Result<Done, Refusal> {
@@ -64,19 +67,23 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
                     Err(Code::NotMeasured.into())
                 }
             }
+            // Whoever cannot change anything must not keep others from it.
+            Asked::Lead { .. } if matches!(rights, Rights::Read) => Err(Code::NotPermitted.into()),
+            Asked::Reports { .. } | Asked::Lead { .. } if !is_measured(translators) => Err(Code::NotMeasured.into()),
+            Asked::Lead { number, lease, note } => {
+                self.stand(session, number, lease, note)?.write(out);
+                Ok(Done::Session)
+            }
             Asked::Reports { seconds, interval } => {
-                let is_measured = translators.shard(0).is_some_and(|s| !s.table().memory.measured_servers.is_empty());
-                if !is_measured {
-                    return Err(Code::NotMeasured.into());
-                }
                 self.subscribe_to_reports(session, seconds, interval)?;
                 Ok(Done::Session)
             }
         }
     }
 
-    fn subscribe_to_reports(&mut self, session: [u8; 8], seconds: u16, interval: u16) -> Result<(), Refusal> {
-        let (now, sessions) = (self.now, &mut self.sessions);
+    /// The place of a session among those that get reports: its own, or one that is free.
+    pub(super) fn place_for_reports(&mut self, session: [u8; 8]) -> Result<usize, Refusal> {
+        let sessions = &mut self.sessions;
         let mine = self.reports.iter().position(|subscriber| subscriber.session == session);
         // Whoever has ended a subscription keeps the place, so that no number is used twice in a session.
         let mut free = || self.reports.iter().position(|subscriber| sessions.find(subscriber.session).is_none());
@@ -86,6 +93,13 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         if mine.is_none() {
             *subscriber = Subscriber { session, ..Subscriber::NONE };
         }
+        Ok(place)
+    }
+
+    fn subscribe_to_reports(&mut self, session: [u8; 8], seconds: u16, interval: u16) -> Result<(), Refusal> {
+        let now = self.now;
+        let place = self.place_for_reports(session)?;
+        let Some(subscriber) = self.reports.get_mut(place) else { return Ok(()) };
         if subscriber.until <= now || subscriber.interval != interval {
             (subscriber.due, subscriber.position) = (now, 0);
         }
@@ -160,6 +174,10 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
         }
         None
     }
+}
+
+fn is_measured<T: Translators + ?Sized>(translators: &mut T) -> bool {
+    translators.shard(0).is_some_and(|first| !first.table().memory.measured_servers.is_empty())
 }
 
 /// A page of a report of measurements that was subscribed to. All pages of a report list each server of each rule once.

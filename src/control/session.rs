@@ -5,6 +5,7 @@ use super::authentication::{Secret, TAG};
 use super::code::Effect;
 use super::instruction::Kinds;
 use super::refused::Refused;
+use super::standing::LEAD;
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use heapless::Vec;
 
@@ -247,6 +248,8 @@ impl<const N: usize> Sessions<N> {
         self.0.iter().filter(|s| s.key == key).count()
     }
 }
+
+const _: () = assert!(super::answer::HEAD + LEAD <= KEPT, "a repeated request must not count as another");
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
-//! Subscriptions to measurements, and which requests are about measurements at all.
+//! Subscriptions to measurements, and which requests are about measurements, or about who leads, at all.
 
 use super::code::Code;
 use super::instruction::{MAX_INTERVAL, MAX_SUBSCRIPTION, MIN_INTERVAL, code};
 use super::request::{Raw, Received};
+use super::standing::{MAX_LEASE, MIN_LEASE, NOBODY, Note, Standing};
 use super::translators::Translators;
 use super::wire::Reader;
 
@@ -24,6 +25,8 @@ pub(super) struct Subscriber {
     pub(super) round: u32,
     /// The number of its last datagram.
     pub(super) sequence: u32,
+    /// Whether it stands for the lead, and has it.
+    pub(super) standing: Standing,
 }
 
 impl Subscriber {
@@ -35,6 +38,7 @@ impl Subscriber {
         position: 0,
         round: 0,
         sequence: 0,
+        standing: Standing::NONE,
     };
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -60,6 +64,7 @@ impl Subscriber {
 pub(super) enum Asked {
     Page(u32),
     Reports { seconds: u16, interval: u16 },
+    Lead { number: u64, lease: u16, note: Note },
 }
 
 impl Asked {
@@ -67,12 +72,19 @@ impl Asked {
         let (number, body) = raw.parts();
         let mut body = Reader(body.ok_or(Code::Malformed)?);
         let mut read = || {
-            let asked = if number == code::MEASUREMENTS {
-                Self::Page(body.u32()?)
-            } else {
-                let (seconds, interval) = (body.u16()?, body.u16()?);
-                let is_good = seconds <= MAX_SUBSCRIPTION && (MIN_INTERVAL..=MAX_INTERVAL).contains(&interval);
-                is_good.then_some(Self::Reports { seconds, interval })?
+            let asked = match number {
+                code::MEASUREMENTS => Self::Page(body.u32()?),
+                code::LEAD => {
+                    let (number, lease) = (body.u64()?, body.u16()?);
+                    let is_good = number != NOBODY && (lease == 0 || (MIN_LEASE..=MAX_LEASE).contains(&lease));
+                    let note = Note::read(&mut body)?;
+                    is_good.then_some(Self::Lead { number, lease, note })?
+                }
+                _ => {
+                    let (seconds, interval) = (body.u16()?, body.u16()?);
+                    let is_good = seconds <= MAX_SUBSCRIPTION && (MIN_INTERVAL..=MAX_INTERVAL).contains(&interval);
+                    is_good.then_some(Self::Reports { seconds, interval })?
+                }
             };
             body.is_empty().then_some(asked)
         };
@@ -84,5 +96,5 @@ impl Asked {
 /// has no room for measurements contains nothing of them.
 pub(super) fn asks_for_measurements<T: Translators + ?Sized>(request: &Received<'_>) -> bool {
     <T::Storage as Memory>::MEASURES_SERVERS
-        && request.instructions().any(|raw| matches!(raw.parts().0, code::MEASUREMENTS | code::REPORT))
+        && request.instructions().any(|raw| matches!(raw.parts().0, code::MEASUREMENTS | code::REPORT | code::LEAD))
 }

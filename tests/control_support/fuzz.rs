@@ -137,7 +137,7 @@ fn read_all(answer: &Answer<'_>) {
         assert!(answer.names().0.map(|e| e.addresses().count()).sum::<usize>() <= MAX_ANSWER);
         let _ = answer.name_sizes();
     }
-    let _ = (answer.settings(), answer.translator_time(), answer.refused());
+    let _ = (answer.settings(), answer.lead(), answer.translator_time(), answer.refused());
 }
 
 fn read_servers(page: &ServerPage<'_>) {

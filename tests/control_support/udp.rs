@@ -28,7 +28,12 @@ impl Served {
     }
 
     /// The same, at this address.
-    pub fn listening(at: SocketAddr, mut agent: Agent<4, 4, 2>, byway: Translator<Heap>, mut lost: usize) -> Self {
+    pub fn listening<const REPORTS: usize>(
+        at: SocketAddr,
+        mut agent: Agent<4, 4, REPORTS>,
+        byway: Translator<Heap>,
+        mut lost: usize,
+    ) -> Self {
         let socket = UdpSocket::bind(at).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let at = socket.local_addr().unwrap();

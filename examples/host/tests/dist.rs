@@ -28,13 +28,14 @@ fn the_sample_of_the_monitor_is_good() {
     let folder = std::env::temp_dir().join(format!("byway-monitor-dist-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("control.key"), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    std::fs::write(folder.join("countries.csv"), "192.0.2.0/24,de\n").unwrap();
     let sample = dist("monitor.toml");
     let field = |line: &&str| line.starts_with("# [") || (line.starts_with("# ") && line.contains(" = "));
     let whole: Vec<_> =
         sample.lines().map(|line| if field(&line) { line.trim_start_matches("# ") } else { line }).collect();
     let guide = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/monitor.md")).unwrap();
     let shown = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    for (text, rules) in [(sample.clone(), 0), (whole.join("\n"), 1), (shown.into(), 3)] {
+    for (text, rules) in [(sample.clone(), 0), (whole.join("\n"), 2), (shown.into(), 4)] {
         let file = folder.join("monitor.toml");
         std::fs::write(&file, &text).unwrap();
         let (code, said) = byway(&["monitor", "check", file.to_str().unwrap()]);

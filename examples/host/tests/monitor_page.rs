@@ -111,6 +111,17 @@ fn the_page_shows_previews_and_does() {
     std::thread::sleep(core::time::Duration::from_secs(1));
     assert_eq!(weights(&served)[1], held[1]);
     assert!(!monitor.says("log").contains("leaves everything to the model"));
+
+    // A second monitor watches, says so, and tells whoever wants something of it where to go.
+    let second = Monitor::configured("page-watching", &[served.at], "rank = 200\n", "");
+    wait("it watches", || second.says("show").starts_with("watching: "));
+    browser.go(&format!("http://{}/#{}", second.page, second.token()));
+    browser
+        .wait("document.getElementById('status').textContent.startsWith('watching: the monitor of rank 100 started')");
+    browser.value("document.querySelector('[data-key=\"web 20.0.0.1:80 drain\"]').click()");
+    browser.wait("document.getElementById('d-body').textContent.includes('watching: the monitor of rank 100 started')");
+    assert_eq!(browser.value("document.getElementById('d-do').disabled"), true);
+    assert_eq!(weights(&served)[1], held[1]);
 }
 
 /// The least contrast between the colour of a text and that behind it.

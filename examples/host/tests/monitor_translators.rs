@@ -83,11 +83,7 @@ fn rules_reach_the_translator() {
         f64::from(all[0]) / all.iter().map(|weight| f64::from(*weight)).sum::<f64>()
     };
     wait("the limit holds", || share(&served) < 0.101);
-    let for_clients = |served: &udp::Served| {
-        let byway = served.byway.lock().unwrap();
-        let found = byway.diverts().find(|rule| rule.matches().from_clients().to_string() == "9.9.9.0/24");
-        found.map(|rule| rule.servers().map(|(server, _)| server.target.to_string()).collect::<Vec<_>>())
-    };
+    let for_clients = |served: &udp::Served| for_clients(served, "9.9.9.0/24");
     wait("the rule for some clients is there", || for_clients(&served) == Some(vec!["20.0.0.2:80".into()]));
     let log = monitor.says("log");
     assert!(log.contains("since rule \"line 11\" (line 11) demands it"), "{log}");
@@ -102,6 +98,73 @@ fn rules_reach_the_translator() {
     monitor.set_rules(&format!("[[rule]]\nservers = \"20.0.0.2:80\"\nonly = true\nclients = \"9.9.9.0/24\"\n{zone}"));
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(for_clients(&served), None);
+}
+
+/// The servers of the rule for these clients.
+fn for_clients(served: &udp::Served, clients: &str) -> Option<Vec<String>> {
+    let byway = served.byway.lock().unwrap();
+    let found = byway.diverts().find(|rule| {
+        rule.matches().from_clients().to_string() == clients
+            && rule.matches().destination().network() == *at(SERVICE).ip()
+    });
+    found.map(|rule| rule.servers().map(|(server, _)| server.target.to_string()).collect())
+}
+
+/// A rule that is there before the monitor.
+fn insert(served: &udp::Served, clients: &str, server: &str, least_loaded: bool) {
+    let matches = byway::Match::from(at(SERVICE)).clients(clients.parse().unwrap());
+    let rule = byway::Divert::new(matches).to(at(server));
+    let rule = if least_loaded { rule.least_loaded() } else { rule };
+    served.byway.lock().unwrap().divert(rule).unwrap();
+}
+
+const FOR_SOME: &str = "[[rule]]\nservers = \"20.0.0.2:80\"\nonly = true\nclients = \"9.9.9.0/24\"\n";
+
+/// A translator that comes late has the same rules for some clients, and what an earlier monitor left behind is removed: rules
+/// in the form of a monitor, for servers of the service. What somebody else has set is not.
+#[test]
+fn rules_for_some_clients_are_the_same_on_translators_that_come_late() {
+    let first = translator(anywhere(), true);
+    let late = {
+        let socket = UdpSocket::bind(anywhere()).unwrap();
+        socket.local_addr().unwrap()
+    };
+    insert(&first, "8.8.8.0/24", "20.0.0.1:80", true);
+    insert(&first, "7.7.7.0/24", "20.0.0.1:80", false);
+    insert(&first, "6.6.6.0/24", "30.0.0.1:80", true);
+    let monitor = Monitor::with("late", &[first.at, late], FOR_SOME);
+    let expected = Some(vec!["20.0.0.2:80".to_string()]);
+    wait("the first one has the rule", || for_clients(&first, "9.9.9.0/24") == expected);
+    wait("what was left behind is gone", || for_clients(&first, "8.8.8.0/24").is_none());
+    std::thread::sleep(Duration::from_secs(3));
+    let second = translator(late, true);
+    wait("the late one has the rule", || for_clients(&second, "9.9.9.0/24") == expected);
+    for others in ["7.7.7.0/24", "6.6.6.0/24"] {
+        assert!(for_clients(&first, others).is_some(), "{others}");
+    }
+    // Once all is as it should be, nothing more is sent.
+    std::thread::sleep(Duration::from_secs(3));
+    let generations = || [&first, &second].map(|served| served.byway.lock().unwrap().generation());
+    let before = generations();
+    let decided = monitor.says("log");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!((generations(), monitor.says("log")), (before, decided));
+}
+
+/// What a translator refuses is asked for again, though nothing else happens meanwhile.
+#[test]
+fn what_was_refused_is_asked_for_again() {
+    let served = translator_with_room(anywhere(), true, 4);
+    {
+        let filler = byway::Divert::new(at("100.9.9.9:80")).to(at("30.0.0.1:80"));
+        served.byway.lock().unwrap().divert(filler).unwrap();
+    }
+    let monitor = Monitor::with("refused", &[served.at], FOR_SOME);
+    wait("it was refused, and that is told", || {
+        (1..6).any(|number| monitor.says(&format!("why {number}")).contains("no room for another server"))
+    });
+    served.byway.lock().unwrap().remove(at("100.9.9.9:80")).unwrap();
+    wait("the rule is there", || for_clients(&served, "9.9.9.0/24").is_some());
 }
 
 /// A network that loses every fifth report and brings every third one twice, late: losses are told, and the monitor goes on.

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use byway::control::{MAX_INTERVAL, MAX_SERVERS, MIN_INTERVAL};
 use byway::{Match, ParseError, Prefix, Redivert, Target, Weighted};
 
+use super::locations::Locations;
 use super::document::{ConfigError, Fault, Table, Value, parse};
 use super::{key_file, path};
+use crate::monitor::rules::Clients;
 use crate::monitor::window::{DAYS, Window};
 
 /// A monitor's configuration.
@@ -17,10 +19,15 @@ use crate::monitor::window::{DAYS, Window};
 pub struct Monitor {
     /// How often translators send reports.
     pub interval: Duration,
+    /// Of several monitors with the same keys the one with the lowest rank acts; of the same rank the one that has run
+    /// longest.
+    pub rank: u16,
     /// Whether nothing is sent: decisions are made, stored and explained, and the translators stay as they are.
     pub dry_run: bool,
     /// Where decisions are stored.
     pub journal: PathBuf,
+    /// How many rules for some clients there may be.
+    pub client_rules: usize,
     /// Where the page is.
     pub page: Option<SocketAddr>,
     /// The file with the page's token; made if it is not there.
@@ -94,17 +101,27 @@ pub struct Rule {
     pub demand: Demand,
     /// When it holds; always without.
     pub window: Option<Window>,
+    /// The locations that its clients are in, if it says so.
+    pub locations: Vec<String>,
+}
+
+impl Rule {
+    /// For how many prefixes of clients the translators get a rule because of it.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        if let Demand::Only(Some(clients)) = &self.demand { clients.len() } else { 0 }
+    }
 }
 
 /// What a rule demands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {
     /// Its servers get at most this share each, in per cent.
     Maximum(u8),
     /// Its servers get nothing new, and their open connections are moved as the service says.
     Maintenance,
-    /// Only its servers get anything; with a prefix, of these clients.
-    Only(Option<Prefix>),
+    /// Only its servers get anything; with prefixes, of these clients.
+    Only(Option<Clients>),
 }
 
 impl Monitor {
@@ -144,6 +161,7 @@ impl Monitor {
         let fixed = [
             ("translator", self.translators == old.translators),
             ("service", shape(self) == shape(old)),
+            ("monitor.rank", self.rank == old.rank),
             ("monitor.page", self.page == old.page),
             ("monitor.journal", self.journal == old.journal),
             ("monitor.token", self.token == old.token),
@@ -162,6 +180,8 @@ fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
     root.only(&["monitor", "translator", "service", "rule"])?;
     let mut monitor = Monitor {
         interval: Duration::from_millis(250),
+        rank: 100,
+        client_rules: 1_000,
         dry_run: false,
         overrides: Overrides::default(),
         journal: path(file, "decisions.jsonl"),
@@ -171,12 +191,16 @@ fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
         services: Vec::new(),
         rules: Vec::new(),
     };
+    let mut locations = None;
     if let Some(table) = root.table("monitor")? {
         monitor.interval = table.or("interval", monitor.interval, |value| {
             let range = Duration::from_millis(MIN_INTERVAL.into())..=Duration::from_millis(MAX_INTERVAL.into());
             let interval = value.duration()?;
             if range.contains(&interval) { Ok(interval) } else { Err(value.fault("expected a time from 100ms to 60s")) }
         })?;
+        monitor.rank = table.or("rank", monitor.rank, |value| value.number(0_u16..=999))?;
+        monitor.client_rules = usize::from(table.or("client_rules", 1_000, |value| value.number(1_u16..=20_000))?);
+        locations = table.get("locations").map(|value| Places::read(file, &value)).transpose()?;
         monitor.dry_run = table.or("dry_run", false, Value::boolean)?;
         let name = |value: &Value<'_>| value.text("the name of a file").map(|name| path(file, name));
         monitor.journal = table.or("journal", monitor.journal, name)?;
@@ -206,12 +230,20 @@ fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
     }
     if let Some(listed) = root.get("rule") {
         for value in listed.list("a list of tables: [[rule]]")? {
-            let rule = rule(text, &value, &monitor.services)?;
+            let rule = rule(text, &value, &monitor.services, locations.as_ref())?;
             if monitor.rules.iter().any(|other: &Rule| other.name == rule.name) {
                 return Err(value.fault(format!("another rule is called \"{}\"", rule.name)));
             }
             let mut all = monitor.rules.clone();
             all.push(rule.clone());
+            let count = |rules: &[Rule]| -> usize { rules.iter().map(Rule::clients).sum() };
+            if count(&all) > monitor.client_rules {
+                let place = locations.as_ref().map_or(String::new(), |places| format!(" by {}", places.file.display()));
+                return Err(value.fault(format!(
+                    "rule \"{}\" (line {}) is {} rules for some clients{place}, and all together are {}: at most {} (monitor.client_rules)",
+                    rule.name, rule.line, rule.clients(), count(&all), monitor.client_rules
+                )));
+            }
             if let Some(other) = crate::monitor::rules::conflict(&all, &monitor.services) {
                 return Err(value.fault(format!(
                     "rule \"{}\" (line {}) and rule \"{}\" (line {}) leave no server of \"{}\" at times",
@@ -279,7 +311,7 @@ fn service(value: &Value<'_>) -> Result<Service, Fault> {
     Ok(service)
 }
 
-fn rule(text: &str, value: &Value<'_>, services: &[Service]) -> Result<Rule, Fault> {
+fn rule(text: &str, value: &Value<'_>, services: &[Service], places: Option<&Places>) -> Result<Rule, Fault> {
     let table = value.table()?;
     let place = table.fault("").span.start;
     let line = text.get(..place).unwrap_or(text).matches('\n').count() + 1;
@@ -303,16 +335,79 @@ fn rule(text: &str, value: &Value<'_>, services: &[Service]) -> Result<Rule, Fau
     let maximum = table.or("maximum", None, |value| value.number(1_u8..=99).map(Some))?;
     let maintenance = table.or("maintenance", false, Value::boolean)?;
     let only = table.or("only", false, Value::boolean)?;
-    let clients = table.or("clients", None, |value| value.read("ADDRESS[/LENGTH]").map(Some))?;
+    let mut clients = table.or("clients", None, |value| clients(value, &services[service]).map(Some))?;
+    let mut locations = Vec::new();
+    if let Some(value) = table.get("location") {
+        if clients.is_some() {
+            return Err(value.fault("expected clients or location, not both"));
+        }
+        let all = places.map_or_else(|| Err(value.fault("monitor.locations is missing: the file that says where clients are")), |places| places.of(&value, &services[service]))?;
+        locations = value.one_or_more().iter().filter_map(|value| value.text("").ok()).map(String::from).collect();
+        clients = Some(all);
+    }
     let demand = match (maximum, maintenance, only, clients) {
         (Some(maximum), false, false, None) => Demand::Maximum(maximum),
         (None, true, false, None) => Demand::Maintenance,
         (None, false, true, clients) => Demand::Only(clients),
-        _ => return Err(table.fault("expected just one of maximum, maintenance and only; clients only with only")),
+        _ => return Err(table.fault("expected just one of maximum, maintenance and only; clients or location only with only")),
     };
     let window = window(&table)?;
     table.finish()?;
-    Ok(Rule { name, line, service, servers, demand, window })
+    Ok(Rule { name, line, service, servers, demand, window, locations })
+}
+
+/// The file that says where clients are.
+struct Places {
+    file: PathBuf,
+    locations: Locations,
+}
+
+impl Places {
+    fn read(config: &Path, value: &Value<'_>) -> Result<Self, Fault> {
+        let file = path(config, value.text("the name of a file of locations: .csv or .mmdb")?);
+        let locations = Locations::read(&file).map_err(|why| value.fault(why))?;
+        Ok(Self { file, locations })
+    }
+
+    /// The clients of a service that are in one of some locations, as few prefixes as hold them.
+    fn of(&self, value: &Value<'_>, service: &Service) -> Result<Clients, Fault> {
+        let mut names = Vec::new();
+        for value in value.one_or_more() {
+            let name = value.text("the name of a location")?;
+            if !self.locations.has(name) {
+                return Err(value.fault(format!("{} has no location \"{name}\"", self.file.display())));
+            }
+            names.push(name);
+        }
+        let whole = service.matches.from_clients();
+        let all = self.locations.prefixes(&names, whole);
+        if all.is_empty() || all.contains(&whole) {
+            let (who, what) = if all.is_empty() { ("no", "can hold for nobody") } else { ("all", "needs no location") };
+            return Err(value.fault(format!("by {}, {who} clients of \"{}\" are there: the rule {what}", self.file.display(), service.name)));
+        }
+        Ok(all.into())
+    }
+}
+
+/// Prefixes that are narrower than the clients of the service: the same ones would be its own rule.
+fn clients(value: &Value<'_>, service: &Service) -> Result<Clients, Fault> {
+    let of_service = service.matches.from_clients();
+    let mut all: Vec<Prefix> = Vec::new();
+    for value in value.one_or_more() {
+        let prefix = value.read("ADDRESS[/LENGTH]")?;
+        if !is_part(prefix, of_service) {
+            return Err(value.fault(format!("{prefix} is no part of the clients of \"{}\", {of_service}", service.name)));
+        }
+        if all.contains(&prefix) {
+            return Err(value.fault(format!("{prefix} is named twice")));
+        }
+        all.push(prefix);
+    }
+    Ok(all.into())
+}
+
+fn is_part(prefix: Prefix, whole: Prefix) -> bool {
+    prefix.length() > whole.length() && whole.contains(prefix.network())
 }
 
 fn window(table: &Table<'_>) -> Result<Option<Window>, Fault> {

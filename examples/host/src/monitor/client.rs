@@ -58,6 +58,12 @@ pub fn show(state: &Value) -> String {
     if state["dry_run"] == true {
         said += "dry run: nothing is sent\n";
     }
+    if let Some(why) = state["watching"].as_str() {
+        said += &format!("{why}\n");
+    }
+    if let Some(count) = state["unshared"].as_u64().filter(|count| *count != 0) {
+        said += &format!("what operators have set for {count} services is not told to watching monitors: no room\n");
+    }
     for translator in list(&state["translators"]) {
         let open = if translator["open"] == true { "open" } else { "away" };
         said += &format!("translator {} ({}): {open}, {} reports lost", word(&translator["name"]), word(&translator["at"]), translator["missed"]);
@@ -68,6 +74,9 @@ pub fn show(state: &Value) -> String {
         }
         for (why, count) in translator["distrusted"].as_object().into_iter().flatten() {
             said += &format!("; {count} not believed: {why}");
+        }
+        if let Some(why) = translator["watching"].as_str() {
+            said += &format!("; watching: {why}");
         }
         said += "\n";
     }

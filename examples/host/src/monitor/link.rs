@@ -7,11 +7,13 @@ use std::io::ErrorKind;
 use std::net::UdpSocket;
 
 use byway::control::{
-    Answer, Client, Code, Effect, GaveUp, Incoming, Instruction, ListedRule, MeasuredServer, RefusedBy, Request, Rule,
+    Answer, Client, Code, Effect, GaveUp, Incoming, Instruction, MeasuredServer, RefusedBy, Request,
 };
 use byway::monitor::{Distrust, Observation, Reading};
-use byway::{Divert, Histogram, Instant, Match, Midstream, Target, Weighted};
+use byway::{Histogram, Instant, Match, Target};
 
+use super::lead::Stand;
+use super::listed::Listed;
 use crate::config::monitor::Translator;
 
 /// How long a subscription is asked for; it is renewed at a third of that.
@@ -24,69 +26,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Of more entries of one translator nothing is kept.
 const MOST_ENTRIES: usize = 65_536;
 
-/// A rule as a translator has listed it.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// What it matches.
-    pub matches: Match,
-    /// Its servers, with their weights.
-    pub servers: Vec<Weighted>,
-    /// Whether a new connection goes to the server with the fewest for its weight.
-    pub least_loaded: bool,
-    keep_source: bool,
-    any_port: bool,
-    resumable: bool,
-    midstream: Option<Midstream>,
-}
-
-impl Listed {
-    fn of(rule: &ListedRule<'_>) -> Self {
-        Self {
-            matches: rule.matches(),
-            servers: rule.servers().map(|(server, _)| server).collect(),
-            least_loaded: rule.is_least_loaded(),
-            keep_source: rule.keeps_source(),
-            any_port: rule.takes_replies_from_any_port(),
-            resumable: rule.is_resumable(),
-            midstream: rule.midstream(),
-        }
-    }
-
-    /// A rule that the translator does not have yet.
-    #[must_use]
-    pub const fn new(matches: Match) -> Self {
-        Self {
-            matches,
-            servers: Vec::new(),
-            least_loaded: true,
-            keep_source: false,
-            any_port: false,
-            resumable: false,
-            midstream: None,
-        }
-    }
-
-    /// The instruction that gives it other servers, of which the least loaded gets a new connection; or which clients it is
-    /// for. The rest stays.
-    #[must_use]
-    pub fn with(&self, matches: Match, servers: &[Weighted]) -> Option<Instruction> {
-        let mut divert = Divert::new(matches).to_group(servers).least_loaded();
-        if self.keep_source {
-            divert = divert.keep_source();
-        }
-        if self.any_port {
-            divert = divert.replies_from_any_port();
-        }
-        if self.resumable {
-            divert = divert.resumable();
-        }
-        if let Some(midstream) = self.midstream {
-            divert = divert.midstream(midstream);
-        }
-        Rule::new(&divert).map(Instruction::Divert)
-    }
-}
-
 /// What a translator was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -94,6 +33,8 @@ pub enum Ask {
     List,
     /// Reports.
     Reports,
+    /// Who leads.
+    Lead,
     /// A change; the number is the asker's.
     Change(u64),
 }
@@ -163,6 +104,8 @@ pub struct Link {
     pub oddities: Oddities,
     /// When its last report came.
     pub heard: Option<Instant>,
+    /// Who of several monitors leads there.
+    pub stand: Stand,
     interval: Duration,
     socket: Option<UdpSocket>,
     client: Option<Client>,
@@ -186,13 +129,14 @@ pub struct Link {
 impl Link {
     /// A session that is yet to be opened.
     #[must_use]
-    pub fn new(translator: Translator, interval: Duration, servers: HashSet<Target>) -> Self {
+    pub fn new(translator: Translator, interval: Duration, servers: HashSet<Target>, stand: Stand) -> Self {
         Self {
             translator,
             generation: 0,
             rules: None,
             oddities: Oddities::default(),
             heard: None,
+            stand,
             interval,
             socket: None,
             client: None,
@@ -214,6 +158,22 @@ impl Link {
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.is_open
+    }
+
+    /// Whether this monitor leads there, so that it may change something.
+    #[must_use]
+    pub fn acts(&self, now: Instant) -> bool {
+        self.is_open && self.stand.acts(now)
+    }
+
+    /// Ends the session, so that another monitor can lead at once. Nobody waits for the answer.
+    pub fn leave(&mut self, now: Instant) {
+        if let (Some(client), Some(socket)) = (&mut self.client, &self.socket)
+            && client.send(now, &Request::one(Instruction::Close)).is_ok()
+            && let Ok(Some(datagram)) = client.poll_transmit(now)
+        {
+            let _ = socket.send(datagram);
+        }
     }
 
     /// Its socket, while there is one.
@@ -251,7 +211,7 @@ impl Link {
         let sending = self.client.as_ref().and_then(Client::poll_at);
         match (&self.client, self.is_open) {
             (None, _) => self.again,
-            (Some(_), true) => sending.unwrap_or(self.renew).min(self.renew),
+            (Some(_), true) => sending.unwrap_or(self.renew).min(self.renew).min(self.stand.ask_at()),
             (Some(_), false) => sending.unwrap_or(self.again),
         }
     }
@@ -271,6 +231,7 @@ impl Link {
     fn lose(&mut self, now: Instant, why: String, heard: &mut Vec<Heard>) {
         (self.socket, self.client, self.is_open, self.rules) = (None, None, false, None);
         (self.is_listing, self.list_again) = (false, false);
+        self.stand.lose();
         self.again = now + PAUSE;
         let unanswered = self.current.take().into_iter().chain(self.queue.drain(..).map(|(ask, _)| ask));
         for ask in unanswered {
@@ -307,6 +268,13 @@ impl Link {
                 let interval = u16::try_from(self.interval.as_millis()).unwrap_or(u16::MAX);
                 self.ask(Ask::Reports, Request::one(Instruction::Report { seconds: SUBSCRIPTION, interval }));
             }
+            // It does not wait for what else is to be asked: that would cost the lead.
+            let is_asking = self.current == Some(Ask::Lead) || self.queue.front().is_some_and(|(ask, _)| *ask == Ask::Lead);
+            if let Some(request) = self.stand.request(now)
+                && !is_asking
+            {
+                self.queue.push_front((Ask::Lead, request));
+            }
         }
         self.send(now, heard);
     }
@@ -323,13 +291,27 @@ impl Link {
     }
 
     fn send(&mut self, now: Instant, heard: &mut Vec<Heard>) {
+        let may_act = self.acts(now);
         let Some(client) = &mut self.client else { return };
+        if client.is_ready() && !may_act {
+            // What was to be changed is another's to change now.
+            self.queue.retain(|(ask, _)| {
+                if let Ask::Change(number) = ask {
+                    let why = "another monitor has taken over".to_string();
+                    heard.push(Heard::Changed(*number, Err(NotMade { why, was_late: true })));
+                }
+                !matches!(ask, Ask::Change(_))
+            });
+        }
         if client.is_ready()
             && let Some((ask, request)) = self.queue.pop_front()
         {
             // What somebody else has changed since the last answer is not overwritten unseen.
             let request = if matches!(ask, Ask::Change(_)) { request.only_if(self.generation) } else { request };
             let is_sent = client.send(now, &request).is_ok();
+            if ask == Ask::Lead {
+                self.stand.asked(now);
+            }
             self.is_listing &= is_sent || ask != Ask::List;
             self.current = is_sent.then_some(ask);
         }
@@ -456,17 +438,27 @@ impl Link {
             Some(Ask::Reports) => {
                 if let Some(why) = answer.refused() {
                     self.lose(now, format!("it sends no reports: {}", refusal(&why)), heard);
-                } else if self.rules.is_some() && generation != self.generation {
-                    // Somebody else has changed something.
-                    self.list();
+                } else {
+                    self.look_again(generation);
                 }
+            }
+            Some(Ask::Lead) => {
+                self.stand.answered(answer);
+                self.look_again(generation);
             }
             Some(Ask::List) => self.is_listing = false,
             None => {}
         }
     }
+
+    /// Lists the rules again if somebody else has changed something.
+    fn look_again(&mut self, generation: u32) {
+        if self.rules.is_some() && generation != self.generation && !self.is_listing {
+            self.list();
+        }
+    }
 }
 
-fn refusal(why: &RefusedBy) -> String {
+pub(super) fn refusal(why: &RefusedBy) -> String {
     why.code.map_or_else(|| format!("refused with code {}", why.number), |code| format!("refused: {code}"))
 }

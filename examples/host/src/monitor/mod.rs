@@ -5,7 +5,7 @@
 //!   run        the loop: reports in, decisions out; send: instructions; orders: operators' commands
 //!   service    what is thought of one service, and what follows from it
 //!   rules      what stands above the model: limits, maintenance, operators' pins; window: when
-//!   link       the session with one translator
+//!   link       the session with one translator; listed: its rules; lead: which of several monitors acts there
 //!   journal    what was decided, why, and what came of it
 //!   page       the page and its API; shared: what they show
 //!   client     the same API for the command line
@@ -13,7 +13,9 @@
 
 pub mod client;
 pub mod journal;
+pub mod lead;
 pub mod link;
+pub mod listed;
 mod orders;
 pub mod page;
 pub mod rules;
@@ -54,7 +56,7 @@ The network monitor: hears what translators measure, and changes how they share 
   byway monitor log --config FILE
   byway monitor why NUMBER --config FILE
 
-  What a running monitor with a page is asked; with --dry-run the translators say what it would do:
+  What a running monitor with a page is asked (of several, the one that acts: `show` says which); with --dry-run the translators say what it would do:
   byway monitor show --config FILE
   byway monitor drain SERVICE SERVER      nothing new for a server
   byway monitor only SERVICE SERVER       everything new for a server
@@ -116,7 +118,10 @@ pub fn main(words: Vec<OsString>, log: impl FnOnce(Level, bool)) -> Result<(), F
     if let ["check", file] = words[..] {
         let config = Monitor::read(file.as_ref()).map_err(|error| (2, error.to_string()))?;
         let (services, rules) = (config.services.len(), config.rules.len());
-        return say(&format!("{file}: good: {} translators, {services} services, {rules} rules\n", config.translators.len()));
+        let each = config.rules.iter().filter(|rule| !rule.locations.is_empty());
+        let each = each.map(|rule| format!("  rule \"{}\" (line {}): {} prefixes in {}\n", rule.name, rule.line, rule.clients(), rule.locations.join(", ")));
+        let each: String = each.collect();
+        return say(&format!("{file}: good: {} translators, {services} services, {rules} rules\n{each}", config.translators.len()));
     }
     let file = arguments.config.clone().ok_or((2, "--config FILE is missing; --help says more".to_string()))?;
     let page = arguments.page.as_ref();

@@ -25,6 +25,9 @@ impl Run {
         let text = |field: &str| command[field].as_str().ok_or_else(|| format!("{field} is missing"));
         let what = text("do")?;
         let dry_run = command["dry_run"] == true;
+        if let Some(why) = self.watches() {
+            return Err(why);
+        }
         if what == "undo" {
             return self.undo(command, dry_run, reply);
         }
@@ -105,6 +108,8 @@ impl Run {
         let change = self.services[service].apply("the operator", words);
         let state = &self.services[service];
         self.journal.note_pins(&state.service.name, state.pins.json(state));
+        self.write_note();
+        let state = &self.services[service];
         let mut change = change.unwrap_or_else(|| Change {
             weights,
             moves: Vec::new(),
@@ -146,7 +151,7 @@ impl Run {
             return Err("no translator can be reached".into());
         }
         let until = self.now() + PATIENCE;
-        self.sent.insert(number, Sent { service, open, results: Vec::new(), decision: None, reply: Some((reply.clone(), told)), until });
+        self.sent.insert(number, Sent { service, open, results: Vec::new(), decision: None, reply: Some((reply.clone(), told)), is_refused: false, until });
         Ok(None)
     }
 

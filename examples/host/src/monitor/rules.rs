@@ -1,5 +1,7 @@
 //! The rules above the model: which servers may get anything at a time, how much, and from whom.
 
+use std::sync::Arc;
+
 use byway::Prefix;
 use byway::control::MAX_SERVERS;
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +11,9 @@ use crate::config::monitor::{Demand, Rule, Service};
 /// One value for each server of a service.
 pub type Each<T> = [T; MAX_SERVERS];
 
+/// Clients, as prefixes. Shared, since there can be many.
+pub type Clients = Arc<[Prefix]>;
+
 /// What rules and operators demand of a service at some time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Demands {
@@ -17,7 +22,7 @@ pub struct Demands {
     /// The largest share of a server, and by whom.
     pub maximum: Each<Option<(f64, String)>>,
     /// Clients that only some servers may serve, and by whom.
-    pub clients: Vec<(Prefix, Vec<usize>, String)>,
+    pub clients: Vec<(Clients, Vec<usize>, String)>,
     /// Rules that cannot be fulfilled beside those before them, and were left out.
     pub left_out: Vec<String>,
 }
@@ -67,7 +72,7 @@ impl Demands {
             Demand::Only(None) => (0..servers).filter(|server| !rule.servers.contains(server)).for_each(|server| {
                 self.excluded[server].get_or_insert_with(|| by.clone());
             }),
-            Demand::Only(Some(clients)) => self.clients.push((clients, rule.servers.clone(), by)),
+            Demand::Only(Some(ref clients)) => self.clients.push((clients.clone(), rule.servers.clone(), by)),
             Demand::Maximum(percent) => rule.servers.iter().for_each(|server| {
                 let new = f64::from(percent) / 100.0;
                 if self.maximum[*server].as_ref().is_none_or(|(old, _)| new < *old) {
@@ -306,7 +311,12 @@ mod tests {
             ("servers = \"20.0.0.9:80\"\nonly = true", "20.0.0.9:80 is no server of \"web\""),
             ("servers = \"20.0.0.1:80\"", "expected just one of maximum, maintenance and only"),
             ("servers = \"20.0.0.1:80\"\nonly = true\nmaximum = 3", "expected just one of"),
-            ("servers = \"20.0.0.1:80\"\nmaximum = 3\nclients = \"1.2.3.4\"", "clients only with only"),
+            ("servers = \"20.0.0.1:80\"\nmaximum = 3\nclients = \"1.2.3.4\"", "clients or location only with only"),
+            ("servers = \"20.0.0.1:80\"\nonly = true\nclients = \"0.0.0.0/0\"", "0.0.0.0/0 is no part of the clients of \"web\", 0.0.0.0/0"),
+            ("servers = \"20.0.0.1:80\"\nonly = true\nclients = [\"1.2.3.4\", \"1.2.3.4/32\"]", "1.2.3.4/32 is named twice"),
+            ("servers = \"20.0.0.1:80\"\nonly = true\nclients = \"1.2.3.4\"\nlocation = \"de\"", "expected clients or location, not both"),
+            ("servers = \"20.0.0.1:80\"\nonly = true\nlocation = \"de\"", "rule[1].location: monitor.locations is missing"),
+            ("servers = \"20.0.0.1:80\"\nmaximum = 3\nlocation = \"de\"", "monitor.locations is missing"),
             ("servers = \"20.0.0.1:80\"\nmaximum = 100", "rule[1].maximum: 100 found: expected a number from 1 to 99"),
             ("servers = \"20.0.0.1:80\"\nonly = true\nfrom = \"7:00\"\nzone = \"UTC\"", "expected a time of day like"),
             ("servers = \"20.0.0.1:80\"\nonly = true\nfrom = \"07:00\"", "zone is missing"),

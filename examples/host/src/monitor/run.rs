@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use byway::monitor::{Distrust, Observation};
-use byway::{Instant, Match, Target};
+use byway::{Instant, Target};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::journal::Journal;
+use super::lead::{self, Stand};
 use super::link::{Heard, Link};
-use super::rules::{Each, Pins};
+use super::rules::{Clients, Each, Pins};
 use super::service::{Change, State};
 use super::shared::Shared;
-use crate::config::monitor::{Monitor, Service};
+use crate::config::monitor::{Monitor, Service, Translator};
 use crate::waker::Waker;
 
 /// How often the page is told what there is.
@@ -59,6 +60,8 @@ pub(super) struct Sent {
     pub(super) decision: Option<u64>,
     /// Who waits for a preview, with what is to be added to it.
     pub(super) reply: Option<(Sender<Result<Value, String>>, Value)>,
+    /// Whether a translator has refused some of it.
+    pub(super) is_refused: bool,
     pub(super) until: Instant,
 }
 
@@ -91,14 +94,24 @@ pub struct Run {
     pub(super) shown: Instant,
     pub(super) sent: HashMap<u64, Sent>,
     pub(super) changes: u64,
-    /// When weights were last sent, by service; in the future while what was refused is not asked for again.
+    /// When weights were last sent, by service.
     pub(super) told: Vec<Instant>,
-    /// Rules of their own for some clients, by service.
-    pub(super) extra: Vec<Vec<Match>>,
+    /// Until when something that was refused is not asked for again, by service.
+    pub(super) refused: Vec<Option<Instant>>,
+    /// How often in a row something was refused.
+    pub(super) refusals: Vec<u32>,
+    /// Rules of their own for some clients, by service, as they were sent last.
+    pub(super) extra: Vec<Vec<(Clients, Vec<usize>, String)>>,
+    /// Translators that may lack such rules, or have too many.
+    pub(super) unchecked: Vec<bool>,
     /// What was proposed last in a dry run, by service.
     pub(super) proposed: Vec<Option<Each<u16>>>,
     /// The model's decisions whose outcome is awaited: service, its number, and that in the journal.
     pub(super) awaited: Vec<(usize, u32, u64)>,
+    /// Where this monitor leads, as far as that was noticed.
+    pub(super) acting: Vec<bool>,
+    /// Services whose pins watching monitors are not told, for want of room.
+    pub(super) unshared: usize,
     pub(super) undo: BTreeMap<u64, Undo>,
     /// Reloads that were refused.
     pub(super) refused_reloads: u64,
@@ -116,14 +129,21 @@ impl Run {
             .map_err(|error| format!("monitor.journal {}: {error}", config.journal.display()))?;
         let servers: HashSet<Target> =
             config.services.iter().flat_map(|service| &service.servers).map(|server| server.target).collect();
-        let links = config.translators.iter().map(|t| Link::new(t.clone(), config.interval, servers.clone())).collect();
+        let number = lead::number(config.rank)?;
+        tracing::info!("this is {}", lead::name(number));
+        let stand = Stand::new(number, !config.dry_run);
+        let link = |t: &Translator| Link::new(t.clone(), config.interval, servers.clone(), stand.clone());
+        let links: Vec<_> = config.translators.iter().map(link).collect();
         let state = |(place, service): (usize, &Service)| {
             let pins = journal.pins(&service.name).map_or_else(Pins::default, |pins| Pins::of(pins, service));
             State::new(service.clone(), place, pins)
         };
         let services: Vec<_> = config.services.iter().enumerate().map(state).collect();
         let count = services.len();
-        Ok(Self {
+        let mut run = Self {
+            acting: vec![false; links.len()],
+            unchecked: vec![true; links.len()],
+            unshared: 0,
             links,
             services,
             journal,
@@ -137,6 +157,8 @@ impl Run {
             sent: HashMap::new(),
             changes: 0,
             told: vec![Instant::ZERO; count],
+            refused: vec![None; count],
+            refusals: vec![0; count],
             extra: vec![Vec::new(); count],
             proposed: vec![None; count],
             awaited: Vec::new(),
@@ -146,7 +168,9 @@ impl Run {
             config,
             shared,
             waker,
-        })
+        };
+        run.write_note();
+        Ok(run)
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -163,7 +187,11 @@ impl Run {
             self.waker.will_sleep();
             for wanted in wanted.try_iter() {
                 match wanted {
-                    Wanted::Stop => return Ok(()),
+                    Wanted::Stop => {
+                        let now = self.now();
+                        self.links.iter_mut().for_each(|link| link.leave(now));
+                        return Ok(());
+                    }
                     Wanted::Reload => self.reload(),
                     Wanted::Order(Order { command, reply }) => self.obey(&command, reply),
                 }
@@ -176,6 +204,7 @@ impl Run {
                     self.hear(place, heard);
                 }
             }
+            self.note_leads();
             self.tick();
             self.give_up();
             self.show();
@@ -227,7 +256,7 @@ impl Run {
                     let arriving = self.arriving.entry(place).or_insert_with(|| vec![Each::default(); count]);
                     arriving[service][server] = arriving[service][server].saturating_add(connections);
                     let told = self.services[service].in_force.map(|weights| weights[server]);
-                    let is_alone = self.services.len() == 1 && self.extra[service].is_empty();
+                    let is_alone = self.services.len() == 1 && self.services[service].demands.clients.is_empty();
                     if is_alone && told.is_some_and(|told| told != weight) && now.duration_since(self.told[service]) > SETTLED {
                         // Somebody else has changed them.
                         self.links[place].list();
@@ -239,11 +268,16 @@ impl Run {
 
     /// The rules of a translator are known: its weights are taken over, or it is given those that the others have.
     fn listed(&mut self, place: usize) {
+        self.note_leads();
+        self.unchecked[place] = true;
+        if !self.acts_at(place) {
+            return self.watch(place);
+        }
         for service in 0..self.services.len() {
             let time = Timestamp::now();
             self.services[service].demand(time, &self.config.rules);
             let matches = self.services[service].service.matches;
-            if self.told[service] > self.now() {
+            if self.refused[service].is_some() {
                 // It has refused that a moment ago.
                 continue;
             }
@@ -255,14 +289,13 @@ impl Run {
                 self.start_with(service, weights, weights, "the start", &text);
                 continue;
             };
-            let mut weights: Each<u16> = Default::default();
+            let weights = rule.weights(&self.services[service].service);
             let servers = &self.services[service].service.servers;
-            for (weight, server) in weights.iter_mut().zip(servers) {
-                *weight = rule.servers.iter().find(|listed| listed.target == server.target).map_or(0, |listed| listed.weight);
-            }
             let others = rule.servers.iter().any(|listed| servers.iter().all(|server| server.target != listed.target));
             let before = self.services[service].in_force;
-            if before == Some(weights) && !others {
+            // The first translator was asked for that when its rule was read.
+            let is_least_loaded = rule.least_loaded || self.links.len() == 1;
+            if before == Some(weights) && !others && is_least_loaded {
                 continue;
             }
             if before.is_some() && self.is_pending(service) {
@@ -297,11 +330,27 @@ impl Run {
         }
     }
 
-    fn is_pending(&self, service: usize) -> bool {
+    /// The rules of a translator at which another monitor leads: what holds there is what is known, unless this monitor
+    /// acts elsewhere.
+    fn watch(&mut self, place: usize) {
+        if self.acts() {
+            return;
+        }
+        for state in &mut self.services {
+            state.demand(Timestamp::now(), &self.config.rules);
+            let Some(rule) = self.links[place].rule(&state.service.matches) else { continue };
+            let weights = rule.weights(&state.service);
+            if state.in_force != Some(weights) {
+                state.adopt(&weights);
+            }
+        }
+    }
+
+    pub(super) fn is_pending(&self, service: usize) -> bool {
         self.now().duration_since(self.told[service]) < SETTLED
     }
 
-    fn start_with(&mut self, service: usize, before: Each<u16>, weights: Each<u16>, cause: &str, text: &str) {
+    pub(super) fn start_with(&mut self, service: usize, before: Each<u16>, weights: Each<u16>, cause: &str, text: &str) {
         let state = &self.services[service];
         let entry = json!({
             "service": state.service.name, "cause": cause, "text": text,
@@ -324,7 +373,7 @@ impl Run {
         let heard = !self.rounds.is_empty();
         self.rounds.clear();
         let fresh = core::mem::take(&mut self.fresh);
-        let time = Timestamp::now();
+        let (time, acts) = (Timestamp::now(), self.acts());
         for service in 0..self.services.len() {
             let mut seen = [Observation::NONE; byway::control::MAX_SERVERS];
             for (server, seen) in seen.iter_mut().enumerate() {
@@ -333,12 +382,17 @@ impl Run {
                 self.services[service].connections[server] = each.map(|servers| servers[server]).sum();
             }
             self.services[service].demand(time, &self.config.rules);
-            if heard && let Some(change) = self.services[service].tick(now, &seen) {
-                self.carry_out(service, change, None);
-            } else {
-                self.keep_extra(service);
+            let before = self.services[service].in_force;
+            let change = if heard { self.services[service].tick(now, &seen) } else { None };
+            match (change, before) {
+                (Some(change), _) if acts => drop(self.carry_out(service, change, None)),
+                // Another monitor acts: what this one would do is not done.
+                (Some(_), Some(before)) => drop(self.services[service].adopt(&before)),
+                _ => {}
             }
         }
+        self.ask_again();
+        self.keep_extra();
         let mut awaited = core::mem::take(&mut self.awaited);
         awaited.retain(|(service, number, entry)| match self.services[*service].outcome(*number) {
             Some(Some(outcome)) => {
@@ -349,16 +403,6 @@ impl Run {
             None => false,
         });
         self.awaited = awaited;
-    }
-
-    /// Rules for some clients come and go with their hours.
-    fn keep_extra(&mut self, service: usize) {
-        let Some(weights) = self.services[service].in_force else { return };
-        let wanted: Vec<Match> = self.extra_of(service, &weights).iter().map(|(matches, _)| *matches).collect();
-        if wanted != self.extra[service] {
-            let text = format!("{}: rules for some clients begin or end", self.services[service].service.name);
-            self.start_with(service, weights, weights, "rules", &text);
-        }
     }
 
     /// Reads the file anew: all of it holds, or nothing of it.
@@ -372,6 +416,10 @@ impl Run {
                     state.configure(service.clone());
                 }
                 self.config = new;
+                for link in &mut self.links {
+                    link.stand.wants = !self.config.dry_run;
+                    link.stand.hurry();
+                }
                 tracing::info!("the configuration was read anew: {} rules", self.config.rules.len());
             }
             Err(why) => {
@@ -391,6 +439,7 @@ impl Run {
             let odd = &link.oddities;
             let distrusted = Distrust::ALL.iter().zip(odd.distrusted).filter(|(_, count)| *count != 0);
             json!({
+                "watching": link.is_open().then(|| link.stand.why_not(now)).flatten(),
                 "name": link.translator.name,
                 "at": link.translator.at.to_string(),
                 "open": link.is_open(),
@@ -403,6 +452,8 @@ impl Run {
         });
         let state = json!({
             "dry_run": self.config.dry_run,
+            "watching": self.watches(),
+            "unshared": self.unshared,
             "refused_reloads": self.refused_reloads,
             "journal": { "damaged": self.journal.damaged, "unwritten": self.journal.unwritten },
             "translators": translators.collect::<Vec<_>>(),

@@ -1,32 +1,109 @@
 //! What is sent to translators, and what comes of it.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use byway::control::{Effect, Instruction, Request};
 use byway::{Instant, Match, Prefix, Weighted};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::link::{Ask, Listed, NotMade};
+use super::link::{Ask, NotMade};
+use super::listed::Listed;
 use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::{Change, State, is_same};
 
-/// For how long what a translator has refused is not asked of it again.
+/// For how long what a translator has refused is not asked of it again; twice as long after each further refusal in a row.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
+/// How often that is doubled.
+const MOST_DOUBLED: u32 = 4;
+/// Of more changes in one request only the number is told.
+const MOST_TOLD: usize = 4;
 /// How many decisions back can be undone.
 const MOST_UNDONE: usize = 1_000;
 
 impl Run {
-    pub(super) fn extra_of(&self, service: usize, weights: &Each<u16>) -> Vec<(Match, Vec<Weighted>)> {
-        let state = &self.services[service];
-        let one = |(clients, servers, _): &(Prefix, Vec<usize>, String)| {
-            let any = servers.iter().any(|server| weights[*server] != 0);
+    /// The rules for some clients that a service's rules demand. Of two for the same clients the earlier one holds.
+    fn extra_of(&self, service: usize, weights: &Each<u16>) -> BTreeMap<Match, Vec<Weighted>> {
+        let State { service, demands, .. } = &self.services[service];
+        let mut all = BTreeMap::new();
+        for (clients, servers, _) in &demands.clients {
+            // What a single server weighs does not matter, and need not be told anew.
+            let any = servers.len() > 1 && servers.iter().any(|server| weights[*server] != 0);
             let weight = |server: usize| if any { weights[server] } else { 1 };
-            let servers = servers.iter().map(|s| Weighted { target: state.service.servers[*s].target, weight: weight(*s) });
-            (state.service.matches.clients(*clients), servers.collect())
+            let group: Vec<_> =
+                servers.iter().map(|s| Weighted { target: service.servers[*s].target, weight: weight(*s) }).collect();
+            for clients in clients.iter() {
+                all.entry(service.matches.clients(*clients)).or_insert_with(|| group.clone());
+            }
+        }
+        all
+    }
+
+    /// What a translator lacks of the rules for some clients, and what it has too many: those in the form of a monitor, of
+    /// servers of the service alone. What somebody else has set stays.
+    pub(super) fn extra_changes(&self, place: usize, service: usize, weights: &Each<u16>) -> Vec<Instruction> {
+        let (link, state) = (&self.links[place], &self.services[service].service);
+        let mut wanted = self.extra_of(service, weights);
+        let mut changes = Vec::new();
+        let of_service = |rule: &Listed| {
+            let is_part = rule.matches.clients(Prefix::ALL) == state.matches.clients(Prefix::ALL);
+            is_part && self.services.iter().all(|other| other.service.matches != rule.matches)
         };
-        state.demands.clients.iter().map(one).collect()
+        for rule in link.rules.iter().flatten().filter(|rule| of_service(rule)) {
+            let is_own = |server: &Weighted| state.servers.iter().any(|own| own.target == server.target);
+            match wanted.remove(&rule.matches) {
+                Some(group) if rule.least_loaded && is_same_group(&rule.servers, &group) => {}
+                Some(group) => changes.extend(rule.with(rule.matches, &group)),
+                None if rule.least_loaded && rule.servers.iter().all(is_own) => changes.push(Instruction::Remove(rule.matches)),
+                None => {}
+            }
+        }
+        let listed = link.rule(&state.matches).cloned().unwrap_or_else(|| Listed::new(state.matches));
+        changes.extend(wanted.iter().filter_map(|(matches, group)| listed.with(*matches, group)));
+        changes
+    }
+
+    /// Gives translators the rules for some clients that they lack, and takes away what is left over: where the rules were
+    /// read anew, and everywhere when the rules in force are others.
+    pub(super) fn keep_extra(&mut self) {
+        for service in 0..self.services.len() {
+            if self.extra[service] != self.services[service].demands.clients {
+                self.extra[service].clone_from(&self.services[service].demands.clients);
+                self.unchecked.fill(true);
+            }
+        }
+        for place in 0..self.links.len() {
+            if !self.unchecked[place] || !self.acts_at(place) || self.links[place].rules.is_none() {
+                continue;
+            }
+            let is_settled = |service: usize| !self.is_pending(service) && self.refused[service].is_none();
+            if !(0..self.services.len()).all(is_settled) {
+                continue;
+            }
+            self.unchecked[place] = false;
+            for service in 0..self.services.len() {
+                let Some(weights) = self.services[service].in_force else { continue };
+                let count = self.extra_changes(place, service, &weights).len();
+                if count != 0 {
+                    let name = &self.links[place].translator.name;
+                    let text = format!("{}: {name}: {count} rules for some clients begin, change or end", self.services[service].service.name);
+                    self.start_with(service, weights, weights, "rules", &text);
+                }
+            }
+        }
+    }
+
+    /// Reads the rules again where something was refused a while ago, so that what is still wanted is asked for again.
+    pub(super) fn ask_again(&mut self) {
+        let now = self.now();
+        for service in 0..self.services.len() {
+            if self.refused[service].is_some_and(|until| now >= until) {
+                self.refused[service] = None;
+                self.links.iter_mut().filter(|link| link.is_open()).for_each(super::link::Link::list);
+            }
+        }
     }
 
     /// The requests that make a change on a translator. A re-divert puts the new server in the place of the old one in the
@@ -40,10 +117,7 @@ impl Run {
             .collect();
         let Some(main) = listed.with(matches, &group) else { return Vec::new() };
         let mut first = vec![main];
-        let extra = self.extra_of(service, &change.weights);
-        first.extend(extra.iter().filter_map(|(matches, group)| listed.with(*matches, group)));
-        let gone = self.extra[service].iter().filter(|old| extra.iter().all(|(new, _)| new != *old));
-        first.extend(gone.map(|old| Instruction::Remove(*old)));
+        first.extend(self.extra_changes(place, service, &change.weights));
         let target = |server: usize| state.service.servers[server].target;
         let moves: Vec<_> = change
             .moves
@@ -64,7 +138,7 @@ impl Run {
         let most = if is_preview && !change.moves.is_empty() { 2 } else { usize::MAX };
         let mut open = 0;
         for place in 0..self.links.len() {
-            if !self.links[place].is_open() || self.links[place].rules.is_none() {
+            if !self.acts_at(place) || self.links[place].rules.is_none() {
                 continue;
             }
             for request in self.requests(place, service, change).into_iter().take(most) {
@@ -90,7 +164,6 @@ impl Run {
             self.changes += 1;
             number = self.changes;
             open = self.ask_all(service, &change, number, false);
-            self.extra[service] = self.extra_of(service, &change.weights).into_iter().map(|(matches, _)| matches).collect();
             self.told[service] = now;
         }
         if self.config.dry_run {
@@ -108,7 +181,8 @@ impl Run {
             self.undo.pop_first();
         }
         if open != 0 {
-            let sent = Sent { service, open, results: Vec::new(), decision: Some(decision), reply: None, until: now + PATIENCE * 10 };
+            let until = now + PATIENCE * 10;
+            let sent = Sent { service, open, results: Vec::new(), decision: Some(decision), reply: None, is_refused: false, until };
             self.sent.insert(number, sent);
         }
         if let Some(promised) = change.promised
@@ -122,16 +196,29 @@ impl Run {
     pub(super) fn changed(&mut self, number: u64, name: &str, result: Result<Vec<Effect>, NotMade>) {
         let Some(sent) = self.sent.get_mut(&number) else { return };
         sent.open = sent.open.saturating_sub(1);
-        if let Err(NotMade { why, was_late }) = &result {
+        // A preview that is refused changes nothing that is to be done.
+        if let Err(NotMade { why, was_late }) = &result
+            && sent.decision.is_some()
+        {
             // Where somebody else was faster, what the translator has instead is looked at at once. What it refuses for
             // another reason it would refuse again.
-            let later = Instant::ZERO + self.start.elapsed() + REFUSED_FOR;
-            if let Some(told) = self.told.get_mut(sent.service) {
-                *told = if *was_late { Instant::ZERO } else { later };
+            if let (Some(told), Some(refused)) = (self.told.get_mut(sent.service), self.refused.get_mut(sent.service)) {
+                if *was_late {
+                    *told = Instant::ZERO;
+                } else {
+                    let count = self.refusals.get(sent.service).copied().unwrap_or(0);
+                    let wait = REFUSED_FOR * (1 << count.min(MOST_DOUBLED));
+                    *refused = Some(Instant::from_secs(1) + self.start.elapsed() + wait);
+                    sent.is_refused = true;
+                }
             }
             tracing::warn!("{name}: a change was not made: {why}");
         }
         sent.results.push(match result {
+            Ok(effects) if effects.len() > MOST_TOLD => {
+                let connections: u64 = effects.iter().map(|effect| u64::from(effect.connections)).sum();
+                format!("{name}: {} changes made, connections: {connections}", effects.len())
+            }
             Ok(effects) => {
                 let words: Vec<_> =
                     effects.iter().map(|effect| format!("{}, connections: {}", effect.outcome.name(), effect.connections)).collect();
@@ -145,12 +232,13 @@ impl Run {
     }
 
     pub(super) fn finish(&mut self, number: u64) {
-        let Some(Sent { results, decision, reply, .. }) = self.sent.remove(&number) else { return };
+        let Some(Sent { service, results, decision, reply, is_refused, .. }) = self.sent.remove(&number) else { return };
         if let Some((reply, mut told)) = reply {
             told["translators"] = json!(results);
             let _ = reply.send(Ok(told));
         }
         if let Some(decision) = decision {
+            self.refusals[service] = if is_refused { self.refusals[service] + 1 } else { 0 };
             self.journal.note_sent(decision, &results);
         }
     }
@@ -168,6 +256,11 @@ fn weights_of(state: &State, named: &Value) -> Each<u16> {
         *weight = named[state.name(server)].as_u64().and_then(|weight| u16::try_from(weight).ok()).unwrap_or(*weight);
     }
     weights
+}
+
+/// Whether both have the same servers with the same weights, in any order.
+fn is_same_group(one: &[Weighted], other: &[Weighted]) -> bool {
+    one.len() == other.len() && one.iter().all(|server| other.contains(server))
 }
 
 /// As few requests as hold these instructions.

@@ -54,10 +54,15 @@ fn ends(packet: &[u8]) -> (SocketAddrV4, SocketAddrV4) {
 
 /// A translator that was just started; with the rule, or without.
 pub fn translator(listen: SocketAddr, with_rule: bool) -> Served {
-    let mut agent = Agent::sized([9; 32]).hashes_per_second(1_000);
+    translator_with_room(listen, with_rule, 200)
+}
+
+/// The same, with room for so many rules.
+pub fn translator_with_room(listen: SocketAddr, with_rule: bool, rules: usize) -> Served {
+    let mut agent = Agent::<4, 4, 4>::sized([9; 32]).hashes_per_second(1_000);
     agent.add_key(Key::new(1, SECRET, Rights::All)).unwrap();
     let config = Config::new([3; 32]).alternative("10.10.10.10".parse().unwrap(), 1024..=65535);
-    let mut byway = Translator::new(config, Heap::new(60_000, 200).measured().events(64)).unwrap();
+    let mut byway = Translator::new(config, Heap::new(60_000, rules).measured().events(64)).unwrap();
     if with_rule {
         let group = SERVERS.map(|server| Weighted::new(at(server), 1));
         byway.divert(Divert::new(at(SERVICE)).to_group(&group)).unwrap();
@@ -158,6 +163,34 @@ impl Monitor {
 
     /// The same, with rules.
     pub fn with(name: &str, translators: &[SocketAddr], rules: &str) -> Self {
+        Self::configured(name, translators, "", rules)
+    }
+
+    /// Ends it as a power cut does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Ends it as an operator does.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+                .unwrap();
+            assert!(child.wait().unwrap().success());
+        }
+    }
+
+    /// Starts it again, with what it has stored.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none());
+        self.child = Some(self.command("", &[]).stdin(Stdio::null()).spawn().unwrap());
+    }
+
+    /// The same, with more lines about the monitor itself.
+    pub fn configured(name: &str, translators: &[SocketAddr], head: &str, rules: &str) -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
@@ -166,7 +199,7 @@ impl Monitor {
         std::fs::set_permissions(folder.join("key"), std::fs::Permissions::from_mode(0o600)).unwrap();
         // A port that was free a moment ago.
         let page = std::net::TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
-        let mut text = format!("[monitor]\npage = \"{page}\"\n");
+        let mut text = format!("[monitor]\npage = \"{page}\"\n{head}");
         for (number, at) in translators.iter().enumerate() {
             text += &format!("[[translator]]\nname = \"edge-{}\"\nat = \"{at}\"\nkey = \"key\"\n", number + 1);
         }
@@ -188,6 +221,17 @@ impl Monitor {
     pub fn says(&self, words: &str) -> String {
         let output = self.command(words, &[]).output().unwrap();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    }
+
+    /// The state that the page shows, as JSON.
+    pub fn state(&self) -> String {
+        use std::io::{Read, Write};
+        let mut stream = std::net::TcpStream::connect(self.page).unwrap();
+        let (at, token) = (self.page, self.token());
+        write!(stream, "GET /api/state HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer {token}\r\n\r\n").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        said
     }
 
     pub fn token(&self) -> String {

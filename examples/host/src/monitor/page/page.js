@@ -113,12 +113,12 @@ let newest = null;
 function show(state) {
   newest = state;
   $("main").hidden = false;
-  status(state.dry_run ? "dry run: nothing is sent" : "live");
+  status(state.dry_run ? "dry run: nothing is sent" : state.watching || "live");
   // What has the focus keeps it, though everything is drawn anew.
   const focused = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.key : undefined;
   $("translators").replaceChildren(...state.translators.map((translator) => {
     const odd = Object.entries(translator.distrusted).map(([why, count]) => `${count} not believed: ${why}`);
-    const more = [translator.missed ? `${translator.missed} reports lost` : null, translator.unknown ? `${translator.unknown} about unknown servers` : null, ...odd].filter(Boolean);
+    const more = [translator.watching ? `watching: ${translator.watching}` : null, translator.missed ? `${translator.missed} reports lost` : null, translator.unknown ? `${translator.unknown} about unknown servers` : null, ...odd].filter(Boolean);
     return node("li", { class: translator.open ? "" : "bad" }, `${translator.name} (${translator.at}): ${translator.open ? "open" : "away"}${more.map((text) => `; ${text}`).join("")}`);
   }));
   $("services").replaceChildren(...state.services.map((service) => node("section", { "aria-label": `service ${service.name}` },

@@ -1,0 +1,354 @@
+//! Which of several monitors acts at a translator, and what the others are told for the day on which they have to.
+
+use core::time::Duration;
+
+use byway::Instant;
+use byway::control::{Answer, Code, Instruction, Lead, MAX_NOTE, Note, Request};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::link::refusal;
+use super::rules::Pins;
+use super::run::Run;
+use super::service::State;
+
+/// For how long a monitor stands for the lead without saying so again: so long it takes until another leads after it has died.
+const LEASE: Duration = Duration::from_secs(5);
+/// How often it says so.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The first byte of a note that holds pins in the form that is read and written here.
+const FORM: u8 = 1;
+
+/// The number of a monitor that starts now: a lower rank comes first, and of the same rank the one that has run longest.
+///
+/// # Errors
+/// The machine has no randomness.
+pub fn number(rank: u16) -> Result<u64, String> {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random).map_err(|error| error.to_string())?;
+    let seconds = u32::try_from(Timestamp::now().as_second()).unwrap_or(0);
+    Ok(u64::from(rank) << 48 | u64::from(seconds) << 16 | u64::from(u16::from_be_bytes(random)))
+}
+
+/// What a monitor with this number is called.
+#[must_use]
+pub fn name(number: u64) -> String {
+    let seconds = i64::from((number >> 16) as u32);
+    let start = Timestamp::from_second(seconds).map_or(String::new(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+    format!("the monitor of rank {} started {start}", number >> 48)
+}
+
+/// What is known of the lead at one translator.
+#[derive(Clone, Debug)]
+pub struct Stand {
+    number: u64,
+    /// Whether this monitor wants to lead: it does not in a dry run, which only says what it would do.
+    pub wants: bool,
+    /// What the others are told while it leads.
+    pub note: Note,
+    /// What was answered last.
+    told: Told,
+    asked: Instant,
+    again: Instant,
+    leads_until: Instant,
+}
+
+#[derive(Clone, Debug)]
+enum Told {
+    Nothing,
+    /// The translator knows no leads: whoever gives it an instruction acts.
+    Unknown,
+    Refused(String),
+    Lead(Lead),
+}
+
+impl Stand {
+    /// Nothing is known yet.
+    #[must_use]
+    pub const fn new(number: u64, wants: bool) -> Self {
+        Self {
+            number,
+            wants,
+            note: Note::EMPTY,
+            told: Told::Nothing,
+            asked: Instant::ZERO,
+            again: Instant::ZERO,
+            leads_until: Instant::ZERO,
+        }
+    }
+
+    /// The session is over.
+    pub fn lose(&mut self) {
+        (self.told, self.again, self.leads_until) = (Told::Nothing, Instant::ZERO, Instant::ZERO);
+    }
+
+    /// Whether this monitor leads. In a dry run it acts, in that it says what it would do.
+    #[must_use]
+    pub fn acts(&self, now: Instant) -> bool {
+        !self.wants || matches!(self.told, Told::Unknown) || now < self.leads_until
+    }
+
+    /// When [`Stand::request`] has something to ask next.
+    #[must_use]
+    pub const fn ask_at(&self) -> Instant {
+        self.again
+    }
+
+    /// Has it say at once what it has to say: its note is another.
+    pub const fn hurry(&mut self) {
+        self.again = Instant::ZERO;
+    }
+
+    /// What is to be asked now.
+    pub fn request(&mut self, now: Instant) -> Option<Request> {
+        if now < self.again {
+            return None;
+        }
+        self.again = now + AGAIN;
+        // One that does not want to lead asks who does, and stands no longer if it did.
+        let lease = if self.wants { LEASE.as_millis() as u16 } else { 0 };
+        Some(Request::one(Instruction::Lead { number: self.number, lease, note: self.note }))
+    }
+
+    /// The request is sent for the first time: the lease counts from here.
+    pub const fn asked(&mut self, now: Instant) {
+        self.asked = now;
+    }
+
+    /// Takes the answer.
+    pub fn answered(&mut self, answer: &Answer<'_>) {
+        self.told = match (answer.refused(), answer.lead()) {
+            (None, Some(lead)) => Told::Lead(lead),
+            (None, None) => Told::Refused("its answer cannot be read".into()),
+            (Some(why), _) if why.code == Some(Code::UnknownInstruction) => Told::Unknown,
+            (Some(why), _) => Told::Refused(refusal(&why)),
+        };
+        let lead = if let Told::Lead(lead) = &self.told { Some(lead) } else { None };
+        self.leads_until = lead.and_then(|lead| lead.lease).map_or(Instant::ZERO, |lease| self.asked + lease);
+        if self.wants && lead.is_some_and(|lead| lead.lease.is_none() && lead.leader == Some(self.number)) {
+            // It has to yield. The next request says that it knows.
+            self.hurry();
+        }
+    }
+
+    /// The other monitor that leads, and its note.
+    #[must_use]
+    pub fn other(&self) -> Option<(u64, &Note)> {
+        match &self.told {
+            Told::Lead(lead) => lead.leader.filter(|leader| *leader != self.number).map(|leader| (leader, &lead.note)),
+            _ => None,
+        }
+    }
+
+    /// Why this monitor does not act, if it does not.
+    #[must_use]
+    pub fn why_not(&self, now: Instant) -> Option<String> {
+        if self.acts(now) {
+            return None;
+        }
+        Some(match (&self.told, self.other()) {
+            (_, Some((other, _))) => format!("{} acts", name(other)),
+            (Told::Refused(why), _) => format!("it may not act: {why}"),
+            _ => "it is not settled yet which monitor acts".into(),
+        })
+    }
+}
+
+impl Run {
+    /// Whether this monitor may change something at a translator.
+    pub(super) fn acts_at(&self, place: usize) -> bool {
+        self.links[place].acts(self.now())
+    }
+
+    /// Whether it may do so anywhere.
+    pub(super) fn acts(&self) -> bool {
+        (0..self.links.len()).any(|place| self.acts_at(place))
+    }
+
+    /// Why it does not, if it acts nowhere.
+    pub(super) fn watches(&self) -> Option<String> {
+        if self.acts() {
+            return None;
+        }
+        let open: Vec<_> = self.links.iter().filter(|link| link.is_open()).collect();
+        let lowest = open.iter().filter_map(|link| link.stand.other()).map(|(number, _)| number).min();
+        let why = open.iter().find_map(|link| link.stand.why_not(self.now()));
+        Some(match (lowest, why) {
+            (Some(number), _) => format!("watching: {} acts", name(number)),
+            (None, Some(why)) => format!("watching: {why}"),
+            (None, None) => "no translator can be reached".into(),
+        })
+    }
+
+    /// Notices where it leads now, and where no longer.
+    pub(super) fn note_leads(&mut self) {
+        for place in 0..self.links.len() {
+            let acts = self.acts_at(place);
+            if self.acting[place] == acts {
+                continue;
+            }
+            let was_anywhere = self.acting.contains(&true);
+            self.acting[place] = acts;
+            let name = &self.links[place].translator.name;
+            if acts {
+                tracing::info!("{name}: this monitor acts");
+                if !was_anywhere {
+                    // What holds is what is found there, not what was known when this monitor led last.
+                    self.services.iter_mut().for_each(|state| state.in_force = None);
+                    self.told.fill(Instant::ZERO);
+                    self.refused.fill(None);
+                }
+                self.links[place].list();
+            } else if let Some(why) = self.links[place].stand.why_not(self.now()) {
+                tracing::info!("{name}: watching: {why}");
+            }
+        }
+        self.take_note();
+    }
+
+    /// Takes over what operators have set at the monitor that leads, unless this one acts somewhere itself.
+    fn take_note(&mut self) {
+        if self.acts() {
+            return;
+        }
+        let others = self.links.iter().filter(|link| link.is_open()).filter_map(|link| link.stand.other());
+        let Some((number, note)) = others.min_by_key(|(number, _)| *number).map(|(number, note)| (number, *note)) else {
+            return;
+        };
+        let mut is_new = false;
+        for state in &mut self.services {
+            let Some(pins) = read(&note, state) else { continue };
+            if pins != state.pins {
+                tracing::warn!("{}: what operators have set is that of {} now", state.service.name, name(number));
+                (state.pins, is_new) = (pins, true);
+                self.journal.note_pins(&state.service.name, state.pins.json(state));
+            }
+        }
+        if is_new {
+            self.write_note();
+        }
+    }
+
+    /// Has those that watch told what operators have set.
+    pub(super) fn write_note(&mut self) {
+        let (note, left_out) = write(&self.services);
+        self.unshared = left_out;
+        if left_out != 0 {
+            tracing::warn!("what operators have set for {left_out} services has no room in what watching monitors are told");
+        }
+        for link in &mut self.links {
+            if link.stand.note != note {
+                link.stand.note = note;
+                link.stand.hurry();
+            }
+        }
+    }
+}
+
+/// What stands for a service in a note: the same for monitors that have the same servers for it, in the same order.
+fn sign(state: &State) -> [u8; 4] {
+    let mut hash = Sha256::new();
+    hash.update(state.service.name.as_bytes());
+    hash.update([0]);
+    hash.update(state.service.matches.to_string().as_bytes());
+    for server in 0..state.len() {
+        hash.update([0]);
+        hash.update(state.name(server).as_bytes());
+    }
+    let [a, b, c, d, ..] = <[u8; 32]>::from(hash.finalize());
+    [a, b, c, d]
+}
+
+/// The pins of all services as far as there is room, and for how many there is none. For each that has pins: its sign, how
+/// many servers it has, and for each server 0, or 1 and its share, and 128 more if it is drained.
+fn write(services: &[State]) -> (Note, usize) {
+    let (mut bytes, mut left_out) = (vec![FORM], 0);
+    for state in services.iter().filter(|state| state.pins != Pins::default()) {
+        let each = (0..state.len()).map(|server| {
+            state.pins.share[server].map_or(0, |share| share + 1) | u8::from(state.pins.drained[server]) << 7
+        });
+        let mut one = sign(state).to_vec();
+        one.push(state.len() as u8);
+        one.extend(each);
+        if bytes.len() + one.len() <= MAX_NOTE { bytes.extend(one) } else { left_out += 1 }
+    }
+    (Note::new(&bytes).unwrap_or(Note::EMPTY), left_out)
+}
+
+/// The pins that a note has for a service. `None` if it is no such note.
+fn read(note: &Note, state: &State) -> Option<Pins> {
+    let mut rest = note.bytes().strip_prefix(&[FORM])?;
+    let sign = sign(state);
+    let mut pins = Pins::default();
+    while let Some((&[a, b, c, d, count], behind)) = rest.split_first_chunk() {
+        let (each, behind) = behind.split_at_checked(usize::from(count))?;
+        rest = behind;
+        if [a, b, c, d] != sign || each.len() != state.len() {
+            continue;
+        }
+        for (server, byte) in each.iter().enumerate() {
+            pins.drained[server] = byte & 0x80 != 0;
+            pins.share[server] = (byte & 0x7f).checked_sub(1).filter(|share| *share <= 100);
+        }
+    }
+    rest.is_empty().then_some(pins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::monitor::Service;
+    use byway::Redivert;
+
+    fn state(name: &str, servers: usize) -> State {
+        let servers = (1..=servers).map(|n| format!("20.0.0.{n}:80").parse().unwrap()).collect();
+        let service = Service {
+            name: name.into(),
+            matches: "100.100.100.100:80 tcp".parse().unwrap(),
+            servers,
+            open_connections: Redivert::Drain,
+            most_moved: 20,
+            dwell: Duration::from_secs(3),
+        };
+        State::new(service, 0, Pins::default())
+    }
+
+    #[test]
+    fn a_note_says_what_operators_have_set() {
+        let mut services = [state("web", 3), state("mail", 16), state("free", 2)];
+        services[0].pins.drained[1] = true;
+        (services[0].pins.share[0], services[0].pins.share[1]) = (Some(0), Some(100));
+        services[1].pins.share[15] = Some(7);
+        let (note, left_out) = write(&services);
+        assert_eq!(left_out, 0);
+        for state in &services {
+            assert_eq!(read(&note, state), Some(state.pins.clone()), "{}", state.service.name);
+        }
+        // Another service, other servers, and what is no such note.
+        assert_eq!(read(&note, &state("other", 3)), Some(Pins::default()));
+        assert_eq!(read(&note, &state("web", 2)), Some(Pins::default()));
+        for bytes in [&[][..], &[2], &[FORM, 1], &[FORM, 1, 2, 3, 4, 9, 0], &note.bytes()[..note.bytes().len() - 1]] {
+            assert_eq!(read(&Note::new(bytes).unwrap(), &services[0]), None, "{bytes:?}");
+        }
+        assert_eq!(read(&Note::new(&[FORM]).unwrap(), &services[0]), Some(Pins::default()));
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted() {
+        let mut services: Vec<_> = (0..6).map(|n| state(&format!("s{n}"), 16)).collect();
+        services.iter_mut().for_each(|state| state.pins.drained[3] = true);
+        let (note, left_out) = write(&services);
+        // 1 byte, and 21 for each.
+        assert_eq!((note.bytes().len(), left_out), (85, 2));
+        assert_eq!(read(&note, &services[3]), Some(services[3].pins.clone()));
+        assert_eq!(read(&note, &services[4]), Some(Pins::default()));
+    }
+
+    #[test]
+    fn a_lower_rank_comes_first_and_then_the_older_one() {
+        let [one, two] = [number(1).unwrap(), number(2).unwrap()];
+        assert!(one < two && number(999).unwrap() < u64::MAX);
+        let (old, new) = (1 << 48 | 1_000_000_000_u64 << 16 | 0xffff, 1 << 48 | 1_000_000_001_u64 << 16);
+        assert!(old < new && name(old) == "the monitor of rank 1 started 2001-09-09 01:46:40 UTC");
+    }
+}
