@@ -27,6 +27,7 @@ fn main() -> io::Result<()> {
         "control_answers",
         "control_session",
         "names",
+        "relay",
     ];
     for target in targets {
         let (folder, file) = (format!("{folder}/{target}"), format!("corpus/{target}.bin"));

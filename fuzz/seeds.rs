@@ -1,13 +1,16 @@
 //! Writes seed corpora: `cargo run --bin seeds` in `fuzz/`.
 //!
 //! For `translate` from the captures: each gives some files of a few packets each, in the form that the target reads.
-//! For `names` queries of every kind.
+//! For `names` queries of every kind, and for `relay` queries, answers and time-outs.
 //! For the targets of the control protocol from the conversation in `docs/control-vectors.txt`.
 
 use std::{fs, io};
 
 #[path = "../tests/naming_support/fuzz.rs"]
 mod naming;
+
+#[path = "../tests/naming_support/relay_fuzz.rs"]
+mod relay;
 
 /// Packets of a classic pcap file in the byte order of most machines, from their IPv4 header on.
 fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -40,11 +43,13 @@ fn main() -> io::Result<()> {
     control()
 }
 
-/// Queries for names of the table and for others.
+/// Queries for names of the table and for others; and those that are relayed.
 fn names() -> io::Result<()> {
-    fs::create_dir_all("seeds/names")?;
-    for (number, seed) in naming::seeds().iter().enumerate() {
-        fs::write(format!("seeds/names/seed-{number:02}"), seed)?;
+    for (target, seeds) in [("names", naming::seeds()), ("relay", relay::seeds())] {
+        fs::create_dir_all(format!("seeds/{target}"))?;
+        for (number, seed) in seeds.iter().enumerate() {
+            fs::write(format!("seeds/{target}/seed-{number:03}"), seed)?;
+        }
     }
     Ok(())
 }

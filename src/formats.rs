@@ -174,8 +174,9 @@ const _: () = {
 #[cfg(feature = "naming")]
 const _: () = {
     use crate::naming::{
-        Answered, BorrowedNames, EntryError, FixedNames, Inserted, ListedName, Name, NameCounters, NameDiverted,
-        NameEntry, NameSlot, Names, NamesConfig, Next, Outcome, Pattern, RateSlot, Streamed, TieError, Transport,
+        Answered, BorrowedNames, BorrowedRelay, EntryError, FixedNames, FixedRelay, Inserted, ListedName, Name,
+        NameCounters, NameDiverted, NameEntry, NameSlot, Names, NamesConfig, Next, Outcome, Pattern, RateSlot, Relay,
+        RelayConfig, RelayCounters, RelayError, RelayOutcome, RelaySlot, Relayed, Streamed, TieError, Transport,
         WeightedAddress,
     };
     has_format::<Answered>();
@@ -195,6 +196,15 @@ const _: () = {
     has_format::<Outcome>();
     has_format::<Pattern>();
     has_format::<RateSlot>();
+    has_format::<BorrowedRelay<'_>>();
+    has_format::<FixedRelay<1>>();
+    has_format::<Relay<FixedRelay<1>>>();
+    has_format::<RelayConfig>();
+    has_format::<RelayCounters>();
+    has_format::<RelayError>();
+    has_format::<RelayOutcome>();
+    has_format::<RelaySlot>();
+    has_format::<Relayed>();
     has_format::<Streamed<'_>>();
     has_format::<TieError>();
     has_format::<Transport>();
@@ -213,7 +223,10 @@ const _: () = {
 };
 
 #[cfg(all(feature = "naming", feature = "alloc"))]
-const _: () = has_format::<crate::naming::HeapNames>();
+const _: () = {
+    has_format::<crate::naming::HeapNames>();
+    has_format::<crate::naming::HeapRelay>();
+};
 
 #[cfg(feature = "smoltcp")]
 const _: () = {

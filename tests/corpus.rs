@@ -14,6 +14,10 @@ mod control;
 #[path = "naming_support/fuzz.rs"]
 mod naming;
 
+#[cfg(feature = "naming")]
+#[path = "naming_support/relay_fuzz.rs"]
+mod relay;
+
 use std::path::Path;
 use std::{fs, panic};
 
@@ -81,4 +85,10 @@ fn control_session() {
 #[test]
 fn names() {
     replay("names", naming::run);
+}
+
+#[cfg(feature = "naming")]
+#[test]
+fn relay() {
+    replay("relay", relay::run);
 }

@@ -87,6 +87,13 @@ pub(super) fn find(index: &[u32], slots: &[NameSlot], hash: u64, name: &[u8], su
     NONE
 }
 
+/// The numbers in the two buckets of a hash that have its tag: 16 at most.
+pub(super) fn candidates(index: &[u32], hash: u64) -> impl Iterator<Item = u32> {
+    let tag = tag(hash);
+    let words = buckets(index.len(), hash).into_iter().flat_map(|start| bucket(index, start));
+    words.filter(move |word| **word & !NUMBER == tag && **word & NUMBER != NONE).map(|word| word & NUMBER)
+}
+
 /// The entry with this number, counted from one.
 #[inline]
 pub(super) fn slot(slots: &[NameSlot], number: u32) -> Option<&NameSlot> {

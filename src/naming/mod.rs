@@ -19,6 +19,7 @@
 //!
 //! - [`Names::intercept`] takes IPv4 packets, where the machine forwards them.
 //! - [`Names::answer`] takes a message from a socket, and [`Names::answer_stream`] those of a TCP connection.
+//! - [`Relay`] takes a query for another name, where clients ask this machine and the DNS server is elsewhere.
 //! - [`Names::insert`], [`Names::remove`] and [`Names::entries`] are the instructions.
 //!
 //! A name in the table has an A record and nothing else. AAAA, HTTPS, SVCB and all other types get "no data", so that no
@@ -37,6 +38,7 @@ mod lookup;
 mod name;
 mod packet;
 mod question;
+mod relay;
 mod respond;
 mod rules;
 mod storage;
@@ -53,6 +55,12 @@ pub use instructed::NameTable;
 pub use list::ListedName;
 pub use name::{Name, Pattern};
 pub use packet::MAX_ANSWER_PACKET;
+#[cfg(feature = "alloc")]
+pub use relay::HeapRelay;
+pub use relay::{
+    BorrowedRelay, FixedRelay, MAX_RELAY_QUERY, MAX_RELAY_SERVERS, RELAY_INDEX_WORDS, Relay, RelayConfig,
+    RelayCounters, RelayError, RelayOutcome, RelaySlot, RelayStorage, Relayed,
+};
 pub use respond::{Answered, MAX_ANSWER, Transport};
 #[cfg(feature = "control")]
 pub(crate) use rules::one_address;

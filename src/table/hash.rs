@@ -130,6 +130,8 @@ pub(crate) enum Label {
     Name,
     #[cfg(feature = "naming")]
     Cookie,
+    #[cfg(feature = "naming")]
+    Relay,
 }
 
 /// A pair of endpoints and a protocol, packed for hashing and comparison, with the near endpoint (client or

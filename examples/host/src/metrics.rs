@@ -267,6 +267,13 @@ fn write(shards: &[Shard], refused: &[(&'static str, u64)], names: Option<&Count
         for (event, count) in names.relay {
             page.value("name_connections_total", &[("event", event)], count);
         }
+        if let Some((waiting, outcomes)) = &names.datagrams {
+            page.single("name_relay_queries", "gauge", "Relayed queries over UDP that wait for an answer", *waiting as u64);
+            page.metric("name_relay_total", "counter", "Relayed queries, attempts and answers, by what has become of them");
+            for (outcome, count) in outcomes {
+                page.value("name_relay_total", &[("outcome", outcome)], *count);
+            }
+        }
     }
     page.0
 }

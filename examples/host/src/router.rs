@@ -5,7 +5,7 @@
 //!   TTL about to run out, not for us   -> time exceeded, before anything is translated
 //!   a query for a name of the table    -> answered; over TCP all queries are taken, and others relayed
 //!   translated                         -> sent on: TTL decremented, length judged
-//!   passed, for an own address         -> echo reply, or unreachable
+//!   passed, for an own address         -> a query is relayed; echo reply, or unreachable
 //!   passed, and a rule is about it     -> does not leave, unless the rule fails open
 //!   passed                             -> sent on
 //!   a fragment before its first        -> kept, and offered again
@@ -395,10 +395,15 @@ impl Router {
         }
     }
 
-    /// Takes a packet for this machine: it has no programs, so all it does is to answer.
+    /// Takes a packet for this machine: it has no programs, so all it does is to answer, and to relay queries.
     fn receive(&mut self, now: Instant, header: &VnetHeader, frame: &mut [u8], out: &mut impl Output) {
         self.counters.local += 1;
         let (head, packet) = frame.split_at_mut(LENGTH);
+        if let Some(naming) = &self.naming
+            && let Some(own) = naming.relay(now, header, packet)
+        {
+            return self.send_own(&own, out);
+        }
         if icmp::reply(packet) {
             head.fill(0);
             self.counters.echo_replies += 1;

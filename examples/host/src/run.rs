@@ -21,7 +21,7 @@ use crate::handover::{Offer, Waiting};
 use crate::lending::AllRouters;
 use crate::listeners::Listeners;
 use crate::metrics::{Handles, Threaded};
-use crate::names::Naming;
+use crate::names::{Counts, Naming};
 use crate::portion::RecordSender;
 use crate::reload::{Changes, Said};
 use crate::report::ReportThread;
@@ -339,8 +339,7 @@ fn log_counters(parts: &[Parts], naming: Option<&Naming>) {
     text.extend([("to_server", translators.to_server), ("to_client", translators.to_client)]);
     text.extend(DropReason::ALL.iter().map(|reason| (reason.name(), translators.dropped(*reason))));
     let text = text.iter().map(|(name, n)| ((*name).to_string(), *n));
-    let names = naming.map(Naming::counts).into_iter().flat_map(|counts| counts.outcomes.into_iter().chain(counts.relay));
-    let text = text.chain(names.map(|(name, n)| (format!("names_{name}"), n)));
+    let text = text.chain(naming.map(Naming::counts).into_iter().flat_map(Counts::named));
     let text: Vec<_> = text.filter(|(_, n)| *n != 0).map(|(name, n)| format!("{name}={n}")).collect();
     info!("counted: {}", text.join(" "));
 }

@@ -219,8 +219,9 @@ fn naming(
     let Some(section) = &config.names else {
         return Ok(None);
     };
-    // What nobody must foresee: which client gets which address, and the cookies.
-    let naming = Arc::new(Naming::new(section, random()?, config.router.address, config.router.mtu));
+    // What nobody must foresee: which client gets which address, and the cookies; and what relayed queries are told apart by.
+    let secrets = [random()?, random()?];
+    let naming = Arc::new(Naming::new(section, secrets, config.router.address, config.router.mtu)?);
     if let Some(first) = routers.first() {
         let names = &mut naming.lock().names;
         let (there, said) = kept.map_or((&[][..], &[][..]), |kept| (&kept.rules.names, &kept.said.names));

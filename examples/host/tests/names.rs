@@ -2,17 +2,18 @@
 //! mirrors' addresses and must not get to tell them.
 #![cfg(target_os = "linux")]
 
+mod dns;
 mod network;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
-use std::path::Path;
+use std::net::TcpStream;
 use std::time::Instant;
 
 use byway_host::lab::network::{Network, ORIGINAL};
 use byway_host::lab::space::Space;
+use dns::*;
 use network::traffic::*;
 use network::*;
 
@@ -27,40 +28,6 @@ const NAMES: &str = "[[rule]]\ndivert = \"100.100.100.100\"\nto = \"123.45.67.89
 
 const PROGRAMS: &[(&str, &str)] = &[("dig", "-v"), ("unbound", "-V"), ("getent", "--version")];
 
-/// Starts unbound, which has all that is said about the names, mirrors' addresses included, and is no other's client.
-fn unbound(space: &Space) -> Program {
-    let folder = Path::new(FOLDER).join("unbound");
-    std::fs::create_dir_all(&folder).unwrap();
-    let mut data = String::new();
-    for name in ["www.bt.com", "a.xyz.com", "b.a.xyz.com"] {
-        for record in [
-            "A 123.45.67.89",
-            "A 123.45.67.90",
-            "AAAA 2001:db8::89",
-            "HTTPS 1 . ipv4hint=123.45.67.89 ipv6hint=2001:db8::89",
-            "SVCB 1 . ipv4hint=123.45.67.90",
-            "MX 10 mail.bt.com.",
-            "TXT \"123.45.67.89\"",
-        ] {
-            data += &format!(" local-data: '{name}. 60 {record}'\n");
-        }
-    }
-    let long: String = (0..15).map(|n| format!("\"{n:x}{}\" ", "x".repeat(199))).collect();
-    let config = format!(
-        "server:\n username: \"\"\n chroot: \"\"\n directory: \"{folder}\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n\
-         \x20interface: {DNS}\n access-control: 0.0.0.0/0 allow\n do-ip6: no\n module-config: \"iterator\"\n num-threads: 1\n\
-         \x20rrset-roundrobin: no\n incoming-num-tcp: 100\n local-zone: \".\" static\n{data}\
-         \x20local-data: 'name.test. 60 TXT \"behind\"'\n local-data: 'name.test. 60 A 198.51.100.1'\n local-data: 'long.test. 60 TXT {long}'\n\
-         \x20local-data: 'bt.com. 60 A 198.51.100.2'\n local-data: 'xyz.com. 60 A 198.51.100.3'\n\
-         remote-control:\n control-enable: no\n",
-        folder = folder.display(),
-    );
-    std::fs::write(folder.join("conf"), config).unwrap();
-    let program = Program::start(space, command(&format!("unbound -d -c {}/conf", folder.display())));
-    wait_for_port(space, "tcp", 53, || "unbound".into());
-    program
-}
-
 /// The network, with the DNS server in it.
 fn world(options: Options) -> (World, Program) {
     let world = World::new(Options { rules: NAMES, routes: ", \"9.9.9.53/32\"", ..options });
@@ -69,7 +36,7 @@ fn world(options: Options) -> (World, Program) {
     proxy.ip(&format!("route add {DNS}/32 dev to-a")).unwrap();
     // What is routed to byway comes back by another interface than its answers do.
     proxy.set(&[("conf/to-a/rp_filter", "2"), ("conf/to-client/rp_filter", "2")]).unwrap();
-    let unbound = unbound(a);
+    let unbound = unbound(a, DNS);
     (world, unbound)
 }
 
@@ -174,55 +141,6 @@ fn kdig_asks() {
     });
 }
 
-/// A query with this identifier, and with EDNS if `edns` is not zero: what it can take.
-fn query(id: u16, name: &str, kind: u16, edns: u16) -> Vec<u8> {
-    let mut query = id.to_be_bytes().to_vec();
-    query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns != 0)]);
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        query.push(label.len() as u8);
-        query.extend(label.bytes());
-    }
-    query.push(0);
-    query.extend(kind.to_be_bytes());
-    query.extend([0, 1]);
-    if edns != 0 {
-        query.extend([0, 0, 41]);
-        query.extend(edns.to_be_bytes());
-        query.extend([0, 0, 0x80, 0, 0, 0]);
-    }
-    query
-}
-
-/// Queries for names that are not in the table.
-fn queries(count: u16) -> Vec<Vec<u8>> {
-    let names =
-        ["name.test", "NAME.test", "long.test", "bt.com", "xyz.com", "www.bt.com.au", "wwww.bt.com", "", "axyz.com"];
-    let kinds = [1, 2, 6, 15, 16, 28, 65, 255];
-    let edns = [0, 512, 1232, 4096];
-    let one = |n: u16| {
-        let bytes = content(n.into(), 4);
-        let name = match usize::from(bytes[0]) % (names.len() + 3) {
-            place if place < names.len() => names[place].to_string(),
-            _ => format!("x{:x}.{:x}.test", bytes[2], n),
-        };
-        query(n ^ 0x5a5a, &name, kinds[usize::from(bytes[1]) % kinds.len()], edns[usize::from(bytes[3]) % edns.len()])
-    };
-    (0..count).map(one).collect()
-}
-
-fn over_udp(queries: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect(SocketAddrV4::new(DNS, 53)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let mut buffer = [0; 65_535];
-    let ask = |query: &Vec<u8>| {
-        socket.send(query).unwrap();
-        let length = socket.recv(&mut buffer).unwrap();
-        buffer[..length].to_vec()
-    };
-    queries.iter().map(ask).collect()
-}
-
 /// So many at once, and then their answers, which may come in any order.
 fn over_tcp(queries: &[Vec<u8>], at_once: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
@@ -256,22 +174,19 @@ fn other_answers_are_the_servers_own() {
         let (world, _unbound) = world(Options::PLAIN);
         let (client, server) = (&world.network.client, &world.network.a);
         let asked = queries(4000);
-        let (through, direct) = (client.run(move || over_udp(&asked)), server.run(|| over_udp(&queries(4000))));
-        assert!(through == direct, "{} of 4000 are other answers", differences(&through, &direct));
+        let (through, direct) =
+            (client.run(move || over_udp(DNS, &asked)), server.run(|| over_udp(DNS, &queries(4000))));
+        assert!(through == direct, "of 4000 {}", differences(&through, &direct));
         for at_once in [1, 10] {
             let through = client.run(move || over_tcp(&queries(1000), at_once));
             let direct = server.run(move || over_tcp(&queries(1000), at_once));
-            assert!(through == direct, "{} of 1000 are other answers", differences(&through, &direct));
+            assert!(through == direct, "of 1000 {}", differences(&through, &direct));
         }
         let counted = world.end();
         // Over TCP they were all relayed, and none was answered here.
         assert_eq!((count(&counted, "names_relayed"), count(&counted, "names_address")), (2000, 0), "{counted}");
         assert_eq!(count(&counted, "names_passed"), 6000, "{counted}");
     });
-}
-
-fn differences(some: &[Vec<u8>], others: &[Vec<u8>]) -> usize {
-    some.iter().zip(others).filter(|(one, other)| one != other).count()
 }
 
 /// Instructions change names, rules stay while names need them, and a reload changes all or nothing.

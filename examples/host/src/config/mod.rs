@@ -6,6 +6,7 @@ pub mod monitor;
 mod names;
 mod nat;
 mod portion;
+mod relay;
 mod report;
 mod rules;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use byway::{AtRest, ParseError, Prefix};
 pub use document::ConfigError;
 use document::{Fault, Table, Value};
 pub use names::{Answer, Entry, NamesSection};
+pub use relay::RelaySection;
 pub use nat::{Capacity, Nat};
 pub use report::{Report, Transport};
 pub use rules::Rule;

@@ -11,6 +11,7 @@ use byway::{Match, ParseError, Prefix};
 use super::ADDRESS;
 use super::document::{Fault, Table, Value};
 use super::nat::Nat;
+use super::relay::{self, RelaySection};
 use super::rules::Rule;
 use crate::packet;
 
@@ -19,7 +20,7 @@ use crate::packet;
 pub struct NamesSection {
     /// Whose queries are looked at.
     pub servers: Prefix,
-    /// What relayed queries over TCP come from; without it `router.address`.
+    /// What relayed queries come from; without it `router.address`.
     pub address: Option<Ipv4Addr>,
     /// How many entries there is room for.
     pub capacity: usize,
@@ -28,6 +29,8 @@ pub struct NamesSection {
     recursion: bool,
     /// The entries, in the file's order.
     pub entries: Vec<Entry>,
+    /// Who is asked what clients ask this machine itself.
+    pub relay: Option<RelaySection>,
 }
 
 /// An entry as it stands in a file.
@@ -178,10 +181,14 @@ pub(super) fn read(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Option
         negative_ttl: table.or("negative_ttl", 60, ttl)?,
         recursion: table.or("recursion_available", true, Value::boolean)?,
         entries: Vec::new(),
+        relay: None,
     };
     if section.address.is_none() && nat.own.first().is_some_and(|router| nat.is_alternative(*router)) {
         let expected = "an address that is none of nat.alternatives, since router.address is one";
         return Err(table.need("address", expected).err().unwrap_or_else(|| table.fault("")));
+    }
+    if let Some(table) = table.table("relay")? {
+        section.relay = Some(relay::read(&table, nat, section.address, section.servers)?);
     }
     if let Some(listed) = table.get("entry") {
         for value in listed.list("a list of tables: [[names.entry]]")? {

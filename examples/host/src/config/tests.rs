@@ -309,3 +309,52 @@ fn what_is_wrong_with_names_is_said_with_its_place() {
         assert!(error.starts_with(&format!("byway.toml:{said}")), "{error}\nnot {said}");
     }
 }
+
+const RELAY: &str = r#"
+[names]
+[names.relay]
+servers = ["192.0.2.53", "198.51.100.53:5353"]
+clients = ["192.168.0.0/16", "10.0.0.0/8"]
+patience = "1500ms"
+"#;
+
+#[test]
+fn servers_of_other_names_are_read() {
+    let config = parse(&(GOOD.to_owned() + RELAY)).unwrap();
+    let relay = config.names.as_ref().unwrap().relay.as_ref().unwrap();
+    assert_eq!(relay.servers, ["192.0.2.53:53", "198.51.100.53:5353"].map(|server| server.parse().unwrap()));
+    assert!(relay.is_for([10, 1, 1, 1].into()) && !relay.is_for([11, 1, 1, 1].into()));
+    assert_eq!((relay.queries, relay.config([0; 32]).check()), (1024, Ok(())));
+    let changed = parse(&(GOOD.to_owned() + &RELAY.replace("1500ms", "2s"))).unwrap().check_reload(&config);
+    let why = "names.relay.patience: it cannot change while byway runs (it was \"1500ms\"): restart byway";
+    assert!(changed.unwrap_err().to_string().ends_with(why));
+    // It can neither come nor go.
+    let without = parse(&(GOOD.to_owned() + "[names]\n")).unwrap();
+    assert!(without.check_reload(&config).is_err() && config.check_reload(&without).is_err());
+}
+
+#[test]
+fn what_is_wrong_with_servers_of_other_names_is_said_with_its_place() {
+    for (right, wrong, said) in [
+        ("\"192.0.2.53\"", "\"192.0.2\"", "26:12: names.relay.servers[1]: \"192.0.2\" found: expected ADDRESS[:PORT]"),
+        ("\"192.0.2.53\"", "53", "26:12: names.relay.servers[1]: integer found: expected ADDRESS[:PORT]"),
+        ("\"192.0.2.53\"", "\"127.0.0.1\"", "26:12: names.relay.servers[1]: no packet can be sent to 127.0.0.1:53"),
+        ("\"192.0.2.53\"", "\"192.0.2.53:0\"", "26:12: names.relay.servers[1]: no packet can be sent to 192.0.2.53:0"),
+        ("\"192.0.2.53\"", "\"10.9.9.9\"", "26:12: names.relay.servers[1]: 10.9.9.9 is this machine itself: expected a DNS server elsewhere"),
+        ("\"192.0.2.53\"", "\"10.10.10.10\"", "26:12: names.relay.servers[1]: 10.10.10.10 is this machine itself"),
+        ("\"192.0.2.53\"", "\"198.51.100.53:5353\"", "25:1: names.relay: server 198.51.100.53:5353: it is there twice"),
+        ("\"192.0.2.53\", \"198.51.100.53:5353\"", "", "26:11: names.relay.servers: 0 found: expected 1 to 8"),
+        ("servers", "server", "25:1: names.relay.servers: it is missing: expected a DNS server, or a list"),
+        ("clients = [\"192.168.0.0/16\", \"10.0.0.0/8\"]", "", "25:1: names.relay.clients: it is missing: expected whose queries are relayed"),
+        ("\"10.0.0.0/8\"", "\"10.0.0.0/33\"", "27:30: names.relay.clients[2]: \"10.0.0.0/33\" found: expected whose queries are relayed"),
+        ("1500ms", "61s", "25:1: names.relay: patience of 61s: expected more than none and at most 60s"),
+        ("patience = \"1500ms\"", "attempts = 0", "28:12: names.relay.attempts: 0 found: expected a number from 1 to 255"),
+        ("patience = \"1500ms\"", "queries = 16385", "28:11: names.relay.queries: 16385 found: expected a number from 1 to 16384"),
+        ("patience", "patient", "28:1: names.relay.patient: there is no such field: expected one of servers, clients, queries, patience"),
+        ("[names]", "[names]\nservers = \"9.9.9.53/32\"", "26:1: names.relay: names.servers (9.9.9.53/32) has no address of this machine: nobody could ask it"),
+    ] {
+        assert!(RELAY.contains(right), "{right}");
+        let error = parse(&(GOOD.to_owned() + &RELAY.replacen(right, wrong, 1))).unwrap_err();
+        assert!(error.starts_with(&format!("byway.toml:{said}")), "{error}\nnot {said}");
+    }
+}

@@ -4,6 +4,7 @@
 //! pays for it.
 
 mod change;
+mod datagrams;
 mod numbers;
 mod ports;
 mod queues;
@@ -18,6 +19,7 @@ use byway::naming::{Answered, HeapNames, MAX_ANSWER_PACKET, Names, Outcome};
 use byway::{DivertEntry, Heap, Instant, Prefix, Protocol, Target, Translator};
 
 pub use change::NameChanges;
+use datagrams::Datagrams;
 use numbers::Numbers;
 use ports::Ports;
 use relay::Relay;
@@ -42,8 +44,11 @@ pub struct Naming {
     /// What relayed queries come from.
     ports: Ports,
     capacity: usize,
-    /// When the TCP stack wants to be looked after, in microseconds.
+    /// The DNS servers that are asked over UDP.
+    relayed_to: Vec<SocketAddrV4>,
+    /// When the TCP stack, and when the relay of datagrams wants to be looked after, in microseconds.
     due: AtomicU64,
+    datagrams_due: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -53,6 +58,7 @@ pub struct State {
     /// The names.
     pub names: Names<HeapNames>,
     relay: Relay,
+    datagrams: Option<Datagrams>,
 }
 
 /// What has become of a packet.
@@ -67,15 +73,32 @@ pub enum Named {
 }
 
 impl Naming {
-    /// A naming server without names. What it relays comes from `router` unless it has an address of its own.
-    #[must_use]
-    pub fn new(section: &NamesSection, secret: [u8; 32], router: Ipv4Addr, mtu: u16) -> Self {
+    /// A naming server without names. What it relays comes from `router` unless it has an address of its own. Of the secrets
+    /// the first is for names, and the other for what is relayed.
+    ///
+    /// # Errors
+    /// The relay's settings are not usable.
+    pub fn new(
+        section: &NamesSection,
+        secrets: [[u8; 32]; 2],
+        router: Ipv4Addr,
+        mtu: u16,
+    ) -> Result<Self, String> {
         let address = section.address.unwrap_or(router);
-        let names = Names::new(section.config(secret), HeapNames::new(section.capacity, RATES));
+        let names = Names::new(section.config(secrets[0]), HeapNames::new(section.capacity, RATES));
         let ports = Ports::new();
         let relay = Relay::new(address, ports.clone(), mtu, Numbers::seed());
-        let (due, state) = (AtomicU64::new(NEVER), Mutex::new(State { names, relay }));
-        Self { servers: section.servers, address, ports, capacity: section.capacity, due, state }
+        let datagrams = section.relay.as_ref().map(|relay| Datagrams::new(relay, secrets[1], address)).transpose()?;
+        Ok(Self {
+            servers: section.servers,
+            address,
+            ports,
+            capacity: section.capacity,
+            relayed_to: section.relay.as_ref().map(|relay| relay.servers.clone()).unwrap_or_default(),
+            due: AtomicU64::new(NEVER),
+            datagrams_due: AtomicU64::new(NEVER),
+            state: Mutex::new(State { names, relay, datagrams }),
+        })
     }
 
     /// How many entries there is room for.
@@ -102,26 +125,33 @@ impl Naming {
             return false;
         };
         let is_query = port == DNS && self.servers.contains(packet::destination(packet));
+        if protocol == UDP {
+            return is_query || self.is_relayed_answer(packet);
+        }
         // A rule may lead to a server on any port. What comes late from a usual one is reset.
         let is_relayed = || self.ports.contains(port) || packet::source_port(packet) == Some(DNS);
-        is_query || (protocol == TCP && packet::destination(packet) == self.address && is_relayed())
+        is_query || (packet::destination(packet) == self.address && is_relayed())
+    }
+
+    fn is_relayed_answer(&self, packet: &[u8]) -> bool {
+        !self.relayed_to.is_empty() && Datagrams::is_answer(&self.relayed_to, self.address, packet)
     }
 
     /// Takes a packet that may be about names.
     pub fn take(&self, now: Instant, header: &VnetHeader, packet: &[u8], translator: &Translator<Heap>) -> Named {
-        let mut parts = Vec::new();
-        let is_split = segment::split(header, packet, |part| parts.push(part.to_vec()));
-        if !is_split {
-            let mut whole = packet.to_vec();
-            if !segment::complete(header, &mut whole) {
-                return Named::Pass;
-            }
-            parts.push(whole);
-        }
+        let Some((parts, is_split)) = parts(header, packet) else {
+            return Named::Pass;
+        };
         let mut state = self.lock();
         let (mut out, mut passed, mut is_for_stack) = (Vec::new(), Vec::new(), false);
         for part in parts {
-            if packet::protocol(&part) == UDP {
+            if let Some(datagrams) = &mut state.datagrams
+                && packet::protocol(&part) == UDP
+                && self.is_relayed_answer(&part)
+            {
+                out.extend(datagrams.answer(now, &part));
+                self.set_due(datagrams);
+            } else if packet::protocol(&part) == UDP {
                 let mut answer = vec![0; MAX_ANSWER_PACKET];
                 match state.names.intercept(now, &part, &mut answer) {
                     Answered::Answer { length } => {
@@ -147,11 +177,33 @@ impl Naming {
         }
     }
 
+    /// Takes a packet that is for this machine and not for a name of the table. `None` if it is no query over UDP, or none is
+    /// relayed; otherwise it is done with, and these packets are to be sent.
+    pub fn relay(&self, now: Instant, header: &VnetHeader, packet: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let is_query = packet::protocol(packet) == UDP && packet::destination_port(packet) == Some(DNS);
+        // Others were not looked at, and may be for a name of the table.
+        if self.relayed_to.is_empty() || !is_query || !self.servers.contains(packet::destination(packet)) {
+            return None;
+        }
+        let (parts, _) = parts(header, packet)?;
+        let mut state = self.lock();
+        let datagrams = state.datagrams.as_mut()?;
+        let out = parts.iter().filter_map(|part| datagrams.query(now, part)).collect();
+        self.set_due(datagrams);
+        Some(out)
+    }
+
     /// Does what time brings; returns packets to send.
     pub fn poll(&self, now: Instant, translator: &Translator<Heap>) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         if self.is_due(now) {
             self.work(now, &mut self.lock(), translator, &mut out);
+        }
+        if self.datagrams_due.load(Ordering::Relaxed) <= now.as_micros()
+            && let Some(datagrams) = &mut self.lock().datagrams
+        {
+            datagrams.poll(now, &mut out);
+            self.set_due(datagrams);
         }
         out
     }
@@ -159,7 +211,7 @@ impl Naming {
     /// When to poll at the latest.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        let due = self.due.load(Ordering::Relaxed);
+        let due = self.due.load(Ordering::Relaxed).min(self.datagrams_due.load(Ordering::Relaxed));
         (due != NEVER).then(|| Instant::from_micros(due))
     }
 
@@ -167,9 +219,17 @@ impl Naming {
         self.due.load(Ordering::Relaxed) <= now.as_micros()
     }
 
+    fn set_due(&self, datagrams: &Datagrams) {
+        self.datagrams_due.store(datagrams.due().map_or(NEVER, Instant::as_micros), Ordering::Relaxed);
+    }
+
     fn work(&self, now: Instant, state: &mut State, translator: &Translator<Heap>, out: &mut Vec<Vec<u8>>) {
-        let State { names, relay } = state;
-        relay.work(now, names, |client, server| server_of(translator, client, server));
+        let State { names, relay, datagrams } = state;
+        relay.work(now, names, |client, server| {
+            // What is asked of this machine itself.
+            let elsewhere = || datagrams.as_ref().filter(|_| translator.is_own(server))?.server(client);
+            server_of(translator, client, server).or_else(elsewhere)
+        });
         out.extend(relay.packets());
         self.due.store(relay.due(now).map_or(NEVER, Instant::as_micros), Ordering::Relaxed);
     }
@@ -182,7 +242,8 @@ impl Naming {
         let mut outcomes: Vec<_> = Outcome::ALL.iter().map(|o| (o.name(), counters.of(*o))).collect();
         outcomes.push(("proven", counters.proven));
         let relay = state.relay.counts();
-        Counts { entries: state.names.len(), outcomes, relay, connections: state.relay.connections() }
+        let datagrams = state.datagrams.as_ref().map(|datagrams| (datagrams.waiting(), datagrams.counts()));
+        Counts { entries: state.names.len(), outcomes, relay, connections: state.relay.connections(), datagrams }
     }
 }
 
@@ -197,6 +258,32 @@ pub struct Counts {
     pub relay: [(&'static str, u64); 5],
     /// How many clients are connected now.
     pub connections: usize,
+    /// If queries over UDP are relayed: how many wait now, and what has become of them.
+    pub datagrams: Option<(usize, Vec<(&'static str, u64)>)>,
+}
+
+impl Counts {
+    /// All that is counted, with names that are different ones.
+    pub fn named(self) -> impl Iterator<Item = (String, u64)> {
+        let datagrams = self.datagrams.into_iter().flat_map(|(_, counts)| counts);
+        let datagrams = datagrams.map(|(name, count)| (format!("names_relay_{name}"), count));
+        let others = self.outcomes.into_iter().chain(self.relay);
+        others.map(|(name, count)| (format!("names_{name}"), count)).chain(datagrams)
+    }
+}
+
+/// The packets that one stands for, whole and with their checksums, and whether it was several. `None` if that cannot be told.
+fn parts(header: &VnetHeader, packet: &[u8]) -> Option<(Vec<Vec<u8>>, bool)> {
+    let mut parts = Vec::new();
+    let is_split = segment::split(header, packet, |part| parts.push(part.to_vec()));
+    if !is_split {
+        let mut whole = packet.to_vec();
+        if !segment::complete(header, &mut whole) {
+            return None;
+        }
+        parts.push(whole);
+    }
+    Some((parts, is_split))
 }
 
 /// Where a client's query for other names is relayed to: the server that it asked, or the one that a rule leads it to. `None`
@@ -225,129 +312,4 @@ fn server_of(translator: &Translator<Heap>, client: Ipv4Addr, server: Ipv4Addr) 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use byway::{Config, Divert, Verdict, Weighted};
-
-    use crate::counters::Counters;
-    use crate::router::{Output, Router};
-    use crate::vnet::LENGTH;
-
-    fn syn(client: Ipv4Addr, server: Ipv4Addr) -> Vec<u8> {
-        let mut packet = vec![0; 40];
-        (packet[0], packet[8], packet[9]) = (0x45, 64, TCP);
-        packet::put(&mut packet, 2, 40);
-        packet[12..16].copy_from_slice(&client.octets());
-        packet[16..20].copy_from_slice(&server.octets());
-        packet::put(&mut packet, 20, 40_000);
-        packet::put(&mut packet, 22, DNS);
-        (packet[32], packet[33]) = (0x50, 2);
-        packet::seal(&mut packet);
-        let sum = packet::add_sums(packet::pseudo_sum(&packet, 20), packet::sum(&packet[20..]));
-        packet::put(&mut packet, 36, !sum);
-        packet
-    }
-
-    /// A query over TCP goes where the client's packets would have gone.
-    #[test]
-    fn rules_lead_queries_on() {
-        let config = Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535).own([10, 9, 9, 9].into());
-        let mut translator = Translator::new(config, Heap::new(16, 16)).unwrap();
-        let to = |translator: &Translator<Heap>, client: &str, server: &str| {
-            server_of(translator, client.parse().unwrap(), server.parse().unwrap()).map(|to| to.to_string())
-        };
-        assert_eq!(to(&translator, "1.2.3.4", "9.9.9.53"), Some("9.9.9.53:53".into()));
-        assert_eq!(to(&translator, "1.2.3.4", "10.9.9.9"), None);
-        for rule in [
-            "9.9.0.0/16 to 20.0.0.1",
-            "9.9.9.53 udp to 20.0.0.2",
-            "9.9.9.53:80 to 20.0.0.3",
-            "9.9.9.53:53 from 1.0.0.0/8 to 20.0.0.4:5353*0, 20.0.0.5:5353",
-            "9.9.8.1 to same",
-            "10.9.9.9:53 to 20.0.0.6",
-            "9.9.6.1:53 tcp to 20.0.0.7",
-            "9.9.6.1:53 from 1.0.0.0/8 to 20.0.0.8",
-        ] {
-            let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];
-            translator.divert(Divert::parse(rule, &mut room).unwrap()).unwrap();
-        }
-        for (client, server, expected) in [
-            ("1.2.3.4", "9.9.6.1", "20.0.0.7:53"),
-            ("1.2.3.4", "9.9.9.53", "20.0.0.5:5353"),
-            ("2.2.3.4", "9.9.9.53", "20.0.0.1:53"),
-            ("1.2.3.4", "9.9.8.1", "9.9.8.1:53"),
-            ("1.2.3.4", "9.8.1.1", "9.8.1.1:53"),
-            ("1.2.3.4", "10.9.9.9", "20.0.0.6:53"),
-        ] {
-            assert_eq!(to(&translator, client, server).as_deref(), Some(expected), "{client} asks {server}");
-            let mut packet = syn(client.parse().unwrap(), server.parse().unwrap());
-            let verdict = translator.translate(Instant::from_secs(1), &mut packet);
-            assert!(matches!(verdict, Verdict::ToServer | Verdict::Pass), "{verdict:?}");
-            let led = SocketAddrV4::new(packet::destination(&packet), packet::destination_port(&packet).unwrap());
-            assert_eq!(led.to_string(), expected, "where packets go");
-        }
-    }
-
-    struct Sent(Vec<Vec<u8>>);
-
-    impl Output for Sent {
-        fn send(&mut self, frame: &[u8], _: &mut Counters) {
-            self.0.push(frame[LENGTH..].to_vec());
-        }
-    }
-
-    /// A query for the address of `a`.
-    fn query(server: Ipv4Addr, ttl: u8) -> Vec<u8> {
-        let message = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-        let mut packet = syn([1, 2, 3, 4].into(), server);
-        packet.truncate(28);
-        packet[24..28].copy_from_slice(&[0, 8 + message.len() as u8, 0, 0]);
-        packet.extend(message);
-        (packet[3], packet[8], packet[9]) = (packet.len() as u8, ttl, UDP);
-        packet::seal(&mut packet);
-        packet
-    }
-
-    fn with_names() -> (crate::config::Config, Translator<Heap>, Naming) {
-        let text = "[router]\naddress = \"10.9.9.9\"\n[nat]\nalternatives = [\"10.10.10.10:1024-65535\"]\n\
-            [names]\n[[names.entry]]\nname = \"a\"\nto = \"203.0.113.7\"\n";
-        let config = crate::config::Config::parse(std::path::Path::new("byway.toml"), text.into()).unwrap();
-        let translator = Translator::new(config.nat.config([7; 32]), Heap::new(16, 16)).unwrap();
-        let naming = Naming::new(config.names.as_ref().unwrap(), [7; 32], config.router.address, 1500);
-        naming.lock().names.insert(config.entries()[0].entry()).unwrap();
-        (config, translator, naming)
-    }
-
-    /// What connections cost is no part of a packet over UDP.
-    #[test]
-    fn a_query_over_udp_leaves_the_stack_alone() {
-        let (_, translator, naming) = with_names();
-        let server = Ipv4Addr::new(9, 9, 9, 53);
-        let (query, syn) = (query(server, 64), syn([1, 2, 3, 4].into(), server));
-        naming.lock().relay.receive(syn.clone());
-        let now = Instant::from_secs(1);
-        let sent = |packet: &[u8]| match naming.take(now, &VnetHeader::NONE, packet, &translator) {
-            Named::Done(packets) => packets.iter().map(|packet| packet::protocol(packet)).collect::<Vec<_>>(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(sent(&query), [UDP]);
-        assert!(sent(&syn).contains(&TCP));
-    }
-
-    /// A query to this machine has arrived, whatever is left of its time to live; one to a server is on its way.
-    #[test]
-    fn a_query_that_has_arrived_is_answered() {
-        let (config, translator, naming) = with_names();
-        let mut router = Router::new(translator, config.router.clone());
-        router.answer_names(std::sync::Arc::new(naming));
-        for (server, ttl, is_answered) in
-            [([10, 9, 9, 9], 1, true), ([10, 9, 9, 9], 64, true), ([9, 9, 9, 53], 1, false), ([9, 9, 9, 53], 2, true)]
-        {
-            let packet = query(server.into(), ttl);
-            let mut sent = Sent(Vec::new());
-            router.forward(Instant::from_secs(1), &mut [&VnetHeader::NONE.to_bytes(), &packet[..]].concat(), &mut sent);
-            let [packet] = &sent.0[..] else { panic!("{:?}", sent.0) };
-            assert_eq!(packet.ends_with(&[203, 0, 113, 7]), is_answered, "{server:?} {ttl}");
-        }
-    }
-}
+mod tests;

@@ -379,7 +379,7 @@ fn any_packet() {
 fn a_server_on_another_port_is_asked() {
     let text = format!("[router]\naddress = \"{OWN}\"\n[nat]\nalternatives = [\"10.10.10.10:1024-65535\"]\n[names]\n");
     let config = config::Config::parse(std::path::Path::new("byway.toml"), text).unwrap();
-    let naming = Naming::new(config.names.as_ref().unwrap(), [7; 32], OWN, 1500);
+    let naming = Naming::new(config.names.as_ref().unwrap(), [[7; 32], [8; 32]], OWN, 1500).unwrap();
     let nat = byway::Config::new([7; 32]).alternative([10, 10, 10, 10].into(), 1024..=65535).own(OWN);
     let mut translator = Translator::new(nat, Heap::new(16, 16)).unwrap();
     let mut room = [Weighted { target: Target::Same, weight: 1 }; 4];

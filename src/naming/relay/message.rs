@@ -1,0 +1,116 @@
+//! What the relay reads in a client's query, what it changes in it, and what it answers itself.
+
+use super::RelayOutcome;
+use crate::naming::question::{Asked, Edns, HEADER, Header, Question, RecordFault, edns, flag, kind, skip_name};
+use crate::table::hash::{Keys, Label};
+
+/// Codes of responses (RFC 6895, section 2.3).
+pub(super) mod code {
+    pub(crate) const NONE: u16 = 0;
+    pub(crate) const FORMERR: u16 = 1;
+    pub(crate) const SERVFAIL: u16 = 2;
+    pub(crate) const NOTIMP: u16 = 4;
+    pub(crate) const REFUSED: u16 = 5;
+}
+
+/// An own answer that says how long a UDP answer to us may be (RFC 6891, section 6.2.5).
+const PAYLOAD: u16 = 1232;
+const OPT: usize = 11;
+
+/// Where the first draw of letters starts among the draws of an attempt: behind its identifier and ports.
+const LETTERS: u64 = 64;
+
+/// A query that a server can be asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Readable {
+    /// How long the question's name is.
+    pub(super) name: usize,
+    /// Whether it is signed: what the signature covers must stay as it is, except for the identifier, which the signature
+    /// carries itself (RFC 8945, section 4.2).
+    pub(super) is_signed: bool,
+}
+
+/// Why a query is not relayed, and what its client is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub(super) outcome: RelayOutcome,
+    pub(super) code: u16,
+    /// How much of the query is repeated: up to its question's end, or the header alone.
+    pub(super) end: usize,
+}
+
+/// Reads a query.
+pub(super) fn read(header: Header, message: &[u8]) -> Result<Readable, Refusal> {
+    let refuse = |outcome, code, end| Err(Refusal { outcome, code, end });
+    if !header.is_query() {
+        return refuse(RelayOutcome::NotImplemented, code::NOTIMP, HEADER);
+    }
+    let asked = Asked::read(message.get(HEADER..).unwrap_or_default()).ok();
+    let question = asked.and_then(|asked| Some((asked.length(), Question::read(message, asked.length())?)));
+    let (Some((name, question)), 1) = (question, header.questions()) else {
+        return refuse(RelayOutcome::Malformed, code::FORMERR, HEADER);
+    };
+    if matches!(question.kind, kind::AXFR | kind::IXFR) {
+        return refuse(RelayOutcome::Transfer, code::REFUSED, question.end);
+    }
+    let records = edns(message.get(question.end..).unwrap_or_default(), header.additional());
+    let is_signed = matches!(records, Err(RecordFault::Signed));
+    if header.has_answers() || (records.is_err() && !is_signed) {
+        return refuse(RelayOutcome::Malformed, code::FORMERR, question.end);
+    }
+    Ok(Readable { name, is_signed })
+}
+
+/// Limits how long an answer a query asks for, if it has an OPT record.
+pub(super) fn limit_payload(message: &mut [u8], name: usize, most: u16) {
+    let Some(header) = Header::read(message) else { return };
+    let mut at = HEADER + name + 4;
+    for _ in 0..header.additional() {
+        let Some(skipped) = message.get(at..).and_then(skip_name) else { return };
+        at += skipped.0.len();
+        let Some(fixed) = message.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<10>()) else { return };
+        let [k0, k1, c0, c1, _, _, _, _, l0, l1] = fixed;
+        if u16::from_be_bytes([*k0, *k1]) == kind::OPT {
+            [*c0, *c1] = u16::from_be_bytes([*c0, *c1]).min(most).to_be_bytes();
+            return;
+        }
+        at += 10 + usize::from(u16::from_be_bytes([*l0, *l1]));
+    }
+}
+
+/// Gives the letters of a name random case. Lengths are below 64 and no letters.
+pub(super) fn mix_case(keys: &Keys, nonce: u64, name: &mut [u8]) {
+    let (mut bits, mut left, mut next) = (0, 0_u32, LETTERS);
+    for byte in name.iter_mut().filter(|byte| byte.is_ascii_alphabetic()) {
+        if left == 0 {
+            (bits, left) = (keys.choose(Label::Relay, [nonce, next]), u64::BITS);
+            next += 1;
+        }
+        *byte = if bits & 1 == 0 { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() };
+        (bits, left) = (bits >> 1, left - 1);
+    }
+}
+
+/// An answer of our own to a query, into `out`: its header and question up to `end`, a code, and an OPT record if the query
+/// has one (RFC 6891, section 6.1.1). Returns its length, at most that of the query.
+pub(super) fn answer(query: &[u8], end: usize, code: u16, is_truncated: bool, out: &mut [u8]) -> Option<usize> {
+    let header = Header::read(query)?;
+    let has_question = end > HEADER;
+    let records = if has_question { edns(query.get(end..)?, header.additional()) } else { Ok(None) };
+    let opt = match records {
+        Ok(Some(Edns { wants_dnssec, .. })) => Some(wants_dnssec),
+        _ => None,
+    };
+    let copied = header.flags() & (flag::OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
+    let truncated = if is_truncated { flag::TRUNCATED } else { 0 };
+    let flags = flag::RESPONSE | copied | flag::RECURSION_AVAILABLE | truncated | code;
+    out.get_mut(..end)?.copy_from_slice(query.get(..end)?);
+    let [_, _, f0, f1, counts @ ..] = out.first_chunk_mut::<HEADER>()?;
+    [*f0, *f1] = flags.to_be_bytes();
+    *counts = [0, u8::from(has_question), 0, 0, 0, 0, 0, u8::from(opt.is_some())];
+    let Some(wants_dnssec) = opt else { return Some(end) };
+    let [p0, p1] = PAYLOAD.to_be_bytes();
+    let record = [0, 0, kind::OPT as u8, p0, p1, 0, 0, u8::from(wants_dnssec) << 7, 0, 0, 0];
+    out.get_mut(end..end + OPT)?.copy_from_slice(&record);
+    Some(end + OPT)
+}

@@ -1,0 +1,115 @@
+//! What is known of the DNS servers: whether they answer, and whether they keep the case of a question.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
+
+use super::config::MAX_RELAY_SERVERS;
+use crate::config::List;
+use crate::time::Instant;
+
+/// After so many attempts in a row without an answer a server is asked last.
+const SILENT: u8 = 3;
+/// How long it is then asked nothing, unless no other is left. A query that finds it silent for so long tries it.
+const REST: Duration = Duration::from_secs(10);
+/// After so many queries in a row whose case a server has not kept, it is sent random case no more.
+const CASELESS: u8 = 8;
+/// A name with so many letters shows that a server keeps their case; one with fewer may have had it by chance.
+pub(super) const LETTERS: usize = 8;
+
+#[derive(Clone, Copy, Debug)]
+struct Server {
+    endpoint: SocketAddrV4,
+    /// Attempts in a row without an answer.
+    silent: u8,
+    /// Queries in a row whose case it has not kept.
+    caseless: u8,
+    rests_until: Instant,
+}
+
+impl Server {
+    const fn new(endpoint: SocketAddrV4) -> Self {
+        Self { endpoint, silent: 0, caseless: 0, rests_until: Instant::ZERO }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Servers {
+    all: [Server; MAX_RELAY_SERVERS],
+    count: u8,
+}
+
+impl Servers {
+    pub(super) fn new(list: &List<SocketAddrV4>) -> Self {
+        let mut all = [Server::new(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); MAX_RELAY_SERVERS];
+        for (server, endpoint) in all.iter_mut().zip(list.iter()) {
+            *server = Server::new(*endpoint);
+        }
+        Self { all, count: list.len() as u8 }
+    }
+
+    pub(super) fn endpoint(&self, number: u8) -> Option<SocketAddrV4> {
+        self.all.get(usize::from(number)).map(|server| server.endpoint)
+    }
+
+    fn choose(&self, now: Instant) -> u8 {
+        (0..self.count).find(|number| self.get(*number).is_some_and(|s| s.rests_until <= now)).unwrap_or(0)
+    }
+
+    fn get(&self, number: u8) -> Option<&Server> {
+        self.all.get(usize::from(number))
+    }
+
+    fn get_mut(&mut self, number: u8) -> Option<&mut Server> {
+        self.all.get_mut(usize::from(number))
+    }
+
+    pub(super) fn preferred(&self, now: Instant) -> SocketAddrV4 {
+        self.endpoint(self.choose(now)).unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))
+    }
+
+    /// The server that a new query is sent to.
+    pub(super) fn take(&mut self, now: Instant) -> u8 {
+        let number = self.choose(now);
+        // One that was silent is tried with a single query.
+        if let Some(server) = self.get_mut(number).filter(|server| server.silent >= SILENT) {
+            server.rests_until = now + REST;
+        }
+        number
+    }
+
+    /// The one that is asked when this one has not answered.
+    pub(super) const fn after(&self, number: u8) -> u8 {
+        if number + 1 < self.count { number + 1 } else { 0 }
+    }
+
+    pub(super) fn was_silent(&mut self, number: u8, now: Instant) {
+        if let Some(server) = self.get_mut(number) {
+            server.silent = server.silent.saturating_add(1);
+            if server.silent >= SILENT {
+                server.rests_until = now + REST;
+            }
+        }
+    }
+
+    pub(super) fn has_answered(&mut self, number: u8) {
+        if let Some(server) = self.get_mut(number) {
+            (server.silent, server.rests_until) = (0, Instant::ZERO);
+        }
+    }
+
+    pub(super) fn is_caseless(&self, number: u8) -> bool {
+        self.get(number).is_none_or(|server| server.caseless >= CASELESS)
+    }
+
+    pub(super) fn has_lost_case(&mut self, number: u8) {
+        if let Some(server) = self.get_mut(number) {
+            server.caseless = server.caseless.saturating_add(1);
+        }
+    }
+
+    pub(super) fn has_kept_case(&mut self, number: u8) {
+        if let Some(server) = self.get_mut(number).filter(|server| server.caseless < CASELESS) {
+            server.caseless = 0;
+        }
+    }
+}

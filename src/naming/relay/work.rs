@@ -1,0 +1,389 @@
+//! The table of queries that wait for their answers.
+//!
+//! A slot is in a list by its deadline, the earliest first (each attempt has the same patience, so what is sent last is due
+//! last), and in two indexes: by the port that its answer comes to, which no other has, and by its client.
+
+use core::net::{Ipv4Addr, SocketAddrV4};
+
+use super::message::{self, Readable, Refusal, code};
+use super::servers::{self, Servers};
+use super::storage::{RelayParts, RelaySlot, flag};
+use super::{MAX_RELAY_QUERY, RelayConfig, RelayCounters, RelayOutcome, Relayed};
+use crate::endpoint::Pair;
+use crate::naming::index;
+use crate::naming::question::{HEADER, Header};
+use crate::naming::storage::NONE;
+use crate::table::hash::{Key, Keys, Label, reduce};
+use crate::time::Instant;
+use crate::wire::ipv4;
+
+/// How often a port is drawn until one is free.
+const DRAWS: u64 = 16;
+/// What follows the name of a question: type and class.
+const KIND: usize = 4;
+
+/// The state beside the table.
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) config: RelayConfig,
+    pub(super) keys: Keys,
+    pub(super) servers: Servers,
+    pub(super) counters: RelayCounters,
+    /// How many attempts there were: each draws with its own number.
+    pub(super) nonce: u64,
+    pub(super) now: Instant,
+    pub(super) capacity: usize,
+    pub(super) used: usize,
+    /// Slots from here on were never used; the others that are unused are in the list `free`.
+    pub(super) fresh: usize,
+    pub(super) free: u32,
+    /// The list of those that wait.
+    pub(super) first: u32,
+    pub(super) last: u32,
+}
+
+/// The state and the table, for one call.
+pub(super) struct Work<'a> {
+    pub(super) state: &'a mut State,
+    pub(super) parts: RelayParts<'a>,
+}
+
+impl State {
+    /// The query whose answer comes to this port.
+    pub(super) fn waiting_at(&self, slots: &[RelaySlot], ports: &[u32], port: u16) -> Option<u32> {
+        let waits = |number: &u32| slot(slots, *number).is_some_and(|slot| slot.length != 0 && slot.port == port);
+        index::candidates(ports, self.of_port(port)).find(waits)
+    }
+
+    fn of_port(&self, port: u16) -> u64 {
+        self.keys.hash(&Key { addresses: port.into(), ports: u64::MAX })
+    }
+
+    fn of_client(&self, client: (u32, u16), asked: (u32, u16), header: Header) -> u64 {
+        let ports = u64::from(client.1) << 32 | u64::from(asked.1) << 16 | u64::from(header.id());
+        self.keys.hash(&Key { addresses: u64::from(client.0) << 32 | u64::from(asked.0), ports })
+    }
+}
+
+impl Work<'_> {
+    pub(super) fn query(&mut self, client: Pair, query: &[u8], out: &mut [u8; MAX_RELAY_QUERY]) -> Relayed {
+        let (source, asked) = (parts_of(client.source), parts_of(client.destination));
+        let header = Header::read(query).filter(|header| !header.is_response());
+        let Some(header) = header.filter(|_| ipv4::is_unicast(source.0) && source.1 != 0) else {
+            return self.drop(RelayOutcome::NoQuery);
+        };
+        let clients = &self.state.config.clients;
+        if clients.len() != 0 && !clients.iter().any(|prefix| prefix.contains(*client.source.ip())) {
+            let refusal = Refusal { outcome: RelayOutcome::NotAllowed, code: code::REFUSED, end: HEADER };
+            return self.refuse(client, query, refusal, out);
+        }
+        let Readable { name, is_signed } = match message::read(header, query) {
+            Ok(readable) => readable,
+            Err(refusal) => return self.refuse(client, query, refusal, out),
+        };
+        if query.len() > MAX_RELAY_QUERY {
+            let refusal = Refusal { outcome: RelayOutcome::TooLong, code: code::NONE, end: HEADER + name + KIND };
+            return self.refuse(client, query, refusal, out);
+        }
+        let of_client = self.state.of_client(source, asked, header);
+        let slots = &*self.parts.slots;
+        let is_same =
+            |number| slot(slots, number).is_some_and(|s| s.client == source && s.asked == asked && s.query() == query);
+        if index::candidates(self.parts.clients, of_client).any(is_same) {
+            return self.drop(RelayOutcome::Repeated);
+        }
+        let Some(number) = self.allocate() else {
+            return self.drop(RelayOutcome::Full);
+        };
+        if !index::insert(self.parts.clients, of_client, number) {
+            self.free(number);
+            return self.drop(RelayOutcome::Full);
+        }
+        let server = self.state.servers.take(self.state.now);
+        if let Some(slot) = slot_mut(self.parts.slots, number) {
+            (slot.client, slot.asked, slot.server) = (source, asked, server);
+            (slot.length, slot.name) = (query.len() as u16, name as u8);
+            slot.flags = if is_signed { flag::SIGNED } else { 0 };
+            if let Some(to) = slot.message.get_mut(..query.len()) {
+                to.copy_from_slice(query);
+            }
+        }
+        match self.ask(number, out) {
+            Some(asked) => {
+                self.state.counters.count(RelayOutcome::Asked);
+                asked
+            }
+            None => {
+                self.release(number);
+                self.drop(RelayOutcome::NoPort)
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, from: SocketAddrV4, port: u16, message: &mut [u8]) -> Option<Pair> {
+        match self.judge(from, port, message) {
+            Ok(number) => {
+                let slot = slot(self.parts.slots, number)?;
+                let client = Pair { source: endpoint(slot.client), destination: endpoint(slot.asked) };
+                let end = HEADER + usize::from(slot.name);
+                restore(message, slot.query(), 0..2);
+                if !slot.is(flag::SIGNED) {
+                    restore(message, slot.query(), HEADER..end);
+                }
+                self.state.servers.has_answered(slot.server);
+                self.unlink(number);
+                self.release(number);
+                self.state.counters.count(RelayOutcome::Answered);
+                Some(client)
+            }
+            Err(outcome) => {
+                self.state.counters.count(outcome);
+                None
+            }
+        }
+    }
+
+    /// The query that this is the right answer to, or what is wrong.
+    fn judge(&mut self, from: SocketAddrV4, port: u16, message: &[u8]) -> Result<u32, RelayOutcome> {
+        let header = Header::read(message).filter(|header| header.is_response() && header.is_query());
+        let header = header.ok_or(RelayOutcome::NoAnswer)?;
+        let number = self.waiting_at(port).ok_or(RelayOutcome::WrongPort)?;
+        let slot = slot(self.parts.slots, number).ok_or(RelayOutcome::WrongPort)?;
+        let server = slot.server;
+        if self.state.servers.endpoint(server) != Some(from) {
+            return Err(RelayOutcome::WrongServer);
+        }
+        if header.id() != slot.id {
+            return Err(RelayOutcome::WrongId);
+        }
+        let end = HEADER + usize::from(slot.name);
+        let mut asked = slot.message;
+        if slot.is(flag::MIXED) {
+            message::mix_case(&self.state.keys, slot.nonce, asked.get_mut(HEADER..end).unwrap_or_default());
+        }
+        let [said, asked] = [message, &asked].map(|bytes| (bytes.get(HEADER..end), bytes.get(end..end + KIND)));
+        let ((Some(name), Some(kind)), (Some(expected), Some(expected_kind))) = (said, asked) else {
+            return Err(RelayOutcome::WrongQuestion);
+        };
+        if header.questions() != 1 || kind != expected_kind || !name.eq_ignore_ascii_case(expected) {
+            return Err(RelayOutcome::WrongQuestion);
+        }
+        if slot.is(flag::MIXED) {
+            if name != expected {
+                self.ask_again(number, server);
+                return Err(RelayOutcome::WrongCase);
+            }
+            if name.iter().filter(|byte| byte.is_ascii_alphabetic()).count() >= servers::LETTERS {
+                self.state.servers.has_kept_case(server);
+            }
+        }
+        Ok(number)
+    }
+
+    /// Has a query be sent again as its client wrote it, since its server may not keep the case. Once.
+    fn ask_again(&mut self, number: u32, server: u8) {
+        let is_first = slot(self.parts.slots, number).is_some_and(|slot| !slot.is(flag::PLAIN));
+        if is_first {
+            self.state.servers.has_lost_case(server);
+            self.unlink(number);
+            self.link_first(number);
+            if let Some(slot) = slot_mut(self.parts.slots, number) {
+                slot.flags |= flag::PLAIN | flag::AGAIN;
+            }
+        }
+    }
+
+    pub(super) fn poll(&mut self, out: &mut [u8; MAX_RELAY_QUERY]) -> Option<Relayed> {
+        let number = self.state.first;
+        let (now, slot) = (self.state.now, slot(self.parts.slots, number)?);
+        let (is_again, server) = (slot.is(flag::AGAIN), slot.server);
+        if !is_again && slot.deadline > now.as_micros() {
+            return None;
+        }
+        let has_attempts = slot.attempts < self.state.config.attempts;
+        self.unlink(number);
+        index::replace(self.parts.ports, self.state.of_port(slot_port(self.parts.slots, number)), number, NONE);
+        if is_again {
+            self.state.counters.count(RelayOutcome::CaseLost);
+        } else {
+            self.state.counters.count(RelayOutcome::TimedOut);
+            self.state.servers.was_silent(server, now);
+            if let Some(slot) = slot_mut(self.parts.slots, number) {
+                slot.server = self.state.servers.after(server);
+            }
+        }
+        if (is_again || has_attempts)
+            && let Some(asked) = self.ask(number, out)
+        {
+            return Some(asked);
+        }
+        Some(self.give_up(number, out))
+    }
+
+    /// Tells the client that nobody answers.
+    fn give_up(&mut self, number: u32, out: &mut [u8; MAX_RELAY_QUERY]) -> Relayed {
+        let Some(slot) = slot(self.parts.slots, number) else {
+            return Relayed::Drop(RelayOutcome::Unanswered);
+        };
+        let client = Pair { source: endpoint(slot.client), destination: endpoint(slot.asked) };
+        let end = HEADER + usize::from(slot.name) + KIND;
+        let length = message::answer(slot.query(), end, code::SERVFAIL, false, out);
+        self.release(number);
+        self.state.counters.count(RelayOutcome::Unanswered);
+        // A query that was relayed always has its answer.
+        length.map_or(Relayed::Drop(RelayOutcome::Unanswered), |length| Relayed::Answer { client, length })
+    }
+
+    /// Sends a query to its server, with everything drawn anew. `None` if there is no port: then it waits at none.
+    fn ask(&mut self, number: u32, out: &mut [u8; MAX_RELAY_QUERY]) -> Option<Relayed> {
+        let nonce = self.state.nonce;
+        self.state.nonce = nonce.wrapping_add(1);
+        let port = self.draw_port(nonce, number)?;
+        let id = self.state.keys.choose(Label::Relay, [nonce, 0]) as u16;
+        let State { config, servers, now, keys, .. } = &*self.state;
+        let deadline = (*now + config.patience).as_micros();
+        let slot = slot_mut(self.parts.slots, number)?;
+        let is_free = slot.flags & (flag::PLAIN | flag::SIGNED) == 0;
+        let is_mixed = is_free && config.mixes_case && !servers.is_caseless(slot.server);
+        slot.attempts = slot.attempts.saturating_add(u8::from(!slot.is(flag::AGAIN)));
+        slot.flags &= !(flag::AGAIN | flag::MIXED);
+        slot.flags |= if is_mixed { flag::MIXED } else { 0 };
+        (slot.nonce, slot.port, slot.id, slot.deadline) = (nonce, port, id, deadline);
+        let (length, name) = (usize::from(slot.length), usize::from(slot.name));
+        out.copy_from_slice(&slot.message);
+        let query = out.get_mut(..length)?;
+        restore(query, &id.to_be_bytes(), 0..2);
+        if is_mixed {
+            message::mix_case(keys, nonce, query.get_mut(HEADER..HEADER + name)?);
+        }
+        if !slot.is(flag::SIGNED) {
+            message::limit_payload(query, name, config.payload);
+        }
+        let server = servers.endpoint(slot.server)?;
+        self.link_last(number);
+        Some(Relayed::Ask { server, port, length })
+    }
+
+    /// A port at which no other query waits, entered into the index.
+    fn draw_port(&mut self, nonce: u64, number: u32) -> Option<u16> {
+        let (first, last) = self.state.config.ports;
+        let range = u32::from(last) - u32::from(first) + 1;
+        for draw in 1..=DRAWS {
+            let port = first + reduce((self.state.keys.choose(Label::Relay, [nonce, draw]) >> 32) as u32, range) as u16;
+            if self.waiting_at(port).is_none() && index::insert(self.parts.ports, self.state.of_port(port), number) {
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    fn waiting_at(&self, port: u16) -> Option<u32> {
+        self.state.waiting_at(self.parts.slots, self.parts.ports, port)
+    }
+
+    fn drop(&mut self, outcome: RelayOutcome) -> Relayed {
+        self.state.counters.count(outcome);
+        Relayed::Drop(outcome)
+    }
+
+    /// Answers a query that is not relayed.
+    fn refuse(&mut self, client: Pair, query: &[u8], refusal: Refusal, out: &mut [u8; MAX_RELAY_QUERY]) -> Relayed {
+        let Refusal { outcome, code, end } = refusal;
+        self.state.counters.count(outcome);
+        let length = message::answer(query, end, code, outcome == RelayOutcome::TooLong, out);
+        length.map_or(Relayed::Drop(outcome), |length| Relayed::Answer { client, length })
+    }
+
+    /// An unused slot.
+    fn allocate(&mut self) -> Option<u32> {
+        let state = &mut *self.state;
+        let number = match slot(self.parts.slots, state.free) {
+            Some(slot) => core::mem::replace(&mut state.free, slot.next),
+            None if state.fresh < state.capacity => {
+                state.fresh += 1;
+                state.fresh as u32
+            }
+            None => return None,
+        };
+        state.used += 1;
+        *slot_mut(self.parts.slots, number)? = RelaySlot::EMPTY;
+        Some(number)
+    }
+
+    fn free(&mut self, number: u32) {
+        if let Some(slot) = slot_mut(self.parts.slots, number) {
+            slot.length = 0;
+            slot.next = core::mem::replace(&mut self.state.free, number);
+            self.state.used = self.state.used.saturating_sub(1);
+        }
+    }
+
+    /// Ends a query that is in no list any more.
+    fn release(&mut self, number: u32) {
+        let Some(slot) = slot(self.parts.slots, number) else { return };
+        let Some(header) = Header::read(slot.query()) else { return };
+        let (of_client, of_port) =
+            (self.state.of_client(slot.client, slot.asked, header), self.state.of_port(slot.port));
+        index::replace(self.parts.clients, of_client, number, NONE);
+        index::replace(self.parts.ports, of_port, number, NONE);
+        self.free(number);
+    }
+
+    fn link_first(&mut self, number: u32) {
+        let first = core::mem::replace(&mut self.state.first, number);
+        self.join(NONE, number);
+        self.join(number, first);
+    }
+
+    fn link_last(&mut self, number: u32) {
+        let last = core::mem::replace(&mut self.state.last, number);
+        self.join(last, number);
+        self.join(number, NONE);
+    }
+
+    fn unlink(&mut self, number: u32) {
+        if let Some(&RelaySlot { previous, next, .. }) = slot(self.parts.slots, number) {
+            self.join(previous, next);
+        }
+    }
+
+    /// Makes two neighbours in the list; [`NONE`] is its end.
+    fn join(&mut self, one: u32, other: u32) {
+        match slot_mut(self.parts.slots, one) {
+            Some(slot) => slot.next = other,
+            None => self.state.first = other,
+        }
+        match slot_mut(self.parts.slots, other) {
+            Some(slot) => slot.previous = one,
+            None => self.state.last = one,
+        }
+    }
+}
+
+/// The slot with this number, counted from one.
+pub(super) fn slot(slots: &[RelaySlot], number: u32) -> Option<&RelaySlot> {
+    slots.get((number as usize).wrapping_sub(1))
+}
+
+fn slot_mut(slots: &mut [RelaySlot], number: u32) -> Option<&mut RelaySlot> {
+    slots.get_mut((number as usize).wrapping_sub(1))
+}
+
+fn slot_port(slots: &[RelaySlot], number: u32) -> u16 {
+    slot(slots, number).map_or(0, |slot| slot.port)
+}
+
+const fn parts_of(endpoint: SocketAddrV4) -> (u32, u16) {
+    (endpoint.ip().to_bits(), endpoint.port())
+}
+
+const fn endpoint((address, port): (u32, u16)) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from_bits(address), port)
+}
+
+/// Copies a range of one message into another.
+fn restore(message: &mut [u8], from: &[u8], range: core::ops::Range<usize>) {
+    if let (Some(to), Some(from)) = (message.get_mut(range.clone()), from.get(range)) {
+        to.copy_from_slice(from);
+    }
+}
