@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use super::MAX_RELAY_QUERY;
+use crate::endpoint::Endpoint;
 
 /// How many words of each index a query at a time needs.
 pub const RELAY_INDEX_WORDS: usize = 4;
@@ -16,8 +17,8 @@ pub struct RelaySlot {
     /// What identifier, port and case of the last attempt were drawn with.
     pub(super) nonce: u64,
     /// The client and what it has asked: addresses and ports.
-    pub(super) client: (u32, u16),
-    pub(super) asked: (u32, u16),
+    pub(super) client: Endpoint,
+    pub(super) asked: Endpoint,
     /// Neighbours in the list of those that wait, or the next unused one: numbers counted from one.
     pub(super) next: u32,
     pub(super) previous: u32,
@@ -54,8 +55,8 @@ impl RelaySlot {
     pub const EMPTY: Self = Self {
         deadline: 0,
         nonce: 0,
-        client: (0, 0),
-        asked: (0, 0),
+        client: Endpoint::NONE,
+        asked: Endpoint::NONE,
         next: 0,
         previous: 0,
         port: 0,

@@ -3,13 +3,13 @@
 //! A slot is in a list by its deadline, the earliest first (each attempt has the same patience, so what is sent last is due
 //! last), and in two indexes: by the port that its answer comes to, which no other has, and by its client.
 
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::SocketAddrV4;
 
 use super::message::{self, Readable, Refusal, code};
 use super::servers::{self, Servers};
 use super::storage::{RelayParts, RelaySlot, flag};
 use super::{MAX_RELAY_QUERY, RelayConfig, RelayCounters, RelayOutcome, Relayed};
-use crate::endpoint::Pair;
+use crate::endpoint::{Endpoint, Pair};
 use crate::naming::index;
 use crate::naming::question::{HEADER, Header};
 use crate::naming::storage::NONE;
@@ -59,17 +59,17 @@ impl State {
         self.keys.hash(&Key { addresses: port.into(), ports: u64::MAX })
     }
 
-    fn of_client(&self, client: (u32, u16), asked: (u32, u16), header: Header) -> u64 {
-        let ports = u64::from(client.1) << 32 | u64::from(asked.1) << 16 | u64::from(header.id());
-        self.keys.hash(&Key { addresses: u64::from(client.0) << 32 | u64::from(asked.0), ports })
+    fn of_client(&self, client: Endpoint, asked: Endpoint, header: Header) -> u64 {
+        let ports = u64::from(client.port) << 32 | u64::from(asked.port) << 16 | u64::from(header.id());
+        self.keys.hash(&Key { addresses: u64::from(client.address) << 32 | u64::from(asked.address), ports })
     }
 }
 
 impl Work<'_> {
     pub(super) fn query(&mut self, client: Pair, query: &[u8], out: &mut [u8; MAX_RELAY_QUERY]) -> Relayed {
-        let (source, asked) = (parts_of(client.source), parts_of(client.destination));
+        let (source, asked) = (Endpoint::from(client.source), Endpoint::from(client.destination));
         let header = Header::read(query).filter(|header| !header.is_response());
-        let Some(header) = header.filter(|_| ipv4::is_unicast(source.0) && source.1 != 0) else {
+        let Some(header) = header.filter(|_| ipv4::is_unicast(source.address) && source.port != 0) else {
             return self.drop(RelayOutcome::NoQuery);
         };
         let clients = &self.state.config.clients;
@@ -124,7 +124,7 @@ impl Work<'_> {
         match self.judge(from, port, message) {
             Ok(number) => {
                 let slot = slot(self.parts.slots, number)?;
-                let client = Pair { source: endpoint(slot.client), destination: endpoint(slot.asked) };
+                let client = Pair { source: slot.client.socket(), destination: slot.asked.socket() };
                 let end = HEADER + usize::from(slot.name);
                 restore(message, slot.query(), 0..2);
                 if !slot.is(flag::SIGNED) {
@@ -225,7 +225,7 @@ impl Work<'_> {
         let Some(slot) = slot(self.parts.slots, number) else {
             return Relayed::Drop(RelayOutcome::Unanswered);
         };
-        let client = Pair { source: endpoint(slot.client), destination: endpoint(slot.asked) };
+        let client = Pair { source: slot.client.socket(), destination: slot.asked.socket() };
         let end = HEADER + usize::from(slot.name) + KIND;
         let length = message::answer(slot.query(), end, code::SERVFAIL, false, out);
         self.release(number);
@@ -371,14 +371,6 @@ fn slot_mut(slots: &mut [RelaySlot], number: u32) -> Option<&mut RelaySlot> {
 
 fn slot_port(slots: &[RelaySlot], number: u32) -> u16 {
     slot(slots, number).map_or(0, |slot| slot.port)
-}
-
-const fn parts_of(endpoint: SocketAddrV4) -> (u32, u16) {
-    (endpoint.ip().to_bits(), endpoint.port())
-}
-
-const fn endpoint((address, port): (u32, u16)) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::from_bits(address), port)
 }
 
 /// Copies a range of one message into another.
