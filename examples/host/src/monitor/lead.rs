@@ -191,7 +191,9 @@ impl Run {
             self.acting[place] = acts;
             let name = &self.links[place].translator.name;
             if acts {
-                tracing::info!("{name}: this monitor acts");
+                if self.links[place].stand.wants {
+                    tracing::info!("{name}: this monitor acts");
+                }
                 if !was_anywhere {
                     // What holds is what is found there, not what was known when this monitor led last.
                     self.services.iter_mut().for_each(|state| state.in_force = None);
@@ -199,7 +201,9 @@ impl Run {
                     self.refused.fill(None);
                 }
                 self.links[place].list();
-            } else if let Some(why) = self.links[place].stand.why_not(self.now()) {
+            } else if self.links[place].is_open()
+                && let Some(why) = self.links[place].stand.why_not(self.now())
+            {
                 tracing::info!("{name}: watching: {why}");
             }
         }
@@ -209,12 +213,16 @@ impl Run {
     /// Takes over what operators have set at the monitor that leads, unless this one acts somewhere itself.
     fn take_note(&mut self) {
         if self.acts() {
+            self.noted = None;
             return;
         }
         let others = self.links.iter().filter(|link| link.is_open()).filter_map(|link| link.stand.other());
         let Some((number, note)) = others.min_by_key(|(number, _)| *number).map(|(number, note)| (number, *note)) else {
             return;
         };
+        if self.noted.replace((number, note)) == Some((number, note)) {
+            return;
+        }
         let mut is_new = false;
         for state in &mut self.services {
             let Some(pins) = read(&note, state) else { continue };
