@@ -194,8 +194,8 @@ impl Run {
                 if self.links[place].stand.wants {
                     tracing::info!("{name}: this monitor acts");
                 }
-                if !was_anywhere {
-                    // What holds is what is found there, not what was known when this monitor led last.
+                if !was_anywhere && self.noted.is_some() {
+                    // Another one has led: what holds is what is found there.
                     self.services.iter_mut().for_each(|state| state.in_force = None);
                     self.told.fill(Instant::ZERO);
                     self.refused.fill(None);

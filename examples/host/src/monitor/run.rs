@@ -111,7 +111,7 @@ pub struct Run {
     pub(super) awaited: Vec<(usize, u32, u64)>,
     /// Where this monitor leads, as far as that was noticed.
     pub(super) acting: Vec<bool>,
-    /// The note that was taken over last, and whose it is.
+    /// The note that was taken over last, and whose it is: of the monitor that has led since this one has acted.
     pub(super) noted: Option<(u64, Note)>,
     /// Services whose pins watching monitors are not told, for want of room.
     pub(super) unshared: usize,
@@ -344,7 +344,8 @@ impl Run {
             state.demand(Timestamp::now(), &self.config.rules);
             let Some(rule) = self.links[place].rule(&state.service.matches) else { continue };
             let weights = rule.weights(&state.service);
-            if state.in_force != Some(weights) {
+            // Unless another monitor leads, what this one knows will hold again.
+            if state.in_force.is_none() || self.noted.is_some() && state.in_force != Some(weights) {
                 state.adopt(&weights);
             }
         }
