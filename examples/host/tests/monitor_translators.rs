@@ -46,6 +46,14 @@ fn translators_have_the_same_weights_also_after_a_restart() {
     let (now, held) = (weights(&first), weights(&second));
     assert!(u32::from(now[2]) * 2 < u32::from(now[0]) && now == held, "{before:?} {now:?} {held:?}");
     drop((one, other));
+
+    // Both are restarted at the same time: what the monitor knows holds.
+    std::thread::sleep(Duration::from_secs(2));
+    let held = weights(&first);
+    drop((first, second));
+    wait("both are away", || monitor.says("show").matches("): away").count() == 2);
+    let both = addresses.map(|at| translator(at, true));
+    wait("they have what they had", || both.iter().all(|served| weights(served) == held));
 }
 
 /// What an operator changes with another tool is taken over, not fought.

@@ -18,6 +18,8 @@ const LEASE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 /// The first byte of a note that holds pins in the form that is read and written here.
 const FORM: u8 = 1;
+/// The same where some services had no room.
+const FORM_IN_PART: u8 = 2;
 
 /// The number of a monitor that starts now: a lower rank comes first, and of the same rank the one that has run longest.
 ///
@@ -191,15 +193,19 @@ impl Run {
             self.acting[place] = acts;
             let name = &self.links[place].translator.name;
             if acts {
-                tracing::info!("{name}: this monitor acts");
-                if !was_anywhere {
-                    // What holds is what is found there, not what was known when this monitor led last.
+                if self.links[place].stand.wants {
+                    tracing::info!("{name}: this monitor acts");
+                }
+                if !was_anywhere && self.noted.is_some() {
+                    // Another one has led: what holds is what is found there.
                     self.services.iter_mut().for_each(|state| state.in_force = None);
                     self.told.fill(Instant::ZERO);
                     self.refused.fill(None);
                 }
                 self.links[place].list();
-            } else if let Some(why) = self.links[place].stand.why_not(self.now()) {
+            } else if self.links[place].is_open()
+                && let Some(why) = self.links[place].stand.why_not(self.now())
+            {
                 tracing::info!("{name}: watching: {why}");
             }
         }
@@ -209,12 +215,16 @@ impl Run {
     /// Takes over what operators have set at the monitor that leads, unless this one acts somewhere itself.
     fn take_note(&mut self) {
         if self.acts() {
+            self.noted = None;
             return;
         }
         let others = self.links.iter().filter(|link| link.is_open()).filter_map(|link| link.stand.other());
         let Some((number, note)) = others.min_by_key(|(number, _)| *number).map(|(number, note)| (number, *note)) else {
             return;
         };
+        if self.noted.replace((number, note)) == Some((number, note)) {
+            return;
+        }
         let mut is_new = false;
         for state in &mut self.services {
             let Some(pins) = read(&note, state) else { continue };
@@ -272,12 +282,21 @@ fn write(services: &[State]) -> (Note, usize) {
         one.extend(each);
         if bytes.len() + one.len() <= MAX_NOTE { bytes.extend(one) } else { left_out += 1 }
     }
+    if left_out != 0 {
+        bytes[0] = FORM_IN_PART;
+    }
     (Note::new(&bytes).unwrap_or(Note::EMPTY), left_out)
 }
 
-/// The pins that a note has for a service. `None` if it is no such note.
+/// The pins that a note has for a service. `None` if it is no such note, or had no room for all and does not name this one.
 fn read(note: &Note, state: &State) -> Option<Pins> {
-    let mut rest = note.bytes().strip_prefix(&[FORM])?;
+    let (&form, mut rest) = note.bytes().split_first()?;
+    let is_whole = match form {
+        FORM => true,
+        FORM_IN_PART => false,
+        _ => return None,
+    };
+    let mut is_named = false;
     let sign = sign(state);
     let mut pins = Pins::default();
     while let Some((&[a, b, c, d, count], behind)) = rest.split_first_chunk() {
@@ -286,12 +305,13 @@ fn read(note: &Note, state: &State) -> Option<Pins> {
         if [a, b, c, d] != sign || each.len() != state.len() {
             continue;
         }
+        is_named = true;
         for (server, byte) in each.iter().enumerate() {
             pins.drained[server] = byte & 0x80 != 0;
             pins.share[server] = (byte & 0x7f).checked_sub(1).filter(|share| *share <= 100);
         }
     }
-    rest.is_empty().then_some(pins)
+    (rest.is_empty() && (is_whole || is_named)).then_some(pins)
 }
 
 #[cfg(test)]
@@ -327,7 +347,7 @@ mod tests {
         // Another service, other servers, and what is no such note.
         assert_eq!(read(&note, &state("other", 3)), Some(Pins::default()));
         assert_eq!(read(&note, &state("web", 2)), Some(Pins::default()));
-        for bytes in [&[][..], &[2], &[FORM, 1], &[FORM, 1, 2, 3, 4, 9, 0], &note.bytes()[..note.bytes().len() - 1]] {
+        for bytes in [&[][..], &[2], &[3], &[FORM, 1], &[FORM, 1, 2, 3, 4, 9, 0], &note.bytes()[..note.bytes().len() - 1]] {
             assert_eq!(read(&Note::new(bytes).unwrap(), &services[0]), None, "{bytes:?}");
         }
         assert_eq!(read(&Note::new(&[FORM]).unwrap(), &services[0]), Some(Pins::default()));
@@ -341,7 +361,8 @@ mod tests {
         // 1 byte, and 21 for each.
         assert_eq!((note.bytes().len(), left_out), (85, 2));
         assert_eq!(read(&note, &services[3]), Some(services[3].pins.clone()));
-        assert_eq!(read(&note, &services[4]), Some(Pins::default()));
+        // What the note does not know of stays as it is.
+        assert_eq!(read(&note, &services[4]), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use byway::control::Note;
 use byway::monitor::{Distrust, Observation};
 use byway::{Instant, Target};
 use jiff::Timestamp;
@@ -110,6 +111,8 @@ pub struct Run {
     pub(super) awaited: Vec<(usize, u32, u64)>,
     /// Where this monitor leads, as far as that was noticed.
     pub(super) acting: Vec<bool>,
+    /// The note that was taken over last, and whose it is: of the monitor that has led since this one has acted.
+    pub(super) noted: Option<(u64, Note)>,
     /// Services whose pins watching monitors are not told, for want of room.
     pub(super) unshared: usize,
     pub(super) undo: BTreeMap<u64, Undo>,
@@ -143,6 +146,7 @@ impl Run {
         let mut run = Self {
             acting: vec![false; links.len()],
             unchecked: vec![true; links.len()],
+            noted: None,
             unshared: 0,
             links,
             services,
@@ -340,7 +344,8 @@ impl Run {
             state.demand(Timestamp::now(), &self.config.rules);
             let Some(rule) = self.links[place].rule(&state.service.matches) else { continue };
             let weights = rule.weights(&state.service);
-            if state.in_force != Some(weights) {
+            // Unless another monitor leads, what this one knows will hold again.
+            if state.in_force.is_none() || self.noted.is_some() && state.in_force != Some(weights) {
                 state.adopt(&weights);
             }
         }
