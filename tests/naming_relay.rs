@@ -202,11 +202,11 @@ fn each_letter_counts() {
 }
 
 /// Somebody who does not see the queries knows the server, the time, and the question, which he has the client ask. He sends
-/// four million answers with identifiers, ports and case of his own, and the generator's output is not in them.
+/// four million answers with identifiers, ports and case from a generator of his own.
 ///
-/// Of an answer to one of `n` open queries whose name has `l` letters the probability is n / (2^16 * 64512 * 2^l). Here n = 16
-/// and l = 11, so for all of them together it is 4 * 10^6 * 16 / (2^16 * 64512 * 2^11) = 7 * 10^-6, and without case 1.5 %. What
-/// is drawn is always the same, so the test passes always or never.
+/// The probability that one of them is right, with `n` queries open for a name of `l` letters, is n / (2^16 * 64512 * 2^l). Here
+/// n = 16 and l = 11, so for all of them together it is 4 * 10^6 * 16 / (2^16 * 64512 * 2^11) = 7 * 10^-6, and without case 1.5 %.
+/// What is drawn is always the same, so the test passes always or never.
 #[test]
 fn who_does_not_see_the_queries_has_no_answer_accepted() {
     const FORGED: u32 = 4_000_000;
@@ -262,12 +262,12 @@ fn what_is_drawn_is_random() {
         (0..COUNT).map(one).collect::<Vec<_>>()
     };
     let drawn = draw(7);
-    // Each bit of each field is set in half of the draws, within six standard deviations (7 % of 10 000 is 10).
+    // Each bit of each field is set in half of the draws, within six standard deviations of sqrt(20 000) / 2 = 71.
     let is_half = |set: usize| (COUNT / 2 - 425..=COUNT / 2 + 425).contains(&set);
     for bit in 0..16 {
         let set = drawn.iter().filter(|sent| u16::from_be_bytes(sent.id()) >> bit & 1 == 1).count();
         assert!(is_half(set), "bit {bit} of the identifier: {set}");
-        // Without the lowest 1024 ports the highest bits are set a little more often.
+        // Of 2^16 the highest 1024 numbers are missing, so the highest bits are set a little less often.
         let set = drawn.iter().filter(|sent| (sent.port - 1024) >> bit & 1 == 1).count();
         assert!(is_half(set + if bit > 9 { COUNT / 128 } else { 0 }), "bit {bit} of the port: {set}");
     }
