@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that no panic can be reached from `translate`, `translate_with` and `Sharding::owner`, from what takes an
-# instruction and sends an event or is the monitor's side of that, nor from what answers a query for a name or enters one,
+# instruction and sends an event or is the monitor's side of that, nor from what answers a query for a name, relays one or enters a name,
 # nor from what measures and reports: links each path alone and looks for the panic handler and for `core::panicking` in what was linked, hash included. Names
 # the lines that can panic when there are any.
 #
@@ -33,7 +33,7 @@ for level in "${levels[@]}"; do
     # An entry of tests/bare-metal/ and the features that it needs.
     for path in "packet_path byway" "packet_meta_path meta" "packet_owner byway" "control_path control-paths" \
         "control_path_of_two control-paths" "event_path control-paths" "report_path control-paths" "monitor_path control-paths" "names_path naming-paths" \
-        "names_stream_path naming-paths" "names_instruction_path naming-paths" "control_names_path control-names-paths" \
+        "names_stream_path naming-paths" "names_instruction_path naming-paths" "relay_path relay-paths" "control_names_path control-names-paths" \
         "monitor_names_path control-names-paths" "handover_path handover-paths" \
         "handover_instruction_path handover-paths" "packet_path report-paths" "report_path report-paths"; do
         read -r entry features <<<"$path"

@@ -84,6 +84,7 @@ fn refused<S: RelayStorage>(relay: &mut Relay<S>, query: &[u8]) -> Vec<u8> {
     out[..length].to_vec()
 }
 
+#[cfg(feature = "alloc")]
 fn letters(name: &[u8]) -> usize {
     name.iter().filter(|byte| byte.is_ascii_alphabetic()).count()
 }
@@ -202,11 +203,11 @@ fn each_letter_counts() {
 }
 
 /// Somebody who does not see the queries knows the server, the time, and the question, which he has the client ask. He sends
-/// four million answers with identifiers, ports and case of his own, and the generator's output is not in them.
+/// four million answers with identifiers, ports and case from a generator of his own.
 ///
-/// Of an answer to one of `n` open queries whose name has `l` letters the probability is n / (2^16 * 64512 * 2^l). Here n = 16
-/// and l = 11, so for all of them together it is 4 * 10^6 * 16 / (2^16 * 64512 * 2^11) = 7 * 10^-6, and without case 1.5 %. What
-/// is drawn is always the same, so the test passes always or never.
+/// The probability that one of them is right, with `n` queries open for a name of `l` letters, is n / (2^16 * 64512 * 2^l). Here
+/// n = 16 and l = 11, so for all of them together it is 4 * 10^6 * 16 / (2^16 * 64512 * 2^11) = 7 * 10^-6, and without case 1.5 %.
+/// What is drawn is always the same, so the test passes always or never.
 #[test]
 fn who_does_not_see_the_queries_has_no_answer_accepted() {
     const FORGED: u32 = 4_000_000;
@@ -262,12 +263,12 @@ fn what_is_drawn_is_random() {
         (0..COUNT).map(one).collect::<Vec<_>>()
     };
     let drawn = draw(7);
-    // Each bit of each field is set in half of the draws, within six standard deviations (7 % of 10 000 is 10).
+    // Each bit of each field is set in half of the draws, within six standard deviations of sqrt(20 000) / 2 = 71.
     let is_half = |set: usize| (COUNT / 2 - 425..=COUNT / 2 + 425).contains(&set);
     for bit in 0..16 {
         let set = drawn.iter().filter(|sent| u16::from_be_bytes(sent.id()) >> bit & 1 == 1).count();
         assert!(is_half(set), "bit {bit} of the identifier: {set}");
-        // Without the lowest 1024 ports the highest bits are set a little more often.
+        // Of 2^16 the highest 1024 numbers are missing, so the highest bits are set a little less often.
         let set = drawn.iter().filter(|sent| (sent.port - 1024) >> bit & 1 == 1).count();
         assert!(is_half(set + if bit > 9 { COUNT / 128 } else { 0 }), "bit {bit} of the port: {set}");
     }
@@ -498,6 +499,51 @@ fn what_is_not_relayed_is_said() {
     assert!(relay.answer(NOW, FIRST, first.port, &mut first.answer()).is_some());
     let _ = ask(&mut relay, client(9), &query("a.test", A));
     assert_eq!((relay.counters().of(RelayOutcome::Full), relay.len()), (3, 4));
+}
+
+/// The OPT record need not be the first, and its name is the root's; other records stay as they are.
+#[test]
+fn the_payload_is_limited_wherever_it_stands() {
+    let mut relay = relay();
+    // For the root, for a name, and for a pointer to the question; the last has data.
+    let others: [&[u8]; 3] = [
+        b"\0\0\x0a\xff\xff\0\0\0\0\0\0",
+        b"\x01x\x02yz\0\0\x0a\xff\xff\0\0\0\0\0\x03abc",
+        b"\xc0\x0c\0\x0a\xff\xff\0\0\0\0\0\x0c\0\0\x29\xff\xff\0\0\0\0\0\0\0",
+    ];
+    for count in 0..=others.len() {
+        for (payload, expected) in [(4096, 1232), (1233, 1232), (1232, 1232), (512, 512), (0, 0)] {
+            let message_of = |payload| {
+                let record = opt(payload, 0, true, &cookie_option(&[1; 8]));
+                let parts = [&question("bt.org", A), &others[..count].concat()[..], &record].concat();
+                message(0x0100, [1, 0, 0, count as u16 + 1], &[&parts])
+            };
+            let asked = ask(&mut relay, client(4000), &message_of(payload));
+            assert_eq!(asked.query[24..], message_of(expected)[24..], "{count} records before, {payload}");
+            assert!(relay.answer(NOW, FIRST, asked.port, &mut asked.answer()).is_some());
+        }
+    }
+}
+
+/// More letters than there are bits in a draw.
+#[test]
+fn each_letter_of_a_long_name_has_its_own_case() {
+    let mut relay = relay();
+    let name = [&"a".repeat(63)[..]; 3].join(".") + &format!(".{}", "b".repeat(61));
+    let drawn: Vec<Sent> = (0..64)
+        .map(|_| {
+            let asked = ask(&mut relay, client(4000), &query(&name, A));
+            assert!(relay.answer(NOW, FIRST, asked.port, &mut asked.answer()).is_some());
+            asked
+        })
+        .collect();
+    let places: Vec<usize> = (12..12 + 254).filter(|at| drawn[0].query[*at].is_ascii_alphabetic()).collect();
+    assert_eq!(places.len(), 3 * 63 + 61);
+    // As bits over the draws, no two letters are the same, and none is constant.
+    let case = |at: &usize| drawn.iter().map(|sent| sent.query[*at].is_ascii_uppercase()).collect::<Vec<_>>();
+    let different: HashSet<_> = places.iter().map(case).collect();
+    assert_eq!(different.len(), places.len());
+    assert!(different.iter().all(|bits| bits.contains(&true) && bits.contains(&false)));
 }
 
 /// TSIG covers the whole message but its identifier (RFC 8945, section 4.3.2).

@@ -251,7 +251,7 @@ pub(super) fn edns(mut bytes: &[u8], count: u16) -> Result<Option<Edns<'_>>, Rec
 }
 
 /// The name of a record and what follows it. A pointer ends it, and is not followed.
-pub(super) fn skip_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn skip_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     loop {
         let length = *bytes.get(at)?;

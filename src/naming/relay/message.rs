@@ -1,7 +1,7 @@
 //! What the relay reads in a client's query, what it changes in it, and what it answers itself.
 
 use super::RelayOutcome;
-use crate::naming::question::{Asked, Edns, HEADER, Header, Question, RecordFault, edns, flag, kind, skip_name};
+use crate::naming::question::{Asked, Edns, HEADER, Header, Question, RecordFault, edns, flag, kind};
 use crate::table::hash::{Keys, Label};
 
 /// Codes of responses (RFC 6895, section 2.3).
@@ -66,8 +66,7 @@ pub(super) fn limit_payload(message: &mut [u8], name: usize, most: u16) {
     let Some(header) = Header::read(message) else { return };
     let mut at = HEADER + name + 4;
     for _ in 0..header.additional() {
-        let Some(skipped) = message.get(at..).and_then(skip_name) else { return };
-        at += skipped.0.len();
+        at = after_name(message, at);
         let Some(fixed) = message.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<10>()) else { return };
         let [k0, k1, c0, c1, _, _, _, _, l0, l1] = fixed;
         if u16::from_be_bytes([*k0, *k1]) == kind::OPT {
@@ -75,6 +74,18 @@ pub(super) fn limit_payload(message: &mut [u8], name: usize, most: u16) {
             return;
         }
         at += 10 + usize::from(u16::from_be_bytes([*l0, *l1]));
+    }
+}
+
+/// Where the name that starts here ends, in a message whose records were read before.
+fn after_name(message: &[u8], mut at: usize) -> usize {
+    loop {
+        match message.get(at) {
+            Some(length @ 1..=63) => at += 1 + usize::from(*length),
+            // The root, or a pointer.
+            Some(0) => return at + 1,
+            _ => return at + 2,
+        }
     }
 }
 

@@ -79,8 +79,8 @@ pub enum Relayed {
 ///   that has not answered three times in a row is asked one query every ten seconds, until it answers.
 /// - An answer that has everything right but the case does not count either. The query is sent again from another port and
 ///   with another identifier, as the client wrote it. A server that does so eight times in a row is not sent random case any
-///   more. An answer in the right case begins that count anew, so who does not see the queries would have to guess 32 bits
-///   eight times in a row, each time before the server answers.
+///   more. An answer with at least eight letters in the right case begins that count anew, so who does not see the queries
+///   would have to guess 32 bits eight times in a row, each time before the server answers.
 /// - The client gets the server's answer as it is, with its own identifier and its own letters in the question. There is one
 ///   answer to each query, however often the client repeats it while it waits.
 /// - What does not fit into the table is not relayed, and counted.

@@ -104,9 +104,7 @@ impl Work<'_> {
             (slot.client, slot.asked, slot.server) = (source, asked, server);
             (slot.length, slot.name) = (query.len() as u16, name as u8);
             slot.flags = if is_signed { flag::SIGNED } else { 0 };
-            if let Some(to) = slot.message.get_mut(..query.len()) {
-                to.copy_from_slice(query);
-            }
+            restore(&mut slot.message, query, 0..query.len());
         }
         match self.ask(number, out) {
             Some(asked) => {
