@@ -339,9 +339,10 @@ impl Change<'_, '_> {
             (Instruction::Name(_) | Instruction::RemoveName { .. }, _) => IDLE,
             (Instruction::Divert(rule), planned) => {
                 let rule = rule.divert();
+                table.check_ejecting(&rule)?;
                 let done = match planned {
                     Some(ledger) => ledger.divert(table, &rule),
-                    None => table.divert(&rule),
+                    None => table.divert_measured(&rule),
                 }?;
                 let outcome = if done.updated { Outcome::Updated } else { Outcome::Inserted };
                 Effect::new(outcome, 0, done.left_behind)
@@ -349,7 +350,7 @@ impl Change<'_, '_> {
             (Instruction::Remove(matches), planned) => {
                 let done = match planned {
                     Some(ledger) => ledger.remove(table, matches),
-                    None => table.remove(matches),
+                    None => table.remove_measured(matches),
                 };
                 done.map_or(Effect::new(Outcome::Absent, 0, 0), |d| Effect::new(Outcome::Removed, 0, d.left_behind))
             }
@@ -357,7 +358,7 @@ impl Change<'_, '_> {
             (&Instruction::Redivert { from, to, how }, planned) => {
                 let done = match planned {
                     Some(ledger) => ledger.redivert(table, from, to, how),
-                    None => table.redivert(from, to, how),
+                    None => table.redivert_measured(from, to, how),
                 };
                 match done {
                     Ok(done) => Effect::new(Outcome::Rediverted, done.servers, done.connections),
@@ -451,8 +452,9 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
     let Some(slot) = place.and_then(|place| table.rules().get(place)) else {
         return false;
     };
-    let servers = || slot.chain(table.memory.servers);
-    *slot == table.slot_for(&rule.divert(), slot.servers)
+    let servers = || slot.members(table.memory.servers, table.memory.measured_servers).map(|(_, weighted)| weighted);
+    slot.is_ejecting(table.memory.servers, table.memory.measured_servers) == rule.is_ejecting()
+        && *slot == table.slot_for(&rule.divert(), slot.servers)
         && servers().count() == rule.servers().len()
-        && servers().zip(rule.servers()).all(|(a, b)| a.weight() == b.weight && a.target() == b.target)
+        && servers().zip(rule.servers()).all(|(a, b)| a == *b)
 }

@@ -12,7 +12,7 @@ use core::time::Duration;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::event::Event;
-use crate::table::rule::{DivertSlot, Weighted};
+use crate::table::rule::DivertSlot;
 use crate::time::{Instant, Tick};
 use crate::timeouts::Timeouts;
 use crate::track::measure::MeasureSlot;
@@ -44,12 +44,13 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     let first = position as usize;
     let mut next = first;
     while let Some(slot) = table.rules().get(next) {
-        let count = slot.chain(table.memory.servers).count();
-        if !rule_head(slot, count, out) {
+        let (servers, measured) = (&*table.memory.servers, &*table.memory.measured_servers);
+        let count = slot.chain(servers).count();
+        if !rule_head(slot, slot.is_ejecting(servers, measured), count, out) {
             break;
         }
-        for server in slot.chain(table.memory.servers).take(MAX_LISTED_SERVERS) {
-            write_server(out, Weighted { target: server.target(), weight: server.weight() });
+        for (server, weighted) in slot.members(servers, measured).take(MAX_LISTED_SERVERS) {
+            write_server(out, weighted);
             out.u32(server.connections);
         }
         next += 1;
@@ -59,14 +60,14 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
 
 /// Writes a rule up to its servers, of which there are `count`, unless it does not fit with those that are listed.
 #[inline]
-pub(super) fn rule_head(slot: &DivertSlot, count: usize, out: &mut Writer<'_>) -> bool {
+pub(super) fn rule_head(slot: &DivertSlot, ejecting: bool, count: usize, out: &mut Writer<'_>) -> bool {
     let told = count.min(MAX_LISTED_SERVERS);
     if out.room(TAG) < MATCH + 4 + told * LISTED_SERVER {
         return false;
     }
     out.put(&match_octets(&slot.matches()));
-    let (any_port, least_loaded) = (slot.has_any_port_replies(), slot.is_least_loaded());
-    out.u8(rule_flags(slot.keeps_source(), any_port, slot.is_resumable(), least_loaded, slot.midstream()));
+    let (any_port, choice) = (slot.has_any_port_replies(), (slot.is_least_loaded(), ejecting));
+    out.u8(rule_flags(slot.keeps_source(), any_port, slot.is_resumable(), choice, slot.midstream()));
     out.u8(told as u8);
     out.u16(u16::try_from(count).unwrap_or(u16::MAX));
     true
