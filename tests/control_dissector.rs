@@ -110,7 +110,9 @@ fn it_says_instructions_in_words_and_checks_tags() {
         "REQUEST 16: report every 250 ms for 60 s",
         "REPORT 1: report 1; 20.0.0.2:5353*3: connections 1, started 1, answered 1, waiting 0; 20.0.0.1*1: connections 0, \
          started 0, answered 0, waiting 0",
-        "REQUEST 17: close",
+        "REQUEST 17: divert 100.3.0.1 to 20.0.0.1*2, 20.0.0.2*1, least loaded, ejects",
+        "ANSWER 17: done, generation 6; inserted, connections: 0",
+        "REQUEST 18: close",
         "REFUSAL key 1: unknown version",
         "REQUEST 1: divert 100.100.100.100 to 123.45.67.89; name www.bt.com to the original of 100.100.100.100, 86400 s",
         "ANSWER 1: done, generation 2; inserted, connections: 0; inserted, connections: 0",

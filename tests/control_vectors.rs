@@ -124,7 +124,12 @@ fn conversation() -> String {
         (14, "Forget every connection.", Instruction::Forget),
         (15, "Read what was measured of servers: one answer, after 20 ms.", Instruction::Measurements(0)),
         (16, "Report that every 250 ms, for 60 s.", Instruction::Report { seconds: 60, interval: 250 }),
-        (17, "Close the session.", Instruction::Close),
+        (
+            17,
+            "Divert 100.3.0.1 to the least loaded of two servers, and eject what fails.",
+            Instruction::Divert("100.3.0.1 to 20.0.0.1*2, 20.0.0.2 least-loaded eject".parse().unwrap()),
+        ),
+        (18, "Close the session.", Instruction::Close),
     ];
     for (number, words, instruction) in after {
         if number == 15 {

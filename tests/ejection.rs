@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use byway::{Divert, DivertError, Heap, Instant, Measurements, Redivert, Translator, Weighted};
+use proptest::prelude::*;
 use support::talk::*;
 use support::*;
 
@@ -60,7 +61,12 @@ fn server(number: usize) -> SocketAddrV4 {
 
 impl World {
     fn new(servers: &[Server], choice: Choice) -> Self {
-        let t = Translator::new(config(), Heap::new(20_000, 10).servers(200).measured()).unwrap();
+        Self::with_rules(10, servers, choice)
+    }
+
+    /// With room for so many rules. With more than 1024 they have an index.
+    fn with_rules(rules: usize, servers: &[Server], choice: Choice) -> Self {
+        let t = Translator::new(config(), Heap::new(20_000, rules).servers(4_000).measured()).unwrap();
         let (servers, weights) = (servers.to_vec(), vec![1; servers.len()]);
         let (now, dice) = (s(100), Dice(1));
         let mut world =
@@ -391,8 +397,8 @@ fn a_flapping_server_rests_longer_and_longer() {
 /// Weights change in place, and a re-divert goes on as before: what is out stays out, what is new is in.
 #[test]
 fn instructions_keep_what_is_out() {
-    for choice in BOTH_CHOICES {
-        let mut world = World::new(&[Well; 4], choice);
+    for (choice, rules) in BOTH_CHOICES.into_iter().flat_map(|choice| [(choice, 10), (choice, 2_000)]) {
+        let mut world = World::with_rules(rules, &[Well; 4], choice);
         world.run(5);
         world.servers[3] = Refuses;
         world.run(1);
@@ -455,6 +461,77 @@ fn a_large_group_ejects_too() {
         world.run(300);
         let got = world.run(60);
         assert!(got[7] > 20 && got[8] > 20, "{choice:?}: {got:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens in whatever order: no more than half of the group is out, listings say what was asked for, servers
+    /// without a weight get nothing, and what is well gets its share in the end.
+    #[test]
+    fn no_order_of_things_confuses_it(
+        size in prop_oneof![1_usize..6, Just(70)],
+        rules in prop_oneof![Just(10), Just(2_000)],
+        by_load in any::<bool>(),
+        steps in prop::collection::vec((0_usize..80, 0_u8..14, 0_u16..5), 1..40),
+    ) {
+        let choice = if by_load { Choice::LeastLoaded } else { Choice::Sticky };
+        let mut world = World::with_rules(rules, &vec![Well; size], choice);
+        for (which, what, weight) in steps {
+            let which = which % world.servers.len();
+            match what {
+                0 => world.servers[which] = Refuses,
+                1 => world.servers[which] = Hangs,
+                2 => world.servers[which] = Vanished,
+                3 => world.servers[which] = RefusesOneIn(2),
+                4 | 5 => world.servers[which] = Well,
+                6 => {
+                    let before = core::mem::replace(&mut world.weights[which], weight);
+                    if world.weights.iter().all(|weight| *weight == 0) {
+                        world.weights[which] = before.max(1);
+                    }
+                    world.divert();
+                }
+                7 | 8 => {
+                    // Another server in its place, with a number of its own, and back again.
+                    let how = if what == 7 { Redivert::Switch } else { Redivert::Drain };
+                    let other = SocketAddrV4::new(ip("20.9.9.9"), 80);
+                    world.t.redivert(server(which), other, how).unwrap();
+                    world.t.poll(world.now);
+                    world.t.redivert(other, server(which), how).unwrap();
+                    world.served.clear();
+                }
+                9 => {
+                    world.t.remove(at(ORIGINAL)).unwrap();
+                    world.divert();
+                }
+                10 => world.pass(Duration::from_secs(u64::from(weight) * 20)),
+                _ => {
+                    world.run(u64::from(weight));
+                }
+            }
+            let (members, out) = (world.weights.iter().filter(|weight| **weight != 0).count(), world.ejected());
+            let out = (0..size).filter(|n| out[*n] && world.weights[*n] != 0).count();
+            prop_assert!(out <= members.div_ceil(2).min(members - 1), "{out} of {members}");
+            let text = world.t.diverts().next().unwrap().to_string();
+            for (n, weight) in world.weights.iter().enumerate() {
+                let name = Weighted::new(server(n), *weight).to_string();
+                prop_assert!(text.replace(',', " ").split(' ').any(|word| word == name), "{name} is not in {text}");
+            }
+            let got = world.run(1);
+            prop_assert!((0..size).all(|n| got[n] == 0 || world.weights[n] != 0), "{got:?} {:?}", world.weights);
+        }
+        // As many rests as there may be, with what was left open at an end.
+        world.servers.fill(Well);
+        world.served.clear();
+        world.pass(Duration::from_secs(9_000));
+        for _ in 0..40 {
+            world.t.poll(world.now);
+            world.pass(Duration::from_millis(10));
+        }
+        world.run(if size > 10 { 200 } else { 60 });
+        prop_assert_eq!(world.ejected().iter().zip(&world.weights).filter(|(out, w)| **out && **w != 0).count(), 0);
     }
 }
 

@@ -13,8 +13,8 @@ use core::net::SocketAddrV4;
 #[cfg(target_pointer_width = "64")]
 use crate::divert::Match;
 use crate::endpoint::Protocol;
-use crate::table::rule::{DivertSlot, Target};
-use crate::table::server::Place;
+use crate::table::rule::{DivertSlot, Target, Weighted};
+use crate::table::server::{self, Place, ServerSlot};
 use crate::translator::{MAX_CLIENT_LIMIT, RedivertError, Reservation, Table, place_of};
 
 /// The longest chain of rules that is followed when looking for a loop.
@@ -452,9 +452,16 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
     let Some(slot) = place.and_then(|place| table.rules().get(place)) else {
         return false;
     };
-    let servers = || slot.members(table.memory.servers, table.memory.measured_servers).map(|(_, weighted)| weighted);
-    slot.is_ejecting(table.memory.servers, table.memory.measured_servers) == rule.is_ejecting()
+    let servers = || slot.chain(table.memory.servers);
+    // The first one stands at this entry, and each of the others behind the one before.
+    let mut entry = server::meant(table.memory.servers, slot.servers);
+    let ejects = table.weight_in_rule(entry).is_some();
+    let mut is_so = |a: &ServerSlot, b: &Weighted| {
+        let weight = table.weight_in_rule(core::mem::replace(&mut entry, a.next)).unwrap_or(a.weight());
+        weight == b.weight && a.target() == b.target
+    };
+    ejects == rule.is_ejecting()
         && *slot == table.slot_for(&rule.divert(), slot.servers)
         && servers().count() == rule.servers().len()
-        && servers().zip(rule.servers()).all(|(a, b)| a == *b)
+        && servers().zip(rule.servers()).all(|(a, b)| is_so(a, b))
 }

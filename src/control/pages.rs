@@ -12,7 +12,8 @@ use core::time::Duration;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::event::Event;
-use crate::table::rule::DivertSlot;
+use crate::table::rule::{DivertSlot, Weighted};
+use crate::table::server;
 use crate::time::{Instant, Tick};
 use crate::timeouts::Timeouts;
 use crate::track::measure::MeasureSlot;
@@ -44,14 +45,16 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     let first = position as usize;
     let mut next = first;
     while let Some(slot) = table.rules().get(next) {
-        let (servers, measured) = (&*table.memory.servers, &*table.memory.measured_servers);
-        let count = slot.chain(servers).count();
-        if !rule_head(slot, slot.is_ejecting(servers, measured), count, out) {
+        let count = slot.chain(table.memory.servers).count();
+        let mut entry = server::meant(table.memory.servers, slot.servers);
+        if !rule_head(slot, table.weight_in_rule(entry).is_some(), count, out) {
             break;
         }
-        for (server, weighted) in slot.members(servers, measured).take(MAX_LISTED_SERVERS) {
-            write_server(out, weighted);
+        for server in slot.chain(table.memory.servers).take(MAX_LISTED_SERVERS) {
+            let weight = table.weight_in_rule(entry).unwrap_or(server.weight());
+            write_server(out, Weighted { target: server.target(), weight });
             out.u32(server.connections);
+            entry = server.next;
         }
         next += 1;
     }

@@ -1,8 +1,6 @@
 //! What is known of a server as a member of a group that ejects failing ones: votes of its clients, silence, and the way
 //! back. Times are in microseconds.
 
-use core::time::Duration;
-
 use crate::divert::Match;
 
 /// So many failures in a row, with no success between, are needed for an ejection.
@@ -175,8 +173,9 @@ impl Ejection {
             Standing::Trying => self.full,
             Standing::Returning if self.full == 0 => 0,
             Standing::Returning => {
-                let eighths = 1 + 7 * now.saturating_sub(self.since).min(RAMP) / RAMP;
-                (u64::from(self.full) * eighths / 8).max(1) as u16
+                let lasted = now.saturating_sub(self.since).min(RAMP) as u32;
+                let eighths = 1 + 7 * (lasted >> 10) / (RAMP >> 10) as u32;
+                (u32::from(self.full) * eighths >> 3).max(1) as u16
             }
         }
     }
@@ -251,17 +250,15 @@ impl Ejection {
         !self.is_out() && self.silences.iter().any(|silence| silence.count >= SILENT)
     }
 
-    /// Whether it is to be ejected for its silence. Of so many that wait at present, enough came since its last sign of life,
-    /// the first one of them `patience` ago, and from several clients, or from most of those that are known.
-    pub(crate) fn is_silent(&self, what: Wait, waiting: u32, patience: u64, now: u64) -> bool {
-        self.silences.get(what as usize).is_some_and(|silence| {
-            let others = self.succeeded[0] | self.succeeded[1];
-            let (clients, all) = (silence.clients.count_ones(), (silence.clients | others).count_ones());
-            waiting >= SILENT
-                && silence.count >= SILENT
-                && now.saturating_sub(silence.since) >= patience
-                && (clients >= SILENT || 2 * clients > all)
-        })
+    /// For how many microseconds nothing has been heard, if that may be a reason. Of so many that wait at present, enough
+    /// came since its last sign of life, and from several clients, or from most of those that are known.
+    pub(crate) fn silence(&self, what: Wait, waiting: u32, now: u64) -> Option<u64> {
+        let silence = self.silences.get(what as usize)?;
+        let others = self.succeeded[0] | self.succeeded[1];
+        let (clients, all) = (silence.clients.count_ones(), (silence.clients | others).count_ones());
+        let lasted = now.saturating_sub(silence.since);
+        let counts = waiting >= SILENT && silence.count >= SILENT && (clients >= DIFFERENT || 2 * clients > all);
+        (counts && lasted >= PATIENCE).then_some(lasted)
     }
 
     /// It is ejected.
@@ -293,10 +290,9 @@ impl Ejection {
         self.standing == Standing::Probed && self.probe == slot
     }
 
-    /// The slot of the probe, if it has gone on for too long.
-    pub(crate) fn late_probe(&self, patience: u64, now: u64) -> Option<u32> {
-        let is_late = self.standing == Standing::Probed && now.saturating_sub(self.since) >= patience;
-        is_late.then_some(self.probe)
+    /// The slot of the probe, and for how many microseconds it has gone on.
+    pub(crate) fn probe_so_far(&self, now: u64) -> Option<(u32, u64)> {
+        (self.standing == Standing::Probed).then(|| (self.probe, now.saturating_sub(self.since)))
     }
 
     /// The probe has ended: well, badly, or without telling anything. True if it is no longer out.
@@ -331,11 +327,11 @@ impl Ejection {
     }
 }
 
-/// How long a server may be silent that has given so many responses, in so much time in all.
-pub(crate) fn patience(responses: u64, time: Duration) -> u64 {
+/// Whether so many microseconds of silence are too long for a server that has given so many responses, in so many
+/// microseconds in all.
+pub(crate) const fn is_too_long(silence: u64, responses: u64, micros: u64) -> bool {
     if responses < KNOWN {
-        return PATIENCE_UNKNOWN;
+        return silence >= PATIENCE_UNKNOWN;
     }
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    (micros / responses).saturating_mul(USUAL_TIMES).max(PATIENCE)
+    silence >= PATIENCE && silence.saturating_mul(responses) >= micros.saturating_mul(USUAL_TIMES)
 }

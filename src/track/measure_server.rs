@@ -88,11 +88,11 @@ impl MeasuredServerSlot {
         }
     }
 
-    /// For how many microseconds it may leave all of them unanswered.
-    pub(crate) fn patience(&self, what: Wait) -> u64 {
+    /// Whether so many microseconds are too long to leave all of them unanswered.
+    pub(crate) fn is_too_long(&self, what: Wait, silence: u64) -> bool {
         match what {
-            Wait::Syn => ejection::PATIENCE,
-            Wait::Request => ejection::patience(self.response.count(), self.response.total()),
+            Wait::Syn => silence >= ejection::PATIENCE,
+            Wait::Request => ejection::is_too_long(silence, self.response.count(), self.response.sum()),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::divert::Match;
 use crate::table::groups::{self, Groups, cluster_of};
 use crate::table::rule::{DivertSlot, servers_of};
 use crate::table::server::{self, NONE, ServerSlot};
-use crate::track::ejection::{Ejection, PATIENCE, Standing, Wait};
+use crate::track::ejection::{Ejection, Standing, Wait};
 use crate::track::measure_server::MeasuredServerSlot;
 use crate::translator::state::{RuleChange, Table};
 
@@ -106,22 +106,25 @@ fn note_member(table: &mut Table<'_>, slot: u32, (member, client): (u16, u32), s
 fn is_silent(measured: &MeasuredServerSlot, now: u64) -> bool {
     [Wait::Syn, Wait::Request].into_iter().any(|what| {
         let (own, waiting) = (&measured.ejection, measured.waiting(what));
-        // How long it may take costs more to find out.
-        own.is_silent(what, waiting, PATIENCE, now) && own.is_silent(what, waiting, measured.patience(what), now)
+        own.silence(what, waiting, now).is_some_and(|silence| measured.is_too_long(what, silence))
     })
+}
+
+/// How many of so many may be out: half of them, and never the last one.
+fn most_out(members: u16) -> u16 {
+    members.div_ceil(2).min(members.saturating_sub(1))
 }
 
 /// Ejects a server, unless too many of its group are out already: then all keep what they have.
 fn eject(table: &mut Table<'_>, member: u16, now: u64) {
     let measured = &mut *table.memory.measured_servers;
-    let Some(leader) = ejection(measured, member).map(|own| own.leader) else {
+    let Some(leader) = ejection(measured, member).filter(|own| own.configured != 0).map(|own| own.leader) else {
         return;
     };
     let Some(group) = ejection(measured, leader) else {
         return;
     };
-    // Half of them, and never the last one.
-    if group.out >= group.members.div_ceil(2).min(group.members.saturating_sub(1)) {
+    if group.out >= most_out(group.members) {
         return;
     }
     group.out += 1;
@@ -174,8 +177,9 @@ fn look_again(table: &mut Table<'_>, now: u64) {
         if !measured.ejection.on {
             continue;
         }
-        let patience = measured.patience(Wait::Request);
-        if let Some(slot) = measured.ejection.late_probe(patience, now) {
+        if let Some((slot, lasted)) = measured.ejection.probe_so_far(now)
+            && measured.is_too_long(Wait::Request, lasted)
+        {
             // It has failed if it waits for the server rather than for its client.
             let waits = table.slot(slot).is_some_and(|c| c.member == member && !c.phase.is_over())
                 && table.memory.measured.get(slot as usize).is_some_and(|c| c.waited(table.state.now).is_some());
@@ -234,12 +238,15 @@ pub(super) fn rules(table: &mut Table<'_>, change: RuleChange<'_>) -> bool {
             let first = rule.map_or(NONE, |rule| server::meant(table.memory.servers, rule.servers));
             let ejects = is_on(table, first);
             if ejects {
-                restore(table, first);
-                for entry in servers_of(table.memory.servers, first) {
+                let mut entry = first;
+                while let Some(next) = table.memory.servers.get(usize::from(entry)).map(|slot| slot.next) {
+                    restore(table, entry);
                     if let Some(own) = ejection(table.memory.measured_servers, entry) {
-                        (own.on, own.rule) = (false, None);
+                        own.rule = None;
                     }
+                    entry = next;
                 }
+                enter_weights(table, first);
             }
             ejects
         }
@@ -248,16 +255,14 @@ pub(super) fn rules(table: &mut Table<'_>, change: RuleChange<'_>) -> bool {
             true
         }
         RuleChange::BeforeAll => {
-            for entry in 0..table.state.unused.up_to() {
-                if ejection(table.memory.measured_servers, entry).is_some_and(|own| own.rule.is_some()) {
-                    restore(table, entry);
-                }
-            }
+            (0..table.state.unused.up_to()).for_each(|entry| restore(table, entry));
             false
         }
         RuleChange::AfterAll => {
             for entry in 0..table.state.unused.up_to() {
-                let rule = ejection(table.memory.measured_servers, entry).and_then(|own| own.rule.take());
+                // Those of groups that are set up already are on.
+                let own = ejection(table.memory.measured_servers, entry).filter(|own| !own.on);
+                let rule = own.and_then(|own| own.rule.take());
                 if let Some(matches) = rule {
                     arrange(table, &matches);
                 }
@@ -277,16 +282,14 @@ fn rule_of(table: &mut Table<'_>, matches: &Match) -> Option<DivertSlot> {
     table.rules().get(place).copied()
 }
 
-/// Gives all servers of a group the weights that the rule gives them.
-fn restore(table: &mut Table<'_>, first: u16) {
-    let mut entry = first;
-    while let Some(slot) = table.memory.servers.get_mut(usize::from(entry)) {
-        if let Some(own) = ejection(table.memory.measured_servers, entry).filter(|own| own.on) {
-            slot.set_weight(own.configured);
-        }
-        entry = slot.next;
+/// Gives a server the weight that its rule gives it. It is no member of a group that ejects until its rule says so again.
+fn restore(table: &mut Table<'_>, entry: u16) {
+    if let Some(own) = ejection(table.memory.measured_servers, entry).filter(|own| own.on)
+        && let Some(slot) = table.memory.servers.get_mut(usize::from(entry))
+    {
+        slot.set_weight(own.configured);
+        own.on = false;
     }
-    enter_weights(table, first);
 }
 
 /// The index of large groups knows the weights of clusters.
@@ -327,13 +330,15 @@ fn arrange(table: &mut Table<'_>, matches: &Match) {
         }
         entry = slot.next;
     }
-    if members != 0 && out >= members {
-        // Those that carried on have left the group: it cannot do without these.
-        out = 0;
-        for entry in servers_of(table.memory.servers, first) {
-            if let Some(own) = ejection(table.memory.measured_servers, entry) {
-                own.forget();
-            }
+    // Where those that carried on have left the group, it needs some that were out.
+    for entry in servers_of(table.memory.servers, first) {
+        if out > most_out(members)
+            && let Some(own) = ejection(table.memory.measured_servers, entry)
+            && own.configured != 0
+            && own.is_out()
+        {
+            own.forget();
+            out -= 1;
         }
     }
     let mut entry = first;

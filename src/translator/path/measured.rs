@@ -235,7 +235,7 @@ fn is_failure(server: &MeasuredServerSlot, connection: &MeasureSlot, phase: Phas
         Closed::Reset => {
             let waited = connection.waited(now).filter(|waited| *waited >= PATIENCE);
             let what = if phase == Phase::Opening { Wait::Syn } else { Wait::Request };
-            waited.is_some_and(|waited| waited >= server.patience(what))
+            waited.is_some_and(|waited| server.is_too_long(what, waited))
         }
         _ => false,
     }

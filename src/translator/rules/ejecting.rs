@@ -46,6 +46,14 @@ impl Table<'_> {
         done
     }
 
+    /// The weight that a rule gives to the server of an entry, if the rule ejects: what it weighs now may be less.
+    #[cfg(feature = "control")]
+    #[inline(never)]
+    pub(crate) fn weight_in_rule(&self, entry: u16) -> Option<u16> {
+        self.memory.measured_servers.get(usize::from(entry))?.ejection.weight_in_rule()
+    }
+
+    #[inline(never)]
     fn announce(&mut self, change: RuleChange<'_>) -> bool {
         if self.memory.measured_servers.is_empty() {
             return false;
