@@ -175,7 +175,7 @@ impl Ejection {
             Standing::Returning => {
                 let lasted = now.saturating_sub(self.since).min(RAMP) as u32;
                 let eighths = 1 + 7 * (lasted >> 10) / (RAMP >> 10) as u32;
-                (u32::from(self.full) * eighths >> 3).max(1) as u16
+                (u32::from(self.full) * eighths / 8).max(1) as u16
             }
         }
     }
