@@ -144,6 +144,7 @@ fn conversation() -> String {
         let datagram = sent(&mut client, house.now);
         let answer = house.give(peer(1), &datagram).unwrap();
         client.handle(house.now, &answer).unwrap();
+        assert_eq!(house.byway.diverts().any(|rule| rule.is_ejecting()), number >= 17);
         v.line(words, &format!("request.{number}"), &hex(&datagram));
         v.line("", &format!("answer.{number}"), &hex(&answer));
     }
