@@ -221,7 +221,8 @@ local function instruction_words(tvb)
     local more = (band(flags, 1) ~= 0 and ", source kept" or "")
       .. (band(flags, 2) ~= 0 and ", answers from any port" or "")
       .. (band(flags, 16) ~= 0 and ", resumable" or "")
-      .. (band(flags, 32) ~= 0 and ", least loaded" or "") .. MIDSTREAM[band(shr(flags, 2), 3)]
+      .. (band(flags, 32) ~= 0 and ", least loaded" or "")
+      .. (band(flags, 64) ~= 0 and ", ejects" or "") .. MIDSTREAM[band(shr(flags, 2), 3)]
     return name .. " " .. match_words(tvb, 4) .. " to " .. table.concat(servers, ", ") .. more
   elseif number == 2 then
     return name .. " " .. match_words(tvb, 4)

@@ -54,6 +54,11 @@ impl Histogram {
         Self { buckets, sum }
     }
 
+    /// The sum of all times in microseconds.
+    pub(crate) const fn sum(&self) -> u64 {
+        self.sum
+    }
+
     /// Adds a time.
     pub fn add(&mut self, time: Duration) {
         self.add_micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));

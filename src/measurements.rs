@@ -59,6 +59,11 @@ pub struct Measurements {
     pub unanswered: Total,
     /// How long it has been since the last response while requests wait; `None` if none waits.
     pub silent: Option<Duration>,
+    /// Whether it is ejected at present: its group gets along without it, but for probes
+    /// ([`Divert::ejecting`](crate::Divert::ejecting)). Not part of what the control protocol tells.
+    pub ejected: bool,
+    /// How often it was ejected. Not part of what the control protocol tells.
+    pub ejections: u32,
 }
 
 /// How connections ended.
@@ -194,11 +199,13 @@ impl Measurements {
             waiting: NONE,
             unanswered: NONE,
             silent: None,
+            ejected: false,
+            ejections: 0,
         }
     }
 
     /// What was counted after `earlier`, an earlier copy: the counters are differences, and what is a state (`connections`,
-    /// `connecting`, `waiting` and `silent`) is the present one. If the counters have begun again in between, everything
+    /// `connecting`, `waiting`, `silent` and `ejected`) is the present one. If the counters have begun again in between, everything
     /// since then.
     #[must_use]
     pub fn between(&self, earlier: &Self) -> Self {
@@ -221,6 +228,7 @@ impl Measurements {
             client_handshake: self.client_handshake.minus(&earlier.client_handshake),
             response: self.response.since(&earlier.response),
             unanswered: self.unanswered.minus(&earlier.unanswered),
+            ejections: self.ejections.wrapping_sub(earlier.ejections),
             ..*self
         }
     }
@@ -246,6 +254,8 @@ impl Measurements {
         self.response.merge(&other.response);
         self.waiting = self.waiting.plus(&other.waiting);
         self.unanswered = self.unanswered.plus(&other.unanswered);
+        self.ejected |= other.ejected;
+        self.ejections = self.ejections.wrapping_add(other.ejections);
         self.silent = match (self.silent, other.silent) {
             // The latest answer speaks for the server.
             (Some(mine), Some(theirs)) => Some(mine.min(theirs)),

@@ -131,7 +131,12 @@ fn conversation() -> String {
             "The same as monitor 3, which is another one from now on: granted at once, since no other stands.",
             stand(3),
         ),
-        (19, "Close the session.", Instruction::Close),
+        (
+            19,
+            "Divert 100.3.0.1 to the least loaded of two servers, and eject what fails.",
+            Instruction::Divert("100.3.0.1 to 20.0.0.1*2, 20.0.0.2 least-loaded eject".parse().unwrap()),
+        ),
+        (20, "Close the session.", Instruction::Close),
     ];
     for (number, words, instruction) in after {
         if number == 15 {
@@ -146,6 +151,7 @@ fn conversation() -> String {
         let datagram = sent(&mut client, house.now);
         let answer = house.give(peer(1), &datagram).unwrap();
         client.handle(house.now, &answer).unwrap();
+        assert_eq!(house.byway.diverts().any(|rule| rule.is_ejecting()), number >= 19);
         v.line(words, &format!("request.{number}"), &hex(&datagram));
         v.line("", &format!("answer.{number}"), &hex(&answer));
     }

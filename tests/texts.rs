@@ -223,7 +223,7 @@ fn what_is_wrong_is_named() {
         ("1.2.3.4 to 5.6.7.8 midstream=drop", "target \"midstream=drop\": it must be \"same\" or an IPv4 address"),
         (
             "1.2.3.4 to 5.6.7.8 any-port 5.6.7.9",
-            "rule \"5.6.7.9\": it must be keep-source, any-port, resumable, least-loaded, or midstream and pass, adopt or drop",
+            "rule \"5.6.7.9\": it must be keep-source, any-port, resumable, least-loaded, eject, or midstream and pass, adopt or drop",
         ),
         (
             "1.2.3.4 to 1.1.1.1, 1.1.1.2, 1.1.1.3",

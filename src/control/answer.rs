@@ -288,7 +288,13 @@ impl<'a> ListedRule<'a> {
     /// ([`Divert::least_loaded`](crate::Divert::least_loaded)).
     #[must_use]
     pub const fn is_least_loaded(&self) -> bool {
-        read_rule_flags(self.flags).3
+        read_rule_flags(self.flags).3.0
+    }
+
+    /// Whether servers that fail are ejected ([`Divert::ejecting`](crate::Divert::ejecting)).
+    #[must_use]
+    pub const fn is_ejecting(&self) -> bool {
+        read_rule_flags(self.flags).3.1
     }
 
     /// What happens to segments in the middle of unknown connections, if the rule itself says so

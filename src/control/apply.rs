@@ -13,8 +13,8 @@ use core::net::SocketAddrV4;
 #[cfg(target_pointer_width = "64")]
 use crate::divert::Match;
 use crate::endpoint::Protocol;
-use crate::table::rule::{DivertSlot, Target};
-use crate::table::server::Place;
+use crate::table::rule::{DivertSlot, Target, Weighted};
+use crate::table::server::{self, Place, ServerSlot};
 use crate::translator::{MAX_CLIENT_LIMIT, RedivertError, Reservation, Table, place_of};
 
 /// The longest chain of rules that is followed when looking for a loop.
@@ -339,9 +339,10 @@ impl Change<'_, '_> {
             (Instruction::Name(_) | Instruction::RemoveName { .. }, _) => IDLE,
             (Instruction::Divert(rule), planned) => {
                 let rule = rule.divert();
+                table.check_ejecting(&rule)?;
                 let done = match planned {
                     Some(ledger) => ledger.divert(table, &rule),
-                    None => table.divert(&rule),
+                    None => table.divert_measured(&rule),
                 }?;
                 let outcome = if done.updated { Outcome::Updated } else { Outcome::Inserted };
                 Effect::new(outcome, 0, done.left_behind)
@@ -349,7 +350,7 @@ impl Change<'_, '_> {
             (Instruction::Remove(matches), planned) => {
                 let done = match planned {
                     Some(ledger) => ledger.remove(table, matches),
-                    None => table.remove(matches),
+                    None => table.remove_measured(matches),
                 };
                 done.map_or(Effect::new(Outcome::Absent, 0, 0), |d| Effect::new(Outcome::Removed, 0, d.left_behind))
             }
@@ -357,7 +358,7 @@ impl Change<'_, '_> {
             (&Instruction::Redivert { from, to, how }, planned) => {
                 let done = match planned {
                     Some(ledger) => ledger.redivert(table, from, to, how),
-                    None => table.redivert(from, to, how),
+                    None => table.redivert_measured(from, to, how),
                 };
                 match done {
                     Ok(done) => Effect::new(Outcome::Rediverted, done.servers, done.connections),
@@ -452,7 +453,15 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
         return false;
     };
     let servers = || slot.chain(table.memory.servers);
-    *slot == table.slot_for(&rule.divert(), slot.servers)
+    // The first one stands at this entry, and each of the others behind the one before.
+    let mut entry = server::meant(table.memory.servers, slot.servers);
+    let ejects = table.weight_in_rule(entry).is_some();
+    let mut is_so = |a: &ServerSlot, b: &Weighted| {
+        let weight = table.weight_in_rule(core::mem::replace(&mut entry, a.next)).unwrap_or(a.weight());
+        weight == b.weight && a.target() == b.target
+    };
+    ejects == rule.is_ejecting()
+        && *slot == table.slot_for(&rule.divert(), slot.servers)
         && servers().count() == rule.servers().len()
-        && servers().zip(rule.servers()).all(|(a, b)| a.weight() == b.weight && a.target() == b.target)
+        && servers().zip(rule.servers()).all(|(a, b)| is_so(a, b))
 }

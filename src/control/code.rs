@@ -174,6 +174,7 @@ impl From<DivertError> for Refusal {
             DivertError::OwnTarget { .. } => Code::OwnTarget.into(),
             DivertError::ToItself { .. } => Code::ToItself.into(),
             DivertError::NotResumable { .. } => Code::NotResumable.into(),
+            DivertError::NotMeasured { .. } => Code::NotMeasured.into(),
             DivertError::MatchesPortZero { .. } | DivertError::TargetPortZero { .. } => Code::PortZero.into(),
         }
     }

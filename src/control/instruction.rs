@@ -161,6 +161,7 @@ pub struct Rule {
     any_port: bool,
     resumable: bool,
     least_loaded: bool,
+    ejecting: bool,
     midstream: Option<Midstream>,
 }
 
@@ -172,9 +173,17 @@ impl Rule {
         let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
-        let Divert { matches, keep_source, any_port_replies: any_port, resumable, least_loaded, midstream, .. } =
-            *divert;
-        Some(Self { matches, servers, count, keep_source, any_port, resumable, least_loaded, midstream })
+        let Divert {
+            matches,
+            keep_source,
+            any_port_replies: any_port,
+            resumable,
+            least_loaded,
+            ejecting,
+            midstream,
+            ..
+        } = *divert;
+        Some(Self { matches, servers, count, keep_source, any_port, resumable, least_loaded, ejecting, midstream })
     }
 
     /// What the rule matches.
@@ -189,6 +198,12 @@ impl Rule {
         self.servers.get(..usize::from(self.count)).unwrap_or_default()
     }
 
+    /// Whether servers that fail are ejected ([`Divert::ejecting`]).
+    #[must_use]
+    pub const fn is_ejecting(&self) -> bool {
+        self.ejecting
+    }
+
     /// The rule in the form that [`Translator::divert`](crate::Translator::divert) takes.
     #[must_use]
     pub fn divert(&self) -> Divert<'_> {
@@ -197,6 +212,7 @@ impl Rule {
         divert.any_port_replies = self.any_port;
         divert.resumable = self.resumable;
         divert.least_loaded = self.least_loaded;
+        divert.ejecting = self.ejecting;
         divert.midstream = self.midstream;
         divert
     }
@@ -222,7 +238,8 @@ impl FromStr for Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.resumable, r.least_loaded, r.midstream);
+        let choice = |r: &Self| (r.least_loaded, r.ejecting);
+        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.resumable, choice(r), r.midstream);
         flags(self) == flags(other) && self.servers() == other.servers()
     }
 }
@@ -325,7 +342,8 @@ impl Instruction {
         match self {
             Self::Divert(rule) => {
                 out.put(&match_octets(&rule.matches));
-                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.resumable, rule.least_loaded, rule.midstream));
+                let choice = (rule.least_loaded, rule.ejecting);
+                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.resumable, choice, rule.midstream));
                 out.u8(rule.count);
                 for server in rule.servers() {
                     write_server(out, *server);
@@ -381,10 +399,10 @@ impl Instruction {
         match code {
             code::DIVERT => {
                 let matches = read_match(&mut body)?;
-                let [flags @ 0..=63, count] = body.array()? else {
+                let [flags @ 0..=127, count] = body.array()? else {
                     return None;
                 };
-                let (keep_source, any_port, resumable, least_loaded, midstream) = read_rule_flags(flags);
+                let (keep_source, any_port, resumable, (least_loaded, ejecting), midstream) = read_rule_flags(flags);
                 let servers = NOWHERE;
                 *self = Self::Divert(Rule {
                     matches,
@@ -394,6 +412,7 @@ impl Instruction {
                     any_port,
                     resumable,
                     least_loaded,
+                    ejecting,
                     midstream,
                 });
                 let Self::Divert(rule) = self else {
@@ -456,16 +475,16 @@ pub(super) const fn rule_flags(
     keep_source: bool,
     any_port: bool,
     resumable: bool,
-    least_loaded: bool,
+    (least_loaded, ejecting): (bool, bool),
     midstream: Option<Midstream>,
 ) -> u8 {
-    let options = keep_source as u8 | (any_port as u8) << 1 | (resumable as u8) << 4 | (least_loaded as u8) << 5;
-    options | midstream_number(midstream) << 2
+    let options = keep_source as u8 | (any_port as u8) << 1 | (resumable as u8) << 4;
+    options | (least_loaded as u8) << 5 | (ejecting as u8) << 6 | midstream_number(midstream) << 2
 }
 
 /// The options in that byte; bits that are unknown here are ignored.
-pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, bool, bool, Option<Midstream>) {
-    (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0, flags & 32 != 0, midstream_from(flags >> 2))
+pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, bool, (bool, bool), Option<Midstream>) {
+    (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0, (flags & 32 != 0, flags & 64 != 0), midstream_from(flags >> 2))
 }
 
 pub(super) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {

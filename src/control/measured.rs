@@ -105,7 +105,7 @@ fn read(reader: &mut Reader<'_>) -> Option<MeasuredServer> {
 pub struct MeasuredServer {
     /// Where it stands in the list: shard times 65 536 and place. Entries keep their positions.
     pub position: u32,
-    /// Its weight in the group, as it is now.
+    /// Its weight in the group, as the rule has it now.
     pub weight: u16,
     /// What was measured.
     pub measured: Measurements,

@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::event::Event;
 use crate::table::rule::{DivertSlot, Weighted};
+use crate::table::server;
 use crate::time::{Instant, Tick};
 use crate::timeouts::Timeouts;
 use crate::track::measure::MeasureSlot;
@@ -45,12 +46,15 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
     let mut next = first;
     while let Some(slot) = table.rules().get(next) {
         let count = slot.chain(table.memory.servers).count();
-        if !rule_head(slot, count, out) {
+        let mut entry = server::meant(table.memory.servers, slot.servers);
+        if !rule_head(slot, table.weight_in_rule(entry).is_some(), count, out) {
             break;
         }
         for server in slot.chain(table.memory.servers).take(MAX_LISTED_SERVERS) {
-            write_server(out, Weighted { target: server.target(), weight: server.weight() });
+            let weight = table.weight_in_rule(entry).unwrap_or(server.weight());
+            write_server(out, Weighted { target: server.target(), weight });
             out.u32(server.connections);
+            entry = server.next;
         }
         next += 1;
     }
@@ -59,14 +63,14 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
 
 /// Writes a rule up to its servers, of which there are `count`, unless it does not fit with those that are listed.
 #[inline]
-pub(super) fn rule_head(slot: &DivertSlot, count: usize, out: &mut Writer<'_>) -> bool {
+pub(super) fn rule_head(slot: &DivertSlot, ejecting: bool, count: usize, out: &mut Writer<'_>) -> bool {
     let told = count.min(MAX_LISTED_SERVERS);
     if out.room(TAG) < MATCH + 4 + told * LISTED_SERVER {
         return false;
     }
     out.put(&match_octets(&slot.matches()));
-    let (any_port, least_loaded) = (slot.has_any_port_replies(), slot.is_least_loaded());
-    out.u8(rule_flags(slot.keeps_source(), any_port, slot.is_resumable(), least_loaded, slot.midstream()));
+    let (any_port, choice) = (slot.has_any_port_replies(), (slot.is_least_loaded(), ejecting));
+    out.u8(rule_flags(slot.keeps_source(), any_port, slot.is_resumable(), choice, slot.midstream()));
     out.u8(told as u8);
     out.u16(u16::try_from(count).unwrap_or(u16::MAX));
     true

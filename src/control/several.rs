@@ -159,7 +159,7 @@ impl<T: Translators + ?Sized> Subject for Several<'_, T> {
             all = table.rules().len();
             ListedRule::of(&table, next)
         }) {
-            if !rule_head(&rule.slot, rule.count, out) {
+            if !rule_head(&rule.slot, rule.ejecting, rule.count, out) {
                 break;
             }
             let matches = rule.slot.matches();
@@ -275,6 +275,7 @@ fn leads_elsewhere(rule: &Rule) -> bool {
 /// A rule with the servers that an answer lists.
 struct ListedRule {
     slot: DivertSlot,
+    ejecting: bool,
     /// How many servers it has.
     count: usize,
     servers: [Weighted; MAX_LISTED_SERVERS],
@@ -285,13 +286,14 @@ impl ListedRule {
         let slot = *table.rules().get(place)?;
         let mut servers = [Weighted { target: Target::Same, weight: 0 }; MAX_LISTED_SERVERS];
         let mut count = 0;
-        for server in slot.chain(table.memory.servers) {
+        let (entries, measured) = (&*table.memory.servers, &*table.memory.measured_servers);
+        for (_, weighted) in slot.members(entries, measured) {
             if let Some(listed) = servers.get_mut(count) {
-                *listed = Weighted { target: server.target(), weight: server.weight() };
+                *listed = weighted;
             }
             count += 1;
         }
-        Some(Self { slot, count, servers })
+        Some(Self { slot, ejecting: slot.is_ejecting(entries, measured), count, servers })
     }
 
     fn servers(&self) -> impl Iterator<Item = Weighted> {

@@ -65,6 +65,12 @@ pub enum DivertError {
         /// The destinations that it matches.
         destination: Prefix,
     },
+    /// It asks that failing servers are ejected, and the storage does not measure servers (`Heap::measured`,
+    /// [`Borrowed::measured_servers`](crate::Borrowed::measured_servers), [`Fixed`](crate::Fixed)).
+    NotMeasured {
+        /// The destinations that it matches.
+        destination: Prefix,
+    },
     /// It diverts to port zero.
     TargetPortZero {
         /// The target.
@@ -100,6 +106,12 @@ impl fmt::Display for DivertError {
             }
             Self::NotResumable { destination } => {
                 write!(f, "destination {destination}: the storage has no room for resumable connections")
+            }
+            Self::NotMeasured { destination } => {
+                write!(
+                    f,
+                    "destination {destination}: failing servers cannot be ejected, since servers are not measured"
+                )
             }
             Self::TargetPortZero { target } => write!(f, "target {target}: port 0 cannot be used"),
         }

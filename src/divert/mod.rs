@@ -31,7 +31,7 @@ pub use target::{Target, Weighted};
 /// ```
 ///
 /// Its text, which [`Divert::parse`] reads:
-/// `MATCH to TARGET[*WEIGHT][, TARGET[*WEIGHT]]... [keep-source] [any-port] [resumable] [least-loaded]
+/// `MATCH to TARGET[*WEIGHT][, TARGET[*WEIGHT]]... [keep-source] [any-port] [resumable] [least-loaded] [eject]
 /// [midstream pass|adopt|drop]`.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -43,6 +43,7 @@ pub struct Divert<'a> {
     pub(crate) any_port_replies: bool,
     pub(crate) resumable: bool,
     pub(crate) least_loaded: bool,
+    pub(crate) ejecting: bool,
     pub(crate) midstream: Option<Midstream>,
 }
 
@@ -58,6 +59,7 @@ impl<'a> Divert<'a> {
             any_port_replies: false,
             resumable: false,
             least_loaded: false,
+            ejecting: false,
             midstream: None,
         }
     }
@@ -87,6 +89,7 @@ impl<'a> Divert<'a> {
     ///     "100.100.100.100 to 20.0.0.3 midstream drop",
     ///     "100.100.100.100:80 tcp to 20.0.0.3 resumable",
     ///     "100.100.100.100:80 to 20.0.0.1*2, 20.0.0.2 least-loaded",
+    ///     "100.100.100.100:80 to 20.0.0.1*2, 20.0.0.2 least-loaded eject",
     /// ] {
     ///     assert_eq!(Divert::parse(text, &mut room)?.to_string(), text);
     /// }
@@ -96,7 +99,8 @@ impl<'a> Divert<'a> {
     /// # Ok::<(), byway::ParseError>(())
     /// ```
     pub fn parse(text: &str, group: &'a mut [Weighted]) -> Result<Self, ParseError> {
-        const MORE: &str = "keep-source, any-port, resumable, least-loaded, or midstream and pass, adopt or drop";
+        const MORE: &str =
+            "keep-source, any-port, resumable, least-loaded, eject, or midstream and pass, adopt or drop";
         let (matches, rest) = split_rule(text).ok_or_else(|| ParseError::new("rule", text, "MATCH to TARGET"))?;
         let mut divert = Self::new(matches.parse::<Match>()?);
         let mut words = rest.split(|c: char| c == ',' || c.is_ascii_whitespace()).filter(|word| !word.is_empty());
@@ -109,6 +113,7 @@ impl<'a> Divert<'a> {
                 "any-port" => divert.any_port_replies = true,
                 "resumable" => divert.resumable = true,
                 "least-loaded" => divert.least_loaded = true,
+                "eject" => divert.ejecting = true,
                 "midstream" => divert.midstream = Some(words.next().unwrap_or_default().parse()?),
                 _ if !is_server_due => return Err(ParseError::new("rule", word, MORE)),
                 server => {
@@ -241,6 +246,39 @@ impl<'a> Divert<'a> {
         self
     }
 
+    /// Ejects servers of the group that fail: passive health checking, or outlier detection, by what the translator sees of
+    /// the clients' own connections. It works with [`least_loaded`](Self::least_loaded) and without, and needs no monitor.
+    ///
+    /// A server is ejected as soon as five connections in a row have failed and most of its clients failed when they last
+    /// tried, or when it leaves everything unanswered that at least three connections have sent since its last sign of
+    /// life, for 1 s, or eight times its mean response time if that is longer. New connections then go to the others, as if
+    /// its weight were zero; those that are open stay. After 2 s, and twice as long after each failure, it gets one connection
+    /// at a time; after three that were answered its share grows from an eighth to the whole within 10 s. At most half of
+    /// a group is out, and never the last server. The guide `docs/measurements.md` says what counts as a failure.
+    ///
+    /// The storage must measure servers: see [`DivertError::NotMeasured`].
+    ///
+    /// ```
+    /// # use byway::*;
+    /// # use core::net::{Ipv4Addr, SocketAddrV4};
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// // 64 connections and 4 rules; all connections and all servers measured.
+    /// let mut byway = Translator::new(config, Fixed::<64, 4, 8, 8, 64, 0, 4>::sized())?;
+    /// # let original = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
+    /// let [one, other] = [[20, 0, 0, 1], [20, 0, 0, 2]].map(Ipv4Addr::from);
+    /// let group = [Weighted::new(one, 1), Weighted::new(other, 1)];
+    /// byway.divert(Divert::new(original).to_group(&group).ejecting())?;
+    ///
+    /// assert!(byway.diverts().all(|rule| rule.is_ejecting()));
+    /// assert!(byway.measurements().all(|server| !server.ejected));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn ejecting(mut self) -> Self {
+        self.ejecting = true;
+        self
+    }
+
     /// What happens to a TCP segment in the middle of an unknown connection. Without this setting, a rule that leads to
     /// another server passes such a segment, and one that only masquerades adopts it ([`Midstream`]).
     /// [`Config::midstream`](crate::Config::midstream) overrides it.
@@ -292,7 +330,7 @@ impl<'a> Divert<'a> {
 impl PartialEq for Divert<'_> {
     /// Whether the rules mean the same. A group of one server equals that server.
     fn eq(&self, other: &Self) -> bool {
-        let flags = |d: &Self| (d.matches, d.keep_source, d.any_port_replies, d.least_loaded, d.midstream);
+        let flags = |d: &Self| (d.matches, d.keep_source, d.any_port_replies, d.least_loaded, d.ejecting, d.midstream);
         flags(self) == flags(other) && self.targets() == other.targets()
     }
 }
@@ -301,7 +339,8 @@ impl Eq for Divert<'_> {}
 
 impl fmt::Display for Divert<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = (self.keep_source, self.any_port_replies, self.resumable, self.least_loaded, self.midstream);
+        let choice = (self.least_loaded, self.ejecting);
+        let flags = (self.keep_source, self.any_port_replies, self.resumable, choice, self.midstream);
         write_rule(f, &self.matches, self.targets().iter().copied(), flags)
     }
 }
@@ -311,7 +350,13 @@ pub(crate) fn write_rule(
     f: &mut fmt::Formatter<'_>,
     matches: &Match,
     servers: impl Iterator<Item = Weighted>,
-    (keep_source, any_port, resumable, least_loaded, midstream): (bool, bool, bool, bool, Option<Midstream>),
+    (keep_source, any_port, resumable, (least_loaded, ejecting), midstream): (
+        bool,
+        bool,
+        bool,
+        (bool, bool),
+        Option<Midstream>,
+    ),
 ) -> fmt::Result {
     write!(f, "{matches} to ")?;
     for (number, server) in servers.enumerate() {
@@ -329,6 +374,9 @@ pub(crate) fn write_rule(
     }
     if least_loaded {
         f.write_str(" least-loaded")?;
+    }
+    if ejecting {
+        f.write_str(" eject")?;
     }
     match midstream {
         Some(midstream) => write!(f, " midstream {midstream}"),

@@ -76,6 +76,15 @@ impl Groups<'_> {
         }
     }
 
+    /// Takes note that a server of this cluster has another weight, if the group is there.
+    pub(crate) fn reweigh(&mut self, first: u16, cluster: usize, old: u16, new: u16) {
+        if let Some([_, clusters @ ..]) = self.group(u32::from(first) + 1)
+            && let Some([_, weight]) = clusters.as_chunks_mut().0.get_mut(cluster)
+        {
+            *weight = weight.saturating_sub(u32::from(old)).saturating_add(u32::from(new));
+        }
+    }
+
     /// Takes out the group whose chain begins with this entry, if it is there.
     pub(crate) fn leave(&mut self, first: u16) {
         if let Some([owner, ..]) = self.group(u32::from(first) + 1) {

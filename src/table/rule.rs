@@ -8,6 +8,7 @@ use crate::divert::write_rule;
 pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
 use crate::endpoint::{Endpoint, Prefix, Protocol, mask};
 use crate::table::server;
+use crate::track::measure_server::MeasuredServerSlot;
 use crate::wire::ipv4::{TCP, UDP};
 
 /// Room for one rule in a translator's storage: all zeros when unused.
@@ -218,6 +219,8 @@ pub(crate) const fn midstream_from(number: u8) -> Option<Midstream> {
 pub struct DivertEntry<'a> {
     slot: DivertSlot,
     servers: &'a [server::ServerSlot],
+    /// What is measured of them, if anything is.
+    measured: &'a [MeasuredServerSlot],
 }
 
 #[cfg(feature = "defmt")]
@@ -236,15 +239,19 @@ impl defmt::Format for DivertEntry<'_> {
 impl fmt::Display for DivertEntry<'_> {
     /// The rule as [`Divert::parse`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (any_port, least_loaded) = (self.takes_replies_from_any_port(), self.is_least_loaded());
-        let flags = (self.keeps_source(), any_port, self.is_resumable(), least_loaded, self.midstream());
+        let (any_port, choice) = (self.takes_replies_from_any_port(), (self.is_least_loaded(), self.is_ejecting()));
+        let flags = (self.keeps_source(), any_port, self.is_resumable(), choice, self.midstream());
         write_rule(f, &self.matches(), self.servers().map(|(server, _)| server), flags)
     }
 }
 
 impl<'a> DivertEntry<'a> {
-    pub(crate) const fn new(slot: DivertSlot, servers: &'a [server::ServerSlot]) -> Self {
-        Self { slot, servers }
+    pub(crate) const fn new(
+        slot: DivertSlot,
+        servers: &'a [server::ServerSlot],
+        measured: &'a [MeasuredServerSlot],
+    ) -> Self {
+        Self { slot, servers, measured }
     }
 
     /// What the rule matches.
@@ -278,6 +285,12 @@ impl<'a> DivertEntry<'a> {
         self.slot.is_least_loaded()
     }
 
+    /// Whether servers that fail are ejected ([`Divert::ejecting`](crate::Divert::ejecting)).
+    #[must_use]
+    pub fn is_ejecting(&self) -> bool {
+        self.slot.is_ejecting(self.servers, self.measured)
+    }
+
     /// What becomes of segments from the middle of connections, if the rule says so itself
     /// ([`Divert::midstream`](crate::Divert::midstream)).
     #[must_use]
@@ -285,14 +298,35 @@ impl<'a> DivertEntry<'a> {
         self.slot.midstream()
     }
 
-    /// Its servers, and how many connections stand on each through this rule. A rule without a group has one server, whose
+    /// Its servers, with the weights that the rule gives them, and how many connections stand on each through this rule. A rule without a group has one server, whose
     /// connections are counted for all rules that have this server alone.
     pub fn servers(&self) -> impl Iterator<Item = (Weighted, u32)> + use<'a> {
-        self.slot.chain(self.servers).map(|s| (Weighted { target: s.target(), weight: s.weight() }, s.connections))
+        let listed = self.slot.members(self.servers, self.measured);
+        listed.map(|(slot, weighted)| (weighted, slot.connections))
     }
 }
 
 impl DivertSlot {
+    /// Whether servers that fail are ejected. That stands with what is measured of them.
+    pub(crate) fn is_ejecting(&self, servers: &[server::ServerSlot], measured: &[MeasuredServerSlot]) -> bool {
+        let first = server::meant(servers, self.servers);
+        measured.get(usize::from(first)).is_some_and(|measured| measured.ejection.on)
+    }
+
+    /// The entries of its servers, and what the rule says of each: one that is ejected weighs nothing for now.
+    pub(crate) fn members<'a>(
+        &self,
+        servers: &'a [server::ServerSlot],
+        measured: &'a [MeasuredServerSlot],
+    ) -> impl Iterator<Item = (&'a server::ServerSlot, Weighted)> + use<'a> {
+        let in_rule = |entry: u16| measured.get(usize::from(entry)).and_then(|m| m.ejection.weight_in_rule());
+        servers_of(servers, self.servers).filter_map(move |entry| {
+            let slot = servers.get(usize::from(entry))?;
+            let weight = in_rule(entry).unwrap_or(slot.weight());
+            Some((slot, Weighted { target: slot.target(), weight }))
+        })
+    }
+
     /// The entries of its servers.
     pub(crate) fn chain<'a>(
         &self,

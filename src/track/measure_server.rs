@@ -6,6 +6,7 @@ use crate::divert::Target;
 use crate::histogram::Histogram;
 use crate::measurements::{Ends, Measurements, Total, Traffic};
 use crate::time::Instant;
+use crate::track::ejection::{self, Ejection, Wait};
 use crate::track::measure::{Flags, MeasureSlot};
 
 /// Room for the measurements of one server in a translator's storage: all zeros when unused.
@@ -32,6 +33,7 @@ pub struct MeasuredServerSlot {
     /// The last response, or the last time when nothing waited.
     quiet_until: u64,
     response: Histogram,
+    pub(crate) ejection: Ejection,
 }
 
 /// What an entry says of its server: its kind, address and port as they stand there.
@@ -55,6 +57,7 @@ impl MeasuredServerSlot {
         waiting: Total { count: 0, micros: 0 },
         quiet_until: 0,
         response: Histogram::EMPTY,
+        ejection: Ejection::EMPTY,
     };
 
     /// Starts again if this is another server than was counted here.
@@ -68,7 +71,29 @@ impl MeasuredServerSlot {
     #[cold]
     fn begin(&mut self, server: Server, now: Instant) {
         let generation = self.generation.wrapping_add(1) & 3;
-        *self = Self { server, generation, since: now.as_micros(), ..Self::EMPTY };
+        let ejection = self.ejection;
+        *self = Self { server, generation, since: now.as_micros(), ejection, ..Self::EMPTY };
+    }
+
+    /// Whether it is this server that was counted here.
+    pub(crate) fn is(&self, server: Server) -> bool {
+        self.server == server
+    }
+
+    /// How many SYNs or requests wait.
+    pub(crate) const fn waiting(&self, what: Wait) -> u32 {
+        match what {
+            Wait::Syn => self.connecting.count,
+            Wait::Request => self.waiting.count,
+        }
+    }
+
+    /// Whether so many microseconds are too long to leave all of them unanswered.
+    pub(crate) fn is_too_long(&self, what: Wait, silence: u64) -> bool {
+        match what {
+            Wait::Syn => silence >= ejection::PATIENCE,
+            Wait::Request => ejection::is_too_long(silence, self.response.count(), self.response.sum()),
+        }
     }
 
     /// A connection was opened to it. `syn` says that it begins with a SYN.
@@ -219,6 +244,8 @@ impl MeasuredServerSlot {
             client_handshake,
             connecting: since(&self.connecting),
             response: self.response,
+            ejected: self.ejection.on && self.ejection.is_out(),
+            ejections: self.ejection.ejections,
             waiting: since(&self.waiting),
             unanswered: self.unanswered,
             silent: (self.waiting.count != 0)

@@ -1,6 +1,7 @@
 //! What a connection is doing.
 
 pub(crate) mod claims;
+pub(crate) mod ejection;
 pub(crate) mod fragments;
 pub(crate) mod measure;
 pub(crate) mod measure_server;

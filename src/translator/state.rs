@@ -3,6 +3,7 @@
 use crate::config::{Alternative, Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
+use crate::divert::Match;
 use crate::endpoint::Endpoint;
 use crate::event::Closed;
 use crate::table::ages::Ages;
@@ -202,6 +203,20 @@ pub(super) struct ForMeasured {
     pub(super) close: fn(&mut Table<'_>, u32, Closed),
     /// Ends a dead connection: [`State::close_dead`].
     pub(super) close_dead: fn(&mut Table<'_>, u32),
+    /// What is done before and after rules change, for those that eject. Whether the rule does.
+    pub(super) rules: fn(&mut Table<'_>, RuleChange<'_>) -> bool,
+}
+/// A change of rules or their servers.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RuleChange<'a> {
+    /// The rule with this match will change or go, if there is one.
+    Before(&'a Match),
+    /// It is there, and ejects servers that fail.
+    After(&'a Match),
+    /// Any servers may be exchanged.
+    BeforeAll,
+    /// They were, or were not.
+    AfterAll,
 }
 /// A sequence number and an acknowledgement.
 type Numbers = (u32, u32);

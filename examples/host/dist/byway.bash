@@ -40,7 +40,7 @@ _byway() {
             ;;
         ctl)
             words="divert redivert restore list name names connections counters events settings limit timeouts forget apply pcap
-                --agent --key --socket --protocol --clients --keep-source --any-port --midstream --resumable --rule --ttl --drain --reset --hand-over --hand-over-or-reset --watch --count
+                --agent --key --socket --protocol --clients --keep-source --any-port --midstream --resumable --least-loaded --eject --rule --ttl --drain --reset --hand-over --hand-over-or-reset --watch --count
                 --seconds --only-if --dry-run --json --help"
             ;;
         *) words="" ;;

@@ -6,9 +6,11 @@ use crate::event::Closed;
 use crate::measurements::Ends;
 use crate::table::connection::ConnectionSlot;
 use crate::time::Instant;
+use crate::track::ejection::{PATIENCE, Wait};
 use crate::track::measure::{Flags, MeasureSlot};
 use crate::track::measure_server::MeasuredServerSlot;
 use crate::track::phase::{Class, Phase};
+use crate::translator::path::ejection::{Sign, note, rules};
 use crate::translator::state::{ForMeasured, Table};
 use crate::wire::icmp;
 use crate::wire::ipv4::{self, Header, Parts, TCP};
@@ -16,7 +18,7 @@ use crate::wire::tcp::{FIN, RST, Segment};
 
 /// What is done with what is seen.
 pub(in crate::translator) static FOR_MEASURED: ForMeasured =
-    ForMeasured { start, packet, segment, icmp_error, moved, close, close_dead };
+    ForMeasured { start, packet, segment, icmp_error, moved, close, close_dead, rules };
 
 /// A connection and its server, as they are measured.
 struct Pair<'a> {
@@ -60,7 +62,12 @@ fn start(table: &mut Table<'_>, slot: u32) {
     }
     let over = table.slot(slot).is_none_or(|c| c.phase.is_over());
     if !over && let Some(Pair { connection, server: Some(server), phase, now }) = Pair::of(table, slot) {
-        server.open(connection, phase == Phase::Opening, now);
+        let is_opening = phase == Phase::Opening;
+        server.open(connection, is_opening, now);
+        note(table, slot, Sign::Began);
+        if is_opening {
+            note(table, slot, Sign::Waits(Wait::Syn));
+        }
     }
     #[cfg(feature = "report")]
     table.keep_opening(slot);
@@ -89,18 +96,29 @@ fn packet(table: &mut Table<'_>, slot: u32, direction: Direction, header: &[u8; 
         server.open(connection, false, now);
     }
     let flags = connection.flags();
+    let mut sign = None;
     if flags.has(Flags::CONNECTING) && phase != Phase::Opening {
         server.withdraw(connection, now);
+        sign = (!phase.is_over()).then_some(Sign::Heard(Wait::Syn));
     }
     if !flags.has(Flags::ESTABLISHED) && is_established(phase) {
         server.establish(connection);
     }
     if is_datagram {
         match direction {
-            Direction::ToServer if connection.waited(now).is_none() => server.ask(connection, now),
+            Direction::ToServer if connection.waited(now).is_none() => {
+                server.ask(connection, now);
+                sign = Some(Sign::Waits(Wait::Request));
+            }
             Direction::ToServer => {}
-            Direction::ToClient => server.answer(connection, now),
+            Direction::ToClient => {
+                server.answer(connection, now);
+                sign = Some(Sign::Heard(Wait::Request));
+            }
         }
+    }
+    if let Some(sign) = sign {
+        note(table, slot, sign);
     }
 }
 
@@ -130,31 +148,30 @@ fn segment(table: &mut Table<'_>, slot: u32, direction: Direction, segment: &Seg
         connection.set_flags(flags);
         return;
     }
-    if matches!(phase, Phase::Opening | Phase::Opened) || phase.is_over() {
-        // Data of a handshake is judged when the server has answered it.
-        return ask_in_handshake(server, connection, direction, segment, phase, now);
-    }
-    match direction {
-        Direction::ToServer if MeasureSlot::asks(segment, before) => server.ask(connection, now),
-        Direction::ToClient if MeasureSlot::responds(segment, before) => server.answer(connection, now),
-        Direction::ToClient if segment.has(FIN) => server.give_up(connection, now),
-        _ => {}
-    }
-}
-
-/// The client's first data may come with the segment that completes the handshake.
-fn ask_in_handshake(
-    server: &mut MeasuredServerSlot,
-    connection: &mut MeasureSlot,
-    direction: Direction,
-    segment: &Segment,
-    phase: Phase,
-    now: Instant,
-) {
-    if phase == Phase::Opened && direction == Direction::ToServer && segment.data > 0 {
-        server.ask(connection, now);
-    } else if phase == Phase::Opened && direction == Direction::ToClient && segment.data > 0 {
-        server.answer(connection, now);
+    let waits = connection.waited(now).is_some() && !connection.flags().has(Flags::CONNECTING);
+    let is_handshake = matches!(phase, Phase::Opening | Phase::Opened) || phase.is_over();
+    // Data of a handshake is judged when the server has answered it. The client's first data may come with the segment that
+    // completes the handshake.
+    let has_data = phase == Phase::Opened && segment.data > 0;
+    let sign = match direction {
+        Direction::ToServer if if is_handshake { has_data } else { MeasureSlot::asks(segment, before) } => {
+            server.ask(connection, now);
+            (!waits).then_some(Sign::Waits(Wait::Request))
+        }
+        Direction::ToClient if if is_handshake { has_data } else { MeasureSlot::responds(segment, before) } => {
+            server.answer(connection, now);
+            Some(Sign::Heard(Wait::Request))
+        }
+        Direction::ToClient if !is_handshake && segment.has(FIN) => {
+            server.give_up(connection, now);
+            // Only if the client has not closed it: then it waits for nothing more.
+            let is_open = matches!(phase, Phase::Established | Phase::EstablishedResumable);
+            (waits && is_open).then_some(Sign::Failed)
+        }
+        _ => None,
+    };
+    if let Some(sign) = sign {
+        note(table, slot, sign);
     }
 }
 
@@ -199,12 +216,29 @@ fn close(table: &mut Table<'_>, slot: u32, why: Closed) {
     if phase.is_over() {
         return;
     }
+    let sign = if is_failure(server, connection, phase, why, now) { Sign::Failed } else { Sign::Ended };
     if matches!(why, Closed::Finished | Closed::Reset | Closed::Expired) {
         server.give_up(connection, now);
     } else {
         server.withdraw(connection, now);
     }
     server.end(connection, how(why, phase, connection.flags()));
+    note(table, slot, sign);
+}
+
+/// Whether the end of a connection is its server's fault. What a host that sees none of its packets could cause is not, and
+/// what a client does of itself is not, but that it gives up after it has waited for too long.
+fn is_failure(server: &MeasuredServerSlot, connection: &MeasureSlot, phase: Phase, why: Closed, now: Instant) -> bool {
+    let flags = connection.flags();
+    match why {
+        Closed::Reset if !flags.has(Flags::RESET_BY_CLIENT) => !flags.has(Flags::ANSWERED),
+        Closed::Reset => {
+            let waited = connection.waited(now).filter(|waited| *waited >= PATIENCE);
+            let what = if phase == Phase::Opening { Wait::Syn } else { Wait::Request };
+            waited.is_some_and(|waited| server.is_too_long(what, waited))
+        }
+        _ => false,
+    }
 }
 
 fn close_dead(table: &mut Table<'_>, slot: u32) {

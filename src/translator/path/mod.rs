@@ -13,6 +13,7 @@
 pub(super) mod burst;
 #[cfg(target_pointer_width = "64")]
 pub(super) mod burst_groups;
+pub(super) mod ejection;
 #[cfg(target_pointer_width = "64")]
 pub(super) mod fast;
 #[cfg(not(target_pointer_width = "64"))]

@@ -164,6 +164,9 @@ impl<S: Storage> Translator<S> {
         to: impl Into<Target>,
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
+        if S::MEASURES_SERVERS {
+            return self.table().redivert_measured(from.into(), to.into(), how);
+        }
         self.table().redivert(from.into(), to.into(), how)
     }
 

@@ -80,13 +80,20 @@ impl<S: Storage> Translator<S> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn divert(&mut self, divert: Divert<'_>) -> Result<Diverted, DivertError> {
+        if S::MEASURES_SERVERS {
+            return self.table().divert_measured(&divert);
+        }
+        if divert.ejecting {
+            return Err(DivertError::NotMeasured { destination: divert.matches.destination() });
+        }
         self.table().divert(&divert)
     }
 
     /// Removes the rule with exactly this match; `None` if there is none. Connections that it has opened go on until
     /// they end: their client would lose them otherwise.
     pub fn remove(&mut self, matches: impl Into<Match>) -> Option<Removed> {
-        self.table().remove(&matches.into())
+        let matches = matches.into();
+        if S::MEASURES_SERVERS { self.table().remove_measured(&matches) } else { self.table().remove(&matches) }
     }
 
     /// The rules, the most specific first. On a machine of 64 bits, of a storage that has room for more than 1024 rules:
@@ -94,7 +101,7 @@ impl<S: Storage> Translator<S> {
     pub fn diverts(&self) -> impl Iterator<Item = DivertEntry<'_>> {
         let view = self.storage.view();
         let rules = view.diverts.get(..self.state.diverts).unwrap_or_default();
-        rules.iter().map(move |slot| DivertEntry::new(*slot, view.servers))
+        rules.iter().map(move |slot| DivertEntry::new(*slot, view.servers, view.measured_servers))
     }
 
     /// The rule with exactly this match.
@@ -102,19 +109,19 @@ impl<S: Storage> Translator<S> {
         let matches = matches.into();
         #[cfg(target_pointer_width = "64")]
         if self.state.directory.is_there() {
-            let View { diverts, servers, rule_index: words, .. } = self.storage.view();
+            let View { diverts, servers, measured_servers, rule_index: words, .. } = self.storage.view();
             let State { directory, keys, .. } = &self.state;
             let index = RuleIndex { directory, words, filter: &[], keys };
             let rules = diverts.get(..self.state.diverts).unwrap_or_default();
             let place = index.place(rules, &DivertSlot::new(&Divert::new(matches), 0, false))?;
-            return rules.get(place).map(|slot| DivertEntry::new(*slot, servers));
+            return rules.get(place).map(|slot| DivertEntry::new(*slot, servers, measured_servers));
         }
         #[cfg(target_pointer_width = "64")]
         {
-            let View { diverts, servers, .. } = self.storage.view();
+            let View { diverts, servers, measured_servers, .. } = self.storage.view();
             let rules = diverts.get(..self.state.diverts).unwrap_or_default();
             let place = rules.binary_search_by_key(&matches, |slot| slot.matches()).ok()?;
-            rules.get(place).map(|slot| DivertEntry::new(*slot, servers))
+            rules.get(place).map(|slot| DivertEntry::new(*slot, servers, measured_servers))
         }
         #[cfg(not(target_pointer_width = "64"))]
         self.diverts().find(|entry| entry.matches() == matches)

@@ -1,6 +1,7 @@
 //! Rules: instructions about them, what instructions would do, the rule for a packet, and the filter of their addresses.
 
 mod cost;
+mod ejecting;
 pub(super) mod filter;
 pub(super) mod find;
 #[cfg(target_pointer_width = "64")]

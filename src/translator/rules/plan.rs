@@ -50,6 +50,7 @@ impl Plan<'_> {
     /// # Errors
     /// Those of [`Translator::divert`].
     pub fn divert(&mut self, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
+        self.table.check_ejecting(divert)?;
         self.ledger.divert(&mut self.table, divert)
     }
 

@@ -122,9 +122,10 @@ impl Nat {
         routes
     }
 
-    /// Translators of these settings, with little room for connections.
-    pub(super) fn try_out(&self, shards: usize) -> Result<Sharded<Heap>, Fault> {
-        let capacity = Capacity { connections: 16, measure: false, events: 0, fragments: 0, ..self.capacity };
+    /// Translators of these settings, with little room for connections. They measure, if that is `needed` and wanted.
+    pub(super) fn try_out(&self, shards: usize, needed: bool) -> Result<Sharded<Heap>, Fault> {
+        let measure = self.capacity.measure && needed;
+        let capacity = Capacity { connections: 16, measure, events: 0, fragments: 0, ..self.capacity };
         let storages = (0..shards).map(|_| capacity.storage());
         Sharded::new(self.config([0; 32]), storages).map_err(|error| {
             use byway::ConfigError as E;

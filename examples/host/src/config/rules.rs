@@ -22,6 +22,10 @@ pub struct Rule {
     pub midstream: Option<Midstream>,
     /// Whether its TCP connections can be handed over to another server while their clients keep them.
     pub resumable: bool,
+    /// Whether a new connection goes to the server with the fewest for its weight.
+    pub least_loaded: bool,
+    /// Whether servers that fail are ejected.
+    pub eject: bool,
     /// Whether its packets leave untranslated rather than not at all.
     pub fail_open: bool,
     place: Fault,
@@ -47,6 +51,12 @@ impl Rule {
         }
         if self.resumable {
             divert = divert.resumable();
+        }
+        if self.least_loaded {
+            divert = divert.least_loaded();
+        }
+        if self.eject {
+            divert = divert.ejecting();
         }
         if let Some(midstream) = self.midstream {
             divert = divert.midstream(midstream);
@@ -109,6 +119,8 @@ fn rule(table: &Table<'_>, groups: &[(&str, Vec<Weighted>)]) -> Result<Rule, Fau
         any_port: table.or("any_port", false, Value::boolean)?,
         midstream: table.or("midstream", None, |v| v.choice(&MIDSTREAM).map(Some))?,
         resumable: table.or("resumable", false, Value::boolean)?,
+        least_loaded: table.or("least_loaded", false, Value::boolean)?,
+        eject: table.or("eject", false, Value::boolean)?,
         fail_open: table.or("fail_open", false, Value::boolean)?,
         place: divert.fault(""),
     };

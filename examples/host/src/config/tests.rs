@@ -50,6 +50,15 @@ fn a_file_is_read() {
     );
 }
 
+#[test]
+fn a_rule_may_eject_what_fails_if_servers_are_measured() {
+    let wanted = GOOD.replace("group = \"web\"", "group = \"web\"\nleast_loaded = true\neject = true");
+    let rule = parse(&wanted).unwrap().rules[0].divert().to_string();
+    assert_eq!(rule, "100.100.100.100:80 tcp to 20.0.0.1:80*2, 20.0.0.2:80 least-loaded eject");
+    let error = parse(&wanted.replace("[nat]", "[nat]\nmeasure = false")).unwrap_err();
+    assert!(error.ends_with("failing servers cannot be ejected, since servers are not measured"), "{error}");
+}
+
 /// What is wrong, what stands in its place in the good file, and what is said.
 #[test]
 fn what_is_wrong_is_said_with_its_place() {

@@ -21,6 +21,8 @@ Tells a translator what to divert where, and shows what it does.
       --keep-source            leave the client's address as it is
       --any-port               answers from any port of the server belong to the client
       --resumable              its TCP connections can be handed over, see redivert
+      --least-loaded           a new connection goes to the server with the fewest for its weight
+      --eject                  servers that fail get no new connections until they are well again
       --midstream pass|adopt|drop
                                what becomes of TCP segments of connections that are not known
   redivert FROM TO             move what stands on FROM to TO, in the middle of connections

@@ -64,6 +64,8 @@ pub(crate) struct Options {
     keep_source: bool,
     any_port: bool,
     resumable: bool,
+    least_loaded: bool,
+    eject: bool,
     midstream: Option<Midstream>,
     how: Option<Redivert>,
     ttl: Option<u32>,
@@ -86,7 +88,7 @@ fn belongs(option: &str, command: &str) -> bool {
         "protocol" => matches!(command, "divert" | "restore"),
         "clients" => matches!(command, "divert" | "restore" | "name"),
         "ttl" | "rule" => command == "name",
-        "keep-source" | "any-port" | "midstream" | "resumable" => command == "divert",
+        "keep-source" | "any-port" | "midstream" | "resumable" | "least-loaded" | "eject" => command == "divert",
         option if HOW.iter().any(|(name, _)| *name == option) => command == "redivert",
         "watch" | "count" => matches!(command, "connections" | "counters"),
         "seconds" => command == "events",
@@ -127,6 +129,8 @@ impl Options {
             "any-port" => self.any_port = true,
             "midstream" => self.midstream = Some(midstream(&text(parser)?)?),
             "resumable" => self.resumable = true,
+            "least-loaded" => self.least_loaded = true,
+            "eject" => self.eject = true,
             "ttl" => self.ttl = Some(ttl(&text(parser)?)?),
             "rule" => self.rule = Some(rule(&text(parser)?)?),
             _ => return Ok(false),
@@ -155,6 +159,12 @@ pub(crate) fn read(words: &[&str], options: &Options) -> Result<Option<Change>, 
             }
             if options.resumable {
                 divert = divert.resumable();
+            }
+            if options.least_loaded {
+                divert = divert.least_loaded();
+            }
+            if options.eject {
+                divert = divert.ejecting();
             }
             if let Some(midstream) = options.midstream {
                 divert = divert.midstream(midstream);

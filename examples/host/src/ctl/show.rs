@@ -74,6 +74,8 @@ pub(crate) struct Rule {
     keeps_source: bool,
     any_port: bool,
     resumable: bool,
+    least_loaded: bool,
+    ejecting: bool,
     midstream: Option<Midstream>,
     in_all: u16,
     servers: Vec<(Weighted, u32)>,
@@ -86,6 +88,8 @@ pub(crate) fn rules(answer: &Answer<'_>) -> (Vec<Rule>, Option<u32>) {
         keeps_source: r.keeps_source(),
         any_port: r.takes_replies_from_any_port(),
         resumable: r.is_resumable(),
+        least_loaded: r.is_least_loaded(),
+        ejecting: r.is_ejecting(),
         midstream: r.midstream(),
         in_all: r.servers_in_all(),
         servers: r.servers().collect(),
@@ -107,6 +111,8 @@ impl Rule {
             (self.keeps_source, ", source kept"),
             (self.any_port, ", answers from any port"),
             (self.resumable, ", resumable"),
+            (self.least_loaded, ", least loaded"),
+            (self.ejecting, ", ejects"),
         ];
         let flags: String = flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
         let midstream = self.midstream.map_or(String::new(), |m| format!(", midstream {m}"));
@@ -129,6 +135,8 @@ impl Rule {
             ("keep_source", self.keeps_source.into()),
             ("any_port", self.any_port.into()),
             ("resumable", self.resumable.into()),
+            ("least_loaded", self.least_loaded.into()),
+            ("eject", self.ejecting.into()),
             ("midstream", self.midstream.map(|m| m.to_string()).into()),
             ("servers", Json::List(self.servers.iter().map(server).collect())),
         ])

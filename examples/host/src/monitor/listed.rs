@@ -18,6 +18,7 @@ pub struct Listed {
     keep_source: bool,
     any_port: bool,
     resumable: bool,
+    ejecting: bool,
     midstream: Option<Midstream>,
 }
 
@@ -30,6 +31,7 @@ impl Listed {
             keep_source: rule.keeps_source(),
             any_port: rule.takes_replies_from_any_port(),
             resumable: rule.is_resumable(),
+            ejecting: rule.is_ejecting(),
             midstream: rule.midstream(),
         }
     }
@@ -54,6 +56,7 @@ impl Listed {
             keep_source: false,
             any_port: false,
             resumable: false,
+            ejecting: false,
             midstream: None,
         }
     }
@@ -71,6 +74,9 @@ impl Listed {
         }
         if self.resumable {
             divert = divert.resumable();
+        }
+        if self.ejecting {
+            divert = divert.ejecting();
         }
         if let Some(midstream) = self.midstream {
             divert = divert.midstream(midstream);
