@@ -95,7 +95,7 @@ fn read(reader: &mut Reader<'_>) -> Option<MeasuredServer> {
 /// What was measured of one server of a rule, as a translator has sent it.
 ///
 /// A server in the groups of several rules, or of several shards, comes once for each;
-/// [`Measurements::merge`] adds them up. Whoever compares two readings must do so entry by entry: those with the same
+/// [`Measurements::merge`] adds them up. Compare two readings entry by entry: those with the same
 /// position, server and [`since`](Measurements::since).
 ///
 /// Nothing in it was checked, except that it can be parsed.

@@ -67,7 +67,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
                     Err(Code::NotMeasured.into())
                 }
             }
-            // Whoever cannot change anything must not keep others from it.
+            // A key that cannot change anything must not keep others from it.
             Asked::Lead { .. } if matches!(rights, Rights::Read) => Err(Code::NotPermitted.into()),
             Asked::Reports { .. } | Asked::Lead { .. } if !is_measured(translators) => Err(Code::NotMeasured.into()),
             Asked::Lead { number, lease, note } => {
@@ -85,7 +85,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
     pub(super) fn place_for_reports(&mut self, session: [u8; 8]) -> Result<usize, Refusal> {
         let sessions = &mut self.sessions;
         let mine = self.reports.iter().position(|subscriber| subscriber.session == session);
-        // Whoever has ended a subscription keeps the place, so that no number is used twice in a session.
+        // A subscription that has ended keeps its place, so that no number is used twice in a session.
         let mut free = || self.reports.iter().position(|subscriber| sessions.find(subscriber.session).is_none());
         let full = Refusal { code: Code::NoReport, detail: u32::try_from(REPORTS).unwrap_or(u32::MAX) };
         let place = mine.or_else(&mut free).ok_or(full)?;

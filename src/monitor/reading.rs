@@ -7,7 +7,7 @@ use crate::monitor::model::Observation;
 use crate::time::Instant;
 
 /// Why a report of a server is not used. The report that comes after it is compared with it, so that a translator that was
-/// restarted, or has begun to count anew, is believed again from its next report on.
+/// restarted, or has started to count from zero, is believed again from its next report on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -18,7 +18,7 @@ pub enum Distrust {
     Restarted,
     /// It has counted since a time that is still to come.
     Future,
-    /// Its counters were begun anew, since a time that lies before the last report.
+    /// Its counters were started again, since a time that lies before the last report.
     Overlaps,
     /// A counter is lower than in the last report.
     Backwards,
@@ -47,7 +47,7 @@ impl Distrust {
             Self::Repeated => "its time stands still, though it has counted something",
             Self::Restarted => "its time has gone back: it was restarted, or its clock is wrong",
             Self::Future => "it says that it counts since a time that is still to come",
-            Self::Overlaps => "it has begun to count anew, since a time before its last report",
+            Self::Overlaps => "it has started to count again, since a time before its last report",
             Self::Backwards => "a counter has run backwards",
             Self::TooMuch => "it says that more has happened than can happen in this time",
             Self::Inconsistent => "the sum of its response times does not fit into their buckets",
@@ -85,8 +85,8 @@ const SLACK: u64 = 1_000_000;
 /// let seen = reading.take(Instant::from_secs(3), &measured).unwrap().unwrap();
 /// assert_eq!((seen.answered, seen.response), (1, Duration::from_millis(20)));
 /// // It has been restarted.
-/// let anew = Measurements::none(Target::Same, Instant::from_secs(1));
-/// assert_eq!(reading.take(Instant::from_secs(1), &anew), Err(Distrust::Restarted));
+/// let restarted = Measurements::none(Target::Same, Instant::from_secs(1));
+/// assert_eq!(reading.take(Instant::from_secs(1), &restarted), Err(Distrust::Restarted));
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

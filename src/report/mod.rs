@@ -1,5 +1,5 @@
 //! What happened to connections and what was measured, as IPFIX messages for a collector (RFC 7011): the document's
-//! "performance information", sent to whoever collects flows.
+//! "performance information", sent to a collector of flows.
 //!
 //! An [`Exporter`] fills messages with records and lends each to the caller, who sends it over UDP or TCP. It has no
 //! socket, no clock and no allocator. `docs/report.md` in the repository lists templates and elements.
@@ -357,7 +357,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         self.is_full = !self.message.is_empty();
     }
 
-    /// Begins anew for another transport session, such as a new TCP connection: templates come first, and the sequence
+    /// Starts again for another transport session, such as a new TCP connection: templates come first, and the sequence
     /// number is zero again. Records that have not been fetched are lost, and counted.
     pub fn restart(&mut self) {
         self.begin();
@@ -366,13 +366,13 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         (self.announced, self.sequence, self.is_full) = (0, 0, false);
     }
 
-    /// Has templates and types sent again, a second after the last time at the earliest: the collector may have been started
-    /// anew, or was not there.
+    /// Has templates and types sent again, a second after the last time at the earliest: the collector may have been
+    /// restarted, or was not there.
     pub fn announce_again(&mut self) {
         self.announce_at = Some(self.announced_at + SHORTEST);
     }
 
-    /// Changes the settings. With another enterprise number or observation domain it begins anew, as by
+    /// Changes the settings. With another enterprise number or observation domain it starts again, as by
     /// [`restart`](Self::restart).
     ///
     /// # Errors

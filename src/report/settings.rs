@@ -51,8 +51,8 @@ impl Settings {
         self
     }
 
-    /// How often templates and types are sent again: over UDP a collector may have missed them, or may have been started
-    /// anew (RFC 7011, section 8.4). Once a second at most. `None`, for TCP: once in a session.
+    /// How often templates and types are sent again: over UDP a collector may have missed them, or may have been
+    /// restarted (RFC 7011, section 8.4). Once a second at most. `None`, for TCP: once in a session.
     #[must_use]
     pub const fn templates(mut self, interval: Option<Duration>) -> Self {
         self.templates = interval;

@@ -168,7 +168,7 @@ const fn keeps_apart(factor: u32) -> bool {
 mod tests {
     use super::*;
 
-    /// Servers have addresses in a row, and so have the neighbours that no rule speaks of.
+    /// Servers have addresses in a row, and so have the neighbours that no rule names.
     #[test]
     fn neighbours_are_told_apart_whatever_the_secret() {
         for secret in 0..1_000_u32 {

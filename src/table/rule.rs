@@ -171,7 +171,7 @@ impl DivertSlot {
         self.is_for(protocol) && (client ^ self.clients) & mask(self.clients_length()) == 0
     }
 
-    /// Whether it speaks of this protocol.
+    /// Whether it applies to this protocol.
     pub(crate) fn is_for(&self, protocol: u8) -> bool {
         let own = self.protocol_or_zero();
         own == 0 || own == protocol
@@ -180,13 +180,13 @@ impl DivertSlot {
 
 #[cfg(feature = "control")]
 impl DivertSlot {
-    /// Whether it speaks of some packet that goes there.
+    /// Whether it can match a packet that goes there.
     pub(crate) fn speaks_of(&self, to: server::Place) -> bool {
         let ports = self.port().is_none_or(|own| to.port.is_none_or(|port| port == own));
         ports && (to.address ^ self.network()) & mask(self.length()) == 0
     }
 
-    /// Whether both can speak of the same packet, as far as protocol and client tell.
+    /// Whether both can match the same packet, as far as protocol and client tell.
     pub(crate) fn meets(&self, other: &Self) -> bool {
         let theirs = other.protocol_or_zero();
         let protocols = theirs == 0 || self.is_for(theirs);
@@ -347,7 +347,7 @@ fn from_rank(rules: &[DivertSlot], rank: u64) -> &[DivertSlot] {
 /// The most specific of the rules for a new connection. The work grows with the number of different prefix lengths and
 /// the logarithm of the number of rules; rules that differ in protocol or client alone are tried one by one.
 pub(crate) fn find(mut rules: &[DivertSlot], protocol: u8, client: u32, destination: Endpoint) -> Option<&DivertSlot> {
-    // No other protocol has a port that a rule could speak of.
+    // No other protocol has a port that a rule could name.
     let port = if matches!(protocol, TCP | UDP) { u64::from(destination.port) } else { ANY_PORT };
     while let Some(first) = rules.first() {
         let length = first.length();
@@ -389,7 +389,7 @@ pub(crate) fn find_host(
     is_it.then_some(first)
 }
 
-/// Whether some rule speaks of exactly this address.
+/// Whether some rule names exactly this address.
 pub(crate) fn names(rules: &[DivertSlot], address: u32) -> bool {
     from_rank(rules, rank(32, address, 0)).first().is_some_and(|rule| rule.host() == Some(address))
 }

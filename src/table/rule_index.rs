@@ -136,7 +136,7 @@ impl<'a> RuleIndex<'a> {
             if (any_port | with_port).count_ones() > 2 && !self.may_name(length, network) {
                 continue;
             }
-            // No other protocol has a port that a rule could speak of.
+            // No other protocol has a port that a rule could name.
             if with_port != 0
                 && matches!(protocol, TCP | UDP)
                 && let Some(rule) =
@@ -198,7 +198,7 @@ impl<'a> RuleIndex<'a> {
         prefetch(self.words, self.directory.layout.position(WAY, hash) as usize);
     }
 
-    /// Looks at every rule that speaks of some packet to `at`, the most specific first. False if that cannot be done by
+    /// Looks at every rule that can match a packet to `at`, the most specific first. False if that cannot be done by
     /// look-ups, and then some may be missing: there may be one for some clients only, or for a port while `at` has none.
     #[cfg(feature = "control")]
     pub(crate) fn each_that_speaks_of(
@@ -238,7 +238,7 @@ impl<'a> RuleIndex<'a> {
         self.find_exactly(rules, rule.rank(), protocol, rule.clients(), length).map(|place| place as usize)
     }
 
-    /// Whether some rule may speak of packets to this address.
+    /// Whether some rule may match packets to this address.
     #[inline]
     pub(crate) fn may_match(self, address: u32) -> bool {
         let mut lengths = class(self.classes(), 0);
@@ -257,7 +257,7 @@ impl<'a> RuleIndex<'a> {
         !self.directory.is_complete || self.filter.get(word).is_some_and(|word| word & bits == bits)
     }
 
-    /// Whether some rule for a client prefix may speak of exactly this address and port.
+    /// Whether some rule for a client prefix may name exactly this address and port.
     pub(crate) fn may_name_for_clients(self, endpoint: Endpoint) -> bool {
         self.may_name(FOR_CLIENTS, of_endpoint(endpoint))
     }
@@ -273,7 +273,7 @@ impl<'a> RuleIndex<'a> {
     }
 }
 
-/// In the filter, in place of a length: what is said of an endpoint that rules for client prefixes speak of, and of a
+/// In the filter, in place of a length: what is said of an endpoint that rules for client prefixes name, and of a
 /// server that a rule hides.
 const FOR_CLIENTS: u8 = 33;
 const HIDDEN: u8 = 34;

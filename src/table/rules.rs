@@ -1,7 +1,7 @@
 //! The rules, over the storage: sorted in small storages, found by an index in large ones.
 //!
 //! Two questions about rules cannot be answered by a look-up of what they match: whether one hides the server that a
-//! packet comes from, and whether one for some client speaks of a port of our own. In large storages the few rules that
+//! packet comes from, and whether one for some client names a port of our own. In large storages the few rules that
 //! such a question is about stand apart, in front of all others, so that only they are looked through.
 
 #[cfg(target_pointer_width = "64")]

@@ -19,7 +19,7 @@ const NONE: SocketAddrV4 = SocketAddrV4::new(core::net::Ipv4Addr::UNSPECIFIED, 0
 ///
 /// ```
 /// use byway::naming::RelayConfig;
-/// let secret = [0x5a; 32]; // from the machine's source of randomness, each time anew
+/// let secret = [0x5a; 32]; // from the machine's source of randomness, new each time
 /// let config = RelayConfig::new(secret, "192.0.2.53:53".parse()?)
 ///     .server("198.51.100.53:53".parse()?)
 ///     .clients("192.168.0.0/16".parse()?);
@@ -80,7 +80,7 @@ impl RelayConfig {
     }
 
     /// Whose queries are relayed: those of clients with these addresses, and of this call's before; at most
-    /// [`MAX_RELAY_SERVERS`] prefixes. Without it, everybody's: then whoever reaches it can have it send large answers to
+    /// [`MAX_RELAY_SERVERS`] prefixes. Without it, everybody's: then anybody who reaches it can have it send large answers to
     /// a forged source.
     #[must_use]
     pub const fn clients(mut self, clients: Prefix) -> Self {

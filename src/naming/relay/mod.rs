@@ -12,7 +12,7 @@
 //!     | <------------------- | <----------------------------------------------------- |
 //! ```
 //!
-//! Whoever cannot see the queries (off path) has to guess what their answers must have (RFC 5452, section 9): identifier and
+//! A forger off path, who cannot see the queries, has to guess what their answers must have (RFC 5452, section 9): identifier and
 //! port, 32 bits with all ports, and a bit for each letter of the name.
 
 mod config;
@@ -75,11 +75,11 @@ pub enum Relayed {
 /// - An answer counts if everything is right: the server's endpoint, the port, the identifier, and the question with each
 ///   letter's case. All other answers are counted and change nothing, so the right one is still waited for.
 /// - A server that does not answer in time is given up for this query, and the next one is asked, with everything drawn
-///   anew. When all attempts are used up, the client gets SERVFAIL (RFC 1035, section 4.1.1; RFC 9520, section 2.3). A server
+///   again. When all attempts are used up, the client gets SERVFAIL (RFC 1035, section 4.1.1; RFC 9520, section 2.3). A server
 ///   that has not answered three times in a row is asked one query every ten seconds, until it answers.
 /// - An answer that has everything right but the case does not count either. The query is sent again from another port and
 ///   with another identifier, as the client wrote it. A server that does so eight times in a row is not sent random case any
-///   more. An answer with at least eight letters in the right case begins that count anew, so who does not see the queries
+///   more. An answer with at least eight letters in the right case starts that count again, so who does not see the queries
 ///   would have to guess 32 bits eight times in a row, each time before the server answers.
 /// - The client gets the server's answer as it is, with its own identifier and its own letters in the question. There is one
 ///   answer to each query, however often the client repeats it while it waits.

@@ -232,7 +232,7 @@ impl Work<'_> {
         length.map_or(Relayed::Drop(RelayOutcome::Unanswered), |length| Relayed::Answer { client, length })
     }
 
-    /// Sends a query to its server, with everything drawn anew. `None` if there is no port: then it waits at none.
+    /// Sends a query to its server, with everything drawn again. `None` if there is no port: then it waits at none.
     fn ask(&mut self, number: u32, out: &mut [u8; MAX_RELAY_QUERY]) -> Option<Relayed> {
         let nonce = self.state.nonce;
         self.state.nonce = nonce.wrapping_add(1);

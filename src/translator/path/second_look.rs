@@ -47,7 +47,7 @@ impl Table<'_> {
             return self.plain_at(Direction::ToServer, packet, slot);
         }
         if kept {
-            // Where the source is kept the way back leads to the client's own address, and a rule may speak of that.
+            // Where the source is kept the way back leads to the client's own address, and a rule may match that.
             if let Some(slot) = self.find_reply(&key.reversed()) {
                 return self.plain_at(Direction::ToClient, packet, slot);
             }

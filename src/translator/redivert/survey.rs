@@ -12,7 +12,7 @@ pub(in crate::translator) struct Survey {
     pub(in crate::translator) rules: usize,
     /// Entries of those on which connections stand: to drain the server each needs another.
     pub(in crate::translator) occupied: usize,
-    /// Whether connections may stand on it whose entries speak of other servers too: once they are moved, those entries
+    /// Whether connections may stand on it whose entries name other servers too: once they are moved, those entries
     /// no longer describe them.
     pub(in crate::translator) overlaps: bool,
     /// The first of the entries that lie within it, and the one behind the last.

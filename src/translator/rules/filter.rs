@@ -135,7 +135,7 @@ impl Table<'_> {
         self.note_uncovered(original);
     }
 
-    /// Whether some rule speaks of exactly this address. Where there are many rules, `false` may be wrong too: until the
+    /// Whether some rule names exactly this address. Where there are many rules, `false` may be wrong too: until the
     /// index has been rebuilt it cannot tell what is gone. Then the filter is rebuilt more often than needed.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn names(&self, address: u32) -> bool {
@@ -164,7 +164,7 @@ impl Table<'_> {
     }
 }
 
-/// Adds what a rule speaks of: its destination, and the servers that it hides.
+/// Adds what a rule names: its destination, and the servers that it hides.
 pub(super) fn add_rule(filter: &mut Filter, rule: &DivertSlot, servers: &[ServerSlot]) {
     if let Some(host) = rule.host() {
         filter.add_diverted(host);

@@ -89,7 +89,7 @@ impl Table<'_> {
         if !self.may_match(rule, flow.destination) {
             return None;
         }
-        // A packet to a port that we give away is an answer to somebody, unless a rule speaks of that very port.
+        // A packet to a port that we give away is an answer to somebody, unless a rule names that very port.
         if !rule.has_port() && flow.protocol != ICMP && self.state.gives_away(destination) {
             return None;
         }

@@ -20,7 +20,7 @@ impl Table<'_> {
         self.state.renewal.covers_connections && self.is_unruled(address)
     }
 
-    /// Whether no rule speaks of packets to this address. `false` says nothing.
+    /// Whether no rule matches packets to this address. `false` says nothing.
     #[inline(always)]
     pub(in crate::translator) fn is_unruled(&self, address: u32) -> bool {
         self.rule_index().is_some_and(|index| !index.may_match(address))
@@ -67,7 +67,7 @@ impl Table<'_> {
         }
     }
 
-    /// Whether a rule is one of those that stand apart: what it hides, or that it speaks of a port of our own for some
+    /// Whether a rule is one of those that stand apart: what it hides, or that it names a port of our own for some
     /// clients, is not found by the index.
     pub(in crate::translator) fn stands_apart(&self, rule: &DivertSlot) -> bool {
         rule.hides_servers() || self.is_limited_forward(rule)
@@ -124,7 +124,7 @@ impl Table<'_> {
         }
     }
 
-    /// Looks at every rule that speaks of some packet to `at`, the most specific first, however many others there are.
+    /// Looks at every rule that can match a packet to `at`, the most specific first, however many others there are.
     /// False if that cannot be done, or not for all of them.
     #[cfg(feature = "control")]
     pub(crate) fn each_that_speaks_of(&self, at: Place, look: &mut dyn FnMut(&DivertSlot)) -> bool {
@@ -188,7 +188,7 @@ impl Table<'_> {
                 }
                 rule_index!(self.state, self.memory).finish_rebuilding();
                 self.state.renewal.stage = Stage::Connections(0);
-                // Where there are many rules, only now the index tells which connections none of them speaks of any more.
+                // Where there are many rules, only now the index tells which connections none of them matches any more.
                 let has_few = self.has_few_rules();
                 let rebuilding = &mut self.state.rebuilding;
                 if rebuilding.cursor != EVERYTHING && !has_few {
