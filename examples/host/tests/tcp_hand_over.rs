@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use byway_host::lab::network::{A, B, ORIGINAL};
 use byway_host::lab::space::Space;
+use network::traffic::slow_file;
 use network::*;
 
 const RULES: &str = "[resumable]\nquiet = \"60ms\"\npatience = \"20s\"\n\
@@ -172,6 +173,47 @@ fn file_servers_and_clients_of_all_kinds() {
         }
         let counted = world.end();
         assert_eq!(count(&counted, "hand_overs_kept"), 0, "{counted}");
+    });
+}
+
+/// The remainder of a polynomial in the bytes, small enough for the numbers of a browser.
+fn polynomial(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(7, |sum, byte| (sum * 31 + u64::from(*byte)) % POLYNOMIAL)
+}
+
+const POLYNOMIAL: u64 = (1 << 47) - 115;
+
+/// A page that loads what a mirror has, and says what it got.
+fn page(path: &str) -> String {
+    format!(
+        "<body><script>const got = new XMLHttpRequest(); got.open('GET', 'http://{ORIGINAL}{path}', false); \
+         got.overrideMimeType('text/plain; charset=x-user-defined'); got.send(); const text = got.responseText; let sum = 7; \
+         for (let n = 0; n < text.length; n++) sum = (sum * 31 + (text.charCodeAt(n) & 255)) % {POLYNOMIAL}; \
+         document.write('got ' + text.length + ' ' + sum);</script></body>"
+    )
+}
+
+#[test]
+fn a_browser_loads_a_file_from_servers_in_turn() {
+    in_namespace_with(&[("chromium", "--version")], "a_browser_loads_a_file_from_servers_in_turn", || {
+        let bytes = slow_file(12_000_000);
+        std::fs::write(format!("{FOLDER}/page.html"), page("/slow/file")).unwrap();
+        let mut world = world(Options::PLAIN);
+        let _servers = [nginx(&world.network.a), nginx(&world.network.b)];
+        let words = format!(
+            "chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync \
+             --disable-background-networking --disable-component-update --disable-web-security \
+             --user-data-dir={FOLDER}/chromium --dump-dom file://{FOLDER}/page.html"
+        );
+        let mut chromium = start(&world.network.client, &words);
+        take_turns(&mut world, &mut chromium);
+        let shown = said(chromium, "chromium");
+        let expected = format!("got {} {}", bytes.len(), polynomial(&bytes));
+        assert!(shown.contains(&expected), "{expected} is not in {shown}");
+        let counted = world.end();
+        let [moved, kept] = ["hand_overs_moved", "hand_overs_kept"].map(|name| count(&counted, name));
+        println!("{moved} moves of a browser's download");
+        assert!(moved > 5 && kept == 0, "{counted}");
     });
 }
 
