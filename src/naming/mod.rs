@@ -37,6 +37,7 @@ mod list;
 mod lookup;
 mod name;
 mod packet;
+mod pool;
 mod question;
 mod relay;
 mod respond;

@@ -72,6 +72,11 @@ pub enum TieError {
         /// How many servers it has.
         servers: usize,
     },
+    /// No address of a pool that was looked at can be an original ([`Names::draw_original`]).
+    PoolUsedUp {
+        /// The pool.
+        pool: Prefix,
+    },
     /// Another rule has the same server, and its connections would be moved with those of this one. Only
     /// [`Redivert::Drain`] leaves them alone; or move all with [`Translator::redivert`].
     SharedServer {
@@ -101,6 +106,7 @@ impl fmt::Display for TieError {
             Self::NoRule { rule } => write!(f, "there is no rule for {rule}"),
             Self::RuleGone { rule } => write!(f, "the rule for {rule} has been removed"),
             Self::Group { servers } => write!(f, "the rule has {servers} servers: say which one is left"),
+            Self::PoolUsedUp { pool } => write!(f, "pool {pool}: no address that was looked at is free"),
             Self::SharedServer { target, rule } => {
                 write!(f, "server {target} is also that of the rule for {rule}, which would move too")
             }

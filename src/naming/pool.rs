@@ -1,0 +1,87 @@
+//! Originals that are drawn from a pool, so that each name has an address of its own that can be diverted.
+
+use core::net::Ipv4Addr;
+
+use super::name::Pattern;
+use super::rules::TieError;
+use super::storage::{NameSlot, NameStorage};
+use super::table::Names;
+use crate::endpoint::Prefix;
+use crate::table::hash::reduce;
+use crate::table::storage::Storage;
+use crate::translator::Translator;
+use crate::wire::ipv4::is_martian;
+
+/// So many addresses of the pool are looked at.
+const DRAWS: u32 = 64;
+
+impl<N: NameStorage> Names<N> {
+    /// Draws an original for a name: an address of `pool` that no rule matches, that no entry is answered with, and that is
+    /// none of the translator's own. Pass it to [`divert`](Self::divert). A name that is tied to a rule for an address
+    /// of the pool keeps that, because clients may have cached it.
+    ///
+    /// The pool must be routed to this machine, and no host must have its addresses: 100.64.0.0/10 (RFC 6598) or a part of
+    /// 10.0.0.0/8, for instance. Where an address begins to be looked for depends on the name and the secret alone, so
+    /// the same names, entered in the same order, draw the same addresses after a restart. After a name is removed, clients
+    /// that have cached its address reach whoever draws it next: make the pool many times as large as the number of names.
+    ///
+    /// It looks at each rule and at each entry once, and at 64 addresses: take a pool that is used to a half at most.
+    ///
+    /// # Errors
+    /// [`TieError::PoolUsedUp`]
+    ///
+    /// ```
+    /// # use byway::naming::*;
+    /// # use byway::*;
+    /// # use core::net::Ipv4Addr;
+    /// # let config = Config::new([7; 32]).alternative(Ipv4Addr::new(10, 10, 10, 10), 1024..=65535);
+    /// # let mut byway = Translator::new(config, Fixed::<64, 4>::new())?;
+    /// let mut names = Names::new(NamesConfig::new([7; 32]), FixedNames::<4>::new());
+    /// let (www, pool): (Pattern, Prefix) = ("www.bt.com".parse()?, "100.64.0.0/10".parse()?);
+    ///
+    /// let original = names.draw_original(&byway, &www, Prefix::ALL, pool)?;
+    /// let rule = Divert::new(original).to(Ipv4Addr::new(123, 45, 67, 89));
+    /// names.divert(&mut byway, NameEntry::new(www).ttl(86_400), rule)?;
+    /// assert_eq!(names.draw_original(&byway, &www, Prefix::ALL, pool)?, original);
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn draw_original<S: Storage>(
+        &self,
+        translator: &Translator<S>,
+        pattern: &Pattern,
+        clients: Prefix,
+        pool: Prefix,
+    ) -> Result<Ipv4Addr, TieError> {
+        let hash = self.hash(pattern);
+        let known = self.slot(self.place(hash, pattern, clients).at).and_then(NameSlot::rule);
+        if let Some(rule) = known
+            && rule.destination().length() == 32
+            && pool.contains(rule.destination().network())
+        {
+            return Ok(rule.destination().network());
+        }
+        let first = pool.network().to_bits();
+        // The addresses but one: all of them are more than a word can count.
+        let last = u32::MAX.checked_shr(pool.length().into()).unwrap_or(0);
+        let start = if last == u32::MAX { (hash >> 32) as u32 } else { reduce((hash >> 32) as u32, last + 1) };
+        let draws = DRAWS.min(last.saturating_add(1));
+        let address = |draw: u32| first.wrapping_add(start.wrapping_add(draw) & last);
+        // A bit for each address that is taken.
+        let mut taken = 0_u64;
+        let mut take = |is_taken: &dyn Fn(Ipv4Addr) -> bool| {
+            for draw in 0..draws {
+                taken |= u64::from(is_taken(Ipv4Addr::from_bits(address(draw)))) << draw;
+            }
+        };
+        take(&|one| is_martian(one.to_bits()) || translator.is_own(one));
+        translator.diverts().for_each(|rule| take(&|one| rule.matches().destination().contains(one)));
+        self.entries().for_each(|entry| {
+            take(&|one| {
+                let is_tied_to = entry.rule().is_some_and(|rule| rule.destination().contains(one));
+                is_tied_to || entry.addresses().any(|listed| listed.address == one)
+            });
+        });
+        let free = (0..draws).find(|draw| taken >> draw & 1 == 0);
+        free.map(|draw| Ipv4Addr::from_bits(address(draw))).ok_or(TieError::PoolUsedUp { pool })
+    }
+}
