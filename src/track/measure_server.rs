@@ -71,7 +71,11 @@ impl MeasuredServerSlot {
     #[cold]
     fn begin(&mut self, server: Server, now: Instant) {
         let generation = self.generation.wrapping_add(1) & 3;
-        let ejection = self.ejection;
+        // Of a server that is no longer in a group that ejects nothing is passed on.
+        let mut ejection = self.ejection;
+        if !ejection.on {
+            ejection.forget();
+        }
         *self = Self { server, generation, since: now.as_micros(), ejection, ..Self::EMPTY };
     }
 

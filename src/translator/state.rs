@@ -190,7 +190,7 @@ pub(super) struct ForResumable {
 #[derive(Debug)]
 pub(super) struct ForMeasured {
     /// A slot has got a new connection, which may be over already.
-    pub(super) start: fn(&mut Table<'_>, u32),
+    pub(super) start: fn(&mut Table<'_>, u32, Beginning),
     /// A packet with this header was translated in this direction.
     pub(super) packet: fn(&mut Table<'_>, u32, Direction, &[u8; ipv4::HEADER]),
     /// A TCP segment came, which the connection has not followed yet.
@@ -206,6 +206,15 @@ pub(super) struct ForMeasured {
     /// What is done before and after rules change, for those that eject. Whether the rule does.
     pub(super) rules: fn(&mut Table<'_>, RuleChange<'_>) -> bool,
 }
+/// How a connection has come into the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// By a packet of its own.
+    Seen,
+    /// By a record: what it waits for is seen elsewhere.
+    Imported,
+}
+
 /// A change of rules or their servers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RuleChange<'a> {
@@ -213,6 +222,8 @@ pub(super) enum RuleChange<'a> {
     Before(&'a Match),
     /// It is there, and ejects servers that fail.
     After(&'a Match),
+    /// It is gone, or ejects no more.
+    Gone,
     /// Any servers may be exchanged.
     BeforeAll,
     /// They were, or were not.

@@ -12,7 +12,7 @@ use crate::track::claims::Claims;
 use crate::track::phase::Phase;
 use crate::track::resume::ResumeSlot;
 use crate::translator::connection::expire::LOOKS;
-use crate::translator::state::Table;
+use crate::translator::state::{Beginning, Table};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::flow::Flow;
 use crate::wire::icmp;
@@ -149,6 +149,9 @@ impl Table<'_> {
         new.last = self.state.tick;
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(new)?;
+        if let Some(measured) = self.state.for_measured {
+            (measured.start)(self, slot, Beginning::Seen);
+        }
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
         Ok(slot)
     }
@@ -188,9 +191,6 @@ impl Table<'_> {
         self.state.filter.add_diverted(new.original);
         if new.has(SOURCE_KEPT) {
             self.keep_source(new);
-        }
-        if let Some(measured) = self.state.for_measured {
-            (measured.start)(self, slot);
         }
         Ok(slot)
     }

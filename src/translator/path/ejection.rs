@@ -48,9 +48,14 @@ pub(super) fn note(table: &mut Table<'_>, slot: u32, sign: Sign) {
 
 #[cold]
 #[inline(never)]
-fn note_member(table: &mut Table<'_>, slot: u32, (member, client): (u16, u32), sign: Sign) {
+fn note_member(table: &mut Table<'_>, slot: u32, from: (u16, u32), sign: Sign) {
     let now = table.state.now.as_micros();
+    // What a probe has shown counts before how long it took.
+    take_sign(table, slot, from, sign, now);
     look_again(table, now);
+}
+
+fn take_sign(table: &mut Table<'_>, slot: u32, (member, client): (u16, u32), sign: Sign, now: u64) {
     let seed = table.memory.servers.get(usize::from(member)).map_or(0, |server| server.seed);
     let Some(measured) = table.memory.measured_servers.get_mut(usize::from(member)) else {
         return;
@@ -180,10 +185,17 @@ fn look_again(table: &mut Table<'_>, now: u64) {
         if let Some((slot, lasted)) = measured.ejection.probe_so_far(now)
             && measured.is_too_long(Wait::Request, lasted)
         {
-            // It has failed if it waits for the server rather than for its client.
-            let waits = table.slot(slot).is_some_and(|c| c.member == member && !c.phase.is_over())
-                && table.memory.measured.get(slot as usize).is_some_and(|c| c.waited(table.state.now).is_some());
-            judge_probe(table, member, waits.then_some(false), now);
+            let is_there = table.slot(slot).is_some_and(|c| c.member == member && !c.phase.is_over());
+            let connection = table.memory.measured.get(slot as usize).filter(|_| is_there);
+            let waited = connection.and_then(|connection| connection.waited(table.state.now));
+            let measured = table.memory.measured_servers.get(usize::from(member));
+            let is_too_long = |waited| measured.is_some_and(|server| server.is_too_long(Wait::Request, waited));
+            match waited.map(is_too_long) {
+                // Its client waits for nothing: that tells nothing of the server.
+                None => judge_probe(table, member, None, now),
+                Some(true) => judge_probe(table, member, Some(false), now),
+                Some(false) => {}
+            }
         }
         let Some(measured) = table.memory.measured_servers.get_mut(usize::from(member)) else {
             return;
@@ -253,6 +265,15 @@ pub(super) fn rules(table: &mut Table<'_>, change: RuleChange<'_>) -> bool {
         RuleChange::After(matches) => {
             arrange(table, matches);
             true
+        }
+        RuleChange::Gone => {
+            // Whoever is in no group that ejects begins as a new server when it comes into one.
+            for entry in 0..table.state.unused.up_to() {
+                if let Some(own) = ejection(table.memory.measured_servers, entry).filter(|own| !own.on) {
+                    own.forget();
+                }
+            }
+            false
         }
         RuleChange::BeforeAll => {
             (0..table.state.unused.up_to()).for_each(|entry| restore(table, entry));
@@ -337,7 +358,9 @@ fn arrange(table: &mut Table<'_>, matches: &Match) {
             && own.configured != 0
             && own.is_out()
         {
+            let ejections = own.ejections;
             own.forget();
+            own.ejections = ejections;
             out -= 1;
         }
     }

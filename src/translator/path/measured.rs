@@ -11,7 +11,7 @@ use crate::track::measure::{Flags, MeasureSlot};
 use crate::track::measure_server::MeasuredServerSlot;
 use crate::track::phase::{Class, Phase};
 use crate::translator::path::ejection::{Sign, note, rules};
-use crate::translator::state::{ForMeasured, Table};
+use crate::translator::state::{Beginning, ForMeasured, Table};
 use crate::wire::icmp;
 use crate::wire::ipv4::{self, Header, Parts, TCP};
 use crate::wire::tcp::{FIN, RST, Segment};
@@ -53,7 +53,7 @@ impl<'a> Pair<'a> {
     }
 }
 
-fn start(table: &mut Table<'_>, slot: u32) {
+fn start(table: &mut Table<'_>, slot: u32, beginning: Beginning) {
     let now = table.state.now;
     let member = table.slot(slot).map_or(0, |c| c.member);
     if let Some(connection) = table.memory.measured.get_mut(slot as usize) {
@@ -62,9 +62,18 @@ fn start(table: &mut Table<'_>, slot: u32) {
     }
     let over = table.slot(slot).is_none_or(|c| c.phase.is_over());
     if !over && let Some(Pair { connection, server: Some(server), phase, now }) = Pair::of(table, slot) {
-        let is_opening = phase == Phase::Opening;
+        let is_seen = beginning == Beginning::Seen;
+        let is_opening = is_seen && phase == Phase::Opening;
         server.open(connection, is_opening, now);
-        note(table, slot, Sign::Began);
+        if !is_seen || phase.class() == Class::TcpEstablished {
+            // Its server may have answered already, which was not seen here.
+            let mut flags = connection.flags();
+            flags.set(Flags::ANSWERED, true);
+            connection.set_flags(flags);
+        }
+        if is_seen {
+            note(table, slot, Sign::Began);
+        }
         if is_opening {
             note(table, slot, Sign::Waits(Wait::Syn));
         }

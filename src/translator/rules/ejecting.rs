@@ -23,14 +23,20 @@ impl Table<'_> {
         let done = self.divert(divert);
         if if done.is_ok() { divert.ejecting } else { before } {
             self.announce(RuleChange::After(&divert.matches));
+        } else if before {
+            self.announce(RuleChange::Gone);
         }
         done
     }
 
     /// The same as [`remove`](Self::remove), for rules that may eject.
     pub(crate) fn remove_measured(&mut self, matches: &Match) -> Option<Removed> {
-        self.announce(RuleChange::Before(matches));
-        self.remove(matches)
+        let before = self.announce(RuleChange::Before(matches));
+        let removed = self.remove(matches);
+        if before {
+            self.announce(RuleChange::Gone);
+        }
+        removed
     }
 
     /// The same as [`redivert`](Self::redivert), where there may be rules that eject.

@@ -15,7 +15,7 @@ use crate::track::resume::{AWAITED, ResumeSlot, SPLICED};
 use crate::track::tcp::Tcp;
 use crate::translator::Translator;
 use crate::translator::redivert::follow::Followed;
-use crate::translator::state::Table;
+use crate::translator::state::{Beginning, Table};
 use crate::translator::sync::record::{HANDED_OVER, Record, RecordError};
 use crate::verdict::DropReason;
 use crate::wire::ipv4::TCP;
@@ -246,6 +246,9 @@ impl Table<'_> {
         self.note_stray(new.member);
         new.set_deltas(self.state.config.checksums);
         let slot = self.install(&new).map_err(|_: DropReason| self.no_room())?;
+        if let Some(measured) = self.state.for_measured {
+            (measured.start)(self, slot, Beginning::Imported);
+        }
         if is_handed_over {
             self.await_second(slot);
         }
