@@ -135,6 +135,23 @@ fn a_repeated_request_is_not_the_proof_that_its_answer_arrived() {
 }
 
 /// Any order of requests, losses and pauses: by what they were told and when they asked, no two lead at the same time.
+/// The answer that grants a shorter lease may get lost: the longer one is what its monitor knows of.
+#[test]
+fn a_shorter_lease_takes_nothing_back() {
+    let mut house = House::new();
+    let (mut first, mut second) = (Asker::new(&mut house, 7, 1), Asker::new(&mut house, 8, 2));
+    assert!(first.ask_for(&mut house, 60_000).unwrap().lease.is_some());
+    after(&mut house, 1_000);
+    let granted = first.ask_for(&mut house, 1_000).unwrap().lease;
+    assert_eq!(granted, Some(Duration::from_millis(1_000)));
+    for _ in 0..58 {
+        after(&mut house, 1_000);
+        assert_eq!(second.ask(&mut house), (Some(7), false));
+    }
+    after(&mut house, 1_001);
+    assert_eq!(second.ask(&mut house), (Some(8), true));
+}
+
 #[test]
 fn never_do_two_lead() {
     let mut random = 0x2545_f491_4f6c_dd1d_u64;

@@ -31,7 +31,8 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
                 if mine.until == Instant::ZERO || mine.number != number {
                     *mine = Standing { number, settled: end, ..Standing::NONE };
                 }
-                (mine.until, mine.note) = (end, note);
+                // A shorter lease takes nothing back: the answer that tells of it may get lost.
+                (mine.until, mine.note) = (end.max(mine.leads_until), note);
             }
         }
         let (mut leader, mut standing) = (None, 0);
@@ -62,7 +63,7 @@ impl<const KEYS: usize, const SESSIONS: usize, const REPORTS: usize> Agent<KEYS,
                 }
                 mine.yields = leader.is_some();
             } else {
-                (mine.leads_until, mine.yields, leader) = (end, false, Some(place));
+                (mine.leads_until, mine.yields, leader) = (end.max(mine.leads_until), false, Some(place));
                 granted = Some(Duration::from_millis(u64::from(lease)));
             }
         }

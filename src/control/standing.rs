@@ -69,7 +69,8 @@ pub struct Lead {
     /// The number of the monitor that leads; `None` if none does just now.
     pub leader: Option<u64>,
     /// For how long the monitor that has asked leads, from the moment at which it first sent the request: it must not act
-    /// after that. `None` if it must not act at all.
+    /// after that. `None` if it must not act at all. Nor must it act once it has given up to wait for the answer to a LEAD
+    /// ([`GaveUp`](super::GaveUp)), before another one is answered.
     pub lease: Option<Duration>,
     /// How many monitors with its key stand for the lead, itself included.
     pub standing: u16,

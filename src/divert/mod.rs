@@ -251,10 +251,10 @@ impl<'a> Divert<'a> {
     ///
     /// A server is ejected as soon as five connections in a row have failed and most of its clients failed when they last
     /// tried, or when it leaves everything unanswered that at least three connections have sent since its last sign of
-    /// life, for 1 s, or eight times its mean response time if that is longer. New connections then go to the others, as if
+    /// life, for 1 s, or eight times its mean response time if that is longer (5 s until that is known). New connections then go to the others, as if
     /// its weight were zero; those that are open stay. After 2 s, and twice as long after each failure, it gets one connection
     /// at a time; after three that were answered its share grows from an eighth to the whole within 10 s. At most half of
-    /// a group is out, and never the last server. The guide `docs/measurements.md` says what counts as a failure.
+    /// a group (rounded up) is out, and never the last server. The guide `docs/measurements.md` says what counts as a failure.
     ///
     /// The storage must measure servers: see [`DivertError::NotMeasured`].
     ///

@@ -297,11 +297,11 @@ fn a_capture_shows_both_sides_and_the_verdict() {
             command.args(["-c", words]);
             command
         };
-        let captured = format!("{} > {FOLDER}/capture", pcap("--seconds 5 100.100.100.100:7 tcp"));
+        let captured = format!("{} > {FOLDER}/capture", pcap("--seconds 8 100.100.100.100:7 tcp"));
         let mut capture = shell(&captured).spawn().unwrap();
         wait("it captures", || std::fs::metadata(format!("{FOLDER}/capture")).is_ok_and(|file| file.len() > 0));
         // A second one has to wait.
-        let refused = shell(&format!("{} > /dev/null", pcap("100.100.100.100"))).output().unwrap();
+        let refused = shell(&format!("{} > /dev/null", pcap("--seconds 1 100.100.100.100"))).output().unwrap();
         let said = String::from_utf8(refused.stderr).unwrap();
         assert_eq!((refused.status.code(), said.as_str()), (Some(1), "byway ctl: somebody is looking already\n"));
         exchange(&mut connect(&world.network.client, 7, 1), b"hello there");

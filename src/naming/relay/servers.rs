@@ -77,9 +77,12 @@ impl Servers {
         number
     }
 
-    /// The one that is asked when this one has not answered.
-    pub(super) const fn after(&self, number: u8) -> u8 {
-        if number + 1 < self.count { number + 1 } else { 0 }
+    /// The one that is asked when this one has not answered: the next, but one that rests only if all do.
+    pub(super) fn after(&self, number: u8, now: Instant) -> u8 {
+        let next = |number: u8| if number + 1 < self.count { number + 1 } else { 0 };
+        let in_turn = core::iter::successors(Some(next(number)), |number| Some(next(*number)));
+        let is_awake = |number: &u8| self.get(*number).is_some_and(|server| server.rests_until <= now);
+        in_turn.take(self.count.into()).find(is_awake).unwrap_or(next(number))
     }
 
     pub(super) fn was_silent(&mut self, number: u8, now: Instant) {

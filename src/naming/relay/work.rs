@@ -207,7 +207,7 @@ impl Work<'_> {
             self.state.counters.count(RelayOutcome::TimedOut);
             self.state.servers.was_silent(server, now);
             if let Some(slot) = slot_mut(self.parts.slots, number) {
-                slot.server = self.state.servers.after(server);
+                slot.server = self.state.servers.after(server, now);
             }
         }
         if (is_again || has_attempts)
