@@ -35,7 +35,7 @@ measure() {
     local target=$1 level=$2 machine image
     image=$(CARGO_PROFILE_RELEASE_OPT_LEVEL=$level "$scripts/firmware.sh" measure "$target")
     read -ra machine <<<"${machines[$target]}"
-    timeout 300 "qemu-system-${machine[0]}" "${machine[@]:1}" -icount shift=0 -kernel "$image" \
+    timeout --foreground 300 "qemu-system-${machine[0]}" "${machine[@]:1}" -icount shift=0 -kernel "$image" \
         -display none -monitor none -serial null -semihosting-config enable=on,target=native </dev/null
 }
 
