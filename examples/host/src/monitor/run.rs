@@ -425,12 +425,26 @@ impl Run {
                     link.stand.wants = !self.config.dry_run;
                     link.stand.hurry();
                 }
+                if self.config.dry_run {
+                    self.take_back();
+                }
                 tracing::info!("the configuration was read anew: {} rules", self.config.rules.len());
             }
             Err(why) => {
                 self.refused_reloads += 1;
                 tracing::error!("the configuration stays as it was: {why}");
             }
+        }
+    }
+
+    /// A dry run begins: what was not sent yet is not sent. Previews change nothing, and are answered.
+    fn take_back(&mut self) {
+        for place in 0..self.links.len() {
+            let mut heard = Vec::new();
+            let sent = &self.sent;
+            let is_change = |number: u64| sent.get(&number).is_none_or(|sent| sent.decision.is_some());
+            self.links[place].take_back(is_change, "a dry run has begun", &mut heard);
+            heard.into_iter().for_each(|heard| self.hear(place, heard));
         }
     }
 
