@@ -206,12 +206,13 @@ impl Run {
                 if self.links[place].stand.wants {
                     tracing::info!("{name}: this monitor acts");
                 }
-                if !was_anywhere && self.noted.is_some() {
-                    // Another one has led: what holds is what is found there.
+                if !was_anywhere && (self.noted.is_some() || !self.has_acted) {
+                    // Another one has led, or may have before this one began: what holds is what is found there.
                     self.services.iter_mut().for_each(|state| state.in_force = None);
                     self.told.fill(Instant::ZERO);
                     self.refused.fill(None);
                 }
+                self.has_acted = true;
                 self.links[place].list();
             } else if self.links[place].is_open()
                 && let Some(why) = self.links[place].stand.why_not(self.now())

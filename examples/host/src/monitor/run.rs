@@ -111,6 +111,8 @@ pub struct Run {
     pub(super) awaited: Vec<(usize, u32, u64)>,
     /// Where this monitor leads, as far as that was noticed.
     pub(super) acting: Vec<bool>,
+    /// Whether it has led anywhere yet.
+    pub(super) has_acted: bool,
     /// The note that was taken over last, and whose it is: of the monitor that has led since this one has acted.
     pub(super) noted: Option<(u64, Note)>,
     /// Services whose pins watching monitors are not told, for want of room.
@@ -145,6 +147,7 @@ impl Run {
         let count = services.len();
         let mut run = Self {
             acting: vec![false; links.len()],
+            has_acted: false,
             unchecked: vec![true; links.len()],
             noted: None,
             unshared: 0,
