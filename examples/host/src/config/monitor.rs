@@ -403,6 +403,9 @@ fn clients(value: &Value<'_>, service: &Service) -> Result<Clients, Fault> {
         }
         all.push(prefix);
     }
+    if all.is_empty() {
+        return Err(value.fault("expected a prefix, or a list of some"));
+    }
     Ok(all.into())
 }
 

@@ -46,6 +46,8 @@ pub struct Stand {
     number: u64,
     /// Whether this monitor wants to lead: it does not in a dry run, which only says what it would do.
     pub wants: bool,
+    /// Whether a whole report came in this session: who hears none does not stand for the lead, since it decides nothing.
+    hears: bool,
     /// What the others are told while it leads.
     pub note: Note,
     /// What was answered last.
@@ -71,6 +73,7 @@ impl Stand {
         Self {
             number,
             wants,
+            hears: false,
             note: Note::EMPTY,
             told: Told::Nothing,
             asked: Instant::ZERO,
@@ -82,6 +85,15 @@ impl Stand {
     /// The session is over.
     pub fn lose(&mut self) {
         (self.told, self.again, self.leads_until) = (Told::Nothing, Instant::ZERO, Instant::ZERO);
+        self.hears = false;
+    }
+
+    /// A whole report came: from the first one of a session on this monitor may stand for the lead.
+    pub const fn hear(&mut self) {
+        if !self.hears {
+            self.hears = true;
+            self.hurry();
+        }
     }
 
     /// Whether this monitor leads. In a dry run it acts, in that it says what it would do.
@@ -107,8 +119,8 @@ impl Stand {
             return None;
         }
         self.again = now + AGAIN;
-        // One that does not want to lead asks who does, and stands no longer if it did.
-        let lease = if self.wants { LEASE.as_millis() as u16 } else { 0 };
+        // One that does not want to lead, or hears nothing yet, asks who does, and stands no longer if it did.
+        let lease = if self.wants && self.hears { LEASE.as_millis() as u16 } else { 0 };
         Some(Request::one(Instruction::Lead { number: self.number, lease, note: self.note }))
     }
 
@@ -127,10 +139,8 @@ impl Stand {
         };
         let lead = if let Told::Lead(lead) = &self.told { Some(lead) } else { None };
         self.leads_until = lead.and_then(|lead| lead.lease).map_or(Instant::ZERO, |lease| self.asked + lease);
-        if self.wants && lead.is_some_and(|lead| lead.lease.is_none() && lead.leader == Some(self.number)) {
-            // It has to yield. The next request says that it knows.
-            self.hurry();
-        }
+        // One that has to yield says that it knows with its next request. That does not hurry: the same answer may mean that the
+        // lease of its own last session still runs, and until then it would ask as fast as it is answered.
     }
 
     /// The other monitor that leads, and its note.
@@ -196,12 +206,13 @@ impl Run {
                 if self.links[place].stand.wants {
                     tracing::info!("{name}: this monitor acts");
                 }
-                if !was_anywhere && self.noted.is_some() {
-                    // Another one has led: what holds is what is found there.
+                if !was_anywhere && (self.noted.is_some() || !self.has_acted) {
+                    // Another one has led, or may have before this one began: what holds is what is found there.
                     self.services.iter_mut().for_each(|state| state.in_force = None);
                     self.told.fill(Instant::ZERO);
                     self.refused.fill(None);
                 }
+                self.has_acted = true;
                 self.links[place].list();
             } else if self.links[place].is_open()
                 && let Some(why) = self.links[place].stand.why_not(self.now())
@@ -225,9 +236,9 @@ impl Run {
         if self.noted.replace((number, note)) == Some((number, note)) {
             return;
         }
-        let mut is_new = false;
+        let (mut is_new, all) = (false, sign_all(&self.services));
         for state in &mut self.services {
-            let Some(pins) = read(&note, state) else { continue };
+            let Some(pins) = read(&note, all, state) else { continue };
             if pins != state.pins {
                 tracing::warn!("{}: what operators have set is that of {} now", state.service.name, name(number));
                 (state.pins, is_new) = (pins, true);
@@ -269,10 +280,20 @@ fn sign(state: &State) -> [u8; 4] {
     [a, b, c, d]
 }
 
-/// The pins of all services as far as there is room, and for how many there is none. For each that has pins: its sign, how
-/// many servers it has, and for each server 0, or 1 and its share, and 128 more if it is drained.
+/// What stands for all services, in whatever order: the same for monitors that have the same ones.
+fn sign_all(services: &[State]) -> [u8; 4] {
+    let mut signs: Vec<_> = services.iter().map(sign).collect();
+    signs.sort_unstable();
+    let [a, b, c, d, ..] = <[u8; 32]>::from(Sha256::digest(signs.concat()));
+    [a, b, c, d]
+}
+
+/// The pins of all services as far as there is room, and for how many there is none. After the form the sign of all services;
+/// for each that has pins its sign, how many servers it has, and for each server 0, or 1 and its share, and 128 more if it is
+/// drained.
 fn write(services: &[State]) -> (Note, usize) {
     let (mut bytes, mut left_out) = (vec![FORM], 0);
+    bytes.extend(sign_all(services));
     for state in services.iter().filter(|state| state.pins != Pins::default()) {
         let each = (0..state.len()).map(|server| {
             state.pins.share[server].map_or(0, |share| share + 1) | u8::from(state.pins.drained[server]) << 7
@@ -288,11 +309,12 @@ fn write(services: &[State]) -> (Note, usize) {
     (Note::new(&bytes).unwrap_or(Note::EMPTY), left_out)
 }
 
-/// The pins that a note has for a service. `None` if it is no such note, or had no room for all and does not name this one.
-fn read(note: &Note, state: &State) -> Option<Pins> {
-    let (&form, mut rest) = note.bytes().split_first()?;
+/// The pins that a note has for a service, where `all` is [`sign_all`] of the reader's services. `None` if it is no such note,
+/// or does not name this service and had no room for all or is from a monitor with other services or servers: that says nothing.
+fn read(note: &Note, all: [u8; 4], state: &State) -> Option<Pins> {
+    let (&[form, a, b, c, d], mut rest) = note.bytes().split_first_chunk()?;
     let is_whole = match form {
-        FORM => true,
+        FORM => [a, b, c, d] == all,
         FORM_IN_PART => false,
         _ => return None,
     };
@@ -341,16 +363,47 @@ mod tests {
         services[1].pins.share[15] = Some(7);
         let (note, left_out) = write(&services);
         assert_eq!(left_out, 0);
+        let all = sign_all(&services);
         for state in &services {
-            assert_eq!(read(&note, state), Some(state.pins.clone()), "{}", state.service.name);
+            assert_eq!(read(&note, all, state), Some(state.pins.clone()), "{}", state.service.name);
         }
-        // Another service, other servers, and what is no such note.
-        assert_eq!(read(&note, &state("other", 3)), Some(Pins::default()));
-        assert_eq!(read(&note, &state("web", 2)), Some(Pins::default()));
-        for bytes in [&[][..], &[2], &[3], &[FORM, 1], &[FORM, 1, 2, 3, 4, 9, 0], &note.bytes()[..note.bytes().len() - 1]] {
-            assert_eq!(read(&Note::new(bytes).unwrap(), &services[0]), None, "{bytes:?}");
+        // What is no such note.
+        let [a, b, c, d] = all;
+        for bytes in [&[][..], &[2], &[3, a, b, c, d], &[FORM, a], &[FORM, a, b, c, d, 1], &note.bytes()[..note.bytes().len() - 1]] {
+            assert_eq!(read(&Note::new(bytes).unwrap(), all, &services[0]), None, "{bytes:?}");
         }
-        assert_eq!(read(&Note::new(&[FORM]).unwrap(), &services[0]), Some(Pins::default()));
+        assert_eq!(read(&Note::new(&[FORM, a, b, c, d]).unwrap(), all, &services[0]), Some(Pins::default()));
+    }
+
+    #[test]
+    fn other_servers_or_services_leave_pins_alone() {
+        let mut old = [state("web", 3), state("mail", 2), state("free", 2)];
+        (old[0].pins.drained[1], old[1].pins.drained[0]) = (true, true);
+        let (note, _) = write(&old);
+        // One server more, and another service: what the note names holds, and of the others it says nothing.
+        let new = [state("web", 4), state("mail", 2), state("free", 2), state("other", 2)];
+        let all = sign_all(&new);
+        let read = new.each_ref().map(|state| read(&note, all, state));
+        assert_eq!(read, [None, Some(old[1].pins.clone()), None, None]);
+        // The order of services does not matter.
+        old.reverse();
+        assert_eq!(super::read(&note, sign_all(&old), &old[0]), Some(Pins::default()));
+    }
+
+    #[test]
+    fn who_hears_no_report_does_not_stand() {
+        let mut stand = Stand::new(7, true);
+        let now = Instant::from_secs(9);
+        let lead = |lease| format!("{:?}", Some(Request::one(Instruction::Lead { number: 7, lease, note: Note::EMPTY })));
+        let asks = |stand: &mut Stand| format!("{:?}", stand.request(now));
+        assert_eq!(asks(&mut stand), lead(0));
+        stand.hear();
+        assert_eq!(asks(&mut stand), lead(5_000));
+        // It says so at once, but once only.
+        stand.hear();
+        assert!(stand.request(now).is_none());
+        stand.lose();
+        assert_eq!(asks(&mut stand), lead(0));
     }
 
     #[test]
@@ -358,11 +411,12 @@ mod tests {
         let mut services: Vec<_> = (0..6).map(|n| state(&format!("s{n}"), 16)).collect();
         services.iter_mut().for_each(|state| state.pins.drained[3] = true);
         let (note, left_out) = write(&services);
-        // 1 byte, and 21 for each.
-        assert_eq!((note.bytes().len(), left_out), (85, 2));
-        assert_eq!(read(&note, &services[3]), Some(services[3].pins.clone()));
+        // 5 bytes, and 21 for each.
+        assert_eq!((note.bytes().len(), left_out), (89, 2));
+        let all = sign_all(&services);
+        assert_eq!(read(&note, all, &services[3]), Some(services[3].pins.clone()));
         // What the note does not know of stays as it is.
-        assert_eq!(read(&note, &services[4]), None);
+        assert_eq!(read(&note, all, &services[4]), None);
     }
 
     #[test]

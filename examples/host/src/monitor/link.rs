@@ -205,13 +205,21 @@ impl Link {
         }
     }
 
+    /// Whether it is being asked who leads, or that is the next thing to ask.
+    fn is_asking(&self) -> bool {
+        self.current == Some(Ask::Lead) || self.queue.front().is_some_and(|(ask, _)| *ask == Ask::Lead)
+    }
+
     /// When [`Link::poll`] has something to do at the latest.
     #[must_use]
     pub fn poll_at(&self) -> Instant {
         let sending = self.client.as_ref().and_then(Client::poll_at);
         match (&self.client, self.is_open) {
             (None, _) => self.again,
-            (Some(_), true) => sending.unwrap_or(self.renew).min(self.renew).min(self.stand.ask_at()),
+            (Some(_), true) => {
+                let next = sending.unwrap_or(self.renew).min(self.renew);
+                if self.is_asking() { next } else { next.min(self.stand.ask_at()) }
+            }
             (Some(_), false) => sending.unwrap_or(self.again),
         }
     }
@@ -261,6 +269,8 @@ impl Link {
         if self.is_open {
             let late = self.interval * PATIENCE + Duration::from_secs(2);
             if self.heard.is_some_and(|at| now.duration_since(at) > late) {
+                // Another monitor that hears them decides then.
+                self.leave(now);
                 return self.lose(now, "it sends no reports".into(), heard);
             }
             if now >= self.renew {
@@ -269,9 +279,9 @@ impl Link {
                 self.ask(Ask::Reports, Request::one(Instruction::Report { seconds: SUBSCRIPTION, interval }));
             }
             // It does not wait for what else is to be asked: that would cost the lead.
-            let is_asking = self.current == Some(Ask::Lead) || self.queue.front().is_some_and(|(ask, _)| *ask == Ask::Lead);
-            if let Some(request) = self.stand.request(now)
-                && !is_asking
+            // While one is on its way the next one waits, with what is new in its note.
+            if !self.is_asking()
+                && let Some(request) = self.stand.request(now)
             {
                 self.queue.push_front((Ask::Lead, request));
             }
@@ -290,19 +300,24 @@ impl Link {
         }
     }
 
+    /// Takes back what is still to be changed, where `is_change` says that it is no preview.
+    pub fn take_back(&mut self, is_change: impl Fn(u64) -> bool, why: &str, heard: &mut Vec<Heard>) {
+        self.queue.retain(|(ask, _)| match ask {
+            Ask::Change(number) if is_change(*number) => {
+                heard.push(Heard::Changed(*number, Err(NotMade { why: why.to_string(), was_late: true })));
+                false
+            }
+            _ => true,
+        });
+    }
+
     fn send(&mut self, now: Instant, heard: &mut Vec<Heard>) {
         let may_act = self.acts(now);
-        let Some(client) = &mut self.client else { return };
-        if client.is_ready() && !may_act {
+        if self.client.as_ref().is_some_and(Client::is_ready) && !may_act {
             // What was to be changed is another's to change now.
-            self.queue.retain(|(ask, _)| {
-                if let Ask::Change(number) = ask {
-                    let why = "another monitor has taken over".to_string();
-                    heard.push(Heard::Changed(*number, Err(NotMade { why, was_late: true })));
-                }
-                !matches!(ask, Ask::Change(_))
-            });
+            self.take_back(|_| true, "another monitor has taken over", heard);
         }
+        let Some(client) = &mut self.client else { return };
         if client.is_ready()
             && let Some((ask, request)) = self.queue.pop_front()
         {
@@ -354,6 +369,7 @@ impl Link {
                     self.oddities.malformed += 1;
                 }
                 if page.next().is_none() {
+                    self.stand.hear();
                     heard.push(Heard::Round);
                 }
             }
@@ -462,3 +478,6 @@ impl Link {
 pub(super) fn refusal(why: &RefusedBy) -> String {
     why.code.map_or_else(|| format!("refused with code {}", why.number), |code| format!("refused: {code}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,6 +312,7 @@ mod tests {
             ("servers = \"20.0.0.1:80\"", "expected just one of maximum, maintenance and only"),
             ("servers = \"20.0.0.1:80\"\nonly = true\nmaximum = 3", "expected just one of"),
             ("servers = \"20.0.0.1:80\"\nmaximum = 3\nclients = \"1.2.3.4\"", "clients or location only with only"),
+            ("servers = \"20.0.0.1:80\"\nonly = true\nclients = []", "expected a prefix, or a list of some"),
             ("servers = \"20.0.0.1:80\"\nonly = true\nclients = \"0.0.0.0/0\"", "0.0.0.0/0 is no part of the clients of \"web\", 0.0.0.0/0"),
             ("servers = \"20.0.0.1:80\"\nonly = true\nclients = [\"1.2.3.4\", \"1.2.3.4/32\"]", "1.2.3.4/32 is named twice"),
             ("servers = \"20.0.0.1:80\"\nonly = true\nclients = \"1.2.3.4\"\nlocation = \"de\"", "expected clients or location, not both"),

@@ -111,6 +111,8 @@ pub struct Run {
     pub(super) awaited: Vec<(usize, u32, u64)>,
     /// Where this monitor leads, as far as that was noticed.
     pub(super) acting: Vec<bool>,
+    /// Whether it has led anywhere yet.
+    pub(super) has_acted: bool,
     /// The note that was taken over last, and whose it is: of the monitor that has led since this one has acted.
     pub(super) noted: Option<(u64, Note)>,
     /// Services whose pins watching monitors are not told, for want of room.
@@ -145,6 +147,7 @@ impl Run {
         let count = services.len();
         let mut run = Self {
             acting: vec![false; links.len()],
+            has_acted: false,
             unchecked: vec![true; links.len()],
             noted: None,
             unshared: 0,
@@ -425,12 +428,26 @@ impl Run {
                     link.stand.wants = !self.config.dry_run;
                     link.stand.hurry();
                 }
+                if self.config.dry_run {
+                    self.take_back();
+                }
                 tracing::info!("the configuration was read anew: {} rules", self.config.rules.len());
             }
             Err(why) => {
                 self.refused_reloads += 1;
                 tracing::error!("the configuration stays as it was: {why}");
             }
+        }
+    }
+
+    /// A dry run begins: what was not sent yet is not sent. Previews change nothing, and are answered.
+    fn take_back(&mut self) {
+        for place in 0..self.links.len() {
+            let mut heard = Vec::new();
+            let sent = &self.sent;
+            let is_change = |number: u64| sent.get(&number).is_none_or(|sent| sent.decision.is_some());
+            self.links[place].take_back(is_change, "a dry run has begun", &mut heard);
+            heard.into_iter().for_each(|heard| self.hear(place, heard));
         }
     }
 
