@@ -453,18 +453,11 @@ fn tag(key: &[u8; 32], octets: &[u8]) -> [u8; 16] {
     hmac(key, octets)[..16].try_into().unwrap()
 }
 
-fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
-    use hmac::{KeyInit, Mac};
-    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
-    mac.update(octets);
-    mac.finalize().into_bytes().into()
-}
-
 /// The key of the first session of a house, whose monitor is `peer(1)` and has 16 times 1 as its nonce, as the document
 /// derives it.
 fn session_key(secret: &[u8; 32]) -> [u8; 32] {
     let (id, number, nonce) = (1_u16.to_be_bytes(), 1_u32.to_be_bytes(), [1; 16]);
     let from = [&40_000_u16.to_be_bytes()[..], &[192, 0, 2, 1]].concat();
     let challenge = &hmac(&[0xb0; 32], &[&b"challenge"[..], &id, &number, &nonce, &from].concat())[..16];
-    hmac(secret, &[&b"byway control 1 session"[..], &id, &number, &nonce, challenge].concat())
+    control_support::session_key(secret, 1, 1, &nonce, challenge)
 }

@@ -8,7 +8,6 @@ mod support;
 
 use byway::control::{Client, Incoming, Instruction, Refused, Request};
 use control_support::*;
-use hmac::{KeyInit, Mac};
 use support::*;
 
 /// How many datagrams of each kind come within a second, and how many of them may cost a hash.
@@ -129,12 +128,6 @@ fn session_key(secret: &[u8; 32], open: &[u8], session: &[u8; 8]) -> [u8; 32] {
     let challenge = &hmac(&[0xb0; 32], &[&b"challenge"[..], key, number, nonce, &from].concat())[..16];
     assert_eq!(&challenge[..8], session);
     hmac(secret, &[&b"byway control 1 session"[..], key, number, nonce, challenge].concat())
-}
-
-fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
-    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
-    mac.update(octets);
-    mac.finalize().into_bytes().into()
 }
 
 #[test]

@@ -290,15 +290,3 @@ fn what_cannot_be_is_refused() {
     let refused = small.ask(&mut client, peer(2), &request, |answer| answer.refused().unwrap());
     assert_eq!((refused.code, refused.detail), (Some(Code::UnknownInstruction), 35));
 }
-
-fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
-    use hmac::{KeyInit, Mac};
-    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
-    mac.update(octets);
-    mac.finalize().into_bytes().into()
-}
-
-fn session_key(secret: &[u8; 32], id: u16, number: u32, monitor: &[u8], translator: &[u8]) -> [u8; 32] {
-    let (id, number) = (id.to_be_bytes(), number.to_be_bytes());
-    hmac(secret, &[&b"byway control 1 session"[..], &id, &number, monitor, translator].concat())
-}

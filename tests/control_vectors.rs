@@ -249,15 +249,3 @@ fn both_sides_say_what_the_vectors_say() {
         panic!("the vectors are longer or shorter than what is said now, which lies in {left}");
     }
 }
-
-fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
-    use hmac::{KeyInit, Mac};
-    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
-    mac.update(octets);
-    mac.finalize().into_bytes().into()
-}
-
-fn session_key(secret: &[u8; 32], id: u16, number: u32, monitor: &[u8], translator: &[u8]) -> [u8; 32] {
-    let (id, number) = (id.to_be_bytes(), number.to_be_bytes());
-    hmac(secret, &[&b"byway control 1 session"[..], &id, &number, monitor, translator].concat())
-}

@@ -31,6 +31,22 @@ pub(super) mod kind {
     pub(crate) const ANY: u16 = 255;
 }
 
+/// Codes of responses (RFC 6895, section 2.3).
+pub(super) mod code {
+    pub(crate) const NONE: u16 = 0;
+    pub(crate) const FORMERR: u16 = 1;
+    pub(crate) const SERVFAIL: u16 = 2;
+    pub(crate) const NOTIMP: u16 = 4;
+    pub(crate) const REFUSED: u16 = 5;
+    pub(crate) const BADVERS: u16 = 16;
+    pub(crate) const BADCOOKIE: u16 = 23;
+}
+
+/// How long a datagram to us may be with EDNS (RFC 6891, section 6.2.5): what every path carries (DNS flag day 2020).
+pub(super) const PAYLOAD: u16 = 1232;
+/// How long an OPT record without options is.
+pub(super) const OPT: usize = 11;
+
 /// The Internet class.
 pub(super) const IN: u16 = 1;
 

@@ -5,7 +5,9 @@ use core::net::Ipv4Addr;
 use super::cookie;
 use super::counters::Outcome;
 use super::lookup::Found;
-use super::question::{Asked, Edns, HEADER, Header, IN, NameFault, Question, RecordFault, edns, flag, kind};
+use super::question::{
+    Asked, Edns, HEADER, Header, IN, NameFault, OPT, PAYLOAD, Question, RecordFault, code, edns, flag, kind,
+};
 use super::storage::NameStorage;
 use super::table::Names;
 use crate::time::Instant;
@@ -13,25 +15,12 @@ use crate::time::Instant;
 /// The longest answer in bytes: header, question with the longest name, SOA record, OPT record with a cookie.
 pub const MAX_ANSWER: usize = HEADER + 255 + 4 + SOA + OPT + COOKIE_OPTION;
 
-/// What a datagram can take without EDNS (RFC 1035, section 4.2.1), and what ours takes with it, which every path carries
-/// (DNS flag day 2020).
+/// What a datagram can take without EDNS (RFC 1035, section 4.2.1).
 const PLAIN: usize = 512;
-const PAYLOAD: u16 = 1232;
 
 /// Lengths in bytes of the records that answers have.
 const SOA: usize = 2 + 10 + 23;
-const OPT: usize = 11;
 const COOKIE_OPTION: usize = 4 + 8 + cookie::COOKIE;
-
-/// Codes of responses (RFC 6895, section 2.3).
-mod code {
-    pub(super) const NONE: u16 = 0;
-    pub(super) const FORMERR: u16 = 1;
-    pub(super) const NOTIMP: u16 = 4;
-    pub(super) const REFUSED: u16 = 5;
-    pub(super) const BADVERS: u16 = 16;
-    pub(super) const BADCOOKIE: u16 = 23;
-}
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

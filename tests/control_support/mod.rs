@@ -16,6 +16,20 @@ pub const READER: (u16, [u8; 32]) = (2, [0x22; 32]);
 /// May divert within 100.0.0.0/8.
 pub const TENANT: (u16, [u8; 32]) = (3, [0x33; 32]);
 
+/// HMAC-SHA-256, from the same crates as the library's.
+pub fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
+    use hmac::{KeyInit, Mac};
+    let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
+    mac.update(octets);
+    mac.finalize().into_bytes().into()
+}
+
+/// The key of a session, as the protocol's page derives it.
+pub fn session_key(secret: &[u8; 32], id: u16, number: u32, monitor: &[u8], translator: &[u8]) -> [u8; 32] {
+    let (id, number) = (id.to_be_bytes(), number.to_be_bytes());
+    hmac(secret, &[&b"byway control 1 session"[..], &id, &number, monitor, translator].concat())
+}
+
 pub fn peer(number: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number], 40_000))
 }

@@ -29,10 +29,6 @@ const NAMES: &str = "[[rule]]\ndivert = \"100.100.100.100\"\nto = \"123.45.67.89
 const PROGRAMS: &[(&str, &str)] =
     &[("dig", "-v"), ("unbound", "-V"), ("getent", "--version"), ("chromium", "--version")];
 
-/// Without its own network of services, a screen and a sandbox, which has no place in a namespace of a test.
-const CHROMIUM: &str = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync \
-    --disable-background-networking --disable-component-update";
-
 /// The network, with the DNS server in it.
 fn world(options: Options) -> (World, Program) {
     let world = World::new(Options { rules: NAMES, routes: ", \"9.9.9.53/32\"", ..options });

@@ -201,9 +201,7 @@ fn a_browser_loads_a_file_from_servers_in_turn() {
         let mut world = world(Options::PLAIN);
         let _servers = [nginx(&world.network.a), nginx(&world.network.b)];
         let words = format!(
-            "chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync \
-             --disable-background-networking --disable-component-update --disable-web-security \
-             --user-data-dir={FOLDER}/chromium --dump-dom file://{FOLDER}/page.html"
+            "chromium {CHROMIUM} --disable-web-security --user-data-dir={FOLDER}/chromium --dump-dom file://{FOLDER}/page.html"
         );
         let mut chromium = start(&world.network.client, &words);
         take_turns(&mut world, &mut chromium);

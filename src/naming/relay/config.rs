@@ -7,6 +7,7 @@ use core::time::Duration;
 use crate::config::List;
 use crate::endpoint::Prefix;
 use crate::limits::MAX_ALTERNATIVES;
+use crate::naming::question::PAYLOAD;
 use crate::wire::ipv4;
 
 /// How many DNS servers a relay asks at most, and how many client prefixes it is limited to.
@@ -63,7 +64,7 @@ impl RelayConfig {
             ports: (1024, u16::MAX),
             patience: Self::DEFAULT_PATIENCE,
             attempts: Self::DEFAULT_ATTEMPTS,
-            payload: 1232,
+            payload: PAYLOAD,
             mixes_case: true,
             unusable: None,
         }

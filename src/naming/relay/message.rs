@@ -1,21 +1,10 @@
 //! What the relay reads in a client's query, what it changes in it, and what it answers itself.
 
 use super::RelayOutcome;
-use crate::naming::question::{Asked, Edns, HEADER, Header, Question, RecordFault, edns, flag, kind};
+use crate::naming::question::{
+    Asked, Edns, HEADER, Header, OPT, PAYLOAD, Question, RecordFault, code, edns, flag, kind,
+};
 use crate::table::hash::{Keys, Label};
-
-/// Codes of responses (RFC 6895, section 2.3).
-pub(super) mod code {
-    pub(crate) const NONE: u16 = 0;
-    pub(crate) const FORMERR: u16 = 1;
-    pub(crate) const SERVFAIL: u16 = 2;
-    pub(crate) const NOTIMP: u16 = 4;
-    pub(crate) const REFUSED: u16 = 5;
-}
-
-/// An own answer that says how long a UDP answer to us may be (RFC 6891, section 6.2.5).
-const PAYLOAD: u16 = 1232;
-const OPT: usize = 11;
 
 /// Where the first draw of letters starts among the draws of an attempt: behind its identifier and ports.
 const LETTERS: u64 = 64;

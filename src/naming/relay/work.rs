@@ -5,13 +5,13 @@
 
 use core::net::SocketAddrV4;
 
-use super::message::{self, Readable, Refusal, code};
+use super::message::{self, Readable, Refusal};
 use super::servers::{self, Servers};
 use super::storage::{RelayParts, RelaySlot, flag};
 use super::{MAX_RELAY_QUERY, RelayConfig, RelayCounters, RelayOutcome, Relayed};
 use crate::endpoint::{Endpoint, Pair};
 use crate::naming::index;
-use crate::naming::question::{HEADER, Header};
+use crate::naming::question::{HEADER, Header, code};
 use crate::naming::storage::NONE;
 use crate::table::hash::{Key, Keys, Label, reduce};
 use crate::time::Instant;

@@ -17,7 +17,7 @@ use byway_host::lab::space::Space;
 use byway_host::lab::world;
 use capture::{Capture, Captured};
 #[allow(unused_imports, reason = "each test takes what it needs")]
-pub use programs::{Program, Talk, nginx, wait_for_port};
+pub use programs::{CHROMIUM, Program, Talk, nginx, wait_for_port};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 #[allow(unused_imports, reason = "each test takes what it needs")]
 pub use waiting::{PATIENCE, wait};

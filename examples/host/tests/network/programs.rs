@@ -68,6 +68,10 @@ impl Talk {
     }
 }
 
+/// What Chromium is told in a test: no screen, no services of its own, and no sandbox, which has no place in a namespace.
+pub const CHROMIUM: &str = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync \
+    --disable-background-networking --disable-component-update";
+
 /// Waits until a program on a mirror listens on a port of `tcp` or `udp`. Panics with `why_not` after [`PATIENCE`].
 #[track_caller]
 pub fn wait_for_port(space: &Space, protocol: &str, port: u16, why_not: impl Fn() -> String) {
