@@ -9,7 +9,7 @@ use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 
-use crate::config::Midstream;
+use crate::divert::DivertOptions;
 #[cfg(feature = "naming")]
 use crate::endpoint::Prefix;
 use crate::error::ParseError;
@@ -157,12 +157,7 @@ pub struct Rule {
     matches: Match,
     servers: [Weighted; MAX_SERVERS],
     count: u8,
-    keep_source: bool,
-    any_port: bool,
-    resumable: bool,
-    least_loaded: bool,
-    ejecting: bool,
-    midstream: Option<Midstream>,
+    options: DivertOptions,
 }
 
 impl Rule {
@@ -173,17 +168,7 @@ impl Rule {
         let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
-        let Divert {
-            matches,
-            keep_source,
-            any_port_replies: any_port,
-            resumable,
-            least_loaded,
-            ejecting,
-            midstream,
-            ..
-        } = *divert;
-        Some(Self { matches, servers, count, keep_source, any_port, resumable, least_loaded, ejecting, midstream })
+        Some(Self { matches: divert.matches, servers, count, options: divert.options })
     }
 
     /// What the rule matches.
@@ -198,23 +183,16 @@ impl Rule {
         self.servers.get(..usize::from(self.count)).unwrap_or_default()
     }
 
-    /// Whether servers that fail are ejected ([`Divert::ejecting`]).
+    /// What it asks for besides what it matches and its servers.
     #[must_use]
-    pub const fn is_ejecting(&self) -> bool {
-        self.ejecting
+    pub const fn options(&self) -> DivertOptions {
+        self.options
     }
 
     /// The rule in the form that [`Translator::divert`](crate::Translator::divert) takes.
     #[must_use]
     pub fn divert(&self) -> Divert<'_> {
-        let mut divert = Divert::new(self.matches).to_group(self.servers());
-        divert.keep_source = self.keep_source;
-        divert.any_port_replies = self.any_port;
-        divert.resumable = self.resumable;
-        divert.least_loaded = self.least_loaded;
-        divert.ejecting = self.ejecting;
-        divert.midstream = self.midstream;
-        divert
+        Divert::new(self.matches).to_group(self.servers()).with_options(self.options)
     }
 }
 
@@ -238,9 +216,7 @@ impl FromStr for Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        let choice = |r: &Self| (r.least_loaded, r.ejecting);
-        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.resumable, choice(r), r.midstream);
-        flags(self) == flags(other) && self.servers() == other.servers()
+        (self.matches, self.options) == (other.matches, other.options) && self.servers() == other.servers()
     }
 }
 
@@ -342,8 +318,7 @@ impl Instruction {
         match self {
             Self::Divert(rule) => {
                 out.put(&match_octets(&rule.matches));
-                let choice = (rule.least_loaded, rule.ejecting);
-                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.resumable, choice, rule.midstream));
+                out.u8(option_bits(rule.options));
                 out.u8(rule.count);
                 for server in rule.servers() {
                     write_server(out, *server);
@@ -402,19 +377,7 @@ impl Instruction {
                 let [flags @ 0..=127, count] = body.array()? else {
                     return None;
                 };
-                let (keep_source, any_port, resumable, (least_loaded, ejecting), midstream) = read_rule_flags(flags);
-                let servers = NOWHERE;
-                *self = Self::Divert(Rule {
-                    matches,
-                    servers,
-                    count,
-                    keep_source,
-                    any_port,
-                    resumable,
-                    least_loaded,
-                    ejecting,
-                    midstream,
-                });
+                *self = Self::Divert(Rule { matches, servers: NOWHERE, count, options: options_in(flags) });
                 let Self::Divert(rule) = self else {
                     return None;
                 };
@@ -470,21 +433,23 @@ impl Instruction {
 /// Room for servers.
 const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
 
-/// The options of a rule besides match and servers, in one byte.
-pub(super) const fn rule_flags(
-    keep_source: bool,
-    any_port: bool,
-    resumable: bool,
-    (least_loaded, ejecting): (bool, bool),
-    midstream: Option<Midstream>,
-) -> u8 {
-    let options = keep_source as u8 | (any_port as u8) << 1 | (resumable as u8) << 4;
-    options | (least_loaded as u8) << 5 | (ejecting as u8) << 6 | midstream_number(midstream) << 2
+/// The options of a rule, in one byte.
+pub(super) const fn option_bits(options: DivertOptions) -> u8 {
+    let DivertOptions { keep_source, any_port_replies, resumable, least_loaded, ejecting, midstream } = options;
+    let bits = keep_source as u8 | (any_port_replies as u8) << 1 | (resumable as u8) << 4;
+    bits | (least_loaded as u8) << 5 | (ejecting as u8) << 6 | midstream_number(midstream) << 2
 }
 
 /// The options in that byte; bits that are unknown here are ignored.
-pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, bool, (bool, bool), Option<Midstream>) {
-    (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0, (flags & 32 != 0, flags & 64 != 0), midstream_from(flags >> 2))
+pub(super) const fn options_in(bits: u8) -> DivertOptions {
+    DivertOptions {
+        keep_source: bits & 1 != 0,
+        any_port_replies: bits & 2 != 0,
+        resumable: bits & 16 != 0,
+        least_loaded: bits & 32 != 0,
+        ejecting: bits & 64 != 0,
+        midstream: midstream_from(bits >> 2),
+    }
 }
 
 pub(super) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {

@@ -301,7 +301,7 @@ impl Run {
             let others = rule.servers.iter().any(|listed| servers.iter().all(|server| server.target != listed.target));
             let before = self.services[service].in_force;
             // The first translator was asked for that when its rule was read.
-            let is_least_loaded = rule.least_loaded || self.links.len() == 1;
+            let is_least_loaded = rule.options.least_loaded || self.links.len() == 1;
             if before == Some(weights) && !others && is_least_loaded {
                 continue;
             }
@@ -318,7 +318,7 @@ impl Run {
                         self.services[service].adopt(&revived);
                         let text = format!("{name}: servers without a weight get a small one, since nobody has forbidden them");
                         self.start_with(service, weights, revived, "the start", &text);
-                    } else if !rule.least_loaded {
+                    } else if !rule.options.least_loaded {
                         let text = format!("{name}: new connections go to the server with the fewest for its weight");
                         self.start_with(service, weights, weights, "the start", &text);
                     }

@@ -54,9 +54,9 @@ impl Run {
         for rule in link.rules.iter().flatten().filter(|rule| of_service(rule)) {
             let is_own = |server: &Weighted| state.servers.iter().any(|own| own.target == server.target);
             match wanted.remove(&rule.matches) {
-                Some(group) if rule.least_loaded && is_same_group(&rule.servers, &group) => {}
+                Some(group) if rule.options.least_loaded && is_same_group(&rule.servers, &group) => {}
                 Some(group) => changes.extend(rule.with(rule.matches, &group)),
-                None if rule.least_loaded && rule.servers.iter().all(is_own) => changes.push(Instruction::Remove(rule.matches)),
+                None if rule.options.least_loaded && rule.servers.iter().all(is_own) => changes.push(Instruction::Remove(rule.matches)),
                 None => {}
             }
         }
