@@ -63,6 +63,12 @@ count() {
                 count "hit/$protocol/$call/$direction" \
                     --row hit --protocol "$protocol" --call $call --direction $direction
             done
+            for row in hit_measured hit_resumable; do
+                for direction in to_server to_client; do
+                    count "$row/$protocol/$call/$direction" \
+                        --row $row --protocol "$protocol" --call $call --direction $direction
+                done
+            done
             count "pass/$protocol/$call" --row pass --protocol "$protocol" --call $call
         done
         for row in new new_by_prefix new_masqueraded new_with_own new_with_limit new_with_ranges; do

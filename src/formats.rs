@@ -8,11 +8,12 @@ const fn has_format<T: Format>() {}
 const _: () = {
     use crate::{
         AtRest, Borrowed, Checked, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections,
-        Counters, DatagramId, Direction, Divert, DivertEntry, DivertError, Diverted, DropReason, Ends, Event, Fixed,
-        Forgotten, HandOvers, Histogram, Imported, InexactReset, Instant, Kept, Match, Measured, MeasuredServers,
-        Measurements, Midstream, Observed, Outcome, Owner, PacketMeta, Pair, ParseError, Plan, PortChoice, Position,
-        Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted, Removed, Resumed, Sharding,
-        ShardingError, State, Target, Timeouts, Total, Traffic, Translator, Transmit, Verdict, Volume, Weighted,
+        Counters, DatagramId, Direction, Divert, DivertEntry, DivertError, DivertOptions, Diverted, DropReason, Ends,
+        Event, Fixed, Forgotten, HandOvers, Histogram, Imported, InexactReset, Instant, Kept, Match, Measured,
+        MeasuredServers, Measurements, Midstream, Observed, Outcome, Owner, PacketMeta, Pair, ParseError, Plan,
+        PortChoice, Position, Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted, Removed,
+        Resumed, Sharding, ShardingError, State, Target, Timeouts, Total, Traffic, Translator, Transmit, Verdict,
+        Volume, Weighted,
     };
     has_format::<Borrowed<'_>>();
     has_format::<ChecksumState>();
@@ -28,6 +29,7 @@ const _: () = {
     has_format::<Divert<'_>>();
     has_format::<DivertEntry<'_>>();
     has_format::<DivertError>();
+    has_format::<DivertOptions>();
     has_format::<Diverted>();
     has_format::<DropReason>();
     has_format::<Ends>();

@@ -365,9 +365,11 @@ fn a_large_table_judges_as_a_small_one_does() {
 /// However many rules lead to a server, one instruction moves it at once. That took a look at all rules for each of them.
 #[test]
 fn a_server_of_many_rules_is_moved_by_one_instruction() {
-    let mut house = House::with_room(60_000);
+    // Small machines have no index, because they have no need of so many rules.
+    const RULES: u32 = if cfg!(target_pointer_width = "64") { 60_000 } else { 2_000 };
+    let mut house = House::with_room(RULES as usize);
     let original = |n: u32| SocketAddrV4::new(Ipv4Addr::from_bits(0x6400_0000 + n), 80);
-    for n in 0..60_000 {
+    for n in 0..RULES {
         house.byway.divert(Divert::new(original(n)).to(at("20.0.0.1:80"))).unwrap();
     }
     let (mut admin, mut tenant) = (house.open(ADMIN, peer(1)), house.open(TENANT, peer(1)));
@@ -386,7 +388,7 @@ fn a_server_of_many_rules_is_moved_by_one_instruction() {
     assert_eq!(code(&mut house, &mut admin, &back), Some(Code::Loop));
     assert_eq!(code(&mut house, &mut admin, &moving(3)), None);
     assert_eq!(
-        house.byway.find_divert(original(59_999)).unwrap().servers().next().unwrap().0.target,
+        house.byway.find_divert(original(RULES - 1)).unwrap().servers().next().unwrap().0.target,
         at("20.0.0.4:80").into()
     );
 }

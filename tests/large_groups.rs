@@ -36,7 +36,8 @@ fn moved(before: &[SocketAddrV4], after: &[SocketAddrV4]) -> usize {
 /// Of a thousand servers one goes or comes, or weighs more: not one client in a hundred is moved, whatever the server.
 #[test]
 fn a_change_moves_few_clients_and_each_keeps_its_server() {
-    const CLIENTS: u32 = 10_000;
+    // A small machine looks at all thousand servers for each.
+    const CLIENTS: u32 = if cfg!(target_pointer_width = "64") { 10_000 } else { 1_000 };
     for rules in [8, 2_000] {
         let mut t = table(rules);
         let whole = group(0..1_000);
@@ -48,14 +49,14 @@ fn a_change_moves_few_clients_and_each_keeps_its_server() {
             t.divert(Divert::new(at(ORIGINAL)).to_group(&fewer)).unwrap();
             let rest = spread(&mut t, CLIENTS);
             assert!(!rest.contains(&server(gone)));
-            assert!(moved(&all, &rest) < 100, "{} of {CLIENTS}", moved(&all, &rest));
+            assert!(moved(&all, &rest) < CLIENTS as usize / 100, "{} of {CLIENTS}", moved(&all, &rest));
             t.divert(Divert::new(at(ORIGINAL)).to_group(&whole)).unwrap();
             assert_eq!(moved(&all, &spread(&mut t, CLIENTS)), 0);
         }
         let mut heavier = whole.clone();
         heavier[77].weight = 3;
         t.divert(Divert::new(at(ORIGINAL)).to_group(&heavier)).unwrap();
-        assert!(moved(&all, &spread(&mut t, CLIENTS)) < 150);
+        assert!(moved(&all, &spread(&mut t, CLIENTS)) < CLIENTS as usize * 3 / 200);
         // The order does not matter to clients, but where two servers cost the same: on small machines, which compare all.
         let most = if cfg!(target_pointer_width = "64") { 0 } else { CLIENTS as usize / 100 };
         let mut reversed = whole.clone();

@@ -1,7 +1,7 @@
 //! The short ways through the translator do what the long way does, re-diverts included.
 //!
-//! A translator that measures takes the long way with every packet; one that does not takes the short ways where it can,
-//! one packet at a time or in bursts. All three get the same packets, and nothing may tell them apart.
+//! A translator that writes identifications takes the long way with every packet; others take the short ways where they
+//! can, one packet at a time or in bursts, measured or not. All get the same packets, and nothing may tell them apart.
 
 mod support;
 
@@ -28,12 +28,14 @@ const BEYOND: &str = "120.0.0.1:80";
 /// ... and this, which is the translator's own in some configurations.
 const OWN: &str = "120.0.0.2:80";
 
-/// Three translators that get the same packets.
+/// Translators that get the same packets.
 struct Ways {
     seconds: u64,
+    /// It measures too.
     long: Translator<Heap>,
     short: Translator<Heap>,
     bursts: Translator<Heap>,
+    measured: Translator<Heap>,
     /// What the one that takes bursts has not got yet, and what the others made of it.
     waiting: Vec<(Vec<u8>, Verdict, Vec<u8>)>,
     events: Vec<Event>,
@@ -42,12 +44,16 @@ struct Ways {
 }
 
 impl Ways {
-    /// `keeps` and `forwards` say whether there are rules that keep the source, and rules about an address of our own.
-    fn new(config: &byway::Config, (keeps, forwards): (bool, bool)) -> Self {
-        let new = |heap| {
+    /// `keeps` and `forwards` say whether there are rules that keep the source, and rules about an address of our own;
+    /// `resumes`, whether the connections of some could be handed over.
+    fn new(config: &byway::Config, (keeps, forwards, resumes): (bool, bool, bool)) -> Self {
+        let new = |config: &byway::Config, heap: Heap| {
+            let heap = if resumes { heap.resumable() } else { heap };
             let mut t = Translator::new(config.clone(), heap).unwrap();
-            t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
-            t.divert(Divert::new(at("100.100.100.101:80")).to(at(OTHER))).unwrap();
+            for (original, server) in [(ORIGINAL, SERVER), ("100.100.100.101:80", OTHER)] {
+                let rule = Divert::new(at(original)).to(at(server));
+                t.divert(if resumes { rule.resumable() } else { rule }).unwrap();
+            }
             if keeps {
                 t.divert(Divert::new(at(KEPT)).to(at("9.0.0.1:53")).keep_source()).unwrap();
             }
@@ -64,9 +70,10 @@ impl Ways {
         let heap = || Heap::new(40, 12);
         Self {
             seconds: 0,
-            long: new(heap().measured()),
-            short: new(heap()),
-            bursts: new(heap()),
+            long: new(&config.clone().rewrite_identification(true), heap().measured()),
+            short: new(config, heap()),
+            bursts: new(config, heap()),
+            measured: new(config, heap().measured()),
             waiting: Vec::new(),
             events: Vec::new(),
             states: [0; 14],
@@ -76,8 +83,10 @@ impl Ways {
     /// Translates a packet one by one; returns it if it goes to a server.
     fn packet(&mut self, packet: Vec<u8>) -> Option<Vec<u8>> {
         let (verdict, long) = run(&mut self.long, s(self.seconds), &packet);
-        assert_eq!(run(&mut self.short, s(self.seconds), &packet), (verdict, long.clone()), "{packet:x?}");
-        assert_eq!(self.short.counters(), self.long.counters(), "{packet:x?}");
+        for t in [&mut self.short, &mut self.measured] {
+            assert_eq!(run(t, s(self.seconds), &packet), (verdict, long.clone()), "{packet:x?}");
+            assert_eq!(t.counters(), self.long.counters(), "{packet:x?}");
+        }
         let answered = (verdict == Verdict::ToServer).then(|| long.clone());
         self.waiting.push((packet, verdict, long));
         answered
@@ -101,7 +110,7 @@ impl Ways {
             self.states[usize::from(record[4]).min(13)] += 1;
         }
         let told = events(&mut self.long);
-        for t in [&mut self.short, &mut self.bursts] {
+        for t in [&mut self.short, &mut self.bursts, &mut self.measured] {
             assert_eq!(t.counters(), self.long.counters());
             assert_eq!(connections(t), connections(&self.long));
             assert_eq!(records(t), records(&self.long));
@@ -109,6 +118,12 @@ impl Ways {
             assert_eq!(events(t), told);
         }
         self.events.extend(told);
+        let by_connection = |t: &Translator<Heap>| {
+            let mut all = t.connections();
+            core::iter::from_fn(|| all.next_measured()).collect::<Vec<_>>()
+        };
+        assert_eq!(by_connection(&self.measured), by_connection(&self.long));
+        assert!(self.measured.measurements().eq(self.long.measurements()));
     }
 
     /// Does the same with all three.
@@ -117,11 +132,44 @@ impl Ways {
         let long = what(&mut self.long);
         assert_eq!(what(&mut self.short), long);
         assert_eq!(what(&mut self.bursts), long);
+        assert_eq!(what(&mut self.measured), long);
     }
 }
 
-/// Some thousand things that happen; what all three did in the end.
-fn story(config: &byway::Config, rules: (bool, bool), seed: u64) -> (Counters, Vec<Event>, [u64; 14]) {
+/// The TCP segment with these options.
+fn with_options(mut packet: Vec<u8>, options: &[u8]) -> Vec<u8> {
+    packet.splice(40..40, options.iter().copied());
+    packet[32] = (5 + options.len() as u8 / 4) << 4;
+    let total = packet.len() as u16;
+    packet[2..4].copy_from_slice(&total.to_be_bytes());
+    fill_checksums(&mut packet);
+    packet
+}
+
+/// Options as segments have them: in the usual order, in others, and none; with numbers that hardly advance.
+fn options(dice: &mut Dice, flags: u8) -> Vec<u8> {
+    let number = |dice: &mut Dice| (1_000 + dice.below(9) as u32).to_be_bytes();
+    let times = |dice: &mut Dice| [&[1, 1, 8, 10][..], &number(dice), &number(dice)].concat();
+    let blocks = |dice: &mut Dice| {
+        let edges = [CLIENT_START, SERVER_START].map(|start| start.wrapping_add(dice.below(9) as u32).to_be_bytes());
+        [&[1, 1, 5, 10], &edges[0][..], &edges[1][..]].concat()
+    };
+    if flags & SYN != 0 {
+        let offers: [&[u8]; 4] =
+            [&[], &[2, 4, 5, 180], &[2, 4, 5, 180, 4, 2, 3, 3, 7, 0, 0, 0], &[30, 12, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]];
+        return [offers[dice.below(4) as usize].to_vec(), times(dice)].concat();
+    }
+    match dice.below(5) {
+        0 => Vec::new(),
+        1 => blocks(dice),
+        2 => [times(dice), blocks(dice)].concat(),
+        3 => [blocks(dice), times(dice)].concat(),
+        _ => times(dice),
+    }
+}
+
+/// Some thousand things that happen; what all of them did in the end.
+fn story(config: &byway::Config, rules: (bool, bool, bool), seed: u64) -> (Counters, Vec<Event>, [u64; 14]) {
     let mut ways = Ways::new(config, rules);
     let mut dice = Dice(seed);
     // What servers have seen, for them to answer.
@@ -152,7 +200,8 @@ fn story(config: &byway::Config, rules: (bool, bool), seed: u64) -> (Counters, V
                 let packet = if dice.below(2) == 0 {
                     udp(from, to, b"question")
                 } else {
-                    tcp(from, to, (flags, numbers.0, numbers.1), data)
+                    let segment = tcp(from, to, (flags, numbers.0, numbers.1), data);
+                    if rules.2 { with_options(segment, &options(&mut dice, flags)) } else { segment }
                 };
                 seen.extend(ways.packet(packet));
             }
@@ -166,7 +215,8 @@ fn story(config: &byway::Config, rules: (bool, bool), seed: u64) -> (Counters, V
                     udp(server, us, b"answer")
                 } else {
                     let flags = if segment(asked).0 == SYN { SYN | ACK } else { flags };
-                    tcp(server, us, (flags, numbers.1, numbers.0), data)
+                    let segment = tcp(server, us, (flags, numbers.1, numbers.0), data);
+                    if rules.2 { with_options(segment, &options(&mut dice, flags)) } else { segment }
                 };
                 ways.packet(answer);
             }
@@ -232,7 +282,7 @@ fn the_short_ways_do_what_the_long_way_does() {
             narrow().midstream(Midstream::Drop),
             narrow().transmit_rates(0, 0).client_limit(3),
         ] {
-            let (did, events, told) = story(&config, (seed % 2 == 0, seed % 3 == 0), seed);
+            let (did, events, told) = story(&config, (seed % 2 == 0, seed % 3 == 0, seed % 4 > 1), seed);
             for (sum, count) in states.iter_mut().zip(told) {
                 *sum += count;
             }
@@ -251,4 +301,42 @@ fn the_short_ways_do_what_the_long_way_does() {
     assert!(counters.iter().all(|count| *count > 100), "moved, reset, stranded, expired, drops, home: {counters:?}");
     let of_tcp = [1, 2, 3, 4, 5, 6, 7, 8, 13].map(|number| states[number]);
     assert!(of_tcp.iter().all(|count| *count > 100), "states of TCP, by their number in a record: {of_tcp:?}");
+}
+
+/// Whoever is measured counts every packet, also where another server could take over.
+#[test]
+fn resumable_connections_are_measured_like_others() {
+    let measured = |resumes: bool| {
+        let config = byway::Config::new([8; 32]).alternative(ip(ALTERNATIVE), 1_024..=65_535);
+        let heap = if resumes { Heap::new(8, 2).resumable() } else { Heap::new(8, 2) };
+        let mut t = Translator::new(config, heap.measured()).unwrap();
+        let rule = Divert::new(at(ORIGINAL)).to(at(SERVER));
+        t.divert(if resumes { rule.resumable() } else { rule }).unwrap();
+        let (mut client, mut server) = (CLIENT_START, SERVER_START);
+        let mut us = None;
+        for n in 0..40_u64 {
+            let now = byway::Instant::from_millis(10 * n);
+            let (flags, data): (u8, &[u8]) = match n {
+                0 => (SYN, b""),
+                1 => (SYN | ACK, b""),
+                _ => (ACK, [&b""[..], b"four"][n as usize / 2 % 2]),
+            };
+            let length = data.len() as u32 + u32::from(flags & SYN != 0);
+            if n % 2 == 0 {
+                let sent = there(&mut t, now, &tcp(at(CLIENT), at(ORIGINAL), (flags, client, server), data));
+                us = Some(ends(&sent).0);
+                client = client.wrapping_add(length);
+            } else {
+                let back = tcp(at(SERVER), us.unwrap(), (flags, server, client), data);
+                assert_eq!(run(&mut t, now, &back).0, Verdict::ToClient);
+                server = server.wrapping_add(length);
+            }
+        }
+        let (_, of_connection) = t.connections().next_measured().unwrap();
+        (of_connection.unwrap(), t.measurements().collect::<Vec<_>>())
+    };
+    let (plain, resumable) = (measured(false), measured(true));
+    assert_eq!(plain, resumable);
+    assert_eq!((plain.0.to_server.packets, plain.0.to_client.packets), (20, 20));
+    assert!(plain.1[0].response.count() > 5, "{:?}", plain.1[0].response);
 }

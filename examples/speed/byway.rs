@@ -13,19 +13,23 @@ use crate::timed::{Chunk, Row, Steady, SteadyRow, compare};
 use crate::workload::{Flows, elsewhere};
 
 /// Packets of connections that are there, each way and by each call.
-pub(crate) fn hits(subject: &Rc<RefCell<Subject>>) -> Vec<Box<dyn Row>> {
+pub(crate) fn hits(subject: &Rc<RefCell<Subject>>, measure: Measure) -> Vec<Box<dyn Row>> {
     let mut rows = Vec::new();
     for call in [Call::Single, Call::Burst] {
         for direction in [Direction::ToServer, Direction::ToClient] {
-            rows.push(hit(subject, call, direction));
+            rows.push(hit_as(subject, measure, call, direction));
         }
     }
     rows
 }
 
 pub(crate) fn hit(subject: &Rc<RefCell<Subject>>, call: Call, direction: Direction) -> Box<dyn Row> {
+    hit_as(subject, Measure::Hit, call, direction)
+}
+
+fn hit_as(subject: &Rc<RefCell<Subject>>, measure: Measure, call: Call, direction: Direction) -> Box<dyn Row> {
     let seed = 16 + 2 * call as u64 + direction as u64;
-    Box::new(SteadyRow::new(Hit { subject: Rc::clone(subject), direction, calls: Calls::new(call) }, seed))
+    Box::new(SteadyRow::new(Hit { subject: Rc::clone(subject), measure, direction, calls: Calls::new(call) }, seed))
 }
 
 /// Packets that no rule matches. Where they go has nothing to do with the connections, so there are none.
@@ -40,6 +44,7 @@ pub(crate) fn passes(flows: &Rc<Flows>) -> Result<Vec<Box<dyn Row>>, String> {
 
 struct Hit {
     subject: Rc<RefCell<Subject>>,
+    measure: Measure,
     direction: Direction,
     calls: Calls,
 }
@@ -47,7 +52,7 @@ struct Hit {
 impl Steady for Hit {
     fn label(&self) -> Label {
         Label {
-            measure: Measure::Hit,
+            measure: self.measure,
             call: Some(self.calls.call),
             direction: Some(self.direction),
             protocol: self.subject.borrow().flows.protocol,

@@ -9,6 +9,10 @@ pub(crate) enum Measure {
     Hashbrown,
     /// A packet of a connection that is there.
     Hit,
+    /// The same where all connections and servers are measured.
+    HitMeasured,
+    /// The same of a rule that asks for hand-overs.
+    HitResumable,
     /// A packet that no rule matches.
     Pass,
     /// The first packet of a connection.
@@ -109,8 +113,9 @@ impl Label {
     pub(crate) fn beside(&self) -> Option<Self> {
         let single = Self { call: Some(Call::Single), direction: Some(Direction::ToServer), ..*self };
         match (self.measure, self.call) {
-            (Measure::Redivert, Some(_)) => Some(Self { measure: Measure::Hit, ..*self }),
-            (Measure::Answer, _) => Some(Self { measure: Measure::Hit, ..*self }),
+            (Measure::Redivert, Some(_)) | (Measure::Answer | Measure::HitMeasured | Measure::HitResumable, _) => {
+                Some(Self { measure: Measure::Hit, ..*self })
+            }
             (Measure::Flood, _) => Some(Self { measure: Measure::New, ..single }),
             (measure, call) if measure.opens() && measure != Measure::New => {
                 Some(Self { measure: Measure::New, call, ..single })
@@ -125,6 +130,8 @@ impl Measure {
         Self::Limit,
         Self::Hashbrown,
         Self::Hit,
+        Self::HitMeasured,
+        Self::HitResumable,
         Self::Pass,
         Self::New,
         Self::NewByPrefix,
@@ -150,6 +157,8 @@ impl Measure {
             Self::Limit => "limit",
             Self::Hashbrown => "hashbrown",
             Self::Hit => "hit",
+            Self::HitMeasured => "hit_measured",
+            Self::HitResumable => "hit_resumable",
             Self::Pass => "pass",
             Self::New => "new",
             Self::NewByPrefix => "new_by_prefix",

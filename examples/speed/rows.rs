@@ -27,7 +27,13 @@ pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Ro
     let subject = shared(Subject::filled(&flows, Rules::OwnServers, connections)?);
     let mut rows = limits::rows(&flows);
     rows.append(&mut baseline::rows(&flows));
-    rows.append(&mut byway::hits(&subject));
+    rows.append(&mut byway::hits(&subject, Measure::Hit));
+    for (measure, settings) in
+        [(Measure::HitMeasured, Settings::Measured), (Measure::HitResumable, Settings::Resumable)]
+    {
+        let subject = Subject::filled_with(&flows, Rules::OwnServers, settings, connections)?;
+        rows.append(&mut byway::hits(&shared(subject), measure));
+    }
     rows.append(&mut byway::passes(&flows)?);
     if (connections as usize) < CHUNK {
         // Too few for an episode: the clock would be timed.

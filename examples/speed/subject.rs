@@ -44,6 +44,10 @@ pub(crate) enum Settings {
     ClientLimit,
     /// With three ranges of alternative addresses.
     Ranges,
+    /// With measurements of all connections and servers.
+    Measured,
+    /// With rules whose connections can be handed over.
+    Resumable,
 }
 
 /// Room for exactly so many connections, or for 256 if those are fewer, and for so many rules.
@@ -84,7 +88,9 @@ impl Subject {
         let last = Ipv4Addr::from_bits(ALTERNATIVE.to_bits() + addresses - 1);
         let config = Config::new([0x5a; 32]);
         let config = match settings {
-            Settings::Usual => config.alternatives(ALTERNATIVE, last, 1024..=65535),
+            Settings::Usual | Settings::Measured | Settings::Resumable => {
+                config.alternatives(ALTERNATIVE, last, 1024..=65535)
+            }
             Settings::OwnAddress => {
                 config.alternatives(ALTERNATIVE, last, 1024..=65535).own(Ipv4Addr::new(192, 0, 2, 1))
             }
@@ -93,7 +99,11 @@ impl Subject {
                 config.alternative(Ipv4Addr::from_bits(ALTERNATIVE.to_bits() + number), 1024..=65535)
             }),
         };
-        let storage = storage(flows.count(), count);
+        let storage = match (storage(flows.count(), count), settings) {
+            (storage, Settings::Measured) => storage.measured(),
+            (storage, Settings::Resumable) => storage.resumable(),
+            (storage, _) => storage,
+        };
         let mut translator = Translator::new(config, storage).map_err(|error| error.to_string())?;
         for number in numbers {
             let rule = match rules {
@@ -102,6 +112,7 @@ impl Subject {
                 Rules::Prefix(address) => Divert::new(ORIGINALS_PREFIX).to(address),
                 Rules::Masquerade => Divert::new(Prefix::ALL),
             };
+            let rule = if settings == Settings::Resumable { rule.resumable() } else { rule };
             translator.divert(rule).map_err(|error| error.to_string())?;
         }
         let addresses = vec![0; if addresses == 1 { 0 } else { flows.count() as usize }];
@@ -123,7 +134,12 @@ impl Subject {
 
     /// With a connection for each flow below `count`: UDP that was answered, TCP after its handshake.
     pub(crate) fn filled(flows: &Rc<Flows>, rules: Rules, count: u32) -> Result<Self, String> {
-        let mut subject = Self::new(flows, rules)?;
+        Self::filled_with(flows, rules, Settings::Usual, count)
+    }
+
+    /// The same with these settings.
+    pub(crate) fn filled_with(flows: &Rc<Flows>, rules: Rules, settings: Settings, count: u32) -> Result<Self, String> {
+        let mut subject = Self::with(flows, rules, settings)?;
         subject.fill(count)?;
         Ok(subject)
     }

@@ -154,6 +154,11 @@ impl MeasureSlot {
         self.waiting_since = 0;
     }
 
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.waiting_since != 0
+    }
+
     /// How long it has waited for the server, in microseconds; `None` if it does not wait.
     pub(crate) const fn waited(&self, now: Instant) -> Option<u64> {
         if self.waiting_since == 0 {
@@ -175,6 +180,7 @@ impl MeasureSlot {
     }
 
     /// Counts a packet of `bytes` bytes.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn count(&mut self, direction: Direction, bytes: usize) {
         let way = direction as usize;
         let octets16 = u16::try_from(bytes).unwrap_or(u16::MAX);
@@ -193,6 +199,7 @@ impl MeasureSlot {
     }
 
     /// Times a UDP datagram or an ICMP echo: from a packet of the client to the next one of the server.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn time_datagram(&mut self, direction: Direction, now: Instant) {
         match direction {
             Direction::ToServer => {
@@ -205,6 +212,7 @@ impl MeasureSlot {
     }
 
     /// Times a TCP segment and looks for repetitions. `before` is what was known before the segment.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn time_segment(&mut self, direction: Direction, segment: &Segment, before: &Sequences, now: Instant) {
         if segment.has(RST) {
             let resets = upper(self.bytes[1], BYTES);

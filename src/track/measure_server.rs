@@ -80,6 +80,7 @@ impl MeasuredServerSlot {
     }
 
     /// Whether it is this server that was counted here.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn is(&self, server: Server) -> bool {
         self.server == server
     }
@@ -119,6 +120,13 @@ impl MeasuredServerSlot {
         connection.set_flags(flags);
         connection.wait(now);
         self.connecting.add(now.as_micros());
+    }
+
+    /// Whether what a connection waits for, if it does, was asked of this server.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) const fn has_asked(&self, connection: &MeasureSlot) -> bool {
+        connection.flags().generation() == self.generation || !connection.is_waiting()
     }
 
     /// What a connection waits for does not come from here if that was asked of the server before. A SYN that was not
@@ -163,6 +171,7 @@ impl MeasuredServerSlot {
     }
 
     /// A request waits for its response, from now on if it has waited before.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn ask(&mut self, connection: &mut MeasureSlot, now: Instant) {
         if self.withdraw(connection, now).is_none() && self.waiting.count == 0 {
             self.quiet_until = now.as_micros();
@@ -175,6 +184,7 @@ impl MeasuredServerSlot {
     }
 
     /// The server has sent data in response to what waits, if anything does.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn answer(&mut self, connection: &mut MeasureSlot, now: Instant) {
         let mut flags = connection.flags();
         flags.set(Flags::ANSWERED, true);
@@ -196,6 +206,7 @@ impl MeasuredServerSlot {
     }
 
     /// What waits does not wait for this server any more. Returns how long it has waited, in microseconds.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn withdraw(&mut self, connection: &mut MeasureSlot, now: Instant) -> Option<u64> {
         let micros = connection.waited(now)?;
         connection.stop_waiting();

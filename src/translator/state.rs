@@ -195,6 +195,10 @@ pub(super) struct ForMeasured {
     pub(super) packet: fn(&mut Table<'_>, u32, Direction, &[u8; ipv4::HEADER]),
     /// A TCP segment came, which the connection has not followed yet.
     pub(super) segment: fn(&mut Table<'_>, u32, Direction, &Segment),
+    /// Translates and measures a plain packet of the connection in this slot. `None`, with nothing changed, if it needs
+    /// more than that.
+    #[cfg(target_pointer_width = "64")]
+    pub(super) plain: fn(&mut Table<'_>, Direction, &mut [u8], u32) -> Option<Verdict>,
     /// An ICMP error that goes in this direction was about the connection.
     pub(super) icmp_error: fn(&mut Table<'_>, u32, Direction, &ipv4::Parts<'_>),
     /// A connection was moved to the server of another entry.
@@ -346,6 +350,16 @@ impl State {
     /// Whether packets of a connection may be plain as far as its epoch tells.
     pub(super) const fn is_plain_epoch(&self, connection: &Entry) -> bool {
         mark_of(0, connection.epoch) == self.plain_epoch
+    }
+
+    /// The epoch of connections whose packets may be plain but for measuring them, in the form of their marks.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(super) const fn measured_epoch(&self) -> Option<u32> {
+        if self.config.rewrite_identification || self.redivert_log.is_closed() {
+            return None;
+        }
+        Some(mark_of(0, self.redivert_log.epoch))
     }
 
     /// Updates `plain_epoch` after a change of epoch.

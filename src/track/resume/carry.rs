@@ -2,8 +2,8 @@
 //! server has taken over.
 
 use super::{
-    ASKED, Attempt, BARRED, HANDSHAKE, HOLE, NO_SACK, ORDERED, ResumeSlot, SACK, SERVER_SEEN, SPLICED, TIMESTAMPS,
-    UNHEARD, UNSCALED, word,
+    ASKED, AWAITED, Attempt, BARRED, FROZEN, HANDSHAKE, HOLE, NO_SACK, ORDERED, ResumeSlot, SACK, SERVER_SEEN, SPLICED,
+    TIMESTAMPS, UNHEARD, UNSCALED, word,
 };
 use crate::connection::Direction;
 use crate::wire::checksum::Delta;
@@ -36,6 +36,28 @@ impl ResumeSlot {
             Direction::ToClient => self.carry_reply(seen, bytes, &mut change),
         }
         change
+    }
+
+    /// Whether its segments pass as they are: no other server has taken over, or is about to.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) const fn is_plain(&self) -> bool {
+        !self.has(FROZEN | AWAITED | SPLICED | UNHEARD)
+    }
+
+    /// What [`carry`](Self::carry) does with a segment of data or acknowledgement alone, if it
+    /// [passes as it is](Self::is_plain).
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) fn note_plain(&mut self, direction: Direction, seen: &Segment, sent: u32, bytes: &mut [u8]) {
+        if seen.data != 0 {
+            self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
+        }
+        let mut change = Delta(0);
+        match direction {
+            Direction::ToServer => self.carry_forward(seen, sent, bytes, &mut change),
+            Direction::ToClient => self.carry_reply(seen, bytes, &mut change),
+        }
     }
 
     /// Takes note of what a SYN offers or agrees to.

@@ -83,15 +83,8 @@ impl<S: Storage> Translator<S> {
                     None => self.carry_found(direction, packet, slot),
                 }
             }
-            _ => self.second_look(direction, packet),
+            _ => self.look_again(direction, packet, slot),
         }
-    }
-
-    /// A packet that changes the connection in this slot, which it belongs to.
-    #[cold]
-    #[inline(never)]
-    fn carry_found(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
-        self.table().carry_found(direction, packet, slot)
     }
 
     /// Handles a packet that is not plain.

@@ -10,6 +10,7 @@ use crate::track::ejection::{PATIENCE, Wait};
 use crate::track::measure::{Flags, MeasureSlot};
 use crate::track::measure_server::MeasuredServerSlot;
 use crate::track::phase::{Class, Phase};
+use crate::track::sequence::Sequences;
 use crate::translator::path::ejection::{Sign, note, rules};
 use crate::translator::state::{Beginning, ForMeasured, Table};
 use crate::wire::icmp;
@@ -17,15 +18,25 @@ use crate::wire::ipv4::{self, Header, Parts, TCP};
 use crate::wire::tcp::{FIN, RST, Segment};
 
 /// What is done with what is seen.
-pub(in crate::translator) static FOR_MEASURED: ForMeasured =
-    ForMeasured { start, packet, segment, icmp_error, moved, close, close_dead, rules };
+pub(in crate::translator) static FOR_MEASURED: ForMeasured = ForMeasured {
+    start,
+    packet,
+    segment,
+    #[cfg(target_pointer_width = "64")]
+    plain: super::fast_measured::carry_measured,
+    icmp_error,
+    moved,
+    close,
+    close_dead,
+    rules,
+};
 
 /// A connection and its server, as they are measured.
-struct Pair<'a> {
-    connection: &'a mut MeasureSlot,
-    server: Option<&'a mut MeasuredServerSlot>,
-    phase: Phase,
-    now: Instant,
+pub(super) struct Pair<'a> {
+    pub(super) connection: &'a mut MeasureSlot,
+    pub(super) server: Option<&'a mut MeasuredServerSlot>,
+    pub(super) phase: Phase,
+    pub(super) now: Instant,
 }
 
 impl<'a> Pair<'a> {
@@ -89,98 +100,110 @@ fn packet(table: &mut Table<'_>, slot: u32, direction: Direction, header: &[u8; 
     if table.slot(slot).is_some_and(|c| c.phase.is_over()) {
         table.count_ending(slot, direction, bytes);
     }
-    let Some(Pair { connection, server, phase, now }) = Pair::of(table, slot) else {
-        return;
-    };
-    connection.count(direction, bytes);
-    if is_datagram {
-        connection.time_datagram(direction, now);
-    }
-    let Some(server) = server else {
-        return;
-    };
-    server.count(direction as usize, bytes);
-    if connection.flags().has(Flags::ENDED) && !phase.is_over() {
-        // Its client's SYN came before what ended it, and the server has answered now.
-        server.open(connection, false, now);
-    }
-    let flags = connection.flags();
-    let mut sign = None;
-    if flags.has(Flags::CONNECTING) && phase != Phase::Opening {
-        server.withdraw(connection, now);
-        sign = (!phase.is_over()).then_some(Sign::Heard(Wait::Syn));
-    }
-    if !flags.has(Flags::ESTABLISHED) && is_established(phase) {
-        server.establish(connection);
-    }
-    if is_datagram {
-        match direction {
-            Direction::ToServer if connection.waited(now).is_none() => {
-                server.ask(connection, now);
-                sign = Some(Sign::Waits(Wait::Request));
-            }
-            Direction::ToServer => {}
-            Direction::ToClient => {
-                server.answer(connection, now);
-                sign = Some(Sign::Heard(Wait::Request));
-            }
-        }
-    }
-    if let Some(sign) = sign {
+    if let Some(mut pair) = Pair::of(table, slot)
+        && let Some(sign) = pair.packet(direction, bytes, is_datagram)
+    {
         note(table, slot, sign);
     }
 }
 
 fn segment(table: &mut Table<'_>, slot: u32, direction: Direction, segment: &Segment) {
     let before = &table.slot(slot).map(|c| c.sequences).unwrap_or_default();
-    let Some(Pair { connection, server, phase, now }) = Pair::of(table, slot) else {
-        return;
-    };
-    let (repeated, shaken) = (connection.retransmissions(), connection.handshakes());
-    connection.time_segment(direction, segment, before, now);
-    let Some(server) = server else {
-        return;
-    };
-    if connection.retransmissions() != repeated {
-        server.note_retransmission();
-    }
-    for (leg, (before, after)) in
-        [(shaken.0, connection.handshakes().0), (shaken.1, connection.handshakes().1)].into_iter().enumerate()
+    if let Some(mut pair) = Pair::of(table, slot)
+        && let Some(sign) = pair.segment(direction, segment, before)
     {
-        if before == 0 && after != 0 {
-            server.shake(leg, after);
-        }
-    }
-    if segment.has(RST) {
-        let mut flags = connection.flags();
-        flags.set(Flags::RESET_BY_CLIENT, direction == Direction::ToServer);
-        connection.set_flags(flags);
-        return;
-    }
-    let waits = connection.waited(now).is_some() && !connection.flags().has(Flags::CONNECTING);
-    let is_handshake = matches!(phase, Phase::Opening | Phase::Opened) || phase.is_over();
-    // Data of a handshake is judged when the server has answered it. The client's first data may come with the segment that
-    // completes the handshake.
-    let has_data = phase == Phase::Opened && segment.data > 0;
-    let sign = match direction {
-        Direction::ToServer if if is_handshake { has_data } else { MeasureSlot::asks(segment, before) } => {
-            server.ask(connection, now);
-            (!waits).then_some(Sign::Waits(Wait::Request))
-        }
-        Direction::ToClient if if is_handshake { has_data } else { MeasureSlot::responds(segment, before) } => {
-            server.answer(connection, now);
-            Some(Sign::Heard(Wait::Request))
-        }
-        Direction::ToClient if !is_handshake && segment.has(FIN) => {
-            server.give_up(connection, now);
-            // Only if the client has not closed it: then it waits for nothing more.
-            let is_open = matches!(phase, Phase::Established | Phase::EstablishedResumable);
-            (waits && is_open).then_some(Sign::Failed)
-        }
-        _ => None,
-    };
-    if let Some(sign) = sign {
         note(table, slot, sign);
+    }
+}
+
+impl Pair<'_> {
+    /// Takes note of a packet of so many bytes that was translated, and returns what it shows of the server.
+    #[inline(always)]
+    pub(super) fn packet(&mut self, direction: Direction, bytes: usize, is_datagram: bool) -> Option<Sign> {
+        let Self { connection, server, phase, now } = self;
+        let (phase, now) = (*phase, *now);
+        connection.count(direction, bytes);
+        if is_datagram {
+            connection.time_datagram(direction, now);
+        }
+        let server = server.as_mut()?;
+        server.count(direction as usize, bytes);
+        if connection.flags().has(Flags::ENDED) && !phase.is_over() {
+            // Its client's SYN came before what ended it, and the server has answered now.
+            server.open(connection, false, now);
+        }
+        let flags = connection.flags();
+        let mut sign = None;
+        if flags.has(Flags::CONNECTING) && phase != Phase::Opening {
+            server.withdraw(connection, now);
+            sign = (!phase.is_over()).then_some(Sign::Heard(Wait::Syn));
+        }
+        if !flags.has(Flags::ESTABLISHED) && is_established(phase) {
+            server.establish(connection);
+        }
+        if is_datagram {
+            match direction {
+                Direction::ToServer if connection.waited(now).is_none() => {
+                    server.ask(connection, now);
+                    sign = Some(Sign::Waits(Wait::Request));
+                }
+                Direction::ToServer => {}
+                Direction::ToClient => {
+                    server.answer(connection, now);
+                    sign = Some(Sign::Heard(Wait::Request));
+                }
+            }
+        }
+        sign
+    }
+
+    /// Takes note of a TCP segment, which the connection has not followed yet: `before` is what was known. Returns what it
+    /// shows of the server.
+    #[inline(always)]
+    pub(super) fn segment(&mut self, direction: Direction, segment: &Segment, before: &Sequences) -> Option<Sign> {
+        let Self { connection, server, phase, now } = self;
+        let (phase, now) = (*phase, *now);
+        let (repeated, shaken) = (connection.retransmissions(), connection.handshakes());
+        connection.time_segment(direction, segment, before, now);
+        let server = server.as_mut()?;
+        if connection.retransmissions() != repeated {
+            server.note_retransmission();
+        }
+        for (leg, (before, after)) in
+            [(shaken.0, connection.handshakes().0), (shaken.1, connection.handshakes().1)].into_iter().enumerate()
+        {
+            if before == 0 && after != 0 {
+                server.shake(leg, after);
+            }
+        }
+        if segment.has(RST) {
+            let mut flags = connection.flags();
+            flags.set(Flags::RESET_BY_CLIENT, direction == Direction::ToServer);
+            connection.set_flags(flags);
+            return None;
+        }
+        let waits = connection.waited(now).is_some() && !connection.flags().has(Flags::CONNECTING);
+        let is_handshake = matches!(phase, Phase::Opening | Phase::Opened) || phase.is_over();
+        // Data of a handshake is judged when the server has answered it. The client's first data may come with the segment
+        // that completes the handshake.
+        let has_data = phase == Phase::Opened && segment.data > 0;
+        match direction {
+            Direction::ToServer if if is_handshake { has_data } else { MeasureSlot::asks(segment, before) } => {
+                server.ask(connection, now);
+                (!waits).then_some(Sign::Waits(Wait::Request))
+            }
+            Direction::ToClient if if is_handshake { has_data } else { MeasureSlot::responds(segment, before) } => {
+                server.answer(connection, now);
+                Some(Sign::Heard(Wait::Request))
+            }
+            Direction::ToClient if !is_handshake && segment.has(FIN) => {
+                server.give_up(connection, now);
+                // Only if the client has not closed it: then it waits for nothing more.
+                let is_open = matches!(phase, Phase::Established | Phase::EstablishedResumable);
+                (waits && is_open).then_some(Sign::Failed)
+            }
+            _ => None,
+        }
     }
 }
 

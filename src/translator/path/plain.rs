@@ -80,6 +80,13 @@ impl Plain {
         self.addresses as u32
     }
 
+    /// Bytes after the transport header.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(super) fn data(&self) -> u32 {
+        self.data.into()
+    }
+
     /// The key of the connection that the packet belongs to if it goes in this direction.
     #[inline(always)]
     pub(super) const fn key(&self, direction: Direction) -> Key {
@@ -135,6 +142,19 @@ impl State {
         packet: &mut [u8],
     ) -> Option<Verdict> {
         let phase = plain_phase(plain.protocol, direction, connection.phase)?;
+        self.carry_in(phase, connection, direction, plain, packet)
+    }
+
+    /// The same for a connection in this phase, in which a plain packet does not change it.
+    #[inline(always)]
+    pub(super) fn carry_in(
+        &mut self,
+        phase: Phase,
+        connection: &mut Entry,
+        direction: Direction,
+        plain: &Plain,
+        packet: &mut [u8],
+    ) -> Option<Verdict> {
         if self.timers.is_dead(phase, connection.last, self.tick) {
             return None;
         }

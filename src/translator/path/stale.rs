@@ -24,8 +24,11 @@ impl Table<'_> {
         slot: u32,
     ) -> Option<Verdict> {
         let ConnectionSlot(connection) = self.memory.connections.get(slot as usize)?;
-        if self.state.extras || self.state.is_dead(connection) {
+        if self.state.is_dead(connection) {
             return None;
+        }
+        if self.state.extras {
+            return self.state.for_measured.and_then(|measured| (measured.plain)(self, direction, packet, slot));
         }
         match self.revisit_alive(slot, direction, || payload(packet), plain.protocol) {
             Revisit::Carry => {
