@@ -228,15 +228,21 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
     }
 
     fn check(&mut self, now: Instant) {
-        let mut closed = Vec::new();
+        let mut changed = Vec::new();
         for (number, (session, _)) in &mut self.sessions {
+            let was_waiting = session.is_waiting();
             session.check(now, &mut self.shared);
-            if session.is_closed() {
-                closed.push(*number);
+            if session.is_closed() || was_waiting != session.is_waiting() {
+                changed.push(*number);
             }
         }
-        for number in closed {
-            self.remove(number);
+        for number in changed {
+            if self.sessions.get(&number).is_some_and(|(session, _)| session.is_closed()) {
+                self.remove(number);
+            } else {
+                // It was refused, and is told so.
+                self.drive(now, number);
+            }
         }
     }
 

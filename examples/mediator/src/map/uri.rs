@@ -21,6 +21,9 @@ const MAX_SEGMENT: usize = 255;
 /// packet of 1500.
 const MAX_OPTIONS: usize = 300;
 
+/// The longest path and query of a Location that is passed on, in bytes.
+const MAX_LOCATION: usize = 1024;
+
 /// Where the default mapping of RFC 8075 begins.
 const HOSTING: &str = "/hc/";
 
@@ -235,6 +238,7 @@ fn decode(text: &str) -> Result<Vec<u8>, Refused> {
 }
 
 /// Percent-encodes the segments and arguments of a Location (RFC 7252, section 5.10.7), for HTTP's field.
+/// `None` if there are none, or too many for a field: the client has its 201 without it.
 #[must_use]
 pub fn location<'a>(options: impl Iterator<Item = (u16, &'a [u8])> + Clone, prefix: &str) -> Option<String> {
     let mut location = String::new();
@@ -247,7 +251,8 @@ pub fn location<'a>(options: impl Iterator<Item = (u16, &'a [u8])> + Clone, pref
         location.push(if at == 0 { '?' } else { '&' });
         encode(argument, &mut location);
     }
-    (!location.is_empty()).then(|| format!("{}{location}", prefix.trim_end_matches('/')))
+    let is_possible = (1..=MAX_LOCATION).contains(&location.len());
+    is_possible.then(|| format!("{}{location}", prefix.trim_end_matches('/')))
 }
 
 fn encode(bytes: &[u8], text: &mut String) {
