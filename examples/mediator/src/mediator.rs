@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use byway::{Heap, Instant, Translator};
 use smoltcp::phy;
@@ -215,14 +215,22 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
 
     /// Lets requests begin that wait for a lane. Whether any has.
     fn drive_waiting(&mut self, now: Instant) -> bool {
-        let waiting = self.sessions.iter().filter(|(_, (session, _))| session.is_waiting()).map(|(number, _)| *number);
+        let waiting = self.sessions.iter().filter_map(|(number, (session, _))| Some((*number, session.awaited()?)));
         let mut waiting: Vec<_> = waiting.collect();
         // First come, first served.
         waiting.sort_unstable();
-        let mut any = false;
-        for number in waiting {
+        let (mut any, mut taken) = (false, HashSet::new());
+        for (number, resource) in waiting {
+            // Whoever comes later for the same does not get one either.
+            if taken.contains(&resource) {
+                continue;
+            }
             self.drive(now, number);
-            any |= !self.sessions.get(&number).is_some_and(|(session, _)| session.is_waiting());
+            if self.sessions.get(&number).is_some_and(|(session, _)| session.is_waiting()) {
+                taken.insert(resource);
+            } else {
+                any = true;
+            }
         }
         any
     }

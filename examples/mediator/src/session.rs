@@ -407,6 +407,12 @@ impl Session {
         }
     }
 
+    /// What it waits for a lane for, as a number.
+    #[must_use]
+    pub fn awaited(&self) -> Option<u64> {
+        self.waiting.as_ref().map(|request| request.resource().unwrap_or(0))
+    }
+
     /// Whether it waits for a lane.
     #[must_use]
     pub const fn is_waiting(&self) -> bool {
