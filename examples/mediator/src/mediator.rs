@@ -76,6 +76,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             origins: config.origins,
             block: config.block,
             patience: config.patience,
+            tickets: 0,
         };
         let (sessions, datagram, closed) = (HashMap::new(), Vec::new(), Vec::new());
         Self { shared, sessions, next: 0, limit: config.connections, checked: now, datagram, closed }
@@ -215,12 +216,12 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
 
     /// Lets requests begin that wait for a lane. Whether any has.
     fn drive_waiting(&mut self, now: Instant) -> bool {
-        let waiting = self.sessions.iter().filter_map(|(number, (session, _))| Some((*number, session.awaited()?)));
+        let waiting = self.sessions.iter().filter_map(|(number, (session, _))| Some((session.awaited()?, *number)));
         let mut waiting: Vec<_> = waiting.collect();
         // First come, first served.
         waiting.sort_unstable();
         let (mut any, mut taken) = (false, HashSet::new());
-        for (number, resource) in waiting {
+        for ((_, resource), number) in waiting {
             // Whoever comes later for the same does not get one either.
             if taken.contains(&resource) {
                 continue;

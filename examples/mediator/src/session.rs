@@ -62,6 +62,8 @@ pub struct Shared<D> {
     pub block: u8,
     /// How long a client may be silent when it is its turn.
     pub patience: Duration,
+    /// How many requests have begun to wait for a lane.
+    pub tickets: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +105,8 @@ pub struct Session {
     decoder: Decoder,
     body: Body,
     transfer: Option<Transfer>,
-    /// A request that waits for a lane.
-    waiting: Option<Request>,
+    /// A request that waits for a lane, and how many have waited before it.
+    waiting: Option<(u64, Request)>,
     response: Response,
     /// When something last went in or out.
     active: Instant,
@@ -398,19 +400,19 @@ impl Session {
 
     /// Begins the transfer as soon as there is a lane for it.
     fn lease<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
-        let Some(request) = self.waiting.take() else {
+        let Some((ticket, request)) = self.waiting.take() else {
             return;
         };
         match shared.far.lease(now, request.resource()) {
             Some(lane) => (self.transfer, self.since) = (Some(Transfer::new(request, lane)), None),
-            None => self.waiting = Some(request),
+            None => self.waiting = Some((ticket, request)),
         }
     }
 
-    /// What it waits for a lane for, as a number.
+    /// Its place among those that wait for a lane, and for which resource, as a number.
     #[must_use]
-    pub fn awaited(&self) -> Option<u64> {
-        self.waiting.as_ref().map(|request| request.resource().unwrap_or(0))
+    pub fn awaited(&self) -> Option<(u64, u64)> {
+        self.waiting.as_ref().map(|(ticket, request)| (*ticket, request.resource().unwrap_or(0)))
     }
 
     /// Whether it waits for a lane.

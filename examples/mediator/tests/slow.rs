@@ -97,6 +97,30 @@ fn whoever_waits_too_long_for_others_of_the_same_resource_is_told() {
 }
 
 #[test]
+fn those_who_wait_for_a_lane_are_served_as_they_came() {
+    let mut world = world();
+    let get = b"GET /light HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut clients: Vec<_> = (0..200).map(|_| (world.connect(), 0)).collect();
+    for (client, _) in &mut clients {
+        client.send(&mut world, get);
+    }
+    // Each asks again as soon as it has its answer: those who were first must not be first again.
+    for _ in 0..600 {
+        world.step();
+        for (client, answers) in &mut clients {
+            if client.waiting() != 0 {
+                assert_eq!(client.response(&mut world, false).unwrap().body, b"on");
+                *answers += 1;
+                client.send(&mut world, get);
+            }
+        }
+    }
+    let answers = clients.iter().map(|(_, answers)| *answers);
+    let (least, most) = (answers.clone().min().unwrap(), answers.max().unwrap());
+    assert!(least >= 1 && most - least <= 1, "{least} to {most}");
+}
+
+#[test]
 fn a_connection_holds_no_more_than_it_may_whatever_its_client_does() {
     let mut world = world();
     let requests = [

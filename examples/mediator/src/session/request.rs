@@ -73,7 +73,8 @@ impl Session {
         } else if head.expects_continue && self.input.is_empty() {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.waiting = Some(request);
+        shared.tickets = shared.tickets.wrapping_add(1);
+        self.waiting = Some((shared.tickets, request));
         self.state = State::Working;
         self.lease(now, shared);
     }
