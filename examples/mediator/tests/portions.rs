@@ -195,6 +195,12 @@ impl World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
 #[test]
 fn a_download_moves_while_each_direction_has_a_process_of_its_own() {
     in_namespace("a_download_moves_while_each_direction_has_a_process_of_its_own", || {
