@@ -28,6 +28,8 @@ fn main() -> io::Result<()> {
         "control_session",
         "names",
         "relay",
+        "mediator",
+        "mediator_parsers",
     ];
     for target in targets {
         let (folder, file) = (format!("{folder}/{target}"), format!("corpus/{target}.bin"));

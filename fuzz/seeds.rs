@@ -1,7 +1,8 @@
 //! Writes seed corpora: `cargo run --bin seeds` in `fuzz/`.
 //!
 //! For `translate` from the captures: each gives some files of a few packets each, in the form that the target reads.
-//! For `names` queries of every kind, and for `relay` queries, answers and time-outs.
+//! For `names` queries of every kind, for `relay` queries, answers and time-outs, and for `mediator`
+//! and `mediator_parsers` requests, answers and whole downloads.
 //! For the targets of the control protocol from the conversation in `docs/control-vectors.txt`.
 
 use std::{fs, io};
@@ -11,6 +12,11 @@ mod naming;
 
 #[path = "../tests/naming_support/relay_fuzz.rs"]
 mod relay;
+
+#[path = "../examples/mediator/tests/fuzz/mod.rs"]
+mod mediator;
+#[path = "../examples/mediator/tests/support/mod.rs"]
+mod support;
 
 /// Packets of a classic pcap file in the byte order of most machines, from their IPv4 header on.
 fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -45,7 +51,14 @@ fn main() -> io::Result<()> {
 
 /// Queries for names of the table and for others; and those that are relayed.
 fn names() -> io::Result<()> {
-    for (target, seeds) in [("names", naming::seeds()), ("relay", relay::seeds())] {
+    let mediator = mediator::seeds();
+    let targets = [
+        ("names", naming::seeds()),
+        ("relay", relay::seeds()),
+        ("mediator", mediator.clone()),
+        ("mediator_parsers", mediator),
+    ];
+    for (target, seeds) in targets {
         fs::create_dir_all(format!("seeds/{target}"))?;
         for (number, seed) in seeds.iter().enumerate() {
             fs::write(format!("seeds/{target}/seed-{number:03}"), seed)?;

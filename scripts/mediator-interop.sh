@@ -4,6 +4,7 @@
 #   scripts/mediator-interop.sh            print it
 #   scripts/mediator-interop.sh --check    and fail if the page has another one
 #   scripts/mediator-interop.sh --write    and put it into the page
+#   scripts/mediator-interop.sh --figures  instead print memory, and downloads over a link beside libcoap's own client
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +22,7 @@ cargo build --release --package byway-mediator --package byway-host
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
 /usr/bin/python3 examples/mediator/tests/interop/run.py "$target/release/byway-mediator" "$target/release/byway" \
-    "$(realpath -s "$python")" "$(realpath "$target/node-coap")" | tee "$new"
+    "$(realpath -s "$python")" "$(realpath "$target/node-coap")" ${1:+"${1#--}"} | tee "$new"
 
 page=docs/mediator.md
 between() { sed -n '/<!-- interop -->/,/<!-- end -->/p' "$page" | sed '1d;$d'; }

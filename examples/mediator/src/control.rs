@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 use std::io;
 
 use byway::control::{Agent, Key, MAX_ANSWER, MAX_REQUEST, Rights};
-use byway::{Heap, Instant, Translator};
+use byway::{Event, Heap, Instant, Translator};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
@@ -51,7 +51,7 @@ impl ControlPort {
         registry.register(&mut self.socket, token, Interest::READABLE)
     }
 
-    /// Answers what has come, and tells subscribers what has happened. Whether there may be more.
+    /// Answers what has come. Whether there may be more.
     pub fn serve(&mut self, now: Instant, translator: &mut Translator<Heap>) -> bool {
         let (mut request, mut answer) = ([0; MAX_REQUEST + 1], [0; MAX_ANSWER]);
         let mut may_have_more = true;
@@ -66,14 +66,19 @@ impl ControlPort {
                 let _ = self.socket.send_to(answer.get(..length).unwrap_or_default(), from);
             }
         }
-        while self.agent.has_room()
-            && let Some(event) = translator.poll_event()
-        {
-            self.agent.tell(now, &event);
-        }
+        may_have_more
+    }
+
+    /// Tells subscribers of an event. One that there is no room for is counted, and they are told the count.
+    pub fn tell(&mut self, now: Instant, event: &Event) {
+        self.agent.tell(now, event);
+    }
+
+    /// Sends what subscribers were told.
+    pub fn flush(&mut self, now: Instant) {
+        let mut answer = [0; MAX_ANSWER];
         while let Some((to, length)) = self.agent.poll_transmit(now, &mut answer) {
             let _ = self.socket.send_to(answer.get(..length).unwrap_or_default(), to);
         }
-        may_have_more
     }
 }

@@ -33,6 +33,8 @@ reasons! {
     Resent = "resent",
     /// A body went on at another server.
     Moves = "moves",
+    /// An observer registered again, since nothing was heard for longer than a notification is fresh.
+    RegisteredAgain = "registered_again",
     /// An upload began again at another server, which had not seen its first blocks.
     Replays = "replays",
     /// A datagram of a server was not CoAP.
@@ -81,6 +83,8 @@ reasons! {
     HeadTooLarge = "head_too_large",
     /// A method, format or expectation that has no counterpart in CoAP.
     Unsupported = "unsupported",
+    /// A request waited too long for other transfers of the same resource.
+    NoLane = "no_lane",
     /// An HTTP client went away before its response was complete.
     ClientGone = "client_gone",
     /// An HTTP client was silent for too long.

@@ -13,7 +13,8 @@
 //!        |
 //!   byway                   rules, groups, re-diverts, instructions
 //!        |
-//!   far::carrier            ordinary UDP sockets of the operating system
+//!   far::carrier            ordinary UDP sockets of the operating system; or far::tun, a TUN device, where portion can
+//!        |                  be another process that translates what comes back
 //!        |
 //!   CoAP servers
 //! ```
@@ -33,6 +34,8 @@ pub mod http;
 pub mod map;
 pub mod mediator;
 pub mod monitor;
+#[cfg(target_os = "linux")]
+pub mod portion;
 pub mod server;
 pub mod service;
 pub mod session;

@@ -15,6 +15,7 @@ enum Command {
     Help,
     Serve(Settings),
     Demo { moves: u32, mib: usize },
+    Portion(Settings),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ fn run(command: Command) -> Result<(), String> {
             if report.is_intact { Ok(()) } else { Err("the client did not get what the servers have".into()) }
         }
         Command::Serve(settings) => serve(&settings),
+        Command::Portion(settings) => portion(&settings),
     }
 }
 
@@ -57,16 +59,31 @@ fn serve(settings: &Settings) -> Result<(), String> {
     service.run(&AtomicBool::new(false)).map_err(|error| error.to_string())
 }
 
+#[cfg(target_os = "linux")]
+fn portion(settings: &Settings) -> Result<(), String> {
+    let mut portion = byway_mediator::portion::Portion::open(settings)?;
+    portion.run(&AtomicBool::new(false)).map_err(|error| error.to_string())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn portion(_: &Settings) -> Result<(), String> {
+    Err("portion: only on Linux".into())
+}
+
 fn arguments() -> Result<Command, String> {
     let mut parser = Parser::from_env();
     let text = |error: lexopt::Error| error.to_string();
     let mut settings = Settings::default();
-    let (mut is_demo, mut moves, mut mib) = (false, 100, 8);
+    let (mut is_demo, mut is_portion, mut moves, mut mib) = (false, false, 100, 8);
     while let Some(arg) = parser.next().map_err(text)? {
         let name = match arg {
             Arg::Short('h') => return Ok(Command::Help),
             Arg::Value(word) if word == "demo" => {
                 is_demo = true;
+                continue;
+            }
+            Arg::Value(word) if word == "portion" => {
+                is_portion = true;
                 continue;
             }
             Arg::Long(name) => name.to_owned(),
@@ -86,6 +103,8 @@ fn arguments() -> Result<Command, String> {
             "alternative" => settings.alternative = Some(value),
             "bind" => settings.bind = read(&name, &value)?,
             "ports" => settings.ports = read(&name, &value)?,
+            "tun" => settings.tun = Some(value),
+            "portion" => settings.portion = Some(value.into()),
             "block" => settings.block = read(&name, &value)?,
             "nstart" => settings.nstart = read(&name, &value)?,
             "counters" => settings.counters = read(&name, &value)?,
@@ -95,7 +114,11 @@ fn arguments() -> Result<Command, String> {
             _ => return Err(format!("--{name}: there is no such option")),
         }
     }
-    Ok(if is_demo { Command::Demo { moves, mib } } else { Command::Serve(settings) })
+    Ok(match () {
+        () if is_demo => Command::Demo { moves, mib },
+        () if is_portion => Command::Portion(settings),
+        () => Command::Serve(settings),
+    })
 }
 
 fn read<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, String> {

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use byway::{Heap, Instant, Translator};
 use smoltcp::phy;
@@ -76,6 +76,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             origins: config.origins,
             block: config.block,
             patience: config.patience,
+            tickets: 0,
         };
         let (sessions, datagram, closed) = (HashMap::new(), Vec::new(), Vec::new());
         Self { shared, sessions, next: 0, limit: config.connections, checked: now, datagram, closed }
@@ -215,28 +216,42 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
 
     /// Lets requests begin that wait for a lane. Whether any has.
     fn drive_waiting(&mut self, now: Instant) -> bool {
-        let waiting = self.sessions.iter().filter(|(_, (session, _))| session.is_waiting()).map(|(number, _)| *number);
+        let waiting = self.sessions.iter().filter_map(|(number, (session, _))| Some((session.awaited()?, *number)));
         let mut waiting: Vec<_> = waiting.collect();
         // First come, first served.
         waiting.sort_unstable();
-        let mut any = false;
-        for number in waiting {
+        let (mut any, mut taken) = (false, HashSet::new());
+        for ((_, resource), number) in waiting {
+            // Whoever comes later for the same does not get one either.
+            if taken.contains(&resource) {
+                continue;
+            }
             self.drive(now, number);
-            any |= !self.sessions.get(&number).is_some_and(|(session, _)| session.is_waiting());
+            if self.sessions.get(&number).is_some_and(|(session, _)| session.is_waiting()) {
+                taken.insert(resource);
+            } else {
+                any = true;
+            }
         }
         any
     }
 
     fn check(&mut self, now: Instant) {
-        let mut closed = Vec::new();
+        let mut changed = Vec::new();
         for (number, (session, _)) in &mut self.sessions {
+            let was_waiting = session.is_waiting();
             session.check(now, &mut self.shared);
-            if session.is_closed() {
-                closed.push(*number);
+            if session.is_closed() || was_waiting != session.is_waiting() {
+                changed.push(*number);
             }
         }
-        for number in closed {
-            self.remove(number);
+        for number in changed {
+            if self.sessions.get(&number).is_some_and(|(session, _)| session.is_closed()) {
+                self.remove(number);
+            } else {
+                // It was refused, and is told so.
+                self.drive(now, number);
+            }
         }
     }
 

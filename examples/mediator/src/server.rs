@@ -101,6 +101,11 @@ impl Server {
         self.observers.len()
     }
 
+    /// Forgets all observers.
+    pub fn forget_observers(&mut self) {
+        self.observers.clear();
+    }
+
     /// Takes a datagram, and gives what is sent back.
     pub fn handle(&mut self, from: SocketAddrV4, datagram: &[u8]) -> Vec<Vec<u8>> {
         let Ok(request) = Packet::from_bytes(datagram) else {

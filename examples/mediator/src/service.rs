@@ -12,8 +12,10 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 use crate::control::ControlPort;
-use crate::far::carrier::Carrier;
+use crate::far::outside::Outside;
 use crate::mediator::{ConnectionId, Mediator};
+#[cfg(target_os = "linux")]
+use crate::portion::{Exchange, Role};
 use crate::session::Stream;
 use crate::settings::{self, Settings};
 
@@ -61,11 +63,15 @@ impl Stream for HttpStream {
 /// The program.
 #[derive(Debug)]
 pub struct Service {
-    mediator: Mediator<Carrier, HttpStream>,
+    mediator: Mediator<Outside, HttpStream>,
     poll: Poll,
     listeners: Vec<TcpListener>,
     control: Option<ControlPort>,
-    carrier: core::ops::Range<usize>,
+    /// The tokens of the device.
+    device: core::ops::Range<usize>,
+    /// The process that translates what servers send, if it is another one. Its token follows the device's.
+    #[cfg(target_os = "linux")]
+    portion: Option<Exchange>,
     start: std::time::Instant,
     /// When to try again to accept, after there was no descriptor left.
     accept_at: Option<Instant>,
@@ -81,14 +87,14 @@ struct Printing {
 }
 
 impl Printing {
-    fn print(&mut self, now: Instant, mediator: &Mediator<Carrier, HttpStream>) {
+    fn print(&mut self, now: Instant, mediator: &Mediator<Outside, HttpStream>) {
         if now < self.next {
             return;
         }
         self.next = now + self.every;
         let (dropped, byway) = (mediator.device().dropped(), mediator.translator().counters());
         let line = format!(
-            "{} carrier: {dropped:?} byway: moved={} dropped={}",
+            "{} device: {dropped} byway: moved={} dropped={}",
             mediator.counters(),
             byway.moved,
             byway.dropped_in_all()
@@ -115,7 +121,7 @@ impl Service {
         let origins = settings.origins()?;
         let alternative = settings.alternative()?;
         let translator = settings.translator(&alternative, &origins, for_byway)?;
-        let mut carrier = alternative.carrier()?;
+        let mut outside = settings.outside(&alternative)?;
         let poll = Poll::new().map_err(|error| error.to_string())?;
         let system = |error: io::Error| error.to_string();
 
@@ -138,12 +144,33 @@ impl Service {
                 Some(port)
             }
         };
-        let tokens = carrier.register(poll.registry(), LISTENERS + listeners.len()).map_err(system)?;
-        let mediator = Mediator::new(settings.mediator(origins, for_mediator)?, carrier, translator, Instant::ZERO);
+        let device = outside.register(poll.registry(), LISTENERS + listeners.len()).map_err(system)?;
+        #[cfg(target_os = "linux")]
+        let portion = match (&settings.portion, &mut outside) {
+            (Some(folder), Outside::Tun(tun)) => {
+                tun.split();
+                let mut portion = Exchange::open(folder, Role::ToServer)?;
+                portion.register(poll.registry(), Token(device.end)).map_err(system)?;
+                Some(portion)
+            }
+            _ => None,
+        };
+        let mediator = Mediator::new(settings.mediator(origins, for_mediator)?, outside, translator, Instant::ZERO);
         let start = std::time::Instant::now();
         let every = Duration::from_secs(settings.counters);
         let printing = (settings.counters != 0).then(|| Printing { every, next: Instant::ZERO, last: String::new() });
-        Ok(Self { mediator, poll, listeners, control, carrier: tokens, start, accept_at: None, printing })
+        Ok(Self {
+            mediator,
+            poll,
+            listeners,
+            control,
+            device,
+            #[cfg(target_os = "linux")]
+            portion,
+            start,
+            accept_at: None,
+            printing,
+        })
     }
 
     /// Where HTTP clients connect.
@@ -162,7 +189,7 @@ impl Service {
 
     /// The proxy.
     #[must_use]
-    pub const fn mediator(&self) -> &Mediator<Carrier, HttpStream> {
+    pub const fn mediator(&self) -> &Mediator<Outside, HttpStream> {
         &self.mediator
     }
 
@@ -200,13 +227,14 @@ impl Service {
     /// Does what events call for. Whether there may be more to do at once.
     fn turn(&mut self, events: &Events) -> io::Result<bool> {
         let now = self.now();
-        let connections = self.carrier.end;
+        let connections = self.device.end + 1;
         let mut accept = self.accept_at.take_if(|at| *at <= now).is_some();
         for event in events {
             match event.token().0 {
                 CONTROL => {}
-                token if token < self.carrier.start => accept = true,
-                token if token < connections => self.mediator.device_mut().mark_ready(token - self.carrier.start),
+                token if token < self.device.start => accept = true,
+                token if token < self.device.end => self.mediator.device_mut().mark_ready(token - self.device.start),
+                token if token < connections => self.portion_is_ready(),
                 token => {
                     let id = ConnectionId(token - connections);
                     let readable = event.is_readable() || event.is_read_closed() || event.is_error();
@@ -217,15 +245,64 @@ impl Service {
         if accept {
             self.accept(now)?;
         }
-        // Also when nothing has come: subscribers are told what happens.
         let control = self.control.as_mut();
-        let more = control.is_some_and(|control| control.serve(now, self.mediator.translator_mut()));
+        let mut more = control.is_some_and(|control| control.serve(now, self.mediator.translator_mut()));
+        more |= self.hear_portion(now);
         self.mediator.poll(now);
+        self.tell(now);
         while let Some((_, mut stream)) = self.mediator.closed() {
             // It is closed in any case.
             let _ = self.poll.registry().deregister(&mut stream.0);
         }
         Ok(more || self.mediator.device().is_ready())
+    }
+
+    /// Tells whoever wants to know what has happened to connections: subscribers, and the other portion. Only then packets
+    /// leave for which it matters.
+    fn tell(&mut self, now: Instant) {
+        while let Some(event) = self.mediator.translator_mut().poll_event() {
+            if let Some(control) = &mut self.control {
+                control.tell(now, &event);
+            }
+            #[cfg(target_os = "linux")]
+            if let Some(portion) = &mut self.portion {
+                portion.report(self.mediator.translator(), &event);
+            }
+        }
+        if let Some(control) = &mut self.control {
+            control.flush(now);
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(portion) = &mut self.portion {
+            portion.poll(now, self.mediator.translator());
+            if portion.is_idle()
+                && let Outside::Tun(tun) = self.mediator.device_mut()
+            {
+                tun.flush();
+            }
+        }
+    }
+
+    const fn portion_is_ready(&mut self) {
+        #[cfg(target_os = "linux")]
+        if let Some(portion) = &mut self.portion {
+            portion.mark_ready();
+        }
+    }
+
+    /// Takes what the other portion says, and the packets that it has translated. Whether there may be more.
+    fn hear_portion(&mut self, now: Instant) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Some(portion) = &mut self.portion {
+            let mut packets = Vec::new();
+            let more = portion.receive(now, self.mediator.translator_mut(), |packet| packets.push(packet.to_vec()));
+            if let Outside::Tun(tun) = self.mediator.device_mut() {
+                packets.iter().for_each(|packet| tun.hand_in(packet));
+            }
+            return more;
+        }
+        let _ = now;
+        false
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<()> {
@@ -249,7 +326,7 @@ impl Service {
                 let Ok(id) = self.mediator.accept(now, from.ip(), HttpStream(stream)) else {
                     continue;
                 };
-                let token = Token(self.carrier.end + id.0);
+                let token = Token(self.device.end + 1 + id.0);
                 if let Some(HttpStream(stream)) = self.mediator.stream_mut(id) {
                     self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE)?;
                 }

@@ -62,6 +62,8 @@ pub struct Shared<D> {
     pub block: u8,
     /// How long a client may be silent when it is its turn.
     pub patience: Duration,
+    /// How many requests have begun to wait for a lane.
+    pub tickets: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,11 +105,13 @@ pub struct Session {
     decoder: Decoder,
     body: Body,
     transfer: Option<Transfer>,
-    /// A request that waits for a lane.
-    waiting: Option<Request>,
+    /// A request that waits for a lane, and how many have waited before it.
+    waiting: Option<(u64, Request)>,
     response: Response,
     /// When something last went in or out.
     active: Instant,
+    /// Since when a head is incomplete, or a request waits for a lane, as far as was noticed.
+    since: Option<Instant>,
     is_readable: bool,
     is_writable: bool,
     has_ended: bool,
@@ -138,6 +142,7 @@ impl Session {
                 notified: None,
             },
             active: now,
+            since: None,
             is_readable: true,
             is_writable: true,
             has_ended: false,
@@ -190,7 +195,8 @@ impl Session {
         }
     }
 
-    /// Closes it if its client has been silent for too long while it was its turn.
+    /// Closes it if its client has been silent for too long while it was its turn, or has not completed the head of a
+    /// request for so long. A request that has waited for a lane for so long is refused: [`drive`](Self::drive) it then.
     pub fn check<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
         let is_clients_turn = match self.state {
             State::Head | State::Closing => true,
@@ -203,7 +209,17 @@ impl Session {
             }
             State::Closed => false,
         };
-        if is_clients_turn && self.active + shared.patience <= now {
+        // A head that waits behind a response is not late.
+        let is_due = self.state == State::Head && !self.input.is_empty() && self.output.len() - self.sent <= LOW;
+        let is_late = if is_due || self.is_waiting() {
+            *self.since.get_or_insert(now) + shared.patience <= now
+        } else {
+            self.since = None;
+            false
+        };
+        if is_late && self.waiting.take().is_some() {
+            self.refuse(503, Reason::NoLane, "too many transfers of this resource at once", shared);
+        } else if is_late || (is_clients_turn && self.active + shared.patience <= now) {
             let is_idle = self.state == State::Head && self.input.is_empty();
             if !is_idle {
                 shared.counters.count(Reason::ClientIdle);
@@ -307,6 +323,10 @@ impl Session {
         if self.sent == self.output.len() {
             self.output.clear();
             self.sent = 0;
+            if self.state == State::Head {
+                // It may be idle for long.
+                self.output = Vec::new();
+            }
             if self.state == State::Closing {
                 if self.response.is_begun && self.response.ending == Ending::Close && self.transfer.is_some() {
                     // Its end would look like the body's.
@@ -380,13 +400,19 @@ impl Session {
 
     /// Begins the transfer as soon as there is a lane for it.
     fn lease<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
-        let Some(request) = self.waiting.take() else {
+        let Some((ticket, request)) = self.waiting.take() else {
             return;
         };
         match shared.far.lease(now, request.resource()) {
-            Some(lane) => self.transfer = Some(Transfer::new(request, lane)),
-            None => self.waiting = Some(request),
+            Some(lane) => (self.transfer, self.since) = (Some(Transfer::new(request, lane)), None),
+            None => self.waiting = Some((ticket, request)),
         }
+    }
+
+    /// Its place among those that wait for a lane, and for which resource, as a number.
+    #[must_use]
+    pub fn awaited(&self) -> Option<(u64, u64)> {
+        self.waiting.as_ref().map(|(ticket, request)| (*ticket, request.resource().unwrap_or(0)))
     }
 
     /// Whether it waits for a lane.
@@ -416,9 +442,15 @@ impl Session {
         self.step(self.active, None, step, shared);
     }
 
+    /// Makes room for output, at once for all of it: it is not doubled when it grows.
+    fn make_room(&mut self) {
+        self.output.reserve_exact(OUTPUT.saturating_sub(self.output.len()));
+    }
+
     /// Answers with an error, and closes.
     fn refuse<D>(&mut self, status: u16, reason: Reason, why: &str, shared: &mut Shared<D>) {
         shared.counters.count(reason);
+        self.make_room();
         if !self.response.is_begun {
             answer::error(&mut self.output, status, false, self.response.head_only, why);
         }

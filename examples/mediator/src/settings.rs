@@ -9,6 +9,7 @@ use byway::{Divert, Heap, Prefix, Protocol, Target, Translator, Weighted};
 use serde::Deserialize;
 
 use crate::far::carrier::{Carrier, Ports};
+use crate::far::outside::Outside;
 use crate::map::uri::Origin;
 
 /// Usage of the program.
@@ -17,6 +18,7 @@ HTTP clients read from and write to CoAP servers; byway diverts them, in the mid
 
   byway-mediator [--config FILE] [OPTIONS]
   byway-mediator demo [--moves N] [--mib N]
+  byway-mediator portion --tun NAME --alternative ADDRESS:LOW-HIGH --portion FOLDER
 
   --listen ADDRESS:PORT        where HTTP clients connect (repeatable; 127.0.0.1:8080)
   --origin [/PREFIX=]coap://HOST[:PORT][/PATH]
@@ -28,6 +30,8 @@ HTTP clients read from and write to CoAP servers; byway diverts them, in the mid
                                the address and the UDP ports that servers see; without it the system chooses them
   --bind ADDRESS               with which address to send, if the system chooses the ports (0.0.0.0)
   --ports N                    how many ports, if the system chooses them (256)
+  --tun NAME                   send packets over this TUN device instead of sockets (Linux)
+  --portion FOLDER             another process, `byway-mediator portion`, translates what servers send
   --block BYTES                the largest block, 16 to 1024 (1024)
   --nstart N                   requests to an origin at once that are neither acknowledged nor answered (1)
   --connections N              HTTP clients at once (4096)
@@ -65,6 +69,10 @@ pub struct Settings {
     pub bind: Ipv4Addr,
     /// How many of them there are then.
     pub ports: u16,
+    /// The TUN device that packets are sent over, instead of sockets.
+    pub tun: Option<String>,
+    /// The folder in which two portions meet, if another process translates what servers send.
+    pub portion: Option<PathBuf>,
     /// The largest block, in bytes.
     pub block: u16,
     /// `NSTART`.
@@ -88,6 +96,8 @@ impl Default for Settings {
             alternative: None,
             bind: Ipv4Addr::UNSPECIFIED,
             ports: 256,
+            tun: None,
+            portion: None,
             block: 1024,
             nstart: 1,
             connections: 4096,
@@ -171,10 +181,9 @@ impl Settings {
         origins: &[Origin],
         secret: [u8; 32],
     ) -> Result<Translator<Heap>, String> {
-        let config = byway::Config::new(secret).alternative(alternative.address, alternative.ports.clone());
-        let connections = alternative.ports.len() * 16;
+        let config = alternative.config(byway::Config::new(secret)).tell_changes(self.portion.is_some());
         let mut translator =
-            Translator::new(config, Heap::new(connections, RULES)).map_err(|error| error.to_string())?;
+            Translator::new(config, Heap::new(alternative.connections(), RULES)).map_err(|error| error.to_string())?;
         for text in &self.diverts {
             let mut group = [Weighted { target: Target::Same, weight: 0 }; GROUP];
             let divert = Divert::parse(text, &mut group).map_err(|error| format!("divert {text}: {error}"))?;
@@ -195,6 +204,26 @@ impl Settings {
         Ok(translator)
     }
 
+    /// What byway's packets go over.
+    ///
+    /// # Errors
+    /// What cannot be opened, or which settings do not go together.
+    pub fn outside(&self, alternative: &Alternative) -> Result<Outside, String> {
+        let Some(name) = &self.tun else {
+            return match self.portion {
+                None => alternative.carrier().map(Outside::Sockets),
+                Some(_) => Err("portion: expected a TUN device too, since sockets are of one process".into()),
+            };
+        };
+        if self.alternative.is_none() {
+            return Err(format!("tun {name}: expected an alternative address, which is routed to it"));
+        }
+        #[cfg(target_os = "linux")]
+        return crate::far::tun::Tun::open(name).map(Outside::Tun).map_err(|error| error.to_string());
+        #[cfg(not(target_os = "linux"))]
+        Err(format!("tun {name}: only on Linux"))
+    }
+
     /// The mediator's part of the settings.
     ///
     /// # Errors
@@ -213,6 +242,18 @@ impl Settings {
 }
 
 impl Alternative {
+    /// A configuration of byway with this address and these ports.
+    #[must_use]
+    pub fn config(&self, config: byway::Config) -> byway::Config {
+        config.alternative(self.address, self.ports.clone())
+    }
+
+    /// How many connections there is room for.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.ports.len() * 16
+    }
+
     /// Opens the sockets.
     ///
     /// # Errors

@@ -74,6 +74,35 @@ fn moves_cost_at_most_two_round_trips_each() {
 }
 
 #[test]
+fn no_gap_is_longer_than_two_round_trips_whenever_the_move_comes() {
+    let body = content(400_000);
+    let round_trip = Duration::from_millis(10);
+    let mut longest = Duration::ZERO;
+    // The move comes so long after a block: before its request is at the server, and while its answer is on the way.
+    for phase in 0..10 {
+        let mut world = World::new(Network::default());
+        world.put("big", &Resource::new(body.clone(), None));
+        let mut client = world.connect();
+        client.send(&mut world, GET);
+        let mut response = client.head(&mut world).unwrap();
+        let (mut moves, mut last) = (0, world.now);
+        while client.chunk(&mut world, &mut response).unwrap() {
+            longest = longest.max(world.now.duration_since(last));
+            last = world.now;
+            if response.body.len() >= (moves + 1) * 4096 {
+                world.now = world.now + Duration::from_millis(phase);
+                world.redivert(moves % 2, Redivert::Switch);
+                world.mediator.poll(world.now);
+                moves += 1;
+            }
+        }
+        assert!(response.body == body[..]);
+        assert!(moves >= 90 && world.count(Reason::Moves) >= 89, "{moves}");
+    }
+    assert!(longest > round_trip && longest <= 2 * round_trip, "{longest:?}");
+}
+
+#[test]
 fn a_dead_server_is_left_as_soon_as_the_instruction_comes() {
     let mut world = World::new(Network::default());
     let body = content(100_000);

@@ -208,7 +208,7 @@ fn hostile_requests_are_refused_before_they_reach_a_server() {
 }
 
 #[test]
-fn an_upload_to_a_server_that_wants_smaller_blocks_or_no_such_body() {
+fn a_server_that_wants_no_such_body_is_believed_and_keeps_nothing() {
     let mut world = World::new(Network::default());
     world.put("x", &Resource::new(content(10), None));
     let body = vec![7; (1 << 20) + 1];
@@ -219,4 +219,42 @@ fn an_upload_to_a_server_that_wants_smaller_blocks_or_no_such_body() {
     let response = client.response(&mut world, false).unwrap();
     assert_eq!(response.status, 413);
     assert!(!world.servers[0].lock().unwrap().resources.contains_key("y"));
+}
+
+/// A server that answers with blocks of sizes of its own: the block of this size that begins where the one begins that was
+/// asked for.
+fn sizes(choose: fn(usize, u8) -> u8) -> (World, Result<Vec<u8>, Aborted>) {
+    let mut world = World::new(Network::default());
+    let all = content(20_000);
+    let mut asked = 0;
+    world.mediator.device_mut().add(SERVERS[0], move |_: Instant, _: SocketAddrV4, datagram: &[u8]| {
+        let request = Message::parse(datagram).unwrap();
+        let block = request.option(option::BLOCK2).and_then(Block::parse).unwrap();
+        let size = choose(asked, block.size);
+        asked += 1;
+        let start = block.offset() as usize;
+        let end = (start + (16 << size)).min(all.len());
+        let number = (start / (16 << size)) as u32;
+        let value = Uint::new(Block { number, more: end < all.len(), size }.value());
+        let mut options = [(option::ETAG, ETAG), (option::BLOCK2, value.as_bytes())];
+        vec![write(Kind::Acknowledgement, Code::CONTENT, request.id, request.token, &mut options, &all[start..end])]
+    });
+    let got = body(&mut world);
+    (world, got)
+}
+
+#[test]
+fn blocks_may_become_smaller_and_not_larger() {
+    // RFC 7959, section 2.4: the server may choose a smaller size, also later on.
+    let (_, got) = sizes(|asked, size| [size, size, 4, size, 3, size, 0][asked.min(6)].min(size));
+    assert!(got.unwrap() == content(20_000)[..]);
+    let (_, got) = sizes(|_, _| 0);
+    assert!(got.unwrap() == content(20_000)[..]);
+    let refused = |choose| {
+        let (world, got) = sizes(choose);
+        (got, world.count(Reason::BadBlock), world.count(Reason::BlockNumber))
+    };
+    assert_eq!(refused(|asked, size| if asked == 16 { 6 } else { size.min(2) }), (Err(Aborted), 1, 0));
+    // Down and up again in turns: no such block begins there.
+    assert_eq!(refused(|asked, _| if asked % 2 == 0 { 2 } else { 6 }), (Err(Aborted), 0, 1));
 }

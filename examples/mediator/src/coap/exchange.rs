@@ -8,6 +8,9 @@
 //! [generation](Far::generation): when an instruction has changed it, what is in flight is sent again at once, since the
 //! server that has it may be the old one.
 
+mod receive;
+mod timers;
+
 use core::hash::Hasher;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
@@ -20,8 +23,7 @@ use smoltcp::phy;
 use super::congestion::Origin;
 pub use super::congestion::Settings;
 use super::message::{self, Code, Kind, Message, ToSend, Token};
-use crate::counters::{Counters, Reason};
-use crate::far::lanes::EXCHANGE_LIFETIME;
+use crate::counters::Counters;
 use crate::far::{Far, Lane, Way};
 
 /// How many confirmable responses are remembered, to acknowledge their repetitions.
@@ -79,8 +81,8 @@ enum State {
     Sent { again: Instant, timeout: Duration, times: u8 },
     /// Acknowledged; the response comes by itself.
     Acknowledged { until: Instant },
-    /// Answered; notifications follow.
-    Observing,
+    /// Answered; notifications follow. It registers again at this time, unless there is one before (RFC 7641, section 3.3.1).
+    Observing { until: Instant },
 }
 
 #[derive(Debug)]
@@ -117,7 +119,7 @@ pub struct Exchanges {
     exchanges: HashMap<u64, Exchange>,
     by_id: HashMap<(Lane, u16), u64>,
     origins: HashMap<SocketAddrV4, Origin>,
-    remembered: VecDeque<(Instant, From, u16)>,
+    remembered: VecDeque<(Instant, From, u16, Token)>,
     failed: VecDeque<(usize, Failure)>,
     generation: u32,
     key: (u64, u64),
@@ -202,7 +204,7 @@ impl Exchanges {
         }
         if far.generation() != self.generation {
             self.generation = far.generation();
-            self.send_again(now, counters);
+            self.send_again(now, far, counters);
         }
         if self.earliest.is_some_and(|earliest| earliest <= now) {
             self.work(now, far, counters);
@@ -254,181 +256,20 @@ impl Exchanges {
         self.exchanges.len()
     }
 
-    /// Takes a datagram that has come this way, from the server that byway has there. Gives the response in it, if it is the first one to a request.
-    pub fn receive<'a>(
-        &mut self,
-        now: Instant,
-        (way, server): (Way, Option<SocketAddrV4>),
-        datagram: &'a [u8],
-        counters: &mut Counters,
-    ) -> Option<Answer<'a>> {
-        let message = match Message::parse(datagram) {
-            Ok(message) => message,
-            Err(_) => {
-                counters.count(Reason::MalformedMessage);
-                return None;
-            }
-        };
-        if let Some(origin) = self.origins.get_mut(&way.origin) {
-            origin.heard();
+    /// Gives a request another message identifier: it is a new message, not a repetition, which a server that has seen the
+    /// old one would answer from memory. It keeps the old one if there is none left. What answers it may come from a server
+    /// that has started again, with identifiers that are known.
+    fn renew_id<D: phy::Device>(&mut self, now: Instant, number: u64, far: &mut Far<D>) {
+        if let Some(exchange) = self.exchanges.get_mut(&number)
+            && let Some(id) = far.next_id(exchange.way.lane, now)
+        {
+            self.by_id.remove(&(exchange.way.lane, exchange.id));
+            self.by_id.insert((exchange.way.lane, id), number);
+            let token = Token::new(number.to_be_bytes());
+            self.remembered.retain(|(.., known)| *known != token);
+            exchange.id = id;
+            message::set_id(&mut exchange.bytes, id);
         }
-        if message.code == Code::EMPTY {
-            self.receive_empty(now, way, &message, counters);
-            return None;
-        }
-        if !message.code.is_response() {
-            counters.count(Reason::ServerRequests);
-            self.reject(way, &message);
-            return None;
-        }
-        if self.is_repetition(now, (way, server), &message) {
-            counters.count(Reason::Duplicates);
-            return None;
-        }
-        let number = <[u8; 8]>::try_from(message.token.as_bytes()).ok().map(u64::from_be_bytes);
-        let Some((number, exchange)) = number.and_then(|number| Some((number, self.exchanges.get_mut(&number)?)))
-        else {
-            counters.count(Reason::ForeignToken);
-            self.reject(way, &message);
-            return None;
-        };
-        // Observed servers may notify whoever registered by any port of ours that byway leads back to it.
-        if exchange.way != way {
-            counters.count(Reason::ForeignEndpoint);
-            self.reject(way, &message);
-            return None;
-        }
-        if message.kind == Kind::Acknowledgement && message.id != exchange.id {
-            counters.count(Reason::ForeignId);
-            return None;
-        }
-        if matches!(exchange.state, State::Queued) || message.kind == Kind::Reset {
-            counters.count(Reason::ForeignId);
-            return None;
-        }
-        let owner = exchange.owner;
-        if message.kind == Kind::Confirmable {
-            self.acknowledge(now, (way, server), message.id);
-        }
-        if exchange_observes(&self.exchanges, number, &message) {
-            self.leave_turn(number);
-            if let Some(exchange) = self.exchanges.get_mut(&number) {
-                exchange.state = State::Observing;
-            }
-        } else {
-            self.end(number);
-        }
-        Some(Answer { owner, server, message })
-    }
-
-    fn receive_empty(&mut self, now: Instant, way: Way, message: &Message<'_>, counters: &mut Counters) {
-        let number = self.by_id.get(&(way.lane, message.id)).copied();
-        let exchange = number.and_then(|number| self.exchanges.get_mut(&number)).filter(|e| e.way == way);
-        let (Some(number), Some(exchange)) = (number, exchange) else {
-            counters.count(Reason::ForeignId);
-            return;
-        };
-        match (message.kind, exchange.state) {
-            (Kind::Acknowledgement, State::Sent { .. }) => {
-                let until = now + self.settings.response_timeout;
-                exchange.state = State::Acknowledged { until };
-                self.earliest = Some(self.earliest.map_or(until, |earliest| earliest.min(until)));
-                self.give_turn(way.origin);
-            }
-            (Kind::Reset, State::Sent { .. } | State::Acknowledged { .. } | State::Observing) => {
-                counters.count(Reason::Reset);
-                self.fail(number, Failure::Reset);
-            }
-            // A CoAP ping (section 4.3), or a repetition.
-            (Kind::Confirmable, _) => self.replies.push_back((way, message::empty(Kind::Reset, message.id))),
-            _ => counters.count(Reason::Duplicates),
-        }
-    }
-
-    /// Sends again, or gives up, what has waited long enough.
-    fn work<D: phy::Device>(&mut self, now: Instant, far: &mut Far<D>, counters: &mut Counters) {
-        let (mut earliest, mut failed) = (None::<Instant>, Vec::new());
-        for (number, exchange) in &mut self.exchanges {
-            let next = match exchange.state {
-                State::Queued | State::Observing => continue,
-                State::Acknowledged { until } if until <= now => {
-                    failed.push((*number, Failure::TimedOut));
-                    continue;
-                }
-                State::Acknowledged { until } => until,
-                State::Sent { again, .. } if again > now => again,
-                State::Sent { times, .. } if times >= self.settings.max_retransmit => {
-                    failed.push((*number, Failure::TimedOut));
-                    continue;
-                }
-                State::Sent { .. } if !exchange.is_idempotent && exchange.generation != far.generation() => {
-                    failed.push((*number, Failure::Ambiguous));
-                    continue;
-                }
-                State::Sent { timeout, times, .. } => {
-                    if timeout >= self.settings.ack_timeout {
-                        counters.count(Reason::Retransmissions);
-                    }
-                    far.send(exchange.way, &exchange.bytes);
-                    exchange.generation = far.generation();
-                    if let Some(origin) = self.origins.get_mut(&exchange.way.origin) {
-                        origin.sent(now, exchange.bytes.len());
-                    }
-                    let timeout = timeout * 2;
-                    exchange.state = State::Sent { again: now + timeout, timeout, times: times + 1 };
-                    now + timeout
-                }
-            };
-            earliest = Some(earliest.map_or(next, |earliest| earliest.min(next)));
-        }
-        self.earliest = earliest;
-        for (number, why) in failed {
-            match why {
-                Failure::Ambiguous => counters.count(Reason::Ambiguous),
-                _ => {
-                    counters.count(Reason::TimedOut);
-                    let origin = self.exchanges.get(&number).map(|exchange| exchange.way.origin);
-                    if let Some(origin) = origin.and_then(|origin| self.origins.get_mut(&origin)) {
-                        origin.is_silent = true;
-                    }
-                }
-            }
-            self.fail(number, why);
-        }
-    }
-
-    /// An instruction has changed where requests go: those in flight are sent at once, with all their repetitions before
-    /// them. One that its server has not moved from gets a repetition, which it recognises.
-    fn send_again(&mut self, now: Instant, counters: &mut Counters) {
-        for origin in self.origins.values_mut() {
-            // It may be another server.
-            origin.heard();
-        }
-        let mut waking = Vec::new();
-        for exchange in self.exchanges.values_mut() {
-            let is_out = matches!(exchange.state, State::Acknowledged { .. } | State::Observing);
-            if matches!(exchange.state, State::Queued) || !exchange.is_idempotent {
-                continue;
-            }
-            if is_out {
-                waking.push(exchange.way.origin);
-            }
-            counters.count(Reason::Resent);
-            let timeout = self.settings.ack_timeout;
-            // Due now, and then from the first time-out on. Below `ack_timeout` it is not counted as a retransmission.
-            exchange.state = State::Sent { again: now, timeout: timeout / 2, times: 0 };
-            self.earliest = Some(now);
-        }
-        for origin in waking {
-            self.origins.entry(origin).or_default().outstanding += 1;
-        }
-    }
-
-    /// `ACK_TIMEOUT` times a factor between 1 and `ACK_RANDOM_FACTOR`, 1.5.
-    fn first_timeout(&self, number: u64) -> Duration {
-        let base = self.settings.ack_timeout;
-        let random = u32::try_from(number >> 32).unwrap_or(0);
-        base + Duration::from_micros((base.as_micros() as u64 / 2).saturating_mul(u64::from(random)) >> 32)
     }
 
     fn token(&mut self) -> u64 {
@@ -440,31 +281,6 @@ impl Exchanges {
             if !self.exchanges.contains_key(&token) {
                 return token;
             }
-        }
-    }
-
-    fn is_repetition(&mut self, now: Instant, from: From, message: &Message<'_>) -> bool {
-        while self.remembered.pop_front_if(|(at, ..)| *at + EXCHANGE_LIFETIME <= now).is_some() {}
-        let is_known = message.kind == Kind::Confirmable
-            && self.remembered.iter().any(|(_, known, id)| *known == from && *id == message.id);
-        if is_known {
-            self.replies.push_back((from.0, message::empty(Kind::Acknowledgement, message.id)));
-        }
-        is_known
-    }
-
-    fn acknowledge(&mut self, now: Instant, from: From, id: u16) {
-        self.replies.push_back((from.0, message::empty(Kind::Acknowledgement, id)));
-        if self.remembered.len() == REMEMBERED {
-            self.remembered.pop_front();
-        }
-        self.remembered.push_back((now, from, id));
-    }
-
-    /// Tells the sender of what nobody wants to stop (RFC 7252, section 4.2 and 4.3).
-    fn reject(&mut self, way: Way, message: &Message<'_>) {
-        if matches!(message.kind, Kind::Confirmable | Kind::NonConfirmable) {
-            self.replies.push_back((way, message::empty(Kind::Reset, message.id)));
         }
     }
 
@@ -490,12 +306,12 @@ impl Exchanges {
         let origin = exchange.way.origin;
         match exchange.state {
             State::Sent { .. } => self.give_turn(origin),
-            State::Queued => {
+            State::Queued | State::Observing { .. } => {
                 if let Some(origin) = self.origins.get_mut(&origin) {
                     origin.queue.retain(|queued| *queued != number);
                 }
             }
-            State::Acknowledged { .. } | State::Observing => {}
+            State::Acknowledged { .. } => {}
         }
     }
 
@@ -505,11 +321,4 @@ impl Exchanges {
             self.is_due |= !origin.queue.is_empty();
         }
     }
-}
-
-/// Whether notifications follow this response: it was asked for, and the server has agreed (RFC 7641, section 3.1).
-fn exchange_observes(exchanges: &HashMap<u64, Exchange>, number: u64, message: &Message<'_>) -> bool {
-    exchanges.get(&number).is_some_and(|exchange| exchange.observes)
-        && message.code.class() == 2
-        && message.option(message::option::OBSERVE).is_some()
 }

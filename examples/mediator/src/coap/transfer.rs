@@ -395,7 +395,8 @@ impl Transfer {
         server: Option<SocketAddrV4>,
     ) -> Result<Step<'a>, Reason> {
         let block = block2.unwrap_or(Block { number: 0, more: false, size: MAX_SIZE });
-        if block.number != 0 {
+        // To be continued: but nothing is left to be sent.
+        if block.number != 0 || message.code == Code::CONTINUE {
             return Err(Reason::BlockNumber);
         }
         // Of what only the head is of interest, no next block is asked for.

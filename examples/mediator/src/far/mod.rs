@@ -62,6 +62,9 @@
 pub mod carrier;
 pub mod lanes;
 pub mod link;
+pub mod outside;
+#[cfg(target_os = "linux")]
+pub mod tun;
 
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};

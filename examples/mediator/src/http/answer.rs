@@ -64,8 +64,9 @@ pub fn error(out: &mut Vec<u8>, status: u16, keep_alive: bool, head_only: bool, 
     }
 }
 
-/// Writes an event (WHATWG HTML, section 9.2.6): its number, its name unless it is `message`, and its data, a line each.
-pub fn event(out: &mut Vec<u8>, ending: Ending, number: Option<u32>, name: Option<&str>, text: &str) {
+/// An event (WHATWG HTML, section 9.2.6): its number, its name unless it is `message`, and its data, a line each.
+#[must_use]
+pub fn event(number: Option<u32>, name: Option<&str>, text: &str) -> Vec<u8> {
     let mut event = Vec::with_capacity(text.len() + 48);
     if let Some(number) = number {
         let _ = writeln!(event, "id: {number}");
@@ -73,9 +74,10 @@ pub fn event(out: &mut Vec<u8>, ending: Ending, number: Option<u32>, name: Optio
     if let Some(name) = name {
         let _ = writeln!(event, "event: {name}");
     }
-    for line in text.split('\n') {
-        let _ = writeln!(event, "data: {}", line.trim_end_matches('\r'));
+    // Each of these ends a line there, so whatever the text is, it stays data.
+    for line in text.replace("\r\n", "\n").split(['\r', '\n']) {
+        let _ = writeln!(event, "data: {line}");
     }
     event.push(b'\n');
-    data(out, ending, &event);
+    event
 }

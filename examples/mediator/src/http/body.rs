@@ -20,7 +20,12 @@ enum State {
         size: u64,
         digits: u8,
     },
-    /// Behind the digits, with so many bytes so far.
+    /// In the blanks behind the digits.
+    Blank {
+        size: u64,
+        length: u16,
+    },
+    /// Behind the semicolon, with so many bytes so far.
     Extension {
         size: u64,
         length: u16,
@@ -107,8 +112,14 @@ impl Decoder {
                 State::Size { size: size * 16 + digit, digits: digits + 1 }
             }
             (State::Size { digits: 0, .. }, _) => return Err(BadChunk),
-            (State::Size { size, .. } | State::Extension { size, .. }, b'\r') => State::SizeEnd { size },
-            (State::Size { size, .. }, b';' | b' ' | b'\t') => State::Extension { size, length: 0 },
+            (State::Size { size, .. } | State::Blank { size, .. } | State::Extension { size, .. }, b'\r') => {
+                State::SizeEnd { size }
+            }
+            (State::Size { size, .. } | State::Blank { size, .. }, b';') => State::Extension { size, length: 0 },
+            (State::Size { size, .. }, b' ' | b'\t') => State::Blank { size, length: 0 },
+            (State::Blank { size, length }, b' ' | b'\t') if length < MAX_LINE => {
+                State::Blank { size, length: length + 1 }
+            }
             (State::Extension { size, length }, _) if byte != b'\n' && length < MAX_LINE => {
                 State::Extension { size, length: length + 1 }
             }
@@ -148,7 +159,7 @@ mod tests {
 
     #[test]
     fn chunks_are_joined_however_they_come() {
-        let text = b"4\r\nWiki\r\n6;a=\"b\"\r\npedia \r\n00A\r\nin\r\nchunks\r\n0\r\nX: y\r\n\r\nnext";
+        let text = b"4\r\nWiki\r\n6 ;a=\"b\"\r\npedia \r\n00A\r\nin\r\nchunks\r\n0\r\nX: y\r\n\r\nnext";
         for step in 1..text.len() {
             for room in 1..12 {
                 let (data, at, is_done) = decode(text, step, room).unwrap();
@@ -162,7 +173,19 @@ mod tests {
 
     #[test]
     fn malformed_chunks_are_refused() {
-        for text in ["\r\n", "g\r\n", "4\r\nWikix", "4\nWiki", "-1\r\n", "1000000000000000\r\n", " 4\r\n", "0\r\nX\n"] {
+        for text in [
+            "\r\n",
+            "g\r\n",
+            "4\r\nWikix",
+            "4\nWiki",
+            "4 5\r\nWiki",
+            "4 \nWiki",
+            "4;\rx\n",
+            "-1\r\n",
+            "1000000000000000\r\n",
+            " 4\r\n",
+            "0\r\nX\n",
+        ] {
             assert_eq!(decode(text.as_bytes(), 100, 100), Err(BadChunk), "{text:?}");
         }
         let long = format!("4;{}\r\nWiki", "x".repeat(1000));

@@ -43,6 +43,8 @@ pub struct Head {
     pub accept: Accept,
     /// The body's format.
     pub content_format: Option<u16>,
+    /// Whether the body has a format or a coding that CoAP does not have.
+    pub is_of_foreign_format: bool,
     /// ETags of CoAP that the client has.
     pub if_none_match: Vec<Vec<u8>>,
     /// Whether it must not exist.
@@ -95,13 +97,16 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         expects_continue: false,
         accept: Accept::Any,
         content_format: None,
+        is_of_foreign_format: false,
         if_none_match: Vec::new(),
         if_none_match_any: false,
         if_match: Vec::new(),
     };
     let (mut hosts, mut length_field, mut is_chunked) = (0, None, false);
+    let (mut closes, mut accepted) = (false, None::<String>);
     for field in request.headers.iter() {
-        let value = core::str::from_utf8(field.value).map(str::trim);
+        // Nothing else is white space here: what others take for a part of the value must not be (RFC 9112, section 5).
+        let value = core::str::from_utf8(field.value).map(|value| value.trim_matches([' ', '\t']));
         let name = |wanted: &str| field.name.eq_ignore_ascii_case(wanted);
         if name("host") {
             hosts += 1;
@@ -125,7 +130,7 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         } else if name("connection") {
             let has = |wanted: &str| value.is_ok_and(|v| v.split(',').any(|o| o.trim().eq_ignore_ascii_case(wanted)));
             if has("close") {
-                head.keep_alive = false;
+                closes = true;
             } else if has("keep-alive") {
                 head.keep_alive = true;
             }
@@ -135,21 +140,29 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
             }
             head.expects_continue = is_1_1;
         } else if name("accept") {
-            head.accept = format::accept(value.map_err(|_| BAD)?);
+            // Several are one list (RFC 9110, section 5.3).
+            let value = value.map_err(|_| BAD)?;
+            accepted = Some(accepted.map_or_else(|| value.to_owned(), |earlier| earlier + "," + value));
         } else if name("content-type") {
             let format = format::format(value.map_err(|_| BAD)?);
-            head.content_format = Some(format.ok_or(unsupported(415))?);
+            head.content_format = format;
+            head.is_of_foreign_format |= format.is_none();
+        } else if name("content-encoding") {
+            head.is_of_foreign_format |= !value.is_ok_and(|v| v.is_empty() || v.eq_ignore_ascii_case("identity"));
+        } else if name("content-range") {
+            // A part must not replace the whole (RFC 9110, section 14.5).
+            return Err(BAD);
         } else if name("if-none-match") {
             let value = value.map_err(|_| BAD)?;
             head.if_none_match_any |= value == "*";
-            etags(value, &mut head.if_none_match);
+            etags(value, true, &mut head.if_none_match);
         } else if name("if-match") {
             let value = value.map_err(|_| BAD)?;
             // An empty If-Match is "*": the resource exists (RFC 7252, section 5.10.8.1).
             if value == "*" {
                 head.if_match.push(Vec::new());
             } else {
-                etags(value, &mut head.if_match);
+                etags(value, false, &mut head.if_match);
                 if head.if_match.is_empty() {
                     // None of them can be the resource's.
                     return Err(unsupported(412));
@@ -160,6 +173,10 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
     if hosts > 1 || (is_1_1 && hosts == 0) || (is_chunked && length_field.is_some()) {
         return Err(BAD);
     }
+    head.keep_alive &= !closes;
+    if let Some(accepted) = accepted {
+        head.accept = format::accept(&accepted);
+    }
     head.framing = match (is_chunked, length_field) {
         (true, _) => Framing::Chunked,
         (false, Some(length)) if length != 0 => Framing::Length(length),
@@ -168,12 +185,15 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
     Ok(Some((head, length)))
 }
 
-/// ETags that came from CoAP: `"` and hexadecimal digits. Others are left out, since no resource here has them.
-fn etags(field: &str, etags: &mut Vec<Vec<u8>>) {
+/// ETags that came from CoAP: hexadecimal digits in quotes. Others are left out, since no resource here has them. Weak ones
+/// equal none where the comparison is strong (RFC 9110, section 8.8.3.2).
+fn etags(field: &str, weak: bool, etags: &mut Vec<Vec<u8>>) {
     for tag in field.split(',').take(MAX_ETAGS) {
         let tag = tag.trim();
-        let digits = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
-        if digits.is_empty() || digits.len() > 16 || digits.len() % 2 != 0 || !digits.is_ascii() {
+        let tag = if weak { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
+        let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or_default();
+        let is_hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if digits.is_empty() || digits.len() > 16 || digits.len() % 2 != 0 || !is_hexadecimal {
             continue;
         }
         let pairs = (0..digits.len()).step_by(2).map(|at| digits.get(at..at + 2));
@@ -215,6 +235,18 @@ mod tests {
         assert_eq!(status("Content-Length:\r\n"), 400);
         assert_eq!(status("Content-Length: 99999999999999999999999\r\n"), 400);
         assert_eq!(status("Transfer-Encoding: gzip, chunked\r\n"), 501);
+        // What is white space to Unicode, but not to HTTP; folded lines; line ends that are none.
+        assert_eq!(status("Content-Length: \u{a0}3\r\n"), 400);
+        assert_eq!(status("Content-Length: 3\u{2003}\r\n"), 400);
+        assert_eq!(status("Transfer-Encoding: \u{a0}chunked\r\n"), 501);
+        assert_eq!(status("Transfer-Encoding:\u{85}chunked\r\n"), 501);
+        assert_eq!(status("Transfer-Encoding: \x0bchunked\r\n"), 400);
+        assert_eq!(status("Transfer-Encoding:\r\n chunked\r\n"), 400);
+        assert_eq!(status("A: b\rContent-Length: 3\r\n"), 400);
+        assert_eq!(status("A: b\0\r\n"), 400);
+        assert_eq!(status("Content-Length: 3\r\nContent-Length: 03\r\nTransfer-Encoding: x\r\n"), 501);
+        assert_eq!(status("Content-Range: bytes 0-1/2\r\n"), 400);
+        assert_eq!(status("If-Match: W/\"0a\", \"+a\", 0a\r\n"), 412);
         assert_eq!(status("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 400);
         assert_eq!(status("Host: y\r\n"), 400);
         assert_eq!(status("Expect: something\r\n"), 417);
@@ -222,6 +254,10 @@ mod tests {
         assert_eq!(status(&"A: b\r\n".repeat(64)), 431);
         assert_eq!(parse(b"GET / HTTP/1.1\r\n\r\n").unwrap_err().status, 400);
         assert_eq!(parse(b"GET / HTTP/2.0\r\nHost: x\r\n\r\n").unwrap_err().status, 505);
+        let both = get("Connection: close\r\nConnection: keep-alive\r\n").unwrap().unwrap();
+        assert!(!both.0.keep_alive);
+        let lists = get("Accept: application/json;q=0.1\r\nAccept: application/cbor\r\n").unwrap().unwrap();
+        assert_eq!(lists.0.accept, Accept::Format(60));
         let twice = get("Content-Length: 3\r\nContent-Length: 3\r\n").unwrap().unwrap();
         assert_eq!(twice.0.framing, Framing::Length(3));
     }

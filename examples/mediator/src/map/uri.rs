@@ -21,6 +21,10 @@ const MAX_SEGMENT: usize = 255;
 /// packet of 1500.
 const MAX_OPTIONS: usize = 300;
 
+/// The longest path and query of a Location that is passed on, in bytes: with all other fields and a payload it fits into
+/// the output.
+const MAX_LOCATION: usize = 400;
+
 /// Where the default mapping of RFC 8075 begins.
 const HOSTING: &str = "/hc/";
 
@@ -157,6 +161,9 @@ fn map_hosted(text: &str, origins: &[Origin]) -> Result<Target, Refused> {
     };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
+    if authority.len() > MAX_SEGMENT {
+        return Err(TOO_LONG);
+    }
     let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
     let (host, port) = match authority.rsplit_once(':') {
         None => (authority, PORT),
@@ -235,6 +242,7 @@ fn decode(text: &str) -> Result<Vec<u8>, Refused> {
 }
 
 /// Percent-encodes the segments and arguments of a Location (RFC 7252, section 5.10.7), for HTTP's field.
+/// `None` if there are none, or too many for a field: the client has its 201 without it.
 #[must_use]
 pub fn location<'a>(options: impl Iterator<Item = (u16, &'a [u8])> + Clone, prefix: &str) -> Option<String> {
     let mut location = String::new();
@@ -247,7 +255,8 @@ pub fn location<'a>(options: impl Iterator<Item = (u16, &'a [u8])> + Clone, pref
         location.push(if at == 0 { '?' } else { '&' });
         encode(argument, &mut location);
     }
-    (!location.is_empty()).then(|| format!("{}{location}", prefix.trim_end_matches('/')))
+    let is_possible = (1..=MAX_LOCATION).contains(&location.len());
+    is_possible.then(|| format!("{}{location}", prefix.trim_end_matches('/')))
 }
 
 fn encode(bytes: &[u8], text: &mut String) {
@@ -276,6 +285,18 @@ mod tests {
         for wrong in ["http://192.0.2.1", "x=coap://192.0.2.1", "coap://192.0.2.1:x", "coap://", "/a=192.0.2.1"] {
             assert!(wrong.parse::<Origin>().unwrap_err().to_string().contains(wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_location_is_encoded_and_left_out_if_it_is_too_long() {
+        let path = |length: usize| vec![b'%'; length];
+        let of = |segment: &[u8]| location([(option::LOCATION_PATH, segment)].into_iter(), "/a/");
+        assert_eq!(of(b"x y\r\n"), Some("/a/x%20y%0D%0A".into()));
+        assert_eq!(of(&path(133)).map(|location| location.len()), Some(2 + 400));
+        assert_eq!(of(&path(134)), None);
+        let origins = ["coap://192.0.2.1".parse().unwrap()];
+        let zeros = format!("/hc/coap://192.0.2.1:{}5683/x", "0".repeat(300));
+        assert_eq!(map(&zeros, &origins), Err(TOO_LONG));
     }
 
     #[test]

@@ -19,9 +19,8 @@ impl Session {
     /// Reads a head, if there is one.
     pub(super) fn begin<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) -> bool {
         // An empty line before a request is skipped (RFC 9112, section 2.2).
-        while self.input.starts_with(b"\r\n") {
-            self.input.drain(..2);
-        }
+        let empty = self.input.chunks_exact(2).take_while(|line| line == b"\r\n").count();
+        self.input.drain(..2 * empty);
         if self.input.is_empty() {
             return false;
         }
@@ -42,6 +41,7 @@ impl Session {
         };
         self.input.drain(..length);
         self.input.shrink_to(1024);
+        self.since = None;
         self.request(now, head, shared);
         true
     }
@@ -73,7 +73,8 @@ impl Session {
         } else if head.expects_continue && self.input.is_empty() {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        self.waiting = Some(request);
+        shared.tickets = shared.tickets.wrapping_add(1);
+        self.waiting = Some((shared.tickets, request));
         self.state = State::Working;
         self.lease(now, shared);
     }
@@ -96,13 +97,20 @@ impl Session {
             Accept::None => return Err((406, Reason::Unsupported, "CoAP has none of the formats that are accepted")),
         };
         let has_body = matches!(method, Code::PUT | Code::POST | Code::PATCH);
+        if has_body && head.is_of_foreign_format {
+            return Err((415, Reason::Unsupported, "CoAP has no such format"));
+        }
         if let Some(format) = head.content_format.filter(|_| has_body) {
             options.push((option::CONTENT_FORMAT, Uint::new(u32::from(format)).as_bytes().to_vec()));
         }
-        if method == Code::GET {
+        if method == Code::GET && observes {
+            // Each event has its data.
+        } else if method == Code::GET {
             options.extend(head.if_none_match.iter().map(|etag| (option::ETAG, etag.clone())));
         } else if head.if_none_match_any {
             options.push((option::IF_NONE_MATCH, Vec::new()));
+        } else if !head.if_none_match.is_empty() {
+            return Err((501, Reason::Unsupported, "CoAP has no such condition"));
         }
         options.extend(head.if_match.iter().map(|etag| (option::IF_MATCH, etag.clone())));
         self.response.locations = target.locations;

@@ -10,7 +10,7 @@ use smoltcp::phy;
 use super::{OUTPUT, Session, Shared, State};
 use crate::coap::block::Block;
 use crate::coap::exchange::Failure;
-use crate::coap::message::{Code, Message, option};
+use crate::coap::message::{Code, Kind, Message, option};
 use crate::coap::transfer::{Step, Trouble};
 use crate::counters::Reason;
 use crate::http::answer::{self, Ending};
@@ -21,6 +21,12 @@ const MAX_AGE: u32 = 60;
 
 /// After this time, a notification with a smaller number is a new one (RFC 7641, section 3.4).
 const REORDERED: Duration = Duration::from_secs(128);
+
+/// The longest event, in bytes. With a head it fits into the output.
+const EVENT: usize = 2048;
+
+/// What a chunk takes around its data, in bytes.
+const CHUNK: usize = 16;
 
 /// When a notification came, and from which server: each has numbers of its own.
 type Heard = (Instant, Option<SocketAddrV4>);
@@ -34,6 +40,7 @@ impl Session {
         step: Step<'_>,
         shared: &mut Shared<D>,
     ) {
+        self.make_room();
         let heard = (now, server);
         match step {
             Step::Nothing => {}
@@ -96,6 +103,7 @@ impl Session {
         let max_age = message.uint(option::MAX_AGE, 4);
         if self.response.is_get && matches!(message.code, Code::CONTENT | Code::VALID) {
             field("Cache-Control", &format_args!("max-age={}", max_age.unwrap_or(MAX_AGE)));
+            field("Vary", &"Accept");
         }
         if status == 503 {
             // RFC 7252, section 5.9.3.4.
@@ -136,6 +144,7 @@ impl Session {
         self.response.ending = if self.response.is_1_1 { Ending::Chunks } else { Ending::Close };
         let fields = "Content-Type: text/event-stream\r\nCache-Control: no-store\r\n";
         answer::head(&mut self.output, 200, self.response.ending, true, fields);
+        // There is room: nothing but the head waits.
         self.event(heard, message);
     }
 
@@ -147,29 +156,33 @@ impl Session {
         }
         let is_old = self.response.notified.zip(number).is_some_and(|((last, when, from), number)| {
             let behind = last.wrapping_sub(number) & 0x00ff_ffff;
-            from == heard.1 && heard.0 < when + REORDERED && behind < 1 << 23
+            // What answers a registration cannot be older than it, also if the server counts anew.
+            let is_asked_for = message.kind == Kind::Acknowledgement;
+            !is_asked_for && from == heard.1 && heard.0 < when + REORDERED && behind < 1 << 23
         });
         if is_old {
             shared.counters.count(Reason::Duplicates);
-        } else if self.output.len() - self.sent + message.payload.len() * 2 + 256 > OUTPUT {
+        } else if !self.event(heard, message) {
             // The client is slow: what it gets next is newer (RFC 7641, section 1.3).
             shared.counters.count(Reason::NotificationsSkipped);
-        } else {
-            self.event(heard, message);
         }
     }
 
-    fn event(&mut self, heard: Heard, message: &Message<'_>) {
+    /// Tells the client of a notification. False if there is no room.
+    fn event(&mut self, heard: Heard, message: &Message<'_>) -> bool {
         let number = message.uint(option::OBSERVE, 3);
-        self.response.notified = number.map(|number| (number, heard.0, heard.1));
         let more = message.option(option::BLOCK2).and_then(Block::parse).is_some_and(|block| block.more);
         let text = core::str::from_utf8(message.payload).ok().filter(|_| !more);
-        let (name, text) = match text {
-            Some(text) => (None, text),
-            // Too large for an event, or not text: the client fetches it.
-            None => (Some("changed"), ""),
-        };
-        answer::event(&mut self.output, self.response.ending, number, name, text);
+        // Its lines are longer there: it may be too large for an event although it fits into a block.
+        let event = text.map(|text| answer::event(number, None, text)).filter(|event| event.len() <= EVENT);
+        // Too large, or not text: the client fetches it.
+        let event = event.unwrap_or_else(|| answer::event(number, Some("changed"), ""));
+        if self.output.len() - self.sent + event.len() + CHUNK > OUTPUT {
+            return false;
+        }
+        self.response.notified = number.map(|number| (number, heard.0, heard.1));
+        answer::data(&mut self.output, self.response.ending, &event);
+        true
     }
 
     fn give_up<D: phy::Device>(&mut self, trouble: Trouble, shared: &mut Shared<D>) {

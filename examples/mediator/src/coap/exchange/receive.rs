@@ -1,0 +1,144 @@
+//! What a datagram of a server means to the requests in flight.
+
+use core::net::SocketAddrV4;
+use std::collections::HashMap;
+
+use byway::Instant;
+
+use super::{Answer, Exchange, Exchanges, Failure, From, REMEMBERED, State};
+use crate::coap::message::{self, Code, Kind, Message};
+use crate::counters::{Counters, Reason};
+use crate::far::Way;
+use crate::far::lanes::EXCHANGE_LIFETIME;
+
+impl Exchanges {
+    /// Takes a datagram that has come this way, from the server that byway has there. Gives the response in it, if it is the first one to a request.
+    pub fn receive<'a>(
+        &mut self,
+        now: Instant,
+        (way, server): (Way, Option<SocketAddrV4>),
+        datagram: &'a [u8],
+        counters: &mut Counters,
+    ) -> Option<Answer<'a>> {
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(_) => {
+                counters.count(Reason::MalformedMessage);
+                return None;
+            }
+        };
+        if let Some(origin) = self.origins.get_mut(&way.origin) {
+            origin.heard();
+        }
+        if message.code == Code::EMPTY {
+            self.receive_empty(now, way, &message, counters);
+            return None;
+        }
+        if !message.code.is_response() {
+            counters.count(Reason::ServerRequests);
+            self.reject(way, &message);
+            return None;
+        }
+        if self.is_repetition(now, (way, server), &message) {
+            counters.count(Reason::Duplicates);
+            return None;
+        }
+        let number = <[u8; 8]>::try_from(message.token.as_bytes()).ok().map(u64::from_be_bytes);
+        let Some((number, exchange)) = number.and_then(|number| Some((number, self.exchanges.get_mut(&number)?)))
+        else {
+            counters.count(Reason::ForeignToken);
+            self.reject(way, &message);
+            return None;
+        };
+        // Observed servers may notify whoever registered by any port of ours that byway leads back to it.
+        if exchange.way != way {
+            counters.count(Reason::ForeignEndpoint);
+            self.reject(way, &message);
+            return None;
+        }
+        if message.kind == Kind::Acknowledgement && message.id != exchange.id {
+            counters.count(Reason::ForeignId);
+            return None;
+        }
+        if matches!(exchange.state, State::Queued) || message.kind == Kind::Reset {
+            counters.count(Reason::ForeignId);
+            return None;
+        }
+        if message.kind == Kind::Acknowledgement && matches!(exchange.state, State::Observing { .. }) {
+            counters.count(Reason::Duplicates);
+            return None;
+        }
+        let owner = exchange.owner;
+        if message.kind == Kind::Confirmable {
+            self.acknowledge(now, (way, server), &message);
+        }
+        if exchange_observes(&self.exchanges, number, &message) {
+            self.leave_turn(number);
+            self.observe(now, number, &message);
+        } else {
+            self.end(number);
+        }
+        Some(Answer { owner, server, message })
+    }
+
+    fn receive_empty(&mut self, now: Instant, way: Way, message: &Message<'_>, counters: &mut Counters) {
+        let number = self.by_id.get(&(way.lane, message.id)).copied();
+        let exchange = number.and_then(|number| self.exchanges.get_mut(&number)).filter(|e| e.way == way);
+        let (Some(number), Some(exchange)) = (number, exchange) else {
+            counters.count(Reason::ForeignId);
+            return;
+        };
+        match (message.kind, exchange.state) {
+            (Kind::Acknowledgement, State::Sent { .. }) => {
+                let until = now + self.settings.response_timeout;
+                exchange.state = State::Acknowledged { until };
+                self.earliest = Some(self.earliest.map_or(until, |earliest| earliest.min(until)));
+                self.give_turn(way.origin);
+            }
+            (Kind::Reset, State::Sent { .. } | State::Acknowledged { .. } | State::Observing { .. }) => {
+                counters.count(Reason::Reset);
+                self.fail(number, Failure::Reset);
+            }
+            // A CoAP ping (section 4.3), or a repetition.
+            (Kind::Confirmable, _) => self.replies.push_back((way, message::empty(Kind::Reset, message.id))),
+            _ => counters.count(Reason::Duplicates),
+        }
+    }
+
+    /// A repetition has the token of what it repeats. The identifier alone would not do: a server that has started again
+    /// may begin with any.
+    fn is_repetition(&mut self, now: Instant, from: From, message: &Message<'_>) -> bool {
+        while self.remembered.pop_front_if(|(at, ..)| *at + EXCHANGE_LIFETIME <= now).is_some() {}
+        let is_known = message.kind == Kind::Confirmable
+            && self
+                .remembered
+                .iter()
+                .any(|(_, known, id, token)| (*known, *id, *token) == (from, message.id, message.token));
+        if is_known {
+            self.replies.push_back((from.0, message::empty(Kind::Acknowledgement, message.id)));
+        }
+        is_known
+    }
+
+    fn acknowledge(&mut self, now: Instant, from: From, message: &Message<'_>) {
+        self.replies.push_back((from.0, message::empty(Kind::Acknowledgement, message.id)));
+        if self.remembered.len() == REMEMBERED {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back((now, from, message.id, message.token));
+    }
+
+    /// Tells the sender of what nobody wants to stop (RFC 7252, section 4.2 and 4.3).
+    fn reject(&mut self, way: Way, message: &Message<'_>) {
+        if matches!(message.kind, Kind::Confirmable | Kind::NonConfirmable) {
+            self.replies.push_back((way, message::empty(Kind::Reset, message.id)));
+        }
+    }
+}
+
+/// Whether notifications follow this response: it was asked for, and the server has agreed (RFC 7641, section 3.1).
+fn exchange_observes(exchanges: &HashMap<u64, Exchange>, number: u64, message: &Message<'_>) -> bool {
+    exchanges.get(&number).is_some_and(|exchange| exchange.observes)
+        && message.code.class() == 2
+        && message.option(message::option::OBSERVE).is_some()
+}

@@ -1,0 +1,149 @@
+//! Requests that are sent again: for want of an acknowledgement, and after an instruction.
+
+use core::time::Duration;
+
+use byway::Instant;
+use smoltcp::phy;
+
+use super::{Exchanges, Failure, State};
+use crate::coap::message::{Message, option};
+use crate::counters::{Counters, Reason};
+use crate::far::Far;
+
+/// For how long a notification is fresh that does not say it (RFC 7252, section 5.10.5), in seconds.
+const MAX_AGE: u32 = 60;
+/// How much later an observer registers again, in milliseconds.
+const SLACK: core::ops::Range<u64> = 5000..15_000;
+
+impl Exchanges {
+    /// Sends again, or gives up, what has waited long enough.
+    pub(super) fn work<D: phy::Device>(&mut self, now: Instant, far: &mut Far<D>, counters: &mut Counters) {
+        let (mut earliest, mut failed, mut stale) = (None::<Instant>, Vec::new(), Vec::new());
+        for (number, exchange) in &mut self.exchanges {
+            let next = match exchange.state {
+                State::Queued => continue,
+                State::Observing { until } if until <= now => {
+                    // Until its turn comes.
+                    let until = now + self.settings.response_timeout;
+                    exchange.state = State::Observing { until };
+                    stale.push(*number);
+                    until
+                }
+                State::Observing { until } => until,
+                State::Acknowledged { until } if until <= now => {
+                    failed.push((*number, Failure::TimedOut));
+                    continue;
+                }
+                State::Acknowledged { until } => until,
+                State::Sent { again, .. } if again > now => again,
+                State::Sent { times, .. } if times >= self.settings.max_retransmit => {
+                    failed.push((*number, Failure::TimedOut));
+                    continue;
+                }
+                State::Sent { .. } if !exchange.is_idempotent && exchange.generation != far.generation() => {
+                    failed.push((*number, Failure::Ambiguous));
+                    continue;
+                }
+                State::Sent { timeout, times, .. } => {
+                    if timeout >= self.settings.ack_timeout {
+                        counters.count(Reason::Retransmissions);
+                    }
+                    far.send(exchange.way, &exchange.bytes);
+                    exchange.generation = far.generation();
+                    if let Some(origin) = self.origins.get_mut(&exchange.way.origin) {
+                        origin.sent(now, exchange.bytes.len());
+                    }
+                    let timeout = timeout * 2;
+                    exchange.state = State::Sent { again: now + timeout, timeout, times: times + 1 };
+                    now + timeout
+                }
+            };
+            earliest = Some(earliest.map_or(next, |earliest| earliest.min(next)));
+        }
+        self.earliest = earliest;
+        for number in stale {
+            self.register_again(now, number, far, counters);
+        }
+        for (number, why) in failed {
+            match why {
+                Failure::Ambiguous => counters.count(Reason::Ambiguous),
+                _ => {
+                    counters.count(Reason::TimedOut);
+                    let origin = self.exchanges.get(&number).map(|exchange| exchange.way.origin);
+                    if let Some(origin) = origin.and_then(|origin| self.origins.get_mut(&origin)) {
+                        origin.is_silent = true;
+                    }
+                }
+            }
+            self.fail(number, why);
+        }
+    }
+
+    /// An instruction has changed where requests go: those in flight are sent at once, with all their repetitions before
+    /// them. One that its server has not moved from gets a repetition, which it recognises.
+    pub(super) fn send_again<D: phy::Device>(&mut self, now: Instant, far: &mut Far<D>, counters: &mut Counters) {
+        for origin in self.origins.values_mut() {
+            // It may be another server.
+            origin.heard();
+        }
+        let (mut waking, mut observing) = (Vec::new(), Vec::new());
+        for (number, exchange) in &mut self.exchanges {
+            let is_out = matches!(exchange.state, State::Acknowledged { .. } | State::Observing { .. });
+            if matches!(exchange.state, State::Queued) || !exchange.is_idempotent {
+                continue;
+            }
+            if is_out {
+                waking.push(exchange.way.origin);
+            }
+            if exchange.observes {
+                observing.push(*number);
+                // It may wait for its turn to register again.
+                if let Some(origin) = self.origins.get_mut(&exchange.way.origin) {
+                    origin.queue.retain(|queued| queued != number);
+                }
+            }
+            counters.count(Reason::Resent);
+            let timeout = self.settings.ack_timeout;
+            // Due now, and then from the first time-out on. Below `ack_timeout` it is not counted as a retransmission.
+            exchange.state = State::Sent { again: now, timeout: timeout / 2, times: 0 };
+            self.earliest = Some(now);
+        }
+        for origin in waking {
+            self.origins.entry(origin).or_default().outstanding += 1;
+        }
+        for number in observing {
+            // A server that has known this observer before must not take it for a repetition.
+            self.renew_id(now, number, far);
+        }
+    }
+
+    /// Notes when to register again: when the representation is not fresh any more, and 5 to 15 s later (RFC 7641,
+    /// section 3.3.1).
+    pub(super) fn observe(&mut self, now: Instant, number: u64, message: &Message<'_>) {
+        let max_age = message.uint(option::MAX_AGE, 4).unwrap_or(MAX_AGE);
+        let slack = SLACK.start + (SLACK.end - SLACK.start) * (number >> 48) / (1 << 16);
+        let until = now + Duration::from_secs(u64::from(max_age)) + Duration::from_millis(slack);
+        if let Some(exchange) = self.exchanges.get_mut(&number) {
+            exchange.state = State::Observing { until };
+            self.earliest = Some(self.earliest.map_or(until, |earliest| earliest.min(until)));
+        }
+    }
+
+    /// Nothing was heard of an observed resource for so long that its server may have forgotten the observer.
+    fn register_again<D: phy::Device>(&mut self, now: Instant, number: u64, far: &mut Far<D>, counters: &mut Counters) {
+        let Some(origin) = self.exchanges.get(&number).map(|exchange| exchange.way.origin) else {
+            return;
+        };
+        counters.count(Reason::RegisteredAgain);
+        self.renew_id(now, number, far);
+        self.origins.entry(origin).or_default().queue.push_back(number);
+        self.is_due = true;
+    }
+
+    /// `ACK_TIMEOUT` times a factor between 1 and `ACK_RANDOM_FACTOR`, 1.5.
+    pub(super) fn first_timeout(&self, number: u64) -> Duration {
+        let base = self.settings.ack_timeout;
+        let random = u32::try_from(number >> 32).unwrap_or(0);
+        base + Duration::from_micros((base.as_micros() as u64 / 2).saturating_mul(u64::from(random)) >> 32)
+    }
+}

@@ -1,0 +1,371 @@
+//! Two processes, one for each direction, that exchange records: in a network namespace, over TUN devices.
+//!
+//! ```text
+//!   HTTP client -- proxy == there ==> 10.0.0.1, 10.0.0.2 == back ==> portion -- records, packets --> proxy
+//! ```
+//!
+//! The test runs itself again as root of a namespace of its own, so it needs no rights; it needs `unshare`, `ip` and a
+//! `/dev/net/tun` that may be opened. Where that is not so it prints `SKIPPED:`.
+#![cfg(target_os = "linux")]
+
+use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::time::Duration;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use byway::control::Instruction;
+use byway::{Config, Divert, Heap, Redivert, Translator, Verdict};
+use byway_mediator::monitor::Monitor;
+use byway_mediator::portion::{Exchange, Role};
+use byway_mediator::server::{Resource, Server, SharedServer};
+
+const INSIDE: &str = "BYWAY_IN_NAMESPACE";
+const PATIENCE: Duration = Duration::from_secs(90);
+const ORIGIN: &str = "192.0.2.1:5683";
+const SERVERS: [SocketAddrV4; 2] =
+    [SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 5683), SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5683)];
+const ALTERNATIVE: &str = "198.51.100.4:40000-40063";
+const HTTP: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const CONTROL: SocketAddr = SocketAddr::new(core::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5213);
+
+/// Runs a test as root of a user and network namespace of its own. Where the kernel refuses, it prints why.
+fn in_namespace(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return test();
+    }
+    let unshare = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--net"]).env(INSIDE, "1").args(words).output()
+    };
+    match unshare(&["ip", "tuntap", "add", "dev", "probe", "mode", "tun"]) {
+        Err(error) => return println!("SKIPPED: unshare: {error}"),
+        Ok(output) if !output.status.success() => {
+            return println!("SKIPPED: no TUN device: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(_) => {}
+    }
+    let program = std::env::current_exe().unwrap();
+    let output = unshare(&[program.to_str().unwrap(), name, "--exact", "--nocapture"]).unwrap();
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn ip(lines: &str) {
+    for line in lines.lines().map(str::trim) {
+        let output = Command::new("ip").args(line.split(' ')).output().unwrap();
+        assert!(output.status.success(), "ip {line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A process that ends with the test, and what it prints.
+struct Process(Child, PathBuf);
+
+impl Process {
+    fn start(folder: &Path, name: &str, words: &str) -> Self {
+        let log = folder.join(name);
+        let out = std::fs::File::create(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_byway-mediator"));
+        command.args(words.split(' ')).stdout(Stdio::from(out.try_clone().unwrap())).stderr(Stdio::from(out));
+        Self(command.spawn().unwrap(), log)
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.1).unwrap()
+    }
+
+    /// The last value that it has printed of a counter.
+    fn counter(&self, name: &str) -> u64 {
+        let said = self.said();
+        let (_, behind) = said.rsplit_once(name).unwrap_or(("", ": 0"));
+        behind.trim_start_matches([':', '=', ' ']).split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !is_so(self) {
+            assert!(start.elapsed() < PATIENCE, "{what}: {}", self.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn serve(at: SocketAddrV4, server: SharedServer) {
+    let socket = UdpSocket::bind(at).unwrap();
+    std::thread::spawn(move || {
+        let mut datagram = [0; 2048];
+        while let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut datagram) {
+            let answers = server.lock().unwrap().handle(from, &datagram[..length]);
+            answers.iter().for_each(|answer| drop(socket.send_to(answer, from)));
+        }
+    });
+}
+
+struct World {
+    folder: PathBuf,
+    servers: [SharedServer; 2],
+    body: Vec<u8>,
+}
+
+impl World {
+    fn new() -> Self {
+        ip("link set lo up
+            address add 10.0.0.1/32 dev lo
+            address add 10.0.0.2/32 dev lo
+            tuntap add dev there mode tun
+            tuntap add dev back mode tun
+            link set there up
+            link set back up
+            address add 198.18.255.1/32 dev there
+            address add 198.18.255.2/32 dev back
+            route add 198.51.100.4/32 dev back");
+        for device in ["all", "there", "back"] {
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"), "0").unwrap();
+        }
+        let folder = std::env::temp_dir().join(format!("byway-portions-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("key"), format!("1 {}", "42".repeat(32))).unwrap();
+        let body: Vec<u8> = (0..2_000_000_u32).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+        let servers = SERVERS.map(|at| {
+            let server: SharedServer = Arc::new(Mutex::new(Server::default()));
+            server.lock().unwrap().resources.insert("big".into(), Resource::new(body.clone(), Some(42)));
+            serve(at, server.clone());
+            server
+        });
+        Self { folder, servers, body }
+    }
+
+    fn portion(&self, name: &str) -> Process {
+        let meet = self.folder.join("meet");
+        let words = format!("portion --tun back --alternative {ALTERNATIVE} --portion {} --counters 1", meet.display());
+        Process::start(&self.folder, name, &words)
+    }
+
+    fn proxy(&self) -> Process {
+        let (key, meet) = (self.folder.join("key"), self.folder.join("meet"));
+        let [first, _] = SERVERS;
+        let words = format!(
+            "--listen {HTTP} --origin coap://{ORIGIN} --divert {ORIGIN}={first} --control {CONTROL} --key {} --tun there \
+             --alternative {ALTERNATIVE} --portion {} --counters 1",
+            key.display(),
+            meet.display()
+        );
+        let proxy = Process::start(&self.folder, "proxy", &words);
+        proxy.wait_for("it does not listen", |proxy| proxy.said().contains("instructions on"));
+        proxy
+    }
+
+    /// Downloads the body, and calls `on_the_way` with what has come after each chunk.
+    fn download(&self, mut on_the_way: impl FnMut(usize)) -> Vec<u8> {
+        let mut stream = TcpStream::connect(HTTP).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /big HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line).unwrap();
+        }
+        let mut body = Vec::new();
+        loop {
+            line.clear();
+            stream.read_line(&mut line).unwrap();
+            let size = usize::from_str_radix(line.trim(), 16).expect("a chunk: the response has ended");
+            let mut chunk = vec![0; size + 2];
+            stream.read_exact(&mut chunk).unwrap();
+            if size == 0 {
+                return body;
+            }
+            body.extend_from_slice(&chunk[..size]);
+            on_the_way(body.len());
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn a_download_moves_while_each_direction_has_a_process_of_its_own() {
+    in_namespace("a_download_moves_while_each_direction_has_a_process_of_its_own", || {
+        let world = World::new();
+        let portion = world.portion("portion");
+        let proxy = world.proxy();
+        let mut monitor = Monitor::open(CONTROL, (1, [0x42; 32])).unwrap();
+        let mut moves = 0;
+        let mut redivert = move |moves: usize| {
+            let (from, to) = (SERVERS[moves % 2].into(), SERVERS[(moves + 1) % 2].into());
+            monitor.instruct(Instruction::Redivert { from, to, how: Redivert::Switch }).unwrap();
+        };
+        let body = world.download(|length| {
+            if length >= (moves + 1) * 40_000 && moves < 40 {
+                redivert(moves);
+                moves += 1;
+            }
+        });
+        assert!(body == world.body);
+        assert_eq!(moves, 40);
+        let requests = world.servers.each_ref().map(|server| server.lock().unwrap().requests);
+        assert!(requests.iter().all(|requests| *requests >= 500), "{requests:?}");
+        proxy.wait_for("moves", |proxy| proxy.counter(" moves") >= 39);
+        // What came back was the other process's business, all of it, and each move came to it as a record.
+        portion.wait_for("packets", |portion| portion.counter("translated") >= 1900);
+        assert!(portion.counter("imported") >= 40, "{}", portion.said());
+        assert_eq!(portion.counter("refused"), 0, "{}", portion.said());
+        // No answer was faster than the record of its connection: dropped are at most those of servers that were left.
+        let most = 40 + proxy.counter("retransmissions");
+        assert!(portion.counter("dropped") <= most, "{} {}", portion.said(), proxy.said());
+    });
+}
+
+#[test]
+fn a_portion_that_starts_again_learns_all_connections() {
+    in_namespace("a_portion_that_starts_again_learns_all_connections", || {
+        let world = World::new();
+        let mut portion = Some(world.portion("portion-0"));
+        let mut proxy = Some(world.proxy());
+        let mut number = 0;
+        let body = world.download(|length| {
+            if length >= (number + 1) * 400_000 && number < 3 {
+                drop(portion.take());
+                number += 1;
+                portion = Some(world.portion(&format!("portion-{number}")));
+            }
+        });
+        assert!(body == world.body);
+        // The proxy starts again, and its connections are others.
+        drop(proxy.take());
+        let proxy = world.proxy();
+        assert!(world.download(|_| {}) == world.body);
+        assert_eq!(proxy.counter("foreign_token"), 0);
+        let portion = portion.unwrap();
+        portion.wait_for("packets", |portion| portion.counter("translated") >= 100);
+        // Neither was there twice.
+        let second = world.portion("second");
+        second.wait_for("it says so", |second| second.said().contains("another process is this portion"));
+    });
+}
+
+#[test]
+fn the_proxy_alone_may_use_a_device() {
+    in_namespace("the_proxy_alone_may_use_a_device", || {
+        let world = World::new();
+        ip("route replace 198.51.100.4/32 dev there");
+        let [first, _] = SERVERS;
+        let words = format!(
+            "--listen {HTTP} --origin coap://{ORIGIN} --divert {ORIGIN}={first} --tun there --alternative {ALTERNATIVE}"
+        );
+        let proxy = Process::start(&world.folder, "proxy", &words);
+        proxy.wait_for("it does not listen", |proxy| proxy.said().contains("HTTP on"));
+        proxy.wait_for("it does not answer", |_| TcpStream::connect(HTTP).is_ok());
+        assert!(world.download(|_| {}) == world.body);
+    });
+}
+
+/// What one portion is told: datagrams, in order, by its other end and by strangers.
+#[test]
+fn what_says_nothing_is_counted_and_changes_nothing() {
+    let folder = std::env::temp_dir().join(format!("byway-exchange-{}", std::process::id()));
+    let alternative = Ipv4Addr::new(198, 51, 100, 4);
+    let translator = || {
+        let config = Config::new([7; 32]).alternative(alternative, 40_000..=40_063);
+        Translator::new(config, Heap::new(64, 4)).unwrap()
+    };
+    let (mut there, mut back) = (translator(), translator());
+    there.divert(Divert::new(ORIGIN.parse::<SocketAddrV4>().unwrap()).to(SERVERS[0])).unwrap();
+    let (mut to_server, mut to_client) =
+        (Exchange::open(&folder, Role::ToServer).unwrap(), Exchange::open(&folder, Role::ToClient).unwrap());
+    assert!(Exchange::open(&folder, Role::ToClient).unwrap_err().contains("another process"));
+    let now = byway::Instant::from_secs(9);
+    let mut turn = |there: &mut Translator<Heap>, back: &mut Translator<Heap>| {
+        for _ in 0..4 {
+            to_server.mark_ready();
+            to_client.mark_ready();
+            to_server.receive(now, there, |_| {});
+            while let Some(event) = there.poll_event() {
+                to_server.report(there, &event);
+            }
+            to_server.poll(now, there);
+            to_client.receive(now, back, |_| panic!("a packet for the proxy"));
+            to_client.poll(now, back);
+        }
+        to_client.counters()
+    };
+    turn(&mut there, &mut back);
+    let mut packet = udp(SocketAddrV4::new([192, 0, 0, 8].into(), 50_000), ORIGIN.parse().unwrap());
+    assert_eq!(there.translate(now, &mut packet), Verdict::ToServer);
+    let before = turn(&mut there, &mut back);
+    assert_eq!((back.connections().count(), before.refused), (1, 0));
+    let stranger = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    stranger.connect(folder.join("to-client")).unwrap();
+    let record = *there.record(&there.connections().next().unwrap()).unwrap().as_bytes();
+    let damaged = record.map(|byte| byte ^ 0x55);
+    let garbage: [&[u8]; 8] = [
+        &[],
+        &[9],
+        &[1; 57],
+        &[&[1], &damaged[..]].concat(),
+        &[2; 18],
+        &[3, 1, 2],
+        &[4, 4],
+        &[&[1], &record[..40]].concat(),
+    ];
+    for (number, datagram) in (1..).zip(garbage) {
+        stranger.send(datagram).unwrap();
+        assert_eq!(turn(&mut there, &mut back).refused, number, "{datagram:?}");
+    }
+    // Of a connection with another alternative port, and of none: neither ends the one that there is.
+    for end in [[0; 18], [2; 18]] {
+        stranger.send(&[&[2], &end[..]].concat()).unwrap();
+    }
+    turn(&mut there, &mut back);
+    assert_eq!(back.connections().count(), 1);
+    // What ends there ends here.
+    let connection = there.connections().next().unwrap();
+    there.close(&connection);
+    turn(&mut there, &mut back);
+    assert_eq!(back.connections().count(), 0);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// An IPv4 packet with an empty UDP datagram and right checksums.
+fn udp(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr};
+    let ip = Ipv4Repr {
+        src_addr: *from.ip(),
+        dst_addr: *to.ip(),
+        next_header: IpProtocol::Udp,
+        payload_len: 8,
+        hop_limit: 64,
+    };
+    let mut bytes = vec![0; 28];
+    let mut packet = Ipv4Packet::new_unchecked(bytes.as_mut_slice());
+    ip.emit(&mut packet, &ChecksumCapabilities::default());
+    let (source, destination) = ((*from.ip()).into(), (*to.ip()).into());
+    UdpRepr { src_port: from.port(), dst_port: to.port() }.emit(
+        &mut UdpPacket::new_unchecked(packet.payload_mut()),
+        &source,
+        &destination,
+        0,
+        |_| {},
+        &ChecksumCapabilities::default(),
+    );
+    bytes
+}
