@@ -198,6 +198,12 @@ impl Rule {
         self.servers.get(..usize::from(self.count)).unwrap_or_default()
     }
 
+    /// Whether the client's address stays ([`Divert::keep_source`]).
+    #[must_use]
+    pub const fn keeps_source(&self) -> bool {
+        self.keep_source
+    }
+
     /// Whether servers that fail are ejected ([`Divert::ejecting`]).
     #[must_use]
     pub const fn is_ejecting(&self) -> bool {

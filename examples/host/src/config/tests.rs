@@ -197,6 +197,9 @@ fn a_portion_has_an_end_a_key_and_rules_if_it_is_the_one_to_the_server() {
         "[portion]\ndirection = \"to-server\"\nconnect = \"192.0.2.2:5214\"\nkey = \"{}\"\nrefresh = \"2s\"\n",
         key.display()
     );
+    let (pooled, _) = GOOD.split_once("[[rule]]").unwrap();
+    let pooled =
+        pooled.to_owned() + "[names]\npool = \"100.64.0.0/16\"\n[[names.entry]]\nname = \"www.test\"\ngroup = \"web\"\n";
     let with = |right: &str, wrong: &str, good: &str| parse(&(portion.replacen(right, wrong, 1) + good));
     let read = with("", "", GOOD).unwrap();
     let settings = read.portion.unwrap();
@@ -205,6 +208,7 @@ fn a_portion_has_an_end_a_key_and_rules_if_it_is_the_one_to_the_server() {
     for (right, wrong, good, said) in [
         ("to-server", "to-serve", GOOD, "2:13: portion.direction: \"to-serve\" found: expected one of"),
         ("to-server", "to-client", GOOD, "21:10: rule[1].divert: rules belong to the portion to the server"),
+        ("to-server", "to-client", &pooled, "24:9: names.entry[1].group: rules belong to the portion to the server"),
         ("connect", "connects", GOOD, "1:1: portion: listen or connect is missing"),
         ("key", "listen = \"1.1.1.1:1\"\nkey", GOOD, "3:11: portion.connect: one portion listens, the other connects"),
         ("192.0.2.2:5214", "192.0.2.2", GOOD, "3:11: portion.connect: \"192.0.2.2\" found: expected an address and port"),
@@ -310,8 +314,8 @@ fn what_is_wrong_with_names_is_said_with_its_place() {
         ("203.0.113.2\"", "203.0.113.1\"", "35:8: names.entry[2].name: the entry has address 203.0.113.1 twice".into()),
         ("203.0.113.2\"", "203.0.113.2*x\"", "36:24: names.entry[2].to[2]: \"203.0.113.2*x\" found: expected an address: ADDRESS[*WEIGHT]".into()),
         ("203.0.113.2\"", "127.0.0.1\"", "35:8: names.entry[2].name: address 127.0.0.1: no host can have this address".into()),
-        ("ttl = \"24h\"", "to = \"203.0.113.1\"", "31:8: names.entry[1].rule: the entry has addresses already: leave out either to or rule".into()),
-        ("ttl = \"24h\"", "tll = \"24h\"", "32:1: names.entry[1].tll: there is no such field: expected one of name, clients, to, rule, ttl".into()),
+        ("ttl = \"24h\"", "to = \"203.0.113.1\"", "31:8: names.entry[1].rule: the entry says already what it is answered with: leave out one of to, rule, servers and group".into()),
+        ("ttl = \"24h\"", "tll = \"24h\"", "32:1: names.entry[1].tll: there is no such field: expected one of name, clients, to, rule, servers, group, ttl".into()),
     ] {
         assert!(NAMES.contains(right), "{right}");
         let error = parse(&(GOOD.to_owned() + &NAMES.replacen(right, wrong, 1))).unwrap_err();
