@@ -338,6 +338,7 @@ fn servers_of_other_names_are_read() {
     assert_eq!(relay.servers, ["192.0.2.53:53", "198.51.100.53:5353"].map(|server| server.parse().unwrap()));
     assert!(relay.is_for([10, 1, 1, 1].into()) && !relay.is_for([11, 1, 1, 1].into()));
     assert_eq!((relay.queries, relay.config([0; 32]).check()), (1024, Ok(())));
+    assert!(format!("{:?}", relay.config([0; 32])).contains("client_limit: 256"), "a quarter");
     let changed = parse(&(GOOD.to_owned() + &RELAY.replace("1500ms", "2s"))).unwrap().check_reload(&config);
     let why = "names.relay.patience: it cannot change while byway runs (it was \"1500ms\"): restart byway";
     assert!(changed.unwrap_err().to_string().ends_with(why));
@@ -363,7 +364,7 @@ fn what_is_wrong_with_servers_of_other_names_is_said_with_its_place() {
         ("1500ms", "61s", "25:1: names.relay: patience of 61s: expected more than none and at most 60s"),
         ("patience = \"1500ms\"", "attempts = 0", "28:12: names.relay.attempts: 0 found: expected a number from 1 to 255"),
         ("patience = \"1500ms\"", "queries = 16385", "28:11: names.relay.queries: 16385 found: expected a number from 1 to 16384"),
-        ("patience", "patient", "28:1: names.relay.patient: there is no such field: expected one of servers, clients, queries, patience"),
+        ("patience", "patient", "28:1: names.relay.patient: there is no such field: expected one of servers, clients, queries, queries_per_client, patience"),
         ("[names]", "[names]\nservers = \"9.9.9.53/32\"", "26:1: names.relay: names.servers (9.9.9.53/32) has no address of this machine: nobody could ask it"),
     ] {
         assert!(RELAY.contains(right), "{right}");
