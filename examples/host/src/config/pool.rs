@@ -122,13 +122,16 @@ impl Config {
         }
         let mut pooled = section.pooled.clone();
         pooled.sort_by_cached_key(|pooled| key(&pooled.pattern, pooled.clients));
+        let (mut new, mut entries, mut rules) = (Vec::new(), Vec::new(), Vec::new());
         // Those that are kept first, so that no other name draws them.
-        let (keep, new): (Vec<_>, Vec<_>) = pooled
-            .into_iter()
-            .map(|pooled| (kept.get(&key(&pooled.pattern, pooled.clients)).copied(), pooled))
-            .partition(|(original, _)| original.is_some());
-        let (mut entries, mut rules) = (Vec::new(), Vec::new());
-        for (original, pooled) in keep.iter().filter_map(|(original, pooled)| Some(((*original)?, pooled))) {
+        let mut given = HashSet::new();
+        for pooled in pooled {
+            // Names that had one rule together each get their own now.
+            let original = kept.get(&key(&pooled.pattern, pooled.clients)).copied();
+            let Some(original) = original.filter(|original| given.insert(*original)) else {
+                new.push(pooled);
+                continue;
+            };
             if taken.contains(original) {
                 let problem = format!(
                     "{original} is the original that clients of {} have cached, and is now used for something else: \
@@ -139,13 +142,13 @@ impl Config {
             }
             pooled.enter(original, &mut entries, &mut rules);
         }
-        taken.addresses.extend(rules.iter().map(|rule: &Rule| rule.matches.destination().network()));
+        taken.addresses.extend(given);
         if let Some(Before { there, .. }) = before {
             taken.add(there);
         }
         // The order of addresses is no secret: every client is told its own.
         let order = Names::new(NamesConfig::new([0; 32]), HeapNames::new(0, 0));
-        for (_, pooled) in &new {
+        for pooled in &new {
             let Some(original) = order.originals(&pooled.pattern, pool).find(|one| !taken.contains(*one)) else {
                 let problem = format!("names.pool ({pool}) has no address left for {}", pooled.pattern);
                 return Err(Fault { problem, ..pooled.place.clone() });
@@ -318,6 +321,23 @@ least_loaded = true
         let expected = format!("byway.toml:14:8: names.entry[2].name: {www} is the original that clients of www.test have cached");
         assert!(error.starts_with(&expected), "{error}");
         assert_ne!(originals(&drawn(&rule, None).unwrap())["www.test"], www, "nobody has cached anything");
+    }
+
+    /// One of them keeps the original, and the other draws one.
+    #[test]
+    fn names_that_had_one_rule_get_one_each() {
+        let pair = "[[names.entry]]\nname = \"a.test\"\nservers = \"20.0.0.3\"\n\
+                    [[names.entry]]\nname = \"b.test\"\nservers = \"20.0.0.4\"\n";
+        let text = FILE.split_once("[[names.entry]]").unwrap().0.to_owned();
+        let rule = "[[rule]]\ndivert = \"100.64.0.9\"\nto = \"20.0.0.3\"\n";
+        let before = format!("{text}{}{rule}", pair.replace("servers = \"20.0.0.3\"", "rule = \"100.64.0.9\"")
+            .replace("servers = \"20.0.0.4\"", "rule = \"100.64.0.9\""));
+        let said = Said::by(&drawn(&before, None).unwrap());
+        let after = drawn(&format!("{text}{pair}"), Some(Before { said: &said, there: &said })).unwrap();
+        let all = originals(&after);
+        assert_eq!(all["a.test"], Ipv4Addr::new(100, 64, 0, 9));
+        assert_ne!(all["b.test"], all["a.test"]);
+        assert_eq!(after.rules.len(), 2);
     }
 
     #[test]
