@@ -62,9 +62,9 @@ def network():
     sh("sysctl -qw net.ipv4.ip_forward=1", "proxy")
 
 
-def start(command, ready):
-    """Starts a program in the proxy and waits until it says that it is ready."""
-    words = ["nsenter", "--net=/run/netns/proxy"] + command
+def start(command, ready, space="proxy"):
+    """Starts a program in the proxy, or elsewhere, and waits until it says that it is ready."""
+    words = ["nsenter", f"--net=/run/netns/{space}"] + command
     program = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for line in program.stdout:
         if ready in line:
@@ -196,4 +196,5 @@ def main():
         page.write_text(before + start + "\n" + text + "\n" + end + rest.split(end)[1])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -84,6 +84,10 @@ count() {
             count "snapshot/$protocol/$call" --row snapshot --protocol "$protocol" --call $call
         done
         count "hashbrown/$protocol" --row hashbrown --protocol "$protocol" --call single
+        count "name_unrelated/$protocol" --row name_unrelated --protocol "$protocol"
+    done
+    for row in name_answered name_other; do
+        count "$row/udp" --row $row --protocol udp
     done
     count flood --row flood --protocol tcp
 } >"$work/counted"

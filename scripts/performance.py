@@ -24,6 +24,9 @@ NAMES = {
     "redivert": "re-divert, the instruction",
     "export": "snapshot, a connection",
     "import": "restore, a connection",
+    "name_answered": "query for a name of the table",
+    "name_other": "query for another name",
+    "name_unrelated": "no query, at the naming server",
 }
 
 

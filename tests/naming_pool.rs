@@ -107,3 +107,22 @@ fn what_is_taken_is_not_drawn() {
     assert_eq!(names.draw_original(&byway, &pattern("n.test"), Prefix::ALL, pool("9.9.9.9/32")), Ok(ip("9.9.9.9")));
     assert!(names.draw_original(&byway, &pattern("n.test"), Prefix::ALL, Prefix::ALL).is_ok());
 }
+
+/// For a caller that draws many at once.
+#[test]
+fn originals_are_all_of_the_pool_in_the_order_of_draws() {
+    let (mut names, mut byway) = both(config());
+    for (from, count) in [("100.64.0.0/25", 128), ("9.9.9.9/32", 1), ("127.0.0.0/30", 0), ("0.0.0.0/7", 1 << 24)] {
+        let order: Vec<_> = names.originals(&pattern("www.test"), pool(from)).collect();
+        assert!(order.iter().all(|one| pool(from).contains(*one)));
+        // 0.0.0.0/8 has no hosts.
+        assert_eq!((order.len(), order.iter().collect::<BTreeSet<_>>().len()), (count, count), "{from}");
+    }
+    let order: Vec<_> = names.originals(&pattern("www.test"), pool("100.64.0.0/25")).take(20).collect();
+    for expected in order {
+        assert_eq!(enter(&mut names, &mut byway, "www.test", "100.64.0.0/25"), Ok(expected));
+        // It is not kept once it is tied to no rule, and the rule is there.
+        names.untie(&pattern("www.test"), Prefix::ALL).unwrap();
+        assert!(names.remove(&pattern("www.test"), Prefix::ALL).unwrap());
+    }
+}

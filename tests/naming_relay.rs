@@ -501,6 +501,49 @@ fn what_is_not_relayed_is_said() {
     assert_eq!((relay.counters().of(RelayOutcome::Full), relay.len()), (3, 4));
 }
 
+/// One that asks for what nobody answers leaves room for the others.
+#[test]
+fn a_client_has_its_share() {
+    let mut out = [0; MAX_RELAY_QUERY];
+    let from = |last: u8, port: u16| Pair { source: SocketAddrV4::new([10, 0, 0, last].into(), port), ..client(1) };
+    let mut relay = Relay::new(config().queries_per_client(5), FixedRelay::<16>::new()).unwrap();
+    // Until the limit, and again once there is room, however a query has ended.
+    let mut greedy: Vec<_> = (1..=5).map(|port| ask(&mut relay, from(1, port), &query("a.test", A))).collect();
+    for round in 0..20 {
+        let more = relay.query(NOW, from(1, 99), &query("a.test", A), &mut out);
+        assert_eq!(more, Relayed::Drop(RelayOutcome::ClientLimit), "{round}");
+        let sent = greedy.remove(0);
+        assert!(relay.answer(NOW, FIRST, sent.port, &mut sent.answer()).is_some());
+        greedy.push(ask(&mut relay, from(1, 100 + round), &query("a.test", A)));
+    }
+    // Others find room; those that share its place in the table of counts do not, and they are few.
+    let mut refused = 0;
+    for last in 2..=12 {
+        refused +=
+            u32::from(matches!(relay.query(NOW, from(last, 1), &query("a.test", A), &mut out), Relayed::Drop(_)));
+    }
+    assert!(refused <= 4, "{refused}");
+    assert_eq!(relay.counters().of(RelayOutcome::ClientLimit), 20 + u64::from(refused));
+    assert_eq!(relay.counters().of(RelayOutcome::Full), 0);
+    // When nobody answers, all of them end, and nothing stays counted.
+    let mut now = NOW;
+    while let Some(due) = relay.poll_at() {
+        now = now.max(due);
+        while relay.poll(now, &mut out).is_some() {}
+    }
+    for port in 1..=5 {
+        let _ = ask(&mut relay, from(1, port), &query("a.test", A));
+    }
+    let more = relay.query(now, from(1, 99), &query("a.test", A), &mut out);
+    assert_eq!((more, relay.len()), (Relayed::Drop(RelayOutcome::ClientLimit), 5));
+    // One place for all, and none.
+    let mut one = Relay::new(config().queries_per_client(1), FixedRelay::<1>::new()).unwrap();
+    let _ = ask(&mut one, from(1, 1), &query("a.test", A));
+    assert_eq!(one.query(NOW, from(2, 1), &query("a.test", A), &mut out), Relayed::Drop(RelayOutcome::ClientLimit));
+    let mut none = Relay::new(config().queries_per_client(1), FixedRelay::<0>::new()).unwrap();
+    assert_eq!(none.query(NOW, client(1), &query("a.test", A), &mut out), Relayed::Drop(RelayOutcome::Full));
+}
+
 /// The OPT record need not be the first, and its name is the root's; other records stay as they are.
 #[test]
 fn the_payload_is_limited_wherever_it_stands() {

@@ -41,6 +41,12 @@ pub(crate) enum Measure {
     Snapshot,
     /// The question whose a packet is, of several cores.
     Owner,
+    /// A query for a name of the naming server's table, which is answered.
+    NameAnswered,
+    /// A query for another name, which passes.
+    NameOther,
+    /// A packet that is no query, at the naming server.
+    NameUnrelated,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +105,7 @@ impl Label {
     pub(crate) fn yardstick(&self, connections: u32) -> Option<Limit> {
         let large = connections > 10_000;
         match (self.measure, self.call) {
+            (Measure::NameAnswered | Measure::NameOther | Measure::NameUnrelated, _) => None,
             (Measure::Limit | Measure::Expire | Measure::Snapshot | Measure::Owner | Measure::Sweep, _)
             | (Measure::Redivert, None) => None,
             (Measure::Pass, _) => Some(Limit::L1),
@@ -145,6 +152,9 @@ impl Measure {
         Self::Sweep,
         Self::Flood,
         Self::Snapshot,
+        Self::NameAnswered,
+        Self::NameOther,
+        Self::NameUnrelated,
     ];
 
     /// Whether connections begin.
@@ -173,6 +183,9 @@ impl Measure {
             Self::Flood => "flood",
             Self::Snapshot => "snapshot",
             Self::Owner => "owner",
+            Self::NameAnswered => "name_answered",
+            Self::NameOther => "name_other",
+            Self::NameUnrelated => "name_unrelated",
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `workload` and `packet` say what is translated, `timed` how the time is taken, `limits` (with `tables` and `touch`)
 //! what the machine could do, `baseline` what a ready-made hash table does, `byway`, `episodes` and `moves` (with
-//! `subject`) what byway does, `rows` what is measured, `report` what is printed. All rows of one size take turns, so
-//! that a change of the clock's speed meets all of them.
+//! `subject`) what byway does, `names` what its naming server does, `rows` what is measured, `report`
+//! what is printed. All rows of one size take turns, so that a change of the clock's speed meets all of them.
 
 mod arguments;
 mod baseline;
@@ -13,6 +13,7 @@ mod episodes;
 mod labels;
 mod limits;
 mod moves;
+mod names;
 mod packet;
 mod prefetch;
 mod report;

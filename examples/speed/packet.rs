@@ -38,6 +38,7 @@ impl Slot {
     pub(crate) fn write(&mut self, content: Content, pair: Pair) {
         let length: u16 = match content {
             Content::Datagram => 28,
+            Content::Query { name, .. } => 28 + 12 + name.len() as u16 + 4,
             Content::Segment { .. } => 40,
         };
         *self = Self::EMPTY;
@@ -53,9 +54,16 @@ impl Slot {
         packet[20..22].copy_from_slice(&pair.source.port().to_be_bytes());
         packet[22..24].copy_from_slice(&pair.destination.port().to_be_bytes());
         let checksum_at = match content {
-            Content::Datagram => {
+            Content::Datagram | Content::Query { .. } => {
                 packet[9] = 17;
-                packet[24..26].copy_from_slice(&8_u16.to_be_bytes());
+                packet[24..26].copy_from_slice(&(length - 20).to_be_bytes());
+                if let Content::Query { id, name } = content {
+                    packet[28..30].copy_from_slice(&id.to_be_bytes());
+                    packet[30] = 1; // recursion desired
+                    packet[33] = 1; // one question
+                    packet[40..40 + name.len()].copy_from_slice(&name);
+                    packet[40 + name.len()..].copy_from_slice(&[0, 1, 0, 1]); // A, IN
+                }
                 26
             }
             Content::Segment { flags, sequence, acknowledgment } => {
@@ -74,8 +82,8 @@ impl Slot {
         let transport = !fold(pseudo_header + sum(&packet[20..]));
         // RFC 768: a computed zero is sent as all ones. (In TCP it stays.)
         let transport = match content {
-            Content::Datagram if transport == 0 => u16::MAX,
-            Content::Datagram | Content::Segment { .. } => transport,
+            Content::Datagram | Content::Query { .. } if transport == 0 => u16::MAX,
+            Content::Datagram | Content::Query { .. } | Content::Segment { .. } => transport,
         };
         packet[checksum_at..checksum_at + 2].copy_from_slice(&transport.to_be_bytes());
     }
@@ -110,11 +118,30 @@ impl core::fmt::Debug for Slot {
     }
 }
 
-/// What a packet carries beside its addresses. None has a payload.
+/// Whether a datagram has the length and the checksums that it says.
+pub(crate) fn is_sound(packet: &[u8]) -> bool {
+    let length = packet.len() as u16;
+    let pseudo_header = sum(&packet[12..20]) + u32::from(packet[9]) + u32::from(length - 20);
+    packet[2..4] == length.to_be_bytes()
+        && packet[24..26] == (length - 20).to_be_bytes()
+        && fold(sum(&packet[..20])) == u16::MAX
+        && fold(pseudo_header + sum(&packet[20..])) == u16::MAX
+}
+
+/// What a packet carries beside its addresses. None but a query has a payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Content {
     Datagram,
-    Segment { flags: u8, sequence: u32, acknowledgment: u32 },
+    /// A DNS query for the address of a name, in wire form.
+    Query {
+        id: u16,
+        name: [u8; 17],
+    },
+    Segment {
+        flags: u8,
+        sequence: u32,
+        acknowledgment: u32,
+    },
 }
 
 const SYN: u8 = 0x02;
@@ -164,7 +191,9 @@ fn initial_sequences(flow: u32) -> (u32, u32) {
 }
 
 fn sum(bytes: &[u8]) -> u32 {
-    bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum()
+    // An odd last byte is followed by a zero (RFC 1071).
+    let word = |pair: &[u8]| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
+    bytes.chunks(2).map(|pair| u32::from(word(pair))).sum()
 }
 
 fn fold(mut sum: u32) -> u16 {

@@ -190,6 +190,10 @@ impl Line {
             Measure::Redivert if single => Some(Demand::Times(1.5)),
             Measure::Redivert => Some(Demand::Nanoseconds(20_000.0)),
             Measure::Flood => Some(Demand::Times(3.0)),
+            // Five million a second.
+            Measure::NameAnswered => Some(Demand::Nanoseconds(200.0)),
+            Measure::NameOther => Some(Demand::Nanoseconds(60.0)),
+            Measure::NameUnrelated => Some(Demand::Nanoseconds(5.0)),
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use crate::labels::{Call, Measure, Protocol};
 use crate::moves::{Instruction, Moving, Next, Snapshot, Sweep};
 use crate::subject::{Rules, Settings, Subject};
 use crate::timed::{CHUNK, Row};
-use crate::{baseline, byway, limits};
+use crate::{baseline, byway, limits, names};
 
 /// Other ways in which connections open.
 const OPENINGS: [(Measure, Rules, Settings); 5] = [
@@ -35,6 +35,7 @@ pub(crate) fn all(connections: u32, protocol: Protocol) -> Result<Vec<Box<dyn Ro
         rows.append(&mut byway::hits(&shared(subject), measure));
     }
     rows.append(&mut byway::passes(&flows)?);
+    rows.append(&mut names::rows(&flows)?);
     if (connections as usize) < CHUNK {
         // Too few for an episode: the clock would be timed.
         return Ok(rows);

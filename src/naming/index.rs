@@ -15,35 +15,28 @@ const NUMBER: u32 = MAX_NAMES as u32;
 /// The hash of the root.
 const ROOT: u64 = 0x6e61_6d69_6e67;
 
-/// The hash of a name, of that without its leftmost label and this label with its length before it.
+/// The hash of a name, of that without its leftmost label, and this label with its length before it, which takes the bytes from
+/// `start` to `end`.
 #[cfg_attr(target_pointer_width = "64", inline)]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn absorb(keys: &Keys, mut hash: u64, label: &[u8]) -> u64 {
-    let (words, rest) = label.as_chunks::<8>();
-    let mut mix = |word: u64| hash = keys.hash(&Key { addresses: hash ^ word, ports: ROOT });
-    for word in words {
-        mix(u64::from_le_bytes(*word));
-    }
-    let mut last = 0;
-    for byte in rest.iter().rev() {
-        last = last << 8 | u64::from(*byte);
-    }
-    // The label's length tells whether there is such a word, so it may be left out where it is empty.
-    if !rest.is_empty() {
-        mix(last);
+fn absorb(keys: &Keys, mut hash: u64, asked: &Asked, start: usize, end: usize) -> u64 {
+    // The label's length tells whether the last word is a whole one.
+    for at in (start..end).step_by(size_of::<u64>()) {
+        hash = keys.hash(&Key { addresses: hash ^ asked.word(at, end), ports: ROOT });
     }
     hash
 }
 
-/// The hash of each name that a question's name ends with, the root's first: `look` gets it, with the number of labels,
-/// and all of its labels for the whole name.
+/// The hash of each name that a question's name ends with, the root's first: `look` gets it, with the number of labels and
+/// where it starts, and all of its labels for the whole name.
 #[inline]
-pub(super) fn walk(keys: &Keys, asked: &Asked, mut look: impl FnMut(u64, usize)) {
-    let mut hash = ROOT;
-    look(hash, 0);
-    for labels in 1..=asked.labels() {
-        hash = absorb(keys, hash, asked.label(asked.labels() - labels));
-        look(hash, labels);
+pub(super) fn walk(keys: &Keys, asked: &Asked, mut look: impl FnMut(u64, usize, usize)) {
+    let (mut hash, mut end) = (ROOT, asked.length().saturating_sub(1));
+    look(hash, 0, end);
+    for (labels, start) in (1..).zip(asked.starts().rev()) {
+        hash = absorb(keys, hash, asked, start, end);
+        look(hash, labels, start);
+        end = start;
     }
 }
 

@@ -28,9 +28,8 @@ impl<N: NameStorage> Names<N> {
         let State { keys, depths, .. } = &self.state;
         // The suffix that was found last is the longest.
         let mut found = None;
-        index::walk(keys, asked, |hash, labels| {
+        index::walk(keys, asked, |hash, labels, start| {
             let is_whole = labels == asked.labels();
-            let start = asked.start(asked.labels() - labels);
             // The whole name comes last, and is more specific than any suffix; a name is not below itself.
             if is_whole || depths & depth(labels) != 0 {
                 let hash = of_pattern(hash, !is_whole);

@@ -60,12 +60,9 @@ impl<N: NameStorage> Names<N> {
         {
             return Ok(rule.destination().network());
         }
-        let first = pool.network().to_bits();
-        // The addresses but one: all of them are more than a word can count.
-        let last = u32::MAX.checked_shr(pool.length().into()).unwrap_or(0);
-        let start = if last == u32::MAX { (hash >> 32) as u32 } else { reduce((hash >> 32) as u32, last + 1) };
-        let draws = DRAWS.min(last.saturating_add(1));
-        let address = |draw: u32| first.wrapping_add(start.wrapping_add(draw) & last);
+        let order = Order::new(hash, pool);
+        let draws = DRAWS.min(order.last.saturating_add(1));
+        let address = |draw: u32| order.address(draw);
         // A bit for each address that is taken.
         let mut taken = 0_u64;
         let mut take = |is_taken: &dyn Fn(Ipv4Addr) -> bool| {
@@ -83,5 +80,46 @@ impl<N: NameStorage> Names<N> {
         });
         let free = (0..draws).find(|draw| taken >> draw & 1 == 0);
         free.map(|draw| Ipv4Addr::from_bits(address(draw))).ok_or(TieError::PoolUsedUp { pool })
+    }
+
+    /// All addresses of `pool` that a host can have, in the order in which [`draw_original`](Self::draw_original) looks at
+    /// them for this name: for a caller that draws originals for many names at once, and keeps account of the addresses that
+    /// are taken, since `draw_original` looks at every rule and entry for each name. The order depends on the name and the
+    /// secret alone.
+    ///
+    /// ```
+    /// # use byway::naming::{FixedNames, Names, NamesConfig, Pattern};
+    /// let names = Names::new(NamesConfig::new([7; 32]), FixedNames::<4>::new());
+    /// let www: Pattern = "www.bt.com".parse()?;
+    /// let mut all: Vec<_> = names.originals(&www, "100.64.0.0/28".parse()?).collect();
+    /// all.sort();
+    /// assert_eq!((all.len(), all[0].to_string()), (16, "100.64.0.0".into()));
+    /// # Ok::<(), byway::ParseError>(())
+    /// ```
+    pub fn originals(&self, pattern: &Pattern, pool: Prefix) -> impl Iterator<Item = Ipv4Addr> + use<N> {
+        let order = Order::new(self.hash(pattern), pool);
+        let all = (0..=order.last).map(move |draw| order.address(draw)).filter(|address| !is_martian(*address));
+        all.map(Ipv4Addr::from_bits)
+    }
+}
+
+/// The addresses of a pool, from where a name's hash says, and round.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    first: u32,
+    start: u32,
+    /// The addresses but one: all of them are more than a word can count.
+    last: u32,
+}
+
+impl Order {
+    fn new(hash: u64, pool: Prefix) -> Self {
+        let last = u32::MAX.checked_shr(pool.length().into()).unwrap_or(0);
+        let start = if last == u32::MAX { (hash >> 32) as u32 } else { reduce((hash >> 32) as u32, last + 1) };
+        Self { first: pool.network().to_bits(), start, last }
+    }
+
+    const fn address(self, draw: u32) -> u32 {
+        self.first.wrapping_add(self.start.wrapping_add(draw) & self.last)
     }
 }

@@ -104,8 +104,8 @@ impl Header {
 /// The name of a question.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
-    /// In lower case. What is behind its end is zero.
-    bytes: [u8; MAX_NAME + 1],
+    /// In lower case. What is behind its end is zero, and a word long at least.
+    bytes: [u8; MAX_NAME + 1 + size_of::<u64>()],
     length: usize,
     /// Where its labels start, the leftmost first, without the root: 127 fit into a name.
     starts: [u8; 128],
@@ -124,10 +124,13 @@ pub(super) enum NameFault {
 }
 
 impl Asked {
-    /// Reads the name at the start of `bytes`.
+    /// To be [read](Self::read).
+    pub(super) const EMPTY: Self =
+        Self { bytes: [0; MAX_NAME + 1 + size_of::<u64>()], length: 0, starts: [0; 128], labels: 0 };
+
+    /// Reads the name at the start of `bytes` into an empty one: in place, since it is too large to be moved for each query.
     #[inline]
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, NameFault> {
-        let mut asked = Self { bytes: [0; MAX_NAME + 1], length: 0, starts: [0; 128], labels: 0 };
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), NameFault> {
         let mut at = 0;
         loop {
             let length = *bytes.get(at).ok_or(NameFault::Short)?;
@@ -142,20 +145,18 @@ impl Asked {
             if next >= MAX_NAME {
                 return Err(NameFault::Long);
             }
-            let (from, to) = (bytes.get(at..next), asked.bytes.get_mut(at..next));
-            let (Some(from), Some(to)) = (from, to) else { return Err(NameFault::Short) };
-            for (to, from) in to.iter_mut().zip(from) {
-                // Lengths are below 64 and no letters.
-                *to = from.to_ascii_lowercase();
-            }
-            if let Some(start) = asked.starts.get_mut(asked.labels) {
+            if let Some(start) = self.starts.get_mut(self.labels) {
                 *start = at as u8;
             }
-            asked.labels += 1;
+            self.labels += 1;
             at = next;
         }
-        asked.length = at + 1;
-        Ok(asked)
+        self.length = at + 1;
+        for (to, from) in self.bytes.iter_mut().zip(bytes.get(..at).unwrap_or_default()) {
+            // Lengths are below 64 and no letters.
+            *to = from.to_ascii_lowercase();
+        }
+        Ok(())
     }
 
     /// How many bytes it takes in the message.
@@ -167,12 +168,9 @@ impl Asked {
         self.labels
     }
 
-    /// Where the label with this number starts, counted from the left; the root's zero behind the last.
-    pub(super) fn start(&self, label: usize) -> usize {
-        if label >= self.labels {
-            return self.length.saturating_sub(1);
-        }
-        self.starts.get(label).copied().map_or(0, usize::from)
+    /// Where the labels start, the leftmost first, without the root.
+    pub(super) fn starts(&self) -> impl DoubleEndedIterator<Item = usize> {
+        self.starts.get(..self.labels).unwrap_or_default().iter().map(|start| usize::from(*start))
     }
 
     /// The name from this byte on.
@@ -180,9 +178,12 @@ impl Asked {
         self.bytes.get(start..self.length).unwrap_or_default()
     }
 
-    /// The label with this number and its length before it.
-    pub(super) fn label(&self, number: usize) -> &[u8] {
-        self.bytes.get(self.start(number)..self.start(number + 1)).unwrap_or_default()
+    /// The bytes from `at` to `end`, eight at most, the first of them the lowest.
+    #[inline]
+    pub(super) fn word(&self, at: usize, end: usize) -> u64 {
+        let word = self.bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let beyond = 8_usize.saturating_sub(end - at) as u32 * 8;
+        word << beyond >> beyond
     }
 }
 

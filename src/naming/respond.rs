@@ -133,14 +133,15 @@ impl<N: NameStorage> Names<N> {
             _ if is_dns => return malformed(Outcome::Questions),
             _ => {}
         }
-        let asked = match Asked::read(query.get(HEADER..).unwrap_or_default()) {
-            Ok(asked) => asked,
+        let mut asked = Asked::EMPTY;
+        match asked.read(query.get(HEADER..).unwrap_or_default()) {
+            Ok(()) => {}
             // No server can find a name in it.
             Err(NameFault::Short) => return Err(Outcome::Passed),
             // A server that follows pointers might.
             Err(NameFault::Label) => return malformed(Outcome::QuestionLabel),
             Err(NameFault::Long) => return malformed(Outcome::QuestionLength),
-        };
+        }
         let Some(found) = self.look_up(&asked, client) else {
             return Err(Outcome::Passed);
         };

@@ -283,8 +283,9 @@ impl<N: NameStorage> Names<N> {
     pub(super) fn hash(&self, pattern: &Pattern) -> u64 {
         // The labels from the right, as a question's.
         let mut hash = 0;
-        if let Ok(asked) = Asked::read(pattern.name().as_wire()) {
-            index::walk(&self.state.keys, &asked, |so_far, _| hash = so_far);
+        let mut asked = Asked::EMPTY;
+        if asked.read(pattern.name().as_wire()).is_ok() {
+            index::walk(&self.state.keys, &asked, |so_far, _, _| hash = so_far);
         }
         of_pattern(hash, pattern.is_suffix())
     }

@@ -72,7 +72,11 @@ fn endpoint(last: u8, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, last), port)
 }
 
+/// How many queries a client may have waiting, if there is a limit.
+const SHARE: usize = 3;
+
 struct World {
+    is_limited: bool,
     relay: Relay<FixedRelay<CAPACITY>>,
     now: Instant,
     servers: Vec<SocketAddrV4>,
@@ -94,8 +98,11 @@ impl World {
         if settings & 0x40 != 0 {
             config = config.clients("10.0.0.0/31".parse().expect("a prefix"));
         }
+        if settings & 0x80 != 0 {
+            config = config.queries_per_client(SHARE as u32);
+        }
         let relay = Relay::new(config, FixedRelay::new()).expect("good settings");
-        Self { relay, now: Instant::from_secs(5), servers, open: BTreeMap::new() }
+        Self { is_limited: settings & 0x80 != 0, relay, now: Instant::from_secs(5), servers, open: BTreeMap::new() }
     }
 
     fn count(&self, outcome: RelayOutcome) -> u64 {
@@ -114,6 +121,11 @@ impl World {
         assert_eq!(self.count(RelayOutcome::Asked), ended + self.open.len() as u64);
         assert!(self.open.keys().all(|port| self.relay.waits_at(*port)));
         assert_eq!(self.relay.poll_at().is_some(), !self.open.is_empty());
+        if self.is_limited {
+            let mut clients = BTreeMap::new();
+            self.open.values().for_each(|open| *clients.entry(*open.client.source.ip()).or_insert(0) += 1);
+            assert!(clients.values().all(|waiting| *waiting <= SHARE), "{clients:?}");
+        }
     }
 
     /// A query was sent: what is in it is the client's, but for what is drawn.
@@ -145,7 +157,11 @@ impl World {
                 assert_eq!(to, client);
                 own_answer(query, &out[..length]);
             }
-            Relayed::Drop(outcome) => assert_eq!(waits, outcome == RelayOutcome::Repeated, "{outcome:?}"),
+            Relayed::Drop(outcome) => {
+                assert_eq!(waits, outcome == RelayOutcome::Repeated, "{outcome:?}");
+                let is_limit = outcome == RelayOutcome::ClientLimit;
+                assert!(!is_limit || (self.is_limited && self.open.len() >= SHARE), "what has ended is not counted");
+            }
         }
         let counted: u64 = self.all().iter().zip(before).map(|(after, before)| after - before).sum();
         assert_eq!(counted, 1, "each query is counted once");

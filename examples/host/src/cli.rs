@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use lexopt::{Arg, Parser, ValueExt};
 use tracing::Level;
 
-use crate::config::Config;
+use crate::config::{Answer, Config};
 use crate::{ctl, lab, monitor, run};
 
 const USAGE: &str = "\
@@ -85,8 +85,18 @@ fn check(words: Vec<OsString>) -> Result<(), Failure> {
         return say(USAGE);
     }
     let config = Config::read(Path::new(file)).map_err(|error| Failure::Asked(error.to_string()))?;
+    let pooled = config.names.as_ref().map_or(0, |names| names.pooled.len());
+    let config = config.draw(None).map_err(|error| Failure::Asked(error.to_string()))?;
     let queues = config.device.queues;
-    say(&format!("{}: good: {} rules, {queues} queues\n", config.file().display(), config.rules.len()))
+    let mut text = format!("{}: good: {} rules, {queues} queues\n", config.file().display(), config.rules.len());
+    // Those whose originals were drawn are the last.
+    let entries = config.entries();
+    for entry in &entries[entries.len().saturating_sub(pooled)..] {
+        if let Answer::Rule(rule) = entry.answer {
+            text += &format!("{}: {rule} unless it has an original already\n", entry.pattern);
+        }
+    }
+    say(&text)
 }
 
 fn lab(words: &[OsString]) -> Result<ExitCode, Failure> {

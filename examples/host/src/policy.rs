@@ -27,6 +27,8 @@ pub struct Policies {
     lengths: Vec<(u8, HashMap<Ipv4Addr, Vec<Rule>>)>,
     /// The table's generation that this was made from.
     generation: Option<u32>,
+    /// What no rule is about does not go there either.
+    closed: Option<Prefix>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,11 @@ impl Policies {
         self.generation = Some(translator.generation());
     }
 
+    /// What no rule is about does not leave if it is for one of these addresses: no host has them.
+    pub const fn close(&mut self, prefix: Prefix) {
+        self.closed = Some(prefix);
+    }
+
     /// Forgets what it knows, since other rules fail open now.
     pub const fn forget(&mut self) {
         self.generation = None;
@@ -76,7 +83,7 @@ impl Policies {
     pub fn of(&self, packet: &[u8]) -> Policy {
         let (ends, destination) = (Ends::of(packet), packet::destination(packet));
         let (number, later) = (packet::protocol(packet), packet::is_later_fragment(packet));
-        let mut found = Policy::Free;
+        let mut found = None;
         for (length, networks) in &self.lengths {
             let network = Prefix::new(destination, *length).map(Prefix::network);
             for rule in network.and_then(|network| networks.get(&network)).into_iter().flatten() {
@@ -87,10 +94,14 @@ impl Policies {
                 if !later {
                     return policy;
                 }
-                found = if policy == Policy::Closed || found == Policy::Free { policy } else { found };
+                found = match found {
+                    Some(other) if policy != Policy::Closed && other != Policy::Free => Some(other),
+                    _ => Some(policy),
+                };
             }
         }
-        found
+        let is_closed = || self.closed.is_some_and(|prefix| prefix.contains(destination));
+        found.unwrap_or_else(|| if is_closed() { Policy::Closed } else { Policy::Free })
     }
 }
 
@@ -181,6 +192,22 @@ mod tests {
                 assert_eq!(policies.of(&packet), few.of(&packet), "UDP: {client:?} to {server:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_no_rule_is_about_stays_away_from_closed_addresses() {
+        let mut policies = policies(&["100.1.1.1 to 20.0.0.1", "100.1.1.2 to same keep-source"], &["100.1.1.1"]);
+        policies.close("100.1.1.0/24".parse().unwrap());
+        let of = |last, fragment| {
+            let mut packet = udp([1, 2, 3, 4], [100, 1, 1, last], &[0; 16]);
+            put(&mut packet, 6, fragment);
+            policies.of(&packet)
+        };
+        for (fragment, what) in [(0, "whole"), (1, "a later fragment")] {
+            let all = [of(1, fragment), of(2, fragment), of(3, fragment)];
+            assert_eq!(all, [Policy::Open, Policy::Free, Policy::Closed], "{what}");
+        }
+        assert_eq!(policies.of(&udp([1, 2, 3, 4], [100, 1, 2, 1], &[])), Policy::Free);
     }
 
     /// It may belong to any port's rule.

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use byway::{
-    Connection, DatagramId, DropReason, Heap, Instant, Match, Protocol, Record, RecordError, State, TRANSMIT_BUFFER, Translator, Verdict,
+    Connection, DatagramId, DropReason, Heap, Instant, Match, Prefix, Protocol, Record, RecordError, State, TRANSMIT_BUFFER, Translator, Verdict,
 };
 
 use crate::counters::Counters;
@@ -102,6 +102,11 @@ impl Router {
     pub fn fail_open(&mut self, open: HashSet<Match>) {
         self.open = open;
         self.policies.forget();
+    }
+
+    /// Says to which addresses nothing goes that no rule is about.
+    pub const fn close(&mut self, prefix: Prefix) {
+        self.policies.close(prefix);
     }
 
     /// Says how the stream to the other portion is doing: without it no packet waits for a record.

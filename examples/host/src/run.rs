@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use byway::{DropReason, Record, Sharding, Target, Weighted};
+use byway::{DropReason, Heap, Record, Sharding, Translator};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
-use crate::config::{self, Config, Entry};
+use crate::config::{self, Before, Config, Entry};
 use crate::control::{ControlPort, ControlThread};
 use crate::counters::Counters;
 use crate::handover::{Offer, Waiting};
@@ -96,9 +96,14 @@ impl Running {
         if config.names.is_some() != self.config.names.is_some() {
             return Err("names: a naming server cannot come or go while byway runs: restart byway".into());
         }
-        let changes = Changes::between(&self.said, &config);
         let handles = self.handles.lock().map_err(|_| "a shard has ended")?.clone();
         let mut all = AllRouters::of(&handles.shards);
+        let there = match all.borrow().and_then(|mut routers| routers.next()) {
+            Some(first) => self.there(&first.translator),
+            None => return Err("a shard has ended".into()),
+        };
+        let config = config.draw(Some(Before { said: &self.said, there: &there })).map_err(|error| error.to_string())?;
+        let changes = Changes::between(&self.said, &config);
         // Nothing else is done to the shards in between, so what they accept now they accept in a moment.
         for router in all.borrow().ok_or("a shard has ended")? {
             changes.check(&mut router.translator)?;
@@ -170,6 +175,14 @@ impl Running {
         (parts, port, failed)
     }
 
+    /// Rules, limits and names as they are, whoever has said so.
+    fn there(&self, translator: &Translator<Heap>) -> Said {
+        let rules = translator.diverts().filter_map(|entry| entry.to_string().parse().ok());
+        let (client_limit, timeouts) = (translator.client_limit(), translator.timeouts());
+        let names = self.naming.as_ref().map(|naming| naming.lock().names.entries().map(|e| Entry::of(&e)).collect());
+        Said { rules: rules.collect(), client_limit, timeouts, names: names.unwrap_or_default() }
+    }
+
     /// All that a process needs to go on in the place of this one.
     fn snapshot(&self, parts: &mut [Parts]) -> Option<Snapshot> {
         let time = self.clock.now();
@@ -177,13 +190,7 @@ impl Running {
             router.translator.poll(time);
         }
         let Router { translator, .. } = &*parts.first()?.1;
-        let rules = translator.diverts().filter_map(|entry| {
-            let mut room = [Weighted { target: Target::Same, weight: 1 }; 16];
-            byway::control::Rule::new(&byway::Divert::parse(&entry.to_string(), &mut room).ok()?)
-        });
-        let (client_limit, timeouts) = (translator.client_limit(), translator.timeouts());
-        let names = self.naming.as_ref().map(|naming| naming.lock().names.entries().map(|e| Entry::of(&e)).collect());
-        let rules = Said { rules: rules.collect(), client_limit, timeouts, names: names.unwrap_or_default() };
+        let rules = self.there(translator);
         let records: Vec<Record> = parts.iter().flat_map(|(_, router)| router.translator.records()).collect();
         Some(Snapshot {
             time,

@@ -9,7 +9,7 @@ use byway::{Heap, Instant, Sharding, Translator};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Before, Config};
 use crate::control::ControlPort;
 use crate::device::{self, Queue};
 use crate::handover::{self, Taken, Waiting};
@@ -83,6 +83,9 @@ fn go(
     (hand_over, waiting): (Option<&Path>, &Waiting),
 ) -> Result<Running, String> {
     check_snapshot(&config, kept)?;
+    // A name keeps its original, which clients may have cached.
+    let before = kept.map(|kept| Before { said: &kept.said, there: &kept.rules });
+    let config = config.draw(before).map_err(|error| error.to_string())?;
     // The secret says which client is which shard's, so connections that are taken over want the old one. Whatever
     // strangers must not foresee hangs on another, which is new.
     let secret = match (kept, &config.portion) {
@@ -205,6 +208,9 @@ fn routers(
         changes.apply(&mut translator)?;
         let mut router = Router::new(translator, config.router.clone());
         router.fail_open(changes.open().clone());
+        if let Some(pool) = config.names.as_ref().and_then(|names| names.pool) {
+            router.close(pool);
+        }
         Ok(router)
     };
     translators.into_iter().map(with_rules).collect()

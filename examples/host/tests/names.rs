@@ -157,6 +157,71 @@ fn kdig_asks() {
     });
 }
 
+/// A client that validates asks with DO and CD, and looks at signatures itself. There are none, here and at the server.
+#[test]
+fn delv_asks() {
+    in_namespace_with(&[("delv", "-v"), ("dig", "-v"), ("unbound", "-V")], "delv_asks", || {
+        let (world, _unbound) = world(Options::PLAIN);
+        let client = world.network.client.clone();
+        let delv = |words: &str| run(&client, &format!("delv @{DNS} {words}"));
+        for how in ["", "+tcp"] {
+            // Without a trust anchor what is not signed is an answer.
+            let said = delv(&format!("+noroot {how} wWw.Bt.com A"));
+            assert!(said.contains("; authoritative"), "{how}: {said}");
+            assert!(said.contains("86400\tIN\tA\t100.100.100.100") && !said.contains("123.45.67"), "{how}: {said}");
+            let said = delv(&format!("+noroot {how} www.bt.com AAAA"));
+            assert!(!said.contains("2001:db8") && said.to_lowercase().contains("nxrrset"), "{how}: {said}");
+            let said = delv(&format!("+noroot {how} name.test TXT"));
+            assert!(said.contains("; authoritative") && said.contains("\"behind\""), "{how}: {said}");
+        }
+        // With one, the missing signature is noticed, and no address is believed: neither ours nor a mirror's.
+        let said = output(&client, &format!("delv @{DNS} www.bt.com A"));
+        let said = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
+        assert!(said.contains("resolution failed") && !said.contains("IN\tA"), "{said}");
+        // On the wire: DO and CD are copied, nothing is signed, and AD is never set.
+        for how in ["+dnssec", "+dnssec +cdflag", "+cdflag", "+dnssec +adflag +tcp"] {
+            let said = dig(&client, &format!("{how} www.bt.com A"));
+            let flags = said.lines().find(|line| line.starts_with(";; flags:")).unwrap_or_else(|| panic!("{said}"));
+            let flags = flags.split(';').nth(2).unwrap_or_default();
+            assert!(!flags.contains(" ad") && flags.contains(" cd") == how.contains("cdflag"), "{how}: {said}");
+            assert_eq!(said.contains("flags: do;"), how.contains("dnssec"), "{how}: {said}");
+            assert!(said.contains("IN\tA\t100.100.100.100") && !said.contains("RRSIG"), "{how}: {said}");
+        }
+        world.end();
+    });
+}
+
+/// A name elsewhere that is an alias of a name in the table: it passes, so the server's answer comes as it is, and who follows the
+/// alias himself gets the original. Where the alias is in the table, nothing of the chain is told.
+#[test]
+fn aliases() {
+    in_namespace_with(PROGRAMS, "aliases", || {
+        let (mut world, _unbound) = world(Options::PLAIN);
+        let (client, server) = (world.network.client.clone(), world.network.a.clone());
+        for how in ["+notcp", "+tcp", "+dnssec"] {
+            let alias = dig(&client, &format!("+short {how} alias.test CNAME"));
+            assert_eq!(alias, "alias2.test.\n", "{how}");
+            let end = dig(&client, &format!("+short {how} alias2.test CNAME"));
+            assert_eq!(end, "www.bt.com.\n", "{how}");
+            assert_eq!(dig(&client, &format!("+short {how} {}", end.trim())), format!("{ORIGINAL}\n"), "{how}");
+        }
+        // Byte by byte, whatever the server makes of the chain.
+        let ask = || {
+            let asked: Vec<_> = [1, 5, 28, 65, 255].iter().map(|kind| query(7, "alias.test", *kind, 1232)).collect();
+            over_udp(DNS, &asked)
+        };
+        let (through, direct) = (client.run(ask), server.run(ask));
+        assert!(through == direct, "{}", differences(&through, &direct));
+        world.ctl("name add alias.test 203.0.113.9");
+        for kind in ["A", "CNAME", "AAAA", "ANY"] {
+            let said = dig(&client, &format!("alias.test {kind}"));
+            assert!(!said.contains("alias2") && !said.contains("www.bt.com"), "{kind}: {said}");
+        }
+        assert_eq!(dig(&client, "+short alias.test"), "203.0.113.9\n");
+        world.end();
+    });
+}
+
 /// So many at once, and then their answers, which may come in any order.
 fn over_tcp(queries: &[Vec<u8>], at_once: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();

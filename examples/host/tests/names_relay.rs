@@ -223,3 +223,35 @@ fn a_server_that_does_not_keep_the_case_is_asked_again() {
         assert_eq!((of("answered"), of("case_lost"), of("timed_out")), (30, 8, 0), "{counted}");
     });
 }
+
+/// One client asks for more than there is room for, and nobody answers; another is answered all the same.
+#[test]
+fn a_client_that_is_not_answered_leaves_room_for_others() {
+    in_namespace_with(PROGRAMS, "a_client_that_is_not_answered_leaves_room_for_others", || {
+        let (before, after) = RELAY.split_once("servers = ").unwrap();
+        let text =
+            format!("{before}queries = 64\npatience = \"60s\"\nservers = {after}").replace("1.2.3.4/32", "1.2.3.0/24");
+        let world = with_servers(Options { rules: Box::leak(text.into_boxed_str()), ..Options::PLAIN });
+        let Network { client, proxy, a, .. } = &world.network;
+        const OTHER: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 77);
+        client.ip(&format!("address add {OTHER}/32 dev lo")).unwrap();
+        proxy.ip(&format!("route add {OTHER}/32 dev to-client")).unwrap();
+        client.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect(SocketAddrV4::new(OWN, 53)).unwrap();
+            for id in 0..200 {
+                socket.send(&query(id, "nobody.test", 1, 0)).unwrap();
+            }
+        });
+        let counted = || run(proxy, "curl -sS http://127.0.0.1:9207/metrics");
+        let has = |text: &str, name: &str, n: u32| {
+            text.lines().any(|line| line == format!("byway_name_relay_total{{outcome=\"{name}\"}} {n}"))
+        };
+        wait("all are counted", || has(&counted(), "client_limit", 184));
+        assert!(has(&counted(), "asked", 16) && has(&counted(), "full", 0), "{}", counted());
+        let _unbound = unbound(a, FIRST);
+        let answer = run(client, &format!("dig @{OWN} -b {OTHER} +tries=1 +timeout=60 +short name.test TXT"));
+        assert_eq!(answer, "\"behind\"\n");
+        world.end_unjudged();
+    });
+}

@@ -36,6 +36,7 @@ pub struct RelayConfig {
     pub(super) patience: Duration,
     pub(super) attempts: u8,
     pub(super) payload: u16,
+    pub(super) client_limit: u32,
     pub(super) mixes_case: bool,
     /// A server or a prefix that there was no room for.
     unusable: Option<RelayError>,
@@ -65,6 +66,7 @@ impl RelayConfig {
             patience: Self::DEFAULT_PATIENCE,
             attempts: Self::DEFAULT_ATTEMPTS,
             payload: PAYLOAD,
+            client_limit: 0,
             mixes_case: true,
             unusable: None,
         }
@@ -124,6 +126,16 @@ impl RelayConfig {
         self
     }
 
+    /// How many queries of one client can wait for an answer at a time; zero, as it is unless set, for no limit. Without it one
+    /// client that asks for names whose servers do not answer can fill the table, so that no other's queries find room (for
+    /// sessions of NATs: RFC 6888, section 3, REQ-4). Clients are counted by a keyed hash of their address, in as many
+    /// places as there is room for queries: now and then two share a place, and the limit.
+    #[must_use]
+    pub const fn queries_per_client(mut self, queries: u32) -> Self {
+        self.client_limit = queries;
+        self
+    }
+
     /// Whether the letters of a question are sent in random case (draft-vixie-dnsext-dns0x20): true unless set. A server
     /// that does not keep it is noticed.
     #[must_use]
@@ -175,6 +187,7 @@ impl fmt::Debug for RelayConfig {
             .field("patience", &self.patience)
             .field("attempts", &self.attempts)
             .field("payload", &self.payload)
+            .field("client_limit", &self.client_limit)
             .field("mixes_case", &self.mixes_case)
             .finish_non_exhaustive()
     }

@@ -36,6 +36,8 @@ outcomes! {
     Repeated = "repeated",
     /// A query that found no room: nothing is done, and the client may repeat it.
     Full = "full",
+    /// A query of a client that has as many waiting as it may: as above.
+    ClientLimit = "client_limit",
     /// A query for which no free port was found: as above.
     NoPort = "no_port",
     /// A query above [`MAX_RELAY_QUERY`](super::MAX_RELAY_QUERY) bytes: answered with TC, so that it comes over TCP.

@@ -34,8 +34,9 @@ pub(super) fn read(header: Header, message: &[u8]) -> Result<Readable, Refusal> 
     if !header.is_query() {
         return refuse(RelayOutcome::NotImplemented, code::NOTIMP, HEADER);
     }
-    let asked = Asked::read(message.get(HEADER..).unwrap_or_default()).ok();
-    let question = asked.and_then(|asked| Some((asked.length(), Question::read(message, asked.length())?)));
+    let mut asked = Asked::EMPTY;
+    let read = asked.read(message.get(HEADER..).unwrap_or_default()).ok();
+    let question = read.and_then(|()| Some((asked.length(), Question::read(message, asked.length())?)));
     let (Some((name, question)), 1) = (question, header.questions()) else {
         return refuse(RelayOutcome::Malformed, code::FORMERR, HEADER);
     };

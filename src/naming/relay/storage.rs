@@ -22,6 +22,8 @@ pub struct RelaySlot {
     /// Neighbours in the list of those that wait, or the next unused one: numbers counted from one.
     pub(super) next: u32,
     pub(super) previous: u32,
+    /// How many queries wait of the clients whose hash leads to this slot, whatever else is in it.
+    pub(super) of_clients: u32,
     /// Those of the last attempt.
     pub(super) port: u16,
     pub(super) id: u16,
@@ -59,6 +61,7 @@ impl RelaySlot {
         asked: Endpoint::NONE,
         next: 0,
         previous: 0,
+        of_clients: 0,
         port: 0,
         id: 0,
         length: 0,

@@ -92,6 +92,11 @@ impl Work<'_> {
         if index::candidates(self.parts.clients, of_client).any(is_same) {
             return self.drop(RelayOutcome::Repeated);
         }
+        let limit = self.state.config.client_limit;
+        let of_clients = slot(self.parts.slots, self.place_of(source)).map_or(0, |slot| slot.of_clients);
+        if limit != 0 && of_clients >= limit {
+            return self.drop(RelayOutcome::ClientLimit);
+        }
         let Some(number) = self.allocate() else {
             return self.drop(RelayOutcome::Full);
         };
@@ -99,6 +104,7 @@ impl Work<'_> {
             self.free(number);
             return self.drop(RelayOutcome::Full);
         }
+        self.add_to_clients(source, 1);
         let server = self.state.servers.take(self.state.now);
         if let Some(slot) = slot_mut(self.parts.slots, number) {
             (slot.client, slot.asked, slot.server) = (source, asked, server);
@@ -304,8 +310,21 @@ impl Work<'_> {
             None => return None,
         };
         state.used += 1;
-        *slot_mut(self.parts.slots, number)? = RelaySlot::EMPTY;
+        let slot = slot_mut(self.parts.slots, number)?;
+        *slot = RelaySlot { of_clients: slot.of_clients, ..RelaySlot::EMPTY };
         Some(number)
+    }
+
+    /// The slot that counts what waits of this client.
+    fn place_of(&self, client: Endpoint) -> u32 {
+        1 + reduce((self.state.keys.hash_client(client.address) >> 32) as u32, self.state.capacity as u32)
+    }
+
+    fn add_to_clients(&mut self, client: Endpoint, change: i32) {
+        let place = self.place_of(client);
+        if let Some(slot) = slot_mut(self.parts.slots, place) {
+            slot.of_clients = slot.of_clients.saturating_add_signed(change);
+        }
     }
 
     fn free(&mut self, number: u32) {
@@ -320,8 +339,9 @@ impl Work<'_> {
     fn release(&mut self, number: u32) {
         let Some(slot) = slot(self.parts.slots, number) else { return };
         let Some(header) = Header::read(slot.query()) else { return };
-        let (of_client, of_port) =
-            (self.state.of_client(slot.client, slot.asked, header), self.state.of_port(slot.port));
+        let (client, of_client, of_port) =
+            (slot.client, self.state.of_client(slot.client, slot.asked, header), self.state.of_port(slot.port));
+        self.add_to_clients(client, -1);
         index::replace(self.parts.clients, of_client, number, NONE);
         index::replace(self.parts.ports, of_port, number, NONE);
         self.free(number);

@@ -5,6 +5,7 @@ mod locations;
 pub mod monitor;
 mod names;
 mod nat;
+mod pool;
 mod portion;
 mod relay;
 mod report;
@@ -25,6 +26,7 @@ use document::{Fault, Table, Value};
 pub use names::{Answer, Entry, NamesSection};
 pub use relay::RelaySection;
 pub use nat::{Capacity, Nat};
+pub use pool::Before;
 pub use report::{Report, Transport};
 pub use rules::Rule;
 
@@ -176,11 +178,16 @@ impl Config {
         let mut nat = nat::read(&root)?;
         let report = report::read(&root)?;
         nat.capacity.report = report.is_some();
-        let rules = rules::read(&root)?;
+        let groups = rules::groups(&root)?;
+        let rules = rules::read(&root, &groups)?;
         let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
         let router = Settings { early: portion.as_ref().map(|portion| portion.direction), ..router(&root, &nat)? };
-        let names = names::read(&root, &nat, &rules)?;
-        let device = device(&root, &nat, &rules)?;
+        let names = names::read(&root, &nat, &rules, &groups)?;
+        let pooled = names.as_ref().and_then(|names| names.pooled.first());
+        if let (Some(portion), Some(pooled)) = (&portion, pooled) {
+            portion::check_rule(portion.direction, &pooled.rule)?;
+        }
+        let device = device(&root, &nat, &rules, names.as_ref().and_then(|names| names.pool))?;
         let control = root.table("control")?.map(|table| control(&table, file)).transpose()?;
         let metrics = match root.table("metrics")? {
             None => None,
@@ -277,6 +284,13 @@ impl Config {
 
     /// Enters everything into translators that are thrown away, so that what they would refuse is said with its place.
     fn try_out(&self) -> Result<(), Fault> {
+        let mut config = self.clone();
+        config.draw_all(None)?;
+        config.try_out_drawn()
+    }
+
+    fn try_out_drawn(&self) -> Result<(), Fault> {
+        self.names.as_ref().map_or(Ok(()), NamesSection::try_out)?;
         let ejects = self.rules.iter().any(|rule| rule.options.ejecting);
         let mut sharded = self.nat.try_out(self.device.queues, ejects)?;
         for rule in &self.rules {
@@ -338,7 +352,7 @@ fn resumable(root: &Table<'_>) -> Result<Option<resumable::Settings>, Fault> {
 /// What is expected of an address.
 const ADDRESS: &str = "an IPv4 address like \"10.0.0.1\"";
 
-fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> {
+fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], pool: Option<Prefix>) -> Result<Device, Fault> {
     const NAME: &str = "a name of 1 to 15 letters, digits, dots, dashes and underscores";
     let default = Device {
         name: "byway0".into(),
@@ -352,8 +366,9 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Device, Fault> 
         table: 7207,
         blackhole: true,
     };
-    // Replies, and what is for own addresses, must come here in any case.
+    // Replies, and what is for own addresses or for names, must come here in any case.
     let mut routes = nat.routes();
+    routes.extend(pool);
     let table = root.table("device")?;
     let listed = table.as_ref().and_then(|table| table.get("routes"));
     match &listed {

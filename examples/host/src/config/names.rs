@@ -6,13 +6,14 @@ use core::time::Duration;
 use byway::naming::{
     HeapNames, ListedName, MAX_ADDRESSES, NameEntry, Names, NamesConfig, Pattern, WeightedAddress,
 };
-use byway::{Match, ParseError, Prefix};
+use byway::{Match, ParseError, Prefix, Target};
 
 use super::ADDRESS;
 use super::document::{Fault, Table, Value};
 use super::nat::Nat;
+use super::pool::Pooled;
 use super::relay::{self, RelaySection};
-use super::rules::Rule;
+use super::rules::{self, Groups, Rule};
 use crate::packet;
 
 /// The section `[names]`.
@@ -27,8 +28,12 @@ pub struct NamesSection {
     answers_per_second: u32,
     negative_ttl: u32,
     recursion: bool,
-    /// The entries, in the file's order.
+    /// What originals are drawn from.
+    pub pool: Option<Prefix>,
+    /// The entries, in the file's order; behind them those whose originals were drawn.
     pub entries: Vec<Entry>,
+    /// Those whose originals are to be drawn.
+    pub pooled: Vec<Pooled>,
     /// Who is asked what clients ask this machine itself.
     pub relay: Option<RelaySection>,
 }
@@ -44,7 +49,7 @@ pub struct Entry {
     pub ttl: u32,
     /// What it is answered with.
     pub answer: Answer,
-    place: Fault,
+    pub(super) place: Fault,
 }
 
 /// What an entry is answered with.
@@ -167,7 +172,12 @@ pub(super) fn pattern(value: &Value<'_>) -> Result<Pattern, Fault> {
     value.text(EXPECTED)?.parse().map_err(|error: ParseError| value.fault(error))
 }
 
-pub(super) fn read(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Option<NamesSection>, Fault> {
+pub(super) fn read(
+    root: &Table<'_>,
+    nat: &Nat,
+    rules: &[Rule],
+    groups: &Groups<'_>,
+) -> Result<Option<NamesSection>, Fault> {
     let Some(table) = root.table("names")? else {
         return Ok(None);
     };
@@ -180,7 +190,9 @@ pub(super) fn read(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Option
             .or("answers_per_second", NamesConfig::DEFAULT_RATE, |v| v.number(0..=1_000_000))?,
         negative_ttl: table.or("negative_ttl", 60, ttl)?,
         recursion: table.or("recursion_available", true, Value::boolean)?,
+        pool: table.or("pool", None, |v| pool(v).map(Some))?,
         entries: Vec::new(),
+        pooled: Vec::new(),
         relay: None,
     };
     if section.address.is_none() && nat.own.first().is_some_and(|router| nat.is_alternative(*router)) {
@@ -192,11 +204,10 @@ pub(super) fn read(root: &Table<'_>, nat: &Nat, rules: &[Rule]) -> Result<Option
     }
     if let Some(listed) = table.get("entry") {
         for value in listed.list("a list of tables: [[names.entry]]")? {
-            section.entries.push(entry(&value.table()?, rules)?);
+            entry(&value.table()?, rules, groups, &mut section)?;
         }
     }
     table.finish()?;
-    section.try_out()?;
     Ok(Some(section))
 }
 
@@ -212,23 +223,56 @@ fn relay_address(value: &Value<'_>, nat: &Nat) -> Result<Ipv4Addr, Fault> {
     }
 }
 
-fn entry(table: &Table<'_>, rules: &[Rule]) -> Result<Entry, Fault> {
+/// Reads an entry into the section.
+fn entry(table: &Table<'_>, rules: &[Rule], groups: &Groups<'_>, section: &mut NamesSection) -> Result<(), Fault> {
     let name = table.need("name", "a name, or \"*.\" and a name")?;
     let clients = table.or("clients", Prefix::ALL, |v| v.read("a prefix like \"192.168.0.0/16\""))?;
-    let answer = match (table.get("to"), table.get("rule")) {
-        (Some(to), None) => Answer::Addresses(addresses(&to)?),
-        (None, Some(rule)) => Answer::Rule(rule_of(&rule, rules)?),
-        (Some(_), Some(rule)) => {
-            return Err(rule.fault("the entry has addresses already: leave out either to or rule"));
-        }
-        (None, None) => {
-            let expected = "an address, or a list of addresses; or rule, for the original of a [[rule]]";
-            return Err(table.need("to", expected).err().unwrap_or_else(|| table.fault("")));
-        }
+    let said: Vec<_> = ["to", "rule", "servers", "group"].into_iter().filter_map(|field| table.get(field)).collect();
+    let [said] = &said[..] else {
+        return Err(match said.get(1) {
+            Some(second) => second.fault("the entry says already what it is answered with: leave out one of to, rule, servers and group"),
+            None => {
+                let expected = "an address, or a list of addresses; or rule, for the original of a [[rule]]; or \
+                                servers or group, for an original from names.pool";
+                table.need("to", expected).err().unwrap_or_else(|| table.fault(""))
+            }
+        });
     };
     let ttl = table.or("ttl", NameEntry::DEFAULT_TTL, ttl)?;
+    let (pattern, place) = (pattern(&name)?, name.fault(""));
+    let field = said.field().rsplit('.').next().unwrap_or_default();
+    let answer = match field {
+        "to" => Answer::Addresses(addresses(said)?),
+        "rule" => Answer::Rule(rule_of(said, rules)?),
+        field => {
+            let servers = if field == "group" { rules::group(said, groups)? } else { rules::servers(said)? };
+            let Some(pool) = section.pool else {
+                return Err(said.fault("an original is drawn from names.pool, which is missing: expected a prefix there"));
+            };
+            if servers.iter().any(|server| server.target == Target::Same) {
+                return Err(said.fault("\"same\" found: expected servers, since no host has the original"));
+            }
+            let rule = rules::with_servers(table, pool.into(), servers, said.fault(""))?;
+            table.finish()?;
+            section.pooled.push(Pooled { pattern, clients, ttl, rule, place });
+            return Ok(());
+        }
+    };
     table.finish()?;
-    Ok(Entry { pattern: pattern(&name)?, clients, ttl, answer, place: name.fault("") })
+    section.entries.push(Entry { pattern, clients, ttl, answer, place });
+    Ok(())
+}
+
+/// A prefix to draw originals from, all of which is routed to this machine.
+fn pool(value: &Value<'_>) -> Result<Prefix, Fault> {
+    const EXPECTED: &str = "a prefix of 8 to 32 bits whose addresses no host has, like \"100.64.0.0/16\"";
+    let pool: Prefix = value.read(EXPECTED)?;
+    let last = pool.network().to_bits() | u32::MAX.checked_shr(pool.length().into()).unwrap_or(0);
+    let is_usable = [pool.network(), Ipv4Addr::from_bits(last)].iter().all(|end| packet::may_be_source(*end));
+    if pool.length() < 8 || !is_usable {
+        return Err(value.fault(format!("{pool} found: expected {EXPECTED}")));
+    }
+    Ok(pool)
 }
 
 /// A time in whole seconds, up to what DNS can say.

@@ -34,8 +34,8 @@ pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) ->
         }
     };
     table.finish()?;
-    if let (Direction::ToClient, Some(rule)) = (direction, rules.first()) {
-        return Err(rule.fault("rules belong to the portion to the server: this one follows it"));
+    if let Some(rule) = rules.first() {
+        check_rule(direction, rule)?;
     }
     let Timeouts { tcp_established, tcp_transitory, udp, icmp, .. } = nat.timeouts;
     let shortest = tcp_established.min(tcp_transitory).min(udp).min(icmp);
@@ -51,4 +51,12 @@ pub(super) fn read(table: &Table<'_>, file: &Path, nat: &Nat, rules: &[Rule]) ->
         return Err(table.fault("[resumable] is there: a hand-over needs both directions in one process"));
     }
     Ok(Settings { direction, end, secret, key, refresh })
+}
+
+/// Whether a portion for this direction may have this rule.
+pub(super) fn check_rule(direction: Direction, rule: &Rule) -> Result<(), Fault> {
+    match direction {
+        Direction::ToClient => Err(rule.fault("rules belong to the portion to the server: this one follows it")),
+        Direction::ToServer => Ok(()),
+    }
 }

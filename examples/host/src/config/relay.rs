@@ -25,6 +25,7 @@ pub struct RelaySection {
     patience: Duration,
     attempts: u8,
     mix_case: bool,
+    per_client: u32,
 }
 
 impl RelaySection {
@@ -35,7 +36,7 @@ impl RelaySection {
         let (first, others) = self.servers.split_first().unwrap_or((&none, &[]));
         let config = others.iter().fold(RelayConfig::new(secret, *first), |config, server| config.server(*server));
         let config = self.clients.iter().fold(config, |config, clients| config.clients(*clients));
-        config.patience(self.patience).attempts(self.attempts).mix_case(self.mix_case)
+        config.patience(self.patience).attempts(self.attempts).mix_case(self.mix_case).queries_per_client(self.per_client)
     }
 
     /// Whether this client may ask.
@@ -54,10 +55,15 @@ pub(super) fn read(
 ) -> Result<RelaySection, Fault> {
     const SERVERS: &str = "a DNS server, or a list: ADDRESS[:PORT], like \"192.0.2.53\"";
     const CLIENTS: &str = "whose queries are relayed: a prefix like \"192.168.0.0/16\", or a list";
+    let servers = some(&table.need("servers", SERVERS)?, |value| server(value, nat, address))?;
+    let clients = some(&table.need("clients", CLIENTS)?, |value| value.read(CLIENTS))?;
+    let queries = table.or("queries", 1024_u32, |v| v.number(1..=16_384))?;
     let section = RelaySection {
-        servers: some(&table.need("servers", SERVERS)?, |value| server(value, nat, address))?,
-        clients: some(&table.need("clients", CLIENTS)?, |value| value.read(CLIENTS))?,
-        queries: table.or("queries", 1024_u32, |v| v.number(1..=16_384))? as usize,
+        servers,
+        clients,
+        queries: queries as usize,
+        // So that it takes several clients to keep others out.
+        per_client: table.or("queries_per_client", (queries / 4).max(1), |v| v.number(0..=16_384))?,
         patience: table.or("patience", RelayConfig::DEFAULT_PATIENCE, Value::duration)?,
         attempts: table.or("attempts", RelayConfig::DEFAULT_ATTEMPTS, |v| v.number(1..=255))?,
         mix_case: table.or("mix_case", true, Value::boolean)?,

@@ -35,24 +35,36 @@ impl Rule {
         Divert::new(self.matches).to_group(&self.servers).with_options(self.options)
     }
 
+    /// The same rule for something else.
+    pub(super) fn about(&self, matches: Match) -> Self {
+        Self { matches, ..self.clone() }
+    }
+
     pub(super) fn fault(&self, problem: impl core::fmt::Display) -> Fault {
         Fault { problem: problem.to_string(), ..self.place.clone() }
     }
 }
 
-pub(super) fn read(root: &Table<'_>) -> Result<Vec<Rule>, Fault> {
+/// Lists of servers with names.
+pub(super) type Groups<'a> = Vec<(&'a str, Vec<Weighted>)>;
+
+pub(super) fn groups<'a>(root: &Table<'a>) -> Result<Groups<'a>, Fault> {
     let mut groups = Vec::new();
     if let Some(table) = root.table("groups")? {
         for (name, value) in table.each() {
             groups.push((name, servers(&value)?));
         }
     }
+    Ok(groups)
+}
+
+pub(super) fn read(root: &Table<'_>, groups: &Groups<'_>) -> Result<Vec<Rule>, Fault> {
     let mut rules: Vec<Rule> = Vec::new();
     let Some(listed) = root.get("rule") else {
         return Ok(rules);
     };
     for value in listed.list("a list of tables: [[rule]]")? {
-        let rule = rule(&value.table()?, &groups)?;
+        let rule = rule(&value.table()?, groups)?;
         if rules.iter().any(|other| other.matches == rule.matches) {
             return Err(rule.fault(format!("another rule is about {}", rule.matches)));
         }
@@ -61,26 +73,30 @@ pub(super) fn read(root: &Table<'_>) -> Result<Vec<Rule>, Fault> {
     Ok(rules)
 }
 
-fn rule(table: &Table<'_>, groups: &[(&str, Vec<Weighted>)]) -> Result<Rule, Fault> {
+fn rule(table: &Table<'_>, groups: &Groups<'_>) -> Result<Rule, Fault> {
     const MATCH: &str = "ADDRESS[/LENGTH][:PORT] [tcp|udp|icmp] [from CLIENTS], like \"100.100.100.100:80 tcp\"";
     let divert = table.need("divert", MATCH)?;
     let matches = divert.text(MATCH)?.parse().map_err(|error: ParseError| divert.fault(error))?;
     let servers = match (table.get("to"), table.get("group")) {
         (Some(to), None) => servers(&to)?,
-        (None, Some(group)) => {
-            let name = group.text("the name of one of [groups]")?;
-            let found = groups.iter().find(|(group, _)| *group == name);
-            found.map(|(_, servers)| servers.clone()).ok_or_else(|| {
-                let names: Vec<_> = groups.iter().map(|(name, _)| *name).collect();
-                let names = if names.is_empty() { "there is none".into() } else { names.join(", ") };
-                group.fault(format!("\"{name}\" found: expected the name of one of [groups]: {names}"))
-            })?
-        }
+        (None, Some(name)) => group(&name, groups)?,
         (Some(_), Some(group)) => return Err(group.fault("the rule has servers already: leave out either to or group")),
         (None, None) => {
             return Err(table.need("to", "a server, or a list of servers").err().unwrap_or_else(|| table.fault("")));
         }
     };
+    let rule = with_servers(table, matches, servers, divert.fault(""))?;
+    table.finish()?;
+    Ok(rule)
+}
+
+/// A rule with the options that stand in the table.
+pub(super) fn with_servers(
+    table: &Table<'_>,
+    matches: Match,
+    servers: Vec<Weighted>,
+    place: Fault,
+) -> Result<Rule, Fault> {
     const MIDSTREAM: [(&str, Midstream); 3] =
         [("pass", Midstream::Pass), ("adopt", Midstream::Adopt), ("drop", Midstream::Drop)];
     let mut options = DivertOptions::NONE;
@@ -91,12 +107,21 @@ fn rule(table: &Table<'_>, groups: &[(&str, Vec<Weighted>)]) -> Result<Rule, Fau
     options.least_loaded = table.or("least_loaded", false, Value::boolean)?;
     options.ejecting = table.or("eject", false, Value::boolean)?;
     let fail_open = table.or("fail_open", false, Value::boolean)?;
-    let rule = Rule { matches, servers, options, fail_open, place: divert.fault("") };
-    table.finish()?;
-    Ok(rule)
+    Ok(Rule { matches, servers, options, fail_open, place })
 }
 
-fn servers(value: &Value<'_>) -> Result<Vec<Weighted>, Fault> {
+/// The servers of a group.
+pub(super) fn group(value: &Value<'_>, groups: &Groups<'_>) -> Result<Vec<Weighted>, Fault> {
+    let name = value.text("the name of one of [groups]")?;
+    let found = groups.iter().find(|(group, _)| *group == name);
+    found.map(|(_, servers)| servers.clone()).ok_or_else(|| {
+        let names: Vec<_> = groups.iter().map(|(name, _)| *name).collect();
+        let names = if names.is_empty() { "there is none".into() } else { names.join(", ") };
+        value.fault(format!("\"{name}\" found: expected the name of one of [groups]: {names}"))
+    })
+}
+
+pub(super) fn servers(value: &Value<'_>) -> Result<Vec<Weighted>, Fault> {
     const EXPECTED: &str = "a server: ADDRESS[:PORT][*WEIGHT], or \"same\"";
     let mut servers = Vec::new();
     for value in value.one_or_more() {

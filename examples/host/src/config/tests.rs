@@ -197,6 +197,9 @@ fn a_portion_has_an_end_a_key_and_rules_if_it_is_the_one_to_the_server() {
         "[portion]\ndirection = \"to-server\"\nconnect = \"192.0.2.2:5214\"\nkey = \"{}\"\nrefresh = \"2s\"\n",
         key.display()
     );
+    let (pooled, _) = GOOD.split_once("[[rule]]").unwrap();
+    let pooled =
+        pooled.to_owned() + "[names]\npool = \"100.64.0.0/16\"\n[[names.entry]]\nname = \"www.test\"\ngroup = \"web\"\n";
     let with = |right: &str, wrong: &str, good: &str| parse(&(portion.replacen(right, wrong, 1) + good));
     let read = with("", "", GOOD).unwrap();
     let settings = read.portion.unwrap();
@@ -205,6 +208,7 @@ fn a_portion_has_an_end_a_key_and_rules_if_it_is_the_one_to_the_server() {
     for (right, wrong, good, said) in [
         ("to-server", "to-serve", GOOD, "2:13: portion.direction: \"to-serve\" found: expected one of"),
         ("to-server", "to-client", GOOD, "21:10: rule[1].divert: rules belong to the portion to the server"),
+        ("to-server", "to-client", &pooled, "24:9: names.entry[1].group: rules belong to the portion to the server"),
         ("connect", "connects", GOOD, "1:1: portion: listen or connect is missing"),
         ("key", "listen = \"1.1.1.1:1\"\nkey", GOOD, "3:11: portion.connect: one portion listens, the other connects"),
         ("192.0.2.2:5214", "192.0.2.2", GOOD, "3:11: portion.connect: \"192.0.2.2\" found: expected an address and port"),
@@ -310,8 +314,8 @@ fn what_is_wrong_with_names_is_said_with_its_place() {
         ("203.0.113.2\"", "203.0.113.1\"", "35:8: names.entry[2].name: the entry has address 203.0.113.1 twice".into()),
         ("203.0.113.2\"", "203.0.113.2*x\"", "36:24: names.entry[2].to[2]: \"203.0.113.2*x\" found: expected an address: ADDRESS[*WEIGHT]".into()),
         ("203.0.113.2\"", "127.0.0.1\"", "35:8: names.entry[2].name: address 127.0.0.1: no host can have this address".into()),
-        ("ttl = \"24h\"", "to = \"203.0.113.1\"", "31:8: names.entry[1].rule: the entry has addresses already: leave out either to or rule".into()),
-        ("ttl = \"24h\"", "tll = \"24h\"", "32:1: names.entry[1].tll: there is no such field: expected one of name, clients, to, rule, ttl".into()),
+        ("ttl = \"24h\"", "to = \"203.0.113.1\"", "31:8: names.entry[1].rule: the entry says already what it is answered with: leave out one of to, rule, servers and group".into()),
+        ("ttl = \"24h\"", "tll = \"24h\"", "32:1: names.entry[1].tll: there is no such field: expected one of name, clients, to, rule, servers, group, ttl".into()),
     ] {
         assert!(NAMES.contains(right), "{right}");
         let error = parse(&(GOOD.to_owned() + &NAMES.replacen(right, wrong, 1))).unwrap_err();
@@ -334,6 +338,7 @@ fn servers_of_other_names_are_read() {
     assert_eq!(relay.servers, ["192.0.2.53:53", "198.51.100.53:5353"].map(|server| server.parse().unwrap()));
     assert!(relay.is_for([10, 1, 1, 1].into()) && !relay.is_for([11, 1, 1, 1].into()));
     assert_eq!((relay.queries, relay.config([0; 32]).check()), (1024, Ok(())));
+    assert!(format!("{:?}", relay.config([0; 32])).contains("client_limit: 256"), "a quarter");
     let changed = parse(&(GOOD.to_owned() + &RELAY.replace("1500ms", "2s"))).unwrap().check_reload(&config);
     let why = "names.relay.patience: it cannot change while byway runs (it was \"1500ms\"): restart byway";
     assert!(changed.unwrap_err().to_string().ends_with(why));
@@ -359,7 +364,7 @@ fn what_is_wrong_with_servers_of_other_names_is_said_with_its_place() {
         ("1500ms", "61s", "25:1: names.relay: patience of 61s: expected more than none and at most 60s"),
         ("patience = \"1500ms\"", "attempts = 0", "28:12: names.relay.attempts: 0 found: expected a number from 1 to 255"),
         ("patience = \"1500ms\"", "queries = 16385", "28:11: names.relay.queries: 16385 found: expected a number from 1 to 16384"),
-        ("patience", "patient", "28:1: names.relay.patient: there is no such field: expected one of servers, clients, queries, patience"),
+        ("patience", "patient", "28:1: names.relay.patient: there is no such field: expected one of servers, clients, queries, queries_per_client, patience"),
         ("[names]", "[names]\nservers = \"9.9.9.53/32\"", "26:1: names.relay: names.servers (9.9.9.53/32) has no address of this machine: nobody could ask it"),
     ] {
         assert!(RELAY.contains(right), "{right}");

@@ -34,6 +34,7 @@ pub fn unbound(space: &Space, address: Ipv4Addr) -> Program {
          \x20interface: {address}\n access-control: 0.0.0.0/0 allow\n do-ip6: no\n module-config: \"iterator\"\n num-threads: 1\n\
          \x20rrset-roundrobin: no\n incoming-num-tcp: 100\n local-zone: \".\" static\n{data}\
          \x20local-data: 'name.test. 60 TXT \"behind\"'\n local-data: 'name.test. 60 A 198.51.100.1'\n local-data: 'long.test. 60 TXT {long}'\n\
+         \x20local-data: 'alias.test. 60 CNAME alias2.test.'\n local-data: 'alias2.test. 60 CNAME www.bt.com.'\n\
          \x20local-data: 'bt.com. 60 A 198.51.100.2'\n local-data: 'xyz.com. 60 A 198.51.100.3'\n\
          remote-control:\n control-enable: no\n",
         folder = folder.display(),
