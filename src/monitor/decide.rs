@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::monitor::allocate::{Carries, equilibrium, optimum};
+use crate::monitor::load::Reported;
 use crate::monitor::model::{Estimate, Observation};
 use crate::time::Instant;
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub hanging: Duration,
     /// How long an ejected server rests before it is tried: 2 s, and twice as long if it fails again.
     pub rest: Duration,
+    /// A load that a server has reported counts the less the older it is, and nothing at this age: 10 s.
+    pub oldest_load: Duration,
 }
 
 impl Settings {
@@ -50,6 +53,7 @@ impl Settings {
         failures: 3,
         hanging: Duration::from_millis(250),
         rest: Duration::from_secs(2),
+        oldest_load: Duration::from_secs(10),
     };
 }
 
@@ -196,8 +200,10 @@ pub struct Inputs<const N: usize> {
     pub seconds: f64,
     /// What was seen.
     pub seen: [Observation; N],
-    /// What was thought of the servers, with that.
+    /// What was thought of the servers, with that and with what they have reported.
     pub estimates: [Estimate; N],
+    /// The load that each has reported, and what came of it.
+    pub reported: [Option<Reported>; N],
     pub(super) standing: [Standing; N],
     /// The weights before.
     pub weights: [u16; N],

@@ -31,6 +31,7 @@
 
 mod allocate;
 mod decide;
+mod load;
 mod model;
 mod reading;
 mod sentence;
@@ -41,10 +42,12 @@ use crate::time::Instant;
 
 pub use allocate::{Carries, optimum};
 pub use decide::{Action, Decision, Inputs, Outcome, Settings};
+pub use load::{Load, LoadDistrust, LoadKind, LoadReading, LoadSample, Reported};
 pub use model::{Estimate, Observation};
 pub use reading::{Distrust, Reading};
 
 use decide::{Standing, decide};
+use load::{Reports, correct};
 
 /// How many decisions are kept.
 pub const KEPT: usize = 32;
@@ -54,7 +57,9 @@ pub const KEPT: usize = 32;
 pub struct Monitor<const N: usize> {
     settings: Settings,
     standing: [Standing; N],
+    /// As response times have it, without what servers report.
     estimates: [Estimate; N],
+    reports: [Reports; N],
     weights: [u16; N],
     /// Weights are weighed again at this time at the earliest.
     due: Instant,
@@ -88,6 +93,7 @@ impl<const N: usize> Monitor<N> {
             settings,
             standing: [Standing::In; N],
             estimates: [Estimate::UNKNOWN; N],
+            reports: [Reports::NONE; N],
             weights,
             due: Instant::ZERO,
             last: Instant::ZERO,
@@ -107,10 +113,29 @@ impl<const N: usize> Monitor<N> {
         self.weights
     }
 
-    /// What is thought of each server.
+    /// What is thought of each server, with what servers have reported by the time of the last observation.
     #[must_use]
-    pub const fn estimates(&self) -> &[Estimate; N] {
-        &self.estimates
+    pub fn estimates(&self) -> [Estimate; N] {
+        self.corrected().0
+    }
+
+    /// What the reports of servers have told that still count, and what came of it.
+    #[must_use]
+    pub fn reported(&self) -> [Option<Reported>; N] {
+        self.corrected().1
+    }
+
+    fn corrected(&self) -> ([Estimate; N], [Option<Reported>; N]) {
+        let mut estimates = self.estimates;
+        let reported = correct(&mut estimates, &self.reports, self.last, self.settings.oldest_load);
+        (estimates, reported)
+    }
+
+    /// Takes the load that a server has reported itself, which corrects what its response times say of its capacity: in
+    /// relation to the other servers that report one, the less the older it is, and by a quarter at most. None is needed, and
+    /// none ejects a server. Returns whether it was taken: not if there is no such server, or if it is not newer than the last.
+    pub fn report_load(&mut self, server: usize, load: Load) -> bool {
+        self.reports.get_mut(server).is_some_and(|reports| reports.take(load, self.last))
     }
 
     /// Which servers are ejected at present.
@@ -179,8 +204,9 @@ impl<const N: usize> Monitor<N> {
             return None;
         }
         self.last = now;
-        for (window, seen) in self.window.iter_mut().zip(seen) {
+        for ((window, reports), seen) in self.window.iter_mut().zip(&mut self.reports).zip(seen) {
             window.add(seen);
+            reports.count(seen);
         }
         let mut next = None;
         for (server, seen) in seen.iter().enumerate() {
@@ -207,11 +233,13 @@ impl<const N: usize> Monitor<N> {
                 }
             }
         }
+        let (estimates, reported) = self.corrected();
         let inputs = Inputs {
             at: now,
             seconds: length,
             seen: self.window,
-            estimates: self.estimates,
+            estimates,
+            reported,
             standing: self.standing,
             weights: self.weights,
             trust: self.trust,
