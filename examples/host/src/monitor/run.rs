@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::journal::Journal;
 use super::lead::{self, Stand};
 use super::link::{Heard, Link};
+use super::loads::Loads;
 use super::rules::{Clients, Each, Pins};
 use super::service::{Change, State};
 use super::shared::Shared;
@@ -82,6 +83,7 @@ pub struct Run {
     pub(super) config: Monitor,
     pub(super) links: Vec<Link>,
     pub(super) services: Vec<State>,
+    pub(super) loads: Loads,
     pub(super) journal: Journal,
     pub(super) start: std::time::Instant,
     /// By service and server: what was seen since the last tick, by translator and position.
@@ -145,6 +147,7 @@ impl Run {
         };
         let services: Vec<_> = config.services.iter().enumerate().map(state).collect();
         let count = services.len();
+        let loads = Loads::start(&config.loads)?;
         let mut run = Self {
             acting: vec![false; links.len()],
             has_acted: false,
@@ -153,6 +156,7 @@ impl Run {
             unshared: 0,
             links,
             services,
+            loads,
             journal,
             start: std::time::Instant::now(),
             fresh: HashMap::new(),
@@ -211,6 +215,8 @@ impl Run {
                     self.hear(place, heard);
                 }
             }
+            let start = self.start;
+            self.loads.poll(&mut self.services, |at| Instant::from_secs(1) + at.saturating_duration_since(start));
             self.note_leads();
             self.tick();
             self.give_up();
@@ -480,6 +486,7 @@ impl Run {
             "journal": { "damaged": self.journal.damaged, "unwritten": self.journal.unwritten },
             "translators": translators.collect::<Vec<_>>(),
             "services": self.services.iter().map(State::show).collect::<Vec<_>>(),
+            "loads": self.loads.show(now),
             "decisions": self.journal.newest().take(50).collect::<Vec<_>>(),
         });
         self.shared.publish(state.to_string());
