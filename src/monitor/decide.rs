@@ -37,6 +37,8 @@ pub struct Settings {
     pub rest: Duration,
     /// A load that a server has reported counts the less the older it is, and nothing at this age: 10 s.
     pub oldest_load: Duration,
+    /// Measurements that are late are waited for after a change, but no longer than this: 15 s.
+    pub longest_delay: Duration,
 }
 
 impl Settings {
@@ -54,6 +56,7 @@ impl Settings {
         hanging: Duration::from_millis(250),
         rest: Duration::from_secs(2),
         oldest_load: Duration::from_secs(10),
+        longest_delay: Duration::from_secs(15),
     };
 }
 
@@ -83,6 +86,8 @@ pub(super) enum Standing {
         raised: u32,
         since: Instant,
         before: u32,
+        /// Whether it gets nothing until it is known how it has done: what is measured comes late.
+        paused: bool,
     },
 }
 
@@ -100,6 +105,7 @@ impl Standing {
         estimate: &Estimate,
         settings: &Settings,
         now: Instant,
+        is_current: bool,
     ) -> Option<Action> {
         let bad = seen.failures.max(seen.unanswered);
         let of = seen.answered.saturating_add(bad);
@@ -115,8 +121,13 @@ impl Standing {
                 *self = eject(0);
                 Some(Action::EjectFailing { server, bad, of })
             }
+            // What it did before it was ejected must not be taken for what it does when it is tried.
+            Self::Out { until, times } if !is_current => {
+                *self = Self::Out { until: until.max(now + settings.rest), times };
+                None
+            }
             Self::Out { until, times } if now >= until => {
-                *self = Self::Trial { times, good: 0, raised: 0, since: now, before: 0 };
+                *self = Self::Trial { times, good: 0, raised: 0, since: now, before: 0, paused: false };
                 Some(Action::Try { server })
             }
             Self::Trial { times, .. } if bad != 0 => {
@@ -127,21 +138,26 @@ impl Standing {
                 *self = eject(times);
                 Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
             }
-            Self::Trial { times, good, raised, since, before } => {
+            Self::Trial { times, good, raised, since, before, paused } => {
                 let good = good.saturating_add(seen.answered);
                 if good >= ENOUGH {
                     *self = Self::In;
                     return Some(Action::Return { server });
                 }
-                if now.duration_since(since) < settings.interval {
-                    *self = Self::Trial { times, good, raised, since, before };
+                let tried = now.duration_since(since);
+                if !is_current && !paused && tried >= settings.hanging {
+                    *self = Self::Trial { times, good, raised, since, before, paused: true };
+                    return Some(Action::Pause { server });
+                }
+                if !is_current || tried < settings.interval && !paused {
+                    *self = Self::Trial { times, good, raised, since, before, paused };
                     return None;
                 }
                 // The others have become less loaded since its weight was chosen.
                 let is_forgotten = seen.waiting == 0 && good.saturating_sub(before) < TOO_FEW;
                 let raised = raised.saturating_add(u32::from(is_forgotten));
-                *self = Self::Trial { times, good, raised, since: now, before: good };
-                is_forgotten.then_some(Action::Try { server })
+                *self = Self::Trial { times, good, raised, since: now, before: good, paused: false };
+                (is_forgotten || paused).then_some(Action::Try { server })
             }
             Self::In | Self::Excluded | Self::Out { .. } => None,
         }
@@ -180,6 +196,11 @@ pub enum Action {
     },
     /// An ejected server gets a few requests, so that it can show whether it is well again.
     Try {
+        /// Its place in the arrays.
+        server: usize,
+    },
+    /// A server that was tried gets nothing more until it is known how it has done, since measurements come late.
+    Pause {
         /// Its place in the arrays.
         server: usize,
     },
@@ -433,7 +454,7 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
     let mut wanted = [0.0; N];
     for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
         *place = match standing {
-            Standing::Out { .. } | Standing::Excluded => 0.0,
+            Standing::Out { .. } | Standing::Excluded | Standing::Trial { paused: true, .. } => 0.0,
             Standing::Trial { raised, .. } => {
                 let one = capacity / f64::max(others, 1.0);
                 (one * 1.5 / (each_has + 1.0) * f64::from(1_u32 << (*raised).min(10))).min(one * 1.5)

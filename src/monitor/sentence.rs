@@ -49,6 +49,9 @@ impl<const N: usize> fmt::Display for Decision<N> {
             Action::Try { server } => {
                 write!(f, "server {server} gets a few requests, to see whether it is well again")?
             }
+            Action::Pause { server } => {
+                write!(f, "server {server} gets nothing more until it is known how it has done")?
+            }
             Action::Return { server } => {
                 write!(f, "server {server} comes back with a small weight, since it has answered well")?
             }

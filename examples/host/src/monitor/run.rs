@@ -268,9 +268,8 @@ impl Run {
                     let count = self.services.len();
                     let arriving = self.arriving.entry(place).or_insert_with(|| vec![Each::default(); count]);
                     arriving[service][server] = arriving[service][server].saturating_add(connections);
-                    let told = self.services[service].in_force.map(|weights| weights[server]);
                     let is_alone = self.services.len() == 1 && self.services[service].demands.clients.is_empty();
-                    if is_alone && told.is_some_and(|told| told != weight) && now.duration_since(self.told[service]) > SETTLED {
+                    if is_alone && self.services[service].note_weight(server, weight) && now.duration_since(self.told[service]) > SETTLED {
                         // Somebody else has changed them.
                         self.links[place].list();
                     }

@@ -57,6 +57,8 @@ pub struct State {
     held: Each<Option<f64>>,
     times: Each<VecDeque<(Instant, Histogram)>>,
     place: usize,
+    /// Whether something was measured while other weights were in force.
+    is_late: bool,
 }
 
 fn settings(service: &Service) -> Settings {
@@ -85,6 +87,7 @@ impl State {
             pins,
             service,
             place,
+            is_late: false,
         }
     }
 
@@ -167,6 +170,13 @@ impl State {
         Demands::at(time, rules, self.place, self.len(), pins)
     }
 
+    /// Notes with which weight a server was measured. Returns whether it is another than the one in force.
+    pub fn note_weight(&mut self, server: usize, weight: u16) -> bool {
+        let is_other = self.in_force.is_some_and(|weights| weights[server] != weight);
+        self.is_late |= is_other;
+        is_other
+    }
+
     /// Takes in what was seen since the last time, and decides.
     pub fn tick(&mut self, now: Instant, seen: &Each<Observation>) -> Option<Change> {
         self.seen = *seen;
@@ -174,7 +184,8 @@ impl State {
             *failures += u64::from(seen.failures.max(seen.unanswered));
         }
         self.exclude();
-        let decision = self.model.observe(now, seen).copied();
+        let is_current = !core::mem::take(&mut self.is_late);
+        let decision = self.model.observe_late(now, seen, is_current).copied();
         self.settle(decision.as_ref(), None)
     }
 
@@ -348,6 +359,7 @@ impl State {
                 silent.as_secs_f64()
             ),
             Action::Try { server } => format!("{} gets a few requests to show whether it is well again", self.name(server)),
+            Action::Pause { server } => format!("what {} was given to show whether it is well is not known yet", self.name(server)),
             Action::Return { server } => format!("{} has answered well", self.name(server)),
             _ => "the monitor has decided so".into(),
         }
@@ -467,7 +479,7 @@ fn cause(decision: &Decision<MAX_SERVERS>) -> String {
         Action::Reweigh => "a prediction of the model".into(),
         Action::Undo { .. } => "the outcome of the last change".into(),
         Action::EjectFailing { .. } | Action::EjectHanging { .. } => "failures that were seen".into(),
-        Action::Try { .. } | Action::Return { .. } => "the end of an ejection".into(),
+        Action::Try { .. } | Action::Pause { .. } | Action::Return { .. } => "the end of an ejection".into(),
         _ => "the model".into(),
     }
 }
