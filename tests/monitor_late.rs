@@ -118,3 +118,28 @@ fn a_trial_pauses_until_its_outcome_is_known() {
     assert!(run.monitor.weights()[1] > 0);
     assert_eq!(run.go(1, [WELL, seen(6, 20), WELL], false), [(1, Action::Return { server: 1 })]);
 }
+
+/// Requests that still wait since before a server was ejected, as datagrams that nobody has given up, do not eject it again.
+#[test]
+fn what_still_waits_is_not_held_against_a_trial() {
+    let mut run = Run::new();
+    run.go(20, [WELL; 3], true);
+    let silent = |millis, waiting| Observation { waiting, silent: Duration::from_millis(millis), ..Observation::NONE };
+    let actions = run.go(1, [WELL, silent(500, 80), WELL], true);
+    assert!(matches!(actions[..], [(1, Action::EjectHanging { server: 1, .. })]), "{actions:?}");
+    let stuck = [WELL, silent(9_000, 80), WELL];
+    let tried = (0..12).find(|_| matches!(run.go(1, stuck, true)[..], [(1, Action::Try { server: 1 })]));
+    assert!(tried.is_some());
+    let mut late = Run { monitor: run.monitor.clone(), quarters: run.quarters };
+    // It is given more where nothing has come to it yet, and those that wait longer say that it still hangs.
+    let actions = run.go(6, stuck, true);
+    assert!(actions.iter().all(|(_, action)| matches!(action, Action::Try { .. })), "{actions:?}");
+    let actions = run.go(2, [WELL, silent(10_000, 82), WELL], true);
+    assert!(matches!(actions[..], [.., (_, Action::EjectHanging { server: 1, .. })]), "{actions:?}");
+    // The same where it is known late.
+    assert_eq!(late.go(19, stuck, false), [(1, Action::Pause { server: 1 })]);
+    assert_eq!(
+        late.go(1, [WELL, Observation { answered: 12, ..silent(10, 80) }, WELL], false),
+        [(1, Action::Return { server: 1 })]
+    );
+}

@@ -15,7 +15,7 @@ const POLICIES: [(Policy, &str); 6] = [
     (Policy::LeastConnections, "least connections"),
     (Policy::Alone, "translator alone"),
     (Policy::Monitor, "byway's monitor"),
-    (Policy::Loads, "the same, with loads reported"),
+    (Policy::Loads, "byway's, with loads"),
     (Policy::Clairvoyant, "clairvoyant"),
 ];
 

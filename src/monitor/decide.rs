@@ -86,6 +86,8 @@ pub(super) enum Standing {
         raised: u32,
         since: Instant,
         before: u32,
+        /// Requests that have waited since before the trial, and say nothing about how it does now.
+        stuck: u32,
         /// Whether it gets nothing until it is known how it has done: what is measured comes late.
         paused: bool,
     },
@@ -127,18 +129,22 @@ impl Standing {
                 None
             }
             Self::Out { until, times } if now >= until => {
-                *self = Self::Trial { times, good: 0, raised: 0, since: now, before: 0, paused: false };
+                let stuck = seen.waiting;
+                *self = Self::Trial { times, good: 0, raised: 0, since: now, before: 0, stuck, paused: false };
                 Some(Action::Try { server })
             }
             Self::Trial { times, .. } if bad != 0 => {
                 *self = eject(times);
                 Some(Action::EjectFailing { server, bad, of })
             }
-            Self::Trial { times, .. } if is_silent && seen.waiting != 0 => {
+            Self::Trial { times, since, stuck, .. }
+                if is_silent && seen.waiting > stuck && now.duration_since(since) >= settings.hanging =>
+            {
                 *self = eject(times);
                 Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
             }
-            Self::Trial { times, good, raised, since, before, paused } => {
+            Self::Trial { times, good, raised, since, before, stuck, paused } => {
+                let stuck = stuck.min(seen.waiting);
                 let good = good.saturating_add(seen.answered);
                 if good >= ENOUGH {
                     *self = Self::In;
@@ -146,17 +152,17 @@ impl Standing {
                 }
                 let tried = now.duration_since(since);
                 if !is_current && !paused && tried >= settings.hanging {
-                    *self = Self::Trial { times, good, raised, since, before, paused: true };
+                    *self = Self::Trial { times, good, raised, since, before, stuck, paused: true };
                     return Some(Action::Pause { server });
                 }
                 if !is_current || tried < settings.interval && !paused {
-                    *self = Self::Trial { times, good, raised, since, before, paused };
+                    *self = Self::Trial { times, good, raised, since, before, stuck, paused };
                     return None;
                 }
                 // The others have become less loaded since its weight was chosen.
-                let is_forgotten = seen.waiting == 0 && good.saturating_sub(before) < TOO_FEW;
+                let is_forgotten = seen.waiting <= stuck && good.saturating_sub(before) < TOO_FEW;
                 let raised = raised.saturating_add(u32::from(is_forgotten));
-                *self = Self::Trial { times, good, raised, since: now, before: good, paused: false };
+                *self = Self::Trial { times, good, raised, since: now, before: good, stuck, paused: false };
                 (is_forgotten || paused).then_some(Action::Try { server })
             }
             Self::In | Self::Excluded | Self::Out { .. } => None,
