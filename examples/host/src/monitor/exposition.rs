@@ -9,6 +9,8 @@ use std::io::{BufRead, ErrorKind, Read};
 pub const MAX_REPORT: u64 = 8 << 20;
 /// The longest line in bytes.
 const MAX_LINE: u64 = 64 << 10;
+/// The most labels of a series; each is compared with the others.
+const MAX_LABELS: usize = 64;
 /// The most series that are added up.
 const MAX_SERIES: usize = 4_096;
 
@@ -180,7 +182,7 @@ fn series(text: &str) -> Option<(&str, Labels, &str)> {
         let (label, after) = word(rest, |_| false)?;
         let after = after.trim_start_matches(BLANKS).strip_prefix('=')?;
         let (value, after) = quoted(after.trim_start_matches(BLANKS).strip_prefix('"')?)?;
-        if labels.iter().any(|(other, _)| other == label) {
+        if labels.len() >= MAX_LABELS || labels.iter().any(|(other, _)| other == label) {
             return None;
         }
         labels.push((label.into(), value));
@@ -320,6 +322,9 @@ node_cpu_seconds_total{ cpu = "1" , mode="user", } 1300
         let endless = |text| read(std::io::BufReader::new(Endless(text, 0)), &"a".parse().unwrap());
         assert_eq!(endless(b"# a comment that is there again and again, and again, and again, and again\n"), Err(Fault::TooLong));
         assert_eq!(endless(b"# "), Err(Fault::Malformed(1)));
+        let labels = |count| (0..count).map(|n| format!("l{n}=\"\",")).collect::<String>();
+        assert_eq!(sum(&format!("a{{{}}} 1\n", labels(MAX_LABELS)), "a"), Ok((1.0, 1, None)));
+        assert_eq!(sum(&format!("a{{{}}} 1\n", labels(MAX_LABELS + 1)), "a"), Err(Fault::Malformed(1)));
         let many: String = (0..=MAX_SERIES).map(|n| format!("a{{n=\"{n}\"}} 1\n")).collect();
         assert_eq!(sum(&many, "a"), Err(Fault::TooMany));
     }
