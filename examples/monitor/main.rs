@@ -3,12 +3,14 @@
 //! `cargo run --release --example monitor [-- --seconds 60] [--seed 1] [--adverse] [--svg docs/monitor.svg]`
 
 mod chart;
+mod hearing;
 mod servers;
 #[cfg(test)]
 mod tests;
 mod world;
 
-use world::{Hearing, PHASES, Policy, run, summary};
+use hearing::Hearing;
+use world::{PHASES, Policy, run, summary};
 
 const POLICIES: [(Policy, &str); 6] = [
     (Policy::Static, "static weights, nominal"),

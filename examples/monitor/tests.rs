@@ -5,8 +5,9 @@ use std::thread;
 
 use byway::monitor::Action;
 
+use crate::hearing::Hearing;
 use crate::servers::Health;
-use crate::world::{Hearing, PHASES, Phase, Policy, Seen, World, run, summary};
+use crate::world::{PHASES, Phase, Policy, Seen, World, run, summary};
 
 /// One run takes a minute where nothing is optimised.
 const SEEDS: &[u64] = if cfg!(debug_assertions) { &[1] } else { &[1, 2, 3, 4, 5] };

@@ -7,6 +7,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use byway::monitor::{Decision, LoadKind, LoadReading, LoadSample, Monitor, Observation, Reading, Settings};
 use byway::{Config, Divert, Heap, Instant, Measurements, Translator, Verdict, Weighted};
 
+use crate::hearing::Hearing;
 use crate::servers::{Dice, Health, SERVERS, Server, WORKERS};
 
 const N: usize = SERVERS.len();
@@ -53,31 +54,6 @@ pub(crate) const PHASES: [Phase; 6] = [
     Phase { name: "one hangs, 50 % load", load: 0.5, wrong: Some((1, 1.0, Health::Hangs)) },
     Phase { name: "75 % load", load: 0.75, wrong: None },
 ];
-
-/// How the monitor hears translators.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hearing {
-    /// How many there are; each has the same share of the clients.
-    pub translators: usize,
-    /// How late what they have measured arrives, in seconds.
-    pub late: f64,
-    /// Which share of it never does.
-    pub lost: f64,
-    /// By how much the clock of each is ahead of the last one's, in seconds.
-    pub apart: f64,
-    /// A server that reports this load, whatever it does.
-    pub liar: Option<(usize, f64)>,
-}
-
-impl Hearing {
-    /// One translator, which is heard at once.
-    pub(crate) const GOOD: Self = Self { translators: 1, late: 0.0, lost: 0.0, apart: 0.0, liar: None };
-}
-
-impl Hearing {
-    /// Two translators whose clocks are a second apart; what they have measured arrives five seconds late, and a tenth of it never.
-    pub(crate) const BAD: Self = Self { translators: 2, late: 5.0, lost: 0.1, apart: 1.0, liar: None };
-}
 
 /// What a translator has measured.
 struct Report {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use byway::Instant;
-use byway::monitor::{LoadReading, LoadSample};
+use byway::monitor::{LoadReading, LoadSample, Reported};
 use serde_json::{Value, json};
 
 use super::exposition::Sum;
@@ -102,4 +102,11 @@ impl Source {
             }
         }
     }
+}
+
+/// A load that a server has reported, and what came of it; nothing without a fresh one.
+pub(super) fn told(reported: Option<Reported>) -> Value {
+    reported.map_or(Value::Null, |one| {
+        json!({ "load": one.share, "age": one.age.as_secs_f64(), "capacity": one.capacity, "correction": one.correction })
+    })
 }

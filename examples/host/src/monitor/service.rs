@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use byway::control::MAX_SERVERS;
-use byway::monitor::{Action, Decision, Load, Monitor, Observation, Reported, Settings};
+use byway::monitor::{Action, Decision, Load, Monitor, Observation, Settings};
 use byway::{Histogram, Instant, Redivert, Target};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::loads::told;
 use super::rules::{Demands, Each, Pins};
 use crate::config::monitor::{Rule, Service};
 
@@ -465,13 +466,6 @@ impl State {
             "servers": each.collect::<Vec<_>>(),
         })
     }
-}
-
-/// A load that a server has reported, and what came of it; nothing without a fresh one.
-fn told(reported: Option<Reported>) -> Value {
-    reported.map_or(Value::Null, |one| {
-        json!({ "load": one.share, "age": one.age.as_secs_f64(), "capacity": one.capacity, "correction": one.correction })
-    })
 }
 
 fn cause(decision: &Decision<MAX_SERVERS>) -> String {
