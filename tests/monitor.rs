@@ -198,7 +198,7 @@ proptest! {
         let mut now = 1_u64 << 20;
         for (seen, step) in reports {
             now = now.wrapping_add(u64::from(step)).wrapping_sub(1 << 20);
-            if let Some(decision) = monitor.observe(Instant::from_micros(now), &seen) {
+            if let Some(decision) = monitor.observe_late(Instant::from_micros(now), &seen, step % 3 != 0) {
                 prop_assert!(decision.can_be_replayed());
                 prop_assert!(!decision.to_string().contains("NaN"), "{}", decision);
             }

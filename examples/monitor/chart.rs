@@ -10,7 +10,7 @@ const LEFT: f64 = 60.0;
 const TOP: f64 = 50.0;
 /// Milliseconds at the bottom and at the top.
 const RANGE: (f64, f64) = (40.0, 2_500.0);
-const COLOURS: [&str; 4] = ["#9a9a9a", "#c2571a", "#1f6fb4", "#3a9a5b"];
+const COLOURS: [&str; 6] = ["#9a9a9a", "#c2571a", "#b59a1f", "#1f6fb4", "#8a4fb4", "#3a9a5b"];
 
 /// An SVG that is legible on a light and on a dark page.
 pub(crate) fn draw(runs: &[(&str, Seen)], seconds: f64) -> String {
@@ -56,7 +56,7 @@ pub(crate) fn draw(runs: &[(&str, Seen)], seconds: f64) -> String {
             "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" points=\"{}\"/>\
              <text x=\"{}\" y=\"24\" fill=\"{colour}\" font-weight=\"bold\">{name}</text>",
             points.join(" "),
-            LEFT + n as f64 * 200.0
+            LEFT + n as f64 * 147.0
         );
     }
     svg.push_str("</svg>\n");

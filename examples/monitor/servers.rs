@@ -54,13 +54,15 @@ pub(crate) struct Server {
     pub health: Health,
     queue: VecDeque<(usize, f64)>,
     busy: usize,
+    /// Seconds that its workers have worked, all together.
+    pub worked: f64,
     /// What workers had in hand when it began to hang.
     stuck: Vec<usize>,
 }
 
 impl Server {
     pub(crate) fn new(speed: f64) -> Self {
-        Self { speed, health: Health::Well, queue: VecDeque::new(), busy: 0, stuck: Vec::new() }
+        Self { speed, health: Health::Well, queue: VecDeque::new(), busy: 0, worked: 0.0, stuck: Vec::new() }
     }
 
     /// A request with this much work has come. Returns which requests are done, and after how many seconds.
@@ -78,13 +80,14 @@ impl Server {
         Some((request, work / self.speed))
     }
 
-    /// A worker is done with a request. Returns whether it answers, and what the worker does next.
-    pub(crate) fn done(&mut self, request: usize) -> (bool, Option<(usize, f64)>) {
+    /// A worker is done with a request of this much work. Returns whether it answers, and what the worker does next.
+    pub(crate) fn done(&mut self, request: usize, work: f64) -> (bool, Option<(usize, f64)>) {
         if self.health == Health::Hangs {
             self.stuck.push(request);
             return (false, None);
         }
         self.busy -= 1;
+        self.worked += work / self.speed;
         (true, self.start())
     }
 

@@ -5,6 +5,7 @@ use std::thread;
 
 use byway::monitor::Action;
 
+use crate::hearing::Hearing;
 use crate::servers::Health;
 use crate::world::{PHASES, Phase, Policy, Seen, World, run, summary};
 
@@ -17,34 +18,49 @@ struct Runs {
     of: Vec<(Policy, Vec<Seen>)>,
 }
 
+impl Runs {
+    fn make<const P: usize>(policies: [Policy; P], hearing: Hearing) -> Self {
+        let of = thread::scope(|scope| {
+            let each = policies.map(|policy| {
+                let runs = move || SEEDS.iter().map(|seed| run(policy, *seed, SECONDS, hearing)).collect();
+                (policy, scope.spawn(runs))
+            });
+            each.map(|(policy, runs)| (policy, runs.join().expect("no panic"))).into()
+        });
+        Self { of }
+    }
+
+    fn of(&self, policy: Policy) -> &[Seen] {
+        &self.of.iter().find(|(of, _)| *of == policy).expect("it was run").1
+    }
+
+    /// The median over all seeds of the p99 in milliseconds and of the failures in per cent, in a time.
+    fn median(&self, policy: Policy, from: f64, to: f64) -> (f64, f64) {
+        let mut values: Vec<_> = self.of(policy).iter().map(|seen| summary(seen, from, to, 99.0)).collect();
+        values.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let p99 = values[values.len() / 2].0;
+        values.sort_by(|a, b| a.1.total_cmp(&b.1));
+        (p99, values[values.len() / 2].1)
+    }
+}
+
 /// All runs, made once.
 fn runs() -> &'static Runs {
     static RUNS: OnceLock<Runs> = OnceLock::new();
     RUNS.get_or_init(|| {
-        let policies = [Policy::Static, Policy::LeastConnections, Policy::Monitor, Policy::Clairvoyant];
-        let of = thread::scope(|scope| {
-            let each = policies.map(|policy| {
-                (policy, scope.spawn(move || SEEDS.iter().map(|seed| run(policy, *seed, SECONDS)).collect()))
-            });
-            each.map(|(policy, runs)| (policy, runs.join().expect("no panic"))).into()
-        });
-        Runs { of }
+        use Policy::{Alone, Clairvoyant, LeastConnections, Loads, Monitor, Static};
+        Runs::make([Static, LeastConnections, Alone, Monitor, Loads, Clairvoyant], Hearing::GOOD)
     })
 }
 
-/// The median over all seeds of the p99 in milliseconds and of the failures in per cent, in a phase.
+/// The same in a phase.
 fn median(policy: Policy, phase: usize) -> (f64, f64) {
-    let runs = &runs().of.iter().find(|(of, _)| *of == policy).expect("it was run").1;
     let from = phase as f64 * SECONDS;
-    let mut values: Vec<_> = runs.iter().map(|seen| summary(seen, from, from + SECONDS, 99.0)).collect();
-    values.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let p99 = values[values.len() / 2].0;
-    values.sort_by(|a, b| a.1.total_cmp(&b.1));
-    (p99, values[values.len() / 2].1)
+    runs().median(policy, from, from + SECONDS)
 }
 
 fn monitored() -> &'static [Seen] {
-    &runs().of.iter().find(|(of, _)| *of == Policy::Monitor).expect("it was run").1
+    runs().of(Policy::Monitor)
 }
 
 #[track_caller]
@@ -197,6 +213,99 @@ fn a_server_that_fails_is_ejected_within_half_a_second() {
             });
             let at = ejected.expect("it is ejected").inputs.at.as_micros() as f64 / 1e6;
             assert!(at - begun <= 0.6, "{} s", at - begun);
+        }
+    }
+}
+
+/// Without any monitor: what fails fast attracts nobody, and what hangs neither.
+#[test]
+fn a_translator_alone_ejects_what_fails() {
+    for (phase, ratio) in [(2, 0.05), (4, 0.1)] {
+        let theirs = median(Policy::LeastConnections, phase).1;
+        at_most("failed", phase, median(Policy::Alone, phase).1, theirs, ratio);
+    }
+    // What it costs where nothing fails.
+    for phase in [0, 1, 3, 5] {
+        at_most("p99", phase, median(Policy::Alone, phase).0, median(Policy::LeastConnections, phase).0, 1.1);
+    }
+}
+
+/// Loads that servers report: no worse anywhere, and better at 75 %.
+#[test]
+fn loads_that_servers_report_help() {
+    for (phase, ratio) in [(0, 1.1), (1, 1.05), (2, 1.1), (3, 1.1), (4, 1.15), (5, 0.95)] {
+        at_most("p99", phase, median(Policy::Loads, phase).0, median(Policy::Monitor, phase).0, ratio);
+        at_most("p99", phase, median(Policy::Loads, phase).0, median(Policy::Clairvoyant, phase).0, 1.15);
+    }
+    at_most("p99", 5, median(Policy::Loads, 5).0, median(Policy::LeastConnections, 5).0, 0.68);
+}
+
+/// A server that says that it has nothing to do, or that it can do no more, gains or loses a little.
+#[test]
+fn a_load_that_lies_costs_little() {
+    for (server, share) in [(3, 1.0), (5, 0.0), (0, 0.0)] {
+        let phase = Phase { name: "a lie", load: 0.75, wrong: None };
+        let p99 = |policy, liar| {
+            let mut world = World::heard(policy, 3, false, Hearing { liar, ..Hearing::GOOD });
+            world.run(&phase, SECONDS, false);
+            summary(&world.into_seen(), 10.0, SECONDS, 99.0).0
+        };
+        let (with, least) = (p99(Policy::Loads, Some((server, share))), p99(Policy::LeastConnections, None));
+        assert!(with <= 0.9 * least, "{server} says {share}: {with} against {least}");
+    }
+}
+
+/// Measurements five seconds late, a tenth of them lost, clocks a second apart. Whoever hears nothing does not care.
+fn adverse() -> &'static Runs {
+    static RUNS: OnceLock<Runs> = OnceLock::new();
+    RUNS.get_or_init(|| Runs::make([Policy::Monitor], Hearing::BAD))
+}
+
+/// A server that fails fast gets what probing takes, once that can be known.
+#[test]
+fn whoever_fails_fast_gets_a_probing_share_though_reports_are_late() {
+    let (from, to) = (2.0 * SECONDS + 6.0, 3.0 * SECONDS);
+    for seen in adverse().of(Policy::Monitor) {
+        let (mut all, mut probes) = (0, 0);
+        for (_, _, _, server) in seen.requests.iter().filter(|(begun, ..)| (from..to).contains(begun)) {
+            (all, probes) = (all + 1, probes + u32::from(*server == 1));
+        }
+        let share = f64::from(probes) / f64::from(all);
+        assert!(probes > 0 && share < 0.01, "{probes} of {all}");
+    }
+}
+
+/// No phase is worse than with static weights; nor, once the monitor can have seen what has changed, than with the same rule left
+/// alone; nor all in all.
+#[test]
+fn late_reports_make_nothing_worse_than_doing_nothing() {
+    let (all, first) = (SECONDS * PHASES.len() as f64, 25.0);
+    for (phase, at) in PHASES.iter().enumerate().map(|(phase, _)| (phase, phase as f64 * SECONDS)) {
+        let of = |runs: &Runs, policy, from| runs.median(policy, at + from, at + SECONDS);
+        let (mine, fixed) = (of(adverse(), Policy::Monitor, 0.0), of(runs(), Policy::Static, 0.0));
+        at_most("p99 against static weights", phase, mine.0, fixed.0, 1.0);
+        at_most("failed against static weights", phase, mine.1, fixed.1 + 0.02, 1.0);
+        let (mine, alone) = (of(adverse(), Policy::Monitor, first), of(runs(), Policy::LeastConnections, first));
+        at_most("p99 against doing nothing", phase, mine.0, alone.0, 1.0);
+        at_most("failed against doing nothing", phase, mine.1, alone.1 + 0.02, 1.0);
+    }
+    let mine = adverse().median(Policy::Monitor, 0.0, all);
+    let alone = runs().median(Policy::LeastConnections, 0.0, all);
+    assert!(mine.0 < 0.2 * alone.0 && mine.1 < 0.2 * alone.1, "{mine:?} {alone:?}");
+}
+
+/// Late reports are no reason to go to and fro.
+#[test]
+fn late_reports_do_not_make_weights_oscillate() {
+    for seen in adverse().of(Policy::Monitor) {
+        assert!(seen.decisions.iter().all(|decision| decision.can_be_replayed()));
+        let moves = seen.decisions.iter().filter(|decision| matches!(decision.action, Action::Reweigh)).count();
+        assert!((3..=25).contains(&moves), "{moves}");
+        for phase in [0, 3] {
+            let (from, to) = (phase as f64 * SECONDS + 25.0, (phase + 1) as f64 * SECONDS);
+            let moved: f64 = seen.moved.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, moved)| moved).sum();
+            let a_minute = moved * 60.0 / (to - from);
+            assert!(a_minute <= 0.4, "{a_minute} in phase {phase}");
         }
     }
 }

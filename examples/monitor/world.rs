@@ -2,11 +2,12 @@
 
 use core::cmp::Reverse;
 use core::net::{Ipv4Addr, SocketAddrV4};
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
-use byway::monitor::{Decision, Monitor, Observation, Settings};
+use byway::monitor::{Decision, LoadKind, LoadReading, LoadSample, Monitor, Observation, Reading, Settings};
 use byway::{Config, Divert, Heap, Instant, Measurements, Translator, Verdict, Weighted};
 
+use crate::hearing::Hearing;
 use crate::servers::{Dice, Health, SERVERS, Server, WORKERS};
 
 const N: usize = SERVERS.len();
@@ -15,6 +16,8 @@ const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100
 const PATIENCE: f64 = 2.0;
 /// How often what was measured is read.
 const READ: f64 = 0.25;
+/// How many of these pass between two reports of a server's own load.
+const SCRAPE: u64 = 8;
 
 /// Who chooses servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +26,12 @@ pub(crate) enum Policy {
     Static,
     /// The server with the fewest connections.
     LeastConnections,
+    /// The fewest connections, and the translator ejects servers that fail: all that there is without a monitor.
+    Alone,
     /// The fewest for what the monitor thinks that a server can carry.
     Monitor,
+    /// The same, where servers report their load too.
+    Loads,
     /// The fewest for what a server can really carry, known at once.
     Clairvoyant,
 }
@@ -47,6 +54,16 @@ pub(crate) const PHASES: [Phase; 6] = [
     Phase { name: "one hangs, 50 % load", load: 0.5, wrong: Some((1, 1.0, Health::Hangs)) },
     Phase { name: "75 % load", load: 0.75, wrong: None },
 ];
+
+/// What a translator has measured.
+struct Report {
+    due: f64,
+    translator: usize,
+    at: Instant,
+    measured: [Option<Measurements>; N],
+    /// Those that its rule had then.
+    weights: [u16; N],
+}
 
 /// One request, as its client knows it.
 struct Request {
@@ -87,9 +104,9 @@ impl Ord for At {
     }
 }
 
-/// What clients saw: when each request began, how long it took, and whether it failed.
+/// What clients saw: when each request began, how long it took, whether it failed, and which server it went to.
 pub(crate) struct Seen {
-    pub requests: Vec<(f64, f64, bool)>,
+    pub requests: Vec<(f64, f64, bool, usize)>,
     pub decisions: Vec<Decision<N>>,
     /// How much of all shares was moved, with the time.
     pub moved: Vec<(f64, f64)>,
@@ -97,7 +114,18 @@ pub(crate) struct Seen {
 }
 
 pub(crate) struct World {
-    translator: Translator<Heap>,
+    translators: Vec<Translator<Heap>>,
+    hearing: Hearing,
+    /// Reports that have not arrived yet.
+    reports: VecDeque<Report>,
+    readings: Vec<[Reading; N]>,
+    /// The weights in force, and those in the last report of each translator.
+    weights: [u16; N],
+    reported: Vec<[u16; N]>,
+    loads: [LoadReading; N],
+    reads: u64,
+    /// What is lost is drawn from numbers of its own, so that the arrivals stay the same.
+    luck: Dice,
     servers: Vec<Server>,
     requests: Vec<Request>,
     events: BinaryHeap<Reverse<At>>,
@@ -107,7 +135,6 @@ pub(crate) struct World {
     rate: f64,
     policy: Policy,
     monitor: Monitor<N>,
-    last: [Option<Measurements>; N],
     seen: Seen,
     /// The monitor is killed at this time.
     dies: f64,
@@ -142,16 +169,31 @@ fn segment(from: SocketAddrV4, to: SocketAddrV4, flags: u8, numbers: [u32; 2], d
 }
 
 impl World {
+    #[cfg(test)]
     pub(crate) fn new(policy: Policy, seed: u64, equal: bool) -> Self {
+        Self::heard(policy, seed, equal, Hearing::GOOD)
+    }
+
+    /// The same, where the monitor hears its translators like this.
+    pub(crate) fn heard(policy: Policy, seed: u64, equal: bool, hearing: Hearing) -> Self {
         let speeds = SERVERS.map(|(speed, _)| if equal { 1.0 } else { speed });
-        let config = Config::new([seed as u8; 32]).alternatives(
-            Ipv4Addr::new(10, 10, 10, 10),
-            Ipv4Addr::new(10, 10, 10, 13),
-            1_024..=65_535,
-        );
-        let translator = Translator::new(config, Heap::new(1 << 17, 64).measured()).expect("good settings");
+        let translator = |number: usize| {
+            let at = |last| Ipv4Addr::new(10, 10, 10 + number as u8, last);
+            let config =
+                Config::new([seed as u8 + 100 * number as u8; 32]).alternatives(at(10), at(13), 1_024..=65_535);
+            Translator::new(config, Heap::new(1 << 17, 64).measured()).expect("good settings")
+        };
+        let busy = LoadReading::new(LoadKind::Busy, 1.0).expect("a number above zero");
         let mut world = Self {
-            translator,
+            translators: (0..hearing.translators).map(translator).collect(),
+            hearing,
+            reports: VecDeque::new(),
+            readings: vec![[Reading::default(); N]; hearing.translators],
+            weights: [0; N],
+            reported: vec![[0; N]; hearing.translators],
+            loads: [busy; N],
+            reads: 0,
+            luck: Dice(!seed),
             servers: speeds.map(Server::new).into(),
             requests: Vec::new(),
             events: BinaryHeap::new(),
@@ -161,14 +203,13 @@ impl World {
             rate: 1.0,
             policy,
             monitor: Monitor::new(Settings::default(), [10_000; N]),
-            last: [None; N],
             seen: Seen { requests: Vec::new(), decisions: Vec::new(), moved: Vec::new(), dropped: 0 },
             dies: f64::INFINITY,
         };
         let nominal = speeds.map(|speed| (speed * 4_000.0) as u16);
         world.set_weights(match policy {
             Policy::Static | Policy::Clairvoyant => nominal,
-            Policy::LeastConnections | Policy::Monitor => [10_000; N],
+            Policy::LeastConnections | Policy::Alone | Policy::Monitor | Policy::Loads => [10_000; N],
         });
         world.at(0.0, Event::Arrive);
         world.at(READ, Event::Read);
@@ -181,11 +222,18 @@ impl World {
     }
 
     fn set_weights(&mut self, weights: [u16; N]) {
+        self.weights = weights;
         let group: Vec<_> =
             weights.iter().enumerate().map(|(n, weight)| Weighted::new(server_at(n), *weight)).collect();
         let divert = Divert::new(SERVICE).to_group(&group);
-        let divert = if self.policy == Policy::Static { divert } else { divert.least_loaded() };
-        self.translator.divert(divert).expect("a good rule");
+        let divert = match self.policy {
+            Policy::Static => divert,
+            Policy::Alone => divert.least_loaded().ejecting(),
+            _ => divert.least_loaded(),
+        };
+        for translator in &mut self.translators {
+            translator.divert(divert).expect("a good rule");
+        }
     }
 
     fn at(&mut self, time: f64, event: Event) {
@@ -193,10 +241,16 @@ impl World {
         self.events.push(Reverse(At(time, self.sent, event)));
     }
 
-    /// Translates a segment. `None` if the translator did not let it through.
-    fn translate(&mut self, mut packet: Vec<u8>) -> Option<Vec<u8>> {
-        let now = Instant::from_micros((self.now * 1e6) as u64);
-        match self.translator.translate(now, &mut packet) {
+    /// What a translator's clock shows.
+    fn clock(&self, translator: usize) -> Instant {
+        Instant::from_micros(((self.now + self.hearing.apart * translator as f64) * 1e6) as u64)
+    }
+
+    /// Translates a segment of a request. `None` if the translator did not let it through.
+    fn translate(&mut self, request: usize, mut packet: Vec<u8>) -> Option<Vec<u8>> {
+        let number = request % self.translators.len();
+        let now = self.clock(number);
+        match self.translators[number].translate(now, &mut packet) {
             Verdict::ToServer | Verdict::ToClient => Some(packet),
             _ => {
                 self.seen.dropped += 1;
@@ -206,12 +260,12 @@ impl World {
     }
 
     fn client_sends(&mut self, request: usize, flags: u8, numbers: [u32; 2], data: usize) -> Option<Vec<u8>> {
-        self.translate(segment(client_of(request), SERVICE, flags, numbers, data))
+        self.translate(request, segment(client_of(request), SERVICE, flags, numbers, data))
     }
 
     fn server_sends(&mut self, request: usize, flags: u8, numbers: [u32; 2], data: usize) {
         let Request { server, alternative, .. } = self.requests[request];
-        self.translate(segment(server_at(server), alternative, flags, numbers, data));
+        self.translate(request, segment(server_at(server), alternative, flags, numbers, data));
     }
 
     /// Goes through a phase.
@@ -289,8 +343,8 @@ impl World {
                 }
             }
             Event::Done(request) => {
-                let number = self.requests[request].server;
-                let (answers, next) = self.servers[number].done(request);
+                let Request { server: number, work, .. } = self.requests[request];
+                let (answers, next) = self.servers[number].done(request, work);
                 if answers {
                     self.respond(request);
                 }
@@ -325,28 +379,47 @@ impl World {
     }
 
     fn finish(&mut self, request: usize, failed: bool) {
-        let Request { begun, over, .. } = &mut self.requests[request];
+        let Request { begun, over, server, .. } = &mut self.requests[request];
         *over = true;
         // A client whose request fails has got nothing: that counts like its whole patience.
         let took = if failed { PATIENCE } else { self.now - *begun };
-        self.seen.requests.push((*begun, took, failed));
+        self.seen.requests.push((*begun, took, failed, *server));
     }
 
     /// What the monitor does, four times a second.
     fn read(&mut self) {
         self.at(self.now + READ, Event::Read);
+        for number in 0..self.translators.len() {
+            let at = self.clock(number);
+            let translator = &mut self.translators[number];
+            translator.poll(at);
+            let measured = core::array::from_fn(|server| translator.measurements_of(server_at(server)));
+            if self.luck.unit() >= self.hearing.lost {
+                let (due, weights) = (self.now + self.hearing.late, self.weights);
+                self.reports.push_back(Report { due, translator: number, at, measured, weights });
+            }
+        }
+        if !matches!(self.policy, Policy::Monitor | Policy::Loads) || self.now >= self.dies {
+            return self.reports.clear();
+        }
         let now = Instant::from_micros((self.now * 1e6) as u64);
-        self.translator.poll(now);
-        if self.policy != Policy::Monitor || self.now >= self.dies {
-            return;
+        self.reads += 1;
+        if self.policy == Policy::Loads && self.reads.is_multiple_of(SCRAPE) {
+            self.scrape(now);
         }
         let mut seen = [Observation::default(); N];
-        for (number, (seen, last)) in seen.iter_mut().zip(&mut self.last).enumerate() {
-            let Some(measured) = self.translator.measurements_of(server_at(number)) else { continue };
-            *seen = Observation::of(&last.map_or(measured, |last| measured.between(&last)));
-            *last = Some(measured);
+        while let Some(report) = self.reports.pop_front_if(|report| report.due <= self.now) {
+            self.reported[report.translator] = report.weights;
+            for ((seen, reading), measured) in
+                seen.iter_mut().zip(&mut self.readings[report.translator]).zip(report.measured)
+            {
+                if let Some(Ok(Some(new))) = measured.map(|measured| reading.take(report.at, &measured)) {
+                    seen.merge(&new);
+                }
+            }
         }
-        if let Some(decision) = self.monitor.observe(now, &seen).copied() {
+        let is_current = self.reported.iter().all(|weights| *weights == self.weights);
+        if let Some(decision) = self.monitor.observe_late(now, &seen, is_current).copied() {
             let shares = |weights: [u16; N]| {
                 let sum: f64 = weights.iter().map(|w| f64::from(*w)).sum();
                 weights.map(|w| f64::from(w) / sum)
@@ -365,6 +438,20 @@ impl World {
         }
     }
 
+    /// Reads the load that each server reports.
+    fn scrape(&mut self, now: Instant) {
+        for (number, reading) in self.loads.iter_mut().enumerate() {
+            let busy = LoadSample { at: now, value: self.servers[number].worked, series: WORKERS as u32, stamp: None };
+            let load = match self.hearing.liar {
+                Some((liar, share)) if liar == number => byway::monitor::Load::new(share, now),
+                _ => reading.take(&busy).ok().flatten(),
+            };
+            if let Some(load) = load {
+                self.monitor.report_load(number, load);
+            }
+        }
+    }
+
     pub(crate) fn into_seen(self) -> Seen {
         self.seen
     }
@@ -375,7 +462,7 @@ impl World {
 pub(crate) fn summary(seen: &Seen, from: f64, to: f64, percent: f64) -> (f64, f64) {
     let mut times: Vec<f64> = Vec::new();
     let mut failed = 0;
-    for (begun, took, has_failed) in &seen.requests {
+    for (begun, took, has_failed, _) in &seen.requests {
         if (from..to).contains(begun) {
             times.push(*took);
             failed += usize::from(*has_failed);
@@ -390,8 +477,8 @@ pub(crate) fn summary(seen: &Seen, from: f64, to: f64, percent: f64) -> (f64, f6
 }
 
 /// A whole run.
-pub(crate) fn run(policy: Policy, seed: u64, seconds: f64) -> Seen {
-    let mut world = World::new(policy, seed, false);
+pub(crate) fn run(policy: Policy, seed: u64, seconds: f64, hearing: Hearing) -> Seen {
+    let mut world = World::heard(policy, seed, false, hearing);
     for phase in &PHASES {
         world.run(phase, seconds, false);
     }

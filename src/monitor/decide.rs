@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::monitor::allocate::{Carries, equilibrium, optimum};
+use crate::monitor::load::Reported;
 use crate::monitor::model::{Estimate, Observation};
 use crate::time::Instant;
 
@@ -34,6 +35,10 @@ pub struct Settings {
     pub hanging: Duration,
     /// How long an ejected server rests before it is tried: 2 s, and twice as long if it fails again.
     pub rest: Duration,
+    /// A load that a server has reported counts the less the older it is, and nothing at this age: 10 s.
+    pub oldest_load: Duration,
+    /// Measurements that are late are waited for after a change, but no longer than this: 15 s.
+    pub longest_delay: Duration,
 }
 
 impl Settings {
@@ -50,6 +55,8 @@ impl Settings {
         failures: 3,
         hanging: Duration::from_millis(250),
         rest: Duration::from_secs(2),
+        oldest_load: Duration::from_secs(10),
+        longest_delay: Duration::from_secs(15),
     };
 }
 
@@ -79,6 +86,10 @@ pub(super) enum Standing {
         raised: u32,
         since: Instant,
         before: u32,
+        /// Requests that have waited since before the trial, and say nothing about how it does now.
+        stuck: u32,
+        /// Whether it gets nothing until it is known how it has done: what is measured comes late.
+        paused: bool,
     },
 }
 
@@ -96,6 +107,7 @@ impl Standing {
         estimate: &Estimate,
         settings: &Settings,
         now: Instant,
+        is_current: bool,
     ) -> Option<Action> {
         let bad = seen.failures.max(seen.unanswered);
         let of = seen.answered.saturating_add(bad);
@@ -111,33 +123,47 @@ impl Standing {
                 *self = eject(0);
                 Some(Action::EjectFailing { server, bad, of })
             }
+            // What it did before it was ejected must not be taken for what it does when it is tried.
+            Self::Out { until, times } if !is_current => {
+                *self = Self::Out { until: until.max(now + settings.rest), times };
+                None
+            }
             Self::Out { until, times } if now >= until => {
-                *self = Self::Trial { times, good: 0, raised: 0, since: now, before: 0 };
+                let stuck = seen.waiting;
+                *self = Self::Trial { times, good: 0, raised: 0, since: now, before: 0, stuck, paused: false };
                 Some(Action::Try { server })
             }
             Self::Trial { times, .. } if bad != 0 => {
                 *self = eject(times);
                 Some(Action::EjectFailing { server, bad, of })
             }
-            Self::Trial { times, .. } if is_silent && seen.waiting != 0 => {
+            Self::Trial { times, since, stuck, .. }
+                if is_silent && seen.waiting > stuck && now.duration_since(since) >= settings.hanging =>
+            {
                 *self = eject(times);
                 Some(Action::EjectHanging { server, waiting: seen.waiting, silent: seen.silent })
             }
-            Self::Trial { times, good, raised, since, before } => {
+            Self::Trial { times, good, raised, since, before, stuck, paused } => {
+                let stuck = stuck.min(seen.waiting);
                 let good = good.saturating_add(seen.answered);
                 if good >= ENOUGH {
                     *self = Self::In;
                     return Some(Action::Return { server });
                 }
-                if now.duration_since(since) < settings.interval {
-                    *self = Self::Trial { times, good, raised, since, before };
+                let tried = now.duration_since(since);
+                if !is_current && !paused && tried >= settings.hanging {
+                    *self = Self::Trial { times, good, raised, since, before, stuck, paused: true };
+                    return Some(Action::Pause { server });
+                }
+                if !is_current || tried < settings.interval && !paused {
+                    *self = Self::Trial { times, good, raised, since, before, stuck, paused };
                     return None;
                 }
                 // The others have become less loaded since its weight was chosen.
-                let is_forgotten = seen.waiting == 0 && good.saturating_sub(before) < TOO_FEW;
+                let is_forgotten = seen.waiting <= stuck && good.saturating_sub(before) < TOO_FEW;
                 let raised = raised.saturating_add(u32::from(is_forgotten));
-                *self = Self::Trial { times, good, raised, since: now, before: good };
-                is_forgotten.then_some(Action::Try { server })
+                *self = Self::Trial { times, good, raised, since: now, before: good, stuck, paused: false };
+                (is_forgotten || paused).then_some(Action::Try { server })
             }
             Self::In | Self::Excluded | Self::Out { .. } => None,
         }
@@ -179,6 +205,11 @@ pub enum Action {
         /// Its place in the arrays.
         server: usize,
     },
+    /// A server that was tried gets nothing more until it is known how it has done, since measurements come late.
+    Pause {
+        /// Its place in the arrays.
+        server: usize,
+    },
     /// A server that was tried has answered, and comes back with a small weight.
     Return {
         /// Its place in the arrays.
@@ -196,8 +227,10 @@ pub struct Inputs<const N: usize> {
     pub seconds: f64,
     /// What was seen.
     pub seen: [Observation; N],
-    /// What was thought of the servers, with that.
+    /// What was thought of the servers, with that and with what they have reported.
     pub estimates: [Estimate; N],
+    /// The load that each has reported, and what came of it.
+    pub reported: [Option<Reported>; N],
     pub(super) standing: [Standing; N],
     /// The weights before.
     pub weights: [u16; N],
@@ -427,7 +460,7 @@ fn wanted<const N: usize>(inputs: &Inputs<N>) -> [f64; N] {
     let mut wanted = [0.0; N];
     for (place, ((estimate, weight), standing)) in wanted.iter_mut().zip(each()) {
         *place = match standing {
-            Standing::Out { .. } | Standing::Excluded => 0.0,
+            Standing::Out { .. } | Standing::Excluded | Standing::Trial { paused: true, .. } => 0.0,
             Standing::Trial { raised, .. } => {
                 let one = capacity / f64::max(others, 1.0);
                 (one * 1.5 / (each_has + 1.0) * f64::from(1_u32 << (*raised).min(10))).min(one * 1.5)

@@ -31,6 +31,7 @@
 
 mod allocate;
 mod decide;
+mod load;
 mod model;
 mod reading;
 mod sentence;
@@ -41,10 +42,12 @@ use crate::time::Instant;
 
 pub use allocate::{Carries, optimum};
 pub use decide::{Action, Decision, Inputs, Outcome, Settings};
+pub use load::{Load, LoadDistrust, LoadKind, LoadReading, LoadSample, Reported};
 pub use model::{Estimate, Observation};
 pub use reading::{Distrust, Reading};
 
 use decide::{Standing, decide};
+use load::{Reports, correct};
 
 /// How many decisions are kept.
 pub const KEPT: usize = 32;
@@ -54,7 +57,9 @@ pub const KEPT: usize = 32;
 pub struct Monitor<const N: usize> {
     settings: Settings,
     standing: [Standing; N],
+    /// As response times have it, without what servers report.
     estimates: [Estimate; N],
+    reports: [Reports; N],
     weights: [u16; N],
     /// Weights are weighed again at this time at the earliest.
     due: Instant,
@@ -68,6 +73,10 @@ pub struct Monitor<const N: usize> {
     began: Instant,
     /// Whether somebody else has changed the weights since the last change.
     disturbed: bool,
+    /// Since when weights have been changed without anything measured under them; nothing once something was.
+    unseen: Option<Instant>,
+    /// When something that was measured under the present weights came first, if that was late.
+    seen_since: Instant,
     number: u32,
     decisions: Deque<Decision<N>, KEPT>,
 }
@@ -88,6 +97,7 @@ impl<const N: usize> Monitor<N> {
             settings,
             standing: [Standing::In; N],
             estimates: [Estimate::UNKNOWN; N],
+            reports: [Reports::NONE; N],
             weights,
             due: Instant::ZERO,
             last: Instant::ZERO,
@@ -96,6 +106,8 @@ impl<const N: usize> Monitor<N> {
             window: [Observation::NONE; N],
             began: Instant::ZERO,
             disturbed: false,
+            unseen: None,
+            seen_since: Instant::ZERO,
             number: 0,
             decisions: Deque::new(),
         }
@@ -107,10 +119,29 @@ impl<const N: usize> Monitor<N> {
         self.weights
     }
 
-    /// What is thought of each server.
+    /// What is thought of each server, with what servers have reported by the time of the last observation.
     #[must_use]
-    pub const fn estimates(&self) -> &[Estimate; N] {
-        &self.estimates
+    pub fn estimates(&self) -> [Estimate; N] {
+        self.corrected().0
+    }
+
+    /// What the reports of servers have told that still count, and what came of it.
+    #[must_use]
+    pub fn reported(&self) -> [Option<Reported>; N] {
+        self.corrected().1
+    }
+
+    fn corrected(&self) -> ([Estimate; N], [Option<Reported>; N]) {
+        let mut estimates = self.estimates;
+        let reported = correct(&mut estimates, &self.reports, self.last, self.settings.oldest_load);
+        (estimates, reported)
+    }
+
+    /// Takes the load that a server has reported itself, which corrects what its response times say of its capacity: in
+    /// relation to the other servers that report one, the less the older it is, and by a quarter at most. None is needed, and
+    /// none ejects a server. Returns whether it was taken: not if there is no such server, or if it is not newer than the last.
+    pub fn report_load(&mut self, server: usize, load: Load) -> bool {
+        self.reports.get_mut(server).is_some_and(|reports| reports.take(load, self.last))
     }
 
     /// Which servers are ejected at present.
@@ -131,6 +162,7 @@ impl<const N: usize> Monitor<N> {
         if weights != self.weights {
             self.weights = weights;
             self.disturbed = true;
+            self.unseen = Some(self.last);
         }
     }
 
@@ -169,6 +201,14 @@ impl<const N: usize> Monitor<N> {
     ///
     /// Servers that fail are ejected at once, whatever the interval. Weights are weighed once in an interval.
     pub fn observe(&mut self, now: Instant, seen: &[Observation; N]) -> Option<&Decision<N>> {
+        self.observe_late(now, seen, true)
+    }
+
+    /// The same, for measurements that may arrive late: `is_current` says whether they were made while the rule had the
+    /// present [`weights`](Self::weights), as reports that name their weights tell without comparing clocks. Until they were,
+    /// no other weights are tried, a server on trial gets a few requests and then nothing more, and outcomes are awaited, for
+    /// [`longest_delay`](Settings::longest_delay) at most. Ejection does not wait.
+    pub fn observe_late(&mut self, now: Instant, seen: &[Observation; N], is_current: bool) -> Option<&Decision<N>> {
         let passed = now.duration_since(self.last).as_secs_f64();
         if passed <= 0.0 {
             return None;
@@ -178,15 +218,23 @@ impl<const N: usize> Monitor<N> {
             (self.last, self.began, self.due) = (now, now, now + self.settings.interval);
             return None;
         }
-        self.last = now;
-        for (window, seen) in self.window.iter_mut().zip(seen) {
+        let before = core::mem::replace(&mut self.last, now);
+        for ((window, reports), seen) in self.window.iter_mut().zip(&mut self.reports).zip(seen) {
             window.add(seen);
+            reports.count(seen);
+        }
+        let was_late = self.unseen.is_some_and(|since| now.duration_since(since) > self.settings.longest_delay);
+        let is_current = is_current || was_late || self.unseen.is_none();
+        if is_current && self.unseen.take().is_some_and(|since| since != before) {
+            // What was seen until now says nothing about the present weights.
+            (self.seen_since, self.window, self.began, self.due) =
+                (now, [Observation::NONE; N], now, now + self.settings.interval);
         }
         let mut next = None;
         for (server, seen) in seen.iter().enumerate() {
             let Some(standing) = self.standing.get_mut(server) else { break };
             let estimate = self.estimates.get(server).copied().unwrap_or(Estimate::UNKNOWN);
-            if let Some(action) = standing.judge(server, seen, &estimate, &self.settings, now) {
+            if let Some(action) = standing.judge(server, seen, &estimate, &self.settings, now, is_current) {
                 next = Some(action);
                 if matches!(action, Action::Return { .. })
                     && let Some(estimate) = self.estimates.get_mut(server)
@@ -207,18 +255,20 @@ impl<const N: usize> Monitor<N> {
                 }
             }
         }
+        let (estimates, reported) = self.corrected();
         let inputs = Inputs {
             at: now,
             seconds: length,
             seen: self.window,
-            estimates: self.estimates,
+            estimates,
+            reported,
             standing: self.standing,
             weights: self.weights,
             trust: self.trust,
             trigger: next,
             since: self.last_change().map(|decision| decision.inputs.at),
             dwell: self.dwell,
-            judged: if due { self.judge_last(now) } else { None },
+            judged: if due && is_current { self.judge_last(now) } else { None },
         };
         if let Some(outcome) = inputs.judged {
             self.note(outcome);
@@ -227,9 +277,13 @@ impl<const N: usize> Monitor<N> {
             self.window = [Observation::NONE; N];
             (self.began, self.due) = (now, now + self.settings.interval);
         }
+        if next.is_none() && !is_current {
+            return None;
+        }
         let (action, weights, promise) = decide(&inputs, &self.settings)?;
         self.weights = weights;
         self.disturbed = false;
+        self.unseen = Some(now);
         self.number += 1;
         let decision =
             Decision { number: self.number, settings: self.settings, inputs, action, weights, promise, outcome: None };
@@ -249,7 +303,7 @@ impl<const N: usize> Monitor<N> {
     fn judge_last(&self, now: Instant) -> Option<Outcome<N>> {
         let change = self.last_change().filter(|change| change.outcome.is_none())?;
         let old_enough =
-            now.duration_since(change.inputs.at).as_secs_f64() >= self.settings.interval.as_secs_f64() * 1.5;
+            now.duration_since(change.inputs.at.max(self.seen_since)) >= self.settings.interval.mul_f64(1.5);
         let alone = !self.disturbed && self.decisions.back().is_some_and(|last| last.number == change.number);
         (old_enough || !alone)
             .then(|| change.outcome(&self.window, now.duration_since(self.began).as_secs_f64(), alone))

@@ -145,4 +145,4 @@ impl Estimate {
 }
 
 /// Of fewer responses in an interval nothing is learnt, and of fewer requests that wait neither.
-const FEW: u32 = 5;
+pub(super) const FEW: u32 = 5;

@@ -25,6 +25,10 @@ impl<const N: usize> fmt::Display for Decision<N> {
                     f,
                     "which saves {gain:.1} s of waiting in {horizon} s, more than the {threshold:.1} s of cost and doubt"
                 )?;
+                let corrected = self.inputs.reported.iter().flatten().filter(|one| one.correction != 1.0).count();
+                if corrected != 0 {
+                    write!(f, ", with the loads that {corrected} servers report")?;
+                }
             }
             Action::Undo { of } => {
                 write!(f, "decision {of} is undone, since requests have become slower")?;
@@ -44,6 +48,9 @@ impl<const N: usize> fmt::Display for Decision<N> {
             }
             Action::Try { server } => {
                 write!(f, "server {server} gets a few requests, to see whether it is well again")?
+            }
+            Action::Pause { server } => {
+                write!(f, "server {server} gets nothing more until it is known how it has done")?
             }
             Action::Return { server } => {
                 write!(f, "server {server} comes back with a small weight, since it has answered well")?

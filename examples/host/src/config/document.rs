@@ -242,6 +242,19 @@ impl<'a> Value<'a> {
         number.ok_or_else(|| self.fault(format!("{integer} found: expected {expected}")))
     }
 
+    /// A finite number above zero.
+    ///
+    /// # Errors
+    /// A fault, if it is something else.
+    pub(super) fn positive(&self) -> Result<f64, Fault> {
+        const EXPECTED: &str = "a number above zero";
+        let integer = self.value.as_integer().filter(|integer| integer.radix() == 10).map(|integer| integer.as_str());
+        let text = integer.or(self.value.as_float().map(|float| float.as_str()));
+        let text = text.ok_or_else(|| self.unexpected(EXPECTED))?;
+        let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+        number.ok_or_else(|| self.fault(format!("{text} found: expected {EXPECTED}")))
+    }
+
     /// `true` or `false`.
     ///
     /// # Errors

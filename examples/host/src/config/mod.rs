@@ -1,6 +1,7 @@
 //! What an operator writes: a TOML file. `docs/host.md` describes its fields.
 
 mod document;
+pub mod load;
 mod locations;
 pub mod monitor;
 mod names;

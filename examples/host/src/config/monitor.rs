@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use byway::control::{MAX_INTERVAL, MAX_SERVERS, MIN_INTERVAL};
 use byway::{Match, ParseError, Prefix, Redivert, Target, Weighted};
 
+use super::load::Load;
 use super::locations::Locations;
 use super::document::{ConfigError, Fault, Table, Value, parse};
 use super::{key_file, path};
@@ -36,6 +37,8 @@ pub struct Monitor {
     pub translators: Vec<Translator>,
     /// What is decided about.
     pub services: Vec<Service>,
+    /// Servers that report their load.
+    pub loads: Vec<Load>,
     /// What stands above the model.
     pub rules: Vec<Rule>,
     /// What was said elsewhere, and holds whatever the file says.
@@ -170,6 +173,7 @@ impl Monitor {
         let fixed = [
             ("translator", self.translators == old.translators),
             ("service", shape(self) == shape(old)),
+            ("load", self.loads == old.loads),
             ("monitor.rank", self.rank == old.rank),
             ("monitor.page", self.page == old.page),
             ("monitor.journal", self.journal == old.journal),
@@ -186,7 +190,7 @@ impl Monitor {
 fn of(file: &Path, text: &str, with_rules: bool) -> Result<Monitor, Fault> {
     let (document, span) = parse(text)?;
     let root = Table::root(&document, span);
-    root.only(&["monitor", "translator", "service", "rule"])?;
+    root.only(&["monitor", "translator", "service", "load", "rule"])?;
     let mut monitor = Monitor {
         interval: Duration::from_millis(250),
         rank: 100,
@@ -198,6 +202,7 @@ fn of(file: &Path, text: &str, with_rules: bool) -> Result<Monitor, Fault> {
         token: path(file, "monitor.token"),
         translators: Vec::new(),
         services: Vec::new(),
+        loads: Vec::new(),
         rules: Vec::new(),
     };
     let mut locations = None;
@@ -236,6 +241,13 @@ fn of(file: &Path, text: &str, with_rules: bool) -> Result<Monitor, Fault> {
     }
     if monitor.translators.is_empty() || monitor.services.is_empty() {
         return Err(root.fault("a [[translator]] and a [[service]] are needed at least"));
+    }
+    for value in tables(&root, "load")? {
+        let load = Load::read(&value, &monitor.services)?;
+        if monitor.loads.iter().any(|other| other.server == load.server) {
+            return Err(value.fault(format!("the load of {} is said twice", load.server)));
+        }
+        monitor.loads.push(load);
     }
     if let Some(listed) = root.get("rule").filter(|_| with_rules) {
         for value in listed.list("a list of tables: [[rule]]")? {

@@ -80,6 +80,20 @@ pub fn show(state: &Value) -> String {
         }
         said += "\n";
     }
+    for load in list(&state["loads"]) {
+        said += &format!("load of {} ({}): ", word(&load["server"]), word(&load["url"]));
+        said += &match (load["load"].as_f64(), load["age"].as_f64()) {
+            (Some(share), Some(age)) => format!("{:.0} %, {age:.0} s ago", share * 100.0),
+            _ => "not known".to_string(),
+        };
+        for (why, count) in load["refused"].as_object().into_iter().flatten() {
+            said += &format!("; {count} not used: {why}");
+        }
+        if let Some(wrong) = load["wrong"].as_str() {
+            said += &format!("; now: {wrong}");
+        }
+        said += "\n";
+    }
     for service in list(&state["services"]) {
         said += &format!("service {}: {}\n", word(&service["name"]), word(&service["divert"]));
         for server in list(&service["servers"]) {

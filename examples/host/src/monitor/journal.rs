@@ -198,6 +198,11 @@ pub fn explain(entry: &Value) -> String {
             input["waiting"],
             number("capacity")
         );
+        let reported = |field: &str| input["reported"][field].as_f64();
+        if let (Some(load), Some(age), Some(correction)) = (reported("load"), reported("age"), reported("correction")) {
+            let (load, change) = (load * 100.0, (correction - 1.0) * 100.0);
+            said += &format!("    it reported a load of {load:.0} % {age:.1} s before, which changed that by {change:+.0} %\n");
+        }
     }
     said
 }

@@ -7,22 +7,26 @@
 //!   service    what is thought of one service, and what follows from it
 //!   rules      what stands above the model: limits, maintenance, operators' pins; window: when
 //!   link       the session with one translator; listed: its rules; lead: which of several monitors acts there
+//!   loads      what servers report of themselves; scrape: asks for it; exposition: reads it
 //!   journal    what was decided, why, and what came of it
 //!   page       the page and its API; shared: what they show
 //!   client     the same API for the command line
 //! ```
 
 pub mod client;
+pub mod exposition;
 pub mod journal;
 pub mod lead;
 pub mod link;
 pub mod listed;
+pub mod loads;
 mod orders;
 pub mod page;
 mod reload;
 mod results;
 pub mod rules;
 pub mod run;
+pub mod scrape;
 mod send;
 pub mod service;
 pub mod shared;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use byway::Prefix;
 use byway::control::MAX_SERVERS;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
+use super::service::State;
 use crate::config::monitor::{Demand, Rule, Service};
 
 /// One value for each server of a service.
@@ -34,6 +36,29 @@ pub struct Pins {
     pub drained: Each<bool>,
     /// The share that a server gets, in per cent, whatever the model says.
     pub share: Each<Option<u8>>,
+}
+
+impl Pins {
+    /// For the journal, by the names of servers.
+    #[must_use]
+    pub fn json(&self, state: &State) -> Value {
+        let drained: Vec<_> = (0..state.len()).filter(|s| self.drained[*s]).map(|s| state.name(s)).collect();
+        let share: serde_json::Map<_, _> =
+            (0..state.len()).filter_map(|s| Some((state.name(s), self.share[s]?.into()))).collect();
+        json!({ "drained": drained, "share": share })
+    }
+
+    /// What the journal has; servers that are there no longer are left out.
+    #[must_use]
+    pub fn of(value: &Value, service: &Service) -> Self {
+        let mut pins = Self::default();
+        for (place, server) in service.servers.iter().enumerate() {
+            let name = server.target.to_string();
+            pins.drained[place] = value["drained"].as_array().is_some_and(|all| all.iter().any(|one| *one == *name));
+            pins.share[place] = value["share"][&name].as_u64().and_then(|share| u8::try_from(share).ok()).filter(|s| *s <= 100);
+        }
+        pins
+    }
 }
 
 impl Demands {

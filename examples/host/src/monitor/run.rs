@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::journal::Journal;
 use super::lead::{self, Stand};
 use super::link::{Heard, Link};
+use super::loads::Loads;
 use super::reload::Reload;
 use super::results::Results;
 use super::rules::{Clients, Each, Pins};
@@ -88,6 +89,7 @@ pub struct Run {
     pub(super) config: Monitor,
     pub(super) links: Vec<Link>,
     pub(super) services: Vec<State>,
+    pub(super) loads: Loads,
     pub(super) journal: Journal,
     pub(super) start: std::time::Instant,
     /// By service and server: what was seen since the last tick, by translator and position.
@@ -159,6 +161,7 @@ impl Run {
         };
         let services: Vec<_> = config.services.iter().enumerate().map(state).collect();
         let count = services.len();
+        let loads = Loads::start(&config.loads)?;
         let mut run = Self {
             acting: vec![false; links.len()],
             has_acted: false,
@@ -167,6 +170,7 @@ impl Run {
             unshared: 0,
             links,
             services,
+            loads,
             journal,
             start: std::time::Instant::now(),
             fresh: HashMap::new(),
@@ -228,6 +232,8 @@ impl Run {
                     self.hear(place, heard);
                 }
             }
+            let start = self.start;
+            self.loads.poll(&mut self.services, |at| Instant::from_secs(1) + at.saturating_duration_since(start));
             self.note_leads();
             self.tick();
             self.give_up();
@@ -279,9 +285,8 @@ impl Run {
                     let count = self.services.len();
                     let arriving = self.arriving.entry(place).or_insert_with(|| vec![Each::default(); count]);
                     arriving[service][server] = arriving[service][server].saturating_add(connections);
-                    let told = self.services[service].in_force.map(|weights| weights[server]);
                     let is_alone = self.services.len() == 1 && self.services[service].demands.clients.is_empty();
-                    if is_alone && told.is_some_and(|told| told != weight) && now.duration_since(self.told[service]) > SETTLED {
+                    if is_alone && self.services[service].note_weight(server, weight) && now.duration_since(self.told[service]) > SETTLED {
                         // Somebody else has changed them.
                         self.links[place].list();
                     }
@@ -459,6 +464,7 @@ impl Run {
             "journal": { "damaged": self.journal.damaged, "unwritten": self.journal.unwritten },
             "translators": translators.collect::<Vec<_>>(),
             "services": self.services.iter().map(State::show).collect::<Vec<_>>(),
+            "loads": self.loads.show(now),
             "decisions": self.journal.newest().take(50).collect::<Vec<_>>(),
         });
         self.shared.publish(state.to_string());

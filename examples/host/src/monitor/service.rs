@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use byway::control::MAX_SERVERS;
-use byway::monitor::{Action, Decision, Monitor, Observation, Settings};
-use byway::{Histogram, Instant, Redivert};
+use byway::monitor::{Action, Decision, Load, Monitor, Observation, Settings};
+use byway::{Histogram, Instant, Redivert, Target};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::loads::told;
 use super::rules::{Demands, Each, Pins};
 use crate::config::monitor::{Rule, Service};
 
@@ -49,13 +50,16 @@ pub struct State {
     pub seen: Each<Observation>,
     /// How many requests have failed since the start.
     pub failures: Each<u64>,
-    model: Monitor<MAX_SERVERS>,
+    /// Large, with the decisions that it keeps.
+    model: Box<Monitor<MAX_SERVERS>>,
     /// The share that a server had before it was excluded.
     kept: Each<f64>,
     /// The share that a server had before a limit or a pin took hold of it.
     held: Each<Option<f64>>,
     times: Each<VecDeque<(Instant, Histogram)>>,
     place: usize,
+    /// Whether something was measured while other weights were in force.
+    is_late: bool,
 }
 
 fn settings(service: &Service) -> Settings {
@@ -73,7 +77,7 @@ impl State {
         service.servers.iter().zip(&mut weights).for_each(|(server, weight)| *weight = server.weight);
         Self {
             demands: Demands::at(Timestamp::UNIX_EPOCH, &[], place, service.servers.len(), &pins),
-            model: Monitor::new(settings(&service), weights),
+            model: Box::new(Monitor::new(settings(&service), weights)),
             kept: shares(&weights),
             held: Default::default(),
             in_force: None,
@@ -84,6 +88,7 @@ impl State {
             pins,
             service,
             place,
+            is_late: false,
         }
     }
 
@@ -166,6 +171,13 @@ impl State {
         Demands::at(time, rules, self.place, self.len(), pins)
     }
 
+    /// Notes with which weight a server was measured. Returns whether it is another than the one in force.
+    pub fn note_weight(&mut self, server: usize, weight: u16) -> bool {
+        let is_other = self.in_force.is_some_and(|weights| weights[server] != weight);
+        self.is_late |= is_other;
+        is_other
+    }
+
     /// Takes in what was seen since the last time, and decides.
     pub fn tick(&mut self, now: Instant, seen: &Each<Observation>) -> Option<Change> {
         self.seen = *seen;
@@ -173,7 +185,8 @@ impl State {
             *failures += u64::from(seen.failures.max(seen.unanswered));
         }
         self.exclude();
-        let decision = self.model.observe(now, seen).copied();
+        let is_current = !core::mem::take(&mut self.is_late);
+        let decision = self.model.observe_late(now, seen, is_current).copied();
         self.settle(decision.as_ref(), None)
     }
 
@@ -181,6 +194,13 @@ impl State {
     pub fn apply(&mut self, cause: &str, text: &str) -> Option<Change> {
         self.exclude();
         self.settle(None, Some((cause, text)))
+    }
+
+    /// Takes the load that a server has reported, if it is one of this service.
+    pub fn report_load(&mut self, server: &Target, load: Load) {
+        if let Some(place) = self.service.servers.iter().position(|other| other.target == *server) {
+            self.model.report_load(place, load);
+        }
     }
 
     /// The weights that an operator wants back, until the model has better ones.
@@ -319,9 +339,11 @@ impl State {
         match decision.action {
             Action::Reweigh => {
                 let [before, after] = decision.predicted().map(|time| time * 1e3);
+                let corrected = decision.inputs.reported.iter().flatten().filter(|one| one.correction != 1.0).count();
+                let loads = if corrected == 0 { String::new() } else { format!(", with the loads that {corrected} servers report") };
                 format!(
                     "the model expects requests to take {after:.1} ms instead of {before:.1} ms, which saves {:.2} s of waiting in \
-                     10 s, more than the {:.2} s of cost and doubt",
+                     10 s, more than the {:.2} s of cost and doubt{loads}",
                     decision.promise(),
                     decision.threshold()
                 )
@@ -338,16 +360,16 @@ impl State {
                 silent.as_secs_f64()
             ),
             Action::Try { server } => format!("{} gets a few requests to show whether it is well again", self.name(server)),
+            Action::Pause { server } => format!("what {} was given to show whether it is well is not known yet", self.name(server)),
             Action::Return { server } => format!("{} has answered well", self.name(server)),
             _ => "the monitor has decided so".into(),
         }
     }
 
     fn inputs(&self, decision: Option<&Decision<MAX_SERVERS>>) -> Value {
-        let estimates = self.model.estimates();
-        let (seen, estimates) = match decision {
-            Some(decision) => (&decision.inputs.seen, &decision.inputs.estimates),
-            None => (&self.seen, estimates),
+        let (seen, estimates, reported) = match decision {
+            Some(decision) => (decision.inputs.seen, decision.inputs.estimates, decision.inputs.reported),
+            None => (self.seen, self.model.estimates(), self.model.reported()),
         };
         let each = (0..self.len()).map(|server| {
             let (seen, estimate) = (&seen[server], &estimates[server]);
@@ -363,6 +385,7 @@ impl State {
                 "floor": estimate.floor,
                 "response": estimate.response,
                 "rate": estimate.rate,
+                "reported": told(reported[server]),
             })
         });
         Value::Array(each.collect())
@@ -408,8 +431,9 @@ impl State {
             if sum > 0.0 { f64::from(weights[server]) / sum } else { 0.0 }
         };
         let (aim, ejected) = (self.aim(), self.model.ejected());
+        let (estimates, reported) = (self.model.estimates(), self.model.reported());
         let each = (0..self.len()).map(|server| {
-            let (lately, estimate) = (self.lately(server), &self.model.estimates()[server]);
+            let (lately, estimate) = (self.lately(server), &estimates[server]);
             let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
             let buckets: Vec<_> =
                 lately.buckets().map(|(from, to, count)| json!([from.as_secs_f64() * 1e3, to.as_secs_f64() * 1e3, count])).collect();
@@ -422,6 +446,7 @@ impl State {
                 "proposed": aim[server],
                 "capacity": estimate.capacity,
                 "rate": estimate.rate,
+                "reported": told(reported[server]),
                 "median": millis(lately.percentile(50.0)),
                 "p99": millis(lately.percentile(99.0)),
                 "buckets": buckets,
@@ -448,7 +473,7 @@ fn cause(decision: &Decision<MAX_SERVERS>) -> String {
         Action::Reweigh => "a prediction of the model".into(),
         Action::Undo { .. } => "the outcome of the last change".into(),
         Action::EjectFailing { .. } | Action::EjectHanging { .. } => "failures that were seen".into(),
-        Action::Try { .. } | Action::Return { .. } => "the end of an ejection".into(),
+        Action::Try { .. } | Action::Pause { .. } | Action::Return { .. } => "the end of an ejection".into(),
         _ => "the model".into(),
     }
 }
@@ -473,27 +498,4 @@ pub fn is_same(one: &Each<u16>, other: &Each<u16>) -> bool {
     let near = |(a, b): (f64, f64)| (a - b).abs() < SAME;
     let is_zero = |(a, b): (&u16, &u16)| (*a == 0) == (*b == 0);
     shares(one).into_iter().zip(shares(other)).all(near) && one.iter().zip(other).all(is_zero)
-}
-
-impl Pins {
-    /// For the journal, by the names of servers.
-    #[must_use]
-    pub fn json(&self, state: &State) -> Value {
-        let drained: Vec<_> = (0..state.len()).filter(|s| self.drained[*s]).map(|s| state.name(s)).collect();
-        let share: serde_json::Map<_, _> =
-            (0..state.len()).filter_map(|s| Some((state.name(s), self.share[s]?.into()))).collect();
-        json!({ "drained": drained, "share": share })
-    }
-
-    /// What the journal has; servers that are there no longer are left out.
-    #[must_use]
-    pub fn of(value: &Value, service: &Service) -> Self {
-        let mut pins = Self::default();
-        for (place, server) in service.servers.iter().enumerate() {
-            let name = server.target.to_string();
-            pins.drained[place] = value["drained"].as_array().is_some_and(|all| all.iter().any(|one| *one == *name));
-            pins.share[place] = value["share"][&name].as_u64().and_then(|share| u8::try_from(share).ok()).filter(|s| *s <= 100);
-        }
-        pins
-    }
 }

@@ -87,7 +87,8 @@ function server_card(service, server) {
     distribution(server),
     facts([["connections", server.connections], ["requests that wait", server.waiting], ["failures", server.failures],
       ["median, 99 %", `${millis(server.median)}, ${millis(server.p99)}`],
-      ["served", `${server.rate.toFixed(0)}/s`], ["capacity, estimated", server.capacity ? `${server.capacity.toFixed(0)}/s` : "not known"]]),
+      ["served", `${server.rate.toFixed(0)}/s`], ["capacity, estimated", server.capacity ? `${server.capacity.toFixed(0)}/s` : "not known"],
+      ...(server.reported ? [["load, reported", `${percent(server.reported.load)}, ${server.reported.age.toFixed(0)} s ago`]] : [])]),
     node("div", { class: "buttons" },
       server.drained || server.pinned !== null
         ? node("button", { ...ask("restore", "Give back to the model:"), ...key("restore") }, "Restore")
