@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares byway with haproxy and nginx in front of the same six servers, and writes the tables of docs/monitor.md.
 
-    scripts/balancers.py [--rounds N] [--seconds N] [--seed N] [--kinds each,kept,memcached] [--ways TEXT]
+    scripts/balancers.py [--rounds N] [--seconds N] [--seed N] [--kinds each,apart,kept,memcached] [--ways TEXT]
                          [--json FILE] [--keep FOLDER] [--from FILE...] [--write]
 
 Clients, a proxy and servers are network namespaces. Servers are queues with eight workers whose service time is known and
@@ -9,7 +9,7 @@ who sleep instead of working (`examples/host/examples/balancers`). In each round
 requests at the same times: all servers are well, the strongest one slows down, and so on. Response times count from the moment at
 which a request was to be sent. A request that fails counts as the client's whole patience. Medians over the rounds.
 
-`each`: a connection for each request. `kept`: ten requests on each. `memcached`: memcached behind the balancers, of which
+`each`: a connection for each request. `apart`: the same with rests between the phases. `kept`: ten requests on each. `memcached`: memcached behind the balancers, of which
 one is stopped. --write puts the tables into docs/monitor.md; --from takes the results of earlier runs, by --json, instead
 of a new one. It needs haproxy, nginx with its stream module, memcached,
 and a /dev/net/tun that may be opened.
@@ -51,6 +51,14 @@ PHASES = [
     ("one is dead (refuses)", ["0 well", "4 refuses"]),
     ("all well again", ["4 well"]),
 ]
+# The same with rests between them, which are not counted.
+APART = [
+    ("one resets half, at once", ["1 fails 0.5"]),
+    ("", ["1 well"]),
+    ("one hangs", ["0 hangs"]),
+    ("", ["0 well"]),
+    ("one is dead (refuses)", ["4 refuses"]),
+]
 STOPS = [("all well", None), ("one is stopped", signal.SIGSTOP), ("it goes on", signal.SIGCONT)]
 
 # Program, how it chooses, weights. `KEPT` and `DATABASE` are the ways that the other kinds go.
@@ -73,7 +81,13 @@ KEPT = [
     "byway with its monitor",
 ]
 DATABASE = [way for way in KEPT if way != "haproxy, `leastconn`, weights"]
-KINDS = {"each": list(WAYS), "kept": KEPT, "memcached": DATABASE}
+# Ways, phases, requests on each connection, requests a second.
+KINDS = {
+    "each": (list(WAYS), PHASES, 1, RATE),
+    "apart": (KEPT, APART, 1, RATE),
+    "kept": (KEPT, PHASES, 10, RATE),
+    "memcached": (DATABASE, STOPS, 10, 500),
+}
 
 
 def inside(space, words, **more):
@@ -288,15 +302,14 @@ def busy():
 
 def turn(kind, way, seed, seconds, keep):
     """Returns, for each phase, response times of all requests in milliseconds, and why some failed."""
-    phases = STOPS if kind == "memcached" else PHASES
-    rate = 500 if kind == "memcached" else RATE
+    _, phases, requests, rate = KINDS[kind]
     before, begun = busy(), time.monotonic()
     servers = Memcached() if kind == "memcached" else Mirrors()
     balancer = Balancer(way, servers.port)
     # haproxy checks its servers first; the monitor reads its translator's rules.
     time.sleep(2)
     words = [f"seed={seed}", f"rate={rate}", f"work={WORK}", f"patience={PATIENCE}", f"seconds={WARM_UP + seconds * len(phases)}"]
-    words += [f"requests={1 if kind == 'each' else 10}", *servers.ask]
+    words += [f"requests={requests}", *servers.ask]
     words = [TARGET / "release/examples/balancers", "clients", *words]
     clients = inside("clients", words, stdout=subprocess.PIPE)
     assert clients.stdout.readline() == "begin\n"
@@ -348,14 +361,15 @@ def number(value):
 
 
 def table(results, kind, part, fields):
-    phases = STOPS if kind == "memcached" else PHASES
-    lines = ["| | " + " | ".join(name for name, _ in phases) + " |", "| --- " + "| ---: " * len(phases) + "|"]
-    for way in KINDS[kind]:
+    ways, phases, _, _ = KINDS[kind]
+    counted = [place for place, (name, _) in enumerate(phases) if name]
+    lines = ["| | " + " | ".join(phases[place][0] for place in counted) + " |", "| --- " + "| ---: " * len(counted) + "|"]
+    for way in ways:
         turns = results.get(kind, {}).get(way)
         if not turns:
             continue
         cells = []
-        for phase in range(len(phases)):
+        for phase in counted:
             values = [statistics.median(one["phases"][phase][part][field] for one in turns) for field in fields]
             cells.append(" / ".join(map(number, values)))
         lines.append(f"| {way} | " + " | ".join(cells) + " |")
@@ -375,10 +389,11 @@ def text(results, about, runs):
     ]
     titles = {
         "each": "**A connection for each request**",
+        "apart": "**The same with rests** of the same length between the phases, which are not counted",
         "kept": "**Ten requests on each connection**, 0.1 s apart on average",
         "memcached": "**memcached**, 500 requests a second, ten on each connection",
     }
-    for kind in results:
+    for kind in filter(results.get, KINDS):
         lines += [f"{titles[kind]}: p50 / p99 in ms / failed in %", table(results, kind, "all", ["p50", "p99", "failed"])]
         if kind != "memcached":
             lines += ["The second half of each phase alone: p99 in ms / failed in %", table(results, kind, "settled", ["p99", "failed"])]
@@ -397,8 +412,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=20, help="of each phase")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kinds", default="each,kept,memcached")
-    parser.add_argument("--ways", default="", help="only ways whose name contains this")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--ways", default="", help="only ways whose name has this regular expression")
     parser.add_argument("--json", type=pathlib.Path, help="the result of each turn goes here as well")
     parser.add_argument("--keep", help="a folder for each turn's requests and the monitor's decisions")
     parser.add_argument("--from", dest="earlier", nargs="+", type=pathlib.Path, help="results of earlier runs")
@@ -422,7 +437,7 @@ def main():
     print(about["versions"], file=sys.stderr)
     results = {}
     for kind in arguments.kinds.split(","):
-        ways = [way for way in KINDS[kind] if arguments.ways in way]
+        ways = [way for way in KINDS[kind][0] if re.search(arguments.ways, way)]
         for round in range(arguments.rounds):
             # Each begins a round once, as it were.
             for way in ways[round % len(ways) :] + ways[: round % len(ways)]:
