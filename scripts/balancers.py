@@ -6,13 +6,15 @@
 
 Clients, a proxy and servers are network namespaces. Servers are queues with eight workers whose service time is known and
 who sleep instead of working (`examples/host/examples/balancers`). In each round each balancer has its turn with the same
-requests at the same times: all servers are well, the strongest one slows down, and so on. Response times count from the moment at
-which a request was to be sent. A request that fails counts as the client's whole patience. Medians over the rounds.
+requests at the same times: all servers are well, the strongest one slows down, and so on. Response times count from the
+moment at which a request was to be sent. A request that fails counts as the client's whole patience. Medians over the rounds.
 
-`each`: a connection for each request. `apart`: the same with rests between the phases. `kept`: ten requests on each. `memcached`: memcached behind the balancers, of which
-one is stopped. --write puts the tables into docs/monitor.md; --from takes the results of earlier runs, by --json, instead
-of a new one. It needs haproxy, nginx with its stream module, memcached,
-and a /dev/net/tun that may be opened.
+`each`: a connection for each request. `apart`: the same with rests between the phases. `kept`: ten requests on each.
+`memcached`: memcached behind the balancers, of which one is stopped.
+
+--json stores the result of each turn, and --keep each request and the monitor's decisions. --write puts the tables into
+docs/monitor.md; --from takes the results of earlier runs instead of a new one, of the same way the last one. It needs haproxy,
+nginx with its stream module, memcached, and a /dev/net/tun that may be opened.
 """
 
 import argparse
@@ -380,12 +382,13 @@ def text(results, about, runs):
     turns = [one for ways in results.values() for all in ways.values() for one in all]
     others = [one["others"] * 100 for one in turns]
     own = [one["own"] * 100 for one in turns]
-    side = f" {['', '', 'Two', 'Three'][runs]} runs went side by side." if runs > 1 else ""
+    side = f" {runs} runs, some of them side by side." if runs > 1 else ""
     lines = [
         f"{about['date']}, {about['versions']}, seeds {about['seed']} to {about['seed'] + about['rounds'] - 1}, one for each round. "
         f"Medians of {about['rounds']} turns; phases of {about['seconds']} s. Of {os.cpu_count()} processors the programs of one "
         f"turn took {statistics.median(own):.0f} %, and all others on the machine, which built software meanwhile, "
-        f"{statistics.median(others):.0f} %.{side}",
+        f"{statistics.median(others):.0f} %; what was to happen happened at most {max(one['late'] for one in turns) * 1e3:.0f} ms "
+        f"late.{side}",
     ]
     titles = {
         "each": "**A connection for each request**",
@@ -416,12 +419,15 @@ def main():
     parser.add_argument("--ways", default="", help="only ways whose name has this regular expression")
     parser.add_argument("--json", type=pathlib.Path, help="the result of each turn goes here as well")
     parser.add_argument("--keep", help="a folder for each turn's requests and the monitor's decisions")
-    parser.add_argument("--from", dest="earlier", nargs="+", type=pathlib.Path, help="results of earlier runs")
+    parser.add_argument("--from", dest="earlier", nargs="+", type=pathlib.Path, help="results of earlier runs, by --json")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     if arguments.earlier:
         earlier = [json.loads(file.read_text()) for file in arguments.earlier]
-        results = {kind: ways for one in earlier for kind, ways in one["results"].items()}
+        results = {}
+        for one in earlier:
+            for kind, ways in one["results"].items():
+                results.setdefault(kind, {}).update(ways)
         return show(text(results, earlier[0], len(earlier)), arguments.write)
     if "BYWAY_INSIDE" not in os.environ:
         subprocess.run([ROOT / "scripts/need.sh", "haproxy", "iproute2", "libnginx-mod-stream", "memcached", "nginx-light"], check=True)
