@@ -386,7 +386,7 @@ def text(results, about, runs):
     lines = [
         f"{about['date']}, {about['versions']}, seeds {about['seed']} to {about['seed'] + about['rounds'] - 1}, one for each round. "
         f"Medians of {about['rounds']} turns; phases of {about['seconds']} s. Of {os.cpu_count()} processors the programs of one "
-        f"turn took {statistics.median(own):.0f} %, and all others on the machine, which built software meanwhile, "
+        f"turn took {statistics.median(own):.0f} %, and all others on the machine "
         f"{statistics.median(others):.0f} %; what was to happen happened at most {max(one['late'] for one in turns) * 1e3:.0f} ms "
         f"late.{side}",
     ]
