@@ -24,6 +24,9 @@ const KNOWN: u64 = 8;
 const REST: u64 = 2_000_000;
 /// How often the rest doubles, at most: to 64 s.
 const MOST_DOUBLED: u8 = 5;
+/// After a failed probe the rest is over, and not before [`REST`], when so many connections have come to the group: one more
+/// that fails is one in a thousand then, while the others may be carrying more than they can.
+const MANY: u16 = 1_000;
 /// So many probes in a row must succeed.
 const PROBES: u8 = 3;
 /// How long a server's share takes to grow to what it was.
@@ -48,6 +51,8 @@ pub(crate) enum Standing {
     In,
     /// It gets nothing until its rest is over.
     Resting,
+    /// The same after a failed probe.
+    Failed,
     /// The next connection that comes is its probe.
     Trying,
     /// It has one connection, which is its probe, and gets no more.
@@ -84,6 +89,8 @@ pub(crate) struct Ejection {
     pub(crate) leader: u16,
     pub(crate) members: u16,
     pub(crate) out: u16,
+    /// Of the first member: connections of the group, modulo 2^16. See [`MANY`].
+    pub(crate) came: u16,
     /// Its weight in the rule, and the same in units that a share of it can be written in.
     pub(crate) configured: u16,
     pub(crate) full: u16,
@@ -94,7 +101,7 @@ pub(crate) struct Ejection {
     doubled: u8,
     /// Failures in a row, or probes that succeeded in a row.
     run: u8,
-    /// The slot of the connection that is the probe.
+    /// The slot of the connection that is the probe; after a failed one the connections that had come to the group by then.
     probe: u32,
     /// How often it was ejected.
     pub(crate) ejections: u32,
@@ -123,6 +130,7 @@ impl Ejection {
         leader: 0,
         members: 0,
         out: 0,
+        came: 0,
         configured: 0,
         full: 0,
         standing: Standing::In,
@@ -143,8 +151,9 @@ impl Ejection {
 
     /// Forgets what is known of the server, since it is another one now.
     pub(crate) const fn forget(&mut self) {
-        let Self { rule, on, by_load, queued, next, ends, leader, members, out, configured, full, .. } = *self;
-        *self = Self { rule, on, by_load, queued, next, ends, leader, members, out, configured, full, ..Self::EMPTY };
+        let Self { rule, on, by_load, queued, next, ends, leader, members, out, came, configured, full, .. } = *self;
+        *self =
+            Self { rule, on, by_load, queued, next, ends, leader, members, out, came, configured, full, ..Self::EMPTY };
     }
 
     /// The bit of a client, by a hash with the member's keyed seed.
@@ -160,14 +169,14 @@ impl Ejection {
 
     /// Whether it has no share of the group's connections.
     pub(crate) const fn is_out(&self) -> bool {
-        matches!(self.standing, Standing::Resting | Standing::Trying | Standing::Probed)
+        matches!(self.standing, Standing::Resting | Standing::Failed | Standing::Trying | Standing::Probed)
     }
 
     /// The weight that new connections are chosen by.
     pub(crate) fn weight(&self, now: u64) -> u16 {
         match self.standing {
             Standing::In => self.full,
-            Standing::Resting | Standing::Probed => 0,
+            Standing::Resting | Standing::Failed | Standing::Probed => 0,
             // Connections that were left on it must not keep the probe away.
             Standing::Trying if self.by_load && self.full != 0 => u16::MAX,
             Standing::Trying => self.full,
@@ -270,13 +279,13 @@ impl Ejection {
         };
         self.doubled = if soon { (self.doubled + 1).min(MOST_DOUBLED) } else { 0 };
         self.ejections = self.ejections.wrapping_add(1);
-        self.rest(now);
+        self.rest(Standing::Resting, now);
     }
 
-    fn rest(&mut self, now: u64) {
+    fn rest(&mut self, standing: Standing, now: u64) {
         self.run = 0;
         self.silences.iter_mut().for_each(|silence| silence.count = 0);
-        self.stand(Standing::Resting, now);
+        self.stand(standing, now);
     }
 
     /// A connection has come, in this slot.
@@ -295,8 +304,9 @@ impl Ejection {
         (self.standing == Standing::Probed).then(|| (self.probe, now.saturating_sub(self.since)))
     }
 
-    /// The probe has ended: well, badly, or without telling anything. True if it is no longer out.
-    pub(crate) fn judge_probe(&mut self, well: Option<bool>, now: u64) -> bool {
+    /// The probe has ended: well, badly, or without telling anything. So many connections have come to the group. True if it is
+    /// no longer out.
+    pub(crate) fn judge_probe(&mut self, well: Option<bool>, came: u16, now: u64) -> bool {
         match well {
             Some(true) if self.run + 1 >= PROBES => {
                 (self.run, self.run_of, self.failed, self.succeeded) = (0, 0, 0, [0; 2]);
@@ -307,7 +317,8 @@ impl Ejection {
             Some(true) => self.run += 1,
             Some(false) => {
                 self.doubled = (self.doubled + 1).min(MOST_DOUBLED);
-                self.rest(now);
+                self.rest(Standing::Failed, now);
+                self.probe = came.into();
                 return false;
             }
             None => {}
@@ -316,11 +327,16 @@ impl Ejection {
         false
     }
 
-    /// Takes the step that time brings.
-    pub(crate) fn pass_time(&mut self, now: u64) {
+    /// Takes the step that time brings, or that so many connections of the group bring.
+    pub(crate) fn pass_time(&mut self, came: u16, now: u64) {
         let lasted = now.saturating_sub(self.since);
         match self.standing {
-            Standing::Resting if lasted >= REST << self.doubled => self.stand(Standing::Trying, now),
+            Standing::Resting | Standing::Failed if lasted >= REST << self.doubled => self.stand(Standing::Trying, now),
+            Standing::Failed if lasted >= REST && came.wrapping_sub(self.probe as u16) >= MANY => {
+                // What was not rested does not count for the next rest.
+                self.doubled = self.doubled.saturating_sub(1);
+                self.stand(Standing::Trying, now);
+            }
             Standing::Returning if lasted >= RAMP => self.stand(Standing::In, now),
             _ => {}
         }

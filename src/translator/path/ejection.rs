@@ -35,6 +35,11 @@ fn ejection(measured: &mut [MeasuredServerSlot], entry: u16) -> Option<&mut Ejec
     measured.get_mut(usize::from(entry)).map(|slot| &mut slot.ejection)
 }
 
+/// How many connections have come to the group with this first member, modulo 2^16.
+fn came(measured: &[MeasuredServerSlot], leader: u16) -> u16 {
+    measured.get(usize::from(leader)).map_or(0, |slot| slot.ejection.came)
+}
+
 /// Takes note of what a connection has shown of its server.
 #[inline]
 pub(super) fn note(table: &mut Table<'_>, slot: u32, sign: Sign) {
@@ -50,6 +55,13 @@ pub(super) fn note(table: &mut Table<'_>, slot: u32, sign: Sign) {
 #[inline(never)]
 fn note_member(table: &mut Table<'_>, slot: u32, from: (u16, u32), sign: Sign) {
     let now = table.state.now.as_micros();
+    if sign == Sign::Began {
+        let measured = &mut *table.memory.measured_servers;
+        let leader = ejection(measured, from.0).map_or(NONE, |own| own.leader);
+        if let Some(group) = ejection(measured, leader) {
+            group.came = group.came.wrapping_add(1);
+        }
+    }
     // What a probe has shown counts before how long it took.
     take_sign(table, slot, from, sign, now);
     look_again(table, now);
@@ -142,11 +154,14 @@ fn eject(table: &mut Table<'_>, member: u16, now: u64) {
 
 fn judge_probe(table: &mut Table<'_>, member: u16, well: Option<bool>, now: u64) {
     let measured = &mut *table.memory.measured_servers;
+    let Some(leader) = ejection(measured, member).map(|own| own.leader) else {
+        return;
+    };
+    let came = came(measured, leader);
     let Some(own) = ejection(measured, member) else {
         return;
     };
-    let leader = own.leader;
-    if own.judge_probe(well, now)
+    if own.judge_probe(well, came, now)
         && let Some(group) = ejection(measured, leader)
     {
         group.out = group.out.saturating_sub(1);
@@ -197,10 +212,12 @@ fn look_again(table: &mut Table<'_>, now: u64) {
                 Some(false) => {}
             }
         }
+        let leader = ejection(table.memory.measured_servers, member).map_or(NONE, |own| own.leader);
+        let came = came(table.memory.measured_servers, leader);
         let Some(measured) = table.memory.measured_servers.get_mut(usize::from(member)) else {
             return;
         };
-        measured.ejection.pass_time(now);
+        measured.ejection.pass_time(came, now);
         if !measured.ejection.is_out() && is_silent(measured, now) {
             eject(table, member, now);
         }
