@@ -6,11 +6,7 @@
 
 use std::{fs, io};
 
-#[path = "../tests/naming_support/fuzz.rs"]
-mod naming;
-
-#[path = "../tests/naming_support/relay_fuzz.rs"]
-mod relay;
+use byway_testing::targets::{names, relay};
 
 /// Packets of a classic pcap file in the byte order of most machines, from their IPv4 header on.
 fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -39,13 +35,13 @@ fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 fn main() -> io::Result<()> {
     translate()?;
-    names()?;
+    queries()?;
     control()
 }
 
 /// Queries for names of the table and for others; and those that are relayed.
-fn names() -> io::Result<()> {
-    for (target, seeds) in [("names", naming::seeds()), ("relay", relay::seeds())] {
+fn queries() -> io::Result<()> {
+    for (target, seeds) in [("names", names::seeds()), ("relay", relay::seeds())] {
         fs::create_dir_all(format!("seeds/{target}"))?;
         for (number, seed) in seeds.iter().enumerate() {
             fs::write(format!("seeds/{target}/seed-{number:03}"), seed)?;

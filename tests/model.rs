@@ -1,13 +1,12 @@
-//! Random sequences of operations against the naive model in `tests/model/`: contracts 1 to 3, 5, 6, 8 and 9 of the
+//! Random sequences of operations against the naive model in `testing/src/targets/model/`: contracts 1 to 3, 5, 6, 8 and 9 of the
 //! crate's documentation, checked after each step. `PROPTEST_CASES` says how many sequences.
 //!
 //! The operations and what is checked are those of the fuzz target `operations`, which searches where this one rolls
 //! dice.
 
 mod cases;
-#[path = "../fuzz/src/lib.rs"]
-mod targets;
 
+use byway_testing::targets;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use targets::operations::{PLAIN, SEGMENT, STRETCH, explain, run};

@@ -2,13 +2,12 @@
 
 #![cfg(feature = "naming")]
 
-#[path = "naming_support/mod.rs"]
-mod support;
+mod naming_support;
 
 use byway::Instant;
 use byway::naming::{Answered, MAX_ANSWER_PACKET, NamesConfig, Outcome};
+use naming_support::*;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, UdpPacket};
-use support::*;
 
 const SERVER: [u8; 4] = [192, 0, 2, 53];
 
@@ -64,7 +63,7 @@ fn the_answer_comes_from_the_server_that_was_asked() {
                 assert!(udp.checksum() != 0 && udp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()));
                 assert_eq!((udp.src_port(), udp.dst_port()), (53, port));
                 // What a socket would have got.
-                assert_eq!(udp.payload(), support::udp(&mut names, &asked));
+                assert_eq!(udp.payload(), naming_support::udp(&mut names, &asked));
             }
         }
     }

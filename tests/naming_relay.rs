@@ -2,11 +2,7 @@
 
 #![cfg(feature = "naming")]
 
-#[path = "naming_support/mod.rs"]
-mod support;
-
-#[path = "naming_support/relay_fuzz.rs"]
-mod fuzz;
+mod naming_support;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
@@ -17,9 +13,10 @@ use byway::naming::{
     RelayOutcome, RelaySlot, RelayStorage, Relayed,
 };
 use byway::{Instant, Pair, Prefix};
+use byway_testing::targets::relay as fuzz;
 use domain::base::iana::Rcode;
+use naming_support::*;
 use proptest::prelude::*;
-use support::*;
 
 const FIRST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 53), 53);
 const SECOND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 53), 5353);

@@ -22,7 +22,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::thread::UnshareFlags;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::truth::{self, ACK, End, Numbers, SYN, Segment, are_paired, between, numbers_of, permitted};
+use byway_testing::truth::{self, ACK, End, Numbers, SYN, Segment, are_paired, between, numbers_of, permitted};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 7);
 pub const ORIGINAL: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 100);

@@ -5,8 +5,6 @@
 pub mod capture;
 mod programs;
 pub mod traffic;
-#[path = "../waiting/mod.rs"]
-mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,12 +13,12 @@ use byway_host::lab::network::{ALTERNATIVE, Network, ORIGINAL, OWN, PROXY};
 use byway_host::lab::proxy::{self, Proxy};
 use byway_host::lab::space::Space;
 use byway_host::lab::world;
+#[allow(unused_imports, reason = "each test takes what it needs")]
+pub use byway_testing::waiting::{PATIENCE, wait};
 use capture::{Capture, Captured};
 #[allow(unused_imports, reason = "each test takes what it needs")]
 pub use programs::{CHROMIUM, Program, Talk, nginx, wait_for_port};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-#[allow(unused_imports, reason = "each test takes what it needs")]
-pub use waiting::{PATIENCE, wait};
 
 const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 /// Where a test has its files: nobody else sees them, and they are gone with it.
