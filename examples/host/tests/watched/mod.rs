@@ -15,7 +15,6 @@ use std::time::Instant;
 
 use byway::control::{Agent, Key, Rights};
 use byway::{Config, Divert, Heap, Translator, Verdict, Weighted};
-
 use byway_testing::udp::Served;
 #[allow(unused_imports, reason = "each test takes what it needs")]
 pub use byway_testing::waiting::{PATIENCE, wait};
