@@ -5,8 +5,9 @@ use super::authentication::Rights;
 use super::code::{Code, Effect, Outcome, Refusal, check_timeouts};
 use super::datagram::HEADER;
 use super::forms::match_octets;
-use super::instruction::{Instruction, Rule};
+use super::instruction::Instruction;
 use super::request::{Raw, Received};
+use super::rule::Rule;
 use super::wire::Writer;
 use core::net::SocketAddrV4;
 
