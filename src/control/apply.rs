@@ -454,7 +454,7 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
         return false;
     };
     let servers = || slot.chain(table.memory.servers);
-    // The first one stands at this entry, and each of the others behind the one before.
+    // The first one stands at this entry, and each of the others follows the one before.
     let mut entry = server::meant(table.memory.servers, slot.servers);
     let ejects = table.weight_in_rule(entry).is_some();
     let mut is_so = |a: &ServerSlot, b: &Weighted| {
