@@ -195,7 +195,7 @@ mod wire;
 pub use config::{Config, InexactReset, Midstream, PortChoice};
 pub use connection::{Connection, Direction, Measured, State, Volume};
 pub use counters::Counters;
-pub use divert::{Divert, DivertError, Match, Target, Weighted};
+pub use divert::{Divert, DivertError, DivertOptions, Match, Target, Weighted};
 pub use endpoint::{Pair, Prefix, Protocol};
 pub use error::{ConfigError, ParseError};
 pub use event::{Closed, Event};

@@ -277,7 +277,7 @@ impl Sharding {
     /// [`ShardingError::KeptSource`].
     pub fn check(&self, divert: &Divert<'_>) -> Result<(), ShardingError> {
         let exception = divert.targets().iter().all(|t| t.target == Target::Same);
-        if divert.keep_source && !exception && self.shards > 1 {
+        if divert.options.keep_source && !exception && self.shards > 1 {
             return Err(ShardingError::KeptSource);
         }
         Ok(())

@@ -379,3 +379,32 @@ fn a_rule_that_keeps_both_is_an_exception() {
     assert_eq!(run(&mut t, s(0), &udp(at("1.2.3.4:5"), at("100.100.100.1:53"), b"")).0, Verdict::ToServer);
     assert_eq!((t.connections().count(), t.counters().passed), (1, 1));
 }
+
+/// A reload compares rules to see what has changed.
+#[test]
+fn rules_that_ask_for_something_else_are_different() {
+    const OPTIONS: [&str; 8] = [
+        "keep-source",
+        "any-port",
+        "resumable",
+        "least-loaded",
+        "eject",
+        "midstream pass",
+        "midstream adopt",
+        "midstream drop",
+    ];
+    let parse = |options: &str| {
+        let mut room = [Weighted::new(Target::Same, 0); 1];
+        let text = format!("100.100.100.100:80 to 20.0.0.1 {options}");
+        let rule = Divert::parse(text.trim_end(), &mut room).unwrap();
+        assert_eq!(rule.to_string(), text.trim_end());
+        Divert::new(rule.matches()).to(ip("20.0.0.1")).with_options(rule.options())
+    };
+    let mut all = OPTIONS.map(&parse).to_vec();
+    all.push(parse(""));
+    for (i, one) in all.iter().enumerate() {
+        for (j, other) in all.iter().enumerate() {
+            assert_eq!(one == other, i == j, "{one} and {other}");
+        }
+    }
+}

@@ -672,7 +672,7 @@ fn without_measurements_the_rule_is_refused() {
 fn an_instruction_carries_the_option() {
     let text = "100.100.100.100:80 to 20.0.0.1*2, 20.0.0.2 eject";
     let rule: byway::control::Rule = text.parse().unwrap();
-    assert!(rule.is_ejecting());
+    assert!(rule.options().ejecting);
     assert_eq!(rule.to_string(), text);
     let without: byway::control::Rule = "100.100.100.100:80 to 20.0.0.1*2, 20.0.0.2".parse().unwrap();
     assert_ne!(rule, without);

@@ -208,6 +208,31 @@ fn a_shared_server_is_not_moved_from_under_another_name() {
     assert_eq!(lands(&mut byway, at("1.2.3.5:2"), original()), server(1));
 }
 
+/// Whatever the rule asks for, it asks for it with its next server too.
+#[test]
+fn a_rule_that_is_drained_keeps_its_options() {
+    for options in [
+        "keep-source",
+        "any-port",
+        "resumable",
+        "least-loaded",
+        "eject",
+        "midstream drop",
+        "keep-source any-port resumable least-loaded eject midstream adopt",
+    ] {
+        let storage = Heap::new(64, 8).resumable().measured();
+        let mut byway = Translator::new(config(), storage).unwrap();
+        let mut names = Table::new(NamesConfig::new([7; 32]), FixedNames::new());
+        let mut room = [Weighted::new(Target::Same, 0); 1];
+        let [before, after] = [1, 2].map(|n| format!("100.100.100.100 to 123.45.67.{n} {options}"));
+        let rule = Divert::parse(&before, &mut room).unwrap();
+        names.divert(&mut byway, NameEntry::new(www()), rule).unwrap();
+        byway.divert(Divert::new(ip("100.100.100.101")).to(server(1))).unwrap();
+        names.redivert(&mut byway, &www(), Prefix::ALL, server(2), Redivert::Drain).unwrap();
+        assert_eq!(byway.find_divert(original()).unwrap().to_string(), after);
+    }
+}
+
 #[test]
 fn a_group_says_which_server_is_left() {
     let (mut names, mut byway) = tied();

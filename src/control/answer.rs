@@ -6,7 +6,7 @@ use super::datagram::END;
 #[cfg(feature = "naming")]
 use super::entry::{ListedEntry, NameSizes};
 use super::forms::{exact_prefix, read_match, read_server};
-use super::instruction::{read_rule_flags, read_timeouts};
+use super::instruction::{options_in, read_timeouts};
 use super::measured::ServerPage;
 use super::names::{closed_from, state_from};
 use super::standing::Lead;
@@ -16,6 +16,7 @@ use core::time::Duration;
 
 use crate::config::Midstream;
 use crate::connection::{Connection, Measured, Volume};
+use crate::divert::DivertOptions;
 use crate::endpoint::{Pair, Protocol};
 use crate::event::Event;
 use crate::table::rule::{Match, Weighted};
@@ -266,42 +267,48 @@ impl<'a> ListedRule<'a> {
         self.matches
     }
 
+    /// What it asks for besides what it matches and its servers.
+    #[must_use]
+    pub const fn options(&self) -> DivertOptions {
+        options_in(self.flags)
+    }
+
     /// Whether the source is kept: the server sees the client's address.
     #[must_use]
     pub const fn keeps_source(&self) -> bool {
-        read_rule_flags(self.flags).0
+        self.options().keep_source
     }
 
     /// Whether replies from the server's other ports belong to the client.
     #[must_use]
     pub const fn takes_replies_from_any_port(&self) -> bool {
-        read_rule_flags(self.flags).1
+        self.options().any_port_replies
     }
 
     /// Whether another server can take over its TCP connections ([`Divert::resumable`](crate::Divert::resumable)).
     #[must_use]
     pub const fn is_resumable(&self) -> bool {
-        read_rule_flags(self.flags).2
+        self.options().resumable
     }
 
     /// Whether a new connection goes to the server with the fewest for its weight
     /// ([`Divert::least_loaded`](crate::Divert::least_loaded)).
     #[must_use]
     pub const fn is_least_loaded(&self) -> bool {
-        read_rule_flags(self.flags).3.0
+        self.options().least_loaded
     }
 
     /// Whether servers that fail are ejected ([`Divert::ejecting`](crate::Divert::ejecting)).
     #[must_use]
     pub const fn is_ejecting(&self) -> bool {
-        read_rule_flags(self.flags).3.1
+        self.options().ejecting
     }
 
     /// What happens to segments in the middle of unknown connections, if the rule itself says so
     /// ([`Divert::midstream`](crate::Divert::midstream)).
     #[must_use]
     pub const fn midstream(&self) -> Option<Midstream> {
-        read_rule_flags(self.flags).4
+        self.options().midstream
     }
 
     /// Its servers, and how many connections each has through this rule.

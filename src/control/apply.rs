@@ -461,7 +461,7 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
         let weight = table.weight_in_rule(core::mem::replace(&mut entry, a.next)).unwrap_or(a.weight());
         weight == b.weight && a.target() == b.target
     };
-    ejects == rule.is_ejecting()
+    ejects == rule.options().ejecting
         && *slot == table.slot_for(&rule.divert(), slot.servers)
         && servers().count() == rule.servers().len()
         && servers().zip(rule.servers()).all(|(a, b)| is_so(a, b))

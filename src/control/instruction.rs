@@ -8,7 +8,7 @@ use super::standing::Note;
 use super::wire::{Reader, Writer};
 use core::time::Duration;
 
-use crate::config::Midstream;
+use crate::divert::DivertOptions;
 #[cfg(feature = "naming")]
 use crate::endpoint::Prefix;
 #[cfg(feature = "naming")]
@@ -241,8 +241,7 @@ impl Instruction {
         match self {
             Self::Divert(rule) => {
                 out.put(&match_octets(&rule.matches));
-                let choice = (rule.least_loaded, rule.ejecting);
-                out.u8(rule_flags(rule.keep_source, rule.any_port, rule.resumable, choice, rule.midstream));
+                out.u8(option_bits(rule.options));
                 out.u8(rule.count);
                 for server in rule.servers() {
                     write_server(out, *server);
@@ -301,19 +300,7 @@ impl Instruction {
                 let [flags @ 0..=127, count] = body.array()? else {
                     return None;
                 };
-                let (keep_source, any_port, resumable, (least_loaded, ejecting), midstream) = read_rule_flags(flags);
-                let servers = NOWHERE;
-                *self = Self::Divert(Rule {
-                    matches,
-                    servers,
-                    count,
-                    keep_source,
-                    any_port,
-                    resumable,
-                    least_loaded,
-                    ejecting,
-                    midstream,
-                });
+                *self = Self::Divert(Rule { matches, servers: NOWHERE, count, options: options_in(flags) });
                 let Self::Divert(rule) = self else {
                     return None;
                 };
@@ -366,21 +353,23 @@ impl Instruction {
     }
 }
 
-/// The options of a rule besides match and servers, in one byte.
-pub(super) const fn rule_flags(
-    keep_source: bool,
-    any_port: bool,
-    resumable: bool,
-    (least_loaded, ejecting): (bool, bool),
-    midstream: Option<Midstream>,
-) -> u8 {
-    let options = keep_source as u8 | (any_port as u8) << 1 | (resumable as u8) << 4;
-    options | (least_loaded as u8) << 5 | (ejecting as u8) << 6 | midstream_number(midstream) << 2
+/// The options of a rule, in one byte.
+pub(super) const fn option_bits(options: DivertOptions) -> u8 {
+    let DivertOptions { keep_source, any_port_replies, resumable, least_loaded, ejecting, midstream } = options;
+    let bits = keep_source as u8 | (any_port_replies as u8) << 1 | (resumable as u8) << 4;
+    bits | (least_loaded as u8) << 5 | (ejecting as u8) << 6 | midstream_number(midstream) << 2
 }
 
 /// The options in that byte; bits that are unknown here are ignored.
-pub(super) const fn read_rule_flags(flags: u8) -> (bool, bool, bool, (bool, bool), Option<Midstream>) {
-    (flags & 1 != 0, flags & 2 != 0, flags & 16 != 0, (flags & 32 != 0, flags & 64 != 0), midstream_from(flags >> 2))
+pub(super) const fn options_in(bits: u8) -> DivertOptions {
+    DivertOptions {
+        keep_source: bits & 1 != 0,
+        any_port_replies: bits & 2 != 0,
+        resumable: bits & 16 != 0,
+        least_loaded: bits & 32 != 0,
+        ejecting: bits & 64 != 0,
+        midstream: midstream_from(bits >> 2),
+    }
 }
 
 pub(super) fn write_timeouts(out: &mut Writer<'_>, t: &Timeouts) {

@@ -4,7 +4,7 @@ use super::answer::{LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SER
 use super::authentication::{Rights, TAG};
 use super::datagram::END;
 use super::forms::{MATCH, match_octets, write_server};
-use super::instruction::{Kinds, rule_flags, write_timeouts};
+use super::instruction::{Kinds, option_bits, write_timeouts};
 use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
 use core::time::Duration;
@@ -69,8 +69,7 @@ pub(super) fn rule_head(slot: &DivertSlot, ejecting: bool, count: usize, out: &m
         return false;
     }
     out.put(&match_octets(&slot.matches()));
-    let (any_port, choice) = (slot.has_any_port_replies(), (slot.is_least_loaded(), ejecting));
-    out.u8(rule_flags(slot.keeps_source(), any_port, slot.is_resumable(), choice, slot.midstream()));
+    out.u8(option_bits(slot.options(ejecting)));
     out.u8(told as u8);
     out.u16(u16::try_from(count).unwrap_or(u16::MAX));
     true

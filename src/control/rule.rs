@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use crate::config::Midstream;
+use crate::divert::DivertOptions;
 use crate::error::ParseError;
 use crate::table::rule::{Divert, Match, Target, Weighted};
 
@@ -20,12 +20,7 @@ pub struct Rule {
     pub(super) matches: Match,
     pub(super) servers: [Weighted; MAX_SERVERS],
     pub(super) count: u8,
-    pub(super) keep_source: bool,
-    pub(super) any_port: bool,
-    pub(super) resumable: bool,
-    pub(super) least_loaded: bool,
-    pub(super) ejecting: bool,
-    pub(super) midstream: Option<Midstream>,
+    pub(super) options: DivertOptions,
 }
 
 impl Rule {
@@ -36,17 +31,7 @@ impl Rule {
         let mut servers = NOWHERE;
         servers.get_mut(..targets.len())?.copy_from_slice(targets);
         let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
-        let Divert {
-            matches,
-            keep_source,
-            any_port_replies: any_port,
-            resumable,
-            least_loaded,
-            ejecting,
-            midstream,
-            ..
-        } = *divert;
-        Some(Self { matches, servers, count, keep_source, any_port, resumable, least_loaded, ejecting, midstream })
+        Some(Self { matches: divert.matches, servers, count, options: divert.options })
     }
 
     /// What the rule matches.
@@ -61,23 +46,16 @@ impl Rule {
         self.servers.get(..usize::from(self.count)).unwrap_or_default()
     }
 
-    /// Whether servers that fail are ejected ([`Divert::ejecting`]).
+    /// What it asks for besides what it matches and its servers.
     #[must_use]
-    pub const fn is_ejecting(&self) -> bool {
-        self.ejecting
+    pub const fn options(&self) -> DivertOptions {
+        self.options
     }
 
     /// The rule in the form that [`Translator::divert`](crate::Translator::divert) takes.
     #[must_use]
     pub fn divert(&self) -> Divert<'_> {
-        let mut divert = Divert::new(self.matches).to_group(self.servers());
-        divert.keep_source = self.keep_source;
-        divert.any_port_replies = self.any_port;
-        divert.resumable = self.resumable;
-        divert.least_loaded = self.least_loaded;
-        divert.ejecting = self.ejecting;
-        divert.midstream = self.midstream;
-        divert
+        Divert::new(self.matches).to_group(self.servers()).with_options(self.options)
     }
 }
 
@@ -101,9 +79,7 @@ impl FromStr for Rule {
 
 impl PartialEq for Rule {
     fn eq(&self, other: &Self) -> bool {
-        let choice = |r: &Self| (r.least_loaded, r.ejecting);
-        let flags = |r: &Self| (r.matches, r.keep_source, r.any_port, r.resumable, choice(r), r.midstream);
-        flags(self) == flags(other) && self.servers() == other.servers()
+        (self.matches, self.options) == (other.matches, other.options) && self.servers() == other.servers()
     }
 }
 

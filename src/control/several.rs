@@ -260,7 +260,7 @@ fn refuse_kept_sources(terms: Terms<'_>, place: &mut u8) -> Result<(), Refusal> 
         raw.read(&mut instruction)?;
         if let Instruction::Divert(rule) = &instruction
             && leads_elsewhere(rule)
-            && rule.divert().keep_source
+            && rule.divert().options().keep_source
         {
             return Err(Code::KeptSource.into());
         }

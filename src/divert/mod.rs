@@ -2,6 +2,7 @@
 
 mod error;
 mod matches;
+mod options;
 mod target;
 
 use core::fmt;
@@ -12,6 +13,7 @@ use crate::error::ParseError;
 
 pub use error::DivertError;
 pub use matches::Match;
+pub use options::DivertOptions;
 pub use target::{Target, Weighted};
 
 /// One rule of the divert table: what it matches, and where that goes instead.
@@ -39,12 +41,7 @@ pub struct Divert<'a> {
     pub(crate) matches: Match,
     single: Weighted,
     group: Option<&'a [Weighted]>,
-    pub(crate) keep_source: bool,
-    pub(crate) any_port_replies: bool,
-    pub(crate) resumable: bool,
-    pub(crate) least_loaded: bool,
-    pub(crate) ejecting: bool,
-    pub(crate) midstream: Option<Midstream>,
+    pub(crate) options: DivertOptions,
 }
 
 impl<'a> Divert<'a> {
@@ -55,12 +52,7 @@ impl<'a> Divert<'a> {
             matches: matches.into(),
             single: Weighted { target: Target::Same, weight: 1 },
             group: None,
-            keep_source: false,
-            any_port_replies: false,
-            resumable: false,
-            least_loaded: false,
-            ejecting: false,
-            midstream: None,
+            options: DivertOptions::NONE,
         }
     }
 
@@ -109,12 +101,12 @@ impl<'a> Divert<'a> {
         let mut is_server_due = true;
         while let Some(word) = words.next() {
             match word {
-                "keep-source" => divert.keep_source = true,
-                "any-port" => divert.any_port_replies = true,
-                "resumable" => divert.resumable = true,
-                "least-loaded" => divert.least_loaded = true,
-                "eject" => divert.ejecting = true,
-                "midstream" => divert.midstream = Some(words.next().unwrap_or_default().parse()?),
+                "keep-source" => divert.options.keep_source = true,
+                "any-port" => divert.options.any_port_replies = true,
+                "resumable" => divert.options.resumable = true,
+                "least-loaded" => divert.options.least_loaded = true,
+                "eject" => divert.options.ejecting = true,
+                "midstream" => divert.options.midstream = Some(words.next().unwrap_or_default().parse()?),
                 _ if !is_server_due => return Err(ParseError::new("rule", word, MORE)),
                 server => {
                     let server: Weighted = server.parse()?;
@@ -188,7 +180,7 @@ impl<'a> Divert<'a> {
     /// [`DropReason::NoConnection`]: crate::DropReason::NoConnection
     #[must_use]
     pub const fn keep_source(mut self) -> Self {
-        self.keep_source = true;
+        self.options.keep_source = true;
         self
     }
 
@@ -197,7 +189,7 @@ impl<'a> Divert<'a> {
     /// side. This applies to UDP only.
     #[must_use]
     pub const fn replies_from_any_port(mut self) -> Self {
-        self.any_port_replies = true;
+        self.options.any_port_replies = true;
         self
     }
 
@@ -209,7 +201,7 @@ impl<'a> Divert<'a> {
     /// The storage needs room for it, 32 bytes a connection: see [`DivertError::NotResumable`].
     #[must_use]
     pub const fn resumable(mut self) -> Self {
-        self.resumable = true;
+        self.options.resumable = true;
         self
     }
 
@@ -242,7 +234,7 @@ impl<'a> Divert<'a> {
     /// ```
     #[must_use]
     pub const fn least_loaded(mut self) -> Self {
-        self.least_loaded = true;
+        self.options.least_loaded = true;
         self
     }
 
@@ -275,7 +267,7 @@ impl<'a> Divert<'a> {
     /// ```
     #[must_use]
     pub const fn ejecting(mut self) -> Self {
-        self.ejecting = true;
+        self.options.ejecting = true;
         self
     }
 
@@ -307,8 +299,21 @@ impl<'a> Divert<'a> {
     /// [`DropReason::IcmpUnrelated`]: crate::DropReason::IcmpUnrelated
     #[must_use]
     pub const fn midstream(mut self, midstream: Midstream) -> Self {
-        self.midstream = Some(midstream);
+        self.options.midstream = Some(midstream);
         self
+    }
+
+    /// Sets all options at once: those of a rule that this one replaces, say.
+    #[must_use]
+    pub const fn with_options(mut self, options: DivertOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// What it asks for besides what it matches and its servers.
+    #[must_use]
+    pub const fn options(&self) -> DivertOptions {
+        self.options
     }
 
     /// What the rule matches.
@@ -319,7 +324,7 @@ impl<'a> Divert<'a> {
 
     /// Whether it replaces the source and nothing else.
     pub(crate) fn masquerades(&self) -> bool {
-        !self.keep_source && self.targets().iter().all(|t| t.target == Target::Same)
+        !self.options.keep_source && self.targets().iter().all(|t| t.target == Target::Same)
     }
 
     pub(crate) fn targets(&self) -> &[Weighted] {
@@ -330,8 +335,7 @@ impl<'a> Divert<'a> {
 impl PartialEq for Divert<'_> {
     /// Whether the rules mean the same. A group of one server equals that server.
     fn eq(&self, other: &Self) -> bool {
-        let flags = |d: &Self| (d.matches, d.keep_source, d.any_port_replies, d.least_loaded, d.ejecting, d.midstream);
-        flags(self) == flags(other) && self.targets() == other.targets()
+        (self.matches, self.options) == (other.matches, other.options) && self.targets() == other.targets()
     }
 }
 
@@ -339,9 +343,7 @@ impl Eq for Divert<'_> {}
 
 impl fmt::Display for Divert<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let choice = (self.least_loaded, self.ejecting);
-        let flags = (self.keep_source, self.any_port_replies, self.resumable, choice, self.midstream);
-        write_rule(f, &self.matches, self.targets().iter().copied(), flags)
+        write_rule(f, &self.matches, self.targets().iter().copied(), self.options)
     }
 }
 
@@ -350,38 +352,14 @@ pub(crate) fn write_rule(
     f: &mut fmt::Formatter<'_>,
     matches: &Match,
     servers: impl Iterator<Item = Weighted>,
-    (keep_source, any_port, resumable, (least_loaded, ejecting), midstream): (
-        bool,
-        bool,
-        bool,
-        (bool, bool),
-        Option<Midstream>,
-    ),
+    options: DivertOptions,
 ) -> fmt::Result {
     write!(f, "{matches} to ")?;
     for (number, server) in servers.enumerate() {
         let comma = if number == 0 { "" } else { ", " };
         write!(f, "{comma}{server}")?;
     }
-    if keep_source {
-        f.write_str(" keep-source")?;
-    }
-    if any_port {
-        f.write_str(" any-port")?;
-    }
-    if resumable {
-        f.write_str(" resumable")?;
-    }
-    if least_loaded {
-        f.write_str(" least-loaded")?;
-    }
-    if ejecting {
-        f.write_str(" eject")?;
-    }
-    match midstream {
-        Some(midstream) => write!(f, " midstream {midstream}"),
-        None => Ok(()),
-    }
+    fmt::Display::fmt(&options, f)
 }
 
 /// The part that a rule matches, and the part after the `to` or the equals sign.

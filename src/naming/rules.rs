@@ -239,7 +239,7 @@ impl<N: NameStorage> Names<N> {
             let (Some((server, connections)), None) = (servers.next(), servers.next()) else {
                 return Err(TieError::Group { servers: found.servers().count() });
             };
-            (changed(&found, rule, to), server.target, connections)
+            (Divert::new(rule).to(to).with_options(found.options()), server.target, connections)
         };
         let shares = |other: &DivertEntry<'_>| {
             other.matches() != rule && other.servers().any(|(server, _)| meet(server.target, from))
@@ -322,21 +322,6 @@ impl<N: NameStorage> Names<N> {
             slot.set_rule(rule);
             self.state.tied = self.state.tied + usize::from(rule.is_some()) - usize::from(was);
         }
-    }
-}
-
-/// The same rule with another server.
-fn changed(found: &DivertEntry<'_>, rule: Match, to: Target) -> Divert<'static> {
-    let mut divert = Divert::new(rule).to(to);
-    if found.keeps_source() {
-        divert = divert.keep_source();
-    }
-    if found.takes_replies_from_any_port() {
-        divert = divert.replies_from_any_port();
-    }
-    match found.midstream() {
-        Some(midstream) => divert.midstream(midstream),
-        None => divert,
     }
 }
 

@@ -4,8 +4,8 @@ use core::fmt;
 use core::net::Ipv4Addr;
 
 use crate::config::Midstream;
-use crate::divert::write_rule;
 pub(crate) use crate::divert::{Divert, DivertError, Match, Target, Weighted};
+use crate::divert::{DivertOptions, write_rule};
 use crate::endpoint::{Endpoint, Prefix, Protocol, mask};
 use crate::table::server;
 use crate::track::measure_server::MeasuredServerSlot;
@@ -56,18 +56,19 @@ impl DivertSlot {
     /// `is_forward` says that it is about an address of our own.
     pub(crate) fn new(divert: &Divert<'_>, servers: u16, is_forward: bool) -> Self {
         let Match { destination, port, protocol, clients } = divert.matches;
-        let hides = if divert.keep_source { is_forward } else { divert.masquerades() };
+        let options = divert.options;
+        let hides = if options.keep_source { is_forward } else { divert.masquerades() };
         let flag = |set, flag| if set { flag } else { 0 };
         Self {
             rank: rank(destination.length(), destination.bits(), port.map_or(ANY_PORT, u64::from)),
             clients: clients.bits(),
             servers,
-            clients_length: clients.length() | midstream_number(divert.midstream) << LENGTH_BITS,
+            clients_length: clients.length() | midstream_number(options.midstream) << LENGTH_BITS,
             protocol: (protocol.map_or(0, Protocol::number) & PROTOCOL)
-                | flag(divert.keep_source, KEEP_SOURCE)
-                | flag(divert.any_port_replies, ANY_PORT_REPLIES)
-                | flag(divert.resumable, RESUMABLE)
-                | flag(divert.least_loaded, LEAST_LOADED)
+                | flag(options.keep_source, KEEP_SOURCE)
+                | flag(options.any_port_replies, ANY_PORT_REPLIES)
+                | flag(options.resumable, RESUMABLE)
+                | flag(options.least_loaded, LEAST_LOADED)
                 | flag(hides, HIDES),
         }
     }
@@ -144,6 +145,18 @@ impl DivertSlot {
 
     pub(crate) const fn midstream(&self) -> Option<Midstream> {
         midstream_from(self.clients_length >> LENGTH_BITS)
+    }
+
+    /// Its options; whether it ejects servers stands elsewhere.
+    pub(crate) const fn options(&self, ejecting: bool) -> DivertOptions {
+        DivertOptions {
+            keep_source: self.keeps_source(),
+            any_port_replies: self.has_any_port_replies(),
+            resumable: self.is_resumable(),
+            least_loaded: self.is_least_loaded(),
+            ejecting,
+            midstream: self.midstream(),
+        }
     }
 
     pub(crate) const fn clients_length(&self) -> u8 {
@@ -239,9 +252,7 @@ impl defmt::Format for DivertEntry<'_> {
 impl fmt::Display for DivertEntry<'_> {
     /// The rule as [`Divert::parse`] reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (any_port, choice) = (self.takes_replies_from_any_port(), (self.is_least_loaded(), self.is_ejecting()));
-        let flags = (self.keeps_source(), any_port, self.is_resumable(), choice, self.midstream());
-        write_rule(f, &self.matches(), self.servers().map(|(server, _)| server), flags)
+        write_rule(f, &self.matches(), self.servers().map(|(server, _)| server), self.options())
     }
 }
 
@@ -258,6 +269,12 @@ impl<'a> DivertEntry<'a> {
     #[must_use]
     pub fn matches(&self) -> Match {
         self.slot.matches()
+    }
+
+    /// What it asks for besides what it matches and its servers.
+    #[must_use]
+    pub fn options(&self) -> DivertOptions {
+        self.slot.options(self.is_ejecting())
     }
 
     /// Whether the client's address is kept.

@@ -161,3 +161,35 @@ impl Changes {
 fn refusal(rule: &Divert<'_>, error: byway::DivertError) -> String {
     format!("rule {rule}: {error}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Each option of a rule is a change of its own, and the translator has it afterwards.
+    #[test]
+    fn an_option_that_is_added_to_a_rule_is_a_change() {
+        const FILE: &str = "[router]\naddress = \"10.9.9.9\"\n[nat]\nalternatives = [\"10.10.10.10:1024-65535\"]\n\
+            [resumable]\n[[rule]]\ndivert = \"100.100.100.100:80 tcp\"\nto = \"20.0.0.1\"\n";
+        let config = |more: &str| Config::parse(Path::new("byway.toml"), format!("{FILE}{more}\n")).unwrap();
+        let before = config("");
+        for more in [
+            "keep_source = true",
+            "any_port = true",
+            "resumable = true",
+            "least_loaded = true",
+            "eject = true",
+            "midstream = \"drop\"",
+        ] {
+            let after = config(more);
+            assert!(Changes::between(&Said::by(&after), &after).divert.is_empty(), "{more}");
+            let changes = Changes::between(&Said::by(&before), &after);
+            let wanted: Vec<_> = after.rules.iter().map(|rule| rule.divert().to_string()).collect();
+            assert_eq!(changes.divert.iter().map(ToString::to_string).collect::<Vec<_>>(), wanted, "{more}");
+            let back = Changes::between(&Said::by(&after), &before);
+            assert_eq!(back.divert.len(), 1, "{more}");
+        }
+    }
+}

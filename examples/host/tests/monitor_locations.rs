@@ -4,6 +4,7 @@
 mod watched;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use byway_testing::udp;
@@ -101,4 +102,43 @@ fn a_database_says_where_clients_are() {
     ];
     let expected: BTreeMap<_, _> = expected.map(|(prefix, server)| (prefix.to_string(), server.to_string())).into();
     wait("the rules are there", || for_clients(&served) == expected);
+}
+
+/// A file of locations may be slow to read, or gone: the monitor goes on deciding, and commands need no such file.
+#[test]
+fn a_reload_that_takes_long_holds_nothing_up() {
+    let csv = file("slow.csv");
+    let _ = std::fs::remove_file(&csv);
+    std::fs::write(&csv, "10.0.0.0/24,DE\n").unwrap();
+    let served = translator(anywhere(), true);
+    let monitor = Monitor::configured("slow", &[served.at], &format!("locations = \"{}\"\n", csv.display()), DE);
+    let expected = |prefix: &str| BTreeMap::from([(prefix.to_string(), "20.0.0.2:80".to_string())]);
+    wait("the rule is there", || for_clients(&served) == expected("10.0.0.0/24"));
+
+    std::fs::remove_file(&csv).unwrap();
+    assert!(monitor.says("show").contains("web"));
+    assert!(monitor.says("log").contains("web"));
+
+    // Whoever opens a pipe waits for who writes to it.
+    let pipe = file("slow.pipe");
+    let _ = std::fs::remove_file(&pipe);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    std::os::unix::fs::symlink(&pipe, &csv).unwrap();
+    monitor.set_rules(DE);
+    for share in [10, 80] {
+        assert!(monitor.says(&format!("pin web 20.0.0.1:80 {share}")).contains("decision"));
+    }
+    wait("it is pinned", || weights(&served)[0] > weights(&served)[1]);
+    assert_eq!(for_clients(&served), expected("10.0.0.0/24"));
+    // What the file has become meanwhile is read afterwards.
+    let mut slow = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let new = file("slow.new");
+    std::fs::write(&new, "12.0.0.0/24,DE\n").unwrap();
+    std::fs::rename(&new, &csv).unwrap();
+    monitor.set_rules(DE);
+    // A command is answered by the thread that the signal wakes.
+    assert!(monitor.says("pin web 20.0.0.1:80 70").contains("decision"));
+    slow.write_all(b"11.0.0.0/24,DE\n").unwrap();
+    drop(slow);
+    wait("the rule is that of the file", || for_clients(&served) == expected("12.0.0.0/24"));
 }

@@ -10,7 +10,7 @@ use crate::translator::state::{RuleChange, Table};
 impl Table<'_> {
     /// Refuses to eject where nothing is measured.
     pub(crate) fn check_ejecting(&self, divert: &Divert<'_>) -> Result<(), DivertError> {
-        if divert.ejecting && (self.state.for_measured.is_none() || self.memory.measured_servers.is_empty()) {
+        if divert.options.ejecting && (self.state.for_measured.is_none() || self.memory.measured_servers.is_empty()) {
             return Err(DivertError::NotMeasured { destination: divert.matches.destination() });
         }
         Ok(())
@@ -21,7 +21,7 @@ impl Table<'_> {
         self.check_ejecting(divert)?;
         let before = self.announce(RuleChange::Before(&divert.matches));
         let done = self.divert(divert);
-        if if done.is_ok() { divert.ejecting } else { before } {
+        if if done.is_ok() { divert.options.ejecting } else { before } {
             self.announce(RuleChange::After(&divert.matches));
         } else if before {
             self.announce(RuleChange::Gone);

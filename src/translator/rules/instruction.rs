@@ -83,7 +83,7 @@ impl<S: Storage> Translator<S> {
         if S::MEASURES_SERVERS {
             return self.table().divert_measured(&divert);
         }
-        if divert.ejecting {
+        if divert.options.ejecting {
             return Err(DivertError::NotMeasured { destination: divert.matches.destination() });
         }
         self.table().divert(&divert)
@@ -357,10 +357,10 @@ impl Table<'_> {
         if targets.iter().all(|t| t.weight == 0) {
             return Err(DivertError::EmptyGroup { servers: targets.len() });
         }
-        if !divert.keep_source && self.state.config.alternatives.iter().next().is_none() {
+        if !divert.options.keep_source && self.state.config.alternatives.iter().next().is_none() {
             return Err(DivertError::NoAlternative { destination });
         }
-        if divert.resumable && self.state.for_resumable.is_none() {
+        if divert.options.resumable && self.state.for_resumable.is_none() {
             return Err(DivertError::NotResumable { destination });
         }
         #[cfg(target_pointer_width = "64")]
@@ -402,7 +402,7 @@ impl Table<'_> {
     pub(crate) fn slot_for(&self, divert: &Divert<'_>, servers: u16) -> DivertSlot {
         let destination = divert.matches.destination();
         let is_forward = destination.length() == 32 && self.state.is_own(destination.bits());
-        let passes = self.state.config.midstream.or(divert.midstream) == Some(Midstream::Pass);
+        let passes = self.state.config.midstream.or(divert.options.midstream) == Some(Midstream::Pass);
         DivertSlot::new(divert, servers, is_forward && !passes)
     }
 }

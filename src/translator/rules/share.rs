@@ -8,7 +8,9 @@ impl Table<'_> {
     /// The server whose entry a rule shares with all other rules that have this server alone.
     pub(super) fn shares(&mut self, divert: &Divert<'_>) -> Option<Target> {
         match divert.targets() {
-            [Weighted { target, weight: 1 }] if !divert.ejecting && self.servers().are_shared() => Some(*target),
+            [Weighted { target, weight: 1 }] if !divert.options.ejecting && self.servers().are_shared() => {
+                Some(*target)
+            }
             _ => None,
         }
     }

@@ -276,7 +276,7 @@ impl Config {
 
     /// Enters everything into translators that are thrown away, so that what they would refuse is said with its place.
     fn try_out(&self) -> Result<(), Fault> {
-        let ejects = self.rules.iter().any(|rule| rule.eject);
+        let ejects = self.rules.iter().any(|rule| rule.options.ejecting);
         let mut sharded = self.nat.try_out(self.device.queues, ejects)?;
         for rule in &self.rules {
             sharded.divert(rule.divert()).map_err(|error| rule.fault(error))?;

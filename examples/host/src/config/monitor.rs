@@ -134,12 +134,21 @@ impl Monitor {
         Self::parse(file, &text)
     }
 
+    /// Reads what a command needs that speaks with a monitor at work: all but the rules, and where clients are.
+    ///
+    /// # Errors
+    /// As [`Monitor::read`].
+    pub fn read_for_command(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::file(file, error))?;
+        of(file, &text, false).map_err(|fault| ConfigError::at(file, &text, fault))
+    }
+
     /// Reads the text of a file.
     ///
     /// # Errors
     /// As [`Monitor::read`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        of(file, text).map_err(|fault| ConfigError::at(file, text, fault))
+        of(file, text, true).map_err(|fault| ConfigError::at(file, text, fault))
     }
 
     /// The same with what arguments say.
@@ -174,7 +183,7 @@ impl Monitor {
     }
 }
 
-fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
+fn of(file: &Path, text: &str, with_rules: bool) -> Result<Monitor, Fault> {
     let (document, span) = parse(text)?;
     let root = Table::root(&document, span);
     root.only(&["monitor", "translator", "service", "rule"])?;
@@ -200,7 +209,7 @@ fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
         })?;
         monitor.rank = table.or("rank", monitor.rank, |value| value.number(0_u16..=999))?;
         monitor.client_rules = usize::from(table.or("client_rules", 1_000, |value| value.number(1_u16..=20_000))?);
-        locations = table.get("locations").map(|value| Places::read(file, &value)).transpose()?;
+        locations = table.get("locations").filter(|_| with_rules).map(|value| Places::read(file, &value)).transpose()?;
         monitor.dry_run = table.or("dry_run", false, Value::boolean)?;
         let name = |value: &Value<'_>| value.text("the name of a file").map(|name| path(file, name));
         monitor.journal = table.or("journal", monitor.journal, name)?;
@@ -228,7 +237,7 @@ fn of(file: &Path, text: &str) -> Result<Monitor, Fault> {
     if monitor.translators.is_empty() || monitor.services.is_empty() {
         return Err(root.fault("a [[translator]] and a [[service]] are needed at least"));
     }
-    if let Some(listed) = root.get("rule") {
+    if let Some(listed) = root.get("rule").filter(|_| with_rules) {
         for value in listed.list("a list of tables: [[rule]]")? {
             let rule = rule(text, &value, &monitor.services, locations.as_ref())?;
             if monitor.rules.iter().any(|other: &Rule| other.name == rule.name) {

@@ -1,6 +1,6 @@
 //! The rules of a configuration.
 
-use byway::{Divert, Match, Midstream, ParseError, Weighted};
+use byway::{Divert, DivertOptions, Match, Midstream, ParseError, Weighted};
 
 use super::document::{Fault, Table, Value};
 
@@ -14,18 +14,8 @@ pub struct Rule {
     pub matches: Match,
     /// Where that goes.
     pub servers: Vec<Weighted>,
-    /// Whether the client's address stays.
-    pub keep_source: bool,
-    /// Whether answers from other ports of the server belong to the client.
-    pub any_port: bool,
-    /// What becomes of segments from the middle of connections that are not known.
-    pub midstream: Option<Midstream>,
-    /// Whether its TCP connections can be handed over to another server while their clients keep them.
-    pub resumable: bool,
-    /// Whether a new connection goes to the server with the fewest for its weight.
-    pub least_loaded: bool,
-    /// Whether servers that fail are ejected.
-    pub eject: bool,
+    /// What it asks for besides.
+    pub options: DivertOptions,
     /// Whether its packets leave untranslated rather than not at all.
     pub fail_open: bool,
     place: Fault,
@@ -42,26 +32,7 @@ impl Rule {
     /// The instruction.
     #[must_use]
     pub fn divert(&self) -> Divert<'_> {
-        let mut divert = Divert::new(self.matches).to_group(&self.servers);
-        if self.keep_source {
-            divert = divert.keep_source();
-        }
-        if self.any_port {
-            divert = divert.replies_from_any_port();
-        }
-        if self.resumable {
-            divert = divert.resumable();
-        }
-        if self.least_loaded {
-            divert = divert.least_loaded();
-        }
-        if self.eject {
-            divert = divert.ejecting();
-        }
-        if let Some(midstream) = self.midstream {
-            divert = divert.midstream(midstream);
-        }
-        divert
+        Divert::new(self.matches).to_group(&self.servers).with_options(self.options)
     }
 
     pub(super) fn fault(&self, problem: impl core::fmt::Display) -> Fault {
@@ -112,18 +83,15 @@ fn rule(table: &Table<'_>, groups: &[(&str, Vec<Weighted>)]) -> Result<Rule, Fau
     };
     const MIDSTREAM: [(&str, Midstream); 3] =
         [("pass", Midstream::Pass), ("adopt", Midstream::Adopt), ("drop", Midstream::Drop)];
-    let rule = Rule {
-        matches,
-        servers,
-        keep_source: table.or("keep_source", false, Value::boolean)?,
-        any_port: table.or("any_port", false, Value::boolean)?,
-        midstream: table.or("midstream", None, |v| v.choice(&MIDSTREAM).map(Some))?,
-        resumable: table.or("resumable", false, Value::boolean)?,
-        least_loaded: table.or("least_loaded", false, Value::boolean)?,
-        eject: table.or("eject", false, Value::boolean)?,
-        fail_open: table.or("fail_open", false, Value::boolean)?,
-        place: divert.fault(""),
-    };
+    let mut options = DivertOptions::NONE;
+    options.keep_source = table.or("keep_source", false, Value::boolean)?;
+    options.any_port_replies = table.or("any_port", false, Value::boolean)?;
+    options.midstream = table.or("midstream", None, |v| v.choice(&MIDSTREAM).map(Some))?;
+    options.resumable = table.or("resumable", false, Value::boolean)?;
+    options.least_loaded = table.or("least_loaded", false, Value::boolean)?;
+    options.ejecting = table.or("eject", false, Value::boolean)?;
+    let fail_open = table.or("fail_open", false, Value::boolean)?;
+    let rule = Rule { matches, servers, options, fail_open, place: divert.fault("") };
     table.finish()?;
     Ok(rule)
 }

@@ -4,7 +4,9 @@ use core::time::Duration;
 
 use byway::control::{Instruction, NamedEntry, Rule};
 use byway::naming::{NameEntry, Pattern, WeightedAddress};
-use byway::{Divert, Match, Midstream, ParseError, Prefix, Protocol, Redivert, Target, Timeouts, Weighted};
+use byway::{
+    Divert, DivertOptions, Match, Midstream, ParseError, Prefix, Protocol, Redivert, Target, Timeouts, Weighted,
+};
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::units;
@@ -61,12 +63,8 @@ impl Change {
 pub(crate) struct Options {
     protocol: Option<Protocol>,
     clients: Option<Prefix>,
-    keep_source: bool,
-    any_port: bool,
-    resumable: bool,
-    least_loaded: bool,
-    eject: bool,
-    midstream: Option<Midstream>,
+    /// Of a rule.
+    divert: DivertOptions,
     how: Option<Redivert>,
     ttl: Option<u32>,
     rule: Option<Match>,
@@ -125,12 +123,12 @@ impl Options {
         match name {
             "protocol" => self.protocol = Some(protocol(&text(parser)?)?),
             "clients" => self.clients = Some(prefix(&text(parser)?)?),
-            "keep-source" => self.keep_source = true,
-            "any-port" => self.any_port = true,
-            "midstream" => self.midstream = Some(midstream(&text(parser)?)?),
-            "resumable" => self.resumable = true,
-            "least-loaded" => self.least_loaded = true,
-            "eject" => self.eject = true,
+            "keep-source" => self.divert.keep_source = true,
+            "any-port" => self.divert.any_port_replies = true,
+            "midstream" => self.divert.midstream = Some(midstream(&text(parser)?)?),
+            "resumable" => self.divert.resumable = true,
+            "least-loaded" => self.divert.least_loaded = true,
+            "eject" => self.divert.ejecting = true,
             "ttl" => self.ttl = Some(ttl(&text(parser)?)?),
             "rule" => self.rule = Some(rule(&text(parser)?)?),
             _ => return Ok(false),
@@ -150,25 +148,7 @@ pub(crate) fn read(words: &[&str], options: &Options) -> Result<Option<Change>, 
     Ok(Some(Change::Instruction(match *words {
         ["divert", original, ref targets @ ..] if !targets.is_empty() => {
             let group = targets.iter().map(|t| weighted(t)).collect::<Result<Vec<_>, _>>()?;
-            let mut divert = Divert::new(options.matches(original)?).to_group(&group);
-            if options.keep_source {
-                divert = divert.keep_source();
-            }
-            if options.any_port {
-                divert = divert.replies_from_any_port();
-            }
-            if options.resumable {
-                divert = divert.resumable();
-            }
-            if options.least_loaded {
-                divert = divert.least_loaded();
-            }
-            if options.eject {
-                divert = divert.ejecting();
-            }
-            if let Some(midstream) = options.midstream {
-                divert = divert.midstream(midstream);
-            }
+            let divert = Divert::new(options.matches(original)?).to_group(&group).with_options(options.divert);
             Instruction::Divert(Rule::new(&divert).ok_or("a rule names at most 16 servers")?)
         }
         ["divert", ..] => return Err("divert takes ORIGINAL and TARGET".into()),

@@ -1,7 +1,7 @@
 //! A rule as a translator has listed it, and the instruction that changes it.
 
 use byway::control::{Instruction, ListedRule, Rule};
-use byway::{Divert, Match, Midstream, Weighted};
+use byway::{Divert, DivertOptions, Match, Weighted};
 
 use super::rules::Each;
 use crate::config::monitor::Service;
@@ -13,13 +13,8 @@ pub struct Listed {
     pub matches: Match,
     /// Its servers, with their weights.
     pub servers: Vec<Weighted>,
-    /// Whether a new connection goes to the server with the fewest for its weight.
-    pub least_loaded: bool,
-    keep_source: bool,
-    any_port: bool,
-    resumable: bool,
-    ejecting: bool,
-    midstream: Option<Midstream>,
+    /// What else it asks for.
+    pub options: DivertOptions,
 }
 
 impl Listed {
@@ -27,12 +22,7 @@ impl Listed {
         Self {
             matches: rule.matches(),
             servers: rule.servers().map(|(server, _)| server).collect(),
-            least_loaded: rule.is_least_loaded(),
-            keep_source: rule.keeps_source(),
-            any_port: rule.takes_replies_from_any_port(),
-            resumable: rule.is_resumable(),
-            ejecting: rule.is_ejecting(),
-            midstream: rule.midstream(),
+            options: rule.options(),
         }
     }
 
@@ -48,39 +38,17 @@ impl Listed {
 
     /// A rule that the translator does not have yet.
     #[must_use]
-    pub const fn new(matches: Match) -> Self {
-        Self {
-            matches,
-            servers: Vec::new(),
-            least_loaded: true,
-            keep_source: false,
-            any_port: false,
-            resumable: false,
-            ejecting: false,
-            midstream: None,
-        }
+    pub fn new(matches: Match) -> Self {
+        let mut options = DivertOptions::NONE;
+        options.least_loaded = true;
+        Self { matches, servers: Vec::new(), options }
     }
 
     /// The instruction that gives it other servers, of which the least loaded gets a new connection; or which clients it is
     /// for. The rest stays.
     #[must_use]
     pub fn with(&self, matches: Match, servers: &[Weighted]) -> Option<Instruction> {
-        let mut divert = Divert::new(matches).to_group(servers).least_loaded();
-        if self.keep_source {
-            divert = divert.keep_source();
-        }
-        if self.any_port {
-            divert = divert.replies_from_any_port();
-        }
-        if self.resumable {
-            divert = divert.resumable();
-        }
-        if self.ejecting {
-            divert = divert.ejecting();
-        }
-        if let Some(midstream) = self.midstream {
-            divert = divert.midstream(midstream);
-        }
+        let divert = Divert::new(matches).to_group(servers).with_options(self.options).least_loaded();
         Rule::new(&divert).map(Instruction::Divert)
     }
 }

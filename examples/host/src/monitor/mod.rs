@@ -2,7 +2,8 @@
 //! sends instructions when the model beats the network. `docs/monitor.md` describes it.
 //!
 //! ```text
-//!   run        the loop: reports in, decisions out; send: instructions; orders: operators' commands
+//!   run        the loop: reports in, decisions out; send: instructions, results: what comes of them; orders: operators'
+//!              commands; reload: the configuration read anew
 //!   service    what is thought of one service, and what follows from it
 //!   rules      what stands above the model: limits, maintenance, operators' pins; window: when
 //!   link       the session with one translator; listed: its rules; lead: which of several monitors acts there
@@ -18,6 +19,8 @@ pub mod link;
 pub mod listed;
 mod orders;
 pub mod page;
+mod reload;
+mod results;
 pub mod rules;
 pub mod run;
 mod send;
@@ -127,7 +130,8 @@ pub fn main(words: Vec<OsString>, log: impl FnOnce(Level, bool)) -> Result<(), F
     let page = arguments.page.as_ref();
     let page = page.map(|page| page.parse().map_err(|_| (2, format!("--page {page}: expected ADDRESS:PORT"))));
     let overrides = Overrides { page: page.transpose()?, dry_run: arguments.dry_run && words.is_empty() };
-    let config = Monitor::read(&file).map_err(|error| (2, error.to_string()))?.with(overrides);
+    let read = if words.is_empty() { Monitor::read(&file) } else { Monitor::read_for_command(&file) };
+    let config = read.map_err(|error| (2, error.to_string()))?.with(overrides);
     match words[..] {
         [] => {
             log(arguments.level.unwrap_or(Level::INFO), arguments.log_json);
@@ -203,7 +207,7 @@ fn work(file: PathBuf, config: Monitor) -> Result<(), String> {
         let (shared, wanted, waker) = (shared.clone(), wanted.clone(), waker.clone());
         page::serve(listener, page::Page { shared, wanted, waker, token, at })?;
     }
-    let run = Run::new(file, config, shared, waker.clone())?;
+    let run = Run::new(file, config, shared, (wanted.clone(), waker.clone()))?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(failed)?;
     let signalled = move || {
         for signal in signals.forever() {

@@ -6,6 +6,7 @@ use byway::Redivert;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::results::Results;
 use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::Change;
@@ -143,6 +144,7 @@ impl Run {
             "before": state.named(&state.in_force.unwrap_or_default()),
             "after": state.named(&weights),
         });
+        let has_moves = !moves.is_empty();
         let change = Change { weights, moves, how, entry: Value::Null, promised: None };
         self.changes += 1;
         let number = self.changes;
@@ -151,7 +153,9 @@ impl Run {
             return Err("no translator can be reached".into());
         }
         let until = self.now() + PATIENCE;
-        self.sent.insert(number, Sent { service, open, results: Vec::new(), decision: None, reply: Some((reply.clone(), told)), is_refused: false, until });
+        let reply = Some((reply.clone(), told));
+        let results = Results::default();
+        self.sent.insert(number, Sent { service, open, results, decision: None, reply, is_refused: false, has_moves, until });
         Ok(None)
     }
 

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use super::journal::Journal;
 use super::lead::{self, Stand};
 use super::link::{Heard, Link};
+use super::reload::Reload;
+use super::results::Results;
 use super::rules::{Clients, Each, Pins};
 use super::service::{Change, State};
 use super::shared::Shared;
@@ -46,6 +48,8 @@ pub enum Wanted {
     Order(Order),
     /// The file is to be read anew.
     Reload,
+    /// It was read.
+    Loaded(Box<Result<Monitor, String>>),
     /// The end.
     Stop,
 }
@@ -56,13 +60,15 @@ pub(super) struct Sent {
     pub(super) service: usize,
     /// How many have not answered yet.
     pub(super) open: usize,
-    pub(super) results: Vec<String>,
+    pub(super) results: Results,
     /// The number in the journal; none for a preview.
     pub(super) decision: Option<u64>,
     /// Who waits for a preview, with what is to be added to it.
     pub(super) reply: Option<(Sender<Result<Value, String>>, Value)>,
     /// Whether a translator has refused some of it.
     pub(super) is_refused: bool,
+    /// Whether it moves open connections, which no later change makes unnecessary.
+    pub(super) has_moves: bool,
     pub(super) until: Instant,
 }
 
@@ -118,9 +124,12 @@ pub struct Run {
     /// Services whose pins watching monitors are not told, for want of room.
     pub(super) unshared: usize,
     pub(super) undo: BTreeMap<u64, Undo>,
+    pub(super) reload: Reload,
     /// Reloads that were refused.
     pub(super) refused_reloads: u64,
     pub(super) shared: Arc<Shared>,
+    /// Where other threads say what they want.
+    pub(super) wanted: Sender<Wanted>,
     pub(super) waker: Arc<Waker>,
 }
 
@@ -129,7 +138,12 @@ impl Run {
     ///
     /// # Errors
     /// The journal cannot be opened.
-    pub fn new(file: PathBuf, config: Monitor, shared: Arc<Shared>, waker: Arc<Waker>) -> Result<Self, String> {
+    pub fn new(
+        file: PathBuf,
+        config: Monitor,
+        shared: Arc<Shared>,
+        (wanted, waker): (Sender<Wanted>, Arc<Waker>),
+    ) -> Result<Self, String> {
         let journal = Journal::open(&config.journal)
             .map_err(|error| format!("monitor.journal {}: {error}", config.journal.display()))?;
         let servers: HashSet<Target> =
@@ -170,10 +184,12 @@ impl Run {
             proposed: vec![None; count],
             awaited: Vec::new(),
             undo: BTreeMap::new(),
+            reload: Reload::default(),
             refused_reloads: 0,
             file,
             config,
             shared,
+            wanted,
             waker,
         };
         run.write_note();
@@ -200,6 +216,7 @@ impl Run {
                         return Ok(());
                     }
                     Wanted::Reload => self.reload(),
+                    Wanted::Loaded(read) => self.loaded(*read),
                     Wanted::Order(Order { command, reply }) => self.obey(&command, reply),
                 }
             }
@@ -234,7 +251,7 @@ impl Run {
         }
     }
 
-    fn hear(&mut self, place: usize, heard: Heard) {
+    pub(super) fn hear(&mut self, place: usize, heard: Heard) {
         let name = self.links[place].translator.name.clone();
         match heard {
             Heard::Opened => tracing::info!("{name}: the session is open"),
@@ -301,7 +318,7 @@ impl Run {
             let others = rule.servers.iter().any(|listed| servers.iter().all(|server| server.target != listed.target));
             let before = self.services[service].in_force;
             // The first translator was asked for that when its rule was read.
-            let is_least_loaded = rule.least_loaded || self.links.len() == 1;
+            let is_least_loaded = rule.options.least_loaded || self.links.len() == 1;
             if before == Some(weights) && !others && is_least_loaded {
                 continue;
             }
@@ -318,7 +335,7 @@ impl Run {
                         self.services[service].adopt(&revived);
                         let text = format!("{name}: servers without a weight get a small one, since nobody has forbidden them");
                         self.start_with(service, weights, revived, "the start", &text);
-                    } else if !rule.least_loaded {
+                    } else if !rule.options.least_loaded {
                         let text = format!("{name}: new connections go to the server with the fewest for its weight");
                         self.start_with(service, weights, weights, "the start", &text);
                     }
@@ -411,44 +428,6 @@ impl Run {
             None => false,
         });
         self.awaited = awaited;
-    }
-
-    /// Reads the file anew: all of it holds, or nothing of it.
-    fn reload(&mut self) {
-        let read = Monitor::read(&self.file).map_err(|error| error.to_string());
-        let read = read.map(|new| new.with(self.config.overrides));
-        let new = read.and_then(|new| new.check_reload(&self.config).map(|()| new));
-        match new {
-            Ok(new) => {
-                for (state, service) in self.services.iter_mut().zip(&new.services) {
-                    state.configure(service.clone());
-                }
-                self.config = new;
-                for link in &mut self.links {
-                    link.stand.wants = !self.config.dry_run;
-                    link.stand.hurry();
-                }
-                if self.config.dry_run {
-                    self.take_back();
-                }
-                tracing::info!("the configuration was read anew: {} rules", self.config.rules.len());
-            }
-            Err(why) => {
-                self.refused_reloads += 1;
-                tracing::error!("the configuration stays as it was: {why}");
-            }
-        }
-    }
-
-    /// A dry run begins: what was not sent yet is not sent. Previews change nothing, and are answered.
-    fn take_back(&mut self) {
-        for place in 0..self.links.len() {
-            let mut heard = Vec::new();
-            let sent = &self.sent;
-            let is_change = |number: u64| sent.get(&number).is_none_or(|sent| sent.decision.is_some());
-            self.links[place].take_back(is_change, "a dry run has begun", &mut heard);
-            heard.into_iter().for_each(|heard| self.hear(place, heard));
-        }
     }
 
     fn show(&mut self) {

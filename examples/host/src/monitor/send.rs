@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::link::{Ask, NotMade};
 use super::listed::Listed;
+use super::results::Results;
 use super::rules::{Each, Pins};
 use super::run::{PATIENCE, Run, Sent, Undo};
 use super::service::{Change, State, is_same};
@@ -54,9 +55,9 @@ impl Run {
         for rule in link.rules.iter().flatten().filter(|rule| of_service(rule)) {
             let is_own = |server: &Weighted| state.servers.iter().any(|own| own.target == server.target);
             match wanted.remove(&rule.matches) {
-                Some(group) if rule.least_loaded && is_same_group(&rule.servers, &group) => {}
+                Some(group) if rule.options.least_loaded && is_same_group(&rule.servers, &group) => {}
                 Some(group) => changes.extend(rule.with(rule.matches, &group)),
-                None if rule.least_loaded && rule.servers.iter().all(is_own) => changes.push(Instruction::Remove(rule.matches)),
+                None if rule.options.least_loaded && rule.servers.iter().all(is_own) => changes.push(Instruction::Remove(rule.matches)),
                 None => {}
             }
         }
@@ -150,6 +151,20 @@ impl Run {
         open
     }
 
+    /// Takes back what is still to be sent of earlier changes to a service: the next one says what holds. So no more waits
+    /// than one change is, however slowly a translator answers.
+    fn supersede(&mut self, service: usize) {
+        for place in 0..self.links.len() {
+            let mut heard = Vec::new();
+            let sent = &self.sent;
+            let is_void = |number: u64| {
+                sent.get(&number).is_some_and(|sent| sent.service == service && sent.decision.is_some() && !sent.has_moves)
+            };
+            self.links[place].take_back(is_void, "a later change has taken its place", &mut heard);
+            heard.into_iter().for_each(|heard| self.hear(place, heard));
+        }
+    }
+
     /// Stores a change, and sends it.
     pub(super) fn carry_out(&mut self, service: usize, change: Change, pins: Option<Pins>) -> u64 {
         let now = self.now();
@@ -161,6 +176,7 @@ impl Run {
         let mut number = 0;
         let mut open = 0;
         if !self.config.dry_run {
+            self.supersede(service);
             self.changes += 1;
             number = self.changes;
             open = self.ask_all(service, &change, number, false);
@@ -182,7 +198,8 @@ impl Run {
         }
         if open != 0 {
             let until = now + PATIENCE * 10;
-            let sent = Sent { service, open, results: Vec::new(), decision: Some(decision), reply: None, is_refused: false, until };
+            let (results, has_moves) = (Results::default(), !change.moves.is_empty());
+            let sent = Sent { service, open, results, decision: Some(decision), reply: None, is_refused: false, has_moves, until };
             self.sent.insert(number, sent);
         }
         if let Some(promised) = change.promised
@@ -197,7 +214,7 @@ impl Run {
         let Some(sent) = self.sent.get_mut(&number) else { return };
         sent.open = sent.open.saturating_sub(1);
         // A preview that is refused changes nothing that is to be done.
-        if let Err(NotMade { why, was_late }) = &result
+        if let Err(NotMade { was_late, .. }) = &result
             && sent.decision.is_some()
         {
             // Where somebody else was faster, what the translator has instead is looked at at once. What it refuses for
@@ -212,9 +229,9 @@ impl Run {
                     sent.is_refused = true;
                 }
             }
-            tracing::warn!("{name}: a change was not made: {why}");
         }
-        sent.results.push(match result {
+        let why = result.as_ref().err().map(|not_made| not_made.why.clone());
+        let is_new = sent.results.add(match result {
             Ok(effects) if effects.len() > MOST_TOLD => {
                 let connections: u64 = effects.iter().map(|effect| u64::from(effect.connections)).sum();
                 format!("{name}: {} changes made, connections: {connections}", effects.len())
@@ -226,6 +243,9 @@ impl Run {
             }
             Err(NotMade { why, .. }) => format!("{name}: {why}"),
         });
+        if let Some(why) = why.filter(|_| is_new && sent.decision.is_some()) {
+            tracing::warn!("{name}: a change was not made: {why}");
+        }
         if sent.open == 0 {
             self.finish(number);
         }
@@ -234,12 +254,12 @@ impl Run {
     pub(super) fn finish(&mut self, number: u64) {
         let Some(Sent { service, results, decision, reply, is_refused, .. }) = self.sent.remove(&number) else { return };
         if let Some((reply, mut told)) = reply {
-            told["translators"] = json!(results);
+            told["translators"] = json!(results.lines());
             let _ = reply.send(Ok(told));
         }
         if let Some(decision) = decision {
             self.refusals[service] = if is_refused { self.refusals[service] + 1 } else { 0 };
-            self.journal.note_sent(decision, &results);
+            self.journal.note_sent(decision, &results.lines());
         }
     }
 

@@ -31,3 +31,58 @@ fn previews_are_not_taken_back() {
     assert!(matches!(&heard[..], [Heard::Changed(1, Err(_))]), "{heard:?}");
     assert!(link.queue.iter().map(|(ask, _)| *ask).eq([Ask::List, Ask::Change(2)]));
 }
+
+/// Of a change only the newest state is worth sending, however many rules for some clients there are.
+#[test]
+fn no_more_waits_than_one_change_is() {
+    use super::super::run::Run;
+    use super::super::service::Change;
+    use byway::Redivert;
+
+    let folder = std::env::temp_dir().join(format!("byway-monitor-queue-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("key"), format!("1 {}\n", "5a".repeat(32))).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(folder.join("key"), private).unwrap();
+    let clients: Vec<_> = (0..500).map(|n| format!("\"10.{}.{}.0/25\"", n / 250, n % 250)).collect();
+    let text = format!(
+        "[[translator]]\nname = \"edge\"\nat = \"127.0.0.1:9\"\nkey = \"key\"\n\
+         [[service]]\nname = \"web\"\ndivert = \"100.100.100.100:80\"\nservers = [\"20.0.0.1:80\", \"20.0.0.2:80\"]\n\
+         [[rule]]\nservers = [\"20.0.0.1:80\", \"20.0.0.2:80\"]\nonly = true\nclients = [{}]\n",
+        clients.join(", ")
+    );
+    let file = folder.join("monitor.toml");
+    let config = crate::config::monitor::Monitor::parse(&file, &text).unwrap();
+    let wanted = std::sync::mpsc::channel().0;
+    let waker = std::sync::Arc::new(crate::waker::Waker::new().unwrap());
+    let mut run = Run::new(file, config, std::sync::Arc::default(), (wanted, waker)).unwrap();
+    let rules = run.config.rules.clone();
+    run.services[0].demand(jiff::Timestamp::now(), &rules);
+    run.services[0].adopt(&Default::default());
+    (run.links[0].is_open, run.links[0].rules) = (true, Some(Vec::new()));
+    run.links[0].stand = Stand::new(7, false);
+
+    let change = |run: &mut Run, weight: u16, moves: &[(usize, usize)]| {
+        let mut weights = super::super::rules::Each::default();
+        (weights[0], weights[1]) = (weight, 1);
+        let entry = serde_json::json!({ "service": "web", "cause": "a test", "text": "", "before": {}, "after": {} });
+        let moves = moves.to_vec();
+        run.carry_out(0, Change { weights, moves, how: Redivert::Switch, entry, promised: None }, None)
+    };
+    let waiting = |run: &Run| -> Vec<_> { run.links[0].queue.iter().map(|(ask, _)| *ask).collect() };
+    let first = change(&mut run, 1, &[]);
+    let one = waiting(&run);
+    assert!(one.len() > 30 && one.iter().all(|ask| *ask == Ask::Change(1)), "{}", one.len());
+    for weight in 2..20 {
+        change(&mut run, weight, &[]);
+        let all = waiting(&run);
+        assert!(all.len() == one.len() && all.iter().all(|ask| *ask == Ask::Change(weight.into())), "{}", all.len());
+    }
+    let sent = run.journal.get(first).unwrap()["sent"].to_string();
+    assert!(sent.contains(&format!("a later change has taken its place ({} times)", one.len())), "{sent}");
+    // Open connections are moved all the same.
+    change(&mut run, 20, &[(0, 1)]);
+    change(&mut run, 21, &[]);
+    assert!([20, 21].iter().all(|number| waiting(&run).contains(&Ask::Change(*number))));
+    let _ = std::fs::remove_dir_all(&folder);
+}
