@@ -9,7 +9,7 @@
 
 use std::{env, fs, io};
 
-use byway_fuzz::archive;
+use byway_testing::targets::archive;
 
 fn main() -> io::Result<()> {
     let mut arguments = env::args().skip(1);

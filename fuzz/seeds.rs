@@ -7,11 +7,7 @@
 
 use std::{fs, io};
 
-#[path = "../tests/naming_support/fuzz.rs"]
-mod naming;
-
-#[path = "../tests/naming_support/relay_fuzz.rs"]
-mod relay;
+use byway_testing::targets::{names, relay};
 
 #[path = "../examples/mediator/tests/fuzz/mod.rs"]
 mod mediator;
@@ -45,15 +41,15 @@ fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 fn main() -> io::Result<()> {
     translate()?;
-    names()?;
+    queries()?;
     control()
 }
 
 /// Queries for names of the table and for others; and those that are relayed.
-fn names() -> io::Result<()> {
+fn queries() -> io::Result<()> {
     let mediator = mediator::seeds();
     let targets = [
-        ("names", naming::seeds()),
+        ("names", names::seeds()),
         ("relay", relay::seeds()),
         ("mediator", mediator.clone()),
         ("mediator_parsers", mediator),

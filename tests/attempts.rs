@@ -1,4 +1,4 @@
-//! Attempts, refusals and what is over: rules of `docs/tcp.md` that the model of TCP (`tests/model/tcp.rs`) found broken, or
+//! Attempts, refusals and what is over: rules of `docs/tcp.md` that the model of TCP (`testing/src/targets/model/tcp/`) found broken, or
 //! about which there was a doubt. Each test is settled by what the two ends do.
 
 mod support;

@@ -22,11 +22,8 @@ fn traffic<S: Storage>(t: &mut Translator<S>) -> Vec<Vec<u8>> {
     t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
     t.divert(Divert::new(at("100.0.0.1:53")).to(at("9.0.0.1:53")).keep_source()).unwrap();
     t.divert(Divert::new(Prefix::new(ip("8.0.0.0"), 8).unwrap())).unwrap();
-    let mut state = 1_u32;
-    let mut next = |range: u32| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 16) % range
-    };
+    let mut dice = Dice(1);
+    let mut next = |range: u32| dice.below(range.into()) as u32;
     let mut packets = Vec::new();
     for _ in 0..3_000 {
         let from = client(next(40));

@@ -3,16 +3,14 @@
 //! acknowledged, and which RSTs bore the number that their receiver had last asked for.
 
 mod support;
-#[path = "stacks/truth.rs"]
-mod truth;
 
 use core::net::SocketAddrV4;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use byway::{Divert, Instant, Midstream, Protocol, Translator, Verdict};
+use byway_testing::truth::{Passed, Segment, Shown, numbers_of};
 use support::{config, ends, ip, translator};
-use truth::{Passed, Segment, Shown, numbers_of};
 
 const CAPTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures");
 

@@ -9,18 +9,6 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use support::talk::*;
 use support::*;
 
-/// Numbers without rhyme, the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) * u64::from(sides)) >> 32) as u32
-    }
-}
-
 const SLOTS: u32 = 24;
 const ORIGINALS: [&str; 3] = ["100.0.0.1", "100.0.0.2", "100.0.0.3"];
 
@@ -28,13 +16,13 @@ fn server(number: u32) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(9, 0, 0, 1 + number as u8), 80)
 }
 
-fn rules(t: &mut Translator<Heap>, dice: &mut Dice) {
-    let original = ip(ORIGINALS[dice.roll(3) as usize]);
-    let group = [Weighted::new(server(dice.roll(2)), 1), Weighted::new(server(2 + dice.roll(2)), 2)];
-    let rule = match dice.roll(4) {
-        0 => Divert::new(original).to(server(dice.roll(4))),
-        1 => Divert::new(original).to(server(dice.roll(4))).keep_source(),
-        2 => Divert::new(original).to(*server(dice.roll(4)).ip()).replies_from_any_port(),
+fn rules(t: &mut Translator<Heap>, roll: &mut impl FnMut(u32) -> u32) {
+    let original = ip(ORIGINALS[roll(3) as usize]);
+    let group = [Weighted::new(server(roll(2)), 1), Weighted::new(server(2 + roll(2)), 2)];
+    let rule = match roll(4) {
+        0 => Divert::new(original).to(server(roll(4))),
+        1 => Divert::new(original).to(server(roll(4))).keep_source(),
+        2 => Divert::new(original).to(*server(roll(4)).ip()).replies_from_any_port(),
         _ => Divert::new(original).to_group(&group),
     };
     // It may be refused where a draining server has taken the last entry.
@@ -66,7 +54,8 @@ fn check_sums(t: &Translator<Heap>) {
 }
 
 fn churn(seed: u64, ports: core::ops::RangeInclusive<u16>) -> u64 {
-    let mut dice = Dice(seed * 0x9e37_79b9 + 1);
+    let mut dice = Dice(seed);
+    let mut roll = |sides: u32| dice.below(sides.into()) as u32;
     let config = Config::new([seed as u8; 32]).alternative(ip(ALTERNATIVE), ports).client_limit(9);
     let storage = || Heap::new(SLOTS as usize, 4).servers(12).fragments(2).events(3);
     let mut t = Translator::new(config.clone(), storage()).unwrap();
@@ -74,21 +63,20 @@ fn churn(seed: u64, ports: core::ops::RangeInclusive<u16>) -> u64 {
     let mut saved: Vec<Record> = Vec::new();
     let mut translated = 0;
     for _ in 0..3 {
-        rules(&mut t, &mut dice);
+        rules(&mut t, &mut roll);
     }
     for _ in 0..1_500 {
         let time = byway::Instant::from_millis(now);
-        match dice.roll(30) {
-            0 => rules(&mut t, &mut dice),
-            1 => drop(t.remove(ip(ORIGINALS[dice.roll(3) as usize]))),
+        match roll(30) {
+            0 => rules(&mut t, &mut roll),
+            1 => drop(t.remove(ip(ORIGINALS[roll(3) as usize]))),
             2..=4 => {
-                let how = [Redivert::Switch, Redivert::Drain, Redivert::Reset][dice.roll(3) as usize];
-                let (from, to) = (server(dice.roll(4)), server(dice.roll(4)));
-                let _ =
-                    if dice.roll(3) == 0 { t.redivert(*from.ip(), *to.ip(), how) } else { t.redivert(from, to, how) };
+                let how = [Redivert::Switch, Redivert::Drain, Redivert::Reset][roll(3) as usize];
+                let (from, to) = (server(roll(4)), server(roll(4)));
+                let _ = if roll(3) == 0 { t.redivert(*from.ip(), *to.ip(), how) } else { t.redivert(from, to, how) };
             }
-            5 => now += u64::from(dice.roll(200_000)),
-            6 => now += u64::from(dice.roll(5_000)),
+            5 => now += u64::from(roll(200_000)),
+            6 => now += u64::from(roll(5_000)),
             7..=9 => t.poll(time),
             10 => drop(say(&mut t, time)),
             11 => saved = t.records().collect(),
@@ -101,12 +89,12 @@ fn churn(seed: u64, ports: core::ops::RangeInclusive<u16>) -> u64 {
             14..=19 => {
                 // The server of some connection says something, now and then from another port.
                 let live: Vec<_> = t.connections().collect();
-                if let Some(c) = live.get(dice.roll(live.len().max(1) as u32) as usize) {
+                if let Some(c) = live.get(roll(live.len().max(1) as u32) as usize) {
                     let (far, near) = (c.server_side.destination, c.server_side.source);
-                    let far = if dice.roll(4) == 0 { SocketAddrV4::new(*far.ip(), 5_000) } else { far };
-                    let flags = [ACK, SYN | ACK, FIN | ACK, RST, SYN][dice.roll(5) as usize];
+                    let far = if roll(4) == 0 { SocketAddrV4::new(*far.ip(), 5_000) } else { far };
+                    let flags = [ACK, SYN | ACK, FIN | ACK, RST, SYN][roll(5) as usize];
                     let packet = match c.protocol.number() {
-                        6 => tcp(far, near, (flags, SERVER_START + dice.roll(3), CLIENT_START + dice.roll(3)), b""),
+                        6 => tcp(far, near, (flags, SERVER_START + roll(3), CLIENT_START + roll(3)), b""),
                         17 => udp(far, near, b"answer"),
                         _ => echo(0, *far.ip(), *near.ip(), near.port(), b""),
                     };
@@ -125,11 +113,11 @@ fn churn(seed: u64, ports: core::ops::RangeInclusive<u16>) -> u64 {
                 }
             }
             _ => {
-                let from = SocketAddrV4::new(*client(dice.roll(6)).ip(), 7_000 + dice.roll(4) as u16);
-                let to = SocketAddrV4::new(ip(ORIGINALS[dice.roll(3) as usize]), 80 + dice.roll(2) as u16);
-                let flags = [SYN, ACK, ACK, FIN | ACK, RST][dice.roll(5) as usize];
-                let packet = match dice.roll(5) {
-                    0 | 1 => tcp(from, to, (flags, CLIENT_START + dice.roll(3), SERVER_START + dice.roll(3)), b""),
+                let from = SocketAddrV4::new(*client(roll(6)).ip(), 7_000 + roll(4) as u16);
+                let to = SocketAddrV4::new(ip(ORIGINALS[roll(3) as usize]), 80 + roll(2) as u16);
+                let flags = [SYN, ACK, ACK, FIN | ACK, RST][roll(5) as usize];
+                let packet = match roll(5) {
+                    0 | 1 => tcp(from, to, (flags, CLIENT_START + roll(3), SERVER_START + roll(3)), b""),
                     2 | 3 => udp(from, to, b"question"),
                     _ => echo(8, *from.ip(), *to.ip(), from.port(), b""),
                 };

@@ -352,11 +352,8 @@ fn garbage_changes_nothing() {
     let packet = udp(at("1.2.3.4:5"), at("100.9.9.9:80"), b"traffic");
     let translated = there(&mut house.byway, s(1), &packet);
     let (before, generation) = (house.table(), house.byway.generation());
-    let mut state = 1_u64;
-    let mut random = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize
-    };
+    let mut dice = Dice(1);
+    let mut random = || dice.number() as usize;
     for round in 0..20_000 {
         // Nothing but noise, or pieces of true datagrams put together.
         let mut datagram: Vec<u8> = (0..random() % (MAX_REQUEST + 40)).map(|_| random() as u8).collect();

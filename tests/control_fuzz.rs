@@ -2,21 +2,8 @@
 
 #![cfg(feature = "control")]
 
-#[path = "control_support/fuzz.rs"]
-mod fuzz;
-
-/// A sequence of numbers that looks random (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % limit as u64) as usize
-    }
-}
+use byway_testing::Dice;
+use byway_testing::targets::control as fuzz;
 
 /// The datagrams of the vectors.
 fn vectors() -> Vec<Vec<u8>> {
@@ -28,13 +15,13 @@ fn vectors() -> Vec<Vec<u8>> {
 }
 
 fn changed(dice: &mut Dice, mut octets: Vec<u8>) -> Vec<u8> {
-    for _ in 0..dice.below(4) {
+    for _ in 0..dice.index(4) {
         if octets.is_empty() {
             break;
         }
-        let at = dice.below(octets.len());
-        match dice.below(4) {
-            0 => octets[at] = dice.below(256) as u8,
+        let at = dice.index(octets.len());
+        match dice.index(4) {
+            0 => octets[at] = dice.index(256) as u8,
             1 => octets[at] = octets[at].wrapping_add(1),
             2 => octets.truncate(at),
             _ => octets.insert(at, 0),
@@ -47,8 +34,8 @@ fn changed(dice: &mut Dice, mut octets: Vec<u8>) -> Vec<u8> {
 fn parsers() {
     let (dice, vectors) = (&mut Dice(1), vectors());
     for round in 0..3_000 {
-        let noise: Vec<u8> = (0..dice.below(600)).map(|_| dice.below(256) as u8).collect();
-        let vector = vectors[dice.below(vectors.len())].clone();
+        let noise: Vec<u8> = (0..dice.index(600)).map(|_| dice.index(256) as u8).collect();
+        let vector = vectors[dice.index(vectors.len())].clone();
         // The vectors' session is another one, so that even unchanged ones are strangers here.
         fuzz::parsers(&if round % 4 == 0 { noise } else { changed(dice, vector) });
     }
@@ -58,8 +45,8 @@ fn parsers() {
 fn answers() {
     let (dice, vectors) = (&mut Dice(2), vectors());
     for round in 0..3_000 {
-        let noise: Vec<u8> = (0..dice.below(1168)).map(|_| dice.below(256) as u8).collect();
-        let vector = &vectors[dice.below(vectors.len())];
+        let noise: Vec<u8> = (0..dice.index(1168)).map(|_| dice.index(256) as u8).collect();
+        let vector = &vectors[dice.index(vectors.len())];
         let body = vector[16..vector.len() - 16].to_vec();
         fuzz::answers(&if round % 4 == 0 { noise } else { changed(dice, body) });
     }
@@ -71,13 +58,13 @@ fn sessions() {
     let bodies: Vec<&[u8]> = vectors.iter().filter(|v| v[3] == 4).map(|v| &v[16..v.len() - 16]).collect();
     for _ in 0..1_500 {
         let mut data = Vec::new();
-        for _ in 0..dice.below(12) {
-            if dice.below(4) == 0 {
-                data.extend([dice.below(4) as u8, dice.below(256) as u8]);
+        for _ in 0..dice.index(12) {
+            if dice.index(4) == 0 {
+                data.extend([dice.index(4) as u8, dice.index(256) as u8]);
                 continue;
             }
-            let body = bodies[dice.below(bodies.len())].to_vec();
-            let mut body = if dice.below(3) == 0 { changed(dice, body) } else { body };
+            let body = bodies[dice.index(bodies.len())].to_vec();
+            let mut body = if dice.index(3) == 0 { changed(dice, body) } else { body };
             if body.len() % 2 == 1 {
                 body.push(0);
             }

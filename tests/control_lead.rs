@@ -154,13 +154,8 @@ fn a_shorter_lease_takes_nothing_back() {
 
 #[test]
 fn never_do_two_lead() {
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = |below: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % below
-    };
+    let mut dice = Dice(1);
+    let mut next = |below: u64| dice.below(below);
     let (mut changes, mut led) = (0, [0_u32; 2]);
     for _ in 0..40 {
         let mut house = House::new();

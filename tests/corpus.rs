@@ -3,23 +3,10 @@
 //! `fuzz/corpus/TARGET.bin` holds the minimised corpus of a target: a length of four octets (network byte order) and so
 //! many octets, again and again. `cargo run --bin corpus -- pack` in `fuzz/` writes it.
 
-#[path = "../fuzz/src/lib.rs"]
-mod targets;
-
-#[cfg(feature = "control")]
-#[path = "control_support/fuzz.rs"]
-mod control;
-
-#[cfg(feature = "naming")]
-#[path = "naming_support/fuzz.rs"]
-mod naming;
-
-#[cfg(feature = "naming")]
-#[path = "naming_support/relay_fuzz.rs"]
-mod relay;
-
 use std::path::Path;
 use std::{fs, panic};
+
+use byway_testing::targets;
 
 /// Runs a target on its whole corpus and on its regressions; panics with the name of what failed.
 fn replay(target: &str, run: fn(&[u8])) {
@@ -66,29 +53,29 @@ fn records() {
 #[cfg(feature = "control")]
 #[test]
 fn control_parsers() {
-    replay("control_parsers", control::parsers);
+    replay("control_parsers", targets::control::parsers);
 }
 
 #[cfg(feature = "control")]
 #[test]
 fn control_answers() {
-    replay("control_answers", control::answers);
+    replay("control_answers", targets::control::answers);
 }
 
 #[cfg(feature = "control")]
 #[test]
 fn control_session() {
-    replay("control_session", control::session);
+    replay("control_session", targets::control::session);
 }
 
 #[cfg(feature = "naming")]
 #[test]
 fn names() {
-    replay("names", naming::run);
+    replay("names", targets::names::run);
 }
 
 #[cfg(feature = "naming")]
 #[test]
 fn relay() {
-    replay("relay", relay::run);
+    replay("relay", targets::relay::run);
 }

@@ -1,7 +1,6 @@
 //! The smoltcp device hands connections over: a client's stack sits on it, servers are behind the wrapped device, and a
 //! download changes servers in the middle.
 
-mod moving;
 mod support;
 
 use core::net::SocketAddrV4;
@@ -9,10 +8,10 @@ use std::collections::VecDeque;
 
 use byway::device::TranslatingDevice;
 use byway::{Config, Divert, HandOvers, Heap, HttpGet, Outcome, Redivert, Translator};
-use moving::host::{Host, Setup, endpoint};
-use moving::http;
-use moving::net::{client, original, server};
-use moving::web::{Asking, Fault, Serving};
+use byway_testing::moving::host::{Host, Setup, endpoint};
+use byway_testing::moving::http;
+use byway_testing::moving::net::{client, original, server};
+use byway_testing::moving::web::{Asking, Fault, Serving};
 use smoltcp::iface::{Config as Settings, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};

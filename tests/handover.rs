@@ -1,7 +1,6 @@
 //! TCP hand-over between real stacks (smoltcp): the client's one connection changes servers, every byte of every body is
 //! right, and witnesses on both sides see nothing that one TCP could not have sent.
 
-mod moving;
 mod support;
 
 use core::cell::RefCell;
@@ -9,10 +8,11 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use byway::{Checked, Direction, HttpGet, Kept, Observed, Outcome, Position, Resumed, Resumption};
-use moving::net::{Net, Plan, client as client_of};
-use moving::web::Fault;
-use moving::witness;
-use moving::{REST, http, secs};
+use byway_testing::moving;
+use byway_testing::moving::net::{Net, Plan, client as client_of};
+use byway_testing::moving::web::Fault;
+use byway_testing::moving::witness;
+use byway_testing::moving::{REST, http, secs};
 use support::SYN;
 
 /// Between two requests nothing has to be replayed.

@@ -1,7 +1,6 @@
 //! Records of connections that can be handed over, and of those that were: they survive a restart, and portions apart, without
 //! a wrong number.
 
-mod moving;
 mod support;
 
 use core::time::Duration;
@@ -9,8 +8,8 @@ use core::time::Duration;
 use byway::{
     DropReason, Fixed, HttpGet, Imported, Kept, Outcome, RECORD_LENGTH, Record, RecordError, Redivert, Translator,
 };
-use moving::net::{Net, Plan, server, translator};
-use moving::{http, secs};
+use byway_testing::moving::net::{Net, Plan, server, translator};
+use byway_testing::moving::{http, secs};
 use support::*;
 
 /// A download that was handed over to server 1 on its way.

@@ -1,15 +1,15 @@
 //! Re-diverts that hand connections over: every connection of the old server, without a word from the caller about any of
 //! them, and what becomes of those that cannot be.
 
-mod moving;
 mod support;
 
 use core::time::Duration;
 
 use byway::{Divert, Event, Fixed, HttpGet, Kept, Outcome, Redivert, RedivertError, Target, Translator};
-use moving::net::{Net, Plan, server};
-use moving::web::Fault;
-use moving::{REST, http, secs};
+use byway_testing::moving;
+use byway_testing::moving::net::{Net, Plan, server};
+use byway_testing::moving::web::Fault;
+use byway_testing::moving::{REST, http, secs};
 use support::*;
 
 fn downloading(plan: Plan) -> Net<HttpGet<4>> {

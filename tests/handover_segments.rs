@@ -4,7 +4,6 @@
 //! throws away a segment that does not echo the time of one of its SYN+ACKs, whatever else is right with it, and repeats its
 //! SYN+ACK before it gives up.
 
-mod moving;
 mod support;
 
 use core::net::SocketAddrV4;
@@ -13,7 +12,8 @@ use core::time::Duration;
 use byway::{
     AtRest, ChecksumState, Config, Divert, DropReason, Fixed, HandOvers, Instant, PacketMeta, Pair, Translator, Verdict,
 };
-use moving::witness::read;
+use byway_testing::moving;
+use byway_testing::moving::witness::read;
 use support::*;
 
 const CLIENT: &str = "1.2.3.4:3456";

@@ -4,15 +4,14 @@
 //! `BYWAY_EVERY=1` tries every loss in the small world (some minutes, optimised), `BYWAY_MOVES=10000` so many moves over each
 //! line. Without them the tests take some seconds without optimisation.
 
-mod moving;
 mod support;
 
 use core::time::Duration;
 
 use byway::{HttpGet, Kept, Outcome};
-use moving::net::{Net, Plan};
-use moving::web::Fault;
-use moving::{http, secs};
+use byway_testing::moving::net::{Net, Plan};
+use byway_testing::moving::web::Fault;
+use byway_testing::moving::{http, secs};
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))

@@ -1,17 +1,12 @@
 //! What is measured of each server, against what both ends of real TCP stacks did.
 
-#[path = "moving/host.rs"]
-#[allow(dead_code, unreachable_pub, reason = "only a part of it is used")]
-mod host;
-#[path = "measured/net.rs"]
-#[allow(unreachable_pub, reason = "it is shared by files of the test")]
-mod net;
+mod measured;
 mod support;
 
 use core::time::Duration;
 
 use byway::{Borrowed, Config, Divert, Fixed, Heap, Instant, Measurements, Redivert, Translator, slots};
-use net::{CLIENT_DELAY, Does, Net};
+use measured::{CLIENT_DELAY, Does, Net};
 use support::talk::*;
 use support::*;
 

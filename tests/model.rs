@@ -1,13 +1,12 @@
-//! Random sequences of operations against the naive model in `tests/model/`: contracts 1 to 3, 5, 6, 8 and 9 of the
+//! Random sequences of operations against the naive model in `testing/src/targets/model/`: contracts 1 to 3, 5, 6, 8 and 9 of the
 //! crate's documentation, checked after each step. `PROPTEST_CASES` says how many sequences.
 //!
 //! The operations and what is checked are those of the fuzz target `operations`, which searches where this one rolls
 //! dice.
 
 mod cases;
-#[path = "../fuzz/src/lib.rs"]
-mod targets;
 
+use byway_testing::{Dice, targets};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use targets::operations::{PLAIN, SEGMENT, STRETCH, explain, run};
@@ -43,19 +42,6 @@ proptest! {
             });
             return Err(TestCaseError::fail(format!("{why}\n{}", explain(&input))));
         }
-    }
-}
-
-/// A sequence of numbers that looks random (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    /// A number below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) % limit
     }
 }
 
@@ -111,7 +97,7 @@ fn every_rule_is_met() {
                 stretch[6] = if number % 5 == 0 { 2 } else { 0 };
             }
             if stretch[0] == FRAGMENT {
-                (stretch[1], stretch[3], stretch[4]) = (0, [0, 2][dice.below(2) as usize], 0);
+                (stretch[1], stretch[3], stretch[4]) = (0, [0, 2][dice.index(2)], 0);
             }
             if stretch[0] == SEGMENT {
                 stretch[1] = 0;
@@ -120,7 +106,7 @@ fn every_rule_is_met() {
                 }
                 // In every seventh two sides repeat their handshake.
                 if number % 7 == 0 && dice.below(2) != 0 {
-                    stretch[3] = [0, 2, PLAIN, PLAIN][dice.below(4) as usize];
+                    stretch[3] = [0, 2, PLAIN, PLAIN][dice.index(4)];
                 }
                 // In as many, clients begin anew within a conversation, and the server answers; then come segments with
                 // numbers of nobody.
@@ -129,7 +115,7 @@ fn every_rule_is_met() {
                         0 => stretch[2..7].copy_from_slice(&[0, 0, 0, 3, 0]),
                         1 => stretch[2..8].copy_from_slice(&[1, 2, 13, 0, 9, 0]),
                         _ if dice.below(2) == 0 => stretch[2..6].copy_from_slice(&[0, PLAIN, 14, 0]),
-                        _ => stretch[3] = [PLAIN, PLAIN, 2, 10][dice.below(4) as usize],
+                        _ => stretch[3] = [PLAIN, PLAIN, 2, 10][dice.index(4)],
                     }
                 }
                 // In every third both sides go on to talk, with whatever numbers.

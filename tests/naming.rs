@@ -2,8 +2,7 @@
 
 #![cfg(feature = "naming")]
 
-#[path = "naming_support/mod.rs"]
-mod support;
+mod naming_support;
 
 use core::net::Ipv4Addr;
 
@@ -15,7 +14,7 @@ use byway::naming::{
 use domain::base::iana::{Opcode, OptRcode, Rcode, Rtype};
 use domain::base::{Message, Name, ToName};
 use domain::rdata::{A as ARecord, AllRecordData, Soa};
-use support::*;
+use naming_support::*;
 
 type Parsed<'a> = AllRecordData<&'a [u8], domain::base::ParsedName<&'a [u8]>>;
 
@@ -158,7 +157,7 @@ fn edns() {
         (opt(1232, 0, false, &[0, 8, 0]), 1),
         (opt(1232, 0, false, &[0, 8, 0, 1]), 1),
     ] {
-        let asked = support::message(0x100, [1, 0, 0, count], &[&question("www.bt.com", A), &records]);
+        let asked = naming_support::message(0x100, [1, 0, 0, count], &[&question("www.bt.com", A), &records]);
         let answer = udp(&mut names, &asked);
         assert_eq!(read(&answer).header().rcode(), Rcode::FORMERR);
     }
@@ -206,13 +205,13 @@ fn cookies() {
     assert_eq!((dropped, told), (50, 50));
     // RFC 7873, section 5.2.2.
     for length in (0..50).filter(|length| !matches!(length, 8 | 16..=40)) {
-        let mut names = support::names();
+        let mut names = naming_support::names();
         let record = opt(1232, 0, false, &cookie_option(&vec![1; length]));
         assert_eq!(read(&udp(&mut names, &query_with("www.bt.com", A, &record))).header().rcode(), Rcode::FORMERR);
         assert_eq!(names.counters().of(Outcome::CookieLength), 1);
     }
     // Section 5.4: a query for a cookie alone has no question, and is the server's.
-    let alone = support::message(0, [0, 0, 0, 1], &[&opt(1232, 0, false, &cookie_option(&client))]);
+    let alone = naming_support::message(0, [0, 0, 0, 1], &[&opt(1232, 0, false, &cookie_option(&client))]);
     assert_eq!(ask(&mut names, Transport::Udp, &alone), Err(Answered::Pass));
 }
 
@@ -258,7 +257,7 @@ fn what_is_no_query_is_not_implemented_or_passes() {
         let message = read(&answer);
         assert_eq!(u16::from(message.header().opcode().to_int()), opcode);
         assert_eq!((message.header().rcode(), message.header_counts().qdcount()), (Rcode::NOTIMP, 1));
-        let other = support::message(flags, [1, 0, 0, 0], &[&question("example.org", A)]);
+        let other = naming_support::message(flags, [1, 0, 0, 0], &[&question("example.org", A)]);
         assert_eq!(ask(&mut names, Transport::Udp, &other), Err(Answered::Pass));
     }
     // Classes other than IN, transfers of a zone, and types that no record has.
@@ -350,7 +349,7 @@ fn the_faults_of_rfc_9267() {
     for (count, name) in [(256, &other[..]), (u16::MAX, &other), (1, &[0xc0; 9])] {
         let noise = message(0, [count, 0, 0, 256], &[name]);
         assert_eq!(ask(&mut names, Transport::Udp, &noise), Err(Answered::Pass));
-        assert_eq!(read(&support::answer(&mut names, Transport::Tcp, &noise)).header().rcode(), Rcode::FORMERR);
+        assert_eq!(read(&naming_support::answer(&mut names, Transport::Tcp, &noise)).header().rcode(), Rcode::FORMERR);
     }
     // A record's name may be a pointer, wherever to: nobody follows it. A label of no type may not.
     let record = |name: &[u8]| [name, &[0, 16, 0, 1, 0, 0, 0, 0, 0, 0]].concat();

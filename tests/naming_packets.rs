@@ -2,13 +2,13 @@
 
 #![cfg(feature = "naming")]
 
-#[path = "naming_support/mod.rs"]
-mod support;
+mod naming_support;
 
 use byway::Instant;
 use byway::naming::{Answered, MAX_ANSWER_PACKET, NamesConfig, Outcome};
+use byway_testing::Dice;
+use naming_support::*;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, UdpPacket};
-use support::*;
 
 const SERVER: [u8; 4] = [192, 0, 2, 53];
 
@@ -64,7 +64,7 @@ fn the_answer_comes_from_the_server_that_was_asked() {
                 assert!(udp.checksum() != 0 && udp.verify_checksum(&ip.src_addr().into(), &ip.dst_addr().into()));
                 assert_eq!((udp.src_port(), udp.dst_port()), (53, port));
                 // What a socket would have got.
-                assert_eq!(udp.payload(), support::udp(&mut names, &asked));
+                assert_eq!(udp.payload(), naming_support::udp(&mut names, &asked));
             }
         }
     }
@@ -136,12 +136,11 @@ fn everything_else_passes() {
         assert_eq!(intercept(&mut names, &packet(CLIENT_END, (SERVER, 53), 0, &message)), Err(Answered::Pass));
     }
     // A tunnel on port 53: the four kinds of WireGuard's messages, with numbers that look random.
-    let mut state = 1_u64;
+    let mut dice = Dice(1);
     for round in 0..20_000 {
         let mut message: Vec<u8> = vec![round as u8 % 4 + 1, 0, 0, 0];
         for _ in 0..18 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            message.extend(&state.to_be_bytes()[..4]);
+            message.extend(&dice.number().to_be_bytes()[..4]);
         }
         assert_eq!(intercept(&mut names, &packet(CLIENT_END, (SERVER, 53), 0, &message)), Err(Answered::Pass));
     }

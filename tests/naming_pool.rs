@@ -2,8 +2,7 @@
 
 #![cfg(all(feature = "naming", feature = "alloc"))]
 
-#[path = "naming_support/mod.rs"]
-mod naming;
+mod naming_support;
 mod support;
 
 use core::net::Ipv4Addr;
@@ -11,7 +10,7 @@ use std::collections::BTreeSet;
 
 use byway::naming::{Answered, HeapNames, MAX_ANSWER, NameEntry, Names, NamesConfig, TieError, Transport};
 use byway::{Config, Divert, Heap, Instant, Prefix, Redivert, Translator, Verdict};
-use naming::{A, pattern, query};
+use naming_support::{A, pattern, query};
 use support::*;
 
 fn pool(text: &str) -> Prefix {

@@ -2,11 +2,7 @@
 
 #![cfg(feature = "naming")]
 
-#[path = "naming_support/mod.rs"]
-mod support;
-
-#[path = "naming_support/relay_fuzz.rs"]
-mod fuzz;
+mod naming_support;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
@@ -17,9 +13,11 @@ use byway::naming::{
     RelayOutcome, RelaySlot, RelayStorage, Relayed,
 };
 use byway::{Instant, Pair, Prefix};
+use byway_testing::Dice;
+use byway_testing::targets::relay as fuzz;
 use domain::base::iana::Rcode;
+use naming_support::*;
 use proptest::prelude::*;
-use support::*;
 
 const FIRST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 53), 53);
 const SECOND: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 53), 5353);
@@ -213,16 +211,13 @@ fn who_does_not_see_the_queries_has_no_answer_accepted() {
     const FORGED: u32 = 4_000_000;
     let mut relay = relay();
     let mut open: Vec<Sent> = (0..16).map(|n| ask(&mut relay, client(4000 + n), &query("www.bt.victim", A))).collect();
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    // SplitMix64: not what the relay draws with.
+    let mut dice = Dice(1);
     let mut forged = query("www.bt.victim", A);
     forged[2] |= 0x80;
     forged.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4, 6, 6, 6, 6]);
     for number in 0..FORGED {
-        // xorshift: not what the relay draws with.
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let [a, b, c, d, e, f, ..] = random.to_le_bytes();
+        let [a, b, c, d, e, f, ..] = dice.number().to_le_bytes();
         forged[..2].copy_from_slice(&[a, b]);
         let bits = u16::from_le_bytes([e, f]);
         for (bit, byte) in forged[12..27].iter_mut().filter(|byte| byte.is_ascii_alphabetic()).enumerate() {

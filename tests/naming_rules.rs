@@ -2,8 +2,7 @@
 
 #![cfg(all(feature = "naming", feature = "alloc"))]
 
-#[path = "naming_support/mod.rs"]
-mod naming;
+mod naming_support;
 mod support;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -15,7 +14,7 @@ use byway::{
     Divert, DivertError, Fixed, Heap, Instant, Match, Prefix, Protocol, Redivert, RedivertError, Target, Translator,
     Verdict, Weighted,
 };
-use naming::{A, pattern, query};
+use naming_support::{A, pattern, query};
 use support::*;
 
 type Byway = Translator<Heap>;

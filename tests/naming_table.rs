@@ -2,8 +2,7 @@
 
 #![cfg(feature = "naming")]
 
-#[path = "naming_support/mod.rs"]
-mod support;
+mod naming_support;
 
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
@@ -13,8 +12,8 @@ use byway::naming::{
     NAME_INDEX_WORDS, NameEntry, NameSlot, Names, NamesConfig, Pattern, RateSlot, Transport, WeightedAddress,
 };
 use byway::{Instant, Prefix};
+use naming_support::*;
 use proptest::prelude::*;
-use support::*;
 
 const NAMES: [&str; 8] =
     ["a", "b.a", "c.b.a", "d.c.b.a", "B", "a.b", "x.a.b", "long-label-of-more-than-eight-bytes.b.a"];

@@ -4,13 +4,11 @@
 //! for inexact RSTs, and on both ways through the library (measured storage takes the longer one).
 
 mod support;
-#[path = "stacks/truth.rs"]
-mod truth;
 
 use byway::{Divert, Heap, InexactReset, Protocol, State, Translator, Verdict};
+use byway_testing::truth::{PSH, is_long_lived, numbers_of};
 use support::talk::*;
 use support::*;
-use truth::{PSH, is_long_lived, numbers_of};
 
 use Actor::{Client, Server};
 use State::{ClientClosed, Closing, Doubtful, Established, Opened, Opening, ServerClosed, TimeWait};

@@ -8,7 +8,7 @@ use smoltcp::socket::{tcp, udp};
 use smoltcp::time::{Duration, Instant};
 
 use crate::content::{self, CHUNK, SIZE};
-use crate::host::Host;
+use byway_examples::host::Host;
 
 /// The local port that it begins with: Figure 3's.
 const PORT: u16 = 3456;

@@ -9,7 +9,6 @@ use byway::control::{Agent, Key, MAX_ANSWER, Rights};
 use byway::{Heap, Instant, Translator};
 
 use crate::arguments::Driven;
-use crate::key;
 
 pub(crate) struct Instructions {
     socket: UdpSocket,
@@ -20,7 +19,7 @@ pub(crate) struct Instructions {
 impl Instructions {
     /// Opens the port, for whoever has the key.
     pub(crate) fn open(driven: &Driven) -> Result<Self, String> {
-        let (id, secret) = key::read(&driven.key)?;
+        let (id, secret) = byway_key_file::read(&driven.key)?;
         let describe = |error: std::io::Error| format!("--control {}: {error}", driven.control);
         let socket = UdpSocket::bind(driven.control).map_err(describe)?;
         let at = socket.local_addr().map_err(describe)?;

@@ -19,10 +19,7 @@ mod capture;
 mod client;
 mod content;
 mod driven;
-mod host;
 mod instructions;
-#[path = "../host/src/key.rs"]
-mod key;
 mod network;
 mod observer;
 mod proxy;

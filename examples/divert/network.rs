@@ -12,10 +12,10 @@ use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::Ipv4Packet;
 
 use crate::client::Client;
-use crate::host::Host;
 use crate::observer::{Observer, Place};
 use crate::proxy::{Proxy, Side};
 use crate::server::Server;
+use byway_examples::host::Host;
 
 /// How long a packet takes from the client to the proxy.
 const NEAR: Duration = Duration::from_millis(1);

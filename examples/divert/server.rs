@@ -6,7 +6,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::{tcp, udp};
 
 use crate::content::{self, CHUNK, LONGEST_HEAD};
-use crate::host::Host;
+use byway_examples::host::Host;
 
 /// How many TCP connections it serves at once.
 const CONNECTIONS: usize = 4;

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use smoltcp::phy::{PcapLinkType, PcapSink};
 use smoltcp::time::Instant;
 
-use crate::moving::net::{Tap, client};
-use crate::support::ends;
+use byway_testing::ends;
+use byway_testing::moving::net::{Tap, client};
 
 pub(crate) struct Captures([Rc<RefCell<Capture>>; 2]);
 

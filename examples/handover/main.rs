@@ -9,10 +9,6 @@
 
 mod arguments;
 mod capture;
-#[path = "../../tests/moving/mod.rs"]
-mod moving;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 
 use core::time::Duration;
 use std::process::ExitCode;
@@ -20,9 +16,9 @@ use std::process::ExitCode;
 use byway::{AtRest, HttpGet, Kept, Outcome};
 use sha2::{Digest, Sha256};
 
+use byway_testing::moving::net::{Net, Plan, client, original, server};
+use byway_testing::moving::web::{byte, length};
 use capture::Captures;
-use moving::net::{Net, Plan, client, original, server};
-use moving::web::{byte, length};
 
 /// The download, and then requests that each server answers in turn.
 const FILM: &str = "/film/8000000";

@@ -11,9 +11,6 @@
 //! | `machine` | the naming server and the translator: the lines that a user of the library writes |
 //! | `network` | the hosts, and how packets get from one to another |
 
-#[allow(dead_code, reason = "the example `divert` uses all of it")]
-#[path = "../divert/host.rs"]
-mod host;
 mod machine;
 mod network;
 

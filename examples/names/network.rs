@@ -8,8 +8,8 @@ use smoltcp::socket::{dns, udp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{DnsQueryType, IpAddress, IpEndpoint};
 
-use crate::host::Host;
 use crate::machine::Machine;
+use byway_examples::host::Host;
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(1, 2, 3, 4);
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);

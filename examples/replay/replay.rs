@@ -251,6 +251,7 @@ mod tests {
     use super::*;
     use crate::arguments::{self, Wanted};
     use crate::capture::{Capture, CaptureError};
+    use byway_testing::Dice;
 
     fn captures() -> Vec<Vec<u8>> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/captures");
@@ -303,13 +304,8 @@ mod tests {
 
     #[test]
     fn damaged_files_are_read_without_a_panic_and_every_packet_is_counted() {
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = |below: usize| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random % below as u64) as usize
-        };
+        let mut dice = Dice(1);
+        let mut next = |below: usize| dice.index(below);
         let mut damaged = 0;
         for file in captures() {
             for _ in 0..5 {

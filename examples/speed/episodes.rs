@@ -8,12 +8,13 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 
 use ::byway::{State, TRANSMIT_BUFFER, Verdict};
+use byway_testing::Dice;
 
 use crate::labels::{Call, Direction, Label, Measure, Protocol};
 use crate::packet::{Content, Pair, Slot};
 use crate::subject::{Calls, LONG, Rules, Settings, Subject};
 use crate::timed::{CHUNK, Chunk, Effort, Row, Stopwatch, Timed, compare};
-use crate::workload::{ALTERNATIVE, Flows, ORIGINALS, Random, original, scattered, server};
+use crate::workload::{ALTERNATIVE, Flows, ORIGINALS, below, original, scattered, server};
 
 /// How many connections one call of `poll` ends. Were it fewer, some would be left, and the row would fail.
 const LOOKS: usize = 64;
@@ -219,7 +220,7 @@ impl Row for Expire {
 /// SYNs from strangers into a table that is full: one half established connections, the other what strangers opened.
 pub(crate) struct Flood {
     subject: Subject,
-    random: Random,
+    random: Dice,
     calls: Calls,
     chunk: Chunk,
     strangers: Vec<(u32, SocketAddrV4)>,
@@ -230,7 +231,7 @@ impl Flood {
         let subject = Subject::filled(flows, Rules::OwnServers, flows.count() / 2)?;
         let chunk = Chunk::new();
         let strangers = Vec::new();
-        let mut flood = Self { subject, random: Random(64), calls: Calls::new(Call::Single), chunk, strangers };
+        let mut flood = Self { subject, random: Dice(64), calls: Calls::new(Call::Single), chunk, strangers };
         while (flood.subject.translator.slots_in_use() as usize) < flood.subject.translator.capacity() {
             flood.strike(&mut Stopwatch::stopped())?;
         }
@@ -243,9 +244,9 @@ impl Flood {
         self.chunk.resize(CHUNK);
         for slot in &mut self.chunk.slots {
             // 11.0.0.0/8: no flow of ours comes from there.
-            let address = Ipv4Addr::from_bits(0x0b00_0000 | self.random.below(1 << 24));
-            let stranger = SocketAddrV4::new(address, 1024 + self.random.below(64_512) as u16);
-            let number = self.random.below(ORIGINALS);
+            let address = Ipv4Addr::from_bits(0x0b00_0000 | below(&mut self.random, 1 << 24));
+            let stranger = SocketAddrV4::new(address, 1024 + below(&mut self.random, 64_512) as u16);
+            let number = below(&mut self.random, ORIGINALS);
             self.strangers.push((number, stranger));
             let pair = Pair { source: stranger, destination: original(number) };
             slot.write(Content::first(number, Protocol::Tcp), pair);
@@ -274,7 +275,7 @@ impl Flood {
     fn check_established(&mut self) -> Result<(), String> {
         let count = self.subject.flows.count() / 2;
         for flow in &mut self.chunk.flows {
-            *flow = self.random.below(count);
+            *flow = below(&mut self.random, count);
         }
         for (slot, &flow) in self.chunk.slots.iter_mut().zip(&self.chunk.flows) {
             let content = Content::middle(flow, Protocol::Tcp, Direction::ToServer);

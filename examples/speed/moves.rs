@@ -5,13 +5,14 @@ use core::net::Ipv4Addr;
 use std::rc::Rc;
 
 use ::byway::{RECORD_LENGTH, Record, Redivert, Verdict};
+use byway_testing::Dice;
 
 use crate::episodes::Churn;
 use crate::labels::{Call, Direction, Label, Measure};
 use crate::packet::Content;
 use crate::subject::{Calls, Rules, Subject, verify_middle};
 use crate::timed::{CHUNK, Chunk, Effort, Row, Stopwatch, Timed};
-use crate::workload::{Flows, Random, scattered};
+use crate::workload::{Flows, below, scattered};
 
 const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 19, 1, 1), Ipv4Addr::new(198, 19, 1, 2)];
 
@@ -235,10 +236,10 @@ impl Snapshot {
 
     /// The next packet of some connections leaves the restored translator as it leaves the other one.
     fn check(&self, restored: &mut Subject) -> Result<(), String> {
-        let (original, mut random, mut calls) = (self.from.borrow(), Random(128), Calls::new(Call::Single));
+        let (original, mut random, mut calls) = (self.from.borrow(), Dice(128), Calls::new(Call::Single));
         let mut chunk = Chunk::new();
         for flow in &mut chunk.flows {
-            *flow = random.below(original.flows.count());
+            *flow = below(&mut random, original.flows.count());
         }
         for (slot, &flow) in chunk.slots.iter_mut().zip(&chunk.flows) {
             let content = Content::middle(flow, original.flows.protocol, Direction::ToClient);

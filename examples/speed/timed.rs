@@ -4,10 +4,12 @@ use core::hint::black_box;
 use core::time::Duration;
 use std::time::Instant;
 
+use byway_testing::Dice;
+
 use crate::labels::Label;
 use crate::packet::Slot;
 use crate::report::median;
-use crate::workload::Random;
+use crate::workload::below;
 
 /// Packets in a chunk: 16 KiB of slots, which stay in the first cache.
 pub(crate) const CHUNK: usize = 256;
@@ -110,13 +112,13 @@ pub(crate) struct Timed {
 /// A steady row together with its draws.
 pub(crate) struct SteadyRow<S> {
     steady: S,
-    random: Random,
+    random: Dice,
     chunk: Chunk,
 }
 
 impl<S: Steady> SteadyRow<S> {
     pub(crate) fn new(steady: S, seed: u64) -> Self {
-        Self { steady, random: Random(seed), chunk: Chunk::new() }
+        Self { steady, random: Dice(seed), chunk: Chunk::new() }
     }
 }
 
@@ -129,7 +131,7 @@ impl<S: Steady> Row for SteadyRow<S> {
         let mut stopwatch = Stopwatch::running();
         for number in 0..effort.warm_up + effort.chunks {
             for flow in &mut self.chunk.flows {
-                *flow = self.random.below(self.steady.flows());
+                *flow = below(&mut self.random, self.steady.flows());
             }
             self.steady.build(&mut self.chunk);
             if number < effort.warm_up {

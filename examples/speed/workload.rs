@@ -6,6 +6,7 @@
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use ::byway::Prefix;
+use byway_testing::Dice;
 
 use crate::labels::Protocol;
 use crate::packet::Pair;
@@ -117,18 +118,7 @@ fn remote_of(flow: u32) -> u32 {
     ((mixed * u64::from(ORIGINALS)) >> 32) as u32
 }
 
-/// A small generator of numbers (SplitMix64): the draws are the same in each run.
-#[derive(Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    /// A number below `bound`, uniform but for one part in 2^32 / `bound`.
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        (((mixed >> 32) * u64::from(bound)) >> 32) as u32
-    }
+/// A number below `bound`, uniform but for one part in 2^32 / `bound`, without a division.
+pub(crate) const fn below(dice: &mut Dice, bound: u32) -> u32 {
+    (((dice.number() >> 32) * bound as u64) >> 32) as u32
 }

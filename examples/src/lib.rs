@@ -1,1 +1,5 @@
-//! The examples are targets of this package; the library itself is empty.
+//! What several of the examples share; each of them is a target of this package.
+
+#![allow(missing_docs, missing_debug_implementations, clippy::std_instead_of_core, reason = "only the examples use it")]
+
+pub mod host;

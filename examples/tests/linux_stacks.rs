@@ -6,11 +6,6 @@
 #![cfg(target_os = "linux")]
 
 mod linux;
-#[path = "../../tests/model/packet.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the tests use a part of it")]
-mod packet;
-#[path = "../../tests/stacks/truth.rs"]
-mod truth;
 
 use core::net::SocketAddrV4;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +15,9 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
 use byway::{InexactReset, Redivert, State};
+use byway_testing::packet;
+use byway_testing::truth::{ACK, End, FIN, PSH, RST, SYN};
 use linux::*;
-use truth::{ACK, End, FIN, PSH, RST, SYN};
 
 #[track_caller]
 fn carry(from: &mut TcpStream, to: &mut TcpStream, data: &[u8]) {

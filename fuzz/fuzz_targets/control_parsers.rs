@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../../tests/control_support/fuzz.rs"]
-mod control;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| control::parsers(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| byway_testing::targets::control::parsers(data));

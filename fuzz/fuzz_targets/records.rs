@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| byway_fuzz::records::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| byway_testing::targets::records::run(data));

@@ -5,8 +5,9 @@ use super::authentication::Rights;
 use super::code::{Code, Effect, Outcome, Refusal, check_timeouts};
 use super::datagram::HEADER;
 use super::forms::match_octets;
-use super::instruction::{Instruction, Rule};
+use super::instruction::Instruction;
 use super::request::{Raw, Received};
+use super::rule::Rule;
 use super::wire::Writer;
 use core::net::SocketAddrV4;
 
@@ -453,7 +454,7 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
         return false;
     };
     let servers = || slot.chain(table.memory.servers);
-    // The first one stands at this entry, and each of the others behind the one before.
+    // The first one stands at this entry, and each of the others follows the one before.
     let mut entry = server::meant(table.memory.servers, slot.servers);
     let ejects = table.weight_in_rule(entry).is_some();
     let mut is_so = |a: &ServerSlot, b: &Weighted| {

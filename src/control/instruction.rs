@@ -3,24 +3,19 @@
 #[cfg(feature = "naming")]
 use super::entry::{NamedEntry, read_key, write_key};
 use super::forms::{match_octets, read_match, read_server, write_server};
+use super::rule::{NOWHERE, Rule};
 use super::standing::Note;
 use super::wire::{Reader, Writer};
-use core::fmt;
-use core::str::FromStr;
 use core::time::Duration;
 
 use crate::divert::DivertOptions;
 #[cfg(feature = "naming")]
 use crate::endpoint::Prefix;
-use crate::error::ParseError;
 #[cfg(feature = "naming")]
 use crate::naming::Pattern;
-use crate::table::rule::{Divert, Match, Target, Weighted, midstream_from, midstream_number};
+use crate::table::rule::{Match, Target, Weighted, midstream_from, midstream_number};
 use crate::timeouts::Timeouts;
 use crate::translator::Redivert;
-
-/// How many servers one rule can have in an instruction.
-pub const MAX_SERVERS: usize = 16;
 
 /// One instruction. Those of the first kind change the translator; several of them can form one [`Request`], which
 /// takes effect at once or not at all. Those of the second kind read; those of the third are about the session.
@@ -149,78 +144,6 @@ impl Kinds {
         self.0 & other.0 != 0
     }
 }
-
-/// A rule in an instruction: like a [`Divert`], with room for its servers.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Rule {
-    matches: Match,
-    servers: [Weighted; MAX_SERVERS],
-    count: u8,
-    options: DivertOptions,
-}
-
-impl Rule {
-    /// The same rule as a [`Divert`]. `None` if that has more than [`MAX_SERVERS`] servers, or none.
-    #[must_use]
-    pub fn new(divert: &Divert<'_>) -> Option<Self> {
-        let targets = divert.targets();
-        let mut servers = NOWHERE;
-        servers.get_mut(..targets.len())?.copy_from_slice(targets);
-        let count = u8::try_from(targets.len()).ok().filter(|count| *count != 0)?;
-        Some(Self { matches: divert.matches, servers, count, options: divert.options })
-    }
-
-    /// What the rule matches.
-    #[must_use]
-    pub const fn matches(&self) -> Match {
-        self.matches
-    }
-
-    /// Its servers.
-    #[must_use]
-    pub fn servers(&self) -> &[Weighted] {
-        self.servers.get(..usize::from(self.count)).unwrap_or_default()
-    }
-
-    /// What it asks for besides what it matches and its servers.
-    #[must_use]
-    pub const fn options(&self) -> DivertOptions {
-        self.options
-    }
-
-    /// The rule in the form that [`Translator::divert`](crate::Translator::divert) takes.
-    #[must_use]
-    pub fn divert(&self) -> Divert<'_> {
-        Divert::new(self.matches).to_group(self.servers()).with_options(self.options)
-    }
-}
-
-impl fmt::Display for Rule {
-    /// In the text form of [`Divert`].
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.divert().fmt(f)
-    }
-}
-
-impl FromStr for Rule {
-    type Err = ParseError;
-
-    /// Parses a rule like [`Divert::parse`], with at most [`MAX_SERVERS`] servers.
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let mut group = NOWHERE;
-        let divert = Divert::parse(text, &mut group)?;
-        Self::new(&divert).ok_or_else(|| ParseError::new("rule", text, "one of 1 to 16 servers"))
-    }
-}
-
-impl PartialEq for Rule {
-    fn eq(&self, other: &Self) -> bool {
-        (self.matches, self.options) == (other.matches, other.options) && self.servers() == other.servers()
-    }
-}
-
-impl Eq for Rule {}
 
 /// The numbers of the instructions.
 pub(crate) mod code {
@@ -429,9 +352,6 @@ impl Instruction {
         body.is_empty().then_some(())
     }
 }
-
-/// Room for servers.
-const NOWHERE: [Weighted; MAX_SERVERS] = [Weighted { target: Target::Same, weight: 0 }; MAX_SERVERS];
 
 /// The options of a rule, in one byte.
 pub(super) const fn option_bits(options: DivertOptions) -> u8 {

@@ -45,6 +45,7 @@ mod pages;
 mod refused;
 mod report;
 mod request;
+mod rule;
 mod server_page;
 mod session;
 mod several;
@@ -66,12 +67,13 @@ pub use code::{Code, Effect, Outcome};
 pub use datagram::{MAX_ANSWER, MAX_REQUEST, VERSION};
 #[cfg(feature = "naming")]
 pub use entry::{ListedEntry, NameSizes, NamedEntry};
-pub use instruction::{Instruction, Kinds, MAX_INTERVAL, MAX_SERVERS, MAX_SUBSCRIPTION, MIN_INTERVAL, Rule};
+pub use instruction::{Instruction, Kinds, MAX_INTERVAL, MAX_SUBSCRIPTION, MIN_INTERVAL};
 pub use measured::{MeasuredServer, ServerPage};
 pub use names::counter_name;
 pub use refused::Refused;
 pub use report::Report;
 pub use request::{Request, TooLong};
+pub use rule::{MAX_SERVERS, Rule};
 pub use standing::{Lead, MAX_LEASE, MAX_NOTE, MIN_LEASE, Note};
 pub use translators::Translators;
 #[cfg(feature = "naming")]

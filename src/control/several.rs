@@ -7,10 +7,11 @@ use super::authentication::Rights;
 use super::code::{Code, Effect, Refusal};
 use super::datagram::HEADER;
 use super::forms::write_server;
-use super::instruction::{Instruction, Rule};
+use super::instruction::Instruction;
 #[cfg(feature = "naming")]
 use super::naming;
 use super::pages::{self, SLOTS_PER_PAGE, Sizes, TellMeasured, begin_page, finish_page, rule_head};
+use super::rule::Rule;
 use super::subject::Subject;
 use super::translators::Translators;
 use super::wire::{Reader, Writer};

@@ -1,4 +1,4 @@
-//! Subscriptions to measurements, and which requests are about measurements, or about who leads, at all.
+//! Subscriptions to measurements, and which requests concern measurements or the lead.
 
 use super::code::Code;
 use super::instruction::{MAX_INTERVAL, MAX_SUBSCRIPTION, MIN_INTERVAL, code};

@@ -78,7 +78,7 @@ pub trait Translators {
         None
     }
 
-    /// Whether the owner of a key may change the entries of this pattern. Who has [`Rights::All`](super::Rights::All) may
+    /// Whether the owner of a key may change entries of this pattern. A key with [`Rights::All`](super::Rights::All) may
     /// change all of them, the others none unless it is implemented.
     #[cfg(feature = "naming")]
     #[inline]

@@ -11,7 +11,7 @@ use crate::connection::Direction;
 pub(crate) enum Fin {
     /// It has not.
     None = 0,
-    /// There was one that fits, behind data that its receiver has not acknowledged.
+    /// There was one that fits, after data that its receiver has not acknowledged.
     Sent,
     /// There was one with exactly the number that its receiver expects.
     InOrder,

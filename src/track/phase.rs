@@ -42,7 +42,7 @@ pub(crate) enum Class {
     Quarantined = 0,
     /// TCP half-open or closing.
     TcpTransitory,
-    /// UDP that nobody has answered.
+    /// UDP without an answer yet.
     UdpUnanswered,
     /// ICMP echo.
     Icmp,
@@ -104,7 +104,7 @@ impl Phase {
     const fn classed(self) -> Class {
         match self {
             Self::Free | Self::Quarantined | Self::TimeWait | Self::Resetting => Class::Quarantined,
-            // Anybody who can send a segment can have a connection adopted.
+            // Anyone who can send a segment can have a connection adopted.
             Self::Opening | Self::Opened | Self::Adopted | Self::Closing => Class::TcpTransitory,
             // Doubtful stands with the established ones: a forged RST must not make a connection cheap to give up.
             Self::Established

@@ -3,7 +3,7 @@
 use crate::connection::Direction;
 use crate::wire::tcp::Segment;
 
-/// Of each side, the sequence number behind the last that it has used, and the highest that it has acknowledged.
+/// Of each side, the sequence number after the last that it has used, and the highest that it has acknowledged.
 ///
 /// What one side has sent and the other has acknowledged are numbers of one sequence space. In it the acknowledged
 /// number is never ahead of the sent one.

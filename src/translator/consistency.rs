@@ -4,13 +4,17 @@
 //! every slot is checked against everything that refers to it.
 
 #![allow(
-    unreachable_pub,
+    dead_code,
     missing_docs,
     unreachable_patterns,
-    reason = "the included file is written for use outside the crate"
+    unreachable_pub,
+    unused_imports,
+    clippy::std_instead_of_core,
+    reason = "the included files are written for use outside the crate, and only a part of them is used"
 )]
 
-#[path = "../../fuzz/src/lib.rs"]
+// The types are those of the crate that is tested, which no other crate can know: cargo leaves no other way than a path.
+#[path = "../../testing/src/targets/mod.rs"]
 mod targets;
 
 use proptest::prelude::*;

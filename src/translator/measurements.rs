@@ -70,7 +70,7 @@ impl<S: Storage> Translator<S> {
     /// let mut byway = Translator::new(config, Fixed::<64, 4, 8, 8, 64, 0, 4>::sized())?;
     /// byway.divert(Divert::new(original).to(server))?;
     ///
-    /// byway.translate(Instant::ZERO, &mut udp(client, original)); // a question, which nobody answers
+    /// byway.translate(Instant::ZERO, &mut udp(client, original)); // a question without an answer
     /// byway.poll(Instant::from_secs(3));
     ///
     /// let measured = byway.measurements().next().expect("there is one server");

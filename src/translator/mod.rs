@@ -32,6 +32,7 @@ mod redivert;
 #[cfg(feature = "report")]
 mod report;
 mod rules;
+mod span;
 mod state;
 mod sync;
 mod table;

@@ -1,6 +1,9 @@
 //! The translator's state outside the memory of the tables.
 
-use crate::config::{Alternative, Config, Settings};
+use super::span::Span;
+#[cfg(target_pointer_width = "64")]
+use crate::config::Alternative;
+use crate::config::{Config, Settings};
 use crate::connection::Direction;
 use crate::counters::Counters;
 use crate::divert::Match;
@@ -40,28 +43,6 @@ use crate::wire::tcp::Segment;
 /// passed. At 64 looks per list each time, a table of any size is gone through before ticks wrap around, whatever is
 /// called.
 pub(super) const POLL_WITHIN: u32 = 1 << 26;
-
-/// The range from the lowest to the highest of some addresses.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    first: u32,
-    /// The distance of the last address from the first.
-    extent: u32,
-}
-
-impl Span {
-    /// With no ranges, the result is an address that does not matter.
-    fn of<'a>(ranges: impl Iterator<Item = &'a Alternative>) -> Self {
-        let ranges = ranges.map(|a| (a.first, a.last));
-        let (first, last) = ranges.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))).unwrap_or((0, 0));
-        Self { first, extent: last.wrapping_sub(first) }
-    }
-
-    #[inline(always)]
-    pub(super) const fn holds(self, address: u32) -> bool {
-        address.wrapping_sub(self.first) <= self.extent
-    }
-}
 
 /// The translator without the memory of its tables.
 #[derive(Debug)]

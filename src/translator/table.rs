@@ -98,7 +98,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Gives an entry for a server back if nobody needs it.
+    /// Frees an entry for a server if it is no longer needed.
     #[cfg_attr(target_pointer_width = "64", cold)]
     #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn clean_server(&mut self, entry: u16) {

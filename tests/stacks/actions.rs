@@ -3,10 +3,10 @@
 use byway::{Record, Redivert, State};
 
 use super::host::Host;
-use super::truth::{ACK, End, FIN, PSH, RST, SYN, are_paired, is_long_lived};
 use super::world::{Couple, Doubt, SECOND, Told, Violation, World, translator};
 use crate::support::talk::{CLIENT, ORIGINAL, OTHER, SERVER};
 use crate::support::{at, crc, tcp};
+use byway_testing::truth::{ACK, End, FIN, PSH, RST, SYN, are_paired, is_long_lived};
 
 impl World {
     /// One thing that somebody does.

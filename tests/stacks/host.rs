@@ -9,9 +9,9 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
-use super::truth::{ACK, End, Numbers, RST, SYN, Segment};
 use crate::support::wire::Wire;
 use crate::support::{Dice, ends, tcp};
+use byway_testing::truth::{ACK, End, Numbers, RST, SYN, Segment};
 
 /// How the sockets of a host are set up.
 #[derive(Clone, Copy, Debug)]

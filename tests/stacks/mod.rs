@@ -5,5 +5,4 @@
 mod actions;
 pub mod host;
 mod rules;
-pub mod truth;
 pub mod world;

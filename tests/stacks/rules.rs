@@ -5,10 +5,10 @@ use core::net::SocketAddrV4;
 use byway::State;
 
 use super::host::{Leg, Quality};
-use super::truth::{End, Numbers, Passed, SYN, Segment, are_paired, is_long_lived, numbers_of, permitted};
 use super::world::{Couple, ESTABLISHED, SECOND, TRANSITORY, Violation, World};
 use crate::support::talk::ORIGINAL;
 use crate::support::{at, tcp};
+use byway_testing::truth::{End, Numbers, Passed, SYN, Segment, are_paired, is_long_lived, numbers_of, permitted};
 
 /// How many segments with data each end must have sent, and have had acknowledged, before numbers that were in doubt must
 /// be known again.

@@ -11,9 +11,9 @@ use byway::{
 use smoltcp::time::Duration;
 
 use super::host::{Host, Leg, Quality, Setup};
-use super::truth::{ACK, End, Passed, RST, SYN, Segment, Shown, is_long_lived, numbers_of};
 use crate::support::talk::{CLIENT, ORIGINAL, OTHER, SERVER};
 use crate::support::{Dice, address, at, ends};
+use byway_testing::truth::{ACK, End, Passed, RST, SYN, Segment, Shown, is_long_lived, numbers_of};
 
 pub(super) const SECOND: u64 = 1_000_000;
 /// [`byway::Timeouts::RECOMMENDED`], in microseconds.

@@ -19,7 +19,6 @@
 #![forbid(unsafe_code)]
 
 pub mod ctl;
-mod key;
 pub mod units;
 
 macro_rules! linux {

@@ -1,17 +1,13 @@
 //! The operator's command line against a real agent over a real socket: what each command prints and returns.
 
-#[path = "../../tests/programs/mod.rs"]
-mod programs;
-#[path = "../../../tests/control_support/udp.rs"]
-mod udp;
-
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use byway::control::{Agent, Key, Rights};
 use byway::{Config, Heap, Timeouts, Translator, Verdict};
-use udp::Served;
+use byway_testing::programs;
+use byway_testing::udp::Served;
 
 const SECRET: [u8; 32] = [0x5a; 32];
 
@@ -25,7 +21,7 @@ fn serve() -> Served {
 }
 
 fn key_file(name: &str, id: u16) -> PathBuf {
-    programs::key_file(name, id, &SECRET)
+    programs::key_file(env!("CARGO_TARGET_TMPDIR"), name, id, &SECRET)
 }
 
 struct Operator {

@@ -2,8 +2,6 @@
 //! time, and what fails is ejected and taken back all the same.
 #![cfg(target_os = "linux")]
 
-#[path = "../../../tests/control_support/udp.rs"]
-mod udp;
 mod watched;
 
 use core::net::SocketAddr;

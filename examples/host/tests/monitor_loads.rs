@@ -2,8 +2,6 @@
 //! thinks of them, and what is not is counted and told. Whoever is slow keeps nobody waiting.
 #![cfg(target_os = "linux")]
 
-#[path = "../../../tests/control_support/udp.rs"]
-mod udp;
 mod watched;
 
 use core::net::SocketAddr;

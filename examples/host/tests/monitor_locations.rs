@@ -1,14 +1,13 @@
 //! Rules for clients by where they are, from a CSV file and from a database, down to the translators.
 #![cfg(target_os = "linux")]
 
-#[path = "../../../tests/control_support/udp.rs"]
-mod udp;
 mod watched;
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use byway_testing::udp;
 use watched::*;
 
 /// The rules for some clients that a translator has: their prefixes, and the one server of each.

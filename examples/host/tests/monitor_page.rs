@@ -1,13 +1,9 @@
 //! The monitor's page in Chromium: what it shows, by keyboard and on a phone, and that other pages cannot use it.
 #![cfg(target_os = "linux")]
 
-#[path = "watched/browser.rs"]
-mod browser;
-#[path = "../../../tests/control_support/udp.rs"]
-mod udp;
 mod watched;
 
-use browser::Browser;
+use watched::browser::Browser;
 use watched::*;
 
 #[test]

@@ -1,12 +1,11 @@
 //! Several monitors for the same translators: one acts, the others watch, and one of them takes over.
 #![cfg(target_os = "linux")]
 
-#[path = "../../../tests/control_support/udp.rs"]
-mod udp;
 mod watched;
 
 use core::time::Duration;
 
+use byway_testing::udp;
 use watched::*;
 
 /// Whether it says of itself that it acts somewhere.

@@ -1,8 +1,6 @@
 //! One monitor and several translators: they get the same weights, one that is restarted is noticed and gets them again.
 #![cfg(target_os = "linux")]
 
-#[path = "../../../tests/control_support/udp.rs"]
-mod udp;
 mod watched;
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +8,7 @@ use core::time::Duration;
 use std::net::UdpSocket;
 use std::sync::{Arc, Mutex};
 
+use byway_testing::udp;
 use watched::*;
 
 #[test]

@@ -1,6 +1,5 @@
 //! The server changes in the middle of a body.
 
-#[path = "support/mod.rs"]
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 

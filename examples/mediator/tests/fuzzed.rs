@@ -1,10 +1,8 @@
 //! The fuzzer's targets on random bytes, on their seeds with a few bytes changed, and on what the fuzzer has kept.
 
-#[path = "support/mod.rs"]
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 
-#[path = "fuzz/mod.rs"]
 mod fuzz;
 
 use proptest::collection::vec;

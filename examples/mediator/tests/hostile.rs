@@ -1,6 +1,5 @@
 //! Clients and servers that do not keep to the rules: refused, counted, and never mixed into a body.
 
-#[path = "support/mod.rs"]
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 

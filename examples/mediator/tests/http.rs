@@ -1,6 +1,5 @@
 //! What HTTP clients see: methods, codes, fields, formats, connections, memory and flow.
 
-#[path = "support/mod.rs"]
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 

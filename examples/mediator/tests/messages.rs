@@ -1,6 +1,5 @@
 //! CoAP's message layer and observation, with servers that start again, repeat, forget, or say too much.
 
-#[path = "support/mod.rs"]
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 

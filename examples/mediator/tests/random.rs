@@ -1,6 +1,5 @@
 //! Random moves, changes, losses and slow clients: whatever happens, a response that is whole is one representation.
 
-#[path = "support/mod.rs"]
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 

@@ -1,6 +1,5 @@
 //! HTTP clients that take their time, want everything at once, or ask for what CoAP cannot keep.
 
-#[path = "support/mod.rs"]
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 

@@ -1,6 +1,5 @@
 //! Bodies that go to servers which want other blocks than they get, or play tricks.
 
-#[path = "support/mod.rs"]
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 

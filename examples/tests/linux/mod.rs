@@ -22,7 +22,8 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::thread::UnshareFlags;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::truth::{self, ACK, End, Numbers, SYN, Segment, are_paired, between, numbers_of, permitted};
+use byway_testing::Dice;
+use byway_testing::truth::{self, ACK, End, Numbers, SYN, Segment, are_paired, between, numbers_of, permitted};
 
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 7);
 pub const ORIGINAL: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 100);
@@ -170,17 +171,13 @@ pub struct Relay {
     held: Vec<(Arc<SyncDevice>, Vec<u8>)>,
     /// Percent that are lost before the translator, and behind it.
     pub loss: [u64; 2],
-    random: u64,
+    dice: Dice,
     pub log: VecDeque<String>,
 }
 
 impl Relay {
     pub fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.dice.number()
     }
 
     fn is_lost(&mut self, place: usize) -> bool {
@@ -355,7 +352,7 @@ impl Lab {
             hold: false,
             held: Vec::new(),
             loss: [0; 2],
-            random: 1,
+            dice: Dice(1),
             log: VecDeque::new(),
         };
         let lab = Self { client, server, other, relay: Arc::new(Mutex::new(relay)), stop: Arc::default() };

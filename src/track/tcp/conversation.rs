@@ -67,7 +67,7 @@ impl Tcp {
         }
         self.claims.set_heard(direction, whole);
         if new {
-            // Nothing comes behind a FIN: that one was forged.
+            // Nothing comes after a FIN: that one was forged.
             self.claims.set_fin(direction, Fin::None);
             self.sequences.set_sent(direction, end);
         }

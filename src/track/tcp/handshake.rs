@@ -8,8 +8,8 @@ use crate::track::tcp::{EARLY, Tcp};
 use crate::wire::tcp::{ACK, FIN, SYN, Segment};
 
 impl Tcp {
-    // A handshake uses the numbers so: of the client, `sent` lies behind its latest SYN and the most data that a SYN has
-    // carried; `acknowledged` is the number behind the server's latest SYN. Of the server, `sent` lies behind its SYN and
+    // A handshake uses the numbers so: of the client, `sent` lies after its latest SYN and the most data that a SYN has
+    // carried; `acknowledged` is the number after the server's latest SYN. Of the server, `sent` lies after its SYN and
     // what came with it or after it; `acknowledged` is what its latest answer acknowledged.
 
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
@@ -23,12 +23,12 @@ impl Tcp {
         }
     }
 
-    /// The number behind the client's latest SYN, its data not counted.
+    /// The number after the client's latest SYN, its data not counted.
     pub(super) fn behind_syn(&self) -> u32 {
         self.sequences.end(ToServer).wrapping_sub(self.claims.syn_data())
     }
 
-    /// Whether a number acknowledges a SYN with this number behind it, and all, some or none of its data (RFC 7413).
+    /// Whether a number acknowledges a SYN with this number after it, and all, some or none of its data (RFC 7413).
     pub(super) fn acknowledges(&self, number: u32, behind_syn: u32) -> bool {
         number.wrapping_sub(behind_syn) <= self.claims.syn_data()
     }
@@ -74,7 +74,7 @@ impl Tcp {
                     self.sequences.set_sent(ToClient, end);
                     self.claims.set_fin(ToClient, Fin::None);
                 }
-                // A FIN that ends behind the SYN would stand in its place.
+                // A FIN that ends after the SYN would occupy the SYN's number.
                 if segment.has(FIN) && end != before && self.sequences.end(ToClient) == end {
                     self.claims.set_fin(ToClient, Fin::Sent);
                 }
@@ -90,8 +90,8 @@ impl Tcp {
             accepted = true;
         }
         accepted &= syn;
-        // What answers nobody is remembered as long as there is nothing better: the client may say what it is, by a RST
-        // with this number or by going on with it.
+        // An answer to no known attempt is remembered as long as there is nothing better: the client may say what it
+        // is, by a RST with this number or by going on with it.
         if !accepted && (answered || self.phase == Phase::Opened || !segment.has(ACK)) {
             return false;
         }

@@ -3,7 +3,7 @@
 //! Nothing counts because one side says so. A handshake is complete when each side has acknowledged the other's SYN,
 //! with the numbers of one attempt. A FIN counts once its receiver has acknowledged it. A segment that its receiver
 //! would not accept, because its numbers fit nothing that the other side has said, changes no state and prolongs
-//! nothing. Who can forge the packets of one side, and sees neither's numbers, gets nowhere.
+//! nothing. An attacker who can forge the packets of one side but sees neither side's numbers achieves nothing.
 //!
 //! What is tracked of each side: how much it has sent and acknowledged ([`Sequences`], in the line that a packet touches
 //! anyway), and what it has claimed that the other has not confirmed ([`Claims`], beside it). Windows are not tracked: a
@@ -157,7 +157,7 @@ impl Tcp {
     }
 
     /// Whether a segment of a connection that is over repeats its side's FIN, or the acknowledgement that was sent behind
-    /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST nobody listens any more.
+    /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST neither end listens.
     fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
         let end = segment.end();
         segment.has(ACK) && self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end

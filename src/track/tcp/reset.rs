@@ -10,17 +10,17 @@ use crate::wire::tcp::{ACK, Segment};
 /// What a RST means to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reset {
-    /// Its receiver obeys it at once: the connection is over.
+    /// Its receiver accepts it at once: the connection is over.
     Exact,
     /// The same, and a new attempt that the server has answered goes on.
     Replaced,
-    /// It lies within what is sent and not acknowledged yet: its receiver will obey it if all of that has arrived.
+    /// It lies within what is sent and not acknowledged yet: its receiver will accept it if all of that has arrived.
     InFlight,
     /// The client refuses what the server has answered to another attempt.
     Refused,
     /// It is not about this connection but about an attempt before, which it ends at its receiver.
     Elsewhere,
-    /// Its receiver will not obey it; at best it asks back (RFC 5961, section 3.2).
+    /// Its receiver will not accept it; at best it answers with a challenge ACK (RFC 5961, section 3.2).
     Inexact,
 }
 
@@ -29,7 +29,7 @@ impl Tcp {
     /// expects next, and which only that side can change. In answer to a SYN it must acknowledge that (RFC 9293,
     /// section 3.10.7.3).
     ///
-    /// A RST behind data that is still unacknowledged ends nothing at once, although its receiver will obey it if the
+    /// A RST after data that is still unacknowledged ends nothing at once, although its receiver will accept it if the
     /// data arrived: the connection becomes [`Phase::Doubtful`], with a shorter time-out (RFC 7857, section 2.2). Counting
     /// unacknowledged data as expected would let a stranger who can forge data forge the RST too.
     pub(crate) fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
@@ -40,7 +40,7 @@ impl Tcp {
             let number = segment.acknowledgment;
             let latest = if handshake { self.behind_syn() } else { attempted };
             if self.acknowledges(number, latest) && (handshake || matches!(attempt, Attempt::Syn | Attempt::SynAck)) {
-                // Behind an answer the other attempt may be the later one.
+                // After an answer the other attempt may be the later one.
                 return if self.phase == Phase::Opened && attempted != 0 { Reset::Replaced } else { Reset::Exact };
             }
             if handshake && self.acknowledges_other(number) {
@@ -61,7 +61,7 @@ impl Tcp {
                 Reset::Inexact
             };
         }
-        // Before it has answered, a client obeys no RST but one that acknowledges its SYN.
+        // Before it has answered, a client accepts no RST but one that acknowledges its SYN.
         if self.phase != Phase::Opening && (self.claims.heard(direction) || self.sequences.knows(direction)) {
             if self.sequences.expected(direction.opposite()) == number {
                 return match self.phase {

@@ -27,7 +27,7 @@ impl Table<'_> {
             victim = self.cheapest().unwrap_or(NONE);
         }
         if victim == NONE {
-            // Dead connections may stand behind ones that were busy recently.
+            // Dead connections may come after ones that were busy recently.
             for class in &[Class::Udp, Class::TcpEstablished] {
                 self.expire(*class, LOOKS, true);
             }

@@ -143,7 +143,7 @@ impl Table<'_> {
                 self.close_dead(head);
             } else if timers.scan_is_due(class, connection.listed_at, *now)
                 || (thoroughly && timers.has_stood_for(connection.listed_at, *now) != 0)
-                // Forgotten connections that are finished may stand behind quarantined ones.
+                // Forgotten connections that are finished may come after quarantined ones.
                 || (class == Class::Quarantined && *rotate != 0)
             {
                 self.dequeue(head);

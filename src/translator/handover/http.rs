@@ -34,7 +34,7 @@ struct Head<const BYTES: usize> {
     client_side: Option<Pair>,
     bytes: [u8; BYTES],
     length: usize,
-    /// The sequence number behind the request, and that of the first byte of its response.
+    /// The sequence number after the request, and that of the first byte of its response.
     end: u32,
     answer: u32,
     stage: Seen,

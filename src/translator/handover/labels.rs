@@ -1,4 +1,4 @@
-//! Whose data a packet carries, for those who look on.
+//! Whose data a packet carries, for observers.
 
 use core::net::SocketAddrV4;
 use core::ops::Range;

@@ -184,7 +184,7 @@ impl Table<'_> {
     }
 }
 
-/// The numbers of a RST that the server of a connection obeys: its own next expectation, in its own numbers.
+/// The numbers of a RST that the server of a connection accepts: its own next expectation, in its own numbers.
 pub(super) fn farewell(standing: &Standing) -> (u32, u32) {
     standing.resume.for_receiver(Direction::ToServer, (standing.client_next, standing.position))
 }

@@ -284,7 +284,7 @@ pub(super) fn rules(table: &mut Table<'_>, change: RuleChange<'_>) -> bool {
             true
         }
         RuleChange::Gone => {
-            // Whoever is in no group that ejects begins as a new server when it comes into one.
+            // A server in no ejecting group counts as new when it joins one.
             for entry in 0..table.state.unused.up_to() {
                 if let Some(own) = ejection(table.memory.measured_servers, entry).filter(|own| !own.on) {
                     own.forget();

@@ -1,7 +1,7 @@
 //! The fast path of a plain packet whose connection is measured, for large processors.
 //!
 //! A fast path: it must give the same result as `Table::translate`, or leave the packet to it. What it takes note of is
-//! what the long way does ([`measured`](super::measured)).
+//! what the long way does ([`measuring`](super::measuring)).
 
 use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
@@ -11,7 +11,7 @@ use crate::track::measure::MeasureSlot;
 use crate::track::measure_server::MeasuredServerSlot;
 use crate::translator::Translator;
 use crate::translator::path::ejection::{Sign, note};
-use crate::translator::path::measured::Pair;
+use crate::translator::path::measuring::Pair;
 use crate::translator::path::plain::Plain;
 use crate::translator::state::{State, Table};
 use crate::verdict::Verdict;

@@ -26,6 +26,7 @@ pub(super) mod fast_small;
 pub(super) mod fragment;
 pub(super) mod icmp;
 pub(super) mod measured;
+pub(super) mod measuring;
 pub(super) mod offload;
 pub(super) mod plain;
 pub(super) mod resumable;

@@ -15,7 +15,7 @@ pub(in crate::translator) struct Survey {
     /// Whether connections may stand on it whose entries name other servers too: once they are moved, those entries
     /// no longer describe them.
     pub(in crate::translator) overlaps: bool,
-    /// The first of the entries that lie within it, and the one behind the last.
+    /// The first of the entries that lie within it, and the one after the last.
     pub(in crate::translator) first: u16,
     pub(in crate::translator) end: u16,
 }

@@ -29,11 +29,11 @@ impl Cost {
 
 /// What becomes of entries for servers that a rule lets go of.
 pub(in crate::translator) struct Leaving {
-    /// How many nobody needs any more.
+    /// How many are no longer needed.
     pub(super) freed: usize,
     /// How many connections stand on them.
     pub(super) left_behind: u32,
-    /// Whether one of those that nobody needs is such that rules share.
+    /// Whether one of those that are no longer needed is of the kind that rules share.
     pub(super) leaves: bool,
 }
 

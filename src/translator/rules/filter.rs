@@ -18,7 +18,7 @@ impl Table<'_> {
         state.forwards = hosts().any(|host| state.is_own(host));
         let hides_servers = rules.iter().any(DivertSlot::hides_servers);
         state.kept = state.kept & !HIDES_SERVERS | if hides_servers { HIDES_SERVERS } else { 0 };
-        // Those of prefixes stand behind all others.
+        // Those of prefixes come after all others.
         if rules.last().is_some_and(|rule| rule.host().is_none()) {
             self.divert_everything();
             return;
@@ -63,7 +63,7 @@ impl Table<'_> {
         self.state.filter.start_share();
     }
 
-    /// Where a pass begins: if no slot is in use, behind the slots.
+    /// Where a pass begins: if no slot is in use, after the slots.
     const fn start_of_pass(&self) -> u32 {
         if self.state.used == 0 { self.state.fresh } else { 0 }
     }

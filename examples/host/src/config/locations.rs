@@ -206,6 +206,8 @@ fn exact(text: &str) -> Option<(u32, u8)> {
 
 #[cfg(test)]
 mod tests {
+    use byway_testing::Dice;
+
     use super::*;
 
     fn lines(text: &str) -> Result<Locations, (usize, String)> {
@@ -238,13 +240,8 @@ mod tests {
     /// Each address is where the narrowest prefix says.
     #[test]
     fn addresses_are_where_the_narrowest_prefix_says() {
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = |below: u64| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            random % below
-        };
+        let mut dice = Dice(1);
+        let mut next = |below: u64| dice.below(below);
         for _ in 0..300 {
             let mut entries: Vec<(Prefix, &str)> = Vec::new();
             for _ in 0..next(12) {

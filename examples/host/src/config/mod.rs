@@ -31,7 +31,6 @@ pub use pool::Before;
 pub use report::{Report, Transport};
 pub use rules::Rule;
 
-use crate::key;
 use crate::portion::Settings as Portion;
 use crate::resumable;
 use crate::router::Settings;
@@ -461,7 +460,7 @@ fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
 /// The key file that a value names: its name as seen from here, and the number and the secret in it.
 fn key_file(value: &Value<'_>, file: &Path) -> Result<(PathBuf, (u16, [u8; 32])), Fault> {
     let name = path(file, value.text("the name of a key file")?);
-    let key = key::read(&name).map_err(|problem| value.fault(problem))?;
+    let key = byway_key_file::read(&name).map_err(|problem| value.fault(problem))?;
     Ok((name, key))
 }
 

@@ -22,8 +22,6 @@ use changes::{Change, Line};
 use json::Json;
 use link::{Link, LinkError};
 
-use crate::key;
-
 /// How long a subscription is asked for; it is renewed at half of that.
 const SUBSCRIPTION: u16 = 60;
 
@@ -76,7 +74,7 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
         let _ = write!(std::io::stdout(), "{USAGE}");
         return ExitCode::SUCCESS;
     }
-    match key::read(&arguments.key).map_err(Failure::Arguments).and_then(|key| carry_out(&arguments, key)) {
+    match byway_key_file::read(&arguments.key).map_err(Failure::Arguments).and_then(|key| carry_out(&arguments, key)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(failure, arguments.json),
     }

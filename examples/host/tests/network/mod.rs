@@ -5,8 +5,6 @@
 pub mod capture;
 mod programs;
 pub mod traffic;
-#[path = "../waiting/mod.rs"]
-mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,12 +13,13 @@ use byway_host::lab::network::{ALTERNATIVE, Network, ORIGINAL, OWN, PROXY};
 use byway_host::lab::proxy::{self, Proxy};
 use byway_host::lab::space::Space;
 use byway_host::lab::world;
+use byway_testing::Dice;
+#[allow(unused_imports, reason = "each test takes what it needs")]
+pub use byway_testing::waiting::{PATIENCE, wait};
 use capture::{Capture, Captured};
 #[allow(unused_imports, reason = "each test takes what it needs")]
 pub use programs::{CHROMIUM, Program, Talk, nginx, wait_for_port};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-#[allow(unused_imports, reason = "each test takes what it needs")]
-pub use waiting::{PATIENCE, wait};
 
 const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 /// Where a test has its files: nobody else sees them, and they are gone with it.
@@ -229,11 +228,6 @@ pub fn www() -> PathBuf {
 
 /// Bytes that are unlike others, and the same each time.
 pub fn content(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z ^ (z >> 27)
-    };
-    (0..length.div_ceil(8)).flat_map(|_| next().to_le_bytes()).take(length).collect()
+    let mut dice = Dice(seed);
+    (0..length.div_ceil(8)).flat_map(|_| dice.number().to_le_bytes()).take(length).collect()
 }

@@ -1,7 +1,5 @@
 //! Chromium without a window, told what to do over a pipe (the DevTools protocol).
 
-#![allow(unreachable_pub, reason = "the test takes what it needs")]
-
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};

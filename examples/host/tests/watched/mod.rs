@@ -2,8 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
-#[path = "../waiting/mod.rs"]
-mod waiting;
+pub mod browser;
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +15,9 @@ use std::time::Instant;
 
 use byway::control::{Agent, Key, Rights};
 use byway::{Config, Divert, Heap, Translator, Verdict, Weighted};
-
-use crate::udp::Served;
+use byway_testing::udp::Served;
 #[allow(unused_imports, reason = "each test takes what it needs")]
-pub use waiting::{PATIENCE, wait};
+pub use byway_testing::waiting::{PATIENCE, wait};
 
 pub const SECRET: [u8; 32] = [0x5a; 32];
 pub const SERVICE: &str = "100.100.100.100:80";

@@ -1,0 +1,27 @@
+//! The examples as programs, for tests that run several of them against each other, and their key file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Builds a program: `["byway-examples", "--example", NAME]`, or of another package. Returns where it lies.
+pub fn built(program: &[&str]) -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--message-format", "json", "--package"]).args(program);
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    let text = String::from_utf8(output.stdout).expect("cargo prints text");
+    let (_, rest) = text.rsplit_once("\"executable\":\"").expect("cargo has built it");
+    PathBuf::from(rest.split_once('"').expect("the name ends").0)
+}
+
+/// Writes a key file that only its owner can read, into this folder.
+pub fn key_file(folder: &str, name: &str, id: u16, secret: &[u8; 32]) -> PathBuf {
+    let path = Path::new(folder).join(name);
+    let digits: String = secret.iter().map(|o| format!("{o:02x}")).collect();
+    std::fs::write(&path, format!("{id} {digits}\n")).unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    path
+}

@@ -1,0 +1,42 @@
+//! A new handshake within a conversation.
+
+use super::covers;
+
+/// How many segments of the client that do not fit an answered attempt survives.
+pub(super) const FORGED: u8 = 3;
+
+/// A new attempt within a conversation. While there is one, no other numbers are claimed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) is: Is,
+    /// The number behind the client's SYN; of what nobody has asked for, what the server has acknowledged.
+    pub(super) client: u32,
+    /// How much data came with the SYN, or, as soon as the server has answered, how much of it that acknowledged.
+    pub(super) data: u32,
+    /// The number behind the server's SYN.
+    pub(super) server: u32,
+    /// How many segments of the client have come that fit neither this nor the conversation.
+    pub(super) misfits: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Is {
+    /// The client has sent a SYN.
+    Asked,
+    /// The server has answered with SYN+ACK.
+    Answered,
+    /// There was a SYN+ACK that answers no SYN that is known.
+    Unasked,
+}
+
+impl Attempt {
+    /// Whether a number acknowledges the client's SYN. Of what nobody has asked for, nothing does.
+    pub(super) fn is_acknowledged_by(&self, number: u32) -> bool {
+        self.is != Is::Unasked && covers(number, self.client, self.data)
+    }
+
+    /// What the server has acknowledged, which is where the client goes on.
+    pub(super) fn acknowledged(&self) -> u32 {
+        self.client.wrapping_add(self.data)
+    }
+}

@@ -1,0 +1,368 @@
+//! A conversation: both sides talk, and each segment fits or does not.
+
+use byway::State;
+use byway_testing::packet::{ACK, FIN, SYN};
+
+use super::attempt::{Attempt, FORGED, Is};
+use super::over::Over;
+use super::rules::met;
+use super::side::{Fin, Side, side};
+use super::{
+    AGREEMENT, EARLY, OVERTAKEN, Reset, Segment, Sign, UNKNOWN, WINDOW, Way, between, distance, is_in_flight, known,
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Conversation {
+    pub(super) client: Side,
+    pub(super) server: Side,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) doubtful: bool,
+    /// Taken up in the middle by a segment of the client; both sides together were not heard yet.
+    pub(super) adopted: bool,
+    /// Both sides were heard before one of them sent a fragment.
+    pub(super) vouched: bool,
+}
+
+impl Conversation {
+    pub(super) fn new(client: Side, server: Side) -> Self {
+        Self { client, server, attempt: None, doubtful: false, adopted: false, vouched: false }
+    }
+
+    /// What is left when it is over.
+    pub(super) fn ended(&self) -> Over {
+        Over { client: self.client, server: self.server, vouched: self.vouched, attempt: self.attempt }
+    }
+
+    /// The side that sends this way, and the other.
+    pub(super) const fn seen_from(&self, way: Way) -> (Side, Side) {
+        match way {
+            Way::There => (self.client, self.server),
+            Way::Back => (self.server, self.client),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn sides(&mut self, way: Way) -> (&mut Side, &mut Side) {
+        match way {
+            Way::There => (&mut self.client, &mut self.server),
+            Way::Back => (&mut self.server, &mut self.client),
+        }
+    }
+
+    pub(super) fn are_both_heard(&self) -> bool {
+        self.client.heard && self.server.heard
+    }
+
+    /// A side is not heard: its segments go another way.
+    pub(super) fn is_one_sided(&self) -> bool {
+        !(self.are_both_heard() || self.vouched)
+    }
+
+    pub(super) fn state(&self) -> State {
+        if self.doubtful {
+            return State::Doubtful;
+        }
+        if self.adopted {
+            return State::Established;
+        }
+        match (self.client.fin, self.server.fin) {
+            (Fin::Acknowledged, Fin::Acknowledged) => State::TimeWait,
+            (client, server) if client >= Fin::InOrder && server >= Fin::InOrder => State::Closing,
+            (Fin::Acknowledged, _) => State::ClientClosed,
+            (_, Fin::Acknowledged) => State::ServerClosed,
+            _ => State::Established,
+        }
+    }
+
+    pub(super) fn follow(&mut self, way: Way, segment: Segment) -> Sign {
+        match (way, segment.has(SYN), segment.has(ACK)) {
+            (Way::There, true, false) => self.begin_attempt(segment),
+            (Way::Back, true, true) => self.answer_attempt(segment),
+            (_, true, _) | (_, false, false) => {
+                met("accepted by nobody");
+                Sign::None
+            }
+            (Way::There, false, true) if self.completes_attempt(segment) => {
+                met("attempt completed");
+                self.begin_anew(segment);
+                Sign::OfLife
+            }
+            (_, false, true) => {
+                self.believe_first(way, segment);
+                if self.fits(way, segment) {
+                    self.take(way, segment);
+                    Sign::OfLife
+                } else {
+                    self.misfit(way, segment)
+                }
+            }
+        }
+    }
+
+    /// A SYN of the client.
+    fn begin_attempt(&mut self, segment: Segment) -> Sign {
+        let client = segment.behind_syn();
+        if client == self.server.expected {
+            met("late copy of the SYN");
+        } else if self.attempt.is_some_and(|attempt| attempt.client == client) {
+            met("attempt repeated");
+        } else {
+            met("attempt");
+            let attempt = Attempt { is: Is::Asked, client, data: segment.data, server: UNKNOWN, misfits: 0 };
+            self.forget_claims();
+            self.attempt = Some(attempt);
+        }
+        Sign::None
+    }
+
+    fn forget_claims(&mut self) {
+        for side in [&mut self.client, &mut self.server] {
+            (side.claimed, side.agreements) = (None, 0);
+        }
+        self.attempt = None;
+    }
+
+    /// A SYN+ACK of the server.
+    fn answer_attempt(&mut self, segment: Segment) -> Sign {
+        let (number, server) = (segment.acknowledgment, segment.behind_syn());
+        if server == self.client.expected {
+            met("late copy of the SYN+ACK");
+            return Sign::None;
+        }
+        match self.attempt {
+            Some(attempt) if attempt.is_acknowledged_by(number) => {
+                met("attempt answered");
+                let data = number.wrapping_sub(attempt.client);
+                self.attempt = Some(Attempt { is: Is::Answered, data, server, ..attempt });
+                return Sign::OfLife;
+            }
+            Some(Attempt { is: Is::Asked | Is::Answered, .. }) => met("SYN+ACK for another attempt"),
+            _ if self.may_acknowledge(Way::Back, number) => met("SYN+ACK that fits"),
+            _ => {
+                met("SYN+ACK that does not fit");
+                self.forget_claims();
+                self.attempt = Some(Attempt { is: Is::Unasked, client: number, data: 0, server, misfits: 0 });
+            }
+        }
+        Sign::None
+    }
+
+    fn completes_attempt(&self, segment: Segment) -> bool {
+        let Some(attempt) = self.attempt.filter(|attempt| attempt.is != Is::Asked) else {
+            return false;
+        };
+        let begins = (0..AGREEMENT).contains(&distance(segment.sequence, attempt.acknowledged()))
+            && (0..=EARLY).contains(&distance(segment.acknowledgment, attempt.server));
+        let ahead = distance(segment.sequence.wrapping_add(segment.data), self.client.sent);
+        let goes_on =
+            (0..WINDOW).contains(&ahead) && between(segment.acknowledgment, self.client.expected, self.server.sent);
+        if begins && goes_on {
+            met("late copies of a handshake");
+        }
+        begins && !goes_on
+    }
+
+    fn begin_anew(&mut self, segment: Segment) {
+        let begins = self.attempt.map_or(UNKNOWN, |attempt| attempt.acknowledged());
+        *self =
+            Self::new(side(segment.end(), segment.acknowledgment, true), side(segment.acknowledgment, begins, true));
+        self.note_fin(Way::There, segment);
+        self.note_acknowledged_fins();
+    }
+
+    /// Takes the first numbers of a side that was not heard and of which nothing is known.
+    fn believe_first(&mut self, way: Way, segment: Segment) {
+        let (me, peer) = self.sides(way);
+        if !me.heard && me.sent == UNKNOWN && peer.expected == UNKNOWN {
+            me.sent = segment.end();
+            // At least: what lies before it may be on its way still.
+            peer.expected = segment.sequence;
+        }
+        let behind_fin = me.fin == Fin::Acknowledged && distance(segment.end(), me.sent) > 0;
+        if !peer.heard && peer.sent == UNKNOWN && me.expected == UNKNOWN && !behind_fin {
+            peer.sent = segment.acknowledgment;
+            me.expected = segment.acknowledgment;
+        }
+    }
+
+    fn may_acknowledge(&self, way: Way, number: u32) -> bool {
+        let (me, peer) = self.seen_from(way);
+        between(number, me.expected.wrapping_sub(OVERTAKEN), peer.sent)
+    }
+
+    pub(super) fn fits(&self, way: Way, segment: Segment) -> bool {
+        let (me, peer) = self.seen_from(way);
+        let ahead = distance(segment.end(), me.sent);
+        let most = if me.fin == Fin::Acknowledged { 0 } else { WINDOW - 1 };
+        // What went past us: whoever acknowledges it has got it.
+        let past_us = !peer.heard && (0..WINDOW).contains(&distance(segment.acknowledgment, peer.sent));
+        (-WINDOW..=most).contains(&ahead) && (past_us || self.may_acknowledge(way, segment.acknowledgment))
+    }
+
+    /// A segment that its receiver would accept.
+    pub(super) fn take(&mut self, way: Way, segment: Segment) {
+        met("fits");
+        if self.doubtful {
+            met("talk after a RST in flight");
+        }
+        self.vouched |= self.are_both_heard() && !segment.whole;
+        let (me, peer) = self.sides(way);
+        // Of a fragment nobody knows where its segment ends.
+        me.heard = segment.whole;
+        let end = segment.end();
+        if distance(end, me.sent) > 0 {
+            me.sent = end;
+            if me.fin != Fin::None {
+                met("FIN forgotten");
+                me.fin = Fin::None;
+            }
+        }
+        if distance(segment.acknowledgment, peer.sent) > 0 {
+            met("acknowledges what went past us");
+            peer.sent = segment.acknowledgment;
+        }
+        self.note_fin(way, segment);
+        let (me, _) = self.sides(way);
+        if distance(segment.acknowledgment, me.expected) > 0 {
+            me.expected = segment.acknowledgment;
+        }
+        self.note_acknowledged_fins();
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.adopted &= !self.are_both_heard();
+        self.doubtful = false;
+    }
+
+    /// Looks at the FIN of a segment that fits.
+    pub(super) fn note_fin(&mut self, way: Way, segment: Segment) {
+        let one_sided = self.is_one_sided();
+        let (me, peer) = self.sides(way);
+        if !segment.has(FIN) || me.fin == Fin::Acknowledged {
+            return;
+        }
+        let in_order = segment.sequence == peer.expected;
+        if !in_order && segment.end() != me.sent {
+            met("FIN of no use");
+            return;
+        }
+        me.sent = segment.end();
+        let fin = match (one_sided, peer.fin) {
+            // Its acknowledgement goes another way.
+            (true, Fin::Acknowledged) => {
+                met("second FIN of a connection that is seen one way");
+                Fin::InOrder
+            }
+            (true, _) => {
+                met("FIN of a connection that is seen one way");
+                Fin::Acknowledged
+            }
+            (false, _) if in_order => {
+                met("FIN in order");
+                Fin::InOrder
+            }
+            (false, _) => {
+                met("FIN sent");
+                Fin::Sent
+            }
+        };
+        me.fin = me.fin.max(fin);
+    }
+
+    pub(super) fn note_acknowledged_fins(&mut self) {
+        self.client.note_acknowledged_fin(&self.server);
+        self.server.note_acknowledged_fin(&self.client);
+    }
+
+    /// A segment that its receiver would not accept.
+    pub(super) fn misfit(&mut self, way: Way, segment: Segment) -> Sign {
+        match &mut self.attempt {
+            Some(_) if way == Way::Back => {
+                met("misfit of the server with an attempt");
+                return Sign::None;
+            }
+            Some(attempt) if attempt.is == Is::Answered && attempt.misfits < FORGED => {
+                met("misfit of the client with an answered attempt");
+                attempt.misfits += 1;
+                return Sign::None;
+            }
+            Some(attempt) => {
+                met(if attempt.is == Is::Answered { "answered attempt forgotten" } else { "attempt forgotten" });
+                self.forget_claims();
+            }
+            None => {}
+        }
+        let (me, peer) = self.sides(way);
+        let (mut sign, mut agreed) = (Sign::None, false);
+        if let Some(claimed) = peer.claimed {
+            let more = distance(segment.acknowledgment, claimed);
+            if (0..AGREEMENT).contains(&more) {
+                sign = Sign::OfLife;
+                peer.claimed = None;
+                peer.agreements += 1;
+                met("agreement");
+                if peer.agreements == 3 {
+                    met("third agreement");
+                    peer.agreements = 0;
+                    peer.sent = segment.acknowledgment;
+                    peer.fin = Fin::None;
+                    peer.heard = true;
+                    me.expected = segment.acknowledgment;
+                    agreed = true;
+                }
+            } else if (-WINDOW..0).contains(&more) {
+                met("no agreement yet");
+            } else {
+                met("disagreement");
+                peer.claimed = None;
+                peer.agreements = 0;
+            }
+        }
+        if me.claimed.is_none() {
+            met("number claimed");
+            me.claimed = known(segment.end());
+        }
+        if agreed {
+            self.note_acknowledged_fins();
+            self.settle();
+        }
+        sign
+    }
+
+    pub(super) fn judge_reset(&self, way: Way, segment: Segment) -> Reset {
+        let number = segment.sequence;
+        let asked = |attempt: &Attempt| attempt.is_acknowledged_by(segment.acknowledgment);
+        if way == Way::Back && segment.has(ACK) && self.attempt.as_ref().is_some_and(asked) {
+            return Reset::Exact;
+        }
+        let answered = self.attempt.filter(|attempt| attempt.is == Is::Answered);
+        let (me, peer) = self.seen_from(way);
+        if me.heard || me.sent != UNKNOWN || peer.expected != UNKNOWN {
+            if number == peer.expected {
+                // Of an adopted connection it is a guess what its server expects.
+                return match answered {
+                    _ if self.adopted && way == Way::There => Reset::InFlight,
+                    Some(_) => Reset::Replaced,
+                    None => Reset::Exact,
+                };
+            }
+            let of_attempt = |a: Attempt| number == if way == Way::There { a.acknowledged() } else { a.server };
+            if answered.is_some_and(of_attempt) {
+                return Reset::Exact;
+            }
+            if is_in_flight(number, peer.expected, me.sent) {
+                return Reset::InFlight;
+            }
+        }
+        if way == Way::There
+            && let Some(attempt) = self.attempt
+        {
+            // Who gives up an attempt has lost its state before: what is half closed is of no use to it.
+            let gives_up = (-1..=i64::from(attempt.data)).contains(&distance(number, attempt.client));
+            let half_closed = matches!(self.state(), State::ClientClosed | State::ServerClosed);
+            return if half_closed && gives_up { Reset::InFlight } else { Reset::Elsewhere };
+        }
+        if self.are_both_heard() { Reset::Inexact } else { Reset::Elsewhere }
+    }
+}
