@@ -36,7 +36,7 @@ impl Load {
         self.share
     }
 
-    /// When it was asked for, on the clock of whoever asked.
+    /// When it was asked for, on the asker's clock.
     #[must_use]
     pub const fn at(&self) -> Instant {
         self.at

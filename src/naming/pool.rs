@@ -23,7 +23,7 @@ impl<N: NameStorage> Names<N> {
     /// The pool must be routed to this machine, and no host must have its addresses: 100.64.0.0/10 (RFC 6598) or a part of
     /// 10.0.0.0/8, for instance. Where an address begins to be looked for depends on the name and the secret alone, so
     /// the same names, entered in the same order, draw the same addresses after a restart. After a name is removed, clients
-    /// that have cached its address reach whoever draws it next: make the pool many times as large as the number of names.
+    /// that have cached its address reach the name that draws it next: make the pool many times as large as the number of names.
     ///
     /// It looks at each rule and at each entry once, and at 64 addresses: take a pool that is used to a half at most.
     ///

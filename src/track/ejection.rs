@@ -224,7 +224,7 @@ impl Ejection {
         self.run >= FAILURES && (2 * self.failed.count_ones() > clients.count_ones() || self.is_overdue(now))
     }
 
-    /// Whether several clients have failed, and no success has come for many times as long as usual. Whoever makes
+    /// Whether several clients have failed, and no success has come for many times as long as usual. Anyone who makes
     /// connections fail cannot keep others from succeeding.
     const fn is_overdue(&self, now: u64) -> bool {
         let successes = self.successes[0] as u64 + self.successes[1] as u64;
