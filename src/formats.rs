@@ -121,7 +121,8 @@ const _: () = {
 #[cfg(feature = "monitor")]
 const _: () = {
     use crate::monitor::{
-        Action, Carries, Decision, Distrust, Estimate, Inputs, Monitor, Observation, Outcome, Reading, Settings,
+        Action, Carries, Decision, Distrust, Estimate, Inputs, Load, LoadDistrust, LoadKind, LoadReading, LoadSample,
+        Monitor, Observation, Outcome, Reading, Reported, Settings,
     };
     has_format::<Action>();
     has_format::<Carries>();
@@ -129,6 +130,12 @@ const _: () = {
     has_format::<Distrust>();
     has_format::<Estimate>();
     has_format::<Inputs<1>>();
+    has_format::<Load>();
+    has_format::<LoadDistrust>();
+    has_format::<LoadKind>();
+    has_format::<LoadReading>();
+    has_format::<LoadSample>();
+    has_format::<Reported>();
     has_format::<Monitor<1>>();
     has_format::<Observation>();
     has_format::<Outcome<1>>();

@@ -113,6 +113,18 @@ fn a_trial_pauses_until_its_outcome_is_known() {
     assert_eq!(other.go(1, [WELL, Observation { failures: 1, ..Observation::NONE }, WELL], false), []);
     assert_eq!((other.monitor.weights()[1], other.monitor.ejected()[1]), (0, true));
     assert!(!other.go(8, quiet, true).iter().any(|(_, action)| matches!(action, Action::Try { .. })));
+    // What the others have to do counts as it did when it was tried first: it gets as little again.
+    let mut busy = Run::new();
+    let carrying = Observation { waiting: 20, ..WELL };
+    busy.go(20, [carrying; 3], true);
+    busy.go(1, [carrying, FAILING, carrying], true);
+    let quiet_beside = [carrying, Observation::NONE, carrying];
+    let tried = (0..12).find(|_| matches!(busy.go(1, quiet_beside, true)[..], [(1, Action::Try { server: 1 })]));
+    let first = busy.monitor.weights();
+    assert!(tried.is_some() && first[1] > 0 && first[1] < first[0] / 4, "{first:?}");
+    assert_eq!(busy.go(19, quiet_beside, false), [(1, Action::Pause { server: 1 })]);
+    assert_eq!(busy.go(1, [carrying, seen(6, 20), carrying], true), [(1, Action::Try { server: 1 })]);
+    assert_eq!(busy.monitor.weights()[1], first[1], "{first:?} {:?}", busy.monitor.weights());
     // Answers: it is tried again, and comes back.
     assert_eq!(run.go(1, [WELL, seen(6, 20), WELL], true), [(1, Action::Try { server: 1 })]);
     assert!(run.monitor.weights()[1] > 0);

@@ -1,7 +1,8 @@
 //! Tables of segments from public knowledge: what the suites of Linux's connection tracking (six scenarios of
 //! `tools/testing/selftests/net/netfilter/packetdrill`) and of NPF (`npf_state_test`) hold a tracker to, in segments and
 //! states of ours. Each table is walked with several initial sequence numbers, across the wrap too, with both policies
-//! for inexact RSTs, and on both ways through the library (measured storage takes the longer one).
+//! for inexact RSTs, and on the ways through the library: the plain one, that of measured storage, and the long one, which
+//! a new identification takes.
 
 mod support;
 
@@ -53,11 +54,13 @@ fn walk(rows: &[Row], numbers: Option<[u32; 4]>) {
         [(1_000, 5_000), (u32::MAX - 5, 0x7fff_fffe), (0xffff_f000, u32::MAX), (0x8000_0000, 1)]
     {
         for policy in [InexactReset::Pass, InexactReset::Drop] {
-            for measured in [false, true] {
-                let about = format!("from {client_start:#x} and {server_start:#x}, {policy:?}, measured: {measured}");
+            for (measured, long) in [(false, false), (true, false), (false, true)] {
+                let about = format!(
+                    "from {client_start:#x} and {server_start:#x}, {policy:?}, measured: {measured}, long: {long}"
+                );
                 let heap = Heap::new(16, 4);
                 let heap = if measured { heap.measured() } else { heap };
-                let mut t = Translator::new(config().inexact_reset(policy), heap).unwrap();
+                let mut t = Translator::new(config().inexact_reset(policy).rewrite_identification(long), heap).unwrap();
                 t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
                 walk_once(&mut t, rows, numbers, (client_start, server_start), &about);
             }

@@ -203,7 +203,7 @@ impl LoadReading {
         }
         let most = passed.as_secs_f64() * f64::from(sample.series.max(1)) * self.full;
         let rate = (sample.value - last.value) / most;
-        // Nothing is said by a comparison with no number.
+        // NaN is in no range.
         if !(0.0..=JITTER).contains(&rate) {
             return Err(LoadDistrust::TooFast);
         }
@@ -252,12 +252,14 @@ impl Reports {
     }
 
     /// Takes a load; what was served has been counted until `counted`.
-    pub(super) fn take(&mut self, load: Load, counted: Instant) -> bool {
+    /// After a gap longer than `oldest` it says nothing about the rate of the time before.
+    pub(super) fn take(&mut self, load: Load, counted: Instant, oldest: Duration) -> bool {
         if self.last.is_some_and(|last| load.at <= last.at) {
             return false;
         }
         let seconds = counted.duration_since(self.since).as_secs_f64();
-        if self.last.is_none() {
+        let goes_on = self.last.is_some_and(|last| load.at.duration_since(last.at) <= oldest);
+        if !goes_on || self.since == Instant::ZERO {
             // How much was served in the time that it is about is not known.
             self.capacity = 0.0;
         } else if self.served >= FEW && seconds > 0.0 {
@@ -308,7 +310,7 @@ pub(super) fn correct<const N: usize>(
     let Some(ratios) = ratios.get_mut(..count).filter(|ratios| ratios.len() > 1) else { return used };
     ratios.sort_unstable_by(f64::total_cmp);
     let middle = |place: usize| ratios.get(place).copied().unwrap_or(0.0);
-    // The median, which one report that lies moves little.
+    // The median, which one lie among three or more moves little. Of two it is the mean.
     let median = (middle((count - 1) / 2) + middle(count / 2)) / 2.0;
     for ((used, report), estimate) in used.iter_mut().zip(reports).zip(estimates) {
         let (Some(used), Some(load)) = (used, report.last) else { continue };

@@ -141,7 +141,7 @@ impl<const N: usize> Monitor<N> {
     /// relation to the other servers that report one, the less the older it is, and by a quarter at most. None is needed, and
     /// none ejects a server. Returns whether it was taken: not if there is no such server, or if it is not newer than the last.
     pub fn report_load(&mut self, server: usize, load: Load) -> bool {
-        self.reports.get_mut(server).is_some_and(|reports| reports.take(load, self.last))
+        self.reports.get_mut(server).is_some_and(|reports| reports.take(load, self.last, self.settings.oldest_load))
     }
 
     /// Which servers are ejected at present.
@@ -227,8 +227,9 @@ impl<const N: usize> Monitor<N> {
         let is_current = is_current || was_late || self.unseen.is_none();
         if is_current && self.unseen.take().is_some_and(|since| since != before) {
             // What was seen until now says nothing about the present weights.
+            // What waits is a state of now.
             (self.seen_since, self.window, self.began, self.due) =
-                (now, [Observation::NONE; N], now, now + self.settings.interval);
+                (now, seen.map(|seen| seen.state()), now, now + self.settings.interval);
         }
         let mut next = None;
         for (server, seen) in seen.iter().enumerate() {
@@ -302,8 +303,8 @@ impl<const N: usize> Monitor<N> {
     /// What has become of the last change, once its time has come.
     fn judge_last(&self, now: Instant) -> Option<Outcome<N>> {
         let change = self.last_change().filter(|change| change.outcome.is_none())?;
-        let old_enough =
-            now.duration_since(change.inputs.at.max(self.seen_since)) >= self.settings.interval.mul_f64(1.5);
+        let old_enough = now.duration_since(change.inputs.at.max(self.seen_since)).as_secs_f64()
+            >= self.settings.interval.as_secs_f64() * 1.5;
         let alone = !self.disturbed && self.decisions.back().is_some_and(|last| last.number == change.number);
         (old_enough || !alone)
             .then(|| change.outcome(&self.window, now.duration_since(self.began).as_secs_f64(), alone))

@@ -67,6 +67,11 @@ impl Observation {
         (self.waiting, self.waited, self.silent) = (later.waiting, later.waited, later.silent);
     }
 
+    /// What is so at its end, without what happened in it.
+    pub(super) const fn state(&self) -> Self {
+        Self { waiting: self.waiting, waited: self.waited, silent: self.silent, ..Self::NONE }
+    }
+
     /// The mean response time in seconds, counting those that wait as lower bounds: of times that are exponentially
     /// distributed, all that was waited divided by the number of responses is the best estimate.
     pub(super) fn mean(&self) -> Option<f64> {

@@ -6,7 +6,7 @@ use crate::intrinsics::prefetch;
 use crate::table::connection::NONE;
 use crate::table::index::{self, Layout};
 use crate::table::redivert_log::DONE;
-use crate::table::storage::Storage;
+use crate::table::storage::{Parts, Storage};
 use crate::translator::Translator;
 use crate::translator::path::plain::Plain;
 use crate::verdict::Verdict;
@@ -75,6 +75,10 @@ impl<S: Storage> Translator<S> {
             }
             read.wanted = if all_pass { 0 } else { new.len() };
             guessed.packets.iter_mut().take(guessed.wanted).for_each(|ahead| self.guess(ahead));
+            let measures = S::MEASURES && self.state.for_measured.is_some();
+            if measures || S::RESUMES && self.state.for_resumable.is_some() {
+                self.prefetch_beside(guessed.packets.get(..guessed.wanted).unwrap_or_default());
+            }
             if let Some(done) = step.checked_sub(2).map(group)
                 && let (Some(packets), Some(verdicts)) = (packets.get_mut(done.clone()), verdicts.get_mut(done))
             {
@@ -91,6 +95,21 @@ impl<S: Storage> Translator<S> {
                 }
             }
             (read, guessed, ready) = (ready, read, guessed);
+        }
+    }
+
+    /// Fetches what lies beside the slots that were guessed: what is measured of connections, and what a server that takes
+    /// over would need.
+    #[cold]
+    #[inline(never)]
+    fn prefetch_beside(&mut self, packets: &[Ahead]) {
+        let Parts { measured, resumable, .. } = self.storage.parts();
+        let guessed = packets.iter().filter(|ahead| matches!(ahead.way, Way::ToServer | Way::ToClient));
+        for slot in guessed.map(|ahead| ahead.at as usize) {
+            // It may reach into the line behind.
+            prefetch(measured, slot);
+            prefetch(measured, slot + 1);
+            prefetch(resumable, slot);
         }
     }
 

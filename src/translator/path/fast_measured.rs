@@ -19,12 +19,14 @@ use crate::wire::ipv4::{HEADER, Header, TCP};
 use crate::wire::tcp::{self, Segment};
 
 impl<S: Storage> Translator<S> {
-    /// Handles a plain packet whose first guess, this slot, cannot be taken as it stands: connections are measured, or it is
-    /// another's, or stale.
+    /// Handles a plain packet that the plain path cannot translate by the slot that it guessed: connections are measured, or
+    /// the slot holds another connection, or a stale one.
     #[cold]
     #[inline(never)]
     pub(super) fn look_again(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Verdict {
-        if S::MEASURES && self.state.for_measured.is_some() {
+        // Storage that measures no servers takes the long way, and is not kept from it.
+        if S::MEASURES_SERVERS && self.state.for_measured.is_some() && !self.storage.parts().measured_servers.is_empty()
+        {
             return match direction {
                 Direction::ToServer => self.measured_at::<true>(packet, slot),
                 Direction::ToClient => self.measured_at::<false>(packet, slot),
@@ -49,11 +51,11 @@ impl<S: Storage> Translator<S> {
     #[cold]
     #[inline(never)]
     fn tell(&mut self, slot: u32, signs: [Option<Sign>; 2], verdict: Verdict) -> Verdict {
-        tell(&mut self.table(), slot, signs, verdict)
+        note_all(&mut self.table(), slot, signs, verdict)
     }
 }
 
-fn tell(table: &mut Table<'_>, slot: u32, signs: [Option<Sign>; 2], verdict: Verdict) -> Verdict {
+fn note_all(table: &mut Table<'_>, slot: u32, signs: [Option<Sign>; 2], verdict: Verdict) -> Verdict {
     signs.into_iter().flatten().for_each(|sign| note(table, slot, sign));
     verdict
 }
@@ -68,7 +70,7 @@ pub(super) fn carry_measured(
     let Parts { connections, measured, servers, measured_servers, .. } = &mut table.memory;
     let (verdict, one, other) =
         carry(table.state, (connections, measured), (servers, measured_servers), direction, packet, slot)?;
-    Some(tell(table, slot, [one, other], verdict))
+    Some(note_all(table, slot, [one, other], verdict))
 }
 
 /// Translates a plain packet that belongs to the connection in this slot, and measures it. `None`, with nothing changed, if

@@ -1,6 +1,6 @@
 //! Any bytes and any times to `translate`, to three translators that must agree: one over arrays, one over slices of
-//! the caller, and one over the heap that takes them in bursts. The second has measurements, so that no packet is plain
-//! to it: what the shorter way of the others does is held against the longer one.
+//! the caller, and one over the heap that takes them in bursts. The second measures connections and no servers, so that
+//! each packet takes the long way: what the shorter ways of the others do is held against it.
 //!
 //! The input is a byte of settings and then steps: a byte that says what to do, a length of two octets, and so many
 //! octets, or what is left.

@@ -1,8 +1,9 @@
 //! Sequences of operations against the naive model: a stretch of 16 octets for each operation, read with `arbitrary`.
 //!
 //! Three translators are told the same: one over arrays, one over slices of the caller, and one over the heap, which
-//! takes packets in bursts where the sequence says so. The second has measurements, so that no packet is plain to it:
-//! what the shorter way of the others does is held against the longer one. After each operation they must agree with
+//! takes packets in bursts where the sequence says so. The one over slices measures connections and no servers,
+//! so that each packet takes the long way:
+//! what the shorter ways of the others do is held against it. After each operation they must agree with
 //! each other and with the model.
 
 mod input;
