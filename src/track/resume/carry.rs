@@ -2,8 +2,8 @@
 //! server has taken over.
 
 use super::{
-    ASKED, AWAITED, Attempt, BARRED, FROZEN, HANDSHAKE, HOLE, NO_SACK, ORDERED, ResumeSlot, SACK, SERVER_SEEN, SPLICED,
-    TIMESTAMPS, UNHEARD, UNSCALED, word,
+    ASKED, Attempt, BARRED, HANDSHAKE, HOLE, NO_SACK, ORDERED, ResumeSlot, SACK, SERVER_SEEN, SPLICED, TIMESTAMPS,
+    UNHEARD, UNSCALED, word,
 };
 use crate::connection::Direction;
 use crate::wire::checksum::Delta;
@@ -42,7 +42,7 @@ impl ResumeSlot {
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) const fn is_plain(&self) -> bool {
-        !self.has(FROZEN | AWAITED | SPLICED | UNHEARD)
+        !self.has(super::FROZEN | super::AWAITED | SPLICED | UNHEARD)
     }
 
     /// What [`carry`](Self::carry) does with a segment of data or acknowledgement alone, if it

@@ -9,6 +9,7 @@ use crate::table::server::ServerSlot;
 use crate::table::storage::{Parts, Storage};
 use crate::track::measure::MeasureSlot;
 use crate::track::measure_server::MeasuredServerSlot;
+use crate::track::phase::Phase;
 use crate::translator::Translator;
 use crate::translator::path::ejection::{Sign, note};
 use crate::translator::path::measuring::Pair;
@@ -16,7 +17,7 @@ use crate::translator::path::plain::Plain;
 use crate::translator::state::{State, Table};
 use crate::verdict::Verdict;
 use crate::wire::ipv4::{HEADER, Header, TCP};
-use crate::wire::tcp::{self, Segment};
+use crate::wire::tcp::{self, ACK, Segment};
 
 impl<S: Storage> Translator<S> {
     /// Handles a plain packet that the plain path cannot translate by the slot that it guessed: connections are measured, or
@@ -102,12 +103,16 @@ fn carry(
     let verdict = state.carry_plain(entry, direction, plain, packet)?;
     let (header, payload) = packet.split_first_chunk::<HEADER>()?;
     let may_be_ejected = server.ejection.on;
-    let mut pair = Pair { connection, server: Some(server), phase, now: state.now };
     let bytes = Header(header).total_length();
+    let now = state.now;
     let (by_segment, by_packet) = if plain.protocol == TCP {
-        let segment = Segment::with(payload.first_chunk::<{ tcp::HEADER }>()?, plain.data());
+        // What is known of a plain segment, said as constants: most of what is noted of others is left out then.
+        let mut pair = Pair { connection, server: Some(server), phase: Phase::Established, now };
+        let read = Segment::with(payload.first_chunk::<{ tcp::HEADER }>()?, plain.data());
+        let segment = Segment { flags: ACK, ..read };
         (pair.segment(direction, &segment, &before), pair.packet(direction, bytes, false))
     } else {
+        let mut pair = Pair { connection, server: Some(server), phase, now };
         (None, pair.packet(direction, bytes, true))
     };
     Some((verdict, by_segment.filter(|_| may_be_ejected), by_packet.filter(|_| may_be_ejected)))
