@@ -215,8 +215,11 @@ impl Exchanges {
             while origin.outstanding < self.settings.nstart
                 && let Some(number) = origin.queue.pop_front()
             {
-                origin.outstanding += 1;
-                ready.push(number);
+                // One that has ended takes no turn.
+                if self.exchanges.contains_key(&number) {
+                    origin.outstanding += 1;
+                    ready.push(number);
+                }
             }
         }
         for number in ready {
@@ -254,6 +257,13 @@ impl Exchanges {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// How many requests are neither acknowledged nor answered, at all origins together. None, when none is
+    /// [in flight](Self::in_flight).
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.origins.values().map(|origin| origin.outstanding).sum()
     }
 
     /// Gives a request another message identifier: it is a new message, not a repetition, which a server that has seen the
@@ -298,20 +308,17 @@ impl Exchanges {
         }
     }
 
-    /// Another request to this origin may start, if this one was outstanding.
+    /// It waits for no turn any more, and another request to this origin may start, if this one was outstanding.
     fn leave_turn(&mut self, number: u64) {
         let Some(exchange) = self.exchanges.get(&number) else {
             return;
         };
-        let origin = exchange.way.origin;
-        match exchange.state {
-            State::Sent { .. } => self.give_turn(origin),
-            State::Queued | State::Observing { .. } => {
-                if let Some(origin) = self.origins.get_mut(&origin) {
-                    origin.queue.retain(|queued| *queued != number);
-                }
-            }
-            State::Acknowledged { .. } => {}
+        let (origin, is_out) = (exchange.way.origin, matches!(exchange.state, State::Sent { .. }));
+        if let Some(origin) = self.origins.get_mut(&origin) {
+            origin.queue.retain(|queued| *queued != number);
+        }
+        if is_out {
+            self.give_turn(origin);
         }
     }
 

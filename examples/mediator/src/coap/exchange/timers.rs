@@ -134,6 +134,10 @@ impl Exchanges {
         let Some(origin) = self.exchanges.get(&number).map(|exchange| exchange.way.origin) else {
             return;
         };
+        if self.origins.entry(origin).or_default().queue.contains(&number) {
+            // Its turn has not come yet.
+            return;
+        }
         counters.count(Reason::RegisteredAgain);
         self.renew_id(now, number, far);
         self.origins.entry(origin).or_default().queue.push_back(number);
