@@ -71,7 +71,7 @@ reasons! {
     TimedOut = "timed_out",
     /// A server reset a request.
     Reset = "reset",
-    /// A request was refused at once, since its origin has been silent (PROBING_RATE).
+    /// A request was not sent, or not again, since its origin has been silent (PROBING_RATE).
     Silent = "silent",
     /// An HTTP request was malformed.
     BadRequest = "bad_request",

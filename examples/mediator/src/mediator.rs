@@ -113,6 +113,12 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         self.shared.exchanges.in_flight()
     }
 
+    /// How many CoAP requests are neither acknowledged nor answered. None, when none is [in flight](Self::in_flight).
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.shared.exchanges.outstanding()
+    }
+
     /// The connections that are open.
     pub fn connections(&self) -> impl Iterator<Item = (ConnectionId, &Session)> {
         self.sessions.iter().map(|(number, (session, _))| (ConnectionId(*number), session))

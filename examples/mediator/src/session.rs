@@ -184,6 +184,9 @@ impl Session {
         loop {
             let has_read = self.read(now, stream, &mut shared.counters);
             let has_worked = self.work(now, number, shared);
+            if self.has_ended && !has_worked {
+                self.input_ended(&mut shared.counters);
+            }
             let has_written = self.write(now, stream, shared);
             if self.state == State::Closed {
                 self.end(shared);
@@ -210,7 +213,7 @@ impl Session {
             State::Closed => false,
         };
         // A head that waits behind a response is not late.
-        let is_due = self.state == State::Head && !self.input.is_empty() && self.output.len() - self.sent <= LOW;
+        let is_due = self.state == State::Head && !self.input.is_empty() && self.has_room();
         let is_late = if is_due || self.is_waiting() {
             *self.since.get_or_insert(now) + shared.patience <= now
         } else {
@@ -251,7 +254,7 @@ impl Session {
             }
             let mut bytes = [0; 2048];
             match stream.read(bytes.get_mut(..room).unwrap_or_default()) {
-                Ok(0) => self.input_ended(counters),
+                Ok(0) => self.has_ended = true,
                 Ok(length) => {
                     (any, self.active) = (true, now);
                     match &mut self.state {
@@ -275,26 +278,32 @@ impl Session {
         any
     }
 
-    /// The client sends nothing more. It may still wait for a response.
+    /// The client sends nothing more, and nothing can be begun with what has come. It may still wait for a response.
     fn input_ended(&mut self, counters: &mut Counters) {
-        self.has_ended = true;
-        let waits = match self.state {
-            State::Head => false,
-            State::Working => self.decoder.is_done() && !self.is_observing(),
-            State::Closing => true,
-            State::Lingering { .. } | State::Closed => false,
-        };
-        if !waits {
-            if self.state == State::Working {
+        match self.state {
+            // It waits for room in the output.
+            State::Head if !self.input.is_empty() && !self.has_room() => {}
+            State::Head if self.sent == self.output.len() => self.state = State::Closed,
+            State::Head => self.state = State::Closing,
+            // A rest of the input waits for room in the body.
+            State::Working if (self.decoder.is_done() || !self.input.is_empty()) && !self.is_observing() => {}
+            State::Working => {
                 counters.count(Reason::ClientGone);
-            }
-            if !matches!(self.state, State::Head) || self.sent == self.output.len() {
                 self.state = State::Closed;
-            } else {
-                self.state = State::Closing;
             }
+            State::Closing | State::Closed => {}
+            State::Lingering { .. } => self.state = State::Closed,
         }
-        self.response.keep_alive = false;
+    }
+
+    /// Whether there may be another request after this one: all that has come was not the last.
+    const fn may_go_on(&self) -> bool {
+        !self.has_ended || !self.input.is_empty()
+    }
+
+    /// Whether so little output waits that there is room for the next block.
+    const fn has_room(&self) -> bool {
+        self.output.len() - self.sent <= LOW
     }
 
     fn is_observing(&self) -> bool {
@@ -352,7 +361,7 @@ impl Session {
     fn work<D: phy::Device>(&mut self, now: Instant, number: usize, shared: &mut Shared<D>) -> bool {
         match self.state {
             // One response after the other.
-            State::Head if self.output.len() - self.sent <= LOW => self.begin(now, shared),
+            State::Head if self.has_room() => self.begin(now, shared),
             State::Working => {
                 let has_decoded = self.decode(shared);
                 self.proceed(now, number, shared);
@@ -385,7 +394,7 @@ impl Session {
 
     /// Asks for the next block if there is room for it.
     fn proceed<D: phy::Device>(&mut self, now: Instant, number: usize, shared: &mut Shared<D>) {
-        if self.state != State::Working || self.output.len() - self.sent > LOW {
+        if self.state != State::Working || !self.has_room() {
             return;
         }
         self.lease(now, shared);

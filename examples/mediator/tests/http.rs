@@ -192,6 +192,51 @@ fn an_origin_that_is_silent_gets_no_more_than_probes() {
     assert_eq!(world.get("/light").body, b"on");
 }
 
+/// What clients send that say at once that nothing more comes, as `nc -N` does (RFC 9112, section 9.6).
+#[test]
+fn what_has_come_with_the_end_of_the_input_is_answered() {
+    let mut world = world();
+    let get = "GET /light HTTP/1.1\r\nHost: x\r\n\r\n";
+    let send = |world: &mut World, text: &[u8]| {
+        let mut client = world.connect();
+        client.wire.borrow_mut().client_has_finished = true;
+        client.send(world, text);
+        client
+    };
+    let mut one = send(&mut world, get.as_bytes());
+    let response = one.response(&mut world, false).unwrap();
+    assert_eq!((&response.body[..], response.field("Connection")), (&b"on"[..], Some("close")));
+    assert!(one.head(&mut world).is_err() && one.is_over());
+    // More than the output has room for, and the last one is not whole.
+    let mut many = send(&mut world, (get.repeat(100) + "GET /light HTTP/1.1\r\nHos").as_bytes());
+    for _ in 0..100 {
+        let response = many.response(&mut world, false).unwrap();
+        assert_eq!((response.status, &response.body[..]), (200, &b"on"[..]));
+    }
+    assert!(many.head(&mut world).is_err() && many.is_over());
+    // A body is taken to its end, also one that is longer than all buffers.
+    for length in [10, 30_000] {
+        let body = content(length);
+        let put = format!("PUT /new-{length} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        let mut put = send(&mut world, &[put.as_bytes(), &body[..]].concat());
+        assert_eq!(put.response(&mut world, false).unwrap().status, 201);
+        assert_eq!(world.get(&format!("/new-{length}")).body, body[..]);
+    }
+    // What is not whole, or is nothing, is no request.
+    let (requests, gone) = (world.count(Reason::Requests), world.count(Reason::ClientGone));
+    let open = world.mediator.connections().count();
+    for text in ["", "\r\n\r\n", "GET /light HTTP/1.1\r\nHost: x\r\n"] {
+        let client = send(&mut world, text.as_bytes());
+        world.close();
+        assert!(client.is_over(), "{text:?}");
+    }
+    assert_eq!(world.count(Reason::Requests), requests);
+    let cut = send(&mut world, b"PUT /cut HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n12345678");
+    world.close();
+    assert!(cut.is_over() && !world.servers[0].lock().unwrap().resources.contains_key("cut"));
+    assert_eq!((world.count(Reason::ClientGone), world.mediator.connections().count()), (gone + 1, open));
+}
+
 /// A server that keeps a block-wise transfer for each endpoint and resource, as libcoap does: whoever asks for the first
 /// block begins a new one, and its blocks have an ETag of their own.
 #[test]

@@ -130,6 +130,32 @@ fn the_stream_of_a_server_that_is_gone_ends() {
     assert_eq!(world.count(Reason::TimedOut), 1);
 }
 
+/// While one of them registers again, the others wait for their turn, for longer than until they are due again.
+#[test]
+fn the_streams_of_a_server_that_is_gone_leave_its_origin_free() {
+    for leaves in [false, true] {
+        let mut world = world();
+        let mut streams: Vec<_> = (0..3).map(|_| events(&mut world)).collect();
+        world.mediator.device_mut().remove(SERVERS[0]);
+        // One is out, the others have waited for more than a minute, and their clients leave one after the other.
+        wait(&mut world, Duration::from_secs(138));
+        for (client, _) in streams.iter_mut().filter(|_| leaves) {
+            client.finish(&mut world);
+            wait(&mut world, Duration::from_secs(1));
+        }
+        wait(&mut world, Duration::from_secs(600));
+        for (client, response) in &mut streams {
+            assert!(client.chunk(&mut world, response).is_err(), "it has ended");
+        }
+        assert_eq!((world.mediator.in_flight(), world.mediator.outstanding()), (0, 0));
+        let server = world.servers[0].clone();
+        world.mediator.device_mut().add(SERVERS[0], server);
+        wait(&mut world, Duration::from_secs(600));
+        assert_eq!(world.get("/light").body, b"on");
+        assert_eq!(world.mediator.outstanding(), 0);
+    }
+}
+
 /// The first server has seen the registration's identifier less than EXCHANGE_LIFETIME ago. If it came again, it would
 /// answer from memory, and register nobody.
 #[test]

@@ -112,5 +112,6 @@ proptest! {
         (0..400).for_each(|_| world.step());
         prop_assert_eq!(world.mediator.connections().count(), 0);
         prop_assert_eq!(world.mediator.in_flight(), 0);
+        prop_assert_eq!(world.mediator.outstanding(), 0);
     }
 }

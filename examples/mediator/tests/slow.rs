@@ -3,12 +3,15 @@
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 
+use core::net::SocketAddrV4;
 use core::time::Duration;
 
+use byway::Instant;
+use byway_mediator::coap::message::{Code, Kind, Message, empty, option, write};
 use byway_mediator::counters::Reason;
 use byway_mediator::server::Resource;
 use byway_mediator::session::{BODY, HEAD, OUTPUT};
-use support::{Network, World, content};
+use support::{Client, Network, SERVERS, World, content};
 
 fn world() -> World {
     let mut world = World::new(Network::default());
@@ -164,4 +167,86 @@ fn what_cannot_be_kept_is_not_stored_in_part_or_against_a_condition() {
     assert_eq!(world.ask(get).status, 200);
     assert_eq!(world.ask(&put("Content-Encoding: identity\r\nIf-None-Match: \"no etag of CoAP\"\r\n")).status, 204);
     assert_eq!(world.get("/light").body, b"off");
+}
+
+/// MAX_TRANSMIT_WAIT is 93 s (RFC 7252, section 4.8.2).
+const MAX_TRANSMIT_WAIT: Duration = Duration::from_secs(93);
+
+const LIGHT: &[u8] = b"GET /light HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// So many clients ask at once.
+fn ask(world: &mut World, clients: usize) -> Vec<Client> {
+    let mut clients: Vec<_> = (0..clients).map(|_| world.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send(world, LIGHT));
+    clients
+}
+
+#[test]
+fn whoever_waits_for_an_origin_that_is_silent_is_told_with_the_first() {
+    let mut world = world();
+    world.mediator.device_mut().remove(SERVERS[0]);
+    let start = world.now;
+    for client in &mut ask(&mut world, 20) {
+        assert_eq!(client.response(&mut world, false).unwrap().status, 504);
+    }
+    assert!(world.now.duration_since(start) <= MAX_TRANSMIT_WAIT, "{:?}", world.now.duration_since(start));
+    assert_eq!((world.count(Reason::TimedOut), world.count(Reason::Silent)), (1, 19));
+    assert_eq!((world.mediator.device().sent(), world.mediator.outstanding()), (5, 0));
+    // As soon as PROBING_RATE allows it, one of them is sent. Its client leaves, and none of the others may be.
+    let (mut first, mut clients) = (world.connect(), Vec::new());
+    while world.mediator.device().sent() == 5 {
+        assert!(world.now.duration_since(start) < 10 * MAX_TRANSMIT_WAIT);
+        wait(&mut world, Duration::from_secs(1));
+        first = world.connect();
+        first.send(&mut world, b"GET /light HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+        clients = ask(&mut world, 5);
+        world.mediator.poll(world.now);
+    }
+    first.finish(&mut world);
+    assert!(first.is_over(), "it has left");
+    let probed = world.now;
+    for client in &mut clients {
+        assert_eq!(client.response(&mut world, false).unwrap().status, 504);
+    }
+    assert!(world.now.duration_since(probed) <= Duration::from_secs(2), "{:?}", world.now.duration_since(probed));
+    assert_eq!((world.mediator.device().sent(), world.mediator.in_flight(), world.mediator.outstanding()), (6, 0, 0));
+    // It is back.
+    let server = world.servers[0].clone();
+    world.mediator.device_mut().add(SERVERS[0], server);
+    wait(&mut world, 10 * MAX_TRANSMIT_WAIT);
+    for client in &mut ask(&mut world, 5) {
+        assert_eq!(client.response(&mut world, false).unwrap().body, b"on");
+    }
+}
+
+#[test]
+fn an_origin_that_says_nothing_to_one_request_is_not_silent() {
+    for acknowledges in [false, true] {
+        let mut world = World::new(Network { nstart: 2, ..Network::default() });
+        world.mediator.device_mut().add(SERVERS[0], move |_: Instant, _: SocketAddrV4, datagram: &[u8]| {
+            let request = Message::parse(datagram).unwrap();
+            match request.option(option::URI_PATH) {
+                Some(b"light") => {
+                    vec![write(Kind::Acknowledgement, Code::CONTENT, request.id, request.token, &mut [], b"on")]
+                }
+                _ if acknowledges => vec![empty(Kind::Acknowledgement, request.id)],
+                _ => Vec::new(),
+            }
+        });
+        let mut hole = world.connect();
+        hole.send(&mut world, b"GET /hole HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut others = ask(&mut world, 6);
+        // Some always wait for their turn, also when the one without an answer times out.
+        while hole.waiting() == 0 {
+            for other in &mut others {
+                assert_eq!(other.response(&mut world, false).unwrap().body, b"on");
+                other.send(&mut world, LIGHT);
+            }
+        }
+        assert_eq!(hole.response(&mut world, false).unwrap().status, 504);
+        for other in &mut others {
+            assert_eq!(other.response(&mut world, false).unwrap().body, b"on");
+        }
+        assert_eq!((world.count(Reason::TimedOut), world.count(Reason::Silent)), (1, 0));
+    }
 }

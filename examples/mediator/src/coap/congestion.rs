@@ -43,7 +43,7 @@ pub(super) struct Origin {
     /// Bytes sent since it was last heard, and when the first of them was.
     pub(super) unanswered: u64,
     pub(super) since: Option<Instant>,
-    /// Whether a request has timed out since it was last heard.
+    /// Whether a request has timed out, and it was not heard since that was sent.
     pub(super) is_silent: bool,
 }
 
@@ -59,8 +59,18 @@ impl Origin {
         (self.unanswered, self.since, self.is_silent) = (0, None, false);
     }
 
+    /// Whether it was not heard since this time, when a request was sent to it.
+    pub(super) fn is_unheard_since(&self, time: Instant) -> bool {
+        self.since.is_some_and(|since| since <= time)
+    }
+
+    /// Whether it is silent, and has been sent as much as it may be.
+    pub(super) fn must_wait(&self, now: Instant) -> bool {
+        self.is_silent && self.unanswered > self.allowed(now)
+    }
+
     /// How many bytes may have been sent since it was last heard.
-    pub(super) fn allowed(&self, now: Instant) -> u64 {
+    fn allowed(&self, now: Instant) -> u64 {
         self.since.map_or(0, |since| now.duration_since(since).as_secs().saturating_mul(PROBING_RATE))
     }
 }

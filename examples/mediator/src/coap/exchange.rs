@@ -2,7 +2,7 @@
 //!
 //! Every request is confirmable. It is retransmitted with exponential back-off until it is acknowledged, and at most
 //! [`Settings::nstart`] requests to one origin are outstanding; the others wait their turn, first come, first served. An
-//! origin that has stopped answering is sent no more than `PROBING_RATE` allows (section 4.7).
+//! origin that has stopped answering is sent no more than `PROBING_RATE` allows (section 4.7), and those that wait for it fail.
 //!
 //! The exchanges see only origins, as any CoAP client would. What they know of byway is its
 //! [generation](Far::generation): when an instruction has changed it, what is in flight is sent again at once, since the
@@ -96,6 +96,8 @@ struct Exchange {
     observes: bool,
     /// byway's generation when it was last sent.
     generation: u32,
+    /// When it was sent first, since an instruction or since it registers again.
+    first: Instant,
 }
 
 /// Where a message came from. Servers behind one origin have message identifiers of their own.
@@ -165,7 +167,7 @@ impl Exchanges {
         let origin = self.origins.entry(ask.origin).or_default();
         // After an instruction it may be another server.
         let is_same = far.generation() == self.generation;
-        if is_same && origin.is_silent && origin.unanswered > origin.allowed(now) {
+        if is_same && origin.must_wait(now) {
             return Err(Failure::Silent);
         }
         let id = match far.next_id(ask.lane, now) {
@@ -183,7 +185,9 @@ impl Exchanges {
         let way = Way { lane: ask.lane, client: ask.client, origin: ask.origin };
         let (owner, is_idempotent, observes) = (ask.owner, ask.is_idempotent, ask.observes);
         let (state, generation) = (State::Queued, far.generation());
-        self.exchanges.insert(number, Exchange { owner, way, id, bytes, state, is_idempotent, observes, generation });
+        let first = now;
+        let exchange = Exchange { owner, way, id, bytes, state, is_idempotent, observes, generation, first };
+        self.exchanges.insert(number, exchange);
         self.by_id.insert((ask.lane, id), number);
         self.origins.entry(ask.origin).or_default().queue.push_back(number);
         self.is_due = true;
@@ -210,14 +214,26 @@ impl Exchanges {
             self.work(now, far, counters);
         }
         self.is_due = false;
-        let mut ready = Vec::new();
+        let (mut ready, mut hopeless) = (Vec::new(), Vec::new());
         for origin in self.origins.values_mut() {
             while origin.outstanding < self.settings.nstart
                 && let Some(number) = origin.queue.pop_front()
             {
+                // One that has ended takes no turn.
+                let Some(exchange) = self.exchanges.get(&number) else {
+                    continue;
+                };
+                if origin.must_wait(now) {
+                    hopeless.push(number);
+                    continue;
+                }
                 origin.outstanding += 1;
+                origin.sent(now, exchange.bytes.len());
                 ready.push(number);
             }
+        }
+        for number in hopeless {
+            self.fail(number, Failure::Silent);
         }
         for number in ready {
             let timeout = self.first_timeout(number);
@@ -226,9 +242,8 @@ impl Exchanges {
             };
             let again = now + timeout;
             exchange.state = State::Sent { again, timeout, times: 0 };
-            exchange.generation = far.generation();
+            (exchange.generation, exchange.first) = (far.generation(), now);
             let sent = far.send(exchange.way, &exchange.bytes);
-            self.origins.entry(exchange.way.origin).or_default().sent(now, exchange.bytes.len());
             self.earliest = Some(self.earliest.map_or(again, |earliest| earliest.min(again)));
             if !sent {
                 // No room in the stack: as if it were lost, but noticed at once.
@@ -254,6 +269,13 @@ impl Exchanges {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.exchanges.len()
+    }
+
+    /// How many requests are neither acknowledged nor answered, at all origins together. None, when none is
+    /// [in flight](Self::in_flight).
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.origins.values().map(|origin| origin.outstanding).sum()
     }
 
     /// Gives a request another message identifier: it is a new message, not a repetition, which a server that has seen the
@@ -298,20 +320,17 @@ impl Exchanges {
         }
     }
 
-    /// Another request to this origin may start, if this one was outstanding.
+    /// It waits for no turn any more, and another request to this origin may start, if this one was outstanding.
     fn leave_turn(&mut self, number: u64) {
         let Some(exchange) = self.exchanges.get(&number) else {
             return;
         };
-        let origin = exchange.way.origin;
-        match exchange.state {
-            State::Sent { .. } => self.give_turn(origin),
-            State::Queued | State::Observing { .. } => {
-                if let Some(origin) = self.origins.get_mut(&origin) {
-                    origin.queue.retain(|queued| *queued != number);
-                }
-            }
-            State::Acknowledged { .. } => {}
+        let (origin, is_out) = (exchange.way.origin, matches!(exchange.state, State::Sent { .. }));
+        if let Some(origin) = self.origins.get_mut(&origin) {
+            origin.queue.retain(|queued| *queued != number);
+        }
+        if is_out {
+            self.give_turn(origin);
         }
     }
 

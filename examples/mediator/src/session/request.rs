@@ -50,7 +50,7 @@ impl Session {
         self.decoder = Decoder::new(head.framing);
         self.body = Body::new(BODY);
         self.response = Response {
-            keep_alive: head.keep_alive && !self.has_ended,
+            keep_alive: head.keep_alive,
             is_1_1: head.is_1_1,
             head_only: head.method == "HEAD",
             is_get: head.method == "GET",

@@ -68,7 +68,7 @@ impl Session {
             () => Ending::Close,
         };
         // A body that the client still sends is not read to its end.
-        self.response.keep_alive &= self.decoder.is_done() && self.response.ending != Ending::Close;
+        self.response.keep_alive &= self.decoder.is_done() && self.response.ending != Ending::Close && self.may_go_on();
         self.response.is_begun = true;
         let fields = self.fields(message, status);
         answer::head(&mut self.output, status, self.response.ending, self.response.keep_alive, &fields);
@@ -123,7 +123,7 @@ impl Session {
         answer::end(&mut self.output, self.response.ending);
         shared.counters.count(Reason::Responses);
         self.end(shared);
-        self.state = if self.response.keep_alive && !self.has_ended { State::Head } else { State::Closing };
+        self.state = if self.response.keep_alive && self.may_go_on() { State::Head } else { State::Closing };
     }
 
     /// The first response of an observed resource: the first event.
@@ -204,7 +204,7 @@ impl Session {
             Trouble::Refused(Reason::NotReplayable) => (503, "the server was exchanged in the middle of the upload"),
             Trouble::Refused(_) => (502, "the origin's answer cannot be used"),
         };
-        self.response.keep_alive &= self.decoder.is_done();
+        self.response.keep_alive &= self.decoder.is_done() && self.may_go_on();
         let (keep_alive, head_only) = (self.response.keep_alive, self.response.head_only);
         answer::error(&mut self.output, status, keep_alive, head_only, why);
         self.end(shared);

@@ -253,6 +253,7 @@ pub fn world(data: &[u8]) {
     }
     assert_eq!(world.mediator.connections().count(), 0, "{}", world.mediator.counters());
     assert_eq!(world.mediator.in_flight(), 0, "{}", world.mediator.counters());
+    assert_eq!(world.mediator.outstanding(), 0, "{}", world.mediator.counters());
 }
 
 /// Inputs to begin with.

@@ -30,7 +30,7 @@ pub struct Wire {
     to_proxy: VecDeque<u8>,
     from_proxy: VecDeque<u8>,
     capacity: usize,
-    client_has_finished: bool,
+    pub client_has_finished: bool,
     pub proxy_has_finished: bool,
     pub is_aborted: bool,
     pub is_closed: bool,

@@ -1,6 +1,7 @@
 //! Requests that are sent again: for want of an acknowledgement, and after an instruction.
 
 use core::time::Duration;
+use std::collections::VecDeque;
 
 use byway::Instant;
 use smoltcp::phy;
@@ -67,16 +68,26 @@ impl Exchanges {
         for (number, why) in failed {
             match why {
                 Failure::Ambiguous => counters.count(Reason::Ambiguous),
-                _ => {
-                    counters.count(Reason::TimedOut);
-                    let origin = self.exchanges.get(&number).map(|exchange| exchange.way.origin);
-                    if let Some(origin) = origin.and_then(|origin| self.origins.get_mut(&origin)) {
-                        origin.is_silent = true;
-                    }
-                }
+                _ => counters.count(Reason::TimedOut),
             }
+            let waiting = if why == Failure::TimedOut { self.fall_silent(number) } else { VecDeque::new() };
             self.fail(number, why);
+            for number in waiting {
+                self.fail(number, Failure::Silent);
+            }
         }
+    }
+
+    /// This request has timed out. If nothing was heard of its origin since it was sent, the origin is silent. Takes and
+    /// returns those that wait for their turn there.
+    fn fall_silent(&mut self, number: u64) -> VecDeque<u64> {
+        let exchange = self.exchanges.get(&number);
+        let origin = exchange.and_then(|exchange| Some((exchange.first, self.origins.get_mut(&exchange.way.origin)?)));
+        let Some((_, origin)) = origin.filter(|(first, origin)| origin.is_unheard_since(*first)) else {
+            return VecDeque::new();
+        };
+        origin.is_silent = true;
+        core::mem::take(&mut origin.queue)
     }
 
     /// An instruction has changed where requests go: those in flight are sent at once, with all their repetitions before
@@ -106,6 +117,7 @@ impl Exchanges {
             let timeout = self.settings.ack_timeout;
             // Due now, and then from the first time-out on. Below `ack_timeout` it is not counted as a retransmission.
             exchange.state = State::Sent { again: now, timeout: timeout / 2, times: 0 };
+            exchange.first = now;
             self.earliest = Some(now);
         }
         for origin in waking {
@@ -134,6 +146,10 @@ impl Exchanges {
         let Some(origin) = self.exchanges.get(&number).map(|exchange| exchange.way.origin) else {
             return;
         };
+        if self.origins.entry(origin).or_default().queue.contains(&number) {
+            // Its turn has not come yet.
+            return;
+        }
         counters.count(Reason::RegisteredAgain);
         self.renew_id(now, number, far);
         self.origins.entry(origin).or_default().queue.push_back(number);
