@@ -47,7 +47,7 @@ impl<'a> Pair<'a> {
 
 impl Pair<'_> {
     /// Takes note of a packet of so many bytes that was translated, and returns what it shows of the server.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn packet(&mut self, direction: Direction, bytes: usize, is_datagram: bool) -> Option<Sign> {
         let Self { connection, server, phase, now } = self;
         let (phase, now) = (*phase, *now);
@@ -88,7 +88,7 @@ impl Pair<'_> {
 
     /// Takes note of a TCP segment, which the connection has not followed yet: `before` is what was known. Returns what it
     /// shows of the server.
-    #[inline(always)]
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(super) fn segment(&mut self, direction: Direction, segment: &Segment, before: &Sequences) -> Option<Sign> {
         let Self { connection, server, phase, now } = self;
         let (phase, now) = (*phase, *now);
