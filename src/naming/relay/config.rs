@@ -129,7 +129,7 @@ impl RelayConfig {
     /// How many queries of one client can wait for an answer at a time; zero, as it is unless set, for no limit. Without it one
     /// client that asks for names whose servers do not answer can fill the table, so that no other's queries find room (for
     /// sessions of NATs: RFC 6888, section 3, REQ-4). Clients are counted by a keyed hash of their address, in as many
-    /// places as there is room for queries: now and then two share a place, and the limit.
+    /// places as there is room for queries: of many clients some share a place, and the limit.
     #[must_use]
     pub const fn queries_per_client(mut self, queries: u32) -> Self {
         self.client_limit = queries;
