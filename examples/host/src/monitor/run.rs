@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
+use super::entries::Entries;
 use super::journal::Journal;
 use super::lead::{self, Stand};
 use super::link::{Heard, Link};
@@ -31,7 +32,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(500);
 /// How long a preview waits for translators.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long weights that a translator reports may differ from those that it was told.
-const SETTLED: Duration = Duration::from_secs(2);
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
 /// What an operator wants, and where the answer goes.
 #[derive(Debug)]
@@ -97,6 +98,8 @@ pub struct Run {
     /// Connections by translator, service and server: of its last report, and of the one that is arriving.
     pub(super) connections: HashMap<usize, Vec<Each<u32>>>,
     pub(super) arriving: HashMap<usize, Vec<Each<u32>>>,
+    /// What the reports of translators name.
+    pub(super) entries: HashMap<usize, Entries>,
     /// Which translators have sent a whole report since the last tick.
     pub(super) rounds: HashSet<usize>,
     pub(super) ticked: Instant,
@@ -176,6 +179,7 @@ impl Run {
             fresh: HashMap::new(),
             connections: HashMap::new(),
             arriving: HashMap::new(),
+            entries: HashMap::new(),
             rounds: HashSet::new(),
             ticked: Instant::ZERO,
             shown: Instant::ZERO,
@@ -266,7 +270,8 @@ impl Run {
                 self.connections.remove(&place);
                 self.arriving.remove(&place);
             }
-            Heard::Round => {
+            Heard::Round { is_whole } => {
+                self.entries.entry(place).or_default().end(is_whole);
                 self.rounds.insert(place);
                 self.connections.insert(place, self.arriving.remove(&place).unwrap_or_default());
             }
@@ -285,11 +290,7 @@ impl Run {
                     let count = self.services.len();
                     let arriving = self.arriving.entry(place).or_insert_with(|| vec![Each::default(); count]);
                     arriving[service][server] = arriving[service][server].saturating_add(connections);
-                    let is_alone = self.services.len() == 1 && self.services[service].demands.clients.is_empty();
-                    if is_alone && self.services[service].note_weight(server, weight) && now.duration_since(self.told[service]) > SETTLED {
-                        // Somebody else has changed them.
-                        self.links[place].list();
-                    }
+                    self.note_weight(place, (service, server), position, weight);
                 }
             }
         }
