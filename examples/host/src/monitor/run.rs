@@ -69,9 +69,18 @@ pub(super) struct Sent {
     pub(super) reply: Option<(Sender<Result<Value, String>>, Value)>,
     /// Whether a translator has refused some of it.
     pub(super) is_refused: bool,
+    /// Whether all who have answered have made all of it.
+    pub(super) is_made: bool,
     /// Whether it moves open connections, which no later change makes unnecessary.
     pub(super) has_moves: bool,
     pub(super) until: Instant,
+}
+
+impl Sent {
+    /// Whether what is still to be sent of it need not be sent: previews, and what moves no connections.
+    pub(super) fn is_void(&self) -> bool {
+        self.decision.is_none() || !self.has_moves
+    }
 }
 
 /// What must be known to take a decision back.

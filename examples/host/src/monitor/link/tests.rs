@@ -57,6 +57,8 @@ fn monitor(name: &str, rules: &str) -> (Run, std::path::PathBuf) {
     run.services[0].adopt(&Default::default());
     (run.links[0].is_open, run.links[0].rules) = (true, Some(Vec::new()));
     run.links[0].stand = Stand::new(7, false);
+    // It has worked for a while.
+    run.start = std::time::Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
     (run, folder)
 }
 
@@ -105,6 +107,55 @@ fn no_more_waits_than_one_change_is() {
     let _ = std::fs::remove_dir_all(&folder);
 }
 
+/// A change that is given up leaves nothing behind that could never be taken back, except what moves connections.
+#[test]
+fn what_is_given_up_is_not_sent_any_more() {
+    let (mut run, folder) = monitor("given-up", &for_clients(100));
+    let late = change(&mut run, 2, &[]);
+    let count = waiting(&run).len();
+    assert!(count > 5);
+    run.sent.values_mut().for_each(|sent| sent.until = Instant::ZERO);
+    run.give_up();
+    assert_eq!(waiting(&run), [Ask::List], "what it has instead is looked at");
+    assert!(sent(&run, late).contains(&format!("edge: it took too long ({count} times)")), "{}", sent(&run, late));
+    assert!(run.sent.is_empty() && !run.is_pending(0));
+
+    let moving = change(&mut run, 3, &[(0, 1)]);
+    let count = waiting(&run).len();
+    run.sent.values_mut().for_each(|sent| sent.until = Instant::ZERO);
+    run.give_up();
+    assert_eq!(waiting(&run).len(), count);
+    assert!(run.sent.is_empty() && !sent(&run, moving).contains("too long"), "{}", sent(&run, moving));
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// After refusals in a row it takes longer and longer until it is asked again. What was not made does not end the row.
+#[test]
+fn only_what_was_made_ends_a_row_of_refusals() {
+    let (mut run, folder) = monitor("refusals", "");
+    let refused = || Err(NotMade { why: "refused: full".into(), was_late: false });
+    for row in 1..=2 {
+        change(&mut run, row, &[]);
+        run.changed(row.into(), "edge", refused());
+        assert_eq!(run.refusals, [u32::from(row)]);
+    }
+    // A later change takes its place, somebody else was faster, it is given up: none of them was made.
+    change(&mut run, 3, &[]);
+    change(&mut run, 4, &[]);
+    assert_eq!(run.refusals, [2]);
+    run.changed(4, "edge", Err(NotMade { why: "refused: generation".into(), was_late: true }));
+    assert_eq!(run.refusals, [2]);
+    change(&mut run, 5, &[]);
+    run.links[0].queue.clear();
+    run.sent.values_mut().for_each(|sent| sent.until = Instant::ZERO);
+    run.give_up();
+    assert_eq!(run.refusals, [2]);
+    change(&mut run, 6, &[]);
+    run.changed(6, "edge", Ok(Vec::new()));
+    assert_eq!(run.refusals, [0]);
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
 /// A server that another rule names too comes twice in a report, with two weights. Neither says that it is late.
 #[test]
 fn a_server_in_another_rule_makes_no_report_late() {
@@ -112,8 +163,6 @@ fn a_server_in_another_rule_makes_no_report_late() {
     let mut weights = super::super::rules::Each::default();
     (weights[0], weights[1]) = (3, 7);
     run.services[0].adopt(&weights);
-    // It was told long ago.
-    run.start = std::time::Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
     let report = |run: &mut Run, entries: &[(u32, usize, u16)]| {
         for (position, server, weight) in entries {
             let target = run.services[0].service.servers[*server].target;
