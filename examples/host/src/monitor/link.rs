@@ -487,4 +487,4 @@ pub(super) fn refusal(why: &RefusedBy) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -37,7 +37,7 @@ fn previews_are_not_taken_back() {
 }
 
 /// A monitor of one service with two servers, which leads at a translator that has no rule yet; with the folder of its files.
-fn monitor(name: &str, rules: &str) -> (Run, std::path::PathBuf) {
+pub(in crate::monitor) fn monitor(name: &str, rules: &str) -> (Run, std::path::PathBuf) {
     let folder = std::env::temp_dir().join(format!("byway-monitor-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("key"), format!("1 {}\n", "5a".repeat(32))).unwrap();
