@@ -29,6 +29,11 @@ impl Entries {
         self.last.get(&position) == Some(&target)
     }
 
+    /// The session is over: the rest of the report that was arriving will not come.
+    pub(super) fn lose(&mut self) {
+        self.arriving.clear();
+    }
+
     /// The report is complete, or all that will come of it is there.
     pub(super) fn end(&mut self, is_whole: bool) {
         let arrived = core::mem::take(&mut self.arriving);
@@ -110,5 +115,10 @@ mod tests {
         assert!(!entries.has_repeated(both()));
         report(&mut entries, &[(0, 1), (1, 2), (0x1_0000, 1), (0x1_0001, 2), (0x1_0002, 2)], true);
         assert!(entries.has_repeated(both()));
+        // A translator that was restarted may have its rules in another order.
+        entries.note(0, server(1));
+        entries.lose();
+        report(&mut entries, &[(1, 1), (0, 2)], true);
+        assert!(!entries.has_repeated(both()));
     }
 }

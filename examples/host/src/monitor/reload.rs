@@ -21,7 +21,7 @@ impl Run {
     pub(super) fn reload(&mut self) {
         if let Reload::UnderWay(since) | Reload::Again(since) = self.reload {
             let seconds = since.elapsed().as_secs_f64();
-            tracing::warn!("the configuration has been read for {seconds:.1} s and is not there yet: it is read once more after that");
+            tracing::warn!("a reload has been under way for {seconds:.1} s: the file is read once more after it");
             self.reload = Reload::Again(since);
             return;
         }
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(run.reload, Reload::Again(since));
         let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let times = said.matches("WARN").count();
-        assert!(times == 2 && said.matches("has been read for 3").count() == 2, "{said}");
+        assert!(times == 2 && said.matches("has been under way for 3").count() == 2, "{said}");
         // It is read once more when that is done, and then no more.
         run.loaded(Err("a test".into()));
         assert!(matches!(run.reload, Reload::UnderWay(again) if again > since), "{:?}", run.reload);

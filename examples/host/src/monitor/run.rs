@@ -277,6 +277,7 @@ impl Run {
             Heard::Lost(why) => {
                 tracing::warn!("{name}: {why}");
                 self.connections.remove(&place);
+                self.entries.entry(place).or_default().lose();
                 self.arriving.remove(&place);
             }
             Heard::Round { is_whole } => {

@@ -274,12 +274,12 @@ impl Run {
     /// change could. What moves connections is sent all the same.
     pub(super) fn give_up(&mut self) {
         let now = self.now();
-        let late: Vec<_> = self.sent.iter().filter(|(_, sent)| sent.until < now).map(|(number, sent)| (*number, sent.is_void())).collect();
-        for (number, is_void) in late {
+        let late: Vec<_> = self.sent.iter().filter(|(_, sent)| sent.until < now).map(|(number, sent)| (*number, sent.is_void(), sent.decision.is_some())).collect();
+        for (number, is_void, is_change) in late {
             for place in (0..self.links.len()).filter(|_| is_void) {
                 let mut heard = Vec::new();
                 self.links[place].take_back(|queued| queued == number, "it took too long", &mut heard);
-                if !heard.is_empty() {
+                if is_change && !heard.is_empty() {
                     // What it has of the change, it has; the rest is asked for again, from what it has then.
                     self.links[place].list();
                 }
