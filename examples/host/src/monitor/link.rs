@@ -70,8 +70,11 @@ pub enum Heard {
         /// Connections on it.
         connections: u32,
     },
-    /// A report is complete.
-    Round,
+    /// The last page of a report has come.
+    Round {
+        /// Whether none was lost since the last page of the one before.
+        is_whole: bool,
+    },
     /// What has come of a change.
     Changed(u64, Result<Vec<Effect>, NotMade>),
     /// The session is over; why.
@@ -115,6 +118,8 @@ pub struct Link {
     renew: Instant,
     queue: VecDeque<(Ask, Request)>,
     current: Option<Ask>,
+    /// How many datagrams were missed when the last report ended.
+    missed: u64,
     listing: Vec<Listed>,
     /// Whether a listing is under way, with the generation that its first page had, once that is there.
     is_listing: bool,
@@ -145,6 +150,7 @@ impl Link {
             renew: Instant::ZERO,
             queue: VecDeque::new(),
             current: None,
+            missed: 0,
             listing: Vec::new(),
             is_listing: false,
             listed_at: None,
@@ -370,7 +376,8 @@ impl Link {
                 }
                 if page.next().is_none() {
                     self.stand.hear();
-                    heard.push(Heard::Round);
+                    let missed = core::mem::replace(&mut self.missed, self.oddities.missed);
+                    heard.push(Heard::Round { is_whole: missed == self.oddities.missed });
                 }
             }
             Ok(_) | Err(_) => {}
@@ -480,4 +487,4 @@ pub(super) fn refusal(why: &RefusedBy) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

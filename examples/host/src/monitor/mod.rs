@@ -14,6 +14,7 @@
 //! ```
 
 pub mod client;
+mod entries;
 pub mod exposition;
 pub mod journal;
 pub mod lead;

@@ -155,7 +155,8 @@ impl Run {
         let until = self.now() + PATIENCE;
         let reply = Some((reply.clone(), told));
         let results = Results::default();
-        self.sent.insert(number, Sent { service, open, results, decision: None, reply, is_refused: false, has_moves, until });
+        let sent = Sent { service, open, results, decision: None, reply, is_refused: false, is_made: true, has_moves, until };
+        self.sent.insert(number, sent);
         Ok(None)
     }
 

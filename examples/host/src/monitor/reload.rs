@@ -1,5 +1,7 @@
 //! Reads the configuration anew while the monitor works: a file of locations can take seconds, and the lead would be lost.
 
+use std::time::Instant;
+
 use super::run::{Run, Wanted};
 use crate::config::monitor::Monitor;
 
@@ -8,16 +10,19 @@ use crate::config::monitor::Monitor;
 pub(super) enum Reload {
     #[default]
     No,
-    UnderWay,
-    /// It may have changed since: once more afterwards.
-    Again,
+    /// Since then.
+    UnderWay(Instant),
+    /// The same; it may have changed since: once more afterwards.
+    Again(Instant),
 }
 
 impl Run {
     /// Has the file read by a thread of its own.
     pub(super) fn reload(&mut self) {
-        if self.reload != Reload::No {
-            self.reload = Reload::Again;
+        if let Reload::UnderWay(since) | Reload::Again(since) = self.reload {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::warn!("a reload has been under way for {seconds:.1} s: the file is read once more after it");
+            self.reload = Reload::Again(since);
             return;
         }
         let (file, wanted, waker) = (self.file.clone(), self.wanted.clone(), self.waker.clone());
@@ -28,7 +33,7 @@ impl Run {
             waker.wake();
         };
         match std::thread::Builder::new().name("reload".into()).spawn(read) {
-            Ok(_) => self.reload = Reload::UnderWay,
+            Ok(_) => self.reload = Reload::UnderWay(Instant::now()),
             Err(error) => self.refuse(&format!("no thread can be started: {error}")),
         }
     }
@@ -40,7 +45,7 @@ impl Run {
             Ok(new) => self.configure(new),
             Err(why) => self.refuse(&why),
         }
-        if core::mem::take(&mut self.reload) == Reload::Again {
+        if matches!(core::mem::take(&mut self.reload), Reload::Again(_)) {
             self.reload();
         }
     }
@@ -74,5 +79,51 @@ impl Run {
             self.links[place].take_back(is_change, "a dry run has begun", &mut heard);
             heard.into_iter().for_each(|heard| self.hear(place, heard));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::monitor::link::tests::monitor;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_asks_while_it_is_read_is_told_since_when() {
+        let (mut run, folder) = monitor("reload", "");
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let since = Instant::now().checked_sub(core::time::Duration::from_secs(3_600)).unwrap();
+        run.reload = Reload::UnderWay(since);
+        tracing::subscriber::with_default(subscriber, || {
+            run.reload();
+            run.reload();
+        });
+        assert_eq!(run.reload, Reload::Again(since));
+        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let times = said.matches("WARN").count();
+        assert!(times == 2 && said.matches("has been under way for 3").count() == 2, "{said}");
+        // It is read once more when that is done, and then no more.
+        run.loaded(Err("a test".into()));
+        assert!(matches!(run.reload, Reload::UnderWay(again) if again > since), "{:?}", run.reload);
+        run.loaded(Err("a test".into()));
+        assert_eq!(run.reload, Reload::No);
+        let _ = std::fs::remove_dir_all(&folder);
     }
 }

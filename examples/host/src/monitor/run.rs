@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
+use super::entries::Entries;
 use super::journal::Journal;
 use super::lead::{self, Stand};
 use super::link::{Heard, Link};
@@ -31,7 +32,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(500);
 /// How long a preview waits for translators.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// How long weights that a translator reports may differ from those that it was told.
-const SETTLED: Duration = Duration::from_secs(2);
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 
 /// What an operator wants, and where the answer goes.
 #[derive(Debug)]
@@ -68,9 +69,18 @@ pub(super) struct Sent {
     pub(super) reply: Option<(Sender<Result<Value, String>>, Value)>,
     /// Whether a translator has refused some of it.
     pub(super) is_refused: bool,
+    /// Whether all who have answered have made all of it.
+    pub(super) is_made: bool,
     /// Whether it moves open connections, which no later change makes unnecessary.
     pub(super) has_moves: bool,
     pub(super) until: Instant,
+}
+
+impl Sent {
+    /// Whether what is still to be sent of it need not be sent: previews, and what moves no connections.
+    pub(super) fn is_void(&self) -> bool {
+        self.decision.is_none() || !self.has_moves
+    }
 }
 
 /// What must be known to take a decision back.
@@ -97,6 +107,8 @@ pub struct Run {
     /// Connections by translator, service and server: of its last report, and of the one that is arriving.
     pub(super) connections: HashMap<usize, Vec<Each<u32>>>,
     pub(super) arriving: HashMap<usize, Vec<Each<u32>>>,
+    /// What the reports of translators name.
+    pub(super) entries: HashMap<usize, Entries>,
     /// Which translators have sent a whole report since the last tick.
     pub(super) rounds: HashSet<usize>,
     pub(super) ticked: Instant,
@@ -176,6 +188,7 @@ impl Run {
             fresh: HashMap::new(),
             connections: HashMap::new(),
             arriving: HashMap::new(),
+            entries: HashMap::new(),
             rounds: HashSet::new(),
             ticked: Instant::ZERO,
             shown: Instant::ZERO,
@@ -264,9 +277,11 @@ impl Run {
             Heard::Lost(why) => {
                 tracing::warn!("{name}: {why}");
                 self.connections.remove(&place);
+                self.entries.entry(place).or_default().lose();
                 self.arriving.remove(&place);
             }
-            Heard::Round => {
+            Heard::Round { is_whole } => {
+                self.entries.entry(place).or_default().end(is_whole);
                 self.rounds.insert(place);
                 self.connections.insert(place, self.arriving.remove(&place).unwrap_or_default());
             }
@@ -285,11 +300,7 @@ impl Run {
                     let count = self.services.len();
                     let arriving = self.arriving.entry(place).or_insert_with(|| vec![Each::default(); count]);
                     arriving[service][server] = arriving[service][server].saturating_add(connections);
-                    let is_alone = self.services.len() == 1 && self.services[service].demands.clients.is_empty();
-                    if is_alone && self.services[service].note_weight(server, weight) && now.duration_since(self.told[service]) > SETTLED {
-                        // Somebody else has changed them.
-                        self.links[place].list();
-                    }
+                    self.note_weight(place, (service, server), position, weight);
                 }
             }
         }

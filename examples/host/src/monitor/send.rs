@@ -199,7 +199,8 @@ impl Run {
         if open != 0 {
             let until = now + PATIENCE * 10;
             let (results, has_moves) = (Results::default(), !change.moves.is_empty());
-            let sent = Sent { service, open, results, decision: Some(decision), reply: None, is_refused: false, has_moves, until };
+            let (decision, reply) = (Some(decision), None);
+            let sent = Sent { service, open, results, decision, reply, is_refused: false, is_made: true, has_moves, until };
             self.sent.insert(number, sent);
         }
         if let Some(promised) = change.promised
@@ -213,6 +214,7 @@ impl Run {
     pub(super) fn changed(&mut self, number: u64, name: &str, result: Result<Vec<Effect>, NotMade>) {
         let Some(sent) = self.sent.get_mut(&number) else { return };
         sent.open = sent.open.saturating_sub(1);
+        sent.is_made &= result.is_ok();
         // A preview that is refused changes nothing that is to be done.
         if let Err(NotMade { was_late, .. }) = &result
             && sent.decision.is_some()
@@ -252,21 +254,39 @@ impl Run {
     }
 
     pub(super) fn finish(&mut self, number: u64) {
-        let Some(Sent { service, results, decision, reply, is_refused, .. }) = self.sent.remove(&number) else { return };
+        let Some(Sent { service, open, results, decision, reply, is_refused, is_made, .. }) = self.sent.remove(&number) else { return };
         if let Some((reply, mut told)) = reply {
             told["translators"] = json!(results.lines());
             let _ = reply.send(Ok(told));
         }
         if let Some(decision) = decision {
-            self.refusals[service] = if is_refused { self.refusals[service] + 1 } else { 0 };
+            // What was taken back or not answered says nothing about what would be refused.
+            if is_refused {
+                self.refusals[service] = self.refusals[service].saturating_add(1);
+            } else if is_made && open == 0 {
+                self.refusals[service] = 0;
+            }
             self.journal.note_sent(decision, &results.lines());
         }
     }
 
+    /// Waits no longer for answers that take too long, and takes back what is still to be sent of such changes: no later
+    /// change could. What moves connections is sent all the same.
     pub(super) fn give_up(&mut self) {
         let now = self.now();
-        let late: Vec<u64> = self.sent.iter().filter(|(_, sent)| sent.until < now).map(|(number, _)| *number).collect();
-        late.into_iter().for_each(|number| self.finish(number));
+        let late: Vec<_> = self.sent.iter().filter(|(_, sent)| sent.until < now).map(|(number, sent)| (*number, sent.is_void(), sent.decision.is_some())).collect();
+        for (number, is_void, is_change) in late {
+            for place in (0..self.links.len()).filter(|_| is_void) {
+                let mut heard = Vec::new();
+                self.links[place].take_back(|queued| queued == number, "it took too long", &mut heard);
+                if is_change && !heard.is_empty() {
+                    // What it has of the change, it has; the rest is asked for again, from what it has then.
+                    self.links[place].list();
+                }
+                heard.into_iter().for_each(|heard| self.hear(place, heard));
+            }
+            self.finish(number);
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub struct State {
     times: Each<VecDeque<(Instant, Histogram)>>,
     place: usize,
     /// Whether something was measured while other weights were in force.
-    is_late: bool,
+    pub(super) is_late: bool,
 }
 
 fn settings(service: &Service) -> Settings {

@@ -1,5 +1,9 @@
 //! What a link has still to ask.
 
+use byway::Redivert;
+
+use super::super::run::Run;
+use super::super::service::Change;
 use super::*;
 
 #[test]
@@ -32,24 +36,16 @@ fn previews_are_not_taken_back() {
     assert!(link.queue.iter().map(|(ask, _)| *ask).eq([Ask::List, Ask::Change(2)]));
 }
 
-/// Of a change only the newest state is worth sending, however many rules for some clients there are.
-#[test]
-fn no_more_waits_than_one_change_is() {
-    use super::super::run::Run;
-    use super::super::service::Change;
-    use byway::Redivert;
-
-    let folder = std::env::temp_dir().join(format!("byway-monitor-queue-{}", std::process::id()));
+/// A monitor of one service with two servers, which leads at a translator that has no rule yet; with the folder of its files.
+pub(in crate::monitor) fn monitor(name: &str, rules: &str) -> (Run, std::path::PathBuf) {
+    let folder = std::env::temp_dir().join(format!("byway-monitor-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("key"), format!("1 {}\n", "5a".repeat(32))).unwrap();
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(folder.join("key"), private).unwrap();
-    let clients: Vec<_> = (0..500).map(|n| format!("\"10.{}.{}.0/25\"", n / 250, n % 250)).collect();
     let text = format!(
         "[[translator]]\nname = \"edge\"\nat = \"127.0.0.1:9\"\nkey = \"key\"\n\
-         [[service]]\nname = \"web\"\ndivert = \"100.100.100.100:80\"\nservers = [\"20.0.0.1:80\", \"20.0.0.2:80\"]\n\
-         [[rule]]\nservers = [\"20.0.0.1:80\", \"20.0.0.2:80\"]\nonly = true\nclients = [{}]\n",
-        clients.join(", ")
+         [[service]]\nname = \"web\"\ndivert = \"100.100.100.100:80\"\nservers = [\"20.0.0.1:80\", \"20.0.0.2:80\"]\n{rules}"
     );
     let file = folder.join("monitor.toml");
     let config = crate::config::monitor::Monitor::parse(&file, &text).unwrap();
@@ -61,15 +57,39 @@ fn no_more_waits_than_one_change_is() {
     run.services[0].adopt(&Default::default());
     (run.links[0].is_open, run.links[0].rules) = (true, Some(Vec::new()));
     run.links[0].stand = Stand::new(7, false);
+    // It has worked for a while.
+    run.start = std::time::Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+    (run, folder)
+}
 
-    let change = |run: &mut Run, weight: u16, moves: &[(usize, usize)]| {
-        let mut weights = super::super::rules::Each::default();
-        (weights[0], weights[1]) = (weight, 1);
-        let entry = serde_json::json!({ "service": "web", "cause": "a test", "text": "", "before": {}, "after": {} });
-        let moves = moves.to_vec();
-        run.carry_out(0, Change { weights, moves, how: Redivert::Switch, entry, promised: None }, None)
-    };
-    let waiting = |run: &Run| -> Vec<_> { run.links[0].queue.iter().map(|(ask, _)| *ask).collect() };
+/// Rules for so many groups of clients.
+fn for_clients(count: usize) -> String {
+    let clients: Vec<_> = (0..count).map(|n| format!("\"10.{}.{}.0/25\"", n / 250, n % 250)).collect();
+    let servers = "servers = [\"20.0.0.1:80\", \"20.0.0.2:80\"]";
+    format!("[[rule]]\n{servers}\nonly = true\nclients = [{}]\n", clients.join(", "))
+}
+
+/// Sends weights and moves to the translator; returns the number in the journal.
+fn change(run: &mut Run, weight: u16, moves: &[(usize, usize)]) -> u64 {
+    let mut weights = super::super::rules::Each::default();
+    (weights[0], weights[1]) = (weight, 1);
+    let entry = serde_json::json!({ "service": "web", "cause": "a test", "text": "", "before": {}, "after": {} });
+    let moves = moves.to_vec();
+    run.carry_out(0, Change { weights, moves, how: Redivert::Switch, entry, promised: None }, None)
+}
+
+fn waiting(run: &Run) -> Vec<Ask> {
+    run.links[0].queue.iter().map(|(ask, _)| *ask).collect()
+}
+
+fn sent(run: &Run, decision: u64) -> String {
+    run.journal.get(decision).unwrap()["sent"].to_string()
+}
+
+/// Of a change only the newest state is worth sending, however many rules for some clients there are.
+#[test]
+fn no_more_waits_than_one_change_is() {
+    let (mut run, folder) = monitor("queue", &for_clients(500));
     let first = change(&mut run, 1, &[]);
     let one = waiting(&run);
     assert!(one.len() > 30 && one.iter().all(|ask| *ask == Ask::Change(1)), "{}", one.len());
@@ -78,11 +98,93 @@ fn no_more_waits_than_one_change_is() {
         let all = waiting(&run);
         assert!(all.len() == one.len() && all.iter().all(|ask| *ask == Ask::Change(weight.into())), "{}", all.len());
     }
-    let sent = run.journal.get(first).unwrap()["sent"].to_string();
+    let sent = sent(&run, first);
     assert!(sent.contains(&format!("a later change has taken its place ({} times)", one.len())), "{sent}");
     // Open connections are moved all the same.
     change(&mut run, 20, &[(0, 1)]);
     change(&mut run, 21, &[]);
     assert!([20, 21].iter().all(|number| waiting(&run).contains(&Ask::Change(*number))));
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// A change that is given up leaves nothing behind that could never be taken back, except what moves connections.
+#[test]
+fn what_is_given_up_is_not_sent_any_more() {
+    let (mut run, folder) = monitor("given-up", &for_clients(100));
+    let late = change(&mut run, 2, &[]);
+    let count = waiting(&run).len();
+    assert!(count > 5);
+    run.sent.values_mut().for_each(|sent| sent.until = Instant::ZERO);
+    run.give_up();
+    assert_eq!(waiting(&run), [Ask::List], "what it has instead is looked at");
+    assert!(sent(&run, late).contains(&format!("edge: it took too long ({count} times)")), "{}", sent(&run, late));
+    assert!(run.sent.is_empty() && !run.is_pending(0));
+
+    let moving = change(&mut run, 3, &[(0, 1)]);
+    let count = waiting(&run).len();
+    run.sent.values_mut().for_each(|sent| sent.until = Instant::ZERO);
+    run.give_up();
+    assert_eq!(waiting(&run).len(), count);
+    assert!(run.sent.is_empty() && !sent(&run, moving).contains("too long"), "{}", sent(&run, moving));
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// After refusals in a row it takes longer and longer until it is asked again. What was not made does not end the row.
+#[test]
+fn only_what_was_made_ends_a_row_of_refusals() {
+    let (mut run, folder) = monitor("refusals", "");
+    let refused = || Err(NotMade { why: "refused: full".into(), was_late: false });
+    for row in 1..=2 {
+        change(&mut run, row, &[]);
+        run.changed(row.into(), "edge", refused());
+        assert_eq!(run.refusals, [u32::from(row)]);
+    }
+    // A later change takes its place, somebody else was faster, it is given up: none of them was made.
+    change(&mut run, 3, &[]);
+    change(&mut run, 4, &[]);
+    assert_eq!(run.refusals, [2]);
+    run.changed(4, "edge", Err(NotMade { why: "refused: generation".into(), was_late: true }));
+    assert_eq!(run.refusals, [2]);
+    change(&mut run, 5, &[]);
+    run.links[0].queue.clear();
+    run.sent.values_mut().for_each(|sent| sent.until = Instant::ZERO);
+    run.give_up();
+    assert_eq!(run.refusals, [2]);
+    change(&mut run, 6, &[]);
+    run.changed(6, "edge", Ok(Vec::new()));
+    assert_eq!(run.refusals, [0]);
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+/// A server that another rule names too comes twice in a report, with two weights. Neither says that it is late.
+#[test]
+fn a_server_in_another_rule_makes_no_report_late() {
+    let (mut run, folder) = monitor("another-rule", "");
+    let mut weights = super::super::rules::Each::default();
+    (weights[0], weights[1]) = (3, 7);
+    run.services[0].adopt(&weights);
+    let report = |run: &mut Run, entries: &[(u32, usize, u16)]| {
+        for (position, server, weight) in entries {
+            let target = run.services[0].service.servers[*server].target;
+            let times = Box::new(Histogram::EMPTY);
+            let (position, weight) = (*position, *weight);
+            run.hear(0, Heard::Server { target, weight, position, seen: None, times, connections: 0 });
+        }
+        run.hear(0, Heard::Round { is_whole: true });
+        (core::mem::take(&mut run.services[0].is_late), waiting(run).len())
+    };
+    for _ in 0..3 {
+        assert_eq!(report(&mut run, &[(0, 0, 3), (1, 1, 7), (2, 0, 1)]), (false, 0));
+    }
+    // Without it what is late is noticed; that costs one list, however many reports there are.
+    report(&mut run, &[(0, 0, 3), (1, 1, 7)]);
+    assert_eq!(report(&mut run, &[(0, 0, 3), (1, 1, 7)]), (false, 0));
+    for _ in 0..3 {
+        assert_eq!(report(&mut run, &[(0, 0, 5), (1, 1, 7)]), (true, 1));
+        run.links[0].is_listing = false;
+    }
+    run.links[0].queue.clear();
+    assert_eq!(report(&mut run, &[(0, 0, 3), (1, 1, 7)]), (false, 0));
+    assert_eq!(report(&mut run, &[(0, 0, 3), (1, 1, 6)]), (true, 1));
     let _ = std::fs::remove_dir_all(&folder);
 }
