@@ -195,7 +195,7 @@ impl<'a> Divert<'a> {
 
     /// Asks that another server can take over the TCP connections of this rule without their clients' noticing: a
     /// [`HandOvers`](crate::HandOvers) does that. What was agreed in each handshake and what the client has seen last is
-    /// remembered for it, which costs such a connection some 10 ns a packet; UDP is not affected. Multipath TCP (RFC 8684)
+    /// remembered for it, which costs such a connection some 250 instructions a packet; UDP is not affected. Multipath TCP (RFC 8684)
     /// is taken out of the clients' offers, since a second path would lead past the translator.
     ///
     /// The storage needs room for it, 32 bytes a connection: see [`DivertError::NotResumable`].
