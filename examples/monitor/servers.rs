@@ -2,37 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// Numbers that look random (SplitMix64).
-#[derive(Clone)]
-pub(crate) struct Dice(pub u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Between 0 and 1, neither included.
-    pub(crate) fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
-    }
-
-    /// Exponentially distributed.
-    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
-        -mean * self.unit().ln()
-    }
-
-    /// Work of a request in seconds: log-normal, 20 ms on average, with a standard deviation as large.
-    pub(crate) fn work(&mut self) -> f64 {
-        let sigma = 2_f64.ln().sqrt();
-        let normal = (-2.0 * self.unit().ln()).sqrt() * (core::f64::consts::TAU * self.unit()).cos();
-        0.020 * (sigma * normal - sigma * sigma / 2.0).exp()
-    }
-}
-
+/// What a request takes on average where a server works at its usual speed, in seconds.
+pub(crate) const WORK: f64 = 0.020;
 /// Workers of each server.
 pub(crate) const WORKERS: usize = 8;
 /// How fast each server is, and how long a packet takes to it and back, in seconds.

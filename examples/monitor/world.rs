@@ -8,7 +8,8 @@ use byway::monitor::{Decision, LoadKind, LoadReading, LoadSample, Monitor, Obser
 use byway::{Config, Divert, Heap, Instant, Measurements, Translator, Verdict, Weighted};
 
 use crate::hearing::Hearing;
-use crate::servers::{Dice, Health, SERVERS, Server, WORKERS};
+use crate::servers::{Health, SERVERS, Server, WORK, WORKERS};
+use byway_testing::random::Dice;
 
 const N: usize = SERVERS.len();
 const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(100, 100, 100, 100), 80);
@@ -290,7 +291,7 @@ impl World {
         if self.policy == Policy::Clairvoyant {
             self.set_weights(truth);
         }
-        let all: f64 = speeds.iter().sum::<f64>() * WORKERS as f64 / 0.020;
+        let all: f64 = speeds.iter().sum::<f64>() * WORKERS as f64 / WORK;
         self.rate = phase.load * all;
         let end = self.now + seconds;
         while self.events.peek().is_some_and(|Reverse(at)| at.0 < end) {
@@ -313,7 +314,7 @@ impl World {
                 let next = self.now + self.dice.exponential(1.0 / self.rate);
                 self.at(next, Event::Arrive);
                 let request = self.requests.len();
-                let work = self.dice.work();
+                let work = self.dice.log_normal(WORK);
                 let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
                 self.requests.push(Request { begun: self.now, work, server: 0, alternative: nowhere, over: false });
                 let Some(syn) = self.client_sends(request, SYN, [1_000, 0], 0) else {

@@ -23,6 +23,23 @@ impl Dice {
     pub const fn index(&mut self, length: usize) -> usize {
         self.below(length as u64) as usize
     }
+
+    /// Between 0 and 1, neither included.
+    pub fn unit(&mut self) -> f64 {
+        ((self.number() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+
+    /// Exponentially distributed.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * self.unit().ln()
+    }
+
+    /// Log-normal, with a standard deviation as large as the mean.
+    pub fn log_normal(&mut self, mean: f64) -> f64 {
+        let sigma = 2_f64.ln().sqrt();
+        let normal = (-2.0 * self.unit().ln()).sqrt() * (core::f64::consts::TAU * self.unit()).cos();
+        mean * (sigma * normal - sigma * sigma / 2.0).exp()
+    }
 }
 
 #[cfg(test)]

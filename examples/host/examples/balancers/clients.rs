@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::dice::Dice;
+use byway_testing::random::Dice;
 
 /// What the clients do. Times are in seconds.
 #[derive(Clone, Debug)]
@@ -87,7 +87,8 @@ impl Plan {
             if now >= self.seconds {
                 return sessions;
             }
-            let client = Ipv4Addr::from_bits(0x0102_0000 + dice.below(self.clients));
+            let client = (dice.unit() * f64::from(self.clients)) as u32;
+            let client = Ipv4Addr::from_bits(0x0102_0000 + client);
             let (mut at, mut requests) = (now, Vec::new());
             for _ in 0..self.requests {
                 let work = dice.log_normal(self.work);

@@ -9,7 +9,6 @@
 #[cfg(target_os = "linux")]
 mod clients;
 #[cfg(target_os = "linux")]
-mod dice;
 #[cfg(target_os = "linux")]
 mod servers;
 

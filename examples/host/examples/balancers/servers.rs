@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
-use crate::dice::Dice;
+use byway_testing::random::Dice;
 
 /// How many requests a server works on at once.
 const WORKERS: usize = 8;

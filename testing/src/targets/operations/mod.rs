@@ -2,10 +2,10 @@
 //!
 //! Three translators are told the same: one over arrays, one over slices of the caller, and one over the heap, which
 //! takes packets in bursts where the sequence says so. The one over slices measures connections and no servers,
-//! so that each packet takes the long way:
-//! what the shorter ways of the others do is held against it. After each operation they must agree with
-//! each other and with the model.
+//! so that each packet takes the long way: what the shorter ways of the others do is held against it. After each
+//! operation they must agree with each other and with the model.
 
+mod draw;
 mod input;
 mod instructions;
 mod packets;

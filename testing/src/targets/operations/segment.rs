@@ -5,7 +5,7 @@ use byway_testing::packet::{self, ACK, FIN, RST, SYN};
 
 use super::super::model::Conn;
 use super::super::model::tcp::Way;
-use super::input::pick;
+use super::draw::pick;
 
 /// A TCP segment by what its numbers are close to.
 #[derive(Clone, Copy, Debug)]

@@ -280,8 +280,8 @@ impl Tcp {
             }
             Life::Conversation(conversation) => (conversation.follow(way, segment), None),
             Life::Over(over) => {
-                let (sign, opened) = over.follow(way, segment);
-                (sign, opened.map(Life::Handshake))
+                let (sign, answered) = over.follow(way, segment);
+                (sign, answered.map(|(number, behind_syn)| Life::Handshake(Handshake::answered(number, behind_syn))))
             }
         };
         if let Some(next) = next {

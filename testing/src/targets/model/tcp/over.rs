@@ -3,7 +3,6 @@
 use byway_testing::packet::{ACK, SYN};
 
 use super::attempt::Attempt;
-use super::handshake::Handshake;
 use super::rules::met;
 use super::side::{Fin, Side};
 use super::{Segment, Sign, Way};
@@ -23,12 +22,13 @@ impl Over {
         Self { client, server, vouched: false, attempt: None }
     }
 
-    pub(super) fn follow(&self, way: Way, segment: Segment) -> (Sign, Option<Handshake>) {
+    /// With the numbers of the attempt that goes on, if the server answers it now: what it acknowledges, and behind its SYN.
+    pub(super) fn follow(&self, way: Way, segment: Segment) -> (Sign, Option<(u32, u32)>) {
         let (number, behind_syn) = (segment.acknowledgment, segment.behind_syn());
         let answers = way == Way::Back && segment.has(SYN) && segment.has(ACK) && behind_syn != self.client.expected;
         if answers && self.attempt.is_some_and(|attempt| attempt.is_acknowledged_by(number)) {
             met("opened again");
-            return (Sign::OfLife, Some(Handshake::answered(number, behind_syn)));
+            return (Sign::OfLife, Some((number, behind_syn)));
         }
         // A FIN that is repeated, or the ACK behind it.
         let me = if way == Way::There { self.client } else { self.server };
