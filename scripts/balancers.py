@@ -31,6 +31,9 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True
+from turns import put  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 ORIGINAL, ALTERNATIVE, PROXY, CLIENT, GATEWAY = "100.100.100.100", "10.10.10.10", "1.1.1.1", "1.1.1.2", "20.0.0.254"
@@ -460,10 +463,7 @@ def main():
 def show(said, write):
     print(said)
     if write:
-        page = ROOT / "docs/monitor.md"
-        start, end = "<!-- balancers: scripts/balancers.py -->\n", "<!-- end of balancers -->\n"
-        before, rest = page.read_text().split(start)
-        page.write_text(before + start + "\n" + said + "\n" + end + rest.split(end)[1])
+        put(ROOT / "docs/monitor.md", "balancers.py", "balancers", said)
 
 
 main()

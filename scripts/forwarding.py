@@ -18,6 +18,9 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True
+from turns import put, take_turns  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 SERVER, ORIGINAL, ALTERNATIVE = "20.0.0.1", "100.100.100.100", "10.10.10.10"
@@ -180,20 +183,11 @@ def main():
     for port in range(5201, 5209):
         subprocess.Popen(listen + [str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(0.5)
-    results = {}
-    for turn in range(arguments.rounds):
-        for load in LOADS:
-            for way in WAYS:
-                result = measure(way, load, arguments.seconds)
-                results.setdefault((way, load), []).append(result)
-                print(f"{turn + 1} {load}: {way}: {result[0]:.2f}", file=sys.stderr)
+    results = take_turns(arguments.rounds, LOADS, WAYS, lambda *turn: measure(*turn, arguments.seconds), digits=2)
     text = f"{table(results)}\n\n{ratios(results)}\n"
     print(text)
     if arguments.write:
-        page = ROOT / "docs/performance.md"
-        start, end = "<!-- forwarding: scripts/forwarding.py -->\n", "<!-- end of forwarding -->\n"
-        before, rest = page.read_text().split(start)
-        page.write_text(before + start + "\n" + text + "\n" + end + rest.split(end)[1])
+        put(ROOT / "docs/performance.md", "forwarding.py", "forwarding", text)
 
 
 if __name__ == "__main__":

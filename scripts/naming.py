@@ -19,6 +19,7 @@ import sys
 
 sys.dont_write_bytecode = True
 from forwarding import PROXY, ROOT, SERVER, TARGET, network, sh, start  # noqa: E402
+from turns import put, take_turns  # noqa: E402
 
 OWN, ANSWER, COUNT = "10.9.9.9", "100.64.0.1", 1000
 WAYS = ["byway, in the path", "byway, asked itself", "unbound", "dnsmasq", "dnsdist"]
@@ -141,20 +142,11 @@ def main():
     for load, top in LOADS.items():
         write(top, "".join(f"{name} A\n" for name in NAMES[load]))
     start(unbound(SERVER, local_data("other names")), "start of service", "server")
-    results = {}
-    for turn in range(arguments.rounds):
-        for load in LOADS:
-            for way in WAYS:
-                result = measure(way, load, arguments.seconds)
-                results.setdefault((way, load), []).append(result)
-                print(f"{turn + 1} {load}: {way}: {result[0]:.0f}", file=sys.stderr)
+    results = take_turns(arguments.rounds, LOADS, WAYS, lambda *turn: measure(*turn, arguments.seconds))
     text = table(results)
     print(text)
     if arguments.write:
-        page = ROOT / "docs/naming.md"
-        begin, end = "<!-- servers: scripts/naming.py -->\n", "<!-- end of servers -->\n"
-        before, rest = page.read_text().split(begin)
-        page.write_text(before + begin + "\n" + text + "\n" + end + rest.split(end)[1])
+        put(ROOT / "docs/naming.md", "naming.py", "servers", text)
 
 
 if __name__ == "__main__":
