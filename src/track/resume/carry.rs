@@ -28,13 +28,7 @@ impl ResumeSlot {
         if seen.has(SYN) {
             self.agree(direction, seen, attempt, bytes, &mut change);
         }
-        if seen.data != 0 {
-            self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
-        }
-        match direction {
-            Direction::ToServer => self.carry_forward(seen, sent, bytes, &mut change),
-            Direction::ToClient => self.carry_reply(seen, bytes, &mut change),
-        }
+        self.carry_agreed(direction, seen, sent, bytes, &mut change);
         change
     }
 
@@ -50,13 +44,18 @@ impl ResumeSlot {
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]
     pub(crate) fn note_plain(&mut self, direction: Direction, seen: &Segment, sent: u32, bytes: &mut [u8]) {
+        self.carry_agreed(direction, seen, sent, bytes, &mut Delta(0));
+    }
+
+    /// The part of [`carry`](Self::carry) that a SYN does not take alone.
+    #[inline(always)]
+    fn carry_agreed(&mut self, direction: Direction, seen: &Segment, sent: u32, bytes: &mut [u8], change: &mut Delta) {
         if seen.data != 0 {
             self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
         }
-        let mut change = Delta(0);
         match direction {
-            Direction::ToServer => self.carry_forward(seen, sent, bytes, &mut change),
-            Direction::ToClient => self.carry_reply(seen, bytes, &mut change),
+            Direction::ToServer => self.carry_forward(seen, sent, bytes, change),
+            Direction::ToClient => self.carry_reply(seen, bytes, change),
         }
     }
 
