@@ -22,7 +22,7 @@ pub struct ControlPort {
 }
 
 impl ControlPort {
-    /// Opens the socket. `keys` are those of [`key`](crate::settings::key).
+    /// Opens the socket. `keys` are those of key files ([`byway_key_file`]).
     ///
     /// # Errors
     /// It cannot be opened, or there are too many keys.

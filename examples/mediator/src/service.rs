@@ -17,7 +17,7 @@ use crate::mediator::{ConnectionId, Mediator};
 #[cfg(target_os = "linux")]
 use crate::portion::{Exchange, Role};
 use crate::session::Stream;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 
 /// The longest sleep: so long a request to stop may wait.
 const TICK: Duration = Duration::from_millis(250);
@@ -138,7 +138,7 @@ impl Service {
             (None, _) => return Err("keys without control: expected the address of the control port".into()),
             (Some(at), []) => return Err(format!("control {at}: expected at least one key")),
             (Some(at), keys) => {
-                let keys: Vec<_> = keys.iter().map(|path| settings::key(path)).collect::<Result<_, _>>()?;
+                let keys: Vec<_> = keys.iter().map(|path| byway_key_file::read(path)).collect::<Result<_, _>>()?;
                 let mut port = ControlPort::open(at, &keys, for_control)?;
                 port.register(poll.registry(), Token(CONTROL)).map_err(system)?;
                 Some(port)

@@ -263,25 +263,6 @@ impl Alternative {
     }
 }
 
-/// Reads a key file: one line with a number and 64 hexadecimal digits.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn key(path: &Path) -> Result<(u16, [u8; 32]), String> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("key file {shown}: {error}"))?;
-    let wrong = || format!("key file {shown}: expected a number from 0 to 65535 and 64 hexadecimal digits");
-    let mut words = text.split_whitespace();
-    let id = words.next().and_then(|word| word.parse().ok()).ok_or_else(wrong)?;
-    let digits = words.next().filter(|digits| digits.len() == 64 && digits.is_ascii()).ok_or_else(wrong)?;
-    let mut secret = [0; 32];
-    for (byte, at) in secret.iter_mut().zip((0..).step_by(2)) {
-        let pair = digits.get(at..at + 2).ok_or_else(wrong)?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-    }
-    if words.next().is_some() { Err(wrong()) } else { Ok((id, secret)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

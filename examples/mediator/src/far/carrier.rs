@@ -28,7 +28,7 @@ use std::io;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
-use smoltcp::phy::{self, Checksum, ChecksumCapabilities, DeviceCapabilities, Medium};
+use smoltcp::phy::{self, Checksum, ChecksumCapabilities, DeviceCapabilities};
 use smoltcp::time::Instant;
 use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr};
 
@@ -289,9 +289,7 @@ impl phy::Device for Carrier {
     type TxToken<'a> = TxToken<'a>;
 
     fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
+        let mut capabilities = super::ip_device();
         // The operating system computes and verifies those of its datagrams.
         capabilities.checksum.udp = Checksum::None;
         capabilities

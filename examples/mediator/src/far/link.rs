@@ -9,10 +9,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use byway::Instant;
-use smoltcp::phy::{self, DeviceCapabilities, Medium};
+use smoltcp::phy::{self, DeviceCapabilities};
 use smoltcp::time::Instant as Timestamp;
 
-use super::MTU;
 use super::carrier::{datagram, packet};
 
 /// What answers at an endpoint.
@@ -126,10 +125,7 @@ impl phy::Device for Link {
     type TxToken<'a> = TxToken<'a>;
 
     fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
-        capabilities
+        super::ip_device()
     }
 
     fn receive(&mut self, timestamp: Timestamp) -> Option<(RxToken, TxToken<'_>)> {

@@ -72,7 +72,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use byway::device::TranslatingDevice;
 use byway::{Heap, Instant, Protocol, Translator};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy;
+use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant as Timestamp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
@@ -86,6 +86,14 @@ pub const STACK: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// The longest packet, in bytes.
 pub const MTU: usize = 1500;
+
+/// What every device here is to the stack: one of IP packets.
+fn ip_device() -> DeviceCapabilities {
+    let mut capabilities = DeviceCapabilities::default();
+    capabilities.medium = Medium::Ip;
+    capabilities.max_transmission_unit = MTU;
+    capabilities
+}
 
 /// Datagrams that wait in a lane's socket, in each direction.
 const WAITING: usize = 16;

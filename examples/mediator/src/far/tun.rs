@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use smoltcp::phy::{self, DeviceCapabilities, Medium};
+use smoltcp::phy::{self, DeviceCapabilities};
 use smoltcp::time::Instant;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
@@ -158,10 +158,7 @@ impl phy::Device for Tun {
     type TxToken<'a> = TxToken<'a>;
 
     fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
-        capabilities
+        super::ip_device()
     }
 
     fn receive(&mut self, _: Instant) -> Option<(RxToken, TxToken<'_>)> {
