@@ -28,7 +28,13 @@ impl ResumeSlot {
         if seen.has(SYN) {
             self.agree(direction, seen, attempt, bytes, &mut change);
         }
-        self.carry_agreed(direction, seen, sent, bytes, &mut change);
+        if seen.data != 0 {
+            self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
+        }
+        match direction {
+            Direction::ToServer => self.carry_forward(seen, sent, bytes, &mut change),
+            Direction::ToClient => self.carry_reply(seen, bytes, &mut change),
+        }
         change
     }
 
@@ -37,26 +43,6 @@ impl ResumeSlot {
     #[inline(always)]
     pub(crate) const fn is_plain(&self) -> bool {
         !self.has(super::FROZEN | super::AWAITED | SPLICED | UNHEARD)
-    }
-
-    /// What [`carry`](Self::carry) does with a segment of data or acknowledgement alone, if it
-    /// [passes as it is](Self::is_plain).
-    #[cfg(target_pointer_width = "64")]
-    #[inline(always)]
-    pub(crate) fn note_plain(&mut self, direction: Direction, seen: &Segment, sent: u32, bytes: &mut [u8]) {
-        self.carry_agreed(direction, seen, sent, bytes, &mut Delta(0));
-    }
-
-    /// The part of [`carry`](Self::carry) that a SYN does not take alone.
-    #[inline(always)]
-    fn carry_agreed(&mut self, direction: Direction, seen: &Segment, sent: u32, bytes: &mut [u8], change: &mut Delta) {
-        if seen.data != 0 {
-            self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
-        }
-        match direction {
-            Direction::ToServer => self.carry_forward(seen, sent, bytes, change),
-            Direction::ToClient => self.carry_reply(seen, bytes, change),
-        }
     }
 
     /// Takes note of what a SYN offers or agrees to.

@@ -6,6 +6,7 @@ use crate::connection::Direction;
 use crate::table::connection::ConnectionSlot;
 use crate::table::storage::{Parts, Storage};
 use crate::track::phase::Phase;
+use crate::track::resume::Attempt;
 use crate::translator::Translator;
 use crate::translator::path::plain::Plain;
 use crate::verdict::Verdict;
@@ -51,7 +52,9 @@ impl<S: Storage> Translator<S> {
         let end = Header(packet.first_chunk()?).total_length();
         let bytes = packet.get_mut(HEADER..end)?;
         let segment = Segment::with(bytes.first_chunk::<{ tcp::HEADER }>()?, plain.data());
-        resume.note_plain(direction, &segment, connection.sequences.end(Direction::ToClient), bytes);
+        // Nothing of it changes, since no other server has taken over.
+        let sent = connection.sequences.end(Direction::ToClient);
+        let _ = resume.carry(direction, &segment, Attempt::None, sent, bytes);
         self.state.carried_resumable = true;
         Some(verdict)
     }
