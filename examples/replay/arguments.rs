@@ -167,7 +167,7 @@ fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// A number that the library takes and that leaves room for others in memory: each takes about 100 octets.
+/// A number that the library takes and that leaves room for others in memory: each takes about 100 bytes.
 fn connections(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (8..=1 << 24).contains(number));
     number.ok_or_else(|| format!("there can be 8 to {}", 1 << 24))

@@ -9,11 +9,7 @@
 //! the new server would have sent (`mirror.rs`), translated back, and compared with the capture byte for byte.
 
 mod arguments;
-mod capture;
-mod link;
-mod mirror;
 mod output;
-mod packet;
 mod replay;
 mod report;
 
@@ -24,15 +20,15 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use byway_examples::capture::Capture;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use arguments::{Arguments, Wanted};
-use capture::Capture;
 use output::Output;
 use replay::Replay;
 use report::Summary;
 
-/// Below this many octets a capture is replayed before anybody could read a progress bar.
+/// Below this many bytes a capture is replayed before anybody could read a progress bar.
 const LONG: u64 = 8 << 20;
 
 /// Why there is no summary, in one line.

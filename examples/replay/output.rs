@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 /// Link type of raw IP.
 const RAW: u32 = 101;
-/// Says that the file is a pcap file in our order of octets with times in nanoseconds.
+/// Says that the file is a pcap file in our order of bytes with times in nanoseconds.
 const MAGIC: u32 = 0xa1b2_3c4d;
 /// No packet is cut.
 const SNAPLEN: u32 = 262_144;

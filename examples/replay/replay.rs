@@ -7,12 +7,12 @@ use std::io;
 use byway::{Config, Divert, Heap, Instant, Translator, Verdict};
 
 use crate::arguments::Arguments;
-use crate::capture::Record;
-use crate::link::Content;
-use crate::mirror::{Mirror, Mirrored, write_total_length};
 use crate::output::Output;
-use crate::packet::{Datagram, Packet};
 use crate::report::Summary;
+use byway_examples::capture::Record;
+use byway_examples::link::Content;
+use byway_examples::mirror::{Mirror, Mirrored, write_total_length};
+use byway_examples::packet::{Datagram, Packet};
 
 /// Equal captures and arguments are to give equal output. A translator that carries real traffic takes its secret from
 /// the machine's source of randomness.
@@ -109,7 +109,7 @@ impl Replay {
             }
         };
         match content {
-            Content::Ipv4(octets) => self.ipv4(&record, octets),
+            Content::Ipv4(bytes) => self.ipv4(&record, bytes),
             Content::Short if record.cut => self.summary.truncated += 1,
             Content::Short | Content::Other => self.summary.not_ipv4 += 1,
         }
@@ -130,14 +130,14 @@ impl Replay {
         Ok(self.summary)
     }
 
-    fn ipv4(&mut self, record: &Record<'_>, octets: &[u8]) {
-        let packet = Packet::read(octets);
-        let is_whole = |packet: Packet<'_>| (1..=octets.len()).contains(&packet.total_length());
+    fn ipv4(&mut self, record: &Record<'_>, bytes: &[u8]) {
+        let packet = Packet::read(bytes);
+        let is_whole = |packet: Packet<'_>| (1..=bytes.len()).contains(&packet.total_length());
         if record.cut && !packet.is_some_and(is_whole) {
             self.summary.truncated += 1;
             return;
         }
-        let mut captured = octets.to_vec();
+        let mut captured = bytes.to_vec();
         match packet.map(Packet::total_length) {
             // A large segment, which the network card will cut: it has all that is in the frame.
             Some(0) => write_total_length(&mut captured),
@@ -211,15 +211,15 @@ impl Replay {
     /// The packet itself, if the translator wants it to be held.
     fn offer(&mut self, passage: Passage, mirrored: Option<Mirrored>) -> Result<(), Passage> {
         let packet = Packet::read(&passage.captured);
-        let mut octets = passage.captured.clone();
+        let mut bytes = passage.captured.clone();
         let mut is_answer = mirrored.is_some();
         if let Some(mirrored) = mirrored {
-            mirrored.write(&mut octets);
+            mirrored.write(&mut bytes);
         } else if let Some(error) = packet.and_then(|packet| self.mirror.error(&self.translator, packet)) {
-            octets = error;
+            bytes = error;
             is_answer = true;
         }
-        let verdict = self.translator.translate(instant(passage.time), &mut octets);
+        let verdict = self.translator.translate(instant(passage.time), &mut bytes);
         match verdict {
             Verdict::Hold => return Err(passage),
             Verdict::ToServer => self.summary.to_server += 1,
@@ -228,7 +228,7 @@ impl Replay {
             Verdict::Drop(reason) => *self.summary.dropped.entry(reason).or_default() += 1,
         }
         if is_answer {
-            self.summary.round_trips.count(verdict, passage.number, &passage.captured, &octets);
+            self.summary.round_trips.count(verdict, passage.number, &passage.captured, &bytes);
         }
         if verdict == Verdict::ToServer
             && let Some(packet) = packet
@@ -236,7 +236,7 @@ impl Replay {
             self.mirror.asked(packet);
         }
         if matches!(verdict, Verdict::ToServer | Verdict::ToClient) {
-            self.output.send(passage.number, passage.time, octets);
+            self.output.send(passage.number, passage.time, bytes);
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ fn instant(time: Duration) -> Instant {
 mod tests {
     use super::*;
     use crate::arguments::{self, Wanted};
-    use crate::capture::{Capture, CaptureError};
+    use byway_examples::capture::{Capture, CaptureError};
     use byway_testing::Dice;
 
     fn captures() -> Vec<Vec<u8>> {

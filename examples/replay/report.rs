@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use byway::{DropReason, Verdict};
 
-use crate::packet::Packet;
+use byway_examples::packet::Packet;
 
 /// How many round trips that differed are named.
 const NAMED: usize = 10;
@@ -43,7 +43,7 @@ pub(crate) struct RoundTrips {
     pub(crate) differed: u64,
     pub(crate) passed: u64,
     pub(crate) dropped: BTreeMap<DropReason, u64>,
-    /// The first ones that differed, by their number in the capture, and the first octet that did.
+    /// The first ones that differed, by their number in the capture, and the first byte that did.
     differences: Vec<(u64, usize)>,
 }
 
@@ -84,8 +84,8 @@ impl Summary {
         line("  differed", &trips.differed);
         line("  passed", &trips.passed);
         line("  dropped", &dropped(&trips.dropped));
-        for (number, octet) in &trips.differences {
-            line("", &format_args!("packet {number} differs from octet {octet} on"));
+        for (number, byte) in &trips.differences {
+            line("", &format_args!("packet {number} differs from byte {byte} on"));
         }
         text
     }
@@ -130,9 +130,9 @@ impl RoundTrips {
             // An answer that is sent back to the server is no answer.
             Verdict::ToClient | Verdict::ToServer => {
                 self.differed += 1;
-                let octet = captured.iter().zip(restored).position(|(one, other)| one != other);
+                let byte = captured.iter().zip(restored).position(|(one, other)| one != other);
                 if self.differences.len() < NAMED {
-                    self.differences.push((number, octet.unwrap_or(0)));
+                    self.differences.push((number, byte.unwrap_or(0)));
                 }
             }
             Verdict::Pass => self.passed += 1,

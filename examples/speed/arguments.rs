@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use crate::labels::{Call, Direction, Limit, Measure, Protocol};
 use crate::workload::MOST_FLOWS;
 
@@ -7,12 +9,17 @@ pub(crate) const HELP: &str = "\
 Measures the limits of this machine and byway beside them, over the same packets.
 
 usage: speed [--flows N,N,...] [--pass N] [--json] [--cores N]
+       speed --rules [--json]
+       speed --captures FOLDER [--pass N] [--json]
        speed --row ROW [--protocol P] [--call C] [--direction D] [--flows N] [--chunks N]
 
   --flows N,N,...   numbers of connections [1,1000,100000,1000000]
   --pass N          passes; the report shows the medians [5]
   --json            an array of objects instead of a table
   --cores N         instead, bursts on N threads with a shard each, against one of them alone
+
+  --rules           instead, what rules, groups and start-up cost, and the longest single calls
+  --captures FOLDER instead, the packets of real traffic, such as those of tests/captures
 
   --row ROW         run one row alone, for a tool that counts instructions under `timed_chunk`;
                     prints how many packets went through it
@@ -28,6 +35,8 @@ pub(crate) struct Arguments {
     pub(crate) passes: u32,
     pub(crate) json: bool,
     pub(crate) cores: u32,
+    pub(crate) rules: bool,
+    pub(crate) captures: Option<PathBuf>,
     pub(crate) count: Option<Count>,
 }
 
@@ -50,8 +59,15 @@ pub(crate) enum RowName {
 
 /// `None`: help was asked for.
 pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Arguments>, String> {
-    let mut arguments =
-        Arguments { flows: vec![1, 1_000, 100_000, 1_000_000], passes: 5, json: false, cores: 1, count: None };
+    let mut arguments = Arguments {
+        flows: vec![1, 1_000, 100_000, 1_000_000],
+        passes: 5,
+        json: false,
+        cores: 1,
+        rules: false,
+        captures: None,
+        count: None,
+    };
     let mut flows_given = false;
     let mut row = None;
     let mut of_count = None;
@@ -63,6 +79,8 @@ pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Argume
         match option {
             "--help" | "-h" => return Ok(None),
             "--json" => arguments.json = true,
+            "--rules" => arguments.rules = true,
+            "--captures" => arguments.captures = Some(value()?.into()),
             "--flows" => {
                 arguments.flows = value()?
                     .split(',')

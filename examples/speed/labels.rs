@@ -100,16 +100,14 @@ pub(crate) struct Label {
 impl Label {
     /// The limit that a row of byway is held against.
     ///
-    /// Up to 10 000 connections all state is in the caches, and only the packet is touched at the least. Beyond, two
-    /// lines of state must be fetched.
-    pub(crate) fn yardstick(&self, connections: u32) -> Option<Limit> {
-        let large = connections > 10_000;
+    /// A packet of a connection needs two lines of state at the least, and one that passes needs none. What several packets
+    /// need can be fetched together, in bursts and where connections begin.
+    pub(crate) fn yardstick(&self) -> Option<Limit> {
         match (self.measure, self.call) {
             (Measure::NameAnswered | Measure::NameOther | Measure::NameUnrelated, _) => None,
             (Measure::Limit | Measure::Expire | Measure::Snapshot | Measure::Owner | Measure::Sweep, _)
             | (Measure::Redivert, None) => None,
             (Measure::Pass, _) => Some(Limit::L1),
-            _ if !large => Some(Limit::L1),
             (measure, _) if measure.opens() => Some(Limit::L5w),
             (Measure::Flood, _) | (_, Some(Call::Burst)) => Some(Limit::L5w),
             _ => Some(Limit::L4w),

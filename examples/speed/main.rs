@@ -2,13 +2,16 @@
 //!
 //! `workload` and `packet` say what is translated, `timed` how the time is taken, `limits` (with `tables` and `touch`)
 //! what the machine could do, `baseline` what a ready-made hash table does, `byway`, `episodes` and `moves` (with
-//! `subject`) what byway does, `names` what its naming server does, `rows` what is measured, `report`
-//! what is printed. All rows of one size take turns, so that a change of the clock's speed meets all of them.
+//! `subject`) what byway does, `names` what its naming server does, `rows` what is measured, `demands` what is demanded,
+//! `report` what is printed; `rules` and `steps` are a table of their own, and
+//! `captures` runs real traffic. All rows of one size take turns, so that a change of the clock's speed meets all of them.
 
 mod arguments;
 mod baseline;
 mod byway;
+mod captures;
 mod cores;
+mod demands;
 mod episodes;
 mod labels;
 mod limits;
@@ -18,6 +21,9 @@ mod packet;
 mod prefetch;
 mod report;
 mod rows;
+mod rules;
+mod rules_report;
+mod steps;
 mod subject;
 mod tables;
 mod timed;
@@ -57,8 +63,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// All rows at all sizes, or what more cores bring.
+/// All rows at all sizes, or what rules cost, or what more cores bring.
 fn measure(arguments: &Arguments) -> Result<String, String> {
+    if let Some(folder) = &arguments.captures {
+        let looped = captures::measure(folder, arguments.passes)?;
+        return Ok(if arguments.json { looped.json() } else { looped.text() });
+    }
+    if arguments.rules {
+        let table = rules::measure()?;
+        return Ok(if arguments.json { table.json() } else { table.text() });
+    }
     if arguments.cores > 1 {
         let scaling = cores::measure(arguments.cores, &arguments.flows, arguments.passes)?;
         return Ok(if arguments.json { report::json(&[], &scaling) } else { report::scaling_table(&scaling) });

@@ -3,6 +3,7 @@
 use core::fmt::Write as _;
 
 use crate::cores::Scaling;
+use crate::demands::Demand;
 use crate::labels::{Call, Direction, Label, Limit, Measure};
 
 /// The medians of one row.
@@ -15,8 +16,17 @@ pub(crate) struct Line {
     pub(crate) spread: f64,
     /// The limit of the row, and the median of the ratios to it within one pass.
     pub(crate) against: Option<(Limit, f64)>,
-    /// The row of byway that the row is held against as well, and the median of the ratios to it within one pass.
-    pub(crate) beside: Option<(Measure, f64)>,
+    pub(crate) beside: Option<Beside>,
+}
+
+/// How a row compares with the row of byway that it is held against as well.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    pub(crate) measure: Measure,
+    /// The median of the ratios to it within one pass.
+    pub(crate) times: f64,
+    /// The median of the differences to it within one pass, in nanoseconds.
+    pub(crate) more: f64,
 }
 
 /// The lines of rows that were measured side by side; `samples[row][pass]` are nanoseconds.
@@ -26,23 +36,26 @@ pub(crate) fn summarize(labels: &[Label], samples: &[Vec<f64>], connections: u32
         .iter()
         .zip(samples)
         .map(|(&label, times)| {
-            let ratios_to = |is_it: &dyn Fn(&Label) -> bool| {
-                let ratios = times.iter().zip(samples_of(is_it)?).map(|(time, least)| time / least);
-                Some(ratios.collect::<Vec<f64>>())
-            };
-            let limit = label.yardstick(connections);
-            let ratios = limit.and_then(|limit| ratios_to(&|other| other.limit == Some(limit)));
-            let beside = label.beside();
-            let against_beside = beside.and_then(|beside| ratios_to(&|other| *other == beside));
+            let limit = label.yardstick();
+            let ratios = limit.and_then(|limit| {
+                let pairs = times.iter().zip(samples_of(&|other| other.limit == Some(limit))?);
+                Some(pairs.map(|(time, least)| time / least).collect::<Vec<f64>>())
+            });
+            let beside = label.beside().and_then(|beside| {
+                let pairs = times.iter().zip(samples_of(&|other| *other == beside)?);
+                Some(Beside {
+                    measure: beside.measure,
+                    times: median(pairs.clone().map(|(time, other)| time / other)),
+                    more: median(pairs.map(|(time, other)| time - other)),
+                })
+            });
             Line {
                 label,
                 connections,
                 nanoseconds: median(times.iter().copied()),
                 spread: spread(ratios.as_deref().unwrap_or(times)),
                 against: limit.zip(ratios.map(|ratios| median(ratios.into_iter()))),
-                beside: beside
-                    .map(|beside| beside.measure)
-                    .zip(against_beside.map(|ratios| median(ratios.into_iter()))),
+                beside,
             }
         })
         .collect()
@@ -76,7 +89,7 @@ pub(crate) fn table(lines: &[Line]) -> String {
         let Label { measure, call, direction, protocol, limit } = line.label;
         let limit = limit.or(line.against.map(|(limit, _)| limit));
         let ratio = line.against.map(|(_, ratio)| format!("{ratio:.2}"));
-        let beside = line.beside.map(|(measure, ratio)| format!("{ratio:.2} {}", measure.name()));
+        let beside = line.beside.map(|beside| format!("{:.2} {}", beside.times, beside.measure.name()));
         let row = format!(
             "{:>11}  {:<8} {:<9} {:<6} {:<9} {:>10.2}  {:<5} {:>6} {:>5.0}% {:>10} {:>12}",
             line.connections,
@@ -89,11 +102,16 @@ pub(crate) fn table(lines: &[Line]) -> String {
             ratio.unwrap_or_default(),
             line.spread * 100.0,
             beside.unwrap_or_default(),
-            line.demand().map(|demand| demand.shown(line)).unwrap_or_default(),
+            line.demand().map(|demand| shown(demand, line)).unwrap_or_default(),
         );
         let _ = writeln!(text, "{}", row.trim_end());
     }
     text
+}
+
+fn shown(demand: Demand, line: &Line) -> String {
+    let (most, unit) = demand.most();
+    format!("{most}{unit}{}", if demand.is_met(line) { "" } else { " !" })
 }
 
 /// What `--cores` adds to the table.
@@ -120,11 +138,16 @@ pub(crate) fn json(lines: &[Line], scaling: &[Scaling]) -> String {
         let limit = line.label.limit.or(line.against.map(|(limit, _)| limit));
         let ratio = line.against.map(|(_, ratio)| ratio);
         let members = members(line.label, line.connections, line.nanoseconds, limit, ratio);
-        let beside = line.beside.map(|(measure, ratio)| {
-            format!(", \"beside\": {}, \"times\": {}", string(Some(measure.name())), number(Some(ratio)))
+        let beside = line.beside.map(|Beside { measure, times, more }| {
+            let [times, more] = [times, more].map(|value| number(Some(value)));
+            format!(", \"beside\": {}, \"times\": {times}, \"more\": {more}", string(Some(measure.name())))
         });
         let spread = number(Some(line.spread));
-        format!("  {{{members}, \"spread\": {spread}{}}}", beside.unwrap_or_default())
+        let demand = line.demand().map(|demand| {
+            let (most, unit) = demand.most();
+            format!(", \"at_most\": \"{most}{unit}\", \"met\": {}", demand.is_met(line))
+        });
+        format!("  {{{members}, \"spread\": {spread}{}{}}}", beside.unwrap_or_default(), demand.unwrap_or_default())
     });
     let more_cores = scaling.iter().map(|line| {
         let limit = line.label.limit;
@@ -162,51 +185,5 @@ fn number(value: Option<f64>) -> String {
     match value {
         Some(value) if value.is_finite() => format!("{value:.3}"),
         _ => "null".into(),
-    }
-}
-
-/// What the project demands of a row.
-#[derive(Clone, Copy, Debug)]
-enum Demand {
-    /// At most this many times its limit.
-    Ratio(f64),
-    /// At most this many times the row beside it.
-    Times(f64),
-    /// At most this long.
-    Nanoseconds(f64),
-}
-
-impl Line {
-    fn demand(&self) -> Option<Demand> {
-        let large = self.connections >= 100_000;
-        let single = self.label.call == Some(Call::Single);
-        match self.label.measure {
-            Measure::Hit if single && self.connections <= 1_000 => Some(Demand::Ratio(2.5)),
-            Measure::Hit if !single && self.connections == 1_000 => Some(Demand::Ratio(2.2)),
-            Measure::Hit if large => Some(Demand::Ratio(if single { 1.3 } else { 1.2 })),
-            Measure::Pass => Some(Demand::Ratio(1.5)),
-            Measure::New if self.connections == 1_000 => Some(Demand::Ratio(15.0)),
-            Measure::New if self.connections == 1_000_000 => Some(Demand::Ratio(8.0)),
-            Measure::Redivert if single => Some(Demand::Times(1.5)),
-            Measure::Redivert => Some(Demand::Nanoseconds(20_000.0)),
-            Measure::Flood => Some(Demand::Times(3.0)),
-            // Five million a second.
-            Measure::NameAnswered => Some(Demand::Nanoseconds(200.0)),
-            Measure::NameOther => Some(Demand::Nanoseconds(60.0)),
-            Measure::NameUnrelated => Some(Demand::Nanoseconds(5.0)),
-            _ => None,
-        }
-    }
-}
-
-impl Demand {
-    fn shown(self, line: &Line) -> String {
-        let (most, unit, value) = match self {
-            Self::Ratio(most) => (most, "", line.against.map(|(_, ratio)| ratio)),
-            Self::Times(most) => (most, " x", line.beside.map(|(_, ratio)| ratio)),
-            Self::Nanoseconds(most) => (most, " ns", Some(line.nanoseconds)),
-        };
-        let over = if value.is_some_and(|value| value > most) { " !" } else { "" };
-        format!("{most}{unit}{over}")
     }
 }

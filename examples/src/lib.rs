@@ -2,4 +2,8 @@
 
 #![allow(missing_docs, missing_debug_implementations, clippy::std_instead_of_core, reason = "only the examples use it")]
 
+pub mod capture;
 pub mod host;
+pub mod link;
+pub mod mirror;
+pub mod packet;

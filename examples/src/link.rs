@@ -2,7 +2,7 @@
 
 /// What a frame begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Link {
+pub enum Link {
     Ethernet,
     /// The IP header itself.
     Raw,
@@ -22,7 +22,7 @@ pub(crate) enum Link {
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content<'a> {
+pub enum Content<'a> {
     /// An IPv4 packet, and the link layer's padding if there is any.
     Ipv4(&'a [u8]),
     /// Another protocol.
@@ -37,7 +37,7 @@ const NOT_IPV4: u16 = 0;
 
 impl Link {
     /// The link layer with this number in pcap and pcapng files, if it is one that we read.
-    pub(crate) const fn from_number(number: i32) -> Option<Self> {
+    pub const fn from_number(number: i32) -> Option<Self> {
         match number {
             0 | 108 => Some(Self::Loopback),
             1 => Some(Self::Ethernet),
@@ -54,7 +54,7 @@ impl Link {
     }
 
     /// What is in a frame.
-    pub(crate) fn content(self, frame: &[u8]) -> Content<'_> {
+    pub fn content(self, frame: &[u8]) -> Content<'_> {
         let (kind, header) = match self {
             Self::Ethernet => (number(frame, 12), 14),
             Self::Raw => (Some(IPV4), 0),
@@ -76,8 +76,8 @@ impl Link {
 }
 
 /// The EtherType of an address family: AF_INET is 2 everywhere, in either byte order; the others differ among systems.
-const fn family(octets: &[u8; 4]) -> u16 {
-    match octets {
+const fn family(bytes: &[u8; 4]) -> u16 {
+    match bytes {
         [2, 0, 0, 0] | [0, 0, 0, 2] => IPV4,
         _ => NOT_IPV4,
     }

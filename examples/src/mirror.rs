@@ -1,7 +1,7 @@
 //! What the new server would have sent: the packets that the capture shows the original server sending, with the
 //! addresses of the server's side of the translator.
 //!
-//! All that is known of a connection is what the library lists of it. Checksums are summed up here, octet by octet;
+//! All that is known of a connection is what the library lists of it. Checksums are summed up here, byte by byte;
 //! the library never does that, so an error in its arithmetic cannot hide in ours.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -14,25 +14,25 @@ use crate::packet::{ECHO_REQUEST, Ends, ICMP_HEADER, Packet};
 
 /// New addresses for a packet of the original server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mirrored {
+pub struct Mirrored {
     source: SocketAddrV4,
     destination: SocketAddrV4,
 }
 
 /// Knows which packets are the original servers' answers.
 #[derive(Debug, Default)]
-pub(crate) struct Mirror {
+pub struct Mirror {
     /// Where each UDP client has asked each original server last, if servers may answer from another port.
     asked: Option<HashMap<(SocketAddrV4, Ipv4Addr), u16>>,
 }
 
 impl Mirror {
-    pub(crate) fn new(replies_from_any_port: bool) -> Self {
+    pub fn new(replies_from_any_port: bool) -> Self {
         Self { asked: replies_from_any_port.then(HashMap::new) }
     }
 
     /// Takes note of a packet that went to a server, as it was before it was translated.
-    pub(crate) fn asked(&mut self, packet: Packet<'_>) {
+    pub fn asked(&mut self, packet: Packet<'_>) {
         if let (Some(asked), Some(ends)) = (&mut self.asked, packet.ends())
             && ends.protocol == Protocol::Udp
         {
@@ -43,7 +43,7 @@ impl Mirror {
     /// The addresses that the new server's packet bears in place of this packet's, if this one is an answer to a
     /// client: its ends are those of a connection's client side, the other way round. A later fragment has no ends,
     /// and follows its first one.
-    pub(crate) fn answer<S: Storage>(&self, translator: &Translator<S>, packet: Packet<'_>) -> Option<Mirrored> {
+    pub fn answer<S: Storage>(&self, translator: &Translator<S>, packet: Packet<'_>) -> Option<Mirrored> {
         let Ends { protocol, source, destination } = packet.ends()?;
         if let Some((connection, _)) = translator.connection(protocol, destination, source) {
             return Some(Mirrored::of(&connection));
@@ -56,7 +56,7 @@ impl Mirror {
     }
 
     /// The ICMP error that the network behind the translator would have sent, if this is one about a client's packet.
-    pub(crate) fn error<S: Storage>(&self, translator: &Translator<S>, packet: Packet<'_>) -> Option<Vec<u8>> {
+    pub fn error<S: Storage>(&self, translator: &Translator<S>, packet: Packet<'_>) -> Option<Vec<u8>> {
         let quoted = packet.quoted()?;
         let Ends { protocol, source, destination } = quoted.ends()?;
         if *source.ip() != packet.destination() {
@@ -69,7 +69,7 @@ impl Mirror {
         let from_server = packet.source() == *destination.ip();
         let reporter = if from_server { *connection.server().ip() } else { packet.source() };
 
-        let before = packet.octets();
+        let before = packet.bytes();
         let mut error = before.to_vec();
         let message = packet.header_length()..before.len();
         question.write(&mut error[message.start + ICMP_HEADER..]);
@@ -84,67 +84,67 @@ impl Mirrored {
         Self { source: connection.server(), destination: connection.server_side.source }
     }
 
-    /// Writes the addresses, and the ports where there are any, into the packet at the start of `octets`, and puts its
+    /// Writes the addresses, and the ports where there are any, into the packet at the start of `bytes`, and puts its
     /// checksums right.
-    pub(crate) fn write(self, octets: &mut [u8]) {
-        let before = octets.to_vec();
+    pub fn write(self, bytes: &mut [u8]) {
+        let before = bytes.to_vec();
         let Some(packet) = Packet::read(&before) else {
             return;
         };
-        write_addresses(octets, *self.source.ip(), *self.destination.ip());
+        write_addresses(bytes, *self.source.ip(), *self.destination.ip());
         let Some(ends) = packet.ends() else {
             return;
         };
         let start = packet.header_length();
-        let (addresses, transport) = (12..20, start..octets.len());
-        let mut write_port = |at: usize, port: u16| octets[at..at + 2].copy_from_slice(&port.to_be_bytes());
+        let (addresses, transport) = (12..20, start..bytes.len());
+        let mut write_port = |at: usize, port: u16| bytes[at..at + 2].copy_from_slice(&port.to_be_bytes());
         if ends.protocol == Protocol::Icmp {
             let is_request = packet.payload()[0] == ECHO_REQUEST;
             write_port(start + 4, if is_request { self.source.port() } else { self.destination.port() });
-            return carry_checksum(&before, octets, start + 2, &[transport]);
+            return carry_checksum(&before, bytes, start + 2, &[transport]);
         }
         write_port(start, self.source.port());
         write_port(start + 2, self.destination.port());
         if ends.protocol == Protocol::Tcp {
-            return carry_checksum(&before, octets, start + 16, &[addresses, transport]);
+            return carry_checksum(&before, bytes, start + 16, &[addresses, transport]);
         }
         // UDP: zero means that there is none, and a computed zero is written 0xFFFF (RFC 768).
         let field = start + 6..start + 8;
-        if octets[field.clone()] != [0, 0] {
-            carry_checksum(&before, octets, field.start, &[addresses, transport]);
-            if octets[field.clone()] == [0, 0] {
-                octets[field].fill(0xff);
+        if bytes[field.clone()] != [0, 0] {
+            carry_checksum(&before, bytes, field.start, &[addresses, transport]);
+            if bytes[field.clone()] == [0, 0] {
+                bytes[field].fill(0xff);
             }
         }
     }
 }
 
 /// Writes the addresses of an IPv4 header, and its checksum.
-fn write_addresses(octets: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr) {
-    let before = octets.to_vec();
-    octets[12..16].copy_from_slice(&source.octets());
-    octets[16..20].copy_from_slice(&destination.octets());
-    let header = 0..usize::from(octets[0] & 15) * 4;
-    carry_checksum(&before, octets, 10, &[header]);
+fn write_addresses(bytes: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr) {
+    let before = bytes.to_vec();
+    bytes[12..16].copy_from_slice(&source.octets());
+    bytes[16..20].copy_from_slice(&destination.octets());
+    let header = 0..usize::from(bytes[0] & 15) * 4;
+    carry_checksum(&before, bytes, 10, &[header]);
 }
 
-/// Writes the length of these octets into the IPv4 header at their start, if the field can hold it, and puts its checksum
+/// Writes the length of these bytes into the IPv4 header at their start, if the field can hold it, and puts its checksum
 /// right.
-pub(crate) fn write_total_length(octets: &mut [u8]) {
-    let Ok(length) = u16::try_from(octets.len()) else {
+pub fn write_total_length(bytes: &mut [u8]) {
+    let Ok(length) = u16::try_from(bytes.len()) else {
         return;
     };
-    let before = octets.to_vec();
-    octets[2..4].copy_from_slice(&length.to_be_bytes());
-    let header = 0..usize::from(octets[0] & 15) * 4;
-    carry_checksum(&before, octets, 10, &[header]);
+    let before = bytes.to_vec();
+    bytes[2..4].copy_from_slice(&length.to_be_bytes());
+    let header = 0..usize::from(bytes[0] & 15) * 4;
+    carry_checksum(&before, bytes, 10, &[header]);
 }
 
-/// Writes the checksum at `field` that covers `covered`, given what it was when the octets were as `before`.
+/// Writes the checksum at `field` that covers `covered`, given what it was when the bytes were as `before`.
 ///
-/// A right checksum becomes the right one, from a sum over all octets. A wrong one stays wrong by as much, since what
+/// A right checksum becomes the right one, from a sum over all bytes. A wrong one stays wrong by as much, since what
 /// was broken (or left for the network card to compute) is to come back as it was. That serves for the checksum of a
-/// fragment or of a quoted packet too, which covers octets that are not here: they are "wrong" by those octets. A field
+/// fragment or of a quoted packet too, which covers bytes that are not here: they are "wrong" by those bytes. A field
 /// that is not here itself is left out.
 fn carry_checksum(before: &[u8], after: &mut [u8], field: usize, covered: &[Range<usize>]) {
     let Some(old) = before.get(field..field + 2).map(|b| u16::from_be_bytes([b[0], b[1]])) else {
@@ -159,15 +159,15 @@ fn carry_checksum(before: &[u8], after: &mut [u8], field: usize, covered: &[Rang
     let wrong = (2 * 65_535 - sum(&without_field, covered) - u64::from(old) % 65_535) % 65_535;
     let mut new = (2 * 65_535 - sum(after, covered) - wrong) % 65_535;
     // Over nothing but zeros, as in an echo reply with identifier and sequence number 0, the checksum is all ones.
-    if new == 0 && covered.iter().all(|range| after[range.clone()].iter().all(|octet| *octet == 0)) {
+    if new == 0 && covered.iter().all(|range| after[range.clone()].iter().all(|byte| *byte == 0)) {
         new = 65_535;
     }
     after[field..field + 2].copy_from_slice(&(new as u16).to_be_bytes());
 }
 
-/// The sum of the 16-bit words of some ranges, modulo 65535; an odd last octet is the upper half of a word.
-fn sum(octets: &[u8], ranges: &[Range<usize>]) -> u64 {
-    let words = ranges.iter().flat_map(|range| octets[range.clone()].chunks(2));
+/// The sum of the 16-bit words of some ranges, modulo 65535; an odd last byte is the upper half of a word.
+fn sum(bytes: &[u8], ranges: &[Range<usize>]) -> u64 {
+    let words = ranges.iter().flat_map(|range| bytes[range.clone()].chunks(2));
     let sum: u64 = words.map(|word| u64::from(word[0]) << 8 | word.get(1).map_or(0, |low| u64::from(*low))).sum();
     sum % 65_535
 }
@@ -231,9 +231,9 @@ mod tests {
 
     fn mirrored(translator: &Translator<Heap>, answer: &[u8]) -> Vec<u8> {
         let mirrored = Mirror::default().answer(translator, Packet::read(answer).unwrap()).unwrap();
-        let mut octets = answer.to_vec();
-        mirrored.write(&mut octets);
-        octets
+        let mut bytes = answer.to_vec();
+        mirrored.write(&mut bytes);
+        bytes
     }
 
     #[test]
@@ -283,9 +283,9 @@ mod tests {
         let (translator, _) = asked(&packet(17, CLIENT, ORIGINAL, &ports(3456, 53, &udp)));
         let answer = packet(17, ORIGINAL, CLIENT, &ports(53, 3456, &udp));
         assert_eq!(is_right(&mirrored(&translator, &answer)), (true, true));
-        for (octet, right) in [(10, (false, true)), (26, (true, false)), (30, (true, false))] {
+        for (byte, right) in [(10, (false, true)), (26, (true, false)), (30, (true, false))] {
             let mut wrong = answer.clone();
-            wrong[octet] ^= 0x10;
+            wrong[byte] ^= 0x10;
             assert_eq!(is_right(&mirrored(&translator, &wrong)), right);
         }
         let mut none = answer;
@@ -306,7 +306,7 @@ mod tests {
                 };
                 let captured = error(from, CLIENT, &question);
                 let mirrored = Mirror::default().error(&translator, Packet::read(&captured).unwrap());
-                assert_eq!(mirrored, Some(error(reporter, ALTERNATIVE, &sent)), "{quoted} octets from {from}");
+                assert_eq!(mirrored, Some(error(reporter, ALTERNATIVE, &sent)), "{quoted} bytes from {from}");
             }
         }
     }

@@ -10,35 +10,35 @@ use pcap_parser::{Linktype, OptionCode, PcapBlockOwned, PcapError, create_reader
 
 use crate::link::Link;
 
-/// Octets that are read at once, and the size of the largest record before the buffer has to grow.
+/// Bytes that are read at once, and the size of the largest record before the buffer has to grow.
 const BUFFER: usize = 1 << 20;
 
-/// The largest record that is believed in. Packets have at most 65 535 octets, or 256 KiB where a network card has put
+/// The largest record that is believed in. Packets have at most 65 535 bytes, or 256 KiB where a network card has put
 /// several into one; a file that claims more is damaged.
 const LARGEST: usize = 1 << 24;
 
-/// The block type of pcapng's Packet Block, which was replaced by the Enhanced Packet Block in 2009, and the octets before
+/// The block type of pcapng's Packet Block, which was replaced by the Enhanced Packet Block in 2009, and the bytes before
 /// the packet in it: interface, drops, time in two halves, captured length, length.
 const PACKET_BLOCK: u32 = 2;
 const PACKET_BLOCK_HEADER: usize = 20;
 
 /// One frame of a capture.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Record<'a> {
+pub struct Record<'a> {
     /// Its place in the file, from 1.
-    pub(crate) number: u64,
+    pub number: u64,
     /// Since 1970, by the capture's own clock.
-    pub(crate) time: Duration,
+    pub time: Duration,
     /// The link layer, or the number in the file of one that we do not read.
-    pub(crate) link: Result<Link, i32>,
+    pub link: Result<Link, i32>,
     /// As much of it as was captured.
-    pub(crate) frame: &'a [u8],
+    pub frame: &'a [u8],
     /// Whether the frame was longer than what was captured of it.
-    pub(crate) cut: bool,
+    pub cut: bool,
 }
 
 /// A capture that is being read.
-pub(crate) struct Capture<'r> {
+pub struct Capture<'r> {
     reader: Box<dyn PcapReaderIterator + Send + 'r>,
     capacity: usize,
     last: Last,
@@ -72,7 +72,7 @@ struct Interface {
 
 /// Why a file cannot be read, or not to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CaptureError {
+pub enum CaptureError {
     Empty,
     NoCapture,
     Unreadable,
@@ -89,7 +89,7 @@ impl<'r> Capture<'r> {
     ///
     /// # Errors
     /// [`CaptureError`] if it is no capture.
-    pub(crate) fn open(reader: impl Read + Send + 'r) -> Result<Self, CaptureError> {
+    pub fn open(reader: impl Read + Send + 'r) -> Result<Self, CaptureError> {
         let reader = create_reader(BUFFER, Filling(reader)).map_err(|error| match error {
             PcapError::Eof => CaptureError::Empty,
             PcapError::ReadError => CaptureError::Unreadable,
@@ -103,7 +103,7 @@ impl<'r> Capture<'r> {
     /// # Errors
     /// [`CaptureError`] if the file is damaged from here on; and at its end, if we do not read the link layer of any of its
     /// frames.
-    pub(crate) fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureError> {
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureError> {
         let record = self.last.number + 1;
         loop {
             let (length, found) = match self.reader.next() {
@@ -201,7 +201,7 @@ impl Last {
         Ok(interface)
     }
 
-    /// A number that was read as little-endian, in the order of octets of the section.
+    /// A number that was read as little-endian, in the order of bytes of the section.
     const fn in_order(&self, number: u32) -> u32 {
         if self.big_endian { number.swap_bytes() } else { number }
     }
@@ -279,7 +279,7 @@ impl fmt::Display for CaptureError {
             Self::NoInterface { record, interface } => {
                 write!(f, "packet {record}: it was captured on interface {interface}, of which the file does not tell")
             }
-            Self::TooLarge { record } => write!(f, "packet {record}: it claims to be larger than {LARGEST} octets"),
+            Self::TooLarge { record } => write!(f, "packet {record}: it claims to be larger than {LARGEST} bytes"),
             Self::EndsWithin { record } => write!(f, "the file ends in the middle of packet {record}"),
             Self::Damaged { record } => write!(f, "packet {record}: the file is damaged here"),
         }

@@ -6,69 +6,69 @@ use byway::Protocol;
 
 /// An IPv4 packet whose header is there in full; of the rest there may be less than the header says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Packet<'a>(&'a [u8]);
+pub struct Packet<'a>(&'a [u8]);
 
 /// Where a packet comes from and where it goes. An ICMP echo has its identifier as the port of the one who asks, and
 /// zero as the port of the one who answers, as in the library's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ends {
-    pub(crate) protocol: Protocol,
-    pub(crate) source: SocketAddrV4,
-    pub(crate) destination: SocketAddrV4,
+pub struct Ends {
+    pub protocol: Protocol,
+    pub source: SocketAddrV4,
+    pub destination: SocketAddrV4,
 }
 
 /// What the fragments of one datagram have in common (RFC 791, section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Datagram {
-    pub(crate) source: Ipv4Addr,
-    pub(crate) destination: Ipv4Addr,
+pub struct Datagram {
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
     protocol: u8,
     identification: u16,
 }
 
-pub(crate) const ECHO_REPLY: u8 = 0;
-pub(crate) const ECHO_REQUEST: u8 = 8;
-/// Octets of an ICMP header, and where the quoted packet of an error begins.
-pub(crate) const ICMP_HEADER: usize = 8;
+pub const ECHO_REPLY: u8 = 0;
+pub const ECHO_REQUEST: u8 = 8;
+/// Bytes of an ICMP header, and where the quoted packet of an error begins.
+pub const ICMP_HEADER: usize = 8;
 
 impl<'a> Packet<'a> {
     /// `None` if the header is not there in full.
-    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let packet = Self(bytes);
         let is_header = bytes.len() >= 20 && bytes[0] >> 4 == 4 && packet.header_length() >= 20;
         (is_header && bytes.len() >= packet.header_length()).then_some(packet)
     }
 
-    pub(crate) fn octets(self) -> &'a [u8] {
+    pub fn bytes(self) -> &'a [u8] {
         self.0
     }
 
-    pub(crate) fn header_length(self) -> usize {
+    pub fn header_length(self) -> usize {
         usize::from(self.0[0] & 15) * 4
     }
 
-    pub(crate) fn total_length(self) -> usize {
+    pub fn total_length(self) -> usize {
         usize::from(self.number(2))
     }
 
-    pub(crate) fn protocol(self) -> u8 {
+    pub fn protocol(self) -> u8 {
         self.0[9]
     }
 
-    pub(crate) fn source(self) -> Ipv4Addr {
+    pub fn source(self) -> Ipv4Addr {
         self.address(12)
     }
 
-    pub(crate) fn destination(self) -> Ipv4Addr {
+    pub fn destination(self) -> Ipv4Addr {
         self.address(16)
     }
 
-    pub(crate) fn payload(self) -> &'a [u8] {
+    pub fn payload(self) -> &'a [u8] {
         &self.0[self.header_length()..]
     }
 
     /// Which datagram it is a fragment of; `None` if it is a whole one.
-    pub(crate) fn fragment_of(self) -> Option<Datagram> {
+    pub fn fragment_of(self) -> Option<Datagram> {
         let is_fragment = self.number(6) & 0x3fff != 0;
         is_fragment.then(|| Datagram {
             source: self.source(),
@@ -79,12 +79,12 @@ impl<'a> Packet<'a> {
     }
 
     /// Whether it is a fragment that does not begin its datagram, and so has no ports.
-    pub(crate) fn is_later_fragment(self) -> bool {
+    pub fn is_later_fragment(self) -> bool {
         self.number(6) & 0x1fff != 0
     }
 
     /// Its ends; `None` if it has no ports and no echo identifier.
-    pub(crate) fn ends(self) -> Option<Ends> {
+    pub fn ends(self) -> Option<Ends> {
         if self.is_later_fragment() {
             return None;
         }
@@ -105,7 +105,7 @@ impl<'a> Packet<'a> {
     }
 
     /// The packet that an ICMP error quotes, the beginning of it at least; `None` if this is no ICMP error.
-    pub(crate) fn quoted(self) -> Option<Self> {
+    pub fn quoted(self) -> Option<Self> {
         if self.protocol() != Protocol::Icmp.number() || self.fragment_of().is_some() {
             return None;
         }
@@ -116,7 +116,7 @@ impl<'a> Packet<'a> {
 
     /// Where its checksums are that may be written 0xFFFF in place of 0x0000 without a difference, those of a quoted packet
     /// included. UDP's are not among them: zero says there that there is none.
-    pub(crate) fn checksums(self) -> Vec<usize> {
+    pub fn checksums(self) -> Vec<usize> {
         let start = self.header_length();
         // In front of it there is a header, so not all that it covers can be zero.
         let mut fields = vec![10];

@@ -1,4 +1,4 @@
-//! Files that are built octet by octet.
+//! Files that are built byte by byte.
 
 use super::*;
 
