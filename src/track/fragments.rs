@@ -166,6 +166,13 @@ pub(crate) struct Fragment {
 }
 
 impl Fragment {
+    /// What its datagram is told apart by: the addresses, and the identification with the protocol.
+    #[cfg(target_pointer_width = "64")]
+    pub(crate) const fn datagram(&self) -> (u64, u64) {
+        let addresses = (self.source as u64) << 32 | self.destination as u64;
+        (addresses, (self.identification as u64) << 8 | self.protocol as u64)
+    }
+
     /// The fragment with this header and this many bytes behind it.
     ///
     /// # Errors
@@ -190,6 +197,21 @@ impl Fragment {
             is_last,
         })
     }
+}
+
+/// How many notes a set has, at least.
+#[cfg(target_pointer_width = "64")]
+const SET: usize = 16;
+
+/// The set of notes that one about a datagram with this hash belongs to: all of them where they are few.
+#[cfg(target_pointer_width = "64")]
+pub(crate) fn set_of(slots: &mut [FragmentSlot], hash: u64) -> &mut [FragmentSlot] {
+    let sets = (slots.len() / SET).max(1);
+    let set = (((hash >> 32) * sets as u64) >> 32) as usize;
+    let start = set * SET;
+    // The last set has those that are left over.
+    let end = if set + 1 == sets { slots.len() } else { start + SET };
+    slots.get_mut(start..end).unwrap_or_default()
 }
 
 /// When notes are read, and how long they count, in ticks.
@@ -273,6 +295,27 @@ impl FragmentSlot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn every_note_belongs_to_one_set() {
+        for count in [0, 1, 15, 16, 17, 31, 32, 47, 200, 1024] {
+            let mut slots = [FragmentSlot::EMPTY; 1024];
+            let slots = &mut slots[..count];
+            // Each hash marks its whole set once.
+            let mut seen = [false; 64];
+            for number in 0..4_096_u64 {
+                let set = set_of(slots, number << 52);
+                assert!(set.len() == count || (SET..2 * SET).contains(&set.len()));
+                let marked = set.iter().filter(|slot| slot.reach == 1).count();
+                assert!(marked == 0 || marked == set.len(), "sets overlap");
+                set.iter_mut().for_each(|slot| slot.reach = 1);
+                seen[(number / 64) as usize] |= marked == 0 && count > 0;
+            }
+            assert!(slots.iter().all(|slot| slot.reach == 1), "of {count} some belong to none");
+            assert_eq!(seen.iter().filter(|first| **first).count(), (count / SET).max(1).min(count));
+        }
+    }
 
     /// A note about a datagram of which so many units were seen.
     fn note(reach: u16) -> FragmentSlot {

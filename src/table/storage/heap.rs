@@ -100,6 +100,10 @@ impl Heap {
     }
 
     /// Room for `count` fragmented datagrams in progress.
+    ///
+    /// On a machine of 64 bits a datagram can be in any of 16 places or a few more, which a keyed hash chooses, so that a
+    /// fragment costs the same however large `count` is. Where all of them are taken by datagrams that lack something, the
+    /// oldest gives way.
     #[must_use]
     pub fn fragments(mut self, count: usize) -> Self {
         self.fragments = vec![FragmentSlot::EMPTY; count];

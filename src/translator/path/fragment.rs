@@ -1,6 +1,10 @@
 //! Fragments: the first is translated by the table, the later ones by what became of the first.
 
 use crate::connection::Direction;
+#[cfg(target_pointer_width = "64")]
+use crate::table::hash::Key;
+#[cfg(target_pointer_width = "64")]
+use crate::track::fragments::set_of;
 use crate::track::fragments::{Action, Clock, Follow, Fragment, FragmentSlot};
 use crate::translator::path::plain::Left;
 use crate::translator::state::Table;
@@ -83,11 +87,25 @@ impl Table<'_> {
         Clock { now: self.state.tick, timeout: self.state.timers.fragment }
     }
 
+    /// The entries that one of a fragment's datagram may be among. A small processor has few, and looks at all of them.
+    fn notes(&mut self, piece: &Fragment) -> &mut [FragmentSlot] {
+        #[cfg(target_pointer_width = "64")]
+        {
+            let (addresses, ports) = piece.datagram();
+            set_of(self.memory.fragments, self.state.keys.hash(&Key { addresses, ports }))
+        }
+        #[cfg(not(target_pointer_width = "64"))]
+        {
+            let _ = piece;
+            self.memory.fragments
+        }
+    }
+
     /// The entry of a fragment's datagram.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn note(&mut self, piece: &Fragment) -> Option<&mut FragmentSlot> {
         let clock = self.clock();
-        FragmentSlot::find(self.memory.fragments, piece, clock)
+        FragmentSlot::find(self.notes(piece), piece, clock)
     }
 
     /// Records what became of a first fragment.
@@ -112,7 +130,7 @@ impl Table<'_> {
             Checksums::Hardware => Delta(0),
         };
         let clock = self.clock();
-        if let Some((note, evicts)) = FragmentSlot::place(self.memory.fragments, piece, clock) {
+        if let Some((note, evicts)) = FragmentSlot::place(self.notes(piece), piece, clock) {
             note.set(piece, becomes, action, network, clock.now);
             let counters = &mut self.state.counters;
             counters.fragments_evicted = counters.fragments_evicted.wrapping_add(evicts.into());
