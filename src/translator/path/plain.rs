@@ -195,8 +195,7 @@ impl State {
                 checksum::update_udp(field, connection.transport.along(direction));
             }
         }
-        let [.., a, b, c, d, e, f, g, h] = header;
-        [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();
+        *header.last_chunk_mut()? = addresses.to_be_bytes();
         [header[10], header[11]] = checksum::update_along([header[10], header[11]], connection.network, direction);
         if refreshes {
             connection.last = self.tick;
