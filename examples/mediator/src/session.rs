@@ -92,6 +92,8 @@ struct Response {
     locations: Option<String>,
     /// The last notification: its number, when it came, and from which server.
     notified: Option<(u32, Instant, Option<SocketAddrV4>)>,
+    /// What the client was told last, as a number.
+    told: Option<u64>,
 }
 
 /// A connection.
@@ -140,6 +142,7 @@ impl Session {
                 is_begun: false,
                 locations: None,
                 notified: None,
+                told: None,
             },
             active: now,
             since: None,

@@ -81,8 +81,9 @@ enum State {
     Sent { again: Instant, timeout: Duration, times: u8 },
     /// Acknowledged; the response comes by itself.
     Acknowledged { until: Instant },
-    /// Answered; notifications follow. It registers again at this time, unless there is one before (RFC 7641, section 3.3.1).
-    Observing { until: Instant },
+    /// Answered; notifications follow. It registers again at this time, unless there is one before (RFC 7641, section 3.3.1),
+    /// and when nothing was heard for so long that byway would soon forget the connection.
+    Observing { until: Instant, heard: Instant },
 }
 
 #[derive(Debug)]
@@ -124,6 +125,8 @@ pub struct Exchanges {
     remembered: VecDeque<(Instant, From, u16, Token)>,
     failed: VecDeque<(usize, Failure)>,
     generation: u32,
+    /// How long an observer waits for a notification at most before it registers again.
+    silence: Duration,
     key: (u64, u64),
     tokens: u64,
     /// Acknowledgements and resets to send.
@@ -146,6 +149,7 @@ impl Exchanges {
             remembered: VecDeque::new(),
             failed: VecDeque::new(),
             generation: 0,
+            silence: Duration::MAX,
             key,
             tokens: 0,
             replies: VecDeque::new(),
@@ -206,6 +210,7 @@ impl Exchanges {
             // One that is lost is asked for again.
             far.send(way, &reply);
         }
+        self.heed(now, far.translator().timeouts().udp);
         if far.generation() != self.generation {
             self.generation = far.generation();
             self.send_again(now, far, counters);

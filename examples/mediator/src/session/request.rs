@@ -58,6 +58,7 @@ impl Session {
             is_begun: false,
             locations: None,
             notified: None,
+            told: None,
         };
         let request = match self.map(&head, shared) {
             Ok(request) => request,

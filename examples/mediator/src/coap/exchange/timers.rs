@@ -15,6 +15,8 @@ use crate::far::Far;
 const MAX_AGE: u32 = 60;
 /// How much later an observer registers again, in milliseconds.
 const SLACK: core::ops::Range<u64> = 5000..15_000;
+/// The least time between two registrations of an observer, whatever time-outs byway has.
+const LEAST_SILENCE: Duration = Duration::from_secs(5);
 
 impl Exchanges {
     /// Sends again, or gives up, what has waited long enough.
@@ -23,14 +25,14 @@ impl Exchanges {
         for (number, exchange) in &mut self.exchanges {
             let next = match exchange.state {
                 State::Queued => continue,
-                State::Observing { until } if until <= now => {
+                State::Observing { until, heard } if until.min(heard + self.silence) <= now => {
                     // Until its turn comes.
                     let until = now + self.settings.response_timeout;
-                    exchange.state = State::Observing { until };
+                    exchange.state = State::Observing { until, heard: until };
                     stale.push(*number);
                     until
                 }
-                State::Observing { until } => until,
+                State::Observing { until, heard } => until.min(heard + self.silence),
                 State::Acknowledged { until } if until <= now => {
                     failed.push((*number, Failure::TimedOut));
                     continue;
@@ -130,14 +132,27 @@ impl Exchanges {
     }
 
     /// Notes when to register again: when the representation is not fresh any more, and 5 to 15 s later (RFC 7641,
-    /// section 3.3.1).
+    /// section 3.3.1), but in any case before byway forgets the connection ([`Exchanges::heed`]).
     pub(super) fn observe(&mut self, now: Instant, number: u64, message: &Message<'_>) {
         let max_age = message.uint(option::MAX_AGE, 4).unwrap_or(MAX_AGE);
         let slack = SLACK.start + (SLACK.end - SLACK.start) * (number >> 48) / (1 << 16);
         let until = now + Duration::from_secs(u64::from(max_age)) + Duration::from_millis(slack);
         if let Some(exchange) = self.exchanges.get_mut(&number) {
-            exchange.state = State::Observing { until };
-            self.earliest = Some(self.earliest.map_or(until, |earliest| earliest.min(until)));
+            exchange.state = State::Observing { until, heard: now };
+            let due = until.min(now + self.silence);
+            self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
+        }
+    }
+
+    /// Takes over how long byway keeps a connection on which nothing passes. RFC 7641 recommends no registration while the
+    /// representation is fresh, and permits one at any time; without it the next notification would find no way (RFC 8085,
+    /// section 3.5). A quarter of the time is left for the registration's turn and its repetitions.
+    pub(super) fn heed(&mut self, now: Instant, timeout: Duration) {
+        let silence = (timeout / 4 * 3).max(LEAST_SILENCE);
+        if silence != self.silence {
+            self.silence = silence;
+            // Some may be due earlier than was noted.
+            self.earliest = self.earliest.map(|earliest| earliest.min(now));
         }
     }
 
