@@ -97,6 +97,7 @@ fn arguments() -> Result<Command, String> {
             "config" => settings = Settings::read(&PathBuf::from(value))?,
             "listen" => settings.listen.push(read(&name, &value)?),
             "origin" => settings.origins.push(value),
+            "host" => settings.hosts.push(value),
             "divert" => settings.diverts.push(value),
             "control" => settings.control = Some(read(&name, &value)?),
             "key" => settings.keys.push(value.into()),

@@ -10,6 +10,7 @@ use smoltcp::phy;
 use crate::coap::exchange::{Exchanges, Settings};
 use crate::counters::{Counters, Reason};
 use crate::far::{Far, carrier};
+use crate::http::host::Hosts;
 use crate::map::uri::Origin;
 use crate::session::{Session, Shared, Stream};
 
@@ -21,6 +22,8 @@ const CHECKED: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Where requests may go.
     pub origins: Vec<Origin>,
+    /// The service's own names. Default: addresses and `localhost` alone.
+    pub hosts: Hosts,
     /// CoAP's parameters.
     pub coap: Settings,
     /// The exponent of the largest block: it has `2^(block + 4)` bytes. Default 6, 1024 bytes.
@@ -38,7 +41,8 @@ impl Config {
     #[must_use]
     pub fn new(origins: Vec<Origin>, entropy: [u8; 32]) -> Self {
         let patience = Duration::from_secs(60);
-        Self { origins, coap: Settings::default(), block: 6, connections: 4096, patience, entropy }
+        let (hosts, coap) = (Hosts::default(), Settings::default());
+        Self { origins, hosts, coap, block: 6, connections: 4096, patience, entropy }
     }
 }
 
@@ -74,6 +78,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             exchanges: Exchanges::new(config.coap, (word(8), word(16))),
             counters: Counters::default(),
             origins: config.origins,
+            hosts: config.hosts,
             block: config.block,
             patience: config.patience,
             tickets: 0,

@@ -21,6 +21,7 @@ use crate::far::Far;
 use crate::http::answer::{self, Ending};
 use crate::http::body::Decoder;
 use crate::http::head::Framing;
+use crate::http::host::Hosts;
 use crate::map::uri::Origin;
 
 /// The longest head of a request, and the most input that waits, in bytes.
@@ -58,6 +59,8 @@ pub struct Shared<D> {
     pub counters: Counters,
     /// Where requests may go.
     pub origins: Vec<Origin>,
+    /// The service's own names.
+    pub hosts: Hosts,
     /// The exponent of the largest block.
     pub block: u8,
     /// How long a client may be silent when it is its turn.

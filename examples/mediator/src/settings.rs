@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::far::carrier::{Carrier, Ports};
 use crate::far::outside::Outside;
+use crate::http::host::Hosts;
 use crate::map::uri::Origin;
 
 /// Usage of the program.
@@ -23,6 +24,8 @@ HTTP clients read from and write to CoAP servers; byway diverts them, in the mid
   --listen ADDRESS:PORT        where HTTP clients connect (repeatable; 127.0.0.1:8080)
   --origin [/PREFIX=]coap://HOST[:PORT][/PATH]
                                a CoAP origin, for paths with this prefix (repeatable)
+  --host NAME                  a name of the service, as clients write it in URLs; * for any (repeatable; addresses and
+                               localhost always work)
   --divert RULE                a rule of byway: ORIGINAL=SERVER[*WEIGHT][,SERVER...] (repeatable)
   --control ADDRESS:PORT       where `byway ctl` gives instructions; needs a key
   --key FILE                   a number and 64 hexadecimal digits (repeatable)
@@ -57,6 +60,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// `[/PREFIX=]coap://HOST[:PORT][/PATH]`.
     pub origins: Vec<String>,
+    /// The names that the service has, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// Rules, as [`Divert::parse`] reads them.
     pub diverts: Vec<String>,
     /// Where instructions come.
@@ -90,6 +95,7 @@ impl Default for Settings {
         Self {
             listen: Vec::new(),
             origins: Vec::new(),
+            hosts: Vec::new(),
             diverts: Vec::new(),
             control: None,
             keys: Vec::new(),
@@ -230,6 +236,7 @@ impl Settings {
     /// A value that is not possible.
     pub fn mediator(&self, origins: Vec<Origin>, entropy: [u8; 32]) -> Result<crate::mediator::Config, String> {
         let mut config = crate::mediator::Config::new(origins, entropy);
+        config.hosts = Hosts::new(self.hosts.iter().map(String::as_str))?;
         config.block = self.exponent()?;
         config.connections = self.connections;
         config.patience = Duration::from_secs(self.patience);

@@ -6,6 +6,7 @@
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
+use std::borrow::Cow;
 use std::net::ToSocketAddrs;
 
 use crate::coap::message::option;
@@ -120,15 +121,30 @@ const FOREIGN: Refused = Refused { status: 403, reason: Reason::ForeignOrigin };
 const NOT_FOUND: Refused = Refused { status: 404, reason: Reason::ForeignOrigin };
 const OTHER_SCHEME: Refused = Refused { status: 501, reason: Reason::Unsupported };
 
-/// Maps the target of a request: `/PATH?QUERY`, or with `http://HOST` before it.
+/// Takes the authority off a target that has one: of `http://HOST:PORT/PATH?QUERY` (RFC 9112, section 3.2.2).
+///
+/// # Errors
+/// [`Refused`]: it is neither this nor a path.
+pub fn split(target: &str) -> Result<(Option<&str>, Cow<'_, str>), Refused> {
+    if target.starts_with('/') {
+        return Ok((None, target.into()));
+    }
+    let (scheme, rest) = target.split_once("://").ok_or(BAD)?;
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(BAD);
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let path = if path.starts_with('/') { path.into() } else { format!("/{path}").into() };
+    Ok((Some(authority), path))
+}
+
+/// Maps the target of a request: `/PATH?QUERY`, or with `http://HOST` before it, which decides nothing here.
 ///
 /// # Errors
 /// [`Refused`]: it is malformed, has a dot segment (CoAP has no place for one), is too long, or leads nowhere.
 pub fn map(target: &str, origins: &[Origin]) -> Result<Target, Refused> {
-    let target = match target.strip_prefix("http://") {
-        None => target,
-        Some(rest) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
-    };
+    let (_, target) = split(target)?;
+    let target = target.as_ref();
     if !target.starts_with('/') || target.contains('#') {
         return Err(BAD);
     }
@@ -313,5 +329,12 @@ mod tests {
         assert_eq!(path("/a/c?d&e=f"), (2, "base|c|d|e=f".into()));
         assert_eq!(path("/a/b/c/"), (3, "c|".into()));
         assert_eq!(path("http://host/a/b"), (3, String::new()));
+        assert_eq!(path("HTTP://host:80/a/b?c"), (3, "c".into()));
+        assert_eq!(path("http://host"), (1, String::new()));
+        // What stands behind a question mark is no path.
+        assert_eq!(path("http://host?a=/a/b"), (1, "a=/a/b".into()));
+        for wrong in ["https://host/a", "coap://192.0.2.1/a", "host:80", "://host/a", "http:/host/a", ""] {
+            assert_eq!(map(wrong, &origins), Err(BAD), "{wrong}");
+        }
     }
 }

@@ -71,7 +71,11 @@ impl Session {
         // A body that the client still sends is not read to its end.
         self.response.keep_alive &= self.decoder.is_done() && self.response.ending != Ending::Close && self.may_go_on();
         self.response.is_begun = true;
-        let fields = self.fields(message, status);
+        let mut fields = self.fields(message, status);
+        if self.response.keep_alive && !self.response.is_1_1 {
+            // Without it a client of HTTP/1.0 waits for the connection's end (RFC 9112, section 9.3 and C.2.2).
+            fields.push_str("Connection: keep-alive\r\n");
+        }
         answer::head(&mut self.output, status, self.response.ending, self.response.keep_alive, &fields);
         if has_body && !self.response.head_only {
             answer::data(&mut self.output, self.response.ending, message.payload);
@@ -211,7 +215,7 @@ impl Session {
             Trouble::Refused(Reason::NotReplayable) => (503, "the server was exchanged in the middle of the upload"),
             Trouble::Refused(_) => (502, "the origin's answer cannot be used"),
         };
-        self.response.keep_alive &= self.decoder.is_done() && self.may_go_on();
+        self.response.keep_alive &= self.decoder.is_done() && self.may_go_on() && self.response.is_1_1;
         let (keep_alive, head_only) = (self.response.keep_alive, self.response.head_only);
         answer::error(&mut self.output, status, keep_alive, head_only, why);
         self.end(shared);

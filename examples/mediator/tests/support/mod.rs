@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use byway::{Divert, Heap, Instant, Redivert, Translator};
 use byway_mediator::counters::Reason;
 use byway_mediator::far::link::Link;
+use byway_mediator::http::host::Hosts;
 use byway_mediator::map::uri::Origin;
 use byway_mediator::mediator::{Config, ConnectionId, Mediator};
 use byway_mediator::server::{Resource, Server, SharedServer};
@@ -123,6 +124,7 @@ impl World {
         translator.divert(Divert::new(ORIGIN).to(SERVERS[0])).unwrap();
         let origin: Origin = format!("coap://{ORIGIN}").parse().unwrap();
         let mut config = Config::new(vec![origin], [9; 32]);
+        config.hosts = Hosts::new(["x"]).unwrap();
         config.coap.nstart = network.nstart;
         Self { mediator: Mediator::new(config, link, translator, now), now, servers }
     }
