@@ -146,6 +146,7 @@ impl Session {
             has_body,
             head_only: self.response.head_only,
             observes,
+            may_stay: shared.may_stay,
             block: shared.block.min(block::MAX_SIZE),
         })
     }

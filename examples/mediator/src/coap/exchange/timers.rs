@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use byway::Instant;
 use smoltcp::phy;
 
-use super::{Exchanges, Failure, State};
+use super::{Exchanges, Failure, Peer, State};
 use crate::coap::message::{Message, option};
 use crate::counters::{Counters, Reason};
 use crate::far::Far;
@@ -43,7 +43,12 @@ impl Exchanges {
                     failed.push((*number, Failure::TimedOut));
                     continue;
                 }
-                State::Sent { .. } if !exchange.is_idempotent && exchange.generation != far.generation() => {
+                State::Sent { .. }
+                    if !exchange.is_idempotent
+                        && exchange.generation != far.generation()
+                        // It stays at its server, which knows it.
+                        && exchange.place.is_none() =>
+                {
                     failed.push((*number, Failure::Ambiguous));
                     continue;
                 }
@@ -51,9 +56,9 @@ impl Exchanges {
                     if timeout >= self.settings.ack_timeout {
                         counters.count(Reason::Retransmissions);
                     }
-                    far.send(exchange.way, &exchange.bytes);
+                    exchange.send(far);
                     exchange.generation = far.generation();
-                    if let Some(origin) = self.origins.get_mut(&exchange.way.origin) {
+                    if let Some(origin) = self.origins.get_mut(&exchange.peer) {
                         origin.sent(now, exchange.bytes.len());
                     }
                     let timeout = timeout * 2;
@@ -84,7 +89,7 @@ impl Exchanges {
     /// returns those that wait for their turn there.
     fn fall_silent(&mut self, number: u64) -> VecDeque<u64> {
         let exchange = self.exchanges.get(&number);
-        let origin = exchange.and_then(|exchange| Some((exchange.first, self.origins.get_mut(&exchange.way.origin)?)));
+        let origin = exchange.and_then(|exchange| Some((exchange.first, self.origins.get_mut(&exchange.peer)?)));
         let Some((_, origin)) = origin.filter(|(first, origin)| origin.is_unheard_since(*first)) else {
             return VecDeque::new();
         };
@@ -95,10 +100,13 @@ impl Exchanges {
     /// An instruction has changed where requests go: those in flight are sent at once, with all their repetitions before
     /// them. One that its server has not moved from gets a repetition, which it recognises.
     pub(super) fn send_again<D: phy::Device>(&mut self, now: Instant, far: &mut Far<D>, counters: &mut Counters) {
-        for origin in self.origins.values_mut() {
+        for (peer, origin) in &mut self.origins {
             // It may be another server.
-            origin.heard();
+            if matches!(peer, Peer::Origin(_)) {
+                origin.heard();
+            }
         }
+        self.part(far);
         let (mut waking, mut observing) = (Vec::new(), Vec::new());
         for (number, exchange) in &mut self.exchanges {
             let is_out = matches!(exchange.state, State::Acknowledged { .. } | State::Observing { .. });
@@ -106,12 +114,12 @@ impl Exchanges {
                 continue;
             }
             if is_out {
-                waking.push(exchange.way.origin);
+                waking.push(exchange.peer);
             }
             if exchange.observes {
                 observing.push(*number);
                 // It may wait for its turn to register again.
-                if let Some(origin) = self.origins.get_mut(&exchange.way.origin) {
+                if let Some(origin) = self.origins.get_mut(&exchange.peer) {
                     origin.queue.retain(|queued| queued != number);
                 }
             }
@@ -122,12 +130,38 @@ impl Exchanges {
             exchange.first = now;
             self.earliest = Some(now);
         }
-        for origin in waking {
-            self.origins.entry(origin).or_default().outstanding += 1;
+        for peer in waking {
+            self.origins.entry(peer).or_default().outstanding += 1;
         }
         for number in observing {
             // A server that has known this observer before must not take it for a repetition.
             self.renew_id(now, number, far);
+        }
+    }
+
+    /// Those that stay where they are part from those that an instruction has moved: they wait for turns of their own, since
+    /// another server is another endpoint.
+    fn part<D: phy::Device>(&mut self, far: &Far<D>) {
+        for (number, exchange) in &mut self.exchanges {
+            let Some(place) = exchange.place.filter(|place| place.generation != far.generation()) else {
+                continue;
+            };
+            let (before, peer) = (exchange.peer, Peer::Server(place.server));
+            if before == peer {
+                continue;
+            }
+            exchange.peer = peer;
+            if let Some(origin) = self.origins.get_mut(&before) {
+                origin.queue.retain(|queued| queued != number);
+                origin.outstanding -= usize::from(matches!(exchange.state, State::Sent { .. }));
+            }
+            let server = self.origins.entry(peer).or_default();
+            match exchange.state {
+                State::Queued => server.queue.push_back(*number),
+                State::Sent { .. } => server.outstanding += 1,
+                State::Acknowledged { .. } | State::Observing { .. } => {}
+            }
+            self.is_due = true;
         }
     }
 
@@ -158,16 +192,16 @@ impl Exchanges {
 
     /// Nothing was heard of an observed resource for so long that its server may have forgotten the observer.
     fn register_again<D: phy::Device>(&mut self, now: Instant, number: u64, far: &mut Far<D>, counters: &mut Counters) {
-        let Some(origin) = self.exchanges.get(&number).map(|exchange| exchange.way.origin) else {
+        let Some(peer) = self.exchanges.get(&number).map(|exchange| exchange.peer) else {
             return;
         };
-        if self.origins.entry(origin).or_default().queue.contains(&number) {
+        if self.origins.entry(peer).or_default().queue.contains(&number) {
             // Its turn has not come yet.
             return;
         }
         counters.count(Reason::RegisteredAgain);
         self.renew_id(now, number, far);
-        self.origins.entry(origin).or_default().queue.push_back(number);
+        self.origins.entry(peer).or_default().queue.push_back(number);
         self.is_due = true;
     }
 
