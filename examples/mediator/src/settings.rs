@@ -150,7 +150,18 @@ impl Settings {
         if self.origins.is_empty() {
             return Err("origins: expected at least one coap://HOST".into());
         }
-        self.origins.iter().map(|text| text.parse().map_err(|error| format!("{error}"))).collect()
+        let mut origins: Vec<Origin> = Vec::new();
+        for text in &self.origins {
+            let origin: Origin = text.parse().map_err(|error| format!("{error}"))?;
+            if origins.iter().any(|other| other.prefix == origin.prefix) {
+                let prefix = &origin.prefix;
+                return Err(format!(
+                    "origin {text}: there is another one for {prefix}; servers of one origin are a rule's"
+                ));
+            }
+            origins.push(origin);
+        }
+        Ok(origins)
     }
 
     /// Where the sockets towards servers are.
@@ -192,8 +203,9 @@ impl Settings {
             Translator::new(config, Heap::new(alternative.connections(), RULES)).map_err(|error| error.to_string())?;
         for text in &self.diverts {
             let mut group = [Weighted { target: Target::Same, weight: 0 }; GROUP];
-            let divert = Divert::parse(text, &mut group).map_err(|error| format!("divert {text}: {error}"))?;
-            translator.divert(divert).map_err(|error| format!("divert {text}: {error}"))?;
+            let hint = if text.contains("127.") { "; 198.18.x.y stands for 127.0.x.y in rules" } else { "" };
+            let divert = Divert::parse(text, &mut group).map_err(|error| format!("divert {text}: {error}{hint}"))?;
+            translator.divert(divert).map_err(|error| format!("divert {text}: {error}{hint}"))?;
         }
         for origin in origins {
             let is_covered = translator.diverts().any(|rule| {
@@ -241,8 +253,10 @@ impl Settings {
         config.block = self.exponent()?;
         config.connections = self.connections;
         config.patience = Duration::from_secs(self.patience);
-        if self.nstart == 0 {
-            return Err("nstart 0: expected at least 1".into());
+        let numbers =
+            [("nstart", self.nstart == 0), ("connections", self.connections == 0), ("patience", self.patience == 0)];
+        if let Some((name, _)) = numbers.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(format!("{name} 0: expected at least 1"));
         }
         config.coap.nstart = self.nstart;
         Ok(config)

@@ -6,15 +6,18 @@ const fs = require('fs')
 const path = require('path')
 
 const kept = new Map()
+function keep(name, payload, format) {
+  kept.set(name, { payload, format, etag: crypto.createHash('sha256').update(payload).digest().subarray(0, 8) })
+}
 for (const file of process.argv.slice(4)) {
-  kept.set('/' + path.basename(file), { payload: fs.readFileSync(file) })
+  keep('/' + path.basename(file), fs.readFileSync(file))
 }
 const server = coap.createServer({ type: 'udp4' }, (request, response) => {
   const name = request.url.split('?')[0]
   switch (request.method) {
     case 'PUT':
       response.code = kept.has(name) ? '2.04' : '2.01'
-      kept.set(name, { payload: request.payload, format: request.headers['Content-Format'] })
+      keep(name, request.payload, request.headers['Content-Format'])
       return response.end()
     case 'POST':
       response.code = '2.04'
@@ -31,7 +34,7 @@ const server = coap.createServer({ type: 'udp4' }, (request, response) => {
       }
       response.code = '2.05'
       if (found.format) response.setOption('Content-Format', found.format)
-      response.setOption('ETag', crypto.createHash('sha256').update(found.payload).digest().subarray(0, 8))
+      response.setOption('ETag', found.etag)
       return response.end(found.payload)
     }
   }

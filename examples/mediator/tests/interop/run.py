@@ -209,7 +209,7 @@ def moved_often(near, name, loss):
     hops = ((first, second), (second, first))
 
     def move(moves):
-        told = monitor.request({"do": [["redivert", *hops[moves % 2], 0]]})
+        told = monitor.request({"do": [["redivert", *hops[moves % 2], "switch"]]})
         assert told["code"] == 0, told
         return True
 
