@@ -49,6 +49,13 @@ fn what_is_wrong_is_said_in_one_line() {
     assert!(is_content && said.contains("--origin") && said.contains("--host"), "{said}");
 }
 
+/// What a newcomer types first says nothing that worries.
+#[test]
+fn the_demonstration_is_a_command() {
+    let (is_content, said) = says(&["demo", "--mib", "1", "--moves", "20"]);
+    assert!(is_content && said.contains("SHA-256 right") && !said.contains("warning"), "{said}");
+}
+
 /// Wherever the file is named, the command line counts more.
 #[test]
 fn a_file_does_not_undo_the_command_line() {

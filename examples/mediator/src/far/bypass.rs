@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use smoltcp::phy::{self, DeviceCapabilities};
 use smoltcp::time::Instant;
+use smoltcp::wire::{Ipv4Packet, UdpPacket};
 
 use super::Way;
 use super::carrier::{datagram, packet};
@@ -109,6 +110,9 @@ impl<D: phy::Device> Bypass<D> {
         let Some((from, to, payload)) = datagram(&self.packet) else {
             return false;
         };
+        if !is_intact(&self.packet) {
+            return false;
+        }
         let mine = |(place, ..): &&(Place, Way, usize)| {
             (place.server, place.alternative) == (from, to) && place.generation != self.generation
         };
@@ -121,6 +125,14 @@ impl<D: phy::Device> Bypass<D> {
         }
         true
     }
+}
+
+/// Whether the checksums are right, which the stack does not see.
+fn is_intact(packet: &[u8]) -> bool {
+    Ipv4Packet::new_checked(packet).is_ok_and(|ip| {
+        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+        ip.verify_checksum() && UdpPacket::new_checked(ip.payload()).is_ok_and(|udp| udp.verify_checksum(&from, &to))
+    })
 }
 
 impl<D: phy::Device> phy::Device for Bypass<D> {

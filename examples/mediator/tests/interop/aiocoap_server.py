@@ -1,4 +1,4 @@
-"""A CoAP server of aiocoap that keeps what is put: aiocoap_server.py ADDRESS PORT FILE...
+"""A CoAP server of aiocoap that keeps what is put, and adds what a PATCH has: aiocoap_server.py ADDRESS PORT FILE...
 
 Each FILE is there from the start, under its name.
 
@@ -35,6 +35,10 @@ class Store(resource.Resource, resource.PathCapable):
             code = Code.CHANGED if path in self.kept else Code.CREATED
             self.keep(path, request.payload, request.opt.content_format)
             return aiocoap.Message(code=code)
+        if request.code == Code.PATCH and path in self.kept:
+            payload, content_format, _ = self.kept[path]
+            self.keep(path, payload + request.payload, content_format)
+            return aiocoap.Message(code=Code.CHANGED)
         if request.code == Code.POST:
             return aiocoap.Message(code=Code.CHANGED, payload=request.payload)
         if request.code == Code.DELETE:

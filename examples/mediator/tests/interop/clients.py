@@ -61,9 +61,9 @@ class Clients:
     def chromium(self, asked):
         """Its page comes from a CoAP server too, so what it asks for is of its own origin."""
         script = [[method, url, None if body is None else base64.b64encode(body).decode()] for method, url, body in asked]
-        page = asked[0][1].split("/", 3)
-        page = "/".join(page[:3]) + "/aiocoap/page"
-        # Without a type, so that it is served without one.
+        *base, server, _ = asked[0][1].split("/")
+        # One for each, since it is fresh for a minute. Without a type, so that it is served without one.
+        page = "/".join([*base, "aiocoap", f"page-for-{server}"])
         assert self.curl("PUT", page, PAGE.replace("ASKED", json.dumps(script)).encode(), "")[0] in (201, 204)
         ended = self.run("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                          "--user-data-dir=" + os.path.join(WORK, "profile"), "--virtual-time-budget=30000", "--dump-dom", page)

@@ -1,4 +1,4 @@
-// A CoAP server of npm's `coap` that keeps what is put: node_server.js ADDRESS PORT FILE...
+// A CoAP server of npm's `coap` that keeps what is put, and adds what a PATCH has: node_server.js ADDRESS PORT FILE...
 // Each FILE is there from the start, under its name.
 const coap = require('coap')
 const crypto = require('crypto')
@@ -19,6 +19,12 @@ const server = coap.createServer({ type: 'udp4' }, (request, response) => {
       response.code = kept.has(name) ? '2.04' : '2.01'
       keep(name, request.payload, request.headers['Content-Format'])
       return response.end()
+    case 'PATCH': {
+      const { payload, format } = kept.get(name)
+      keep(name, Buffer.concat([payload, request.payload]), format)
+      response.code = '2.04'
+      return response.end()
+    }
     case 'POST':
       response.code = '2.04'
       return response.end(request.payload)

@@ -91,11 +91,13 @@ pub struct Network {
     pub loss: u32,
     pub seed: u64,
     pub nstart: usize,
+    /// Whether uploads may stay at a server that others are moved from.
+    pub may_stay: bool,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1 }
+        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, may_stay: true }
     }
 }
 
@@ -125,7 +127,7 @@ impl World {
         let origin: Origin = format!("coap://{ORIGIN}").parse().unwrap();
         let mut config = Config::new(vec![origin], [9; 32]);
         config.hosts = Hosts::new(["x"]).unwrap();
-        config.coap.nstart = network.nstart;
+        (config.coap.nstart, config.may_stay) = (network.nstart, network.may_stay);
         Self { mediator: Mediator::new(config, link, translator, now), now, servers }
     }
 
