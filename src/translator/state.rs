@@ -462,26 +462,6 @@ impl State {
             transport: transport.along(direction),
         }
     }
-
-    /// An identification that no other recent datagram has had.
-    ///
-    /// A counter goes through series of 2^14. Each series uses a quarter of all identifications, in its own order: a
-    /// keyed permutation. Each series has new keys, so past values do not reveal future ones; and since the quarters
-    /// take turns, an identification is used again after three other series at the earliest. `path/offload.rs` takes
-    /// runs from the opposite quarter.
-    pub(super) fn next_identification(&mut self) -> u16 {
-        let count = self.identification;
-        self.identification = count.wrapping_add(1);
-        let series = count >> 14;
-        // Four rounds of a Feistel network over two halves of 7 bits.
-        let (mut left, mut right) = (count >> 7 & 0x7f, count & 0x7f);
-        for round in 0..4_u64 {
-            let words = [u64::from(series), round << 8 | u64::from(right)];
-            let mixed = self.keys.choose(Label::Identification, words) as u32 & 0x7f;
-            (left, right) = (right, left ^ mixed);
-        }
-        (series << 14 | left << 7 | right) as u16
-    }
 }
 
 #[cfg(all(test, target_pointer_width = "64"))]

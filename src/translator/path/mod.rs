@@ -25,6 +25,7 @@ pub(super) mod fast_resumable;
 pub(super) mod fast_small;
 pub(super) mod fragment;
 pub(super) mod icmp;
+pub(super) mod identification;
 pub(super) mod measured;
 pub(super) mod measuring;
 pub(super) mod offload;

@@ -4,11 +4,9 @@
 //! pays for it on any path, and a program that does not call it does not link it.
 
 use crate::packet_meta::{ChecksumState, PacketMeta};
-use crate::table::hash::Label;
 use crate::table::storage::Storage;
 use crate::time::Instant;
 use crate::translator::Translator;
-use crate::translator::state::State;
 use crate::verdict::Verdict;
 use crate::wire::checksum::{self, Delta};
 use crate::wire::ipv4::{self, HEADER, Header, TCP, UDP};
@@ -124,37 +122,4 @@ fn place(packet: &mut [u8]) -> Option<&mut [u8; 2]> {
     }
     let at = header.header_length() + at;
     packet.get_mut(at..)?.first_chunk_mut()
-}
-
-/// How many identifications make a series, and a quarter of all; see `State::next_identification`.
-const SERIES: u32 = 1 << 14;
-
-/// The longest run of identifications. Wherever a series begins in its quarter, a run of this length fits before the
-/// quarter's end or after its start.
-const MOST: u32 = SERIES / 2;
-
-impl State {
-    /// Reserves `count` consecutive identifications that no other recent datagram has had, and returns the first.
-    ///
-    /// They are taken from the quarter opposite the one that single identifications come from. A whole series lies
-    /// between a quarter's use for one and for the other, and three lie between two uses for the same. So an
-    /// identification is used again after at least 16 384 others, less the few that are skipped at the end of a series
-    /// or a quarter. The counter is the same, so a run uses up as many of the series as it has identifications.
-    fn reserve_identifications(&mut self, count: u16) -> u16 {
-        let count = u32::from(count).min(MOST);
-        loop {
-            let (series, position) = (self.identification / SERIES, self.identification % SERIES);
-            // The start of the series is unpredictable; from there it counts up, as the parts of a packet do.
-            let start = self.keys.choose(Label::Identification, [u64::from(series), 1 << 16]) as u32;
-            let place = start.wrapping_add(position) % SERIES;
-            let room = SERIES - position.max(place);
-            if count <= room {
-                self.identification = self.identification.wrapping_add(count);
-                return (series.wrapping_add(2) << 14 | place) as u16;
-            }
-            // Skip to the end of the series or of the quarter. One of the two parts of a series is long enough, so the
-            // run fits at the fourth attempt at the latest.
-            self.identification = self.identification.wrapping_add(room);
-        }
-    }
 }

@@ -6,10 +6,9 @@ use crate::event::Closed;
 use crate::track::claims::Claims;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{Reset, Tcp};
-use crate::translator::state::{State, Table};
+use crate::translator::state::Table;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ipv4::{self, Header, Parts};
-use crate::wire::rewrite;
+use crate::wire::ipv4::Parts;
 use crate::wire::tcp::{RST, SYN, Segment};
 
 /// What tracking says about a packet that is to be translated.
@@ -141,18 +140,5 @@ impl Table<'_> {
             (measured.packet)(self, slot, direction, parts.header);
         }
         self.state.identify(parts);
-    }
-}
-
-impl State {
-    /// Gives a translated packet a new identification, where the configuration asks for it.
-    pub(super) fn identify(&mut self, parts: &mut Parts<'_>) {
-        // A packet that must not be fragmented needs none (RFC 6864, section 4.1).
-        let fragmentation = Header(parts.header).fragmentation();
-        let atomic = fragmentation & ipv4::DONT_FRAGMENT != 0 && !ipv4::is_fragment(fragmentation);
-        if self.config.rewrite_identification && !atomic {
-            let new = self.next_identification();
-            rewrite::identification(parts.header, new, self.config.checksums);
-        }
     }
 }
