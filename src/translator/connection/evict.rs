@@ -20,9 +20,8 @@ impl Table<'_> {
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }
-        let heads = self.state.ages.heads();
-        let mut victim =
-            heads.into_iter().find(|head| self.is_dead(*head)).unwrap_or(self.state.ages.head(Class::Quarantined));
+        let dead = Class::ALL.iter().map(|class| self.state.ages.head(*class)).find(|head| self.is_dead(*head));
+        let mut victim = dead.unwrap_or(self.state.ages.head(Class::Quarantined));
         if victim == NONE {
             victim = self.cheapest().unwrap_or(NONE);
         }
