@@ -47,6 +47,8 @@ impl Table<'_> {
 
     /// Ends a connection whose slot is needed at once: its alternative endpoint is remembered as recently used instead
     /// of being quarantined.
+    // Not into `open`, which would need more stack.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn give_up(&mut self, slot: u32, why: Closed) {
         self.owe_resets_now(slot);
         self.finish(slot, why);
