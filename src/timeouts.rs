@@ -72,8 +72,8 @@ impl Timeouts {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn fault(&self, short: bool) -> Option<(usize, bool)> {
         for (place, (value, floor)) in self.all().iter().zip(&FLOORS).enumerate() {
-            let floor = if short { Duration::from_millis(1) } else { Duration::from_secs(u64::from(*floor)) };
-            let too_short = **value < floor;
+            let too_short =
+                if short { **value < Duration::from_millis(1) } else { value.as_secs() < u64::from(*floor) };
             if too_short || **value > Self::MAX {
                 return Some((place, too_short));
             }

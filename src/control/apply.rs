@@ -4,7 +4,7 @@ use super::answer::HEAD;
 use super::authentication::Rights;
 use super::code::{Code, Effect, Outcome, Refusal, check_timeouts};
 use super::datagram::HEADER;
-use super::forms::match_octets;
+use super::forms::{match_octets, target_of};
 use super::instruction::Instruction;
 use super::request::{Raw, Received};
 use super::rule::Rule;
@@ -171,7 +171,7 @@ impl Change<'_, '_> {
                 for server in rule.chain(self.table.memory.servers).filter(|s| s.is_touched(from)) {
                     self.permit(self.rights.cover(rule.matches().destination()))?;
                     if !harmless {
-                        self.judge_target(rule, server.target())?;
+                        self.judge_target(rule, target_of(server))?;
                     }
                 }
             }
@@ -272,7 +272,7 @@ impl Change<'_, '_> {
                 let bytes = match_octets(&rule.matches());
                 if bytes != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&bytes)) {
                     rule.chain(self.table.memory.servers)
-                        .for_each(|s| walk.look(rule, self.way_to(s.target(), at.port)));
+                        .for_each(|s| walk.look(rule, self.way_to(target_of(s), at.port)));
                 }
             };
             #[cfg(target_pointer_width = "64")]
@@ -434,6 +434,7 @@ impl Walk<'_> {
 }
 
 /// Whether a change would change nothing. `so_far` says that the same holds for those before it.
+#[inline(never)]
 pub(super) fn is_idle(table: &mut Table<'_>, change: &Instruction, so_far: bool) -> bool {
     match change {
         Instruction::Divert(rule) => stands_so(table, rule),
@@ -459,7 +460,7 @@ fn stands_so(table: &mut Table<'_>, rule: &Rule) -> bool {
     let ejects = table.weight_in_rule(entry).is_some();
     let mut is_so = |a: &ServerSlot, b: &Weighted| {
         let weight = table.weight_in_rule(core::mem::replace(&mut entry, a.next)).unwrap_or(a.weight());
-        weight == b.weight && a.target() == b.target
+        weight == b.weight && target_of(a) == b.target
     };
     ejects == rule.options().ejecting
         && *slot == table.slot_for(&rule.divert(), slot.servers)

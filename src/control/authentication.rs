@@ -135,6 +135,7 @@ pub enum Rights {
 
 impl Rights {
     /// Whether they permit changing a rule for these destinations.
+    #[inline(never)]
     pub(super) const fn cover(self, destinations: Prefix) -> bool {
         match self {
             Self::Read => false,

@@ -6,6 +6,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use crate::divert::Match;
 use crate::endpoint::{Prefix, Protocol};
 use crate::table::rule::{Target, Weighted};
+use crate::table::server::ServerSlot;
 
 /// Length in bytes of a match.
 pub(super) const MATCH: usize = 16;
@@ -52,6 +53,12 @@ pub(super) fn exact_prefix(network: Ipv4Addr, length: u8) -> Option<Prefix> {
 
 /// Length in bytes of a server.
 const SERVER: usize = 10;
+
+/// The target of an entry, compiled once for all places that ask for it.
+#[inline(never)]
+pub(super) fn target_of(server: &ServerSlot) -> Target {
+    server.target()
+}
 
 pub(super) fn write_server(out: &mut Writer<'_>, server: Weighted) {
     let (kind, endpoint) = match server.target {

@@ -3,7 +3,7 @@
 use super::answer::{LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
 use super::authentication::{Rights, TAG};
 use super::datagram::END;
-use super::forms::{MATCH, match_octets, write_server};
+use super::forms::{MATCH, match_octets, target_of, write_server};
 use super::instruction::{Kinds, option_bits, write_timeouts};
 use super::names::{FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
@@ -52,7 +52,7 @@ pub(super) fn rules(table: &Table<'_>, position: u32, out: &mut Writer<'_>) {
         }
         for server in slot.chain(table.memory.servers).take(MAX_LISTED_SERVERS) {
             let weight = table.weight_in_rule(entry).unwrap_or(server.weight());
-            write_server(out, Weighted { target: server.target(), weight });
+            write_server(out, Weighted { target: target_of(server), weight });
             out.u32(server.connections);
             entry = server.next;
         }

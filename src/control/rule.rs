@@ -53,6 +53,8 @@ impl Rule {
     }
 
     /// The rule in the form that [`Translator::divert`](crate::Translator::divert) takes.
+    // Called in several places, and longer than a call.
+    #[inline(never)]
     #[must_use]
     pub fn divert(&self) -> Divert<'_> {
         Divert::new(self.matches).to_group(self.servers()).with_options(self.options)

@@ -185,6 +185,7 @@ impl Budget {
     }
 
     /// Counts a hash that is about to be spent on a sender without a session. False if none is left.
+    #[inline(never)]
     pub(super) fn spend_one(&mut self, limit: u32, now: Instant) -> bool {
         let left = self.is_left(limit, now);
         if left {

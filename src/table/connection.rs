@@ -255,8 +255,7 @@ impl Entry {
 
     /// Computes the deltas from the addresses. Checksums that the hardware computes do not change: their deltas are
     /// zero, so that packets need no test. The hardware does not compute those of ICMP.
-    #[cfg_attr(target_pointer_width = "64", inline(always))]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    #[inline(always)]
     pub(crate) fn set_deltas(&mut self, checksums: Checksums) {
         let (network, transport) = self.deltas();
         let hardware = checksums == Checksums::Hardware;

@@ -6,6 +6,7 @@ use crate::table::clients::Clients;
 use crate::table::connection::{ConnectionSlot, Entry, IndexKey, RESUMABLE};
 use crate::table::event_queue::EventKind;
 use crate::table::hash::Key;
+use crate::table::index::Index;
 use crate::table::rule::DivertSlot;
 #[cfg(target_pointer_width = "64")]
 use crate::table::rule_index::RuleIndex;
@@ -47,21 +48,25 @@ impl<'a> Table<'a> {
     #[must_use]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn enter(&mut self, slot: u32, which: IndexKey) -> bool {
-        let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) else {
-            return false;
-        };
-        let hash = self.state.keys.hash(&key);
-        self.state.layout.index(self.memory.index, direction).insert(hash, slot)
+        self.located(slot, which).is_some_and(|(mut index, hash)| index.insert(hash, slot))
     }
 
     /// Removes a slot from an index, if its connection's key is there.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn leave(&mut self, slot: u32, which: IndexKey) {
-        if let Some((direction, key)) = self.slot(slot).map(|c| c.entry(which)) {
-            let hash = self.state.keys.hash(&key);
-            self.state.layout.index(self.memory.index, direction).remove(hash, slot);
+        if let Some((mut index, hash)) = self.located(slot, which) {
+            index.remove(hash, slot);
         }
+    }
+
+    /// The index that a slot is entered in under this key of its connection, and the key's hash.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn located(&mut self, slot: u32, which: IndexKey) -> Option<(Index<'_>, u64)> {
+        let (direction, key) = self.slot(slot)?.entry(which);
+        let hash = self.state.keys.hash(&key);
+        Some((self.state.layout.index(self.memory.index, direction), hash))
     }
 
     /// Puts a slot that is in no age list at the end of the list of its phase.

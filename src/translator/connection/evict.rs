@@ -20,9 +20,8 @@ impl Table<'_> {
         if let Some(slot) = self.take_free() {
             return Some(slot);
         }
-        let heads = self.state.ages.heads();
-        let mut victim =
-            heads.into_iter().find(|head| self.is_dead(*head)).unwrap_or(self.state.ages.head(Class::Quarantined));
+        let dead = Class::ALL.iter().map(|class| self.state.ages.head(*class)).find(|head| self.is_dead(*head));
+        let mut victim = dead.unwrap_or(self.state.ages.head(Class::Quarantined));
         if victim == NONE {
             victim = self.cheapest().unwrap_or(NONE);
         }
@@ -48,6 +47,8 @@ impl Table<'_> {
 
     /// Ends a connection whose slot is needed at once: its alternative endpoint is remembered as recently used instead
     /// of being quarantined.
+    // Not into `open`, which would need more stack.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn give_up(&mut self, slot: u32, why: Closed) {
         self.owe_resets_now(slot);
         self.finish(slot, why);

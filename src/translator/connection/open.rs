@@ -95,7 +95,7 @@ impl Table<'_> {
 
     /// Opens the connection that a packet from another port of the server of `parent` starts. The result may be
     /// `parent` itself.
-    #[inline(never)]
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
     pub(in crate::translator) fn open_any_port_reply(
         &mut self,
         parent: u32,
