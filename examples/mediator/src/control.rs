@@ -11,13 +11,16 @@ use mio::{Interest, Registry, Token};
 /// Keys and sessions at most.
 const KEYS: usize = 8;
 
+/// Monitors at most that get reports of what is measured.
+const REPORTS: usize = 4;
+
 /// How many datagrams are answered before traffic has its turn.
 const BURST: usize = 32;
 
 /// The agent and its socket.
 #[derive(Debug)]
 pub struct ControlPort {
-    agent: Agent<KEYS, KEYS>,
+    agent: Agent<KEYS, KEYS, REPORTS>,
     socket: UdpSocket,
 }
 
@@ -28,7 +31,7 @@ impl ControlPort {
     /// It cannot be opened, or there are too many keys.
     pub fn open(at: SocketAddr, keys: &[(u16, [u8; 32])], entropy: [u8; 32]) -> Result<Self, String> {
         let socket = UdpSocket::bind(at).map_err(|error| format!("control {at}: {error}"))?;
-        let mut agent = Agent::new(entropy);
+        let mut agent = Agent::sized(entropy);
         for (id, secret) in keys {
             agent.add_key(Key::new(*id, *secret, Rights::All)).map_err(|error| format!("control {at}: {error}"))?;
         }
@@ -67,6 +70,20 @@ impl ControlPort {
             }
         }
         may_have_more
+    }
+
+    /// Sends the reports that are due.
+    pub fn report(&mut self, now: Instant, translator: &mut Translator<Heap>) {
+        let mut answer = [0; MAX_ANSWER];
+        while let Some((to, length)) = self.agent.poll_report(now, translator, &mut answer) {
+            let _ = self.socket.send_to(answer.get(..length).unwrap_or_default(), to);
+        }
+    }
+
+    /// When the next report is due.
+    #[must_use]
+    pub fn report_at(&self) -> Option<Instant> {
+        self.agent.report_at()
     }
 
     /// Tells subscribers of an event. One that there is no room for is counted, and they are told the count.

@@ -93,6 +93,8 @@ reasons! {
     ClientGone = "client_gone",
     /// An HTTP client was silent for too long.
     ClientIdle = "client_idle",
+    /// A connection on which nothing was asked for was closed, to make room for another one.
+    Displaced = "displaced",
     /// A connection was refused because there are as many as configured.
     TooMany = "too_many",
     /// A notification was replaced by a later one before its client could take it.

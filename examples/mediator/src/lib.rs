@@ -21,7 +21,8 @@
 //!
 //! The proxy never chooses a server. It sends each request, and so each block of a body, to the origin; byway's rules
 //! lead it to a server, and an instruction to byway leads the next block to another one. The proxy checks that what comes
-//! is still the same representation ([`coap::transfer`]).
+//! is still the same representation ([`coap::transfer`]). Only an upload that could not begin again elsewhere goes on to the
+//! server that has its beginning ([`far::bypass`]).
 //!
 //! `docs/mediator.md` is for whoever uses the program. For a proxy of your own, [`far`] is the part to read.
 

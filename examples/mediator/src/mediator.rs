@@ -1,6 +1,7 @@
 //! The proxy without sockets and without a clock: HTTP connections on one side, a device with byway on the other.
 
-use core::net::IpAddr;
+use core::cmp::Reverse;
+use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 
@@ -133,12 +134,12 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         self.sessions.iter().map(|(number, (session, _))| (ConnectionId(*number), session))
     }
 
-    /// Takes a connection of an HTTP client. Gives the stream back if there are as many as allowed.
+    /// Takes a connection of an HTTP client. Gives the stream back if there are as many as allowed, and each is being used.
     ///
     /// # Errors
     /// The stream.
     pub fn accept(&mut self, now: Instant, from: IpAddr, stream: T) -> Result<ConnectionId, T> {
-        if self.sessions.len() >= self.limit {
+        if self.sessions.len() >= self.limit && !self.make_room() {
             self.shared.counters.count(Reason::TooMany);
             return Err(stream);
         }
@@ -146,6 +147,23 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         self.next = self.next.wrapping_add(1);
         self.sessions.insert(number, (Session::new(carrier::client(from), now), stream));
         Ok(ConnectionId(number))
+    }
+
+    /// Closes a connection on which no request is being answered: of the address that has most, the one that has been silent
+    /// for longest. False if there is none, since those that have something to do are not broken off.
+    fn make_room(&mut self) -> bool {
+        let mut held: HashMap<Ipv4Addr, usize> = HashMap::new();
+        self.sessions.values().for_each(|(session, _)| *held.entry(session.client()).or_default() += 1);
+        let held_by = |session: &Session| held.get(&session.client()).copied().unwrap_or(0);
+        let idle =
+            self.sessions.iter().filter_map(|(number, (session, _))| Some((*number, session, session.idle_since()?)));
+        let first = idle.min_by_key(|(number, session, since)| (Reverse(held_by(session)), *since, *number));
+        let Some((number, ..)) = first else {
+            return false;
+        };
+        self.shared.counters.count(Reason::Displaced);
+        self.remove(number);
+        true
     }
 
     /// The stream of a connection, to register it.

@@ -203,7 +203,8 @@ impl Service {
         while !stop.load(Ordering::Relaxed) {
             let now = self.now();
             let at = self.mediator.poll_at(now);
-            let at = self.accept_at.map_or(at, |accept| accept.min(at));
+            let report_at = self.control.as_ref().and_then(ControlPort::report_at);
+            let at = [self.accept_at, report_at].into_iter().flatten().fold(at, Instant::min);
             let wait = if is_busy { Duration::ZERO } else { at.duration_since(now).min(TICK) };
             // epoll counts in milliseconds, and waking up too early would spin.
             let wait = if wait.is_zero() { wait } else { wait + Duration::from_micros(999) };
@@ -271,6 +272,7 @@ impl Service {
         }
         if let Some(control) = &mut self.control {
             control.flush(now);
+            control.report(now, self.mediator.translator_mut());
         }
         #[cfg(target_os = "linux")]
         if let Some(portion) = &mut self.portion {

@@ -169,6 +169,18 @@ impl Session {
         self.state == State::Closed
     }
 
+    /// The client, as the stack knows it.
+    #[must_use]
+    pub const fn client(&self) -> Ipv4Addr {
+        self.client
+    }
+
+    /// When something was last heard of it, if no request is being answered.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        (self.state == State::Head && self.sent == self.output.len()).then_some(self.active)
+    }
+
     /// The request that is being answered.
     #[must_use]
     pub const fn transfer(&self) -> Option<&Transfer> {

@@ -199,8 +199,9 @@ impl Settings {
         secret: [u8; 32],
     ) -> Result<Translator<Heap>, String> {
         let config = alternative.config(byway::Config::new(secret)).tell_changes(self.portion.is_some());
-        let mut translator =
-            Translator::new(config, Heap::new(alternative.connections(), RULES)).map_err(|error| error.to_string())?;
+        // Measured, for monitors that decide by it.
+        let storage = Heap::new(alternative.connections(), RULES).measured();
+        let mut translator = Translator::new(config, storage).map_err(|error| error.to_string())?;
         for text in &self.diverts {
             let mut group = [Weighted { target: Target::Same, weight: 0 }; GROUP];
             let hint = if text.contains("127.") { "; 198.18.x.y stands for 127.0.x.y in rules" } else { "" };

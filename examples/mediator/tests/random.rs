@@ -114,4 +114,45 @@ proptest! {
         prop_assert_eq!(world.mediator.in_flight(), 0);
         prop_assert_eq!(world.mediator.outstanding(), 0);
     }
+
+    /// However long it is and whatever moves on the way: what a server has stored is the whole body, and a POST was executed
+    /// once at most.
+    #[test]
+    fn a_stored_upload_is_whole(
+        length in 0..24_000_usize,
+        moves in vec((any::<bool>(), any::<bool>(), 0..12_u16), 0..30),
+        is_post: bool,
+        loss in 0..60_000_u32,
+        seed: u64,
+        nstart in 1..3_usize,
+    ) {
+        let mut world = World::new(Network { loss, seed, nstart, ..Network::default() });
+        let body = content(length);
+        let mut client = world.connect();
+        let method = if is_post { "POST" } else { "PUT" };
+        client.send(&mut world, format!("{method} /up HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").as_bytes());
+        let mut moves = moves.into_iter();
+        for piece in body.chunks(900) {
+            client.send(&mut world, piece);
+            if let Some((from, drain, steps)) = moves.next() {
+                (0..steps).for_each(|_| world.step());
+                let how = if drain { Redivert::Drain } else { Redivert::Switch };
+                let (from, to) = (SERVERS[usize::from(from)], SERVERS[usize::from(!from)]);
+                let _ = world.mediator.translator_mut().redivert(from, to, how);
+                world.mediator.poll(world.now);
+            }
+        }
+        let response = client.response(&mut world, false).expect("it is answered in any case");
+        let stored = [0, 1].map(|at| world.servers[at].lock().unwrap().resources.get("up").map(|found| found.body.to_vec()));
+        let posts: u64 = world.servers.iter().map(|server| server.lock().unwrap().posts).sum();
+        prop_assert!(stored.iter().flatten().all(|stored| *stored == body[..]), "{}", world.mediator.counters());
+        match response.status {
+            201 if is_post => prop_assert!(posts == 1 && response.body == body[..], "{posts} {}", world.mediator.counters()),
+            201 | 204 => prop_assert!(stored.iter().flatten().count() >= 1, "{}", world.mediator.counters()),
+            status => prop_assert!(matches!(status, 502..=504) && posts <= 1, "{status} {}", world.mediator.counters()),
+        }
+        client.finish(&mut world);
+        (0..400).for_each(|_| world.step());
+        prop_assert_eq!((world.mediator.in_flight(), world.mediator.outstanding()), (0, 0));
+    }
 }

@@ -203,3 +203,28 @@ fn only_its_server_is_heard() {
     assert_eq!(world.count(Reason::MalformedMessage), malformed);
     assert!(world.count(Reason::ForeignId) > foreign);
 }
+
+/// What a server answers to a request that it has executed is nowhere else, however short the request was.
+#[test]
+fn the_response_to_what_was_executed_stays() {
+    for pause in 0..40 {
+        let mut world = world(Network::default());
+        let body = content(4000);
+        let mut client = begin(&mut world, "POST", body.len());
+        client.send(&mut world, &body);
+        while world.servers[0].lock().unwrap().posts == 0 {
+            world.step();
+        }
+        // Its answer is on the way, or has come, or some of the blocks behind it.
+        (0..pause).for_each(|_| world.step());
+        let is_answered = client.waiting() != 0;
+        world.redivert(0, Redivert::Switch);
+        world.mediator.poll(world.now);
+        let response = client.response(&mut world, false).expect("it is not broken off");
+        let posts = [0, 1].map(|server| world.servers[server].lock().unwrap().posts);
+        assert_eq!(posts, [1, 0], "{pause}: {response:?}");
+        if is_answered {
+            assert_eq!((response.status, response.body == body[..]), (201, true), "{pause}");
+        }
+    }
+}

@@ -155,6 +155,8 @@ pub struct Transfer {
     observing: Option<ExchangeId>,
     /// Where it stays, since it could not begin again elsewhere any more.
     place: Option<Place>,
+    /// The rules' generation when it last asked for something.
+    asked: u32,
 }
 
 impl Transfer {
@@ -167,7 +169,18 @@ impl Transfer {
         } else {
             Phase::First
         };
-        Self { request, lane, resource, phase, exchange: None, replays: 0, attempts: 0, observing: None, place: None }
+        Self {
+            request,
+            lane,
+            resource,
+            phase,
+            exchange: None,
+            replays: 0,
+            attempts: 0,
+            observing: None,
+            place: None,
+            asked: 0,
+        }
     }
 
     /// What is asked for.
@@ -287,6 +300,7 @@ impl Transfer {
             observes,
         };
         let started = exchanges.start(now, far, &mut ask);
+        self.asked = far.generation();
         self.lane = ask.lane;
         let exchange = started?;
         if observes {

@@ -1,7 +1,8 @@
 //! The side of the servers: a smoltcp stack whose device byway wraps.
 //!
-//! The proxy addresses every request to the origin that the HTTP client asked for, and to nothing else. Where it goes is
-//! byway's business: rules, groups and re-diverts apply to the stack's packets as to those of any other client.
+//! The proxy addresses every request to the origin that the HTTP client asked for. Where it goes is byway's business: rules,
+//! groups and re-diverts apply to the stack's packets as to those of any other client. What must not follow an instruction
+//! goes past byway ([`bypass`]).
 //!
 //! This is all that a proxy of your own needs of byway:
 //!

@@ -39,6 +39,8 @@ enum State {
     DataLf,
     /// At the beginning of a trailer's line, with so many bytes of trailers so far.
     Trailer(u16),
+    /// In its name, and in its value.
+    TrailerName(u16),
     InTrailer(u16),
     TrailerLf(u16),
     TrailersEnd,
@@ -120,7 +122,7 @@ impl Decoder {
             (State::Blank { size, length }, b' ' | b'\t') if length < MAX_LINE => {
                 State::Blank { size, length: length + 1 }
             }
-            (State::Extension { size, length }, _) if byte != b'\n' && length < MAX_LINE => {
+            (State::Extension { size, length }, _) if is_text(byte) && length < MAX_LINE => {
                 State::Extension { size, length: length + 1 }
             }
             (State::SizeEnd { size: 0 }, b'\n') => State::Trailer(0),
@@ -130,13 +132,27 @@ impl Decoder {
             (State::Trailer(_), b'\r') => State::TrailersEnd,
             (State::InTrailer(length), b'\r') => State::TrailerLf(length),
             (State::TrailerLf(length), b'\n') => State::Trailer(length),
-            (State::Trailer(length) | State::InTrailer(length), _) if length < MAX_TRAILERS && byte != b'\n' => {
-                State::InTrailer(length + 1)
+            // Nobody needs them, but who reads them otherwise finds the end elsewhere (RFC 9112, section 7.1.2).
+            (State::Trailer(length) | State::TrailerName(length), _) if length < MAX_TRAILERS && is_of_name(byte) => {
+                State::TrailerName(length + 1)
             }
+            (State::TrailerName(length), b':') => State::InTrailer(length + 1),
+            (State::InTrailer(length), _) if length < MAX_TRAILERS && is_text(byte) => State::InTrailer(length + 1),
             (State::TrailersEnd, b'\n') => State::Done,
             _ => return Err(BadChunk),
         })
     }
+}
+
+/// Whether a field's name may have it: `tchar` (RFC 9110, section 5.6.2).
+const fn is_of_name(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+        || byte.is_ascii_alphanumeric()
+}
+
+/// Whether a field's value may have it (RFC 9110, section 5.5).
+const fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 #[cfg(test)]
@@ -185,6 +201,18 @@ mod tests {
             "1000000000000000\r\n",
             " 4\r\n",
             "0\r\nX\n",
+            // What is no field is no trailer; nothing is folded.
+            "0\r\nX\r\n\r\n",
+            "0\r\n1\r\n\r\n",
+            "0\r\n: x\r\n\r\n",
+            "0\r\nX : y\r\n\r\n",
+            "0\r\n X: y\r\n\r\n",
+            "0\r\n\t\r\n\r\n",
+            "0\r\nX: y\r\n z\r\n\r\n",
+            "0\r\nX: \0\r\n\r\n",
+            "0\r\nGET / HTTP/1.1\r\n\r\n",
+            "4;\0\r\nWiki",
+            "4;\x0b\r\nWiki",
         ] {
             assert_eq!(decode(text.as_bytes(), 100, 100), Err(BadChunk), "{text:?}");
         }

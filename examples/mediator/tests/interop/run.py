@@ -208,6 +208,40 @@ def moved_by_ctl(near, name):
     return ("moved, bytes right", True) if is_right and moves > 2 else (f"{moves} moves, right: {is_right}", False)
 
 
+def moved_by_monitor(near, name="aiocoap"):
+    """A download that an operator moves through `byway monitor`, which has the service's rule from then on."""
+    first, second = [f"{address}:{PORT}" for address in SERVERS[name]]
+    path = lambda of: os.path.join(WORK, of)
+    config = file("monitor.toml", f"""
+        [monitor]
+        journal = "{path('journal')}"
+        page = "127.0.0.1:8213"
+        token = "{path('token')}"
+        [[translator]]
+        name = "mediator"
+        at = "{CONTROL[0]}:{CONTROL[1]}"
+        key = "{file('key')}"
+        [[service]]
+        name = "{name}"
+        divert = "192.0.2.{10 + list(SERVERS).index(name)}:{PORT}"
+        servers = ["{first}", "{second}"]
+    """.encode())
+    start(BYWAY, "monitor", "--config", config)
+    monitor = lambda *words: subprocess.run([BYWAY, "monitor", *words, "--config", config], capture_output=True, timeout=60)
+    until = time.time() + 20
+    while b": open" not in monitor("show").stdout and time.time() < until:
+        time.sleep(0.2)
+    on_first = lambda: f"{first} ".encode() in ctl("connections").stdout
+
+    def move(moves):
+        words = (first, second) if on_first() else (second, first)
+        return moves < 5 and monitor("move", name, *words, "--how", "switch").returncode == 0 and monitor("release", name).returncode == 0
+
+    moves, is_right, _ = download(near, f"{BASE}/{name}/moved", MOVED, 100_000, move)
+    running.pop().terminate()
+    return ("moved, bytes right", True) if is_right and moves >= 3 else (f"{moves} moves, right: {is_right}", False)
+
+
 def stays(near, name, moves=6):
     """A long upload that `byway ctl` cannot move: the server that has its beginning gets all of it, and no other anything."""
     (first, second), url = SERVERS[name], f"{BASE}/{name}/stays"
@@ -280,6 +314,10 @@ def table(near):
         tried = [moved_often(near, name, loss) for name in SERVERS if name != "libcoap"]
         rows.append((f"curl: GET of 1.5 MB, moved 1000 times, {loss} % of the datagrams lost in each direction", ["-"] + [text for text, _ in tried]))
         is_right &= all(is_good for _, is_good in tried)
+    # Last, as the rule is the monitor's then.
+    text, is_good = moved_by_monitor(near)
+    rows.append(("curl: GET of 4 MB while an operator moves it with `byway monitor`", ["-", text, "-"]))
+    is_right &= is_good
     print("| HTTP client | " + " | ".join(SERVERS) + " |")
     print("| --- |" + " --- |" * len(SERVERS))
     for title, row in rows:

@@ -93,11 +93,13 @@ pub struct Network {
     pub nstart: usize,
     /// Whether uploads may stay at a server that others are moved from.
     pub may_stay: bool,
+    /// HTTP connections at once.
+    pub connections: usize,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, may_stay: true }
+        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, may_stay: true, connections: 4096 }
     }
 }
 
@@ -128,6 +130,7 @@ impl World {
         let mut config = Config::new(vec![origin], [9; 32]);
         config.hosts = Hosts::new(["x"]).unwrap();
         (config.coap.nstart, config.may_stay) = (network.nstart, network.may_stay);
+        config.connections = network.connections;
         Self { mediator: Mediator::new(config, link, translator, now), now, servers }
     }
 
@@ -170,6 +173,11 @@ impl World {
         let wire = Rc::new(RefCell::new(Wire { capacity: 8192, ..Wire::default() }));
         let id = self.mediator.accept(self.now, address, Pipe(wire.clone())).ok().unwrap();
         Client { id, wire, received: Vec::new(), idle: 0 }
+    }
+
+    /// Whether a client from there gets no connection.
+    pub fn refuses(&mut self, address: IpAddr) -> bool {
+        self.mediator.accept(self.now, address, Pipe(Rc::default())).is_err()
     }
 
     pub fn requests(&self) -> [u64; 2] {

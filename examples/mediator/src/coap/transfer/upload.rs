@@ -8,7 +8,7 @@ use super::{Body, Failure, Phase, Step, Transfer};
 use crate::coap::block::Block;
 use crate::coap::message::{Code, Message, option};
 use crate::counters::{Counters, Reason};
-use crate::far::Far;
+use crate::far::{Far, Place};
 
 /// How often a body that is to be sent begins again, at most.
 const REPLAYS: u32 = 64;
@@ -16,8 +16,20 @@ const REPLAYS: u32 = 64;
 impl Transfer {
     /// Before the beginning of the body is forgotten: from now on it cannot begin again elsewhere, so it stays at the server
     /// that has the beginning. If an instruction has come since, it is not known where that will be: it begins again now.
+    ///
+    /// What answers a request that has changed something is at the server that it has changed.
     pub(super) fn settle<D: phy::Device>(&mut self, body: &Body, far: &mut Far<D>) -> Result<(), Failure> {
         let (way, may_stay) = (self.way(), self.request.may_stay && self.place.is_none());
+        if let Phase::Download { servers: [Some(server), _], .. } = self.phase
+            && may_stay
+            && self.request.method != Code::GET
+            && let Some(place) = far.place(way)
+        {
+            // An instruction may have come since, and byway have followed it; the port is the same.
+            let place = Place { server, generation: self.asked, ..place };
+            far.stay(place, way);
+            self.place = Some(place);
+        }
         let Phase::Upload { offset, size, server, generation, .. } = &mut self.phase else {
             return Ok(());
         };
