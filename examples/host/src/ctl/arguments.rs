@@ -175,6 +175,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
 }
 
 fn command(words: &[&str], options: &Options) -> Result<Command, String> {
+    let words = if words == ["stats"] { &["counters"] } else { words };
     if let Some(change) = changes::read(words, &options.change)? {
         options.change.check(words[0])?;
         return Ok(Command::Change(change));
