@@ -222,7 +222,10 @@ fn of(file: &Path, text: &str, with_rules: bool) -> Result<Monitor, Fault> {
         monitor.token = table.or("token", monitor.token, name)?;
         monitor.page = table.or("page", None, |value| {
             let at: SocketAddr = value.read("an address and port like \"127.0.0.1:8213\"")?;
-            Ok(Some(at))
+            match at.ip().is_loopback() {
+                true => Ok(Some(at)),
+                false => Err(value.fault(format!("{at} found: expected a loopback address, since nothing is encrypted"))),
+            }
         })?;
         table.finish()?;
     }

@@ -198,7 +198,20 @@ fn only_regular_files_are_read() {
     let key = "[control]\nlisten = \"127.0.0.1:5213\"\n[[control.key]]\nfile = \"/dev/zero\"\n";
     let error = parse(&format!("{GOOD}{key}")).unwrap_err();
     assert!(error.ends_with("control.key[1].file: key file /dev/zero: it is no regular file"), "{error}");
+    let locations = monitor::Monitor::parse(Path::new("m.toml"), "[monitor]\nlocations = \"/dev/zero\"\n").unwrap_err();
+    assert_eq!(locations.to_string(), "m.toml:2:13: monitor.locations: /dev/zero: it is no regular file");
     assert!(monitor::Monitor::read(Path::new("/dev/zero")).unwrap_err().to_string().contains("no regular file"));
+}
+
+/// What the start would refuse, the check does.
+#[test]
+fn a_page_is_for_this_machine() {
+    let said = |page: &str| {
+        let text = format!("[monitor]\npage = \"{page}\"\n");
+        monitor::Monitor::parse(Path::new("m.toml"), &text).unwrap_err().to_string()
+    };
+    assert!(said("0.0.0.0:8213").starts_with("m.toml:2:8: monitor.page: 0.0.0.0:8213 found: expected a loopback address"));
+    assert!(said("127.0.0.1:8213").contains("[[translator]]") && said("[::1]:8213").contains("[[translator]]"));
 }
 
 #[test]
