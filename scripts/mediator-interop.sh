@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# HTTP clients against CoAP servers of others through byway-mediator. Prints the table of docs/mediator.md.
+# HTTP clients against CoAP servers of others through byway-mediator, which alone connects their network namespaces. Prints the
+# table of docs/mediator.md. The namespaces end with it, and it needs no rights for them.
 #
 #   scripts/mediator-interop.sh            print it
 #   scripts/mediator-interop.sh --check    and fail if the page has another one
@@ -8,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/need.sh chromium curl default-jdk-headless libcoap3-bin python3-venv wget wrk
+scripts/need.sh chromium curl default-jdk-headless iproute2 libcoap3-bin python3-venv wget wrk
 command -v npm >/dev/null || scripts/need.sh nodejs npm
 target=${CARGO_TARGET_DIR:-target}
 python=$target/aiocoap/bin/python

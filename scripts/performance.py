@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Puts the figures of a run into docs/performance.md, between its two marks, and draws docs/performance.svg.
+"""Puts the figures of runs into docs/performance.md, between its marks, and draws docs/performance.svg.
 
     cargo run --release --example speed -- --flows 1,1000,10000,100000,1000000 --json > speed.json
-    scripts/performance.py speed.json
+    cargo run --release --example speed -- --rules --json > rules.json
+    scripts/performance.py speed.json rules.json
 """
 
 import json
@@ -13,7 +14,8 @@ sys.dont_write_bytecode = True
 import chart  # noqa: E402
 
 DOCUMENT = "docs/performance.md"
-BEGIN, END = "<!-- figures: scripts/performance.py -->\n", "<!-- end of figures -->\n"
+FIGURES = "<!-- figures: scripts/performance.py -->\n", "<!-- end of figures -->\n"
+RULES = "<!-- rules: scripts/performance.py -->\n", "<!-- end of rules -->\n"
 INSTRUCTIONS = "benches/instructions.txt"
 
 # Passes that lie further apart than this share of their median were disturbed.
@@ -54,7 +56,22 @@ def cell(one):
         text += f" ({one['ratio']:.2f} {one['limit']})"
     if "beside" in one:
         text += f", {one['times']:.2f} {one['beside']}"
+    if one.get("met") is False:
+        text = f"**{text}**"
     return text + (" ~" if one["spread"] > NOISY else "")
+
+
+def demands(cells):
+    """What is demanded of a row, for each number of connections of which it is."""
+    sizes = {}
+    for size, one in sorted(cells.items()):
+        if "at_most" in one:
+            unit = f" {one['limit']}" if one["at_most"].replace(".", "").isdigit() else ""
+            most = one["at_most"].replace(" x", f" {one.get('beside')}")
+            sizes.setdefault(most + unit, []).append(chart.short(size))
+    if len(sizes) == 1:
+        return next(iter(sizes))
+    return "; ".join(f"{most} at {' and '.join(at)}" for most, at in sizes.items())
 
 
 def table(measured, protocol):
@@ -62,12 +79,32 @@ def table(measured, protocol):
     sizes = sorted({one["connections"] for one in measured})
     rows = {}
     for one in measured:
-        rows.setdefault(name_of(one), {})[one["connections"]] = cell(one)
+        rows.setdefault(name_of(one), {})[one["connections"]] = one
     lines = [
-        f"| {protocol.upper()} | " + " | ".join(chart.short(size) for size in sizes) + " |",
-        "| --- |" + " --- |" * len(sizes),
+        f"| {protocol.upper()} | at most | " + " | ".join(chart.short(size) for size in sizes) + " |",
+        "| --- | --- |" + " --- |" * len(sizes),
     ]
-    lines += [f"| {name} | " + " | ".join(row.get(size, "") for size in sizes) + " |" for name, row in rows.items()]
+    for name, row in rows.items():
+        cells = [cell(row[size]) if size in row else "" for size in sizes]
+        lines.append(f"| {name} | {demands(row)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def rules_table(measured):
+    """What rules cost. A row whose name begins with blanks goes on with what the one before is about."""
+    lines = ["| | ns | at most |", "| --- | ---: | --- |"]
+    about = ""
+    for one in measured:
+        what = one["what"]
+        if what.startswith("  "):
+            what = f"{about}: {what.strip()}"
+        else:
+            about = what.partition(":")[0]
+        taken, demand = number(one["nanoseconds"]), ""
+        if "at_most" in one:
+            demand = number(one["at_most"]) + (f", {one['because']}" if one["because"] else "")
+            taken = taken if one["met"] else f"**{taken}**"
+        lines.append(f"| {what} | {taken} | {demand} |")
     return "\n".join(lines) + "\n"
 
 
@@ -87,24 +124,35 @@ def instructions():
     return text
 
 
-def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: scripts/performance.py speed.json")
-    try:
-        with open(sys.argv[1], encoding="utf-8") as file:
-            measured = json.load(file)
-    except (OSError, ValueError) as error:
-        sys.exit(f"performance.py: {sys.argv[1]}: {error}")
-    source = os.path.abspath(sys.argv[1])
-    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-    with open(DOCUMENT, encoding="utf-8") as file:
-        before, _, rest = file.read().partition(BEGIN)
-        _, mark, after = rest.partition(END)
+def put(text, marks, figures):
+    """The text with these figures between its marks."""
+    before, _, rest = text.partition(marks[0])
+    _, mark, after = rest.partition(marks[1])
     if not mark:
         sys.exit(f"performance.py: {DOCUMENT} has lost its marks")
-    figures = "\n".join([table(measured, "udp"), table(measured, "tcp"), instructions()])
+    return f"{before}{marks[0]}\n{figures}\n{marks[1]}{after}"
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        sys.exit(f"performance.py: {path}: {error}")
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("usage: scripts/performance.py speed.json rules.json")
+    source = os.path.abspath(sys.argv[1])
+    measured, rules = read(sys.argv[1]), read(sys.argv[2])
+    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+    with open(DOCUMENT, encoding="utf-8") as file:
+        text = file.read()
+    text = put(text, FIGURES, "\n".join([table(measured, "udp"), table(measured, "tcp"), instructions()]))
+    text = put(text, RULES, rules_table(rules))
     with open(DOCUMENT, "w", encoding="utf-8") as file:
-        file.write(f"{before}{BEGIN}\n{figures}\n{END}{after}")
+        file.write(text)
     sys.argv[1:] = [source, "docs/performance.svg"]
     chart.main()
 

@@ -74,6 +74,12 @@ impl Counters {
         self.dropped.get(reason as usize).copied().unwrap_or(0)
     }
 
+    /// Packets dropped, by reason.
+    #[cfg(feature = "control")]
+    pub(crate) const fn dropped_by_reason(&self) -> &[u64; DropReason::COUNT] {
+        &self.dropped
+    }
+
     /// Packets dropped for any reason.
     #[must_use]
     pub fn dropped_in_all(&self) -> u64 {

@@ -34,7 +34,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::arguments::{Arguments, Count, RowName};
-use crate::labels::Protocol;
+use crate::labels::{Measure, Protocol};
 use crate::timed::{Effort, Row};
 
 fn main() -> ExitCode {
@@ -81,7 +81,7 @@ fn measure(arguments: &Arguments) -> Result<String, String> {
     for &connections in &arguments.flows {
         for protocol in [Protocol::Udp, Protocol::Tcp] {
             eprintln!("{connections} connections, {}", protocol.name());
-            let mut rows = rows::all(connections, protocol)?;
+            let mut rows = rows::all(connections, protocol, None)?;
             let labels: Vec<_> = rows.iter().map(|row| row.label()).collect();
             let mut samples = vec![Vec::new(); rows.len()];
             for _ in 0..arguments.passes {
@@ -109,7 +109,11 @@ fn count_row(count: &Count, connections: u32) -> Result<Option<String>, String> 
             && (count.call.is_none() || count.call == label.call)
             && (count.direction.is_none() || count.direction == label.direction)
     };
-    let mut rows = rows::all(connections, count.protocol)?.into_iter();
+    let only = match count.row {
+        RowName::Measure(measure) => measure,
+        RowName::Limit(_) => Measure::Limit,
+    };
+    let mut rows = rows::all(connections, count.protocol, Some(only))?.into_iter();
     let Some(mut row) = rows.find(|row| wanted(row.as_ref())) else {
         return Ok(None);
     };

@@ -87,25 +87,25 @@ const COUNTERS: [&str; 17] = [
 ];
 
 /// In the order of their names.
-pub(super) const fn values(c: &Counters) -> [u64; COUNTERS.len()] {
+pub(super) const fn values(c: &Counters) -> [&u64; COUNTERS.len()] {
     [
-        c.to_server,
-        c.to_client,
-        c.passed,
-        c.held,
-        c.opened,
-        c.imported,
-        c.moved,
-        c.closed,
-        c.reset,
-        c.expired,
-        c.evicted,
-        c.stranded,
-        c.transmitted,
-        c.transmit_lost,
-        c.events_lost,
-        c.fragments_evicted,
-        c.forgotten,
+        &c.to_server,
+        &c.to_client,
+        &c.passed,
+        &c.held,
+        &c.opened,
+        &c.imported,
+        &c.moved,
+        &c.closed,
+        &c.reset,
+        &c.expired,
+        &c.evicted,
+        &c.stranded,
+        &c.transmitted,
+        &c.transmit_lost,
+        &c.events_lost,
+        &c.fragments_evicted,
+        &c.forgotten,
     ]
 }
 
@@ -120,6 +120,11 @@ const _: () = {
     let mut at = 0;
     while at < REASONS_OF_CLOSING.len() {
         assert!(REASONS_OF_CLOSING[at] as usize == at, "the numbers of reasons stay as they are");
+        at += 1;
+    }
+    let mut at = 0;
+    while at < DROPS.len() {
+        assert!(DROPS[at] as usize == at, "the numbers of dropped packets stay as they are");
         at += 1;
     }
 };

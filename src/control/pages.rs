@@ -5,7 +5,7 @@ use super::authentication::{Rights, TAG};
 use super::datagram::END;
 use super::forms::{MATCH, match_octets, write_server};
 use super::instruction::{Kinds, option_bits, write_timeouts};
-use super::names::{DROPS, FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
+use super::names::{FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
 use core::time::Duration;
 
@@ -154,17 +154,25 @@ fn pairs(entry: &Connection, out: &mut Writer<'_>) {
 
 /// All counters of a translator and of its agent, each after its number.
 pub(super) fn counters(counters: &Counters, refused: &[u64], out: &mut Writer<'_>) {
-    let dropped = DROPS.map(|reason| counters.dropped(reason));
     let own = values(counters);
-    let lists = [(FIRST_COUNTER, &own[..]), (FIRST_DROP, &dropped), (FIRST_REFUSED, refused)];
+    let dropped = counters.dropped_by_reason();
     out.u16((own.len() + dropped.len() + refused.len()) as u16);
     out.u16(0);
-    for (first, values) in lists {
+    for (number, value) in (FIRST_COUNTER..).zip(own) {
+        pair(number, *value, out);
+    }
+    for (first, values) in [(FIRST_DROP, dropped.as_slice()), (FIRST_REFUSED, refused)] {
         for (number, value) in (first..).zip(values) {
-            out.u16(number);
-            out.u64(*value);
+            pair(number, *value, out);
         }
     }
+}
+
+/// A counter after its number.
+#[inline(never)]
+fn pair(number: u16, value: u64, out: &mut Writer<'_>) {
+    out.u16(number);
+    out.u64(value);
 }
 
 /// Numbers among the settings.

@@ -70,12 +70,21 @@ struct Silence {
     clients: u64,
 }
 
+/// What the rule of a group matches, where that is known. Unlike an `Option` it is zero where it is not.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub(crate) enum GroupRule {
+    None,
+    Some(Match),
+}
+
 /// A member of a group that ejects failing ones: all zeros when unused.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub(crate) struct Ejection {
     /// Of the first member when the group was entered: the rule. It is looked up again after a re-divert.
-    pub(crate) rule: Option<Match>,
+    pub(crate) rule: GroupRule,
     /// Whether its group ejects.
     pub(crate) on: bool,
     /// Whether new connections of its group go to the least loaded member.
@@ -121,7 +130,7 @@ pub(crate) struct Ejection {
 
 impl Ejection {
     pub(crate) const EMPTY: Self = Self {
-        rule: None,
+        rule: GroupRule::None,
         on: false,
         by_load: false,
         queued: false,

@@ -135,6 +135,14 @@ impl Phase {
         !matches!(self, Self::Free | Self::Quarantined)
     }
 
+    /// Whether each segment of it is followed and translated, except that a SYN may begin a new connection while it is
+    /// [`Closing`](Self::Closing).
+    #[cfg(target_pointer_width = "64")]
+    #[inline]
+    pub(crate) const fn is_followed(self) -> bool {
+        (self as u8) >= Self::Closing as u8 && (self as u8) <= Self::Doubtful as u8
+    }
+
     /// The phase as the tracker of TCP knows it.
     #[inline]
     pub(crate) const fn tracked(self) -> Self {

@@ -98,10 +98,9 @@ impl<S: Storage> Translator<S> {
         let layout = Layout::new(view.index, view.connections.len());
         let for_measured = if S::MEASURES && !view.measured.is_empty() { Some(&FOR_MEASURED) } else { None };
         let for_resumable = if S::RESUMES && !view.resumable.is_empty() { Some(&FOR_RESUMABLE) } else { None };
-        let mut parts = storage.parts();
-        parts.clear();
+        storage.clear();
         #[cfg(target_pointer_width = "64")]
-        let directory = Directory::new(parts.rule_index);
+        let directory = Directory::new(storage.parts().rule_index);
         let state = State::new(config, layout, for_measured, for_resumable);
         #[cfg(target_pointer_width = "64")]
         let state = {

@@ -119,6 +119,11 @@ pub(crate) struct State {
     /// Ends a dead connection while there may be forgotten ones, or connections are measured. A function pointer, so that
     /// it is linked only into programs that forget or measure connections.
     pub(super) close_dead: Option<fn(&mut Table<'_>, u32)>,
+    /// Makes a stale connection follow the re-diverts that it has not followed yet, once there was one. A function pointer, so
+    /// that it is linked only into programs that re-divert. A large processor, for which there is more of it in line, calls it
+    /// directly.
+    #[cfg(not(target_pointer_width = "64"))]
+    pub(super) follow_moves: Option<fn(&mut Table<'_>, u32) -> Followed>,
     /// Counts connections that no server's entry counts, while there may be any: imported ones that had no rule. A
     /// function pointer, so that it is linked only into programs that import records.
     pub(super) adopt: Option<Adopt>,
@@ -214,6 +219,21 @@ pub(super) enum RuleChange<'a> {
     /// They were, or were not.
     AfterAll,
 }
+/// The result of following.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// The connection stays where it was.
+    Stayed,
+    /// It is on another server now.
+    Moved,
+    /// It is being reset.
+    Reset,
+    /// It is closed: no port was free for it.
+    Stranded,
+    /// It is closed: it returned to its original destination, with its source kept.
+    Home,
+}
+
 /// A sequence number and an acknowledgement.
 type Numbers = (u32, u32);
 
@@ -262,6 +282,8 @@ impl State {
             fresh: 0,
             used: 0,
             adopt: None,
+            #[cfg(not(target_pointer_width = "64"))]
+            follow_moves: None,
             adopting: DONE,
             strays: false,
             lingered: false,

@@ -103,6 +103,17 @@ impl Offer {
     }
 }
 
+/// The sender's time in a segment whose only option are timestamps, where nearly every sender puts them (RFC 7323, appendix
+/// A).
+#[cfg(target_pointer_width = "64")]
+#[inline(always)]
+pub(crate) fn common_timestamp(segment: &[u8]) -> Option<u32> {
+    let [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, ..] = *segment.get(HEADER..)?.first_chunk::<12>()? else {
+        return None;
+    };
+    (segment[12] >> 4 == 8).then_some(u32::from_be_bytes([a, b, c, d]))
+}
+
 /// Where TSval and TSecr lie in a segment, if it carries timestamps.
 #[inline]
 pub(crate) fn timestamps(segment: &[u8]) -> Option<usize> {

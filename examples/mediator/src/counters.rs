@@ -79,6 +79,10 @@ reasons! {
     BadUri = "bad_uri",
     /// An HTTP request named an origin that is not configured.
     ForeignOrigin = "foreign_origin",
+    /// An HTTP request was for a host whose name the service does not have.
+    ForeignHost = "foreign_host",
+    /// A page from elsewhere had a browser send a request that may change something.
+    ForeignPage = "foreign_page",
     /// The head of an HTTP request was longer than the buffer.
     HeadTooLarge = "head_too_large",
     /// A method, format or expectation that has no counterpart in CoAP.

@@ -6,8 +6,10 @@
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -76,9 +78,8 @@ pub fn run(bytes: usize, moves: u32, out: &mut impl Write) -> io::Result<Report>
         ..Settings::default()
     };
     let folder = std::env::temp_dir().join(format!("byway-mediator-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
     let file = folder.join("key");
-    std::fs::write(&file, format!("{key} {}", "42".repeat(32)))?;
+    write_key(&folder, &file, &format!("{key} {}", "42".repeat(32)))?;
     (settings.control, settings.keys) = (Some(SocketAddr::from(([127, 0, 0, 1], 0))), vec![file]);
     let service = Service::open(&settings);
     std::fs::remove_dir_all(&folder)?;
@@ -112,6 +113,19 @@ pub fn run(bytes: usize, moves: u32, out: &mut impl Write) -> io::Result<Report>
     writeln!(out, "SHA-256 {}.", if report.is_intact { "right" } else { "WRONG" })?;
     writeln!(out, "Counters: {counters}")?;
     Ok(report)
+}
+
+/// Writes a file that nobody else can read, into a new folder.
+fn write_key(folder: &Path, file: &Path, text: &str) -> io::Result<()> {
+    let (mut new, mut options) = (DirBuilder::new(), OpenOptions::new());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        new.mode(0o700);
+        options.mode(0o600);
+    }
+    new.create(folder)?;
+    options.write(true).create_new(true).open(file)?.write_all(text.as_bytes())
 }
 
 fn serve(socket: &UdpSocket, server: &SharedServer, stop: &AtomicBool) {

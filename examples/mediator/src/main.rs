@@ -73,7 +73,8 @@ fn portion(_: &Settings) -> Result<(), String> {
 fn arguments() -> Result<Command, String> {
     let mut parser = Parser::from_env();
     let text = |error: lexopt::Error| error.to_string();
-    let mut settings = Settings::default();
+    // The file first, wherever it is named: what else is written on the command line counts more, or is added.
+    let (mut file, mut options) = (None, Vec::new());
     let (mut is_demo, mut is_portion, mut moves, mut mib) = (false, false, 100, 8);
     while let Some(arg) = parser.next().map_err(text)? {
         let name = match arg {
@@ -94,9 +95,17 @@ fn arguments() -> Result<Command, String> {
         }
         let value = parser.value().and_then(|value| value.string()).map_err(|error| format!("--{name}: {error}"))?;
         match name.as_str() {
-            "config" => settings = Settings::read(&PathBuf::from(value))?,
+            "config" if file.is_some() => return Err(format!("--config {value}: there is another one")),
+            "config" => file = Some(PathBuf::from(value)),
+            _ => options.push((name, value)),
+        }
+    }
+    let mut settings = file.map_or_else(|| Ok(Settings::default()), |file| Settings::read(&file))?;
+    for (name, value) in options {
+        match name.as_str() {
             "listen" => settings.listen.push(read(&name, &value)?),
             "origin" => settings.origins.push(value),
+            "host" => settings.hosts.push(value),
             "divert" => settings.diverts.push(value),
             "control" => settings.control = Some(read(&name, &value)?),
             "key" => settings.keys.push(value.into()),

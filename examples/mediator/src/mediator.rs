@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 use byway::{Heap, Instant, Translator};
 use smoltcp::phy;
 
-use crate::coap::exchange::{Exchanges, Settings};
+use crate::coap::exchange::{Exchanges, Settings, Source};
 use crate::counters::{Counters, Reason};
 use crate::far::{Far, carrier};
+use crate::http::host::Hosts;
 use crate::map::uri::Origin;
 use crate::session::{Session, Shared, Stream};
 
@@ -21,6 +22,8 @@ const CHECKED: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Where requests may go.
     pub origins: Vec<Origin>,
+    /// The service's own names. Default: addresses and `localhost` alone.
+    pub hosts: Hosts,
     /// CoAP's parameters.
     pub coap: Settings,
     /// The exponent of the largest block: it has `2^(block + 4)` bytes. Default 6, 1024 bytes.
@@ -29,6 +32,9 @@ pub struct Config {
     pub connections: usize,
     /// How long an HTTP client may be silent when it is its turn. Default 60 s.
     pub patience: Duration,
+    /// Whether an upload stays at its server when an instruction comes that it could not follow. It cannot if what servers
+    /// send reaches the stack by another way than the device. Default: yes.
+    pub may_stay: bool,
     /// 32 bytes of randomness, for tokens, ports and identifiers.
     pub entropy: [u8; 32],
 }
@@ -38,7 +44,8 @@ impl Config {
     #[must_use]
     pub fn new(origins: Vec<Origin>, entropy: [u8; 32]) -> Self {
         let patience = Duration::from_secs(60);
-        Self { origins, coap: Settings::default(), block: 6, connections: 4096, patience, entropy }
+        let (hosts, coap) = (Hosts::default(), Settings::default());
+        Self { origins, hosts, coap, block: 6, connections: 4096, patience, may_stay: true, entropy }
     }
 }
 
@@ -74,6 +81,8 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             exchanges: Exchanges::new(config.coap, (word(8), word(16))),
             counters: Counters::default(),
             origins: config.origins,
+            hosts: config.hosts,
+            may_stay: config.may_stay,
             block: config.block,
             patience: config.patience,
             tickets: 0,
@@ -163,11 +172,10 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             self.shared.far.poll(now);
             let mut any = false;
             let mut datagram = core::mem::take(&mut self.datagram);
-            while let Some(way) = self.shared.far.receive(&mut datagram) {
+            while let Some(source) = self.receive(&mut datagram) {
                 any = true;
-                let from = (way, self.shared.far.server(way));
                 let Shared { exchanges, counters, .. } = &mut self.shared;
-                let Some(answer) = exchanges.receive(now, from, &datagram, counters) else {
+                let Some(answer) = exchanges.receive(now, source, &datagram, counters) else {
                     continue;
                 };
                 let number = answer.owner;
@@ -201,6 +209,18 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             // Message identifiers may have become free.
             self.drive_waiting(now);
         }
+    }
+
+    /// Takes a datagram that has come into `datagram`.
+    fn receive(&mut self, datagram: &mut Vec<u8>) -> Option<Source> {
+        let far = &mut self.shared.far;
+        if let Some(way) = far.receive(datagram) {
+            return Some(Source { way, server: far.server(way), place: None });
+        }
+        let (way, place) = far.receive_past(datagram)?;
+        // If byway has led its connection back there, it is everybody's.
+        let is_back = far.place(way).is_some_and(|now| now.is_at(&place));
+        Some(Source { way, server: Some(place.server), place: (!is_back).then_some(place) })
     }
 
     /// When to call [`poll`](Self::poll) although nothing has come.

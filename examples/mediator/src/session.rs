@@ -21,6 +21,7 @@ use crate::far::Far;
 use crate::http::answer::{self, Ending};
 use crate::http::body::Decoder;
 use crate::http::head::Framing;
+use crate::http::host::Hosts;
 use crate::map::uri::Origin;
 
 /// The longest head of a request, and the most input that waits, in bytes.
@@ -58,10 +59,14 @@ pub struct Shared<D> {
     pub counters: Counters,
     /// Where requests may go.
     pub origins: Vec<Origin>,
+    /// The service's own names.
+    pub hosts: Hosts,
     /// The exponent of the largest block.
     pub block: u8,
     /// How long a client may be silent when it is its turn.
     pub patience: Duration,
+    /// Whether uploads may stay at a server that others are moved from.
+    pub may_stay: bool,
     /// How many requests have begun to wait for a lane.
     pub tickets: u64,
 }
@@ -92,6 +97,8 @@ struct Response {
     locations: Option<String>,
     /// The last notification: its number, when it came, and from which server.
     notified: Option<(u32, Instant, Option<SocketAddrV4>)>,
+    /// What the client was told last, as a number.
+    told: Option<u64>,
 }
 
 /// A connection.
@@ -140,6 +147,7 @@ impl Session {
                 is_begun: false,
                 locations: None,
                 notified: None,
+                told: None,
             },
             active: now,
             since: None,

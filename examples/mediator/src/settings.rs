@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::far::carrier::{Carrier, Ports};
 use crate::far::outside::Outside;
+use crate::http::host::Hosts;
 use crate::map::uri::Origin;
 
 /// Usage of the program.
@@ -23,6 +24,8 @@ HTTP clients read from and write to CoAP servers; byway diverts them, in the mid
   --listen ADDRESS:PORT        where HTTP clients connect (repeatable; 127.0.0.1:8080)
   --origin [/PREFIX=]coap://HOST[:PORT][/PATH]
                                a CoAP origin, for paths with this prefix (repeatable)
+  --host NAME                  a name of the service, as clients write it in URLs; * for any (repeatable; addresses and
+                               localhost always work)
   --divert RULE                a rule of byway: ORIGINAL=SERVER[*WEIGHT][,SERVER...] (repeatable)
   --control ADDRESS:PORT       where `byway ctl` gives instructions; needs a key
   --key FILE                   a number and 64 hexadecimal digits (repeatable)
@@ -57,6 +60,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// `[/PREFIX=]coap://HOST[:PORT][/PATH]`.
     pub origins: Vec<String>,
+    /// The names that the service has, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
     /// Rules, as [`Divert::parse`] reads them.
     pub diverts: Vec<String>,
     /// Where instructions come.
@@ -90,6 +95,7 @@ impl Default for Settings {
         Self {
             listen: Vec::new(),
             origins: Vec::new(),
+            hosts: Vec::new(),
             diverts: Vec::new(),
             control: None,
             keys: Vec::new(),
@@ -144,7 +150,18 @@ impl Settings {
         if self.origins.is_empty() {
             return Err("origins: expected at least one coap://HOST".into());
         }
-        self.origins.iter().map(|text| text.parse().map_err(|error| format!("{error}"))).collect()
+        let mut origins: Vec<Origin> = Vec::new();
+        for text in &self.origins {
+            let origin: Origin = text.parse().map_err(|error| format!("{error}"))?;
+            if origins.iter().any(|other| other.prefix == origin.prefix) {
+                let prefix = &origin.prefix;
+                return Err(format!(
+                    "origin {text}: there is another one for {prefix}; servers of one origin are a rule's"
+                ));
+            }
+            origins.push(origin);
+        }
+        Ok(origins)
     }
 
     /// Where the sockets towards servers are.
@@ -186,8 +203,9 @@ impl Settings {
             Translator::new(config, Heap::new(alternative.connections(), RULES)).map_err(|error| error.to_string())?;
         for text in &self.diverts {
             let mut group = [Weighted { target: Target::Same, weight: 0 }; GROUP];
-            let divert = Divert::parse(text, &mut group).map_err(|error| format!("divert {text}: {error}"))?;
-            translator.divert(divert).map_err(|error| format!("divert {text}: {error}"))?;
+            let hint = if text.contains("127.") { "; 198.18.x.y stands for 127.0.x.y in rules" } else { "" };
+            let divert = Divert::parse(text, &mut group).map_err(|error| format!("divert {text}: {error}{hint}"))?;
+            translator.divert(divert).map_err(|error| format!("divert {text}: {error}{hint}"))?;
         }
         for origin in origins {
             let is_covered = translator.diverts().any(|rule| {
@@ -230,11 +248,15 @@ impl Settings {
     /// A value that is not possible.
     pub fn mediator(&self, origins: Vec<Origin>, entropy: [u8; 32]) -> Result<crate::mediator::Config, String> {
         let mut config = crate::mediator::Config::new(origins, entropy);
+        config.hosts = Hosts::new(self.hosts.iter().map(String::as_str))?;
+        config.may_stay = self.portion.is_none();
         config.block = self.exponent()?;
         config.connections = self.connections;
         config.patience = Duration::from_secs(self.patience);
-        if self.nstart == 0 {
-            return Err("nstart 0: expected at least 1".into());
+        let numbers =
+            [("nstart", self.nstart == 0), ("connections", self.connections == 0), ("patience", self.patience == 0)];
+        if let Some((name, _)) = numbers.into_iter().find(|(_, is_zero)| *is_zero) {
+            return Err(format!("{name} 0: expected at least 1"));
         }
         config.coap.nstart = self.nstart;
         Ok(config)

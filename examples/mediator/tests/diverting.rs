@@ -227,24 +227,6 @@ fn an_upload_that_is_still_whole_begins_again_at_the_new_server() {
 }
 
 #[test]
-fn an_upload_that_is_not_whole_any_more_fails_and_leaves_nothing() {
-    let mut world = World::new(Network::default());
-    let body = content(40_000);
-    let mut client = world.connect();
-    upload(&mut client, &mut world, "PUT", &body);
-    client.send(&mut world, &body[..20_000]);
-    while world.requests()[0] < 10 {
-        world.step();
-    }
-    world.redivert(0, Redivert::Switch);
-    client.send(&mut world, &body[20_000..]);
-    let response = client.response(&mut world, false).unwrap();
-    assert_eq!((response.status, response.field("Connection")), (503, Some("close")));
-    assert_eq!(world.count(Reason::NotReplayable), 1);
-    assert!(world.servers.iter().all(|server| !server.lock().unwrap().resources.contains_key("up")));
-}
-
-#[test]
 fn a_post_is_not_repeated_at_another_server() {
     let mut world = World::new(Network::default());
     let mut client = world.connect();

@@ -118,6 +118,35 @@ fn a_server_that_has_forgotten_its_observers_is_told_again() {
     assert_eq!((world.count(Reason::RegisteredAgain), world.mediator.in_flight()), (1, 0));
 }
 
+/// byway forgets a connection on which nothing passes for five minutes, and with it the way of the next notification.
+#[test]
+fn a_notification_is_heard_however_long_the_last_one_is_fresh() {
+    let mut world = world();
+    let light = Resource { max_age: Some(86_400), ..Resource::new(&b"on"[..], Some(0)) };
+    world.servers[0].lock().unwrap().resources.insert("light".into(), light);
+    let (mut client, mut response) = events(&mut world);
+    let timeout = world.mediator.translator().timeouts().udp;
+    for round in 1..=3 {
+        wait(&mut world, timeout * 5 / 2);
+        // What it has not changed meanwhile is no event, although it was asked for again.
+        assert_eq!(client.take(&mut world, usize::MAX), 0, "{:?}", String::from_utf8_lossy(&client.received));
+        notify(&mut world, 0, &format!("round {round}"));
+        assert!(client.chunk(&mut world, &mut response).unwrap());
+        assert!(response.body.ends_with(format!("data: round {round}\n\n").as_bytes()));
+        // The notification was fresh for a minute; what it is asked for then is so for a day.
+        let light = Resource { max_age: Some(86_400), ..Resource::new(format!("round {round}").into_bytes(), Some(0)) };
+        world.servers[0].lock().unwrap().resources.insert("light".into(), light);
+    }
+    // A monitor may make it shorter while the stream is open.
+    let shorter = byway::Timeouts { udp: timeout / 2, ..world.mediator.translator().timeouts() };
+    world.mediator.translator_mut().set_timeouts(shorter).unwrap();
+    wait(&mut world, timeout);
+    notify(&mut world, 0, "shorter");
+    assert!(client.chunk(&mut world, &mut response).unwrap());
+    assert!(response.body.ends_with(b"data: shorter\n\n"));
+    assert_eq!(world.mediator.translator().counters().dropped_in_all(), 0);
+}
+
 #[test]
 fn the_stream_of_a_server_that_is_gone_ends() {
     let mut world = world();

@@ -170,7 +170,7 @@ impl World {
     fn download(&self, mut on_the_way: impl FnMut(usize)) -> Vec<u8> {
         let mut stream = TcpStream::connect(HTTP).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET /big HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        write!(stream, "GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         stream.read_line(&mut line).unwrap();

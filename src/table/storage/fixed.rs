@@ -95,6 +95,8 @@ impl<const CONNECTIONS: usize, const DIVERTS: usize> Fixed<CONNECTIONS, DIVERTS>
 impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize, const R: usize, const S: usize>
     Fixed<C, D, F, E, M, R, S>
 {
+    const CLEAR: Self = Self::sized();
+
     /// Empty tables, with all sizes as the type says.
     ///
     /// ```
@@ -162,6 +164,12 @@ impl<const C: usize, const D: usize, const F: usize, const E: usize, const M: us
     #[inline(always)]
     fn view(&self) -> View<'_> {
         view!(self, self.index.0.as_flattened())
+    }
+
+    // All zeros: that is one run of them, where each part for itself would be a loop.
+    #[inline(always)]
+    fn clear(&mut self) {
+        *self = Self::CLEAR;
     }
 }
 

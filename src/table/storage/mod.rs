@@ -38,6 +38,11 @@ pub(crate) mod sealed {
 
         fn parts(&mut self) -> Parts<'_>;
         fn view(&self) -> View<'_>;
+
+        /// Clears all of it, as if it had just been created.
+        fn clear(&mut self) {
+            self.parts().clear();
+        }
     }
 
     impl<T: Memory> Memory for &mut T {
@@ -53,6 +58,11 @@ pub(crate) mod sealed {
         #[inline(always)]
         fn view(&self) -> View<'_> {
             (**self).view()
+        }
+
+        #[inline(always)]
+        fn clear(&mut self) {
+            (**self).clear();
         }
     }
 }

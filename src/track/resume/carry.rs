@@ -8,6 +8,8 @@ use super::{
 use crate::connection::Direction;
 use crate::wire::checksum::Delta;
 use crate::wire::options::{self, Offer, Options};
+#[cfg(target_pointer_width = "64")]
+use crate::wire::tcp::HEADER;
 use crate::wire::tcp::{ACK, FIN, RST, SYN, Segment, is_behind};
 
 impl ResumeSlot {
@@ -36,6 +38,42 @@ impl ResumeSlot {
             Direction::ToClient => self.carry_reply(seen, bytes, &mut change),
         }
         change
+    }
+
+    /// The same for a segment that passes [as it is](Self::is_plain), has ACK and neither SYN, FIN nor RST, and no options
+    /// but timestamps where nearly every sender puts them (RFC 7323, appendix A). `None`, and nothing is noted, for any
+    /// other; `bytes` are its header.
+    #[cfg(target_pointer_width = "64")]
+    #[inline(always)]
+    pub(crate) fn note_common(&mut self, direction: Direction, seen: &Segment, bytes: &[u8]) -> Option<()> {
+        let header = bytes.first_chunk::<HEADER>()?;
+        let clock = match header[12] >> 4 {
+            5 => None,
+            8 => Some(options::common_timestamp(bytes)?),
+            _ => return None,
+        };
+        let window = u16::from_be_bytes([header[14], header[15]]);
+        if seen.data != 0 {
+            self.flags = self.flags & !ASKED | if direction == Direction::ToServer { ASKED } else { 0 };
+        }
+        let known = match direction {
+            Direction::ToServer => {
+                (self.client_window, self.flags) = (window, self.flags & !HOLE);
+                &mut self.client_clock
+            }
+            Direction::ToClient => {
+                self.flags |= SERVER_SEEN;
+                let edge = seen.acknowledgment.wrapping_add(u32::from(window) << self.server_scale());
+                if edge.wrapping_sub(self.edge) < 1 << 31 {
+                    self.edge = edge;
+                }
+                &mut self.server_clock
+            }
+        };
+        if let Some(value) = clock.filter(|value| is_behind(*known, *value)) {
+            *known = value;
+        }
+        Some(())
     }
 
     /// Whether its segments pass as they are: no other server has taken over, or is about to.

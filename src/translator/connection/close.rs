@@ -11,8 +11,7 @@ use crate::table::hash::Key;
 use crate::table::storage::Storage;
 use crate::track::phase::Phase;
 use crate::translator::Translator;
-use crate::translator::redivert::follow::Followed;
-use crate::translator::state::Table;
+use crate::translator::state::{Followed, Table};
 use crate::wire::ipv4::TCP;
 
 impl<S: Storage> Translator<S> {

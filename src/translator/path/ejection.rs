@@ -6,7 +6,7 @@ use crate::divert::Match;
 use crate::table::groups::{self, Groups, cluster_of};
 use crate::table::rule::{DivertSlot, servers_of};
 use crate::table::server::{self, NONE, ServerSlot};
-use crate::track::ejection::{Ejection, Standing, Wait};
+use crate::track::ejection::{Ejection, GroupRule, Standing, Wait};
 use crate::track::measure_server::MeasuredServerSlot;
 use crate::translator::state::{RuleChange, Table};
 
@@ -271,7 +271,7 @@ pub(super) fn rules(table: &mut Table<'_>, change: RuleChange<'_>) -> bool {
                 while let Some(next) = table.memory.servers.get(usize::from(entry)).map(|slot| slot.next) {
                     restore(table, entry);
                     if let Some(own) = ejection(table.memory.measured_servers, entry) {
-                        own.rule = None;
+                        own.rule = GroupRule::None;
                     }
                     entry = next;
                 }
@@ -300,8 +300,8 @@ pub(super) fn rules(table: &mut Table<'_>, change: RuleChange<'_>) -> bool {
             for entry in 0..table.state.unused.up_to() {
                 // Those of groups that are set up already are on.
                 let own = ejection(table.memory.measured_servers, entry).filter(|own| !own.on);
-                let rule = own.and_then(|own| own.rule.take());
-                if let Some(matches) = rule {
+                let rule = own.map(|own| core::mem::replace(&mut own.rule, GroupRule::None));
+                if let Some(GroupRule::Some(matches)) = rule {
                     arrange(table, &matches);
                 }
             }
@@ -361,7 +361,7 @@ fn arrange(table: &mut Table<'_>, matches: &Match) {
             measured.ejection.forget();
         }
         let own = &mut measured.ejection;
-        (own.on, own.rule, own.by_load, own.leader) = (true, None, rule.is_least_loaded(), first);
+        (own.on, own.rule, own.by_load, own.leader) = (true, GroupRule::None, rule.is_least_loaded(), first);
         (own.configured, own.full) = (slot.weight(), slot.weight().saturating_mul(factor));
         if own.configured != 0 {
             (members, out) = (members + 1, out + u16::from(own.is_out()));
@@ -393,7 +393,7 @@ fn arrange(table: &mut Table<'_>, matches: &Match) {
         entry = next;
     }
     if let Some(own) = ejection(table.memory.measured_servers, first) {
-        (own.rule, own.members, own.out) = (Some(*matches), members, out);
+        (own.rule, own.members, own.out) = (GroupRule::Some(*matches), members, out);
     }
     enter_weights(table, first);
 }

@@ -52,9 +52,11 @@ impl<S: Storage> Translator<S> {
         let end = Header(packet.first_chunk()?).total_length();
         let bytes = packet.get_mut(HEADER..end)?;
         let segment = Segment::with(bytes.first_chunk::<{ tcp::HEADER }>()?, plain.data());
-        // Nothing of it changes, since no other server has taken over.
-        let sent = connection.sequences.end(Direction::ToClient);
-        let _ = resume.carry(direction, &segment, Attempt::None, sent, bytes);
+        if resume.note_common(direction, &segment, bytes).is_none() {
+            // Nothing of it changes, since no other server has taken over.
+            let sent = connection.sequences.end(Direction::ToClient);
+            let _ = resume.carry(direction, &segment, Attempt::None, sent, bytes);
+        }
         self.state.carried_resumable = true;
         Some(verdict)
     }

@@ -158,16 +158,34 @@ impl State {
         if self.timers.is_dead(phase, connection.last, self.tick) {
             return None;
         }
-        let (header, payload) = packet.split_first_chunk_mut::<HEADER>()?;
-        let (addresses, ports) = connection.becomes(direction);
         if plain.protocol == TCP {
-            let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>()?;
+            let tcp = packet.get(HEADER..)?.first_chunk::<{ tcp::HEADER }>()?;
             if tcp[13] & (SYN | FIN | RST | ACK) != ACK {
                 return None;
             }
             if !connection.sequences.note_plain(direction, &Segment::with(tcp, plain.data.into())) {
                 return None;
             }
+        }
+        let refreshes = direction == Direction::ToServer || self.config.refresh_from_server;
+        self.write_plain(connection, direction, plain.protocol, refreshes, packet)
+    }
+
+    /// Gives a plain packet of this connection the addresses and ports of the other side, and counts it. `None`, with nothing
+    /// changed, if it is too short for one.
+    #[inline(always)]
+    pub(super) fn write_plain(
+        &mut self,
+        connection: &mut Entry,
+        direction: Direction,
+        protocol: u8,
+        refreshes: bool,
+        packet: &mut [u8],
+    ) -> Option<Verdict> {
+        let (header, payload) = packet.split_first_chunk_mut::<HEADER>()?;
+        let (addresses, ports) = connection.becomes(direction);
+        if protocol == TCP {
+            let tcp = payload.first_chunk_mut::<{ tcp::HEADER }>()?;
             [tcp[0], tcp[1], tcp[2], tcp[3]] = ports.to_be_bytes();
             [tcp[16], tcp[17]] = checksum::update_along([tcp[16], tcp[17]], connection.transport, direction);
         } else {
@@ -177,19 +195,17 @@ impl State {
                 checksum::update_udp(field, connection.transport.along(direction));
             }
         }
-        let [.., a, b, c, d, e, f, g, h] = header;
-        [*a, *b, *c, *d, *e, *f, *g, *h] = addresses.to_be_bytes();
+        *header.last_chunk_mut()? = addresses.to_be_bytes();
         [header[10], header[11]] = checksum::update_along([header[10], header[11]], connection.network, direction);
+        if refreshes {
+            connection.last = self.tick;
+        }
         match direction {
             Direction::ToServer => {
-                connection.last = self.tick;
                 self.counters.to_server = self.counters.to_server.wrapping_add(1);
                 Some(Verdict::ToServer)
             }
             Direction::ToClient => {
-                if self.config.refresh_from_server {
-                    connection.last = self.tick;
-                }
                 self.counters.to_client = self.counters.to_client.wrapping_add(1);
                 Some(Verdict::ToClient)
             }

@@ -13,9 +13,11 @@ use crate::track::phase::Phase;
 use crate::translator::Translator;
 use crate::translator::path::plain::{Left, Plain};
 use crate::translator::path::slow::Revisit;
+use crate::translator::path::track::Tracked;
 use crate::translator::state::Table;
 use crate::verdict::Verdict;
-use crate::wire::ipv4;
+use crate::wire::ipv4::{self, HEADER, TCP};
+use crate::wire::tcp::{SYN, Segment};
 
 impl<S: Storage> Translator<S> {
     /// Translates or passes such a packet, which is known to be plain.
@@ -128,6 +130,9 @@ impl Table<'_> {
         {
             return verdict;
         }
+        if let Some(verdict) = self.carry_segment(direction, packet, slot) {
+            return verdict;
+        }
         // In a burst the slot may have been given back since it was guessed.
         let listed = self.slot(slot).is_some_and(|c| c.phase.is_listed());
         let Some(key) = forward_key(packet).filter(|_| listed) else {
@@ -144,12 +149,39 @@ impl Table<'_> {
         };
         self.state.count(verdict)
     }
+
+    /// A whole segment that changes the connection in this slot, and needs nothing but to be followed and translated.
+    /// `None`, and nothing has changed, if it needs more.
+    #[inline(always)]
+    fn carry_segment(&mut self, direction: Direction, packet: &mut [u8], slot: u32) -> Option<Verdict> {
+        let ConnectionSlot(connection) = self.memory.connections.get(slot as usize)?;
+        if packet.get(ipv4::PROTOCOL) != Some(&TCP)
+            || !connection.phase.is_followed()
+            || !self.state.is_plain_epoch(connection)
+            || self.state.is_dead(connection)
+            || self.for_resumable(slot).is_some()
+        {
+            return None;
+        }
+        let plain = Plain::read(packet)?;
+        let segment = Segment::with(packet.get(HEADER..)?.first_chunk()?, plain.data());
+        if connection.phase == Phase::Closing && segment.has(SYN) {
+            return None;
+        }
+        let refreshes = match self.follow_segment(slot, direction, &segment, true) {
+            Tracked::Refreshing => direction == Direction::ToServer || self.state.config.refresh_from_server,
+            Tracked::Quiet => false,
+            Tracked::Dropped(verdict) => return Some(self.state.count(verdict)),
+        };
+        let ConnectionSlot(connection) = self.memory.connections.get_mut(slot as usize)?;
+        self.state.write_plain(connection, direction, TCP, refreshes, packet)
+    }
 }
 
 /// The key of the connection that a plain packet belongs to if it goes to the server.
 #[inline(always)]
 fn forward_key(packet: &[u8]) -> Option<Key> {
-    let start = packet.first_chunk::<{ ipv4::HEADER + 4 }>()?;
+    let start = packet.first_chunk::<{ HEADER + 4 }>()?;
     let [.., protocol, _, _, a, b, c, d, e, f, g, h, i, j, k, l] = *start;
     Some(Key::packed(protocol, u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l])))
 }

@@ -21,38 +21,33 @@ use crate::track::claims::Claims;
 use crate::track::phase::Phase;
 #[cfg(target_pointer_width = "64")]
 use crate::translator::state::State;
-use crate::translator::state::Table;
+use crate::translator::state::{Followed, Table};
 use crate::translator::table::servers;
 use crate::wire::ipv4::{ICMP, TCP};
-
-/// The result of following.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::translator) enum Followed {
-    /// The connection stays where it was.
-    Stayed,
-    /// It is on another server now.
-    Moved,
-    /// It is being reset.
-    Reset,
-    /// It is closed: no port was free for it.
-    Stranded,
-    /// It is closed: it returned to its original destination, with its source kept.
-    Home,
-}
 
 impl Table<'_> {
     /// Makes a connection follow the re-diverts that it has not followed yet.
     #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn follow_rediverts(&mut self, slot: u32) -> Followed {
+        if self.slot(slot).is_none_or(|c| c.epoch == self.state.redivert_log.epoch) {
+            return Followed::Stayed;
+        }
+        #[cfg(target_pointer_width = "64")]
+        return self.follow_moves(slot);
+        // Without a re-divert it is of an older epoch because it is forgotten.
+        #[cfg(not(target_pointer_width = "64"))]
+        self.state.follow_moves.map_or(Followed::Stayed, |follow| follow(self, slot))
+    }
+
+    /// The same for one that is stale.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    pub(super) fn follow_moves(&mut self, slot: u32) -> Followed {
         let moves = &self.state.redivert_log;
         let Some(ConnectionSlot(connection)) = self.memory.connections.get_mut(slot as usize) else {
             return Followed::Stayed;
         };
-        let behind = connection.epoch;
-        if behind == moves.epoch {
-            return Followed::Stayed;
-        }
-        connection.epoch = moves.epoch;
+        let behind = core::mem::replace(&mut connection.epoch, moves.epoch);
         if connection.phase.is_over() {
             self.stay_ended(slot);
             return Followed::Stayed;

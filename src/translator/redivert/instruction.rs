@@ -440,6 +440,10 @@ impl Table<'_> {
     /// Writes a move down for connections to follow.
     fn follow(&mut self, new: MoveSlot) {
         self.state.redivert_log.push(self.memory.moves, new);
+        #[cfg(not(target_pointer_width = "64"))]
+        {
+            self.state.follow_moves = Some(|table, slot| table.follow_moves(slot));
+        }
         self.state.set_plain_epoch();
     }
 

@@ -43,13 +43,22 @@ impl Body {
         skip.and_then(|skip| self.bytes.get(skip..)).unwrap_or_default()
     }
 
+    /// Whether what is before this place has to be forgotten, since so much room is needed.
+    pub(super) fn will_forget(&self, offset: u64, needed: usize) -> bool {
+        !self.is_complete && self.room() < needed && self.taken(offset) != 0
+    }
+
     /// Forgets what is before this place, if the room is needed.
     pub(super) fn make_room(&mut self, offset: u64, needed: usize) {
-        let taken = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(0).min(self.bytes.len());
-        if !self.is_complete && self.room() < needed && taken != 0 {
+        if self.will_forget(offset, needed) {
+            let taken = self.taken(offset);
             self.bytes.drain(..taken);
             self.start += taken as u64;
         }
+    }
+
+    fn taken(&self, offset: u64) -> usize {
+        usize::try_from(offset.saturating_sub(self.start)).unwrap_or(0).min(self.bytes.len())
     }
 
     /// Whether nothing of it was forgotten.

@@ -24,7 +24,7 @@ use super::congestion::Origin;
 pub use super::congestion::Settings;
 use super::message::{self, Code, Kind, Message, ToSend, Token};
 use crate::counters::Counters;
-use crate::far::{Far, Lane, Way};
+use crate::far::{Far, Lane, Place, Way};
 
 /// How many confirmable responses are remembered, to acknowledge their repetitions.
 const REMEMBERED: usize = 256;
@@ -50,6 +50,8 @@ pub struct Ask<'a, 'b> {
     pub payload: &'a [u8],
     /// Whether it may be executed twice.
     pub is_idempotent: bool,
+    /// Where it goes to, wherever byway leads its origin's requests.
+    pub place: Option<Place>,
     /// Whether its token stays, for notifications, until it is [cancelled](Exchanges::cancel).
     pub observes: bool,
 }
@@ -81,14 +83,25 @@ enum State {
     Sent { again: Instant, timeout: Duration, times: u8 },
     /// Acknowledged; the response comes by itself.
     Acknowledged { until: Instant },
-    /// Answered; notifications follow. It registers again at this time, unless there is one before (RFC 7641, section 3.3.1).
-    Observing { until: Instant },
+    /// Answered; notifications follow. It registers again at this time, unless there is one before (RFC 7641, section 3.3.1),
+    /// and when nothing was heard for so long that byway would soon forget the connection.
+    Observing { until: Instant, heard: Instant },
+}
+
+/// Who takes requests in turns: an origin, or the server of a transfer that stays there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Peer {
+    Origin(SocketAddrV4),
+    Server(SocketAddrV4),
 }
 
 #[derive(Debug)]
 struct Exchange {
     owner: usize,
     way: Way,
+    place: Option<Place>,
+    /// In whose turns it is.
+    peer: Peer,
     id: u16,
     bytes: Vec<u8>,
     state: State,
@@ -100,8 +113,31 @@ struct Exchange {
     first: Instant,
 }
 
+impl Exchange {
+    /// Whether what comes from there may be for it: what comes past byway is for those that stay there.
+    fn hears(&self, source: Source) -> bool {
+        source.place.is_none_or(|from| self.place.is_some_and(|place| place.is_at(&from)))
+    }
+
+    /// Sends it. False if there is no room.
+    fn send<D: phy::Device>(&self, far: &mut Far<D>) -> bool {
+        match self.place {
+            Some(place) => far.send_from(place, self.way, &self.bytes),
+            None => far.send(self.way, &self.bytes),
+        }
+    }
+}
+
 /// Where a message came from. Servers behind one origin have message identifiers of their own.
-type From = (Way, Option<SocketAddrV4>);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its addresses, as the stack sees them.
+    pub way: Way,
+    /// The server that it is from.
+    pub server: Option<SocketAddrV4>,
+    /// Whether it came past byway, from a server that only some transfers stay at.
+    pub place: Option<Place>,
+}
 
 /// A response, and what it answers.
 #[derive(Debug)]
@@ -120,14 +156,16 @@ pub struct Exchanges {
     settings: Settings,
     exchanges: HashMap<u64, Exchange>,
     by_id: HashMap<(Lane, u16), u64>,
-    origins: HashMap<SocketAddrV4, Origin>,
-    remembered: VecDeque<(Instant, From, u16, Token)>,
+    origins: HashMap<Peer, Origin>,
+    remembered: VecDeque<(Instant, Source, u16, Token)>,
     failed: VecDeque<(usize, Failure)>,
     generation: u32,
+    /// How long an observer waits for a notification at most before it registers again.
+    silence: Duration,
     key: (u64, u64),
     tokens: u64,
     /// Acknowledgements and resets to send.
-    replies: VecDeque<(Way, Vec<u8>)>,
+    replies: VecDeque<(Source, Vec<u8>)>,
     /// The earliest timer, as far as is known.
     earliest: Option<Instant>,
     /// Whether a request may be started.
@@ -146,6 +184,7 @@ impl Exchanges {
             remembered: VecDeque::new(),
             failed: VecDeque::new(),
             generation: 0,
+            silence: Duration::MAX,
             key,
             tokens: 0,
             replies: VecDeque::new(),
@@ -164,7 +203,11 @@ impl Exchanges {
         far: &mut Far<D>,
         ask: &mut Ask<'_, '_>,
     ) -> Result<ExchangeId, Failure> {
-        let origin = self.origins.entry(ask.origin).or_default();
+        let peer = match ask.place {
+            Some(place) if place.generation != far.generation() => Peer::Server(place.server),
+            _ => Peer::Origin(ask.origin),
+        };
+        let origin = self.origins.entry(peer).or_default();
         // After an instruction it may be another server.
         let is_same = far.generation() == self.generation;
         if is_same && origin.must_wait(now) {
@@ -172,6 +215,8 @@ impl Exchanges {
         }
         let id = match far.next_id(ask.lane, now) {
             Some(id) => id,
+            // To that server another lane is another client.
+            None if ask.place.is_some() => return Err(Failure::Exhausted),
             None => {
                 let lane = far.lease(now, ask.resource).ok_or(Failure::Exhausted)?;
                 far.release(ask.lane, ask.resource);
@@ -185,11 +230,12 @@ impl Exchanges {
         let way = Way { lane: ask.lane, client: ask.client, origin: ask.origin };
         let (owner, is_idempotent, observes) = (ask.owner, ask.is_idempotent, ask.observes);
         let (state, generation) = (State::Queued, far.generation());
-        let first = now;
-        let exchange = Exchange { owner, way, id, bytes, state, is_idempotent, observes, generation, first };
+        let (first, place) = (now, ask.place);
+        let exchange =
+            Exchange { owner, way, place, peer, id, bytes, state, is_idempotent, observes, generation, first };
         self.exchanges.insert(number, exchange);
         self.by_id.insert((ask.lane, id), number);
-        self.origins.entry(ask.origin).or_default().queue.push_back(number);
+        self.origins.entry(peer).or_default().queue.push_back(number);
         self.is_due = true;
         Ok(ExchangeId(number))
     }
@@ -202,10 +248,14 @@ impl Exchanges {
 
     /// Sends what is due, and starts the requests whose turn has come.
     pub fn poll<D: phy::Device>(&mut self, now: Instant, far: &mut Far<D>, counters: &mut Counters) {
-        while let Some((way, reply)) = self.replies.pop_front() {
+        while let Some((source, reply)) = self.replies.pop_front() {
             // One that is lost is asked for again.
-            far.send(way, &reply);
+            match source.place {
+                Some(place) => far.send_from(place, source.way, &reply),
+                None => far.send(source.way, &reply),
+            };
         }
+        self.heed(now, far.translator().timeouts().udp);
         if far.generation() != self.generation {
             self.generation = far.generation();
             self.send_again(now, far, counters);
@@ -243,7 +293,7 @@ impl Exchanges {
             let again = now + timeout;
             exchange.state = State::Sent { again, timeout, times: 0 };
             (exchange.generation, exchange.first) = (far.generation(), now);
-            let sent = far.send(exchange.way, &exchange.bytes);
+            let sent = exchange.send(far);
             self.earliest = Some(self.earliest.map_or(again, |earliest| earliest.min(again)));
             if !sent {
                 // No room in the stack: as if it were lost, but noticed at once.
@@ -325,17 +375,17 @@ impl Exchanges {
         let Some(exchange) = self.exchanges.get(&number) else {
             return;
         };
-        let (origin, is_out) = (exchange.way.origin, matches!(exchange.state, State::Sent { .. }));
-        if let Some(origin) = self.origins.get_mut(&origin) {
+        let (peer, is_out) = (exchange.peer, matches!(exchange.state, State::Sent { .. }));
+        if let Some(origin) = self.origins.get_mut(&peer) {
             origin.queue.retain(|queued| *queued != number);
         }
         if is_out {
-            self.give_turn(origin);
+            self.give_turn(peer);
         }
     }
 
-    fn give_turn(&mut self, origin: SocketAddrV4) {
-        if let Some(origin) = self.origins.get_mut(&origin) {
+    fn give_turn(&mut self, peer: Peer) {
+        if let Some(origin) = self.origins.get_mut(&peer) {
             origin.outstanding = origin.outstanding.saturating_sub(1);
             self.is_due |= !origin.queue.is_empty();
         }

@@ -6,9 +6,12 @@
 //! - **To the client**: the block's number is the one asked for, no byte is missing, and ETag, format and size are those
 //!   of the first block. Without an ETag, the server must be the same as for the first block: byway says which it is.
 //! - **To the server**: a server that took the first block takes all of them. If another one answers, the body begins
-//!   again, provided that it is still whole in the buffer.
+//!   again, provided that it is still whole in the buffer. Once it is not, the transfer stays where it is, whatever
+//!   instructions come.
 //!
 //! Whatever fails a check ends the transfer. It is never continued with bytes of another representation.
+
+mod upload;
 
 use core::hash::{Hash, Hasher};
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -21,10 +24,7 @@ pub use super::body::Body;
 use super::exchange::{Ask, ExchangeId, Exchanges, Failure};
 use super::message::{Code, Message, ToSend, Uint, option};
 use crate::counters::{Counters, Reason};
-use crate::far::{Far, Lane};
-
-/// How often a body that is to be sent begins again, at most.
-const REPLAYS: u32 = 64;
+use crate::far::{Far, Lane, Place, Way};
 
 /// How often a block in the middle of a body is asked for again after all its transmissions were in vain.
 const ATTEMPTS: u32 = 1;
@@ -46,6 +46,8 @@ pub struct Request {
     pub head_only: bool,
     /// Whether notifications are wanted.
     pub observes: bool,
+    /// Whether it stays at its server when it could not follow an instruction.
+    pub may_stay: bool,
     /// The exponent of the largest block, at most [`MAX_SIZE`].
     pub block: u8,
 }
@@ -87,6 +89,8 @@ enum Phase {
         size: u8,
         sending: usize,
         server: Option<SocketAddrV4>,
+        /// The rules' generation when the first block was sent.
+        generation: u32,
     },
     /// Waiting for the first block of the response.
     First,
@@ -149,6 +153,8 @@ pub struct Transfer {
     replays: u32,
     attempts: u32,
     observing: Option<ExchangeId>,
+    /// Where it stays, since it could not begin again elsewhere any more.
+    place: Option<Place>,
 }
 
 impl Transfer {
@@ -157,11 +163,11 @@ impl Transfer {
     pub fn new(request: Request, lane: Lane) -> Self {
         let resource = request.resource();
         let phase = if request.has_body {
-            Phase::Upload { offset: 0, size: request.block, sending: 0, server: None }
+            Phase::Upload { offset: 0, size: request.block, sending: 0, server: None, generation: 0 }
         } else {
             Phase::First
         };
-        Self { request, lane, resource, phase, exchange: None, replays: 0, attempts: 0, observing: None }
+        Self { request, lane, resource, phase, exchange: None, replays: 0, attempts: 0, observing: None, place: None }
     }
 
     /// What is asked for.
@@ -190,7 +196,14 @@ impl Transfer {
         for exchange in [self.exchange.take(), self.observing.take()].into_iter().flatten() {
             exchanges.cancel(exchange);
         }
+        if let Some(place) = self.place.take() {
+            far.leave(place, self.way());
+        }
         far.release(self.lane, self.resource);
+    }
+
+    const fn way(&self) -> Way {
+        Way { lane: self.lane, client: self.request.client, origin: self.request.origin }
     }
 
     /// Asks for the next block, or sends it. `owner` gets the answer.
@@ -208,9 +221,13 @@ impl Transfer {
         if self.is_busy() {
             return Ok(());
         }
+        self.settle(body, far)?;
         let (block1, block2, size1, mut payload): (Option<Block>, Option<Block>, _, &[u8]) = match &mut self.phase {
             Phase::Done => return Ok(()),
-            Phase::Upload { offset, size, sending, .. } => {
+            Phase::Upload { offset, size, sending, generation, .. } => {
+                if *offset == 0 {
+                    *generation = far.generation();
+                }
                 let length = 16 << *size;
                 body.make_room(*offset, length + 1);
                 let left = body.from(*offset);
@@ -266,6 +283,7 @@ impl Transfer {
             options: &mut options,
             payload,
             is_idempotent: is_later || !is_last || !matches!(self.request.method, Code::POST | Code::PATCH),
+            place: self.place,
             observes,
         };
         let started = exchanges.start(now, far, &mut ask);
@@ -334,58 +352,6 @@ impl Transfer {
             Phase::Done if self.observing.is_some() => Ok(Step::Notification(message)),
             Phase::Done => Ok(Step::Nothing),
         }
-    }
-
-    fn judge_upload<'a>(
-        &mut self,
-        message: Message<'a>,
-        block2: Option<Block>,
-        server: Option<SocketAddrV4>,
-        body: &Body,
-        counters: &mut Counters,
-    ) -> Result<Step<'a>, Reason> {
-        let Phase::Upload { offset, size, sending, server: first } = &mut self.phase else {
-            return Ok(Step::Nothing);
-        };
-        let block1 = match message.option(option::BLOCK1) {
-            None => None,
-            Some(value) => Some(Block::parse(value).ok_or(Reason::BadBlock)?),
-        };
-        let was_last = body.is_complete && body.from(*offset).len() <= *sending;
-        let has_moved = *offset != 0 && *first != server;
-        if message.code == Code::REQUEST_ENTITY_INCOMPLETE && *offset != 0
-            || (has_moved && message.code.class() == 2 && !was_last)
-        {
-            self.replays += 1;
-            if !body.is_whole() || self.replays > REPLAYS {
-                return Err(Reason::NotReplayable);
-            }
-            counters.count(Reason::Replays);
-            (*offset, *first) = (0, None);
-            return Ok(Step::Nothing);
-        }
-        let smaller = block1.map(|block| block.size).filter(|smaller| smaller < size);
-        if message.code == Code::REQUEST_ENTITY_TOO_LARGE
-            && *offset == 0
-            && let Some(smaller) = smaller
-        {
-            *size = smaller;
-            return Ok(Step::Nothing);
-        }
-        if was_last || message.code.class() != 2 {
-            return self.begin(message, block2, server);
-        }
-        // 2.31, or for a server that keeps each block by itself any success.
-        let sent = Block::at(*offset, true, *size);
-        let Some(block1) = block1.filter(|block| sent.is_some_and(|sent| sent.number == block.number)) else {
-            return Err(Reason::BlockNumber);
-        };
-        if *offset == 0 {
-            *first = server;
-        }
-        *offset += *sending as u64;
-        *size = block1.size.min(*size);
-        Ok(Step::Nothing)
     }
 
     fn begin<'a>(

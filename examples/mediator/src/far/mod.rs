@@ -59,6 +59,7 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
+pub mod bypass;
 pub mod carrier;
 pub mod lanes;
 pub mod link;
@@ -77,6 +78,8 @@ use smoltcp::socket::udp;
 use smoltcp::time::Instant as Timestamp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
+use bypass::Bypass;
+pub use bypass::Place;
 pub use lanes::Lane;
 use lanes::{Identifiers, MAX_LANES};
 
@@ -114,7 +117,9 @@ pub struct Way {
 
 /// The stack, its lanes, and byway below it.
 pub struct Far<D> {
-    device: TranslatingDevice<D, Heap, Vec<u8>>,
+    device: TranslatingDevice<Bypass<D>, Heap, Vec<u8>>,
+    /// When it was last polled.
+    now: Instant,
     interface: Interface,
     sockets: SocketSet<'static>,
     lanes: Vec<LaneSocket>,
@@ -140,7 +145,7 @@ impl<D: phy::Device> Far<D> {
     /// byway translates between the two, so whatever `translator` does not divert reaches the device with a client's
     /// address as its source.
     pub fn new(device: D, translator: Translator<Heap>, seed: u64, now: Instant) -> Self {
-        let mut device = TranslatingDevice::new(device, translator, [vec![0; MTU], vec![0; MTU]]);
+        let mut device = TranslatingDevice::new(Bypass::new(device), translator, [vec![0; MTU], vec![0; MTU]]);
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut device, timestamp(now));
@@ -154,6 +159,7 @@ impl<D: phy::Device> Far<D> {
         let first = PORTS.start + (seed >> 16) as u16 % (PORTS.end - PORTS.start);
         Self {
             device,
+            now,
             interface,
             sockets: SocketSet::new(vec![]),
             lanes: Vec::new(),
@@ -175,12 +181,12 @@ impl<D: phy::Device> Far<D> {
 
     /// The device below byway.
     pub const fn device(&self) -> &D {
-        self.device.inner()
+        self.device.inner().inner()
     }
 
     /// The device below byway.
     pub const fn device_mut(&mut self) -> &mut D {
-        self.device.inner_mut()
+        self.device.inner_mut().inner_mut()
     }
 
     /// Changes with every instruction that changes a rule or moves a server.
@@ -190,6 +196,9 @@ impl<D: phy::Device> Far<D> {
 
     /// Sends what waits, and receives what has come.
     pub fn poll(&mut self, now: Instant) {
+        self.now = now;
+        let generation = self.generation();
+        self.device.inner_mut().heed(generation);
         self.interface.poll(timestamp(now), &mut self.device, &mut self.sockets);
     }
 
@@ -281,9 +290,43 @@ impl<D: phy::Device> Far<D> {
 
     /// The server that byway has this way's last packet sent to.
     pub fn server(&self, way: Way) -> Option<SocketAddrV4> {
+        Some(self.place(way)?.server)
+    }
+
+    /// Where byway has this way's packets go to, and from.
+    pub fn place(&self, way: Way) -> Option<Place> {
         let port = self.lanes.get(way.lane.0)?.port;
         let client = SocketAddrV4::new(way.client, port);
-        Some(self.translator().connection(Protocol::Udp, client, way.origin)?.0.server())
+        let (connection, _) = self.translator().connection(Protocol::Udp, client, way.origin)?;
+        let (alternative, server) = (connection.server_side.source, connection.server());
+        Some(Place { alternative, server, generation: self.generation() })
+    }
+
+    /// Has what the server of this place answers go past byway from the next instruction on, for one more transfer, until it
+    /// [`leave`](Self::leave)s.
+    pub fn stay(&mut self, place: Place, way: Way) {
+        self.device.inner_mut().stay(place, way);
+    }
+
+    /// A transfer does not stay any more.
+    pub fn leave(&mut self, place: Place, way: Way) {
+        self.device.inner_mut().leave(place, way);
+    }
+
+    /// Sends a datagram to the server of this place, wherever byway would lead it now. False if there is no room.
+    pub fn send_from(&mut self, place: Place, way: Way, datagram: &[u8]) -> bool {
+        if place.generation == self.generation() {
+            return self.send(way, datagram);
+        }
+        let now = timestamp(self.now);
+        self.device.inner_mut().send(now, place, datagram)
+    }
+
+    /// Takes a datagram that has come past byway, from the server of a place.
+    pub fn receive_past(&mut self, buffer: &mut Vec<u8>) -> Option<(Way, Place)> {
+        let (place, way, datagram) = self.device.inner_mut().receive()?;
+        *buffer = datagram;
+        Some((way, place))
     }
 
     /// How many lanes there are.

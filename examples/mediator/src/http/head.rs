@@ -1,5 +1,6 @@
 //! The head of a request.
 
+use super::host::Authority;
 use crate::counters::Reason;
 use crate::map::format::{self, Accept};
 
@@ -31,6 +32,10 @@ pub struct Head {
     pub method: String,
     /// As it was sent.
     pub target: String,
+    /// The field Host, if there is one. It is an [`Authority`], as far as its form goes.
+    pub host: Option<String>,
+    /// The field Origin: the page that has a browser send this.
+    pub origin: Option<String>,
     /// Whether it is HTTP/1.1, not 1.0.
     pub is_1_1: bool,
     /// Whether another request may follow.
@@ -83,6 +88,11 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         Err(httparse::Error::Version) => return Err(unsupported(505)),
         Err(_) => return Err(BAD),
     };
+    // httparse ends a line at a bare line feed too, as a server may (RFC 9112, section 2.2). One before us may not.
+    let lines = input.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == b'\n');
+    if lines.into_iter().any(|line| line.ends_with(b"\n") && !line.ends_with(b"\r\n")) {
+        return Err(BAD);
+    }
     let (method, target) = (request.method.ok_or(BAD)?, request.path.ok_or(BAD)?);
     if target.len() > MAX_TARGET {
         return Err(Refused { status: 414, reason: Reason::BadUri });
@@ -91,6 +101,8 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
     let mut head = Head {
         method: method.to_owned(),
         target: target.to_owned(),
+        host: None,
+        origin: None,
         is_1_1,
         keep_alive: is_1_1,
         framing: Framing::None,
@@ -102,14 +114,22 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
         if_none_match_any: false,
         if_match: Vec::new(),
     };
-    let (mut hosts, mut length_field, mut is_chunked) = (0, None, false);
+    let (mut length_field, mut is_chunked) = (None, false);
     let (mut closes, mut accepted) = (false, None::<String>);
     for field in request.headers.iter() {
         // Nothing else is white space here: what others take for a part of the value must not be (RFC 9112, section 5).
         let value = core::str::from_utf8(field.value).map(|value| value.trim_matches([' ', '\t']));
         let name = |wanted: &str| field.name.eq_ignore_ascii_case(wanted);
         if name("host") {
-            hosts += 1;
+            let value = value.ok().filter(|value| Authority::parse(value).is_some()).ok_or(BAD)?;
+            // Two of them are for two servers to read (RFC 9112, section 3.2).
+            if head.host.replace(value.to_owned()).is_some() {
+                return Err(BAD);
+            }
+        } else if name("origin") {
+            if head.origin.replace(value.map_err(|_| BAD)?.to_owned()).is_some() {
+                return Err(BAD);
+            }
         } else if name("content-length") {
             let value = value.map_err(|_| BAD)?;
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -170,7 +190,7 @@ pub fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
             }
         }
     }
-    if hosts > 1 || (is_1_1 && hosts == 0) || (is_chunked && length_field.is_some()) {
+    if (is_1_1 && head.host.is_none()) || (is_chunked && length_field.is_some()) {
         return Err(BAD);
     }
     head.keep_alive &= !closes;

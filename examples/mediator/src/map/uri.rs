@@ -6,6 +6,7 @@
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::str::FromStr;
+use std::borrow::Cow;
 use std::net::ToSocketAddrs;
 
 use crate::coap::message::option;
@@ -33,12 +34,14 @@ const HOSTING: &str = "/hc/";
 pub struct Origin {
     /// Which paths lead to it: `/`, or a path without a slash at its end.
     pub prefix: String,
+    /// The prefix's segments, decoded.
+    under: Vec<Vec<u8>>,
     /// Its endpoint, as byway's rules name it.
     pub at: SocketAddrV4,
     /// Its name, if it was given one.
     pub host: Option<String>,
-    /// What its path begins with: segments.
-    pub base: Vec<String>,
+    /// What its path begins with: segments, decoded. What is not below it cannot be reached.
+    pub base: Vec<Vec<u8>>,
 }
 
 /// Why a text names no origin.
@@ -71,9 +74,15 @@ impl FromStr for Origin {
         }
         let rest = uri.strip_prefix("coap://").ok_or_else(|| error("[/PREFIX=]coap://HOST[:PORT][/PATH]"))?;
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        if authority.starts_with('[') {
+            return Err(error("an IPv4 address, or a name that has one"));
+        }
         let (host, port) = match authority.rsplit_once(':') {
             None => (authority, PORT),
-            Some((host, port)) => (host, port.parse().map_err(|_| error("a port from 1 to 65535"))?),
+            Some((host, port)) => {
+                let port = port.parse().ok().filter(|port| *port != 0);
+                (host, port.ok_or_else(|| error("a port from 1 to 65535"))?)
+            }
         };
         let (ip, name) = match host.parse::<Ipv4Addr>() {
             Ok(ip) => (ip, None),
@@ -86,11 +95,16 @@ impl FromStr for Origin {
                 (ip.take(1).next().ok_or_else(|| error("a name that has an IPv4 address"))?, Some(host.to_owned()))
             }
         };
-        let base = path.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect();
+        let is_path = |path: &str| !path.contains(['?', '#']);
+        let base = segments(path).ok().filter(|_| is_path(path));
+        let mut base = base.ok_or_else(|| error("a path as in a URL, without a query"))?;
+        base.retain(|segment| !segment.is_empty());
         let trimmed = prefix.trim_end_matches('/');
+        let under = segments(trimmed).ok().filter(|_| is_path(trimmed));
+        let under = under.ok_or_else(|| error("a prefix as in a URL, without a query"))?;
         let prefix = if trimmed.is_empty() { "/" } else { trimmed }.to_owned();
         let at = SocketAddrV4::new(crate::far::carrier::inside(ip), port);
-        Ok(Self { prefix, at, host: name, base })
+        Ok(Self { prefix, under, at, host: name, base })
     }
 }
 
@@ -120,15 +134,30 @@ const FOREIGN: Refused = Refused { status: 403, reason: Reason::ForeignOrigin };
 const NOT_FOUND: Refused = Refused { status: 404, reason: Reason::ForeignOrigin };
 const OTHER_SCHEME: Refused = Refused { status: 501, reason: Reason::Unsupported };
 
-/// Maps the target of a request: `/PATH?QUERY`, or with `http://HOST` before it.
+/// Takes the authority off a target that has one: of `http://HOST:PORT/PATH?QUERY` (RFC 9112, section 3.2.2).
+///
+/// # Errors
+/// [`Refused`]: it is neither this nor a path.
+pub fn split(target: &str) -> Result<(Option<&str>, Cow<'_, str>), Refused> {
+    if target.starts_with('/') {
+        return Ok((None, target.into()));
+    }
+    let (scheme, rest) = target.split_once("://").ok_or(BAD)?;
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(BAD);
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let path = if path.starts_with('/') { path.into() } else { format!("/{path}").into() };
+    Ok((Some(authority), path))
+}
+
+/// Maps the target of a request: `/PATH?QUERY`, or with `http://HOST` before it, which decides nothing here.
 ///
 /// # Errors
 /// [`Refused`]: it is malformed, has a dot segment (CoAP has no place for one), is too long, or leads nowhere.
 pub fn map(target: &str, origins: &[Origin]) -> Result<Target, Refused> {
-    let target = match target.strip_prefix("http://") {
-        None => target,
-        Some(rest) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
-    };
+    let (_, target) = split(target)?;
+    let target = target.as_ref();
     if !target.starts_with('/') || target.contains('#') {
         return Err(BAD);
     }
@@ -136,12 +165,11 @@ pub fn map(target: &str, origins: &[Origin]) -> Result<Target, Refused> {
         return map_hosted(hosted, origins);
     }
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let under = |origin: &&Origin| {
-        let rest = path.strip_prefix(origin.prefix.trim_end_matches('/'));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let origin = origins.iter().filter(under).max_by_key(|origin| origin.prefix.len()).ok_or(NOT_FOUND)?;
-    let rest = path.strip_prefix(origin.prefix.trim_end_matches('/')).unwrap_or(path);
+    // However it is encoded, it is the same path (RFC 3986, section 6.2.2.2).
+    let path = segments(path)?;
+    let under = |origin: &&Origin| path.starts_with(&origin.under);
+    let origin = origins.iter().filter(under).max_by_key(|origin| origin.under.len()).ok_or(NOT_FOUND)?;
+    let rest = path.get(origin.under.len()..).unwrap_or_default();
     let locations = origin.base.is_empty().then(|| origin.prefix.clone());
     options(origin, &origin.base, rest, query, locations)
 }
@@ -174,15 +202,22 @@ fn map_hosted(text: &str, origins: &[Origin]) -> Result<Target, Refused> {
         let is_named = origin.host.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(host));
         origin.at.port() == port && (ip == Some(*origin.at.ip()) || is_named)
     };
-    let origin = origins.iter().find(is_it).ok_or(FOREIGN)?;
-    options(origin, &[], path, query, Some(format!("{HOSTING}coap://{authority}")))
+    let path = segments(path)?;
+    let is_below = |origin: &&Origin| path.starts_with(&origin.base);
+    let origin = origins.iter().filter(is_it).find(is_below).ok_or(FOREIGN)?;
+    options(origin, &[], &path, query, Some(format!("{HOSTING}coap://{authority}")))
 }
 
-/// `path` is empty or begins with a slash.
+/// The segments of a path that is empty or begins with a slash, decoded. Dot segments are refused: CoAP has no place for them.
+fn segments(path: &str) -> Result<Vec<Vec<u8>>, Refused> {
+    let all = path.strip_prefix('/').into_iter().flat_map(|path| path.split('/'));
+    all.map(text).map(|segment| segment.and_then(|s| if s == b"." || s == b".." { Err(BAD) } else { Ok(s) })).collect()
+}
+
 fn options(
     origin: &Origin,
-    base: &[String],
-    path: &str,
+    base: &[Vec<u8>],
+    path: &[Vec<u8>],
     query: Option<&str>,
     locations: Option<String>,
 ) -> Result<Target, Refused> {
@@ -190,17 +225,9 @@ fn options(
     if let Some(host) = &origin.host {
         options.push((option::URI_HOST, host.clone().into_bytes()));
     }
-    options.extend(base.iter().map(|segment| (option::URI_PATH, segment.clone().into_bytes())));
     // A path of nothing but a slash has no segments (RFC 7252, section 6.4).
-    if let Some(path) = path.strip_prefix('/').filter(|path| !path.is_empty()) {
-        for segment in path.split('/') {
-            let segment = text(segment)?;
-            if segment == b"." || segment == b".." {
-                return Err(BAD);
-            }
-            options.push((option::URI_PATH, segment));
-        }
-    }
+    let path = if matches!(path, [only] if only.is_empty()) { &[] } else { path };
+    options.extend(base.iter().chain(path).map(|segment| (option::URI_PATH, segment.clone())));
     if let Some(query) = query {
         for argument in query.split('&') {
             options.push((option::URI_QUERY, text(argument)?));
@@ -281,8 +308,25 @@ mod tests {
         assert_eq!((origin.prefix.as_str(), origin.at.to_string().as_str()), ("/", "192.0.2.1:5683"));
         let origin: Origin = "/libcoap/=coap://127.0.0.1:7/a/b".parse().unwrap();
         assert_eq!((origin.prefix.as_str(), origin.at.to_string().as_str()), ("/libcoap", "198.18.0.1:7"));
-        assert_eq!(origin.base, ["a", "b"]);
-        for wrong in ["http://192.0.2.1", "x=coap://192.0.2.1", "coap://192.0.2.1:x", "coap://", "/a=192.0.2.1"] {
+        assert_eq!(origin.base, [b"a", b"b"]);
+        let origin: Origin = "/a%20b=coap://192.0.2.1/c%2Fd".parse().unwrap();
+        assert_eq!((origin.prefix.as_str(), &origin.base[..]), ("/a%20b", &[b"c/d".to_vec()][..]));
+        for wrong in [
+            "http://192.0.2.1",
+            "x=coap://192.0.2.1",
+            "coap://192.0.2.1:x",
+            "coap://192.0.2.1:0",
+            "coap://192.0.2.1:70000",
+            "coap://",
+            "coap://[2001:db8::1]",
+            "coap://192.0.2.1/a?b",
+            "coap://192.0.2.1/a/../b",
+            "coap://192.0.2.1/a b",
+            "/a=192.0.2.1",
+            "/a?b=coap://192.0.2.1",
+            "/a/..=coap://192.0.2.1",
+            "/%=coap://192.0.2.1",
+        ] {
             assert!(wrong.parse::<Origin>().unwrap_err().to_string().contains(wrong), "{wrong}");
         }
     }
@@ -312,6 +356,43 @@ mod tests {
         assert_eq!(path("/ab"), (1, "ab".into()));
         assert_eq!(path("/a/c?d&e=f"), (2, "base|c|d|e=f".into()));
         assert_eq!(path("/a/b/c/"), (3, "c|".into()));
+        assert_eq!(
+            (path("/a"), path("/a/"), path("/a//")),
+            ((2, "base".into()), (2, "base".into()), (2, "base||".into()))
+        );
+        // The same paths, encoded otherwise; and one that is not the same.
+        assert_eq!((path("/%61/c"), path("/%61/%62/c")), ((2, "base|c".into()), (3, "c".into())));
+        assert_eq!(path("/a%2Fb/c"), (1, "a/b|c".into()));
         assert_eq!(path("http://host/a/b"), (3, String::new()));
+        assert_eq!(path("HTTP://host:80/a/b?c"), (3, "c".into()));
+        assert_eq!(path("http://host"), (1, String::new()));
+        // What stands behind a question mark is no path.
+        assert_eq!(path("http://host?a=/a/b"), (1, "a=/a/b".into()));
+        for wrong in ["https://host/a", "coap://192.0.2.1/a", "host:80", "://host/a", "http:/host/a", ""] {
+            assert_eq!(map(wrong, &origins), Err(BAD), "{wrong}");
+        }
+    }
+
+    /// What an origin's own URI has before its paths is all that can be reached of it, also by a URI of CoAP.
+    #[test]
+    fn what_is_not_below_an_origin_is_out_of_reach() {
+        let origins: [Origin; 2] =
+            ["/lights=coap://192.0.2.2/l", "/more=coap://192.0.2.2/m/n"].map(|text| text.parse().unwrap());
+        for target in [
+            "/lights/1",
+            "/hc/coap://192.0.2.2/l/1",
+            "/hc/coap%3A%2F%2F192.0.2.2%2Fl%2F1",
+            "/hc/coap://192.0.2.2/%6c/1",
+        ] {
+            let segments: Vec<_> = map(target, &origins).unwrap().options.into_iter().map(|(_, value)| value).collect();
+            assert_eq!(segments, [b"l", b"1"], "{target}");
+        }
+        assert!(map("/hc/coap://192.0.2.2/m/n/o", &origins).is_ok());
+        for target in
+            ["/hc/coap://192.0.2.2", "/hc/coap://192.0.2.2/", "/hc/coap://192.0.2.2/m", "/hc/coap://192.0.2.2/ll"]
+        {
+            assert_eq!(map(target, &origins), Err(FOREIGN), "{target}");
+        }
+        assert_eq!((map("/", &origins), map("/light", &origins)), (Err(NOT_FOUND), Err(NOT_FOUND)));
     }
 }

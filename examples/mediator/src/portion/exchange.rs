@@ -12,7 +12,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use byway::{Connection, Event, Heap, Instant, Protocol, RECORD_LENGTH, Record, Translator};
@@ -84,7 +84,7 @@ impl Exchange {
     /// Opens the socket in the folder, which is created for its owner alone if there is none.
     ///
     /// # Errors
-    /// What cannot be opened, or that another process is this portion already.
+    /// What cannot be opened, that others may use the folder, or that another process is this portion already.
     pub fn open(folder: &Path, role: Role) -> Result<Self, String> {
         let (here, there) = match role {
             Role::ToServer => (folder.join("to-server"), folder.join("to-client")),
@@ -92,6 +92,7 @@ impl Exchange {
         };
         let wrong = |error: io::Error| format!("portion {}: {error}", here.display());
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(wrong)?;
+        check(folder)?;
         if std::fs::metadata(&here).is_ok_and(|found| found.file_type().is_socket()) {
             // Left over, unless somebody listens.
             let probe = std::os::unix::net::UnixDatagram::unbound().map_err(wrong)?;
@@ -298,6 +299,23 @@ impl Exchange {
             self.send(datagram);
         }
     }
+}
+
+/// Whether only this process's user can use the folder: records and packets in it are believed.
+fn check(folder: &Path) -> Result<(), String> {
+    let wrong = |why: &str| Err(format!("portion {}: {why}", folder.display()));
+    let found = std::fs::symlink_metadata(folder).map_err(|error| format!("portion {}: {error}", folder.display()))?;
+    let own = rustix::process::geteuid().as_raw();
+    if found.is_symlink() {
+        return wrong("expected a folder, not a symbolic link");
+    }
+    if found.uid() != own {
+        return wrong(&format!("it belongs to user {}, not to {own}, who runs this", found.uid()));
+    }
+    if found.mode() & 0o077 != 0 {
+        return wrong(&format!("others may use it (mode {:o}): chmod 700", found.mode() & 0o7777));
+    }
+    Ok(())
 }
 
 /// The connection that has ended, unless the client has another one to the same destination already.

@@ -11,6 +11,7 @@ use crate::counters::Reason;
 use crate::http::answer::Ending;
 use crate::http::body::Decoder;
 use crate::http::head::{self, Framing, Head};
+use crate::http::host::{Authority, Hosts};
 use crate::map::code;
 use crate::map::format::Accept;
 use crate::map::uri;
@@ -26,7 +27,7 @@ impl Session {
         }
         self.response.keep_alive = false;
         self.response.is_begun = false;
-        self.response.head_only = false;
+        self.response.head_only = self.input.starts_with(b"HEAD ");
         let (head, length) = match head::parse(&self.input) {
             Ok(Some(parsed)) => parsed,
             Ok(None) if self.input.len() < HEAD => return false,
@@ -58,6 +59,7 @@ impl Session {
             is_begun: false,
             locations: None,
             notified: None,
+            told: None,
         };
         let request = match self.map(&head, shared) {
             Ok(request) => request,
@@ -79,10 +81,32 @@ impl Session {
         self.lease(now, shared);
     }
 
+    /// Whether the request is for this service, and no page from elsewhere has a browser change something in it.
+    fn check_host(head: &Head, method: Code, hosts: &Hosts) -> Result<(), (u16, Reason, &'static str)> {
+        const BAD: (u16, Reason, &str) = (400, Reason::BadUri, "this is no target of a request");
+        // The target's own authority is the one that counts (RFC 9112, section 3.2.2).
+        let (authority, _) = uri::split(&head.target).map_err(|_| BAD)?;
+        let host = authority.or(head.host.as_deref());
+        let host = host.map(|host| Authority::parse(host).ok_or(BAD)).transpose()?;
+        // Browsers, which are what can be misled, always name the host.
+        if host.is_some_and(|host| !hosts.contains(host.host)) {
+            let why = "the proxy does not have this name: --host or hosts lists those that it has, besides addresses";
+            return Err((421, Reason::ForeignHost, why));
+        }
+        if method != Code::GET
+            && let Some(origin) = &head.origin
+            && !host.is_some_and(|host| host.has_page(origin))
+        {
+            return Err((403, Reason::ForeignPage, "a page of another origin may not change anything here"));
+        }
+        Ok(())
+    }
+
     fn map<D>(&mut self, head: &Head, shared: &Shared<D>) -> Result<Request, (u16, Reason, &'static str)> {
         let Some(method) = code::method(&head.method) else {
             return Err((501, Reason::Unsupported, "CoAP has no such method"));
         };
+        Self::check_host(head, method, &shared.hosts)?;
         let target = uri::map(&head.target, &shared.origins).map_err(|refused| {
             (refused.status, refused.reason, "this URI cannot be mapped to one of a configured CoAP origin")
         })?;
@@ -122,6 +146,7 @@ impl Session {
             has_body,
             head_only: self.response.head_only,
             observes,
+            may_stay: shared.may_stay,
             block: shared.block.min(block::MAX_SIZE),
         })
     }

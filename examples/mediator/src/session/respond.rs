@@ -1,6 +1,7 @@
 //! What a session makes of CoAP's answers.
 
 use core::fmt::Write;
+use core::hash::{Hash, Hasher};
 use core::net::SocketAddrV4;
 use core::time::Duration;
 
@@ -70,7 +71,11 @@ impl Session {
         // A body that the client still sends is not read to its end.
         self.response.keep_alive &= self.decoder.is_done() && self.response.ending != Ending::Close && self.may_go_on();
         self.response.is_begun = true;
-        let fields = self.fields(message, status);
+        let mut fields = self.fields(message, status);
+        if self.response.keep_alive && !self.response.is_1_1 {
+            // Without it a client of HTTP/1.0 waits for the connection's end (RFC 9112, section 9.3 and C.2.2).
+            fields.push_str("Connection: keep-alive\r\n");
+        }
         answer::head(&mut self.output, status, self.response.ending, self.response.keep_alive, &fields);
         if has_body && !self.response.head_only {
             answer::data(&mut self.output, self.response.ending, message.payload);
@@ -154,16 +159,21 @@ impl Session {
             // The observation has ended; the client's EventSource connects again, and learns why.
             return self.complete(shared);
         }
+        // What answers a registration cannot be older than it, also if the server counts anew.
+        let is_asked_for = message.kind == Kind::Acknowledgement;
         let is_old = self.response.notified.zip(number).is_some_and(|((last, when, from), number)| {
             let behind = last.wrapping_sub(number) & 0x00ff_ffff;
-            // What answers a registration cannot be older than it, also if the server counts anew.
-            let is_asked_for = message.kind == Kind::Acknowledgement;
             !is_asked_for && from == heard.1 && heard.0 < when + REORDERED && behind < 1 << 23
         });
-        if is_old {
+        let is_same_server = self.response.notified.is_some_and(|(_, _, from)| from == heard.1);
+        if is_asked_for && is_same_server && self.response.told == Some(digest(message)) {
+            // The client has it; only the number may be new.
+            self.response.notified = number.map(|number| (number, heard.0, heard.1));
+        } else if is_old {
             shared.counters.count(Reason::Duplicates);
         } else if !self.event(heard, message) {
             // The client is slow: what it gets next is newer (RFC 7641, section 1.3).
+            self.response.told = None;
             shared.counters.count(Reason::NotificationsSkipped);
         }
     }
@@ -181,6 +191,7 @@ impl Session {
             return false;
         }
         self.response.notified = number.map(|number| (number, heard.0, heard.1));
+        self.response.told = Some(digest(message));
         answer::data(&mut self.output, self.response.ending, &event);
         true
     }
@@ -204,10 +215,17 @@ impl Session {
             Trouble::Refused(Reason::NotReplayable) => (503, "the server was exchanged in the middle of the upload"),
             Trouble::Refused(_) => (502, "the origin's answer cannot be used"),
         };
-        self.response.keep_alive &= self.decoder.is_done() && self.may_go_on();
+        self.response.keep_alive &= self.decoder.is_done() && self.may_go_on() && self.response.is_1_1;
         let (keep_alive, head_only) = (self.response.keep_alive, self.response.head_only);
         answer::error(&mut self.output, status, keep_alive, head_only, why);
         self.end(shared);
         self.state = if keep_alive { State::Head } else { State::Closing };
     }
+}
+
+/// A number for what a notification says, to recognise it when it comes again.
+fn digest(message: &Message<'_>) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    (message.payload, message.option(option::BLOCK2), message.option(option::ETAG)).hash(&mut hasher);
+    hasher.finish()
 }

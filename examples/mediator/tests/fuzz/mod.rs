@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each target uses its own part")]
 
-use core::net::SocketAddrV4;
+use core::net::{IpAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 
 use byway::{Instant, Redivert};
@@ -10,6 +10,7 @@ use byway_mediator::coap::block::Block;
 use byway_mediator::coap::message::{Code, Kind, Message, Token, Uint, option, write};
 use byway_mediator::http::body::Decoder;
 use byway_mediator::http::head::{self, Framing};
+use byway_mediator::http::host::{Authority, Hosts};
 use byway_mediator::map::format::{accept, format};
 use byway_mediator::map::uri::{self, Origin};
 use byway_mediator::server::Resource;
@@ -39,8 +40,24 @@ pub fn parsers(data: &[u8]) {
             }
         }
         (_, _) = (accept(text), format(text));
+        host(text);
         let _: Result<Origin, _> = text.split(['/', ':']).collect::<Vec<_>>().join("").parse();
     }
+}
+
+/// A host that is answered to without a list is an address or this machine, and only its own pages may change something.
+fn host(text: &str) {
+    let (none, any) = (Hosts::default(), Hosts::new(["*"]).expect("any"));
+    let Some(authority) = Authority::parse(text) else {
+        return;
+    };
+    let host = authority.host;
+    assert!(!host.contains(['@', '/', '?', '#', '\\', ' ', '\r', '\n']) && any.contains(host), "{text}");
+    let bare = host.trim_start_matches('[').trim_end_matches(['.', ']']);
+    let is_own = bare.parse::<IpAddr>().is_ok() || bare.to_ascii_lowercase().ends_with("localhost");
+    assert!(is_own || !none.contains(host), "{text}");
+    assert!(authority.has_page(&format!("http://{}:{}", host, authority.port.unwrap_or(80))), "{text}");
+    assert!(!authority.has_page(&format!("http://x{}", text)) && !authority.has_page(text), "{text}");
 }
 
 /// coap-lite takes whatever is well-formed, and finds the same in it.

@@ -1,4 +1,4 @@
-"""A CoAP server of aiocoap that keeps what is put: aiocoap_server.py ADDRESS PORT FILE...
+"""A CoAP server of aiocoap that keeps what is put, and adds what a PATCH has: aiocoap_server.py ADDRESS PORT FILE...
 
 Each FILE is there from the start, under its name.
 
@@ -21,7 +21,10 @@ class Store(resource.Resource, resource.PathCapable):
         self.kept = {}
         for file in sys.argv[3:]:
             with open(file, "rb") as found:
-                self.kept[(os.path.basename(file),)] = (found.read(), None)
+                self.keep((os.path.basename(file),), found.read(), None)
+
+    def keep(self, path, payload, content_format):
+        self.kept[path] = (payload, content_format, hashlib.sha256(payload).digest()[:8])
 
     async def needs_blockwise_assembly(self, request):
         return request.code != Code.GET
@@ -30,8 +33,12 @@ class Store(resource.Resource, resource.PathCapable):
         path = request.opt.uri_path
         if request.code == Code.PUT:
             code = Code.CHANGED if path in self.kept else Code.CREATED
-            self.kept[path] = (request.payload, request.opt.content_format)
+            self.keep(path, request.payload, request.opt.content_format)
             return aiocoap.Message(code=code)
+        if request.code == Code.PATCH and path in self.kept:
+            payload, content_format, _ = self.kept[path]
+            self.keep(path, payload + request.payload, content_format)
+            return aiocoap.Message(code=Code.CHANGED)
         if request.code == Code.POST:
             return aiocoap.Message(code=Code.CHANGED, payload=request.payload)
         if request.code == Code.DELETE:
@@ -39,7 +46,7 @@ class Store(resource.Resource, resource.PathCapable):
             return aiocoap.Message(code=Code.DELETED)
         if path not in self.kept:
             return aiocoap.Message(code=Code.NOT_FOUND)
-        payload, content_format = self.kept[path]
+        payload, content_format, etag = self.kept[path]
         block = request.opt.block2
         number, size = (block.block_number, block.size_exponent) if block else (0, 6)
         start, length = number << (size + 4), 16 << size
@@ -47,7 +54,7 @@ class Store(resource.Resource, resource.PathCapable):
         if len(payload) > length:
             answer.opt.block2 = (number, start + length < len(payload), size)
         answer.opt.content_format = content_format
-        answer.opt.etag = hashlib.sha256(payload).digest()[:8]
+        answer.opt.etag = etag
         return answer
 
 

@@ -2,155 +2,89 @@
 
 run.py MEDIATOR BYWAY PYTHON-WITH-AIOCOAP FOLDER-WITH-NODE-MODULES [figures]
 
-A client stores, reads, replaces and deletes on each server: small bodies, and bodies of 20 000 bytes that go block by
-block in both directions. Each answer is compared. In the last row a download with curl is moved by `byway ctl` from one
-server to another one of the same kind that has the same bytes. Ends with 1 if anything fails.
+Clients and servers are in network namespaces of their own, and only the mediator's connects them (spaces.py). A client
+stores, reads, replaces and deletes on each server: small bodies, and bodies of 20 000 bytes that go block by block in both
+directions. Each answer is compared. Then downloads with curl are moved from one server to another one of the same kind that
+has the same bytes: by `byway ctl`, and 1000 times each by a monitor of its own, also while datagrams are lost. Ends with 1 if
+anything fails.
 
 To standard error it prints figures: how much memory 1000 clients take, in the middle of downloads and of uploads; and, over
 relays that add 5 ms in each direction, how long a download takes with curl, with libcoap's own client, and with curl while
 it is moved, in turns. With `figures` it prints only these.
 """
 import hashlib
-import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-MEDIATOR, BYWAY, PYTHON, NODE = sys.argv[1:5]
+sys.dont_write_bytecode = True
+import spaces
+
+spaces.enter()
+
+from clients import WORK, Clients, file, read
+from relay import Relay
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-WORK = tempfile.mkdtemp(prefix="mediator-interop-")
+sys.path.append(os.path.join(HERE, "../../../../tests"))
+from control_client import Monitor
+
+MEDIATOR, BYWAY, PYTHON, NODE = sys.argv[1:5]
 LARGE = hashlib.shake_256(b"large").digest(20_000)
 MOVED = hashlib.shake_256(b"moved").digest(4_000_000)
+# 1465 blocks.
+OFTEN = hashlib.shake_256(b"often").digest(1_500_000)
 FAR = hashlib.shake_256(b"far").digest(300_000)
+SECRET = b"\x42" * 32
+BASE, CONTROL, PORT = f"http://{spaces.MEDIATOR}:8080", ("127.0.0.1", 5213), 5683
+# Two servers of each kind, relays before them, and one that never answers.
+SERVERS = {name: [f"203.0.113.{10 * kind + at}" for at in (1, 2)] for kind, name in enumerate(("libcoap", "aiocoap", "node"), 1)}
+FAR_AWAY = {name: [address.replace("113.", "113.1") for address in both] for name, both in SERVERS.items() if name != "node"}
+LOSSES = {0: "203.0.113.20{}", 1: "203.0.113.21{}", 5: "203.0.113.22{}"}
+SILENT = "203.0.113.250"
+# node-coap takes blocks of one request only with one token, which RFC 7959 does not ask for; libcoap's own client gets the
+# same 5.00 from it. Its large resources are there from the start.
+ONE_TOKEN = "node"
 running = []
 
 
 def start(*command, **more):
     log = open(os.path.join(WORK, f"log-{len(running)}"), "wb")
-    running.append(subprocess.Popen(command, stdout=log, stderr=log, **more))
+    running.append(subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=spaces.dies_with_us, **more))
 
 
-def free_port(kind):
-    with socket.socket(socket.AF_INET, kind) as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def ctl(*words):
+    return subprocess.run([BYWAY, "ctl", "--agent", "%s:%d" % CONTROL, "--key", file("key"), *words], capture_output=True, timeout=60)
 
 
-def file(name, content=None):
-    path = os.path.join(WORK, name)
-    if content is not None:
-        with open(path, "wb") as out:
-            out.write(content)
-    return path
-
-
-def read(path):
-    with open(path, "rb") as found:
-        return found.read()
-
-
-def run(*command):
-    return subprocess.run(command, capture_output=True, timeout=60)
-
-
-def curl(method, url, body):
-    out = file("curl.out", b"")
-    words = ["curl", "-sS", "-m", "50", "-o", out, "-w", "%{http_code}"]
-    words += ["-I"] if method == "HEAD" else ["-X", method]
-    if body is not None:
-        words += ["-H", "Content-Type: application/octet-stream", "--data-binary", "@" + file("curl.in", body)]
-    ended = run(*words, url)
-    return (int(ended.stdout[-3:]) if ended.returncode == 0 else 0), read(out)
-
-
-def wget(method, url, body):
-    out = file("wget.out", b"")
-    words = ["wget", "-q", "-S", "-T", "50", "-t", "1", "--content-on-error", "--method", method, "-O", out]
-    if body is not None:
-        words += ["--header", "Content-Type: application/octet-stream", "--body-file", file("wget.in", body)]
-    lines = [line for line in run(*words, url).stderr.decode().splitlines() if "HTTP/1.1" in line]
-    return (int(lines[-1].split()[1]) if lines else 0), read(out)
-
-
-def java(method, url, body):
-    out = file("java.out", b"")
-    ended = run("java", "-cp", WORK, "Ask", method, url, "-" if body is None else file("java.in", body), out)
-    return (int(ended.stdout) if ended.returncode == 0 else 0), read(out)
-
-
-PAGE = """<!DOCTYPE html><pre id=out></pre><script>
-(async () => {
-  const asked = ASKED, got = [];
-  for (const [method, url, body] of asked) {
-    const options = { method, cache: 'no-store' };
-    if (body !== null) {
-      options.body = Uint8Array.from(atob(body), c => c.charCodeAt(0));
-      options.headers = { 'Content-Type': 'application/octet-stream' };
-    }
-    try {
-      const response = await fetch(url, options);
-      const bytes = new Uint8Array(await response.arrayBuffer());
-      got.push([response.status, btoa(Array.from(bytes, b => String.fromCharCode(b)).join(''))]);
-    } catch (error) { got.push([0, btoa(String(error))]); }
-  }
-  document.title = 'done';
-  document.getElementById('out').textContent = '@@' + JSON.stringify(got) + '@@';
-})()
-</script>"""
-
-
-def chromium_all(asked):
-    import base64
-    script = [[m, u, None if b is None else base64.b64encode(b).decode()] for m, u, b in asked]
-    page = file("page.html", PAGE.replace("ASKED", json.dumps(script)).encode())
-    ended = run("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-web-security",
-                "--user-data-dir=" + os.path.join(WORK, "profile"), "--virtual-time-budget=30000", "--dump-dom", "file://" + page)
-    parts = ended.stdout.decode().split("@@")
-    found = json.loads(parts[1]) if len(parts) > 2 else [[0, ""]] * len(asked)
-    return [(status, base64.b64decode(body)) for status, body in found]
-
-
-def one_by_one(ask):
-    return lambda asked: [ask(*question) for question in asked]
-
-
-CLIENTS = {"curl": one_by_one(curl), "wget": one_by_one(wget), "Java": one_by_one(java), "Chromium": chromium_all}
-
-
-# node-coap takes blocks of one request only with one token, which RFC 7959 does not ask for; libcoap's own client gets the
-# same 5.00 from it. Its large resources are there from the start.
-ONE_TOKEN = "node"
-
-
-def story(base, name):
+def story(server, client):
     """What is asked, and which answers are right: name, question, statuses, body."""
-    url = f"{base}/{name}"
-    if base.endswith(ONE_TOKEN):
-        return [step for step in whole_story(url, f"{base}/large") if step[0] != "PUT, blocks"]
-    return whole_story(url, url)
-
-
-def whole_story(url, large):
-    return [
+    url, large = f"{BASE}/{server}/{client}", f"{BASE}/{server}/large"
+    takes_blocks, may_patch = server != ONE_TOKEN, client != "Java"
+    steps = [
         ("PUT", ("PUT", url, b"hello"), {201, 204}, None),
         ("GET", ("GET", url, None), {200}, b"hello"),
         ("HEAD", ("HEAD", url, None), {200}, None),
-        ("PUT, blocks", ("PUT", url, LARGE), {201, 204}, None),
-        ("GET, blocks", ("GET", large, None), {200}, LARGE),
+        takes_blocks and ("PUT, blocks", ("PUT", url, LARGE), {201, 204}, None),
+        ("GET, blocks", ("GET", url if takes_blocks else large, None), {200}, LARGE),
+        # libcoap's example server has no such method.
+        may_patch and ("PATCH", ("PATCH", url, b" more"), {400} if server == "libcoap" else {204}, None),
+        may_patch and server != "libcoap" and ("GET, patched", ("GET", url, None), {200}, (LARGE if takes_blocks else b"hello") + b" more"),
         ("POST", ("POST", url, b"abc"), {200, 201, 204}, None),
         ("DELETE", ("DELETE", url, None), {200, 204}, None),
         ("GET, gone", ("GET", url, None), {404}, None),
     ]
+    return [step for step in steps if step]
 
 
-def answers(client, base, name):
-    steps = story(base, name)
-    got = CLIENTS[client]([question for _, question, _, _ in steps])
+def answers(ask, server, client):
+    steps = story(server, client)
+    got = ask([question for _, question, _, _ in steps])
     bad = []
     for (step, _, statuses, body), (status, found) in zip(steps, got):
         if status not in statuses or (body is not None and found != body):
@@ -158,30 +92,35 @@ def answers(client, base, name):
     return bad
 
 
-def wrk(base):
-    """Many requests at once: how many were answered, and whether all rightly."""
-    curl("PUT", f"{base}/wrk", b"hello")
-    text = run("wrk", "-t1", "-c32", "-d2s", f"{base}/wrk").stdout.decode()
-    total = next((int(line.split()[0]) for line in text.splitlines() if "requests in" in line), 0)
-    bad = [line.strip() for line in text.splitlines() if "Non-2xx" in line or "Socket errors" in line]
-    return total, bad
+def wrk(near, base):
+    """Many requests at once, of each method. What went wrong."""
+    bad = []
+    # Not HEAD: wrk waits for the body.
+    for method in ("PUT", "GET", "POST", "DELETE"):
+        script = file("wrk.lua", f'wrk.method = "{method}"\n'.encode() + (b'wrk.body = "hello"\n' if method[0] == "P" else b""))
+        text = near.run("wrk", "-t1", "-c32", "-d1s", "-s", script, f"{base}/wrk").stdout.decode()
+        total = next((int(line.split()[0]) for line in text.splitlines() if "requests in" in line), 0)
+        bad += [f"{method}: {line.strip()}" for line in text.splitlines() if "Non-2xx" in line or "Socket errors" in line]
+        bad += [f"{method}: {total}"] if total < 50 else []
+    return bad
 
 
-def crowd(http, process, name, what, clients=1000):
+def crowd(near, process, what, number=1000):
     """Many downloads or uploads at once: how much memory the proxy takes, and how much more for each, in KiB."""
     def resident():
         with open(f"/proc/{process.pid}/status") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
     before, connections = resident(), []
-    for number in range(clients):
-        one = socket.create_connection(("127.0.0.1", http))
-        if what == "downloads":
-            one.sendall(f"GET /{name}/moved?{number} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        else:
-            # To an origin that never answers: all buffers are full, and stay so.
-            head = f"PUT /silent/{number} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
-            one.sendall(head.encode() + bytes(30_000))
-        connections.append(one)
+    with near.space.inside():
+        for each in range(number):
+            one = socket.create_connection((spaces.MEDIATOR, 8080))
+            if what == "downloads":
+                one.sendall(f"GET /libcoap/moved?{each} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            else:
+                # To an origin that never answers: all buffers are full, and stay so.
+                head = f"PUT /silent/{each} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+                one.sendall(head.encode() + bytes(30_000))
+            connections.append(one)
     for one in connections:
         one.settimeout(50)
         assert what == "uploads" or one.recv(1000).startswith(b"HTTP/1.1 200 ")
@@ -189,91 +128,44 @@ def crowd(http, process, name, what, clients=1000):
     after = resident()
     for one in connections:
         one.close()
-    return after, (after - before) / clients
+    return after, (after - before) / number
 
 
-class Relay(threading.Thread):
-    """A UDP relay to a server of this machine that adds a delay in each direction."""
-    DELAY = 0.005
-
-    def __init__(self, server):
-        super().__init__(daemon=True)
-        self.server = ("127.0.0.1", server)
-        self.front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.front.bind(("127.0.0.1", 0))
-        self.port = self.front.getsockname()[1]
-        self.clients, self.requests = {}, 0
-        self.start()
-
-    def carry(self, receive, send):
-        waiting, some = [], threading.Condition()
-
-        def deliver():
-            while True:
-                with some:
-                    while not waiting:
-                        some.wait()
-                    at, send_it = waiting.pop(0)
-                time.sleep(max(0, at - time.monotonic()))
-                send_it()
-
-        threading.Thread(target=deliver, daemon=True).start()
-        while True:
-            datagram, source = receive()
-            due = time.monotonic() + self.DELAY
-            with some:
-                waiting.append((due, lambda datagram=datagram, source=source: send(datagram, source)))
-                some.notify()
-
-    def run(self):
-        self.carry(lambda: self.front.recvfrom(2048), self.to_server)
-
-    def to_server(self, datagram, client):
-        self.requests += 1
-        if client not in self.clients:
-            back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            back.connect(self.server)
-            self.clients[client] = back
-            answer = lambda datagram, _: self.front.sendto(datagram, client)
-            threading.Thread(target=self.carry, args=(lambda: (back.recv(2048), None), answer), daemon=True).start()
-        self.clients[client].send(datagram)
-
-
-def timed(command, out, body):
-    start = time.monotonic()
-    ended = run(*command)
-    took = time.monotonic() - start
-    assert ended.returncode == 0 and read(out) == body, command
-    return took
-
-
-def over_a_link(base, relays, key, control, rounds=5, moves=10):
+def over_a_link(near, relays, rounds=5, moves=10):
     """A download of FAR over relays: with libcoap's client, with curl, with curl from aiocoap, and moved. For each how many
     datagrams it has sent to servers, and seconds: the least of all rounds, since the machine may have more to do."""
     out = file("far.out", b"")
-    get = lambda name: ["curl", "-sS", "-o", out, f"{base}/{name}/far"]
-    own = ["coap-client-notls", "-o", out, f"coap://127.0.0.1:{relays['libcoap'][0].port}/far"]
-    ctl = [BYWAY, "ctl", "--agent", control, "--key", key, "redivert"]
-    first, second = [f"198.18.0.1:{relay.port}" for relay in relays["aiocoap"]]
+    get = lambda name: (near.run, ["curl", "-sS", "-o", out, f"{BASE}/far-{name}/far"])
+    # It is where the proxy is.
+    own = lambda *words: subprocess.run(words, capture_output=True, timeout=60)
+    own = own, ["coap-client-notls", "-o", out, f"coap://{FAR_AWAY['libcoap'][0]}/far"]
+    first, second = FAR_AWAY["aiocoap"]
+
+    def timed(run, words):
+        start = time.monotonic()
+        ended = run(*words)
+        took = time.monotonic() - start
+        assert ended.returncode == 0 and read(out) == FAR, words
+        return took
 
     def while_it_moves():
         done, took = 0, []
-        download = threading.Thread(target=lambda: took.append(timed(get("far-aiocoap"), out, FAR)))
+        download = threading.Thread(target=lambda: took.append(timed(*get("aiocoap"))))
         download.start()
         while download.is_alive() and done < moves:
             time.sleep(0.2)
-            done += run(*ctl, *((first, second) if done % 2 == 0 else (second, first))).returncode == 0
+            done += ctl("redivert", *((first, second) if done % 2 == 0 else (second, first))).returncode == 0
         download.join()
         assert done == moves
         return took[0]
 
     ways = {
-        "libcoap's client": lambda: timed(own, out, FAR),
-        "curl": lambda: timed(get("far-libcoap"), out, FAR),
-        "curl, aiocoap": lambda: timed(get("far-aiocoap"), out, FAR),
+        "libcoap's client": lambda: timed(*own),
+        "curl": lambda: timed(*get("libcoap")),
+        "curl, aiocoap": lambda: timed(*get("aiocoap")),
         "curl, aiocoap, moved": while_it_moves,
     }
-    sent = lambda: sum(relay.requests for both in relays.values() for relay in both)
+    sent = lambda: sum(relay.requests for relay in relays)
     found = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -282,115 +174,187 @@ def over_a_link(base, relays, key, control, rounds=5, moves=10):
     return {name: [min(column) for column in zip(*each)] for name, each in found.items()}
 
 
-def moved(base, servers, key, control):
-    """A download that changes servers: right bytes, an abort that the client sees, or an error."""
-    url = f"{base}/moved"
-    first, second = [f"198.18.0.1:{port}" for port in servers]
-    ctl = [BYWAY, "ctl", "--agent", control, "--key", key, "redivert"]
+def download(near, url, body, every, move):
+    """Downloads it, and calls `move(moves)` again and again on the way, each time so many bytes have come, or for a while
+    none has. How many moves there were, and what became of it: whether the bytes are right, and whether it was aborted."""
+    out, moves, last, patience = file("moved.out", b""), 0, 0, time.monotonic()
+    with near.space.inside():
+        client = subprocess.Popen(["curl", "-sS", "-N", "-m", "300", "-o", out, url], stderr=subprocess.DEVNULL)
+    while client.poll() is None:
+        size, now = os.path.getsize(out), time.monotonic()
+        if size >= last + every or (size and now >= patience + 0.05):
+            moves += move(moves)
+            last, patience = size, now
+        time.sleep(0.0005)
+    got = read(out)
+    return moves, client.returncode == 0 and got == body, client.returncode == 18 and body.startswith(got)
+
+
+def moved_by_ctl(near, name):
+    """A download that `byway ctl` moves: right bytes, or an abort that the client sees."""
+    first, second = SERVERS[name]
     # The others have it from the start.
-    if base.endswith("libcoap"):
+    if name == "libcoap":
         for there, back in ((first, second), (second, first)):
-            assert curl("PUT", url, MOVED)[0] in (201, 204)
-            assert run(*ctl, there, back).returncode == 0
-    out = file("moved.out", b"")
-    download = subprocess.Popen(["curl", "-sS", "--limit-rate", "1M", "-o", out, url], stderr=subprocess.DEVNULL)
-    moves = 0
-    while download.poll() is None:
-        time.sleep(0.15)
-        # On a busy machine a download that moved all the time would take very long.
-        if os.path.getsize(out) > 100_000 and moves < 60 and download.poll() is None:
-            moves += run(*ctl, *((first, second) if moves % 2 == 0 else (second, first))).returncode == 0
+            assert near.curl("PUT", f"{BASE}/{name}/moved", MOVED)[0] in (201, 204)
+            assert ctl("redivert", there, back).returncode == 0
+    move = lambda moves: moves < 60 and ctl("redivert", *((first, second) if moves % 2 == 0 else (second, first))).returncode == 0
+    moves, is_right, is_aborted = download(near, f"{BASE}/{name}/moved", MOVED, 60_000, move)
     if moves % 2:
-        run(*ctl, second, first)
-    if download.returncode == 0 and read(out) == MOVED and moves > 2:
-        return f"{moves} moves", True
-    if download.returncode == 18 and MOVED.startswith(read(out)):
-        return "aborted", True
-    return f"curl {download.returncode}, {moves} moves", False
+        ctl("redivert", second, first)
+    # libcoap's example server counts for its ETags, so whether two servers agree is chance.
+    if name == "libcoap":
+        return "moved with the right bytes, or aborted", is_right or is_aborted
+    return ("moved, bytes right", True) if is_right and moves > 2 else (f"{moves} moves, right: {is_right}", False)
 
 
-def table(base, ports, key, control):
+def stays(near, name, moves=6):
+    """A long upload that `byway ctl` cannot move: the server that has its beginning gets all of it, and no other anything."""
+    (first, second), url = SERVERS[name], f"{BASE}/{name}/stays"
+    # libcoap's server has one state for the long uploads to all paths that do not exist yet.
+    near.curl("PUT", url, b"small")
+    with near.space.inside():
+        words = ["curl", "-sS", "-m", "50", "--limit-rate", "200k", "-o", "/dev/null", "-w", "%{http_code}", "-T", file("far"), url]
+        client = subprocess.Popen(words, stdout=subprocess.PIPE)
+    done = 0
+    while client.poll() is None:
+        time.sleep(0.2)
+        if done < moves and client.poll() is None:
+            done += ctl("redivert", *((first, second) if done % 2 == 0 else (second, first))).returncode == 0
+    if done % 2:
+        ctl("redivert", second, first)
+    status, stored = int(client.stdout.read()), near.curl("GET", url, None)
+    ctl("redivert", first, second)
+    other = near.curl("GET", url, None)[0]
+    ctl("redivert", second, first)
+    is_right = done >= 3 and status in (201, 204) and stored == (200, FAR) and other == 404
+    return ("stayed, bytes right" if is_right else f"{done} moves, {status}, {stored[0]}, {other}"), is_right
+
+
+def moved_often(near, name, loss):
+    """A download that is moved 1000 times, over relays that lose so much of a hundred in each direction."""
+    first, second = [LOSSES[loss].format(at) + f":{PORT + len(name)}" for at in (1, 2)]
+    monitor = Monitor(CONTROL, 1, SECRET)
+    hops = ((first, second), (second, first))
+
+    def move(moves):
+        told = monitor.request({"do": [["redivert", *hops[moves % 2], "switch"]]})
+        assert told["code"] == 0, told
+        return True
+
+    start = time.monotonic()
+    moves, is_right, _ = download(near, f"{BASE}/lost-{loss}-{name}/often", OFTEN, 1, move)
+    print(f"{name} at {loss} % loss: {moves} moves in {time.monotonic() - start:.1f} s, right: {is_right}", file=sys.stderr)
+    return ("right hash", True) if is_right and moves >= 1000 else (f"{moves} moves, right: {is_right}", False)
+
+
+def table(near):
     """Prints it; whether all was right."""
     is_right, rows = True, []
-    for client in CLIENTS:
+    for client, ask in near.all.items():
         row = []
-        for name in ports:
-            bad = answers(client, f"{base}/{name}", client)
+        methods = [method for method in ("PUT", "GET", "HEAD", "POST", "PATCH", "DELETE") if (client, method) != ("Java", "PATCH")]
+        for name in SERVERS:
+            bad = answers(ask, name, client)
             is_right &= not bad
-            row.append("; ".join(bad) or ("all but uploads in blocks" if name == ONE_TOKEN else "all"))
-        rows.append((f"{client}: PUT, GET, HEAD, POST, DELETE, blocks both ways", row))
+            left_out = "uploads in blocks" if name == ONE_TOKEN else "PATCH" if name == "libcoap" and "PATCH" in methods else None
+            row.append("; ".join(bad) or (f"all but {left_out}" if left_out else "all"))
+        rows.append((f"{client}: {', '.join(methods)}, blocks both ways", row))
     row = []
-    for name in ports:
-        total, bad = wrk(f"{base}/{name}")
-        is_right &= total > 100 and not bad
-        row.append("all" if total > 100 and not bad else f"{total}; {bad}")
-    rows.append(("wrk: GET, 32 connections", row))
+    for name in SERVERS:
+        bad = wrk(near, f"{BASE}/{name}")
+        is_right &= not bad
+        row.append("; ".join(bad) or "all")
+    rows.append(("wrk: PUT, GET, POST, DELETE, 32 connections", row))
     # Of these servers only libcoap's has something to observe: its clock.
-    events = run("curl", "-sN", "-m", "4", "-H", "Accept: text/event-stream", f"{base}/libcoap/time").stdout.count(b"\ndata: ")
+    events = near.run("curl", "-sN", "-m", "4", "-H", "Accept: text/event-stream", f"{BASE}/libcoap/time").stdout.count(b"\ndata: ")
     is_right &= events >= 3
     rows.append(("curl: event stream of what is observed", ["all" if events >= 3 else f"{events} events", "-", "-"]))
-    row = []
-    for name in ports:
-        text, is_good = moved(f"{base}/{name}", ports[name], key, control)
-        outcome = text
-        is_right &= is_good
-        if is_good:
-            # libcoap's example server counts for its ETags, so whether two servers agree is chance.
-            text = "moved with the right bytes, or aborted" if name == "libcoap" else "moved, bytes right"
-            is_right &= name == "libcoap" or "moves" in outcome
-        row.append(text)
-    rows.append(("curl: GET of 4 MB while `byway ctl` moves it", row))
-    print("| HTTP client | " + " | ".join(ports) + " |")
-    print("| --- |" + " --- |" * len(ports))
+    tried = [moved_by_ctl(near, name) for name in SERVERS]
+    rows.append(("curl: GET of 4 MB while `byway ctl` moves it", [text for text, _ in tried]))
+    is_right &= all(is_good for _, is_good in tried)
+    tried = [stays(near, name) for name in SERVERS if name != ONE_TOKEN]
+    rows.append(("curl: PUT of 300 kB while `byway ctl` moves all else", [text for text, _ in tried] + ["-"]))
+    is_right &= all(is_good for _, is_good in tried)
+    for loss in LOSSES:
+        tried = [moved_often(near, name, loss) for name in SERVERS if name != "libcoap"]
+        rows.append((f"curl: GET of 1.5 MB, moved 1000 times, {loss} % of the datagrams lost in each direction", ["-"] + [text for text, _ in tried]))
+        is_right &= all(is_good for _, is_good in tried)
+    print("| HTTP client | " + " | ".join(SERVERS) + " |")
+    print("| --- |" + " --- |" * len(SERVERS))
     for title, row in rows:
         print(f"| {title} | " + " | ".join(row) + " |")
     return is_right
 
 
-def main():
-    ports = {name: [free_port(socket.SOCK_DGRAM) for _ in range(2)] for name in ("libcoap", "aiocoap", "node")}
-    for at in range(2):
-        start("coap-server-notls", "-A", "127.0.0.1", "-p", str(ports["libcoap"][at]), "-d", "100")
-        start(PYTHON, os.path.join(HERE, "aiocoap_server.py"), "127.0.0.1", str(ports["aiocoap"][at]), file("moved", MOVED), file("far", FAR))
-        start("node", os.path.join(HERE, "node_server.js"), "127.0.0.1", str(ports["node"][at]), file("large", LARGE), file("moved", MOVED), env={**os.environ, "NODE_PATH": os.path.join(NODE, "node_modules")})
-    key = file("key", b"1 " + b"42" * 32 + b"\n")
-    os.chmod(key, 0o600)
-    http, control = free_port(socket.SOCK_STREAM), f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
-    words = [MEDIATOR, "--listen", f"127.0.0.1:{http}", "--control", control, "--key", key, "--counters", "1"]
-    for number, (name, all_ports) in enumerate(ports.items()):
-        # Nothing listens at the origin.
-        words += ["--origin", f"/{name}=coap://127.0.0.{10 + number}"]
-        words += ["--divert", f"198.18.0.{10 + number}:5683=198.18.0.1:{all_ports[0]}"]
-    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    silent.bind(("127.0.0.1", 0))
-    words += ["--origin", f"/silent=coap://127.0.0.1:{silent.getsockname()[1]}"]
-    relays = {name: [Relay(port) for port in ports[name]] for name in ("libcoap", "aiocoap")}
-    for number, (name, both) in enumerate(relays.items()):
-        words += ["--origin", f"/far-{name}=coap://127.0.0.{20 + number}"]
-        words += ["--divert", f"198.18.0.{20 + number}:5683=198.18.0.1:{both[0].port}"]
-    start(*words)
-    assert run("javac", "-d", WORK, os.path.join(HERE, "Ask.java")).returncode == 0
-    base = f"http://127.0.0.1:{http}"
-    until = time.time() + 20
-    while time.time() < until and not all(curl("GET", f"{base}/{name}/x", None)[0] == 404 for name in ports):
-        time.sleep(0.3)
-    is_right = "figures" in sys.argv or table(base, ports, key, control)
-    assert curl("PUT", f"{base}/libcoap/moved", MOVED)[0] in (201, 204)
+def figures(near, relays):
+    assert near.curl("PUT", f"{BASE}/libcoap/moved", MOVED)[0] in (201, 204)
     # libcoap's server has one state for long uploads of an endpoint to all paths that do not exist yet, and answers the second
     # such upload wrongly; the proxy refuses that (502).
-    assert curl("PUT", f"{base}/libcoap/far", b"small")[0] in (201, 204)
-    assert curl("PUT", f"{base}/libcoap/far", FAR)[0] in (201, 204)
-    took = over_a_link(base, relays, key, control)
+    assert near.curl("PUT", f"{BASE}/libcoap/far", b"small")[0] in (201, 204)
+    assert near.curl("PUT", f"{BASE}/libcoap/far", FAR)[0] in (201, 204)
+    took = over_a_link(near, relays)
     for name, (requests, seconds) in took.items():
         print(f"{len(FAR)} bytes over 10 ms: {requests} datagrams, {seconds:.2f} s, {name}", file=sys.stderr)
     # Each is a round trip, whatever else the machine does; seconds are for people.
-    is_right &= took["libcoap's client"][0] / took["curl"][0] >= 0.95
+    is_right = took["libcoap's client"][0] / took["curl"][0] >= 0.95
     is_right &= took["curl, aiocoap"][0] / took["curl, aiocoap, moved"][0] >= 0.95
     for what in ("downloads", "uploads"):
-        total, each = crowd(http, running[-1], "libcoap", what)
+        total, each = crowd(near, running[-1], what)
         print(f"1000 {what} at once: {total / 1024:.1f} MiB, {each:.1f} KiB for each client", file=sys.stderr)
         is_right &= total <= 32 * 1024 and each <= 16
-    return 0 if is_right else 1
+    return is_right
+
+
+def serve():
+    """Starts the servers, and relays before them. Gives the relays that only delay."""
+    aiocoap, node = os.path.join(HERE, "aiocoap_server.py"), os.path.join(HERE, "node_server.js")
+    moved, often, far, large = file("moved", MOVED), file("often", OFTEN), file("far", FAR), file("large", LARGE)
+    for at in (0, 1):
+        start("coap-server-notls", "-A", SERVERS["libcoap"][at], "-p", str(PORT), "-d", "100")
+        start(PYTHON, aiocoap, SERVERS["aiocoap"][at], str(PORT), moved, often, far)
+        start("node", node, SERVERS["node"][at], str(PORT), large, moved, often, env={**os.environ, "NODE_PATH": os.path.join(NODE, "node_modules")})
+    for loss, address in LOSSES.items():
+        for name in ("aiocoap", "node"):
+            for at in (1, 2):
+                Relay((address.format(at), PORT + len(name)), (SERVERS[name][at - 1], PORT), 0.0005, loss / 100, at)
+    return [Relay((relay, PORT), (server, PORT), 0.005) for name in FAR_AWAY for relay, server in zip(FAR_AWAY[name], SERVERS[name])]
+
+
+def mediate(origins):
+    """Starts the mediator, which leads each of the origins' paths to a server. Nothing listens at the origins."""
+    words = [MEDIATOR, "--listen", f"{spaces.MEDIATOR}:8080", "--control", "%s:%d" % CONTROL, "--key", file("key"), "--counters", "1"]
+    for number, (path, server) in enumerate(origins.items()):
+        words += ["--origin", f"/{path}=coap://192.0.2.{10 + number}", "--divert", f"192.0.2.{10 + number}:5683={server}"]
+    start(*words)
+
+
+def is_reachable(space, address):
+    with space.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        return one.connect_ex((address, PORT)) == 0
+
+
+def main():
+    extra = list(LOSSES.values())
+    addresses = [*sum(SERVERS.values(), []), *sum(FAR_AWAY.values(), []), *(a.format(at) for a in extra for at in (1, 2)), SILENT]
+    near = Clients(spaces.Space("clients", spaces.MEDIATOR, spaces.CLIENT))
+    there = spaces.Space("servers", spaces.MEDIATOR_THERE, *addresses)
+    assert not any(is_reachable(near.space, address) for address in addresses), "clients must not reach servers by themselves"
+    assert not is_reachable(there, spaces.CLIENT)
+    with there.inside():
+        relays = serve()
+        silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        silent.bind((SILENT, PORT))
+    os.chmod(file("key", b"1 " + SECRET.hex().encode() + b"\n"), 0o600)
+    origins = {name: both[0] for name, both in SERVERS.items()} | {f"far-{name}": both[0] for name, both in FAR_AWAY.items()}
+    origins |= {f"lost-{loss}-{name}": LOSSES[loss].format(1) + f":{PORT + len(name)}" for loss in LOSSES for name in ("aiocoap", "node")}
+    mediate(origins | {"silent": SILENT})
+    assert subprocess.run(["javac", "-d", WORK, os.path.join(HERE, "Ask.java")], timeout=60).returncode == 0
+    until = time.time() + 20
+    while time.time() < until and not all(near.curl("GET", f"{BASE}/{name}/x", None)[0] == 404 for name in SERVERS):
+        time.sleep(0.3)
+    is_right = "figures" in sys.argv or table(near)
+    return 0 if figures(near, relays) and is_right else 1
 
 
 try:
@@ -398,6 +362,9 @@ try:
 finally:
     for process in running:
         process.send_signal(signal.SIGTERM)
+        process.wait()
 if code:
     print(f"logs: {WORK}", file=sys.stderr)
+else:
+    shutil.rmtree(WORK, ignore_errors=True)
 sys.exit(code)

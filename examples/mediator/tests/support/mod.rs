@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use byway::{Divert, Heap, Instant, Redivert, Translator};
 use byway_mediator::counters::Reason;
 use byway_mediator::far::link::Link;
+use byway_mediator::http::host::Hosts;
 use byway_mediator::map::uri::Origin;
 use byway_mediator::mediator::{Config, ConnectionId, Mediator};
 use byway_mediator::server::{Resource, Server, SharedServer};
@@ -90,11 +91,13 @@ pub struct Network {
     pub loss: u32,
     pub seed: u64,
     pub nstart: usize,
+    /// Whether uploads may stay at a server that others are moved from.
+    pub may_stay: bool,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1 }
+        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, may_stay: true }
     }
 }
 
@@ -123,7 +126,8 @@ impl World {
         translator.divert(Divert::new(ORIGIN).to(SERVERS[0])).unwrap();
         let origin: Origin = format!("coap://{ORIGIN}").parse().unwrap();
         let mut config = Config::new(vec![origin], [9; 32]);
-        config.coap.nstart = network.nstart;
+        config.hosts = Hosts::new(["x"]).unwrap();
+        (config.coap.nstart, config.may_stay) = (network.nstart, network.may_stay);
         Self { mediator: Mediator::new(config, link, translator, now), now, servers }
     }
 

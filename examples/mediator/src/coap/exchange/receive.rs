@@ -1,22 +1,20 @@
 //! What a datagram of a server means to the requests in flight.
 
-use core::net::SocketAddrV4;
 use std::collections::HashMap;
 
 use byway::Instant;
 
-use super::{Answer, Exchange, Exchanges, Failure, From, REMEMBERED, State};
+use super::{Answer, Exchange, Exchanges, Failure, Peer, REMEMBERED, Source, State};
 use crate::coap::message::{self, Code, Kind, Message};
 use crate::counters::{Counters, Reason};
-use crate::far::Way;
 use crate::far::lanes::EXCHANGE_LIFETIME;
 
 impl Exchanges {
-    /// Takes a datagram that has come this way, from the server that byway has there. Gives the response in it, if it is the first one to a request.
+    /// Takes a datagram that has come this way. Gives the response in it, if it is the first one to a request.
     pub fn receive<'a>(
         &mut self,
         now: Instant,
-        (way, server): (Way, Option<SocketAddrV4>),
+        source: Source,
         datagram: &'a [u8],
         counters: &mut Counters,
     ) -> Option<Answer<'a>> {
@@ -27,19 +25,21 @@ impl Exchanges {
                 return None;
             }
         };
-        if let Some(origin) = self.origins.get_mut(&way.origin) {
+        let way = source.way;
+        let peer = source.place.map_or(Peer::Origin(way.origin), |place| Peer::Server(place.server));
+        if let Some(origin) = self.origins.get_mut(&peer) {
             origin.heard();
         }
         if message.code == Code::EMPTY {
-            self.receive_empty(now, way, &message, counters);
+            self.receive_empty(now, source, &message, counters);
             return None;
         }
         if !message.code.is_response() {
             counters.count(Reason::ServerRequests);
-            self.reject(way, &message);
+            self.reject(source, &message);
             return None;
         }
-        if self.is_repetition(now, (way, server), &message) {
+        if self.is_repetition(now, source, &message) {
             counters.count(Reason::Duplicates);
             return None;
         }
@@ -47,13 +47,18 @@ impl Exchanges {
         let Some((number, exchange)) = number.and_then(|number| Some((number, self.exchanges.get_mut(&number)?)))
         else {
             counters.count(Reason::ForeignToken);
-            self.reject(way, &message);
+            self.reject(source, &message);
             return None;
         };
         // Observed servers may notify whoever registered by any port of ours that byway leads back to it.
         if exchange.way != way {
             counters.count(Reason::ForeignEndpoint);
-            self.reject(way, &message);
+            self.reject(source, &message);
+            return None;
+        }
+        // An instruction has moved it, and the old server answers late.
+        if !exchange.hears(source) {
+            counters.count(Reason::ForeignEndpoint);
             return None;
         }
         if message.kind == Kind::Acknowledgement && message.id != exchange.id {
@@ -70,7 +75,7 @@ impl Exchanges {
         }
         let owner = exchange.owner;
         if message.kind == Kind::Confirmable {
-            self.acknowledge(now, (way, server), &message);
+            self.acknowledge(now, source, &message);
         }
         if exchange_observes(&self.exchanges, number, &message) {
             self.leave_turn(number);
@@ -78,12 +83,14 @@ impl Exchanges {
         } else {
             self.end(number);
         }
-        Some(Answer { owner, server, message })
+        Some(Answer { owner, server: source.server, message })
     }
 
-    fn receive_empty(&mut self, now: Instant, way: Way, message: &Message<'_>, counters: &mut Counters) {
+    fn receive_empty(&mut self, now: Instant, source: Source, message: &Message<'_>, counters: &mut Counters) {
+        let way = source.way;
         let number = self.by_id.get(&(way.lane, message.id)).copied();
-        let exchange = number.and_then(|number| self.exchanges.get_mut(&number)).filter(|e| e.way == way);
+        let exchange =
+            number.and_then(|number| self.exchanges.get_mut(&number)).filter(|e| e.way == way && e.hears(source));
         let (Some(number), Some(exchange)) = (number, exchange) else {
             counters.count(Reason::ForeignId);
             return;
@@ -93,21 +100,22 @@ impl Exchanges {
                 let until = now + self.settings.response_timeout;
                 exchange.state = State::Acknowledged { until };
                 self.earliest = Some(self.earliest.map_or(until, |earliest| earliest.min(until)));
-                self.give_turn(way.origin);
+                let peer = exchange.peer;
+                self.give_turn(peer);
             }
             (Kind::Reset, State::Sent { .. } | State::Acknowledged { .. } | State::Observing { .. }) => {
                 counters.count(Reason::Reset);
                 self.fail(number, Failure::Reset);
             }
             // A CoAP ping (section 4.3), or a repetition.
-            (Kind::Confirmable, _) => self.replies.push_back((way, message::empty(Kind::Reset, message.id))),
+            (Kind::Confirmable, _) => self.replies.push_back((source, message::empty(Kind::Reset, message.id))),
             _ => counters.count(Reason::Duplicates),
         }
     }
 
     /// A repetition has the token of what it repeats. The identifier alone would not do: a server that has started again
     /// may begin with any.
-    fn is_repetition(&mut self, now: Instant, from: From, message: &Message<'_>) -> bool {
+    fn is_repetition(&mut self, now: Instant, from: Source, message: &Message<'_>) -> bool {
         while self.remembered.pop_front_if(|(at, ..)| *at + EXCHANGE_LIFETIME <= now).is_some() {}
         let is_known = message.kind == Kind::Confirmable
             && self
@@ -115,13 +123,13 @@ impl Exchanges {
                 .iter()
                 .any(|(_, known, id, token)| (*known, *id, *token) == (from, message.id, message.token));
         if is_known {
-            self.replies.push_back((from.0, message::empty(Kind::Acknowledgement, message.id)));
+            self.replies.push_back((from, message::empty(Kind::Acknowledgement, message.id)));
         }
         is_known
     }
 
-    fn acknowledge(&mut self, now: Instant, from: From, message: &Message<'_>) {
-        self.replies.push_back((from.0, message::empty(Kind::Acknowledgement, message.id)));
+    fn acknowledge(&mut self, now: Instant, from: Source, message: &Message<'_>) {
+        self.replies.push_back((from, message::empty(Kind::Acknowledgement, message.id)));
         if self.remembered.len() == REMEMBERED {
             self.remembered.pop_front();
         }
@@ -129,9 +137,9 @@ impl Exchanges {
     }
 
     /// Tells the sender of what nobody wants to stop (RFC 7252, section 4.2 and 4.3).
-    fn reject(&mut self, way: Way, message: &Message<'_>) {
+    fn reject(&mut self, source: Source, message: &Message<'_>) {
         if matches!(message.kind, Kind::Confirmable | Kind::NonConfirmable) {
-            self.replies.push_back((way, message::empty(Kind::Reset, message.id)));
+            self.replies.push_back((source, message::empty(Kind::Reset, message.id)));
         }
     }
 }

@@ -1,0 +1,197 @@
+//! A device between byway and the one below it, past which datagrams of some transfers go: those that stay where they are
+//! whatever instructions come.
+//!
+//! An instruction to byway moves a whole connection. A transfer that its new server could not go on with is not moved: its
+//! datagrams go on from the connection's alternative endpoint to the old server, and what that server answers does not reach
+//! byway, which knows the connection no more. To the old server nothing has happened.
+
+use core::net::SocketAddrV4;
+use std::collections::VecDeque;
+
+use smoltcp::phy::{self, DeviceCapabilities};
+use smoltcp::time::Instant;
+use smoltcp::wire::{Ipv4Packet, UdpPacket};
+
+use super::Way;
+use super::carrier::{datagram, packet};
+
+/// How many datagrams wait at most until they are received.
+const WAITING: usize = 64;
+
+/// Where a connection is at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// What the server sees.
+    pub alternative: SocketAddrV4,
+    /// The server.
+    pub server: SocketAddrV4,
+    /// The rules' generation at that time. As long as there is no other one, byway leads to the same place.
+    pub generation: u32,
+}
+
+impl Place {
+    /// Whether it is the same place, perhaps at another time.
+    #[must_use]
+    pub fn is_at(&self, other: &Self) -> bool {
+        (self.alternative, self.server) == (other.alternative, other.server)
+    }
+}
+
+/// The device.
+#[derive(Debug)]
+pub(super) struct Bypass<D> {
+    inner: D,
+    /// The rules' generation.
+    generation: u32,
+    /// The places whose servers' answers go past byway, whose they are, and how many transfers stay there.
+    places: Vec<(Place, Way, usize)>,
+    received: VecDeque<(Place, Way, Vec<u8>)>,
+    packet: Vec<u8>,
+}
+
+impl<D: phy::Device> Bypass<D> {
+    pub(super) const fn new(inner: D) -> Self {
+        Self { inner, generation: 0, places: Vec::new(), received: VecDeque::new(), packet: Vec::new() }
+    }
+
+    pub(super) const fn inner(&self) -> &D {
+        &self.inner
+    }
+
+    pub(super) const fn inner_mut(&mut self) -> &mut D {
+        &mut self.inner
+    }
+
+    /// Which generation of rules byway has now.
+    pub(super) const fn heed(&mut self, generation: u32) {
+        self.generation = generation;
+    }
+
+    /// From the next instruction on the server's answers do not go to byway, for one more transfer.
+    pub(super) fn stay(&mut self, place: Place, way: Way) {
+        match self.places.iter_mut().find(|(known, of, _)| (*known, *of) == (place, way)) {
+            Some((.., users)) => *users += 1,
+            None => self.places.push((place, way, 1)),
+        }
+    }
+
+    /// For one transfer fewer.
+    pub(super) fn leave(&mut self, place: Place, way: Way) {
+        if let Some(at) = self.places.iter().position(|(known, of, _)| (*known, *of) == (place, way))
+            && let Some((.., users)) = self.places.get_mut(at)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.places.swap_remove(at);
+            }
+        }
+    }
+
+    /// Sends a datagram to the server of a place. False if there is no room.
+    pub(super) fn send(&mut self, now: Instant, place: Place, payload: &[u8]) -> bool {
+        let packet = packet(place.alternative, place.server, payload);
+        let token = self.inner.transmit(now);
+        token.is_some_and(|token| {
+            phy::TxToken::consume(token, packet.len(), |buffer| buffer.copy_from_slice(&packet));
+            true
+        })
+    }
+
+    /// A datagram that has come past byway.
+    pub(super) fn receive(&mut self) -> Option<(Place, Way, Vec<u8>)> {
+        self.received.pop_front()
+    }
+
+    /// Keeps what is in `packet`, if it is from a server that a transfer stays at.
+    fn keeps(&mut self) -> bool {
+        if self.places.is_empty() {
+            return false;
+        }
+        let Some((from, to, payload)) = datagram(&self.packet) else {
+            return false;
+        };
+        if !is_intact(&self.packet) {
+            return false;
+        }
+        let mine = |(place, ..): &&(Place, Way, usize)| {
+            (place.server, place.alternative) == (from, to) && place.generation != self.generation
+        };
+        let Some((place, way, _)) = self.places.iter().find(mine) else {
+            return false;
+        };
+        // As a network would; it is sent again.
+        if self.received.len() < WAITING {
+            self.received.push_back((*place, *way, payload.to_vec()));
+        }
+        true
+    }
+}
+
+/// Whether the checksums are right, which the stack does not see.
+fn is_intact(packet: &[u8]) -> bool {
+    Ipv4Packet::new_checked(packet).is_ok_and(|ip| {
+        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+        ip.verify_checksum() && UdpPacket::new_checked(ip.payload()).is_ok_and(|udp| udp.verify_checksum(&from, &to))
+    })
+}
+
+impl<D: phy::Device> phy::Device for Bypass<D> {
+    type RxToken<'a>
+        = RxToken<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = TxToken<'a, D>
+    where
+        Self: 'a;
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.inner.capabilities()
+    }
+
+    fn receive(&mut self, now: Instant) -> Option<(RxToken<'_>, TxToken<'_, D>)> {
+        loop {
+            let (token, _) = self.inner.receive(now)?;
+            let packet = &mut self.packet;
+            phy::RxToken::consume(token, |bytes| {
+                packet.clear();
+                packet.extend_from_slice(bytes);
+            });
+            if !self.keeps() {
+                break;
+            }
+        }
+        Some((RxToken(&self.packet), TxToken { device: &mut self.inner, now }))
+    }
+
+    fn transmit(&mut self, now: Instant) -> Option<TxToken<'_, D>> {
+        Some(TxToken { device: &mut self.inner, now })
+    }
+}
+
+/// A packet that was received.
+#[derive(Debug)]
+pub(super) struct RxToken<'a>(&'a [u8]);
+
+impl phy::RxToken for RxToken<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+/// Permission to send a packet, if the device below has room then.
+#[derive(Debug)]
+pub(super) struct TxToken<'a, D> {
+    device: &'a mut D,
+    now: Instant,
+}
+
+impl<D: phy::Device> phy::TxToken for TxToken<'_, D> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
+        match self.device.transmit(self.now) {
+            Some(token) => token.consume(length, f),
+            // Lost, as in a network.
+            None => f(&mut vec![0; length]),
+        }
+    }
+}
