@@ -221,6 +221,7 @@ impl Running {
 
     /// Gives way to another process. If that does not take over, goes on.
     fn hand_over(mut self, next: &UnixStream) -> Result<Option<Self>, String> {
+        let begun = self.clock.now();
         let (mut parts, control, failed) = self.halt();
         if let Some(failed) = failed {
             return Err(failed);
@@ -236,9 +237,11 @@ impl Running {
         };
         match offer.give(next) {
             Ok(()) => {
+                // Nobody reads the queues from the halt on; the new one's own figure begins with the snapshot.
+                let pause_ms = self.clock.now().duration_since(begun).as_secs_f64() * 1e3;
                 log_counters(&parts, self.naming.as_deref());
                 drop(self.end_report());
-                info!(connections = snapshot.connections(), "another byway has taken over");
+                info!(connections = snapshot.connections(), pause_ms, "another byway has taken over");
                 Ok(None)
             }
             Err(why) => {

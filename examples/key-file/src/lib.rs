@@ -25,8 +25,16 @@ pub fn read(path: &Path) -> Result<(u16, [u8; 32]), String> {
 /// # Errors
 /// Those of reading it, or that it is longer.
 pub fn text(path: &Path, most: u64) -> io::Result<String> {
+    text_of(File::open(path)?, most)
+}
+
+/// The same of what is open already.
+///
+/// # Errors
+/// As [`text`].
+pub fn text_of(open: impl Read, most: u64) -> io::Result<String> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    open.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::other(format!("it is longer than {most} bytes")));
     }

@@ -2,9 +2,8 @@
 
 use core::net::SocketAddr;
 use std::ffi::OsString;
-use std::io::Read;
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -208,12 +207,13 @@ fn command_of(words: &[&str], options: &Options) -> Result<Command, String> {
 
 /// The instructions in a file.
 fn lines(file: &str) -> Result<Vec<Line>, String> {
-    let mut text = String::new();
-    let read = match file {
-        "-" => std::io::stdin().read_to_string(&mut text).map(drop),
-        file => std::fs::read_to_string(file).map(|whole| text = whole),
+    // Far more than fits into one transaction.
+    const MOST: u64 = 1 << 20;
+    let text = match file {
+        "-" => byway_key_file::text_of(std::io::stdin(), MOST),
+        file => byway_key_file::text(Path::new(file), MOST),
     };
-    read.map_err(|e| format!("{file}: {e}"))?;
+    let text = text.map_err(|e| format!("{file}: {e}"))?;
     changes::read_lines(&text).map_err(|wrong| format!("{file}: {wrong}"))
 }
 
