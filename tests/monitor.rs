@@ -74,6 +74,31 @@ fn a_queue_counts_though_responses_are_fast() {
     assert!(queue < other / 2, "{queue} {other}");
 }
 
+/// Where connections stay open, requests go where connections are: a server that is too slow for its share is too slow for it
+/// however many wait there, and loses more of it until it has what it can carry.
+#[test]
+fn whoever_holds_connections_is_relieved_until_it_can_carry_them() {
+    let weights_after = |holds_connections| {
+        let mut settings = Settings::default();
+        settings.holds_connections = holds_connections;
+        let monitor = Monitor::<3>::new(settings, [10_000; 3]);
+        let mut run = Run { monitor, quarters: 0 };
+        run.go(20, [seen(30, 10); 3]);
+        assert_eq!(run.monitor.weights(), [10_000; 3]);
+        // Each of its forty clients waits for all the others, and asks again.
+        for _ in 0..80 {
+            let [slow, _, other] = run.monitor.weights().map(f64::from);
+            let clients = (120.0 * slow / (slow + 2.0 * other)).max(1.0);
+            let slow = Observation { waiting: clients as u32, ..seen(3, (clients / 13.0 * 1_000.0).max(300.0) as u64) };
+            run.go(1, [slow, seen(44, 10), seen(44, 10)]);
+        }
+        let weights = run.monitor.weights().map(f64::from);
+        weights[0] / weights.iter().sum::<f64>()
+    };
+    let [one_by_one, held] = [false, true].map(weights_after);
+    assert!(held < 0.1 && held < one_by_one, "{held} {one_by_one}");
+}
+
 /// One that answers in the same time as before although it gets half as much is half as strong.
 #[test]
 fn weights_follow_what_servers_can_carry() {

@@ -94,6 +94,22 @@ pub(super) fn equilibrium<const N: usize>(
     mean(servers, rates)
 }
 
+/// Sets the rates of servers that get requests in proportion to their weights, whatever waits there. Returns the mean time in
+/// seconds.
+pub(super) fn proportional<const N: usize>(
+    servers: &[Carries; N],
+    weights: &[f64; N],
+    rate: f64,
+    rates: &mut [f64; N],
+) -> f64 {
+    let sum = weights.iter().sum::<f64>().max(1e-9);
+    for ((place, weight), server) in rates.iter_mut().zip(weights).zip(servers) {
+        // Where nothing can be carried, nothing is sent.
+        *place = if server.capacity > 0.0 { rate * weight / sum } else { 0.0 };
+    }
+    mean(servers, rates)
+}
+
 fn fill(
     servers: &[Carries],
     rate: f64,

@@ -35,16 +35,18 @@ mod load;
 mod model;
 mod reading;
 mod sentence;
+mod settings;
 
 use heapless::Deque;
 
 use crate::time::Instant;
 
 pub use allocate::{Carries, optimum};
-pub use decide::{Action, Decision, Inputs, Outcome, Settings};
+pub use decide::{Action, Decision, Inputs, Outcome};
 pub use load::{Load, LoadDistrust, LoadKind, LoadReading, LoadSample, Reported};
 pub use model::{Estimate, Observation};
 pub use reading::{Distrust, Reading};
+pub use settings::Settings;
 
 use decide::{Standing, decide};
 use load::{Reports, correct};
@@ -303,8 +305,10 @@ impl<const N: usize> Monitor<N> {
     /// What has become of the last change, once its time has come.
     fn judge_last(&self, now: Instant) -> Option<Outcome<N>> {
         let change = self.last_change().filter(|change| change.outcome.is_none())?;
+        // Open connections follow one after the other.
+        let intervals = if self.settings.holds_connections { 4.5 } else { 1.5 };
         let old_enough = now.duration_since(change.inputs.at.max(self.seen_since)).as_secs_f64()
-            >= self.settings.interval.as_secs_f64() * 1.5;
+            >= self.settings.interval.as_secs_f64() * intervals;
         let alone = !self.disturbed && self.decisions.back().is_some_and(|last| last.number == change.number);
         (old_enough || !alone)
             .then(|| change.outcome(&self.window, now.duration_since(self.began).as_secs_f64(), alone))

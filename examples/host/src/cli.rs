@@ -59,6 +59,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             Err(failure) => Err(failure),
         },
         "--help" | "-h" | "help" => say(USAGE),
+        "--version" | "-V" => say(concat!("byway ", env!("CARGO_PKG_VERSION"), "\n")),
         "" => Err(Failure::Asked("a command is missing; --help shows them".into())),
         other => Err(Failure::Asked(format!("no such command: {other}; --help shows them"))),
     };
@@ -110,7 +111,7 @@ fn lab(words: &[OsString]) -> Result<ExitCode, Failure> {
     lab::run(shell).map_err(|text| Failure::Done(format!("lab: {text}")))
 }
 
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 struct TryOut {
     address: Option<String>,
     alternatives: Vec<String>,
@@ -140,6 +141,9 @@ fn run(words: Vec<OsString>) -> Result<(), Failure> {
         }
     }
     let read = match &file {
+        Some(_) if !tried.is_empty() => {
+            return Err(Failure::Asked("--config FILE says everything: of the other arguments only --hand-over, --log and --log-json go with it".into()));
+        }
         Some(file) => Config::read(file),
         None => Config::parse(Path::new("(arguments)"), tried.text()?),
     };
@@ -149,6 +153,10 @@ fn run(words: Vec<OsString>) -> Result<(), Failure> {
 }
 
 impl TryOut {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The configuration file that says the same.
     fn text(&self) -> Result<String, Failure> {
         let missing = |what: &str| Failure::Asked(format!("{what} is missing, or --config FILE"));

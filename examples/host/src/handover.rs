@@ -33,6 +33,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
     sendmsg,
 };
+use rustix::process::Uid;
 use signal_hook::consts::SIGUSR2;
 use tracing::warn;
 
@@ -117,6 +118,11 @@ pub fn take(
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(error) => return Err(failed(&error)),
     };
+    let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(|error| failed(&error))?;
+    if !may_be_taken_from(peer.uid, rustix::process::geteuid()) {
+        let why = format!("user {} listens there, and whoever does decides where all packets go: remove it", peer.uid.as_raw());
+        return Err(failed(&why));
+    }
     match converse(&stream, config, prepare) {
         Ok((queues, control, metrics, snapshot)) => Ok(Some(Taken { queues, control, metrics, snapshot, stream })),
         Err(why) => {
@@ -124,6 +130,11 @@ pub fn take(
             Err(failed(&why))
         }
     }
+}
+
+/// Whose connections and queues are taken over: one's own, and root's.
+fn may_be_taken_from(peer: Uid, own: Uid) -> bool {
+    peer == own || peer.is_root()
 }
 
 type Contents = (Vec<Queue>, Option<UdpSocket>, Option<TcpListener>, Snapshot);
@@ -345,4 +356,16 @@ fn greet(stream: &UnixStream, description: &str) -> Result<Option<String>, Strin
     writeln!(out, "{description}").map_err(failed)?;
     let (answer, _) = receive(stream).map_err(failed)?;
     if answer.trim_end() == GO { Ok(None) } else { Err(answer.trim_end().into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_over_from_somebody_else() {
+        let [root, own, other] = [0, 1000, 1001].map(Uid::from_raw);
+        assert!(may_be_taken_from(root, own) && may_be_taken_from(own, own) && may_be_taken_from(root, root));
+        assert!(!may_be_taken_from(other, own) && !may_be_taken_from(other, root));
+    }
 }

@@ -3,12 +3,13 @@
 
 use core::fmt::Write as _;
 use core::net::SocketAddrV4;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use byway::{DropReason, State};
 
@@ -22,8 +23,12 @@ use crate::shard::Handle;
 
 /// How many connections are looked at before packets have their turn again.
 const PAGE: usize = 256;
-/// How long somebody may take to ask, and to read.
+/// How long somebody may take to ask, and as long again to read.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest request, in bytes.
+const LONGEST: usize = 8192;
+/// How many are served at once: somebody who is slow does not keep Prometheus waiting.
+const MOST: usize = 16;
 
 /// The threads as they are just now.
 pub type Handles = Arc<Mutex<Threaded>>;
@@ -69,29 +74,77 @@ pub fn open(listen: SocketAddrV4) -> Result<TcpListener, String> {
 /// # Errors
 /// There is no thread.
 pub fn serve(listener: TcpListener, shards: Handles) -> Result<(), String> {
+    let busy = Arc::new(AtomicUsize::new(0));
     let serve = move || {
         for stream in listener.incoming().flatten() {
-            // One after the other: whoever is slow is hung up on.
-            let all = shards.lock().map_or_else(|_| Threaded::default(), |threads| threads.clone());
-            let _ = answer(&stream, &all);
+            // Whoever comes while so many are served is hung up on.
+            if busy.load(Ordering::Relaxed) >= MOST {
+                continue;
+            }
+            busy.fetch_add(1, Ordering::Relaxed);
+            let mine = Busy(busy.clone());
+            let shards = shards.clone();
+            // Without a thread it is no longer busy either.
+            let _ = thread::start("metrics", move || {
+                let _mine = mine;
+                let all = || shards.lock().map_or_else(|_| Threaded::default(), |threads| threads.clone());
+                answer(&stream, all)
+            });
         }
     };
     thread::start("metrics", serve).map(drop)
 }
 
-fn answer(stream: &TcpStream, threads: &Threaded) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut lines = BufReader::new(stream.take(8192)).lines();
-    let request = lines.next().transpose()?.unwrap_or_default();
-    for line in lines {
-        if line?.is_empty() {
-            break;
+/// Somebody who is served.
+struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How much is left of the time that somebody may take.
+fn left(until: Instant) -> io::Result<Duration> {
+    match until.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(left),
+    }
+}
+
+/// The first line of a request, once all of its head is there.
+fn read_request(mut stream: &TcpStream) -> io::Result<String> {
+    let until = Instant::now() + PATIENCE;
+    let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
+    // In any case there is an end: with an empty line, or because nothing more comes.
+    while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
+        stream.set_read_timeout(Some(left(until)?))?;
+        match stream.read(&mut buffer)? {
+            0 => break,
+            length => head.extend_from_slice(&buffer[..length]),
+        }
+        if head.len() > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
         }
     }
+    Ok(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().into())
+}
+
+fn write_all(mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(left(until)?))?;
+        let written = stream.write(bytes)?;
+        bytes = bytes.get(written..).filter(|_| written != 0).ok_or(io::ErrorKind::WriteZero)?;
+    }
+    Ok(())
+}
+
+fn answer(stream: &TcpStream, threads: impl FnOnce() -> Threaded) -> io::Result<()> {
+    let request = read_request(stream)?;
     let mut words = request.split(' ');
     let (status, body) = match (words.next(), words.next()) {
-        (Some("GET"), Some("/metrics")) => match page(threads) {
+        (Some("GET"), Some("/metrics")) => match page(&threads()) {
             Some(page) => ("200 OK", page),
             None => ("503 Service Unavailable", "byway is ending\n".into()),
         },
@@ -100,8 +153,10 @@ fn answer(stream: &TcpStream, threads: &Threaded) -> io::Result<()> {
     };
     let length = body.len();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    let mut out = stream;
-    write!(out, "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    write_all(stream, answer.as_bytes())
 }
 
 /// The whole page; `None` if a thread has ended.
@@ -305,6 +360,32 @@ fn write_portion(status: &portion::Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Those who ask for nothing, or a byte at a time, or do not read, keep nobody waiting who asks meanwhile.
+    #[test]
+    fn slow_clients_keep_nobody_waiting() {
+        let listener = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let at = listener.local_addr().unwrap();
+        serve(listener, Handles::default()).unwrap();
+        let slow: Vec<_> = (0..3).map(|_| TcpStream::connect(at).unwrap()).collect();
+        let mut trickling = TcpStream::connect(at).unwrap();
+        trickling.write_all(b"G").unwrap();
+        let mut asking = TcpStream::connect(at).unwrap();
+        asking.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        asking.set_read_timeout(Some(PATIENCE / 2)).unwrap();
+        let mut said = String::new();
+        asking.read_to_string(&mut said).expect("nobody has to wait for those that are slow");
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("byway_received_total 0\n"), "{said}");
+        // However often it sends a byte, it is hung up on.
+        let mut byte = [0];
+        trickling.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let ended = (0..60).any(|_| {
+            let _ = trickling.write_all(b"E");
+            matches!(trickling.read(&mut byte), Ok(0)) || trickling.write_all(b"T").is_err()
+        });
+        assert!(ended);
+        drop(slow);
+    }
 
     #[test]
     fn labels_are_quoted_and_shards_are_added_up() {

@@ -136,7 +136,7 @@ impl Running {
         Ok(changes.summary())
     }
 
-    /// Ends every thread; returns what they were made of, and what was wrong with one.
+    /// Ends every thread but the one that reports; returns what they were made of, and what was wrong with one.
     fn halt(&mut self) -> (Vec<Parts>, Option<ControlPort>, Option<String>) {
         let (mut parts, mut port, mut failed) = (Vec::new(), None, None);
         let handles = self.handles.lock().map(|handles| handles.clone()).unwrap_or_default();
@@ -163,16 +163,21 @@ impl Running {
         }
         // Once none of them hands anything over any more.
         parts.extend(shards.into_iter().map(Shard::finish));
-        // Last the one that reports what the others have done.
-        if let Some(report) = &handles.report {
+        (parts, port, failed)
+    }
+
+    /// Ends the thread that reports what the others have done: after them, and last of all, since it may wait for a collector.
+    /// Returns what was wrong with it.
+    fn end_report(&mut self) -> Option<String> {
+        let handle = self.handles.lock().ok().and_then(|handles| handles.report.clone());
+        if let Some(report) = &handle {
             report.stop();
         }
         match self.report.take().map(JoinHandle::join) {
-            None | Some(Ok(Ok(()))) => {}
-            Some(Ok(Err(why))) => failed = Some(format!("reports: {why}")),
-            Some(Err(_)) => failed = Some(PANICKED.into()),
+            None | Some(Ok(Ok(()))) => None,
+            Some(Ok(Err(why))) => Some(format!("reports: {why}")),
+            Some(Err(_)) => Some(PANICKED.into()),
         }
-        (parts, port, failed)
     }
 
     /// Rules, limits and names as they are, whoever has said so.
@@ -211,11 +216,12 @@ impl Running {
             snapshot.save(file)?;
             info!(connections = snapshot.connections(), file = %file.display(), "snapshot written");
         }
-        failed.map_or(Ok(()), Err)
+        failed.or_else(|| self.end_report()).map_or(Ok(()), Err)
     }
 
     /// Gives way to another process. If that does not take over, goes on.
     fn hand_over(mut self, next: &UnixStream) -> Result<Option<Self>, String> {
+        let begun = self.clock.now();
         let (mut parts, control, failed) = self.halt();
         if let Some(failed) = failed {
             return Err(failed);
@@ -231,12 +237,18 @@ impl Running {
         };
         match offer.give(next) {
             Ok(()) => {
+                // Nobody reads the queues from the halt on; the new one's own figure begins with the snapshot.
+                let pause_ms = self.clock.now().duration_since(begun).as_secs_f64() * 1e3;
                 log_counters(&parts, self.naming.as_deref());
-                info!(connections = snapshot.connections(), "another byway has taken over");
+                drop(self.end_report());
+                info!(connections = snapshot.connections(), pause_ms, "another byway has taken over");
                 Ok(None)
             }
             Err(why) => {
                 warn!("another byway has not taken over, going on: {why}");
+                if let Some(failed) = self.end_report() {
+                    return Err(failed);
+                }
                 (self.threads, self.control, self.report) =
                     spawn(parts, control, self.config.report, (&self.records, self.sharding), self.clock, &self.handles)?;
                 Ok(Some(self))

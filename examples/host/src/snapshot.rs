@@ -29,7 +29,7 @@ use byway::control::Rule as OwnedRule;
 use byway::{Divert, Instant, RECORD_LENGTH, Record, Target, Timeouts, Weighted};
 use sha2::{Digest, Sha256};
 
-use crate::config::Entry;
+use crate::config::{Entry, only_regular};
 use crate::reload::Said;
 
 const MAGIC: &str = "byway snapshot ";
@@ -165,6 +165,8 @@ impl Snapshot {
     /// # Errors
     /// One line that says what is wrong with the file.
     pub fn load(file: &Path) -> Result<Option<Self>, String> {
+        // A pipe would be waited for, with signals unheard.
+        only_regular(file).map_err(|why| format!("snapshot {}: {why}", file.display()))?;
         let bytes = match std::fs::read(file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -328,6 +330,11 @@ mod tests {
             said,
             records,
         }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_read() {
+        assert_eq!(Snapshot::load(Path::new("/dev/zero")), Err("snapshot /dev/zero: it is no regular file".into()));
     }
 
     #[test]

@@ -221,6 +221,8 @@ fn a_transaction_can_come_from_standard_input() {
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "line 1: inserted\nline 2: set\ngeneration 1\n");
     assert_eq!(served.byway.lock().unwrap().client_limit(), 7);
+    // What has no end fills no memory.
+    assert_eq!(operator.says("apply /dev/zero", 2), "byway ctl: /dev/zero: it is longer than 1048576 bytes");
 }
 
 #[test]

@@ -113,6 +113,31 @@ impl Clients {
         clients
     }
 
+    /// The same where each keeps one connection for all that it asks.
+    fn keep(space: &Space, count: u64) -> Self {
+        let clients = Self { stop: Arc::default(), answers: Arc::default() };
+        let (stop, answers) = (clients.stop.clone(), clients.answers.clone());
+        space.run(move || {
+            for client in 0..count {
+                let (stop, answers) = (stop.clone(), answers.clone());
+                std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(client * 7));
+                    let mut stream = connect().unwrap();
+                    for n in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let begun = Instant::now();
+                        let time = ask_on(&mut stream).ok().map(|()| begun.elapsed());
+                        answers.lock().unwrap().push((Instant::now(), time));
+                        std::thread::sleep(Duration::from_millis(170 + (client * 37 + n * 53) % 60));
+                    }
+                });
+            }
+        });
+        clients
+    }
+
     /// Of the requests that ended within so many seconds: how many, how many failed, and the 90th percentile.
     fn lately(&self, seconds: u64) -> (usize, usize, Duration) {
         let answers = self.answers.lock().unwrap();
@@ -131,8 +156,16 @@ impl Drop for Clients {
 }
 
 fn ask() -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddrV4::new(ORIGINAL, 80).into(), Duration::from_secs(5))?;
+    ask_on(&mut connect()?)
+}
+
+fn connect() -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddrV4::new(ORIGINAL, 80).into(), Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(stream)
+}
+
+fn ask_on(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(b"what?")?;
     stream.read_exact(&mut [0; 4])
 }
@@ -271,6 +304,49 @@ fn the_share_of_a_slow_server_shrinks() {
         let [a, b] = weights(&mut world);
         assert!(a / (a + b) < 0.35, "{a} {b}");
         assert!(monitor(&world, "log").lines().count() >= log.lines().count());
+        drop(clients);
+        world.end_unjudged();
+    });
+}
+
+/// Clients that keep their connections: when one of two servers becomes slower, some of those that are open go to the other one
+/// with its share, by hand-over, and no client notices more than that its requests are fast again.
+#[test]
+fn open_connections_leave_a_slow_server_with_its_share() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    in_namespace("open_connections_leave_a_slow_server_with_its_share", || {
+        const RESUMABLE: &str = "[resumable]\nquiet = \"30ms\"\n[[rule]]\ndivert = \"100.100.100.100:80 tcp\"\nresumable = true\n\
+                                 least_loaded = true\nto = [\"123.45.67.89:80\", \"123.45.67.90:80\"]\n";
+        let mut world = World::new(Options { rules: RESUMABLE, ..Options::PLAIN });
+        let servers = [Server::start(&world.network.a, 10), Server::start(&world.network.b, 10)];
+        configure("open_connections = \"hand-over\"\n");
+        let _running = Monitor::start(&world.network.proxy, &[]);
+        let clients = Clients::keep(&world.network.client, 40);
+        wait("the monitor has heard the translator", || try_monitor(&world, "show").1.contains("open, 0 reports lost"));
+        std::thread::sleep(Duration::from_secs(5));
+        let open = |world: &mut World| world.ctl("connections").matches(" 123.45.67.89:80 ").count();
+        // A machine that stood still may have had one of them ejected.
+        wait("both have about half of the connections", || (13..=27).contains(&open(&mut world)));
+        let before = open(&mut world);
+
+        servers[0].takes(300);
+        let slow = Instant::now();
+        let took = wait("connections have left the slow server", || open(&mut world) <= before / 2);
+        println!("{before} connections became {} after {took:?}", open(&mut world));
+        wait("nine requests of ten are fast again", || {
+            let (count, failed, p90) = clients.lately(1);
+            assert_eq!(failed, 0, "of {count}");
+            slow.elapsed() > Duration::from_secs(1) && count > 60 && p90 < Duration::from_millis(100)
+        });
+        println!("nine requests of ten are fast again after {:?}", slow.elapsed());
+        let log = monitor(&world, "log");
+        assert!(log.contains("; open connections of 123.45.67.89:80 are handed over until all are as loaded"), "{log}");
+        // Both have as many as their weights say.
+        std::thread::sleep(Duration::from_secs(2));
+        let [a, b] = weights(&mut world);
+        let (share, has) = (a / (a + b), open(&mut world) as f64 / 40.0);
+        println!("weights {a} {b}: {share:.2} of the connections, {has:.2} are there\n{log}");
+        assert!(share < 0.2 && (share - has).abs() < 0.1, "{share} {has}\n{}", monitor(&world, "log"));
         drop(clients);
         world.end_unjudged();
     });

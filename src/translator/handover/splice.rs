@@ -72,7 +72,7 @@ impl Table<'_> {
     }
 
     /// Whether a connection that a re-divert wants handed over is to go elsewhere by now.
-    pub(super) fn leads_elsewhere(&self, found: Result<(u32, Standing), Kept>, to: Endpoint) -> bool {
+    pub(super) fn leads_elsewhere(&mut self, found: Result<(u32, Standing), Kept>, to: Endpoint) -> bool {
         let wanted = found.ok().filter(|(_, standing)| standing.resume.has(WANTED));
         wanted.is_some_and(|(_, standing)| self.server_for(&standing.entry).is_some_and(|server| server != to))
     }

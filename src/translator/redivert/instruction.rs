@@ -123,6 +123,10 @@ impl<S: Storage> Translator<S> {
     /// connection keeps its alternative port if that is free towards the new server; otherwise it gets another, and
     /// if there is none it is closed ([`Closed::Stranded`]).
     ///
+    /// From a server's `address:port` to the address alone is to itself: rules and their counts stay as they are. With
+    /// [`Redivert::HandOver`] each of its connections goes where its rule would send it now, after its weights were changed
+    /// for example; those that belong there stay.
+    ///
     /// [`DropReason::OldServer`]: crate::DropReason::OldServer
     /// [`Closed::Stranded`]: crate::Closed::Stranded
     ///
@@ -247,7 +251,7 @@ impl Table<'_> {
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
         let (old, new) = self.check_redivert(from, target, how)?;
-        let survey = self.survey(old);
+        let survey = self.survey_move(old, new);
         let connections = self.connections_on(old, &survey);
         if how.is_followed() && self.state.redivert_log.is_full(self.memory.moves) {
             return Err(RedivertError::Busy { capacity: self.memory.moves.len() });
@@ -309,6 +313,9 @@ impl Table<'_> {
 
     /// Points every rule at the new server, and leaves the old entries to their connections.
     fn drain(&mut self, old: Place, target: Target, survey: &Survey) -> Result<(), RedivertError> {
+        if survey.rules == 0 {
+            return Ok(());
+        }
         if survey.occupied > self.servers().free() {
             return Err(RedivertError::ServersFull { capacity: self.memory.servers.len() });
         }

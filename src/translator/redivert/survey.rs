@@ -55,4 +55,13 @@ impl Table<'_> {
     pub(in crate::translator) fn survey(&self, old: Place) -> Survey {
         Survey::new(self.used_servers(), old)
     }
+
+    /// The same for a move. To the server's own address, its port kept, no rule has to follow.
+    pub(in crate::translator) fn survey_move(&self, old: Place, new: Place) -> Survey {
+        let survey = self.survey(old);
+        if old.address == new.address && new.port.is_none() {
+            return Survey { rules: 0, occupied: 0, ..survey };
+        }
+        survey
+    }
 }

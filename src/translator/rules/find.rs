@@ -2,7 +2,7 @@
 
 use crate::connection::Direction;
 use crate::endpoint::Endpoint;
-use crate::table::connection::Entry;
+use crate::table::connection::{Entry, SERVER_COUNTED};
 use crate::table::hash::{Key, Label};
 use crate::table::rule::{self, DivertSlot, servers_of};
 use crate::table::server;
@@ -175,12 +175,20 @@ impl Table<'_> {
         (best != server::NONE).then_some(best)
     }
 
-    /// Where a new connection of the same client to the same destination would go. `None` if no rule matches.
-    pub(in crate::translator) fn server_for(&self, connection: &Entry) -> Option<Endpoint> {
+    /// Where the connection would go if it were opened only now: so it does not count where it stands. `None` if no rule
+    /// matches.
+    pub(in crate::translator) fn server_for(&mut self, connection: &Entry) -> Option<Endpoint> {
         let original = connection.original_endpoint();
-        let rule = self.find_rule(connection.protocol, connection.client, original)?;
-        let member = self.choose_member(rule, connection.client, original.address)?;
-        self.memory.servers.get(usize::from(member)).map(|server| server.resolve(original))
+        let rule = *self.find_rule(connection.protocol, connection.client, original)?;
+        let own = u32::from(connection.has(SERVER_COUNTED));
+        if let Some(stands_on) = self.servers().get_mut(connection.member) {
+            stands_on.connections = stands_on.connections.wrapping_sub(own);
+        }
+        let member = self.choose_member(&rule, connection.client, original.address);
+        if let Some(stands_on) = self.servers().get_mut(connection.member) {
+            stands_on.connections = stands_on.connections.wrapping_add(own);
+        }
+        self.memory.servers.get(usize::from(member?)).map(|server| server.resolve(original))
     }
 
     /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,

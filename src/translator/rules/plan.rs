@@ -160,8 +160,8 @@ impl Reservation {
         to: Target,
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
-        let (old, _) = table.check_redivert(from, to, how)?;
-        let survey = table.survey(old);
+        let (old, new) = table.check_redivert(from, to, how)?;
+        let survey = table.survey_move(old, new);
         if how.is_followed() {
             let capacity = table.memory.moves.len();
             self.moves = self.moves.checked_sub(1).ok_or(RedivertError::Busy { capacity })?;

@@ -27,9 +27,11 @@ impl fmt::Display for ConfigError {
         if let Some((line, column)) = self.place {
             write!(f, ":{line}:{column}")?;
         }
+        // What stands in the file may be anything: an error stays one line, and harmless to a terminal.
+        let shown = |text: &str| text.replace(char::is_control, "?");
         match self.field.as_str() {
-            "" => write!(f, ": {}", self.problem),
-            field => write!(f, ": {field}: {}", self.problem),
+            "" => write!(f, ": {}", shown(&self.problem)),
+            field => write!(f, ": {}: {}", shown(field), shown(&self.problem)),
         }
     }
 }
@@ -50,6 +52,29 @@ impl ConfigError {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         Self { file: file.into(), place: Some((line, column)), field: fault.field, problem: fault.problem }
+    }
+}
+
+/// No configuration is longer, in bytes.
+const LONGEST: u64 = 64 << 20;
+
+/// Reads a configuration. It is a regular file: at a reload nobody waits for what a pipe may bring one day.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub(super) fn text(file: &Path) -> Result<String, ConfigError> {
+    only_regular(file).map_err(|problem| ConfigError::file(file, problem))?;
+    byway_key_file::text(file, LONGEST).map_err(|error| ConfigError::file(file, error))
+}
+
+/// Refuses pipes, devices and sockets, which may say nothing for ever. What is not there is not refused here.
+///
+/// # Errors
+/// Says what it is not.
+pub fn only_regular(file: &Path) -> Result<(), String> {
+    match std::fs::metadata(file) {
+        Ok(found) if !found.is_file() && !found.is_dir() => Err("it is no regular file".into()),
+        _ => Ok(()),
     }
 }
 

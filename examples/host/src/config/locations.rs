@@ -9,6 +9,8 @@ use std::path::Path;
 use byway::Prefix;
 use maxminddb::{PathElement, Reader, WithinOptions};
 
+use super::document::only_regular;
+
 /// The longest line of a CSV file, in bytes.
 const LONGEST_LINE: u64 = 1_024;
 /// The most lines of a CSV file, or networks of a database: four times as many as there are in those of all countries.
@@ -29,6 +31,7 @@ impl Locations {
     pub(super) fn read(file: &Path) -> Result<Self, String> {
         let is_database = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("mmdb"));
         let failed = |why: String| format!("{}: {why}", file.display());
+        only_regular(file).map_err(failed)?;
         let opened = File::open(file).map_err(|error| failed(error.to_string()))?;
         if is_database {
             Self::of_database(opened).map_err(failed)

@@ -22,7 +22,7 @@ use byway::control::Rights;
 use byway::naming::Pattern;
 use byway::{AtRest, ParseError, Prefix};
 
-pub use document::ConfigError;
+pub use document::{ConfigError, only_regular};
 use document::{Fault, Table, Value};
 pub use names::{Answer, Entry, NamesSection};
 pub use relay::RelaySection;
@@ -141,8 +141,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names file, line, column and field, and says what was expected.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::file(file, error))?;
-        Self::parse(file, text)
+        Self::parse(file, document::text(file)?)
     }
 
     /// Reads the text of a file.
@@ -181,6 +180,9 @@ impl Config {
         let groups = rules::groups(&root)?;
         let rules = rules::read(&root, &groups)?;
         let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
+        if let (None, Some(rule)) = (nat.alternatives.first(), rules.iter().find(|rule| !rule.options.keep_source)) {
+            return Err(rule.fault("it replaces the source, and nat.alternatives has nothing to replace it with"));
+        }
         let router = Settings { early: portion.as_ref().map(|portion| portion.direction), ..router(&root, &nat)? };
         let names = names::read(&root, &nat, &rules, &groups)?;
         let pooled = names.as_ref().and_then(|names| names.pooled.first());
@@ -415,11 +417,21 @@ fn device(root: &Table<'_>, nat: &Nat, rules: &[Rule], pool: Option<Prefix>) -> 
         configure: table.or("configure", default.configure, Value::boolean)?,
         address: table.or("address", None, |v| v.read(ADDRESS).map(Some))?,
         routes,
-        table: table.or("table", default.table, |v| v.number(1..=32_000))?,
+        table: table.or("table", default.table, own_table)?,
         blackhole: table.or("blackhole", default.blackhole, Value::boolean)?,
     };
     table.finish()?;
     Ok(device)
+}
+
+/// The number of a routing table that is not one of the kernel's: what is in byway's own table comes first for every packet.
+fn own_table(value: &Value<'_>) -> Result<u32, Fault> {
+    match value.number(1..=32_000)? {
+        number @ 253..=255 => {
+            Err(value.fault(format!("{number} found: that is the kernel's own table: expected one that nothing else uses")))
+        }
+        number => Ok(number),
+    }
 }
 
 fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
@@ -460,7 +472,8 @@ fn control(table: &Table<'_>, file: &Path) -> Result<Control, Fault> {
 /// The key file that a value names: its name as seen from here, and the number and the secret in it.
 fn key_file(value: &Value<'_>, file: &Path) -> Result<(PathBuf, (u16, [u8; 32])), Fault> {
     let name = path(file, value.text("the name of a key file")?);
-    let key = byway_key_file::read(&name).map_err(|problem| value.fault(problem))?;
+    let regular = only_regular(&name).map_err(|problem| format!("key file {}: {problem}", name.display()));
+    let key = regular.and_then(|()| byway_key_file::read(&name)).map_err(|problem| value.fault(problem))?;
     Ok((name, key))
 }
 

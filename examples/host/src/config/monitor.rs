@@ -11,7 +11,7 @@ use byway::{Match, ParseError, Prefix, Redivert, Target, Weighted};
 use super::load::Load;
 use super::locations::Locations;
 use super::document::{ConfigError, Fault, Table, Value, parse};
-use super::{key_file, path};
+use super::{document, key_file, path};
 use crate::monitor::rules::Clients;
 use crate::monitor::window::{DAYS, Window};
 
@@ -83,6 +83,8 @@ pub struct Service {
     pub servers: Vec<Weighted>,
     /// What happens to the open connections of a server that is ejected or must be emptied.
     pub open_connections: Redivert,
+    /// Whether open connections of a server whose share falls are handed over to others, until all are as loaded again.
+    pub rebalance: bool,
     /// The most of all shares that is moved at once, in per cent.
     pub most_moved: u8,
     /// How long shares rest after a change.
@@ -133,8 +135,7 @@ impl Monitor {
     /// # Errors
     /// [`ConfigError`] names file, line, column and field, and says what was expected.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::file(file, error))?;
-        Self::parse(file, &text)
+        Self::parse(file, &document::text(file)?)
     }
 
     /// Reads what a command needs that speaks with a monitor at work: all but the rules, and where clients are.
@@ -142,7 +143,7 @@ impl Monitor {
     /// # Errors
     /// As [`Monitor::read`].
     pub fn read_for_command(file: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::file(file, error))?;
+        let text = document::text(file)?;
         of(file, &text, false).map_err(|fault| ConfigError::at(file, &text, fault))
     }
 
@@ -221,7 +222,10 @@ fn of(file: &Path, text: &str, with_rules: bool) -> Result<Monitor, Fault> {
         monitor.token = table.or("token", monitor.token, name)?;
         monitor.page = table.or("page", None, |value| {
             let at: SocketAddr = value.read("an address and port like \"127.0.0.1:8213\"")?;
-            Ok(Some(at))
+            match at.ip().is_loopback() {
+                true => Ok(Some(at)),
+                false => Err(value.fault(format!("{at} found: expected a loopback address, since nothing is encrypted"))),
+            }
         })?;
         table.finish()?;
     }
@@ -320,11 +324,14 @@ fn service(value: &Value<'_>) -> Result<Service, Fault> {
     if !(1..=MAX_SERVERS).contains(&servers.len()) {
         return Err(listed.fault(format!("{} servers found: expected 1 to {MAX_SERVERS}", servers.len())));
     }
+    let open_connections = table.or("open_connections", Redivert::Drain, |value| value.choice(&OPEN))?;
+    let hands_over = matches!(open_connections, Redivert::HandOver | Redivert::HandOverOrReset);
     let service = Service {
         name: table.or("name", matches.to_string(), |name| name.text("a name").map(String::from))?,
         matches,
         servers,
-        open_connections: table.or("open_connections", Redivert::Drain, |value| value.choice(&OPEN))?,
+        open_connections,
+        rebalance: table.or("rebalance", hands_over, Value::boolean)?,
         most_moved: table.or("most_moved", 20, |value| value.number(1_u8..=100))?,
         dwell: table.or("dwell", Duration::from_secs(3), Value::duration)?,
     };

@@ -107,6 +107,9 @@ fn what_is_wrong_is_said_with_its_place() {
             "group = \"web\"\nto = \"20.0.0.1\"",
             "17:9: rule[1].group: the rule has servers already: leave out either to or group",
         ),
+        ("[nat]", "[device]\ntable = 254\n[nat]", "6:9: device.table: 254 found: that is the kernel's own table"),
+        ("\"10.10.10.10:1024-65535\"", "", "16:10: rule[1].divert: it replaces the source, and nat.alternatives has nothing"),
+        ("client_limit", "\"client\\n\\u001b[31mlimit\"", "7:1: nat.client??[31mlimit: there is no such field"),
         ("fail_open = true", "fail_open = 1", "18:13: rule[1].fail_open: integer found: expected true or false"),
         (
             "100.100.101.0/24",
@@ -185,6 +188,30 @@ fn what_is_wrong_is_said_with_its_place() {
     );
     let missing = Config::read(Path::new("/nowhere/byway.toml")).unwrap_err().to_string();
     assert_eq!(missing, "/nowhere/byway.toml: No such file or directory (os error 2)");
+}
+
+/// Nobody waits for what a pipe may bring, and a device without an end fills no memory.
+#[test]
+fn only_regular_files_are_read() {
+    let refused = |file: &str| Config::read(Path::new(file)).unwrap_err().to_string();
+    assert_eq!(refused("/dev/zero"), "/dev/zero: it is no regular file");
+    let key = "[control]\nlisten = \"127.0.0.1:5213\"\n[[control.key]]\nfile = \"/dev/zero\"\n";
+    let error = parse(&format!("{GOOD}{key}")).unwrap_err();
+    assert!(error.ends_with("control.key[1].file: key file /dev/zero: it is no regular file"), "{error}");
+    let locations = monitor::Monitor::parse(Path::new("m.toml"), "[monitor]\nlocations = \"/dev/zero\"\n").unwrap_err();
+    assert_eq!(locations.to_string(), "m.toml:2:13: monitor.locations: /dev/zero: it is no regular file");
+    assert!(monitor::Monitor::read(Path::new("/dev/zero")).unwrap_err().to_string().contains("no regular file"));
+}
+
+/// What the start would refuse, the check does.
+#[test]
+fn a_page_is_for_this_machine() {
+    let said = |page: &str| {
+        let text = format!("[monitor]\npage = \"{page}\"\n");
+        monitor::Monitor::parse(Path::new("m.toml"), &text).unwrap_err().to_string()
+    };
+    assert!(said("0.0.0.0:8213").starts_with("m.toml:2:8: monitor.page: 0.0.0.0:8213 found: expected a loopback address"));
+    assert!(said("127.0.0.1:8213").contains("[[translator]]") && said("[::1]:8213").contains("[[translator]]"));
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use core::net::SocketAddr;
 use std::ffi::OsString;
-use std::io::Read;
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -175,6 +174,7 @@ pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
 }
 
 fn command(words: &[&str], options: &Options) -> Result<Command, String> {
+    let words = if words == ["stats"] { &["counters"] } else { words };
     if let Some(change) = changes::read(words, &options.change)? {
         options.change.check(words[0])?;
         return Ok(Command::Change(change));
@@ -207,12 +207,13 @@ fn command_of(words: &[&str], options: &Options) -> Result<Command, String> {
 
 /// The instructions in a file.
 fn lines(file: &str) -> Result<Vec<Line>, String> {
-    let mut text = String::new();
-    let read = match file {
-        "-" => std::io::stdin().read_to_string(&mut text).map(drop),
-        file => std::fs::read_to_string(file).map(|whole| text = whole),
+    // Far more than fits into one transaction.
+    const MOST: u64 = 1 << 20;
+    let text = match file {
+        "-" => byway_key_file::text_of(std::io::stdin(), MOST),
+        file => byway_key_file::text(Path::new(file), MOST),
     };
-    read.map_err(|e| format!("{file}: {e}"))?;
+    let text = text.map_err(|e| format!("{file}: {e}"))?;
     changes::read_lines(&text).map_err(|wrong| format!("{file}: {wrong}"))
 }
 

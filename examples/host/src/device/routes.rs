@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 
 use crate::config::Device;
 
+/// The metric of byway's blackholes: worse than that of the routes beside them.
+const BLACKHOLE_METRIC: &str = "4096";
+
 /// Sets up the device's link and routes. What leads there already stays.
 ///
 /// # Errors
@@ -25,7 +28,7 @@ pub fn add_routes(device: &Device) -> Result<(), String> {
         lines.push(format!("route replace {route} dev {name} table {table}"));
         if device.blackhole {
             // It takes over when the device goes.
-            lines.push(format!("route replace blackhole {route} table {table} metric 4096"));
+            lines.push(format!("route replace blackhole {route} table {table} metric {BLACKHOLE_METRIC}"));
         }
     }
     let rules = ip(&["-o", "-4", "rule", "show", "priority", &table.to_string()], None)?;
@@ -63,28 +66,40 @@ fn first_address(name: &str) -> Result<Option<String>, String> {
     Ok(addresses.next())
 }
 
-/// Removes what an earlier configuration has left in the table.
+/// Removes what an earlier configuration has left in the table. What somebody else has put there stays.
 ///
 /// # Errors
 /// One line that says what `ip` had to object.
 pub fn remove_other_routes(device: &Device) -> Result<(), String> {
+    let shown = ip(&["-o", "-4", "route", "show", "table", &device.table.to_string()], None)?;
+    let lines = left_over(device, &shown);
+    if lines.is_empty() { Ok(()) } else { ip(&["-4", "-batch", "-"], Some(&lines.join("\n"))).map(drop) }
+}
+
+/// What removes those of a table's routes that byway has set and that the configuration does not want: they lead to its
+/// device, or are its blackholes.
+fn left_over(device: &Device, shown: &str) -> Vec<String> {
+    let Device { name, table, .. } = device;
     let wanted: HashSet<String> = device.routes.iter().map(ToString::to_string).collect();
-    let table = device.table.to_string();
     let mut lines = Vec::new();
-    for line in ip(&["-o", "-4", "route", "show", "table", &table], None)?.lines() {
+    for line in shown.lines() {
         let blackhole = line.strip_prefix("blackhole ");
-        let prefix = blackhole.unwrap_or(line).split_whitespace().next().unwrap_or_default();
-        let prefix = match prefix {
+        let words: Vec<_> = blackhole.unwrap_or(line).split_whitespace().collect();
+        let own = if blackhole.is_some() { ["metric", BLACKHOLE_METRIC] } else { ["dev", name.as_str()] };
+        if !words.windows(2).any(|pair| pair == own) {
+            continue;
+        }
+        let prefix = match words.first().copied().unwrap_or_default() {
             "default" => "0.0.0.0/0".into(),
             address if !address.contains('/') => format!("{address}/32"),
             prefix => prefix.to_string(),
         };
         if !wanted.contains(&prefix) || (blackhole.is_some() && !device.blackhole) {
             let kind = if blackhole.is_some() { "blackhole " } else { "" };
-            lines.push(format!("route del {kind}{prefix} table {table}"));
+            lines.push(format!("route del {kind}{prefix} {} {} table {table}", own[0], own[1]));
         }
     }
-    if lines.is_empty() { Ok(()) } else { ip(&["-4", "-batch", "-"], Some(&lines.join("\n"))).map(drop) }
+    lines
 }
 
 fn ip(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
@@ -106,4 +121,26 @@ fn ip(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("ip {}: {}", arguments.join(" "), said(&output.stderr)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// A table that is somebody else's as well, as the main one is: what leads elsewhere is not byway's to remove.
+    #[test]
+    fn only_own_routes_are_removed() {
+        let text = "[router]\naddress = \"10.9.9.9\"\n[nat]\nalternatives = [\"10.10.10.10\"]\n";
+        let mut device = Config::parse(Path::new("byway.toml"), text.into()).unwrap().device;
+        let shown = "default via 192.0.2.254 dev eth0 \n10.9.9.9 dev byway0 scope link \n10.7.7.7 dev byway0 scope link \n\
+                     blackhole 10.7.7.7 metric 4096 \nblackhole 10.9.9.9 metric 4096 \nblackhole 203.0.113.0/24 \n\
+                     192.0.2.0/24 dev eth0 proto kernel scope link src 192.0.2.1 \nunreachable 10.0.0.0/8 metric 4096 \n";
+        let wanted = ["route del 10.7.7.7/32 dev byway0 table 7207", "route del blackhole 10.7.7.7/32 metric 4096 table 7207"];
+        assert_eq!(left_over(&device, shown), wanted);
+        device.blackhole = false;
+        assert_eq!(left_over(&device, shown).len(), 3);
+    }
 }

@@ -349,6 +349,7 @@ mod tests {
             matches: "100.100.100.100:80 tcp".parse().unwrap(),
             servers,
             open_connections: Redivert::Drain,
+            rebalance: false,
             most_moved: 20,
             dwell: Duration::from_secs(3),
         };

@@ -114,6 +114,7 @@ impl Run {
         let mut change = change.unwrap_or_else(|| Change {
             weights,
             moves: Vec::new(),
+            falling: Vec::new(),
             how,
             entry: json!({
                 "service": state.service.name, "cause": "the operator", "text": format!("{}: {words}", state.service.name),
@@ -145,7 +146,7 @@ impl Run {
             "after": state.named(&weights),
         });
         let has_moves = !moves.is_empty();
-        let change = Change { weights, moves, how, entry: Value::Null, promised: None };
+        let change = Change { weights, moves, falling: Vec::new(), how, entry: Value::Null, promised: None };
         self.changes += 1;
         let number = self.changes;
         let open = self.ask_all(service, &change, number, true);

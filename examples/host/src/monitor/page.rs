@@ -266,7 +266,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Asked, usize, usize)>, Refused> {
         path: request.path.unwrap_or_default().into(),
         ..Asked::default()
     };
-    let mut length = None;
+    let (mut length, mut kind) = (None, None);
     for header in request.headers.iter() {
         let value = core::str::from_utf8(header.value).map_err(|_| malformed)?.trim();
         // A header that comes twice can mean two things to two readers.
@@ -281,9 +281,14 @@ fn parse(bytes: &[u8]) -> Result<Option<(Asked, usize, usize)>, Refused> {
                 once(&mut asked.token)?;
                 asked.token = value.strip_prefix("Bearer ").map(String::from);
             }
-            "content-type" => asked.is_json = value.split(';').next().is_some_and(|kind| kind.trim() == "application/json"),
+            "content-type" => {
+                once(&mut kind)?;
+                asked.is_json = value.split(';').next().is_some_and(|kind| kind.trim() == "application/json");
+            }
             "content-length" => {
-                let before = length.replace(value.parse::<usize>().map_err(|_| malformed)?);
+                // Digits and nothing else (RFC 9110, section 8.6): `parse` would take a sign.
+                let number = value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse::<usize>());
+                let before = length.replace(number.and_then(Result::ok).ok_or(malformed)?);
                 before.map_or(Ok(()), |_| Err(malformed))?;
             }
             "transfer-encoding" => return Err((501, "a length is needed")),
@@ -405,6 +410,8 @@ mod tests {
             ("nonsense\n\n".into(), 400),
             (format!("{state}X: {}\n\n", "x".repeat(20_000)), 413),
             (format!("{}Content-Length: 999999\n\n", state.replace("GET /api/state", "POST /api/command")), 413),
+            (format!("{}Content-Length: +1\n\n1", state.replace("GET", "POST")), 400),
+            (format!("{state}Content-Type: text/plain\nContent-Type: application/json\n\n"), 400),
             (format!("{}Transfer-Encoding: chunked\n\n", state.replace("GET", "POST")), 501),
         ] {
             assert_eq!(status(&page, &request), expected, "{request:.200}");

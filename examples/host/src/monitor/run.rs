@@ -398,7 +398,7 @@ impl Run {
             "before": state.named(&before), "after": state.named(&weights),
         });
         let how = state.service.open_connections;
-        self.carry_out(service, Change { weights, moves: Vec::new(), how, entry, promised: None }, None);
+        self.carry_out(service, Change { weights, moves: Vec::new(), falling: Vec::new(), how, entry, promised: None }, None);
     }
 
     /// Decides, once each translator has sent a report, or would have.

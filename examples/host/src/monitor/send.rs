@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use byway::control::{Effect, Instruction, Request};
-use byway::{Instant, Match, Prefix, Weighted};
+use byway::{Instant, Match, Prefix, Redivert, Target, Weighted};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -129,6 +129,10 @@ impl Run {
         if !moves.is_empty() {
             all.extend(split(moves));
             all.extend(split(vec![main]));
+        }
+        // A request of its own: the weights hold also where this is refused.
+        if listed.options.resumable {
+            all.extend(split(change.falling.iter().filter_map(|server| share_anew(target(*server))).collect()));
         }
         all
     }
@@ -287,6 +291,17 @@ impl Run {
             }
             self.finish(number);
         }
+    }
+}
+
+/// Has the connections of a server go where their rules would send them now, as a hand-over: they are moved to the server's
+/// own address, which changes no rule. `None` for a server without a port of its own, which has no other name.
+fn share_anew(server: Target) -> Option<Instruction> {
+    match server {
+        Target::Endpoint(endpoint) => {
+            Some(Instruction::Redivert { from: server, to: Target::Address(*endpoint.ip()), how: Redivert::HandOver })
+        }
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! One service: what is thought of its servers, what they should have, and why.
 
+mod tell;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -9,7 +11,7 @@ use byway::{Histogram, Instant, Redivert, Target};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::loads::told;
+use self::tell::cause;
 use super::rules::{Demands, Each, Pins};
 use crate::config::monitor::{Rule, Service};
 
@@ -17,6 +19,8 @@ use crate::config::monitor::{Rule, Service};
 const SHOWN: Duration = Duration::from_secs(10);
 /// Shares that differ by less are the same.
 const SAME: f64 = 0.005;
+/// Of a server whose share falls by more, open connections are shared anew.
+const FALLS: f64 = 0.02;
 
 /// What is to be done, and everything that is to be told about it.
 #[derive(Clone, Debug)]
@@ -25,7 +29,9 @@ pub struct Change {
     pub weights: Each<u16>,
     /// Servers whose open connections move, and where to.
     pub moves: Vec<(usize, usize)>,
-    /// How they move.
+    /// Servers whose share falls and whose open connections are shared anew, by hand-over.
+    pub falling: Vec<usize>,
+    /// How those of `moves` move.
     pub how: Redivert,
     /// For the journal.
     pub entry: Value,
@@ -66,6 +72,7 @@ fn settings(service: &Service) -> Settings {
     let mut settings = Settings::DEFAULT;
     settings.most_moved = f64::from(service.most_moved) / 100.0;
     settings.dwell = service.dwell;
+    settings.holds_connections = service.rebalance;
     settings
 }
 
@@ -304,6 +311,11 @@ impl State {
         for (from, to) in &moves {
             text += &format!("; open connections of {} go to {}", self.name(*from), self.name(*to));
         }
+        let falling = self.falling(decision, (&had, &has));
+        if !falling.is_empty() {
+            let names: Vec<_> = falling.iter().map(|server| self.name(*server)).collect();
+            text += &format!("; open connections of {} are handed over until all are as loaded", names.join(" and "));
+        }
         let promised = decision.filter(|d| d.promise() > 0.0 && by.is_empty()).map(|decision| decision.number);
         let entry = json!({
             "service": self.service.name,
@@ -317,164 +329,18 @@ impl State {
             "trust": self.model.trust(),
             "inputs": self.inputs(decision),
         });
-        Some(Change { weights, moves, how: self.service.open_connections, entry, promised })
+        Some(Change { weights, moves, falling, how: self.service.open_connections, entry, promised })
     }
 
-    fn words(&self, weights: &Each<u16>) -> String {
-        let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum::<f64>().max(1.0);
-        let shares: Vec<_> = (0..self.len())
-            .map(|server| format!("{} {:.0} %", self.name(server), f64::from(weights[server]) / sum * 100.0))
-            .collect();
-        shares.join(", ")
-    }
-
-    /// Weights by the names of the servers.
-    #[must_use]
-    pub fn named(&self, weights: &Each<u16>) -> Value {
-        (0..self.len()).map(|server| (self.name(server), Value::from(weights[server]))).collect::<serde_json::Map<_, _>>().into()
-    }
-
-    /// The clause after "since".
-    fn why(&self, decision: &Decision<MAX_SERVERS>) -> String {
-        match decision.action {
-            Action::Reweigh => {
-                let [before, after] = decision.predicted().map(|time| time * 1e3);
-                let corrected = decision.inputs.reported.iter().flatten().filter(|one| one.correction != 1.0).count();
-                let loads = if corrected == 0 { String::new() } else { format!(", with the loads that {corrected} servers report") };
-                format!(
-                    "the model expects requests to take {after:.1} ms instead of {before:.1} ms, which saves {:.2} s of waiting in \
-                     10 s, more than the {:.2} s of cost and doubt{loads}",
-                    decision.promise(),
-                    decision.threshold()
-                )
-            }
-            Action::Undo { .. } => {
-                let times = decision.inputs.judged.map_or([0.0; 2], |outcome| outcome.response);
-                let [before, after] = times.map(|time| time * 1e3);
-                format!("requests took {after:.1} ms instead of {before:.1} ms after the last change, which is undone")
-            }
-            Action::EjectFailing { server, bad, of } => format!("{bad} of {of} requests to {} have failed", self.name(server)),
-            Action::EjectHanging { server, waiting, silent } => format!(
-                "{waiting} requests wait for {}, and it has answered none for {:.2} s",
-                self.name(server),
-                silent.as_secs_f64()
-            ),
-            Action::Try { server } => format!("{} gets a few requests to show whether it is well again", self.name(server)),
-            Action::Pause { server } => format!("what {} was given to show whether it is well is not known yet", self.name(server)),
-            Action::Return { server } => format!("{} has answered well", self.name(server)),
-            _ => "the monitor has decided so".into(),
+    /// Servers whose open connections are to be shared anew, since their shares fall. Not for the sake of one that is tried, or
+    /// comes back: it has yet to show what it can do.
+    fn falling(&self, decision: Option<&Decision<MAX_SERVERS>>, (had, has): (&Each<f64>, &Each<f64>)) -> Vec<usize> {
+        let is_trial = |action| matches!(action, Action::Try { .. } | Action::Pause { .. } | Action::Return { .. });
+        if !self.service.rebalance || decision.is_some_and(|decision| is_trial(decision.action)) {
+            return Vec::new();
         }
-    }
-
-    fn inputs(&self, decision: Option<&Decision<MAX_SERVERS>>) -> Value {
-        let (seen, estimates, reported) = match decision {
-            Some(decision) => (decision.inputs.seen, decision.inputs.estimates, decision.inputs.reported),
-            None => (self.seen, self.model.estimates(), self.model.reported()),
-        };
-        let each = (0..self.len()).map(|server| {
-            let (seen, estimate) = (&seen[server], &estimates[server]);
-            json!({
-                "server": self.name(server),
-                "answered": seen.answered,
-                "mean": if seen.answered == 0 { 0.0 } else { seen.response.as_secs_f64() / f64::from(seen.answered) },
-                "failed": seen.failures.max(seen.unanswered),
-                "waiting": seen.waiting,
-                "waited": seen.waited.as_secs_f64(),
-                "silent": seen.silent.as_secs_f64(),
-                "capacity": estimate.capacity,
-                "floor": estimate.floor,
-                "response": estimate.response,
-                "rate": estimate.rate,
-                "reported": told(reported[server]),
-            })
-        });
-        Value::Array(each.collect())
-    }
-
-    /// What has become of a decision of the model, once that is known. `None` if it is so old that the model has forgotten it.
-    #[must_use]
-    pub fn outcome(&self, number: u32) -> Option<Option<Value>> {
-        let decision = self.model.decisions().find(|decision| decision.number == number)?;
-        Some(decision.outcome.map(|outcome| {
-            let [before, after] = outcome.response;
-            json!({
-                "before": before,
-                "after": after,
-                "promised_share": outcome.promised,
-                "realised": outcome.realised_share(),
-                "is_worse": outcome.is_worse(),
-            })
-        }))
-    }
-
-    /// The shares that the model would give if nothing kept it from that: in proportion to what servers can carry, as far as
-    /// that is known. Where that is worth a change, it goes there step by step.
-    fn aim(&self) -> Each<f64> {
-        let (weights, ejected, estimates) = (shares(&self.model.weights()), self.model.ejected(), self.model.estimates());
-        let is_in = |server: &usize| !ejected[*server] && self.demands.excluded[*server].is_none();
-        let all: Vec<usize> = (0..self.len()).filter(is_in).collect();
-        if !all.iter().all(|server| estimates[*server].is_known()) {
-            return weights;
-        }
-        let sum: f64 = all.iter().map(|server| estimates[*server].capacity).sum();
-        let mut aim: Each<f64> = Default::default();
-        all.iter().for_each(|server| aim[*server] = estimates[*server].capacity / sum.max(1e-9));
-        aim
-    }
-
-    /// What the page shows of it.
-    #[must_use]
-    pub fn show(&self) -> Value {
-        let in_force = self.in_force.unwrap_or_default();
-        let share = |weights: &Each<u16>, server: usize| {
-            let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-            if sum > 0.0 { f64::from(weights[server]) / sum } else { 0.0 }
-        };
-        let (aim, ejected) = (self.aim(), self.model.ejected());
-        let (estimates, reported) = (self.model.estimates(), self.model.reported());
-        let each = (0..self.len()).map(|server| {
-            let (lately, estimate) = (self.lately(server), &estimates[server]);
-            let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
-            let buckets: Vec<_> =
-                lately.buckets().map(|(from, to, count)| json!([from.as_secs_f64() * 1e3, to.as_secs_f64() * 1e3, count])).collect();
-            json!({
-                "name": self.name(server),
-                "connections": self.connections[server],
-                "waiting": self.seen[server].waiting,
-                "failures": self.failures[server],
-                "share": share(&in_force, server),
-                "proposed": aim[server],
-                "capacity": estimate.capacity,
-                "rate": estimate.rate,
-                "reported": told(reported[server]),
-                "median": millis(lately.percentile(50.0)),
-                "p99": millis(lately.percentile(99.0)),
-                "buckets": buckets,
-                "ejected": ejected[server],
-                "excluded_by": self.demands.excluded[server],
-                "maximum": self.demands.maximum[server].as_ref().map(|(share, by)| json!({ "share": share, "by": by })),
-                "drained": self.pins.drained[server],
-                "pinned": self.pins.share[server],
-            })
-        });
-        json!({
-            "name": self.service.name,
-            "divert": self.service.matches.to_string(),
-            "known": self.in_force.is_some(),
-            "trust": self.model.trust(),
-            "left_out": self.demands.left_out,
-            "servers": each.collect::<Vec<_>>(),
-        })
-    }
-}
-
-fn cause(decision: &Decision<MAX_SERVERS>) -> String {
-    match decision.action {
-        Action::Reweigh => "a prediction of the model".into(),
-        Action::Undo { .. } => "the outcome of the last change".into(),
-        Action::EjectFailing { .. } | Action::EjectHanging { .. } => "failures that were seen".into(),
-        Action::Try { .. } | Action::Pause { .. } | Action::Return { .. } => "the end of an ejection".into(),
-        _ => "the model".into(),
+        let falls = |server: &usize| has[*server] > 0.0 && had[*server] - has[*server] > FALLS;
+        (0..self.len()).filter(falls).filter(|server| self.connections[*server] != 0).collect()
     }
 }
 

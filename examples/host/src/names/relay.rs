@@ -5,6 +5,8 @@
 //! The stack has no sockets of the kernel: it is given packets and gives packets, as the translator does. So it needs no
 //! rights, sees each client's own address, and works for every server at once.
 
+mod sockets;
+
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 use std::collections::{HashMap, VecDeque};
@@ -16,6 +18,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as Time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
+use self::sockets::{ends, first_message, read, write};
 use super::DNS;
 use super::numbers::Numbers;
 use super::ports::Ports;
@@ -462,54 +465,6 @@ impl Relay {
         // has been told.
         !socket.is_open() || socket.state() == State::TimeWait
     }
-}
-
-fn ends(socket: &Socket<'_>) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    let address = |endpoint: IpEndpoint| {
-        let IpAddress::Ipv4(address) = endpoint.addr;
-        address
-    };
-    Some((address(socket.remote_endpoint()?), address(socket.local_endpoint()?)))
-}
-
-/// Reads what there is, as far as there is room. Whether there was anything.
-fn read(socket: &mut Socket<'_>, into: &mut Vec<u8>, most: usize) -> bool {
-    let before = into.len();
-    while into.len() < most && socket.can_recv() {
-        let room = most - into.len();
-        let read = socket.recv(|bytes| {
-            let taken = bytes.len().min(room);
-            into.extend_from_slice(&bytes[..taken]);
-            (taken, taken)
-        });
-        if !read.is_ok_and(|read| read != 0) {
-            break;
-        }
-    }
-    into.len() != before
-}
-
-/// Writes what the other end has room for. Whether it was anything.
-fn write(socket: &mut Socket<'_>, from: &mut Vec<u8>) -> bool {
-    let mut written = 0;
-    while written < from.len() && socket.can_send() {
-        match socket.send_slice(&from[written..]) {
-            Ok(length) if length != 0 => written += length,
-            _ => break,
-        }
-    }
-    from.drain(..written);
-    if from.is_empty() {
-        // Its room is for others.
-        *from = Vec::new();
-    }
-    written != 0
-}
-
-/// How long the first message is with its length, if it is whole.
-fn first_message(bytes: &[u8]) -> Option<usize> {
-    let length = 2 + usize::from(u16::from_be_bytes(*bytes.first_chunk()?));
-    (bytes.len() >= length).then_some(length)
 }
 
 #[cfg(test)]

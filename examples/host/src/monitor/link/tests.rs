@@ -75,7 +75,7 @@ fn change(run: &mut Run, weight: u16, moves: &[(usize, usize)]) -> u64 {
     (weights[0], weights[1]) = (weight, 1);
     let entry = serde_json::json!({ "service": "web", "cause": "a test", "text": "", "before": {}, "after": {} });
     let moves = moves.to_vec();
-    run.carry_out(0, Change { weights, moves, how: Redivert::Switch, entry, promised: None }, None)
+    run.carry_out(0, Change { weights, moves, falling: Vec::new(), how: Redivert::Switch, entry, promised: None }, None)
 }
 
 fn waiting(run: &Run) -> Vec<Ask> {

@@ -1,0 +1,55 @@
+//! What sockets have and take, and what it means.
+
+use core::net::Ipv4Addr;
+
+use smoltcp::socket::tcp::Socket;
+use smoltcp::wire::{IpAddress, IpEndpoint};
+
+/// Who is connected to whom.
+pub(super) fn ends(socket: &Socket<'_>) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let address = |endpoint: IpEndpoint| {
+        let IpAddress::Ipv4(address) = endpoint.addr;
+        address
+    };
+    Some((address(socket.remote_endpoint()?), address(socket.local_endpoint()?)))
+}
+
+/// Reads what there is, as far as there is room. Whether there was anything.
+pub(super) fn read(socket: &mut Socket<'_>, into: &mut Vec<u8>, most: usize) -> bool {
+    let before = into.len();
+    while into.len() < most && socket.can_recv() {
+        let room = most - into.len();
+        let read = socket.recv(|bytes| {
+            let taken = bytes.len().min(room);
+            into.extend_from_slice(&bytes[..taken]);
+            (taken, taken)
+        });
+        if !read.is_ok_and(|read| read != 0) {
+            break;
+        }
+    }
+    into.len() != before
+}
+
+/// Writes what the other end has room for. Whether it was anything.
+pub(super) fn write(socket: &mut Socket<'_>, from: &mut Vec<u8>) -> bool {
+    let mut written = 0;
+    while written < from.len() && socket.can_send() {
+        match socket.send_slice(&from[written..]) {
+            Ok(length) if length != 0 => written += length,
+            _ => break,
+        }
+    }
+    from.drain(..written);
+    if from.is_empty() {
+        // Its room is for others.
+        *from = Vec::new();
+    }
+    written != 0
+}
+
+/// How long the first message is with its length, if it is whole.
+pub(super) fn first_message(bytes: &[u8]) -> Option<usize> {
+    let length = 2 + usize::from(u16::from_be_bytes(*bytes.first_chunk()?));
+    (bytes.len() >= length).then_some(length)
+}

@@ -1,0 +1,67 @@
+//! By what a monitor decides, and what holds without a word about it.
+
+use core::time::Duration;
+
+/// By what a monitor decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct Settings {
+    /// How often weights are weighed: 1 s. Failures are looked for with each observation.
+    pub interval: Duration,
+    /// Over how long a change is expected to pay: 10 s.
+    pub horizon: Duration,
+    /// How long weights rest after a change, unless the gain is twice what it must be: 3 s. Doubled after each change that has made things worse.
+    pub dwell: Duration,
+    /// The longest that dwell time becomes: 60 s.
+    pub longest_dwell: Duration,
+    /// What a change costs, in seconds of waiting: 0.1.
+    pub cost: f64,
+    /// The most of all shares that is moved at once, 0.2; and the least that is worth it, 0.03. Ejection is exempt.
+    pub most_moved: f64,
+    /// See `most_moved`.
+    pub least_moved: f64,
+    /// A server is ejected when more than this share of its requests fails, 0.25, ...
+    pub failing: f64,
+    /// ... and at least so many in one observation, 3.
+    pub failures: u32,
+    /// A server is ejected when at least three requests wait and none has been answered for this long, 250 ms, and for ten
+    /// times its usual response time.
+    pub hanging: Duration,
+    /// How long an ejected server rests before it is tried: 2 s, and twice as long if it fails again.
+    pub rest: Duration,
+    /// A load that a server has reported counts the less the older it is, and nothing at this age: 10 s.
+    pub oldest_load: Duration,
+    /// Measurements that are late are waited for after a change, but no longer than this: 15 s.
+    pub longest_delay: Duration,
+    /// Whether connections stay open for many requests, and follow the weights ([`HandOver`](crate::Redivert::HandOver) to the same
+    /// server): then requests go where connections are, in proportion to the weights, however many wait there. False: each
+    /// request is a connection, which goes to the server with the fewest.
+    pub holds_connections: bool,
+}
+
+impl Settings {
+    /// The settings named above.
+    pub const DEFAULT: Self = Self {
+        interval: Duration::from_secs(1),
+        horizon: Duration::from_secs(10),
+        dwell: Duration::from_secs(3),
+        longest_dwell: Duration::from_secs(60),
+        cost: 0.1,
+        most_moved: 0.2,
+        least_moved: 0.03,
+        failing: 0.25,
+        failures: 3,
+        hanging: Duration::from_millis(250),
+        rest: Duration::from_secs(2),
+        oldest_load: Duration::from_secs(10),
+        longest_delay: Duration::from_secs(15),
+        holds_connections: false,
+    };
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
