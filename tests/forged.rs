@@ -192,6 +192,35 @@ fn a_gap_on_the_clients_side_or_on_both_closes_too() {
     }
 }
 
+/// The same where both ends talk in turn, as in an interactive session: each segment carries data and acknowledges the one
+/// before it, so that none waits for the numbers of the other side to be known.
+#[test]
+fn a_gap_closes_while_both_ends_talk_in_turn() {
+    for (client_gap, server_gap) in [(1 << 20, 0), (1 << 25, 0), (0, 1 << 25), (1 << 25, 1 << 26), (1 << 31, 5)] {
+        for (question, answer) in [(1, 1), (4, 1_000), (1_400, 1_400)] {
+            let mut d = Download::new(config());
+            d.client_next = d.client_next.wrapping_add(client_gap);
+            d.server_next = d.server_next.wrapping_add(server_gap);
+            for turn in 0..20 {
+                let acknowledged = d.client_next;
+                let _ = d.server_says(ACK, d.server_next, acknowledged, &vec![7; answer as usize]);
+                d.server_next = d.server_next.wrapping_add(answer);
+                let _ = d.client_says(ACK, d.client_next, d.server_next, &vec![1; question as usize]);
+                d.client_next = d.client_next.wrapping_add(question);
+                let truth = [d.client_next, d.server_next, d.server_next, acknowledged];
+                let case = format!("{client_gap:#x} {server_gap:#x}, {question} and {answer} bytes, turn {turn}");
+                assert!(turn < 5 || d.numbers() == truth, "{case}: {:x?}, not {truth:x?}", d.numbers());
+            }
+            // A FIN counts again, and so does a RST.
+            let _ = d.server_says(FIN | ACK, d.server_next, d.client_next, b"");
+            let _ = d.client_says(ACK, d.client_next, d.server_next.wrapping_add(1), b"");
+            assert_eq!(tcp_state(&d.t), Some(State::ServerClosed));
+            let _ = d.client_says(RST, d.client_next, 0, b"");
+            assert_eq!(tcp_state(&d.t), Some(State::TimeWait));
+        }
+    }
+}
+
 /// Keep-alives alone do it: a byte before the last one, and the answer to it.
 #[test]
 fn keep_alives_close_a_gap() {

@@ -91,10 +91,16 @@ impl Conversation {
                 self.believe_first(way, segment);
                 if self.fits(way, segment) {
                     self.take(way, segment);
-                    Sign::OfLife
-                } else {
-                    self.misfit(way, segment)
+                    return Sign::OfLife;
                 }
+                let sign = self.misfit(way, segment);
+                if !self.fits(way, segment) {
+                    return sign;
+                }
+                met("fits what was just agreed on");
+                self.sides(way).0.claimed = None;
+                self.take(way, segment);
+                Sign::OfLife
             }
         }
     }

@@ -25,7 +25,7 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 86] = [
+pub const RULES: [&str; 87] = [
     "answered attempt forgotten",
     "behind a FIN after the end, and no repetition",
     "reset in silence",
@@ -109,6 +109,7 @@ pub const RULES: [&str; 86] = [
     "no agreement yet",
     "disagreement",
     "number claimed",
+    "fits what was just agreed on",
     "opened again",
     "repeated after the end",
     "something else after the end",
