@@ -145,7 +145,7 @@ def over_a_link(near, relays, rounds=5, moves=10):
         start = time.monotonic()
         ended = run(*words)
         took = time.monotonic() - start
-        assert ended.returncode == 0 and read(out) == FAR, words
+        assert ended.returncode == 0 and read(out) == FAR, (words, ended, len(read(out)))
         return took
 
     def while_it_moves():
@@ -238,7 +238,10 @@ def moved_by_monitor(near, name="aiocoap"):
         return moves < 5 and monitor("move", name, *words, "--how", "switch").returncode == 0 and monitor("release", name).returncode == 0
 
     moves, is_right, _ = download(near, f"{BASE}/{name}/moved", MOVED, 100_000, move)
-    running.pop().terminate()
+    # It gives instructions as long as it is there.
+    ended = running.pop()
+    ended.terminate()
+    ended.wait(timeout=20)
     return ("moved, bytes right", True) if is_right and moves >= 3 else (f"{moves} moves, right: {is_right}", False)
 
 
@@ -395,14 +398,17 @@ def main():
     return 0 if figures(near, relays) and is_right else 1
 
 
+code = 1
 try:
     code = main()
 finally:
+    if code:
+        # The mediator prints what it counts each second.
+        time.sleep(1.5)
+        print(f"logs: {WORK}", file=sys.stderr)
     for process in running:
         process.send_signal(signal.SIGTERM)
         process.wait()
-if code:
-    print(f"logs: {WORK}", file=sys.stderr)
-else:
+if not code:
     shutil.rmtree(WORK, ignore_errors=True)
 sys.exit(code)
