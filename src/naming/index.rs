@@ -71,7 +71,7 @@ pub(super) fn find(index: &[u32], slots: &[NameSlot], hash: u64, name: &[u8], su
         for word in bucket(index, start) {
             if word & !NUMBER == tag && word & NUMBER != NONE {
                 let number = word & NUMBER;
-                if slot(slots, number).is_some_and(|s| s.suffix == suffix && s.name() == name) {
+                if slot(slots, number).is_some_and(|s| s.is_for(name, suffix)) {
                     return number;
                 }
             }

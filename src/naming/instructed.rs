@@ -176,7 +176,7 @@ impl<N: NameStorage> sealed::Instructed for Names<N> {
             if let Some(slot) = slot_mut(slots, number)
                 && slot.rule().as_ref() == Some(rule)
             {
-                slot.suspended = false;
+                slot.suspend(false);
             }
         }
     }

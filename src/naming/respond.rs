@@ -159,7 +159,7 @@ impl<N: NameStorage> Names<N> {
         question: Question,
     ) -> Result<Reply<'a>, Outcome> {
         let slot = self.slot(found.number).ok_or(Outcome::Passed)?;
-        if slot.suspended {
+        if slot.is_suspended() {
             return Err(Outcome::Suspended);
         }
         let end = question.end;
@@ -181,7 +181,7 @@ impl<N: NameStorage> Names<N> {
             return error(Outcome::Refused, code::REFUSED);
         }
         let owner = (HEADER + found.start) as u16;
-        let is_own = found.start == 0 && !slot.suffix;
+        let is_own = found.start == 0 && !slot.is_suffix();
         let (outcome, records) = match question.kind {
             kind::OPT => return error(Outcome::Edns, code::FORMERR),
             kind::IXFR | kind::AXFR => return error(Outcome::Refused, code::REFUSED),

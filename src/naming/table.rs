@@ -181,8 +181,8 @@ impl<N: NameStorage> Names<N> {
         state.used += 1;
         if let Some(slot) = slot_mut(slots, number) {
             *slot = NameSlot::EMPTY;
-            (slot.next, slot.suffix) = (place.behind, entry.pattern.is_suffix());
-            slot.set_name(entry.pattern.name().as_wire());
+            slot.next = place.behind;
+            slot.set_pattern(entry.pattern.name().as_wire(), entry.pattern.is_suffix());
             slot.set_clients(entry.clients);
         }
         Ok(number)
@@ -219,7 +219,7 @@ impl<N: NameStorage> Names<N> {
             }
         }
         let Some(slot) = slot_mut(slots, place.at) else { return };
-        if slot.suffix && place.before == NONE && place.behind == NONE {
+        if slot.is_suffix() && place.before == NONE && place.behind == NONE {
             state.suffixes -= 1;
             if state.suffixes == 0 {
                 state.depths = 0;
