@@ -8,8 +8,9 @@ use super::storage::NameStorage;
 use super::table::Names;
 use crate::endpoint::Endpoint;
 use crate::time::Instant;
+use crate::wire::checksum::{finish, sum};
 use crate::wire::ipv4::{self, Header, UDP};
-use crate::wire::originate::write_ipv4;
+use crate::wire::originate::{transport_checksum, write_ipv4};
 
 /// The longest packet with an answer, in bytes.
 pub const MAX_ANSWER_PACKET: usize = ipv4::HEADER + UDP_HEADER + MAX_ANSWER;
@@ -84,7 +85,8 @@ impl<N: NameStorage> Names<N> {
             return None;
         }
         // A damaged query is the receiver's to drop.
-        let is_whole = checksum(0, head) == 0 && ([c0, c1] == [0, 0] || udp_checksum([client, server], datagram) == 0);
+        let is_whole = finish(sum(0, head)) == 0
+            && ([c0, c1] == [0, 0] || transport_checksum(UDP, client, server, datagram) == 0);
         is_whole.then_some(Query { client: Endpoint::new(client, source), server, message })
     }
 
@@ -110,39 +112,11 @@ impl<N: NameStorage> Names<N> {
             udp[4..6].copy_from_slice(&length.to_be_bytes());
             udp[6..8].fill(0);
         }
-        let sum = udp_checksum([query.server, client], datagram);
+        let sum = transport_checksum(UDP, query.server, client, datagram);
         if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
             // Zero would say that there is none (RFC 768).
             udp[6..8].copy_from_slice(&if sum == 0 { u16::MAX } else { sum }.to_be_bytes());
         }
         Answered::Answer { length: total }
     }
-}
-
-/// The checksum of a UDP datagram between these addresses: what belongs into its field if that is zero, and zero if it is right
-/// already.
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn udp_checksum(addresses: [u32; 2], datagram: &[u8]) -> u16 {
-    let [source, destination] = addresses.map(u64::from);
-    checksum(source + destination + u64::from(UDP) + datagram.len() as u64, datagram)
-}
-
-/// The Internet checksum (RFC 1071) of `bytes` and a sum of what comes before them. It adds 32 bits at a time, which fold to 16
-/// as words of 16 bits do, since each query pays for two of these.
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn checksum(start: u64, bytes: &[u8]) -> u16 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut last = [0; 4];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    let mut sum = start + u64::from(u32::from_be_bytes(last));
-    for word in words {
-        sum += u64::from(u32::from_be_bytes(*word));
-    }
-    sum = (sum >> 32) + (sum & 0xffff_ffff);
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !(sum as u16)
 }

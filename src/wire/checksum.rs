@@ -78,7 +78,7 @@ const fn fold(sum: u32) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-const fn fold64(sum: u64) -> u16 {
+pub(super) const fn fold64(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     fold(sum as u32)
@@ -131,15 +131,22 @@ pub(crate) const fn update_partial(partial: [u8; 2], delta: Delta) -> [u8; 2] {
 /// Translation never needs it. It is used for packets that the translator itself originates, and for the checks of ICMP
 /// errors that RFC 5508 requires.
 pub(crate) fn sum(start: u32, bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let mut sum = u64::from(start);
+    // Words as large as the machine's, in its own order, fold to the same 16 bits, except for the order of these two bytes
+    // (RFC 1071, section 2).
+    const WIDTH: usize = size_of::<usize>();
+    let (words, rest) = bytes.as_chunks::<WIDTH>();
+    let mut last = [0; WIDTH];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    let mut sum = usize::from_ne_bytes(last);
     for word in words {
-        sum += u64::from(u16::from_be_bytes(*word));
+        let (more, carry) = sum.overflowing_add(usize::from_ne_bytes(*word));
+        // A sum that overflows is not the largest number, so that its carry does not overflow again.
+        sum = more.wrapping_add(usize::from(carry));
     }
-    if let [last] = rest {
-        sum += u64::from(*last) << 8;
-    }
-    u32::from(fold64(sum))
+    let own = u16::from_be(fold64(sum as u64));
+    u32::from(fold(u32::from(fold(start)) + u32::from(own)))
 }
 
 /// The checksum for a sum.
