@@ -20,11 +20,25 @@ const UDP_HEADER: usize = 8;
 /// Where DNS servers listen (RFC 1035, section 4.2).
 const DNS: u16 = 53;
 
-/// A query, and the addresses and ports that its answer goes between.
-struct Query<'a> {
+/// A datagram that may be a query, and the addresses and ports that its answer goes between.
+struct Datagram<'a> {
     client: Endpoint,
     server: u32,
+    /// The IPv4 header, options included.
+    head: &'a [u8],
+    /// From the UDP header on.
+    datagram: &'a [u8],
     message: &'a [u8],
+    has_checksum: bool,
+}
+
+impl Datagram<'_> {
+    /// Whether its checksums are right, as far as it has them.
+    fn is_intact(&self) -> bool {
+        let Endpoint { address: client, .. } = self.client;
+        finish(sum(0, self.head)) == 0
+            && (!self.has_checksum || transport_checksum(UDP, client, self.server, self.datagram) == 0)
+    }
 }
 
 impl<N: NameStorage> Names<N> {
@@ -59,14 +73,14 @@ impl<N: NameStorage> Names<N> {
     pub fn intercept(&mut self, now: Instant, packet: &[u8], out: &mut [u8]) -> Answered {
         // What most packets are not.
         let is_udp = packet.get(ipv4::PROTOCOL).is_some_and(|protocol| *protocol == UDP);
-        if is_udp && let Some(query) = self.query(packet) {
-            return self.answer_packet(now, &query, out);
+        if is_udp && let Some(datagram) = self.datagram(packet) {
+            return self.answer_packet(now, &datagram, out);
         }
         Answered::Pass
     }
 
-    /// The query in a packet, if it is one that may be answered.
-    fn query<'a>(&self, packet: &'a [u8]) -> Option<Query<'a>> {
+    /// The datagram in a packet, if it is for a server whose names these are.
+    fn datagram<'a>(&self, packet: &'a [u8]) -> Option<Datagram<'a>> {
         let header = Header(packet.first_chunk()?);
         let (length, total) = (header.header_length(), header.total_length());
         if header.0[0] >> 4 != 4 || length < ipv4::HEADER || ipv4::is_fragment(header.fragmentation()) {
@@ -84,18 +98,21 @@ impl<N: NameStorage> Names<N> {
         if ipv4::is_martian(client) || !self.state.config.servers.contains(Ipv4Addr::from_bits(server)) {
             return None;
         }
-        // A damaged query is the receiver's to drop.
-        let is_whole = finish(sum(0, head)) == 0
-            && ([c0, c1] == [0, 0] || transport_checksum(UDP, client, server, datagram) == 0);
-        is_whole.then_some(Query { client: Endpoint::new(client, source), server, message })
+        let (client, has_checksum) = (Endpoint::new(client, source), [c0, c1] != [0, 0]);
+        Some(Datagram { client, server, head, datagram, message, has_checksum })
     }
 
-    fn answer_packet(&mut self, now: Instant, query: &Query<'_>, out: &mut [u8]) -> Answered {
+    fn answer_packet(&mut self, now: Instant, datagram: &Datagram<'_>, out: &mut [u8]) -> Answered {
         const START: usize = ipv4::HEADER + UDP_HEADER;
-        let Endpoint { address: client, port } = query.client;
+        let Datagram { client: Endpoint { address: client, port }, server, .. } = *datagram;
+        let query = self.examine(Ipv4Addr::from_bits(client), Transport::Udp, datagram.message);
+        // The checksums are added up while the entry arrives from memory. A damaged query is the receiver's to drop.
+        if !datagram.is_intact() {
+            return Answered::Pass;
+        }
         let room = out.get_mut(START..).unwrap_or_default();
         // What is no query of ours passes, as if nothing had looked at it.
-        let answered = match self.answer(now, Ipv4Addr::from_bits(client), Transport::Udp, query.message, room) {
+        let answered = match self.respond(now, &query, room) {
             Answered::Answer { length } => length,
             Answered::Drop(Outcome::Response | Outcome::NoHeader) => return Answered::Pass,
             other => return other,
@@ -104,7 +121,7 @@ impl<N: NameStorage> Names<N> {
         let Some((header, datagram)) = out.get_mut(..total).and_then(|out| out.split_first_chunk_mut()) else {
             return Answered::Drop(Outcome::NoRoom);
         };
-        write_ipv4(header, total as u16, UDP, query.server, client);
+        write_ipv4(header, total as u16, UDP, server, client);
         let length = (total - ipv4::HEADER) as u16;
         if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
             udp[0..2].copy_from_slice(&DNS.to_be_bytes());
@@ -112,7 +129,7 @@ impl<N: NameStorage> Names<N> {
             udp[4..6].copy_from_slice(&length.to_be_bytes());
             udp[6..8].fill(0);
         }
-        let sum = transport_checksum(UDP, query.server, client, datagram);
+        let sum = transport_checksum(UDP, server, client, datagram);
         if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
             // Zero would say that there is none (RFC 768).
             udp[6..8].copy_from_slice(&if sum == 0 { u16::MAX } else { sum }.to_be_bytes());

@@ -78,10 +78,11 @@ impl NameSlot {
         }
     }
 
-    /// Whether it is for exactly this name, or for the names below it.
+    /// Whether it is for exactly this name, in any case, or for the names below it.
     #[inline]
     pub(super) fn is_for(&self, name: &[u8], suffix: bool) -> bool {
-        self.is_suffix() == suffix && self.name() == name
+        // Lengths are below 64 and no letters.
+        self.is_suffix() == suffix && self.name().eq_ignore_ascii_case(name)
     }
 
     pub(super) const fn is_suffix(&self) -> bool {
@@ -115,8 +116,12 @@ impl NameSlot {
 
     /// The addresses and weights, as numbers.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (u32, u16)> + use<'_> {
-        let addresses = core::iter::once(&self.address).chain(&self.others);
-        addresses.copied().zip(self.weights.iter().copied()).take(self.count.into())
+        let mut address = Some(&self.address);
+        let mut others = self.others.iter();
+        self.weights.iter().take(self.count.into()).map_while(move |weight| {
+            let this = core::mem::replace(&mut address, others.next())?;
+            Some((*this, *weight))
+        })
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = WeightedAddress> + use<'_> {
@@ -125,9 +130,13 @@ impl NameSlot {
 
     pub(super) fn set_addresses(&mut self, addresses: &[WeightedAddress]) {
         self.count = addresses.len().min(MAX_ADDRESSES) as u8;
-        let places = core::iter::once(&mut self.address).chain(&mut self.others).zip(&mut self.weights);
-        for ((address, weight), from) in places.zip(addresses) {
-            (*address, *weight) = (from.address.to_bits(), from.weight);
+        let mut address = Some(&mut self.address);
+        let mut others = self.others.iter_mut();
+        for (weight, from) in self.weights.iter_mut().zip(addresses) {
+            *weight = from.weight;
+            if let Some(address) = core::mem::replace(&mut address, others.next()) {
+                *address = from.address.to_bits();
+            }
         }
     }
 

@@ -79,9 +79,11 @@ const fn fold(sum: u32) -> u16 {
 }
 
 pub(super) const fn fold64(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    fold(sum as u32)
+    // A sum that overflows is not the largest number, so that its carry does not overflow again.
+    let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
+    let sum = sum.wrapping_add(carry as u32);
+    let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+    sum.wrapping_add(carry as u16)
 }
 
 /// The checksum after `delta` (RFC 1624, equation 3), both as they stand in the packet.
@@ -135,14 +137,15 @@ pub(crate) fn sum(start: u32, bytes: &[u8]) -> u32 {
     // (RFC 1071, section 2).
     const WIDTH: usize = size_of::<usize>();
     let (words, rest) = bytes.as_chunks::<WIDTH>();
-    let mut last = [0; WIDTH];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    let mut sum = usize::from_ne_bytes(last);
+    let mut sum = match bytes.last_chunk() {
+        // A large processor reads the last ones with those before them, and shifts these out.
+        Some(last) if cfg!(target_pointer_width = "64") && !rest.is_empty() => {
+            (usize::from_le_bytes(*last) >> ((WIDTH - rest.len()) * 8)).to_le()
+        }
+        _ => rest.iter().rev().fold(0_usize, |word, byte| word << 8 | usize::from(*byte)).to_le(),
+    };
     for word in words {
         let (more, carry) = sum.overflowing_add(usize::from_ne_bytes(*word));
-        // A sum that overflows is not the largest number, so that its carry does not overflow again.
         sum = more.wrapping_add(usize::from(carry));
     }
     let own = u16::from_be(fold64(sum as u64));

@@ -7,8 +7,6 @@
 //!               RST to the new server: kept
 //! ```
 
-use core::time::Duration;
-
 use crate::endpoint::Endpoint;
 use crate::time::Instant;
 use crate::track::resume::{ASKED, Offsets, SACK, TIMESTAMPS};
@@ -19,15 +17,15 @@ use crate::translator::state::Table;
 use crate::wire::options::Offer;
 use crate::wire::tcp::{ACK, RST, SYN, is_behind};
 
-/// How long the new server may take to accept the connection.
-const OPENING: Duration = Duration::from_secs(3);
+/// How long the new server may take to accept the connection, in microseconds as all times here.
+const OPENING: u64 = 3_000_000;
 /// How long the connection may stand still.
-const FROZEN: Duration = Duration::from_secs(2);
+const FROZEN: u64 = 2_000_000;
 /// The first wait for an answer, before anything is known of the way (RFC 6298 would wait a second: but nobody suffers
 /// here from a SYN too many).
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+const FIRST_WAIT: u64 = 250_000;
 /// What is added to twice the time of the handshake for the next waits.
-const SLACK: Duration = Duration::from_millis(50);
+const SLACK: u64 = 50_000;
 
 /// What is still to be sent.
 pub(super) const SEND_SYN: u8 = 1;
@@ -119,7 +117,7 @@ pub(super) struct Run {
     pub(super) flushed: usize,
     /// When to send again, and how long to wait after that.
     pub(super) timer: Instant,
-    pub(super) wait: Duration,
+    pub(super) wait: u64,
     /// Whether the SYN was sent again: its answer could be to either.
     repeated: bool,
 }
@@ -135,7 +133,7 @@ impl Position {
             all_acknowledged: standing.all_acknowledged,
             awaits_answer: resume.has(ASKED),
             has_hole: resume.has_hole(),
-            silence: Duration::from_micros(u64::from(standing.silence) << 16),
+            silence: Instant::from_micros(u64::from(standing.silence) << 16).duration_since(Instant::ZERO),
         }
     }
 }
@@ -276,7 +274,8 @@ impl Run {
             window: u32::from(incoming.window),
         };
         if !self.repeated {
-            self.wait = now.duration_since(self.started).saturating_mul(2).saturating_add(SLACK);
+            // No time within which it is opened is so long that this overflows.
+            self.wait = now.micros_since(self.started).min(OPENING) * 2 + SLACK;
         }
         // The RST for it has to be right from here on.
         self.stage = Stage::Replaying;
@@ -288,7 +287,7 @@ impl Run {
             Err(why) => return Step::Fails(why),
         };
         self.frozen = now;
-        self.timer = now + self.wait;
+        self.timer = now.plus_micros(self.wait);
         table.freeze(slot, true);
         self.pending |= SEND_ACK;
         self.check(room, resumption)
@@ -338,7 +337,7 @@ impl Run {
         let advances = acknowledged > self.acknowledged;
         if advances {
             self.acknowledged = acknowledged;
-            self.timer = now + self.wait;
+            self.timer = now.plus_micros(self.wait);
         }
         self.peer.window = u32::from(incoming.window) << self.peer_scale();
         if let Some((clock, _)) = incoming.clocks
@@ -425,16 +424,16 @@ impl Run {
         match self.stage {
             Stage::Ending => Instant::ZERO,
             _ if self.pending != 0 || self.unsent() != 0 => Instant::ZERO,
-            Stage::Opening => self.timer.min(self.started + OPENING),
-            Stage::Replaying => self.timer.min(self.frozen + FROZEN),
+            Stage::Opening => self.timer.min(self.started.plus_micros(OPENING)),
+            Stage::Replaying => self.timer.min(self.frozen.plus_micros(FROZEN)),
         }
     }
 
     /// Repeats what was not answered in time, and gives up what takes too long.
     pub(super) fn tick(&mut self, now: Instant) -> Step {
         let late = match self.stage {
-            Stage::Opening => now >= self.started + OPENING,
-            Stage::Replaying => now >= self.frozen + FROZEN,
+            Stage::Opening => now >= self.started.plus_micros(OPENING),
+            Stage::Replaying => now >= self.frozen.plus_micros(FROZEN),
             Stage::Ending => return Step::Goes,
         };
         if late {
@@ -448,8 +447,8 @@ impl Run {
                 self.sent = self.acknowledged;
                 self.pending |= SEND_ACK;
             }
-            self.wait = self.wait.saturating_mul(2);
-            self.timer = now + self.wait;
+            self.wait *= 2;
+            self.timer = now.plus_micros(self.wait);
         }
         Step::Goes
     }

@@ -77,7 +77,7 @@ impl Run {
             return Some(Outgoing { flags: RST | ACK, clocks: None, ..outgoing });
         }
         if self.take_pending(SEND_SYN) {
-            self.timer = now + self.wait;
+            self.timer = now.plus_micros(self.wait);
             let window = self.offered(room.answer.len());
             return Some(Outgoing {
                 sequence: self.initial,
