@@ -149,7 +149,8 @@ pub(super) fn ask<R: Resumption>(
         return Err(Kept::Unacknowledged);
     }
     match resumption.resume(&Position::of(standing, to), room.request) {
-        Resumed::Write(length) if length <= room.request.len() => Ok(length),
+        Resumed::Write(0) if !R::REPLAYS => Ok(0),
+        Resumed::Write(length) if R::REPLAYS && length <= room.request.len() => Ok(length),
         Resumed::Write(_) | Resumed::Refuse => Err(Kept::NotNow),
     }
 }
@@ -241,8 +242,8 @@ impl Run {
     ) -> Step {
         match self.stage {
             Stage::Opening => self.take_first(now, table, incoming, room, resumption),
-            Stage::Replaying => self.take_answer(now, incoming, room, resumption),
-            Stage::Ending => Step::Goes,
+            Stage::Replaying if R::REPLAYS => self.take_answer(now, incoming, room, resumption),
+            Stage::Replaying | Stage::Ending => Step::Goes,
         }
     }
 
@@ -282,33 +283,34 @@ impl Run {
         if self.has_clocks() && clocks.is_none() {
             return Step::Fails(Kept::NoTimestamps);
         }
-        let slot = match self.stand_again(table, room, resumption) {
-            Ok(slot) => slot,
-            Err(why) => return Step::Fails(why),
-        };
+        if let Err(why) = self.stand_again(table, room, resumption) {
+            return Step::Fails(why);
+        }
         self.frozen = now;
+        if !R::REPLAYS {
+            return Step::Commit;
+        }
         self.timer = now.plus_micros(self.wait);
-        table.freeze(slot, true);
+        table.freeze(self.standing.slot, true);
         self.pending |= SEND_ACK;
         self.check(room, resumption)
     }
 
-    /// Looks at the connection again, now that the new server has accepted, and asks for what is to be sent. The slot that it
-    /// is in.
+    /// Looks at the connection again, now that the new server has accepted, and asks for what is to be sent.
     fn stand_again<R: Resumption>(
         &mut self,
         table: &mut Table<'_>,
         room: &mut Room<'_>,
         resumption: &mut R,
-    ) -> Result<u32, Kept> {
-        let (slot, standing) = table.standing(self.client(), self.original())?;
+    ) -> Result<(), Kept> {
+        let standing = table.standing(self.client(), self.original())?;
         if standing.server() != self.from() {
             return Err(Kept::NotNow);
         }
         self.request = ask(&standing, self.to, resumption, room)?;
         self.latest = (standing.position, standing.resume.client_window);
         self.standing = standing;
-        Ok(slot)
+        Ok(())
     }
 
     /// The new server answers what it was sent.
@@ -429,18 +431,20 @@ impl Run {
         }
     }
 
-    /// Repeats what was not answered in time, and gives up what takes too long.
-    pub(super) fn tick(&mut self, now: Instant) -> Step {
+    /// Repeats what was not answered in time, and gives up what takes too long. If nothing is replayed, no time passes between the
+    /// answer to the SYN and the end.
+    #[inline(always)]
+    pub(super) fn tick(&mut self, now: Instant, replays: bool) -> Step {
         let late = match self.stage {
             Stage::Opening => now >= self.started.plus_micros(OPENING),
-            Stage::Replaying => now >= self.frozen.plus_micros(FROZEN),
-            Stage::Ending => return Step::Goes,
+            Stage::Replaying if replays => now >= self.frozen.plus_micros(FROZEN),
+            Stage::Replaying | Stage::Ending => return Step::Goes,
         };
         if late {
             return Step::Fails(Kept::Silent);
         }
         if now >= self.timer && self.pending & SEND_SYN == 0 {
-            if self.stage == Stage::Opening {
+            if !replays || self.stage == Stage::Opening {
                 self.pending |= SEND_SYN;
                 self.repeated = true;
             } else {

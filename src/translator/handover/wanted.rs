@@ -108,14 +108,14 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
             let Some(slot) = self.sweep.next(now, byway.state.fresh) else {
                 return;
             };
-            let Some(wanted) = byway.table().wanted(slot) else {
+            let Some(wanted) = byway.rare_table().wanted(slot) else {
                 continue;
             };
             let begun = match wanted.to {
                 Some(to) => self.try_begin(now, byway, &wanted.client_side, to.socket()),
                 None => Err(Kept::NoRule),
             };
-            let mut table = byway.table();
+            let mut table = byway.rare_table();
             match begun {
                 Err(Kept::SameServer) => table.give_up_wanted(slot, true),
                 Err(why) if why != Kept::Busy && (!why.may_pass() || wanted.is_given_up(self.sweep.settles)) => {
