@@ -9,7 +9,7 @@ const _: () = {
     use crate::{
         AtRest, Borrowed, Checked, ChecksumState, Checksums, Closed, Config, ConfigError, Connection, Connections,
         Counters, DatagramId, Direction, Divert, DivertEntry, DivertError, DivertOptions, Diverted, DropReason, Ends,
-        Event, Fixed, Forgotten, HandOvers, Histogram, Imported, InexactReset, Instant, Kept, Match, Measured,
+        Event, Fixed, Forgotten, Greeted, HandOvers, Histogram, Imported, InexactReset, Instant, Kept, Match, Measured,
         MeasuredServers, Measurements, Midstream, Observed, Outcome, Owner, PacketMeta, Pair, ParseError, Plan,
         PortChoice, Position, Prefix, Protocol, Record, RecordError, Redivert, RedivertError, Rediverted, Removed,
         Resumed, Sharding, ShardingError, State, Target, Timeouts, Total, Traffic, Translator, Transmit, Verdict,
@@ -72,6 +72,7 @@ const _: () = {
     has_format::<Volume>();
     has_format::<Weighted>();
     has_format::<AtRest>();
+    has_format::<Greeted>();
     has_format::<Checked>();
     has_format::<HandOvers<'_, AtRest, 1>>();
     has_format::<Kept>();

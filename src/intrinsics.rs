@@ -41,3 +41,22 @@ pub(crate) fn equal_bytes(words: &[u32; 4], byte: u8) -> u32 {
     let marks = unsafe { _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_set_epi32(d, c, b, a), _mm_set1_epi32(wanted))) };
     marks.cast_unsigned()
 }
+
+/// Which of four words equal `word` in the bits of `mask`, as one bit each; the lowest bit is the first word.
+#[cfg(all(target_arch = "x86_64", feature = "naming"))]
+#[inline(always)]
+pub(crate) fn equal_words(words: &[u32; 4], mask: u32, word: u32) -> u32 {
+    use core::arch::x86_64::{
+        _mm_and_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_ps, _mm_set_epi32, _mm_set1_epi32,
+    };
+    let [a, b, c, d] = words.map(u32::cast_signed);
+    let [mask, word] = [mask, word].map(u32::cast_signed);
+    // SAFETY: the only requirement of these is that the processor has SSE2, and every x86-64 has. They compute with
+    // values and touch no memory.
+    #[allow(unsafe_code, reason = "see above")]
+    let marks = unsafe {
+        let masked = _mm_and_si128(_mm_set_epi32(d, c, b, a), _mm_set1_epi32(mask));
+        _mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(masked, _mm_set1_epi32(word))))
+    };
+    marks.cast_unsigned()
+}

@@ -217,7 +217,7 @@ pub use time::Instant;
 pub use timeouts::Timeouts;
 #[cfg(feature = "http")]
 pub use translator::HttpGet;
-pub use translator::{AtRest, Checked, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
+pub use translator::{AtRest, Checked, Greeted, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
 pub use translator::{
     Connections, Diverted, Forgotten, Imported, MeasuredServers, Plan, RECORD_LENGTH, Record, RecordError, Redivert,
     RedivertError, Rediverted, Removed, TRANSMIT_BUFFER, Translator, Transmit,

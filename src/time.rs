@@ -52,7 +52,24 @@ impl Instant {
     /// How long after `earlier` this is; zero if it is not.
     #[must_use]
     pub const fn duration_since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.micros.saturating_sub(earlier.micros))
+        let (seconds, micros) = divide(self.micros_since(earlier));
+        Duration::new(seconds, micros * 1_000)
+    }
+
+    /// Whole seconds since the caller's zero.
+    #[cfg(feature = "naming")]
+    pub(crate) const fn seconds(self) -> u64 {
+        divide(self.micros).0
+    }
+
+    /// The same in microseconds.
+    pub(crate) const fn micros_since(self, earlier: Self) -> u64 {
+        self.micros.saturating_sub(earlier.micros)
+    }
+
+    /// So many microseconds later; saturates.
+    pub(crate) const fn plus_micros(self, micros: u64) -> Self {
+        Self { micros: self.micros.saturating_add(micros) }
     }
 
     pub(crate) const fn tick(self) -> Tick {
@@ -68,6 +85,28 @@ impl core::ops::Add<Duration> for Instant {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Self { micros: self.micros.saturating_add(micros) }
     }
+}
+
+/// Whole seconds, and the microseconds that are left. Small processors have no instruction that divides 64 bits, and a function for
+/// any divisor takes 500 bytes of flash: so they divide by hand, with digits of 16 bits.
+const fn divide(micros: u64) -> (u64, u32) {
+    if cfg!(target_pointer_width = "64") {
+        return (micros / 1_000_000, (micros % 1_000_000) as u32);
+    }
+    by_hand(micros)
+}
+
+const fn by_hand(micros: u64) -> (u64, u32) {
+    // A million is 64 times this.
+    const DIVISOR: u32 = 15_625;
+    let (mut seconds, mut rest, mut digits) = (0, 0, 4);
+    while digits != 0 {
+        digits -= 1;
+        rest = rest << 16 | (micros >> (6 + 16 * digits)) as u32 & 0xffff;
+        seconds = seconds << 16 | (rest / DIVISOR) as u64;
+        rest %= DIVISOR;
+    }
+    (seconds, rest << 6 | micros as u32 & 63)
 }
 
 /// Time as the tables store it: units of 2^16 microseconds (65.536 ms), modulo 2^32 (8.9 years).
@@ -117,6 +156,17 @@ impl Tick {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_those_of_core() {
+        let few = [0, 1, 63, 64, 999_999, 1_000_000, 1_999_999, 1_559_731_985_000_000, 1_559_731_985_999_999];
+        let many = (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, u64::MAX >> bit]);
+        for micros in few.into_iter().chain(many) {
+            let instant = Instant::from_micros(micros);
+            assert_eq!(instant.duration_since(Instant::ZERO), Duration::from_micros(micros), "{micros}");
+            assert_eq!(by_hand(micros), (micros / 1_000_000, (micros % 1_000_000) as u32), "{micros}");
+        }
+    }
 
     #[test]
     fn a_duration_is_never_rounded_down() {

@@ -10,7 +10,8 @@ use core::net::SocketAddrV4;
 use core::time::Duration;
 
 use byway::{
-    AtRest, ChecksumState, Config, Divert, DropReason, Fixed, HandOvers, Instant, PacketMeta, Pair, Translator, Verdict,
+    AtRest, ChecksumState, Config, Divert, DropReason, Fixed, Greeted, HandOvers, Instant, PacketMeta, Pair,
+    Resumption, Translator, Verdict,
 };
 use byway_testing::moving;
 use byway_testing::moving::witness::read;
@@ -57,15 +58,15 @@ fn segment(from: &str, to: SocketAddrV4, numbers: (u8, u32, u32), clocks: (u32, 
 
 type Room = Fixed<16, 4, 8, 8, 0, 16>;
 
-struct Net {
+struct Net<R> {
     byway: Translator<Room>,
-    mover: HandOvers<'static, AtRest, 2>,
+    mover: HandOvers<'static, R, 2>,
     now: Instant,
     /// What the translator's endpoint is called at each server.
     alternative: SocketAddrV4,
 }
 
-impl Net {
+impl<R: Resumption> Net<R> {
     fn carry(&mut self, mut packet: Vec<u8>) -> (Verdict, Vec<u8>) {
         let verdict = self.mover.translate(self.now, &mut self.byway, &mut packet);
         assert_eq!(checksums(&packet), BOTH);
@@ -100,8 +101,8 @@ impl Net {
 
 /// A connection that has had an answer of the old server, of which the client acknowledges the first half of an older time
 /// stamp: so that what it echoes is older than the latest that it was sent. Then it is handed over at rest.
-fn handed_over() -> Net {
-    let mut net = begun(0);
+fn handed_over<R: Resumption>(resumption: R) -> Net<R> {
+    let mut net = begun_with(resumption);
     let _ = net.back(NEW, (SYN | ACK, NEWS, MINE + 9), (NEW_CLOCK, 60), b"");
     let own = net.own();
     let ack = own.iter().find(|s| s.destination == at(NEW)).expect("an acknowledgement");
@@ -112,12 +113,17 @@ fn handed_over() -> Net {
 }
 
 /// The same up to the SYN to the new server, which will send so many bytes of greeting.
-fn begun(greeting: usize) -> Net {
+fn begun(greeting: usize) -> Net<Greeted> {
+    begun_with(Greeted { at_rest: REST, greeting })
+}
+
+const REST: AtRest = AtRest::after(Duration::from_millis(200));
+
+fn begun_with<R: Resumption>(resumption: R) -> Net<R> {
     let config = Config::new([0x42; 32]).alternative(ip("10.10.10.10"), 1024..=65535);
     let mut byway = Translator::new(config, Room::sized()).expect("a good configuration");
     byway.divert(Divert::new(at(ORIGINAL)).to(at(OLD)).resumable()).expect("a good rule");
-    let at_rest = AtRest { greeting, ..AtRest::after(Duration::from_millis(200)) };
-    let mover = HandOvers::new(at_rest, Box::leak(Box::new([0; 8_192])));
+    let mover = HandOvers::new(resumption, Box::leak(Box::new([0; 8_192])));
     let mut net = Net { byway, mover, now: s(5), alternative: at(OLD) };
     net.alternative = net.there((SYN, MINE, 0), (1, 0), b"").source;
     assert_eq!(net.back(OLD, (SYN | ACK, OLDS, MINE + 1), (OLD_CLOCK, 1), b"").0, Verdict::ToClient);
@@ -144,7 +150,11 @@ const NEXT: u32 = OLDS + 201;
 
 #[test]
 fn what_the_server_must_hear_echoes_its_handshake() {
-    let mut net = handed_over();
+    hears_echoes(handed_over(REST));
+    hears_echoes(handed_over(Greeted { at_rest: REST, greeting: 0 }));
+}
+
+fn hears_echoes(mut net: Net<impl Resumption>) {
     // A window update, with the older echo.
     let seen = net.there((ACK, MINE + 9, NEXT), (1_100, OLD_CLOCK + 10), b"");
     assert_eq!((seen.acknowledgment, seen.clocks), (NEWS.wrapping_add(1), Some((1_100, NEW_CLOCK))));
@@ -169,7 +179,11 @@ fn what_the_server_must_hear_echoes_its_handshake() {
 
 #[test]
 fn a_client_that_only_ends_is_believed_too() {
-    let mut net = handed_over();
+    believes_an_end(handed_over(REST));
+    believes_an_end(handed_over(Greeted { at_rest: REST, greeting: 0 }));
+}
+
+fn believes_an_end(mut net: Net<impl Resumption>) {
     let seen = net.there((FIN | ACK, MINE + 9, NEXT), (1_100, OLD_CLOCK + 10), b"");
     assert_eq!((seen.sequence, seen.clocks), (MINE + 9, Some((1_100, NEW_CLOCK))));
 }
@@ -178,7 +192,11 @@ fn a_client_that_only_ends_is_believed_too() {
 /// without data, such as a keep-alive, which it answers with what it has got.
 #[test]
 fn a_repeated_handshake_is_answered_by_the_client() {
-    let mut net = handed_over();
+    repeats_its_handshake(handed_over(REST));
+    repeats_its_handshake(handed_over(Greeted { at_rest: REST, greeting: 0 }));
+}
+
+fn repeats_its_handshake(mut net: Net<impl Resumption>) {
     for later in [40, 100] {
         net.pass(1_000);
         let clock = NEW_CLOCK.wrapping_add(later);

@@ -169,6 +169,37 @@ proptest! {
     }
 }
 
+/// Names of every length, of one label and of many, are found whatever their letters' case, and by nothing else. Each suffix is, too.
+#[test]
+fn names_of_every_length_are_found_in_any_case() {
+    let mut names = Names::new(config(), FixedNames::<1, 0>::new());
+    let client = Ipv4Addr::new(192, 0, 2, 1);
+    for length in 1..=253 {
+        for label in [1, 7, 8, 15, 63] {
+            let letters = ('a'..='z').cycle().take(length);
+            let name: String =
+                letters.enumerate().map(|(at, letter)| if at % (label + 1) == label { '.' } else { letter }).collect();
+            if name.ends_with('.') {
+                continue;
+            }
+            let mut other = name.clone().into_bytes();
+            other[length / 2] = if other[length / 2] == b'.' { continue } else { b'-' };
+            let other = String::from_utf8(other).unwrap();
+            for pattern in [name.clone(), format!("*.{name}")] {
+                let pattern: Pattern = pattern.parse().unwrap();
+                names.insert(NameEntry::new(pattern).to(ADDRESS)).unwrap();
+                let asked_for = |name: &str| if pattern.is_suffix() { format!("x.{name}") } else { name.to_string() };
+                if asked_for(&name).len() <= 253 {
+                    assert_eq!(asked(&mut names, &asked_for(&name), client), Some(ADDRESS), "{name}");
+                    assert_eq!(asked(&mut names, &asked_for(&name).to_uppercase(), client), Some(ADDRESS), "{name}");
+                    assert_eq!(asked(&mut names, &asked_for(&other), client), None, "{other}");
+                }
+                assert_eq!(names.remove(&pattern, Prefix::ALL), Ok(true));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_bad_entry_is_refused_and_nothing_changes() {
     let mut names = names();

@@ -2,8 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use crate::table::hash::sip_round;
-use crate::time::Instant;
+use crate::table::hash::sip;
 
 /// A server cookie's length in bytes.
 pub(super) const COOKIE: usize = 16;
@@ -24,7 +23,9 @@ pub(super) fn create(secret: (u64, u64), client: Ipv4Addr, cookie: [u8; 8], seco
     time.copy_from_slice(&seconds.to_be_bytes());
     // Client cookie, version, reserved, time and client: 20 bytes, the last word of which has the length in its top byte.
     let last = u64::from(u32::from_le_bytes(client.octets())) | 20 << 56;
-    *hash = sip24(secret, [u64::from_le_bytes(cookie), u64::from_le_bytes(*start), last]).to_le_bytes();
+    let words = [u64::from_le_bytes(cookie), u64::from_le_bytes(*start), last];
+    // SipHash-2-4.
+    *hash = sip(secret, words, (2, 4)).to_le_bytes();
     server
 }
 
@@ -40,34 +41,6 @@ pub(super) fn is_valid(secret: (u64, u64), client: Ipv4Addr, cookie: [u8; 8], se
     // No byte tells when the comparison ends.
     let differs = expected.iter().zip(server).fold(0, |all, (a, b)| all | (a ^ b));
     server.len() == COOKIE && differs == 0 && (-FUTURE..=OLD).contains(&age)
-}
-
-/// Whole seconds since the caller's zero. A multiplication: small processors do not divide 64 bits.
-pub(super) const fn seconds(now: Instant) -> u32 {
-    // 2^80 / 10^6, rounded up: exact for the next 30 000 years.
-    const PER_MICRO: u128 = (1_u128 << 80).div_ceil(1_000_000);
-    ((now.as_micros() as u128 * PER_MICRO) >> 80) as u32
-}
-
-/// SipHash-2-4 of words of which the last has the length of all bytes in its top byte.
-fn sip24((k0, k1): (u64, u64), words: [u64; 3]) -> u64 {
-    let mut v = [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ];
-    for word in words {
-        v[3] ^= word;
-        sip_round(&mut v);
-        sip_round(&mut v);
-        v[0] ^= word;
-    }
-    v[2] ^= 0xff;
-    for _ in 0..4 {
-        sip_round(&mut v);
-    }
-    v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
 #[cfg(test)]
@@ -109,13 +82,6 @@ mod tests {
             // The time is part of what is hashed, and so is the version.
             assert!(!is_valid(key, address, client, &forged, made), "{at}");
             assert!(!is_valid(key, address, client, &cookie[..at], made), "{at}");
-        }
-    }
-
-    #[test]
-    fn seconds_are_whole() {
-        for micros in [0, 999_999, 1_000_000, 1_999_999, 1_559_731_985_000_000, 1_559_731_985_999_999, (1 << 51) - 1] {
-            assert_eq!(u64::from(seconds(Instant::from_micros(micros))), micros / 1_000_000, "{micros}");
         }
     }
 }

@@ -5,45 +5,58 @@
 //! (the fullest of a million has six). Only instructions insert; a query looks at two buckets, and a stranger who does not
 //! know the secret cannot even make it compare a name in vain.
 
-use super::question::Asked;
 use super::storage::{MAX_NAMES, NONE, NameSlot};
 use crate::table::hash::{Key, Keys, reduce};
 
 const BUCKET: usize = 8;
 const NUMBER: u32 = MAX_NAMES as u32;
 
-/// The hash of the root.
-const ROOT: u64 = 0x6e61_6d69_6e67;
+/// How many bytes of a name are hashed at once.
+const BLOCK: usize = 16;
 
-/// The hash of a name, of that without its leftmost label, and this label with its length before it, which takes the bytes from
-/// `start` to `end`.
-#[cfg_attr(target_pointer_width = "64", inline)]
+/// The hash of the name from `start` to `end`, in any case.
+///
+/// No name is the beginning of another, so that the zeros that fill its last block up cannot make two of them equal.
+#[cfg_attr(target_pointer_width = "64", inline(always))]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn absorb(keys: &Keys, mut hash: u64, asked: &Asked, start: usize, end: usize) -> u64 {
-    // The label's length tells whether the last word is a whole one.
-    for at in (start..end).step_by(size_of::<u64>()) {
-        hash = keys.hash(&Key { addresses: hash ^ asked.word(at, end), ports: ROOT });
+pub(super) fn hash(keys: &Keys, bytes: &[u8], start: usize, end: usize) -> u64 {
+    let (mut hash, mut at) = (0, start);
+    while at < end {
+        let [addresses, ports] = block(bytes, at, end.min(at + BLOCK));
+        hash = keys.hash(&Key { addresses: addresses ^ hash, ports });
+        at += BLOCK;
     }
     hash
 }
 
-/// The hash of each name that a question's name ends with, the root's first: `look` gets it, with the number of labels and
-/// where it starts, and all of its labels for the whole name.
-#[inline]
-pub(super) fn walk(keys: &Keys, asked: &Asked, mut look: impl FnMut(u64, usize, usize)) {
-    let (mut hash, mut end) = (ROOT, asked.length().saturating_sub(1));
-    look(hash, 0, end);
-    for (labels, start) in (1..).zip(asked.starts().rev()) {
-        hash = absorb(keys, hash, asked, start, end);
-        look(hash, labels, start);
-        end = start;
+/// The bytes from `at` to `end`, 16 at most, in lower case, the first of them the lowest. Lengths of labels are no letters.
+#[inline(always)]
+fn block(bytes: &[u8], at: usize, end: usize) -> [u64; 2] {
+    // A large processor reads as many before the end, and shifts out what is before the start.
+    #[cfg(target_pointer_width = "64")]
+    if let Some(bytes) = bytes.get(..end).and_then(<[u8]>::last_chunk::<BLOCK>) {
+        let block = u128::from_le_bytes(bytes.map(|byte| byte.to_ascii_lowercase())) >> ((at + BLOCK - end) * 8);
+        return [block as u64, (block >> 64) as u64];
     }
+    each_byte(bytes, at, end)
+}
+
+/// The same byte by byte.
+#[cfg_attr(target_pointer_width = "64", cold, inline(never))]
+fn each_byte(bytes: &[u8], at: usize, end: usize) -> [u64; 2] {
+    let mut block = [0; 2];
+    for (at, byte) in bytes.get(at..end).unwrap_or_default().iter().enumerate() {
+        if let Some(word) = block.get_mut(at / 8) {
+            *word |= u64::from(byte.to_ascii_lowercase()) << (at % 8 * 8);
+        }
+    }
+    block
 }
 
 /// The hash of a pattern, by that of its name.
 #[inline]
 pub(super) const fn of_pattern(hash: u64, suffix: bool) -> u64 {
-    if suffix { hash.rotate_left(32) ^ ROOT } else { hash }
+    if suffix { !hash.rotate_left(32) } else { hash }
 }
 
 /// Where the two buckets of a hash start.
@@ -63,28 +76,65 @@ const fn tag(hash: u64) -> u32 {
     ((hash ^ hash >> 40) as u32) << 20
 }
 
-/// The first entry of the list with this pattern; [`NONE`] if there is none.
-#[inline]
-pub(super) fn find(index: &[u32], slots: &[NameSlot], hash: u64, name: &[u8], suffix: bool) -> u32 {
-    let tag = tag(hash);
-    for start in buckets(index.len(), hash) {
-        for word in bucket(index, start) {
-            if word & !NUMBER == tag && word & NUMBER != NONE {
-                let number = word & NUMBER;
-                if slot(slots, number).is_some_and(|s| s.suffix == suffix && s.name() == name) {
-                    return number;
-                }
-            }
-        }
-    }
-    NONE
+/// The words in the two buckets of a hash that have its tag: 16 at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidates {
+    starts: [usize; 2],
+    /// A bit for each word.
+    marks: u32,
 }
 
-/// The numbers in the two buckets of a hash that have its tag: 16 at most.
-pub(super) fn candidates(index: &[u32], hash: u64) -> impl Iterator<Item = u32> {
-    let tag = tag(hash);
-    let words = buckets(index.len(), hash).into_iter().flat_map(|start| bucket(index, start));
-    words.filter(move |word| **word & !NUMBER == tag && **word & NUMBER != NONE).map(|word| word & NUMBER)
+impl Candidates {
+    pub(super) const NONE: Self = Self { starts: [0; 2], marks: 0 };
+
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn of(index: &[u32], hash: u64) -> Self {
+        let (tag, starts) = (tag(hash), buckets(index.len(), hash));
+        let marks = starts.into_iter().rev().fold(0, |marks, start| marks << BUCKET | marked(index, start, tag));
+        Self { starts, marks }
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.marks == 0
+    }
+
+    /// The entry of the next one. Of an unused word, whose tag is zero, it is [`NONE`].
+    #[inline]
+    fn next(&mut self, index: &[u32]) -> Option<u32> {
+        let at = self.marks.trailing_zeros() as usize;
+        self.marks &= self.marks.wrapping_sub(1);
+        let start = self.starts.get(at / BUCKET)?;
+        index.get(start + at % BUCKET).map(|word| word & NUMBER)
+    }
+
+    /// The entries.
+    #[inline]
+    pub(super) fn numbers(mut self, index: &[u32]) -> impl Iterator<Item = u32> {
+        core::iter::from_fn(move || self.next(index))
+    }
+}
+
+/// A bit for each word with this tag in the bucket that starts here.
+#[inline(always)]
+fn marked(index: &[u32], start: usize, tag: u32) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(([first, second], _)) =
+        index.get(start..).and_then(|bucket| bucket.split_first_chunk::<BUCKET>()).map(|(bucket, _)| bucket.as_chunks())
+    {
+        let marks = |words| crate::intrinsics::equal_words(words, !NUMBER, tag);
+        return marks(first) | marks(second) << 4;
+    }
+    let words = bucket(index, start).iter().rev();
+    words.fold(0, |marks, word| marks << 1 | u32::from(word & !NUMBER == tag))
+}
+
+/// The first entry of the list with this pattern; [`NONE`] if there is none.
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+pub(super) fn find(index: &[u32], slots: &[NameSlot], among: Candidates, name: &[u8], suffix: bool) -> u32 {
+    let is_it = |number: &u32| slot(slots, *number).is_some_and(|slot| slot.is_for(name, suffix));
+    among.numbers(index).find(is_it).unwrap_or(NONE)
 }
 
 /// The entry with this number, counted from one.
@@ -95,32 +145,44 @@ pub(super) fn slot(slots: &[NameSlot], number: u32) -> Option<&NameSlot> {
 
 /// Puts the first entry of a list into the index. Whether there was room.
 pub(super) fn insert(index: &mut [u32], hash: u64, number: u32) -> bool {
-    let Insertion { start, has_room } = place_for(index, hash, |_| (0, 0));
-    if !has_room {
-        return false;
-    }
-    let end = index.len().min(start + BUCKET);
-    let free = index.get_mut(start..end).unwrap_or_default().iter_mut().find(|word| **word & NUMBER == NONE);
-    free.map(|word| *word = tag(hash) | number).is_some()
+    let start = place_for(index, hash, |_| 0).start;
+    put(index, start, NONE, tag(hash) | number)
+}
+
+/// Replaces a bucket's word for an entry, or an unused one. Whether there is one.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn put(index: &mut [u32], start: usize, old: u32, new: u32) -> bool {
+    let mut words = index.iter_mut().skip(start).take(BUCKET);
+    words.find(|word| **word & NUMBER == old).map(|word| *word = new).is_some()
 }
 
 /// The bucket that the first entry of a list goes into.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Insertion {
     pub(super) start: usize,
-    pub(super) has_room: bool,
+    /// How many words are used there.
+    used: isize,
 }
 
-/// The emptier of the two buckets, once each has got some words and lost others: `balance` says how many.
+impl Insertion {
+    #[cfg(feature = "control")]
+    pub(super) fn has_room(self, index: &[u32]) -> bool {
+        self.used < bucket(index, self.start).len() as isize
+    }
+}
+
+/// The emptier of the two buckets, once each has got so many words more as `more` says.
 #[inline]
-pub(super) fn place_for(index: &[u32], hash: u64, balance: impl Fn(usize) -> (usize, usize)) -> Insertion {
-    let used = |start: usize| {
-        let (more, less) = balance(start);
-        (bucket(index, start).iter().filter(|word| **word & NUMBER != NONE).count() + more).saturating_sub(less)
-    };
-    let [first, second] = buckets(index.len(), hash);
-    let start = if used(second) < used(first) { second } else { first };
-    Insertion { start, has_room: used(start) < bucket(index, start).len() }
+pub(super) fn place_for(index: &[u32], hash: u64, more: impl Fn(usize) -> isize) -> Insertion {
+    let [first, second] =
+        buckets(index.len(), hash).map(|start| Insertion { start, used: used(index, start) + more(start) });
+    if second.used < first.used { second } else { first }
+}
+
+/// How many words of a bucket are used.
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn used(index: &[u32], start: usize) -> isize {
+    bucket(index, start).iter().filter(|word| **word & NUMBER != NONE).count() as isize
 }
 
 /// The bucket that holds the first entry of a list.
@@ -132,12 +194,9 @@ pub(super) fn place_of(index: &[u32], hash: u64, number: u32) -> Option<usize> {
 
 /// Replaces the first entry of a list by another, or by none.
 pub(super) fn replace(index: &mut [u32], hash: u64, old: u32, new: u32) {
-    for start in buckets(index.len(), hash) {
-        let end = index.len().min(start + BUCKET);
-        let words = index.get_mut(start..end).unwrap_or_default();
-        if let Some(word) = words.iter_mut().find(|word| **word & NUMBER == old) {
-            *word = if new == NONE { 0 } else { tag(hash) | new };
-            return;
-        }
+    let [first, second] = buckets(index.len(), hash);
+    let word = if new == NONE { 0 } else { tag(hash) | new };
+    if !put(index, first, old, word) {
+        put(index, second, old, word);
     }
 }

@@ -4,7 +4,7 @@ use heapless::Vec;
 
 use super::counters::NameCounters;
 use super::entry::{EntryError, Inserted, MAX_CLIENT_PREFIXES, NameEntry};
-use super::index::{self, Insertion};
+use super::index::{self, Candidates};
 use super::list::ListedName;
 use super::name::Pattern;
 use super::storage::{NONE, NameSlot, NameStorage};
@@ -122,12 +122,12 @@ impl<N: NameStorage> sealed::Instructed for Names<N> {
         }
         if others == 0 {
             let index = self.storage.view().index;
-            let balance = |start: usize| {
-                let of = |more: bool| room.words.iter().filter(|word| **word == (start, more)).count();
-                (of(true), of(false))
+            let more = |start: usize| {
+                let changes = room.words.iter().filter(|(bucket, _)| *bucket == start);
+                changes.map(|(_, more)| if *more { 1 } else { -1 }).sum()
             };
-            let Insertion { start, has_room } = index::place_for(index, self.hash(pattern), balance);
-            if !has_room || room.words.push((start, true)).is_err() {
+            let place = index::place_for(index, self.hash(pattern), more);
+            if !place.has_room(index) || room.words.push((place.start, true)).is_err() {
                 return Err(full);
             }
         }
@@ -176,7 +176,7 @@ impl<N: NameStorage> sealed::Instructed for Names<N> {
             if let Some(slot) = slot_mut(slots, number)
                 && slot.rule().as_ref() == Some(rule)
             {
-                slot.suspended = false;
+                slot.suspend(false);
             }
         }
     }
@@ -186,7 +186,13 @@ impl<N: NameStorage> Names<N> {
     /// The first entry of the list with this pattern; [`NONE`] if there is none.
     fn first(&self, hash: u64, pattern: &Pattern) -> u32 {
         let view = self.storage.view();
-        index::find(view.index, view.slots, hash, pattern.name().as_wire(), pattern.is_suffix())
+        index::find(
+            view.index,
+            view.slots,
+            Candidates::of(view.index, hash),
+            pattern.name().as_wire(),
+            pattern.is_suffix(),
+        )
     }
 }
 

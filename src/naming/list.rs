@@ -18,7 +18,7 @@ impl<'a> ListedName<'a> {
     #[must_use]
     pub fn pattern(&self) -> Pattern {
         let name = Name::from_wire(self.slot.name());
-        if self.slot.suffix { Pattern::below(name) } else { Pattern::exact(name) }
+        if self.slot.is_suffix() { Pattern::below(name) } else { Pattern::exact(name) }
     }
 
     /// Which clients it is for.
@@ -48,6 +48,6 @@ impl<'a> ListedName<'a> {
     /// [`Names::check_rules`](super::Names::check_rules).
     #[must_use]
     pub const fn is_suspended(&self) -> bool {
-        self.slot.suspended
+        self.slot.is_suspended()
     }
 }

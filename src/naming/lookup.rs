@@ -4,42 +4,70 @@ use core::net::Ipv4Addr;
 
 use super::cookie;
 use super::entry::MAX_CLIENT_PREFIXES;
-use super::index::{self, of_pattern};
-use super::question::Asked;
+use super::index::{self, Candidates, of_pattern};
+use super::question::{Asked, HEADER};
 use super::storage::{NameSlot, NameStorage, NameView};
-use super::table::{Names, State, depth};
+use super::table::{Names, State};
 use crate::table::hash::{Label, reduce};
 use crate::translator::negative_log2;
 
-/// Where a name was found.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Found {
-    /// The entry's number, counted from one.
-    pub(super) number: u32,
-    /// Where the pattern's name starts in that of the question.
-    pub(super) start: usize,
-}
-
 impl<N: NameStorage> Names<N> {
-    /// The entry that applies to this name and this client.
+    /// Which entries may be those of the name that a message asks for. They are fetched meanwhile.
     #[inline]
-    pub(super) fn look_up(&self, asked: &Asked, client: Ipv4Addr) -> Option<Found> {
+    pub(super) fn candidates(&self, message: &[u8], asked: Asked) -> Candidates {
+        let NameView { index, .. } = self.storage.view();
+        let candidates = Candidates::of(index, index::hash(&self.state.keys, message, HEADER, HEADER + asked.length));
+        #[cfg(target_pointer_width = "64")]
+        for number in candidates.numbers(index) {
+            crate::intrinsics::prefetch(self.storage.view().slots, (number as usize).wrapping_sub(1));
+        }
+        candidates
+    }
+
+    /// Whether there may be an entry for a name with these candidates.
+    #[inline]
+    pub(super) fn may_have(&self, candidates: Candidates) -> bool {
+        !candidates.is_empty() || self.state.suffixes != 0
+    }
+
+    /// The entry that applies to this name and this client, and where the name that it is for starts: one of `candidates`, which
+    /// are more specific than any suffix, or the longest suffix.
+    #[inline]
+    pub(super) fn look_up(
+        &self,
+        name: &[u8],
+        asked: Asked,
+        candidates: Candidates,
+        client: Ipv4Addr,
+    ) -> Option<(&NameSlot, usize)> {
         let NameView { slots, index } = self.storage.view();
-        let State { keys, depths, .. } = &self.state;
-        // The suffix that was found last is the longest.
-        let mut found = None;
-        index::walk(keys, asked, |hash, labels, start| {
-            let is_whole = labels == asked.labels();
-            // The whole name comes last, and is more specific than any suffix; a name is not below itself.
-            if is_whole || depths & depth(labels) != 0 {
-                let hash = of_pattern(hash, !is_whole);
-                let first = index::find(index, slots, hash, asked.from(start), !is_whole);
-                if let Some(number) = for_client(slots, first, client) {
-                    found = Some(Found { number, start });
+        let name = name.get(..asked.length)?;
+        let first = index::find(index, slots, candidates, name, false);
+        match for_client(slots, first, client) {
+            Some(slot) => Some((slot, 0)),
+            None => self.look_up_suffix(name, asked.labels, client),
+        }
+    }
+
+    /// The entry of the longest suffix that applies to a name of so many labels and this client, and where the suffix starts.
+    fn look_up_suffix(&self, name: &[u8], labels: usize, client: Ipv4Addr) -> Option<(&NameSlot, usize)> {
+        let NameView { slots, index } = self.storage.view();
+        let State { keys, depths, suffixes, .. } = &self.state;
+        if *suffixes == 0 {
+            return None;
+        }
+        let mut below = name;
+        for labels in (0..labels).rev() {
+            below = below.get(1 + usize::from(*below.first()?)..)?;
+            if depths.has(labels) {
+                let hash = of_pattern(index::hash(keys, name, name.len() - below.len(), name.len()), true);
+                let first = index::find(index, slots, Candidates::of(index, hash), below, true);
+                if let Some(slot) = for_client(slots, first, client) {
+                    return Some((slot, name.len() - below.len()));
                 }
             }
-        });
-        found
+        }
+        None
     }
 
     /// Whether this client's network may get another answer.
@@ -64,13 +92,13 @@ impl<N: NameStorage> Names<N> {
     /// The address that an entry gives this client: the one with the lowest `-log(hash) / weight`, as with servers of a
     /// rule. So a client keeps its address while the entry has it.
     pub(super) fn address_for(&self, slot: &NameSlot, client: Ipv4Addr) -> Option<u32> {
+        if let Some(address) = slot.only_address() {
+            return Some(address);
+        }
         let (mut best, mut least, mut of) = (None, 1, 0);
         for (address, weight) in slot.pairs().filter(|(_, weight)| *weight != 0) {
             let words = [u64::from(client.to_bits()) << 32 | u64::from(address), 0];
-            let cost = match slot.pairs().nth(1) {
-                None => 0,
-                Some(_) => negative_log2(self.state.keys.choose(Label::Name, words) as u32),
-            };
+            let cost = negative_log2(self.state.keys.choose(Label::Name, words) as u32);
             let times = |cost: u32, weight: u16| u64::from(cost) * u64::from(weight);
             if times(cost, of) < times(least, weight) {
                 (best, least, of) = (Some(address), cost, weight);
@@ -80,18 +108,19 @@ impl<N: NameStorage> Names<N> {
     }
 
     pub(super) fn cookie_for(&self, client: Ipv4Addr, cookie: [u8; 8]) -> [u8; cookie::COOKIE] {
-        cookie::create(self.state.cookie_key, client, cookie, cookie::seconds(self.state.now))
+        cookie::create(self.state.cookie_key, client, cookie, self.state.now.seconds() as u32)
     }
 }
 
 /// The first entry of a list whose prefix has this client; the list has the longest first.
-#[inline]
-fn for_client(slots: &[NameSlot], first: u32, client: Ipv4Addr) -> Option<u32> {
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+fn for_client(slots: &[NameSlot], first: u32, client: Ipv4Addr) -> Option<&NameSlot> {
     let mut number = first;
     for _ in 0..MAX_CLIENT_PREFIXES {
         let slot = index::slot(slots, number)?;
         if slot.clients().contains(client) {
-            return Some(number);
+            return Some(slot);
         }
         number = slot.next;
     }

@@ -31,7 +31,10 @@ pub struct Name {
 }
 
 impl Name {
-    pub(super) const ROOT: Self = Self { bytes: [0; MAX_NAME], length: 1 };
+    /// The root. A constant would be 256 bytes of flash.
+    const fn root() -> Self {
+        Self { bytes: [0; MAX_NAME], length: 1 }
+    }
 
     /// The bytes that DNS messages carry, in lower case: each label after its length, and a zero.
     #[must_use]
@@ -53,7 +56,7 @@ impl Name {
 
     /// From the bytes of a name that are known to be one.
     pub(super) fn from_wire(bytes: &[u8]) -> Self {
-        let mut name = Self { length: bytes.len().min(MAX_NAME) as u8, ..Self::ROOT };
+        let mut name = Self { bytes: [0; MAX_NAME], length: bytes.len().min(MAX_NAME) as u8 };
         for (to, from) in name.bytes.iter_mut().zip(bytes) {
             *to = from.to_ascii_lowercase();
         }
@@ -127,10 +130,10 @@ impl FromStr for Name {
 /// Parses a name. The error is what was expected.
 fn parse(text: &str) -> Result<Name, &'static str> {
     const TOO_LONG: &str = "at most 253 bytes long";
+    let mut name = Name::root();
     if text == "." {
-        return Ok(Name::ROOT);
+        return Ok(name);
     }
-    let mut name = Name::ROOT;
     // Where the length of the present label goes, and its next byte.
     let (mut start, mut at) = (0, 1);
     let mut bytes = text.bytes();
@@ -174,9 +177,9 @@ fn escaped(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
     if !first.is_ascii_digit() {
         return Some(first);
     }
-    let mut number = 0_u32;
-    for digit in [Some(first), bytes.next(), bytes.next()] {
-        number = number * 10 + char::from(digit?).to_digit(10)?;
+    let mut number = u32::from(first - b'0');
+    for _ in 0..2 {
+        number = number * 10 + char::from(bytes.next()?).to_digit(10)?;
     }
     u8::try_from(number).ok()
 }
@@ -283,11 +286,12 @@ impl FromStr for Pattern {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        match text.strip_prefix("*.") {
-            _ if text == "*" => Ok(Self::below(Name::ROOT)),
-            Some(name) => Ok(Self::below(name.parse()?)),
-            None => Ok(Self::exact(text.parse()?)),
-        }
+        let (name, suffix) = match text.strip_prefix("*.") {
+            Some(name) => (name, true),
+            None if text == "*" => (".", true),
+            None => (text, false),
+        };
+        Ok(Self { name: name.parse()?, suffix })
     }
 }
 

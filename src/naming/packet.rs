@@ -8,8 +8,9 @@ use super::storage::NameStorage;
 use super::table::Names;
 use crate::endpoint::Endpoint;
 use crate::time::Instant;
+use crate::wire::checksum::{finish, sum};
 use crate::wire::ipv4::{self, Header, UDP};
-use crate::wire::originate::write_ipv4;
+use crate::wire::originate::{transport_checksum, write_ipv4};
 
 /// The longest packet with an answer, in bytes.
 pub const MAX_ANSWER_PACKET: usize = ipv4::HEADER + UDP_HEADER + MAX_ANSWER;
@@ -19,11 +20,25 @@ const UDP_HEADER: usize = 8;
 /// Where DNS servers listen (RFC 1035, section 4.2).
 const DNS: u16 = 53;
 
-/// A query, and the addresses and ports that its answer goes between.
-struct Query<'a> {
+/// A datagram that may be a query, and the addresses and ports that its answer goes between.
+struct Datagram<'a> {
     client: Endpoint,
     server: u32,
+    /// The IPv4 header, options included.
+    head: &'a [u8],
+    /// From the UDP header on.
+    datagram: &'a [u8],
     message: &'a [u8],
+    has_checksum: bool,
+}
+
+impl Datagram<'_> {
+    /// Whether its checksums are right, as far as it has them.
+    fn is_intact(&self) -> bool {
+        let Endpoint { address: client, .. } = self.client;
+        finish(sum(0, self.head)) == 0
+            && (!self.has_checksum || transport_checksum(UDP, client, self.server, self.datagram) == 0)
+    }
 }
 
 impl<N: NameStorage> Names<N> {
@@ -58,14 +73,14 @@ impl<N: NameStorage> Names<N> {
     pub fn intercept(&mut self, now: Instant, packet: &[u8], out: &mut [u8]) -> Answered {
         // What most packets are not.
         let is_udp = packet.get(ipv4::PROTOCOL).is_some_and(|protocol| *protocol == UDP);
-        if is_udp && let Some(query) = self.query(packet) {
-            return self.answer_packet(now, &query, out);
+        if is_udp && let Some(datagram) = self.datagram(packet) {
+            return self.answer_packet(now, &datagram, out);
         }
         Answered::Pass
     }
 
-    /// The query in a packet, if it is one that may be answered.
-    fn query<'a>(&self, packet: &'a [u8]) -> Option<Query<'a>> {
+    /// The datagram in a packet, if it is for a server whose names these are.
+    fn datagram<'a>(&self, packet: &'a [u8]) -> Option<Datagram<'a>> {
         let header = Header(packet.first_chunk()?);
         let (length, total) = (header.header_length(), header.total_length());
         if header.0[0] >> 4 != 4 || length < ipv4::HEADER || ipv4::is_fragment(header.fragmentation()) {
@@ -83,17 +98,21 @@ impl<N: NameStorage> Names<N> {
         if ipv4::is_martian(client) || !self.state.config.servers.contains(Ipv4Addr::from_bits(server)) {
             return None;
         }
-        // A damaged query is the receiver's to drop.
-        let is_whole = checksum(0, head) == 0 && ([c0, c1] == [0, 0] || udp_checksum([client, server], datagram) == 0);
-        is_whole.then_some(Query { client: Endpoint::new(client, source), server, message })
+        let (client, has_checksum) = (Endpoint::new(client, source), [c0, c1] != [0, 0]);
+        Some(Datagram { client, server, head, datagram, message, has_checksum })
     }
 
-    fn answer_packet(&mut self, now: Instant, query: &Query<'_>, out: &mut [u8]) -> Answered {
+    fn answer_packet(&mut self, now: Instant, datagram: &Datagram<'_>, out: &mut [u8]) -> Answered {
         const START: usize = ipv4::HEADER + UDP_HEADER;
-        let Endpoint { address: client, port } = query.client;
+        let Datagram { client: Endpoint { address: client, port }, server, .. } = *datagram;
+        let query = self.examine(Ipv4Addr::from_bits(client), Transport::Udp, datagram.message);
+        // The checksums are added up while the entry arrives from memory. A damaged query is the receiver's to drop.
+        if !datagram.is_intact() {
+            return Answered::Pass;
+        }
         let room = out.get_mut(START..).unwrap_or_default();
         // What is no query of ours passes, as if nothing had looked at it.
-        let answered = match self.answer(now, Ipv4Addr::from_bits(client), Transport::Udp, query.message, room) {
+        let answered = match self.respond(now, &query, room) {
             Answered::Answer { length } => length,
             Answered::Drop(Outcome::Response | Outcome::NoHeader) => return Answered::Pass,
             other => return other,
@@ -102,7 +121,7 @@ impl<N: NameStorage> Names<N> {
         let Some((header, datagram)) = out.get_mut(..total).and_then(|out| out.split_first_chunk_mut()) else {
             return Answered::Drop(Outcome::NoRoom);
         };
-        write_ipv4(header, total as u16, UDP, query.server, client);
+        write_ipv4(header, total as u16, UDP, server, client);
         let length = (total - ipv4::HEADER) as u16;
         if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
             udp[0..2].copy_from_slice(&DNS.to_be_bytes());
@@ -110,39 +129,11 @@ impl<N: NameStorage> Names<N> {
             udp[4..6].copy_from_slice(&length.to_be_bytes());
             udp[6..8].fill(0);
         }
-        let sum = udp_checksum([query.server, client], datagram);
+        let sum = transport_checksum(UDP, server, client, datagram);
         if let Some(udp) = datagram.first_chunk_mut::<UDP_HEADER>() {
             // Zero would say that there is none (RFC 768).
             udp[6..8].copy_from_slice(&if sum == 0 { u16::MAX } else { sum }.to_be_bytes());
         }
         Answered::Answer { length: total }
     }
-}
-
-/// The checksum of a UDP datagram between these addresses: what belongs into its field if that is zero, and zero if it is right
-/// already.
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn udp_checksum(addresses: [u32; 2], datagram: &[u8]) -> u16 {
-    let [source, destination] = addresses.map(u64::from);
-    checksum(source + destination + u64::from(UDP) + datagram.len() as u64, datagram)
-}
-
-/// The Internet checksum (RFC 1071) of `bytes` and a sum of what comes before them. It adds 32 bits at a time, which fold to 16
-/// as words of 16 bits do, since each query pays for two of these.
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-fn checksum(start: u64, bytes: &[u8]) -> u16 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut last = [0; 4];
-    for (to, from) in last.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    let mut sum = start + u64::from(u32::from_be_bytes(last));
-    for word in words {
-        sum += u64::from(u32::from_be_bytes(*word));
-    }
-    sum = (sum >> 32) + (sum & 0xffff_ffff);
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    !(sum as u16)
 }

@@ -3,6 +3,7 @@
 //! Nothing here follows a pointer, and each step takes at least one byte of the message. So no count, length or pointer
 //! can make it loop, whatever a stranger writes (RFC 9267).
 
+use super::counters::Outcome;
 use super::name::MAX_NAME;
 
 /// Length in bytes of the header (RFC 1035, section 4.1.1).
@@ -33,13 +34,13 @@ pub(super) mod kind {
 
 /// Codes of responses (RFC 6895, section 2.3).
 pub(super) mod code {
-    pub(crate) const NONE: u16 = 0;
-    pub(crate) const FORMERR: u16 = 1;
-    pub(crate) const SERVFAIL: u16 = 2;
-    pub(crate) const NOTIMP: u16 = 4;
-    pub(crate) const REFUSED: u16 = 5;
-    pub(crate) const BADVERS: u16 = 16;
-    pub(crate) const BADCOOKIE: u16 = 23;
+    pub(crate) const NONE: u8 = 0;
+    pub(crate) const FORMERR: u8 = 1;
+    pub(crate) const SERVFAIL: u8 = 2;
+    pub(crate) const NOTIMP: u8 = 4;
+    pub(crate) const REFUSED: u8 = 5;
+    pub(crate) const BADVERS: u8 = 16;
+    pub(crate) const BADCOOKIE: u8 = 23;
 }
 
 /// How long a datagram to us may be with EDNS (RFC 6891, section 6.2.5): what every path carries (DNS flag day 2020).
@@ -55,6 +56,9 @@ pub(super) const IN: u16 = 1;
 pub(super) struct Header(pub(super) [u16; HEADER / 2]);
 
 impl Header {
+    /// For what has none.
+    pub(super) const NONE: Self = Self([0; HEADER / 2]);
+
     #[inline]
     pub(super) fn read(message: &[u8]) -> Option<Self> {
         let (words, _) = message.first_chunk::<HEADER>()?.as_chunks::<2>();
@@ -102,88 +106,35 @@ impl Header {
 }
 
 /// The name of a question.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    /// In lower case. What is behind its end is zero, and a word long at least.
-    bytes: [u8; MAX_NAME + 1 + size_of::<u64>()],
-    length: usize,
-    /// Where its labels start, the leftmost first, without the root: 127 fit into a name.
-    starts: [u8; 128],
-    labels: usize,
-}
-
-/// Why a name cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NameFault {
-    /// The message ends within it.
-    Short,
-    /// It has a compression pointer, or a label of a type that was never assigned (RFC 6891, section 5).
-    Label,
-    /// It is longer than 255 bytes.
-    Long,
+    /// How many bytes it takes in the message.
+    pub(super) length: usize,
+    /// How many labels it has, without the root.
+    pub(super) labels: usize,
 }
 
 impl Asked {
-    /// To be [read](Self::read).
-    pub(super) const EMPTY: Self =
-        Self { bytes: [0; MAX_NAME + 1 + size_of::<u64>()], length: 0, starts: [0; 128], labels: 0 };
-
-    /// Reads the name at the start of `bytes` into an empty one: in place, since it is too large to be moved for each query.
-    #[inline]
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), NameFault> {
-        let mut at = 0;
+    /// Reads the name at the start of `bytes`. The error says what becomes of the query.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, Outcome> {
+        let (mut at, mut labels) = (0, 0);
         loop {
-            let length = *bytes.get(at).ok_or(NameFault::Short)?;
-            if length == 0 {
-                break;
+            match bytes.get(at) {
+                // No server can find a name in a message that ends here.
+                None => return Err(Outcome::Passed),
+                Some(0) => return Ok(Self { length: at + 1, labels }),
+                Some(length @ 1..=63) => at += 1 + usize::from(*length),
+                // A server that follows pointers might.
+                Some(_) => return Err(Outcome::QuestionLabel),
             }
-            if length > 63 {
-                return Err(NameFault::Label);
-            }
-            let next = at + 1 + usize::from(length);
             // The root's zero is to come.
-            if next >= MAX_NAME {
-                return Err(NameFault::Long);
+            if at >= MAX_NAME {
+                return Err(Outcome::QuestionLength);
             }
-            if let Some(start) = self.starts.get_mut(self.labels) {
-                *start = at as u8;
-            }
-            self.labels += 1;
-            at = next;
+            labels += 1;
         }
-        self.length = at + 1;
-        for (to, from) in self.bytes.iter_mut().zip(bytes.get(..at).unwrap_or_default()) {
-            // Lengths are below 64 and no letters.
-            *to = from.to_ascii_lowercase();
-        }
-        Ok(())
-    }
-
-    /// How many bytes it takes in the message.
-    pub(super) const fn length(&self) -> usize {
-        self.length
-    }
-
-    pub(super) const fn labels(&self) -> usize {
-        self.labels
-    }
-
-    /// Where the labels start, the leftmost first, without the root.
-    pub(super) fn starts(&self) -> impl DoubleEndedIterator<Item = usize> {
-        self.starts.get(..self.labels).unwrap_or_default().iter().map(|start| usize::from(*start))
-    }
-
-    /// The name from this byte on.
-    pub(super) fn from(&self, start: usize) -> &[u8] {
-        self.bytes.get(start..self.length).unwrap_or_default()
-    }
-
-    /// The bytes from `at` to `end`, eight at most, the first of them the lowest.
-    #[inline]
-    pub(super) fn word(&self, at: usize, end: usize) -> u64 {
-        let word = self.bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let beyond = 8_usize.saturating_sub(end - at) as u32 * 8;
-        word << beyond >> beyond
     }
 }
 
@@ -220,37 +171,22 @@ pub(super) struct Edns<'a> {
     pub(super) cookie: Option<Cookies<'a>>,
 }
 
-/// What is wrong with the records behind a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RecordFault {
-    /// One ends behind the message, or has a name that cannot be.
-    Record,
-    /// Bytes follow the last one.
-    Trailing,
-    /// Two OPT records, one for another name than the root, or options that do not end with it.
-    Edns,
-    /// A cookie of a length that none has (RFC 7873, section 5.2.2).
-    Cookie,
-    /// It is signed: who does not check that must not answer as if he did (RFC 8945, section 5.1).
-    Signed,
-}
-
-/// Reads the additional records: `count` of them are all of `bytes`.
-pub(super) fn edns(mut bytes: &[u8], count: u16) -> Result<Option<Edns<'_>>, RecordFault> {
+/// Reads the additional records: `count` of them are all of `bytes`. The error says what is wrong with them.
+pub(super) fn edns(mut bytes: &[u8], count: u16) -> Result<Option<Edns<'_>>, Outcome> {
     let mut found = None;
     for _ in 0..count {
-        let (name, rest) = skip_name(bytes).ok_or(RecordFault::Record)?;
-        let (fixed, rest) = rest.split_first_chunk::<10>().ok_or(RecordFault::Record)?;
+        let (name, rest) = skip_name(bytes).ok_or(Outcome::Record)?;
+        let (fixed, rest) = rest.split_first_chunk::<10>().ok_or(Outcome::Record)?;
         let [k0, k1, c0, c1, extended, version, f0, _, l0, l1] = *fixed;
         let length = usize::from(u16::from_be_bytes([l0, l1]));
-        let (data, rest) = rest.split_at_checked(length).ok_or(RecordFault::Record)?;
+        let (data, rest) = rest.split_at_checked(length).ok_or(Outcome::Record)?;
         bytes = rest;
         // The upper bits of a code have no meaning in a query.
         let _ = extended;
         match u16::from_be_bytes([k0, k1]) {
             kind::OPT => {
                 if found.is_some() || name != [0] {
-                    return Err(RecordFault::Edns);
+                    return Err(Outcome::Edns);
                 }
                 found = Some(Edns {
                     payload: u16::from_be_bytes([c0, c1]),
@@ -260,11 +196,12 @@ pub(super) fn edns(mut bytes: &[u8], count: u16) -> Result<Option<Edns<'_>>, Rec
                     cookie: if version == 0 { cookie(data)? } else { None },
                 });
             }
-            kind::TSIG | kind::SIG => return Err(RecordFault::Signed),
+            // Who does not check that must not answer as if he did (RFC 8945, section 5.1).
+            kind::TSIG | kind::SIG => return Err(Outcome::Signed),
             _ => {}
         }
     }
-    if bytes.is_empty() { Ok(found) } else { Err(RecordFault::Trailing) }
+    if bytes.is_empty() { Ok(found) } else { Err(Outcome::Trailing) }
 }
 
 /// The name of a record and what follows it. A pointer ends it, and is not followed.
@@ -285,17 +222,17 @@ fn skip_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The cookie among these options; the first one counts (RFC 7873, section 5.2).
-fn cookie(mut options: &[u8]) -> Result<Option<Cookies<'_>>, RecordFault> {
+fn cookie(mut options: &[u8]) -> Result<Option<Cookies<'_>>, Outcome> {
     const COOKIE: u16 = 10;
     let mut found = None;
     while !options.is_empty() {
-        let (&[k0, k1, l0, l1], rest) = options.split_first_chunk::<4>().ok_or(RecordFault::Edns)?;
+        let (&[k0, k1, l0, l1], rest) = options.split_first_chunk::<4>().ok_or(Outcome::Edns)?;
         let length = usize::from(u16::from_be_bytes([l0, l1]));
-        let (data, rest) = rest.split_at_checked(length).ok_or(RecordFault::Edns)?;
+        let (data, rest) = rest.split_at_checked(length).ok_or(Outcome::Edns)?;
         options = rest;
         if u16::from_be_bytes([k0, k1]) == COOKIE && found.is_none() {
             if !matches!(length, 8 | 16..=40) {
-                return Err(RecordFault::Cookie);
+                return Err(Outcome::CookieLength);
             }
             found = data.split_first_chunk::<8>().map(|(client, server)| (*client, server));
         }

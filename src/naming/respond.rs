@@ -4,10 +4,8 @@ use core::net::Ipv4Addr;
 
 use super::cookie;
 use super::counters::Outcome;
-use super::lookup::Found;
-use super::question::{
-    Asked, Edns, HEADER, Header, IN, NameFault, OPT, PAYLOAD, Question, RecordFault, code, edns, flag, kind,
-};
+use super::index::Candidates;
+use super::question::{Asked, Edns, HEADER, Header, IN, OPT, PAYLOAD, Question, code, edns, flag, kind};
 use super::storage::NameStorage;
 use super::table::Names;
 use crate::time::Instant;
@@ -48,12 +46,24 @@ pub enum Answered {
     Drop(Outcome),
 }
 
+/// A query, and what is known of it before an entry is looked at.
+pub(super) struct Query<'a> {
+    client: Ipv4Addr,
+    transport: Transport,
+    message: &'a [u8],
+    /// The message from its question's name on.
+    name: &'a [u8],
+    header: Header,
+    /// That name, or what becomes of the query whatever the table has.
+    asked: Result<Asked, Outcome>,
+    candidates: Candidates,
+}
+
 /// What an answer says.
 struct Reply<'a> {
     outcome: Outcome,
-    code: u16,
-    /// How much of the query is repeated behind the header: its question, or nothing if that cannot be read.
-    question: usize,
+    /// How much of the query is repeated: its header and question, or the header alone if that cannot be read.
+    end: usize,
     records: Records,
     edns: Option<Edns<'a>>,
 }
@@ -102,125 +112,124 @@ impl<N: NameStorage> Names<N> {
         query: &[u8],
         out: &mut [u8],
     ) -> Answered {
+        let query = self.examine(client, transport, query);
+        self.respond(now, &query, out)
+    }
+
+    /// Reads what a query asks, and begins to fetch the entry that it may be for.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn examine<'a>(&self, client: Ipv4Addr, transport: Transport, message: &'a [u8]) -> Query<'a> {
+        let name = message.get(HEADER..).unwrap_or_default();
+        let header = Header::read(message);
+        let asked = header.ok_or(Outcome::NoHeader).and_then(|header| read(transport, header, name));
+        let candidates = asked.map_or(Candidates::NONE, |asked| self.candidates(message, asked));
+        Query { client, transport, message, name, header: header.unwrap_or(Header::NONE), asked, candidates }
+    }
+
+    /// Answers a query that was examined.
+    #[cfg_attr(target_pointer_width = "64", inline)]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn respond(&mut self, now: Instant, query: &Query<'_>, out: &mut [u8]) -> Answered {
         self.state.now = self.state.now.max(now);
-        let (outcome, answered) = match self.examine(client, transport, query) {
-            Ok(reply) => self.send(client, transport, query, reply, out),
-            Err(outcome @ (Outcome::Passed | Outcome::Suspended)) => (outcome, Answered::Pass),
-            Err(outcome) => (outcome, Answered::Drop(outcome)),
+        let outcome = match query.asked {
+            // Nearly all queries for other names.
+            Ok(_) if !self.may_have(query.candidates) => Outcome::Passed,
+            Err(outcome) if outcome.code().is_none() => outcome,
+            _ => return self.respond_to_own(query, out),
+        };
+        self.state.counters.count(outcome);
+        if outcome == Outcome::Passed { Answered::Pass } else { Answered::Drop(outcome) }
+    }
+
+    /// Answers a query that may be for a name of the table.
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
+    fn respond_to_own(&mut self, query: &Query<'_>, out: &mut [u8]) -> Answered {
+        let mut reply = Reply { outcome: Outcome::Passed, end: HEADER, records: Records::None, edns: None };
+        reply.outcome = match query.asked {
+            Ok(asked) => self.find_reply(query, asked, &mut reply),
+            Err(outcome) => outcome,
+        };
+        let (outcome, answered) = match reply.outcome {
+            outcome @ (Outcome::Passed | Outcome::Suspended) => (outcome, Answered::Pass),
+            _ => self.send(query, &mut reply, out),
         };
         self.state.counters.count(outcome);
         answered
     }
 
-    /// What to answer. The error says why nothing is.
+    /// What to answer to a query with one question.
     #[inline]
-    fn examine<'a>(&self, client: Ipv4Addr, transport: Transport, query: &'a [u8]) -> Result<Reply<'a>, Outcome> {
-        let header = Header::read(query).ok_or(Outcome::NoHeader)?;
-        if header.is_response() {
-            return Err(Outcome::Response);
-        }
-        // Tunnels use port 53 too, and their packets pass: a DNS query in a datagram has few records.
-        let is_dns = header.is_query() && (transport == Transport::Tcp || header.has_few_records());
-        let malformed = |outcome| match is_dns {
-            true => Ok(Reply::error(outcome, code::FORMERR, HEADER)),
-            false => Err(Outcome::Passed),
+    fn find_reply<'a>(&self, query: &Query<'a>, asked: Asked, reply: &mut Reply<'a>) -> Outcome {
+        let header = query.header;
+        let found = self.look_up(query.name, asked, query.candidates, query.client);
+        let question = Question::read(query.message, asked.length);
+        let (Some((slot, start)), Some(question)) = (found, question) else {
+            return Outcome::Passed;
         };
-        match header.questions() {
-            // No name, so not ours: a client may ask the server for a cookie so (RFC 7873, section 5.4).
-            0 => return Err(Outcome::Passed),
-            1 => {}
-            // A server might answer the one that we do not look at (RFC 9619).
-            _ if is_dns => return malformed(Outcome::Questions),
-            _ => {}
+        if slot.is_suspended() {
+            return Outcome::Suspended;
         }
-        let mut asked = Asked::EMPTY;
-        match asked.read(query.get(HEADER..).unwrap_or_default()) {
-            Ok(()) => {}
-            // No server can find a name in it.
-            Err(NameFault::Short) => return Err(Outcome::Passed),
-            // A server that follows pointers might.
-            Err(NameFault::Label) => return malformed(Outcome::QuestionLabel),
-            Err(NameFault::Long) => return malformed(Outcome::QuestionLength),
-        }
-        let Some(found) = self.look_up(&asked, client) else {
-            return Err(Outcome::Passed);
-        };
-        let question = Question::read(query, asked.length()).ok_or(Outcome::Passed)?;
-        self.reply(client, query, header, found, question)
-    }
-
-    /// What to answer to a query for a name in the table.
-    fn reply<'a>(
-        &self,
-        client: Ipv4Addr,
-        query: &'a [u8],
-        header: Header,
-        found: Found,
-        question: Question,
-    ) -> Result<Reply<'a>, Outcome> {
-        let slot = self.slot(found.number).ok_or(Outcome::Passed)?;
-        if slot.suspended {
-            return Err(Outcome::Suspended);
-        }
-        let end = question.end;
+        reply.end = question.end;
         if !header.is_query() {
-            return Ok(Reply::error(Outcome::NotImplemented, code::NOTIMP, end));
+            return Outcome::NotImplemented;
         }
         if header.has_answers() {
-            return Ok(Reply::error(Outcome::Answers, code::FORMERR, end));
+            return Outcome::Answers;
         }
-        let edns = match edns(query.get(end..).unwrap_or_default(), header.additional()) {
+        reply.edns = match edns(query.message.get(question.end..).unwrap_or_default(), header.additional()) {
             Ok(edns) => edns,
-            Err(fault) => return Ok(Reply::error(fault.outcome(), code::FORMERR, end)),
+            Err(fault) => return fault,
         };
-        let error = |outcome, code| Ok(Reply { edns, ..Reply::error(outcome, code, end) });
-        if edns.is_some_and(|edns| edns.version != 0) {
-            return error(Outcome::BadVersion, code::BADVERS);
+        if reply.edns.is_some_and(|edns| edns.version != 0) {
+            return Outcome::BadVersion;
         }
         if question.class != IN {
-            return error(Outcome::Refused, code::REFUSED);
+            return Outcome::Refused;
         }
-        let owner = (HEADER + found.start) as u16;
-        let is_own = found.start == 0 && !slot.suffix;
-        let (outcome, records) = match question.kind {
-            kind::OPT => return error(Outcome::Edns, code::FORMERR),
-            kind::IXFR | kind::AXFR => return error(Outcome::Refused, code::REFUSED),
+        let owner = (HEADER + start) as u16;
+        match question.kind {
+            kind::OPT => Outcome::Edns,
+            kind::IXFR | kind::AXFR => Outcome::Refused,
             // Of all types one that exists (RFC 8482, section 4.1).
             kind::A | kind::ANY => {
-                let address = self.address_for(slot, client).ok_or(Outcome::Passed)?;
-                (Outcome::Address, Records::Address { address, ttl: slot.ttl })
+                let Some(address) = self.address_for(slot, query.client) else {
+                    return Outcome::Passed;
+                };
+                reply.records = Records::Address { address, ttl: slot.ttl };
+                Outcome::Address
             }
-            kind::SOA if is_own => (Outcome::Authority, Records::Soa { owner, is_answer: true }),
-            _ => (Outcome::NoData, Records::Soa { owner, is_answer: false }),
-        };
-        Ok(Reply { outcome, code: code::NONE, question: end, records, edns })
+            // Of the name itself, if it has an entry of its own.
+            kind::SOA if start == 0 && !slot.is_suffix() => {
+                reply.records = Records::Soa { owner, is_answer: true };
+                Outcome::Authority
+            }
+            _ => {
+                reply.records = Records::Soa { owner, is_answer: false };
+                Outcome::NoData
+            }
+        }
     }
 
     /// Writes an answer, or a shorter one where the client's network has had too many.
-    fn send(
-        &mut self,
-        client: Ipv4Addr,
-        transport: Transport,
-        query: &[u8],
-        mut reply: Reply<'_>,
-        out: &mut [u8],
-    ) -> (Outcome, Answered) {
+    fn send(&mut self, query: &Query<'_>, reply: &mut Reply<'_>, out: &mut [u8]) -> (Outcome, Answered) {
+        let Query { client, transport, .. } = *query;
         let mut truncated = false;
         if transport == Transport::Udp {
-            if self.is_proven(client, reply.edns) {
+            if self.is_proven(client, reply.edns.as_ref()) {
                 self.state.counters.proven = self.state.counters.proven.wrapping_add(1);
             } else if !self.may_answer(client) {
                 // Every second one, so that most of a flood stays unanswered and a real client soon gets through.
                 let limited = [Outcome::LimitedDropped, Outcome::LimitedCookie, Outcome::LimitedTruncated];
-                let so_far: u64 = limited.iter().map(|outcome| self.state.counters.of(*outcome)).sum();
-                if so_far.is_multiple_of(2) || reply.code != code::NONE {
+                let so_far = limited.iter().fold(0, |odd, outcome| odd ^ self.state.counters.of(*outcome));
+                if so_far & 1 == 0 || reply.outcome.code() != Some(code::NONE) {
                     return (Outcome::LimitedDropped, Answered::Drop(Outcome::LimitedDropped));
                 }
                 reply.records = Records::None;
                 if reply.edns.is_some_and(|edns| edns.cookie.is_some()) {
-                    (reply.outcome, reply.code) = (Outcome::LimitedCookie, code::BADCOOKIE);
+                    reply.outcome = Outcome::LimitedCookie;
                 } else {
-                    (reply.outcome, reply.code, truncated) = (Outcome::LimitedTruncated, code::NONE, true);
+                    (reply.outcome, truncated) = (Outcome::LimitedTruncated, true);
                 }
             }
         }
@@ -232,14 +241,14 @@ impl<N: NameStorage> Names<N> {
         };
         let room = out.len().min(payload);
         let out = out.get_mut(..room).unwrap_or_default();
-        if let Some(length) = self.write(client, query, &reply, truncated, out) {
+        if let Some(length) = self.write(query, reply, truncated, out) {
             return (reply.outcome, Answered::Answer { length });
         }
         // Without the record (RFC 2181, section 9), and at last without the options.
         reply.records = Records::None;
-        let length = self.write(client, query, &reply, true, out).or_else(|| {
+        let length = self.write(query, reply, true, out).or_else(|| {
             reply.edns = None;
-            self.write(client, query, &reply, true, out)
+            self.write(query, reply, true, out)
         });
         match length {
             Some(length) => (Outcome::Truncated, Answered::Answer { length }),
@@ -248,30 +257,23 @@ impl<N: NameStorage> Names<N> {
     }
 
     /// Whether a query's cookies show that its source is real.
-    fn is_proven(&self, client: Ipv4Addr, edns: Option<Edns<'_>>) -> bool {
+    fn is_proven(&self, client: Ipv4Addr, edns: Option<&Edns<'_>>) -> bool {
         let Some((own, server)) = edns.and_then(|edns| edns.cookie) else {
             return false;
         };
-        let seconds = cookie::seconds(self.state.now);
+        let seconds = self.state.now.seconds() as u32;
         cookie::is_valid(self.state.cookie_key, client, own, server, seconds)
     }
 
     /// Writes an answer. `None` if there is no room for it.
-    fn write(
-        &self,
-        client: Ipv4Addr,
-        query: &[u8],
-        reply: &Reply<'_>,
-        truncated: bool,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let header = Header::read(query)?;
+    fn write(&self, query: &Query<'_>, reply: &Reply<'_>, truncated: bool, out: &mut [u8]) -> Option<usize> {
+        let (header, code) = (query.header, u16::from(reply.outcome.code()?));
         let mut out = Writer { out, at: 0 };
         // Echoed: the operation, what recursion is asked for, and that signatures are not to be checked (RFC 4035, section
         // 3.1.6). Not the others: no signature was checked here.
         let kept = flag::OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED;
-        let mut flags = header.flags() & kept | flag::RESPONSE | (reply.code & 0xf);
-        if reply.code == code::NONE {
+        let mut flags = header.flags() & kept | flag::RESPONSE | (code & 0xf);
+        if code == u16::from(code::NONE) {
             flags |= flag::AUTHORITATIVE;
         }
         if self.state.config.recursion {
@@ -283,76 +285,93 @@ impl<N: NameStorage> Names<N> {
         let is_answer = matches!(reply.records, Records::Address { .. } | Records::Soa { is_answer: true, .. });
         let is_authority = matches!(reply.records, Records::Soa { is_answer: false, .. });
         let [id, ..] = header.0;
-        let has_question = reply.question > HEADER;
-        let counts = [has_question, is_answer, is_authority, reply.edns.is_some()].map(u16::from);
-        for word in [id, flags].into_iter().chain(counts) {
-            out.u16(word);
-        }
-        out.put(query.get(HEADER..reply.question)?);
+        let has_question = reply.end > HEADER;
+        let [questions, answers, authorities, additional] =
+            [has_question, is_answer, is_authority, reply.edns.is_some()].map(u16::from);
+        out.words(&[id, flags, questions, answers, authorities, additional]);
+        out.put(query.message.get(HEADER..reply.end)?);
         let Self { state, .. } = self;
         match reply.records {
             Records::None => {}
             Records::Address { address, ttl } => {
-                record(&mut out, HEADER as u16, kind::A, ttl, 4);
-                out.u32(address);
+                out.record(HEADER as u16, kind::A, ttl, 4);
+                out.words(&halves(address));
             }
             Records::Soa { owner, .. } => {
                 let ttl = state.config.negative_ttl;
-                record(&mut out, owner, kind::SOA, ttl, 23);
+                out.record(owner, kind::SOA, ttl, 23);
                 // The server is the name itself, and no mailbox is responsible.
-                out.u16(POINTER | owner);
+                out.words(&[POINTER | owner]);
                 out.put(&[0]);
                 for number in [state.generation, 3600, 600, 86_400, ttl] {
-                    out.u32(number);
+                    out.words(&halves(number));
                 }
             }
         }
         if let Some(edns) = reply.edns {
+            let options = if edns.cookie.is_some() { COOKIE_OPTION as u16 } else { 0 };
             out.put(&[0]);
-            out.u16(kind::OPT);
-            out.u16(PAYLOAD);
-            out.put(&[(reply.code >> 4) as u8, 0, u8::from(edns.wants_dnssec) << 7, 0]);
-            match edns.cookie {
-                None => out.u16(0),
-                Some((own, _)) => {
-                    out.u16(COOKIE_OPTION as u16);
-                    out.u16(10);
-                    out.u16(8 + cookie::COOKIE as u16);
-                    out.put(&own);
-                    out.put(&self.cookie_for(client, own));
-                }
+            out.words(&[kind::OPT, PAYLOAD, code >> 4 << 8, u16::from(edns.wants_dnssec) << 15, options]);
+            if let Some((own, _)) = edns.cookie {
+                out.words(&[10, 8 + cookie::COOKIE as u16]);
+                out.put(&own);
+                out.put(&self.cookie_for(query.client, own));
             }
         }
         out.length()
     }
 }
 
+/// Reads the name that a message with this header asks for, which `name` starts with. The error is what becomes of it.
+#[inline]
+fn read(transport: Transport, header: Header, name: &[u8]) -> Result<Asked, Outcome> {
+    if header.is_response() {
+        return Err(Outcome::Response);
+    }
+    // Tunnels use port 53 too, and their packets pass: a DNS query in a datagram has few records.
+    let is_dns = header.is_query() && (transport == Transport::Tcp || header.has_few_records());
+    let read = match header.questions() {
+        // No name, so not ours: a client may ask the server for a cookie so (RFC 7873, section 5.4).
+        0 => Err(Outcome::Passed),
+        // A server might answer the one that we do not look at (RFC 9619).
+        2.. if is_dns => Err(Outcome::Questions),
+        _ => Asked::read(name),
+    };
+    read.map_err(|fault| if is_dns { fault } else { Outcome::Passed })
+}
+
 /// A compression pointer (RFC 1035, section 4.1.4).
 const POINTER: u16 = 0xc000;
 
-/// The fixed part of a record whose owner's name starts at this byte of the message.
-fn record(out: &mut Writer<'_>, owner: u16, kind: u16, ttl: u32, length: u16) {
-    for word in [POINTER | owner, kind, IN] {
-        out.u16(word);
-    }
-    out.u32(ttl);
-    out.u16(length);
+/// The upper half of a number, and the lower one.
+const fn halves(number: u32) -> [u16; 2] {
+    [(number >> 16) as u16, number as u16]
 }
 
-impl Reply<'_> {
-    const fn error(outcome: Outcome, code: u16, question: usize) -> Self {
-        Self { outcome, code, question, records: Records::None, edns: None }
-    }
-}
-
-impl RecordFault {
-    const fn outcome(self) -> Outcome {
+impl Outcome {
+    /// The code of the response that it is. `None` if there is no response.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    const fn code(self) -> Option<u8> {
         match self {
-            Self::Record => Outcome::Record,
-            Self::Trailing => Outcome::Trailing,
-            Self::Edns => Outcome::Edns,
-            Self::Cookie => Outcome::CookieLength,
-            Self::Signed => Outcome::Signed,
+            Self::Address | Self::NoData | Self::Authority | Self::Truncated | Self::LimitedTruncated => {
+                Some(code::NONE)
+            }
+            Self::QuestionLabel
+            | Self::QuestionLength
+            | Self::Questions
+            | Self::Answers
+            | Self::Record
+            | Self::Trailing
+            | Self::Edns
+            | Self::CookieLength
+            | Self::Signed => Some(code::FORMERR),
+            Self::BadVersion => Some(code::BADVERS),
+            Self::NotImplemented => Some(code::NOTIMP),
+            Self::Refused => Some(code::REFUSED),
+            Self::LimitedCookie => Some(code::BADCOOKIE),
+            Self::Passed | Self::Suspended | Self::LimitedDropped | Self::Response | Self::NoHeader | Self::NoRoom => {
+                None
+            }
         }
     }
 }
@@ -376,14 +395,20 @@ impl Writer<'_> {
 
     #[cfg_attr(target_pointer_width = "64", inline)]
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn u16(&mut self, value: u16) {
-        self.put(&value.to_be_bytes());
+    fn words(&mut self, words: &[u16]) {
+        let end = self.at + words.len() * 2;
+        if let Some(to) = self.out.get_mut(self.at..end) {
+            for (to, word) in to.as_chunks_mut().0.iter_mut().zip(words) {
+                *to = word.to_be_bytes();
+            }
+        }
+        self.at = end;
     }
 
-    #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn u32(&mut self, value: u32) {
-        self.put(&value.to_be_bytes());
+    /// The fixed part of a record whose owner's name starts at this byte of the message.
+    fn record(&mut self, owner: u16, kind: u16, ttl: u32, length: u16) {
+        let [high, low] = halves(ttl);
+        self.words(&[POINTER | owner, kind, IN, high, low, length]);
     }
 
     /// How much was written; `None` if something did not fit.

@@ -299,12 +299,12 @@ impl<N: NameStorage> Names<N> {
         if self.state.tied != 0 && self.state.checked != Some(generation) {
             for slot in slots.iter_mut() {
                 if let Some(rule) = slot.rule() {
-                    slot.suspended = translator.find_divert(rule).is_none();
+                    slot.suspend(translator.find_divert(rule).is_none());
                 }
             }
         }
         self.state.checked = Some(generation);
-        if self.state.tied == 0 { 0 } else { slots.iter().filter(|slot| slot.suspended).count() }
+        if self.state.tied == 0 { 0 } else { slots.iter().filter(|slot| slot.is_suspended()).count() }
     }
 
     /// The entry with this pattern and these clients, which must be tied to a rule.

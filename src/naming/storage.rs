@@ -18,32 +18,36 @@ pub(super) const MAX_NAMES: usize = (1 << 20) - 1;
 /// No entry: the end of a list.
 pub(super) const NONE: u32 = 0;
 
-/// One entry, used or not: 332 bytes. Opaque; what [`BorrowedNames`] is made of.
+/// One entry, used or not: 320 bytes, which are five cache lines. Opaque; what [`BorrowedNames`] is made of.
+///
+/// What a query needs of an entry with one address and a name of up to 43 bytes is in the first line.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub struct NameSlot {
     /// Its own number plus one in a list, or [`NONE`]: the next entry with the same pattern, or the next unused one.
     pub(super) next: u32,
     pub(super) ttl: u32,
     network: u32,
-    addresses: [u32; MAX_ADDRESSES],
-    weights: [u16; MAX_ADDRESSES],
-    count: u8,
     prefix: u8,
     /// Length of the name; zero if unused, since the root has one byte.
     length: u8,
-    pub(super) suffix: bool,
-    /// Whether its rule is gone, so that it is not answered.
-    pub(super) suspended: bool,
-    tied: bool,
-    /// What the rule matches besides the address, which is the entry's own. Zero: any.
-    rule_protocol: u8,
-    rule_prefix: u8,
-    rule_port: u16,
-    rule_network: u32,
+    count: u8,
+    flags: u8,
+    address: u32,
     name: [u8; MAX_NAME],
+    /// The addresses behind the first, and the weights of all. An entry that is tied to a rule has one address; what its rule
+    /// matches besides that stands in the place of the second one, and of the weights behind the first. Zero: any.
+    others: [u32; MAX_ADDRESSES - 1],
+    weights: [u16; MAX_ADDRESSES],
 }
 
-const _: () = assert!(size_of::<NameSlot>() == 332, "its documentation and docs/naming.md say so");
+const _: () = assert!(size_of::<NameSlot>() == 320, "its documentation and docs/naming.md say so");
+
+/// The bits of [`NameSlot::flags`].
+const SUFFIX: u8 = 1;
+/// Its rule is gone, so that it is not answered.
+const SUSPENDED: u8 = 2;
+const TIED: u8 = 4;
 
 impl NameSlot {
     /// An unused one, all zeros.
@@ -51,30 +55,46 @@ impl NameSlot {
         next: NONE,
         ttl: 0,
         network: 0,
-        addresses: [0; MAX_ADDRESSES],
-        weights: [0; MAX_ADDRESSES],
-        count: 0,
         prefix: 0,
         length: 0,
-        suffix: false,
-        suspended: false,
-        tied: false,
-        rule_protocol: 0,
-        rule_prefix: 0,
-        rule_port: 0,
-        rule_network: 0,
+        count: 0,
+        flags: 0,
+        address: 0,
         name: [0; MAX_NAME],
+        others: [0; MAX_ADDRESSES - 1],
+        weights: [0; MAX_ADDRESSES],
     };
 
     pub(super) fn name(&self) -> &[u8] {
         self.name.get(..usize::from(self.length)).unwrap_or_default()
     }
 
-    pub(super) fn set_name(&mut self, name: &[u8]) {
+    /// Sets what it is for, in an unused one.
+    pub(super) fn set_pattern(&mut self, name: &[u8], suffix: bool) {
+        self.flags = if suffix { SUFFIX } else { 0 };
         self.length = name.len() as u8;
         for (to, from) in self.name.iter_mut().zip(name) {
             *to = *from;
         }
+    }
+
+    /// Whether it is for exactly this name, in any case, or for the names below it.
+    #[inline]
+    pub(super) fn is_for(&self, name: &[u8], suffix: bool) -> bool {
+        // Lengths are below 64 and no letters.
+        self.is_suffix() == suffix && self.name().eq_ignore_ascii_case(name)
+    }
+
+    pub(super) const fn is_suffix(&self) -> bool {
+        self.flags & SUFFIX != 0
+    }
+
+    pub(super) const fn is_suspended(&self) -> bool {
+        self.flags & SUSPENDED != 0
+    }
+
+    pub(super) const fn suspend(&mut self, suspended: bool) {
+        self.flags = self.flags & !SUSPENDED | if suspended { SUSPENDED } else { 0 };
     }
 
     pub(super) const fn is_used(&self) -> bool {
@@ -89,9 +109,19 @@ impl NameSlot {
         (self.network, self.prefix) = (clients.bits(), clients.length());
     }
 
+    /// Its address, if it has one alone.
+    pub(super) const fn only_address(&self) -> Option<u32> {
+        if self.count == 1 { Some(self.address) } else { None }
+    }
+
     /// The addresses and weights, as numbers.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (u32, u16)> + use<'_> {
-        self.addresses.iter().copied().zip(self.weights.iter().copied()).take(self.count.into())
+        let mut address = Some(&self.address);
+        let mut others = self.others.iter();
+        self.weights.iter().take(self.count.into()).map_while(move |weight| {
+            let this = core::mem::replace(&mut address, others.next())?;
+            Some((*this, *weight))
+        })
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = WeightedAddress> + use<'_> {
@@ -100,30 +130,39 @@ impl NameSlot {
 
     pub(super) fn set_addresses(&mut self, addresses: &[WeightedAddress]) {
         self.count = addresses.len().min(MAX_ADDRESSES) as u8;
-        for ((address, weight), from) in self.addresses.iter_mut().zip(&mut self.weights).zip(addresses) {
-            (*address, *weight) = (from.address.to_bits(), from.weight);
+        let mut address = Some(&mut self.address);
+        let mut others = self.others.iter_mut();
+        for (weight, from) in self.weights.iter_mut().zip(addresses) {
+            *weight = from.weight;
+            if let Some(address) = core::mem::replace(&mut address, others.next()) {
+                *address = from.address.to_bits();
+            }
         }
     }
 
     /// What the rule matches that the entry is tied to.
     pub(super) fn rule(&self) -> Option<Match> {
-        let [original, ..] = self.addresses;
-        self.tied.then(|| Match {
-            destination: Prefix::host(Ipv4Addr::from_bits(original)),
-            port: (self.rule_port != 0).then_some(self.rule_port),
-            protocol: Protocol::from_number(self.rule_protocol),
-            clients: Prefix::new(Ipv4Addr::from_bits(self.rule_network), self.rule_prefix).unwrap_or(Prefix::ALL),
+        let ([network, ..], [_, port, limits, ..]) = (self.others, self.weights);
+        let [protocol, prefix] = limits.to_ne_bytes();
+        (self.flags & TIED != 0).then(|| Match {
+            destination: Prefix::host(Ipv4Addr::from_bits(self.address)),
+            port: (port != 0).then_some(port),
+            protocol: Protocol::from_number(protocol),
+            clients: Prefix::new(Ipv4Addr::from_bits(network), prefix).unwrap_or(Prefix::ALL),
         })
     }
 
     /// Ties the entry to a rule for its only address, or unties it.
     pub(super) fn set_rule(&mut self, rule: Option<&Match>) {
-        self.tied = rule.is_some();
-        self.suspended = false;
+        self.flags &= !(TIED | SUSPENDED);
         if let Some(rule) = rule {
-            self.rule_port = rule.port().unwrap_or(0);
-            self.rule_protocol = rule.limited_to().map_or(0, Protocol::number);
-            (self.rule_network, self.rule_prefix) = (rule.from_clients().bits(), rule.from_clients().length());
+            self.flags |= TIED;
+            self.count = 1;
+            let ([network, ..], [_, port, limits, ..]) = (&mut self.others, &mut self.weights);
+            *network = rule.from_clients().bits();
+            *port = rule.port().unwrap_or(0);
+            let protocol = rule.limited_to().map_or(0, Protocol::number);
+            *limits = u16::from_ne_bytes([protocol, rule.from_clients().length()]);
         }
     }
 }

@@ -5,10 +5,9 @@ use core::fmt;
 use super::config::NamesConfig;
 use super::counters::NameCounters;
 use super::entry::{EntryError, Inserted, MAX_ADDRESSES, MAX_CLIENT_PREFIXES, MAX_TTL, NameEntry, WeightedAddress};
-use super::index::{self, of_pattern};
+use super::index::{self, Candidates, of_pattern};
 use super::list::ListedName;
 use super::name::Pattern;
-use super::question::Asked;
 use super::storage::{MAX_NAMES, NAME_INDEX_WORDS, NONE, NameParts, NameSlot, NameStorage, NameView, RateSlot};
 use crate::endpoint::Prefix;
 use crate::table::hash::{Keys, Label};
@@ -31,8 +30,8 @@ pub(super) struct State {
     pub(super) fresh: usize,
     free: u32,
     /// How many patterns are suffixes, and which numbers of labels these have, or have had since there was none.
-    suffixes: usize,
-    pub(super) depths: u128,
+    pub(super) suffixes: usize,
+    pub(super) depths: Depths,
     pub(super) now: Instant,
     /// How many entries are tied to a rule, and the generation of rules at which these were last found there.
     pub(super) tied: usize,
@@ -96,7 +95,7 @@ impl<N: NameStorage> Names<N> {
             fresh: 0,
             free: NONE,
             suffixes: 0,
-            depths: 0,
+            depths: Depths::NONE,
             now: Instant::ZERO,
             tied: 0,
             checked: None,
@@ -164,7 +163,7 @@ impl<N: NameStorage> Names<N> {
                 }
                 if entry.pattern.is_suffix() {
                     state.suffixes += 1;
-                    state.depths |= depth(entry.pattern.name().labels().count());
+                    state.depths.add(entry.pattern.name().labels().count());
                 }
             }
             (NONE, first) => index::replace(index, hash, first, number),
@@ -181,8 +180,8 @@ impl<N: NameStorage> Names<N> {
         state.used += 1;
         if let Some(slot) = slot_mut(slots, number) {
             *slot = NameSlot::EMPTY;
-            (slot.next, slot.suffix) = (place.behind, entry.pattern.is_suffix());
-            slot.set_name(entry.pattern.name().as_wire());
+            slot.next = place.behind;
+            slot.set_pattern(entry.pattern.name().as_wire(), entry.pattern.is_suffix());
             slot.set_clients(entry.clients);
         }
         Ok(number)
@@ -219,10 +218,10 @@ impl<N: NameStorage> Names<N> {
             }
         }
         let Some(slot) = slot_mut(slots, place.at) else { return };
-        if slot.suffix && place.before == NONE && place.behind == NONE {
+        if slot.is_suffix() && place.before == NONE && place.behind == NONE {
             state.suffixes -= 1;
             if state.suffixes == 0 {
-                state.depths = 0;
+                state.depths = Depths::NONE;
             }
         }
         *slot = NameSlot::EMPTY;
@@ -281,19 +280,15 @@ impl<N: NameStorage> Names<N> {
     }
 
     pub(super) fn hash(&self, pattern: &Pattern) -> u64 {
-        // The labels from the right, as a question's.
-        let mut hash = 0;
-        let mut asked = Asked::EMPTY;
-        if asked.read(pattern.name().as_wire()).is_ok() {
-            index::walk(&self.state.keys, &asked, |so_far, _, _| hash = so_far);
-        }
-        of_pattern(hash, pattern.is_suffix())
+        let name = pattern.name().as_wire();
+        of_pattern(index::hash(&self.state.keys, name, 0, name.len()), pattern.is_suffix())
     }
 
     /// Where the entry with this pattern and these clients is, or belongs.
     pub(super) fn place(&self, hash: u64, pattern: &Pattern, clients: Prefix) -> Place {
         let NameView { slots, index } = self.storage.view();
-        let mut next = index::find(index, slots, hash, pattern.name().as_wire(), pattern.is_suffix());
+        let mut next =
+            index::find(index, slots, Candidates::of(index, hash), pattern.name().as_wire(), pattern.is_suffix());
         let mut place = Place { before: NONE, at: NONE, behind: NONE, others: 0 };
         while let Some(slot) = index::slot(slots, next) {
             let own = slot.clients();
@@ -326,10 +321,23 @@ pub(super) struct Place {
     others: usize,
 }
 
-/// The bit of suffixes with this number of labels.
-#[inline]
-pub(super) const fn depth(labels: usize) -> u128 {
-    1_u128 << (labels & 127)
+/// Numbers of labels: a bit for each that a name can have.
+#[derive(Clone, Copy)]
+pub(super) struct Depths([u32; 4]);
+
+impl Depths {
+    const NONE: Self = Self([0; 4]);
+
+    fn add(&mut self, labels: usize) {
+        if let Some(word) = self.0.get_mut(labels >> 5) {
+            *word |= 1 << (labels & 31);
+        }
+    }
+
+    #[inline]
+    pub(super) fn has(&self, labels: usize) -> bool {
+        self.0.get(labels >> 5).is_some_and(|word| word >> (labels & 31) & 1 != 0)
+    }
 }
 
 pub(super) fn slot_mut(slots: &mut [NameSlot], number: u32) -> Option<&mut NameSlot> {

@@ -82,28 +82,38 @@ impl Keys {
 /// A library's version hashes any number of bytes, and takes three times the flash. A test compares this one with it.
 // Called once in `Keys` and once in `Sharding`, which small images do without.
 #[inline(always)]
-pub(crate) fn sip13((k0, k1): (u64, u64), words: [u64; 2]) -> u64 {
+pub(crate) fn sip13(key: (u64, u64), words: [u64; 2]) -> u64 {
     const OCTETS: u64 = 16 << 56;
+    sip(key, [words[0], words[1], OCTETS], (1, 3))
+}
+
+/// SipHash of words of which the last has the length of all bytes in its top byte, with so many rounds after each word, and so
+/// many at the end. A small processor that needs it with other numbers of rounds has it once.
+#[cfg_attr(any(target_pointer_width = "64", not(feature = "naming")), inline(always))]
+#[cfg_attr(all(not(target_pointer_width = "64"), feature = "naming"), inline(never))]
+pub(crate) fn sip((k0, k1): (u64, u64), words: [u64; 3], (each, last): (usize, usize)) -> u64 {
     let mut v = [
         k0 ^ 0x736f_6d65_7073_6575,
         k1 ^ 0x646f_7261_6e64_6f6d,
         k0 ^ 0x6c79_6765_6e65_7261,
         k1 ^ 0x7465_6462_7974_6573,
     ];
-    for word in [words[0], words[1], OCTETS] {
+    for word in words {
         v[3] ^= word;
-        sip_round(&mut v);
+        for _ in 0..each {
+            sip_round(&mut v);
+        }
         v[0] ^= word;
     }
     v[2] ^= 0xff;
-    for _ in 0..3 {
+    for _ in 0..last {
         sip_round(&mut v);
     }
     v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-pub(crate) const fn sip_round([v0, v1, v2, v3]: &mut [u64; 4]) {
+const fn sip_round([v0, v1, v2, v3]: &mut [u64; 4]) {
     *v0 = v0.wrapping_add(*v1);
     *v2 = v2.wrapping_add(*v3);
     *v1 = v1.rotate_left(13) ^ *v0;

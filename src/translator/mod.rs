@@ -51,7 +51,7 @@ pub use connection::forget::Forgotten;
 pub use connection::list::Connections;
 #[cfg(feature = "http")]
 pub use handover::HttpGet;
-pub use handover::{AtRest, Checked, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
+pub use handover::{AtRest, Checked, Greeted, HandOvers, Kept, Observed, Outcome, Position, Resumed, Resumption};
 pub use measurements::MeasuredServers;
 pub use redivert::how::Redivert;
 pub use redivert::instruction::{RedivertError, Rediverted};
@@ -159,5 +159,12 @@ impl<S: Storage> Translator<S> {
     #[inline(always)]
     pub(super) fn table(&mut self) -> Table<'_> {
         Table { state: &mut self.state, memory: self.storage.parts() }
+    }
+
+    /// The same for calls that need not be fast: on a small processor each copy of it is 120 bytes of flash.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn rare_table(&mut self) -> Table<'_> {
+        self.table()
     }
 }

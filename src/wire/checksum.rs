@@ -78,10 +78,12 @@ const fn fold(sum: u32) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-const fn fold64(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    fold(sum as u32)
+pub(super) const fn fold64(sum: u64) -> u16 {
+    // A sum that overflows is not the largest number, so that its carry does not overflow again.
+    let (sum, carry) = (sum as u32).overflowing_add((sum >> 32) as u32);
+    let sum = sum.wrapping_add(carry as u32);
+    let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+    sum.wrapping_add(carry as u16)
 }
 
 /// The checksum after `delta` (RFC 1624, equation 3), both as they stand in the packet.
@@ -131,15 +133,23 @@ pub(crate) const fn update_partial(partial: [u8; 2], delta: Delta) -> [u8; 2] {
 /// Translation never needs it. It is used for packets that the translator itself originates, and for the checks of ICMP
 /// errors that RFC 5508 requires.
 pub(crate) fn sum(start: u32, bytes: &[u8]) -> u32 {
-    let (words, rest) = bytes.as_chunks::<2>();
-    let mut sum = u64::from(start);
+    // Words as large as the machine's, in its own order, fold to the same 16 bits, except for the order of these two bytes
+    // (RFC 1071, section 2).
+    const WIDTH: usize = size_of::<usize>();
+    let (words, rest) = bytes.as_chunks::<WIDTH>();
+    let mut sum = match bytes.last_chunk() {
+        // A large processor reads the last ones with those before them, and shifts these out.
+        Some(last) if cfg!(target_pointer_width = "64") && !rest.is_empty() => {
+            (usize::from_le_bytes(*last) >> ((WIDTH - rest.len()) * 8)).to_le()
+        }
+        _ => rest.iter().rev().fold(0_usize, |word, byte| word << 8 | usize::from(*byte)).to_le(),
+    };
     for word in words {
-        sum += u64::from(u16::from_be_bytes(*word));
+        let (more, carry) = sum.overflowing_add(usize::from_ne_bytes(*word));
+        sum = more.wrapping_add(usize::from(carry));
     }
-    if let [last] = rest {
-        sum += u64::from(*last) << 8;
-    }
-    u32::from(fold64(sum))
+    let own = u16::from_be(fold64(sum as u64));
+    u32::from(fold(u32::from(fold(start)) + u32::from(own)))
 }
 
 /// The checksum for a sum.

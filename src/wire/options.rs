@@ -115,7 +115,8 @@ pub(crate) fn common_timestamp(segment: &[u8]) -> Option<u32> {
 }
 
 /// Where TSval and TSecr lie in a segment, if it carries timestamps.
-#[inline]
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) fn timestamps(segment: &[u8]) -> Option<usize> {
     // Where nearly every sender puts them (RFC 7323, appendix A).
     if let Some([NOP, NOP, TIMESTAMPS, 10]) = segment.get(HEADER..).and_then(<[u8]>::first_chunk)

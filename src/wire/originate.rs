@@ -24,6 +24,7 @@ pub(crate) fn write_ipv4(header: &mut [u8; HEADER], total: u16, protocol: u8, so
 /// The checksum of a TCP segment or UDP datagram between these addresses: what belongs into its field if that is zero, and
 /// zero if it is right already.
 pub(crate) fn transport_checksum(protocol: u8, source: u32, destination: u32, transport: &[u8]) -> u16 {
-    let addresses = checksum::sum(checksum::sum(0, &source.to_be_bytes()), &destination.to_be_bytes());
-    checksum::finish(checksum::sum(addresses + u32::from(protocol) + transport.len() as u32, transport))
+    // The pseudo-header (RFC 768, RFC 9293), as words of 32 bits.
+    let pseudo = u64::from(source) + u64::from(destination) + u64::from(protocol) + transport.len() as u64;
+    checksum::finish(checksum::sum(u32::from(checksum::fold64(pseudo)), transport))
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use byway::{
-    AtRest, Checked, Direction, HandOvers, Heap, HttpGet, Instant, Kept, Observed, Outcome, PacketMeta, Pair, Position,
+    Checked, Direction, Greeted, HandOvers, Heap, HttpGet, Instant, Kept, Observed, Outcome, PacketMeta, Pair, Position,
     Resumed, Resumption, Transmit, Translator, Verdict,
 };
 use tracing::info;
@@ -27,7 +27,7 @@ const LOOKS: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// When a connection is at rest between two requests.
-    pub at_rest: AtRest,
+    pub at_rest: Greeted,
     /// Of how many connections it is remembered what they speak, in each shard, and the last request if that is HTTP.
     pub remembered: usize,
     /// How long connections are tried.
@@ -115,7 +115,7 @@ impl Mover {
 /// of an answer.
 #[derive(Debug)]
 struct Protocols {
-    at_rest: AtRest,
+    at_rest: Greeted,
     known: HashMap<Pair, Known>,
     /// Connections of the process before, whose clients have not said anything since.
     inherited: HashSet<Pair>,
@@ -143,20 +143,20 @@ enum Speaks {
 }
 
 impl Speaks {
-    fn of(data: &[u8], at_rest: AtRest) -> Self {
+    fn of(data: &[u8], at_rest: Greeted) -> Self {
         let data = data.trim_ascii_start();
         let is_word = !data.is_empty() && data.iter().all(u8::is_ascii_uppercase);
         let is_secret = data.starts_with(b"\x16\x03") || data.starts_with(b"SSH-") || data.starts_with(b"PRI * HTTP/2");
         match () {
             () if is_secret || is_word || data.is_empty() => Self::Unmoved,
-            () if is_http(data) => Self::Http(Box::new(HttpGet::new(at_rest))),
+            () if is_http(data) => Self::Http(Box::new(HttpGet::new(at_rest.at_rest))),
             () => Self::Other,
         }
     }
 }
 
 impl Protocols {
-    fn new(at_rest: AtRest, room: usize) -> Self {
+    fn new(at_rest: Greeted, room: usize) -> Self {
         Self { at_rest, known: HashMap::new(), inherited: HashSet::new(), order: VecDeque::new(), room }
     }
 
@@ -242,6 +242,8 @@ impl Resumption for Protocols {
 
 #[cfg(test)]
 mod tests {
+    use byway::AtRest;
+
     use super::*;
 
     fn observed(port: u16, data: &[u8]) -> Observed<'_> {
@@ -262,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_connections_forgets_those_that_are_silent() {
-        let mut protocols = Protocols::new(AtRest::after(Duration::from_millis(200)), 8);
+        let mut protocols = Protocols::new(Greeted { at_rest: AtRest::after(Duration::from_millis(200)), greeting: 0 }, 8);
         let get: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
         protocols.observe(&observed(1, get));
         for port in 2..1_000 {

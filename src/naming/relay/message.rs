@@ -1,9 +1,8 @@
 //! What the relay reads in a client's query, what it changes in it, and what it answers itself.
 
 use super::RelayOutcome;
-use crate::naming::question::{
-    Asked, Edns, HEADER, Header, OPT, PAYLOAD, Question, RecordFault, code, edns, flag, kind,
-};
+use crate::naming::counters::Outcome;
+use crate::naming::question::{Asked, Edns, HEADER, Header, OPT, PAYLOAD, Question, code, edns, flag, kind};
 use crate::table::hash::{Keys, Label};
 
 /// Where the first draw of letters starts among the draws of an attempt: behind its identifier and ports.
@@ -23,7 +22,7 @@ pub(super) struct Readable {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
     pub(super) outcome: RelayOutcome,
-    pub(super) code: u16,
+    pub(super) code: u8,
     /// How much of the query is repeated: up to its question's end, or the header alone.
     pub(super) end: usize,
 }
@@ -34,9 +33,8 @@ pub(super) fn read(header: Header, message: &[u8]) -> Result<Readable, Refusal> 
     if !header.is_query() {
         return refuse(RelayOutcome::NotImplemented, code::NOTIMP, HEADER);
     }
-    let mut asked = Asked::EMPTY;
-    let read = asked.read(message.get(HEADER..).unwrap_or_default()).ok();
-    let question = read.and_then(|()| Some((asked.length(), Question::read(message, asked.length())?)));
+    let asked = Asked::read(message.get(HEADER..).unwrap_or_default()).ok();
+    let question = asked.and_then(|asked| Some((asked.length, Question::read(message, asked.length)?)));
     let (Some((name, question)), 1) = (question, header.questions()) else {
         return refuse(RelayOutcome::Malformed, code::FORMERR, HEADER);
     };
@@ -44,7 +42,7 @@ pub(super) fn read(header: Header, message: &[u8]) -> Result<Readable, Refusal> 
         return refuse(RelayOutcome::Transfer, code::REFUSED, question.end);
     }
     let records = edns(message.get(question.end..).unwrap_or_default(), header.additional());
-    let is_signed = matches!(records, Err(RecordFault::Signed));
+    let is_signed = matches!(records, Err(Outcome::Signed));
     if header.has_answers() || (records.is_err() && !is_signed) {
         return refuse(RelayOutcome::Malformed, code::FORMERR, question.end);
     }
@@ -94,7 +92,7 @@ pub(super) fn mix_case(keys: &Keys, nonce: u64, name: &mut [u8]) {
 
 /// An answer of our own to a query, into `out`: its header and question up to `end`, a code, and an OPT record if the query
 /// has one (RFC 6891, section 6.1.1). Returns its length, at most that of the query.
-pub(super) fn answer(query: &[u8], end: usize, code: u16, is_truncated: bool, out: &mut [u8]) -> Option<usize> {
+pub(super) fn answer(query: &[u8], end: usize, code: u8, is_truncated: bool, out: &mut [u8]) -> Option<usize> {
     let header = Header::read(query)?;
     let has_question = end > HEADER;
     let records = if has_question { edns(query.get(end..)?, header.additional()) } else { Ok(None) };
@@ -104,7 +102,7 @@ pub(super) fn answer(query: &[u8], end: usize, code: u16, is_truncated: bool, ou
     };
     let copied = header.flags() & (flag::OPCODE | flag::RECURSION_DESIRED | flag::CHECKING_DISABLED);
     let truncated = if is_truncated { flag::TRUNCATED } else { 0 };
-    let flags = flag::RESPONSE | copied | flag::RECURSION_AVAILABLE | truncated | code;
+    let flags = flag::RESPONSE | copied | flag::RECURSION_AVAILABLE | truncated | u16::from(code);
     out.get_mut(..end)?.copy_from_slice(query.get(..end)?);
     let [_, _, f0, f1, counts @ ..] = out.first_chunk_mut::<HEADER>()?;
     [*f0, *f1] = flags.to_be_bytes();

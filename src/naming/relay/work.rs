@@ -10,7 +10,7 @@ use super::servers::{self, Servers};
 use super::storage::{RelayParts, RelaySlot, flag};
 use super::{MAX_RELAY_QUERY, RelayConfig, RelayCounters, RelayOutcome, Relayed};
 use crate::endpoint::{Endpoint, Pair};
-use crate::naming::index;
+use crate::naming::index::{self, Candidates};
 use crate::naming::question::{HEADER, Header, code};
 use crate::naming::storage::NONE;
 use crate::table::hash::{Key, Keys, Label, reduce};
@@ -52,7 +52,7 @@ impl State {
     /// The query whose answer comes to this port.
     pub(super) fn waiting_at(&self, slots: &[RelaySlot], ports: &[u32], port: u16) -> Option<u32> {
         let waits = |number: &u32| slot(slots, *number).is_some_and(|slot| slot.length != 0 && slot.port == port);
-        index::candidates(ports, self.of_port(port)).find(waits)
+        Candidates::of(ports, self.of_port(port)).numbers(ports).find(waits)
     }
 
     fn of_port(&self, port: u16) -> u64 {
@@ -89,7 +89,7 @@ impl Work<'_> {
         let slots = &*self.parts.slots;
         let is_same =
             |number| slot(slots, number).is_some_and(|s| s.client == source && s.asked == asked && s.query() == query);
-        if index::candidates(self.parts.clients, of_client).any(is_same) {
+        if Candidates::of(self.parts.clients, of_client).numbers(self.parts.clients).any(is_same) {
             return self.drop(RelayOutcome::Repeated);
         }
         let limit = self.state.config.client_limit;

@@ -299,7 +299,8 @@ fn has_more_options(bytes: &[u8]) -> bool {
 }
 
 /// Writes four bytes. The sum of a checksum counts those at odd places the other way round (RFC 1071, section 2B).
-#[inline]
+#[cfg_attr(target_pointer_width = "64", inline)]
+#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 fn put(bytes: &mut [u8], at: usize, new: u32, change: &mut Delta) {
     if let Some(place) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
         let delta = Delta::of([u32::from_be_bytes(*place)], [new]);

@@ -1,9 +1,12 @@
-//! Whose data a packet carries, for observers.
+//! Whose data a packet carries, and who is shown it.
 
 use core::net::SocketAddrV4;
 use core::ops::Range;
 
-use crate::endpoint::Endpoint;
+use crate::connection::Direction;
+use crate::endpoint::{Endpoint, Pair};
+use crate::translator::handover::resumption::{Observed, Resumption};
+use crate::verdict::Verdict;
 use crate::wire::ipv4::{self, HEADER, Header, TCP};
 
 /// Whose segment with data a packet is, and where its data lies.
@@ -33,4 +36,24 @@ impl Labels {
             data,
         })
     }
+}
+
+/// Shows the protocol above TCP what has passed. `before` is how the packet was addressed and numbered.
+pub(super) fn show<R: Resumption>(resumption: &mut R, verdict: Verdict, before: Option<Labels>, packet: &[u8]) {
+    let (direction, labels) = match verdict {
+        Verdict::ToServer => (Direction::ToServer, before),
+        Verdict::ToClient => (Direction::ToClient, Labels::of(packet)),
+        _ => return,
+    };
+    let Some(Labels { source, destination, sequence, acknowledgment, data }) = labels else {
+        return;
+    };
+    let Some(data) = packet.get(data) else {
+        return;
+    };
+    let client_side = match direction {
+        Direction::ToServer => Pair { source, destination },
+        Direction::ToClient => Pair { source: destination, destination: source },
+    };
+    resumption.observe(&Observed { client_side, direction, sequence, acknowledgment, data });
 }

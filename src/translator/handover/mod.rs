@@ -45,9 +45,9 @@ use crate::wire::tcp::{FIN, RST, SYN};
 #[cfg(feature = "http")]
 pub use http::HttpGet;
 pub use outcome::Outcome;
-pub use resumption::{AtRest, Checked, Kept, Observed, Position, Resumed, Resumption};
+pub use resumption::{AtRest, Checked, Greeted, Kept, Observed, Position, Resumed, Resumption};
 
-use labels::Labels;
+use labels::{Labels, show};
 use run::{Room, Run, Stage, Step, ask};
 use segment::{HEADERS, Incoming, copy, finish_checksum};
 use wanted::Sweep;
@@ -115,7 +115,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     ///
     /// Each hand-over gets an equal share of `buffer`: a quarter of that for what the new server is sent, a quarter for a
     /// packet that the client sends meanwhile (1500 bytes are enough for most; a longer one has to be repeated by the
-    /// client), and half for the start of the answer. [`AtRest`] without a greeting needs none.
+    /// client), and half for the start of the answer. [`AtRest`] needs none.
     #[must_use]
     pub fn new(resumption: R, buffer: &'b mut [u8]) -> Self {
         Self {
@@ -198,12 +198,12 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             return Err(Kept::Busy);
         }
         let place = self.runs.iter().position(Option::is_none).ok_or(Kept::Busy)?;
-        let mut table = byway.table();
-        let (_, standing) = table.standing(client, original)?;
+        let mut table = byway.rare_table();
+        let standing = table.standing(client, original)?;
         if standing.server() == to {
             return Err(Kept::SameServer);
         }
-        let mut room = room::<N>(self.buffer, place);
+        let mut room = room::<R, N>(self.buffer, place);
         let request = ask(&standing, to, &mut self.resumption, &mut room)?;
         let alternative = table.reserve_leg(&standing.entry, to)?;
         let run = Run::new(now, standing, to, alternative, request);
@@ -237,7 +237,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let before = if R::OBSERVES { Labels::of(packet) } else { None };
         byway.state.carried_resumable = false;
         let verdict = byway.translate_with(now, packet, meta);
-        if verdict == Verdict::Drop(DropReason::HandingOver) {
+        if R::REPLAYS && verdict == Verdict::Drop(DropReason::HandingOver) {
             return self.take_frozen(now, byway, packet, meta);
         }
         if R::OBSERVES && byway.state.carried_resumable {
@@ -255,19 +255,32 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         packet: &[u8],
         meta: PacketMeta,
     ) -> Option<Verdict> {
+        let (place, step) = self.hear(now, byway, packet, meta)?;
+        self.step(now, byway, place, step);
+        Some(Verdict::Drop(DropReason::HandingOver))
+    }
+
+    /// The hand-over that a packet belongs to, and what it has led to. Not inlined: what is on its stack is gone when the step is
+    /// done.
+    #[inline(never)]
+    fn hear<S: Storage>(
+        &mut self,
+        now: Instant,
+        byway: &mut Translator<S>,
+        packet: &[u8],
+        meta: PacketMeta,
+    ) -> Option<(usize, Step)> {
         let incoming = Incoming::read(packet)?;
         let is_its = |run: &Option<Run>| run.as_ref().is_some_and(|run| run.is_from_server(&incoming));
         let place = self.runs.iter().position(is_its)?;
-        let verdict = Verdict::Drop(DropReason::HandingOver);
         byway.begin(now);
-        let _ = byway.state.count(verdict);
-        if meta.checksum != ChecksumState::Complete || incoming.is_intact() {
-            let mut room = room::<N>(self.buffer, place);
-            let run = self.runs.get_mut(place)?.as_mut()?;
-            let step = run.take(now, &mut byway.table(), &incoming, &mut room, &mut self.resumption);
-            self.step(now, byway, place, step);
+        let _ = byway.state.count(Verdict::Drop(DropReason::HandingOver));
+        if meta.checksum == ChecksumState::Complete && !incoming.is_intact() {
+            return Some((place, Step::Goes));
         }
-        Some(verdict)
+        let mut room = room::<R, N>(self.buffer, place);
+        let run = self.runs.get_mut(place)?.as_mut()?;
+        Some((place, run.take(now, &mut byway.rare_table(), &incoming, &mut room, &mut self.resumption)))
     }
 
     /// Takes a packet of a connection that stands still.
@@ -297,7 +310,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             self.step(now, byway, place, Step::Fails(Kept::Closing));
             return byway.translate_with(now, packet, meta);
         }
-        let room = room::<N>(self.buffer, place);
+        let room = room::<R, N>(self.buffer, place);
         // Its data would be sent again after a while, but an acknowledgement or an open window would not.
         if run.prefers(&incoming)
             && packet.len() <= LONGEST_HELD
@@ -323,14 +336,15 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let Some(Some(run)) = self.runs.get_mut(place) else {
             return;
         };
-        let mut table = byway.table();
+        let mut table = byway.rare_table();
         let (offsets, position) = (run.offsets(), run.standing.position);
         let found = table.standing(run.client(), run.original());
+        let slot = found.as_ref().map(|standing| standing.slot).map_err(|why| *why);
         let spliced = match failed {
             Some(why) => Err(why),
             // Another re-divert has come meanwhile: it is to go where its rule leads now.
-            None if table.leads_elsewhere(found, run.to) => Err(Kept::NotNow),
-            None => found.and_then(|(slot, _)| table.splice(slot, run.alternative, run.to, offsets, position)),
+            None if table.leads_elsewhere(found.as_ref().ok(), run.to) => Err(Kept::NotNow),
+            None => slot.and_then(|slot| table.splice(slot, run.alternative, run.to, offsets, position)),
         };
         let outcome = match spliced {
             Ok(connection) => {
@@ -343,7 +357,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
                 Outcome::Moved { connection, from, gap, replayed, dropped, position, offsets }
             }
             Err(why) => {
-                if let Ok((slot, _)) = found {
+                if let Ok(slot) = slot {
                     table.freeze(slot, false);
                     table.note_failed(slot, why);
                 }
@@ -366,6 +380,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         let _ = self.outcomes.push_back(outcome);
     }
 
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn count_kept(&mut self, why: Kept) {
         if let Some(count) = self.kept.get_mut(why as usize) {
             *count += 1;
@@ -387,7 +402,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         byway.begin(now);
         for place in 0..N {
             if let Some(Some(run)) = self.runs.get_mut(place) {
-                let step = run.tick(now);
+                let step = run.tick(now, R::REPLAYS);
                 self.step(now, byway, place, step);
             }
         }
@@ -400,7 +415,11 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     #[must_use]
     pub fn poll_at(&self, now: Instant) -> Option<Instant> {
         let sweep = if self.active < N { self.sweep.due(now) } else { None };
-        self.runs.iter().flatten().map(|run| run.due().max(now)).chain(sweep).min()
+        let mut first = sweep;
+        for due in self.runs.iter().flatten().map(Run::due) {
+            first = Some(first.map_or(due, |first| first.min(due)));
+        }
+        first.map(|due| due.max(now))
     }
 
     /// Writes the next packet of a hand-over into `buffer`, which should have room for a packet of the path's size: shorter
@@ -421,14 +440,16 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
             let Some(Some(run)) = self.runs.get_mut(place) else {
                 continue;
             };
-            let room = room::<N>(self.buffer, place);
-            let length = run.next_for_server(now, &room, most).and_then(|segment| segment.write(buffer));
+            let room = room::<R, N>(self.buffer, place);
+            let length = run.next_for_server(now, &room, most, R::REPLAYS).and_then(|segment| segment.write(buffer));
             if let Some(length) = length {
                 self.free(place);
                 byway.state.counters.transmitted = byway.state.counters.transmitted.wrapping_add(1);
                 return Some(Transmit { length, direction: Direction::ToServer });
             }
-            if let Some(transmit) = Self::next_translated(run, &mut self.resumption, &room, now, byway, (buffer, most))
+            if R::REPLAYS
+                && let Some(transmit) =
+                    Self::next_translated(run, &mut self.resumption, &room, now, byway, (buffer, most))
             {
                 self.free(place);
                 return Some(transmit);
@@ -471,28 +492,11 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
     }
 }
 
-/// Shows the protocol above TCP what has passed. `before` is how the packet was addressed and numbered.
-fn show<R: Resumption>(resumption: &mut R, verdict: Verdict, before: Option<Labels>, packet: &[u8]) {
-    let (direction, labels) = match verdict {
-        Verdict::ToServer => (Direction::ToServer, before),
-        Verdict::ToClient => (Direction::ToClient, Labels::of(packet)),
-        _ => return,
-    };
-    let Some(Labels { source, destination, sequence, acknowledgment, data }) = labels else {
-        return;
-    };
-    let Some(data) = packet.get(data) else {
-        return;
-    };
-    let client_side = match direction {
-        Direction::ToServer => Pair { source, destination },
-        Direction::ToClient => Pair { source: destination, destination: source },
-    };
-    resumption.observe(&Observed { client_side, direction, sequence, acknowledgment, data });
-}
-
 /// The share of the buffer that the hand-over in this place has.
-fn room<const N: usize>(buffer: &mut [u8], place: usize) -> Room<'_> {
+fn room<R: Resumption, const N: usize>(buffer: &mut [u8], place: usize) -> Room<'_> {
+    if !R::REPLAYS {
+        return Room { request: &mut [], answer: &mut [], held: &mut [] };
+    }
     let share = buffer.len().checked_div(N).unwrap_or(0);
     Room::split(buffer.get_mut(place * share..(place + 1) * share).unwrap_or_default())
 }

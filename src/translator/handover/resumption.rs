@@ -91,10 +91,15 @@ pub enum Checked {
 
 /// Brings a new server to the position of a connection: the part of a hand-over that knows the protocol above TCP.
 ///
-/// [`AtRest`] is for protocols that need nothing of it, `HttpGet` (feature `http`) for downloads.
+/// [`AtRest`] and [`Greeted`] are for protocols that need nothing of it, `HttpGet` (feature `http`) for downloads.
 pub trait Resumption {
     /// Whether [`observe`](Self::observe) is to be called.
     const OBSERVES: bool = false;
+
+    /// Whether a new server is sent something before it takes over, or says something that is not for the client. Without that it
+    /// takes over as soon as it has accepted the connection: [`resume`](Self::resume) has no buffer, [`check`](Self::check) is not
+    /// called, and a program links nothing of what replays.
+    const REPLAYS: bool = true;
 
     /// Data of a TCP connection that passes. It may come in any order, twice, or not at all.
     fn observe(&mut self, observed: &Observed<'_>) {
@@ -114,30 +119,48 @@ pub trait Resumption {
 ///
 /// A connection is at rest when each side has acknowledged all that the other sent, the last bytes were the server's, and
 /// nothing has come for `quiet`. Whether the server has really finished its answer only the protocol knows: `quiet` should
-/// be longer than any pause of a server within one.
-///
-/// A server that greets its clients sends `greeting` bytes first, which the client has already had from the old server.
+/// be longer than any pause of a server within one. For a server that greets its clients see [`Greeted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct AtRest {
     /// How long the silence has to be.
     pub quiet: Duration,
-    /// How many bytes the new server sends before it is asked anything.
-    pub greeting: usize,
 }
 
 impl AtRest {
-    /// At rest after this silence, and without a greeting.
+    /// At rest after this silence.
     #[must_use]
     pub const fn after(quiet: Duration) -> Self {
-        Self { quiet, greeting: 0 }
+        Self { quiet }
     }
 }
 
 impl Resumption for AtRest {
+    const REPLAYS: bool = false;
+
     fn resume(&mut self, position: &Position, _: &mut [u8]) -> Resumed {
         let at_rest = position.all_acknowledged && !position.awaits_answer && position.silence >= self.quiet;
         if at_rest { Resumed::Write(0) } else { Resumed::Refuse }
+    }
+
+    fn check(&mut self, _: &Position, _: &[u8]) -> Checked {
+        Checked::Accept { dropped: 0 }
+    }
+}
+
+/// The same where a server greets its clients: it says something first, which the client has already had from the old server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Greeted {
+    /// When a connection is at rest.
+    pub at_rest: AtRest,
+    /// How many bytes the new server sends before it is asked anything.
+    pub greeting: usize,
+}
+
+impl Resumption for Greeted {
+    fn resume(&mut self, position: &Position, buffer: &mut [u8]) -> Resumed {
+        self.at_rest.resume(position, buffer)
     }
 
     fn check(&mut self, _: &Position, received: &[u8]) -> Checked {

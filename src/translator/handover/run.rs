@@ -7,8 +7,6 @@
 //!               RST to the new server: kept
 //! ```
 
-use core::time::Duration;
-
 use crate::endpoint::Endpoint;
 use crate::time::Instant;
 use crate::track::resume::{ASKED, Offsets, SACK, TIMESTAMPS};
@@ -19,15 +17,15 @@ use crate::translator::state::Table;
 use crate::wire::options::Offer;
 use crate::wire::tcp::{ACK, RST, SYN, is_behind};
 
-/// How long the new server may take to accept the connection.
-const OPENING: Duration = Duration::from_secs(3);
+/// How long the new server may take to accept the connection, in microseconds as all times here.
+const OPENING: u64 = 3_000_000;
 /// How long the connection may stand still.
-const FROZEN: Duration = Duration::from_secs(2);
+const FROZEN: u64 = 2_000_000;
 /// The first wait for an answer, before anything is known of the way (RFC 6298 would wait a second: but nobody suffers
 /// here from a SYN too many).
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+const FIRST_WAIT: u64 = 250_000;
 /// What is added to twice the time of the handshake for the next waits.
-const SLACK: Duration = Duration::from_millis(50);
+const SLACK: u64 = 50_000;
 
 /// What is still to be sent.
 pub(super) const SEND_SYN: u8 = 1;
@@ -119,7 +117,7 @@ pub(super) struct Run {
     pub(super) flushed: usize,
     /// When to send again, and how long to wait after that.
     pub(super) timer: Instant,
-    pub(super) wait: Duration,
+    pub(super) wait: u64,
     /// Whether the SYN was sent again: its answer could be to either.
     repeated: bool,
 }
@@ -135,7 +133,7 @@ impl Position {
             all_acknowledged: standing.all_acknowledged,
             awaits_answer: resume.has(ASKED),
             has_hole: resume.has_hole(),
-            silence: Duration::from_micros(u64::from(standing.silence) << 16),
+            silence: Instant::from_micros(u64::from(standing.silence) << 16).duration_since(Instant::ZERO),
         }
     }
 }
@@ -151,7 +149,8 @@ pub(super) fn ask<R: Resumption>(
         return Err(Kept::Unacknowledged);
     }
     match resumption.resume(&Position::of(standing, to), room.request) {
-        Resumed::Write(length) if length <= room.request.len() => Ok(length),
+        Resumed::Write(0) if !R::REPLAYS => Ok(0),
+        Resumed::Write(length) if R::REPLAYS && length <= room.request.len() => Ok(length),
         Resumed::Write(_) | Resumed::Refuse => Err(Kept::NotNow),
     }
 }
@@ -243,8 +242,8 @@ impl Run {
     ) -> Step {
         match self.stage {
             Stage::Opening => self.take_first(now, table, incoming, room, resumption),
-            Stage::Replaying => self.take_answer(now, incoming, room, resumption),
-            Stage::Ending => Step::Goes,
+            Stage::Replaying if R::REPLAYS => self.take_answer(now, incoming, room, resumption),
+            Stage::Replaying | Stage::Ending => Step::Goes,
         }
     }
 
@@ -276,40 +275,42 @@ impl Run {
             window: u32::from(incoming.window),
         };
         if !self.repeated {
-            self.wait = now.duration_since(self.started).saturating_mul(2).saturating_add(SLACK);
+            // No time within which it is opened is so long that this overflows.
+            self.wait = now.micros_since(self.started).min(OPENING) * 2 + SLACK;
         }
         // The RST for it has to be right from here on.
         self.stage = Stage::Replaying;
         if self.has_clocks() && clocks.is_none() {
             return Step::Fails(Kept::NoTimestamps);
         }
-        let slot = match self.stand_again(table, room, resumption) {
-            Ok(slot) => slot,
-            Err(why) => return Step::Fails(why),
-        };
+        if let Err(why) = self.stand_again(table, room, resumption) {
+            return Step::Fails(why);
+        }
         self.frozen = now;
-        self.timer = now + self.wait;
-        table.freeze(slot, true);
+        if !R::REPLAYS {
+            return Step::Commit;
+        }
+        self.timer = now.plus_micros(self.wait);
+        table.freeze(self.standing.slot, true);
         self.pending |= SEND_ACK;
         self.check(room, resumption)
     }
 
-    /// Looks at the connection again, now that the new server has accepted, and asks for what is to be sent. The slot that it
-    /// is in.
+    /// Looks at the connection again, now that the new server has accepted, and asks for what is to be sent.
     fn stand_again<R: Resumption>(
         &mut self,
         table: &mut Table<'_>,
         room: &mut Room<'_>,
         resumption: &mut R,
-    ) -> Result<u32, Kept> {
-        let (slot, standing) = table.standing(self.client(), self.original())?;
+    ) -> Result<(), Kept> {
+        let standing = table.standing(self.client(), self.original())?;
         if standing.server() != self.from() {
             return Err(Kept::NotNow);
         }
         self.request = ask(&standing, self.to, resumption, room)?;
         self.latest = (standing.position, standing.resume.client_window);
         self.standing = standing;
-        Ok(slot)
+        Ok(())
     }
 
     /// The new server answers what it was sent.
@@ -338,7 +339,7 @@ impl Run {
         let advances = acknowledged > self.acknowledged;
         if advances {
             self.acknowledged = acknowledged;
-            self.timer = now + self.wait;
+            self.timer = now.plus_micros(self.wait);
         }
         self.peer.window = u32::from(incoming.window) << self.peer_scale();
         if let Some((clock, _)) = incoming.clocks
@@ -425,31 +426,33 @@ impl Run {
         match self.stage {
             Stage::Ending => Instant::ZERO,
             _ if self.pending != 0 || self.unsent() != 0 => Instant::ZERO,
-            Stage::Opening => self.timer.min(self.started + OPENING),
-            Stage::Replaying => self.timer.min(self.frozen + FROZEN),
+            Stage::Opening => self.timer.min(self.started.plus_micros(OPENING)),
+            Stage::Replaying => self.timer.min(self.frozen.plus_micros(FROZEN)),
         }
     }
 
-    /// Repeats what was not answered in time, and gives up what takes too long.
-    pub(super) fn tick(&mut self, now: Instant) -> Step {
+    /// Repeats what was not answered in time, and gives up what takes too long. If nothing is replayed, no time passes between the
+    /// answer to the SYN and the end.
+    #[inline(always)]
+    pub(super) fn tick(&mut self, now: Instant, replays: bool) -> Step {
         let late = match self.stage {
-            Stage::Opening => now >= self.started + OPENING,
-            Stage::Replaying => now >= self.frozen + FROZEN,
-            Stage::Ending => return Step::Goes,
+            Stage::Opening => now >= self.started.plus_micros(OPENING),
+            Stage::Replaying if replays => now >= self.frozen.plus_micros(FROZEN),
+            Stage::Replaying | Stage::Ending => return Step::Goes,
         };
         if late {
             return Step::Fails(Kept::Silent);
         }
         if now >= self.timer && self.pending & SEND_SYN == 0 {
-            if self.stage == Stage::Opening {
+            if !replays || self.stage == Stage::Opening {
                 self.pending |= SEND_SYN;
                 self.repeated = true;
             } else {
                 self.sent = self.acknowledged;
                 self.pending |= SEND_ACK;
             }
-            self.wait = self.wait.saturating_mul(2);
-            self.timer = now + self.wait;
+            self.wait *= 2;
+            self.timer = now.plus_micros(self.wait);
         }
         Step::Goes
     }

@@ -41,11 +41,13 @@ impl Run {
     }
 
     /// The next segment for a server. `None` if there is none.
+    #[inline(always)]
     pub(super) fn next_for_server<'r>(
         &mut self,
         now: Instant,
         room: &'r Room<'_>,
         most: usize,
+        replays: bool,
     ) -> Option<Outgoing<'r>> {
         let clocks = self.has_clocks().then_some((self.standing.resume.client_clock, self.peer.clock));
         let outgoing = Outgoing {
@@ -77,7 +79,7 @@ impl Run {
             return Some(Outgoing { flags: RST | ACK, clocks: None, ..outgoing });
         }
         if self.take_pending(SEND_SYN) {
-            self.timer = now + self.wait;
+            self.timer = now.plus_micros(self.wait);
             let window = self.offered(room.answer.len());
             return Some(Outgoing {
                 sequence: self.initial,
@@ -89,7 +91,7 @@ impl Run {
                 ..outgoing
             });
         }
-        let unsent = self.unsent();
+        let unsent = if replays { self.unsent() } else { 0 };
         if unsent != 0 {
             let length = unsent.min(most).min(usize::from(self.peer.offer.mss.max(64)) - 12);
             let data = room.request.get(self.sent..self.sent + length)?;

@@ -16,6 +16,8 @@ use crate::wire::ipv4::TCP;
 /// A connection that can be handed over, as it stands now. Sequence numbers are those that the client knows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
+    /// Where it is.
+    pub(super) slot: u32,
     pub(super) entry: Entry,
     pub(super) resume: ResumeSlot,
     /// The client's next byte.
@@ -39,7 +41,7 @@ impl Standing {
 
 impl Table<'_> {
     /// The connection with this client and original destination, if it can be handed over.
-    pub(super) fn standing(&mut self, client: Endpoint, original: Endpoint) -> Result<(u32, Standing), Kept> {
+    pub(super) fn standing(&mut self, client: Endpoint, original: Endpoint) -> Result<Standing, Kept> {
         let slot = self.find_forward(&Key::new(TCP, client, original)).ok_or(Kept::NoConnection)?;
         if self.is_dead(slot) {
             return Err(Kept::NoConnection);
@@ -59,7 +61,8 @@ impl Table<'_> {
         }
         let [client_next, server_sent, position, client_acknowledged] = entry.sequences.to_words();
         let client_acknowledged = client_next == client_acknowledged;
-        let standing = Standing {
+        Ok(Standing {
+            slot,
             entry,
             resume,
             client_next,
@@ -67,14 +70,13 @@ impl Table<'_> {
             all_acknowledged: client_acknowledged && server_sent == position,
             client_acknowledged,
             silence: self.state.tick.since(entry.last),
-        };
-        Ok((slot, standing))
+        })
     }
 
     /// Whether a connection that a re-divert wants handed over is to go elsewhere by now.
-    pub(super) fn leads_elsewhere(&mut self, found: Result<(u32, Standing), Kept>, to: Endpoint) -> bool {
-        let wanted = found.ok().filter(|(_, standing)| standing.resume.has(WANTED));
-        wanted.is_some_and(|(_, standing)| self.server_for(&standing.entry).is_some_and(|server| server != to))
+    pub(super) fn leads_elsewhere(&mut self, found: Option<&Standing>, to: Endpoint) -> bool {
+        let wanted = found.filter(|standing| standing.resume.has(WANTED));
+        wanted.is_some_and(|standing| self.server_for(&standing.entry).is_some_and(|server| server != to))
     }
 
     /// Reserves an endpoint for a second leg of this connection, towards the server `to`: a slot that is found from there

@@ -16,10 +16,10 @@ use crate::translator::state::Table;
 
 /// How many slots one poll examines.
 const SLOTS: usize = 64;
-/// How long to wait before those are tried again that were not ready.
-const AGAIN: Duration = Duration::from_millis(250);
+/// How long to wait before those are tried again that were not ready, in microseconds.
+const AGAIN: u64 = 250_000;
 /// How long connections are tried, unless the caller says otherwise.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: u64 = 60_000_000;
 
 /// A sweep over the slots: pass after pass, as long as connections are left that may be handed over yet.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub(super) struct Sweep {
     settles: bool,
     /// When a pass that gives up is due.
     deadline: Instant,
-    patience: Duration,
+    patience: u64,
 }
 
 impl Sweep {
@@ -44,7 +44,7 @@ impl Sweep {
     /// Starts a pass over all slots. Connections that an earlier re-divert wanted do not wait longer for it.
     fn start(&mut self, now: Instant) {
         if self.cursor == DONE && self.next.is_none() {
-            self.deadline = now + self.patience;
+            self.deadline = now.plus_micros(self.patience);
         }
         self.begin(now);
     }
@@ -53,7 +53,7 @@ impl Sweep {
         (self.cursor, self.next, self.left) = (0, None, false);
         self.settles = now >= self.deadline;
         if self.settles {
-            self.deadline = now + self.patience;
+            self.deadline = now.plus_micros(self.patience);
         }
     }
 
@@ -72,7 +72,7 @@ impl Sweep {
         }
         if self.cursor >= slots {
             self.cursor = DONE;
-            self.next = self.left.then(|| now + AGAIN);
+            self.next = self.left.then(|| now.plus_micros(AGAIN));
             return None;
         }
         self.cursor += 1;
@@ -91,7 +91,8 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
     /// server that says nothing. Without this, 60 s. Zero tries each once, and again.
     #[must_use]
     pub const fn patience(mut self, patience: Duration) -> Self {
-        self.sweep.patience = patience;
+        self.sweep.patience =
+            if patience.as_micros() < u64::MAX as u128 { patience.as_micros() as u64 } else { u64::MAX };
         self
     }
 
@@ -107,14 +108,14 @@ impl<R: Resumption, const N: usize> HandOvers<'_, R, N> {
             let Some(slot) = self.sweep.next(now, byway.state.fresh) else {
                 return;
             };
-            let Some(wanted) = byway.table().wanted(slot) else {
+            let Some(wanted) = byway.rare_table().wanted(slot) else {
                 continue;
             };
             let begun = match wanted.to {
                 Some(to) => self.try_begin(now, byway, &wanted.client_side, to.socket()),
                 None => Err(Kept::NoRule),
             };
-            let mut table = byway.table();
+            let mut table = byway.rare_table();
             match begun {
                 Err(Kept::SameServer) => table.give_up_wanted(slot, true),
                 Err(why) if why != Kept::Busy && (!why.may_pass() || wanted.is_given_up(self.sweep.settles)) => {

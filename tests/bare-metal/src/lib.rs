@@ -270,7 +270,7 @@ mod with_handover {
             let memory = MEMORY.0.get();
             (&mut (*memory).0, &mut (*memory).1)
         };
-        place.write(HandOvers::new(AtRest::after(Duration::from_millis(black_box(500))), buffer))
+        place.write(HandOvers::new(AtRest::after(black_box(Duration::from_millis(500))), buffer))
     }
 
     /// The way of a packet, and of what the hand-overs have to say.

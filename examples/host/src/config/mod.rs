@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use byway::control::Rights;
 use byway::naming::Pattern;
-use byway::{AtRest, ParseError, Prefix};
+use byway::{AtRest, Greeted, ParseError, Prefix};
 
 pub use document::{ConfigError, only_regular};
 use document::{Fault, Table, Value};
@@ -340,8 +340,8 @@ fn resumable(root: &Table<'_>) -> Result<Option<resumable::Settings>, Fault> {
         return Ok(None);
     };
     let settings = resumable::Settings {
-        at_rest: AtRest {
-            quiet: table.or("quiet", Duration::from_millis(500), Value::duration)?,
+        at_rest: Greeted {
+            at_rest: AtRest::after(table.or("quiet", Duration::from_millis(500), Value::duration)?),
             greeting: table.or("greeting", 0_u32, |v| v.number(0..=4096))? as usize,
         },
         remembered: table.or("remembered", 16_384_u32, |v| v.number(0..=1_000_000))? as usize,
