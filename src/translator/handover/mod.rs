@@ -48,7 +48,7 @@ pub use outcome::Outcome;
 pub use resumption::{AtRest, Checked, Greeted, Kept, Observed, Position, Resumed, Resumption};
 
 use labels::{Labels, show};
-use run::{Room, Run, Stage, Step, ask};
+use run::{Room, Run, Stage, Step, ask, room};
 use segment::{HEADERS, Incoming, copy, finish_checksum};
 use wanted::Sweep;
 
@@ -260,8 +260,7 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         Some(Verdict::Drop(DropReason::HandingOver))
     }
 
-    /// The hand-over that a packet belongs to, and what it has led to. Not inlined: what is on its stack is gone when the step is
-    /// done.
+    /// The hand-over that a packet belongs to, and what it has led to. Its stack is gone when that is done.
     #[inline(never)]
     fn hear<S: Storage>(
         &mut self,
@@ -490,13 +489,4 @@ impl<'b, R: Resumption, const N: usize> HandOvers<'b, R, N> {
         }
         None
     }
-}
-
-/// The share of the buffer that the hand-over in this place has.
-fn room<R: Resumption, const N: usize>(buffer: &mut [u8], place: usize) -> Room<'_> {
-    if !R::REPLAYS {
-        return Room { request: &mut [], answer: &mut [], held: &mut [] };
-    }
-    let share = buffer.len().checked_div(N).unwrap_or(0);
-    Room::split(buffer.get_mut(place * share..(place + 1) * share).unwrap_or_default())
 }

@@ -77,6 +77,15 @@ impl<'a> Room<'a> {
     }
 }
 
+/// The share of the buffer that the hand-over in this place has.
+pub(super) fn room<R: Resumption, const N: usize>(buffer: &mut [u8], place: usize) -> Room<'_> {
+    if !R::REPLAYS {
+        return Room { request: &mut [], answer: &mut [], held: &mut [] };
+    }
+    let share = buffer.len().checked_div(N).unwrap_or(0);
+    Room::split(buffer.get_mut(place * share..(place + 1) * share).unwrap_or_default())
+}
+
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
