@@ -60,12 +60,11 @@ impl Tcp {
         }
         if !self.sequences.fits(direction, end, segment.acknowledgment) {
             let agreed = self.misfit(direction, segment, end);
+            // Both ends may have just agreed on the numbers that this segment goes on with. Otherwise, where every segment
+            // carries data, each would be ahead of what is known by the one before, for ever.
             if !self.sequences.fits(direction, end, segment.acknowledgment) {
                 return agreed;
             }
-            // Both ends have just agreed on the numbers that this segment goes on with. Otherwise, where every segment
-            // carries data, each would be ahead of what is known by the one before, for ever.
-            self.claims.numbers[direction as usize] = 0;
         }
         if !whole && self.claims.heard_both() {
             // What follows the fragment is unknown, but both sides are seen here all the same.

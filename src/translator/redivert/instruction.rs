@@ -36,7 +36,7 @@ pub struct Rediverted {
     /// How many connections stood on the old server, as far as rules that name it tell; with
     /// [`Redivert::Drain`] they still do. Connections that a rule without a target of its own brought there
     /// ([`Target::Same`], or a kept port where the re-divert names one) are moved too, and counted on the new server
-    /// as they move.
+    /// as they move. Dead ones are left out as in [`Translator::connections_on`].
     pub connections: u32,
 }
 
@@ -175,7 +175,9 @@ impl<S: Storage> Translator<S> {
     }
 
     /// How many connections stand on a server just now, as far as the targets of rules tell it apart; see
-    /// [`Rediverted::connections`]. Connections that have come to their end are not counted.
+    /// [`Rediverted::connections`]. Connections that have come to their end are not counted. In a table of more than 256
+    /// connections some that are dead and not swept yet may be: call [`poll`](Self::poll) when
+    /// [`poll_at`](Self::poll_at) says so, and none is left.
     #[must_use]
     pub fn connections_on(&self, server: impl Into<Target>) -> u32 {
         let Some(place) = place_of(server.into()) else {

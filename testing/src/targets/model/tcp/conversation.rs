@@ -98,7 +98,6 @@ impl Conversation {
                     return sign;
                 }
                 met("fits what was just agreed on");
-                self.sides(way).0.claimed = None;
                 self.take(way, segment);
                 Sign::OfLife
             }
