@@ -24,6 +24,7 @@ NOISY = 0.25
 NAMES = {
     "expire": "expiry, a connection",
     "redivert": "re-divert, the instruction",
+    "sweep": "a call of `poll` after it",
     "export": "snapshot, a connection",
     "import": "restore, a connection",
     "name_answered": "query for a name of the table",
@@ -38,9 +39,21 @@ def name_of(one):
         return f"limit {one['limit']}"
     if one["call"] in (None, "export", "import"):
         return NAMES[one["call"] or one["row"]]
-    names = {"redivert": "next packet after a re-divert", "new": "new connection", "flood": "SYN flood, full table"}
+    names = {
+        "redivert": "next packet after a re-divert",
+        "new": "new connection",
+        "new_by_prefix": "new connection by a prefix",
+        "new_masqueraded": "new connection, masqueraded",
+        "new_with_own": "new connection beside an own address",
+        "new_with_limit": "new connection with a client limit",
+        "new_with_ranges": "new connection with three ranges",
+        "answer": "first answer",
+        "flood": "SYN flood, full table",
+        "hit_measured": "measured hit",
+        "hit_resumable": "resumable hit",
+    }
     words = [names.get(one["row"], one["row"]), one["call"] or ""]
-    if one["row"] == "hit":
+    if one["row"].startswith("hit"):
         words.append(one["direction"].replace("_", " "))
     return " ".join(word for word in words if word)
 
