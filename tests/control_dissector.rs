@@ -12,7 +12,7 @@ use support::*;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The datagrams of the vectors, in their order: name and octets.
+/// The datagrams of the vectors, in their order: name and bytes.
 fn vectors() -> Vec<(String, Vec<u8>)> {
     let text = std::fs::read_to_string(Path::new(ROOT).join("docs/control-vectors.txt")).unwrap();
     let lines = text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(" = "));

@@ -1,4 +1,4 @@
-//! The fuzzers' targets on octets that look random, and on the test vectors with a few octets changed.
+//! The fuzzers' targets on bytes that look random, and on the test vectors with a few bytes changed.
 
 #![cfg(feature = "control")]
 

@@ -172,7 +172,7 @@ fn never_do_two_lead() {
             }
             let who = next(2) as usize;
             let (asker, now) = (&mut askers[who], house.now);
-            // The same octets are sent again until there is an answer. Each way may lose them.
+            // The same bytes are sent again until there is an answer. Each way may lose them.
             let (asked_at, datagram) = waits[who].get_or_insert_with(|| {
                 asker.client.send(now, &lead(asker.number, LEASE, &[])).unwrap();
                 (now, sent(&mut asker.client, now))

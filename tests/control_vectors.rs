@@ -1,4 +1,4 @@
-//! `docs/control-vectors.txt`: one conversation, octet by octet. Both sides must say exactly that.
+//! `docs/control-vectors.txt`: one conversation, byte by byte. Both sides must say exactly that.
 //!
 //! What they say now is left in the target folder's `tmp/control-vectors.txt` when it differs.
 

@@ -1,7 +1,7 @@
 //! Replays the fuzzers' corpora, and each input that ever made one fail, without libFuzzer.
 //!
-//! `fuzz/corpus/TARGET.bin` holds the minimised corpus of a target: a length of four octets (network byte order) and so
-//! many octets, again and again. `cargo run --bin corpus -- pack` in `fuzz/` writes it.
+//! `fuzz/corpus/TARGET.bin` holds the minimised corpus of a target: a length of four bytes (network byte order) and so
+//! many bytes, again and again. `cargo run --bin corpus -- pack` in `fuzz/` writes it.
 
 use std::path::Path;
 use std::{fs, panic};

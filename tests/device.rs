@@ -153,7 +153,7 @@ fn next(device: &mut Tested) -> Option<Vec<u8>> {
 fn figure_3_on_both_media() {
     for medium in [Medium::Ethernet, Medium::Ip] {
         let mut device = device(Wire::new(medium), figure_3());
-        // A short frame on Ethernet is padded to 60 octets.
+        // A short frame on Ethernet is padded to 60 bytes.
         let padding = [0xa5; 14];
         let pad = |frame: Vec<u8>| [&frame[..], &padding].concat();
         let there = pad(out(medium, &udp(at(CLIENT), at(ORIGINAL), b"?")));

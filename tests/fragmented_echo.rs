@@ -10,7 +10,7 @@ const ORIGINAL: &str = "100.100.100.100";
 const ALTERNATIVE: &str = "10.10.10.10";
 const SERVER: &str = "123.45.67.89";
 
-/// The two fragments of an echo whose data has 2000 octets, the first of which has 1480 behind the IP header.
+/// The two fragments of an echo whose data has 2000 bytes, the first of which has 1480 behind the IP header.
 fn fragments(packet: &[u8]) -> [Vec<u8>; 2] {
     const FIRST: usize = 1480;
     let fragment = |payload: &[u8], flags_and_offset: u16| {

@@ -375,7 +375,7 @@ fn a_switch_in_the_middle_of_a_datagram_does_not_split_it() {
     assert_eq!(address(&there(&mut t, s(0), &after[1]), 16), *at(OTHER).ip());
 }
 
-/// A fragmented echo of 3000 octets, and TCP in fragments.
+/// A fragmented echo of 3000 bytes, and TCP in fragments.
 #[test]
 fn echo_and_tcp_in_fragments() {
     let mut t = translator(config());

@@ -62,7 +62,7 @@ fn offer(t: &mut Translator<Heap>, packet: &[u8]) -> Verdict {
     verdict
 }
 
-/// Every prefix of every packet, both cut off and with the total length saying so before guard octets.
+/// Every prefix of every packet, both cut off and with the total length saying so before guard bytes.
 #[test]
 fn every_prefix_of_every_kind_of_packet() {
     let (_, kinds) = all_kinds();
@@ -150,7 +150,7 @@ fn ip_options_pass_as_they_are() {
     }
 }
 
-/// TCP data offsets 0 to 15 on every length (a real fault: an offset of 15 on 20 octets).
+/// TCP data offsets 0 to 15 on every length (a real fault: an offset of 15 on 20 bytes).
 #[test]
 fn every_tcp_data_offset() {
     let mut t = diverting(config());

@@ -30,7 +30,7 @@ fn identifier(packet: &[u8]) -> u16 {
     u16::from_be_bytes([packet[24], packet[25]])
 }
 
-/// Whether the octets of `address` stand anywhere in `packet`.
+/// Whether the bytes of `address` stand anywhere in `packet`.
 fn tells_of(packet: &[u8], address: Ipv4Addr) -> bool {
     packet.windows(4).any(|w| w == address.octets())
 }
@@ -160,7 +160,7 @@ fn an_error_from_outside_quotes_what_the_client_sent() {
     for Case { name, mut t, sent, arrived, .. } in cases() {
         for (kind, codes) in [(3, 0..=15), (4, 0..=0), (5, 0..=3), (11, 0..=1), (12, 0..=2)] {
             for code in codes {
-                // A quote that ends within the TCP checksum (its 37th octet) cannot be put right.
+                // A quote that ends within the TCP checksum (its 37th byte) cannot be put right.
                 for quoted in (28..=arrived.len()).filter(|q| name != "tcp" || *q != 37) {
                     for source in [ip(ROUTER), address(&arrived, 16)] {
                         let word = 0x0000_0578; // an MTU, a pointer, a gateway: not ours to touch

@@ -27,7 +27,7 @@ fn stretch() -> impl Strategy<Value = [u8; STRETCH]> {
 proptest! {
     #![proptest_config(cases::config(2_000, Some("tests/model.proptest-regressions")))]
 
-    /// Some operations, each a stretch of octets, after the settings.
+    /// Some operations, each a stretch of bytes, after the settings.
     #[test]
     fn the_translator_does_what_the_model_says(
         settings in any::<[u8; STRETCH]>(),
@@ -45,7 +45,7 @@ proptest! {
     }
 }
 
-/// The first octets of other operations.
+/// The first bytes of other operations.
 const FRAGMENT: u8 = 28;
 const WAIT: u8 = 0;
 const REDIVERT: u8 = 7;

@@ -367,7 +367,7 @@ proptest! {
         }
     }
 
-    /// Whatever the octets, the owner is one of the shards, and nothing panics.
+    /// Whatever the bytes, the owner is one of the shards, and nothing panics.
     #[test]
     fn anything_at_all_has_an_owner(
         setting in any::<usize>(),

@@ -17,7 +17,7 @@ fn an_inexact_rst_on_an_idle_connection_does_not_end_it() {
     back(&mut t, s(3_600), &tcp(server, alternative, (RST, start + 7, 0), b""));
     assert_eq!(tcp_state(&t), Some(State::Established));
 
-    // Ten octets are under way, and the RST comes behind them.
+    // Ten bytes are under way, and the RST comes behind them.
     back(&mut t, s(3_601), &tcp(server, alternative, (ACK, start, CLIENT_START + 1), &[0; 10]));
     back(&mut t, s(7_000), &tcp(server, alternative, (RST, start + 10, 0), b""));
     assert_eq!(tcp_state(&t), Some(State::Doubtful));

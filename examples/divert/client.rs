@@ -23,20 +23,20 @@ pub(crate) trait Client {
 
     fn download(&self) -> &Download;
 
-    /// Takes no more than so many octets of the resource from now on. Without that it takes all there is at once.
+    /// Takes no more than so many bytes of the resource from now on. Without that it takes all there is at once.
     fn take_at_most(&mut self, octets: usize);
 }
 
 /// What has come so far.
 pub(crate) struct Download {
     pub(crate) content: Vec<u8>,
-    /// How many octets of it there are.
+    /// How many bytes of it there are.
     pub(crate) received: usize,
     /// How many of them each server sent, by the name that it gave, and when the first of them came.
     pub(crate) by_server: BTreeMap<char, (usize, Instant)>,
     /// How many times something had to be asked for again.
     pub(crate) asked_again: u32,
-    /// How many octets of it may come so far.
+    /// How many bytes of it may come so far.
     allowed: usize,
 }
 
@@ -49,7 +49,7 @@ impl Download {
         self.received == SIZE
     }
 
-    /// Takes octets of the resource that had not come before.
+    /// Takes bytes of the resource that had not come before.
     fn take(&mut self, now: Instant, server: char, offset: usize, data: &[u8]) {
         let Some(place) = self.content.get_mut(offset..offset + data.len()).filter(|place| !place.is_empty()) else {
             return;
@@ -144,7 +144,7 @@ pub(crate) struct OverTcp {
     /// How many connections it has begun.
     connections: u16,
     asked: bool,
-    /// What has come of the answer before its octets.
+    /// What has come of the answer before its bytes.
     heading: Vec<u8>,
     /// Who sends, once the heading is read.
     from: Option<char>,

@@ -6,16 +6,16 @@
 
 use core::ops::Range;
 
-/// Octets of the resource.
+/// Bytes of the resource.
 pub(crate) const SIZE: usize = 2 * 1024 * 1024;
 
-/// The most octets of the resource in one datagram.
+/// The most bytes of the resource in one datagram.
 pub(crate) const CHUNK: usize = 1024;
 
 /// No request, and no answer before its content, is longer.
 pub(crate) const LONGEST_HEAD: usize = 256;
 
-/// The resource: a sequence in which no part repeats, so that an octet in the wrong place is noticed.
+/// The resource: a sequence in which no part repeats, so that a byte in the wrong place is noticed.
 pub(crate) fn resource() -> Vec<u8> {
     // xorshift64* (Vigna 2016) from an arbitrary seed.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -34,7 +34,7 @@ pub(crate) fn request(part: &Range<usize>) -> String {
     format!("GET /resource HTTP/1.1\r\nHost: service1.xyz.com\r\nRange: bytes={first}-{last}\r\n\r\n")
 }
 
-/// What comes before the octets of an answer.
+/// What comes before the bytes of an answer.
 pub(crate) fn heading(server: char, part: &Range<usize>) -> String {
     let (first, last, length) = (part.start, part.end - 1, part.len());
     format!(
@@ -51,7 +51,7 @@ pub(crate) fn read_request(data: &[u8]) -> Option<Range<usize>> {
     (first <= last && last < SIZE).then_some(first..last + 1)
 }
 
-/// Who answers, where the answer begins in the resource, and its first octets. `None` if the heading is not whole yet.
+/// Who answers, where the answer begins in the resource, and its first bytes. `None` if the heading is not whole yet.
 pub(crate) fn read_heading(data: &[u8]) -> Option<(char, usize, &[u8])> {
     let (head, content) = split(data)?;
     let (first, _) = field(head, "Content-Range: bytes ")?.split_once('-')?;

@@ -20,7 +20,7 @@ use crate::scenario::{CLIENT, Chapter, ORIGINAL, PROXY, SERVERS, chapter, late};
 /// How long nothing is done at most: the client may take more after that.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How many octets the client is ahead of its pace.
+/// How many bytes the client is ahead of its pace.
 const AHEAD: usize = 4096;
 
 /// What has happened so far, told line by line.
@@ -107,7 +107,7 @@ pub(crate) fn run(driven: &Driven, arguments: &Arguments, out: &mut impl Write) 
     Ok(chapter)
 }
 
-/// How many octets the client may have had after this time.
+/// How many bytes the client may have had after this time.
 fn due(time: smoltcp::time::Duration, seconds: u32) -> usize {
     let whole = u64::from(seconds.max(1)) * 1_000_000;
     let octets = (SIZE as u64).saturating_mul(time.total_micros()) / whole;

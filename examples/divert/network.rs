@@ -23,7 +23,7 @@ const NEAR: Duration = Duration::from_millis(1);
 /// How long a packet takes from the proxy to a server.
 const FAR: Duration = Duration::from_millis(12);
 
-/// How long an octet keeps a line busy, in nanoseconds: 100 Mbit/s.
+/// How long a byte keeps a line busy, in nanoseconds: 100 Mbit/s.
 const OCTET: u64 = 80;
 
 pub(crate) struct Network {

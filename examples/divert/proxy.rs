@@ -37,7 +37,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn new(address: Ipv4Addr, captures: Captures) -> Result<Self, ConfigError> {
-        // Real proxies take 32 octets from the machine's source of randomness; this one is to be the same each time.
+        // Real proxies take 32 bytes from the machine's source of randomness; this one is to be the same each time.
         let secret = *b"a secret that everybody may know";
         // Figure 3's output port, 513, and some more.
         let config = Config::new(secret).alternative(address, 513..=1023);

@@ -53,13 +53,13 @@ pub(crate) struct Chapter {
     pub(crate) protocol: Protocol,
     /// How it moved, if that is known here.
     pub(crate) how: Option<Redivert>,
-    /// How many octets each server delivered, in the order of [`SERVERS`].
+    /// How many bytes each server delivered, in the order of [`SERVERS`].
     pub(crate) delivered: [usize; 2],
     /// Packets of the old server that came after the move, and were dropped.
     pub(crate) late: u64,
     /// What the client had to ask for again: requests over UDP, connections over TCP.
     pub(crate) asked_again: u32,
-    /// From the move to the first octets of the new server.
+    /// From the move to the first bytes of the new server.
     pub(crate) gap: Option<Duration>,
     pub(crate) by_client: Seen,
     pub(crate) by_servers: Seen,

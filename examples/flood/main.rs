@@ -85,7 +85,7 @@ fn kinds(house: &mut House) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A UDP packet from 1.2.3.4:3456 to 100.1.1.1:80, with 256 octets of data.
+/// A UDP packet from 1.2.3.4:3456 to 100.1.1.1:80, with 256 bytes of data.
 fn packet() -> Vec<u8> {
     let total = 20 + 8 + 256_u16;
     let mut packet = vec![0x45, 0, (total >> 8) as u8, total as u8, 0, 0, 0, 0, 64, 17, 0, 0, 1, 2, 3, 4, 100, 1, 1, 1];

@@ -226,7 +226,7 @@ fn tshark<const N: usize>(file: &Path, occurrence: &str, fields: &[&str; N]) -> 
     text.lines().map(|line| fields(line).try_into().expect("as many fields as were asked for")).collect()
 }
 
-/// A pcap file in the order of octets of most machines, as its own reader and writer see it.
+/// A pcap file in the order of bytes of most machines, as its own reader and writer see it.
 #[derive(Clone)]
 struct Pcap {
     magic: u32,

@@ -81,7 +81,7 @@ pub fn checksums(packet: &[u8]) -> Right {
     Right { header: sums.header == 0xffff, transport: sums.transport.is_none_or(|sum| sum == 0xffff) }
 }
 
-/// An ICMP error from `source` to the source of the packet that it quotes, of which it quotes `quoted` octets.
+/// An ICMP error from `source` to the source of the packet that it quotes, of which it quotes `quoted` bytes.
 pub fn icmp_error(kind: u8, code: u8, source: Ipv4Addr, about: &[u8], quoted: usize) -> Vec<u8> {
     let mut payload = vec![kind, code, 0, 0, 0, 0, 0, 0];
     payload.extend(&about[..quoted.min(about.len())]);

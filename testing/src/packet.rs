@@ -12,7 +12,7 @@ pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
-/// The one's complement sum of all octets; an odd last one counts as the upper half of a word.
+/// The one's complement sum of all bytes; an odd last one counts as the upper half of a word.
 pub fn sum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0_u64;
     let all = parts.concat();
@@ -40,9 +40,9 @@ pub fn address(bytes: &[u8], at: usize) -> Ipv4Addr {
 /// Where the parts of an IPv4 packet lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Octets of the header, options included.
+    /// Bytes of the header, options included.
     pub header: usize,
-    /// Octets of the packet; what lies behind is padding.
+    /// Bytes of the packet; what lies behind is padding.
     pub total: usize,
 }
 
@@ -170,7 +170,7 @@ pub fn echo(kind: u8, source: Ipv4Addr, destination: Ipv4Addr, identifier: u16, 
     ipv4(ICMP, source, destination, &payload)
 }
 
-/// An ICMP error from `source` to `destination` that quotes `quoted` octets of a packet.
+/// An ICMP error from `source` to `destination` that quotes `quoted` bytes of a packet.
 pub fn icmp_error(kind: u8, source: Ipv4Addr, destination: Ipv4Addr, about: &[u8], quoted: usize) -> Vec<u8> {
     let mut payload = vec![kind, 1, 0, 0, 0, 0, 0, 0];
     payload.extend(&about[..quoted.min(about.len())]);

@@ -117,7 +117,7 @@ pub fn verdict<S: Storage>(t: &mut Translator<S>, now: Instant, packet: &[u8]) -
     run(t, now, packet).0
 }
 
-/// Cuts a packet without IP options into fragments that carry `size` octets each (a multiple of 8).
+/// Cuts a packet without IP options into fragments that carry `size` bytes each (a multiple of 8).
 pub fn fragments(packet: &[u8], identification: u16, size: usize) -> Vec<Vec<u8>> {
     let payload = &packet[20..];
     let count = payload.len().div_ceil(size);
@@ -128,7 +128,7 @@ pub fn fragments(packet: &[u8], identification: u16, size: usize) -> Vec<Vec<u8>
         .collect()
 }
 
-/// One fragment with the addresses of `packet`: its offset in units of 8 octets, and whether more follow.
+/// One fragment with the addresses of `packet`: its offset in units of 8 bytes, and whether more follow.
 pub fn fragment(packet: &[u8], identification: u16, offset: u16, more: bool, part: &[u8]) -> Vec<u8> {
     let mut bytes = [&packet[..20], part].concat();
     let total = bytes.len() as u16;

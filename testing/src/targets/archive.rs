@@ -1,4 +1,4 @@
-//! A corpus as one file: a length of four octets in network byte order and so many octets, again and again.
+//! A corpus as one file: a length of four bytes in network byte order and so many bytes, again and again.
 
 /// Puts inputs into one archive.
 pub fn pack<'a>(inputs: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {

@@ -1,6 +1,6 @@
-//! What a fuzzer runs: any octets to both parsers, and any requests of a monitor that has the key.
+//! What a fuzzer runs: any bytes to both parsers, and any requests of a monitor that has the key.
 //!
-//! `cargo test` runs them on octets that only look random; `fuzz/` on those that a fuzzer finds.
+//! `cargo test` runs them on bytes that only look random; `fuzz/` on those that a fuzzer finds.
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use core::time::Duration;
@@ -147,7 +147,7 @@ fn read_servers(page: &ServerPage<'_>) {
     let _ = (page.next(), page.translator_time(), page.is_empty());
 }
 
-/// Any octets to an agent and to a monitor: nothing happens.
+/// Any bytes to an agent and to a monitor: nothing happens.
 pub fn parsers(data: &[u8]) {
     let mut house = House::new();
     let before = house.table();
@@ -276,7 +276,7 @@ fn events(house: &mut House) {
     assert!(house.agent.report_at().is_none_or(|at| at > house.now));
 }
 
-/// Any octets as the body of an authentic answer: a monitor reads them without harm, whatever it asked.
+/// Any bytes as the body of an authentic answer: a monitor reads them without harm, whatever it asked.
 pub fn answers(data: &[u8]) {
     let mut house = House::new();
     let mut client = Client::new(house.now, 1, SECRET, [9; 16]);

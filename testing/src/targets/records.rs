@@ -1,6 +1,6 @@
 //! Records: garbage, damaged ones, and ones that are well-formed but lie.
 //!
-//! The input is steps of a byte that says what to do and the octets that it needs.
+//! The input is steps of a byte that says what to do and the bytes that it needs.
 
 use byway::{Config, Divert, Heap, Imported, Instant, Protocol, RECORD_LENGTH, Record, Redivert, Translator};
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -64,7 +64,7 @@ pub fn run_watched(mut data: &[u8], watch: &mut dyn FnMut(&mut Translator<Heap>)
                 }
                 import(&mut byway, now, &octets);
             }
-            // A record of our own with a few octets changed.
+            // A record of our own with a few bytes changed.
             4 | 5 => {
                 let [which, place, value, place2, value2] = take(&mut data);
                 let count = byway.records().count().max(1);

@@ -2,8 +2,8 @@
 //! the caller, and one over the heap that takes them in bursts. The second measures connections and no servers, so that
 //! each packet takes the long way: what the shorter ways of the others do is held against it.
 //!
-//! The input is a byte of settings and then steps: a byte that says what to do, a length of two octets, and so many
-//! octets, or what is left.
+//! The input is a byte of settings and then steps: a byte that says what to do, a length of two bytes, and so many
+//! bytes, or what is left.
 
 use byway::{
     Borrowed, Checksums, Config, Divert, Fixed, Heap, InexactReset, Instant, Midstream, PortChoice, Prefix, Protocol,
@@ -187,12 +187,12 @@ pub fn run(data: &[u8]) {
             (0..=4, _) => {}
             // With its checksums right.
             (5..=7, _) => packet::fill_checksums(&mut packet),
-            // The answer to the last packet, with a few octets of it changed.
+            // The answer to the last packet, with a few bytes of it changed.
             (8..=10, Some((_, sent))) => {
                 packet = packet::mirrored(sent);
                 change(&mut packet, body, step & 15 == 8);
             }
-            // The last packet once more, with a few octets of it changed.
+            // The last packet once more, with a few bytes of it changed.
             (11, Some((came, _))) => {
                 packet = came.clone();
                 change(&mut packet, body, true);
@@ -236,7 +236,7 @@ pub fn run(data: &[u8]) {
     three.check();
 }
 
-/// Changes octets of a packet: pairs of a place and a value.
+/// Changes bytes of a packet: pairs of a place and a value.
 fn change(packet: &mut [u8], changes: &[u8], right: bool) {
     for pair in changes.chunks_exact(2) {
         if let Some(octet) = packet.get_mut(usize::from(pair[0])) {

@@ -46,7 +46,7 @@ use embassy_net_driver::{Capabilities, Checksum, Driver, HardwareAddress, LinkSt
 
 use crate::links::{ETHERNET, Links};
 
-/// The least that the stack is told of the longest frame, in octets: every host takes a datagram of 576 (RFC 791, section
+/// The least that the stack is told of the longest frame, in bytes: every host takes a datagram of 576 (RFC 791, section
 /// 3.1), and smoltcp subtracts headers from it without looking.
 const LEAST: usize = ETHERNET + 576;
 
@@ -114,14 +114,14 @@ pub struct TranslatingDriver<'s, D, S, B> {
 }
 
 impl<'s, D: Driver, S: Storage, B: AsMut<[u8]>> TranslatingDriver<'s, D, S, B> {
-    /// Wraps `driver`. The `buffer` should be as long as its largest frame, 1514 octets on Ethernet; if it is shorter, the
+    /// Wraps `driver`. The `buffer` should be as long as its largest frame, 1514 bytes on Ethernet; if it is shorter, the
     /// stack is told so, down to 590.
     pub fn new(driver: D, shared: &'s Shared<S>, mut buffer: B) -> Self {
         let longest = buffer.as_mut().len().max(LEAST);
         Self { driver, shared, buffer, longest, links: Links::NEW, own: [0; _], waiting: None }
     }
 
-    /// Octets before the packet; `None` for a medium that we cannot read.
+    /// Bytes before the packet; `None` for a medium that we cannot read.
     fn header(&self) -> Option<usize> {
         match self.driver.hardware_address() {
             HardwareAddress::Ethernet(_) => Some(ETHERNET),

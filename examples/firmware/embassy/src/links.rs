@@ -2,7 +2,7 @@
 
 use byway::{Direction, Verdict};
 
-/// Octets of an Ethernet header without tags.
+/// Bytes of an Ethernet header without tags.
 pub(crate) const ETHERNET: usize = 14;
 
 /// The EtherType of IPv4 (RFC 894).

@@ -31,7 +31,7 @@ fn config() -> Config {
     Config::new([0x42; 32]).alternative(ALTERNATIVE, 1024..=65535)
 }
 
-/// What the tables take, in octets: the translator with `Fixed<8, 4, 2, 2, 0>`, and one more of each thing.
+/// What the tables take, in bytes: the translator with `Fixed<8, 4, 2, 2, 0>`, and one more of each thing.
 fn sizes() {
     const fn size<const C: usize, const D: usize, const F: usize, const E: usize, const M: usize>() -> usize {
         size_of::<Translator<Fixed<C, D, F, E, M>>>()

@@ -3,11 +3,11 @@
 
 use crate::machine::stack_pointer;
 
-/// Octets that are painted. A call that reaches the end of them has gone deeper than can be told.
+/// Bytes that are painted. A call that reaches the end of them has gone deeper than can be told.
 const PAINTED: usize = 8 * 1024;
 const PAINT: u32 = 0x5af0_c3e1;
 
-/// How many octets of stack `call` takes, from the instruction that calls it on.
+/// How many bytes of stack `call` takes, from the instruction that calls it on.
 #[inline(never)]
 pub(crate) fn depth(call: &mut dyn FnMut()) -> usize {
     let top = stack_pointer();

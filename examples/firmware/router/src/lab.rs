@@ -50,10 +50,10 @@ pub struct Random {
 }
 
 impl Random {
-    /// How many octets it takes.
+    /// How many bytes it takes.
     pub const LEN: usize = 72;
 
-    /// Draws it, by filling octets.
+    /// Draws it, by filling bytes.
     ///
     /// # Errors
     /// Those of `fill`.

@@ -227,7 +227,7 @@ pub(crate) fn connections(entries: &mut [Entry], lines: usize) -> String {
     table
 }
 
-/// Octets in at most four digits and a unit.
+/// Bytes in at most four digits and a unit.
 fn short(octets: u64) -> String {
     let mut value = octets;
     for unit in ["", " K", " M", " G", " T"] {

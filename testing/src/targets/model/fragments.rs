@@ -15,7 +15,7 @@ pub(super) struct Note {
     pub(super) verdict: Verdict,
     /// Source, destination and identification of the first fragment as it went out.
     pub(super) out: (Ipv4Addr, Ipv4Addr, u16),
-    /// Units of 8 octets that were seen.
+    /// Units of 8 bytes that were seen.
     pub(super) seen: Vec<u16>,
     /// Where the datagram ends, if its last fragment was seen.
     pub(super) end: Option<u16>,
@@ -34,7 +34,7 @@ impl Note {
 pub(super) const REPEATED: u64 = TICK;
 
 impl Model {
-    /// Range in units of 8 octets, or `None` if a fragment contradicts itself.
+    /// Range in units of 8 bytes, or `None` if a fragment contradicts itself.
     pub(super) fn units(packet: &[u8]) -> Option<(u16, u16)> {
         let at = layout(packet)?;
         let (start, length) = (word(packet, 6) & 0x1fff, at.total - at.header);

@@ -61,7 +61,7 @@ pub enum Packet {
     Error { which: u8, back: bool, kind: u8, from_router: bool, quoted: u8, options: bool, damage: u8 },
     /// A fragment.
     Fragment { which: u8, back: bool, identification: u8, start: u8, units: u8, more: bool },
-    /// The last packet once more, with an octet changed, shortened, checksums right or not.
+    /// The last packet once more, with a byte changed, shortened, checksums right or not.
     Changed { place: u8, value: u8, cut: u8, right: bool },
     /// Anything at all.
     Raw([u8; 12]),

@@ -1,4 +1,4 @@
-//! Sequences of operations against the naive model: a stretch of 16 octets for each operation, read with `arbitrary`.
+//! Sequences of operations against the naive model: a stretch of 16 bytes for each operation, read with `arbitrary`.
 //!
 //! Three translators are told the same: one over arrays, one over slices of the caller, and one over the heap, which
 //! takes packets in bursts where the sequence says so. The one over slices measures connections and no servers,
@@ -24,14 +24,14 @@ pub use input::Operation;
 use run::{Burst, Run};
 pub use segment::{PLAIN, SEGMENT};
 
-/// Octets of input that one operation takes.
+/// Bytes of input that one operation takes.
 pub const STRETCH: usize = 16;
 /// More operations than this are not carried out.
 const LONGEST: usize = 120;
 /// Rules, and their servers, and re-diverts within one sweep.
 const RULES: usize = 24;
 const MANY_RULES: usize = 1_100;
-/// In the octet that chooses the first rules.
+/// In the byte that chooses the first rules.
 const LARGE: u8 = 0x80;
 const FRAGMENTS: usize = 160;
 const EVENTS: usize = 256;

@@ -116,7 +116,7 @@ impl<'a> Arbitrary<'a> for Chosen {
     }
 }
 
-/// The lowest first octet of an operation that is a [`Packet::Segment`]; the fourth says which flags it has.
+/// The lowest first byte of an operation that is a [`Packet::Segment`]; the fourth says which flags it has.
 pub const SEGMENT: u8 = 0xec;
-/// The fourth octet of one that has ACK alone.
+/// The fourth byte of one that has ACK alone.
 pub const PLAIN: u8 = 4;
