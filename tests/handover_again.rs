@@ -49,10 +49,10 @@ fn a_connection_goes_where_there_is_more_room_for_its_weight() {
     }
 }
 
-/// What is drained that way leaves rules and counts alone, so that new connections go where there is room.
+/// What is handed over that way leaves rules and counts alone, so that new connections go where there is room.
 #[test]
 fn counts_stay_with_their_servers() {
-    for how in [Redivert::Drain, Redivert::HandOver] {
+    for how in [Redivert::HandOver, Redivert::HandOverOrReset] {
         // Rules without room for another server.
         let storage = Fixed::<64, 4, 8, 2, 0, 64>::sized();
         let mut byway = Translator::new(config(), storage).expect("a good configuration");

@@ -123,8 +123,8 @@ impl<S: Storage> Translator<S> {
     /// connection keeps its alternative port if that is free towards the new server; otherwise it gets another, and
     /// if there is none it is closed ([`Closed::Stranded`]).
     ///
-    /// From a server's `address:port` to the address alone is to itself: rules and their counts stay as they are. With
-    /// [`Redivert::HandOver`] each of its connections goes where its rule would send it now, after its weights were changed
+    /// With [`Redivert::HandOver`], from a server's `address:port` to the address alone is to itself: rules and their counts
+    /// stay as they are, and each of its connections goes where its rule would send it now, after weights were changed
     /// for example; those that belong there stay.
     ///
     /// [`DropReason::OldServer`]: crate::DropReason::OldServer
@@ -253,7 +253,7 @@ impl Table<'_> {
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
         let (old, new) = self.check_redivert(from, target, how)?;
-        let survey = self.survey_move(old, new);
+        let survey = self.survey_move(old, new, how);
         let connections = self.connections_on(old, &survey);
         if how.is_followed() && self.state.redivert_log.is_full(self.memory.moves) {
             return Err(RedivertError::Busy { capacity: self.memory.moves.len() });

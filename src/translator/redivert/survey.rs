@@ -1,6 +1,7 @@
 //! What stands on a server, found in one pass over the entries for servers.
 
 use crate::table::server::{Kind, Place, ServerSlot};
+use crate::translator::redivert::how::Redivert;
 use crate::translator::state::Table;
 
 /// What a re-divert from a server would find.
@@ -56,10 +57,12 @@ impl Table<'_> {
         Survey::new(self.used_servers(), old)
     }
 
-    /// The same for a move. To the server's own address, its port kept, no rule has to follow.
-    pub(in crate::translator) fn survey_move(&self, old: Place, new: Place) -> Survey {
+    /// The same for a move. Where connections are handed over to the server's own address, its port kept, no rule has to
+    /// follow.
+    pub(in crate::translator) fn survey_move(&self, old: Place, new: Place, how: Redivert) -> Survey {
         let survey = self.survey(old);
-        if old.address == new.address && new.port.is_none() {
+        let hands_over = matches!(how, Redivert::HandOver | Redivert::HandOverOrReset);
+        if hands_over && old.address == new.address && new.port.is_none() {
             return Survey { rules: 0, occupied: 0, ..survey };
         }
         survey

@@ -161,7 +161,7 @@ impl Reservation {
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
         let (old, new) = table.check_redivert(from, to, how)?;
-        let survey = table.survey_move(old, new);
+        let survey = table.survey_move(old, new, how);
         if how.is_followed() {
             let capacity = table.memory.moves.len();
             self.moves = self.moves.checked_sub(1).ok_or(RedivertError::Busy { capacity })?;
