@@ -3,6 +3,7 @@
 use core::net::Ipv4Addr;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::os::unix::fs::FileTypeExt as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -31,7 +32,10 @@ impl Locations {
     pub(super) fn read(file: &Path) -> Result<Self, String> {
         let is_database = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("mmdb"));
         let failed = |why: String| format!("{}: {why}", file.display());
-        only_regular(file).map_err(failed)?;
+        // What a pipe brings may be waited for: a reload reads it in a thread of its own.
+        if !std::fs::metadata(file).is_ok_and(|found| found.file_type().is_fifo()) {
+            only_regular(file).map_err(failed)?;
+        }
         let opened = File::open(file).map_err(|error| failed(error.to_string()))?;
         if is_database {
             Self::of_database(opened).map_err(failed)
