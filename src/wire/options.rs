@@ -103,26 +103,23 @@ impl Offer {
     }
 }
 
-/// The sender's time in a segment whose only option are timestamps, where nearly every sender puts them (RFC 7323, appendix
-/// A).
-#[cfg(target_pointer_width = "64")]
+/// Whether a segment begins with timestamps as nearly every sender puts them (RFC 7323, appendix A): TSval is at
+/// [`USUAL_TIMESTAMPS`].
 #[inline(always)]
-pub(crate) fn common_timestamp(segment: &[u8]) -> Option<u32> {
-    let [NOP, NOP, TIMESTAMPS, 10, a, b, c, d, ..] = *segment.get(HEADER..)?.first_chunk::<12>()? else {
-        return None;
-    };
-    (segment[12] >> 4 == 8).then_some(u32::from_be_bytes([a, b, c, d]))
+pub(crate) fn has_usual_timestamps(segment: &[u8]) -> bool {
+    matches!(segment.get(HEADER..).and_then(<[u8]>::first_chunk), Some([NOP, NOP, TIMESTAMPS, 10]))
+        && segment.get(12).is_some_and(|offset| *offset >> 4 >= 8)
 }
+
+/// Where TSval lies in such a segment.
+pub(crate) const USUAL_TIMESTAMPS: usize = HEADER + 4;
 
 /// Where TSval and TSecr lie in a segment, if it carries timestamps.
 #[cfg_attr(target_pointer_width = "64", inline)]
 #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) fn timestamps(segment: &[u8]) -> Option<usize> {
-    // Where nearly every sender puts them (RFC 7323, appendix A).
-    if let Some([NOP, NOP, TIMESTAMPS, 10]) = segment.get(HEADER..).and_then(<[u8]>::first_chunk)
-        && segment.get(12).is_some_and(|offset| *offset >> 4 >= 8)
-    {
-        return Some(HEADER + 4);
+    if has_usual_timestamps(segment) {
+        return Some(USUAL_TIMESTAMPS);
     }
     Options::of(segment).find(|option| option.kind == TIMESTAMPS && option.length == 8).map(|option| option.at)
 }

@@ -49,7 +49,7 @@ impl ResumeSlot {
         let header = bytes.first_chunk::<HEADER>()?;
         let clock = match header[12] >> 4 {
             5 => None,
-            8 => Some(options::common_timestamp(bytes)?),
+            8 if options::has_usual_timestamps(bytes) => word(bytes, options::USUAL_TIMESTAMPS),
             _ => return None,
         };
         let window = u16::from_be_bytes([header[14], header[15]]);
