@@ -22,7 +22,7 @@ const OPENINGS: [(Measure, Rules, Settings); 5] = [
 ];
 
 /// The rows of one size and protocol, which take turns: the limits, then byway. With `only` those of one measure alone, and
-/// nothing is made ready for others.
+/// no connections are opened for others.
 pub(crate) fn all(connections: u32, protocol: Protocol, only: Option<Measure>) -> Result<Vec<Box<dyn Row>>, String> {
     let wants = |measures: &[Measure]| only.is_none_or(|only| measures.contains(&only));
     let flows = Rc::new(limits::flows(connections, protocol)?);
