@@ -90,13 +90,32 @@ struct Clients {
 
 impl Clients {
     fn start(space: &Space, count: u64) -> Self {
+        Self::asking(space, count, 70, || ask)
+    }
+
+    /// The same where each keeps one connection for all that it asks.
+    fn keep(space: &Space, count: u64) -> Self {
+        Self::asking(space, count, 170, || {
+            let mut stream = connect().unwrap();
+            move || ask_on(&mut stream)
+        })
+    }
+
+    /// Each asks with what `client` has made for it, and then rests for so many milliseconds or a few more.
+    fn asking<A: FnMut() -> std::io::Result<()>>(
+        space: &Space,
+        count: u64,
+        rest: u64,
+        client: impl Fn() -> A + Copy + Send + 'static,
+    ) -> Self {
         let clients = Self { stop: Arc::default(), answers: Arc::default() };
         let (stop, answers) = (clients.stop.clone(), clients.answers.clone());
         space.run(move || {
-            for client in 0..count {
+            for number in 0..count {
                 let (stop, answers) = (stop.clone(), answers.clone());
                 std::thread::spawn(move || {
-                    std::thread::sleep(Duration::from_millis(client * 7));
+                    std::thread::sleep(Duration::from_millis(number * 7));
+                    let mut ask = client();
                     for n in 0.. {
                         if stop.load(Ordering::Relaxed) {
                             return;
@@ -105,32 +124,7 @@ impl Clients {
                         let time = ask().ok().map(|()| begun.elapsed());
                         answers.lock().unwrap().push((Instant::now(), time));
                         // Not all at once.
-                        std::thread::sleep(Duration::from_millis(70 + (client * 37 + n * 53) % 60));
-                    }
-                });
-            }
-        });
-        clients
-    }
-
-    /// The same where each keeps one connection for all that it asks.
-    fn keep(space: &Space, count: u64) -> Self {
-        let clients = Self { stop: Arc::default(), answers: Arc::default() };
-        let (stop, answers) = (clients.stop.clone(), clients.answers.clone());
-        space.run(move || {
-            for client in 0..count {
-                let (stop, answers) = (stop.clone(), answers.clone());
-                std::thread::spawn(move || {
-                    std::thread::sleep(Duration::from_millis(client * 7));
-                    let mut stream = connect().unwrap();
-                    for n in 0.. {
-                        if stop.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        let begun = Instant::now();
-                        let time = ask_on(&mut stream).ok().map(|()| begun.elapsed());
-                        answers.lock().unwrap().push((Instant::now(), time));
-                        std::thread::sleep(Duration::from_millis(170 + (client * 37 + n * 53) % 60));
+                        std::thread::sleep(Duration::from_millis(rest + (number * 37 + n * 53) % 60));
                     }
                 });
             }
