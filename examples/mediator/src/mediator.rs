@@ -33,9 +33,6 @@ pub struct Config {
     pub connections: usize,
     /// How long an HTTP client may be silent when it is its turn. Default 60 s.
     pub patience: Duration,
-    /// Whether an upload stays at its server when an instruction comes that it could not follow. It cannot if what servers
-    /// send reaches the stack by another way than the device. Default: yes.
-    pub may_stay: bool,
     /// 32 bytes of randomness, for tokens, ports and identifiers.
     pub entropy: [u8; 32],
 }
@@ -46,7 +43,7 @@ impl Config {
     pub fn new(origins: Vec<Origin>, entropy: [u8; 32]) -> Self {
         let patience = Duration::from_secs(60);
         let (hosts, coap) = (Hosts::default(), Settings::default());
-        Self { origins, hosts, coap, block: 6, connections: 4096, patience, may_stay: true, entropy }
+        Self { origins, hosts, coap, block: 6, connections: 4096, patience, entropy }
     }
 }
 
@@ -83,7 +80,6 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             counters: Counters::default(),
             origins: config.origins,
             hosts: config.hosts,
-            may_stay: config.may_stay,
             block: config.block,
             patience: config.patience,
             tickets: 0,
@@ -110,6 +106,16 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
     /// The device below byway.
     pub const fn device_mut(&mut self) -> &mut D {
         self.shared.far.device_mut()
+    }
+
+    /// The side of the servers.
+    pub const fn far(&self) -> &Far<D> {
+        &self.shared.far
+    }
+
+    /// byway, and what takes packets that have not come by the device ([`Far::hand_in`]).
+    pub const fn far_mut(&mut self) -> &mut Far<D> {
+        &mut self.shared.far
     }
 
     /// What was counted.
@@ -236,9 +242,9 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             return Some(Source { way, server: far.server(way), place: None });
         }
         let (way, place) = far.receive_past(datagram)?;
-        // If byway has led its connection back there, it is everybody's.
-        let is_back = far.place(way).is_some_and(|now| now.is_at(&place));
-        Some(Source { way, server: Some(place.server), place: (!is_back).then_some(place) })
+        // If byway leads its connection there, it is everybody's.
+        let is_there = far.place(way).is_some_and(|now| now.is_at(&place));
+        Some(Source { way, server: Some(place.server), place: (!is_there).then_some(place) })
     }
 
     /// When to call [`poll`](Self::poll) although nothing has come.

@@ -1,5 +1,6 @@
 //! The proxy on sockets of the operating system: one thread, and one loop.
 
+use core::fmt::Display;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -72,6 +73,9 @@ pub struct Service {
     /// The process that translates what servers send, if it is another one. Its token follows the device's.
     #[cfg(target_os = "linux")]
     portion: Option<Exchange>,
+    /// Which changes of the places where transfers stay it was told.
+    #[cfg(target_os = "linux")]
+    told: u64,
     start: std::time::Instant,
     /// When to try again to accept, after there was no descriptor left.
     accept_at: Option<Instant>,
@@ -87,14 +91,11 @@ struct Printing {
 }
 
 impl Printing {
-    fn print(&mut self, now: Instant, mediator: &Mediator<Outside, HttpStream>) {
-        if now < self.next {
-            return;
-        }
+    fn print(&mut self, now: Instant, mediator: &Mediator<Outside, HttpStream>, portion: impl Display) {
         self.next = now + self.every;
         let (dropped, byway) = (mediator.device().dropped(), mediator.translator().counters());
         let line = format!(
-            "{} device: {dropped} byway: moved={} dropped={}",
+            "{} device: {dropped}{portion} byway: moved={} dropped={}",
             mediator.counters(),
             byway.moved,
             byway.dropped_in_all()
@@ -167,6 +168,8 @@ impl Service {
             device,
             #[cfg(target_os = "linux")]
             portion,
+            #[cfg(target_os = "linux")]
+            told: 0,
             start,
             accept_at: None,
             printing,
@@ -214,8 +217,9 @@ impl Service {
             }
             is_busy = self.turn(&events)?;
             let now = self.now();
-            if let Some(printing) = &mut self.printing {
-                printing.print(now, &self.mediator);
+            let portion = self.exchanged();
+            if let Some(printing) = self.printing.as_mut().filter(|printing| printing.next <= now) {
+                printing.print(now, &self.mediator, portion);
             }
         }
         Ok(())
@@ -261,6 +265,14 @@ impl Service {
     /// Tells whoever wants to know what has happened to connections: subscribers, and the other portion. Only then packets
     /// leave for which it matters.
     fn tell(&mut self, now: Instant) {
+        // Before the records of what moves away from there.
+        #[cfg(target_os = "linux")]
+        if let Some(portion) = &mut self.portion {
+            let (changes, places) = self.mediator.far().places();
+            if core::mem::replace(&mut self.told, changes) != changes {
+                portion.stay(&places.map(|place| (place.server, place.alternative)).collect::<Vec<_>>());
+            }
+        }
         while let Some(event) = self.mediator.translator_mut().poll_event() {
             if let Some(control) = &mut self.control {
                 control.tell(now, &event);
@@ -285,6 +297,15 @@ impl Service {
         }
     }
 
+    /// What was exchanged with the other portion, for people. Empty if there is none.
+    fn exchanged(&self) -> impl Display + use<> {
+        #[cfg(target_os = "linux")]
+        let counters = self.portion.as_ref().map(Exchange::counters);
+        #[cfg(not(target_os = "linux"))]
+        let counters = None::<()>;
+        core::fmt::from_fn(move |f| counters.map_or(Ok(()), |counters| write!(f, " portion: {counters:?}")))
+    }
+
     const fn portion_is_ready(&mut self) {
         #[cfg(target_os = "linux")]
         if let Some(portion) = &mut self.portion {
@@ -296,10 +317,12 @@ impl Service {
     fn hear_portion(&mut self, now: Instant) -> bool {
         #[cfg(target_os = "linux")]
         if let Some(portion) = &mut self.portion {
-            let mut packets = Vec::new();
-            let more = portion.receive(now, self.mediator.translator_mut(), |packet| packets.push(packet.to_vec()));
-            if let Outside::Tun(tun) = self.mediator.device_mut() {
-                packets.iter().for_each(|packet| tun.hand_in(packet));
+            let (far, mut packets) = (self.mediator.far_mut(), Vec::new());
+            let more = portion.receive(now, far.translator_mut(), |ends, packet| packets.push((ends, packet.to_vec())));
+            for ((server, alternative), packet) in packets {
+                if !far.hand_in(server, alternative, &packet) {
+                    portion.refuse();
+                }
             }
             return more;
         }

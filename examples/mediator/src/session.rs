@@ -65,8 +65,6 @@ pub struct Shared<D> {
     pub block: u8,
     /// How long a client may be silent when it is its turn.
     pub patience: Duration,
-    /// Whether uploads may stay at a server that others are moved from.
-    pub may_stay: bool,
     /// How many requests have begun to wait for a lane.
     pub tickets: u64,
 }

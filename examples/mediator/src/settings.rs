@@ -250,7 +250,6 @@ impl Settings {
     pub fn mediator(&self, origins: Vec<Origin>, entropy: [u8; 32]) -> Result<crate::mediator::Config, String> {
         let mut config = crate::mediator::Config::new(origins, entropy);
         config.hosts = Hosts::new(self.hosts.iter().map(String::as_str))?;
-        config.may_stay = self.portion.is_none();
         config.block = self.exponent()?;
         config.connections = self.connections;
         config.patience = Duration::from_secs(self.patience);

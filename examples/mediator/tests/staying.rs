@@ -165,22 +165,6 @@ fn it_stays_at_an_origin_too() {
     assert_eq!((stored(&world, 0), stored(&world, 1)), (Some(body.to_vec()), None));
 }
 
-/// Where the proxy cannot hear the old server, since another process translates what servers send.
-#[test]
-fn where_it_may_not_stay_it_fails_and_leaves_nothing() {
-    let mut world = world(Network { may_stay: false, ..Network::default() });
-    let body = content(40_000);
-    let mut client = begin(&mut world, "PUT", body.len());
-    go_on_without_end(&mut world, &mut client, &body[..20_000]);
-    assert!(world.requests()[0] >= 10);
-    world.redivert(0, Redivert::Switch);
-    client.send(&mut world, &body[20_000..]);
-    let response = client.response(&mut world, false).unwrap();
-    assert_eq!((response.status, response.field("Connection")), (503, Some("close")));
-    assert_eq!(world.count(Reason::NotReplayable), 1);
-    assert_eq!((stored(&world, 0), stored(&world, 1)), (None, None));
-}
-
 /// What others send to the same port, or what is damaged on its way, is nothing to a transfer that stays.
 #[test]
 fn only_its_server_is_heard() {

@@ -46,8 +46,6 @@ pub struct Request {
     pub head_only: bool,
     /// Whether notifications are wanted.
     pub observes: bool,
-    /// Whether it stays at its server when it could not follow an instruction.
-    pub may_stay: bool,
     /// The exponent of the largest block, at most [`MAX_SIZE`].
     pub block: u8,
 }

@@ -10,10 +10,9 @@ use std::collections::VecDeque;
 
 use smoltcp::phy::{self, DeviceCapabilities};
 use smoltcp::time::Instant;
-use smoltcp::wire::{Ipv4Packet, UdpPacket};
 
 use super::Way;
-use super::carrier::{datagram, packet};
+use super::carrier::{datagram, is_intact, packet};
 
 /// How many datagrams wait at most until they are received.
 const WAITING: usize = 64;
@@ -45,13 +44,15 @@ pub(super) struct Bypass<D> {
     generation: u32,
     /// The places whose servers' answers go past byway, whose they are, and how many transfers stay there.
     places: Vec<(Place, Way, usize)>,
+    /// How often the places have changed.
+    changes: u64,
     received: VecDeque<(Place, Way, Vec<u8>)>,
     packet: Vec<u8>,
 }
 
 impl<D: phy::Device> Bypass<D> {
     pub(super) const fn new(inner: D) -> Self {
-        Self { inner, generation: 0, places: Vec::new(), received: VecDeque::new(), packet: Vec::new() }
+        Self { inner, generation: 0, places: Vec::new(), changes: 0, received: VecDeque::new(), packet: Vec::new() }
     }
 
     pub(super) const fn inner(&self) -> &D {
@@ -71,7 +72,10 @@ impl<D: phy::Device> Bypass<D> {
     pub(super) fn stay(&mut self, place: Place, way: Way) {
         match self.places.iter_mut().find(|(known, of, _)| (*known, *of) == (place, way)) {
             Some((.., users)) => *users += 1,
-            None => self.places.push((place, way, 1)),
+            None => {
+                self.places.push((place, way, 1));
+                self.changes += 1;
+            }
         }
     }
 
@@ -83,8 +87,14 @@ impl<D: phy::Device> Bypass<D> {
             *users -= 1;
             if *users == 0 {
                 self.places.swap_remove(at);
+                self.changes += 1;
             }
         }
+    }
+
+    /// The places, and how often they have changed.
+    pub(super) fn places(&self) -> (u64, impl Iterator<Item = Place>) {
+        (self.changes, self.places.iter().map(|(place, ..)| *place))
     }
 
     /// Sends a datagram to the server of a place. False if there is no room.
@@ -113,26 +123,27 @@ impl<D: phy::Device> Bypass<D> {
         if !is_intact(&self.packet) {
             return false;
         }
-        let mine = |(place, ..): &&(Place, Way, usize)| {
-            (place.server, place.alternative) == (from, to) && place.generation != self.generation
-        };
-        let Some((place, way, _)) = self.places.iter().find(mine) else {
+        let Some((place, way)) = self.find(from, to).filter(|(place, _)| place.generation != self.generation) else {
             return false;
         };
-        // As a network would; it is sent again.
-        if self.received.len() < WAITING {
-            self.received.push_back((*place, *way, payload.to_vec()));
-        }
+        let payload = payload.to_vec();
+        self.hand_in(place, way, payload);
         true
     }
-}
 
-/// Whether the checksums are right, which the stack does not see.
-fn is_intact(packet: &[u8]) -> bool {
-    Ipv4Packet::new_checked(packet).is_ok_and(|ip| {
-        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
-        ip.verify_checksum() && UdpPacket::new_checked(ip.payload()).is_ok_and(|udp| udp.verify_checksum(&from, &to))
-    })
+    /// The place of this server and this alternative endpoint, if a transfer stays there, and whose it is.
+    pub(super) fn find(&self, server: SocketAddrV4, alternative: SocketAddrV4) -> Option<(Place, Way)> {
+        let mine = |(place, ..): &&(Place, Way, usize)| (place.server, place.alternative) == (server, alternative);
+        self.places.iter().find(mine).map(|(place, way, _)| (*place, *way))
+    }
+
+    /// Keeps a datagram until it is received.
+    pub(super) fn hand_in(&mut self, place: Place, way: Way, payload: Vec<u8>) {
+        // As a network would; it is sent again.
+        if self.received.len() < WAITING {
+            self.received.push_back((place, way, payload));
+        }
+    }
 }
 
 impl<D: phy::Device> phy::Device for Bypass<D> {

@@ -218,7 +218,7 @@ impl Sockets {
 }
 
 /// The addresses and the payload of a UDP datagram in one piece.
-pub(super) fn datagram(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4, &[u8])> {
+pub(crate) fn datagram(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4, &[u8])> {
     let ip = Ipv4Packet::new_checked(packet).ok()?;
     if ip.next_header() != IpProtocol::Udp || ip.more_frags() || ip.frag_offset() != 0 {
         return None;
@@ -229,8 +229,17 @@ pub(super) fn datagram(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4, &[u
     Some((from, to, udp.payload()))
 }
 
+/// Whether the checksums are right, which the stack does not see.
+pub(crate) fn is_intact(packet: &[u8]) -> bool {
+    Ipv4Packet::new_checked(packet).is_ok_and(|ip| {
+        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+        ip.verify_checksum() && UdpPacket::new_checked(ip.payload()).is_ok_and(|udp| udp.verify_checksum(&from, &to))
+    })
+}
+
 /// A packet with this datagram.
-pub(super) fn packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let udp = UdpRepr { src_port: from.port(), dst_port: to.port() };
     let ip = Ipv4Repr {
         src_addr: *from.ip(),

@@ -314,6 +314,11 @@ impl<D: phy::Device> Far<D> {
         self.device.inner_mut().leave(place, way);
     }
 
+    /// The places that transfers stay at, and how often they have changed.
+    pub fn places(&self) -> (u64, impl Iterator<Item = Place>) {
+        self.device.inner().places()
+    }
+
     /// Sends a datagram to the server of this place, wherever byway would lead it now. False if there is no room.
     pub fn send_from(&mut self, place: Place, way: Way, datagram: &[u8]) -> bool {
         if place.generation == self.generation() {
@@ -323,7 +328,30 @@ impl<D: phy::Device> Far<D> {
         self.device.inner_mut().send(now, place, datagram)
     }
 
-    /// Takes a datagram that has come past byway, from the server of a place.
+    /// Takes a packet that a server has sent to this alternative endpoint and that has not come by the device: another process
+    /// has translated it, or has left it as it was because a transfer stays there. [`receive_past`](Self::receive_past) gives
+    /// its datagram. False if it is not whole, or for nobody.
+    pub fn hand_in(&mut self, server: SocketAddrV4, alternative: SocketAddrV4, packet: &[u8]) -> bool {
+        let Some((from, to, payload)) = carrier::datagram(packet).filter(|_| carrier::is_intact(packet)) else {
+            return false;
+        };
+        let (place, way) = if (from, to) == (server, alternative) {
+            let Some(found) = self.device.inner().find(server, alternative) else {
+                return false;
+            };
+            found
+        } else {
+            let Some(lane) = self.lanes.iter().position(|lane| lane.port == to.port()) else {
+                return false;
+            };
+            let way = Way { lane: Lane(lane), client: *to.ip(), origin: from };
+            (Place { alternative, server, generation: self.generation() }, way)
+        };
+        self.device.inner_mut().hand_in(place, way, payload.to_vec());
+        true
+    }
+
+    /// Takes a datagram that has come past byway, from the server of a place, or that was [handed in](Self::hand_in).
     pub fn receive_past(&mut self, buffer: &mut Vec<u8>) -> Option<(Way, Place)> {
         let (place, way, datagram) = self.device.inner_mut().receive()?;
         *buffer = datagram;

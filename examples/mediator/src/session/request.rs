@@ -146,7 +146,6 @@ impl Session {
             has_body,
             head_only: self.response.head_only,
             observes,
-            may_stay: shared.may_stay,
             block: shared.block.min(block::MAX_SIZE),
         })
     }

@@ -91,15 +91,13 @@ pub struct Network {
     pub loss: u32,
     pub seed: u64,
     pub nstart: usize,
-    /// Whether uploads may stay at a server that others are moved from.
-    pub may_stay: bool,
     /// HTTP connections at once.
     pub connections: usize,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, may_stay: true, connections: 4096 }
+        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, connections: 4096 }
     }
 }
 
@@ -129,7 +127,7 @@ impl World {
         let origin: Origin = format!("coap://{ORIGIN}").parse().unwrap();
         let mut config = Config::new(vec![origin], [9; 32]);
         config.hosts = Hosts::new(["x"]).unwrap();
-        (config.coap.nstart, config.may_stay) = (network.nstart, network.may_stay);
+        config.coap.nstart = network.nstart;
         config.connections = network.connections;
         Self { mediator: Mediator::new(config, link, translator, now), now, servers }
     }
