@@ -97,6 +97,8 @@ reasons! {
     Displaced = "displaced",
     /// A connection was refused because there are as many as configured.
     TooMany = "too_many",
+    /// A connection was refused because its client has as many as one may have.
+    TooManyOfClient = "too_many_of_client",
     /// A notification was replaced by a later one before its client could take it.
     NotificationsSkipped = "notifications_skipped",
 }

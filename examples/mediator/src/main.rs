@@ -118,6 +118,7 @@ fn arguments() -> Result<Command, String> {
             "nstart" => settings.nstart = read(&name, &value)?,
             "counters" => settings.counters = read(&name, &value)?,
             "connections" => settings.connections = read(&name, &value)?,
+            "per-client" => settings.per_client = Some(read(&name, &value)?),
             "moves" => moves = read(&name, &value)?,
             "mib" => mib = read(&name, &value)?,
             _ => return Err(format!("--{name}: there is no such option")),

@@ -1,13 +1,14 @@
 //! The proxy without sockets and without a clock: HTTP connections on one side, a device with byway on the other.
 
 use core::cmp::Reverse;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 
 use byway::{Heap, Instant, Translator};
 use smoltcp::phy;
 
+use crate::clients::{Holder, Holders};
 use crate::coap::exchange::{Exchanges, Settings, Source};
 use crate::counters::{Counters, Reason};
 use crate::far::{Far, carrier};
@@ -31,6 +32,8 @@ pub struct Config {
     pub block: u8,
     /// The most HTTP connections at once. Default 4096.
     pub connections: usize,
+    /// The most of them that one client has, by its address. Default 1024.
+    pub per_client: usize,
     /// How long an HTTP client may be silent when it is its turn. Default 60 s.
     pub patience: Duration,
     /// 32 bytes of randomness, for tokens, ports and identifiers.
@@ -43,7 +46,7 @@ impl Config {
     pub fn new(origins: Vec<Origin>, entropy: [u8; 32]) -> Self {
         let patience = Duration::from_secs(60);
         let (hosts, coap) = (Hosts::default(), Settings::default());
-        Self { origins, hosts, coap, block: 6, connections: 4096, patience, entropy }
+        Self { origins, hosts, coap, block: 6, connections: 4096, per_client: 1024, patience, entropy }
     }
 }
 
@@ -59,8 +62,10 @@ pub struct ConnectionId(pub usize);
 pub struct Mediator<D, T> {
     shared: Shared<D>,
     sessions: HashMap<usize, (Session, T)>,
+    holders: Holders,
     next: usize,
     limit: usize,
+    per_client: usize,
     checked: Instant,
     datagram: Vec<u8>,
     closed: Vec<(ConnectionId, T)>,
@@ -84,8 +89,17 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             patience: config.patience,
             tickets: 0,
         };
-        let (sessions, datagram, closed) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { shared, sessions, next: 0, limit: config.connections, checked: now, datagram, closed }
+        Self {
+            shared,
+            sessions: HashMap::new(),
+            holders: Holders::default(),
+            next: 0,
+            limit: config.connections,
+            per_client: config.per_client,
+            checked: now,
+            datagram: Vec::new(),
+            closed: Vec::new(),
+        }
     }
 
     /// byway, for instructions and for what it counts.
@@ -140,31 +154,38 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         self.sessions.iter().map(|(number, (session, _))| (ConnectionId(*number), session))
     }
 
-    /// Takes a connection of an HTTP client. Gives the stream back if there are as many as allowed, and each is being used.
+    /// Takes a connection of an HTTP client. Gives the stream back if there are as many as allowed, in all or of this client,
+    /// and each is being used.
     ///
     /// # Errors
-    /// The stream.
-    pub fn accept(&mut self, now: Instant, from: IpAddr, stream: T) -> Result<ConnectionId, T> {
-        if self.sessions.len() >= self.limit && !self.make_room() {
+    /// The stream, and why.
+    pub fn accept(&mut self, now: Instant, from: IpAddr, stream: T) -> Result<ConnectionId, (T, Reason)> {
+        let holder = Holder::of(from);
+        if self.holders.held(holder) >= self.per_client && !self.make_room(Some(holder)) {
+            self.shared.counters.count(Reason::TooManyOfClient);
+            return Err((stream, Reason::TooManyOfClient));
+        }
+        if self.sessions.len() >= self.limit && !self.make_room(None) {
             self.shared.counters.count(Reason::TooMany);
-            return Err(stream);
+            return Err((stream, Reason::TooMany));
         }
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        self.sessions.insert(number, (Session::new(carrier::client(from), now), stream));
+        self.holders.add(holder);
+        self.sessions.insert(number, (Session::new(holder, carrier::client(from), now), stream));
         Ok(ConnectionId(number))
     }
 
-    /// Closes a connection on which no request is being answered: of the address that has most, the one that has been silent
-    /// for longest. False if there is none, since those that have something to do are not broken off.
-    fn make_room(&mut self) -> bool {
-        let mut held: HashMap<Ipv4Addr, usize> = HashMap::new();
-        self.sessions.values().for_each(|(session, _)| *held.entry(session.client()).or_default() += 1);
-        let held_by = |session: &Session| held.get(&session.client()).copied().unwrap_or(0);
-        let idle =
-            self.sessions.iter().filter_map(|(number, (session, _))| Some((*number, session, session.idle_since()?)));
-        let first = idle.min_by_key(|(number, session, since)| (Reverse(held_by(session)), *since, *number));
-        let Some((number, ..)) = first else {
+    /// Closes a connection on which no request is being answered: of the client that has most, or of this one, the one that
+    /// has been silent for longest. False if there is none, since those that have something to do are not broken off.
+    fn make_room(&mut self, of: Option<Holder>) -> bool {
+        let Self { sessions, holders, .. } = self;
+        let idle = sessions.iter().filter_map(|(number, (session, _))| {
+            let holder = session.holder();
+            let since = session.idle_since().filter(|_| of.is_none_or(|of| of == holder))?;
+            Some((Reverse(holders.held(holder)), since, *number))
+        });
+        let Some((.., number)) = idle.min() else {
             return false;
         };
         self.shared.counters.count(Reason::Displaced);
@@ -306,7 +327,8 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
     }
 
     fn remove(&mut self, number: usize) {
-        if let Some((_, stream)) = self.sessions.remove(&number) {
+        if let Some((session, stream)) = self.sessions.remove(&number) {
+            self.holders.remove(session.holder());
             self.closed.push((ConnectionId(number), stream));
         }
     }

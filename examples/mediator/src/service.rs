@@ -13,7 +13,9 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 use crate::control::ControlPort;
+use crate::counters::Reason;
 use crate::far::outside::Outside;
+use crate::http::answer;
 use crate::mediator::{ConnectionId, Mediator};
 #[cfg(target_os = "linux")]
 use crate::portion::{Exchange, Role};
@@ -26,6 +28,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// The control port's token. Listeners have those from one on, then come the carrier's sockets, then connections.
 const CONTROL: usize = 0;
 const LISTENERS: usize = 1;
+
+/// How much the system buffers of a connection in each direction, in bytes; it counts its own overhead, too.
+const BUFFER: usize = 1 << 14;
 
 /// How long to wait when there is no descriptor left for a new connection.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
@@ -130,6 +135,7 @@ impl Service {
         let listen = settings.listen.clone();
         for at in if listen.is_empty() { vec![SocketAddr::from(([127, 0, 0, 1], 8080))] } else { listen } {
             let mut listener = TcpListener::bind(at).map_err(|error| format!("listen {at}: {error}"))?;
+            bound_buffers(&listener);
             let token = Token(LISTENERS + listeners.len());
             poll.registry().register(&mut listener, token, Interest::READABLE).map_err(system)?;
             listeners.push(listener);
@@ -347,9 +353,12 @@ impl Service {
                 };
                 // Each block is written at once; without it the last one may wait for an acknowledgement.
                 let _ = stream.set_nodelay(true);
-                // Too many: it is closed.
-                let Ok(id) = self.mediator.accept(now, from.ip(), HttpStream(stream)) else {
-                    continue;
+                let id = match self.mediator.accept(now, from.ip(), HttpStream(stream)) {
+                    Ok(id) => id,
+                    Err((stream, why)) => {
+                        refuse(stream, why);
+                        continue;
+                    }
                 };
                 let token = Token(self.device.end + 1 + id.0);
                 if let Some(HttpStream(stream)) = self.mediator.stream_mut(id) {
@@ -360,6 +369,28 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// Connections get the buffers of their listener. Without a bound the system keeps megabytes for a client that has stopped
+/// reading, and goes on taking a body that is sent faster than it can be passed on. Blocks come one in a round trip, so a
+/// connection needs no more.
+fn bound_buffers(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    // Where it cannot be had it does without.
+    let _ = socket.set_send_buffer_size(BUFFER);
+    let _ = socket.set_recv_buffer_size(BUFFER);
+}
+
+/// Says why a connection is closed, as far as its client listens.
+fn refuse(HttpStream(mut stream): HttpStream, why: Reason) {
+    let (status, why) = match why {
+        Reason::TooManyOfClient => (429, "there are too many connections of this address"),
+        _ => (503, "there are too many connections"),
+    };
+    let mut response = Vec::new();
+    answer::error(&mut response, status, false, false, why);
+    // There is room for it, and if not it does without.
+    let _ = stream.write(&response);
 }
 
 /// As many descriptors as the system allows: one for each HTTP client and each alternative port. What cannot be had is

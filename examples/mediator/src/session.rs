@@ -14,6 +14,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use byway::Instant;
 use smoltcp::phy;
 
+use crate::clients::Holder;
 use crate::coap::exchange::{Answer, Exchanges, Failure};
 use crate::coap::transfer::{Body, Request, Transfer};
 use crate::counters::{Counters, Reason};
@@ -102,6 +103,7 @@ struct Response {
 /// A connection.
 #[derive(Debug)]
 pub struct Session {
+    holder: Holder,
     client: Ipv4Addr,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -123,10 +125,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new one, for a client that the stack knows by this address.
+    /// A new one of this holder, whom the stack knows by this address.
     #[must_use]
-    pub const fn new(client: Ipv4Addr, now: Instant) -> Self {
+    pub const fn new(holder: Holder, client: Ipv4Addr, now: Instant) -> Self {
         Self {
+            holder,
             client,
             input: Vec::new(),
             output: Vec::new(),
@@ -167,10 +170,10 @@ impl Session {
         self.state == State::Closed
     }
 
-    /// The client, as the stack knows it.
+    /// Whose it is.
     #[must_use]
-    pub const fn client(&self) -> Ipv4Addr {
-        self.client
+    pub const fn holder(&self) -> Holder {
+        self.holder
     }
 
     /// When something was last heard of it, if no request is being answered.

@@ -91,13 +91,14 @@ pub struct Network {
     pub loss: u32,
     pub seed: u64,
     pub nstart: usize,
-    /// HTTP connections at once.
+    /// HTTP connections at once, and of one client.
     pub connections: usize,
+    pub per_client: usize,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, connections: 4096 }
+        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, connections: 4096, per_client: 4096 }
     }
 }
 
@@ -128,7 +129,7 @@ impl World {
         let mut config = Config::new(vec![origin], [9; 32]);
         config.hosts = Hosts::new(["x"]).unwrap();
         config.coap.nstart = network.nstart;
-        config.connections = network.connections;
+        (config.connections, config.per_client) = (network.connections, network.per_client);
         Self { mediator: Mediator::new(config, link, translator, now), now, servers }
     }
 
