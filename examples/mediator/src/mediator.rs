@@ -230,6 +230,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
                 }
             }
             self.datagram = datagram;
+            any |= self.shared.far.has_returned();
             let Shared { exchanges, far, counters, .. } = &mut self.shared;
             exchanges.poll(now, far, counters);
             while let Some((number, why)) = self.shared.exchanges.failed() {
@@ -262,10 +263,16 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         if let Some(way) = far.receive(datagram) {
             return Some(Source { way, server: far.server(way), place: None });
         }
-        let (way, place) = far.receive_past(datagram)?;
-        // If byway leads its connection there, it is everybody's.
-        let is_there = far.place(way).is_some_and(|now| now.is_at(&place));
-        Some(Source { way, server: Some(place.server), place: (!is_there).then_some(place) })
+        while let Some((way, place)) = far.receive_past(datagram) {
+            // If byway leads its connection there, it is everybody's.
+            let is_there = far.place(way).is_some_and(|now| now.is_at(&place));
+            let source = Source { way, server: Some(place.server), place: (!is_there).then_some(place) };
+            if is_there || self.shared.exchanges.expects(source, datagram) {
+                return Some(source);
+            }
+            far.give_back(place, datagram);
+        }
+        None
     }
 
     /// When to call [`poll`](Self::poll) although nothing has come.

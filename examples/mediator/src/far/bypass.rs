@@ -47,12 +47,22 @@ pub(super) struct Bypass<D> {
     /// How often the places have changed.
     changes: u64,
     received: VecDeque<(Place, Way, Vec<u8>)>,
+    /// Packets that nobody wants who stays there: byway may have given the endpoint to others.
+    returned: VecDeque<Vec<u8>>,
     packet: Vec<u8>,
 }
 
 impl<D: phy::Device> Bypass<D> {
     pub(super) const fn new(inner: D) -> Self {
-        Self { inner, generation: 0, places: Vec::new(), changes: 0, received: VecDeque::new(), packet: Vec::new() }
+        Self {
+            inner,
+            generation: 0,
+            places: Vec::new(),
+            changes: 0,
+            received: VecDeque::new(),
+            returned: VecDeque::new(),
+            packet: Vec::new(),
+        }
     }
 
     pub(super) const fn inner(&self) -> &D {
@@ -112,6 +122,16 @@ impl<D: phy::Device> Bypass<D> {
         self.received.pop_front()
     }
 
+    /// Lets byway have a datagram that was received, since it is for no transfer that stays there.
+    pub(super) fn give_back(&mut self, place: Place, payload: &[u8]) {
+        self.returned.push_back(packet(place.server, place.alternative, payload));
+    }
+
+    /// Whether something was given back that byway has not had yet.
+    pub(super) fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
     /// Keeps what is in `packet`, if it is from a server that a transfer stays at.
     fn keeps(&mut self) -> bool {
         if self.places.is_empty() {
@@ -162,6 +182,10 @@ impl<D: phy::Device> phy::Device for Bypass<D> {
 
     fn receive(&mut self, now: Instant) -> Option<(RxToken<'_>, TxToken<'_, D>)> {
         loop {
+            if let Some(packet) = self.returned.pop_front() {
+                self.packet = packet;
+                break;
+            }
             let (token, _) = self.inner.receive(now)?;
             let packet = &mut self.packet;
             phy::RxToken::consume(token, |bytes| {

@@ -358,6 +358,16 @@ impl<D: phy::Device> Far<D> {
         Some((way, place))
     }
 
+    /// Lets byway have a datagram that has come past it, since it is for no transfer that stays there.
+    pub fn give_back(&mut self, place: Place, datagram: &[u8]) {
+        self.device.inner_mut().give_back(place, datagram);
+    }
+
+    /// Whether something was given back that byway gets with the next [`poll`](Self::poll).
+    pub fn has_returned(&self) -> bool {
+        self.device.inner().has_returned()
+    }
+
     /// How many lanes there are.
     pub const fn lanes(&self) -> usize {
         self.lanes.len()

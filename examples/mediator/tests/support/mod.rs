@@ -91,6 +91,8 @@ pub struct Network {
     pub loss: u32,
     pub seed: u64,
     pub nstart: usize,
+    /// How many alternative ports there are.
+    pub ports: u16,
     /// HTTP connections at once, and of one client.
     pub connections: usize,
     pub per_client: usize,
@@ -98,7 +100,15 @@ pub struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, connections: 4096, per_client: 4096 }
+        Self {
+            delay: Duration::from_millis(5),
+            loss: 0,
+            seed: 1,
+            nstart: 1,
+            ports: 256,
+            connections: 4096,
+            per_client: 4096,
+        }
     }
 }
 
@@ -122,7 +132,7 @@ impl World {
             link.add(at, server.clone());
             server
         });
-        let config = byway::Config::new([7; 32]).alternative(ALTERNATIVE, 40_000..=40_255);
+        let config = byway::Config::new([7; 32]).alternative(ALTERNATIVE, 40_000..=39_999 + network.ports);
         let mut translator = Translator::new(config, Heap::new(256, 16)).unwrap();
         translator.divert(Divert::new(ORIGIN).to(SERVERS[0])).unwrap();
         let origin: Origin = format!("coap://{ORIGIN}").parse().unwrap();
