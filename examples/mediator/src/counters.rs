@@ -51,6 +51,8 @@ reasons! {
     ServerRequests = "server_requests",
     /// A response had a critical option that the proxy does not know (RFC 7252, section 5.4.1).
     CriticalOption = "critical_option",
+    /// A server called valid what the client does not have.
+    ForeignValid = "foreign_valid",
     /// A response had a Block option that is malformed, of a larger size than asked for, or not full.
     BadBlock = "bad_block",
     /// A response had another block than the one that was asked for.

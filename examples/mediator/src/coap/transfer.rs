@@ -353,6 +353,13 @@ impl Transfer {
         if message.options().any(|(number, _)| number % 2 == 1 && !KNOWN.contains(&number)) {
             return Err(Reason::CriticalOption);
         }
+        // Whatever is there more often than it may be is unknown (section 5.4.5).
+        if KNOWN.iter().any(|known| message.options().filter(|(number, _)| number == known).count() > 1) {
+            return Err(Reason::CriticalOption);
+        }
+        if message.code == Code::VALID && !self.is_known(&message) {
+            return Err(Reason::ForeignValid);
+        }
         let block2 = match message.option(option::BLOCK2) {
             None => None,
             Some(value) => Some(Block::parse(value).ok_or(Reason::BadBlock)?),
@@ -364,6 +371,12 @@ impl Transfer {
             Phase::Done if self.observing.is_some() => Ok(Step::Notification(message)),
             Phase::Done => Ok(Step::Nothing),
         }
+    }
+
+    /// Whether the client has said that it has what this message calls valid (RFC 7252, section 5.9.1.3).
+    fn is_known(&self, message: &Message<'_>) -> bool {
+        let has = |etag| self.request.options.iter().any(|(number, had)| *number == option::ETAG && had == etag);
+        message.option(option::ETAG).is_some_and(has)
     }
 
     fn begin<'a>(

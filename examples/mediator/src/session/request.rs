@@ -54,7 +54,7 @@ impl Session {
             keep_alive: head.keep_alive,
             is_1_1: head.is_1_1,
             head_only: head.method == "HEAD",
-            is_get: head.method == "GET",
+            is_get: matches!(head.method.as_str(), "GET" | "HEAD"),
             ending: Ending::None,
             is_begun: false,
             locations: None,
