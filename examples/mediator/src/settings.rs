@@ -39,6 +39,7 @@ HTTP clients read from and write to CoAP servers; byway diverts them, in the mid
   --nstart N                   requests to an origin at once that are neither acknowledged nor answered (1)
   --connections N              HTTP clients at once (4096)
   --per-client N               connections of one address at once (a quarter of all; behind another proxy all have its address)
+  --patience SECONDS           how long a client may be silent when it is its turn (60)
   --counters SECONDS           print what was counted, so often and if it has changed
 
 In byway's rules 198.18.x.y stands for 127.0.x.y, since a translator must not divert to loopback addresses.
@@ -133,7 +134,7 @@ impl Settings {
     /// What is wrong with it, and where.
     pub fn read(file: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
+        toml::from_str(&text).map_err(|error| format!("{}: {}", file.display(), error.to_string().trim_end()))
     }
 
     /// The exponent of the largest block.
