@@ -19,6 +19,9 @@ use crate::session::{Session, Shared, Stream};
 /// How often it is looked for silent clients.
 const CHECKED: Duration = Duration::from_secs(1);
 
+/// How often it is looked for further packets before clients and instructions have their turn.
+const ROUNDS: usize = 64;
+
 /// What a mediator needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -67,6 +70,8 @@ pub struct Mediator<D, T> {
     limit: usize,
     per_client: usize,
     checked: Instant,
+    /// Whether there was more to do when clients and instructions had to have their turn.
+    is_busy: bool,
     datagram: Vec<u8>,
     closed: Vec<(ConnectionId, T)>,
 }
@@ -97,6 +102,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             limit: config.connections,
             per_client: config.per_client,
             checked: now,
+            is_busy: false,
             datagram: Vec::new(),
             closed: Vec::new(),
         }
@@ -211,9 +217,11 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         self.closed.pop()
     }
 
-    /// Does what is due, and takes what has come to the device.
+    /// Does what is due, and takes what has come to the device: not all of it, if it does not end. Call it again as long as
+    /// the device has something.
     pub fn poll(&mut self, now: Instant) {
-        loop {
+        self.is_busy = true;
+        for _ in 0..ROUNDS {
             self.shared.far.poll(now);
             let mut any = false;
             let mut datagram = core::mem::take(&mut self.datagram);
@@ -244,6 +252,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
                 any |= self.drive_waiting(now);
             }
             if !any {
+                self.is_busy = false;
                 break;
             }
         }
@@ -277,6 +286,9 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
 
     /// When to call [`poll`](Self::poll) although nothing has come.
     pub fn poll_at(&mut self, now: Instant) -> Instant {
+        if self.is_busy {
+            return now;
+        }
         let check = self.checked + CHECKED;
         let due = [self.shared.exchanges.poll_at(), self.shared.far.poll_at(now)];
         due.into_iter().flatten().fold(check, Instant::min)

@@ -29,6 +29,9 @@ const TICK: Duration = Duration::from_millis(250);
 const CONTROL: usize = 0;
 const LISTENERS: usize = 1;
 
+/// How many connections are accepted before those that there are have their turn.
+const BURST: usize = 64;
+
 /// How much the system buffers of a connection in each direction, in bytes; it counts its own overhead, too.
 const BUFFER: usize = 1 << 14;
 
@@ -337,36 +340,44 @@ impl Service {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<()> {
-        for listener in &self.listeners {
-            loop {
-                let (stream, from) = match listener.accept() {
-                    Ok(accepted) => accepted,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+        for listener in 0..self.listeners.len() {
+            // There may be more.
+            let mut again = Some(now);
+            for _ in 0..BURST {
+                let Some(accepted) = self.listeners.get(listener).map(TcpListener::accept) else {
+                    break;
+                };
+                match accepted {
+                    Ok((stream, from)) => self.take(now, stream, from)?,
                     // The client has gone again.
-                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {
-                        continue;
-                    }
-                    Err(_) => {
-                        self.accept_at = Some(now + OUT_OF_DESCRIPTORS);
+                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                    Err(error) => {
+                        let is_all = error.kind() == ErrorKind::WouldBlock;
+                        again = (!is_all).then_some(now + OUT_OF_DESCRIPTORS);
                         break;
                     }
-                };
-                // Each block is written at once; without it the last one may wait for an acknowledgement.
-                let _ = stream.set_nodelay(true);
-                let id = match self.mediator.accept(now, from.ip(), HttpStream(stream)) {
-                    Ok(id) => id,
-                    Err((stream, why)) => {
-                        refuse(stream, why);
-                        continue;
-                    }
-                };
-                let token = Token(self.device.end + 1 + id.0);
-                if let Some(HttpStream(stream)) = self.mediator.stream_mut(id) {
-                    self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE)?;
                 }
-                self.mediator.ready(now, id, true, true);
             }
+            self.accept_at = [self.accept_at, again].into_iter().flatten().min();
         }
+        Ok(())
+    }
+
+    fn take(&mut self, now: Instant, stream: TcpStream, from: SocketAddr) -> io::Result<()> {
+        // Each block is written at once; without it the last one may wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let id = match self.mediator.accept(now, from.ip(), HttpStream(stream)) {
+            Ok(id) => id,
+            Err((stream, why)) => {
+                refuse(stream, why);
+                return Ok(());
+            }
+        };
+        let token = Token(self.device.end + 1 + id.0);
+        if let Some(HttpStream(stream)) = self.mediator.stream_mut(id) {
+            self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        }
+        self.mediator.ready(now, id, true, true);
         Ok(())
     }
 }

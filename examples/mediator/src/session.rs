@@ -115,6 +115,8 @@ pub struct Session {
     /// A request that waits for a lane, and how many have waited before it.
     waiting: Option<(u64, Request)>,
     response: Response,
+    /// How many bytes of empty lines have come before a request.
+    skipped: usize,
     /// When something last went in or out.
     active: Instant,
     /// Since when a head is incomplete, or a request waits for a lane, as far as was noticed.
@@ -150,6 +152,7 @@ impl Session {
                 notified: None,
                 told: None,
             },
+            skipped: 0,
             active: now,
             since: None,
             is_readable: true,

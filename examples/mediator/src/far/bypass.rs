@@ -186,6 +186,10 @@ impl<D: phy::Device> phy::Device for Bypass<D> {
                 self.packet = packet;
                 break;
             }
+            if self.received.len() >= WAITING {
+                // Until it is taken.
+                return None;
+            }
             let (token, _) = self.inner.receive(now)?;
             let packet = &mut self.packet;
             phy::RxToken::consume(token, |bytes| {

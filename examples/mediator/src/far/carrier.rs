@@ -40,6 +40,9 @@ pub const LOOPBACK: [u8; 2] = [198, 18];
 /// IPv4 and UDP headers, in bytes.
 const HEADERS: usize = 28;
 
+/// How many datagrams are dropped before others have their turn.
+const BURST: usize = 64;
+
 /// Which ports the sockets are bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
@@ -145,7 +148,9 @@ impl Carrier {
 
     /// The next datagram, as a packet of which this is the length.
     fn fetch(&mut self) -> Option<usize> {
-        while let Some(&number) = self.ready.front() {
+        // What is dropped has no end either.
+        for _ in 0..BURST {
+            let number = *self.ready.front()?;
             // A byte more than fits shows that a datagram is too long.
             let received = self.sockets.all.get(number)?.recv_from(self.received.get_mut(HEADERS..)?);
             match received {

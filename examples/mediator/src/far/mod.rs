@@ -73,7 +73,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use byway::device::TranslatingDevice;
 use byway::{Heap, Instant, Protocol, Translator};
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant as Timestamp;
@@ -101,6 +101,9 @@ fn ip_device() -> DeviceCapabilities {
 
 /// Datagrams that wait in a lane's socket, in each direction.
 const WAITING: usize = 16;
+
+/// How many packets are received before others have their turn: as many as a socket has room for, so that none is lost.
+const BURST: usize = WAITING;
 
 /// The stack's ports: those that no program is registered for (RFC 6335, section 6).
 const PORTS: core::ops::Range<u16> = 49_152..65_535;
@@ -195,12 +198,20 @@ impl<D: phy::Device> Far<D> {
         self.device.translator().generation()
     }
 
-    /// Sends what waits, and receives what has come.
+    /// Sends what waits, and receives what has come: some packets at most, since more may come than can be received. Take the
+    /// datagrams then, and call it again if the device may have more.
     pub fn poll(&mut self, now: Instant) {
         self.now = now;
         let generation = self.generation();
         self.device.inner_mut().heed(generation);
-        self.interface.poll(timestamp(now), &mut self.device, &mut self.sockets);
+        let (interface, device, sockets) = (&mut self.interface, &mut self.device, &mut self.sockets);
+        interface.poll_maintenance(timestamp(now));
+        for _ in 0..BURST {
+            if interface.poll_ingress_single(timestamp(now), device, sockets) == PollIngressSingleResult::None {
+                break;
+            }
+        }
+        while interface.poll_egress(timestamp(now), device, sockets) == PollResult::SocketStateChanged {}
     }
 
     /// When to poll again although nothing has come.
