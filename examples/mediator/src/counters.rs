@@ -91,6 +91,10 @@ reasons! {
     Unsupported = "unsupported",
     /// A request waited too long for other transfers of the same resource.
     NoLane = "no_lane",
+    /// A request waited for message identifiers, none of which may be used again for 247 s (RFC 7252, section 4.4).
+    NoIdentifiers = "no_identifiers",
+    /// A body was longer than CoAP has numbers for its blocks.
+    TooLong = "too_long",
     /// An HTTP client went away before its response was complete.
     ClientGone = "client_gone",
     /// An HTTP client was silent for too long.

@@ -331,7 +331,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         for (number, (session, _)) in &mut self.sessions {
             let was_waiting = session.is_waiting();
             session.check(now, &mut self.shared);
-            if session.is_closed() || was_waiting != session.is_waiting() {
+            if session.is_closed() || was_waiting != session.is_waiting() || session.is_starved() {
                 changed.push(*number);
             }
         }
@@ -339,7 +339,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             if self.sessions.get(&number).is_some_and(|(session, _)| session.is_closed()) {
                 self.remove(number);
             } else {
-                // It was refused, and is told so.
+                // It was refused, and is told so; or there may be identifiers again.
                 self.drive(now, number);
             }
         }

@@ -6,10 +6,11 @@
 
 mod request;
 mod respond;
+mod transport;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 
 use byway::Instant;
 use smoltcp::phy;
@@ -33,9 +34,6 @@ pub const BODY: usize = 4096;
 pub const OUTPUT: usize = 3584;
 /// The next block is asked for when no more output than this waits, in bytes.
 const LOW: usize = 1100;
-
-/// How much input is thrown away after an error, so that the client can read the response, and for how long.
-const LINGER: (usize, Duration) = (1 << 16, Duration::from_secs(2));
 
 /// What HTTP connections are served over.
 pub trait Stream: Read + Write {
@@ -227,6 +225,10 @@ impl Session {
     pub fn check<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
         let is_clients_turn = match self.state {
             State::Head | State::Closing => true,
+            State::Working if self.is_starved() => {
+                self.active = now;
+                false
+            }
             State::Working => self.sent < self.output.len() || !self.decoder.is_done(),
             State::Lingering { until, .. } => {
                 if until <= now {
@@ -265,61 +267,6 @@ impl Session {
         }
     }
 
-    fn read(&mut self, now: Instant, stream: &mut impl Stream, counters: &mut Counters) -> bool {
-        let mut any = false;
-        while self.is_readable && !self.has_ended {
-            let room = match self.state {
-                State::Head | State::Working => HEAD.saturating_sub(self.input.len()).min(2048),
-                State::Lingering { left, .. } => left.min(2048),
-                State::Closing | State::Closed => 0,
-            };
-            if room == 0 {
-                break;
-            }
-            let mut bytes = [0; 2048];
-            match stream.read(bytes.get_mut(..room).unwrap_or_default()) {
-                Ok(0) => self.has_ended = true,
-                Ok(length) => {
-                    (any, self.active) = (true, now);
-                    match &mut self.state {
-                        State::Lingering { left, .. } => *left -= length.min(*left),
-                        _ => {
-                            self.input.reserve_exact(length);
-                            self.input.extend_from_slice(bytes.get(..length).unwrap_or_default());
-                        }
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
-                Err(_) => {
-                    if self.state != State::Head {
-                        counters.count(Reason::ClientGone);
-                    }
-                    self.state = State::Closed;
-                }
-            }
-        }
-        any
-    }
-
-    /// The client sends nothing more, and nothing can be begun with what has come. It may still wait for a response.
-    fn input_ended(&mut self, counters: &mut Counters) {
-        match self.state {
-            // It waits for room in the output.
-            State::Head if !self.input.is_empty() && !self.has_room() => {}
-            State::Head if self.sent == self.output.len() => self.state = State::Closed,
-            State::Head => self.state = State::Closing,
-            // A rest of the input waits for room in the body.
-            State::Working if (self.decoder.is_done() || !self.input.is_empty()) && !self.is_observing() => {}
-            State::Working => {
-                counters.count(Reason::ClientGone);
-                self.state = State::Closed;
-            }
-            State::Closing | State::Closed => {}
-            State::Lingering { .. } => self.state = State::Closed,
-        }
-    }
-
     /// Whether there may be another request after this one: all that has come was not the last.
     const fn may_go_on(&self) -> bool {
         !self.has_ended || !self.input.is_empty()
@@ -332,54 +279,6 @@ impl Session {
 
     fn is_observing(&self) -> bool {
         self.transfer.as_ref().is_some_and(|transfer| transfer.request().observes)
-    }
-
-    fn write<D>(&mut self, now: Instant, stream: &mut impl Stream, shared: &mut Shared<D>) -> bool {
-        let mut any = false;
-        while self.is_writable
-            && let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty())
-        {
-            match stream.write(rest) {
-                Ok(length) if length != 0 => {
-                    self.sent += length;
-                    (any, self.active) = (true, now);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_writable = false,
-                _ => {
-                    shared.counters.count(Reason::ClientGone);
-                    self.state = State::Closed;
-                    return false;
-                }
-            }
-        }
-        if self.sent == self.output.len() {
-            self.output.clear();
-            self.sent = 0;
-            if self.state == State::Head {
-                // It may be idle for long.
-                self.output = Vec::new();
-            }
-            if self.state == State::Closing {
-                if self.response.is_begun && self.response.ending == Ending::Close && self.transfer.is_some() {
-                    // Its end would look like the body's.
-                    stream.abort();
-                    self.state = State::Closed;
-                } else if self.has_ended || stream.finish().is_err() {
-                    self.state = State::Closed;
-                } else {
-                    self.state = State::Lingering { left: LINGER.0, until: now + LINGER.1 };
-                    any = true;
-                }
-            }
-        } else if self.sent > LOW {
-            self.output.drain(..self.sent);
-            self.sent = 0;
-        }
-        if matches!(self.state, State::Lingering { left: 0, .. }) {
-            self.state = State::Closed;
-        }
-        any
     }
 
     fn work<D: phy::Device>(&mut self, now: Instant, number: usize, shared: &mut Shared<D>) -> bool {
@@ -425,9 +324,12 @@ impl Session {
         let Some(transfer) = &mut self.transfer else {
             return;
         };
+        let was_starved = transfer.is_starved();
         let (far, exchanges) = (&mut shared.far, &mut shared.exchanges);
         if let Err(why) = transfer.proceed(now, number, &mut self.body, far, exchanges) {
             self.failed(why, shared);
+        } else if !was_starved && transfer.is_starved() {
+            shared.counters.count(Reason::NoIdentifiers);
         }
     }
 
@@ -446,6 +348,12 @@ impl Session {
     #[must_use]
     pub fn awaited(&self) -> Option<(u64, u64)> {
         self.waiting.as_ref().map(|(ticket, request)| (*ticket, request.resource().unwrap_or(0)))
+    }
+
+    /// Whether a transfer waits for a message identifier: [`drive`](Self::drive) it from time to time.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.transfer.as_ref().is_some_and(Transfer::is_starved)
     }
 
     /// Whether it waits for a lane.
@@ -468,8 +376,12 @@ impl Session {
         let Some(transfer) = &mut self.transfer else {
             return;
         };
-        if why == Failure::Silent {
-            shared.counters.count(Reason::Silent);
+        match why {
+            Failure::Silent => shared.counters.count(Reason::Silent),
+            Failure::TooLong => shared.counters.count(Reason::TooLong),
+            Failure::Restless => shared.counters.count(Reason::NotReplayable),
+            // Counted where they were noticed.
+            Failure::TimedOut | Failure::Reset | Failure::Ambiguous | Failure::Exhausted => {}
         }
         let step = transfer.failed(why);
         self.step(self.active, None, step, shared);

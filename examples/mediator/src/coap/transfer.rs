@@ -155,6 +155,8 @@ pub struct Transfer {
     place: Option<Place>,
     /// The rules' generation when it last asked for something.
     asked: u32,
+    /// Whether it waits for a message identifier.
+    is_starved: bool,
 }
 
 impl Transfer {
@@ -178,6 +180,7 @@ impl Transfer {
             observing: None,
             place: None,
             asked: 0,
+            is_starved: false,
         }
     }
 
@@ -200,6 +203,12 @@ impl Transfer {
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         self.exchange.is_some() || matches!(self.phase, Phase::Done)
+    }
+
+    /// Whether its next block waits for a message identifier: have it [proceed](Self::proceed) from time to time.
+    #[must_use]
+    pub const fn is_starved(&self) -> bool {
+        self.is_starved
     }
 
     /// Gives everything back. Notifications end.
@@ -249,7 +258,7 @@ impl Transfer {
                 }
                 let payload = left.get(..length).unwrap_or(left);
                 *sending = payload.len();
-                let block = Block::at(*offset, more, *size).ok_or(Failure::Exhausted)?;
+                let block = Block::at(*offset, more, *size).ok_or(Failure::TooLong)?;
                 let is_single = *offset == 0 && !more;
                 let size1 = (*offset == 0 && more && body.is_complete).then_some(left.len() as u32);
                 ((!is_single).then_some(block), None, size1, payload)
@@ -259,7 +268,7 @@ impl Transfer {
                 (None, Block::at(0, false, size), None, &[])
             }
             Phase::Download { offset, size, .. } => {
-                (None, Some(Block::at(*offset, false, *size).ok_or(Failure::Exhausted)?), None, &[])
+                (None, Some(Block::at(*offset, false, *size).ok_or(Failure::TooLong)?), None, &[])
             }
         };
         let is_later = matches!(self.phase, Phase::Download { .. });
@@ -300,6 +309,10 @@ impl Transfer {
         let started = exchanges.start(now, far, &mut ask);
         self.asked = far.generation();
         self.lane = ask.lane;
+        self.is_starved = started == Err(Failure::Exhausted);
+        if self.is_starved {
+            return Ok(());
+        }
         let exchange = started?;
         if observes {
             self.observing = Some(exchange);

@@ -44,7 +44,7 @@ impl Transfer {
         }
         self.replays += 1;
         if self.replays > REPLAYS {
-            return Err(Failure::Exhausted);
+            return Err(Failure::Restless);
         }
         (*offset, *server) = (0, None);
         Ok(())
