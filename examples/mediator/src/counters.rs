@@ -51,6 +51,8 @@ reasons! {
     ServerRequests = "server_requests",
     /// A response had a critical option that the proxy does not know (RFC 7252, section 5.4.1).
     CriticalOption = "critical_option",
+    /// A server called valid what the client does not have.
+    ForeignValid = "foreign_valid",
     /// A response had a Block option that is malformed, of a larger size than asked for, or not full.
     BadBlock = "bad_block",
     /// A response had another block than the one that was asked for.
@@ -89,6 +91,10 @@ reasons! {
     Unsupported = "unsupported",
     /// A request waited too long for other transfers of the same resource.
     NoLane = "no_lane",
+    /// A request waited for message identifiers, none of which may be used again for 247 s (RFC 7252, section 4.4).
+    NoIdentifiers = "no_identifiers",
+    /// A body was longer than CoAP has numbers for its blocks.
+    TooLong = "too_long",
     /// An HTTP client went away before its response was complete.
     ClientGone = "client_gone",
     /// An HTTP client was silent for too long.
@@ -97,6 +103,8 @@ reasons! {
     Displaced = "displaced",
     /// A connection was refused because there are as many as configured.
     TooMany = "too_many",
+    /// A connection was refused because its client has as many as one may have.
+    TooManyOfClient = "too_many_of_client",
     /// A notification was replaced by a later one before its client could take it.
     NotificationsSkipped = "notifications_skipped",
 }

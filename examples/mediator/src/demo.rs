@@ -28,6 +28,9 @@ use crate::settings::Settings;
 /// Nothing listens there.
 const ORIGIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 9), 5683);
 
+/// How long to wait at most until the transfer has moved.
+const MOVING: Duration = Duration::from_millis(500);
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -93,7 +96,7 @@ pub fn run(bytes: usize, moves: u32, out: &mut impl Write) -> io::Result<Report>
         thread::spawn(move || service.run(&stop).map(|()| service.mediator().counters().clone()))
     };
     let monitor = Monitor::open(control, (key, secret))?;
-    let result = download(http, monitor, [*first, *second], &body, moves, out);
+    let result = download(http, monitor, &servers, &body, moves, out);
     stop.store(true, Ordering::Relaxed);
     let counters = proxy.join().map_err(|_| io::Error::other("the proxy has panicked"))??;
     for thread in threads {
@@ -149,7 +152,7 @@ fn serve(socket: &UdpSocket, server: &SharedServer, stop: &AtomicBool) {
 fn download(
     http: SocketAddr,
     mut monitor: Monitor,
-    servers: [SocketAddrV4; 2],
+    servers: &[(SharedServer, SocketAddrV4)],
     body: &[u8],
     moves: u32,
     out: &mut impl Write,
@@ -168,6 +171,7 @@ fn download(
         }
         write!(out, "  {line}")?;
     }
+    let served = |at: usize| servers[at].0.lock().map_or(0, |server| server.requests);
     let (mut hash, mut bytes, mut instructions, mut at) = (Sha256::new(), 0, 0, 0);
     let every = body.len() / (moves as usize + 1);
     loop {
@@ -182,9 +186,14 @@ fn download(
         hash.update(chunk.get(..size).unwrap_or_default());
         bytes += size;
         if instructions < moves && bytes >= every * (instructions as usize + 1) {
-            let [from, to] = if at == 0 { servers } else { [servers[1], servers[0]] };
+            let (from, to, before) = (servers[at].1, servers[1 - at].1, served(1 - at));
             monitor.instruct(Instruction::Redivert { from: from.into(), to: to.into(), how: Redivert::Switch })?;
             (at, instructions) = (1 - at, instructions + 1);
+            // The proxy is ahead of this client. Whoever is asked for a second block has given the first one.
+            let until = Instant::now() + MOVING;
+            while served(at) < before + 2 && Instant::now() < until {
+                thread::sleep(Duration::from_micros(100));
+            }
         }
     }
     let is_intact = bytes == body.len() && hash.finalize() == Sha256::digest(body);

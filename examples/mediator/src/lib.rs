@@ -26,6 +26,7 @@
 //!
 //! `docs/mediator.md` is for whoever uses the program. For a proxy of your own, [`far`] is the part to read.
 
+pub mod clients;
 pub mod coap;
 pub mod control;
 pub mod counters;

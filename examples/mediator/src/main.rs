@@ -11,6 +11,9 @@ use byway_mediator::service::Service;
 use byway_mediator::settings::{Settings, USAGE};
 use lexopt::{Arg, Parser, ValueExt};
 
+/// The longest body of the demonstration, in MiB.
+const MOST_MIB: usize = 512;
+
 enum Command {
     Help,
     Serve(Settings),
@@ -70,25 +73,28 @@ fn portion(_: &Settings) -> Result<(), String> {
     Err("portion: only on Linux".into())
 }
 
+/// Which options each command has, besides `--help`. What serves has all others.
+const OF_DEMO: [&str; 2] = ["moves", "mib"];
+const OF_PORTION: [&str; 5] = ["config", "tun", "alternative", "portion", "counters"];
+
 fn arguments() -> Result<Command, String> {
     let mut parser = Parser::from_env();
     let text = |error: lexopt::Error| error.to_string();
     // The file first, wherever it is named: what else is written on the command line counts more, or is added.
     let (mut file, mut options) = (None, Vec::new());
-    let (mut is_demo, mut is_portion, mut moves, mut mib) = (false, false, 100, 8);
+    let (mut command, mut moves, mut mib) = (None, 100, 8);
     while let Some(arg) = parser.next().map_err(text)? {
         let name = match arg {
             Arg::Short('h') => return Ok(Command::Help),
-            Arg::Value(word) if word == "demo" => {
-                is_demo = true;
-                continue;
-            }
-            Arg::Value(word) if word == "portion" => {
-                is_portion = true;
+            Arg::Value(word) if command.is_none() && (word == "demo" || word == "portion") => {
+                command = word.into_string().ok();
                 continue;
             }
             Arg::Long(name) => name.to_owned(),
-            other => return Err(other.unexpected().to_string()),
+            other => {
+                let before = command.map(|command| format!("{command}: ")).unwrap_or_default();
+                return Err(format!("{before}{}", other.unexpected()));
+            }
         };
         if name == "help" {
             return Ok(Command::Help);
@@ -96,8 +102,21 @@ fn arguments() -> Result<Command, String> {
         let value = parser.value().and_then(|value| value.string()).map_err(|error| format!("--{name}: {error}"))?;
         match name.as_str() {
             "config" if file.is_some() => return Err(format!("--config {value}: there is another one")),
-            "config" => file = Some(PathBuf::from(value)),
-            _ => options.push((name, value)),
+            "config" => file = Some(PathBuf::from(value.clone())),
+            _ => {}
+        }
+        options.push((name, value));
+    }
+    let command = command.as_deref();
+    for (name, value) in &options {
+        let name = name.as_str();
+        match command {
+            Some("demo") if !OF_DEMO.contains(&name) => return Err(format!("--{name} {value}: not for demo")),
+            Some("portion") if !OF_PORTION.contains(&name) => {
+                return Err(format!("--{name} {value}: not for portion, which has no rules and no clients"));
+            }
+            None if OF_DEMO.contains(&name) => return Err(format!("--{name} {value}: only for demo")),
+            _ => {}
         }
     }
     let mut settings = file.map_or_else(|| Ok(Settings::default()), |file| Settings::read(&file))?;
@@ -118,15 +137,28 @@ fn arguments() -> Result<Command, String> {
             "nstart" => settings.nstart = read(&name, &value)?,
             "counters" => settings.counters = read(&name, &value)?,
             "connections" => settings.connections = read(&name, &value)?,
+            "per-client" => settings.per_client = Some(read(&name, &value)?),
+            "patience" => settings.patience = read(&name, &value)?,
             "moves" => moves = read(&name, &value)?,
             "mib" => mib = read(&name, &value)?,
+            "config" => {}
             _ => return Err(format!("--{name}: there is no such option")),
         }
     }
-    Ok(match () {
-        () if is_demo => Command::Demo { moves, mib },
-        () if is_portion => Command::Portion(settings),
-        () => Command::Serve(settings),
+    Ok(match command {
+        Some("demo") => {
+            if !(1..=MOST_MIB).contains(&mib) {
+                return Err(format!("--mib {mib}: expected 1 to {MOST_MIB}"));
+            }
+            // Two blocks for each.
+            let most = mib as u32 * 512;
+            if moves > most {
+                return Err(format!("--moves {moves}: expected at most {most}, one for 2048 bytes"));
+            }
+            Command::Demo { moves, mib }
+        }
+        Some(_) => Command::Portion(settings),
+        None => Command::Serve(settings),
     })
 }
 

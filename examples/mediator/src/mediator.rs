@@ -1,13 +1,14 @@
 //! The proxy without sockets and without a clock: HTTP connections on one side, a device with byway on the other.
 
 use core::cmp::Reverse;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
 
 use byway::{Heap, Instant, Translator};
 use smoltcp::phy;
 
+use crate::clients::{Holder, Holders};
 use crate::coap::exchange::{Exchanges, Settings, Source};
 use crate::counters::{Counters, Reason};
 use crate::far::{Far, carrier};
@@ -17,6 +18,9 @@ use crate::session::{Session, Shared, Stream};
 
 /// How often it is looked for silent clients.
 const CHECKED: Duration = Duration::from_secs(1);
+
+/// How often it is looked for further packets before clients and instructions have their turn.
+const ROUNDS: usize = 64;
 
 /// What a mediator needs to know.
 #[derive(Clone, Debug)]
@@ -31,11 +35,10 @@ pub struct Config {
     pub block: u8,
     /// The most HTTP connections at once. Default 4096.
     pub connections: usize,
+    /// The most of them that one client has, by its address. Default 1024.
+    pub per_client: usize,
     /// How long an HTTP client may be silent when it is its turn. Default 60 s.
     pub patience: Duration,
-    /// Whether an upload stays at its server when an instruction comes that it could not follow. It cannot if what servers
-    /// send reaches the stack by another way than the device. Default: yes.
-    pub may_stay: bool,
     /// 32 bytes of randomness, for tokens, ports and identifiers.
     pub entropy: [u8; 32],
 }
@@ -46,7 +49,7 @@ impl Config {
     pub fn new(origins: Vec<Origin>, entropy: [u8; 32]) -> Self {
         let patience = Duration::from_secs(60);
         let (hosts, coap) = (Hosts::default(), Settings::default());
-        Self { origins, hosts, coap, block: 6, connections: 4096, patience, may_stay: true, entropy }
+        Self { origins, hosts, coap, block: 6, connections: 4096, per_client: 1024, patience, entropy }
     }
 }
 
@@ -62,9 +65,13 @@ pub struct ConnectionId(pub usize);
 pub struct Mediator<D, T> {
     shared: Shared<D>,
     sessions: HashMap<usize, (Session, T)>,
+    holders: Holders,
     next: usize,
     limit: usize,
+    per_client: usize,
     checked: Instant,
+    /// Whether there was more to do when clients and instructions had to have their turn.
+    is_busy: bool,
     datagram: Vec<u8>,
     closed: Vec<(ConnectionId, T)>,
 }
@@ -83,13 +90,22 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             counters: Counters::default(),
             origins: config.origins,
             hosts: config.hosts,
-            may_stay: config.may_stay,
             block: config.block,
             patience: config.patience,
             tickets: 0,
         };
-        let (sessions, datagram, closed) = (HashMap::new(), Vec::new(), Vec::new());
-        Self { shared, sessions, next: 0, limit: config.connections, checked: now, datagram, closed }
+        Self {
+            shared,
+            sessions: HashMap::new(),
+            holders: Holders::default(),
+            next: 0,
+            limit: config.connections,
+            per_client: config.per_client,
+            checked: now,
+            is_busy: false,
+            datagram: Vec::new(),
+            closed: Vec::new(),
+        }
     }
 
     /// byway, for instructions and for what it counts.
@@ -110,6 +126,16 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
     /// The device below byway.
     pub const fn device_mut(&mut self) -> &mut D {
         self.shared.far.device_mut()
+    }
+
+    /// The side of the servers.
+    pub const fn far(&self) -> &Far<D> {
+        &self.shared.far
+    }
+
+    /// byway, and what takes packets that have not come by the device ([`Far::hand_in`]).
+    pub const fn far_mut(&mut self) -> &mut Far<D> {
+        &mut self.shared.far
     }
 
     /// What was counted.
@@ -134,31 +160,38 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         self.sessions.iter().map(|(number, (session, _))| (ConnectionId(*number), session))
     }
 
-    /// Takes a connection of an HTTP client. Gives the stream back if there are as many as allowed, and each is being used.
+    /// Takes a connection of an HTTP client. Gives the stream back if there are as many as allowed, in all or of this client,
+    /// and each is being used.
     ///
     /// # Errors
-    /// The stream.
-    pub fn accept(&mut self, now: Instant, from: IpAddr, stream: T) -> Result<ConnectionId, T> {
-        if self.sessions.len() >= self.limit && !self.make_room() {
+    /// The stream, and why.
+    pub fn accept(&mut self, now: Instant, from: IpAddr, stream: T) -> Result<ConnectionId, (T, Reason)> {
+        let holder = Holder::of(from);
+        if self.holders.held(holder) >= self.per_client && !self.make_room(Some(holder)) {
+            self.shared.counters.count(Reason::TooManyOfClient);
+            return Err((stream, Reason::TooManyOfClient));
+        }
+        if self.sessions.len() >= self.limit && !self.make_room(None) {
             self.shared.counters.count(Reason::TooMany);
-            return Err(stream);
+            return Err((stream, Reason::TooMany));
         }
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        self.sessions.insert(number, (Session::new(carrier::client(from), now), stream));
+        self.holders.add(holder);
+        self.sessions.insert(number, (Session::new(holder, carrier::client(from), now), stream));
         Ok(ConnectionId(number))
     }
 
-    /// Closes a connection on which no request is being answered: of the address that has most, the one that has been silent
-    /// for longest. False if there is none, since those that have something to do are not broken off.
-    fn make_room(&mut self) -> bool {
-        let mut held: HashMap<Ipv4Addr, usize> = HashMap::new();
-        self.sessions.values().for_each(|(session, _)| *held.entry(session.client()).or_default() += 1);
-        let held_by = |session: &Session| held.get(&session.client()).copied().unwrap_or(0);
-        let idle =
-            self.sessions.iter().filter_map(|(number, (session, _))| Some((*number, session, session.idle_since()?)));
-        let first = idle.min_by_key(|(number, session, since)| (Reverse(held_by(session)), *since, *number));
-        let Some((number, ..)) = first else {
+    /// Closes a connection on which no request is being answered: of the client that has most, or of this one, the one that
+    /// has been silent for longest. False if there is none, since those that have something to do are not broken off.
+    fn make_room(&mut self, of: Option<Holder>) -> bool {
+        let Self { sessions, holders, .. } = self;
+        let idle = sessions.iter().filter_map(|(number, (session, _))| {
+            let holder = session.holder();
+            let since = session.idle_since().filter(|_| of.is_none_or(|of| of == holder))?;
+            Some((Reverse(holders.held(holder)), since, *number))
+        });
+        let Some((.., number)) = idle.min() else {
             return false;
         };
         self.shared.counters.count(Reason::Displaced);
@@ -184,9 +217,11 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         self.closed.pop()
     }
 
-    /// Does what is due, and takes what has come to the device.
+    /// Does what is due, and takes what has come to the device: not all of it, if it does not end. Call it again as long as
+    /// the device has something.
     pub fn poll(&mut self, now: Instant) {
-        loop {
+        self.is_busy = true;
+        for _ in 0..ROUNDS {
             self.shared.far.poll(now);
             let mut any = false;
             let mut datagram = core::mem::take(&mut self.datagram);
@@ -203,6 +238,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
                 }
             }
             self.datagram = datagram;
+            any |= self.shared.far.has_returned();
             let Shared { exchanges, far, counters, .. } = &mut self.shared;
             exchanges.poll(now, far, counters);
             while let Some((number, why)) = self.shared.exchanges.failed() {
@@ -216,6 +252,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
                 any |= self.drive_waiting(now);
             }
             if !any {
+                self.is_busy = false;
                 break;
             }
         }
@@ -235,14 +272,23 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         if let Some(way) = far.receive(datagram) {
             return Some(Source { way, server: far.server(way), place: None });
         }
-        let (way, place) = far.receive_past(datagram)?;
-        // If byway has led its connection back there, it is everybody's.
-        let is_back = far.place(way).is_some_and(|now| now.is_at(&place));
-        Some(Source { way, server: Some(place.server), place: (!is_back).then_some(place) })
+        while let Some((way, place)) = far.receive_past(datagram) {
+            // If byway leads its connection there, it is everybody's.
+            let is_there = far.place(way).is_some_and(|now| now.is_at(&place));
+            let source = Source { way, server: Some(place.server), place: (!is_there).then_some(place) };
+            if is_there || self.shared.exchanges.expects(source, datagram) {
+                return Some(source);
+            }
+            far.give_back(place, datagram);
+        }
+        None
     }
 
     /// When to call [`poll`](Self::poll) although nothing has come.
     pub fn poll_at(&mut self, now: Instant) -> Instant {
+        if self.is_busy {
+            return now;
+        }
         let check = self.checked + CHECKED;
         let due = [self.shared.exchanges.poll_at(), self.shared.far.poll_at(now)];
         due.into_iter().flatten().fold(check, Instant::min)
@@ -285,7 +331,7 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         for (number, (session, _)) in &mut self.sessions {
             let was_waiting = session.is_waiting();
             session.check(now, &mut self.shared);
-            if session.is_closed() || was_waiting != session.is_waiting() {
+            if session.is_closed() || was_waiting != session.is_waiting() || session.is_starved() {
                 changed.push(*number);
             }
         }
@@ -293,14 +339,15 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
             if self.sessions.get(&number).is_some_and(|(session, _)| session.is_closed()) {
                 self.remove(number);
             } else {
-                // It was refused, and is told so.
+                // It was refused, and is told so; or there may be identifiers again.
                 self.drive(now, number);
             }
         }
     }
 
     fn remove(&mut self, number: usize) {
-        if let Some((_, stream)) = self.sessions.remove(&number) {
+        if let Some((session, stream)) = self.sessions.remove(&number) {
+            self.holders.remove(session.holder());
             self.closed.push((ConnectionId(number), stream));
         }
     }

@@ -10,20 +10,23 @@
 //! ```
 //!
 //! The proxy opens the connections and has the rules. A record leaves before the packet that it is about, so no answer is
-//! faster than it. Either process may be restarted: the proxy sends all connections to a portion that is new. For
+//! faster than it. What a server answers to a transfer that stays with it is handed to the proxy as it is, and so the proxy
+//! tells where transfers stay. Either process may be restarted: the proxy sends all connections to a portion that is new. For
 //! portions on two machines there is the host program (`docs/host.md`), whose stream is authenticated; here the folder's
 //! permissions are what protects.
 
 mod exchange;
+mod packets;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
 
-use byway::{Config, Heap, Instant, Translator, Verdict};
+use byway::{Config, Heap, Instant, Translator};
 use mio::{Events, Poll, Token};
 
 pub use exchange::{Exchange, Role};
+pub use packets::Ends;
 
 use crate::far::MTU;
 use crate::far::tun::Tun;
@@ -46,17 +49,7 @@ pub struct Portion {
     exchange: Exchange,
     poll: Poll,
     start: std::time::Instant,
-    counters: Counters,
     every: u64,
-}
-
-/// What the portion has done with packets from its device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Translated and handed to the proxy.
-    pub translated: u64,
-    /// Not of a connection that it knows, or not what a server sends.
-    pub dropped: u64,
 }
 
 impl Portion {
@@ -82,8 +75,8 @@ impl Portion {
         let mut tun = Tun::open(name).map_err(system)?;
         tun.register(poll.registry(), DEVICE).map_err(system)?;
         tun.mark_ready();
-        let (start, counters) = (std::time::Instant::now(), Counters::default());
-        Ok(Self { translator, tun, exchange, poll, start, counters, every: settings.counters })
+        let start = std::time::Instant::now();
+        Ok(Self { translator, tun, exchange, poll, start, every: settings.counters })
     }
 
     /// Translates until `stop` is set.
@@ -109,7 +102,7 @@ impl Portion {
             is_busy = self.turn(now);
             if self.every != 0 && printed + Duration::from_secs(self.every) <= now {
                 printed = now;
-                let line = format!("{:?} {:?} {:?}", self.counters, self.exchange.counters(), self.tun.dropped());
+                let line = format!("{:?} {:?}", self.exchange.counters(), self.tun.dropped());
                 if line != last {
                     println!("{line}");
                     last = line;
@@ -122,19 +115,13 @@ impl Portion {
     /// Whether there may be more to do at once.
     fn turn(&mut self, now: Instant) -> bool {
         // Records first: an answer must find its connection. The proxy hands in no packets.
-        let mut is_busy = self.exchange.receive(now, &mut self.translator, |_| {});
+        let mut is_busy = self.exchange.receive(now, &mut self.translator, |_, _| {});
         let mut packet = [0; MTU];
         for _ in 0..BURST {
             let Some(length) = self.tun.read(&mut packet) else {
                 break;
             };
-            let packet = packet.get_mut(..length).unwrap_or_default();
-            if self.translator.translate(now, packet) == Verdict::ToClient {
-                self.counters.translated += 1;
-                self.exchange.packet(packet);
-            } else {
-                self.counters.dropped += 1;
-            }
+            self.exchange.carry(now, &mut self.translator, packet.get_mut(..length).unwrap_or_default());
         }
         is_busy |= self.tun.is_ready();
         self.translator.poll(now);

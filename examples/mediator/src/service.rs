@@ -1,5 +1,6 @@
 //! The proxy on sockets of the operating system: one thread, and one loop.
 
+use core::fmt::Display;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -12,7 +13,9 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 use crate::control::ControlPort;
+use crate::counters::Reason;
 use crate::far::outside::Outside;
+use crate::http::answer;
 use crate::mediator::{ConnectionId, Mediator};
 #[cfg(target_os = "linux")]
 use crate::portion::{Exchange, Role};
@@ -25,6 +28,12 @@ const TICK: Duration = Duration::from_millis(250);
 /// The control port's token. Listeners have those from one on, then come the carrier's sockets, then connections.
 const CONTROL: usize = 0;
 const LISTENERS: usize = 1;
+
+/// How many connections are accepted before those that there are have their turn.
+const BURST: usize = 64;
+
+/// How much the system buffers of a connection in each direction, in bytes; it counts its own overhead, too.
+const BUFFER: usize = 1 << 14;
 
 /// How long to wait when there is no descriptor left for a new connection.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
@@ -72,6 +81,9 @@ pub struct Service {
     /// The process that translates what servers send, if it is another one. Its token follows the device's.
     #[cfg(target_os = "linux")]
     portion: Option<Exchange>,
+    /// Which changes of the places where transfers stay it was told.
+    #[cfg(target_os = "linux")]
+    told: u64,
     start: std::time::Instant,
     /// When to try again to accept, after there was no descriptor left.
     accept_at: Option<Instant>,
@@ -87,14 +99,11 @@ struct Printing {
 }
 
 impl Printing {
-    fn print(&mut self, now: Instant, mediator: &Mediator<Outside, HttpStream>) {
-        if now < self.next {
-            return;
-        }
+    fn print(&mut self, now: Instant, mediator: &Mediator<Outside, HttpStream>, portion: impl Display) {
         self.next = now + self.every;
         let (dropped, byway) = (mediator.device().dropped(), mediator.translator().counters());
         let line = format!(
-            "{} device: {dropped} byway: moved={} dropped={}",
+            "{} device: {dropped}{portion} byway: moved={} dropped={}",
             mediator.counters(),
             byway.moved,
             byway.dropped_in_all()
@@ -129,6 +138,7 @@ impl Service {
         let listen = settings.listen.clone();
         for at in if listen.is_empty() { vec![SocketAddr::from(([127, 0, 0, 1], 8080))] } else { listen } {
             let mut listener = TcpListener::bind(at).map_err(|error| format!("listen {at}: {error}"))?;
+            bound_buffers(&listener);
             let token = Token(LISTENERS + listeners.len());
             poll.registry().register(&mut listener, token, Interest::READABLE).map_err(system)?;
             listeners.push(listener);
@@ -167,6 +177,8 @@ impl Service {
             device,
             #[cfg(target_os = "linux")]
             portion,
+            #[cfg(target_os = "linux")]
+            told: 0,
             start,
             accept_at: None,
             printing,
@@ -214,8 +226,9 @@ impl Service {
             }
             is_busy = self.turn(&events)?;
             let now = self.now();
-            if let Some(printing) = &mut self.printing {
-                printing.print(now, &self.mediator);
+            let portion = self.exchanged();
+            if let Some(printing) = self.printing.as_mut().filter(|printing| printing.next <= now) {
+                printing.print(now, &self.mediator, portion);
             }
         }
         Ok(())
@@ -261,6 +274,14 @@ impl Service {
     /// Tells whoever wants to know what has happened to connections: subscribers, and the other portion. Only then packets
     /// leave for which it matters.
     fn tell(&mut self, now: Instant) {
+        // Before the records of what moves away from there.
+        #[cfg(target_os = "linux")]
+        if let Some(portion) = &mut self.portion {
+            let (changes, places) = self.mediator.far().places();
+            if core::mem::replace(&mut self.told, changes) != changes {
+                portion.stay(&places.map(|place| (place.server, place.alternative)).collect::<Vec<_>>());
+            }
+        }
         while let Some(event) = self.mediator.translator_mut().poll_event() {
             if let Some(control) = &mut self.control {
                 control.tell(now, &event);
@@ -285,6 +306,15 @@ impl Service {
         }
     }
 
+    /// What was exchanged with the other portion, for people. Empty if there is none.
+    fn exchanged(&self) -> impl Display + use<> {
+        #[cfg(target_os = "linux")]
+        let counters = self.portion.as_ref().map(Exchange::counters);
+        #[cfg(not(target_os = "linux"))]
+        let counters = None::<()>;
+        core::fmt::from_fn(move |f| counters.map_or(Ok(()), |counters| write!(f, " portion: {counters:?}")))
+    }
+
     const fn portion_is_ready(&mut self) {
         #[cfg(target_os = "linux")]
         if let Some(portion) = &mut self.portion {
@@ -296,10 +326,12 @@ impl Service {
     fn hear_portion(&mut self, now: Instant) -> bool {
         #[cfg(target_os = "linux")]
         if let Some(portion) = &mut self.portion {
-            let mut packets = Vec::new();
-            let more = portion.receive(now, self.mediator.translator_mut(), |packet| packets.push(packet.to_vec()));
-            if let Outside::Tun(tun) = self.mediator.device_mut() {
-                packets.iter().for_each(|packet| tun.hand_in(packet));
+            let (far, mut packets) = (self.mediator.far_mut(), Vec::new());
+            let more = portion.receive(now, far.translator_mut(), |ends, packet| packets.push((ends, packet.to_vec())));
+            for ((server, alternative), packet) in packets {
+                if !far.hand_in(server, alternative, &packet) {
+                    portion.refuse();
+                }
             }
             return more;
         }
@@ -308,35 +340,68 @@ impl Service {
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<()> {
-        for listener in &self.listeners {
-            loop {
-                let (stream, from) = match listener.accept() {
-                    Ok(accepted) => accepted,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+        for listener in 0..self.listeners.len() {
+            // There may be more.
+            let mut again = Some(now);
+            for _ in 0..BURST {
+                let Some(accepted) = self.listeners.get(listener).map(TcpListener::accept) else {
+                    break;
+                };
+                match accepted {
+                    Ok((stream, from)) => self.take(now, stream, from)?,
                     // The client has gone again.
-                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {
-                        continue;
-                    }
-                    Err(_) => {
-                        self.accept_at = Some(now + OUT_OF_DESCRIPTORS);
+                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                    Err(error) => {
+                        let is_all = error.kind() == ErrorKind::WouldBlock;
+                        again = (!is_all).then_some(now + OUT_OF_DESCRIPTORS);
                         break;
                     }
-                };
-                // Each block is written at once; without it the last one may wait for an acknowledgement.
-                let _ = stream.set_nodelay(true);
-                // Too many: it is closed.
-                let Ok(id) = self.mediator.accept(now, from.ip(), HttpStream(stream)) else {
-                    continue;
-                };
-                let token = Token(self.device.end + 1 + id.0);
-                if let Some(HttpStream(stream)) = self.mediator.stream_mut(id) {
-                    self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE)?;
                 }
-                self.mediator.ready(now, id, true, true);
             }
+            self.accept_at = [self.accept_at, again].into_iter().flatten().min();
         }
         Ok(())
     }
+
+    fn take(&mut self, now: Instant, stream: TcpStream, from: SocketAddr) -> io::Result<()> {
+        // Each block is written at once; without it the last one may wait for an acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let id = match self.mediator.accept(now, from.ip(), HttpStream(stream)) {
+            Ok(id) => id,
+            Err((stream, why)) => {
+                refuse(stream, why);
+                return Ok(());
+            }
+        };
+        let token = Token(self.device.end + 1 + id.0);
+        if let Some(HttpStream(stream)) = self.mediator.stream_mut(id) {
+            self.poll.registry().register(stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        }
+        self.mediator.ready(now, id, true, true);
+        Ok(())
+    }
+}
+
+/// Connections get the buffers of their listener. Without a bound the system keeps megabytes for a client that has stopped
+/// reading, and goes on taking a body that is sent faster than it can be passed on. Blocks come one in a round trip, so a
+/// connection needs no more.
+fn bound_buffers(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    // Where it cannot be had it does without.
+    let _ = socket.set_send_buffer_size(BUFFER);
+    let _ = socket.set_recv_buffer_size(BUFFER);
+}
+
+/// Says why a connection is closed, as far as its client listens.
+fn refuse(HttpStream(mut stream): HttpStream, why: Reason) {
+    let (status, why) = match why {
+        Reason::TooManyOfClient => (429, "there are too many connections of this address"),
+        _ => (503, "there are too many connections"),
+    };
+    let mut response = Vec::new();
+    answer::error(&mut response, status, false, false, why);
+    // There is room for it, and if not it does without.
+    let _ = stream.write(&response);
 }
 
 /// As many descriptors as the system allows: one for each HTTP client and each alternative port. What cannot be had is

@@ -6,14 +6,16 @@
 
 mod request;
 mod respond;
+mod transport;
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 
 use byway::Instant;
 use smoltcp::phy;
 
+use crate::clients::Holder;
 use crate::coap::exchange::{Answer, Exchanges, Failure};
 use crate::coap::transfer::{Body, Request, Transfer};
 use crate::counters::{Counters, Reason};
@@ -32,9 +34,6 @@ pub const BODY: usize = 4096;
 pub const OUTPUT: usize = 3584;
 /// The next block is asked for when no more output than this waits, in bytes.
 const LOW: usize = 1100;
-
-/// How much input is thrown away after an error, so that the client can read the response, and for how long.
-const LINGER: (usize, Duration) = (1 << 16, Duration::from_secs(2));
 
 /// What HTTP connections are served over.
 pub trait Stream: Read + Write {
@@ -65,8 +64,6 @@ pub struct Shared<D> {
     pub block: u8,
     /// How long a client may be silent when it is its turn.
     pub patience: Duration,
-    /// Whether uploads may stay at a server that others are moved from.
-    pub may_stay: bool,
     /// How many requests have begun to wait for a lane.
     pub tickets: u64,
 }
@@ -104,6 +101,7 @@ struct Response {
 /// A connection.
 #[derive(Debug)]
 pub struct Session {
+    holder: Holder,
     client: Ipv4Addr,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -115,6 +113,8 @@ pub struct Session {
     /// A request that waits for a lane, and how many have waited before it.
     waiting: Option<(u64, Request)>,
     response: Response,
+    /// How many bytes of empty lines have come before a request.
+    skipped: usize,
     /// When something last went in or out.
     active: Instant,
     /// Since when a head is incomplete, or a request waits for a lane, as far as was noticed.
@@ -125,10 +125,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new one, for a client that the stack knows by this address.
+    /// A new one of this holder, whom the stack knows by this address.
     #[must_use]
-    pub const fn new(client: Ipv4Addr, now: Instant) -> Self {
+    pub const fn new(holder: Holder, client: Ipv4Addr, now: Instant) -> Self {
         Self {
+            holder,
             client,
             input: Vec::new(),
             output: Vec::new(),
@@ -149,6 +150,7 @@ impl Session {
                 notified: None,
                 told: None,
             },
+            skipped: 0,
             active: now,
             since: None,
             is_readable: true,
@@ -169,10 +171,10 @@ impl Session {
         self.state == State::Closed
     }
 
-    /// The client, as the stack knows it.
+    /// Whose it is.
     #[must_use]
-    pub const fn client(&self) -> Ipv4Addr {
-        self.client
+    pub const fn holder(&self) -> Holder {
+        self.holder
     }
 
     /// When something was last heard of it, if no request is being answered.
@@ -223,6 +225,10 @@ impl Session {
     pub fn check<D: phy::Device>(&mut self, now: Instant, shared: &mut Shared<D>) {
         let is_clients_turn = match self.state {
             State::Head | State::Closing => true,
+            State::Working if self.is_starved() => {
+                self.active = now;
+                false
+            }
             State::Working => self.sent < self.output.len() || !self.decoder.is_done(),
             State::Lingering { until, .. } => {
                 if until <= now {
@@ -261,61 +267,6 @@ impl Session {
         }
     }
 
-    fn read(&mut self, now: Instant, stream: &mut impl Stream, counters: &mut Counters) -> bool {
-        let mut any = false;
-        while self.is_readable && !self.has_ended {
-            let room = match self.state {
-                State::Head | State::Working => HEAD.saturating_sub(self.input.len()).min(2048),
-                State::Lingering { left, .. } => left.min(2048),
-                State::Closing | State::Closed => 0,
-            };
-            if room == 0 {
-                break;
-            }
-            let mut bytes = [0; 2048];
-            match stream.read(bytes.get_mut(..room).unwrap_or_default()) {
-                Ok(0) => self.has_ended = true,
-                Ok(length) => {
-                    (any, self.active) = (true, now);
-                    match &mut self.state {
-                        State::Lingering { left, .. } => *left -= length.min(*left),
-                        _ => {
-                            self.input.reserve_exact(length);
-                            self.input.extend_from_slice(bytes.get(..length).unwrap_or_default());
-                        }
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
-                Err(_) => {
-                    if self.state != State::Head {
-                        counters.count(Reason::ClientGone);
-                    }
-                    self.state = State::Closed;
-                }
-            }
-        }
-        any
-    }
-
-    /// The client sends nothing more, and nothing can be begun with what has come. It may still wait for a response.
-    fn input_ended(&mut self, counters: &mut Counters) {
-        match self.state {
-            // It waits for room in the output.
-            State::Head if !self.input.is_empty() && !self.has_room() => {}
-            State::Head if self.sent == self.output.len() => self.state = State::Closed,
-            State::Head => self.state = State::Closing,
-            // A rest of the input waits for room in the body.
-            State::Working if (self.decoder.is_done() || !self.input.is_empty()) && !self.is_observing() => {}
-            State::Working => {
-                counters.count(Reason::ClientGone);
-                self.state = State::Closed;
-            }
-            State::Closing | State::Closed => {}
-            State::Lingering { .. } => self.state = State::Closed,
-        }
-    }
-
     /// Whether there may be another request after this one: all that has come was not the last.
     const fn may_go_on(&self) -> bool {
         !self.has_ended || !self.input.is_empty()
@@ -328,54 +279,6 @@ impl Session {
 
     fn is_observing(&self) -> bool {
         self.transfer.as_ref().is_some_and(|transfer| transfer.request().observes)
-    }
-
-    fn write<D>(&mut self, now: Instant, stream: &mut impl Stream, shared: &mut Shared<D>) -> bool {
-        let mut any = false;
-        while self.is_writable
-            && let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty())
-        {
-            match stream.write(rest) {
-                Ok(length) if length != 0 => {
-                    self.sent += length;
-                    (any, self.active) = (true, now);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_writable = false,
-                _ => {
-                    shared.counters.count(Reason::ClientGone);
-                    self.state = State::Closed;
-                    return false;
-                }
-            }
-        }
-        if self.sent == self.output.len() {
-            self.output.clear();
-            self.sent = 0;
-            if self.state == State::Head {
-                // It may be idle for long.
-                self.output = Vec::new();
-            }
-            if self.state == State::Closing {
-                if self.response.is_begun && self.response.ending == Ending::Close && self.transfer.is_some() {
-                    // Its end would look like the body's.
-                    stream.abort();
-                    self.state = State::Closed;
-                } else if self.has_ended || stream.finish().is_err() {
-                    self.state = State::Closed;
-                } else {
-                    self.state = State::Lingering { left: LINGER.0, until: now + LINGER.1 };
-                    any = true;
-                }
-            }
-        } else if self.sent > LOW {
-            self.output.drain(..self.sent);
-            self.sent = 0;
-        }
-        if matches!(self.state, State::Lingering { left: 0, .. }) {
-            self.state = State::Closed;
-        }
-        any
     }
 
     fn work<D: phy::Device>(&mut self, now: Instant, number: usize, shared: &mut Shared<D>) -> bool {
@@ -421,9 +324,12 @@ impl Session {
         let Some(transfer) = &mut self.transfer else {
             return;
         };
+        let was_starved = transfer.is_starved();
         let (far, exchanges) = (&mut shared.far, &mut shared.exchanges);
         if let Err(why) = transfer.proceed(now, number, &mut self.body, far, exchanges) {
             self.failed(why, shared);
+        } else if !was_starved && transfer.is_starved() {
+            shared.counters.count(Reason::NoIdentifiers);
         }
     }
 
@@ -442,6 +348,12 @@ impl Session {
     #[must_use]
     pub fn awaited(&self) -> Option<(u64, u64)> {
         self.waiting.as_ref().map(|(ticket, request)| (*ticket, request.resource().unwrap_or(0)))
+    }
+
+    /// Whether a transfer waits for a message identifier: [`drive`](Self::drive) it from time to time.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.transfer.as_ref().is_some_and(Transfer::is_starved)
     }
 
     /// Whether it waits for a lane.
@@ -464,8 +376,12 @@ impl Session {
         let Some(transfer) = &mut self.transfer else {
             return;
         };
-        if why == Failure::Silent {
-            shared.counters.count(Reason::Silent);
+        match why {
+            Failure::Silent => shared.counters.count(Reason::Silent),
+            Failure::TooLong => shared.counters.count(Reason::TooLong),
+            Failure::Restless => shared.counters.count(Reason::NotReplayable),
+            // Counted where they were noticed.
+            Failure::TimedOut | Failure::Reset | Failure::Ambiguous | Failure::Exhausted => {}
         }
         let step = transfer.failed(why);
         self.step(self.active, None, step, shared);

@@ -38,6 +38,8 @@ HTTP clients read from and write to CoAP servers; byway diverts them, in the mid
   --block BYTES                the largest block, 16 to 1024 (1024)
   --nstart N                   requests to an origin at once that are neither acknowledged nor answered (1)
   --connections N              HTTP clients at once (4096)
+  --per-client N               connections of one address at once (a quarter of all; behind another proxy all have its address)
+  --patience SECONDS           how long a client may be silent when it is its turn (60)
   --counters SECONDS           print what was counted, so often and if it has changed
 
 In byway's rules 198.18.x.y stands for 127.0.x.y, since a translator must not divert to loopback addresses.
@@ -84,6 +86,8 @@ pub struct Settings {
     pub nstart: usize,
     /// HTTP clients at once.
     pub connections: usize,
+    /// Connections of one client address. A quarter of all if it is not given.
+    pub per_client: Option<usize>,
     /// How long an HTTP client may be silent when it is its turn, in seconds.
     pub patience: u64,
     /// How often to print what was counted, if it has changed, in seconds. Zero: never.
@@ -107,6 +111,7 @@ impl Default for Settings {
             block: 1024,
             nstart: 1,
             connections: 4096,
+            per_client: None,
             patience: 60,
             counters: 0,
         }
@@ -129,7 +134,7 @@ impl Settings {
     /// What is wrong with it, and where.
     pub fn read(file: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
+        toml::from_str(&text).map_err(|error| format!("{}: {}", file.display(), error.to_string().trim_end()))
     }
 
     /// The exponent of the largest block.
@@ -250,12 +255,16 @@ impl Settings {
     pub fn mediator(&self, origins: Vec<Origin>, entropy: [u8; 32]) -> Result<crate::mediator::Config, String> {
         let mut config = crate::mediator::Config::new(origins, entropy);
         config.hosts = Hosts::new(self.hosts.iter().map(String::as_str))?;
-        config.may_stay = self.portion.is_none();
         config.block = self.exponent()?;
         config.connections = self.connections;
+        config.per_client = self.per_client.unwrap_or(self.connections.div_ceil(4));
         config.patience = Duration::from_secs(self.patience);
-        let numbers =
-            [("nstart", self.nstart == 0), ("connections", self.connections == 0), ("patience", self.patience == 0)];
+        let numbers = [
+            ("nstart", self.nstart == 0),
+            ("connections", self.connections == 0),
+            ("per-client", self.per_client == Some(0)),
+            ("patience", self.patience == 0),
+        ];
         if let Some((name, _)) = numbers.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(format!("{name} 0: expected at least 1"));
         }

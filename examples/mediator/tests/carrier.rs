@@ -7,6 +7,7 @@ use std::net::UdpSocket;
 use byway::{Config, Divert, Heap, Instant, Translator};
 use byway_mediator::far::carrier::{Carrier, Dropped, Ports, client, inside, outside};
 use byway_mediator::far::{Far, Lane, Way};
+use smoltcp::phy;
 
 const ALTERNATIVE: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
 const ORIGIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5683);
@@ -99,6 +100,25 @@ fn what_is_not_carried_is_counted() {
     assert_eq!(world.receive(), Some((world.way(1), vec![8; 1472])));
     assert_eq!(world.far.device().dropped(), Dropped { undiverted: 1, oversized: 1, ..Dropped::default() });
     assert_eq!(world.far.translator().counters().dropped_in_all(), 1);
+}
+
+/// Somebody may always send another one.
+#[test]
+fn what_is_dropped_takes_turns_with_everything_else() {
+    let (ports, which) = (40_000..=40_000, Ports::Any);
+    let mut carrier = Carrier::open(Ipv4Addr::LOCALHOST, ALTERNATIVE, ports, which).unwrap();
+    let at = carrier.endpoints().next().unwrap().unwrap();
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..66 {
+        assert_eq!(server.send_to(&[7; 1473], at).unwrap(), 1473);
+    }
+    carrier.mark_ready(0);
+    let mut turns = 0;
+    while carrier.is_ready() {
+        assert!(phy::Device::receive(&mut carrier, smoltcp::time::Instant::ZERO).is_none());
+        turns += 1;
+    }
+    assert_eq!((turns, carrier.dropped().oversized), (2, 66));
 }
 
 #[test]

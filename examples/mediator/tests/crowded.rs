@@ -73,3 +73,44 @@ fn what_is_being_answered_is_not_broken_off_for_another() {
     last.send(&mut world, GET);
     assert_eq!(last.response(&mut world, false).unwrap().body, b"on");
 }
+
+/// Event streams never end by themselves.
+#[test]
+fn one_client_takes_no_more_than_its_share() {
+    let mut world = World::new(Network { connections: 16, per_client: 4, ..Network::default() });
+    world.put("light", &Resource::new(&b"on"[..], Some(0)));
+    let mut streams: Vec<_> = (0..4).map(|_| connect(&mut world, 66)).collect();
+    for stream in &mut streams {
+        stream.send(&mut world, b"GET /light HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+        assert_eq!(stream.head(&mut world).unwrap().status, 200);
+    }
+    assert!((0..3).all(|_| world.refuses(from(66))));
+    assert_eq!((world.count(Reason::TooManyOfClient), world.count(Reason::Displaced)), (3, 0));
+    // Others do not notice it.
+    for last in 1..4 {
+        let mut client = connect(&mut world, last);
+        client.send(&mut world, GET);
+        assert_eq!(client.response(&mut world, false).unwrap().body, b"on");
+    }
+    // What it ends, or does nothing with, is its own room.
+    streams.pop().unwrap().finish(&mut world);
+    let mut idle = connect(&mut world, 66);
+    idle.send(&mut world, GET);
+    idle.response(&mut world, false).unwrap();
+    let mut next = connect(&mut world, 66);
+    next.send(&mut world, GET);
+    assert_eq!(next.response(&mut world, false).unwrap().body, b"on");
+    assert!(idle.is_over());
+    assert_eq!((world.count(Reason::TooManyOfClient), world.count(Reason::Displaced)), (3, 1));
+    for stream in &streams {
+        assert!(!stream.is_over());
+    }
+    // All of a network of IPv6 are one.
+    let of_v6 = |last| IpAddr::from([0x2001, 0xdb8, 0, 0, last, 0, 0, last]);
+    let mut clients: Vec<_> = (0..4).map(|last| world.connect_from(of_v6(last))).collect();
+    for client in &mut clients {
+        client.send(&mut world, b"GET /light HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+    }
+    assert!(world.refuses(of_v6(4)));
+    assert!(!world.refuses([0x2001, 0xdb8, 0, 1, 0, 0, 0, 1].into()));
+}

@@ -3,12 +3,16 @@
 #[expect(unreachable_pub, reason = "it is shared by several tests")]
 mod support;
 
+use core::net::SocketAddrV4;
 use core::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use byway::Redivert;
+use byway::{Instant, Redivert};
+use byway_mediator::coap::message::{Code, Kind, Message, option, write};
 use byway_mediator::counters::Reason;
+use byway_mediator::far::carrier::packet;
 use byway_mediator::server::Resource;
-use support::{Aborted, Client, Network, Response, World, content};
+use support::{Aborted, Client, Network, Response, SERVERS, World, content};
 
 const GET: &[u8] = b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -112,7 +116,7 @@ fn a_dead_server_is_left_as_soon_as_the_instruction_comes() {
     while response.body.len() < 50_000 {
         assert!(client.chunk(&mut world, &mut response).unwrap());
     }
-    world.mediator.device_mut().remove(support::SERVERS[0]);
+    world.mediator.device_mut().remove(SERVERS[0]);
     // The client has nothing for ten seconds: the next retransmission would be late in them.
     let until = world.now + Duration::from_secs(10);
     while world.now < until {
@@ -152,6 +156,41 @@ fn a_representation_that_has_changed_is_never_mixed_in() {
         // The next request gets the new one, whole.
         assert_eq!(world.get("/big").body, new);
     }
+}
+
+/// What another process has translated by what it knew before the move.
+#[test]
+fn a_late_answer_of_the_old_server_does_not_pass_for_the_new_ones() {
+    let mut world = World::new(Network::default());
+    let mut resource = Resource::new(content(5000), None);
+    resource.etag.clear();
+    world.put("big", &resource);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    world.mediator.device_mut().add(SERVERS[0], move |_: Instant, _: SocketAddrV4, datagram: &[u8]| {
+        seen.lock().unwrap().push(datagram.to_vec());
+        Vec::new()
+    });
+    let mut client = world.connect();
+    client.send(&mut world, GET);
+    while asked.lock().unwrap().is_empty() {
+        world.step();
+    }
+    let before = world.mediator.translator().connections().next().unwrap();
+    world.redivert(0, Redivert::Switch);
+    world.mediator.poll(world.now);
+    let request = asked.lock().unwrap()[0].clone();
+    let request = Message::parse(&request).unwrap();
+    let mut options: [(u16, &[u8]); 1] = [(option::BLOCK2, &[0x0e])];
+    let late = write(Kind::Acknowledgement, Code::CONTENT, request.id, request.token, &mut options, &[66; 1024]);
+    let translated = packet(before.client_side.destination, before.client_side.source, &late);
+    let (server, alternative) = (before.server_side.destination, before.server_side.source);
+    let dropped = world.mediator.translator().counters().dropped_in_all();
+    assert!(world.mediator.far_mut().hand_in(server, alternative, &translated));
+    world.mediator.poll(world.now);
+    assert_eq!(world.mediator.translator().counters().dropped_in_all(), dropped + 1);
+    let response = client.response(&mut world, false).unwrap();
+    assert!(response.body == content(5000)[..]);
 }
 
 #[test]
@@ -248,7 +287,7 @@ fn a_post_is_not_repeated_at_another_server() {
 #[test]
 fn a_post_without_an_answer_is_not_sent_to_another_server() {
     let mut world = World::new(Network::default());
-    world.mediator.device_mut().remove(support::SERVERS[0]);
+    world.mediator.device_mut().remove(SERVERS[0]);
     let mut client = world.connect();
     upload(&mut client, &mut world, "POST", b"once");
     client.send(&mut world, b"once");

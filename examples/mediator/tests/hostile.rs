@@ -242,6 +242,41 @@ fn sizes(choose: fn(usize, u8) -> u8) -> (World, Result<Vec<u8>, Aborted>) {
     (world, got)
 }
 
+/// What a first answer comes to: the HTTP status, and what was counted.
+fn first(request: &str, code: Code, options: &'static [(u16, &[u8])], reason: Reason) -> (u16, u64) {
+    let mut world = World::new(Network::default());
+    world.mediator.device_mut().add(SERVERS[0], move |_: Instant, _: SocketAddrV4, datagram: &[u8]| {
+        let request = Message::parse(datagram).unwrap();
+        vec![write(Kind::Acknowledgement, code, request.id, request.token, &mut options.to_vec(), b"x")]
+    });
+    let status = world.ask(request).status;
+    (status, world.count(reason))
+}
+
+/// 304 is for those who have said what they have (RFC 9110, section 15.4.5), and 2.03 for that alone (RFC 7252, section
+/// 5.9.1.3).
+#[test]
+fn nothing_is_valid_that_the_client_does_not_have() {
+    let valid = |request| first(request, Code::VALID, &[(option::ETAG, &[1, 2])], Reason::ForeignValid);
+    assert_eq!(valid("GET /x HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"03\", \"0102\"\r\n\r\n"), (304, 0));
+    assert_eq!(valid("GET /x HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"03\"\r\n\r\n"), (502, 1));
+    assert_eq!(valid("GET /x HTTP/1.1\r\nHost: x\r\n\r\n"), (502, 1));
+    assert_eq!(valid("GET /x HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"), (502, 1));
+    assert_eq!(valid("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"), (502, 1));
+    assert_eq!(valid("DELETE /x HTTP/1.1\r\nHost: x\r\nIf-Match: \"0102\"\r\n\r\n"), (502, 1));
+}
+
+/// The second of an option that may be there once is an unknown one (RFC 7252, section 5.4.5).
+#[test]
+fn a_block_that_is_named_twice_is_none() {
+    let get = "GET /x HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = |options| first(get, Code::CONTENT, options, Reason::CriticalOption);
+    assert_eq!(answer(&[(option::BLOCK2, &[6]), (option::BLOCK2, &[0x16])]), (502, 1));
+    assert_eq!(answer(&[(option::BLOCK2, &[6])]), (200, 0));
+    // Of others the second is left out.
+    assert_eq!(answer(&[(option::ETAG, &[1]), (option::ETAG, &[2])]), (200, 0));
+}
+
 #[test]
 fn blocks_may_become_smaller_and_not_larger() {
     // RFC 7959, section 2.4: the server may choose a smaller size, also later on.

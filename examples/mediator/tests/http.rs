@@ -55,6 +55,8 @@ fn head_is_a_get_without_the_body_of_which_one_small_block_is_fetched() {
     assert_eq!(world.requests(), [1, 0]);
     let response = world.ask("HEAD /light HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(response.field("Content-Length"), Some("2"));
+    // The fields are those of a GET (RFC 9110, section 9.3.2).
+    assert_eq!(response.head, world.get("/light").head);
 }
 
 #[test]

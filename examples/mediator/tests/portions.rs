@@ -17,14 +17,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use byway::Redivert;
 use byway::control::Instruction;
-use byway::{Config, Divert, Heap, Redivert, Translator, Verdict};
 use byway_mediator::monitor::Monitor;
-use byway_mediator::portion::{Exchange, Role};
 use byway_mediator::server::{Resource, Server, SharedServer};
 
 const INSIDE: &str = "BYWAY_IN_NAMESPACE";
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(15);
 const ORIGIN: &str = "192.0.2.1:5683";
 const SERVERS: [SocketAddrV4; 2] =
     [SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 5683), SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 5683)];
@@ -167,31 +166,36 @@ impl World {
     }
 
     /// Downloads the body, and calls `on_the_way` with what has come after each chunk.
-    fn download(&self, mut on_the_way: impl FnMut(usize)) -> Vec<u8> {
+    fn download(&self, on_the_way: impl FnMut(usize)) -> Vec<u8> {
         let mut stream = TcpStream::connect(HTTP).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let mut stream = BufReader::new(stream);
-        let mut line = String::new();
+        response(stream, "200", on_the_way)
+    }
+}
+
+/// Reads a response in chunks, and calls `on_the_way` with what has come after each.
+fn response(stream: TcpStream, status: &str, mut on_the_way: impl FnMut(usize)) -> Vec<u8> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line}");
+    while line != "\r\n" {
+        line.clear();
         stream.read_line(&mut line).unwrap();
-        assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
-        while line != "\r\n" {
-            line.clear();
-            stream.read_line(&mut line).unwrap();
+    }
+    let mut body = Vec::new();
+    loop {
+        line.clear();
+        stream.read_line(&mut line).unwrap();
+        let size = usize::from_str_radix(line.trim(), 16).expect("a chunk: the response has ended");
+        let mut chunk = vec![0; size + 2];
+        stream.read_exact(&mut chunk).unwrap();
+        if size == 0 {
+            return body;
         }
-        let mut body = Vec::new();
-        loop {
-            line.clear();
-            stream.read_line(&mut line).unwrap();
-            let size = usize::from_str_radix(line.trim(), 16).expect("a chunk: the response has ended");
-            let mut chunk = vec![0; size + 2];
-            stream.read_exact(&mut chunk).unwrap();
-            if size == 0 {
-                return body;
-            }
-            body.extend_from_slice(&chunk[..size]);
-            on_the_way(body.len());
-        }
+        body.extend_from_slice(&chunk[..size]);
+        on_the_way(body.len());
     }
 }
 
@@ -231,6 +235,59 @@ fn a_download_moves_while_each_direction_has_a_process_of_its_own() {
         // No answer was faster than the record of its connection: dropped are at most those of servers that were left.
         let most = 40 + proxy.counter("retransmissions");
         assert!(portion.counter("dropped") <= most, "{} {}", portion.said(), proxy.said());
+    });
+}
+
+/// What the proxy's old server answers comes to the other process, whose byway knows nothing of it any more.
+#[test]
+fn a_long_upload_stays_at_its_server_and_so_does_the_response() {
+    in_namespace("a_long_upload_stays_at_its_server_and_so_does_the_response", || {
+        let world = World::new();
+        let mut portion = Some(world.portion("portion"));
+        let proxy = world.proxy();
+        let mut monitor = Monitor::open(CONTROL, (1, [0x42; 32])).unwrap();
+        let mut moves = 0;
+        let mut redivert = || {
+            let (from, to) = (SERVERS[moves % 2].into(), SERVERS[(moves + 1) % 2].into());
+            monitor.instruct(Instruction::Redivert { from, to, how: Redivert::Switch }).unwrap();
+            moves += 1;
+        };
+        let body = &world.body[..300_000];
+        let mut stream = TcpStream::connect(HTTP).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let stored = || {
+            world
+                .servers
+                .each_ref()
+                .map(|server| server.lock().unwrap().resources.get("up/1").map(|up| up.body.to_vec()))
+        };
+        write!(stream, "POST /up HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+        for (number, piece) in body.chunks(20_000).enumerate() {
+            stream.write_all(piece).unwrap();
+            // As much as the proxy does not buffer is at the server.
+            let due = |server: &SharedServer| server.lock().unwrap().requests >= (number as u64 + 1) * 18;
+            let start = Instant::now();
+            while !world.servers.iter().any(due) {
+                assert!(start.elapsed() < PATIENCE, "{number}: {}", proxy.said());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            redivert();
+            if number == 7 {
+                // One that is new learns where uploads stay.
+                drop(portion.take());
+                portion = Some(world.portion("another"));
+            }
+        }
+        // It is answered with what was sent, block by block, and these are nowhere else.
+        let answer = response(stream, "201", |length| {
+            if length % 50_000 < 1024 {
+                redivert();
+            }
+        });
+        assert!(answer == body, "{} {}", answer.len(), proxy.said());
+        assert!(moves >= 18, "{moves}");
+        let [first, second] = stored();
+        assert!(first.as_deref() == Some(body) && second.is_none());
     });
 }
 
@@ -278,96 +335,4 @@ fn the_proxy_alone_may_use_a_device() {
         proxy.wait_for("it does not answer", |_| TcpStream::connect(HTTP).is_ok());
         assert!(world.download(|_| {}) == world.body);
     });
-}
-
-/// What one portion is told: datagrams, in order, by its other end and by strangers.
-#[test]
-fn what_says_nothing_is_counted_and_changes_nothing() {
-    let folder = std::env::temp_dir().join(format!("byway-exchange-{}", std::process::id()));
-    let alternative = Ipv4Addr::new(198, 51, 100, 4);
-    let translator = || {
-        let config = Config::new([7; 32]).alternative(alternative, 40_000..=40_063);
-        Translator::new(config, Heap::new(64, 4)).unwrap()
-    };
-    let (mut there, mut back) = (translator(), translator());
-    there.divert(Divert::new(ORIGIN.parse::<SocketAddrV4>().unwrap()).to(SERVERS[0])).unwrap();
-    let (mut to_server, mut to_client) =
-        (Exchange::open(&folder, Role::ToServer).unwrap(), Exchange::open(&folder, Role::ToClient).unwrap());
-    assert!(Exchange::open(&folder, Role::ToClient).unwrap_err().contains("another process"));
-    let now = byway::Instant::from_secs(9);
-    let mut turn = |there: &mut Translator<Heap>, back: &mut Translator<Heap>| {
-        for _ in 0..4 {
-            to_server.mark_ready();
-            to_client.mark_ready();
-            to_server.receive(now, there, |_| {});
-            while let Some(event) = there.poll_event() {
-                to_server.report(there, &event);
-            }
-            to_server.poll(now, there);
-            to_client.receive(now, back, |_| panic!("a packet for the proxy"));
-            to_client.poll(now, back);
-        }
-        to_client.counters()
-    };
-    turn(&mut there, &mut back);
-    let mut packet = udp(SocketAddrV4::new([192, 0, 0, 8].into(), 50_000), ORIGIN.parse().unwrap());
-    assert_eq!(there.translate(now, &mut packet), Verdict::ToServer);
-    let before = turn(&mut there, &mut back);
-    assert_eq!((back.connections().count(), before.refused), (1, 0));
-    let stranger = std::os::unix::net::UnixDatagram::unbound().unwrap();
-    stranger.connect(folder.join("to-client")).unwrap();
-    let record = *there.record(&there.connections().next().unwrap()).unwrap().as_bytes();
-    let damaged = record.map(|byte| byte ^ 0x55);
-    let garbage: [&[u8]; 8] = [
-        &[],
-        &[9],
-        &[1; 57],
-        &[&[1], &damaged[..]].concat(),
-        &[2; 18],
-        &[3, 1, 2],
-        &[4, 4],
-        &[&[1], &record[..40]].concat(),
-    ];
-    for (number, datagram) in (1..).zip(garbage) {
-        stranger.send(datagram).unwrap();
-        assert_eq!(turn(&mut there, &mut back).refused, number, "{datagram:?}");
-    }
-    // Of a connection with another alternative port, and of none: neither ends the one that there is.
-    for end in [[0; 18], [2; 18]] {
-        stranger.send(&[&[2], &end[..]].concat()).unwrap();
-    }
-    turn(&mut there, &mut back);
-    assert_eq!(back.connections().count(), 1);
-    // What ends there ends here.
-    let connection = there.connections().next().unwrap();
-    there.close(&connection);
-    turn(&mut there, &mut back);
-    assert_eq!(back.connections().count(), 0);
-    std::fs::remove_dir_all(&folder).unwrap();
-}
-
-/// An IPv4 packet with an empty UDP datagram and right checksums.
-fn udp(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
-    use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr};
-    let ip = Ipv4Repr {
-        src_addr: *from.ip(),
-        dst_addr: *to.ip(),
-        next_header: IpProtocol::Udp,
-        payload_len: 8,
-        hop_limit: 64,
-    };
-    let mut bytes = vec![0; 28];
-    let mut packet = Ipv4Packet::new_unchecked(bytes.as_mut_slice());
-    ip.emit(&mut packet, &ChecksumCapabilities::default());
-    let (source, destination) = ((*from.ip()).into(), (*to.ip()).into());
-    UdpRepr { src_port: from.port(), dst_port: to.port() }.emit(
-        &mut UdpPacket::new_unchecked(packet.payload_mut()),
-        &source,
-        &destination,
-        0,
-        |_| {},
-        &ChecksumCapabilities::default(),
-    );
-    bytes
 }

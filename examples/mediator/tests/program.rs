@@ -36,9 +36,18 @@ fn what_is_wrong_is_said_in_one_line() {
         (&["--portion", "/tmp/none"], &["portion", "TUN"]),
         (&["--tun", "x"], &["tun x", "alternative"]),
         (&["--config", "/none"], &["/none"]),
+        (&["--per-client", "0"], &["per-client 0"]),
+        (&["--patience", "0"], &["patience 0"]),
+        (&["--moves", "3"], &["--moves", "demo"]),
+        (&["demo", "--mib", "0"], &["--mib 0", "1 to 512"]),
+        (&["demo", "--mib", "513"], &["--mib 513", "1 to 512"]),
+        (&["demo", "--moves", "513", "--mib", "1"], &["--moves 513", "512"]),
+        (&["demo", "portion"], &["demo", "portion"]),
+        (&["portion", "--nstart", "2"], &["--nstart", "portion"]),
     ];
     for (words, expected) in cases {
-        let with_origin = !words.contains(&"--origin") && words != &["--listen", "127.0.0.1:0"];
+        let is_other = words.contains(&"demo") || words.contains(&"portion");
+        let with_origin = !is_other && !words.contains(&"--origin") && words != &["--listen", "127.0.0.1:0"];
         let all: Vec<&str> = if with_origin { origin.iter().chain(*words).copied().collect() } else { words.to_vec() };
         let (is_content, said) = says(&all);
         assert!(!is_content, "{all:?}");
@@ -56,6 +65,13 @@ fn the_demonstration_is_a_command() {
     assert!(is_content && said.contains("SHA-256 right") && !said.contains("warning"), "{said}");
 }
 
+/// What is given without its meaning anything is a mistake of whoever gives it.
+#[test]
+fn the_demonstration_takes_its_own_options_alone() {
+    let (is_content, said) = says(&["demo", "--origin", "coap://192.0.2.1"]);
+    assert!(!is_content && said.contains("--origin") && said.contains("demo"), "{said}");
+}
+
 /// Wherever the file is named, the command line counts more.
 #[test]
 fn a_file_does_not_undo_the_command_line() {
@@ -66,6 +82,9 @@ fn a_file_does_not_undo_the_command_line() {
         let (is_content, said) = says(&words);
         assert!(!is_content && said.contains("block 1000"), "{words:?}: {said}");
     }
+    std::fs::write(&file, "origins = [\"coap://192.0.2.1\"]\nnstart = -1\n").unwrap();
+    let (_, said) = says(&["--config", name]);
+    assert!(said.contains("line 2") && !said.contains("\n;"), "{said}");
     let (_, said) = says(&["--config", name, "--config", name]);
     assert!(said.contains("another one"), "{said}");
     std::fs::remove_file(&file).unwrap();

@@ -149,6 +149,21 @@ fn a_connection_holds_no_more_than_it_may_whatever_its_client_does() {
     assert!(largest <= HEAD + BODY + OUTPUT, "{largest}");
 }
 
+/// Some come before a request (RFC 9112, section 2.2), and nobody sends them without end who means it.
+#[test]
+fn empty_lines_have_an_end() {
+    let mut world = world();
+    let mut client = world.connect();
+    for _ in 0..3 {
+        client.send(&mut world, "\r\n".repeat(2000).as_bytes());
+        client.send(&mut world, b"GET /light HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.response(&mut world, false).unwrap().body, b"on");
+    }
+    client.send(&mut world, "\r\n".repeat(HEAD).as_bytes());
+    let response = client.response(&mut world, false).unwrap();
+    assert_eq!((response.status, world.count(Reason::BadRequest)), (400, 1));
+}
+
 #[test]
 fn what_cannot_be_kept_is_not_stored_in_part_or_against_a_condition() {
     let mut world = world();

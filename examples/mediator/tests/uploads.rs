@@ -4,12 +4,15 @@
 mod support;
 
 use core::net::SocketAddrV4;
+use core::time::Duration;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use byway::Instant;
 use byway_mediator::coap::block::Block;
 use byway_mediator::coap::message::{Code, Kind, Message, Uint, option, write};
 use byway_mediator::counters::Reason;
+use byway_mediator::far::lanes::EXCHANGE_LIFETIME;
 use byway_mediator::session::BODY;
 use support::{Network, SERVERS, World, content};
 
@@ -127,4 +130,55 @@ fn an_error_or_an_early_success_is_the_response() {
     // A server that says "continue" to the last block has not executed anything.
     let (status, world, _) = upload(2000, |_, block| (Code::CONTINUE, Some(Block { more: true, ..block })));
     assert_eq!((status, world.count(Reason::BlockNumber)), (502, 1));
+}
+
+/// A message identifier is not used again for 247 s (RFC 7252, section 4.4), and an upload cannot go on as another client.
+#[test]
+fn an_upload_of_more_blocks_than_there_are_identifiers_waits_for_them() {
+    let blocks = 40_000;
+    let mut world = World::new(Network { delay: Duration::from_micros(50), ..Network::default() });
+    let mut last = HashMap::new();
+    let taken = Arc::new(Mutex::new(0));
+    let kept = taken.clone();
+    world.mediator.device_mut().add(SERVERS[0], move |now: Instant, _: SocketAddrV4, datagram: &[u8]| {
+        let request = Message::parse(datagram).unwrap();
+        if let Some(before) = last.insert(request.id, now) {
+            assert!(now.duration_since(before) >= EXCHANGE_LIFETIME, "{} again", request.id);
+        }
+        let block = request.option(option::BLOCK1).map(|value| Block::parse(value).unwrap()).unwrap();
+        let mut taken = kept.lock().unwrap();
+        let (code, block) = match *taken {
+            // It wants the smallest.
+            0 if block.size != 0 => (Code::REQUEST_ENTITY_TOO_LARGE, Block { size: 0, ..block }),
+            at => {
+                assert_eq!(block.number, at);
+                *taken += 1;
+                take(block).1.map(|taken| (take(block).0, taken)).unwrap()
+            }
+        };
+        let value = Uint::new(block.value());
+        vec![write(
+            Kind::Acknowledgement,
+            code,
+            request.id,
+            request.token,
+            &mut [(option::BLOCK1, value.as_bytes())],
+            &[],
+        )]
+    });
+    let mut client = world.connect();
+    let head = format!("PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", blocks * 16);
+    client.send(&mut world, head.as_bytes());
+    client.send(&mut world, &content(blocks * 16));
+    let mut idle = 0;
+    while client.waiting() == 0 && !client.is_over() {
+        world.step();
+        idle += 1;
+        assert!(idle < 1_000_000, "{}", world.mediator.counters());
+    }
+    let response = client.response(&mut world, false).unwrap();
+    assert_eq!((response.status, *taken.lock().unwrap()), (204, blocks as u32), "{}", world.mediator.counters());
+    assert!(world.count(Reason::NoIdentifiers) >= 1);
+    // Others do not wait: they have identifiers of their own.
+    assert_eq!(world.count(Reason::ClientIdle), 0);
 }

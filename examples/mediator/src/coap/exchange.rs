@@ -67,8 +67,12 @@ pub enum Failure {
     Silent,
     /// An instruction may have moved it between two transmissions, and it must not be executed twice.
     Ambiguous,
-    /// All message identifiers are in use.
+    /// No message identifier may be used just now: it is to be tried again.
     Exhausted,
+    /// There is no number for its next block.
+    TooLong,
+    /// Its server was exchanged too often for it to begin again.
+    Restless,
 }
 
 /// The request that an owner waits for.

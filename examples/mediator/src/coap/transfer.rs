@@ -46,8 +46,6 @@ pub struct Request {
     pub head_only: bool,
     /// Whether notifications are wanted.
     pub observes: bool,
-    /// Whether it stays at its server when it could not follow an instruction.
-    pub may_stay: bool,
     /// The exponent of the largest block, at most [`MAX_SIZE`].
     pub block: u8,
 }
@@ -157,6 +155,8 @@ pub struct Transfer {
     place: Option<Place>,
     /// The rules' generation when it last asked for something.
     asked: u32,
+    /// Whether it waits for a message identifier.
+    is_starved: bool,
 }
 
 impl Transfer {
@@ -180,6 +180,7 @@ impl Transfer {
             observing: None,
             place: None,
             asked: 0,
+            is_starved: false,
         }
     }
 
@@ -202,6 +203,12 @@ impl Transfer {
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         self.exchange.is_some() || matches!(self.phase, Phase::Done)
+    }
+
+    /// Whether its next block waits for a message identifier: have it [proceed](Self::proceed) from time to time.
+    #[must_use]
+    pub const fn is_starved(&self) -> bool {
+        self.is_starved
     }
 
     /// Gives everything back. Notifications end.
@@ -251,7 +258,7 @@ impl Transfer {
                 }
                 let payload = left.get(..length).unwrap_or(left);
                 *sending = payload.len();
-                let block = Block::at(*offset, more, *size).ok_or(Failure::Exhausted)?;
+                let block = Block::at(*offset, more, *size).ok_or(Failure::TooLong)?;
                 let is_single = *offset == 0 && !more;
                 let size1 = (*offset == 0 && more && body.is_complete).then_some(left.len() as u32);
                 ((!is_single).then_some(block), None, size1, payload)
@@ -261,7 +268,7 @@ impl Transfer {
                 (None, Block::at(0, false, size), None, &[])
             }
             Phase::Download { offset, size, .. } => {
-                (None, Some(Block::at(*offset, false, *size).ok_or(Failure::Exhausted)?), None, &[])
+                (None, Some(Block::at(*offset, false, *size).ok_or(Failure::TooLong)?), None, &[])
             }
         };
         let is_later = matches!(self.phase, Phase::Download { .. });
@@ -302,6 +309,10 @@ impl Transfer {
         let started = exchanges.start(now, far, &mut ask);
         self.asked = far.generation();
         self.lane = ask.lane;
+        self.is_starved = started == Err(Failure::Exhausted);
+        if self.is_starved {
+            return Ok(());
+        }
         let exchange = started?;
         if observes {
             self.observing = Some(exchange);
@@ -355,6 +366,13 @@ impl Transfer {
         if message.options().any(|(number, _)| number % 2 == 1 && !KNOWN.contains(&number)) {
             return Err(Reason::CriticalOption);
         }
+        // Whatever is there more often than it may be is unknown (section 5.4.5).
+        if KNOWN.iter().any(|known| message.options().filter(|(number, _)| number == known).count() > 1) {
+            return Err(Reason::CriticalOption);
+        }
+        if message.code == Code::VALID && !self.is_known(&message) {
+            return Err(Reason::ForeignValid);
+        }
         let block2 = match message.option(option::BLOCK2) {
             None => None,
             Some(value) => Some(Block::parse(value).ok_or(Reason::BadBlock)?),
@@ -366,6 +384,12 @@ impl Transfer {
             Phase::Done if self.observing.is_some() => Ok(Step::Notification(message)),
             Phase::Done => Ok(Step::Nothing),
         }
+    }
+
+    /// Whether the client has said that it has what this message calls valid (RFC 7252, section 5.9.1.3).
+    fn is_known(&self, message: &Message<'_>) -> bool {
+        let has = |etag| self.request.options.iter().any(|(number, had)| *number == option::ETAG && had == etag);
+        message.option(option::ETAG).is_some_and(has)
     }
 
     fn begin<'a>(

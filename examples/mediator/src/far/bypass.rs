@@ -10,10 +10,9 @@ use std::collections::VecDeque;
 
 use smoltcp::phy::{self, DeviceCapabilities};
 use smoltcp::time::Instant;
-use smoltcp::wire::{Ipv4Packet, UdpPacket};
 
 use super::Way;
-use super::carrier::{datagram, packet};
+use super::carrier::{datagram, is_intact, packet};
 
 /// How many datagrams wait at most until they are received.
 const WAITING: usize = 64;
@@ -45,13 +44,25 @@ pub(super) struct Bypass<D> {
     generation: u32,
     /// The places whose servers' answers go past byway, whose they are, and how many transfers stay there.
     places: Vec<(Place, Way, usize)>,
+    /// How often the places have changed.
+    changes: u64,
     received: VecDeque<(Place, Way, Vec<u8>)>,
+    /// Packets that nobody wants who stays there: byway may have given the endpoint to others.
+    returned: VecDeque<Vec<u8>>,
     packet: Vec<u8>,
 }
 
 impl<D: phy::Device> Bypass<D> {
     pub(super) const fn new(inner: D) -> Self {
-        Self { inner, generation: 0, places: Vec::new(), received: VecDeque::new(), packet: Vec::new() }
+        Self {
+            inner,
+            generation: 0,
+            places: Vec::new(),
+            changes: 0,
+            received: VecDeque::new(),
+            returned: VecDeque::new(),
+            packet: Vec::new(),
+        }
     }
 
     pub(super) const fn inner(&self) -> &D {
@@ -71,7 +82,10 @@ impl<D: phy::Device> Bypass<D> {
     pub(super) fn stay(&mut self, place: Place, way: Way) {
         match self.places.iter_mut().find(|(known, of, _)| (*known, *of) == (place, way)) {
             Some((.., users)) => *users += 1,
-            None => self.places.push((place, way, 1)),
+            None => {
+                self.places.push((place, way, 1));
+                self.changes += 1;
+            }
         }
     }
 
@@ -83,8 +97,14 @@ impl<D: phy::Device> Bypass<D> {
             *users -= 1;
             if *users == 0 {
                 self.places.swap_remove(at);
+                self.changes += 1;
             }
         }
+    }
+
+    /// The places, and how often they have changed.
+    pub(super) fn places(&self) -> (u64, impl Iterator<Item = Place>) {
+        (self.changes, self.places.iter().map(|(place, ..)| *place))
     }
 
     /// Sends a datagram to the server of a place. False if there is no room.
@@ -102,6 +122,16 @@ impl<D: phy::Device> Bypass<D> {
         self.received.pop_front()
     }
 
+    /// Lets byway have a datagram that was received, since it is for no transfer that stays there.
+    pub(super) fn give_back(&mut self, place: Place, payload: &[u8]) {
+        self.returned.push_back(packet(place.server, place.alternative, payload));
+    }
+
+    /// Whether something was given back that byway has not had yet.
+    pub(super) fn has_returned(&self) -> bool {
+        !self.returned.is_empty()
+    }
+
     /// Keeps what is in `packet`, if it is from a server that a transfer stays at.
     fn keeps(&mut self) -> bool {
         if self.places.is_empty() {
@@ -113,26 +143,27 @@ impl<D: phy::Device> Bypass<D> {
         if !is_intact(&self.packet) {
             return false;
         }
-        let mine = |(place, ..): &&(Place, Way, usize)| {
-            (place.server, place.alternative) == (from, to) && place.generation != self.generation
-        };
-        let Some((place, way, _)) = self.places.iter().find(mine) else {
+        let Some((place, way)) = self.find(from, to).filter(|(place, _)| place.generation != self.generation) else {
             return false;
         };
-        // As a network would; it is sent again.
-        if self.received.len() < WAITING {
-            self.received.push_back((*place, *way, payload.to_vec()));
-        }
+        let payload = payload.to_vec();
+        self.hand_in(place, way, payload);
         true
     }
-}
 
-/// Whether the checksums are right, which the stack does not see.
-fn is_intact(packet: &[u8]) -> bool {
-    Ipv4Packet::new_checked(packet).is_ok_and(|ip| {
-        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
-        ip.verify_checksum() && UdpPacket::new_checked(ip.payload()).is_ok_and(|udp| udp.verify_checksum(&from, &to))
-    })
+    /// The place of this server and this alternative endpoint, if a transfer stays there, and whose it is.
+    pub(super) fn find(&self, server: SocketAddrV4, alternative: SocketAddrV4) -> Option<(Place, Way)> {
+        let mine = |(place, ..): &&(Place, Way, usize)| (place.server, place.alternative) == (server, alternative);
+        self.places.iter().find(mine).map(|(place, way, _)| (*place, *way))
+    }
+
+    /// Keeps a datagram until it is received.
+    pub(super) fn hand_in(&mut self, place: Place, way: Way, payload: Vec<u8>) {
+        // As a network would; it is sent again.
+        if self.received.len() < WAITING {
+            self.received.push_back((place, way, payload));
+        }
+    }
 }
 
 impl<D: phy::Device> phy::Device for Bypass<D> {
@@ -151,6 +182,14 @@ impl<D: phy::Device> phy::Device for Bypass<D> {
 
     fn receive(&mut self, now: Instant) -> Option<(RxToken<'_>, TxToken<'_, D>)> {
         loop {
+            if let Some(packet) = self.returned.pop_front() {
+                self.packet = packet;
+                break;
+            }
+            if self.received.len() >= WAITING {
+                // Until it is taken.
+                return None;
+            }
             let (token, _) = self.inner.receive(now)?;
             let packet = &mut self.packet;
             phy::RxToken::consume(token, |bytes| {

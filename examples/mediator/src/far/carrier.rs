@@ -40,6 +40,9 @@ pub const LOOPBACK: [u8; 2] = [198, 18];
 /// IPv4 and UDP headers, in bytes.
 const HEADERS: usize = 28;
 
+/// How many datagrams are dropped before others have their turn.
+const BURST: usize = 64;
+
 /// Which ports the sockets are bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
@@ -145,7 +148,9 @@ impl Carrier {
 
     /// The next datagram, as a packet of which this is the length.
     fn fetch(&mut self) -> Option<usize> {
-        while let Some(&number) = self.ready.front() {
+        // What is dropped has no end either.
+        for _ in 0..BURST {
+            let number = *self.ready.front()?;
             // A byte more than fits shows that a datagram is too long.
             let received = self.sockets.all.get(number)?.recv_from(self.received.get_mut(HEADERS..)?);
             match received {
@@ -218,7 +223,7 @@ impl Sockets {
 }
 
 /// The addresses and the payload of a UDP datagram in one piece.
-pub(super) fn datagram(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4, &[u8])> {
+pub(crate) fn datagram(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4, &[u8])> {
     let ip = Ipv4Packet::new_checked(packet).ok()?;
     if ip.next_header() != IpProtocol::Udp || ip.more_frags() || ip.frag_offset() != 0 {
         return None;
@@ -229,8 +234,17 @@ pub(super) fn datagram(packet: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4, &[u
     Some((from, to, udp.payload()))
 }
 
+/// Whether the checksums are right, which the stack does not see.
+pub(crate) fn is_intact(packet: &[u8]) -> bool {
+    Ipv4Packet::new_checked(packet).is_ok_and(|ip| {
+        let (from, to) = (ip.src_addr().into(), ip.dst_addr().into());
+        ip.verify_checksum() && UdpPacket::new_checked(ip.payload()).is_ok_and(|udp| udp.verify_checksum(&from, &to))
+    })
+}
+
 /// A packet with this datagram.
-pub(super) fn packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn packet(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let udp = UdpRepr { src_port: from.port(), dst_port: to.port() };
     let ip = Ipv4Repr {
         src_addr: *from.ip(),

@@ -73,7 +73,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use byway::device::TranslatingDevice;
 use byway::{Heap, Instant, Protocol, Translator};
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant as Timestamp;
@@ -101,6 +101,9 @@ fn ip_device() -> DeviceCapabilities {
 
 /// Datagrams that wait in a lane's socket, in each direction.
 const WAITING: usize = 16;
+
+/// How many packets are received before others have their turn: as many as a socket has room for, so that none is lost.
+const BURST: usize = WAITING;
 
 /// The stack's ports: those that no program is registered for (RFC 6335, section 6).
 const PORTS: core::ops::Range<u16> = 49_152..65_535;
@@ -195,12 +198,20 @@ impl<D: phy::Device> Far<D> {
         self.device.translator().generation()
     }
 
-    /// Sends what waits, and receives what has come.
+    /// Sends what waits, and receives what has come: some packets at most, since more may come than can be received. Take the
+    /// datagrams then, and call it again if the device may have more.
     pub fn poll(&mut self, now: Instant) {
         self.now = now;
         let generation = self.generation();
         self.device.inner_mut().heed(generation);
-        self.interface.poll(timestamp(now), &mut self.device, &mut self.sockets);
+        let (interface, device, sockets) = (&mut self.interface, &mut self.device, &mut self.sockets);
+        interface.poll_maintenance(timestamp(now));
+        for _ in 0..BURST {
+            if interface.poll_ingress_single(timestamp(now), device, sockets) == PollIngressSingleResult::None {
+                break;
+            }
+        }
+        while interface.poll_egress(timestamp(now), device, sockets) == PollResult::SocketStateChanged {}
     }
 
     /// When to poll again although nothing has come.
@@ -314,6 +325,11 @@ impl<D: phy::Device> Far<D> {
         self.device.inner_mut().leave(place, way);
     }
 
+    /// The places that transfers stay at, and how often they have changed.
+    pub fn places(&self) -> (u64, impl Iterator<Item = Place>) {
+        self.device.inner().places()
+    }
+
     /// Sends a datagram to the server of this place, wherever byway would lead it now. False if there is no room.
     pub fn send_from(&mut self, place: Place, way: Way, datagram: &[u8]) -> bool {
         if place.generation == self.generation() {
@@ -323,11 +339,44 @@ impl<D: phy::Device> Far<D> {
         self.device.inner_mut().send(now, place, datagram)
     }
 
-    /// Takes a datagram that has come past byway, from the server of a place.
+    /// Takes a packet that a server has sent to this alternative endpoint and that has not come by the device: another process
+    /// has translated it, or has left it as it was because a transfer stays there. [`receive_past`](Self::receive_past) gives
+    /// its datagram. False if it is not whole, or for nobody.
+    pub fn hand_in(&mut self, server: SocketAddrV4, alternative: SocketAddrV4, packet: &[u8]) -> bool {
+        let Some((from, to, payload)) = carrier::datagram(packet).filter(|_| carrier::is_intact(packet)) else {
+            return false;
+        };
+        let (place, way) = if (from, to) == (server, alternative) {
+            let Some(found) = self.device.inner().find(server, alternative) else {
+                return false;
+            };
+            found
+        } else {
+            let Some(lane) = self.lanes.iter().position(|lane| lane.port == to.port()) else {
+                return false;
+            };
+            let way = Way { lane: Lane(lane), client: *to.ip(), origin: from };
+            (Place { alternative, server, generation: self.generation() }, way)
+        };
+        self.device.inner_mut().hand_in(place, way, payload.to_vec());
+        true
+    }
+
+    /// Takes a datagram that has come past byway, from the server of a place, or that was [handed in](Self::hand_in).
     pub fn receive_past(&mut self, buffer: &mut Vec<u8>) -> Option<(Way, Place)> {
         let (place, way, datagram) = self.device.inner_mut().receive()?;
         *buffer = datagram;
         Some((way, place))
+    }
+
+    /// Lets byway have a datagram that has come past it, since it is for no transfer that stays there.
+    pub fn give_back(&mut self, place: Place, datagram: &[u8]) {
+        self.device.inner_mut().give_back(place, datagram);
+    }
+
+    /// Whether something was given back that byway gets with the next [`poll`](Self::poll).
+    pub fn has_returned(&self) -> bool {
+        self.device.inner().has_returned()
     }
 
     /// How many lanes there are.

@@ -1,8 +1,8 @@
 //! A smoltcp device over a TUN device: the stack's packets go to the kernel as they are, and it routes them.
 //!
 //! The other way to reach servers beside [`carrier`](super::carrier), for whoever may create the device: the alternative
-//! address is then one of its own, whose packets the kernel leads to the device. Answers may also be handed in from
-//! elsewhere, if another process translates what comes back ([`portion`](crate::portion)).
+//! address is then one of its own, whose packets the kernel leads to the device. Unless another process translates what
+//! comes back ([`portion`](crate::portion)).
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -24,7 +24,7 @@ const WAITING: usize = 256;
 pub struct Dropped {
     /// From the stack: the device is down, or has no room.
     pub unsent: u64,
-    /// Too many waited to be sent or received.
+    /// Too many waited to be sent.
     pub waiting: u64,
     /// From the device: it could not be read.
     pub unread: u64,
@@ -33,11 +33,10 @@ pub struct Dropped {
 /// The device.
 pub struct Tun {
     device: SyncDevice,
-    /// Whether packets wait until [`flush`](Self::flush), and answers are handed in.
+    /// Whether packets wait until [`flush`](Self::flush), and what is received is another process's business.
     is_split: bool,
     is_ready: bool,
     to_send: VecDeque<Vec<u8>>,
-    received: VecDeque<Vec<u8>>,
     dropped: Dropped,
 }
 
@@ -56,11 +55,10 @@ impl Tun {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("TUN device {name}: {error}"));
         let device = DeviceBuilder::new().name(name).inherit_enable_state().build_sync().map_err(named)?;
         device.set_nonblocking(true).map_err(named)?;
-        let (to_send, received) = (VecDeque::new(), VecDeque::new());
-        Ok(Self { device, is_split: false, is_ready: false, to_send, received, dropped: Dropped::default() })
+        Ok(Self { device, is_split: false, is_ready: false, to_send: VecDeque::new(), dropped: Dropped::default() })
     }
 
-    /// From now on packets wait until they are [flushed](Self::flush), and answers come from [`hand_in`](Self::hand_in).
+    /// From now on packets wait until they are [flushed](Self::flush), and nothing is received.
     pub const fn split(&mut self) {
         self.is_split = true;
     }
@@ -80,8 +78,8 @@ impl Tun {
 
     /// Whether it may still have something.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        (self.is_ready && !self.is_split) || !self.received.is_empty()
+    pub const fn is_ready(&self) -> bool {
+        self.is_ready && !self.is_split
     }
 
     /// What was dropped, by reason.
@@ -113,15 +111,6 @@ impl Tun {
         }
     }
 
-    /// Takes a packet for the stack that another process has translated.
-    pub fn hand_in(&mut self, packet: &[u8]) {
-        if self.received.len() < WAITING {
-            self.received.push_back(packet.to_vec());
-        } else {
-            self.dropped.waiting += 1;
-        }
-    }
-
     fn write(&mut self, packet: &[u8]) {
         if self.device.send(packet).is_err() {
             // As a network would; whoever sent it sends it again.
@@ -140,9 +129,6 @@ impl Tun {
     }
 
     fn fetch(&mut self) -> Option<Vec<u8>> {
-        if let Some(packet) = self.received.pop_front() {
-            return Some(packet);
-        }
         if self.is_split {
             return None;
         }

@@ -85,6 +85,10 @@ pub enum Accept {
 /// Reads an Accept field (RFC 9110, section 12.5.1): the most preferred of the types that have a format.
 #[must_use]
 pub fn accept(field: &str) -> Accept {
+    if field.trim().is_empty() {
+        // It names nothing, and so refuses nothing.
+        return Accept::Any;
+    }
     let mut best = (0, Accept::None);
     for entry in field.split(',') {
         let media_type = entry.split(';').next().unwrap_or_default().trim();
@@ -138,6 +142,7 @@ mod tests {
     fn the_most_preferred_type_with_a_format_is_asked_for() {
         let cases = [
             ("*/*", Accept::Any),
+            (" ", Accept::Any),
             ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Accept::Any),
             ("application/json", Accept::Format(50)),
             ("application/xml;q=0.5, application/cbor;q=0.8, text/html", Accept::Format(60)),

@@ -5,12 +5,14 @@
 //! | 0 | nothing: the sender is new, or was, and wants to know all |
 //! | 1 | records, of 56 bytes each |
 //! | 2 | a connection that has ended: client, original destination and alternative source, 6 bytes each |
-//! | 3 | a packet to a client, translated |
-//! | 4 | nothing: the receiver forgets everything, since all records follow |
+//! | 3 | what a server has sent: its endpoint and the alternative one, 6 bytes each, and a packet; translated for the client, or as it was sent if a transfer stays at that server |
+//! | 4 | nothing: the receiver forgets everything, since all of it follows |
+//! | 5 | servers that transfers stay at: for each its endpoint and the alternative one, 6 bytes each |
+//! | 6 | the same, of servers that none stays at any more |
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -19,14 +21,18 @@ use byway::{Connection, Event, Heap, Instant, Protocol, RECORD_LENGTH, Record, T
 use mio::net::UnixDatagram;
 use mio::{Interest, Registry, Token};
 
+use super::packets::{self, Ends};
+
 const HELLO: u8 = 0;
 const RECORDS: u8 = 1;
 const GONE: u8 = 2;
-const PACKET: u8 = 3;
+pub(super) const PACKET: u8 = 3;
 const FORGET: u8 = 4;
+pub(super) const STAY: u8 = 5;
+pub(super) const LEAVE: u8 = 6;
 
 /// The longest datagram, in bytes.
-const MAX: usize = 1 << 16;
+pub(super) const MAX: usize = 1 << 16;
 /// How many records are in one datagram at most.
 const MOST: usize = (MAX - 1) / RECORD_LENGTH;
 /// How many datagrams wait at most until the other process takes them.
@@ -58,6 +64,12 @@ pub struct Counters {
     pub unsent: u64,
     /// How often everything was sent.
     pub synchronised: u64,
+    /// Packets that were translated and handed to the proxy.
+    pub translated: u64,
+    /// Packets that were handed to it as they were, since a transfer stays where they come from.
+    pub passed: u64,
+    /// Packets that belong to nothing that is known, or are not what a server sends.
+    pub dropped: u64,
 }
 
 /// One end.
@@ -73,11 +85,13 @@ pub struct Exchange {
     is_ready: bool,
     /// Whether the other one has missed something.
     is_behind: bool,
+    /// Where transfers stay, as far as the other one was told, or has told.
+    pub(super) stays: BTreeSet<Ends>,
     queue: VecDeque<Vec<u8>>,
     tried: Option<Instant>,
     refreshed: Instant,
     buffer: Vec<u8>,
-    counters: Counters,
+    pub(super) counters: Counters,
 }
 
 impl Exchange {
@@ -111,6 +125,7 @@ impl Exchange {
             is_connected: false,
             is_ready: true,
             is_behind: true,
+            stays: BTreeSet::new(),
             queue: VecDeque::new(),
             tried: None,
             refreshed: Instant::ZERO,
@@ -137,6 +152,11 @@ impl Exchange {
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Counts a packet that is for nobody.
+    pub const fn refuse(&mut self) {
+        self.counters.refused += 1;
     }
 
     /// Whether nothing waits for the other process.
@@ -170,12 +190,7 @@ impl Exchange {
         }
     }
 
-    /// Hands a translated packet to the proxy.
-    pub fn packet(&mut self, packet: &[u8]) {
-        self.send([&[PACKET], packet].concat());
-    }
-
-    fn send(&mut self, datagram: Vec<u8>) {
+    pub(super) fn send(&mut self, datagram: Vec<u8>) {
         if self.is_connected && self.queue.len() < WAITING {
             self.queue.push_back(datagram);
             self.flush();
@@ -201,8 +216,13 @@ impl Exchange {
         }
     }
 
-    /// Takes what the other one has sent; `packet` gets packets for clients. Whether there may be more.
-    pub fn receive(&mut self, now: Instant, translator: &mut Translator<Heap>, mut packet: impl FnMut(&[u8])) -> bool {
+    /// Takes what the other one has sent; `packet` gets packets. Whether there may be more.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        translator: &mut Translator<Heap>,
+        mut packet: impl FnMut(Ends, &[u8]),
+    ) -> bool {
         if !core::mem::take(&mut self.is_ready) {
             return false;
         }
@@ -227,7 +247,7 @@ impl Exchange {
         now: Instant,
         translator: &mut Translator<Heap>,
         datagram: &[u8],
-        packet: &mut impl FnMut(&[u8]),
+        packet: &mut impl FnMut(Ends, &[u8]),
     ) {
         match (datagram.split_first(), self.role) {
             (Some((&HELLO, [])), _) => {
@@ -255,9 +275,16 @@ impl Exchange {
                     translator.close(&connection);
                 }
             }
-            (Some((&PACKET, bytes)), Role::ToServer) => packet(bytes),
+            (Some((&PACKET, bytes)), Role::ToServer) => match packets::split(bytes) {
+                Some((ends, bytes)) => packet(ends, bytes),
+                None => self.refuse(),
+            },
+            (Some((&what @ (STAY | LEAVE), ends)), Role::ToClient) => {
+                self.counters.refused += u64::from(!self.take_ends(what == STAY, ends));
+            }
             (Some((&FORGET, [])), Role::ToClient) => {
                 translator.forget();
+                self.stays.clear();
                 // It may have started again.
                 self.is_connected = self.out.connect(&self.there).is_ok();
             }
@@ -282,6 +309,7 @@ impl Exchange {
             (self.is_behind, self.refreshed) = (false, now);
             self.counters.synchronised += 1;
             self.send(vec![FORGET]);
+            self.send_stays();
             self.send_all(translator, Duration::MAX);
         } else if self.is_connected && is_due {
             (self.is_behind, self.refreshed) = (self.is_behind && self.role == Role::ToServer, now);

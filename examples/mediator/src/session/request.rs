@@ -22,11 +22,16 @@ impl Session {
         // An empty line before a request is skipped (RFC 9112, section 2.2).
         let empty = self.input.chunks_exact(2).take_while(|line| line == b"\r\n").count();
         self.input.drain(..2 * empty);
+        self.skipped += 2 * empty;
+        self.response.keep_alive = false;
+        self.response.is_begun = false;
+        if self.skipped > HEAD {
+            self.refuse(400, Reason::BadRequest, "there are empty lines instead of a request", shared);
+            return true;
+        }
         if self.input.is_empty() {
             return false;
         }
-        self.response.keep_alive = false;
-        self.response.is_begun = false;
         self.response.head_only = self.input.starts_with(b"HEAD ");
         let (head, length) = match head::parse(&self.input) {
             Ok(Some(parsed)) => parsed,
@@ -42,7 +47,7 @@ impl Session {
         };
         self.input.drain(..length);
         self.input.shrink_to(1024);
-        self.since = None;
+        (self.since, self.skipped) = (None, 0);
         self.request(now, head, shared);
         true
     }
@@ -54,7 +59,7 @@ impl Session {
             keep_alive: head.keep_alive,
             is_1_1: head.is_1_1,
             head_only: head.method == "HEAD",
-            is_get: head.method == "GET",
+            is_get: matches!(head.method.as_str(), "GET" | "HEAD"),
             ending: Ending::None,
             is_begun: false,
             locations: None,
@@ -146,7 +151,6 @@ impl Session {
             has_body,
             head_only: self.response.head_only,
             observes,
-            may_stay: shared.may_stay,
             block: shared.block.min(block::MAX_SIZE),
         })
     }

@@ -211,8 +211,11 @@ impl Session {
             Trouble::Unanswered(Failure::Silent) => (504, "the origin has not answered lately"),
             Trouble::Unanswered(Failure::Ambiguous) => (504, "the server was exchanged before it had answered"),
             Trouble::Unanswered(Failure::Exhausted) => (503, "all message identifiers are in use"),
+            Trouble::Unanswered(Failure::TooLong) => (413, "CoAP has no numbers for so many blocks"),
             Trouble::Unanswered(Failure::Reset) => (502, "the origin has reset the request"),
-            Trouble::Refused(Reason::NotReplayable) => (503, "the server was exchanged in the middle of the upload"),
+            Trouble::Unanswered(Failure::Restless) | Trouble::Refused(Reason::NotReplayable) => {
+                (503, "the server was exchanged in the middle of the upload")
+            }
             Trouble::Refused(_) => (502, "the origin's answer cannot be used"),
         };
         self.response.keep_alive &= self.decoder.is_done() && self.may_go_on() && self.response.is_1_1;

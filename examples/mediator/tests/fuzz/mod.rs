@@ -260,8 +260,9 @@ pub fn world(data: &[u8]) {
         }
     }
     clients.iter_mut().for_each(|client| client.finish(&mut world));
-    // Whoever is in the middle of a response that it does not read has a minute; CoAP gives up after 93 s, twice.
-    let until = world.now + core::time::Duration::from_secs(600);
+    // Whoever is in the middle of a response that it does not read has a minute; CoAP gives up after 93 s, twice, and requests
+    // that wait behind one another, 350 at most, are answered one by one.
+    let until = world.now + core::time::Duration::from_secs(350 * 246);
     while world.now < until && world.mediator.connections().count() != 0 {
         for client in &mut clients {
             client.take(&mut world, usize::MAX);

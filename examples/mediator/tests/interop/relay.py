@@ -1,4 +1,5 @@
 """A UDP relay in front of a server: it adds a delay in each direction, and loses some datagrams."""
+import collections
 import random
 import socket
 import threading
@@ -14,6 +15,8 @@ class Relay(threading.Thread):
         self.front = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.front.bind(at)
         self.clients, self.requests, self.lost = {}, 0, 0
+        # How often it got each request, by identifier and token, which a repetition has too; and when answers left.
+        self.seen, self.answered = collections.Counter(), []
         self.start()
 
     def carry(self, receive, send):
@@ -44,10 +47,15 @@ class Relay(threading.Thread):
 
     def to_server(self, datagram, client):
         self.requests += 1
+        self.seen[datagram[2:4 + (datagram[0] & 15)]] += 1
         if client not in self.clients:
             back = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             back.connect(self.server)
             self.clients[client] = back
-            answer = lambda datagram, _: self.front.sendto(datagram, client)
+
+            def answer(datagram, _):
+                self.front.sendto(datagram, client)
+                self.answered.append(time.monotonic())
+
             threading.Thread(target=self.carry, args=(lambda: (back.recv(2048), None), answer), daemon=True).start()
         self.clients[client].send(datagram)

@@ -8,10 +8,11 @@ directions. Each answer is compared. Then downloads with curl are moved from one
 has the same bytes: by `byway ctl`, and 1000 times each by a monitor of its own, also while datagrams are lost. Ends with 1 if
 anything fails.
 
-To standard error it prints figures: how much memory 1000 clients take, in the middle of downloads and of uploads; and, over
+To standard error it prints how long each part takes, and figures: how much memory 1000 clients take, in the middle of downloads and of uploads; and, over
 relays that add 5 ms in each direction, how long a download takes with curl, with libcoap's own client, and with curl while
 it is moved, in turns. With `figures` it prints only these.
 """
+import collections
 import hashlib
 import os
 import shutil
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 sys.dont_write_bytecode = True
 import spaces
@@ -36,7 +38,9 @@ from control_client import Monitor
 
 MEDIATOR, BYWAY, PYTHON, NODE = sys.argv[1:5]
 LARGE = hashlib.shake_256(b"large").digest(20_000)
-MOVED = hashlib.shake_256(b"moved").digest(4_000_000)
+MOVED = hashlib.shake_256(b"moved").digest(2_000_000)
+# An operator's commands take their time.
+LONG = hashlib.shake_256(b"long").digest(4_000_000)
 # 1465 blocks.
 OFTEN = hashlib.shake_256(b"often").digest(1_500_000)
 FAR = hashlib.shake_256(b"far").digest(300_000)
@@ -56,6 +60,19 @@ running = []
 def start(*command, **more):
     log = open(os.path.join(WORK, f"log-{len(running)}"), "wb")
     running.append(subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=spaces.dies_with_us, **more))
+
+
+def took(what, since=[time.monotonic()]):
+    """Says how long it was since the last time."""
+    now = time.monotonic()
+    print(f"{now - since[0]:.1f} s: {what}", file=sys.stderr)
+    since[0] = now
+
+
+def together(ask, all_of):
+    """What each of them comes to, at the same time."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(ask, all_of))
 
 
 def ctl(*words):
@@ -97,7 +114,7 @@ def wrk(near, base):
     bad = []
     # Not HEAD: wrk waits for the body.
     for method in ("PUT", "GET", "POST", "DELETE"):
-        script = file("wrk.lua", f'wrk.method = "{method}"\n'.encode() + (b'wrk.body = "hello"\n' if method[0] == "P" else b""))
+        script = file(f"wrk-{os.path.basename(base)}.lua", f'wrk.method = "{method}"\n'.encode() + (b'wrk.body = "hello"\n' if method[0] == "P" else b""))
         text = near.run("wrk", "-t1", "-c32", "-d1s", "-s", script, f"{base}/wrk").stdout.decode()
         total = next((int(line.split()[0]) for line in text.splitlines() if "requests in" in line), 0)
         bad += [f"{method}: {line.strip()}" for line in text.splitlines() if "Non-2xx" in line or "Socket errors" in line]
@@ -131,7 +148,7 @@ def crowd(near, process, what, number=1000):
     return after, (after - before) / number
 
 
-def over_a_link(near, relays, rounds=5, moves=10):
+def over_a_link(near, relays, rounds, moves=10):
     """A download of FAR over relays: with libcoap's client, with curl, with curl from aiocoap, and moved. For each how many
     datagrams it has sent to servers, and seconds: the least of all rounds, since the machine may have more to do."""
     out = file("far.out", b"")
@@ -177,7 +194,7 @@ def over_a_link(near, relays, rounds=5, moves=10):
 def download(near, url, body, every, move):
     """Downloads it, and calls `move(moves)` again and again on the way, each time so many bytes have come, or for a while
     none has. How many moves there were, and what became of it: whether the bytes are right, and whether it was aborted."""
-    out, moves, last, patience = file("moved.out", b""), 0, 0, time.monotonic()
+    out, moves, last, patience = file(hashlib.sha256(url.encode()).hexdigest(), b""), 0, 0, time.monotonic()
     with near.space.inside():
         client = subprocess.Popen(["curl", "-sS", "-N", "-m", "300", "-o", out, url], stderr=subprocess.DEVNULL)
     while client.poll() is None:
@@ -237,7 +254,7 @@ def moved_by_monitor(near, name="aiocoap"):
         words = (first, second) if on_first() else (second, first)
         return moves < 5 and monitor("move", name, *words, "--how", "switch").returncode == 0 and monitor("release", name).returncode == 0
 
-    moves, is_right, _ = download(near, f"{BASE}/{name}/moved", MOVED, 100_000, move)
+    moves, is_right, _ = download(near, f"{BASE}/{name}/long", LONG, 100_000, move)
     # It gives instructions as long as it is there.
     ended = running.pop()
     ended.terminate()
@@ -285,7 +302,38 @@ def moved_often(near, name, loss):
     return ("right hash", True) if is_right and moves >= 1000 else (f"{moves} moves, right: {is_right}", False)
 
 
-def table(near):
+def gaps(near, relays, name="aiocoap", moves=20):
+    """A download over a delay of 5 ms in each direction that is moved on the way. The proxy asks for a block as soon as it has
+    the one before, so the gap between two blocks is as many round trips as there were requests for the latter."""
+    hops = [f"{address}:{PORT}" for address in FAR_AWAY[name]]
+    both, monitor = [relay for relay in relays if relay.at[0] in FAR_AWAY[name]], Monitor(CONTROL, 1, SECRET)
+    for relay in both:
+        relay.seen.clear()
+        relay.answered.clear()
+    asked = lambda: len(both[0].seen.keys() | both[1].seen.keys())
+    out, done, last = file("gaps.out", b""), 0, 0
+    with near.space.inside():
+        client = subprocess.Popen(["curl", "-sS", "-N", "-m", "300", "-o", out, f"{BASE}/far-{name}/far"])
+    while client.poll() is None:
+        # Never twice for one block.
+        if asked() >= last + 10 and done < moves:
+            told = monitor.request({"do": [["redivert", hops[done % 2], hops[1 - done % 2], "switch"]]})
+            assert told["code"] == 0, told
+            done, last = done + 1, asked()
+        time.sleep(0.001)
+    assert done == moves and done % 2 == 0
+    most = collections.Counter(both[0].seen)
+    most.update(both[1].seen)
+    in_vain, most = sum(most.values()) - len(most), max(most.values())
+    times = sorted(at for relay in both for at in relay.answered)
+    longest = max(after - before for before, after in zip(times, times[1:])) / 0.01
+    text = f"{done} moves, {in_vain} requests in vain, at most {most} for a block, longest gap {longest:.2f} round trips"
+    print(f"over 10 ms: {text}", file=sys.stderr)
+    is_right = client.returncode == 0 and read(out) == FAR and most <= 2 and in_vain <= done
+    return ("right bytes, at most 2" if is_right else text), is_right
+
+
+def table(near, relays):
     """Prints it; whether all was right."""
     is_right, rows = True, []
     for client, ask in near.all.items():
@@ -297,30 +345,42 @@ def table(near):
             left_out = "uploads in blocks" if name == ONE_TOKEN else "PATCH" if name == "libcoap" and "PATCH" in methods else None
             row.append("; ".join(bad) or (f"all but {left_out}" if left_out else "all"))
         rows.append((f"{client}: {', '.join(methods)}, blocks both ways", row))
+        took(client)
     row = []
-    for name in SERVERS:
-        bad = wrk(near, f"{BASE}/{name}")
+    for bad in together(lambda name: wrk(near, f"{BASE}/{name}"), SERVERS):
         is_right &= not bad
         row.append("; ".join(bad) or "all")
     rows.append(("wrk: PUT, GET, POST, DELETE, 32 connections", row))
+    took("wrk")
     # Of these servers only libcoap's has something to observe: its clock.
     events = near.run("curl", "-sN", "-m", "4", "-H", "Accept: text/event-stream", f"{BASE}/libcoap/time").stdout.count(b"\ndata: ")
     is_right &= events >= 3
+    took("events")
     rows.append(("curl: event stream of what is observed", ["all" if events >= 3 else f"{events} events", "-", "-"]))
-    tried = [moved_by_ctl(near, name) for name in SERVERS]
-    rows.append(("curl: GET of 4 MB while `byway ctl` moves it", [text for text, _ in tried]))
+    tried = together(lambda name: moved_by_ctl(near, name), SERVERS)
+    rows.append(("curl: GET of 2 MB while `byway ctl` moves it", [text for text, _ in tried]))
     is_right &= all(is_good for _, is_good in tried)
+    took("moved by ctl")
     tried = [stays(near, name) for name in SERVERS if name != ONE_TOKEN]
     rows.append(("curl: PUT of 300 kB while `byway ctl` moves all else", [text for text, _ in tried] + ["-"]))
     is_right &= all(is_good for _, is_good in tried)
+    took("stays")
+    names = [name for name in SERVERS if name != "libcoap"]
+    tried = together(lambda each: moved_often(near, *each), [(name, loss) for loss in LOSSES for name in names])
     for loss in LOSSES:
-        tried = [moved_often(near, name, loss) for name in SERVERS if name != "libcoap"]
-        rows.append((f"curl: GET of 1.5 MB, moved 1000 times, {loss} % of the datagrams lost in each direction", ["-"] + [text for text, _ in tried]))
-        is_right &= all(is_good for _, is_good in tried)
+        both, tried = tried[:len(names)], tried[len(names):]
+        rows.append((f"curl: GET of 1.5 MB, moved 1000 times, {loss} % of the datagrams lost in each direction", ["-"] + [text for text, _ in both]))
+        is_right &= all(is_good for _, is_good in both)
+    took("moved often")
+    text, is_good = gaps(near, relays)
+    rows.append(("curl: GET of 300 kB over a delay of 10 ms, moved 20 times: round trips between two blocks", ["-", text, "-"]))
+    is_right &= is_good
+    took("gaps")
     # Last, as the rule is the monitor's then.
     text, is_good = moved_by_monitor(near)
     rows.append(("curl: GET of 4 MB while an operator moves it with `byway monitor`", ["-", text, "-"]))
     is_right &= is_good
+    took("moved by a monitor")
     print("| HTTP client | " + " | ".join(SERVERS) + " |")
     print("| --- |" + " --- |" * len(SERVERS))
     for title, row in rows:
@@ -335,16 +395,19 @@ def figures(near, relays):
         for part in (b"small", body):
             status = near.curl("PUT", f"{BASE}/libcoap/{path}", part)[0]
             assert status in (201, 204), f"PUT {path}, {len(part)} bytes: {status}"
-    took = over_a_link(near, relays)
-    for name, (requests, seconds) in took.items():
+    # Seconds are the least of some rounds; datagrams are what is judged, and each round has the same.
+    found = over_a_link(near, relays, 5 if "figures" in sys.argv else 1)
+    for name, (requests, seconds) in found.items():
         print(f"{len(FAR)} bytes over 10 ms: {requests} datagrams, {seconds:.2f} s, {name}", file=sys.stderr)
     # Each is a round trip, whatever else the machine does; seconds are for people.
-    is_right = took["libcoap's client"][0] / took["curl"][0] >= 0.95
-    is_right &= took["curl, aiocoap"][0] / took["curl, aiocoap, moved"][0] >= 0.95
+    is_right = found["libcoap's client"][0] / found["curl"][0] >= 0.95
+    is_right &= found["curl, aiocoap"][0] / found["curl, aiocoap, moved"][0] >= 0.95
+    took("over a link")
     for what in ("downloads", "uploads"):
         total, each = crowd(near, running[-1], what)
         print(f"1000 {what} at once: {total / 1024:.1f} MiB, {each:.1f} KiB for each client", file=sys.stderr)
         is_right &= total <= 32 * 1024 and each <= 16
+        took(f"1000 {what}")
     return is_right
 
 
@@ -352,9 +415,10 @@ def serve():
     """Starts the servers, and relays before them. Gives the relays that only delay."""
     aiocoap, node = os.path.join(HERE, "aiocoap_server.py"), os.path.join(HERE, "node_server.js")
     moved, often, far, large = file("moved", MOVED), file("often", OFTEN), file("far", FAR), file("large", LARGE)
+    long = file("long", LONG)
     for at in (0, 1):
         start("coap-server-notls", "-A", SERVERS["libcoap"][at], "-p", str(PORT), "-d", "100")
-        start(PYTHON, aiocoap, SERVERS["aiocoap"][at], str(PORT), moved, often, far)
+        start(PYTHON, aiocoap, SERVERS["aiocoap"][at], str(PORT), moved, often, far, long)
         start("node", node, SERVERS["node"][at], str(PORT), large, moved, often, env={**os.environ, "NODE_PATH": os.path.join(NODE, "node_modules")})
     for loss, address in LOSSES.items():
         for name in ("aiocoap", "node"):
@@ -395,7 +459,8 @@ def main():
     until = time.time() + 20
     while time.time() < until and not all(near.curl("GET", f"{BASE}/{name}/x", None)[0] == 404 for name in SERVERS):
         time.sleep(0.3)
-    is_right = "figures" in sys.argv or table(near)
+    took("servers and namespaces")
+    is_right = "figures" in sys.argv or table(near, relays)
     return 0 if figures(near, relays) and is_right else 1
 
 

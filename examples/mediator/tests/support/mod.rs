@@ -91,15 +91,24 @@ pub struct Network {
     pub loss: u32,
     pub seed: u64,
     pub nstart: usize,
-    /// Whether uploads may stay at a server that others are moved from.
-    pub may_stay: bool,
-    /// HTTP connections at once.
+    /// How many alternative ports there are.
+    pub ports: u16,
+    /// HTTP connections at once, and of one client.
     pub connections: usize,
+    pub per_client: usize,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { delay: Duration::from_millis(5), loss: 0, seed: 1, nstart: 1, may_stay: true, connections: 4096 }
+        Self {
+            delay: Duration::from_millis(5),
+            loss: 0,
+            seed: 1,
+            nstart: 1,
+            ports: 256,
+            connections: 4096,
+            per_client: 4096,
+        }
     }
 }
 
@@ -123,14 +132,14 @@ impl World {
             link.add(at, server.clone());
             server
         });
-        let config = byway::Config::new([7; 32]).alternative(ALTERNATIVE, 40_000..=40_255);
+        let config = byway::Config::new([7; 32]).alternative(ALTERNATIVE, 40_000..=39_999 + network.ports);
         let mut translator = Translator::new(config, Heap::new(256, 16)).unwrap();
         translator.divert(Divert::new(ORIGIN).to(SERVERS[0])).unwrap();
         let origin: Origin = format!("coap://{ORIGIN}").parse().unwrap();
         let mut config = Config::new(vec![origin], [9; 32]);
         config.hosts = Hosts::new(["x"]).unwrap();
-        (config.coap.nstart, config.may_stay) = (network.nstart, network.may_stay);
-        config.connections = network.connections;
+        config.coap.nstart = network.nstart;
+        (config.connections, config.per_client) = (network.connections, network.per_client);
         Self { mediator: Mediator::new(config, link, translator, now), now, servers }
     }
 

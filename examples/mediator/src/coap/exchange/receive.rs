@@ -86,6 +86,22 @@ impl Exchanges {
         Some(Answer { owner, server: source.server, message })
     }
 
+    /// Whether a datagram that has come past byway is for a request of those that stay where it is from, or repeats what one
+    /// has got.
+    pub fn expects(&self, source: Source, datagram: &[u8]) -> bool {
+        let Ok(message) = Message::parse(datagram) else {
+            return false;
+        };
+        let number = if message.code == Code::EMPTY {
+            self.by_id.get(&(source.way.lane, message.id)).copied()
+        } else {
+            <[u8; 8]>::try_from(message.token.as_bytes()).ok().map(u64::from_be_bytes)
+        };
+        let exchange = number.and_then(|number| self.exchanges.get(&number));
+        exchange.is_some_and(|exchange| exchange.way == source.way && exchange.hears(source))
+            || self.remembers(source, &message)
+    }
+
     fn receive_empty(&mut self, now: Instant, source: Source, message: &Message<'_>, counters: &mut Counters) {
         let way = source.way;
         let number = self.by_id.get(&(way.lane, message.id)).copied();
@@ -117,15 +133,16 @@ impl Exchanges {
     /// may begin with any.
     fn is_repetition(&mut self, now: Instant, from: Source, message: &Message<'_>) -> bool {
         while self.remembered.pop_front_if(|(at, ..)| *at + EXCHANGE_LIFETIME <= now).is_some() {}
-        let is_known = message.kind == Kind::Confirmable
-            && self
-                .remembered
-                .iter()
-                .any(|(_, known, id, token)| (*known, *id, *token) == (from, message.id, message.token));
+        let is_known = message.kind == Kind::Confirmable && self.remembers(from, message);
         if is_known {
             self.replies.push_back((from, message::empty(Kind::Acknowledgement, message.id)));
         }
         is_known
+    }
+
+    fn remembers(&self, from: Source, message: &Message<'_>) -> bool {
+        let what = (from, message.id, message.token);
+        self.remembered.iter().any(|(_, known, id, token)| (*known, *id, *token) == what)
     }
 
     fn acknowledge(&mut self, now: Instant, from: Source, message: &Message<'_>) {

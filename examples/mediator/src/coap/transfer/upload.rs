@@ -19,7 +19,7 @@ impl Transfer {
     ///
     /// What answers a request that has changed something is at the server that it has changed.
     pub(super) fn settle<D: phy::Device>(&mut self, body: &Body, far: &mut Far<D>) -> Result<(), Failure> {
-        let (way, may_stay) = (self.way(), self.request.may_stay && self.place.is_none());
+        let (way, may_stay) = (self.way(), self.place.is_none());
         if let Phase::Download { servers: [Some(server), _], .. } = self.phase
             && may_stay
             && self.request.method != Code::GET
@@ -44,7 +44,7 @@ impl Transfer {
         }
         self.replays += 1;
         if self.replays > REPLAYS {
-            return Err(Failure::Exhausted);
+            return Err(Failure::Restless);
         }
         (*offset, *server) = (0, None);
         Ok(())
