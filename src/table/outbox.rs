@@ -33,10 +33,11 @@ pub(crate) enum Message {
 
 /// The waiting messages, and their rate limits.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Outbox {
-    waiting: Deque<Message, WAITING>,
     errors: Bucket,
     resets: Bucket,
+    waiting: Deque<Message, WAITING>,
 }
 
 /// A token bucket. It holds at most the messages of one second, plus less than one message earned towards the next.
