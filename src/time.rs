@@ -122,7 +122,7 @@ impl Tick {
 
     /// Ticks in `duration`, rounded up, so that nothing expires early.
     #[inline(never)]
-    pub(crate) fn count(duration: Duration) -> u32 {
+    pub(crate) fn count(duration: &Duration) -> u32 {
         let Ok(seconds) = u32::try_from(duration.as_secs()) else {
             return u32::MAX;
         };
@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn a_duration_is_never_rounded_down() {
-        assert_eq!(Tick::count(Duration::from_micros(0)), 0);
-        assert_eq!(Tick::count(Duration::from_micros(1)), 1);
-        assert_eq!(Tick::count(Duration::from_micros(65_536)), 1);
-        assert_eq!(Tick::count(Duration::from_micros(65_537)), 2);
-        assert_eq!(Tick::count(Duration::MAX), u32::MAX);
+        assert_eq!(Tick::count(&Duration::from_micros(0)), 0);
+        assert_eq!(Tick::count(&Duration::from_micros(1)), 1);
+        assert_eq!(Tick::count(&Duration::from_micros(65_536)), 1);
+        assert_eq!(Tick::count(&Duration::from_micros(65_537)), 2);
+        assert_eq!(Tick::count(&Duration::MAX), u32::MAX);
     }
 
     #[test]

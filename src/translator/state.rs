@@ -135,15 +135,15 @@ pub(crate) struct State {
     #[cfg(target_pointer_width = "64")]
     pub(super) random_pool: RandomPool,
     pub(super) keys: Keys,
+    pub(crate) config: Settings,
+    // From here on all is zero at first, so that it is cleared as one run.
     pub(super) timers: Timers,
     pub(crate) counters: Counters,
-    pub(crate) config: Settings,
     pub(super) recent: Recent,
     pub(super) identification: u32,
     pub(super) events: EventQueue,
-    pub(super) outbox: Outbox,
-    /// Last, since it is large.
     pub(super) filter: Filter,
+    pub(super) outbox: Outbox,
 }
 
 /// State and memory together: what everything but the fast paths works on.
@@ -248,7 +248,7 @@ impl State {
         for_measured: Option<&'static ForMeasured>,
         for_resumable: Option<&'static ForResumable>,
     ) -> Self {
-        let keys = Keys::new(&config.secret);
+        let secret = config.secret;
         #[cfg(not(target_pointer_width = "64"))]
         let config = &config.settings;
         #[cfg(target_pointer_width = "64")]
@@ -260,40 +260,28 @@ impl State {
         };
         let given = || config.alternatives.iter().filter(|a| !cfg!(target_pointer_width = "64") || a.has_ports());
         let extras = config.rewrite_identification || for_measured.is_some();
-        let filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
         let mut state = Self {
-            timers: Timers::NONE,
-            now: Instant::ZERO,
-            tick: Tick(0),
-            skipped: 0,
-            poll_by: Instant::from_micros(POLL_WITHIN as u64),
-            begun_before: 0,
-            counters: Counters::ZERO,
-            layout,
-            filter,
-            rebuilding: Rebuilding::NONE,
-            span: Span::of(given()),
-            #[cfg(target_pointer_width = "64")]
-            one_range: given().count() == 1,
-            #[cfg(target_pointer_width = "64")]
-            own_span: Span::of(config.alternatives.iter()),
-            ages: Ages::EMPTY,
-            free: NONE,
-            fresh: 0,
-            used: 0,
-            adopt: None,
-            #[cfg(not(target_pointer_width = "64"))]
-            follow_moves: None,
-            adopting: DONE,
+            extras,
+            forwards: false,
             strays: false,
             lingered: false,
             hand_overs_wanted: false,
             carried_resumable: false,
-            rotate: 0,
-            close_dead: for_measured.map(|measured| measured.close_dead),
-            kept: 0,
-            any_port_replies: 0,
+            turn: 0,
+            #[cfg(target_pointer_width = "64")]
+            one_range: given().count() == 1,
             redivert_log: RedivertLog::NONE,
+            tick: Tick(0),
+            now: Instant::ZERO,
+            plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
+            span: Span::of(given()),
+            #[cfg(target_pointer_width = "64")]
+            own_span: Span::of(config.alternatives.iter()),
+            kept: 0,
+            used: 0,
+            free: NONE,
+            fresh: 0,
+            any_port_replies: 0,
             diverts: 0,
             unused: Unused::ALL,
             #[cfg(target_pointer_width = "64")]
@@ -302,23 +290,36 @@ impl State {
             rule_counts: RuleCounts::default(),
             #[cfg(target_pointer_width = "64")]
             renewal: Renewal::NONE,
-            forwards: false,
+            for_measured,
+            for_resumable,
+            layout,
             generation: 0,
+            rotate: 0,
+            adopting: DONE,
+            skipped: 0,
+            ages: Ages::EMPTY,
+            rebuilding: Rebuilding::NONE,
+            begun_before: 0,
+            close_dead: for_measured.map(|measured| measured.close_dead),
+            #[cfg(not(target_pointer_width = "64"))]
+            follow_moves: None,
+            adopt: None,
+            poll_by: Instant::from_micros(POLL_WITHIN as u64),
             serial: 0,
             #[cfg(target_pointer_width = "64")]
             random_pool: RandomPool::NONE,
-            identification: 0,
-            recent: Recent::EMPTY,
-            turn: 0,
-            events: EventQueue::EMPTY,
-            outbox: Outbox::new(),
-            extras,
-            for_measured,
-            for_resumable,
-            plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
-            keys,
+            keys: Keys::NONE,
             config: *config,
+            timers: Timers::NONE,
+            counters: Counters::ZERO,
+            recent: Recent::EMPTY,
+            identification: 0,
+            events: EventQueue::EMPTY,
+            filter: Filter::NONE,
+            outbox: Outbox::new(),
         };
+        state.keys.derive(&secret);
+        state.filter.set_secret(state.keys.choose(Label::Filter, [0, 0]) as u32);
         state.timers.set(&state.config.timeouts);
         state
     }
