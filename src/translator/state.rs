@@ -104,16 +104,18 @@ pub(crate) struct State {
     /// What is done otherwise for resumable connections, if there can be any.
     pub(super) for_resumable: Option<&'static ForResumable>,
     pub(super) layout: Layout,
+    /// The next slot that `adopt` examines; [`DONE`] if no rule has been added since.
+    pub(super) adopting: u32,
+    pub(super) ages: Ages,
+    pub(super) rebuilding: Rebuilding,
+    /// When the next call closes connections whose time-out has passed, if there is no poll before.
+    pub(super) poll_by: Instant,
     pub(crate) generation: u32,
     /// How many heads of the list of finished connections still have to be examined until every one that was in it when
     /// all were forgotten has been seen.
     pub(super) rotate: u32,
-    /// The next slot that `adopt` examines; [`DONE`] if no rule has been added since.
-    pub(super) adopting: u32,
     /// Ticks that were left out: when a silence is longer than any time-out, the part beyond that.
     pub(super) skipped: u32,
-    pub(super) ages: Ages,
-    pub(super) rebuilding: Rebuilding,
     /// How many connections had been opened, modulo 2^32, when all were last forgotten.
     pub(super) begun_before: u32,
     /// Ends a dead connection while there may be forgotten ones, or connections are measured. A function pointer, so that
@@ -127,8 +129,7 @@ pub(crate) struct State {
     /// Counts connections that no server's entry counts, while there may be any: imported ones that had no rule. A
     /// function pointer, so that it is linked only into programs that import records.
     pub(super) adopt: Option<Adopt>,
-    /// When the next call closes connections whose time-out has passed, if there is no poll before.
-    pub(super) poll_by: Instant,
+    pub(super) identification: u32,
     /// Incremented with each choice of an alternative endpoint.
     pub(super) serial: u64,
     /// The pool that the ports of new connections are drawn from.
@@ -140,7 +141,6 @@ pub(crate) struct State {
     pub(super) timers: Timers,
     pub(crate) counters: Counters,
     pub(super) recent: Recent,
-    pub(super) identification: u32,
     pub(super) events: EventQueue,
     pub(super) filter: Filter,
     pub(super) outbox: Outbox,
@@ -293,18 +293,19 @@ impl State {
             for_measured,
             for_resumable,
             layout,
-            generation: 0,
-            rotate: 0,
             adopting: DONE,
-            skipped: 0,
             ages: Ages::EMPTY,
             rebuilding: Rebuilding::NONE,
+            poll_by: Instant::from_micros(POLL_WITHIN as u64),
+            generation: 0,
+            rotate: 0,
+            skipped: 0,
             begun_before: 0,
             close_dead: for_measured.map(|measured| measured.close_dead),
             #[cfg(not(target_pointer_width = "64"))]
             follow_moves: None,
             adopt: None,
-            poll_by: Instant::from_micros(POLL_WITHIN as u64),
+            identification: 0,
             serial: 0,
             #[cfg(target_pointer_width = "64")]
             random_pool: RandomPool::NONE,
@@ -313,7 +314,6 @@ impl State {
             timers: Timers::NONE,
             counters: Counters::ZERO,
             recent: Recent::EMPTY,
-            identification: 0,
             events: EventQueue::EMPTY,
             filter: Filter::NONE,
             outbox: Outbox::new(),
