@@ -126,7 +126,7 @@ impl Tick {
         let Ok(seconds) = u32::try_from(duration.as_secs()) else {
             return u32::MAX;
         };
-        let micros = u64::from(seconds) * 1_000_000 + u64::from(duration.subsec_nanos().div_ceil(1_000));
+        let micros = u64::from(seconds) * 1_000_000 + u64::from((duration.subsec_nanos() + 999) / 1_000);
         let ticks = (micros + (1 << Self::SHIFT) - 1) >> Self::SHIFT;
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
