@@ -43,13 +43,10 @@ impl Timers {
             Tick::count(&timeouts.tcp_established),
         ];
         for (phase, ticks) in Phase::ALL.iter().zip(&mut self.by_phase) {
-            *ticks = match phase {
-                Phase::Free => 0,
-                // It stands with the established ones, and has less time.
-                Phase::Doubtful => transitory,
-                _ => by_class.get(phase.class() as usize).copied().unwrap_or(0),
-            };
+            *ticks = by_class.get(phase.class() as usize).copied().unwrap_or(0);
         }
+        // It stands with the established ones, and has less time.
+        self.by_phase[Phase::Doubtful as usize] = transitory;
         for (scan_interval, ticks) in self.scan_intervals.iter_mut().zip(&by_class) {
             *scan_interval = ((ticks / 4) >> CoarseTime::SHIFT) as u16;
         }
