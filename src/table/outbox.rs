@@ -33,6 +33,7 @@ pub(crate) enum Message {
 
 /// The waiting messages, and their rate limits.
 #[derive(Debug)]
+// The messages come last, so that a new outbox is not copied with room for them.
 #[repr(C)]
 pub(crate) struct Outbox {
     errors: Bucket,
