@@ -2,7 +2,8 @@
 
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddr};
-use digest::{CtOutput, Digest, Output};
+use hmac::digest::{CtOutput, KeyInit};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
@@ -11,9 +12,6 @@ use crate::endpoint::Prefix;
 /// Length in bytes of the tag at the end of each datagram: the first half of an HMAC-SHA-256 (RFC 2104, RFC 6234; RFC
 /// 2104, section 5, allows half and not less).
 pub(super) const TAG: usize = 16;
-
-/// Length in bytes of a block of the hash.
-const BLOCK: usize = 64;
 
 /// Length in bytes of a nonce.
 pub(super) const NONCE: usize = 16;
@@ -47,28 +45,22 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// The HMAC of these parts, concatenated (RFC 2104, section 2).
-    fn mac(&self, parts: &[&[u8]]) -> CtOutput<Sha256> {
-        let inner = self.hash(0x36, parts);
-        CtOutput::new(self.hash(0x5c, &[&inner]))
-    }
-
-    /// One of the two hashes of an HMAC: of the key, padded with zeros to a block and combined with `pad`, and of these parts.
+    /// The HMAC of these parts, concatenated.
     ///
     /// Not inlined: the only copy of the code around the hash.
     #[inline(never)]
-    fn hash(&self, pad: u8, parts: &[&[u8]]) -> Output<Sha256> {
-        let mut block = [pad; BLOCK];
-        for (to, from) in block.iter_mut().zip(&self.0) {
-            *to ^= from;
+    fn mac(&self, parts: &[&[u8]]) -> CtOutput<Hmac<Sha256>> {
+        // HMAC pads a key with zeros to one block of the hash (RFC 2104, section 2).
+        let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+        for (to, from) in block.iter_mut().zip(self.0) {
+            *to = from;
         }
-        let mut hash = Sha256::new();
-        hash.update(block.as_slice());
-        block.zeroize();
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&block);
+        block.as_mut_slice().zeroize();
         for part in parts {
-            hash.update(part);
+            mac.update(part);
         }
-        hash.finalize()
+        mac.finalize()
     }
 
     /// All 32 bytes, for deriving another key.
