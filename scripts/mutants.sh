@@ -61,13 +61,13 @@ fi
 quick_tests() {
     local names name
     case $1 in
-        src/wire/*) names=(checksums) ;;
-        src/track/*) names=(tcp fragments model) ;;
-        *) names=(tcp rediverting ways model) ;;
+        src/wire/*) names=(packets) ;;
+        src/track/*) names=(tracking packets random) ;;
+        *) names=(tracking rules random) ;;
     esac
     echo --lib
     for name in "${names[@]}"; do
-        [[ ! -e tests/$name.rs ]] || printf '%s\n' --test "$name"
+        [[ ! -e tests/$name ]] || printf '%s\n' --test "$name"
     done
 }
 quick_cases=100

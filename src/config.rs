@@ -62,7 +62,7 @@ impl Config {
         let settings = Settings {
             alternatives: List::new(Alternative::NONE),
             own: List::new(0),
-            timeouts: Timeouts::RECOMMENDED,
+            timeouts: Timeouts::recommended(),
             short_timeouts: false,
             midstream: None,
             inexact_reset: InexactReset::Pass,

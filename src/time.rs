@@ -122,11 +122,11 @@ impl Tick {
 
     /// Ticks in `duration`, rounded up, so that nothing expires early.
     #[inline(never)]
-    pub(crate) fn count(duration: Duration) -> u32 {
+    pub(crate) fn count(duration: &Duration) -> u32 {
         let Ok(seconds) = u32::try_from(duration.as_secs()) else {
             return u32::MAX;
         };
-        let micros = u64::from(seconds) * 1_000_000 + u64::from(duration.subsec_nanos().div_ceil(1_000));
+        let micros = u64::from(seconds) * 1_000_000 + u64::from((duration.subsec_nanos() + 999) / 1_000);
         let ticks = (micros + (1 << Self::SHIFT) - 1) >> Self::SHIFT;
         u32::try_from(ticks).unwrap_or(u32::MAX)
     }
@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn a_duration_is_never_rounded_down() {
-        assert_eq!(Tick::count(Duration::from_micros(0)), 0);
-        assert_eq!(Tick::count(Duration::from_micros(1)), 1);
-        assert_eq!(Tick::count(Duration::from_micros(65_536)), 1);
-        assert_eq!(Tick::count(Duration::from_micros(65_537)), 2);
-        assert_eq!(Tick::count(Duration::MAX), u32::MAX);
+        assert_eq!(Tick::count(&Duration::from_micros(0)), 0);
+        assert_eq!(Tick::count(&Duration::from_micros(1)), 1);
+        assert_eq!(Tick::count(&Duration::from_micros(65_536)), 1);
+        assert_eq!(Tick::count(&Duration::from_micros(65_537)), 2);
+        assert_eq!(Tick::count(&Duration::MAX), u32::MAX);
     }
 
     #[test]

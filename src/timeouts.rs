@@ -35,14 +35,7 @@ impl Timeouts {
     /// - ICMP 60 s (RFC 5508, REQ-2)
     /// - fragments 30 s (RFC 791, section 3.2 says 15 s and up; other implementations use 30 s)
     /// - hold 120 s (RFC 6888, REQ-8; and the TIME-WAIT of common hosts)
-    pub const RECOMMENDED: Self = Self {
-        tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),
-        tcp_transitory: Duration::from_secs(4 * 60),
-        udp: Duration::from_secs(5 * 60),
-        icmp: Duration::from_secs(60),
-        fragment: Duration::from_secs(30),
-        hold: Duration::from_secs(120),
-    };
+    pub const RECOMMENDED: Self = Self::recommended();
 
     /// The least that the RFCs allow: as recommended, but 2 min for UDP (RFC 4787, REQ-5) and 2 s for fragments (no RFC
     /// names a value).
@@ -51,6 +44,18 @@ impl Timeouts {
 
     /// The longest time-out that can be represented: five days.
     pub const MAX: Duration = MAX_TIMEOUT;
+
+    /// The same, computed rather than copied from a constant of 96 bytes.
+    pub(crate) const fn recommended() -> Self {
+        Self {
+            tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),
+            tcp_transitory: Duration::from_secs(4 * 60),
+            udp: Duration::from_secs(5 * 60),
+            icmp: Duration::from_secs(60),
+            fragment: Duration::from_secs(30),
+            hold: Duration::from_secs(120),
+        }
+    }
 
     #[inline]
     pub(crate) fn check(&self, short: bool) -> Result<(), ConfigError> {

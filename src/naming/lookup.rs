@@ -9,7 +9,7 @@ use super::question::{Asked, HEADER};
 use super::storage::{NameSlot, NameStorage, NameView};
 use super::table::{Names, State};
 use crate::table::hash::{Label, reduce};
-use crate::translator::negative_log2;
+use crate::table::rendezvous::Rendezvous;
 
 impl<N: NameStorage> Names<N> {
     /// Which entries may be those of the name that a message asks for. They are fetched meanwhile.
@@ -89,22 +89,17 @@ impl<N: NameStorage> Names<N> {
         true
     }
 
-    /// The address that an entry gives this client: the one with the lowest `-log(hash) / weight`, as with servers of a
-    /// rule. So a client keeps its address while the entry has it.
+    /// The address that an entry gives this client, which keeps it while the entry has it.
     pub(super) fn address_for(&self, slot: &NameSlot, client: Ipv4Addr) -> Option<u32> {
         if let Some(address) = slot.only_address() {
             return Some(address);
         }
-        let (mut best, mut least, mut of) = (None, 1, 0);
-        for (address, weight) in slot.pairs().filter(|(_, weight)| *weight != 0) {
+        let mut rendezvous = Rendezvous::new();
+        for (address, weight) in slot.pairs() {
             let words = [u64::from(client.to_bits()) << 32 | u64::from(address), 0];
-            let cost = negative_log2(self.state.keys.choose(Label::Name, words) as u32);
-            let times = |cost: u32, weight: u16| u64::from(cost) * u64::from(weight);
-            if times(cost, of) < times(least, weight) {
-                (best, least, of) = (Some(address), cost, weight);
-            }
+            rendezvous.look(address, self.state.keys.choose(Label::Name, words), weight.into());
         }
-        best
+        rendezvous.best()
     }
 
     pub(super) fn cookie_for(&self, client: Ipv4Addr, cookie: [u8; 8]) -> [u8; cookie::COOKIE] {

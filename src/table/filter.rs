@@ -37,14 +37,25 @@ const LARGE: bool = cfg!(target_pointer_width = "64");
 const APART: u32 = 256;
 
 impl Filter {
+    /// An empty filter without a secret.
+    pub(crate) const NONE: Self = Self { words: [0; WORDS], factor: 0, share: [0; SHARE], begin: 0 };
+
     /// An empty filter; `secret` decides which addresses share a place.
-    pub(crate) const fn new(secret: u32) -> Self {
+    #[cfg(test)]
+    fn new(secret: u32) -> Self {
+        let mut filter = Self::NONE;
+        filter.set_secret(secret);
+        filter
+    }
+
+    /// Sets what decides which addresses share a place.
+    pub(crate) const fn set_secret(&mut self, secret: u32) {
         let mut factor = secret | 1;
         // One in sixty does not do. These steps lead through all odd numbers.
         while LARGE && !keeps_apart(factor) {
             factor = factor.wrapping_mul(0x9e37_79b1).wrapping_add(2);
         }
-        Self { words: [0; WORDS], factor, share: [0; SHARE], begin: 0 }
+        self.factor = factor;
     }
 
     /// Whether a rule or a connection may have `address` as its original destination, at the first look.

@@ -27,7 +27,17 @@ impl core::fmt::Debug for Keys {
 }
 
 impl Keys {
+    /// Before they are derived.
+    pub(crate) const NONE: Self = Self([0; 6]);
+
     pub(crate) fn new(secret: &[u8; 32]) -> Self {
+        let mut keys = Self::NONE;
+        keys.derive(secret);
+        keys
+    }
+
+    /// The same in place.
+    pub(crate) fn derive(&mut self, secret: &[u8; 32]) {
         let (words, _) = secret.as_chunks::<8>();
         let mut key = [0_u64; 4];
         for (slot, word) in key.iter_mut().zip(words) {
@@ -37,13 +47,11 @@ impl Keys {
         // nothing about another.
         let [k0, k1, k2, k3] = key;
         let root = Self([0, 0, 0, 0, k0, k1]);
-        let mut derived = [0; 6];
-        for (use_of, key) in derived.iter_mut().enumerate() {
+        for (use_of, key) in self.0.iter_mut().enumerate() {
             *key = root.choose(Label::Derive, [k2 ^ use_of as u64, k3]);
         }
         // The last factor must be odd, so that the multiplication loses no information.
-        derived[3] |= 1;
-        Self(derived)
+        self.0[3] |= 1;
     }
 
     /// The hash of a connection's key, for its place in the index. On a small processor it is compiled once.

@@ -91,7 +91,6 @@ impl Layout {
         Self { bases: [start as u32; 2], clients: (0, 0), buckets: buckets as u32 }
     }
 
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn index(self, words: &mut [u32], direction: Direction) -> Index<'_> {
         let base = self.base(direction);
         let words = words.get_mut(base..base + self.buckets as usize * WORDS).unwrap_or_default();

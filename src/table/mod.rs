@@ -14,6 +14,7 @@ pub(crate) mod ports;
 pub(crate) mod rebuilding;
 pub(crate) mod recent;
 pub(crate) mod redivert_log;
+pub(crate) mod rendezvous;
 #[cfg(target_pointer_width = "64")]
 pub(crate) mod renewal;
 pub(crate) mod rule;

@@ -33,10 +33,12 @@ pub(crate) enum Message {
 
 /// The waiting messages, and their rate limits.
 #[derive(Debug)]
+// The messages come last, so that a new outbox is not copied with room for them.
+#[repr(C)]
 pub(crate) struct Outbox {
-    waiting: Deque<Message, WAITING>,
     errors: Bucket,
     resets: Bucket,
+    waiting: Deque<Message, WAITING>,
 }
 
 /// A token bucket. It holds at most the messages of one second, plus less than one message earned towards the next.

@@ -214,7 +214,6 @@ impl RedivertLog {
 
     /// Whether a connection of this epoch is forgotten.
     #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn has_forgotten(&self, epoch: u8) -> bool {
         u16::from(self.epoch.wrapping_sub(epoch)) >= self.forgotten
     }

@@ -121,15 +121,20 @@ impl<'a> RuleIndex<'a> {
     }
 
     /// The most specific of the rules for a new connection.
-    pub(crate) fn find(
+    pub(crate) fn find(self, rules: &[DivertSlot], protocol: u8, client: u32, to: Endpoint) -> Option<&DivertSlot> {
+        self.find_of_lengths(class(self.classes(), 0), rules, protocol, client, to)
+    }
+
+    /// The same among the rules for destinations of these [lengths](Self::lengths_for).
+    pub(crate) fn find_of_lengths(
         self,
+        mut lengths: u64,
         rules: &[DivertSlot],
         protocol: u8,
         client: u32,
         Endpoint { address, port }: Endpoint,
     ) -> Option<&DivertSlot> {
         let classes = self.classes();
-        let mut lengths = class(classes, 0);
         while let Some(length) = pop_longest(&mut lengths) {
             let network = address & mask(length);
             let [any_port, with_port] = [false, true].map(|port| class(classes, place_of_class(length, port)));
@@ -238,16 +243,19 @@ impl<'a> RuleIndex<'a> {
         self.find_exactly(rules, rule.rank(), protocol, rule.clients(), length).map(|place| place as usize)
     }
 
-    /// Whether some rule may match packets to this address.
+    /// The lengths of destinations that rules have, a bit for each, without the longest ones if the filter knows that none of
+    /// their rules matches this address: zero if no rule does.
     #[inline]
-    pub(crate) fn may_match(self, address: u32) -> bool {
+    pub(crate) fn lengths_for(self, address: u32) -> u64 {
         let mut lengths = class(self.classes(), 0);
+        let mut left = lengths;
         while let Some(length) = pop_longest(&mut lengths) {
             if self.may_name(length, address & mask(length)) {
-                return true;
+                return left;
             }
+            left = lengths;
         }
-        false
+        0
     }
 
     /// Whether some rule may be about exactly this network.

@@ -247,17 +247,20 @@ impl FragmentSlot {
     pub(crate) fn place<'s>(slots: &'s mut [Self], piece: &Fragment, clock: Clock) -> Option<(&'s mut Self, bool)> {
         // Nothing is older than half of the range.
         const USELESS: u32 = u32::MAX / 2;
-        let ranked = slots.iter_mut().map(|slot| {
+        let (mut best, mut most) = (None, 0);
+        // Among equals the first.
+        for slot in slots.iter_mut().rev() {
             let age = clock.now.since(slot.last);
             let rank = match age {
                 _ if slot.is_of(piece) => u32::MAX,
                 _ if slot.is_complete() || age > clock.timeout => USELESS + age,
                 _ => age,
             };
-            (rank, slot)
-        });
-        // Among equals the first.
-        ranked.rev().max_by_key(|(rank, _)| *rank).map(|(rank, slot)| (slot, rank < USELESS))
+            if rank >= most {
+                (best, most) = (Some(slot), rank);
+            }
+        }
+        best.map(|slot| (slot, most < USELESS))
     }
 
     /// Notes what became of a first fragment, as it came: its header now, and the delta between the two headers'

@@ -32,28 +32,25 @@ impl Timers {
 
     /// Computes the table of time-outs again.
     pub(crate) fn set(&mut self, timeouts: &Timeouts) {
-        let transitory = Tick::count(timeouts.tcp_transitory);
-        let udp = Tick::count(timeouts.udp);
+        let transitory = Tick::count(&timeouts.tcp_transitory);
+        let udp = Tick::count(&timeouts.udp);
         let by_class = [
-            Tick::count(timeouts.hold),
+            Tick::count(&timeouts.hold),
             transitory,
             udp,
-            Tick::count(timeouts.icmp),
+            Tick::count(&timeouts.icmp),
             udp,
-            Tick::count(timeouts.tcp_established),
+            Tick::count(&timeouts.tcp_established),
         ];
         for (phase, ticks) in Phase::ALL.iter().zip(&mut self.by_phase) {
-            *ticks = match phase {
-                Phase::Free => 0,
-                // It stands with the established ones, and has less time.
-                Phase::Doubtful => transitory,
-                _ => by_class.get(phase.class() as usize).copied().unwrap_or(0),
-            };
+            *ticks = by_class.get(phase.class() as usize).copied().unwrap_or(0);
         }
-        for (scan_interval, ticks) in self.scan_intervals.iter_mut().zip(by_class) {
+        // It stands with the established ones, and has less time.
+        self.by_phase[Phase::Doubtful as usize] = transitory;
+        for (scan_interval, ticks) in self.scan_intervals.iter_mut().zip(&by_class) {
             *scan_interval = ((ticks / 4) >> CoarseTime::SHIFT) as u16;
         }
-        self.fragment = Tick::count(timeouts.fragment);
+        self.fragment = Tick::count(&timeouts.fragment);
     }
 
     /// Whether a connection in this phase, last seen at `last`, has outlived its time-out.

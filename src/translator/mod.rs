@@ -61,8 +61,6 @@ pub use sync::import::Imported;
 pub use sync::record::{RECORD_LENGTH, Record, RecordError};
 pub use transmit::{TRANSMIT_BUFFER, Transmit};
 
-#[cfg(feature = "naming")]
-pub(crate) use rules::find::negative_log2;
 pub(crate) use state::Table;
 #[cfg(feature = "control")]
 pub(crate) use {connection::list::MAX_CLIENT_LIMIT, redivert::instruction::place_of, rules::plan::Reservation};

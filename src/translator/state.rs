@@ -104,16 +104,18 @@ pub(crate) struct State {
     /// What is done otherwise for resumable connections, if there can be any.
     pub(super) for_resumable: Option<&'static ForResumable>,
     pub(super) layout: Layout,
+    /// The next slot that `adopt` examines; [`DONE`] if no rule has been added since.
+    pub(super) adopting: u32,
+    pub(super) ages: Ages,
+    pub(super) rebuilding: Rebuilding,
+    /// When the next call closes connections whose time-out has passed, if there is no poll before.
+    pub(super) poll_by: Instant,
     pub(crate) generation: u32,
     /// How many heads of the list of finished connections still have to be examined until every one that was in it when
     /// all were forgotten has been seen.
     pub(super) rotate: u32,
-    /// The next slot that `adopt` examines; [`DONE`] if no rule has been added since.
-    pub(super) adopting: u32,
     /// Ticks that were left out: when a silence is longer than any time-out, the part beyond that.
     pub(super) skipped: u32,
-    pub(super) ages: Ages,
-    pub(super) rebuilding: Rebuilding,
     /// How many connections had been opened, modulo 2^32, when all were last forgotten.
     pub(super) begun_before: u32,
     /// Ends a dead connection while there may be forgotten ones, or connections are measured. A function pointer, so that
@@ -127,23 +129,21 @@ pub(crate) struct State {
     /// Counts connections that no server's entry counts, while there may be any: imported ones that had no rule. A
     /// function pointer, so that it is linked only into programs that import records.
     pub(super) adopt: Option<Adopt>,
-    /// When the next call closes connections whose time-out has passed, if there is no poll before.
-    pub(super) poll_by: Instant,
+    pub(super) identification: u32,
     /// Incremented with each choice of an alternative endpoint.
     pub(super) serial: u64,
     /// The pool that the ports of new connections are drawn from.
     #[cfg(target_pointer_width = "64")]
     pub(super) random_pool: RandomPool,
     pub(super) keys: Keys,
+    pub(crate) config: Settings,
+    // From here on all is zero at first, so that it is cleared as one run.
     pub(super) timers: Timers,
     pub(crate) counters: Counters,
-    pub(crate) config: Settings,
     pub(super) recent: Recent,
-    pub(super) identification: u32,
     pub(super) events: EventQueue,
-    pub(super) outbox: Outbox,
-    /// Last, since it is large.
     pub(super) filter: Filter,
+    pub(super) outbox: Outbox,
 }
 
 /// State and memory together: what everything but the fast paths works on.
@@ -248,7 +248,7 @@ impl State {
         for_measured: Option<&'static ForMeasured>,
         for_resumable: Option<&'static ForResumable>,
     ) -> Self {
-        let keys = Keys::new(&config.secret);
+        let secret = config.secret;
         #[cfg(not(target_pointer_width = "64"))]
         let config = &config.settings;
         #[cfg(target_pointer_width = "64")]
@@ -260,40 +260,28 @@ impl State {
         };
         let given = || config.alternatives.iter().filter(|a| !cfg!(target_pointer_width = "64") || a.has_ports());
         let extras = config.rewrite_identification || for_measured.is_some();
-        let filter = Filter::new(keys.choose(Label::Filter, [0, 0]) as u32);
         let mut state = Self {
-            timers: Timers::NONE,
-            now: Instant::ZERO,
-            tick: Tick(0),
-            skipped: 0,
-            poll_by: Instant::from_micros(POLL_WITHIN as u64),
-            begun_before: 0,
-            counters: Counters::ZERO,
-            layout,
-            filter,
-            rebuilding: Rebuilding::NONE,
-            span: Span::of(given()),
-            #[cfg(target_pointer_width = "64")]
-            one_range: given().count() == 1,
-            #[cfg(target_pointer_width = "64")]
-            own_span: Span::of(config.alternatives.iter()),
-            ages: Ages::EMPTY,
-            free: NONE,
-            fresh: 0,
-            used: 0,
-            adopt: None,
-            #[cfg(not(target_pointer_width = "64"))]
-            follow_moves: None,
-            adopting: DONE,
+            extras,
+            forwards: false,
             strays: false,
             lingered: false,
             hand_overs_wanted: false,
             carried_resumable: false,
-            rotate: 0,
-            close_dead: for_measured.map(|measured| measured.close_dead),
-            kept: 0,
-            any_port_replies: 0,
+            turn: 0,
+            #[cfg(target_pointer_width = "64")]
+            one_range: given().count() == 1,
             redivert_log: RedivertLog::NONE,
+            tick: Tick(0),
+            now: Instant::ZERO,
+            plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
+            span: Span::of(given()),
+            #[cfg(target_pointer_width = "64")]
+            own_span: Span::of(config.alternatives.iter()),
+            kept: 0,
+            used: 0,
+            free: NONE,
+            fresh: 0,
+            any_port_replies: 0,
             diverts: 0,
             unused: Unused::ALL,
             #[cfg(target_pointer_width = "64")]
@@ -302,23 +290,36 @@ impl State {
             rule_counts: RuleCounts::default(),
             #[cfg(target_pointer_width = "64")]
             renewal: Renewal::NONE,
-            forwards: false,
+            for_measured,
+            for_resumable,
+            layout,
+            adopting: DONE,
+            ages: Ages::EMPTY,
+            rebuilding: Rebuilding::NONE,
+            poll_by: Instant::from_micros(POLL_WITHIN as u64),
             generation: 0,
+            rotate: 0,
+            skipped: 0,
+            begun_before: 0,
+            close_dead: for_measured.map(|measured| measured.close_dead),
+            #[cfg(not(target_pointer_width = "64"))]
+            follow_moves: None,
+            adopt: None,
+            identification: 0,
             serial: 0,
             #[cfg(target_pointer_width = "64")]
             random_pool: RandomPool::NONE,
-            identification: 0,
-            recent: Recent::EMPTY,
-            turn: 0,
-            events: EventQueue::EMPTY,
-            outbox: Outbox::new(),
-            extras,
-            for_measured,
-            for_resumable,
-            plain_epoch: if extras { NO_EPOCH } else { mark_of(0, 0) },
-            keys,
+            keys: Keys::NONE,
             config: *config,
+            timers: Timers::NONE,
+            counters: Counters::ZERO,
+            recent: Recent::EMPTY,
+            events: EventQueue::EMPTY,
+            filter: Filter::NONE,
+            outbox: Outbox::new(),
         };
+        state.keys.derive(&secret);
+        state.filter.set_secret(state.keys.choose(Label::Filter, [0, 0]) as u32);
         state.timers.set(&state.config.timeouts);
         state
     }

@@ -96,7 +96,6 @@ impl<'a> Table<'a> {
 
     /// Counts a connection less on an entry for a server.
     #[cfg_attr(target_pointer_width = "64", inline)]
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn discount(&mut self, entry: u16) {
         if server::discount(self.memory.servers, entry) {
             self.clean_server(entry);

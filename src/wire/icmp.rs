@@ -40,7 +40,6 @@ pub(crate) const fn kind(number: u8) -> Kind {
 /// in other fragments, that is correct too, whatever the rest contains. One wrong checksum is repaired on the way:
 /// 0x0000 in a reply of all zeros whose identifier changes, which only a client that uses identifier 0 can cause.
 /// Checking for it would cost 84 bytes of flash.
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(super) fn set_identifier(message: &mut [u8], identifier: u16, delta: Delta) {
     let Some(first) = message.first_chunk_mut::<HEADER>() else {
         return;

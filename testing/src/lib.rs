@@ -1,4 +1,4 @@
-//! What the tests of several packages share. The library's tests reach it as `mod support;` too.
+//! What the tests of several packages share.
 //!
 //! It is a package of its own because a test cannot name a module of another package; the library's features are passed
 //! on to it, so that no test runs with more of the library than was asked for.
@@ -26,7 +26,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use byway::{Config, Instant, Translator, Verdict};
 
 pub use packet::{ACK, FIN, RST, SYN, address, echo, fill_checksums, ipv4, sum, tcp, udp};
-pub use random::Dice;
+pub use random::{Dice, cases};
 
 /// `"1.2.3.4:80"` as an endpoint.
 pub fn at(text: &str) -> SocketAddrV4 {

@@ -9,7 +9,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use tracing::Level;
 
 use crate::config::{Answer, Config};
-use crate::{ctl, lab, monitor, run};
+use crate::{ctl, lab, monitor, privileges, run, snapshot};
 
 const USAGE: &str = "\
 Moves clients' traffic from the server they asked for to another one, even in mid-connection.
@@ -96,6 +96,12 @@ fn check(words: Vec<OsString>) -> Result<(), Failure> {
         if let Answer::Rule(rule) = entry.answer {
             text += &format!("{}: {rule} unless it has an original already\n", entry.pattern);
         }
+    }
+    // The file may be meant for another machine.
+    let user = config.privileges.user.as_deref().map(|name| privileges::user(name).map(drop));
+    let snapshot = config.snapshot.as_deref().map(snapshot::check_file);
+    for missing in [user, snapshot].into_iter().flatten().filter_map(Result::err) {
+        text += &format!("not on this machine: {missing}\n");
     }
     say(&text)
 }

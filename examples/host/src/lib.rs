@@ -36,6 +36,7 @@ linux! {
     pub mod device;
     pub mod handover;
     pub mod held;
+    pub mod http;
     pub mod icmp;
     pub mod lab;
     pub mod lending;

@@ -3,32 +3,26 @@
 
 use core::fmt::Write as _;
 use core::net::SocketAddrV4;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use byway::{DropReason, State};
 
 use crate::control::ControlHandle;
 use crate::counters::Counters;
+use crate::http::{self, Limits, Request};
 use crate::names::{Counts, Naming};
-use crate::{listen, portion, thread};
+use crate::{listen, portion};
 use crate::report::ReportHandle;
 use crate::router::Router;
 use crate::shard::Handle;
 
 /// How many connections are looked at before packets have their turn again.
 const PAGE: usize = 256;
-/// How long somebody may take to ask, and as long again to read.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest request, in bytes.
-const LONGEST: usize = 8192;
-/// How many are served at once: somebody who is slow does not keep Prometheus waiting.
-const MOST: usize = 16;
+const LIMITS: Limits = Limits { at_once: 16, longest: 8192, patience: Duration::from_secs(5) };
 
 /// The threads as they are just now.
 pub type Handles = Arc<Mutex<Threaded>>;
@@ -69,94 +63,27 @@ pub fn open(listen: SocketAddrV4) -> Result<TcpListener, String> {
     TcpListener::bind(listen).map_err(|error| listen::refusal("metrics.listen", listen, &error))
 }
 
-/// Serves the page, on a thread of its own.
+/// Serves the page, on threads of its own.
 ///
 /// # Errors
 /// There is no thread.
 pub fn serve(listener: TcpListener, shards: Handles) -> Result<(), String> {
-    let busy = Arc::new(AtomicUsize::new(0));
-    let serve = move || {
-        for stream in listener.incoming().flatten() {
-            // Whoever comes while so many are served is hung up on.
-            if busy.load(Ordering::Relaxed) >= MOST {
-                continue;
-            }
-            busy.fetch_add(1, Ordering::Relaxed);
-            let mine = Busy(busy.clone());
-            let shards = shards.clone();
-            // Without a thread it is no longer busy either.
-            let _ = thread::start("metrics", move || {
-                let _mine = mine;
-                let all = || shards.lock().map_or_else(|_| Threaded::default(), |threads| threads.clone());
-                answer(&stream, all)
-            });
-        }
-    };
-    thread::start("metrics", serve).map(drop)
+    http::serve("metrics", listener, LIMITS, move |stream, asked| {
+        let threads = || shards.lock().map_or_else(|_| Threaded::default(), |threads| threads.clone());
+        let (status, body) = match asked {
+            Ok(asked) => answer(&asked, threads),
+            Err((status, why)) => (status, format!("{why}\n")),
+        };
+        http::answer(stream, LIMITS, status, "text/plain; version=0.0.4; charset=utf-8", "", body.as_bytes())
+    })
 }
 
-/// Somebody who is served.
-struct Busy(Arc<AtomicUsize>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+fn answer(asked: &Request, threads: impl FnOnce() -> Threaded) -> (u16, String) {
+    match (asked.method.as_str(), asked.path.as_str()) {
+        ("GET", "/metrics") => page(&threads()).map_or((503, "byway is ending\n".into()), |page| (200, page)),
+        ("GET", _) => (404, "there is /metrics\n".into()),
+        _ => (405, "GET /metrics\n".into()),
     }
-}
-
-/// How much is left of the time that somebody may take.
-fn left(until: Instant) -> io::Result<Duration> {
-    match until.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(left),
-    }
-}
-
-/// The first line of a request, once all of its head is there.
-fn read_request(mut stream: &TcpStream) -> io::Result<String> {
-    let until = Instant::now() + PATIENCE;
-    let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
-    // In any case there is an end: with an empty line, or because nothing more comes.
-    while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
-        stream.set_read_timeout(Some(left(until)?))?;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            length => head.extend_from_slice(&buffer[..length]),
-        }
-        if head.len() > LONGEST {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-    }
-    Ok(String::from_utf8_lossy(&head).lines().next().unwrap_or_default().into())
-}
-
-fn write_all(mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let until = Instant::now() + PATIENCE;
-    while !bytes.is_empty() {
-        stream.set_write_timeout(Some(left(until)?))?;
-        let written = stream.write(bytes)?;
-        bytes = bytes.get(written..).filter(|_| written != 0).ok_or(io::ErrorKind::WriteZero)?;
-    }
-    Ok(())
-}
-
-fn answer(stream: &TcpStream, threads: impl FnOnce() -> Threaded) -> io::Result<()> {
-    let request = read_request(stream)?;
-    let mut words = request.split(' ');
-    let (status, body) = match (words.next(), words.next()) {
-        (Some("GET"), Some("/metrics")) => match page(&threads()) {
-            Some(page) => ("200 OK", page),
-            None => ("503 Service Unavailable", "byway is ending\n".into()),
-        },
-        (Some("GET"), _) => ("404 Not Found", "there is /metrics\n".into()),
-        _ => ("405 Method Not Allowed", "GET /metrics\n".into()),
-    };
-    let length = body.len();
-    let kind = "text/plain; version=0.0.4; charset=utf-8";
-    let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
-    write_all(stream, answer.as_bytes())
 }
 
 /// The whole page; `None` if a thread has ended.
@@ -359,6 +286,9 @@ fn write_portion(status: &portion::Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
     use super::*;
 
     /// Those who ask for nothing, or a byte at a time, or do not read, keep nobody waiting who asks meanwhile.
@@ -372,7 +302,7 @@ mod tests {
         trickling.write_all(b"G").unwrap();
         let mut asking = TcpStream::connect(at).unwrap();
         asking.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-        asking.set_read_timeout(Some(PATIENCE / 2)).unwrap();
+        asking.set_read_timeout(Some(LIMITS.patience / 2)).unwrap();
         let mut said = String::new();
         asking.read_to_string(&mut said).expect("nobody has to wait for those that are slow");
         assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("byway_received_total 0\n"), "{said}");

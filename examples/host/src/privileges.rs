@@ -37,10 +37,19 @@ pub fn drop(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-fn become_user(name: &str) -> Result<(), String> {
+/// The user that is taken on.
+///
+/// # Errors
+/// One line, if there is none.
+pub fn user(name: &str) -> Result<User, String> {
     let failed = |error: &dyn core::fmt::Display| format!("privileges.user {name}: {error}");
     let user = User::from_name(name).map_err(|error| failed(&error))?;
-    let user = user.ok_or_else(|| failed(&"there is no such user: create it, or name another"))?;
+    user.ok_or_else(|| failed(&"there is no such user: create it, or name another"))
+}
+
+fn become_user(name: &str) -> Result<(), String> {
+    let failed = |error: &dyn core::fmt::Display| format!("privileges.user {name}: {error}");
+    let user = user(name)?;
     setgroups(&[]).map_err(|error| failed(&error))?;
     setresgid(user.gid, user.gid, user.gid).map_err(|error| failed(&error))?;
     setresuid(user.uid, user.uid, user.uid).map_err(|error| failed(&error))

@@ -165,8 +165,7 @@ impl Snapshot {
     /// # Errors
     /// One line that says what is wrong with the file.
     pub fn load(file: &Path) -> Result<Option<Self>, String> {
-        // A pipe would be waited for, with signals unheard.
-        only_regular(file).map_err(|why| format!("snapshot {}: {why}", file.display()))?;
+        check_file(file)?;
         let bytes = match std::fs::read(file) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -192,6 +191,15 @@ impl Snapshot {
             format!("snapshot {}: {error}", file.display())
         })
     }
+}
+
+/// Refuses what stands in a snapshot's place and is no file. A pipe would be waited for, with signals unheard.
+///
+/// # Errors
+/// One line with the file and what it is.
+pub fn check_file(file: &Path) -> Result<(), String> {
+    let found = if file.is_dir() { Err("it is a folder".into()) } else { only_regular(file) };
+    found.map_err(|why| format!("snapshot {}: {why}", file.display()))
 }
 
 /// Looks whether a snapshot can be written, before one has to be.

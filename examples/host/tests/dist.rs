@@ -73,6 +73,26 @@ fn every_field_that_is_shown_is_one() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// It may be meant for another one, so it is good.
+#[test]
+fn what_this_machine_lacks_is_said() {
+    let folder = std::env::temp_dir().join(format!("byway-lacking-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("byway.toml");
+    let text = "[router]\naddress = \"10.9.9.9\"\n[nat]\nalternatives = \"10.10.10.10\"\n\
+                [privileges]\nuser = \"nobody-like-this\"\n[state]\nsnapshot = \".\"\n";
+    std::fs::write(&file, text).unwrap();
+    let (code, said) = byway(&["check", file.to_str().unwrap()]);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!((code, lines.len()), (0, 3), "{said}");
+    assert!(
+        lines[1].contains("not on this machine: privileges.user nobody-like-this: there is no such user"),
+        "{said}"
+    );
+    assert!(lines[2].contains("not on this machine: snapshot ") && lines[2].ends_with("it is a folder"), "{said}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// A configuration without one of its sections.
 fn without(text: &str, section: &str) -> String {
     let mut is_in = false;

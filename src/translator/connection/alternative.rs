@@ -58,14 +58,17 @@ impl Table<'_> {
     /// Whether no connection, current or in quarantine, has this alternative endpoint towards this server. What this
     /// same connection has, or what its earlier instance has in quarantine, does not count.
     pub(in crate::translator) fn is_free(&self, new: &Entry, server: Endpoint, alternative: Endpoint) -> bool {
-        let there = new.forward_key();
-        let taken = |key, by_itself_too: bool| {
-            let found = self.find_reply(&key).and_then(|slot| self.slot(slot));
-            found.is_some_and(|c| c.forward_key() != there || (by_itself_too && c.phase != Phase::Quarantined))
-        };
         let back = Key::new(new.protocol, alternative, server);
-        let any_port_replies = Key::of_any_port_replies(alternative, server.address);
-        !(taken(back, true) || (new.has(ANY_PORT_REPLIES) && taken(any_port_replies, false)))
+        let of_any_port = Key::of_any_port_replies(alternative, server.address);
+        !self.is_taken(new, &back, true) && !(new.has(ANY_PORT_REPLIES) && self.is_taken(new, &of_any_port, false))
+    }
+
+    /// Whether another connection has this reply key, or `by_itself_too` this same one before it was in quarantine.
+    #[cfg_attr(target_pointer_width = "64", inline(always))]
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    fn is_taken(&self, new: &Entry, key: &Key, by_itself_too: bool) -> bool {
+        let found = self.find_reply(key).and_then(|slot| self.slot(slot));
+        found.is_some_and(|c| c.forward_key() != new.forward_key() || (by_itself_too && c.phase != Phase::Quarantined))
     }
 
     /// Frees the quarantined endpoint of an earlier instance of a connection that is about to be indexed.

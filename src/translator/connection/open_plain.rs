@@ -40,9 +40,18 @@ impl Table<'_> {
 
     /// The same where there is an index of rules, and no connection keeps its source: without a rule the packet passes.
     #[inline(never)]
-    pub(in crate::translator) fn first_indexed(&mut self, key: Key, hash: u64, packet: &mut [u8]) -> Verdict {
+    pub(in crate::translator) fn first_indexed(
+        &mut self,
+        key: Key,
+        hash: u64,
+        packet: &mut [u8],
+        lengths: u64,
+    ) -> Verdict {
         let (client, original) = key.ends();
-        let Some(&rule) = self.find_rule(key.ports as u8, client.address, original) else {
+        let found = self
+            .rule_index()
+            .and_then(|index| index.find_of_lengths(lengths, self.rules(), key.ports as u8, client.address, original));
+        let Some(&rule) = found else {
             return self.state.pass();
         };
         let begun =

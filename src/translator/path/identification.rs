@@ -36,8 +36,8 @@ impl State {
         let series = count >> 14;
         // Four rounds of a Feistel network over two halves of 7 bits.
         let (mut left, mut right) = (count >> 7 & 0x7f, count & 0x7f);
-        for round in 0..4_u64 {
-            let words = [u64::from(series), round << 8 | u64::from(right)];
+        for round in 0..4_u32 {
+            let words = [u64::from(series), u64::from(round << 8 | right)];
             let mixed = self.keys.choose(Label::Identification, words) as u32 & 0x7f;
             (left, right) = (right, left ^ mixed);
         }

@@ -63,17 +63,19 @@ impl Table<'_> {
     /// The same where there is an index of rules, whose filter knows better which packets are none of ours.
     #[inline(never)]
     fn plain_forward_indexed(&mut self, key: Key, packet: &mut [u8]) -> Verdict {
-        if self.is_foreign(key.addresses as u32) {
-            return self.state.pass();
-        }
+        let mut lengths = 0;
         if let Some(index) = self.rule_index() {
+            lengths = index.lengths_for(key.addresses as u32);
+            if lengths == 0 && self.state.renewal.covers_connections {
+                return self.state.pass();
+            }
             index.prefetch(Endpoint::new(key.addresses as u32, (key.ports >> 16) as u16));
         }
         let hash = self.state.keys.hash(&key);
         if let Some(slot) = self.find_hashed(Direction::ToServer, &key, hash) {
             return self.plain_at(Direction::ToServer, packet, slot);
         }
-        self.first_indexed(key, hash, packet)
+        self.first_indexed(key, hash, packet, lengths)
     }
 
     /// Handles a packet of the connection that is entered under this reply key; otherwise the slow path does, with

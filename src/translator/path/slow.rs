@@ -156,7 +156,7 @@ impl Table<'_> {
 
     /// The same for a connection that is resumable.
     #[cold]
-    #[inline(never)]
+    #[cfg_attr(target_pointer_width = "64", inline(never))]
     fn carry_resumable(&mut self, slot: u32, direction: Direction, parts: &mut Parts<'_>, flow: &Flow) -> Verdict {
         match self.state.for_resumable {
             Some(resumable) => (resumable.carry)(self, slot, direction, parts, flow),

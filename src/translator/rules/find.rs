@@ -4,6 +4,7 @@ use crate::connection::Direction;
 use crate::endpoint::Endpoint;
 use crate::table::connection::{Entry, SERVER_COUNTED};
 use crate::table::hash::{Key, Label};
+use crate::table::rendezvous::Rendezvous;
 use crate::table::rule::{self, DivertSlot, servers_of};
 use crate::table::server;
 #[cfg(target_pointer_width = "64")]
@@ -191,10 +192,8 @@ impl Table<'_> {
         self.memory.servers.get(usize::from(member?)).map(|server| server.resolve(original))
     }
 
-    /// The server of a rule for a client: the one with the lowest `-log(hash) / weight`, where the hash is of client,
-    /// original address and server. Each server's share of the clients is its share of the weights, and a server that
-    /// comes or goes moves no clients but its own (weighted rendezvous hashing). On large processors a group of more
-    /// than 64 servers chooses by clusters.
+    /// The server of a rule for a client, by a pseudo-random number of client and original address to which the hash with
+    /// each server adds no secret. On large processors a group of more than 64 servers chooses by clusters.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
         let first = server::meant(self.memory.servers, first);
@@ -204,29 +203,20 @@ impl Table<'_> {
         {
             return Some(member);
         }
-        let mut entry = first;
-        // Any server is better than none, which has no weight.
-        let (mut best, mut least, mut of) = (server::NONE, 1, 0);
+        let words = [u64::from(client) << 32 | u64::from(original), 0];
+        let (drawn, mut rendezvous, mut entry) =
+            (self.state.keys.choose(Label::Server, words), Rendezvous::new(), first);
         while entry != server::NONE
             && let Some(slot) = self.memory.servers.get(usize::from(entry))
         {
             if entry == first && slot.next == server::NONE {
                 return Some(first);
             }
-            let weight = slot.weight();
-            if weight != 0 {
-                let words = [u64::from(client) << 32 | u64::from(original), u64::from(slot.seed)];
-                let hash = self.state.keys.choose(Label::Server, words);
-                let cost = negative_log2(hash as u32);
-                // cost / weight < least / of, without the division.
-                let times = |cost: u32, weight: u16| u64::from(cost) * u64::from(weight);
-                if times(cost, of) < times(least, weight) {
-                    (best, least, of) = (entry, cost, weight);
-                }
-            }
+            let hash = self.state.keys.hash(&Key { addresses: drawn, ports: slot.seed.into() });
+            rendezvous.look(entry.into(), hash, slot.weight().into());
             entry = slot.next;
         }
-        (best != server::NONE).then_some(best)
+        rendezvous.best().map(|entry| entry as u16)
     }
 }
 
@@ -235,32 +225,4 @@ impl Table<'_> {
 fn is_less_loaded((load, weight): (u32, u32), (least, of): (u32, u32), preferred: u32) -> bool {
     let (mine, theirs) = (u64::from(load) * u64::from(of), u64::from(least) * u64::from(weight));
     weight != 0 && mine < theirs + u64::from(preferred)
-}
-
-/// `-log2((hash + 1) / 2^32)` in units of 2^-16, by the position of the highest bit and a parabola between powers of two
-/// (within 0.01 of the true value).
-pub(crate) const fn negative_log2(hash: u32) -> u32 {
-    let value = hash.saturating_add(1);
-    let zeros = value.leading_zeros();
-    let fraction = match value.checked_shl(zeros + 1) {
-        Some(bits) => bits >> 16,
-        None => 0,
-    };
-    // log2(1 + f) is about f + 0.3431 f (1 - f) for f in 0..1, in 16-bit fixed point.
-    let bend = (fraction * (0x1_0000 - fraction)) >> 16;
-    ((zeros + 1) << 16) - fraction - ((bend * 22_485) >> 16)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_logarithm_is_near_enough() {
-        for hash in (0..=u32::MAX).step_by(65_537).chain([0, 1, 2, u32::MAX]) {
-            let exact = 32.0 - (f64::from(hash) + 1.0).log2();
-            let ours = f64::from(negative_log2(hash)) / f64::from(1 << 16);
-            assert!((exact - ours).abs() < 0.01, "{hash}: {ours}, not {exact}");
-        }
-    }
 }

@@ -14,16 +14,10 @@ use crate::translator::state::{HIDES_SERVERS, Table};
 use crate::translator::table::rule_index;
 
 impl Table<'_> {
-    /// Whether a packet to this address is of no connection and no rule. `false` says nothing.
-    #[inline(always)]
-    pub(in crate::translator) fn is_foreign(&self, address: u32) -> bool {
-        self.state.renewal.covers_connections && self.is_unruled(address)
-    }
-
     /// Whether no rule matches packets to this address. `false` says nothing.
     #[inline(always)]
     pub(in crate::translator) fn is_unruled(&self, address: u32) -> bool {
-        self.rule_index().is_some_and(|index| !index.may_match(address))
+        self.rule_index().is_some_and(|index| index.lengths_for(address) == 0)
     }
 
     fn counts_of(&self, rule: &DivertSlot) -> RuleCounts {

@@ -2,11 +2,11 @@
 //! server by clusters (see `table/groups.rs`).
 
 use crate::table::groups::{self, CLUSTERS, FEW_SERVERS, Groups, cluster_of, clusters_of};
-use crate::table::hash::{Keys, Label};
+use crate::table::hash::{Key, Keys, Label};
+use crate::table::rendezvous::Rendezvous;
 use crate::table::rule::{Target, Weighted, servers_of};
 use crate::table::server::{self, Holder, ServerSlot, seed};
 use crate::translator::rules::cost::{Cost, Leaving, leaving};
-use crate::translator::rules::find::negative_log2;
 use crate::translator::state::Table;
 use crate::translator::table::servers;
 
@@ -154,19 +154,21 @@ impl Table<'_> {
             None => return None,
         };
         let words = [u64::from(client) << 32 | u64::from(original), 1 << 32];
-        let drawn = self.state.keys.choose(Label::Server, words);
-        let mut best = Best::NONE;
+        let keys = &self.state.keys;
+        let drawn = keys.choose(Label::Server, words);
+        let mut best = Rendezvous::new();
         for (number, [first, weight]) in clusters.iter().enumerate() {
-            best.look(drawn, number as u64 | 1 << 32, *weight, *first);
+            best.look(*first, keys.hash(&Key { addresses: drawn, ports: number as u64 | 1 << 32 }), *weight);
         }
-        let mut entry = u16::try_from(best.entry?).ok()?;
+        let mut entry = best.best()? as u16;
         let cluster = cluster_of(slots.get(usize::from(entry))?.seed);
-        let mut best = Best::NONE;
+        let mut best = Rendezvous::new();
         while let Some(slot) = slots.get(usize::from(entry)).filter(|slot| cluster_of(slot.seed) == cluster) {
-            best.look(drawn, slot.seed.into(), slot.weight().into(), entry.into());
+            let hash = keys.hash(&Key { addresses: drawn, ports: slot.seed.into() });
+            best.look(entry.into(), hash, slot.weight().into());
             entry = slot.next;
         }
-        u16::try_from(best.entry?).ok()
+        best.best().map(|entry| entry as u16)
     }
 
     /// Whether there is another server in the chain that begins with this entry.
@@ -180,31 +182,5 @@ impl Table<'_> {
         let slots = &*self.memory.servers;
         let next = |slot: &&ServerSlot| slots.get(usize::from(slot.next));
         core::iter::successors(slots.get(usize::from(first)), next).nth(FEW_SERVERS).is_some()
-    }
-}
-
-/// The one with the lowest `-log(hash) / weight` so far.
-struct Best {
-    entry: Option<u32>,
-    cost: u32,
-    weight: u32,
-    /// What decides between equal ones, so that their order does not.
-    mixed: u64,
-}
-
-impl Best {
-    const NONE: Self = Self { entry: None, cost: 1, weight: 0, mixed: 0 };
-
-    /// Looks at one more; `drawn` is a pseudo-random number of the client, to which the hash adds no secret.
-    #[inline(always)]
-    fn look(&mut self, drawn: u64, name: u64, weight: u32, entry: u32) {
-        let mixed = (drawn ^ name.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let cost = negative_log2((mixed >> 32) as u32);
-        // cost / weight and least / of, without the division.
-        let (own, least) = (u64::from(cost) * u64::from(self.weight), u64::from(self.cost) * u64::from(weight));
-        if weight != 0 && (own < least || (own == least && mixed < self.mixed)) {
-            *self = Self { entry: Some(entry), cost, weight, mixed };
-        }
     }
 }

@@ -208,7 +208,7 @@ impl Table<'_> {
             (new.phase, new.sequences) = (new.stored(tcp.phase), tcp.sequences);
         }
         let idle = record.since();
-        new.last = Tick(self.state.tick.0.wrapping_sub(Tick::count(idle)));
+        new.last = Tick(self.state.tick.0.wrapping_sub(Tick::count(&idle)));
         if self.state.timers.is_dead(new.phase, new.last, self.state.tick) {
             return Err(RecordError::Expired { idle });
         }

@@ -1,5 +1,6 @@
 //! What an operator writes: a TOML file. `docs/host.md` describes its fields.
 
+mod circles;
 mod document;
 pub mod load;
 mod locations;
@@ -179,6 +180,7 @@ impl Config {
         nat.capacity.report = report.is_some();
         let groups = rules::groups(&root)?;
         let rules = rules::read(&root, &groups)?;
+        circles::refuse(&rules)?;
         let portion = root.table("portion")?.map(|table| portion::read(&table, file, &nat, &rules)).transpose()?;
         if let (None, Some(rule)) = (nat.alternatives.first(), rules.iter().find(|rule| !rule.options.keep_source)) {
             return Err(rule.fault("it replaces the source, and nat.alternatives has nothing to replace it with"));

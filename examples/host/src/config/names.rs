@@ -214,9 +214,6 @@ pub(super) fn read(
 /// What relayed queries come from: an address of this machine that no connection is translated to.
 fn relay_address(value: &Value<'_>, nat: &Nat) -> Result<Ipv4Addr, Fault> {
     let address = value.read(ADDRESS)?;
-    if !packet::may_be_source(address) {
-        return Err(value.fault(format!("no host can have the address {address}")));
-    }
     match nat.is_alternative(address) {
         true => Err(value.fault(format!("{address} is an alternative address: expected another one"))),
         false => Ok(address),

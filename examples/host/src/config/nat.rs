@@ -7,6 +7,7 @@ use byway::{Heap, InexactReset, MAX_ALTERNATIVES, PortChoice, Prefix, Sharded, S
 
 use super::ADDRESS;
 use super::document::{Fault, Table, Value};
+use crate::packet::may_be_source;
 
 /// How much there is room for, in each shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,7 +234,10 @@ fn own(root: &Table<'_>) -> Result<(Vec<Ipv4Addr>, Option<Fault>), Fault> {
     // What relayed queries come from is as much this machine's.
     let relay = names.as_ref().and_then(|names| names.get("address"));
     for value in address.iter().cloned().chain(own).chain(relay) {
-        let one = value.read(ADDRESS)?;
+        let one: Ipv4Addr = value.read(ADDRESS)?;
+        if !may_be_source(one) {
+            return Err(value.fault(format!("no host can have the address {one}")));
+        }
         if !all.contains(&one) {
             all.push(one);
         }

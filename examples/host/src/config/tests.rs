@@ -203,6 +203,14 @@ fn only_regular_files_are_read() {
     assert!(monitor::Monitor::read(Path::new("/dev/zero")).unwrap_err().to_string().contains("no regular file"));
 }
 
+#[test]
+fn own_addresses_are_those_of_a_host() {
+    for address in ["0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1", "255.255.255.255"] {
+        let error = parse(&GOOD.replace("10.9.9.9", address)).unwrap_err();
+        assert!(error.ends_with(&format!("router.address: no host can have the address {address}")), "{error}");
+    }
+}
+
 /// What the start would refuse, the check does.
 #[test]
 fn a_page_is_for_this_machine() {

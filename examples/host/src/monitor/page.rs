@@ -5,28 +5,28 @@
 //! are made to lead here; and the origin, where a browser says one, must be this page.
 
 use core::net::SocketAddr;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::run::{Order, Wanted};
 use super::shared::Shared;
-use crate::thread;
+use crate::http::{self, Limits, Refused, Request};
 use crate::waker::Waker;
 
 /// How long somebody may take to ask, and to read.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many are served at once.
-const MOST: usize = 32;
-/// The longest request, and its longest body, in bytes.
-const LONGEST: usize = 16_384;
+const LIMITS: Limits = Limits { at_once: 32, longest: 16_384, patience: PATIENCE };
+/// What every answer says: the page is shown in no other one, loads nothing from elsewhere, and is not kept.
+const HEADERS: &str = "Cache-Control: no-store\r\n\
+     Content-Security-Policy: default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n\
+     X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n\
+     Cross-Origin-Resource-Policy: same-origin\r\n";
 /// How often somebody who waits for news is told that there are none.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -92,49 +92,12 @@ pub fn token(path: &Path) -> Result<String, String> {
 /// # Errors
 /// There is no thread.
 pub fn serve(listener: TcpListener, page: Page) -> Result<(), String> {
-    let busy = Arc::new(AtomicUsize::new(0));
-    let serve = move || {
-        for stream in listener.incoming().flatten() {
-            let (page, mine) = (page.clone(), busy.clone());
-            if mine.fetch_add(1, Ordering::Relaxed) >= MOST {
-                mine.fetch_sub(1, Ordering::Relaxed);
-                let _ = answer(&stream, 503, "text/plain", b"too many at once\n");
-                continue;
-            }
-            let spawned = thread::start("page", move || {
-                let _ = page.converse(&stream);
-                mine.fetch_sub(1, Ordering::Relaxed);
-            });
-            if spawned.is_err() {
-                busy.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-    };
-    thread::start("page", serve).map(drop)
+    http::serve("page", listener, LIMITS, move |stream, asked| page.converse(stream, asked))
 }
-
-/// A request, as far as it matters.
-#[derive(Debug, Default)]
-struct Asked {
-    method: String,
-    path: String,
-    host: Option<String>,
-    origin: Option<String>,
-    site: Option<String>,
-    token: Option<String>,
-    is_json: bool,
-    body: Vec<u8>,
-}
-
-/// Why a request is refused.
-type Refused = (u16, &'static str);
 
 impl Page {
-    fn converse(&self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let done = read(stream, PATIENCE).and_then(|asked| self.handle(&asked, stream));
-        match done {
+    fn converse(&self, stream: &TcpStream, asked: Result<Request, Refused>) -> io::Result<()> {
+        match asked.and_then(|asked| self.handle(&asked, stream)) {
             Ok(()) => Ok(()),
             Err((status, why)) => {
                 let text = json!({ "error": why }).to_string();
@@ -143,19 +106,19 @@ impl Page {
         }
     }
 
-    fn handle(&self, asked: &Asked, stream: &TcpStream) -> Result<(), Refused> {
+    fn handle(&self, asked: &Request, stream: &TcpStream) -> Result<(), Refused> {
         let hosts = [self.at.to_string(), format!("localhost:{}", self.at.port())];
-        if !asked.host.as_ref().is_some_and(|host| hosts.contains(host)) {
+        if !asked.header("host")?.is_some_and(|host| hosts.iter().any(|served| served == host)) {
             return Err((421, "this host is not served here"));
         }
         let origins = hosts.map(|host| format!("http://{host}"));
-        if asked.origin.as_ref().is_some_and(|origin| !origins.contains(origin)) {
+        if asked.header("origin")?.is_some_and(|origin| !origins.iter().any(|own| own == origin)) {
             return Err((403, "requests from other origins are refused"));
         }
-        if asked.site.as_ref().is_some_and(|site| !matches!(site.as_str(), "same-origin" | "none")) {
+        if asked.header("sec-fetch-site")?.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
             return Err((403, "requests from other sites are refused"));
         }
-        let path = asked.path.split('?').next().unwrap_or_default();
+        let path = asked.path.as_str();
         if let Some((_, kind, text)) = FILES.iter().find(|(name, ..)| *name == path) {
             if asked.method != "GET" {
                 return Err((405, "only GET"));
@@ -165,9 +128,12 @@ impl Page {
         if !path.starts_with("/api/") {
             return Err((404, "there is no such page"));
         }
-        if !asked.token.as_ref().is_some_and(|token| is_equal(token.as_bytes(), self.token.as_bytes())) {
+        let token = asked.header("authorization")?.and_then(|value| value.strip_prefix("Bearer "));
+        if !token.is_some_and(|token| is_equal(token.as_bytes(), self.token.as_bytes())) {
             return Err((401, "the token is missing or wrong"));
         }
+        let kind = asked.header("content-type")?.and_then(|kind| kind.split(';').next());
+        let is_json = kind.is_some_and(|kind| kind.trim() == "application/json");
         match (asked.method.as_str(), path) {
             ("GET", "/api/state") => {
                 let state = self.shared.after(0, PATIENCE).ok_or((503, "the monitor has nothing to say yet"))?;
@@ -178,7 +144,7 @@ impl Page {
                 let _ = self.stream(stream);
                 Ok(())
             }
-            ("POST", "/api/command") if !asked.is_json => Err((415, "expected Content-Type: application/json")),
+            ("POST", "/api/command") if !is_json => Err((415, "expected Content-Type: application/json")),
             ("POST", "/api/command") => {
                 let command: Value = serde_json::from_slice(&asked.body).map_err(|_| (400, "the body is no JSON"))?;
                 let told = self.command(command)?;
@@ -202,7 +168,8 @@ impl Page {
 
     /// Server-sent events: the state, whenever it is new.
     fn stream(&self, mut stream: &TcpStream) -> io::Result<()> {
-        head(stream, 200, "text/event-stream", None)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all(http::head(200, "text/event-stream", HEADERS).as_bytes())?;
         let mut seen = 0;
         loop {
             match self.shared.after(seen, HEARTBEAT) {
@@ -222,111 +189,14 @@ fn is_equal(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 
-/// Reads a request, all of it within this time.
-fn read(mut stream: &TcpStream, patience: Duration) -> Result<Asked, Refused> {
-    const TOO_LONG: Refused = (408, "the request took too long");
-    let until = Instant::now() + patience;
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(TOO_LONG);
-        }
-        let length = stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut buffer)).map_err(|_| TOO_LONG)?;
-        bytes.extend_from_slice(&buffer[..length]);
-        if bytes.len() > LONGEST {
-            return Err((413, "the request is too long"));
-        }
-        if let Some((mut asked, at, expected)) = parse(&bytes)? {
-            if expected > LONGEST {
-                return Err((413, "the request is too long"));
-            }
-            if bytes.len() >= at + expected {
-                asked.body = bytes[at..at + expected].to_vec();
-                return Ok(asked);
-            }
-        }
-        if length == 0 {
-            return Err((400, "the request ends too early"));
-        }
-    }
-}
-
-/// The head of a request, where its body begins, and how long that is.
-fn parse(bytes: &[u8]) -> Result<Option<(Asked, usize, usize)>, Refused> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut request = httparse::Request::new(&mut headers);
-    let malformed = (400, "the request is malformed");
-    let httparse::Status::Complete(at) = request.parse(bytes).map_err(|_| malformed)? else {
-        return Ok(None);
-    };
-    let mut asked = Asked {
-        method: request.method.unwrap_or_default().into(),
-        path: request.path.unwrap_or_default().into(),
-        ..Asked::default()
-    };
-    let (mut length, mut kind) = (None, None);
-    for header in request.headers.iter() {
-        let value = core::str::from_utf8(header.value).map_err(|_| malformed)?.trim();
-        // A header that comes twice can mean two things to two readers.
-        let once = |field: &mut Option<String>| {
-            if field.replace(value.into()).is_some() { Err(malformed) } else { Ok(()) }
-        };
-        match header.name.to_ascii_lowercase().as_str() {
-            "host" => once(&mut asked.host)?,
-            "origin" => once(&mut asked.origin)?,
-            "sec-fetch-site" => once(&mut asked.site)?,
-            "authorization" => {
-                once(&mut asked.token)?;
-                asked.token = value.strip_prefix("Bearer ").map(String::from);
-            }
-            "content-type" => {
-                once(&mut kind)?;
-                asked.is_json = value.split(';').next().is_some_and(|kind| kind.trim() == "application/json");
-            }
-            "content-length" => {
-                // Digits and nothing else (RFC 9110, section 8.6): `parse` would take a sign.
-                let number = value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse::<usize>());
-                let before = length.replace(number.and_then(Result::ok).ok_or(malformed)?);
-                before.map_or(Ok(()), |_| Err(malformed))?;
-            }
-            "transfer-encoding" => return Err((501, "a length is needed")),
-            _ => {}
-        }
-    }
-    Ok(Some((asked, at, length.unwrap_or(0))))
-}
-
-fn answer(mut stream: &TcpStream, status: u16, kind: &str, body: &[u8]) -> io::Result<()> {
-    head(stream, status, kind, Some(body.len()))?;
-    stream.write_all(body)
-}
-
-fn head(mut stream: &TcpStream, status: u16, kind: &str, length: Option<usize>) -> io::Result<()> {
-    let reason = match status {
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        409 => "Conflict",
-        421 => "Misdirected Request",
-        503 => "Service Unavailable",
-        _ => "Refused",
-    };
-    let length = length.map_or_else(String::new, |length| format!("Content-Length: {length}\r\n"));
-    write!(
-        stream,
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\n{length}Cache-Control: no-store\r\nConnection: close\r\n\
-         Content-Security-Policy: default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n\
-         X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n\
-         Cross-Origin-Resource-Policy: same-origin\r\n\r\n"
-    )
+fn answer(stream: &TcpStream, status: u16, kind: &str, body: &[u8]) -> io::Result<()> {
+    http::answer(stream, LIMITS, status, kind, HEADERS, body)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     fn page() -> (Page, std::sync::mpsc::Receiver<Wanted>) {
@@ -342,25 +212,6 @@ mod tests {
         page.shared.publish("{\"services\":[]}".into());
         serve(listener, page.clone()).unwrap();
         (page, received)
-    }
-
-    #[test]
-    fn a_request_must_be_there_in_time() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        let drip = std::thread::spawn(move || {
-            // Each byte comes in time, and all of them do not.
-            for byte in b"GET / HTTP/1.1\r\nHost: a\r\nX: ".iter().chain([b'y'; 200].iter()) {
-                std::thread::sleep(Duration::from_millis(20));
-                if client.write_all(&[*byte]).is_err() {
-                    break;
-                }
-            }
-        });
-        assert_eq!(read(&server, Duration::from_millis(500)).map(|_| ()).unwrap_err().0, 408);
-        drop(server);
-        drip.join().unwrap();
     }
 
     /// What is answered to a request; `HOST` and `TOKEN` stand for the right ones.

@@ -1,0 +1,4 @@
+//! The smoltcp device.
+
+mod frames;
+mod full_queue;

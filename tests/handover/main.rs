@@ -1,0 +1,10 @@
+//! TCP hand-over: the connection of a client that moves between servers.
+
+mod again;
+#[cfg(feature = "smoltcp")]
+mod device;
+mod moves;
+mod records;
+mod redivert;
+mod segments;
+mod world;

@@ -1,0 +1,6 @@
+//! The decisions of the monitor.
+
+mod decisions;
+mod late;
+mod load;
+mod readings;

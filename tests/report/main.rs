@@ -1,0 +1,5 @@
+//! Reports to collectors.
+
+mod events;
+mod exporter;
+mod support;

@@ -1,0 +1,15 @@
+//! Rules, groups of servers and re-diverts: which packets they concern, and what becomes of their connections.
+
+mod bursts;
+mod diverts;
+mod ejection;
+mod figure_3;
+mod large_groups;
+mod least_loaded;
+mod many_forwards;
+mod many_rules;
+mod masquerade;
+mod plan;
+mod rediverting;
+mod transit;
+mod ways;

@@ -1,0 +1,12 @@
+//! The table of connections: ports, limits, eviction, records, counters, measurements.
+
+mod churn;
+mod counters_and_events;
+mod forgetting;
+mod full_table;
+mod measured;
+mod measurements;
+mod ports;
+mod rates;
+mod records;
+mod restoring;
