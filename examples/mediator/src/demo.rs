@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::counters::Reason;
 use crate::far::carrier::inside;
 use crate::monitor::Monitor;
-use crate::server::{Resource, Server, SharedServer};
+use crate::server::{Resource, Server, SharedServer, serve};
 use crate::service::Service;
 use crate::settings::Settings;
 
@@ -129,23 +129,6 @@ fn write_key(folder: &Path, file: &Path, text: &str) -> io::Result<()> {
     }
     new.create(folder)?;
     options.write(true).create_new(true).open(file)?.write_all(text.as_bytes())
-}
-
-fn serve(socket: &UdpSocket, server: &SharedServer, stop: &AtomicBool) {
-    let mut datagram = [0; 2048];
-    if socket.set_read_timeout(Some(Duration::from_millis(100))).is_err() {
-        return;
-    }
-    while !stop.load(Ordering::Relaxed) {
-        let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut datagram) else {
-            continue;
-        };
-        let answers = server.lock().map(|mut server| server.handle(from, datagram.get(..length).unwrap_or_default()));
-        for answer in answers.into_iter().flatten() {
-            // One that is lost is asked for again.
-            let _ = socket.send_to(&answer, from);
-        }
-    }
 }
 
 /// An HTTP/1.1 client of its own, which has the transfer moved as it goes on.

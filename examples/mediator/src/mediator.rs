@@ -11,7 +11,7 @@ use smoltcp::phy;
 use crate::clients::{Holder, Holders};
 use crate::coap::exchange::{Exchanges, Settings, Source};
 use crate::counters::{Counters, Reason};
-use crate::far::{Far, carrier};
+use crate::far::{Far, STACK, carrier};
 use crate::http::host::Hosts;
 use crate::map::uri::Origin;
 use crate::session::{Session, Shared, Stream};
@@ -178,7 +178,10 @@ impl<D: phy::Device, T: Stream> Mediator<D, T> {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         self.holders.add(holder);
-        self.sessions.insert(number, (Session::new(holder, carrier::client(from), now), stream));
+        let client = carrier::client(from);
+        // A packet from byway's own address would be its own, and is not diverted.
+        let client = if self.translator().is_own(client) { STACK } else { client };
+        self.sessions.insert(number, (Session::new(holder, client, now), stream));
         Ok(ConnectionId(number))
     }
 

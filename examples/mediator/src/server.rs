@@ -4,8 +4,11 @@
 //! a mistake. It keeps to RFC 7252 (repetitions get the same answer), RFC 7959 (blocks in both directions) and RFC 7641
 //! (observe).
 
-use core::net::SocketAddrV4;
+use core::net::{SocketAddr, SocketAddrV4};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::UdpSocket;
 use std::sync::Arc;
 
 use byway::Instant;
@@ -299,5 +302,23 @@ pub type SharedServer = Arc<std::sync::Mutex<Server>>;
 impl Host for SharedServer {
     fn receive(&mut self, _: Instant, from: SocketAddrV4, datagram: &[u8]) -> Vec<Vec<u8>> {
         self.lock().map(|mut server| server.handle(from, datagram)).unwrap_or_default()
+    }
+}
+
+/// Serves on a socket until `stop` is set.
+pub fn serve(socket: &UdpSocket, server: &SharedServer, stop: &AtomicBool) {
+    let mut datagram = [0; 2048];
+    if socket.set_read_timeout(Some(Duration::from_millis(100))).is_err() {
+        return;
+    }
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut datagram) else {
+            continue;
+        };
+        let answers = server.lock().map(|mut server| server.handle(from, datagram.get(..length).unwrap_or_default()));
+        for answer in answers.into_iter().flatten() {
+            // One that is lost is asked for again.
+            let _ = socket.send_to(&answer, from);
+        }
     }
 }

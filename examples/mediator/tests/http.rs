@@ -350,3 +350,19 @@ fn events_are_notifications_and_follow_a_move() {
     assert_eq!(world.servers[1].lock().unwrap().observers(), 0);
     assert!(world.count(Reason::ForeignToken) >= 1, "{from}");
 }
+
+/// To byway it is a client with its own address, if that is one that a client of byway can have.
+#[test]
+fn a_client_is_served_whatever_its_address_is() {
+    let mut world = world();
+    let server = SERVERS[0].ip().to_string();
+    let origin = ORIGIN.ip().to_string();
+    // The first is what servers see: the proxy's own, if its sockets are bound to one.
+    for from in
+        ["10.10.10.10", &origin, &server, "192.0.0.8", "127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "::1"]
+    {
+        let mut client = world.connect_from(from.parse().unwrap());
+        client.send(&mut world, b"GET /light HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.response(&mut world, false).unwrap().body, b"on", "{from}: {}", world.mediator.counters());
+    }
+}

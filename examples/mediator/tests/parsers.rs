@@ -30,6 +30,12 @@ fn almost_message() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Whether a server that joins segments and splits them again would find a dot segment.
+fn has_dots(segment: &str) -> bool {
+    let path = format!("/{}/", segment.replace('\\', "/"));
+    path.contains("/./") || path.contains("/../")
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -102,7 +108,7 @@ proptest! {
         let origins: [Origin; 2] = ["coap://192.0.2.1".parse().unwrap(), "/a=coap://192.0.2.2/base".parse().unwrap()];
         if let Ok(target) = uri::map(&target, &origins) {
             prop_assert!(target.options.iter().all(|(_, value)| value.len() <= 255 && core::str::from_utf8(value).is_ok()));
-            prop_assert!(!target.options.iter().any(|(n, value)| *n == 11 && (value == b"." || value == b"..")));
+            prop_assert!(!target.options.iter().any(|(n, value)| *n == 11 && has_dots(core::str::from_utf8(value).unwrap())));
         }
         let _ = format::accept(&target);
         let _ = format::format(&target);
@@ -110,7 +116,7 @@ proptest! {
 
     #[test]
     fn a_path_of_segments_arrives_as_those_segments(
-        segments in vec("[a-zé/?#% .]{1,12}", 1..8).prop_filter("dots", |all| !all.iter().any(|s| s == "." || s == "..")),
+        segments in vec("[a-zé/?#% .]{1,12}", 1..8).prop_filter("dots", |all| !all.iter().any(|s| has_dots(s))),
     ) {
         let origin: Origin = "coap://192.0.2.1".parse().unwrap();
         let encode = |segment: &String| segment.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();

@@ -9,6 +9,7 @@
 #![cfg(target_os = "linux")]
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -20,7 +21,7 @@ use std::time::Instant;
 use byway::Redivert;
 use byway::control::Instruction;
 use byway_mediator::monitor::Monitor;
-use byway_mediator::server::{Resource, Server, SharedServer};
+use byway_mediator::server::{Resource, Server, SharedServer, serve};
 
 const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -100,15 +101,9 @@ impl Drop for Process {
     }
 }
 
-fn serve(at: SocketAddrV4, server: SharedServer) {
+fn start(at: SocketAddrV4, server: SharedServer) {
     let socket = UdpSocket::bind(at).unwrap();
-    std::thread::spawn(move || {
-        let mut datagram = [0; 2048];
-        while let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut datagram) {
-            let answers = server.lock().unwrap().handle(from, &datagram[..length]);
-            answers.iter().for_each(|answer| drop(socket.send_to(answer, from)));
-        }
-    });
+    std::thread::spawn(move || serve(&socket, &server, &AtomicBool::new(false)));
 }
 
 struct World {
@@ -139,7 +134,7 @@ impl World {
         let servers = SERVERS.map(|at| {
             let server: SharedServer = Arc::new(Mutex::new(Server::default()));
             server.lock().unwrap().resources.insert("big".into(), Resource::new(body.clone(), Some(42)));
-            serve(at, server.clone());
+            start(at, server.clone());
             server
         });
         Self { folder, servers, body }

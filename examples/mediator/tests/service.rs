@@ -13,7 +13,7 @@ use byway::Instant;
 use byway::control::{Client, Incoming, Instruction, Request};
 use byway_mediator::counters::Reason;
 use byway_mediator::demo;
-use byway_mediator::server::{Resource, Server, SharedServer};
+use byway_mediator::server::{Resource, Server, SharedServer, serve};
 use byway_mediator::service::Service;
 use byway_mediator::settings::Settings;
 
@@ -136,14 +136,9 @@ fn a_client_that_does_not_read_has_no_further_block_asked_for() {
     server.lock().unwrap().resources.insert("big".into(), Resource::new(vec![7; 32 << 20], None));
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = socket.local_addr().unwrap().port();
-    let serving = server.clone();
-    std::thread::spawn(move || {
-        let mut datagram = [0; 2048];
-        while let Ok((length, SocketAddr::V4(from))) = socket.recv_from(&mut datagram) {
-            let answers = serving.lock().unwrap().handle(from, &datagram[..length]);
-            answers.iter().for_each(|answer| drop(socket.send_to(answer, from)));
-        }
-    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let (serving, until) = (server.clone(), stop.clone());
+    std::thread::spawn(move || serve(&socket, &serving, &until));
     let settings = Settings {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         origins: vec![format!("coap://127.0.0.1:{at}")],
@@ -151,7 +146,6 @@ fn a_client_that_does_not_read_has_no_further_block_asked_for() {
     };
     let mut service = Service::open(&settings).unwrap();
     let http = service.addresses().unwrap()[0];
-    let stop = Arc::new(AtomicBool::new(false));
     let proxy = std::thread::spawn({
         let stop = stop.clone();
         move || service.run(&stop)

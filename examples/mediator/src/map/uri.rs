@@ -209,9 +209,12 @@ fn map_hosted(text: &str, origins: &[Origin]) -> Result<Target, Refused> {
 }
 
 /// The segments of a path that is empty or begins with a slash, decoded. Dot segments are refused: CoAP has no place for them.
+/// So are those with one behind an encoded slash, since a server that joins segments would take it for one.
 fn segments(path: &str) -> Result<Vec<Vec<u8>>, Refused> {
     let all = path.strip_prefix('/').into_iter().flat_map(|path| path.split('/'));
-    all.map(text).map(|segment| segment.and_then(|s| if s == b"." || s == b".." { Err(BAD) } else { Ok(s) })).collect()
+    let has_dots =
+        |segment: &[u8]| segment.split(|byte| b"/\\".contains(byte)).any(|part| matches!(part, b"." | b".."));
+    all.map(text).map(|segment| segment.and_then(|s| if has_dots(&s) { Err(BAD) } else { Ok(s) })).collect()
 }
 
 fn options(

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use byway::{Instant, Redivert};
 use byway_mediator::coap::block::Block;
 use byway_mediator::coap::message::{Code, Kind, Message, Token, Uint, option, write};
+use byway_mediator::far::carrier::packet;
 use byway_mediator::http::body::Decoder;
 use byway_mediator::http::head::{self, Framing};
 use byway_mediator::http::host::{Authority, Hosts};
@@ -145,7 +146,7 @@ const REQUESTS: [&str; 8] = [
     "GET /big HTTP/1.0\r\n\r\n",
     "HEAD /big HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET /light HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n",
-    "PUT /up HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n",
+    "PUT /up HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n",
     "POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
     "DELETE /up HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET /light HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
@@ -246,10 +247,18 @@ pub fn world(data: &[u8]) {
                 let _ = world.mediator.translator_mut().redivert(SERVERS[from], SERVERS[to], how);
             }
             6 => {
-                let to = world.mediator.translator().connections().nth(which % 4).map(|c| c.server_side);
-                if let Some(side) = to {
-                    let now = world.now;
-                    world.mediator.device_mut().inject(now, side.destination, side.source, input.bytes(200));
+                let connection = world.mediator.translator().connections().nth(which % 4);
+                if let Some((client, server)) = connection.map(|c| (c.client_side, c.server_side)) {
+                    let (now, bytes) = (world.now, input.bytes(200));
+                    if which % 8 < 4 {
+                        world.mediator.device_mut().inject(now, server.destination, server.source, bytes);
+                    } else {
+                        // What another process has translated, from this server or from the one that was left.
+                        let from = SERVERS[which / 8 % 2];
+                        let packet = packet(client.destination, client.source, bytes);
+                        world.mediator.far_mut().hand_in(from, server.source, &packet);
+                        world.mediator.poll(now);
+                    }
                 }
             }
             _ => (0..=which % 8).for_each(|_| world.step()),

@@ -62,14 +62,24 @@ class Clients:
         """Its page comes from a CoAP server too, so what it asks for is of its own origin."""
         script = [[method, url, None if body is None else base64.b64encode(body).decode()] for method, url, body in asked]
         *base, server, _ = asked[0][1].split("/")
-        # One for each, since it is fresh for a minute. Without a type, so that it is served without one.
+        # One for each, since it is fresh for a minute.
         page = "/".join([*base, "aiocoap", f"page-for-{server}"])
-        assert self.curl("PUT", page, PAGE.replace("ASKED", json.dumps(script)).encode(), "")[0] in (201, 204)
-        ended = self.run("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                         "--user-data-dir=" + os.path.join(WORK, "profile"), "--virtual-time-budget=30000", "--dump-dom", page)
-        parts = ended.stdout.decode().split("@@")
-        found = json.loads(parts[1]) if len(parts) > 2 else [[0, ""]] * len(asked)
+        found = self.shown(page, PAGE.replace("ASKED", json.dumps(script))) or [[0, ""]] * len(asked)
         return [(status, base64.b64decode(body)) for status, body in found]
+
+    def events(self, base, path, number):
+        """The data of the first events of an EventSource."""
+        page = EVENTS.replace("PATH", path).replace("NUMBER", str(number))
+        return self.shown(f"{base}/aiocoap/page-for-events", page) or []
+
+    def shown(self, url, page):
+        """What a page says in Chromium that is stored there. None if it says nothing."""
+        # Without a type, so that it is served without one.
+        assert self.curl("PUT", url, page.encode(), "")[0] in (201, 204)
+        ended = self.run("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                         "--user-data-dir=" + os.path.join(WORK, "profile"), "--virtual-time-budget=30000", "--dump-dom", url)
+        parts = ended.stdout.decode().split("@@")
+        return json.loads(parts[1]) if len(parts) > 2 else None
 
 
 PAGE = """<!DOCTYPE html><pre id=out></pre><script>
@@ -90,4 +100,14 @@ PAGE = """<!DOCTYPE html><pre id=out></pre><script>
   document.title = 'done';
   document.getElementById('out').textContent = '@@' + JSON.stringify(got) + '@@';
 })()
+</script>"""
+
+EVENTS = """<!DOCTYPE html><pre id=out></pre><script>
+const got = [], events = new EventSource('PATH');
+events.onmessage = event => {
+  got.push(event.data);
+  if (got.length < NUMBER) return;
+  events.close();
+  document.getElementById('out').textContent = '@@' + JSON.stringify(got) + '@@';
+};
 </script>"""
