@@ -194,10 +194,15 @@ impl Table<'_> {
         if !self.state.outbox.allows_reset(self.state.config.resets_per_second, self.state.now) {
             return None;
         }
-        if let Some(connection) = self.slot_mut(slot) {
+        let message = self.reset(slot, direction);
+        if let Some(tcp) = &mut self.tcp(slot)
+            && tcp.expects_otherwise(direction)
+        {
+            self.set_tcp(slot, tcp);
+        } else if let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !flag;
         }
-        self.reset(slot, direction)
+        message
     }
 }
 
