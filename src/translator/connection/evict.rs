@@ -90,8 +90,8 @@ impl Table<'_> {
     }
 
     /// Of the oldest few and the newest few connections of each cheap class, the one whose client has the most
-    /// connections; among equals the oldest; [`NONE`] if there is none. A client that floods the table is among the newest, one that has been idle
-    /// for long among the oldest.
+    /// connections; among equals the oldest; [`NONE`] if there are none. A client that floods the table is among the
+    /// newest, one that has been idle for long among the oldest.
     fn cheapest(&mut self) -> u32 {
         let (mut best, mut more_than) = (NONE, 0);
         for class in &Class::CHEAP {
