@@ -194,7 +194,8 @@ impl Fragment {
         let is_last = !ipv4::more_fragments(header.fragmentation());
         let ragged = !is_last && !length.is_multiple_of(8);
         let too_long = usize::from(start) * 8 + length + header.header_length() > 65_535;
-        if units == 0 || ragged || too_long {
+        // Not one after the other: that would compile the sum twice.
+        if (units == 0) | ragged | too_long {
             return Err(DropReason::MalformedIpv4);
         }
         Ok(Self {

@@ -105,7 +105,6 @@ impl Table<'_> {
     }
 
     /// Whether a rule forwards this port of one of our own addresses: such a port must not be given to a connection.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn is_forwarded(&self, protocol: u8, endpoint: Endpoint) -> bool {
         if protocol == ICMP || !self.state.forwards {
             return false;
