@@ -12,8 +12,8 @@ Replays a capture through a translator, and checks the way back byte for byte.
 
 replay IN [OUT] --alternative ADDRESS:LOW-HIGH --divert ORIGINAL=TARGET...
 
-  IN                         a pcap or pcapng file: Ethernet, raw IP, Linux cooked, BSD loopback, PPP, Cisco HDLC,
-                             IP over FireWire; VLAN tags are skipped, packets of other links are counted
+  IN                         a pcap or pcapng file: Ethernet, raw IP, Linux cooked, BSD loopback, PPP, PPPoE,
+                             Cisco HDLC, IP over FireWire; VLAN tags are skipped, packets of other links are counted
   OUT                        a pcap file (raw IP) for the packets that the translator sent
   --alternative ADDRESS:LOW-HIGH
                              the translator's own address, and the ports of it that it uses; may be repeated

@@ -271,7 +271,7 @@ impl fmt::Display for CaptureError {
             Self::NoCapture => f.write_str("it is neither a pcap nor a pcapng file"),
             Self::Unreadable => f.write_str("it cannot be read"),
             Self::LinkType { record, number } => {
-                write!(f, "packet {record}: link type {number} is not one of Ethernet, raw IP and Linux cooked")
+                write!(f, "packet {record}: link type {number} is none of those that are read")
             }
             Self::TimeResolution { interface, exponent } => {
                 write!(f, "interface {interface}: no clock has the resolution {exponent:#04x}")

@@ -14,6 +14,14 @@ pub enum Link {
     Loopback,
     /// PPP, with the address and control bytes of RFC 1662 or without them.
     Ppp,
+    /// The same behind a byte for the direction.
+    PppWithDirection,
+    /// The same with a byte for the direction in place of the address.
+    PppOfDaemon,
+    /// A PPPoE session (RFC 2516) without Ethernet around it.
+    Pppoe,
+    /// What OpenBSD takes out of IPsec: address family, security parameter index, flags.
+    Enc,
     /// Cisco's HDLC: address, control, EtherType.
     CiscoHdlc,
     /// Apple's IP over FireWire: two addresses of 8 bytes, EtherType.
@@ -35,6 +43,9 @@ const IPV4: u16 = 0x0800;
 /// No EtherType: those begin at 0x0600.
 const NOT_IPV4: u16 = 0;
 
+/// Version, code, session, length.
+const PPPOE_HEADER: usize = 6;
+
 impl Link {
     /// The link layer with this number in pcap and pcapng files, if it is one that we read.
     pub const fn from_number(number: i32) -> Option<Self> {
@@ -42,6 +53,10 @@ impl Link {
             0 | 108 => Some(Self::Loopback),
             1 => Some(Self::Ethernet),
             9 | 50 => Some(Self::Ppp),
+            51 => Some(Self::Pppoe),
+            109 => Some(Self::Enc),
+            166 => Some(Self::PppOfDaemon),
+            204 => Some(Self::PppWithDirection),
             // 12 and 14 are what raw IP was called on some systems before it got a number of its own; 228 and 229 say
             // the version of IP as well.
             12 | 14 | 101 | 228 | 229 => Some(Self::Raw),
@@ -61,15 +76,16 @@ impl Link {
             Self::Cooked1 => (number(frame, 14), 16),
             Self::Cooked2 => (number(frame, 0), 20),
             Self::Loopback => (frame.first_chunk().map(family), 4),
-            Self::Ppp => {
-                let framed = if frame.starts_with(&[0xff, 0x03]) { 2 } else { 0 };
-                (number(frame, framed).map(ppp_protocol), framed + 2)
-            }
+            Self::Enc => (frame.first_chunk().map(family), 12),
+            Self::Ppp => ppp(frame, 0),
+            Self::PppWithDirection => ppp(frame, 1),
+            Self::PppOfDaemon => ppp(frame, if matches!(frame, [0 | 1, 0x03, ..]) { 2 } else { 0 }),
+            Self::Pppoe => ppp(frame, PPPOE_HEADER),
             Self::CiscoHdlc => (number(frame, 2), 4),
             Self::FireWire => (number(frame, 16), 18),
         };
         match (kind, frame.get(header..)) {
-            (Some(kind), Some(rest)) => without_tags(kind, rest),
+            (Some(kind), Some(rest)) => behind(kind, rest),
             _ => Content::Short,
         }
     }
@@ -83,15 +99,29 @@ const fn family(bytes: &[u8; 4]) -> u16 {
     }
 }
 
-/// The EtherType of a PPP protocol number (RFC 1332).
-const fn ppp_protocol(number: u16) -> u16 {
-    if number == 0x0021 { IPV4 } else { NOT_IPV4 }
+/// The EtherType of what a PPP frame at `start` holds (RFC 1332), and where that begins. A protocol number whose first byte
+/// is odd has no second one (RFC 1661, section 6.5).
+fn ppp(frame: &[u8], start: usize) -> (Option<u16>, usize) {
+    let framed = frame.get(start..).is_some_and(|rest| rest.starts_with(&[0xff, 0x03]));
+    let start = if framed { start + 2 } else { start };
+    let (protocol, length) = match frame.get(start) {
+        Some(&first) if first & 1 == 1 => (Some(u16::from(first)), 1),
+        _ => (number(frame, start), 2),
+    };
+    (protocol.map(|protocol| if protocol == 0x0021 { IPV4 } else { NOT_IPV4 }), start + length)
 }
 
-/// Skips VLAN tags: 802.1Q, 802.1ad (QinQ), and the number that QinQ had before the standard.
-fn without_tags(mut kind: u16, mut rest: &[u8]) -> Content<'_> {
-    while matches!(kind, 0x8100 | 0x88a8 | 0x9100) {
-        let (Some(inner), Some(behind)) = (number(rest, 2), rest.get(4..)) else {
+/// What is behind an EtherType, and behind what may stand in front of a packet: VLAN tags (802.1Q, 802.1ad, and the number
+/// that QinQ had before the standard), a PPPoE session, or a length and the EtherType behind it (RFC 1042).
+fn behind(mut kind: u16, mut rest: &[u8]) -> Content<'_> {
+    loop {
+        let (inner, header) = match kind {
+            0x8100 | 0x88a8 | 0x9100 => (number(rest, 2), 4),
+            0x8864 => ppp(rest, PPPOE_HEADER),
+            1..0x0600 if rest.starts_with(&[0xaa, 0xaa, 0x03, 0, 0, 0]) => (number(rest, 6), 8),
+            _ => break,
+        };
+        let (Some(inner), Some(behind)) = (inner, rest.get(header..)) else {
             return Content::Short;
         };
         (kind, rest) = (inner, behind);
@@ -125,7 +155,16 @@ mod tests {
             (0, [&[0, 0, 0, 2], &packet[..]].concat()),
             (108, [&[0, 0, 0, 2], &packet[..]].concat()),
             (9, [&[0, 0x21], &packet[..]].concat()),
+            (9, [&[0x21], &packet[..]].concat()),
+            (9, [&[0xff, 3, 0x21], &packet[..]].concat()),
             (50, [&[0xff, 3, 0, 0x21], &packet[..]].concat()),
+            (51, [&[0x11, 0, 0, 1, 0, 6, 0, 0x21], &packet[..]].concat()),
+            (1, [&[0xee; 12], &[0x88, 0x64, 0x11, 0, 0, 1, 0, 6, 0, 0x21][..], &packet].concat()),
+            (1, ethernet(&[0x81, 0, 0, 7, 0, 12, 0xaa, 0xaa, 3, 0, 0, 0])),
+            (109, [&[2, 0, 0, 0], &[0; 8][..], &packet].concat()),
+            (166, [&[1, 3, 0, 0x21], &packet[..]].concat()),
+            (204, [&[1, 0xff, 3, 0, 0x21], &packet[..]].concat()),
+            (204, [&[0, 0, 0x21], &packet[..]].concat()),
             (104, [&[0x0f, 0, 8, 0], &packet[..]].concat()),
             (138, [&[0xee; 16], &[8, 0][..], &packet].concat()),
         ] {
@@ -150,6 +189,7 @@ mod tests {
             assert_eq!(Link::Ppp.content(ppp), Content::Other);
         }
         let half_a_tag = [&[0; 12][..], &[0x81, 0, 0]].concat();
+        let pppoe_without_protocol = [&[0; 12][..], &[0x88, 0x64, 0x11, 0, 0, 1, 0, 0]].concat();
         for (link, frame) in [
             (Link::Ethernet, &[0; 13][..]),
             (Link::Ethernet, &half_a_tag),
@@ -157,6 +197,11 @@ mod tests {
             (Link::Cooked2, &[8, 0, 8, 0]),
             (Link::Loopback, &[2, 0, 0]),
             (Link::Ppp, &[0xff, 3, 0]),
+            (Link::PppWithDirection, &[1]),
+            (Link::PppOfDaemon, &[0, 3]),
+            (Link::Pppoe, &[0x11, 0, 0, 1, 0, 2, 0]),
+            (Link::Enc, &[2, 0, 0, 0, 0, 0, 0, 0]),
+            (Link::Ethernet, &pppoe_without_protocol),
             (Link::CiscoHdlc, &[0x0f, 0, 8]),
             (Link::FireWire, &[8; 17]),
         ] {

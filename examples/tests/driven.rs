@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 
-use programs::{built, key_file};
+use programs::key_file;
 
 /// No line of a program is waited for longer than this.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,7 +94,7 @@ fn program(program: &'static [&'static str]) -> PathBuf {
     if let Some((_, path)) = all.iter().find(|(name, _)| *name == program) {
         return path.clone();
     }
-    let path = built(program);
+    let path = byway_testing::programs::built(program);
     all.push((program, path.clone()));
     path
 }

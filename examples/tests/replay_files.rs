@@ -13,11 +13,7 @@ fn replay(name: &str, file: &[u8]) -> (String, Option<i32>) {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, file).unwrap();
     let arguments = "--alternative 10.10.10.10:1024-65535 --divert-all 198.18.0.9 --json".split(' ');
-    let output = Command::new(programs::built(&["byway-examples", "--example", "replay"]))
-        .arg(&path)
-        .args(arguments)
-        .output()
-        .unwrap();
+    let output = Command::new(programs::built("replay")).arg(&path).args(arguments).output().unwrap();
     (String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(), output.status.code())
 }
 

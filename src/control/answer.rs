@@ -121,7 +121,7 @@ impl<'a> Answer<'a> {
     /// What each change of the request has done.
     pub fn effects(&self) -> impl Iterator<Item = Effect> + use<'a> {
         let mut reader = Reader(self.told);
-        core::iter::from_fn(move || reader.array().and_then(Effect::from_octets))
+        core::iter::from_fn(move || reader.array().and_then(Effect::from_bytes))
     }
 
     /// The answer to [`Instruction::ListRules`](super::Instruction::ListRules): the rules, and the position of the next

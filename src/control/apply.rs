@@ -4,7 +4,7 @@ use super::answer::HEAD;
 use super::authentication::Rights;
 use super::code::{Code, Effect, Outcome, Refusal, check_timeouts};
 use super::datagram::HEADER;
-use super::forms::{match_octets, target_of};
+use super::forms::{match_bytes, target_of};
 use super::instruction::Instruction;
 use super::request::{Raw, Received};
 use super::rule::Rule;
@@ -100,7 +100,7 @@ impl Change<'_, '_> {
     pub(super) fn go_through(&mut self, stage: Stage, out: &mut Writer<'_>) -> Result<(), Refusal> {
         out.go_to(HEADER + HEAD);
         *self.place = 0;
-        let mut ledger = Reservation::new(self.table);
+        let mut reservation = Reservation::new(self.table);
         let mut instruction = Instruction::Close;
         for raw in self.request.instructions() {
             #[cfg(feature = "naming")]
@@ -111,7 +111,7 @@ impl Change<'_, '_> {
                 Stage::Judge => self.judge(&instruction)?,
                 Stage::Plan => {
                     self.note_idle(&instruction);
-                    self.step(Some(&mut ledger), &instruction)?
+                    self.step(Some(&mut reservation), &instruction)?
                 }
                 Stage::Do => self.step(None, &instruction)?,
             };
@@ -255,7 +255,7 @@ impl Change<'_, '_> {
     /// specific one.
     #[inline(never)]
     fn leads_back(&self, goal: &DivertSlot, mut next: Option<Place>) -> bool {
-        let goal_octets = match_octets(&goal.matches());
+        let goal_bytes = match_bytes(&goal.matches());
         let mut instruction = Instruction::Close;
         for _ in 0..LONGEST_CHAIN {
             let Some(at) = next else {
@@ -269,8 +269,8 @@ impl Change<'_, '_> {
                 back: false,
             };
             let look = |rule: &DivertSlot| {
-                let bytes = match_octets(&rule.matches());
-                if bytes != goal_octets && !self.request.instructions().any(|raw| raw.named() == Some(&bytes)) {
+                let bytes = match_bytes(&rule.matches());
+                if bytes != goal_bytes && !self.request.instructions().any(|raw| raw.named() == Some(&bytes)) {
                     rule.chain(self.table.memory.servers)
                         .for_each(|s| walk.look(rule, self.way_to(target_of(s), at.port)));
                 }
@@ -286,7 +286,7 @@ impl Change<'_, '_> {
             }
             #[cfg(target_pointer_width = "64")]
             (walk.first = None);
-            for raw in self.request.instructions().filter(|raw| raw.named() != Some(&goal_octets)) {
+            for raw in self.request.instructions().filter(|raw| raw.named() != Some(&goal_bytes)) {
                 if raw.read(&mut instruction).is_ok()
                     && let Instruction::Divert(rule) = &instruction
                 {
@@ -304,7 +304,7 @@ impl Change<'_, '_> {
         false
     }
 
-    /// Notes whether a change would change nothing.
+    /// Records whether a change would change nothing.
     fn note_idle(&mut self, change: &Instruction) {
         let place = *self.place;
         let before = (1_u16 << place) - 1;
@@ -317,11 +317,11 @@ impl Change<'_, '_> {
     pub(super) fn plan(&mut self, out: &mut Writer<'_>) -> Result<(), Refusal> {
         out.go_to(HEADER + HEAD);
         *self.place = 0;
-        let mut ledger = Reservation::new(self.table);
+        let mut reservation = Reservation::new(self.table);
         let mut instruction = Instruction::Close;
         for raw in self.request.instructions() {
             raw.read(&mut instruction)?;
-            out.put(&self.step(Some(&mut ledger), &instruction)?.bytes());
+            out.put(&self.step(Some(&mut reservation), &instruction)?.bytes());
             *self.place += 1;
         }
         Ok(())
@@ -342,7 +342,7 @@ impl Change<'_, '_> {
                 let rule = rule.divert();
                 table.check_ejecting(&rule)?;
                 let done = match planned {
-                    Some(ledger) => ledger.divert(table, &rule),
+                    Some(reservation) => reservation.divert(table, &rule),
                     None => table.divert_measured(&rule),
                 }?;
                 let outcome = if done.updated { Outcome::Updated } else { Outcome::Inserted };
@@ -350,7 +350,7 @@ impl Change<'_, '_> {
             }
             (Instruction::Remove(matches), planned) => {
                 let done = match planned {
-                    Some(ledger) => ledger.remove(table, matches),
+                    Some(reservation) => reservation.remove(table, matches),
                     None => table.remove_measured(matches),
                 };
                 done.map_or(Effect::new(Outcome::Absent, 0, 0), |d| Effect::new(Outcome::Removed, 0, d.left_behind))
@@ -358,7 +358,7 @@ impl Change<'_, '_> {
             // Checked even if it would change nothing: a re-divert from a server to itself is always an error.
             (&Instruction::Redivert { from, to, how }, planned) => {
                 let done = match planned {
-                    Some(ledger) => ledger.redivert(table, from, to, how),
+                    Some(reservation) => reservation.redivert(table, from, to, how),
                     None => table.redivert_measured(from, to, how),
                 };
                 match done {

@@ -295,7 +295,7 @@ impl Effect {
         [self.outcome as u8, 0, s0, s1, c0, c1, c2, c3]
     }
 
-    pub(super) fn from_octets(bytes: [u8; Self::LENGTH]) -> Option<Self> {
+    pub(super) fn from_bytes(bytes: [u8; Self::LENGTH]) -> Option<Self> {
         let [outcome, _, s0, s1, c0, c1, c2, c3] = bytes;
         Some(Self {
             outcome: Outcome::from_number(outcome)?,

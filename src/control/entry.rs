@@ -1,6 +1,6 @@
 //! Entries of the naming server, as instructions and answers have them.
 
-use super::forms::{MATCH, exact_prefix, match_octets, read_match};
+use super::forms::{MATCH, exact_prefix, match_bytes, read_match};
 use super::wire::{Reader, Writer};
 use core::net::Ipv4Addr;
 
@@ -171,7 +171,7 @@ pub(super) fn read_key(body: &mut Reader<'_>) -> Option<(Pattern, Prefix)> {
 }
 
 /// The key at the beginning of a body, as bytes. Each key has one form, so equal bytes mean equal keys.
-pub(super) fn key_octets(body: &[u8]) -> Option<&[u8]> {
+pub(super) fn key_bytes(body: &[u8]) -> Option<&[u8]> {
     let length = *body.get(KEY_HEAD - 1)?;
     body.get(..KEY_HEAD + usize::from(length))
 }
@@ -192,7 +192,7 @@ fn write_answer(
         out.u16(weight);
     }
     if let Some(rule) = rule {
-        out.put(&match_octets(&rule));
+        out.put(&match_bytes(&rule));
     }
 }
 

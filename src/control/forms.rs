@@ -13,7 +13,7 @@ pub(super) const MATCH: usize = 16;
 
 /// A match in the form that it has in a datagram. Each match has one form, so equal bytes mean equal matches.
 #[inline(never)]
-pub(super) fn match_octets(matches: &Match) -> [u8; MATCH] {
+pub(super) fn match_bytes(matches: &Match) -> [u8; MATCH] {
     let (destination, clients) = (matches.destination(), matches.from_clients());
     let [d0, d1, d2, d3] = destination.network().octets();
     let [c0, c1, c2, c3] = clients.network().octets();

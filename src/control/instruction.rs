@@ -2,7 +2,7 @@
 
 #[cfg(feature = "naming")]
 use super::entry::{NamedEntry, read_key, write_key};
-use super::forms::{match_octets, read_match, read_server, write_server};
+use super::forms::{match_bytes, read_match, read_server, write_server};
 use super::rule::{NOWHERE, Rule};
 use super::standing::Note;
 use super::wire::{Reader, Writer};
@@ -240,14 +240,14 @@ impl Instruction {
         out.go_to(length_at + 2);
         match self {
             Self::Divert(rule) => {
-                out.put(&match_octets(&rule.matches));
+                out.put(&match_bytes(&rule.matches));
                 out.u8(option_bits(rule.options));
                 out.u8(rule.count);
                 for server in rule.servers() {
                     write_server(out, *server);
                 }
             }
-            Self::Remove(matches) => out.put(&match_octets(matches)),
+            Self::Remove(matches) => out.put(&match_bytes(matches)),
             Self::Redivert { from, to, how } => {
                 out.u8(*how as u8);
                 out.u8(0);

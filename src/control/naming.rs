@@ -6,7 +6,7 @@ use super::apply::Terms;
 use super::authentication::{Rights, TAG};
 use super::code::{Code, Effect, Outcome, Refusal, with};
 use super::entry::{MAX_LISTED, NamedEntry, write_listed};
-use super::forms::match_octets;
+use super::forms::match_bytes;
 use super::instruction::Instruction;
 use super::names::FIRST_NAMES;
 use super::pages::{SLOTS_PER_PAGE, begin_page, finish_page};
@@ -85,7 +85,7 @@ fn judge_tie<T: Translators + ?Sized>(
 
 /// Whether there is a rule with this match after the request.
 fn will_be_there<T: Translators + ?Sized>(translators: &mut T, terms: Terms<'_>, rule: &Match) -> bool {
-    let octets = match_octets(rule);
+    let octets = match_bytes(rule);
     let mut instruction = Instruction::Close;
     if let Some(raw) = terms.request.instructions().find(|raw| raw.named() == Some(&octets)) {
         return raw.read(&mut instruction).is_ok() && matches!(instruction, Instruction::Divert(_));

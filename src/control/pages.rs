@@ -3,7 +3,7 @@
 use super::answer::{LISTED_CONNECTION, LISTED_EVENT, LISTED_MEASURED, LISTED_SERVER, MAX_LISTED_SERVERS};
 use super::authentication::{Rights, TAG};
 use super::datagram::END;
-use super::forms::{MATCH, match_octets, target_of, write_server};
+use super::forms::{MATCH, match_bytes, target_of, write_server};
 use super::instruction::{Kinds, option_bits, write_timeouts};
 use super::names::{FIRST_COUNTER, FIRST_DROP, FIRST_REFUSED, closed_number, state_number, values};
 use super::wire::Writer;
@@ -68,7 +68,7 @@ pub(super) fn rule_head(slot: &DivertSlot, ejecting: bool, count: usize, out: &m
     if out.room(TAG) < MATCH + 4 + told * LISTED_SERVER {
         return false;
     }
-    out.put(&match_octets(&slot.matches()));
+    out.put(&match_bytes(&slot.matches()));
     out.u8(option_bits(slot.options(ejecting)));
     out.u8(told as u8);
     out.u16(u16::try_from(count).unwrap_or(u16::MAX));

@@ -230,7 +230,7 @@ impl<'a> Raw<'a> {
     /// The pattern and clients of the entry that it inserts, updates or removes, in their only form.
     #[cfg(feature = "naming")]
     pub(super) fn named_entry(self) -> Option<&'a [u8]> {
-        if matches!(self.code, code::NAME | code::REMOVE_NAME) { super::entry::key_octets(self.body?) } else { None }
+        if matches!(self.code, code::NAME | code::REMOVE_NAME) { super::entry::key_bytes(self.body?) } else { None }
     }
 
     #[cfg(feature = "naming")]

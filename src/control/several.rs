@@ -87,7 +87,7 @@ impl<T: Translators + ?Sized> Several<'_, T> {
             run(&mut Change::new(terms, table, place, idle), &mut out)?;
             let mut effects = Reader(out.bytes().get(HEADER + HEAD..).unwrap_or_default());
             for sum in &mut all {
-                let one = effects.array().and_then(Effect::from_octets);
+                let one = effects.array().and_then(Effect::from_bytes);
                 *sum = sum.map_or(one, |sum: Effect| one.map(|one| sum.and(one)));
             }
             Ok::<(), Refusal>(())

@@ -53,8 +53,8 @@ impl EventSlot {
         why: Closed::Finished,
     };
 
-    fn pack(c: &Entry, news: EventKind) -> Self {
-        let (kind, from, why) = match news {
+    fn pack(c: &Entry, event: EventKind) -> Self {
+        let (kind, from, why) = match event {
             EventKind::Opened => (Kind::Opened, Endpoint::NONE, Closed::Finished),
             EventKind::Changed => (Kind::Changed, Endpoint::NONE, Closed::Finished),
             EventKind::Moved(from) => (Kind::Moved, from, Closed::Finished),
@@ -116,7 +116,7 @@ impl EventQueue {
     /// Appends an event of a connection. False if there is no room: the older events are kept then, since later ones
     /// make no sense without them.
     #[must_use]
-    pub(crate) fn push(&mut self, slots: &mut [EventSlot], connection: &Entry, news: EventKind) -> bool {
+    pub(crate) fn push(&mut self, slots: &mut [EventSlot], connection: &Entry, event: EventKind) -> bool {
         if self.length as usize >= slots.len() {
             return false;
         }
@@ -125,7 +125,7 @@ impl EventQueue {
             place -= slots.len();
         }
         if let Some(slot) = slots.get_mut(place) {
-            *slot = EventSlot::pack(connection, news);
+            *slot = EventSlot::pack(connection, event);
         }
         self.length += 1;
         true
@@ -195,13 +195,13 @@ mod tests {
     fn events_come_out_as_they_went_in() {
         let mut slots = [EventSlot::EMPTY; 4];
         let mut queue = EventQueue::EMPTY;
-        for news in [
+        for event in [
             EventKind::Opened,
             EventKind::Changed,
             EventKind::Moved(Endpoint::new(5, 6)),
             EventKind::Closed(Closed::Stranded),
         ] {
-            assert!(queue.push(&mut slots, &entry(1), news));
+            assert!(queue.push(&mut slots, &entry(1), event));
         }
         for event in [
             Event::Opened(connection(1)),

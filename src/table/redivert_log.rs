@@ -108,7 +108,7 @@ pub(crate) struct RedivertLog {
     /// The next slot that the sweep examines; [`DONE`] if there is nothing to sweep for.
     pub(crate) cursor: u32,
     /// The next slot, never beyond the sweep's, whose ends may be owed a RST; [`DONE`] if there is none.
-    pub(crate) telling: u32,
+    pub(crate) reset_cursor: u32,
     /// Connections that are this many epochs old, or more, are forgotten: [`NOBODY`] if none are, zero if all are.
     forgotten: u16,
     /// How many different epochs connections may have besides the newest.
@@ -142,7 +142,7 @@ impl RedivertLog {
         known: 0,
         next: 0,
         cursor: DONE,
-        telling: DONE,
+        reset_cursor: DONE,
         forgotten: NOBODY,
         span: 0,
         forgotten_at: Tick(0),
@@ -173,7 +173,7 @@ impl RedivertLog {
         self.known = (usize::from(self.known) + 1).min(capacity) as u8;
         self.cursor = 0;
         if new.treatment >= Treatment::HandOverOrReset {
-            self.telling = 0;
+            self.reset_cursor = 0;
         }
     }
 

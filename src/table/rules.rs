@@ -37,14 +37,12 @@ impl Diverts<'_> {
     }
 
     /// Puts a rule at `place`, where there is no index. The caller has made sure that there is room for it.
-    pub(crate) fn insert(&mut self, place: usize, slot: DivertSlot) {
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(crate) fn insert(&mut self, place: usize, mut slot: DivertSlot) {
         self.length += 1;
-        // The last one is free. An empty list, which cannot be here, could not be rotated.
-        if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
-            tail.rotate_right(1);
-            if let Some(first) = tail.first_mut() {
-                *first = slot;
-            }
+        // Each takes what the one before it had. `rotate_right` takes a kilobyte of flash.
+        for later in self.slots.get_mut(place..self.length).unwrap_or_default() {
+            core::mem::swap(later, &mut slot);
         }
     }
 
@@ -54,9 +52,11 @@ impl Diverts<'_> {
             self.remove_indexed(place);
             return;
         }
-        if let Some(tail) = self.slots.get_mut(place..self.length).filter(|tail| !tail.is_empty()) {
-            tail.rotate_left(1);
-            self.length -= 1;
+        let tail = self.slots.get_mut(place..self.length).unwrap_or_default();
+        self.length -= usize::from(!tail.is_empty());
+        let mut next = DivertSlot::EMPTY;
+        for slot in tail.iter_mut().rev() {
+            core::mem::swap(slot, &mut next);
         }
     }
 }

@@ -279,7 +279,6 @@ pub(crate) fn meant(slots: &[ServerSlot], entry: u16) -> u16 {
 
 /// Counts a connection on an entry. False if that is unused.
 #[cfg_attr(target_pointer_width = "64", inline)]
-#[cfg_attr(not(target_pointer_width = "64"), inline(never))]
 pub(crate) fn count(slots: &mut [ServerSlot], entry: u16) -> bool {
     match slots.get_mut(usize::from(entry)) {
         Some(slot) if slot.kind != Kind::Free => {

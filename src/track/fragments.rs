@@ -1,10 +1,10 @@
 //! Fragments without reassembly (RFC 4787, REQ-14; RFC 1858; RFC 3128).
 //!
-//! Only the first fragment of a datagram has ports. It goes through the table like a whole packet and leaves a note
-//! here of what became of it; the later ones follow the note. A later one that comes before its first finds no note
+//! Only the first fragment of a datagram has ports. It goes through the table like a whole packet and leaves an entry
+//! here of what became of it; the later ones follow the entry. A later one that comes before its first finds no entry
 //! and is handed back to the caller, who may hold it.
 //!
-//! Each note remembers which parts of the datagram were seen, so that nothing can be written twice: what overlaps is
+//! Each entry remembers which parts of the datagram were seen, so that nothing can be written twice: what overlaps is
 //! dropped, and so is what lies beyond the end. The parts are kept as the length of the part without a gap that the
 //! first fragment begins, and up to [`ISLANDS`] ranges behind it. Each such island has at least one missing fragment in
 //! front of it, so `n` fragments of which the first came first make at most `(n - 1) / 2` of them: with 11 islands 24
@@ -14,7 +14,7 @@
 //! When all of the datagram was seen, its identification may come again at once: a first fragment begins a new
 //! datagram, as it does for a receiver, who has reassembled the old one. A repeated later fragment cannot be told from
 //! one of a new datagram that overtook its first. For [`REPEATED`] ticks it is taken for a repetition and dropped, then
-//! held as any other. A note of a datagram that lacks something also gives way to a new first fragment after that time:
+//! held as any other. An entry of a datagram that lacks something also gives way to a new first fragment after that time:
 //! its sender has given the old datagram up (RFC 6864, section 4), and nothing more of it is lost that way.
 
 use crate::time::Tick;
@@ -22,7 +22,7 @@ use crate::verdict::DropReason;
 use crate::wire::checksum::Delta;
 use crate::wire::ipv4::{self, Header};
 
-/// How many ranges behind the first gap a note can remember.
+/// How many ranges behind the first gap an entry can remember.
 const ISLANDS: usize = 11;
 
 /// How many ticks after the last fragment another one that was seen already is taken for a copy that the network made:
@@ -58,7 +58,7 @@ pub struct FragmentSlot {
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub(crate) enum Action {
-    /// There is no note in this slot.
+    /// There is no entry in this slot.
     Free = 0,
     ToServer,
     ToClient,
@@ -93,12 +93,12 @@ impl FragmentSlot {
         islands: [(0, 0); ISLANDS],
     };
 
-    fn is_of(&self, piece: &Fragment) -> bool {
+    fn is_of(&self, fragment: &Fragment) -> bool {
         self.action != Action::Free
-            && self.identification == piece.identification
-            && self.source == piece.source
-            && self.destination == piece.destination
-            && self.protocol == piece.protocol
+            && self.identification == fragment.identification
+            && self.source == fragment.source
+            && self.destination == fragment.destination
+            && self.protocol == fragment.protocol
     }
 
     /// The original destination of a datagram of which fragments may follow its first one to a server.
@@ -112,7 +112,7 @@ impl FragmentSlot {
         self.reach == self.end
     }
 
-    /// For how many ticks after the last fragment the note counts.
+    /// For how many ticks after the last fragment the entry counts.
     const fn lifetime(&self, timeout: u32) -> u32 {
         if self.is_complete() && timeout > REPEATED { REPEATED } else { timeout }
     }
@@ -194,7 +194,8 @@ impl Fragment {
         let is_last = !ipv4::more_fragments(header.fragmentation());
         let ragged = !is_last && !length.is_multiple_of(8);
         let too_long = usize::from(start) * 8 + length + header.header_length() > 65_535;
-        if units == 0 || ragged || too_long {
+        // Not one after the other: that would compile the sum twice.
+        if (units == 0) | ragged | too_long {
             return Err(DropReason::MalformedIpv4);
         }
         Ok(Self {
@@ -209,11 +210,11 @@ impl Fragment {
     }
 }
 
-/// How many notes a set has, at least.
+/// How many entries a set has, at least.
 #[cfg(target_pointer_width = "64")]
 const SET: usize = 16;
 
-/// The set of notes that one about a datagram with this hash belongs to: all of them where they are few.
+/// The set of entries that one about a datagram with this hash belongs to: all of them where they are few.
 #[cfg(target_pointer_width = "64")]
 pub(crate) fn set_of(slots: &mut [FragmentSlot], hash: u64) -> &mut [FragmentSlot] {
     let sets = (slots.len() / SET).max(1);
@@ -224,7 +225,7 @@ pub(crate) fn set_of(slots: &mut [FragmentSlot], hash: u64) -> &mut [FragmentSlo
     slots.get_mut(start..end).unwrap_or_default()
 }
 
-/// When notes are read, and how long they count, in ticks.
+/// When entries are read, and how long they count, in ticks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     pub(crate) now: Tick,
@@ -232,9 +233,9 @@ pub(crate) struct Clock {
 }
 
 impl FragmentSlot {
-    /// The note about a fragment's datagram, among these.
-    pub(crate) fn find<'s>(slots: &'s mut [Self], piece: &Fragment, clock: Clock) -> Option<&'s mut Self> {
-        slots.iter_mut().find(|s| s.is_of(piece) && clock.now.since(s.last) <= s.lifetime(clock.timeout))
+    /// The entry of a fragment's datagram, among these.
+    pub(crate) fn find<'s>(slots: &'s mut [Self], fragment: &Fragment, clock: Clock) -> Option<&'s mut Self> {
+        slots.iter_mut().find(|s| s.is_of(fragment) && clock.now.since(s.last) <= s.lifetime(clock.timeout))
     }
 
     /// Whether another first fragment is a copy of the one that was seen, as far as can be told.
@@ -242,9 +243,9 @@ impl FragmentSlot {
         !self.is_complete() && now.since(self.last) <= REPEATED
     }
 
-    /// The place for a note about a fragment's datagram, and whether the note of another one is given up for it before
-    /// its time: its own note if there is one, or one of which nothing more is to come, or the oldest note.
-    pub(crate) fn place<'s>(slots: &'s mut [Self], piece: &Fragment, clock: Clock) -> Option<(&'s mut Self, bool)> {
+    /// The place for the entry of a fragment's datagram, and whether the entry of another one is given up for it before
+    /// its time: its own entry if there is one, or one of which nothing more is to come, or the oldest entry.
+    pub(crate) fn place<'s>(slots: &'s mut [Self], fragment: &Fragment, clock: Clock) -> Option<(&'s mut Self, bool)> {
         // Nothing is older than half of the range.
         const USELESS: u32 = u32::MAX / 2;
         let (mut best, mut most) = (None, 0);
@@ -252,7 +253,7 @@ impl FragmentSlot {
         for slot in slots.iter_mut().rev() {
             let age = clock.now.since(slot.last);
             let rank = match age {
-                _ if slot.is_of(piece) => u32::MAX,
+                _ if slot.is_of(fragment) => u32::MAX,
                 _ if slot.is_complete() || age > clock.timeout => USELESS + age,
                 _ => age,
             };
@@ -263,21 +264,21 @@ impl FragmentSlot {
         best.map(|slot| (slot, most < USELESS))
     }
 
-    /// Notes what became of a first fragment, as it came: its header now, and the delta between the two headers'
+    /// Records what became of a first fragment, as it came: its header now, and the delta between the two headers'
     /// addresses.
-    pub(crate) fn set(&mut self, piece: &Fragment, becomes: Header<'_>, action: Action, network: Delta, now: Tick) {
+    pub(crate) fn set(&mut self, fragment: &Fragment, becomes: Header<'_>, action: Action, network: Delta, now: Tick) {
         *self = Self {
-            source: piece.source,
-            destination: piece.destination,
+            source: fragment.source,
+            destination: fragment.destination,
             new_source: becomes.source(),
             new_destination: becomes.destination(),
             last: now,
-            protocol: piece.protocol,
+            protocol: fragment.protocol,
             action,
-            identification: piece.identification,
+            identification: fragment.identification,
             new_identification: becomes.identification(),
             network,
-            reach: piece.range.1,
+            reach: fragment.range.1,
             end: 0,
             islands: [(0, 0); ISLANDS],
         };
@@ -292,8 +293,8 @@ impl FragmentSlot {
     ///
     /// # Errors
     /// [`DropReason::OverlappingFragment`] or [`DropReason::ScatteredFragment`].
-    pub(crate) fn follow(&mut self, piece: &Fragment, now: Tick) -> Result<Follow, DropReason> {
-        self.add(piece.range, piece.is_last)?;
+    pub(crate) fn follow(&mut self, fragment: &Fragment, now: Tick) -> Result<Follow, DropReason> {
+        self.add(fragment.range, fragment.is_last)?;
         self.last = now;
         Ok(Follow {
             action: self.action,
@@ -330,8 +331,8 @@ mod tests {
         }
     }
 
-    /// A note about a datagram of which so many units were seen.
-    fn note(reach: u16) -> FragmentSlot {
+    /// The entry of a datagram of which so many units were seen.
+    fn entry(reach: u16) -> FragmentSlot {
         FragmentSlot { reach, ..FragmentSlot::EMPTY }
     }
 
@@ -339,7 +340,7 @@ mod tests {
 
     #[test]
     fn ranges_join_and_refuse_to_overlap() {
-        let mut slot = note(10);
+        let mut slot = entry(10);
         assert_eq!(slot.add((20, 30), false), Ok(()));
         for overlapping in [(5, 6), (9, 12), (19, 21), (29, 31), (20, 30), (15, 40), (22, 23)] {
             assert_eq!(slot.add(overlapping, false), OVERLAPPING);
@@ -360,7 +361,7 @@ mod tests {
 
     #[test]
     fn nothing_lies_behind_the_end() {
-        let mut slot = note(10);
+        let mut slot = entry(10);
         assert_eq!(slot.add((50, 60), true), Ok(()));
         for beyond in [(60, 70), (40, 61), (61, 62)] {
             assert_eq!(slot.add(beyond, false), OVERLAPPING);
@@ -368,7 +369,7 @@ mod tests {
         }
         // Nor is there a second one.
         assert_eq!(slot.add((20, 30), true), OVERLAPPING);
-        let mut slot = note(10);
+        let mut slot = entry(10);
         assert_eq!(slot.add((50, 60), false), Ok(()));
         assert_eq!(slot.add((20, 30), true), OVERLAPPING);
         assert_eq!(slot.add((60, 61), true), Ok(()));
@@ -397,7 +398,7 @@ mod tests {
             for n in (1..order.len()).rev().filter(|_| round != 0) {
                 order.swap(n, random(&mut state) as usize % (n + 1));
             }
-            let mut slot = note(ends[1]);
+            let mut slot = entry(ends[1]);
             for (count, n) in order.iter().enumerate() {
                 assert!(!slot.is_complete());
                 assert_eq!(slot.add((ends[*n], ends[n + 1]), *n == 23), Ok(()), "{order:?} at {count}");
@@ -405,7 +406,7 @@ mod tests {
             }
             assert!(slot.is_complete());
         }
-        let mut slot = note(1);
+        let mut slot = entry(1);
         assert!((1..=11).all(|n| slot.add((2 * n, 2 * n + 1), false).is_ok()));
         assert_eq!(slot.add((24, 25), false), Err(DropReason::ScatteredFragment), "the 25th");
     }
@@ -416,7 +417,7 @@ mod tests {
         let mut state = 7;
         let (mut scattered, mut complete) = (0, 0);
         for round in 0..3_000 {
-            let mut slot = note(1);
+            let mut slot = entry(1);
             let mut seen = [false; 64];
             seen[0] = true;
             let mut last = None;

@@ -23,7 +23,8 @@ pub(crate) enum Phase {
     Established,
     /// Established, and each segment is looked at: its rule asks that another server can take it over.
     EstablishedResumable,
-    /// Established, and something is pending: a FIN that is not acknowledged, or a side that has not been heard here.
+    /// Established, and something is pending: a FIN that is not acknowledged, a side that has not been heard here, or an
+    /// answered attempt to begin anew.
     EstablishedPending,
     ClientClosed,
     ServerClosed,

@@ -168,7 +168,7 @@ pub(super) struct ForResumable {
     pub(super) requote: fn(&Table<'_>, u32, Direction, &mut [u8]),
     /// Sequence number and acknowledgement of a segment in this direction, as its receiver counts.
     pub(super) number: fn(&Table<'_>, u32, Direction, Numbers) -> Numbers,
-    /// Notes that a re-divert wants the connection handed over, if it can be. Whether it stays open.
+    /// Records that a re-divert wants the connection handed over, if it can be. Whether it stays open.
     pub(super) want: fn(&mut Table<'_>, u32, Treatment) -> bool,
 }
 /// What is done with what is seen of a connection, to measure it and its server. Functions behind a pointer, so that they

@@ -172,11 +172,11 @@ impl<'a> Table<'a> {
 
     /// Queues an event about the connection in a slot, if the storage has room for events.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn notify(&mut self, slot: u32, news: EventKind) {
+    pub(super) fn notify(&mut self, slot: u32, event: EventKind) {
         let Some(ConnectionSlot(connection)) = self.memory.connections.get(slot as usize) else {
             return;
         };
-        let told = self.memory.events.is_empty() || self.state.events.push(self.memory.events, connection, news);
+        let told = self.memory.events.is_empty() || self.state.events.push(self.memory.events, connection, event);
         if !told {
             self.state.counters.events_lost = self.state.counters.events_lost.wrapping_add(1);
         }

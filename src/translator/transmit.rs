@@ -60,15 +60,15 @@ impl State {
         let Some(from) = own.filter(|_| refused && hosts && !ipv4::is_martian(flow.source)) else {
             return;
         };
-        let mut quote = [0; QUOTE];
-        let mut length = 0;
+        let mut message = Message::Prohibited { from, quote: [0; QUOTE], length: 0 };
+        let Message::Prohibited { quote, length, .. } = &mut message else { return };
         for part in [parts.header.as_slice(), parts.options, parts.payload.get(..8).unwrap_or_default()] {
-            for (place, byte) in quote.iter_mut().skip(length).zip(part) {
+            for (place, byte) in quote.iter_mut().skip(usize::from(*length)).zip(part) {
                 *place = *byte;
             }
-            length += part.len();
+            *length += part.len() as u8;
         }
-        self.say(&Message::Prohibited { from, quote, length: length as u8 });
+        self.say(&message);
     }
 
     /// Answers a segment of a connection that is being reset, as a host does that knows no such connection: with the
@@ -133,7 +133,6 @@ impl<S: Storage> Translator<S> {
 
 impl Table<'_> {
     /// A RST for one end of the connection in a slot, with the sequence number that this end expects next.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     fn reset(&self, slot: u32, direction: Direction) -> Option<Message> {
         let connection = self.slot(slot)?;
         let (source, destination) = connection.ends(direction);
@@ -194,10 +193,15 @@ impl Table<'_> {
         if !self.state.outbox.allows_reset(self.state.config.resets_per_second, self.state.now) {
             return None;
         }
-        if let Some(connection) = self.slot_mut(slot) {
+        let message = self.reset(slot, direction);
+        if let Some(tcp) = &mut self.tcp(slot)
+            && tcp.expects_otherwise(direction)
+        {
+            self.set_tcp(slot, tcp);
+        } else if let Some(connection) = self.slot_mut(slot) {
             connection.flags &= !flag;
         }
-        self.reset(slot, direction)
+        message
     }
 }
 

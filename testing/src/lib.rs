@@ -8,6 +8,7 @@
 // The unit tests of the library include `targets`, so its files name this crate as others do.
 extern crate self as byway_testing;
 
+pub mod endpoint;
 pub mod moving;
 pub mod packet;
 pub mod programs;

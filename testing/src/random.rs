@@ -42,6 +42,11 @@ impl Dice {
     }
 }
 
+/// How many cases a property test tries: what the environment asks for (`PROPTEST_CASES`), or else `usual`.
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
 #[cfg(test)]
 mod tests {
     use super::Dice;
@@ -53,9 +58,4 @@ mod tests {
         let drawn = [(); 3].map(|()| dice.number());
         assert_eq!(drawn, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
-}
-
-/// How many cases a property test tries: what the environment asks for (`PROPTEST_CASES`), or else `usual`.
-pub fn cases(usual: u32) -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }

@@ -198,6 +198,7 @@ impl Net {
         match to {
             To::Translator => {
                 let length = packet.len() as u64;
+                let (client, _) = byway_testing::ends(&packet);
                 let verdict = self.translator.translate(Instant::from_micros(self.now), &mut packet);
                 let (_, destination) = byway_testing::ends(&packet);
                 let (source, _) = byway_testing::ends(&packet);
@@ -205,7 +206,7 @@ impl Net {
                     Verdict::ToServer => {
                         let number = usize::from(destination.ip().octets()[3]) - 1;
                         self.count(number, 0, length);
-                        self.note_server(&packet, number);
+                        self.note_server(*client.ip(), &packet, number);
                         if self.servers[number].does != Does::Vanish {
                             self.send(To::Server(number), self.servers[number].delay, packet);
                         }
@@ -231,13 +232,10 @@ impl Net {
         *volume = (volume.0 + 1, volume.1 + bytes);
     }
 
-    /// Learns which server the client that has just sent this is on: the one whose SYN it was.
-    fn note_server(&mut self, packet: &[u8], server: usize) {
-        let sequence = u32::from_be_bytes(packet[24..28].try_into().unwrap());
-        if packet[33] & 2 != 0
-            && let Some(client) = self.clients.iter_mut().find(|c| c.opened && c.on == usize::MAX)
-        {
-            let _ = sequence;
+    /// Learns which server the client is on that has sent this, if it is its first SYN.
+    fn note_server(&mut self, client: Ipv4Addr, packet: &[u8], server: usize) {
+        let client = &mut self.clients[(client.to_bits() - 0xc0a8_0001) as usize];
+        if packet[33] & 2 != 0 && client.on == usize::MAX {
             client.on = server;
             self.servers[server].truth.started += 1;
         }

@@ -11,4 +11,5 @@ mod silence;
 mod stacks;
 mod tables;
 mod timeouts;
+mod two_ends;
 mod two_stacks;

@@ -4,7 +4,10 @@
 
 use std::path::PathBuf;
 
-pub use byway_testing::programs::built;
+/// Builds an example; returns where it lies.
+pub fn built(example: &str) -> PathBuf {
+    byway_testing::programs::built(&["byway-examples", "--example", example])
+}
 
 /// Writes a key file that only its owner can read.
 pub fn key_file(name: &str, id: u16, secret: &[u8; 32]) -> PathBuf {

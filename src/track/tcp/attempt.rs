@@ -12,8 +12,15 @@ impl Tcp {
     pub(super) fn attempt(&mut self, direction: Direction, segment: &Segment) -> bool {
         let behind = segment.sequence.wrapping_add(1);
         let claims = &mut self.claims;
-        // A late copy of the SYN that the connection began with; so is what answers it.
-        if behind == self.sequences.expected(direction.opposite()) {
+        let number = segment.acknowledgment;
+        let attempted = matches!(claims.attempt(), Attempt::Syn | Attempt::SynAck);
+        let answers = direction == ToClient
+            && segment.has(ACK)
+            && attempted
+            && number.wrapping_sub(claims.numbers[0]) <= claims.syn_data();
+        // A late copy of the SYN that the connection began with; so is what answers it. But a server that was restarted may
+        // begin with the same number again.
+        if !answers && behind == self.sequences.expected(direction.opposite()) {
             return false;
         }
         match (direction, segment.has(ACK)) {
@@ -28,9 +35,6 @@ impl Tcp {
                 false
             }
             (ToClient, true) => {
-                let number = segment.acknowledgment;
-                let attempted = matches!(claims.attempt(), Attempt::Syn | Attempt::SynAck);
-                let answers = attempted && number.wrapping_sub(claims.numbers[0]) <= claims.syn_data();
                 // One that fits is a late copy, or answers a late copy. Or it answers an attempt that was given up.
                 if !answers && (attempted || self.sequences.may_acknowledge(ToClient, number)) {
                     return false;
@@ -40,6 +44,10 @@ impl Tcp {
                 claims.set_syn_data(number.wrapping_sub(begins));
                 claims.numbers = [begins, behind];
                 claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
+                if self.phase == Phase::Established {
+                    // The fast path must not take what completes it, as in `Self::settle`.
+                    self.phase = Phase::EstablishedPending;
+                }
                 answers
             }
             _ => false,
@@ -59,8 +67,9 @@ impl Tcp {
         if !matches!(self.claims.attempt(), Attempt::SynAck | Attempt::Unasked)
             || segment.sequence.wrapping_sub(client) >= AT_ONCE
             || early > EARLY
-            // Both SYNs were late copies.
+            // Both SYNs were late copies, unless the client's is ahead of all that it has sent.
             || self.sequences.continues(ToServer, segment)
+                && !self.sequences.is_new(ToServer, self.claims.numbers[0])
         {
             return false;
         }

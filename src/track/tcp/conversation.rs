@@ -110,12 +110,13 @@ impl Tcp {
                 self.claims.set_fin(side, Fin::Acknowledged);
             }
         }
-        let pending = !self.claims.heard_both();
-        if self.phase.is_over() || pending && self.phase == Phase::Adopted {
+        let unheard = !self.claims.heard_both();
+        if self.phase.is_over() || unheard && self.phase == Phase::Adopted {
             return;
         }
         self.phase = match BY_FINS[self.claims.fin(ToServer) as usize][self.claims.fin(ToClient) as usize] {
-            Phase::Established if pending => Phase::EstablishedPending,
+            // What completes an attempt may look like more of the conversation.
+            Phase::Established if unheard || self.claims.attempt() >= Attempt::SynAck => Phase::EstablishedPending,
             by_fins => by_fins,
         };
     }

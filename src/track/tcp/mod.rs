@@ -21,7 +21,7 @@ mod conversation;
 mod handshake;
 mod reset;
 
-use crate::track::claims::{Claims, Fin};
+use crate::track::claims::{Attempt, Claims, Fin};
 use crate::track::phase::Phase;
 use crate::track::sequence::Sequences;
 
@@ -129,21 +129,45 @@ impl Tcp {
 
     /// Puts down as sent what the receiver of a RST will expect, for a connection that is to be reset. `silent` says that
     /// nothing has been on its way for a while: then what was not acknowledged did not arrive, as a probe of a closed window
-    /// does not.
+    /// does not; or only its acknowledgement was lost, so that a second RST has to follow ([`Self::expects_otherwise`]).
     pub(crate) fn expect_resets(&mut self, silent: bool) {
+        let mut otherwise = [0; 2];
         match self.phase {
             Phase::Opening => self.sequences.set_sent(ToServer, self.behind_syn()),
             Phase::Opened if self.claims.syn_acknowledged(ToServer) => {
                 self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
             }
             Phase::Opened => {}
+            // The server has begun anew, and so has its client: these are no late copies.
+            _ if self.claims.attempt() == Attempt::SynAck
+                && !(self.sequences.may_acknowledge(ToClient, self.claims.numbers[0])
+                    && self.sequences.may_acknowledge(ToServer, self.claims.numbers[1])) =>
+            {
+                let [client, server] = self.answered_numbers();
+                self.sequences.set_sent(ToServer, client);
+                self.sequences.set_sent(ToClient, server);
+            }
             _ if silent && self.claims.heard_both() => {
                 for &side in &[ToServer, ToClient] {
-                    self.sequences.set_sent(side, self.sequences.expected(side.opposite()));
+                    if !self.sequences.all_acknowledged(side) {
+                        otherwise[side as usize] = self.sequences.end(side);
+                        self.sequences.set_sent(side, self.sequences.expected(side.opposite()));
+                    }
                 }
             }
             _ => {}
         }
+        self.claims.numbers = otherwise;
+    }
+
+    /// Whether the receiver of what this side sends may also expect another number in a RST than the one that is put down.
+    /// That is put down now.
+    pub(crate) fn expects_otherwise(&mut self, side: Direction) -> bool {
+        let number = core::mem::take(&mut self.claims.numbers[side as usize]);
+        if number != 0 {
+            self.sequences.set_sent(side, number);
+        }
+        number != 0
     }
 
     /// Follows a segment that is no RST. `whole` says that it is no fragment. Returns whether the segment is a sign of

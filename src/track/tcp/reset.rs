@@ -112,8 +112,8 @@ impl Tcp {
         self.claims = Claims::default();
         self.claims.set_heard(ToServer, true);
         self.claims.set_heard(ToClient, true);
+        self.claims.set_syn_data(syn_data);
         if handshake {
-            self.claims.set_syn_data(syn_data);
             // The RST may come again.
             self.claims.numbers[ToServer as usize] = self.sequences.end(ToServer).wrapping_sub(syn_data);
             self.sequences = Sequences::default();

@@ -59,8 +59,11 @@ impl Table<'_> {
     /// same connection has, or what its earlier instance has in quarantine, does not count.
     pub(in crate::translator) fn is_free(&self, new: &Entry, server: Endpoint, alternative: Endpoint) -> bool {
         let back = Key::new(new.protocol, alternative, server);
+        if self.is_taken(new, &back, true) {
+            return false;
+        }
         let of_any_port = Key::of_any_port_replies(alternative, server.address);
-        !self.is_taken(new, &back, true) && !(new.has(ANY_PORT_REPLIES) && self.is_taken(new, &of_any_port, false))
+        !(new.has(ANY_PORT_REPLIES) && self.is_taken(new, &of_any_port, false))
     }
 
     /// Whether another connection has this reply key, or `by_itself_too` this same one before it was in quarantine.
@@ -102,7 +105,6 @@ impl Table<'_> {
     }
 
     /// Whether a rule forwards this port of one of our own addresses: such a port must not be given to a connection.
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn is_forwarded(&self, protocol: u8, endpoint: Endpoint) -> bool {
         if protocol == ICMP || !self.state.forwards {
             return false;

@@ -23,7 +23,7 @@ impl Table<'_> {
         let dead = Class::ALL.iter().map(|class| self.state.ages.head(*class)).find(|head| self.is_dead(*head));
         let mut victim = dead.unwrap_or(self.state.ages.head(Class::Quarantined));
         if victim == NONE {
-            victim = self.cheapest().unwrap_or(NONE);
+            victim = self.cheapest();
         }
         if victim == NONE {
             // Dead connections may come after ones that were busy recently.
@@ -90,10 +90,10 @@ impl Table<'_> {
     }
 
     /// Of the oldest few and the newest few connections of each cheap class, the one whose client has the most
-    /// connections; among equals the oldest. A client that floods the table is among the newest, one that has been idle
-    /// for long among the oldest.
-    fn cheapest(&mut self) -> Option<u32> {
-        let mut best = None;
+    /// connections; among equals the oldest; [`NONE`] if there are none. A client that floods the table is among the
+    /// newest, one that has been idle for long among the oldest.
+    fn cheapest(&mut self) -> u32 {
+        let (mut best, mut more_than) = (NONE, 0);
         for class in &Class::CHEAP {
             for &forward in &[true, false] {
                 let mut slot = if forward { self.state.ages.head(*class) } else { self.state.ages.tail(*class) };
@@ -101,14 +101,14 @@ impl Table<'_> {
                     let Some(connection) = self.slot(slot) else { break };
                     let next = if forward { connection.next } else { connection.previous };
                     let client = connection.client;
-                    let count = self.count_of(client);
-                    if best.is_none_or(|(most, _)| count > most) {
-                        best = Some((count, slot));
+                    let count = self.count_of(client) + 1;
+                    if count > more_than {
+                        (best, more_than) = (slot, count);
                     }
                     slot = next;
                 }
             }
         }
-        best.map(|(_, slot)| slot)
+        best
     }
 }

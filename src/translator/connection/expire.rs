@@ -254,9 +254,9 @@ impl Table<'_> {
         if moves.cursor != DONE || moves.is_forgetting() || (adopt.is_some() && *adopting != DONE) {
             return Some(now);
         }
-        let telling = moves.telling;
+        let reset_cursor = moves.reset_cursor;
         let owing = |c: &Entry| c.has(OWES_CLIENT | OWES_SERVER);
-        let told = (telling != DONE).then(|| match self.slot(telling).is_some_and(owing) {
+        let told = (reset_cursor != DONE).then(|| match self.slot(reset_cursor).is_some_and(owing) {
             true => self.state.outbox.next_reset(self.state.config.resets_per_second, now),
             false => now,
         });

@@ -89,7 +89,7 @@ impl Table<'_> {
         counted
     }
 
-    /// Notes when no forgotten connection is left. In each age list they stand before all others, except in the list of
+    /// Records when no forgotten connection is left. In each age list they stand before all others, except in the list of
     /// finished connections, which is gone through once.
     pub(super) fn check_forgotten(&mut self) {
         let moves = &self.state.redivert_log;

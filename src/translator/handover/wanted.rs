@@ -193,7 +193,7 @@ impl Table<'_> {
         Some(Wanted { client_side: entry.client_side(), to: self.server_for(&entry), since })
     }
 
-    /// Notes that a pass which gives up has come by, while the connection could not be handed over or was just being.
+    /// Records that a pass which gives up has come by, while the connection could not be handed over or was just being.
     fn note_settled(&mut self, slot: u32) {
         if let Some(resume) = self.resume_mut(slot) {
             resume.flags |= if resume.has(LONG_WANTED) { LAST_ATTEMPT } else { LONG_WANTED };

@@ -39,30 +39,30 @@ impl Table<'_> {
             return Verdict::Pass;
         }
         let later = flow.shape == Shape::LaterFragment;
-        let piece = match Fragment::read(Header(parts.header), parts.payload.len()) {
-            Ok(piece) => piece,
+        let fragment = match Fragment::read(Header(parts.header), parts.payload.len()) {
+            Ok(fragment) => fragment,
             Err(_) if later && !concerned => return Verdict::Pass,
             Err(reason) => return Verdict::Drop(reason),
         };
         if later {
-            return self.later_fragment(parts, &piece, concerned);
+            return self.later_fragment(parts, &fragment, concerned);
         }
         let now = self.state.tick;
-        if self.note(&piece).is_some_and(|note| note.is_copied(now)) {
+        if self.entry(&fragment).is_some_and(|entry| entry.is_copied(now)) {
             return Verdict::Drop(DropReason::OverlappingFragment);
         }
         let verdict = match flow.shape {
             Shape::FirstFragment => self.whole(parts, flow, Left::NotPlain),
             _ => self.pass_or_drop(flow, DropReason::Untranslatable),
         };
-        self.teach(&piece, Header(parts.header), verdict, concerned);
+        self.insert(&fragment, Header(parts.header), verdict, concerned);
         verdict
     }
 
     /// Handles a fragment after the first: it follows the entry that the first one left.
-    fn later_fragment(&mut self, parts: &mut Parts<'_>, piece: &Fragment, concerned: bool) -> Verdict {
+    fn later_fragment(&mut self, parts: &mut Parts<'_>, fragment: &Fragment, concerned: bool) -> Verdict {
         let now = self.state.tick;
-        match self.note(piece).map(|note| note.follow(piece, now)) {
+        match self.entry(fragment).map(|entry| entry.follow(fragment, now)) {
             Some(Ok(follow)) => self.follow_first(parts, &follow),
             _ if !concerned => Verdict::Pass,
             None => Verdict::Hold,
@@ -88,50 +88,50 @@ impl Table<'_> {
     }
 
     /// The entries that one of a fragment's datagram may be among. A small processor has few, and looks at all of them.
-    fn notes(&mut self, piece: &Fragment) -> &mut [FragmentSlot] {
+    fn entries(&mut self, fragment: &Fragment) -> &mut [FragmentSlot] {
         #[cfg(target_pointer_width = "64")]
         {
-            let (addresses, ports) = piece.datagram();
+            let (addresses, ports) = fragment.datagram();
             set_of(self.memory.fragments, self.state.keys.hash(&Key { addresses, ports }))
         }
         #[cfg(not(target_pointer_width = "64"))]
         {
-            let _ = piece;
+            let _ = fragment;
             self.memory.fragments
         }
     }
 
     /// The entry of a fragment's datagram.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn note(&mut self, piece: &Fragment) -> Option<&mut FragmentSlot> {
+    fn entry(&mut self, fragment: &Fragment) -> Option<&mut FragmentSlot> {
         let clock = self.clock();
-        FragmentSlot::find(self.notes(piece), piece, clock)
+        FragmentSlot::find(self.entries(fragment), fragment, clock)
     }
 
     /// Records what became of a first fragment.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    fn teach(&mut self, piece: &Fragment, becomes: Header<'_>, verdict: Verdict, concerned: bool) {
+    fn insert(&mut self, fragment: &Fragment, becomes: Header<'_>, verdict: Verdict, concerned: bool) {
         let action = match verdict {
             Verdict::ToServer => Action::ToServer,
             Verdict::ToClient => Action::ToClient,
             Verdict::Pass if concerned => Action::Passed,
             // Later fragments must not follow an entry of an old datagram with the same identification.
             Verdict::Pass | Verdict::Hold | Verdict::Drop(_) => {
-                if let Some(note) = self.note(piece) {
-                    note.forget();
+                if let Some(entry) = self.entry(fragment) {
+                    entry.forget();
                 }
                 return;
             }
         };
         let network = match self.state.config.checksums {
             Checksums::Software => {
-                Delta::of([piece.source, piece.destination], [becomes.source(), becomes.destination()])
+                Delta::of([fragment.source, fragment.destination], [becomes.source(), becomes.destination()])
             }
             Checksums::Hardware => Delta(0),
         };
         let clock = self.clock();
-        if let Some((note, evicts)) = FragmentSlot::place(self.notes(piece), piece, clock) {
-            note.set(piece, becomes, action, network, clock.now);
+        if let Some((entry, evicts)) = FragmentSlot::place(self.entries(fragment), fragment, clock) {
+            entry.set(fragment, becomes, action, network, clock.now);
             let counters = &mut self.state.counters;
             counters.fragments_evicted = counters.fragments_evicted.wrapping_add(evicts.into());
         }

@@ -238,8 +238,8 @@ impl Table<'_> {
     /// The same for one that no sweep comes to.
     pub(in crate::translator) fn reset_alone(&mut self, slot: u32) {
         self.start_reset(slot);
-        let telling = &mut self.state.redivert_log.telling;
-        *telling = slot.min(*telling);
+        let reset_cursor = &mut self.state.redivert_log.reset_cursor;
+        *reset_cursor = slot.min(*reset_cursor);
     }
 
     /// Fetches the buckets that the connection in a slot will leave and enter when it follows a re-divert, if it has yet to
@@ -298,22 +298,22 @@ impl Table<'_> {
     /// it advances the sweep.
     pub(in crate::translator) fn next_owing(&mut self, slots: usize) -> Option<u32> {
         for _ in 0..slots {
-            let telling = self.state.redivert_log.telling;
-            if telling == DONE {
+            let reset_cursor = self.state.redivert_log.reset_cursor;
+            if reset_cursor == DONE {
                 return None;
             }
-            if telling >= self.state.fresh {
-                self.state.redivert_log.telling = DONE;
+            if reset_cursor >= self.state.fresh {
+                self.state.redivert_log.reset_cursor = DONE;
                 return None;
             }
-            if telling >= self.state.redivert_log.cursor {
+            if reset_cursor >= self.state.redivert_log.cursor {
                 self.sweep(1);
                 continue;
             }
-            if self.slot(telling).is_some_and(|c| c.has(OWES_CLIENT | OWES_SERVER)) {
-                return Some(telling);
+            if self.slot(reset_cursor).is_some_and(|c| c.has(OWES_CLIENT | OWES_SERVER)) {
+                return Some(reset_cursor);
             }
-            self.state.redivert_log.telling = telling + 1;
+            self.state.redivert_log.reset_cursor = reset_cursor + 1;
         }
         None
     }

@@ -72,7 +72,7 @@ impl Table<'_> {
         is_forward && rule.has_port() && rule.clients_length() != 0
     }
 
-    /// Notes in the index which servers a rule hides, and says how many.
+    /// Records in the index which servers a rule hides, and says how many.
     fn note_hidden(&mut self, rule: &DivertSlot) -> usize {
         let mut servers = 0;
         if rule.hides_servers() {

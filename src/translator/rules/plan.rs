@@ -24,14 +24,14 @@ use crate::translator::state::Table;
 #[derive(Debug)]
 pub struct Plan<'a> {
     table: Table<'a>,
-    ledger: Reservation,
+    reservation: Reservation,
 }
 
 #[cfg(feature = "defmt")]
 impl defmt::Format for Plan<'_> {
     /// What would be in use by then.
     fn format(&self, f: defmt::Formatter<'_>) {
-        defmt::write!(f, "Plan {}", self.ledger);
+        defmt::write!(f, "Plan {}", self.reservation);
     }
 }
 
@@ -39,8 +39,8 @@ impl<S: Storage> Translator<S> {
     /// Asks what instructions would do. Nothing changes.
     pub fn plan(&mut self) -> Plan<'_> {
         let mut table = self.table();
-        let ledger = Reservation::new(&mut table);
-        Plan { table, ledger }
+        let reservation = Reservation::new(&mut table);
+        Plan { table, reservation }
     }
 }
 
@@ -51,12 +51,12 @@ impl Plan<'_> {
     /// Those of [`Translator::divert`].
     pub fn divert(&mut self, divert: &Divert<'_>) -> Result<Diverted, DivertError> {
         self.table.check_ejecting(divert)?;
-        self.ledger.divert(&mut self.table, divert)
+        self.reservation.divert(&mut self.table, divert)
     }
 
     /// What [`Translator::remove`] would do.
     pub fn remove(&mut self, matches: impl Into<Match>) -> Option<Removed> {
-        self.ledger.remove(&mut self.table, &matches.into())
+        self.reservation.remove(&mut self.table, &matches.into())
     }
 
     /// What [`Translator::redivert`] would do. What it counts is counted as the tables are, without what the
@@ -70,7 +70,7 @@ impl Plan<'_> {
         to: impl Into<Target>,
         how: Redivert,
     ) -> Result<Rediverted, RedivertError> {
-        self.ledger.redivert(&mut self.table, from.into(), to.into(), how)
+        self.reservation.redivert(&mut self.table, from.into(), to.into(), how)
     }
 
     /// Whether a re-divert from this server could find anything to move: a rule that points at it, a connection on
@@ -98,7 +98,7 @@ impl Plan<'_> {
     /// The generation that the table would have by then.
     #[must_use]
     pub const fn generation(&self) -> u32 {
-        self.ledger.generation
+        self.reservation.generation
     }
 }
 

@@ -387,7 +387,7 @@ impl Table<'_> {
         RecordError::TableFull { capacity: self.memory.connections.len() }
     }
 
-    /// Notes that there may be a connection that no server's entry counts, if this is one.
+    /// Records that there may be a connection that no server's entry counts, if this is one.
     fn note_stray(&mut self, member: u16) {
         if member == server::NONE {
             self.state.adopt = Some(adopt);

@@ -22,12 +22,48 @@ fn an_attempt_is_completed() {
     ] {
         let mut tcp = attempted(0);
         assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
-        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C, V, V, C]));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::EstablishedPending, [C, V, V, C]));
         assert_eq!(tcp.client(ACK, sequence, acknowledgment, 3), completes, "{sequence} {acknowledgment}");
         let new = [sequence + 3, acknowledgment, acknowledgment, C2];
         assert_eq!(tcp.numbers(), if completes { new } else { [C, V, V, C] });
         let attempt = if completes { Attempt::None } else { Attempt::SynAck };
         assert_eq!(tcp.claims.attempt(), attempt, "completed, or not given up yet");
+    }
+}
+
+/// A server that was restarted may begin with the same number, and its client with one that is near: then what completes the
+/// attempt looks like more of the conversation before.
+#[test]
+fn an_attempt_with_near_numbers_is_completed() {
+    for start in [C, C + 7, C + (1 << 24) - 2, C.wrapping_sub(1_000), C + (1 << 31)] {
+        let mut tcp = established();
+        assert!(!tcp.client(SYN, start, 0, 0));
+        assert!(tcp.server(SYN | ACK, V - 1, start.wrapping_add(1), 0));
+        assert_eq!(tcp.phase, Phase::EstablishedPending);
+        // The server's old number is no sign that the conversation goes on.
+        assert!(tcp.client(ACK, start.wrapping_add(1), V, 3));
+        let sent = start.wrapping_add(4);
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [sent, V, V, start.wrapping_add(1)]));
+    }
+}
+
+/// The numbers in RSTs of our own while an attempt is answered and not complete: those of the attempt, unless both SYNs may be
+/// late copies.
+#[test]
+fn resets_of_an_answered_attempt() {
+    for (client, server, expected) in [
+        (C2 - 1, V2 - 1, [C2, V2]),
+        (C.wrapping_sub(1_000), V2 - 1, [C.wrapping_sub(999), V2]),
+        (C2 - 1, V.wrapping_sub(1_000), [C2, V.wrapping_sub(999)]),
+        (C.wrapping_sub(1_000), V.wrapping_sub(1_000), [C, V]),
+    ] {
+        let mut tcp = established();
+        tcp.client(SYN, client, 0, 0);
+        tcp.server(SYN | ACK, server, client.wrapping_add(1), 0);
+        tcp.expect_resets(true);
+        let [sent, other, ..] = tcp.numbers();
+        assert_eq!([sent, other], expected);
+        assert!(!tcp.expects_otherwise(ToServer) && !tcp.expects_otherwise(ToClient));
     }
 }
 

@@ -110,7 +110,7 @@ impl Model {
     /// A connection was ended from here.
     fn note_ended(&mut self, conn: Conn) {
         let sent = match &conn.tcp {
-            Some(tcp) => self.silent_for(&conn).map(|ticks| tcp.sent_before_reset(ticks >= SILENCE)).collect(),
+            Some(tcp) => self.silent_for(&conn).flat_map(|ticks| tcp.sent_before_reset(ticks >= SILENCE)).collect(),
             None => vec![[0; 2]],
         };
         self.ended_here.push(Ended { conn, sent });

@@ -27,8 +27,8 @@ impl Model {
                 }
                 let mut about = self.ended_here.iter().filter(|e| seen(&e.conn) == Pair { source, destination });
                 let numbers = (long(segment, 4), long(segment, 8));
-                // Behind what was sent, or, after a silence, what the other end has acknowledged of it. What it acknowledges
-                // matters to a client that has only sent a SYN.
+                // Behind what was sent, and, after a silence, also what the other end has acknowledged of it. What it
+                // acknowledges matters to a client that has only sent a SYN.
                 let due = |[client, server]: [u32; 2]| if to_client { (server, client) } else { (client, server) };
                 let said = |e: &Ended| e.sent.iter().any(|sent| due(*sent) == numbers);
                 let exact = about.any(said) || self.asked.contains(&(Pair { source, destination }, numbers));

@@ -130,7 +130,8 @@ impl Conversation {
     /// A SYN+ACK of the server.
     fn answer_attempt(&mut self, segment: Segment) -> Sign {
         let (number, server) = (segment.acknowledgment, segment.behind_syn());
-        if server == self.client.expected {
+        let answers = self.attempt.is_some_and(|attempt| attempt.is_acknowledged_by(number));
+        if !answers && server == self.client.expected {
             met("late copy of the SYN+ACK");
             return Sign::None;
         }
@@ -159,8 +160,11 @@ impl Conversation {
         let begins = (0..AGREEMENT).contains(&distance(segment.sequence, attempt.acknowledged()))
             && (0..=EARLY).contains(&distance(segment.acknowledgment, attempt.server));
         let ahead = distance(segment.sequence.wrapping_add(segment.data), self.client.sent);
-        let goes_on =
-            (0..WINDOW).contains(&ahead) && between(segment.acknowledgment, self.client.expected, self.server.sent);
+        // A SYN ahead of all that the client has sent is no copy.
+        let is_copy = distance(attempt.client, self.client.sent) <= 0;
+        let goes_on = is_copy
+            && (0..WINDOW).contains(&ahead)
+            && between(segment.acknowledgment, self.client.expected, self.server.sent);
         if begins && goes_on {
             met("late copies of a handshake");
         }
@@ -335,13 +339,26 @@ impl Conversation {
         sign
     }
 
+    /// The attempt that the server has answered, unless both numbers fit the conversation so that it may be made of copies.
+    pub(super) fn fresh_attempt(&self) -> Option<Attempt> {
+        let fits = |attempt: &Attempt| {
+            self.may_acknowledge(Way::Back, attempt.client) && self.may_acknowledge(Way::There, attempt.server)
+        };
+        self.answered_attempt().filter(|attempt| !fits(attempt))
+    }
+
+    /// The attempt that the server has answered.
+    pub(super) fn answered_attempt(&self) -> Option<Attempt> {
+        self.attempt.filter(|attempt| attempt.is == Is::Answered)
+    }
+
     pub(super) fn judge_reset(&self, way: Way, segment: Segment) -> Reset {
         let number = segment.sequence;
         let asked = |attempt: &Attempt| attempt.is_acknowledged_by(segment.acknowledgment);
         if way == Way::Back && segment.has(ACK) && self.attempt.as_ref().is_some_and(asked) {
             return Reset::Exact;
         }
-        let answered = self.attempt.filter(|attempt| attempt.is == Is::Answered);
+        let answered = self.answered_attempt();
         let (me, peer) = self.seen_from(way);
         if me.heard || me.sent != UNKNOWN || peer.expected != UNKNOWN {
             if number == peer.expected {

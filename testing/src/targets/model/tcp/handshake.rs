@@ -2,6 +2,7 @@
 
 use byway_testing::packet::{ACK, FIN, SYN};
 
+use super::attempt::Attempt;
 use super::conversation::Conversation;
 use super::rules::met;
 use super::side::{Fin, Side, side};
@@ -53,16 +54,17 @@ impl Handshake {
         }
     }
 
-    /// The server has answered a SYN, so that these are the numbers to go on with.
-    pub(super) fn answered(client: u32, server: u32) -> Self {
+    /// The server has answered an attempt within a conversation, so that its numbers are the ones to go on with.
+    pub(super) fn answered(attempt: Attempt) -> Self {
         Self {
             opened: true,
-            acknowledged: client,
-            start: server,
-            end: server,
+            data: attempt.data,
+            acknowledged: attempt.acknowledged(),
+            start: attempt.server,
+            end: attempt.server,
             is_client_acknowledged: true,
             is_server_heard: true,
-            ..Self::new(client)
+            ..Self::new(attempt.client)
         }
     }
 

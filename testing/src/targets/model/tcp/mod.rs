@@ -248,9 +248,9 @@ impl Tcp {
     }
 
     /// The numbers that both sides, the client first, will seem to have used when the translator itself resets the
-    /// connection. `silent` says that nothing has been on its way for a while.
-    pub fn sent_before_reset(&self, silent: bool) -> [u32; 2] {
-        match &self.life {
+    /// connection. `silent` says that nothing has been on its way for a while: then there may be a second number of each.
+    pub fn sent_before_reset(&self, silent: bool) -> Vec<[u32; 2]> {
+        vec![match &self.life {
             Life::Handshake(h) => [
                 match (h.opened, h.is_client_acknowledged) {
                     (false, _) => h.attempt,
@@ -259,16 +259,22 @@ impl Tcp {
                 },
                 h.end,
             ],
-            Life::Conversation(c) if silent && c.are_both_heard() => {
-                met("reset in silence");
-                [c.server.expected, c.client.expected]
-            }
             Life::Conversation(c) => {
-                met(if silent { "reset in silence that may be of one side" } else { "reset" });
-                [c.client.sent, c.server.sent]
+                if let Some(attempt) = c.fresh_attempt() {
+                    met("reset of an answered attempt");
+                    [attempt.acknowledged(), attempt.server]
+                } else if silent && c.are_both_heard() {
+                    met("reset in silence");
+                    let client = [c.server.expected, c.client.sent];
+                    let server = [c.client.expected, c.server.sent];
+                    return client.into_iter().flat_map(|client| server.map(|server| [client, server])).collect();
+                } else {
+                    met(if silent { "reset in silence that may be of one side" } else { "reset" });
+                    [c.client.sent, c.server.sent]
+                }
             }
             Life::Over(_) => [UNKNOWN; 2],
-        }
+        }]
     }
 
     /// Follows a segment that is no RST.
@@ -281,7 +287,7 @@ impl Tcp {
             Life::Conversation(conversation) => (conversation.follow(way, segment), None),
             Life::Over(over) => {
                 let (sign, answered) = over.follow(way, segment);
-                (sign, answered.map(|(number, behind_syn)| Life::Handshake(Handshake::answered(number, behind_syn))))
+                (sign, answered.map(|attempt| Life::Handshake(Handshake::answered(attempt))))
             }
         };
         if let Some(next) = next {
@@ -317,7 +323,7 @@ impl Tcp {
                     Reset::Exact => self.life = Life::Over(conversation.ended()),
                     Reset::Replaced => {
                         let attempt = conversation.attempt.expect("it goes on");
-                        self.life = Life::Handshake(Handshake::answered(attempt.acknowledged(), attempt.server));
+                        self.life = Life::Handshake(Handshake::answered(attempt));
                     }
                     // Both of these are short-lived as they are.
                     Reset::InFlight if conversation.adopted || conversation.state() == State::Closing => {}

@@ -22,13 +22,14 @@ impl Over {
         Self { client, server, vouched: false, attempt: None }
     }
 
-    /// With the numbers of the attempt that goes on, if the server answers it now: what it acknowledges, and behind its SYN.
-    pub(super) fn follow(&self, way: Way, segment: Segment) -> (Sign, Option<(u32, u32)>) {
+    /// With the attempt that goes on, if the server answers it now.
+    pub(super) fn follow(&self, way: Way, segment: Segment) -> (Sign, Option<Attempt>) {
         let (number, behind_syn) = (segment.acknowledgment, segment.behind_syn());
-        let answers = way == Way::Back && segment.has(SYN) && segment.has(ACK) && behind_syn != self.client.expected;
-        if answers && self.attempt.is_some_and(|attempt| attempt.is_acknowledged_by(number)) {
+        let answers = way == Way::Back && segment.has(SYN) && segment.has(ACK);
+        if answers && let Some(attempt) = self.attempt.filter(|attempt| attempt.is_acknowledged_by(number)) {
             met("opened again");
-            return (Sign::OfLife, Some((number, behind_syn)));
+            let data = number.wrapping_sub(attempt.client);
+            return (Sign::OfLife, Some(Attempt { data, server: behind_syn, ..attempt }));
         }
         // A FIN that is repeated, or the ACK behind it.
         let me = if way == Way::There { self.client } else { self.server };

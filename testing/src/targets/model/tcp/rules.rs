@@ -25,9 +25,10 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 87] = [
+pub const RULES: [&str; 88] = [
     "answered attempt forgotten",
     "behind a FIN after the end, and no repetition",
+    "reset of an answered attempt",
     "reset in silence",
     "reset in silence that may be of one side",
     "reset",
