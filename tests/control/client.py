@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A second monitor, written from docs/control-protocol.md alone.
 
-  control_client.py HOST:PORT KEY-NUMBER KEY-HEX     requests from standard input, answers to standard output
-  control_client.py --check FILE                     checks the octets of a vectors file
+  client.py HOST:PORT KEY-NUMBER KEY-HEX     requests from standard input, answers to standard output
+  client.py --check FILE                     checks the octets of a vectors file
 
 A request is one line of JSON: {"do": [INSTRUCTION, ...], "only_if": GENERATION, "dry_run": true}, where an
 INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS] (as in a rule), ["remove", MATCH], ["redivert", FROM, TO, HOW],

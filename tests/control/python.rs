@@ -1,4 +1,4 @@
-//! The document is enough to write a second monitor from: `control_client.py` was, and speaks with the real agent over
+//! The document is enough to write a second monitor from: `client.py` was, and speaks with the real agent over
 //! a real socket.
 
 use std::io::{BufRead, BufReader, Write};

@@ -201,7 +201,7 @@ CONTROL = "10.1.0.1:213"
 
 def start_monitor(net, key):
     """Starts a monitor, which reads instructions and writes what became of them."""
-    client = os.path.join(lab.ROOT, "tests", "control_client.py")
+    client = os.path.join(lab.ROOT, "tests", "control", "client.py")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     return net.start_on("client", sys.executable, client, CONTROL, "1", key.hex(), **pipes)
 

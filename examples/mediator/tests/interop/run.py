@@ -33,8 +33,8 @@ from clients import WORK, Clients, file, read
 from relay import Relay
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.append(os.path.join(HERE, "../../../../tests"))
-from control_client import Monitor
+sys.path.append(os.path.join(HERE, "../../../../tests/control"))
+from client import Monitor
 
 MEDIATOR, BYWAY, PYTHON, NODE = sys.argv[1:5]
 LARGE = hashlib.shake_256(b"large").digest(20_000)
