@@ -197,21 +197,17 @@ impl Table<'_> {
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(in crate::translator) fn member_for(&self, first: u16, client: u32, original: u32) -> Option<u16> {
         let first = server::meant(self.memory.servers, first);
+        if self.memory.servers.get(usize::from(first))?.next == server::NONE {
+            return Some(first);
+        }
         #[cfg(target_pointer_width = "64")]
-        if self.is_group(first)
-            && let Some(member) = self.member_of_large_group(first, client, original)
-        {
+        if let Some(member) = self.member_of_large_group(first, client, original) {
             return Some(member);
         }
         let words = [u64::from(client) << 32 | u64::from(original), 0];
         let (drawn, mut rendezvous, mut entry) =
             (self.state.keys.choose(Label::Server, words), Rendezvous::new(), first);
-        while entry != server::NONE
-            && let Some(slot) = self.memory.servers.get(usize::from(entry))
-        {
-            if entry == first && slot.next == server::NONE {
-                return Some(first);
-            }
+        while let Some(slot) = self.memory.servers.get(usize::from(entry)) {
             let hash = self.state.keys.hash(&Key { addresses: drawn, ports: slot.seed.into() });
             rendezvous.look(entry.into(), hash, slot.weight().into());
             entry = slot.next;

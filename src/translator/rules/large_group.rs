@@ -171,12 +171,6 @@ impl Table<'_> {
         best.best().map(|entry| entry as u16)
     }
 
-    /// Whether there is another server in the chain that begins with this entry.
-    #[inline(always)]
-    pub(super) fn is_group(&self, first: u16) -> bool {
-        self.memory.servers.get(usize::from(first)).is_some_and(|slot| slot.next != server::NONE)
-    }
-
     /// Whether the chain that begins with this entry is that of a large group.
     fn is_large_group(&self, first: u16) -> bool {
         let slots = &*self.memory.servers;
