@@ -85,9 +85,9 @@ fn judge_tie<T: Translators + ?Sized>(
 
 /// Whether there is a rule with this match after the request.
 fn will_be_there<T: Translators + ?Sized>(translators: &mut T, terms: Terms<'_>, rule: &Match) -> bool {
-    let octets = match_bytes(rule);
+    let bytes = match_bytes(rule);
     let mut instruction = Instruction::Close;
-    if let Some(raw) = terms.request.instructions().find(|raw| raw.named() == Some(&octets)) {
+    if let Some(raw) = terms.request.instructions().find(|raw| raw.named() == Some(&bytes)) {
         return raw.read(&mut instruction).is_ok() && matches!(instruction, Instruction::Divert(_));
     }
     translators.shard(0).is_some_and(|first| first.find_divert(*rule).is_some())

@@ -1,9 +1,9 @@
 //! Rules that lead in a circle: their packets would come back to the device until their TTL runs out.
 
 use core::net::Ipv4Addr;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use byway::Target;
+use byway::{Match, Prefix, Target};
 
 use super::document::Fault;
 use super::rules::Rule;
@@ -18,6 +18,9 @@ pub(super) fn refuse(rules: &[Rule]) -> Result<(), Fault> {
     // Which rules are known to lead in no circle, and which are on the way from the present one.
     let (mut done, mut on_way) = (vec![false; rules.len()], vec![false; rules.len()]);
     for start in 0..rules.len() {
+        if done[start] {
+            continue;
+        }
         // The way so far, each with the rules that it leads to and that are still to be looked at.
         let mut way = vec![(start, graph.next(start))];
         on_way[start] = true;
@@ -46,25 +49,30 @@ pub(super) fn refuse(rules: &[Rule]) -> Result<(), Fault> {
 /// The rules, found by their destinations.
 struct Graph<'a> {
     rules: &'a [Rule],
-    by_host: HashMap<Ipv4Addr, Vec<usize>>,
-    by_prefix: Vec<usize>,
+    by_destination: HashMap<Prefix, Vec<usize>>,
+    /// The lengths that destinations have.
+    lengths: BTreeSet<u8>,
 }
 
 impl<'a> Graph<'a> {
     fn new(rules: &'a [Rule]) -> Self {
-        let mut graph = Self { rules, by_host: HashMap::new(), by_prefix: Vec::new() };
+        let mut graph = Self { rules, by_destination: HashMap::new(), lengths: BTreeSet::new() };
         for (number, rule) in rules.iter().enumerate() {
             // A rule for some clients does not match what comes from an alternative address.
-            if rule.matches.from_clients().length() != 0 {
-                continue;
-            }
-            let destination = rule.matches.destination();
-            match destination.length() {
-                32 => graph.by_host.entry(destination.network()).or_default().push(number),
-                _ => graph.by_prefix.push(number),
+            if rule.matches.from_clients().length() == 0 {
+                let destination = rule.matches.destination();
+                graph.by_destination.entry(destination).or_default().push(number);
+                graph.lengths.insert(destination.length());
             }
         }
         graph
+    }
+
+    /// Those for destinations with this address, each with what it matches.
+    fn about(&self, address: Ipv4Addr) -> impl Iterator<Item = (&Match, usize)> {
+        let prefixes = self.lengths.iter().filter_map(move |length| Prefix::new(address, *length));
+        let found = prefixes.filter_map(|prefix| self.by_destination.get(&prefix)).flatten();
+        found.map(|number| (&self.rules[*number].matches, *number))
     }
 
     /// The other rules that may get packets which this one has translated.
@@ -78,9 +86,7 @@ impl<'a> Graph<'a> {
                 Target::Endpoint(endpoint) => (*endpoint.ip(), Some(endpoint.port())),
             };
             let protocol = from.matches.limited_to();
-            let hosts = self.by_host.get(&address).into_iter().flatten();
-            let others = hosts.chain(&self.by_prefix).map(|other| (&self.rules[*other].matches, *other));
-            let mut others: Vec<_> = others.filter(|(other, _)| other.destination().contains(address)).collect();
+            let mut others: Vec<_> = self.about(address).collect();
             // The most specific first, and none behind one that gets everything.
             others.sort_unstable();
             for (other, place) in others {
@@ -109,6 +115,7 @@ fn covers<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use core::net::Ipv4Addr;
     use std::path::Path;
 
     use crate::config::Config;
@@ -158,10 +165,13 @@ mod tests {
 
     #[test]
     fn thousands_of_rules_take_no_time_to_speak_of() {
-        let rules: Vec<_> = (0..20_000_u32).map(|n| (format!("1.1.{}.{}", n / 250, n % 250), format!("'1.1.{}.{}'", (n + 1) / 250, (n + 1) % 250))).collect();
-        let rules: Vec<_> = rules.iter().map(|(divert, to)| (divert.as_str(), to.as_str())).collect();
-        let error = check(&rules).unwrap_err();
-        // What is found is that there is room for fewer, and not a circle.
-        assert!(!error.contains("circle") && error.contains("table is full"), "{error:.300}");
+        for length in [32, 24] {
+            let at = |n: u32| Ipv4Addr::from_bits(0x0101_0000 + (n << (32 - length)));
+            let rules: Vec<_> = (0..20_000).map(|n| (format!("{}/{length}", at(n)), format!("'{}'", at(n + 1)))).collect();
+            let rules: Vec<_> = rules.iter().map(|(divert, to)| (divert.as_str(), to.as_str())).collect();
+            let error = check(&rules).unwrap_err();
+            // What is found is that there is room for fewer, and not a circle.
+            assert!(!error.contains("circle") && error.contains("table is full"), "{error:.300}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 use core::net::Ipv4Addr;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::os::unix::fs::FileTypeExt as _;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use byway::Prefix;
