@@ -135,7 +135,7 @@ impl Figures {
 /// Moves from server to server until there were so many, in connections with so many each.
 fn wander(moves: usize, in_each: usize, lost: u64) -> Figures {
     let mut figures = Figures { moves: 0, gaps: Vec::new(), attempts: 0 };
-    for seed in 0.. {
+    for seed in variable("BYWAY_FIRST_SEED").unwrap_or(0).. {
         let plan = Plan::new(5_000 + seed);
         let plan = if lost == 0 { plan } else { plan.lines(lost, lost / 5, lost) };
         let mut net = Net::new(plan, http(), &["/large/900000000"]);

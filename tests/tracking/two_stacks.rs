@@ -3,8 +3,9 @@
 //! change under way. What both ends know is the oracle (`testing/src/truth.rs`): no model of the tracker can share its
 //! mistakes.
 //!
-//! `BYWAY_SEEDS` says how many runs of each kind there are, `BYWAY_SEED` names a single one. With `BYWAY_CHECK_TRUTH=1`
-//! the test checks itself: what the segments show to somebody who knows the forged ones against what both ends say.
+//! `BYWAY_SEEDS` says how many runs of each kind there are, `BYWAY_FIRST_SEED` where they begin, `BYWAY_SEED` names a
+//! single one. With `BYWAY_CHECK_TRUTH=1` the test checks itself: what the segments show to somebody who knows the forged
+//! ones against what both ends say.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -39,7 +40,10 @@ fn run(plan: Plan, checked: &Mutex<Checked>) -> Result<(), Violation> {
 fn hold(plan: impl Fn(u64) -> Plan + Sync) -> Checked {
     let seeds = match variable("BYWAY_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..variable("BYWAY_SEEDS").unwrap_or(SEEDS),
+        None => {
+            let first = variable("BYWAY_FIRST_SEED").unwrap_or(0);
+            first..first + variable("BYWAY_SEEDS").unwrap_or(SEEDS)
+        }
     };
     let left = Mutex::new(seeds.clone());
     let checked = Mutex::new(Checked::default());
