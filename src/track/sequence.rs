@@ -188,12 +188,13 @@ impl Sequences {
         *self = Self::from_words(words);
     }
 
-    /// Mends what comes from elsewhere: nobody has acknowledged more than was sent.
-    pub(super) fn mend(&mut self) {
+    /// Mends what comes from elsewhere: nobody has acknowledged more than was sent. `all_known` says that the numbers of both
+    /// ends have been followed, so that a zero not far behind what was sent is a number.
+    pub(super) fn mend(&mut self, all_known: bool) {
         for side in [Direction::ToServer, Direction::ToClient] {
             let sent = self.of(side).sent;
             let acknowledged = &mut self.of_mut(side).acknowledged;
-            if *acknowledged == 0 || sent.wrapping_sub(*acknowledged) >= AHEAD {
+            if *acknowledged == 0 && !(all_known && sent < WINDOW) || sent.wrapping_sub(*acknowledged) >= AHEAD {
                 *acknowledged = sent;
             }
         }
@@ -279,12 +280,16 @@ mod tests {
     fn what_comes_from_elsewhere_is_mended() {
         let mended = |words| {
             let mut s = Sequences::from_words(words);
-            s.mend();
+            s.mend(false);
             s.to_words()
         };
         assert_eq!(mended(KNOWN.to_words()), KNOWN.to_words());
         assert_eq!(mended([1_000, 2_000, 0, 0]), [1_000, 2_000, 2_000, 1_000]);
         assert_eq!(mended([1_000, 2_000, 2_001, 1_000]), [1_000, 2_000, 2_000, 1_000]);
         assert_eq!(mended([AHEAD - 1, 2_000, 1_900, u32::MAX]), [AHEAD - 1, 2_000, 1_900, AHEAD - 1]);
+        // Of a side that has sent 100 bytes from the number 0 on.
+        let mut s = Sequences::from_words([100, 2_000, 1_900, 0]);
+        s.mend(true);
+        assert_eq!(s.to_words(), [100, 2_000, 1_900, 0]);
     }
 }

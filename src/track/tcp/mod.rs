@@ -84,7 +84,7 @@ impl Tcp {
         match phase {
             Phase::Opening => {}
             Phase::Opened => claims.set_syn_acknowledged(ToServer, true),
-            _ => sequences.mend(),
+            _ => sequences.mend(vouched),
         }
         let mut tcp = Self { phase, sequences, claims };
         if !matches!(phase, Phase::Opening | Phase::Opened | Phase::Doubtful) {
@@ -120,7 +120,7 @@ impl Tcp {
             self.claims.set_fin(side, self.claims.fin(side).max(other.claims.fin(side)));
         }
         if rank(self.phase) >= 2 {
-            self.sequences.mend();
+            self.sequences.mend(mine >= 2);
         }
         if rank(self.phase) == 4 {
             self.settle();

@@ -169,6 +169,23 @@ fn a_record_tells_of_fins() {
     assert_eq!((tcp.phase, tcp.fins()), (Phase::ClientClosed, [Fin::Acknowledged, Fin::None]));
 }
 
+/// A connection is told its own record while the server's FIN is on its way, behind the number 0, which the client has
+/// acknowledged: a zero is not always an unknown number.
+#[test]
+fn an_acknowledgement_of_zero_outlives_a_record() {
+    let mut tcp = Tcp::opening(&segment(SYN, C0, 0, 0));
+    assert!(tcp.server(SYN | ACK, u32::MAX, C, 0) && tcp.client(ACK, C, 0, 0));
+    assert!(tcp.server(ACK, 0, C, 100) && tcp.server(FIN | ACK, 100, C, 0));
+    let before = (tcp.phase, tcp.fins(), tcp.numbers());
+    assert_eq!(before, (Phase::EstablishedPending, [Fin::None, Fin::Sent], [C, 101, 0, C]));
+    let own = Tcp::resume(tcp.phase, tcp.sequences, tcp.fins(), true);
+    tcp.join(&own);
+    assert_eq!((tcp.phase, tcp.fins(), tcp.numbers()), before);
+    // Where only one side was heard a zero is what is not known.
+    let half = Tcp::resume(tcp.phase, tcp.sequences, tcp.fins(), false);
+    assert_eq!(half.numbers(), [C, 101, 101, C]);
+}
+
 /// A fragment with a forged FIN must not make the connection one of which only one side is seen.
 #[test]
 fn a_fragment_is_no_sign_of_another_way() {

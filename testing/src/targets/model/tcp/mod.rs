@@ -161,8 +161,9 @@ impl Tcp {
             Life::Conversation(c) => (&mut c.client, &mut c.server, c.doubtful),
             Life::Over(over) => (&mut over.client, &mut over.server, false),
         };
-        mend(client, server, doubtful);
-        mend(server, client, doubtful);
+        let all_known = client.heard && server.heard;
+        mend(client, server, all_known, doubtful);
+        mend(server, client, all_known, doubtful);
     }
 
     /// There was a re-divert since it was over, which it has not followed: nobody knows any more what it was about.

@@ -1,7 +1,7 @@
 //! What is known of one side of a connection.
 
 use super::rules::met;
-use super::{UNKNOWN, distance};
+use super::{UNKNOWN, WINDOW, distance};
 
 /// What is known of a side's FIN. The order is that of how sure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,8 +33,9 @@ pub(super) fn side(sent: u32, expected: u32, heard: bool) -> Side {
 }
 
 /// What a side has sent and its peer has acknowledged, as a record of that is understood.
-pub(super) fn mend(me: &mut Side, peer: &mut Side, doubtful: bool) {
-    if peer.expected == UNKNOWN || distance(me.sent, peer.expected) < 0 {
+pub(super) fn mend(me: &mut Side, peer: &mut Side, all_known: bool, doubtful: bool) {
+    let unknown = peer.expected == UNKNOWN && !(all_known && i64::from(me.sent) < WINDOW);
+    if unknown || distance(me.sent, peer.expected) < 0 {
         peer.expected = me.sent;
     }
     if !doubtful {
