@@ -240,6 +240,44 @@ fn an_older_attempt_goes_on_when_the_later_one_is_reset() {
     assert_eq!(tcp_state(&talk.t), None);
 }
 
+/// A SYN reaches a server that does not listen yet, and a copy of it one that does. Its refusal is lost behind the translator,
+/// or comes to a client that has gone on already, and both ends are established.
+#[test]
+fn a_server_may_answer_a_syn_that_it_has_refused() {
+    for data in [&b""[..], b"and data"] {
+        let mut t = diverting(config());
+        let (alternative, server) = ends(&there(&mut t, s(0), &client(SYN, CLIENT_START, 0, data)));
+        let mut talk = Talk { t, alternative, server };
+        talk.client(SYN, CLIENT_START, 0, data);
+        talk.server(RST | ACK, 0, C, b"");
+        talk.is(State::TimeWait);
+        let _ = events(&mut talk.t);
+        // Not an answer to it: nobody accepts that.
+        talk.server(SYN | ACK, SERVER_START, C - 1, b"");
+        talk.is(State::TimeWait);
+        talk.server(SYN | ACK, SERVER_START, C + data.len() as u32, b"");
+        talk.is(State::Opened);
+        assert!(matches!(events(&mut talk.t)[..], [Event::Opened(_)]));
+        talk.client(ACK, C + data.len() as u32, V, b"");
+        talk.is(State::Established);
+        assert_eq!(talk.numbers(), [C + data.len() as u32, V, V, C + data.len() as u32]);
+    }
+    // A server that has answered, and resets that before the copy comes.
+    let mut talk = Talk::opening();
+    talk.server(SYN | ACK, V2 - 1, C, b"");
+    talk.server(RST, V2, 0, b"");
+    talk.is(State::TimeWait);
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    talk.client(ACK, C, V, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C, V, V, C]);
+    // A client that has given up accepts nothing.
+    let mut talk = Talk::opening();
+    talk.client(RST, C, 0, b"");
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    talk.is(State::TimeWait);
+}
+
 /// Two portions, each of which sees one way. The client's sees that the server's FIN is acknowledged, and the client's own FIN,
 /// but nothing that acknowledges that: it is as sure as a RST, and what is left is transitory, but it is not over.
 #[test]

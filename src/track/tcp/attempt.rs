@@ -28,10 +28,10 @@ impl Tcp {
                 if claims.attempt() != Attempt::None && claims.numbers[0] == behind {
                     return false;
                 }
-                claims.clear_numbers();
-                claims.numbers[0] = behind;
-                claims.set_syn_data(segment.data);
-                claims.set_attempt(Attempt::Syn);
+                // One of the two may be late, and it may be this one: then the client acknowledges that answer still.
+                let answer = if attempted { claims.numbers[1] } else { 0 };
+                self.claim_attempt(behind, segment.data);
+                self.claims.numbers[1] = answer;
                 false
             }
             (ToClient, true) => {
@@ -54,6 +54,20 @@ impl Tcp {
         }
     }
 
+    /// A SYN of the client with this number behind it, and so much data, waits for an answer. Whatever was claimed before is
+    /// forgotten.
+    fn claim_attempt(&mut self, behind: u32, data: u32) {
+        self.claims.clear_numbers();
+        self.claims.numbers[0] = behind;
+        self.claims.set_syn_data(data);
+        self.claims.set_attempt(Attempt::Syn);
+    }
+
+    /// The server has reset a handshake. It may have answered one copy of the SYN so, and answer the next one otherwise.
+    pub(crate) fn await_another_answer(&mut self) {
+        self.claim_attempt(self.behind_syn(), self.claims.syn_data());
+    }
+
     /// The numbers with which both sides go on from an attempt that the server has answered.
     pub(super) fn answered_numbers(&self) -> [u32; 2] {
         let [client, server] = self.claims.numbers;
@@ -62,15 +76,20 @@ impl Tcp {
 
     /// Whether a client's segment completes an attempt; then it is the connection.
     pub(super) fn starts_again(&mut self, segment: &Segment) -> bool {
-        let [client, server] = self.answered_numbers();
+        let [mut client, server] = self.answered_numbers();
         let early = segment.acknowledgment.wrapping_sub(server);
-        if !matches!(self.claims.attempt(), Attempt::SynAck | Attempt::Unasked)
-            || segment.sequence.wrapping_sub(client) >= AT_ONCE
-            || early > EARLY
-            // Both SYNs were late copies, unless the client's is ahead of all that it has sent.
-            || self.sequences.continues(ToServer, segment)
-                && !self.sequences.is_new(ToServer, self.claims.numbers[0])
-        {
+        let begins = match self.claims.attempt() {
+            Attempt::None => false,
+            // The SYN before this one was answered, and only its client knows with which number.
+            Attempt::Syn => {
+                client = segment.sequence;
+                server != 0 && early == 0
+            }
+            Attempt::SynAck | Attempt::Unasked => segment.sequence.wrapping_sub(client) < AT_ONCE && early <= EARLY,
+        };
+        // Both SYNs were late copies, unless the client's is ahead of all that it has sent.
+        let ahead = self.claims.attempt() != Attempt::Syn && self.sequences.is_new(ToServer, self.claims.numbers[0]);
+        if !begins || !ahead && self.sequences.continues(ToServer, segment) {
             return false;
         }
         self.sequences.agree(ToClient, segment.acknowledgment);

@@ -102,6 +102,10 @@ impl Table<'_> {
         }
         match tcp.judge_reset(direction, segment) {
             Reset::Exact => {
+                if direction == Direction::ToClient && matches!(tcp.phase, Phase::Opening | Phase::Opened) {
+                    tcp.await_another_answer();
+                    self.set_tcp(slot, tcp);
+                }
                 self.finish(slot, Closed::Reset);
                 self.begin_phase(slot, Phase::TimeWait);
             }

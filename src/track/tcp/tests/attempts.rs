@@ -90,7 +90,7 @@ fn a_repeated_syn_keeps_its_attempt() {
     assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
     changes_nothing(&tcp, ToServer, segment(SYN, C2 - 1, 0, 0));
     assert!(!tcp.client(SYN, C2 + 4, 0, 0));
-    assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::Syn, [C2 + 5, 0]));
+    assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::Syn, [C2 + 5, V2]));
 }
 
 /// While an attempt waits, what answers another one is not remembered: it would take the client's place.
@@ -189,3 +189,35 @@ fn late_copies_of_a_handshake_begin_nothing() {
 }
 
 // RST: the rows of the table.
+
+/// A SYN of an attempt that was given up is overtaken by that of the next one, and arrives when that is answered: the client
+/// completes it all the same.
+#[test]
+fn a_late_syn_takes_no_answer_away() {
+    let late = |tcp: &mut Tcp| {
+        assert!(tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        assert!(!tcp.client(SYN, C2 + 99_999, 0, 0));
+        // The server challenges it, about the attempt that it has answered.
+        assert!(!tcp.server(ACK, V2, C2, 0));
+    };
+    for (acknowledgment, completes) in [(V2, true), (V2 - 1, false), (V2 + 1, false), (0, false)] {
+        let mut tcp = attempted(0);
+        late(&mut tcp);
+        assert_eq!(tcp.client(ACK, C2, acknowledgment, 3), completes, "{acknowledgment}");
+        assert_eq!(tcp.numbers(), if completes { [C2 + 3, V2, V2, C2] } else { [C, V, V, C] });
+    }
+    // Or the late one is the client's last word after all, and the server answers, or refuses, that.
+    let mut tcp = attempted(0);
+    late(&mut tcp);
+    assert_eq!(tcp.server_refuses(C2 + 100_000), Reset::Exact);
+    assert!(tcp.server(SYN | ACK, V2 + 77, C2 + 100_000, 0));
+    assert!(tcp.client(ACK, C2 + 100_000, V2 + 78, 0));
+    assert_eq!(tcp.numbers(), [C2 + 100_000, V2 + 78, V2 + 78, C2 + 100_000]);
+    // The old conversation goes on, and its client acknowledges what happens to be the number of that answer.
+    let mut tcp = established();
+    assert!(tcp.client(ACK, C, V, 0) && tcp.server(ACK, V, C, 500));
+    assert!(!tcp.client(SYN, C2 - 1, 0, 0) && tcp.server(SYN | ACK, V + 99, C2, 0));
+    assert!(!tcp.client(SYN, C2 + 99_999, 0, 0));
+    assert!(tcp.client(ACK, C, V + 100, 0));
+    assert_eq!(tcp.numbers(), [C, V + 500, V + 100, C]);
+}

@@ -1,6 +1,6 @@
 //! A new handshake within a conversation.
 
-use super::covers;
+use super::{UNKNOWN, covers};
 
 /// How many segments of the client that do not fit an answered attempt survives.
 pub(super) const FORGED: u8 = 3;
@@ -15,6 +15,8 @@ pub(super) struct Attempt {
     pub(super) data: u32,
     /// The number behind the server's SYN.
     pub(super) server: u32,
+    /// The number behind the SYN with which the server answered an attempt before this one, if it did.
+    pub(super) earlier: u32,
     /// How many segments of the client have come that fit neither this nor the conversation.
     pub(super) misfits: u8,
 }
@@ -30,6 +32,20 @@ pub(super) enum Is {
 }
 
 impl Attempt {
+    /// The client has sent a SYN with this number behind it, and so much data.
+    pub(super) fn asked(client: u32, data: u32) -> Self {
+        Self { is: Is::Asked, client, data, server: UNKNOWN, earlier: UNKNOWN, misfits: 0 }
+    }
+
+    /// The latest answer to an attempt that is known.
+    pub(super) fn answer(&self) -> u32 {
+        match self.is {
+            Is::Asked => self.earlier,
+            Is::Answered => self.server,
+            Is::Unasked => UNKNOWN,
+        }
+    }
+
     /// Whether a number acknowledges the client's SYN. Of what nobody has asked for, nothing does.
     pub(super) fn is_acknowledged_by(&self, number: u32) -> bool {
         self.is != Is::Unasked && covers(number, self.client, self.data)

@@ -113,7 +113,8 @@ impl Conversation {
             met("attempt repeated");
         } else {
             met("attempt");
-            let attempt = Attempt { is: Is::Asked, client, data: segment.data, server: UNKNOWN, misfits: 0 };
+            let earlier = self.attempt.map_or(UNKNOWN, |before| before.answer());
+            let attempt = Attempt { earlier, ..Attempt::asked(client, segment.data) };
             self.forget_claims();
             self.attempt = Some(attempt);
         }
@@ -147,21 +148,26 @@ impl Conversation {
             _ => {
                 met("SYN+ACK that does not fit");
                 self.forget_claims();
-                self.attempt = Some(Attempt { is: Is::Unasked, client: number, data: 0, server, misfits: 0 });
+                self.attempt = Some(Attempt { is: Is::Unasked, server, ..Attempt::asked(number, 0) });
             }
         }
         Sign::None
     }
 
     fn completes_attempt(&self, segment: Segment) -> bool {
-        let Some(attempt) = self.attempt.filter(|attempt| attempt.is != Is::Asked) else {
+        let Some(attempt) = self.attempt else {
             return false;
         };
-        let begins = (0..AGREEMENT).contains(&distance(segment.sequence, attempt.acknowledged()))
-            && (0..=EARLY).contains(&distance(segment.acknowledgment, attempt.server));
+        let begins = if attempt.is == Is::Asked {
+            // It knows what the server has answered to the attempt before: that one was not given up.
+            known(attempt.earlier) == Some(segment.acknowledgment)
+        } else {
+            (0..AGREEMENT).contains(&distance(segment.sequence, attempt.acknowledged()))
+                && (0..=EARLY).contains(&distance(segment.acknowledgment, attempt.server))
+        };
         let ahead = distance(segment.sequence.wrapping_add(segment.data), self.client.sent);
         // A SYN ahead of all that the client has sent is no copy.
-        let is_copy = distance(attempt.client, self.client.sent) <= 0;
+        let is_copy = attempt.is == Is::Asked || distance(attempt.client, self.client.sent) <= 0;
         let goes_on = is_copy
             && (0..WINDOW).contains(&ahead)
             && between(segment.acknowledgment, self.client.expected, self.server.sent);
@@ -172,7 +178,13 @@ impl Conversation {
     }
 
     fn begin_anew(&mut self, segment: Segment) {
-        let begins = self.attempt.map_or(UNKNOWN, |attempt| attempt.acknowledged());
+        let begins = match self.attempt {
+            Some(attempt) if attempt.is != Is::Asked => attempt.acknowledged(),
+            _ => {
+                met("the attempt before completed");
+                segment.sequence
+            }
+        };
         *self =
             Self::new(side(segment.end(), segment.acknowledgment, true), side(segment.acknowledgment, begins, true));
         self.note_fin(Way::There, segment);

@@ -309,7 +309,11 @@ impl Tcp {
                 let judged = handshake.judge_reset(way, segment);
                 met(rule_in_handshake(way, judged));
                 match judged {
-                    Reset::Exact => self.life = Life::Over(Over::new(handshake.client(), handshake.server())),
+                    Reset::Exact => {
+                        // The server may have refused one copy of the SYN, and answer the next one otherwise.
+                        let attempt = (way == Way::Back).then(|| Attempt::asked(handshake.attempt, handshake.data));
+                        self.life = Life::Over(Over { attempt, ..Over::new(handshake.client(), handshake.server()) });
+                    }
                     Reset::Replaced => *handshake = handshake.replaced(),
                     Reset::Refused => handshake.forget_answer(),
                     // A handshake is short-lived as it is.

@@ -25,7 +25,7 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 88] = [
+pub const RULES: [&str; 89] = [
     "answered attempt forgotten",
     "behind a FIN after the end, and no repetition",
     "reset of an answered attempt",
@@ -83,6 +83,7 @@ pub const RULES: [&str; 88] = [
     "completes the other attempt",
     "accepted by nobody",
     "attempt completed",
+    "the attempt before completed",
     "late copy of the SYN",
     "attempt repeated",
     "attempt",
