@@ -185,19 +185,17 @@ impl RedivertLog {
         }
     }
 
-    /// Forgets every connection as of `now`; with `None` all have already been forgotten. Forgotten connections are
+    /// Forgets every connection as of `now`; without `any` all have already been forgotten. Forgotten connections are
     /// recognised by their epochs. No re-divert is left to follow, and no server has connections any more.
     ///
     /// When the epochs are used up, because connections forgotten many times before have not been swept yet, the table
     /// [is closed](Self::is_closed) to new connections until they have been. Returns how many were counted on servers.
-    pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Option<Tick>) -> u32 {
+    pub(crate) fn forget(&mut self, slots: &[MoveSlot], servers: &mut Servers<'_>, now: Tick, any: bool) -> u32 {
         self.drop_outstanding(slots, servers);
         let counted = servers.forget();
-        let Some(now) = now else {
+        self.forgotten_at = now;
+        if !any {
             return counted;
-        };
-        if !self.is_forgetting() {
-            self.forgotten_at = now;
         }
         self.forgotten = 0;
         if self.can_forget() {

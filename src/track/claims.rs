@@ -48,7 +48,7 @@ pub(crate) enum Attempt {
 pub(crate) struct Claims {
     /// Of the client and of the server. In a handshake the number behind the SYN of the attempt before, and that behind
     /// the SYN+ACK before. With an [`Attempt`] the number that the client, and the server, will use next; as long as the
-    /// client's SYN is not answered, the server's is from its answer to the attempt before. Else where a segment ended that
+    /// client's SYN is not answered, the server's is from its answer to another attempt. Else where a segment ended that
     /// did not fit. Zero if there is none.
     pub(super) numbers: [u32; 2],
     /// Of the client and of the server: `FIN`, `HEARD`, `AGREED`, `SYN_ACKNOWLEDGED`.

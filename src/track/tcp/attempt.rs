@@ -11,47 +11,53 @@ impl Tcp {
     /// server's answer will tell.
     pub(super) fn attempt(&mut self, direction: Direction, segment: &Segment) -> bool {
         let behind = segment.sequence.wrapping_add(1);
-        let claims = &mut self.claims;
-        let number = segment.acknowledgment;
-        let attempted = matches!(claims.attempt(), Attempt::Syn | Attempt::SynAck);
-        let answers = direction == ToClient
-            && segment.has(ACK)
-            && attempted
-            && number.wrapping_sub(claims.numbers[0]) <= claims.syn_data();
-        // A late copy of the SYN that the connection began with; so is what answers it. But a server that was restarted may
-        // begin with the same number again.
-        if !answers && behind == self.sequences.expected(direction.opposite()) {
+        // Nobody accepts a SYN of the server without ACK here, or one of the client with it.
+        if segment.has(ACK) == (direction == ToServer) {
             return false;
         }
-        match (direction, segment.has(ACK)) {
-            (ToServer, false) => {
-                if claims.attempt() != Attempt::None && claims.numbers[0] == behind {
-                    return false;
-                }
+        let attempt = self.claims.attempt();
+        let attempted = matches!(attempt, Attempt::Syn | Attempt::SynAck);
+        let late = behind == self.sequences.expected(direction.opposite());
+        let [asked, answer] = self.claims.numbers;
+        if direction == ToServer {
+            // A late copy of the SYN that the connection began with, or the attempt again.
+            if !(late || attempt != Attempt::None && asked == behind) {
                 // One of the two may be late, and it may be this one: then the client acknowledges that answer still.
-                let answer = if attempted { claims.numbers[1] } else { 0 };
                 self.claim_attempt(behind, segment.data);
-                self.claims.numbers[1] = answer;
-                false
+                self.claims.numbers[1] = if attempted { answer } else { 0 };
             }
-            (ToClient, true) => {
-                // One that fits is a late copy, or answers a late copy. Or it answers an attempt that was given up.
-                if !answers && (attempted || self.sequences.may_acknowledge(ToClient, number)) {
-                    return false;
-                }
-                // Of the data so much as is acknowledged. The SYN may come again.
-                let begins = if answers { claims.numbers[0] } else { number };
-                claims.set_syn_data(number.wrapping_sub(begins));
-                claims.numbers = [begins, behind];
-                claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
-                if self.phase == Phase::Established {
-                    // The fast path must not take what completes it, as in `Self::settle`.
-                    self.phase = Phase::EstablishedPending;
-                }
-                answers
-            }
-            _ => false,
+            return false;
         }
+        let number = segment.acknowledgment;
+        // Of the data so much as is acknowledged. The SYN may come again.
+        let mut data = number.wrapping_sub(asked);
+        let answers = attempted && data <= self.claims.syn_data();
+        if !answers {
+            // What answers a late copy of the SYN; but a server that was restarted may begin with the same number again.
+            if late {
+                return false;
+            }
+            if attempted {
+                // It may answer another attempt, if one of the two SYNs has overtaken the other.
+                if attempt == Attempt::Syn {
+                    self.claims.numbers[1] = behind;
+                }
+                return false;
+            }
+            // One that fits is a late copy, or answers a late copy.
+            if self.sequences.may_acknowledge(ToClient, number) {
+                return false;
+            }
+            data = 0;
+        }
+        self.claims.set_syn_data(data);
+        self.claims.numbers = [number.wrapping_sub(data), behind];
+        self.claims.set_attempt(if answers { Attempt::SynAck } else { Attempt::Unasked });
+        if self.phase == Phase::Established {
+            // The fast path must not take what completes it, as in `Self::settle`.
+            self.phase = Phase::EstablishedPending;
+        }
+        answers
     }
 
     /// A SYN of the client with this number behind it, and so much data, waits for an answer. Whatever was claimed before is
@@ -78,29 +84,25 @@ impl Tcp {
     pub(super) fn starts_again(&mut self, segment: &Segment) -> bool {
         let [mut client, server] = self.answered_numbers();
         let early = segment.acknowledgment.wrapping_sub(server);
-        let begins = match self.claims.attempt() {
-            Attempt::None => false,
-            // The SYN before this one was answered, and only its client knows with which number.
-            Attempt::Syn => {
-                client = segment.sequence;
-                server != 0 && early == 0
-            }
-            Attempt::SynAck | Attempt::Unasked => segment.sequence.wrapping_sub(client) < AT_ONCE && early <= EARLY,
+        let attempt = self.claims.attempt();
+        let begins = if attempt == Attempt::Syn {
+            // Another SYN was answered, and only its client knows with which number.
+            client = segment.sequence;
+            server != 0 && early == 0
+        } else {
+            // After the end the server says its SYN again if it waits.
+            let goes_on = attempt != Attempt::None && !self.phase.is_over();
+            goes_on && segment.sequence.wrapping_sub(client) < AT_ONCE && early <= EARLY
         };
         // Both SYNs were late copies, unless the client's is ahead of all that it has sent.
-        let ahead = self.claims.attempt() != Attempt::Syn && self.sequences.is_new(ToServer, self.claims.numbers[0]);
+        let ahead = attempt != Attempt::Syn && self.sequences.is_new(ToServer, self.claims.numbers[0]);
         if !begins || !ahead && self.sequences.continues(ToServer, segment) {
             return false;
         }
         self.sequences.agree(ToClient, segment.acknowledgment);
-        self.sequences.agree(ToServer, client);
-        self.sequences.set_sent(ToServer, segment.end());
+        self.sequences.set_acknowledged(ToClient, client);
         self.claims = Claims::default();
-        self.claims.set_heard(ToServer, true);
         self.claims.set_heard(ToClient, true);
-        self.phase = Phase::Established;
-        self.take_fin(ToServer, segment);
-        self.settle();
-        true
+        self.complete_by(segment)
     }
 }

@@ -5,7 +5,7 @@ use crate::track::claims::{Attempt, Fin};
 use crate::track::phase::Phase;
 use crate::track::sequence::WINDOW;
 use crate::track::tcp::{AGREEMENTS, AT_ONCE, Tcp};
-use crate::wire::tcp::{ACK, FIN, SYN, Segment};
+use crate::wire::tcp::{FIN, Segment};
 
 /// The phase of a conversation by the client's FIN (row) and the server's (column). See [`Fin`].
 #[rustfmt::skip]
@@ -25,18 +25,7 @@ pub(super) const BY_FINS: [[Phase; 4]; 4] = {
 };
 
 impl Tcp {
-    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn conversation(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
-        if segment.has(SYN) {
-            return self.attempt(direction, segment);
-        }
-        // Without ACK no end accepts anything (RFC 9293, section 3.10.7.4).
-        if !segment.has(ACK) {
-            return false;
-        }
-        if direction == ToServer && self.starts_again(segment) {
-            return true;
-        }
         let end = segment.end();
         let other = direction.opposite();
         if !self.claims.heard(direction) && !self.sequences.knows(direction) {

@@ -182,7 +182,13 @@ impl Tcp {
         if !goes_on {
             self.sequences.set_acknowledged(ToClient, segment.sequence);
         }
-        self.sequences.set_acknowledged(ToServer, number);
+        self.complete_by(segment)
+    }
+
+    /// This segment of the client completes the handshake, and is the first one of the conversation.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
+    pub(super) fn complete_by(&mut self, segment: &Segment) -> bool {
+        self.sequences.set_acknowledged(ToServer, segment.acknowledgment);
         self.sequences.set_sent(ToServer, segment.end());
         self.complete();
         self.take_fin(ToServer, segment);

@@ -172,10 +172,16 @@ impl Tcp {
 
     /// Follows a segment that is no RST. `whole` says that it is no fragment. Returns whether the segment is a sign of
     /// life: whether its receiver would accept it, or agrees with it.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(crate) fn follow(&mut self, direction: Direction, segment: &Segment, whole: bool) -> bool {
-        match self.phase {
+        let phase = self.phase;
+        match phase {
             Phase::Opening | Phase::Opened => self.handshake(direction, segment),
-            phase if phase.is_over() && !segment.has(SYN) => self.is_repeated(direction, segment),
+            _ if segment.has(SYN) => self.attempt(direction, segment),
+            // Without ACK no end accepts anything (RFC 9293, section 3.10.7.4).
+            _ if !segment.has(ACK) => false,
+            _ if direction == ToServer && self.starts_again(segment) => true,
+            _ if phase.is_over() => self.is_repeated(direction, segment),
             _ => self.conversation(direction, segment, whole),
         }
     }
@@ -184,7 +190,7 @@ impl Tcp {
     /// it: the other end is not done yet (RFC 9293, section 3.10.7.4, TIME-WAIT). After a RST neither end listens.
     fn is_repeated(&self, direction: Direction, segment: &Segment) -> bool {
         let end = segment.end();
-        segment.has(ACK) && self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end
+        self.claims.fin(direction) == Fin::Acknowledged && self.sequences.end(direction) == end
     }
 }
 

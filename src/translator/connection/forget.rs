@@ -82,9 +82,8 @@ impl Table<'_> {
             (self.state.rotate, self.state.lingered) = (self.state.used, false);
         }
         self.state.close_dead = Some(close_forgotten);
-        let now = any.then_some(self.state.tick);
         let mut servers = servers!(self.state, self.memory);
-        let counted = self.state.redivert_log.forget(self.memory.moves, &mut servers, now);
+        let counted = self.state.redivert_log.forget(self.memory.moves, &mut servers, self.state.tick, any);
         self.state.set_plain_epoch();
         counted
     }
@@ -120,7 +119,7 @@ fn close_forgotten(table: &mut Table<'_>, slot: u32) {
     if forgotten {
         // The servers' counts were reset when everything was forgotten.
         connection.flags &= !SERVER_COUNTED;
-        // It may have been dead already when the live ones were forgotten.
+        // It may have been dead already when all were forgotten, for the last time.
         if !timers.is_outlived(phase, moves.forgotten_at().since(connection.last)) {
             why = Closed::Forgotten;
         }

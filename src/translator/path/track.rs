@@ -3,6 +3,7 @@
 use crate::config::InexactReset;
 use crate::connection::Direction;
 use crate::event::Closed;
+use crate::table::server;
 use crate::track::claims::Claims;
 use crate::track::phase::{Class, Phase};
 use crate::track::tcp::{Reset, Tcp};
@@ -68,8 +69,7 @@ impl Table<'_> {
         let before = tcp.phase;
         let alive = tcp.follow(direction, segment, whole);
         // The client's SYN came before the RST that ended the connection, and now the server answers it.
-        let reopened = before == Phase::TimeWait && alive && segment.has(SYN);
-        if reopened {
+        if before == Phase::TimeWait && alive && segment.has(SYN) {
             tcp.replace();
         }
         self.set_tcp(slot, tcp);
@@ -78,21 +78,22 @@ impl Table<'_> {
                 self.finish(slot, Closed::Finished);
             }
             self.begin_phase(slot, tcp.phase);
-        }
-        if reopened {
-            self.reopen(slot);
+            if before == Phase::TimeWait {
+                self.reopen(slot);
+            }
         }
         if alive { Tracked::Refreshing } else { Tracked::Quiet }
     }
 
-    /// Counts a connection in again that was over, and tells it.
+    /// Counts a connection in again that was over, and tells it. No server counts it: the entry of the one that it had may
+    /// be another's by now.
     #[cold]
     fn reopen(&mut self, slot: u32) {
-        let Some(&connection) = self.slot(slot) else {
+        let Some(connection) = self.slot(slot) else {
             return;
         };
         let hash = self.state.keys.hash_client(connection.client);
-        self.count_in(slot, hash, connection.member);
+        self.count_in(slot, hash, server::NONE);
         self.state.counters.opened = self.state.counters.opened.wrapping_add(1);
     }
 
@@ -104,28 +105,20 @@ impl Table<'_> {
             Reset::Exact => {
                 if direction == Direction::ToClient && matches!(tcp.phase, Phase::Opening | Phase::Opened) {
                     tcp.await_another_answer();
-                    self.set_tcp(slot, tcp);
                 }
                 self.finish(slot, Closed::Reset);
-                self.begin_phase(slot, Phase::TimeWait);
+                tcp.phase = Phase::TimeWait;
             }
-            judged @ (Reset::Replaced | Reset::Refused) => {
-                if judged == Reset::Replaced {
-                    tcp.replace();
-                } else {
-                    tcp.forget_answer();
-                }
-                self.set_tcp(slot, tcp);
-                self.begin_phase(slot, tcp.phase);
-            }
+            Reset::Replaced => tcp.replace(),
+            Reset::Refused => tcp.forget_answer(),
+            Reset::InFlight if tcp.phase.class() == Class::TcpEstablished => tcp.phase = Phase::Doubtful,
             Reset::Inexact if self.state.config.inexact_reset == InexactReset::Drop => {
                 return Tracked::Dropped(Verdict::Drop(DropReason::InexactReset));
             }
-            Reset::InFlight if tcp.phase != Phase::Doubtful && tcp.phase.class() == Class::TcpEstablished => {
-                self.begin_phase(slot, Phase::Doubtful);
-            }
-            Reset::InFlight | Reset::Elsewhere | Reset::Inexact => {}
+            Reset::InFlight | Reset::Elsewhere | Reset::Inexact => return Tracked::Quiet,
         }
+        self.set_tcp(slot, tcp);
+        self.begin_phase(slot, tcp.phase);
         Tracked::Quiet
     }
 

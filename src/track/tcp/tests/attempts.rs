@@ -93,10 +93,14 @@ fn a_repeated_syn_keeps_its_attempt() {
     assert_eq!((tcp.claims.attempt(), tcp.claims.numbers), (Attempt::Syn, [C2 + 5, V2]));
 }
 
-/// While an attempt waits, what answers another one is not remembered: it would take the client's place.
+/// While an attempt waits, what answers another one does not take its place: it may be forged.
 #[test]
 fn an_unasked_answer_does_not_replace_an_attempt() {
-    changes_nothing(&attempted(0), ToClient, segment(SYN | ACK, V2 - 1, C2 + 9, 0));
+    let mut waits = attempted(0);
+    assert!(!waits.server(SYN | ACK, V2 + 9, C2 + 9, 0));
+    assert_eq!((waits.phase, waits.claims.attempt(), waits.claims.numbers[0]), (Phase::Established, Attempt::Syn, C2));
+    assert!(waits.server(SYN | ACK, V2 - 1, C2, 0) && waits.client(ACK, C2, V2, 0));
+    assert_eq!(waits.numbers(), [C2, V2, V2, C2]);
     let mut answered = attempted(0);
     assert!(answered.server(SYN | ACK, V2 - 1, C2, 0));
     changes_nothing(&answered, ToClient, segment(SYN | ACK, V2 + 9, C2 + 9, 0));
@@ -217,7 +221,56 @@ fn a_late_syn_takes_no_answer_away() {
     let mut tcp = established();
     assert!(tcp.client(ACK, C, V, 0) && tcp.server(ACK, V, C, 500));
     assert!(!tcp.client(SYN, C2 - 1, 0, 0) && tcp.server(SYN | ACK, V + 99, C2, 0));
-    assert!(!tcp.client(SYN, C2 + 99_999, 0, 0));
+    assert!(!tcp.client(SYN, C - 100_000, 0, 0));
     assert!(tcp.client(ACK, C, V + 100, 0));
     assert_eq!(tcp.numbers(), [C, V + 500, V + 100, C]);
+}
+
+/// Two SYNs, of which one has overtaken the other, are on their way to the server, which answers, or refuses, them in turn. The
+/// client has given up one of them, and completes the other.
+#[test]
+fn either_of_two_attempts_is_completed() {
+    for latest_first in [true, false] {
+        let mut both = attempted(0);
+        assert!(!both.client(SYN, C2 + 99_999, 0, 0));
+        let later = C2 + 100_000;
+        let answer = |tcp: &mut Tcp, latest: bool| match latest {
+            true => tcp.server(SYN | ACK, V2 + 99, later, 0),
+            false => tcp.server(SYN | ACK, V2 - 1, C2, 0),
+        };
+        // Only the latest is known, but nobody else than the client knows what the server has answered to the other.
+        assert_eq!(answer(&mut both, latest_first), latest_first);
+        let mut one = both;
+        let (client, server) = if latest_first { (later, V2 + 100) } else { (C2, V2) };
+        assert!(!one.client(ACK, client, server + 1 + EARLY, 3));
+        let mut one = both;
+        assert!(one.client(ACK, client, server, 3));
+        assert_eq!((one.phase, one.numbers()), (Phase::Established, [client + 3, server, server, client]));
+        // The client gave up the first one: it refuses that answer.
+        answer(&mut both, !latest_first);
+        assert_eq!(both.client_resets(C2), Reset::Elsewhere);
+        assert!(both.client(ACK, later, V2 + 100, 3));
+        assert_eq!(both.numbers(), [later + 3, V2 + 100, V2 + 100, later]);
+    }
+}
+
+/// The same after the old conversation has been reset, and after a refusal.
+#[test]
+fn either_of_two_attempts_is_completed_after_the_end() {
+    let mut reset = attempted(0);
+    assert!(!reset.client(SYN, C2 + 99_999, 0, 0));
+    assert_eq!(reset.client_resets(C), Reset::Exact);
+    let mut refused = Tcp::opening(&segment(SYN, C2 - 1, 0, 0));
+    refused.client(SYN, C2 + 99_999, 0, 0);
+    assert_eq!(refused.server_refuses(C2 + 100_000), Reset::Exact);
+    refused.await_another_answer();
+    for mut tcp in [reset, refused] {
+        tcp.phase = Phase::TimeWait;
+        assert!(!tcp.client(ACK, C2, 0, 0) && !tcp.client(ACK, C2, V2, 0), "nothing was answered");
+        assert!(!tcp.server(SYN | ACK, V2 - 1, C2, 0));
+        assert!(!tcp.client(ACK, C2, V2 + 1, 0) && !tcp.server(ACK, V2, C2, 0));
+        assert_eq!(tcp.phase, Phase::TimeWait);
+        assert!(tcp.client(ACK, C2, V2, 0));
+        assert_eq!((tcp.phase, tcp.numbers()), (Phase::Established, [C2, V2, V2, C2]));
+    }
 }

@@ -119,6 +119,10 @@ impl Model {
     /// Every connection is forgotten: no packet belongs to one of them any more. Their ends may be told later.
     pub fn forget(&mut self) {
         let now = self.now;
+        // What is not told yet and has timed out since is as dead as what nobody has forgotten.
+        for (conn, alive) in &mut self.forgotten {
+            *alive &= now - conn.last <= timeout(conn);
+        }
         for conn in core::mem::take(&mut self.connections) {
             self.held.push(Held { protocol: conn.protocol, near: conn.near, far: conn.far, since: now });
             if !is_over(conn.state) {

@@ -246,9 +246,11 @@ impl Model {
 
     /// A record of a connection itself was taken over.
     pub fn imported(&mut self, protocol: Protocol, near: Pair) {
-        let Some(conn) = self.connections.iter_mut().find(|c| c.protocol == protocol && c.near == near) else {
+        let Some(at) = self.connections.iter().position(|c| c.protocol == protocol && c.near == near) else {
             return;
         };
+        self.catch_up(at);
+        let conn = &mut self.connections[at];
         conn.imported = true;
         if let Some(tcp) = &mut conn.tcp {
             tcp.hear_of_itself();

@@ -1,5 +1,6 @@
 //! A new handshake within a conversation.
 
+use super::rules::met;
 use super::{UNKNOWN, covers};
 
 /// How many segments of the client that do not fit an answered attempt survives.
@@ -15,8 +16,8 @@ pub(super) struct Attempt {
     pub(super) data: u32,
     /// The number behind the server's SYN.
     pub(super) server: u32,
-    /// The number behind the SYN with which the server answered an attempt before this one, if it did.
-    pub(super) earlier: u32,
+    /// The number behind the SYN with which the server answered another attempt, if it did.
+    pub(super) otherwise: u32,
     /// How many segments of the client have come that fit neither this nor the conversation.
     pub(super) misfits: u8,
 }
@@ -34,13 +35,13 @@ pub(super) enum Is {
 impl Attempt {
     /// The client has sent a SYN with this number behind it, and so much data.
     pub(super) fn asked(client: u32, data: u32) -> Self {
-        Self { is: Is::Asked, client, data, server: UNKNOWN, earlier: UNKNOWN, misfits: 0 }
+        Self { is: Is::Asked, client, data, server: UNKNOWN, otherwise: UNKNOWN, misfits: 0 }
     }
 
     /// The latest answer to an attempt that is known.
     pub(super) fn answer(&self) -> u32 {
         match self.is {
-            Is::Asked => self.earlier,
+            Is::Asked => self.otherwise,
             Is::Answered => self.server,
             Is::Unasked => UNKNOWN,
         }
@@ -49,6 +50,12 @@ impl Attempt {
     /// Whether a number acknowledges the client's SYN. Of what nobody has asked for, nothing does.
     pub(super) fn is_acknowledged_by(&self, number: u32) -> bool {
         self.is != Is::Unasked && covers(number, self.client, self.data)
+    }
+
+    /// The server has answered something else.
+    pub(super) fn answered_otherwise(self, server: u32) -> Self {
+        met("SYN+ACK for another attempt");
+        if self.is == Is::Asked { Self { otherwise: server, ..self } } else { self }
     }
 
     /// What the server has acknowledged, which is where the client goes on.

@@ -113,8 +113,8 @@ impl Conversation {
             met("attempt repeated");
         } else {
             met("attempt");
-            let earlier = self.attempt.map_or(UNKNOWN, |before| before.answer());
-            let attempt = Attempt { earlier, ..Attempt::asked(client, segment.data) };
+            let otherwise = self.attempt.map_or(UNKNOWN, |before| before.answer());
+            let attempt = Attempt { otherwise, ..Attempt::asked(client, segment.data) };
             self.forget_claims();
             self.attempt = Some(attempt);
         }
@@ -143,7 +143,7 @@ impl Conversation {
                 self.attempt = Some(Attempt { is: Is::Answered, data, server, ..attempt });
                 return Sign::OfLife;
             }
-            Some(Attempt { is: Is::Asked | Is::Answered, .. }) => met("SYN+ACK for another attempt"),
+            Some(attempt) if attempt.is != Is::Unasked => self.attempt = Some(attempt.answered_otherwise(server)),
             _ if self.may_acknowledge(Way::Back, number) => met("SYN+ACK that fits"),
             _ => {
                 met("SYN+ACK that does not fit");
@@ -154,13 +154,13 @@ impl Conversation {
         Sign::None
     }
 
-    fn completes_attempt(&self, segment: Segment) -> bool {
+    pub(super) fn completes_attempt(&self, segment: Segment) -> bool {
         let Some(attempt) = self.attempt else {
             return false;
         };
         let begins = if attempt.is == Is::Asked {
-            // It knows what the server has answered to the attempt before: that one was not given up.
-            known(attempt.earlier) == Some(segment.acknowledgment)
+            // It knows what the server has answered to another attempt: that one was not given up.
+            known(attempt.otherwise) == Some(segment.acknowledgment)
         } else {
             (0..AGREEMENT).contains(&distance(segment.sequence, attempt.acknowledged()))
                 && (0..=EARLY).contains(&distance(segment.acknowledgment, attempt.server))
@@ -177,7 +177,7 @@ impl Conversation {
         begins && !goes_on
     }
 
-    fn begin_anew(&mut self, segment: Segment) {
+    pub(super) fn begin_anew(&mut self, segment: Segment) {
         let begins = match self.attempt {
             Some(attempt) if attempt.is != Is::Asked => attempt.acknowledged(),
             _ => {

@@ -156,12 +156,12 @@ impl Tcp {
 
     /// A record of this very connection was taken over. What is not known in it, or cannot be, is taken for acknowledged.
     pub fn hear_of_itself(&mut self) {
-        let (client, server, doubtful) = match &mut self.life {
+        let (client, server, vouched, doubtful) = match &mut self.life {
             Life::Handshake(_) => return,
-            Life::Conversation(c) => (&mut c.client, &mut c.server, c.doubtful),
-            Life::Over(over) => (&mut over.client, &mut over.server, false),
+            Life::Conversation(c) => (&mut c.client, &mut c.server, c.vouched, c.doubtful),
+            Life::Over(over) => (&mut over.client, &mut over.server, over.vouched, false),
         };
-        let all_known = client.heard && server.heard;
+        let all_known = vouched || client.heard && server.heard;
         mend(client, server, all_known, doubtful);
         mend(server, client, all_known, doubtful);
     }
@@ -286,10 +286,7 @@ impl Tcp {
                 (sign, completed.map(Life::Conversation))
             }
             Life::Conversation(conversation) => (conversation.follow(way, segment), None),
-            Life::Over(over) => {
-                let (sign, answered) = over.follow(way, segment);
-                (sign, answered.map(|attempt| Life::Handshake(Handshake::answered(attempt))))
-            }
+            Life::Over(over) => over.follow(way, segment),
         };
         if let Some(next) = next {
             self.life = next;
