@@ -1,0 +1,5 @@
+//! `byway run` answers names.
+
+mod answers;
+mod pool;
+mod relay;
