@@ -224,7 +224,7 @@ mod tests {
             prop_assert_eq!(histogram.total(), Duration::from_micros(times.iter().sum()));
         }
 
-        /// What was added since is what was added since, whatever was there and however far it has wrapped around.
+        /// The difference is what was added since, also when the counts have wrapped around.
         #[test]
         fn a_difference_is_what_was_added(
             before in prop::collection::vec(0_u64..1 << 27, 0..50),

@@ -34,7 +34,7 @@ pub struct Measurements {
     pub established: u32,
     /// How connections ended.
     pub ends: Ends,
-    /// Connections about whose first packet the network said that its destination is unreachable (ICMP type 3). They may
+    /// Connections whose first packet was answered with "destination unreachable" (ICMP type 3). They may
     /// go on.
     pub unreachable: u32,
     /// Segments with data, SYN or FIN that had been sent before, in both directions.

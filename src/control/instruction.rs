@@ -96,7 +96,7 @@ pub enum Instruction {
         /// For how long, in milliseconds: [`MIN_LEASE`](super::MIN_LEASE) to [`MAX_LEASE`](super::MAX_LEASE), or zero
         /// to stand no longer.
         lease: u16,
-        /// What the others are told while it leads.
+        /// A note for the other monitors, which they get while it leads.
         note: Note,
     },
 }

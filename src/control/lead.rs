@@ -1,4 +1,4 @@
-//! Of several monitors with the same key one leads, as the agent tells each of them.
+//! Of several monitors with the same key one leads. The agent decides which, by a lease.
 
 use super::agent::Agent;
 use super::code::Refusal;

@@ -1,4 +1,4 @@
-//! Which of several monitors leads: what a monitor says of itself, and what it is told.
+//! Which of several monitors leads: what a monitor reports about itself, and the agent's answer.
 
 use super::wire::{Reader, Writer};
 use core::time::Duration;

@@ -53,7 +53,7 @@ impl<T: phy::TxToken, S: Storage, H: Mover<S>> phy::TxToken for TxToken<'_, T, S
         // The frame is written to a buffer outside the wrapped device, because a frame written there can no longer be
         // dropped.
         let Some(frame) = self.buffer.get_mut(..length) else {
-            // Longer than the stack was told that frames can be. A frame that must be dropped is sent as zeros, which
+            // Longer than the largest frame that the stack knows of. A frame that must be dropped is sent as zeros, which
             // receivers ignore.
             return self.token.consume(length, |frame| {
                 let result = f(frame);

@@ -79,7 +79,7 @@ pub enum LoadDistrust {
     NotFinite,
     /// It is below zero.
     Negative,
-    /// A gauge above what full load is said to be.
+    /// A gauge above the configured full load.
     AboveFull,
     /// A counter grows faster than at full load.
     TooFast,

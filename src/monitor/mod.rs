@@ -68,12 +68,12 @@ pub struct Monitor<const N: usize> {
     last: Instant,
     /// Seconds between two changes of weights; longer after one that has made things worse.
     dwell: f64,
-    /// How much of what the model says comes true, as far as past outcomes tell.
+    /// How much of the model's predictions comes true, by past outcomes.
     trust: f64,
     /// Since the last time that weights were weighed.
     window: [Observation; N],
     began: Instant,
-    /// Whether somebody else has changed the weights since the last change.
+    /// Whether the weights were changed by another program since the last change.
     disturbed: bool,
     /// Since when weights have been changed without anything measured under them; nothing once something was.
     unseen: Option<Instant>,

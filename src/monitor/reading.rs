@@ -79,7 +79,7 @@ const SLACK: u64 = 1_000_000;
 ///
 /// let mut reading = Reading::default();
 /// let mut measured = Measurements::none(Target::Same, Instant::from_secs(1));
-/// // Nothing can be said of the first report.
+/// // The first report has nothing to be compared with.
 /// assert_eq!(reading.take(Instant::from_secs(2), &measured), Ok(None));
 /// measured.response.add(Duration::from_millis(20));
 /// let seen = reading.take(Instant::from_secs(3), &measured).unwrap().unwrap();

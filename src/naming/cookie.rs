@@ -38,7 +38,7 @@ pub(super) fn is_valid(secret: (u64, u64), client: Ipv4Addr, cookie: [u8; 8], se
     // Serial number arithmetic (RFC 1982).
     let age = seconds.wrapping_sub(time) as i32;
     let expected = create(secret, client, cookie, time);
-    // No byte tells when the comparison ends.
+    // The comparison takes the same time whichever byte differs.
     let differs = expected.iter().zip(server).fold(0, |all, (a, b)| all | (a ^ b));
     server.len() == COOKIE && differs == 0 && (-FUTURE..=OLD).contains(&age)
 }

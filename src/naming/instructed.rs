@@ -1,4 +1,4 @@
-//! What the control protocol needs of the names, whatever they are stored in.
+//! What the control protocol needs of the names, independent of their storage.
 
 use heapless::Vec;
 
@@ -48,9 +48,9 @@ pub(crate) mod sealed {
         ) -> Result<(), EntryError>;
         /// Plans to remove an entry, one of `all` with this pattern.
         fn plan_remove(&self, room: &mut NameRoom, pattern: &Pattern, all: usize);
-        /// Inserts or updates an entry, whatever it is tied to, and ties it to a rule or to none.
+        /// Inserts or updates an entry and ties it to a rule or to none, no matter what it was tied to before.
         fn set(&mut self, entry: &NameEntry<'_>, rule: Option<&Match>) -> Result<Inserted, EntryError>;
-        /// Removes an entry, whatever it is tied to. Whether it was there.
+        /// Removes an entry, also one that is tied to a rule. Returns whether it was there.
         fn unset(&mut self, pattern: &Pattern, clients: Prefix) -> bool;
         /// A rule was entered: the entries that wait for it are answered again.
         fn resume(&mut self, rule: &Match);

@@ -351,7 +351,7 @@ impl<B: AsMut<[u8]> + AsRef<[u8]>> Exporter<B> {
         (!self.is_lent && !self.message.is_empty()).then(|| self.since + self.settings.patience)
     }
 
-    /// Closes the message, whatever is in it: the next [`poll_transmit`](Self::poll_transmit) returns it.
+    /// Closes the message, also a short one: the next [`poll_transmit`](Self::poll_transmit) returns it.
     pub fn flush(&mut self) {
         self.begin();
         self.is_full = !self.message.is_empty();

@@ -1,4 +1,4 @@
-//! What an exporter is told once.
+//! An exporter's settings, which do not change.
 
 use core::fmt;
 use core::time::Duration;

@@ -1,4 +1,4 @@
-//! Which destinations are worth looking up: most packets that are none of ours are told by two bits.
+//! Which destinations are worth looking up: two bits show that most other packets are none of ours.
 //!
 //! A bit cannot be taken away, since several addresses may share it. So what is gone stays in the filter until it is
 //! rebuilt: beside the old one, from all rules and connections, a few of them at a time

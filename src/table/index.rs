@@ -191,7 +191,7 @@ impl Layout {
         self.index(words, direction).put(self.first(hash), (tag(hash), slot), false)
     }
 
-    /// The slots in the bucket at this position that have this tag, as far as a cheap comparison tells: the first one
+    /// The slots in the bucket at this position that have this tag, by a cheap comparison: the first one
     /// is most likely, but not certainly, the right one.
     #[cfg(target_pointer_width = "64")]
     #[inline(always)]

@@ -11,7 +11,7 @@ use crate::table::servers::Servers;
 use crate::time::Tick;
 use crate::wire::ipv4::{ICMP, TCP};
 
-/// The largest number of outstanding re-diverts, whatever the storage: epochs modulo 256 must remain distinct.
+/// The largest number of outstanding re-diverts with any storage: epochs modulo 256 must remain distinct.
 pub(super) const MAX_OUTSTANDING: usize = 64;
 
 /// Room for one outstanding re-divert in a translator's storage.

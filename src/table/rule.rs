@@ -199,7 +199,7 @@ impl DivertSlot {
         ports && (to.address ^ self.network()) & mask(self.length()) == 0
     }
 
-    /// Whether both can match the same packet, as far as protocol and client tell.
+    /// Whether both can match the same packet, by protocol and client.
     pub(crate) fn meets(&self, other: &Self) -> bool {
         let theirs = other.protocol_or_zero();
         let protocols = theirs == 0 || self.is_for(theirs);

@@ -16,7 +16,7 @@ use crate::table::hash::{Keys, Label};
 /// No entry: the end of a rule's list, or a connection that is not counted.
 pub(crate) const NONE: u16 = u16::MAX;
 
-/// The most entries that one translator can tell apart.
+/// The most entries that one translator can have.
 pub(crate) const MAX_SERVERS: usize = NONE as usize - 1;
 
 /// Room for one server of rules in a translator's storage.

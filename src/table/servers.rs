@@ -71,7 +71,7 @@ impl Servers<'_> {
         self.clean(entry);
     }
 
-    /// Gives an entry back if nobody needs it.
+    /// Gives an entry back if nothing needs it.
     pub(crate) fn clean(&mut self, entry: u16) {
         let Some(slot) = self.get_mut(entry).filter(|slot| slot.connections == 0) else {
             return;

@@ -67,7 +67,7 @@ impl Iterator for Places {
     }
 }
 
-/// The places of `tag`, as far as a cheap comparison tells: the first one, and some of any others, which are rare.
+/// The places of `tag`, by a cheap comparison: the first one, and some of any others, which are rare.
 #[cfg(target_pointer_width = "64")]
 #[inline(always)]
 pub(super) fn likely(words: &Words, tag: u8) -> Places {

@@ -176,7 +176,7 @@ pub(crate) struct Fragment {
 }
 
 impl Fragment {
-    /// What its datagram is told apart by: the addresses, and the identification with the protocol.
+    /// What identifies its datagram: the addresses, and the identification with the protocol.
     #[cfg(target_pointer_width = "64")]
     pub(crate) const fn datagram(&self) -> (u64, u64) {
         let addresses = (self.source as u64) << 32 | self.destination as u64;
@@ -238,7 +238,7 @@ impl FragmentSlot {
         slots.iter_mut().find(|s| s.is_of(fragment) && clock.now.since(s.last) <= s.lifetime(clock.timeout))
     }
 
-    /// Whether another first fragment is a copy of the one that was seen, as far as can be told.
+    /// Whether another first fragment is a copy of the one that was seen, as far as that can be known.
     pub(crate) const fn is_copied(&self, now: Tick) -> bool {
         !self.is_complete() && now.since(self.last) <= REPEATED
     }

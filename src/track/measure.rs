@@ -61,7 +61,7 @@ impl Flags {
     pub(crate) const CONNECTING: u8 = 4;
     /// The last RST came from the client.
     pub(crate) const RESET_BY_CLIENT: u8 = 8;
-    /// The network has said that the server is unreachable.
+    /// An ICMP error has said that the server is unreachable.
     pub(crate) const UNREACHABLE: u8 = 16;
     /// It has ended.
     pub(crate) const ENDED: u8 = 32;

@@ -351,7 +351,7 @@ impl State {
         self.layout.find(index, direction, hash, is_it)
     }
 
-    /// Whether packets of a connection may be plain as far as its epoch tells.
+    /// Whether a connection's epoch allows the fast path.
     pub(super) const fn is_plain_epoch(&self, connection: &Entry) -> bool {
         mark_of(0, connection.epoch) == self.plain_epoch
     }
@@ -471,7 +471,7 @@ mod tests {
     use crate::sharding::Sharding;
     use core::net::Ipv4Addr;
 
-    /// The fast paths are for translators of which exactly one range has ports, whatever other addresses are their own.
+    /// The fast paths are for translators of which exactly one range has ports, no matter how many other addresses are their own.
     #[test]
     fn a_shard_with_an_address_of_its_own_has_one_range() {
         let [first, last] = [10, 13].map(|n| Ipv4Addr::new(10, 10, 10, n));

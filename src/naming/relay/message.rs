@@ -18,7 +18,7 @@ pub(super) struct Readable {
     pub(super) is_signed: bool,
 }
 
-/// Why a query is not relayed, and what its client is told.
+/// Why a query is not relayed, and with which code its client is answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
     pub(super) outcome: RelayOutcome,

@@ -85,7 +85,7 @@ pub enum Relayed {
 ///   answer to each query, however often the client repeats it while it waits.
 /// - What does not fit into the table is not relayed, and counted.
 ///
-/// The work of each call is bounded, whatever is in the table; no message makes it panic.
+/// The work of each call is bounded, however full the table is; no message makes it panic.
 ///
 /// ```
 /// use byway::{Instant, Pair};
@@ -172,7 +172,7 @@ impl<S: RelayStorage> Relay<S> {
         self.work(now).answer(from, port, message)
     }
 
-    /// Does one thing that is due: sends a query again, or tells a client that nobody answers. Call it until there is nothing
+    /// Does one thing that is due: sends a query again, or answers a client with SERVFAIL. Call it until there is nothing
     /// left. Late calls make clients wait longer; early ones do nothing.
     pub fn poll(&mut self, now: Instant, out: &mut [u8; MAX_RELAY_QUERY]) -> Option<Relayed> {
         self.work(now).poll(out)

@@ -224,7 +224,7 @@ impl Work<'_> {
         Some(self.give_up(number, out))
     }
 
-    /// Tells the client that nobody answers.
+    /// Answers the client with SERVFAIL, because no server has answered.
     fn give_up(&mut self, number: u32, out: &mut [u8; MAX_RELAY_QUERY]) -> Relayed {
         let Some(slot) = slot(self.parts.slots, number) else {
             return Relayed::Drop(RelayOutcome::Unanswered);

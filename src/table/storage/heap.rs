@@ -84,7 +84,7 @@ impl Heap {
         .servers(diverts)
     }
 
-    /// Room for `count` servers of rules in all; 65 534 is the most that can be told apart.
+    /// Room for `count` servers of rules in all; 65 534 is the most that can be numbered.
     #[must_use]
     pub fn servers(mut self, count: usize) -> Self {
         let count = count.min(MAX_SERVERS);

@@ -161,14 +161,14 @@ pub use fixed::Fixed;
 #[cfg(feature = "alloc")]
 pub use heap::Heap;
 
-/// As many of these entries for servers as can be told apart.
+/// As many of these entries for servers as can be numbered.
 fn numbered(servers: &mut [ServerSlot]) -> &mut [ServerSlot] {
     let count = servers.len().min(MAX_SERVERS);
     servers.get_mut(..count).unwrap_or_default()
 }
 
 impl Parts<'_> {
-    /// Empties every table, whatever was in it.
+    /// Empties every table.
     pub(crate) fn clear(&mut self) {
         self.connections.fill(ConnectionSlot::EMPTY);
         self.index.fill(0);

@@ -47,7 +47,7 @@ pub(crate) const OR_RESET: u16 = 1_024;
 pub(crate) const LONG_WANTED: u16 = 2_048;
 /// What is under way is the last attempt to hand it over.
 pub(crate) const LAST_ATTEMPT: u16 = 4_096;
-/// The server that took over has not said anything yet. It may be one that accepts a connection with its first data
+/// The server that took over has not sent anything yet. It may be one that accepts a connection with its first data
 /// (Linux's `TCP_DEFER_ACCEPT`): until then it may repeat its SYN+ACK, and believes only segments that echo the time of one.
 const UNHEARD: u16 = 8_192;
 /// How its server counts is not known yet: that is in another record. Nothing passes until then.

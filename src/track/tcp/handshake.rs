@@ -159,7 +159,7 @@ impl Tcp {
     }
 
     /// A client's segment that may complete the handshake: it acknowledges the server's latest SYN, or the one before,
-    /// and goes on where the server's answer said.
+    /// and goes on where the server's answer ended.
     pub(super) fn completes(&mut self, segment: &Segment) -> bool {
         let number = segment.acknowledgment;
         let behind = self.sequences.expected(ToServer);

@@ -180,7 +180,7 @@ impl Table<'_> {
         self.enqueue(slot);
     }
 
-    /// Frees a slot, whatever it holds.
+    /// Frees a slot, no matter what it holds.
     pub(in crate::translator) fn release(&mut self, slot: u32) {
         let Some(connection) = self.slot(slot) else {
             return;

@@ -219,7 +219,7 @@ impl Table<'_> {
         rule::find_host(self.rules(), protocol, client, original)
     }
 
-    /// The rule for a destination, of whatever kind. `None` too if the slow path has to say.
+    /// The rule for a destination, of any kind. `None` also if the slow path has to decide.
     #[inline(never)]
     fn search_rule(&self, protocol: u8, client: u32, original: Endpoint) -> Option<DivertSlot> {
         let rule = self.find_rule(protocol, client, original)?;

@@ -168,7 +168,7 @@ impl Resumption for Greeted {
     }
 }
 
-/// Why a connection was not handed over. It goes on with its server as before, except where that is said.
+/// Why a connection was not handed over. It goes on with its server as before, unless the reason says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

@@ -207,7 +207,7 @@ impl Table<'_> {
         }
     }
 
-    /// The connection is not to be handed over any more: it stays, or is reset, as the re-divert said.
+    /// The connection is not to be handed over any more: it stays, or is reset, as the re-divert asked.
     fn give_up_wanted(&mut self, slot: u32, stays: bool) {
         let Some(resume) = self.resume_mut(slot) else {
             return;

@@ -206,7 +206,7 @@ fn look_again(table: &mut Table<'_>, now: u64) {
             let measured = table.memory.measured_servers.get(usize::from(member));
             let is_too_long = |waited| measured.is_some_and(|server| server.is_too_long(Wait::Request, waited));
             match waited.map(is_too_long) {
-                // Its client waits for nothing: that tells nothing of the server.
+                // Its client waits for nothing, so it does not show how the server does.
                 None => judge_probe(table, member, None, now),
                 Some(true) => judge_probe(table, member, Some(false), now),
                 Some(false) => {}

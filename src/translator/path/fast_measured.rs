@@ -106,7 +106,7 @@ fn carry(
     let bytes = Header(header).total_length();
     let now = state.now;
     let (by_segment, by_packet) = if plain.protocol == TCP {
-        // What is known of a plain segment, said as constants: most of what is noted of others is left out then.
+        // What is known of a plain segment, as constants: the compiler leaves out most of what others need.
         let mut pair = Pair { connection, server: Some(server), phase: Phase::Established, now };
         let read = Segment::with(payload.first_chunk::<{ tcp::HEADER }>()?, plain.data());
         let segment = Segment { flags: ACK, ..read };

@@ -15,7 +15,7 @@ use crate::wire::ipv4::{self, Header, Parts, TCP};
 use crate::wire::rewrite;
 
 impl Table<'_> {
-    /// Whether a packet with this header can belong to a connection, as far as its addresses tell.
+    /// Whether a packet with these addresses can belong to a connection.
     pub(super) fn concerns(&self, header: Header<'_>) -> bool {
         let (source, destination) = (header.source(), header.destination());
         // The filter's near addresses are those of clients that keep their source and of servers that must not show

@@ -138,7 +138,7 @@ impl Pair<'_> {
 
 /// Whether both ends of a connection in this phase have answered each other.
 fn is_established(phase: Phase) -> bool {
-    // One that was reset is in TIME-WAIT, whatever it was before.
+    // One that was reset is in TIME-WAIT, no matter what it was before.
     let answered = matches!(phase, Phase::Closing | Phase::UdpAnswered | Phase::IcmpAnswered);
     answered || phase.class() == Class::TcpEstablished
 }

@@ -85,8 +85,8 @@ impl Table<'_> {
         if alive { Tracked::Refreshing } else { Tracked::Quiet }
     }
 
-    /// Counts a connection in again that was over, and tells it. No server counts it: the entry of the one that it had may
-    /// be another's by now.
+    /// Counts a connection that was over and is open again, and reports it. No server's entry counts it, because the entry
+    /// that it had may be another server's by now.
     #[cold]
     fn reopen(&mut self, slot: u32) {
         let Some(connection) = self.slot(slot) else {

@@ -16,7 +16,7 @@ pub enum Redivert {
     Switch,
     /// They stay until they end; only new connections go to the new server.
     Drain,
-    /// As `Switch`, but each TCP connection is ended: both of its ends are told so by a RST with the sequence number
+    /// As `Switch`, but each TCP connection is ended: both of its ends get a RST with the sequence number
     /// that they expect, which the caller fetches with
     /// [`poll_transmit`](crate::Translator::poll_transmit). A client that would wait in silence for the old server
     /// connects again at once, and gets the new one.

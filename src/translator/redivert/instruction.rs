@@ -281,7 +281,7 @@ impl Table<'_> {
         Ok(Rediverted { generation: self.state.generation, servers: survey.rules, connections })
     }
 
-    /// Refuses what could never be done, whatever the table holds.
+    /// Refuses what could not be done with any table.
     pub(in crate::translator) fn check_redivert(
         &self,
         from: Target,

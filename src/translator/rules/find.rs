@@ -36,7 +36,7 @@ impl Table<'_> {
     /// For packets from the address of such a server the work grows with the number of port forwards of this kind, in a
     /// small storage with the number of rules.
     pub(in crate::translator) fn shows_server(&self, flow: &Flow) -> bool {
-        // The machine itself may talk to its servers, and nobody has a connection with a group.
+        // The machine itself may talk to its servers, and there are no connections with a multicast group.
         if self.state.kept == 0 || self.state.is_own(flow.destination) || ipv4::is_martian(flow.destination) {
             return false;
         }
@@ -90,7 +90,7 @@ impl Table<'_> {
         if !self.may_match(rule, flow.destination) {
             return None;
         }
-        // A packet to a port that we give away is an answer to somebody, unless a rule names that very port.
+        // A packet to a port that we give away is an answer to a client, unless a rule names that very port.
         if !rule.has_port() && flow.protocol != ICMP && self.state.gives_away(destination) {
             return None;
         }

@@ -125,7 +125,7 @@ impl Table<'_> {
         self.rule_index().is_some_and(|index| index.each_that_speaks_of(self.rules(), at, look))
     }
 
-    /// Whether a rule leads from `at` to another server, as far as that can be told without a look at all rules.
+    /// Whether a rule leads from `at` to another server, as far as that is known without going through all rules.
     #[cfg(feature = "control")]
     pub(crate) fn may_lead_on_from(&self, at: Place) -> bool {
         let mut leads_on = false;
@@ -182,7 +182,7 @@ impl Table<'_> {
                 }
                 rule_index!(self.state, self.memory).finish_rebuilding();
                 self.state.renewal.stage = Stage::Connections(0);
-                // Where there are many rules, only now the index tells which connections none of them matches any more.
+                // Where there are many rules, only the rebuilt index shows which connections none of them matches any more.
                 let has_few = self.has_few_rules();
                 let rebuilding = &mut self.state.rebuilding;
                 if rebuilding.cursor != EVERYTHING && !has_few {
