@@ -91,7 +91,7 @@ use crate::verdict::Verdict;
 ///   flow, in either direction, so the rest of a connection reaches its owner in both directions. First packets and
 ///   fragments arrive on any queue: look up their owner.
 /// - **`SO_REUSEPORT`**, where packets arrive in the datagrams of a tunnel: the kernel chooses the socket by the outer
-///   addresses, so all packets of one peer reach one thread, no matter what is inside. Look up the owner of the inner packet,
+///   addresses, so all packets of one peer reach one thread with all that is inside. Look up the owner of the inner packet,
 ///   or choose the socket by it with `SO_ATTACH_REUSEPORT_EBPF`.
 ///
 /// Held copies of a later fragment ([`Owner::Every`]) may belong to another shard: keep them no longer than any

@@ -188,8 +188,8 @@ impl Sequences {
         *self = Self::from_words(words);
     }
 
-    /// Corrects numbers that come from elsewhere: no end has acknowledged more than was sent. `all_known` says that the numbers of both
-    /// ends have been followed, so that a zero not far behind what was sent is a number.
+    /// Corrects numbers that come from elsewhere: no end has acknowledged more than was sent. `all_known` says that the
+    /// numbers of both ends have been followed, so that a zero not far behind what was sent is a number.
     pub(super) fn mend(&mut self, all_known: bool) {
         for side in [Direction::ToServer, Direction::ToClient] {
             let sent = self.of(side).sent;

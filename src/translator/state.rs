@@ -471,7 +471,7 @@ mod tests {
     use crate::sharding::Sharding;
     use core::net::Ipv4Addr;
 
-    /// The fast paths are for translators of which exactly one range has ports, no matter how many other addresses are their own.
+    /// The fast paths are for translators of which exactly one range has ports; other addresses of their own do not matter.
     #[test]
     fn a_shard_with_an_address_of_its_own_has_one_range() {
         let [first, last] = [10, 13].map(|n| Ipv4Addr::new(10, 10, 10, n));
