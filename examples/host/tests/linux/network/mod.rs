@@ -6,6 +6,7 @@ pub(crate) mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use byway_host::lab::network::{ALTERNATIVE, Network, ORIGINAL, OWN, PROXY};
 use byway_host::lab::proxy::{self, Proxy};
@@ -16,6 +17,9 @@ pub(crate) use byway_testing::waiting::{PATIENCE, wait};
 use capture::{Capture, Captured};
 pub(crate) use programs::{CHROMIUM, Program, Talk, nginx, wait_for_port};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Held by the one test that moves much data, while others wait for something.
+static LOAD: Mutex<()> = Mutex::new(());
 
 const INSIDE: &str = "BYWAY_IN_NAMESPACE";
 /// Where a test has its files: nobody else sees them, and they are gone with it.
@@ -74,6 +78,8 @@ pub(crate) fn in_namespace_with<F: FnOnce()>(programs: &[(&str, &str)], test: F)
     // The closure is named after the test that it is in: `linux::names::pool::a_test::{{closure}}`.
     let closure = core::any::type_name::<F>();
     let name = closure.split_once("::").and_then(|(_, path)| path.rsplit_once("::")).map_or(closure, |(name, _)| name);
+    // What moves much data takes the processors for itself, and some of it must not wait for long.
+    let _alone = name.starts_with("programs::").then(|| LOAD.lock().unwrap_or_else(PoisonError::into_inner));
     let output = unshare(&[name, "--exact", "--nocapture"]).expect("it ran a moment ago");
     let said = String::from_utf8_lossy(&output.stdout);
     print!("{said}");
