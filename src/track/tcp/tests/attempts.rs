@@ -260,7 +260,8 @@ fn either_of_two_attempts_is_completed_after_the_end() {
     let mut reset = attempted(0);
     assert!(!reset.client(SYN, C2 + 99_999, 0, 0));
     assert_eq!(reset.client_resets(C), Reset::Exact);
-    let mut refused = Tcp::opening(&segment(SYN, C2 - 1, 0, 0));
+    let mut refused = opening();
+    refused.client(SYN, C2 - 1, 0, 0);
     refused.client(SYN, C2 + 99_999, 0, 0);
     assert_eq!(refused.server_refuses(C2 + 100_000), Reset::Exact);
     refused.await_another_answer();

@@ -173,7 +173,7 @@ fn a_record_tells_of_fins() {
 /// acknowledged: a zero is not always an unknown number.
 #[test]
 fn an_acknowledgement_of_zero_outlives_a_record() {
-    let mut tcp = Tcp::opening(&segment(SYN, C0, 0, 0));
+    let mut tcp = opening();
     assert!(tcp.server(SYN | ACK, u32::MAX, C, 0) && tcp.client(ACK, C, 0, 0));
     assert!(tcp.server(ACK, 0, C, 100) && tcp.server(FIN | ACK, 100, C, 0));
     let before = (tcp.phase, tcp.fins(), tcp.numbers());
