@@ -2,7 +2,6 @@
 //!
 //! `cargo test -p byway-host --test linux names::` runs what has to do with names.
 #![cfg(target_os = "linux")]
-#![allow(missing_docs, reason = "only tests use it")]
 
 mod dns;
 mod monitor;

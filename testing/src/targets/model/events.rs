@@ -120,8 +120,9 @@ impl Model {
     pub fn forget(&mut self) {
         let now = self.now;
         // What is not told yet and has timed out since is as dead as what nobody has forgotten.
-        for (conn, alive) in &mut self.forgotten {
-            *alive &= now - conn.last <= timeout(conn);
+        for (conn, alive) in core::mem::take(&mut self.forgotten) {
+            let alive = alive && self.is_alive(&conn);
+            self.forgotten.push((conn, alive));
         }
         for conn in core::mem::take(&mut self.connections) {
             self.held.push(Held { protocol: conn.protocol, near: conn.near, far: conn.far, since: now });

@@ -2,6 +2,7 @@
 //! 5961, 7323 and 7413. It judges every segment, in any order, forged or not. It is made to be read beside the page, and
 //! has no care for speed.
 
+mod again;
 mod attempt;
 mod conversation;
 mod handshake;
@@ -12,6 +13,7 @@ mod side;
 use byway::State;
 use byway_testing::packet::{FIN, SYN, long};
 
+use again::open_again;
 use attempt::Attempt;
 use conversation::Conversation;
 use handshake::Handshake;
@@ -286,7 +288,10 @@ impl Tcp {
                 (sign, completed.map(Life::Conversation))
             }
             Life::Conversation(conversation) => (conversation.follow(way, segment), None),
-            Life::Over(over) => over.follow(way, segment),
+            Life::Over(over) => match open_again(over, way, segment) {
+                Some(again) => (Sign::OfLife, Some(again)),
+                None => (over.follow(way, segment), None),
+            },
         };
         if let Some(next) = next {
             self.life = next;
