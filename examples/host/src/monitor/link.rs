@@ -306,6 +306,13 @@ impl Link {
         }
     }
 
+    /// Whether one of these changes is not answered yet, or not even sent.
+    #[must_use]
+    pub fn is_to_change(&self, is_one: impl Fn(u64) -> bool) -> bool {
+        let asks = self.current.iter().chain(self.queue.iter().map(|(ask, _)| ask));
+        asks.into_iter().any(|ask| matches!(ask, Ask::Change(number) if is_one(*number)))
+    }
+
     /// Takes back what is still to be changed, where `is_change` says that it is no preview.
     pub fn take_back(&mut self, is_change: impl Fn(u64) -> bool, why: &str, heard: &mut Vec<Heard>) {
         self.queue.retain(|(ask, _)| match ask {

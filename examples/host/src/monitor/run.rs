@@ -125,6 +125,8 @@ pub struct Run {
     pub(super) extra: Vec<Vec<(Clients, Vec<usize>, String)>>,
     /// Translators that may lack such rules, or have too many.
     pub(super) unchecked: Vec<bool>,
+    /// Translators whose rules were listed while a change was on its way, and so not looked at.
+    pub(super) unread: Vec<bool>,
     /// What was proposed last in a dry run, by service.
     pub(super) proposed: Vec<Option<Each<u16>>>,
     /// The model's decisions whose outcome is awaited: service, its number, and that in the journal.
@@ -178,6 +180,7 @@ impl Run {
             acting: vec![false; links.len()],
             has_acted: false,
             unchecked: vec![true; links.len()],
+            unread: vec![false; links.len()],
             noted: None,
             unshared: 0,
             links,
@@ -307,9 +310,9 @@ impl Run {
     }
 
     /// The rules of a translator are known: its weights are taken over, or it is given those that the others have.
-    fn listed(&mut self, place: usize) {
+    pub(super) fn listed(&mut self, place: usize) {
         self.note_leads();
-        self.unchecked[place] = true;
+        (self.unchecked[place], self.unread[place]) = (true, false);
         if !self.acts_at(place) {
             return self.watch(place);
         }
@@ -338,8 +341,9 @@ impl Run {
             if before == Some(weights) && !others && is_least_loaded {
                 continue;
             }
-            if before.is_some() && self.is_pending(service) {
-                // It will say so when it has applied what it was asked for.
+            if before.is_some() && self.is_pending_at(place, service) {
+                // It may have been asked for that a moment ago, or have been away then.
+                self.unread[place] = true;
                 continue;
             }
             match before {
@@ -387,10 +391,6 @@ impl Run {
         }
     }
 
-    pub(super) fn is_pending(&self, service: usize) -> bool {
-        self.now().duration_since(self.told[service]) < SETTLED
-    }
-
     pub(super) fn start_with(&mut self, service: usize, before: Each<u16>, weights: Each<u16>, cause: &str, text: &str) {
         let state = &self.services[service];
         let entry = json!({
@@ -402,7 +402,7 @@ impl Run {
     }
 
     /// Decides, once each translator has sent a report, or would have.
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let now = self.now();
         let open = self.links.iter().filter(|link| link.is_open()).count();
         let all = open != 0 && self.rounds.len() >= open;
@@ -433,6 +433,7 @@ impl Run {
             }
         }
         self.ask_again();
+        self.read_again();
         self.keep_extra();
         let mut awaited = core::mem::take(&mut self.awaited);
         awaited.retain(|(service, number, entry)| match self.services[*service].outcome(*number) {

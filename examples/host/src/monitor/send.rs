@@ -12,7 +12,7 @@ use super::link::{Ask, NotMade};
 use super::listed::Listed;
 use super::results::Results;
 use super::rules::{Each, Pins};
-use super::run::{PATIENCE, Run, Sent, Undo};
+use super::run::{PATIENCE, Run, SETTLED, Sent, Undo};
 use super::service::{Change, State, is_same};
 
 /// For how long what a translator has refused is not asked of it again; twice as long after each further refusal in a row.
@@ -103,6 +103,29 @@ impl Run {
             if self.refused[service].is_some_and(|until| now >= until) {
                 self.refused[service] = None;
                 self.links.iter_mut().filter(|link| link.is_open()).for_each(super::link::Link::list);
+            }
+        }
+    }
+
+    /// Whether a change to a service was sent so lately that what a translator says may be older.
+    pub(super) fn is_pending(&self, service: usize) -> bool {
+        self.now().duration_since(self.told[service]) < SETTLED
+    }
+
+    /// The same, or this translator has yet to say what has come of a change.
+    pub(super) fn is_pending_at(&self, place: usize, service: usize) -> bool {
+        // What is no longer waited for, and sent all the same, may be of any service.
+        let is_of = |number| self.sent.get(&number).is_none_or(|sent| sent.service == service && sent.decision.is_some());
+        self.is_pending(service) || self.links[place].is_to_change(is_of)
+    }
+
+    /// Looks at what was listed while a change was on its way, once that must have arrived.
+    pub(super) fn read_again(&mut self) {
+        for place in 0..self.links.len() {
+            let is_settled = |service| !self.is_pending_at(place, service);
+            let is_due = self.unread[place] && self.links[place].rules.is_some();
+            if is_due && (0..self.services.len()).all(is_settled) {
+                self.listed(place);
             }
         }
     }

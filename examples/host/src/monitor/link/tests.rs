@@ -188,3 +188,54 @@ fn a_server_in_another_rule_makes_no_report_late() {
     assert_eq!(report(&mut run, &[(0, 0, 3), (1, 1, 6)]), (true, 1));
     let _ = std::fs::remove_dir_all(&folder);
 }
+
+/// Time goes on by so much.
+fn pass(run: &mut Run, time: Duration) {
+    run.start = run.start.checked_sub(time).unwrap();
+}
+
+/// The rule of the service as the translator has it.
+fn rule(run: &Run, weights: [u16; 2]) -> Listed {
+    let service = &run.services[0].service;
+    let weighted = |(server, weight): (&byway::Weighted, u16)| byway::Weighted { target: server.target, weight };
+    Listed { servers: service.servers.iter().zip(weights).map(weighted).collect(), ..Listed::new(service.matches) }
+}
+
+/// A translator that comes back while another one is given its weights is not forgotten.
+#[test]
+fn what_was_listed_during_a_change_is_looked_at_after_it() {
+    let (mut run, folder) = monitor("listed", "[[translator]]\nname = \"other\"\nat = \"127.0.0.1:10\"\nkey = \"key\"\n");
+    run.note_leads();
+    change(&mut run, 9, &[]);
+    run.links[0].queue.clear();
+    let held = {
+        let mut weights = super::super::rules::Each::default();
+        (weights[0], weights[1]) = (9, 1);
+        run.services[0].adopt(&weights);
+        weights
+    };
+    run.links[0].rules = Some(vec![rule(&run, [9, 1])]);
+    (run.links[1].is_open, run.links[1].rules) = (true, Some(vec![rule(&run, [1, 1])]));
+    run.links[1].stand = Stand::new(7, false);
+    run.hear(1, Heard::Listed);
+    let to_change = |run: &Run| {
+        let asks = run.links[1].queue.iter().map(|(ask, _)| *ask);
+        asks.filter(|ask| *ask != Ask::List).collect::<Vec<_>>()
+    };
+    assert_eq!(to_change(&run), [], "it may have been asked for that already");
+    pass(&mut run, Duration::from_secs(3));
+    run.tick();
+    assert_eq!(to_change(&run), [Ask::Change(2)]);
+    // What it says before it has answered is of before, however long that takes.
+    pass(&mut run, Duration::from_secs(3));
+    run.hear(1, Heard::Listed);
+    run.tick();
+    assert_eq!((run.changes, run.services[0].in_force), (2, Some(held)));
+    run.links.iter_mut().for_each(|link| link.queue.clear());
+    run.links[1].rules = Some(vec![rule(&run, [9, 1])]);
+    run.tick();
+    pass(&mut run, Duration::from_secs(3));
+    run.tick();
+    assert_eq!(run.changes, 2);
+    let _ = std::fs::remove_dir_all(&folder);
+}
