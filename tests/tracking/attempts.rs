@@ -68,8 +68,8 @@ fn client(flags: u8, sequence: u32, acknowledgment: u32, data: &[u8]) -> Vec<u8>
 }
 
 /// The server challenges a SYN, a SYN of the server without ACK comes on top (forged, since such a server sends none), and
-/// the client refuses the challenge. Nothing that the server has said counts any more, so that no RST of the server has a
-/// number that anybody expects.
+/// the client refuses the challenge. The SYN still counts, since the client has answered it, and no other RST has a number
+/// that the client expects.
 #[test]
 fn a_reset_for_a_refused_answer_ends_nothing() {
     let mut talk = Talk::opening();
@@ -77,14 +77,44 @@ fn a_reset_for_a_refused_answer_ends_nothing() {
     talk.server(SYN, 0x5555_5555, 0, b"");
     talk.is(State::Opened);
     talk.client(RST, 0x7777, 0, b"");
-    talk.is(State::Opening);
+    talk.is(State::Opened);
     // Not about the client's SYN: the client ignores it (RFC 9293, section 3.10.7.3).
     talk.server(RST | ACK, 0, 0x7777, b"");
     talk.server(RST, 0, 0, b"");
-    talk.is(State::Opening);
+    talk.is(State::Opened);
     talk.server(SYN | ACK, SERVER_START, C, b"");
     talk.client(ACK, C, V, b"");
     talk.is(State::Established);
+}
+
+/// A server has answered a client that begins anew, and then opens itself: both open at once, as if the client had sent no
+/// other SYN.
+#[test]
+fn a_simultaneous_open_with_a_client_that_begins_anew() {
+    let begun = || {
+        let mut talk = Talk::opening();
+        talk.server(SYN | ACK, SERVER_START, C, b"");
+        talk.client(SYN, C2 - 1, 0, b"");
+        talk.is(State::Opening);
+        talk.server(SYN, V2 - 1, 0, b"");
+        talk.is(State::Opened);
+        talk
+    };
+    let mut talk = begun();
+    talk.client(SYN | ACK, C2 - 1, V2, b"");
+    talk.is(State::Opened);
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.is(State::Established);
+    talk.client(ACK, C2, V2, b"ask");
+    talk.server(ACK, V2, C2 + 3, b"say");
+    assert_eq!(talk.numbers(), [C2 + 3, V2 + 3, V2, C2 + 3]);
+    // The client's SYNs had overtaken each other, and the server's SYN was forged.
+    let mut talk = begun();
+    talk.client(ACK, C, V, b"");
+    talk.is(State::Established);
+    talk.server(ACK, V, C, b"say");
+    talk.client(ACK, C, V + 3, b"");
+    assert_eq!(talk.numbers(), [C, V + 3, V + 3, C]);
 }
 
 /// Without an answer there is nothing to acknowledge.

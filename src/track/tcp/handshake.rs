@@ -65,7 +65,8 @@ impl Tcp {
         let mut accepted = if segment.has(ACK) {
             self.acknowledges(segment.acknowledgment, self.behind_syn())
         } else {
-            syn && !answered
+            // An answer to another attempt says nothing about this one.
+            syn && !(answered && self.phase == Phase::Opened)
         };
         if !syn && self.phase == Phase::Opened {
             accepted &= end.wrapping_sub(before) <= EARLY;
@@ -110,12 +111,11 @@ impl Tcp {
         if accepted {
             self.claims.set_heard(ToClient, true);
             self.phase = Phase::Opened;
+            self.claims.set_syn_acknowledged(ToServer, segment.has(ACK));
         }
-        if !accepted {
-            self.sequences.set_acknowledged(ToClient, segment.acknowledgment);
-        } else if segment.has(ACK) {
-            self.acknowledge_clients_syn(segment.acknowledgment);
-        }
+        // When both open at once, what the server has acknowledged before was another attempt.
+        self.sequences.set_acknowledged(ToClient, if segment.has(ACK) { segment.acknowledgment } else { 0 });
+        self.complete_if_both_acknowledged();
         accepted
     }
 
@@ -147,15 +147,15 @@ impl Tcp {
         if self.claims.syn_acknowledged(ToServer) && self.claims.syn_acknowledged(ToClient) {
             self.sequences.set_sent(ToServer, self.sequences.expected(ToClient));
             self.complete();
+            self.settle();
         }
     }
 
-    /// Both ends have acknowledged each other's SYN.
+    /// Both ends have acknowledged each other's SYN. [`Self::settle`] has to follow.
     pub(super) fn complete(&mut self) {
         self.claims.clear_numbers();
         self.claims.set_heard(ToServer, true);
         self.phase = Phase::Established;
-        self.settle();
     }
 
     /// A client's segment that may complete the handshake: it acknowledges the server's latest SYN, or the one before,

@@ -161,13 +161,15 @@ impl Handshake {
 
     /// A SYN of the server without ACK: both open at once.
     fn open_too(&mut self, segment: Segment) -> Sign {
-        if self.is_client_acknowledged {
+        if self.is_client_acknowledged && self.opened {
             met("SYN of the server after its SYN+ACK");
             return Sign::None;
         }
-        met("both open");
+        met(if self.is_client_acknowledged { "both open after an answer to another attempt" } else { "both open" });
         self.take_servers_numbers(segment);
         (self.opened, self.is_server_heard) = (true, true);
+        // Whatever it has acknowledged was another attempt.
+        (self.is_client_acknowledged, self.acknowledged) = (false, UNKNOWN);
         Sign::OfLife
     }
 
