@@ -108,13 +108,68 @@ fn a_simultaneous_open_with_a_client_that_begins_anew() {
     talk.client(ACK, C2, V2, b"ask");
     talk.server(ACK, V2, C2 + 3, b"say");
     assert_eq!(talk.numbers(), [C2 + 3, V2 + 3, V2, C2 + 3]);
-    // The client's SYNs had overtaken each other, and the server's SYN was forged.
+    // One of the client's SYNs has overtaken the other, so that the server has answered the older one only after both.
+    let mut talk = Talk::opening();
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    talk.server(SYN, V2 - 1, 0, b"");
+    talk.client(RST, C, 0, b"");
+    talk.is(State::Opened);
+    talk.client(SYN | ACK, C2 - 1, V2, b"");
+    talk.server(ACK, V2, C2, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+    // The client's SYNs had overtaken each other, and the server's SYNs were forged.
     let mut talk = begun();
+    talk.server(SYN, 0x5555_5555, 0, b"");
     talk.client(ACK, C, V, b"");
     talk.is(State::Established);
     talk.server(ACK, V, C, b"say");
     talk.client(ACK, C, V + 3, b"");
     assert_eq!(talk.numbers(), [C, V + 3, V + 3, C]);
+    // Nor do they hide the answer to the latest attempt.
+    let mut talk = Talk::opening();
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    for forged in [0x5555_5555, 0x6666_6666] {
+        talk.server(SYN, forged, 0, b"");
+    }
+    talk.client(ACK, C2, V2, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+}
+
+/// A client gives its first SYN up with a RST, and its second one overtakes both: that one is still answered.
+#[test]
+fn a_reset_of_one_attempt_leaves_the_other() {
+    let given_up = || {
+        let mut talk = Talk::opening();
+        talk.client(SYN, C2 - 1, 0, b"");
+        talk.client(RST | ACK, C2, 0, b"");
+        talk.is(State::TimeWait);
+        talk
+    };
+    let mut talk = given_up();
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    talk.is(State::Opened);
+    talk.client(ACK, C, V, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C, V, V, C]);
+    assert_eq!(talk.t.counters().opened, 2, "it had ended, and is open again");
+    // The answer to what it has given up opens nothing.
+    let mut talk = given_up();
+    talk.server(SYN | ACK, SERVER_START, C2, b"");
+    talk.is(State::TimeWait);
+    talk.client(RST, C2, 0, b"");
+    talk.server(SYN | ACK, SERVER_START, 0, b"");
+    talk.is(State::TimeWait);
+    // Nor does anything where there was no other attempt.
+    let mut talk = Talk::opening();
+    talk.client(RST | ACK, C, 0, b"");
+    for number in [C, 0] {
+        talk.server(SYN | ACK, SERVER_START, number, b"");
+        talk.is(State::TimeWait);
+    }
 }
 
 /// Without an answer there is nothing to acknowledge.

@@ -69,9 +69,14 @@ impl Tcp {
         self.claims.set_attempt(Attempt::Syn);
     }
 
-    /// The server has reset a handshake. It may have answered one copy of the SYN so, and answer the next one otherwise.
-    pub(crate) fn await_another_answer(&mut self) {
-        self.claim_attempt(self.behind_syn(), self.claims.syn_data());
+    /// A handshake was reset by the side that sends this way. The server may have answered one copy of the SYN so, and answer
+    /// the next one otherwise. The client may have sent its other SYN after the one that it has given up.
+    pub(crate) fn await_another_answer(&mut self, direction: Direction) {
+        let behind = if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] };
+        if behind != 0 {
+            self.claims.numbers[0] = behind;
+            self.claims.set_attempt(Attempt::Syn);
+        }
     }
 
     /// The numbers with which both sides go on from an attempt that the server has answered.

@@ -65,7 +65,7 @@ impl Tcp {
         let mut accepted = if segment.has(ACK) {
             self.acknowledges(segment.acknowledgment, self.behind_syn())
         } else {
-            // An answer to another attempt says nothing about this one.
+            // Both open at once.
             syn && !(answered && self.phase == Phase::Opened)
         };
         if !syn && self.phase == Phase::Opened {
@@ -83,9 +83,9 @@ impl Tcp {
             }
             return accepted;
         }
-        if syn && !accepted && segment.has(ACK) && self.acknowledges_other(segment.acknowledgment) {
-            // It answers the other attempt.
-            let other = self.claims.numbers[ToServer as usize];
+        let other = self.claims.numbers[ToServer as usize];
+        if syn && !accepted && other != 0 && (!segment.has(ACK) || self.acknowledges(segment.acknowledgment, other)) {
+            // It answers the other attempt, or, since this one has its answer, meets the other one half-way.
             self.claims.numbers[ToServer as usize] = self.behind_syn();
             self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
             accepted = true;
@@ -93,10 +93,10 @@ impl Tcp {
         accepted &= syn;
         // An answer to no known attempt is remembered as long as there is nothing better: the client may say what it
         // is, by a RST with this number or by going on with it.
-        if !accepted && (answered || self.phase == Phase::Opened || !segment.has(ACK)) {
+        if !accepted && (answered || self.phase == Phase::Opened) {
             return false;
         }
-        if (answered || self.phase == Phase::Opened) && before != behind {
+        if answered && before != behind {
             self.claims.numbers[ToClient as usize] = before;
         }
         if before != behind {

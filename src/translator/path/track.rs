@@ -103,8 +103,8 @@ impl Table<'_> {
         }
         match tcp.judge_reset(direction, segment) {
             Reset::Exact => {
-                if direction == Direction::ToClient && matches!(tcp.phase, Phase::Opening | Phase::Opened) {
-                    tcp.await_another_answer();
+                if matches!(tcp.phase, Phase::Opening | Phase::Opened) {
+                    tcp.await_another_answer(direction);
                 }
                 self.finish(slot, Closed::Reset);
                 tcp.phase = Phase::TimeWait;

@@ -264,7 +264,7 @@ fn either_of_two_attempts_is_completed_after_the_end() {
     refused.client(SYN, C2 - 1, 0, 0);
     refused.client(SYN, C2 + 99_999, 0, 0);
     assert_eq!(refused.server_refuses(C2 + 100_000), Reset::Exact);
-    refused.await_another_answer();
+    refused.await_another_answer(ToClient);
     for mut tcp in [reset, refused] {
         tcp.phase = Phase::TimeWait;
         assert!(!tcp.client(ACK, C2, 0, 0) && !tcp.client(ACK, C2, V2, 0), "nothing was answered");

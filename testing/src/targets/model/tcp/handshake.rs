@@ -162,10 +162,19 @@ impl Handshake {
     /// A SYN of the server without ACK: both open at once.
     fn open_too(&mut self, segment: Segment) -> Sign {
         if self.is_client_acknowledged && self.opened {
-            met("SYN of the server after its SYN+ACK");
-            return Sign::None;
+            let Some(other) = self.other else {
+                met("SYN of the server after its SYN+ACK");
+                return Sign::None;
+            };
+            met("both open, with the other attempt");
+            (self.attempt, self.other) = (other, known(self.attempt));
+        } else {
+            met(if self.is_client_acknowledged {
+                "both open after an answer to the other attempt"
+            } else {
+                "both open"
+            });
         }
-        met(if self.is_client_acknowledged { "both open after an answer to another attempt" } else { "both open" });
         self.take_servers_numbers(segment);
         (self.opened, self.is_server_heard) = (true, true);
         // Whatever it has acknowledged was another attempt.
@@ -190,7 +199,7 @@ impl Handshake {
         let end = segment.end();
         let another = start != self.start;
         if another {
-            if self.opened || self.is_client_acknowledged {
+            if self.is_client_acknowledged {
                 met("second SYN+ACK");
                 self.before = known(self.start);
             }

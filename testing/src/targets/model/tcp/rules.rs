@@ -25,7 +25,7 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 90] = [
+pub const RULES: [&str; 91] = [
     "answered attempt forgotten",
     "behind a FIN after the end, and no repetition",
     "reset of an answered attempt",
@@ -63,7 +63,8 @@ pub const RULES: [&str; 90] = [
     "SYN+ACK for some of the data",
     "SYN+ACK for all of the data",
     "SYN of the server after its SYN+ACK",
-    "both open after an answer to another attempt",
+    "both open after an answer to the other attempt",
+    "both open, with the other attempt",
     "both open",
     "unrelated answer after a better one",
     "unrelated answer remembered",
