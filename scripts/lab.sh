@@ -4,12 +4,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --release --package byway-host
-target=${CARGO_TARGET_DIR:-target}
+programs=${BYWAY_PROGRAMS-} # where they are, if they are built already
+if [[ -z $programs ]]; then
+    cargo build --release --package byway-host
+    programs=${CARGO_TARGET_DIR:-target}/release
+fi
 folder=$(mktemp -d)
 mode=$(stat -c %a /dev/net/tun)
 trap 'chmod "$mode" /dev/net/tun; rm -rf "$folder"' EXIT
-install -m 755 "$target/release/byway" "$folder/byway-under-test"
+install -m 755 "$programs/byway" "$folder/byway-under-test"
 chmod 755 "$folder"
 chmod 666 /dev/net/tun
 # Without what this shell has: a home, a terminal, a group.

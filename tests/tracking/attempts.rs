@@ -172,6 +172,24 @@ fn a_reset_of_one_attempt_leaves_the_other() {
     }
 }
 
+/// The SYN of a client that begins anew overtakes the segment that completed the attempt before, and then the server resets
+/// that: the SYN has yet to be answered.
+#[test]
+fn a_syn_outlives_the_attempt_that_it_has_overtaken() {
+    let mut talk = Talk::opening();
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.client(ACK, C, V, b"");
+    talk.is(State::Established);
+    talk.server(RST | ACK, V, C, b"");
+    talk.is(State::TimeWait);
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.is(State::Opened);
+    talk.client(ACK, C2, V2, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+}
+
 /// Without an answer there is nothing to acknowledge.
 #[test]
 fn a_refused_answer_is_not_completed() {

@@ -72,7 +72,11 @@ impl Tcp {
     /// A handshake was reset by the side that sends this way. The server may have answered one copy of the SYN so, and answer
     /// the next one otherwise. The client may have sent its other SYN after the one that it has given up.
     pub(crate) fn await_another_answer(&mut self, direction: Direction) {
-        let behind = if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] };
+        self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] });
+    }
+
+    /// The SYN with this number behind it, if there is one, has yet to be answered.
+    pub(super) fn await_answer(&mut self, behind: u32) {
         if behind != 0 {
             self.claims.numbers[0] = behind;
             self.claims.set_attempt(Attempt::Syn);

@@ -171,7 +171,7 @@ impl Tcp {
         let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(behind.min(expected) != 0) };
         let other = self.claims.numbers[ToServer as usize];
         let goes_on = segment.sequence.wrapping_sub(expected) < room;
-        let goes_on_otherwise = earlier && other != 0 && segment.sequence == other;
+        let goes_on_otherwise = earlier && segment.sequence == other;
         if !(latest || earlier) || !(goes_on || goes_on_otherwise) {
             return false;
         }
@@ -182,7 +182,14 @@ impl Tcp {
         if !goes_on {
             self.sequences.set_acknowledged(ToClient, segment.sequence);
         }
-        self.complete_by(segment)
+        let latest = self.behind_syn();
+        let late = !self.acknowledges(self.sequences.expected(ToClient), latest);
+        self.complete_by(segment);
+        if late {
+            // As if that SYN had come after this segment.
+            self.await_answer(latest);
+        }
+        true
     }
 
     /// This segment of the client completes the handshake, and is the first one of the conversation.

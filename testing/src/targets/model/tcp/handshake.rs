@@ -286,7 +286,7 @@ impl Handshake {
         } else {
             self.start != UNKNOWN && self.acknowledged != UNKNOWN && sequence == self.acknowledged
         };
-        let at_other = before && self.other == Some(sequence);
+        let at_other = before && self.other.unwrap_or(UNKNOWN) == sequence;
         if !(latest || before) || !(begins || at_other) {
             met("completes nothing");
             return (Sign::None, None);
@@ -308,6 +308,10 @@ impl Handshake {
         let mut conversation = complete.completed(side(segment.end(), number, true));
         conversation.note_fin(Way::There, segment);
         conversation.note_acknowledged_fins();
+        if !self.acknowledges_attempt(complete.acknowledged) {
+            met("completes with a later SYN under way");
+            conversation.attempt = known(self.attempt).map(|attempt| Attempt::asked(attempt, 0));
+        }
         (Sign::OfLife, Some(conversation))
     }
 

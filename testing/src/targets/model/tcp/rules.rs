@@ -25,7 +25,7 @@ pub fn take_met() -> BTreeMap<&'static str, u64> {
 }
 
 /// The rules, each by what happens.
-pub const RULES: [&str; 91] = [
+pub const RULES: [&str; 92] = [
     "answered attempt forgotten",
     "behind a FIN after the end, and no repetition",
     "reset of an answered attempt",
@@ -65,6 +65,7 @@ pub const RULES: [&str; 91] = [
     "SYN of the server after its SYN+ACK",
     "both open after an answer to the other attempt",
     "both open, with the other attempt",
+    "completes with a later SYN under way",
     "both open",
     "unrelated answer after a better one",
     "unrelated answer remembered",
