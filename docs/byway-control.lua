@@ -104,15 +104,15 @@ local function word(value)
     math.floor(value / 2 ^ 24), math.floor(value / 2 ^ 16) % 256, math.floor(value / 2 ^ 8) % 256, value % 256)
 end
 
-local function sha256(octets)
-  local length = #octets
-  octets = octets .. "\128" .. string.rep("\0", (55 - length) % 64) .. word(0) .. word(length * 8)
+local function sha256(bytes)
+  local length = #bytes
+  bytes = bytes .. "\128" .. string.rep("\0", (55 - length) % 64) .. word(0) .. word(length * 8)
   local h = {}
   for n = 1, 8 do h[n] = START[n] end
-  for block = 1, #octets, 64 do
+  for block = 1, #bytes, 64 do
     local w = {}
     for i = 1, 16 do
-      local a, b, c, d = octets:byte(block + i * 4 - 4, block + i * 4 - 1)
+      local a, b, c, d = bytes:byte(block + i * 4 - 4, block + i * 4 - 1)
       w[i] = ((a * 256 + b) * 256 + c) * 256 + d
     end
     for i = 17, 64 do
@@ -139,12 +139,12 @@ local function sha256(octets)
   return digest
 end
 
-local function hmac(key, octets)
+local function hmac(key, bytes)
   key = key .. string.rep("\0", 64 - #key)
   local function pad(with)
     return (key:gsub(".", function(c) return string.char(bxor(c:byte(), with)) end))
   end
-  return sha256(pad(0x5c) .. sha256(pad(0x36) .. octets))
+  return sha256(pad(0x5c) .. sha256(pad(0x36) .. bytes))
 end
 
 local function keys()
@@ -245,7 +245,7 @@ local function instruction_words(tvb)
     local lease = tvb(12, 2):uint()
     local note = tvb(14, 1):uint()
     return name .. " as monitor " .. tostring(tvb(4, 8):uint64()) .. (lease == 0 and " no longer" or " for " .. lease .. " ms")
-      .. (note > 0 and ", note of " .. note .. " octets" or "")
+      .. (note > 0 and ", note of " .. note .. " bytes" or "")
   elseif number == 32 then
     return name .. " for " .. tvb(4, 2):uint() .. " s"
   end
@@ -285,7 +285,7 @@ local function answer(tvb, tree, stop)
     tree:add(f.told, tvb(28, stop - 28))
   end
   local words = (CODES[code] or "code " .. code) .. ", generation " .. tvb(20, 4):uint()
-  -- Answers to changes alone are a multiple of 8 octets that all begin with an outcome and a zero.
+  -- Answers to changes alone are a multiple of 8 bytes that all begin with an outcome and a zero.
   local effects = {}
   for at = 28, stop - 8, 8 do
     local outcome = OUTCOMES[tvb(at, 1):uint()]

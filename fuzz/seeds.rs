@@ -16,7 +16,7 @@ mod support;
 
 /// Packets of a classic pcap file in the byte order of most machines, from their IPv4 header on.
 fn packets(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let long = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four octets"));
+    let long = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     let link = long(20);
     let mut packets = Vec::new();
     let mut at = 24;
@@ -67,9 +67,9 @@ fn queries() -> io::Result<()> {
 fn datagrams() -> io::Result<Vec<Vec<u8>>> {
     let text = fs::read_to_string("../docs/control-vectors.txt")?;
     let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
-    let octet = |pair: &[u8]| u8::from_str_radix(&String::from_utf8_lossy(pair), 16).expect("hexadecimal digits");
+    let byte = |pair: &[u8]| u8::from_str_radix(&String::from_utf8_lossy(pair), 16).expect("hexadecimal digits");
     let values = lines.map(|(_, digits)| digits).filter(|digits| digits.len() > 64);
-    Ok(values.map(|digits| digits.as_bytes().chunks(2).map(octet).collect()).collect())
+    Ok(values.map(|digits| digits.as_bytes().chunks(2).map(byte).collect()).collect())
 }
 
 fn control() -> io::Result<()> {

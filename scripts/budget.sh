@@ -75,10 +75,10 @@ done
 printf '### Flash and RAM\n\n'
 "$scripts/size.sh" thumbv6m-none-eabi "${targets[@]}" | tee "$work/size"
 
-printf '\n### Memory by what it holds, in octets\n\n| | |\n| --- | ---: |\n'
+printf '\n### Memory by what it holds, in bytes\n\n| | |\n| --- | ---: |\n'
 rows size 1
 
-printf '\n### Stack in octets\n\n| call | packets |%s\n| --- | --- |%s\n' "$columns" "$rule"
+printf '\n### Stack in bytes\n\n| call | packets |%s\n| --- | --- |%s\n' "$columns" "$rule"
 rows stack
 bound="| translate | **any: bound** |"
 for level in "${levels[@]}"; do
@@ -109,10 +109,10 @@ measured() {
         END { for (i = 0; i < 4; i++) printf " %.0f |", most[i] }')"
 }
 # A row of what is the same for every machine of 32 bits.
-octets() { awk -F '|' -v name="$1" '$1 == "size" && index($2, name) == 1 { print $NF }' "$work/measured-1"; }
+bytes() { awk -F '|' -v name="$1" '$1 == "size" && index($2, name) == 1 { print $NF }' "$work/measured-1"; }
 everywhere() {
     local value
-    value=$(octets "$2")
+    value=$(bytes "$2")
     printf '| %s |' "$1"
     printf ' %s |' "$value" "$value" "$value" "$value" "$value" "$value"
     echo
@@ -141,9 +141,9 @@ within() {
     if [[ ! $is =~ ^[0-9]+$ ]]; then
         echo "Missed: there is no figure for $what" >&2
     elif ((is > limit)); then
-        echo "Missed: $what is $is octets, and must not be above $limit" >&2
+        echo "Missed: $what is $is bytes, and must not be above $limit" >&2
     else
-        echo "$what: $is of $limit octets"
+        echo "$what: $is of $limit bytes"
         return
     fi
     missed=1
@@ -157,7 +157,7 @@ naming=$(awk '/^Feature naming/ { sub(/.*flash /, ""); print $0 + 0 }' "$work/si
 within "flash of the feature naming" "$naming" "$naming_limit"
 report=$(awk '/^Feature report/ { sub(/.*flash /, ""); print $0 + 0 }' "$work/size")
 within "flash of the feature report" "$report" "$report_limit"
-within "a translator of 170 connections" "$(octets "translator of 170 connections, 8 rules")" "$ram_limit"
+within "a translator of 170 connections" "$(bytes "translator of 170 connections, 8 rules")" "$ram_limit"
 # What was met, on every machine; and at `s`, for which the budget is made, also what was not.
 met=$(awk -F '|' '/^stack.translate/ && $NF > most { most = $NF } END { print most }' "$work"/measured-*)
 within "the deepest stack of translate that was met" "$met" "$stack_limit"

@@ -39,7 +39,7 @@ def registers(operands):
 
 
 def taken(name, operands, set_by):
-    """How many octets of stack an instruction takes; None if that cannot be told. `set_by` has, for each register, the
+    """How many bytes of stack an instruction takes; None if that cannot be told. `set_by` has, for each register, the
     instruction that was the last to name it first."""
     if name == "mov" and operands.startswith("sp, "):
         register = operands.removeprefix("sp, ")
@@ -77,11 +77,11 @@ def read(image):
             function = functions.setdefault(int(head.group(1), 16), Function(head.group(2)))
         elif function and (instruction := INSTRUCTION.match(line)):
             _, name, operands = (part.strip() for part in instruction.groups())
-            octets = taken(name, operands, set_by)
+            bytes = taken(name, operands, set_by)
             set_by[operands.split(",")[0]] = f"{name} {operands}"
-            if octets is None:
+            if bytes is None:
                 sys.exit(f"{function.name}: cannot tell what this does to the stack: {line.strip()}")
-            function.frame += octets
+            function.frame += bytes
             target = re.search(r"(?:^|, )#?0x([0-9a-f]+)$", operands)
             if name.split(".")[0] in CALLS:
                 if target:

@@ -141,7 +141,7 @@ pub struct Volume {
     /// Packets translated.
     pub packets: u64,
     /// Bytes in them, IPv4 headers included.
-    pub octets: u64,
+    pub bytes: u64,
     /// The smallest packet, in bytes; zero if there was none.
     pub smallest: u16,
     /// The largest packet, in bytes; zero if there was none.

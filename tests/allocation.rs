@@ -141,8 +141,8 @@ fn exercise<S: Storage>(byway: &mut Translator<S>) -> usize {
         });
         sum += count;
         let (count, listed) = allocations(|| {
-            for octets in &records {
-                let _ = Record::from_bytes(octets).and_then(|record| byway.import(now, &record));
+            for bytes in &records {
+                let _ = Record::from_bytes(bytes).and_then(|record| byway.import(now, &record));
             }
             let _ = Record::from_bytes(&[0; 100]);
             let listed = byway.connections().count();

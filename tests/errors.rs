@@ -106,9 +106,9 @@ fn records() {
     ask(&mut t, s(100), at(CLIENT), at(ORIGINAL));
     let record = t.records().next().unwrap();
     let good = *record.as_bytes();
-    let read = |place: usize, octets: &[u8], mend: bool| {
+    let read = |place: usize, bytes: &[u8], mend: bool| {
         let mut bad = good;
-        bad[place..place + octets.len()].copy_from_slice(octets);
+        bad[place..place + bytes.len()].copy_from_slice(bytes);
         if mend {
             let sum = crc(&bad[..RECORD_LENGTH - 4]);
             bad[RECORD_LENGTH - 4..].copy_from_slice(&sum.to_be_bytes());
@@ -179,7 +179,7 @@ mod control {
                 Err(error) => break error,
             }
         };
-        says(&too_long, &[&format!("instruction {}", too_long.instruction), &too_long.octets.to_string()]);
-        assert!(too_long.instruction > 1 && too_long.octets > 0);
+        says(&too_long, &[&format!("instruction {}", too_long.instruction), &too_long.bytes.to_string()]);
+        assert!(too_long.instruction > 1 && too_long.bytes > 0);
     }
 }

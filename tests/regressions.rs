@@ -161,13 +161,13 @@ fn an_adopted_connection_learns_high_numbers() {
 /// A record of a connection with other addresses on the server's side, as another portion may have moved it.
 fn moved(t: &Translator<Heap>, client: SocketAddrV4, kept: bool, alternative: SocketAddrV4) -> Record {
     let connection = t.connection(Protocol::Udp, client, at(ORIGINAL)).unwrap().0;
-    let mut octets = *t.record(&connection).unwrap().as_bytes();
-    octets[5] = u8::from(kept);
-    octets[20..24].copy_from_slice(&alternative.ip().octets());
-    octets[24..26].copy_from_slice(&alternative.port().to_be_bytes());
-    let sum = crc(&octets[..52]);
-    octets[52..].copy_from_slice(&sum.to_be_bytes());
-    Record::from_bytes(&octets).unwrap()
+    let mut bytes = *t.record(&connection).unwrap().as_bytes();
+    bytes[5] = u8::from(kept);
+    bytes[20..24].copy_from_slice(&alternative.ip().octets());
+    bytes[24..26].copy_from_slice(&alternative.port().to_be_bytes());
+    let sum = crc(&bytes[..52]);
+    bytes[52..].copy_from_slice(&sum.to_be_bytes());
+    Record::from_bytes(&bytes).unwrap()
 }
 
 /// The endpoint that a record gives a connection is taken from one that is dead: its neighbour in the list of those that

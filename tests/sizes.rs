@@ -60,7 +60,7 @@ fn the_size_of_everything_is_within_its_budget() {
         ("`Translator<Fixed<65536, 64>>`", size_of::<Translator<Fixed<65_536, 64>>>()),
     ];
     println!("| what | bytes |\n| --- | ---: |");
-    let rows = rows.map(|(what, octets)| (what, format!("| {what} | {octets} |")));
+    let rows = rows.map(|(what, bytes)| (what, format!("| {what} | {bytes} |")));
     rows.iter().for_each(|(_, row)| println!("{row}"));
     for (what, row) in rows {
         // The README's table is of a 64-bit machine; the budgets below hold everywhere.
@@ -80,7 +80,7 @@ fn the_size_of_everything_is_within_its_budget() {
 #[test]
 fn a_small_router_holds_170_connections() {
     let whole = size_of::<Translator<Small>>();
-    assert!(whole - LARGE_FILTER <= SMALL_ROUTER, "{whole} octets; {WITHOUT_TABLES} of them without any table");
+    assert!(whole - LARGE_FILTER <= SMALL_ROUTER, "{whole} bytes; {WITHOUT_TABLES} of them without any table");
     let mut t = Translator::new(config(), Small::sized()).unwrap();
     t.divert(Divert::new(at(ORIGINAL)).to(at(SERVER))).unwrap();
     for n in 0..170 {
@@ -180,5 +180,5 @@ fn a_static_table_takes_no_room_in_the_program() {
     ask_and_answer(&mut t, s(0), at(CLIENT), at(ORIGINAL));
     let program = std::env::current_exe().and_then(std::fs::metadata).map(|m| m.len());
     let program = program.expect("this program has a file");
-    assert!(program < size_of_val(&LARGE) as u64, "{program} octets: the table stands in the program's file");
+    assert!(program < size_of_val(&LARGE) as u64, "{program} bytes: the table stands in the program's file");
 }

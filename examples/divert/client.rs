@@ -24,7 +24,7 @@ pub(crate) trait Client {
     fn download(&self) -> &Download;
 
     /// Takes no more than so many bytes of the resource from now on. Without that it takes all there is at once.
-    fn take_at_most(&mut self, octets: usize);
+    fn take_at_most(&mut self, bytes: usize);
 }
 
 /// What has come so far.
@@ -131,8 +131,8 @@ impl Client for OverUdp {
         &self.download
     }
 
-    fn take_at_most(&mut self, octets: usize) {
-        self.download.allowed = octets.min(SIZE);
+    fn take_at_most(&mut self, bytes: usize) {
+        self.download.allowed = bytes.min(SIZE);
     }
 }
 
@@ -220,7 +220,7 @@ impl Client for OverTcp {
         &self.download
     }
 
-    fn take_at_most(&mut self, octets: usize) {
-        self.download.allowed = octets.min(SIZE);
+    fn take_at_most(&mut self, bytes: usize) {
+        self.download.allowed = bytes.min(SIZE);
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn read_heading(data: &[u8]) -> Option<(char, usize, &[u8])> {
 }
 
 fn split(data: &[u8]) -> Option<(&str, &[u8])> {
-    let end = data.windows(4).take(LONGEST_HEAD).position(|octets| octets == b"\r\n\r\n")?;
+    let end = data.windows(4).take(LONGEST_HEAD).position(|bytes| bytes == b"\r\n\r\n")?;
     Some((core::str::from_utf8(&data[..end]).ok()?, &data[end + 4..]))
 }
 

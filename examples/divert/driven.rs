@@ -52,8 +52,8 @@ impl<W: Write> Diary<'_, W> {
             let _ = writeln!(self.out, "  {seconds:6.1} s  instruction, generation {}: {rules}", self.generation);
         }
         for (place, (server, _)) in SERVERS.into_iter().enumerate() {
-            let octets = client.download().by_server.get(&server).map_or(0, |(octets, _)| *octets);
-            if octets != self.delivered[place] && self.delivering != Some(server) {
+            let bytes = client.download().by_server.get(&server).map_or(0, |(bytes, _)| *bytes);
+            if bytes != self.delivered[place] && self.delivering != Some(server) {
                 let _ = writeln!(self.out, "  {seconds:6.1} s  server {server} delivers");
                 // What the old server had sent may come later than the first of the new one.
                 if self.delivering.is_some() && self.gap.is_none() {
@@ -61,7 +61,7 @@ impl<W: Write> Diary<'_, W> {
                 }
                 self.delivering = Some(server);
             }
-            self.delivered[place] = octets;
+            self.delivered[place] = bytes;
         }
     }
 }
@@ -110,8 +110,8 @@ pub(crate) fn run(driven: &Driven, arguments: &Arguments, out: &mut impl Write) 
 /// How many bytes the client may have had after this time.
 fn due(time: smoltcp::time::Duration, seconds: u32) -> usize {
     let whole = u64::from(seconds.max(1)) * 1_000_000;
-    let octets = (SIZE as u64).saturating_mul(time.total_micros()) / whole;
-    usize::try_from(octets).unwrap_or(SIZE).min(SIZE)
+    let bytes = (SIZE as u64).saturating_mul(time.total_micros()) / whole;
+    usize::try_from(bytes).unwrap_or(SIZE).min(SIZE)
 }
 
 fn greet(out: &mut impl Write, instructions: &Instructions, driven: &Driven) -> std::io::Result<()> {

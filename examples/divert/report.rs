@@ -23,8 +23,7 @@ pub(crate) fn print(out: &mut impl Write, story: &Story, arguments: &Arguments) 
     writeln!(out, "  servers   {}", SERVERS.map(|(name, endpoint)| format!("{name} {endpoint}")).join(", "))?;
     figure(out, story, &style)?;
     let [(a, _), (b, _)] = SERVERS;
-    let title =
-        format!("Downloads of {} octets, moved from {a} to {b} half-way (simulated time)", grouped(SIZE as u64));
+    let title = format!("Downloads of {} bytes, moved from {a} to {b} half-way (simulated time)", grouped(SIZE as u64));
     writeln!(out, "\n{}", style.bold(&title))?;
     chapters(out, &story.chapters, &style)?;
     ending(out, story.fault(), "All of it came, from two servers, and the client saw one.", arguments, &style)
@@ -33,7 +32,7 @@ pub(crate) fn print(out: &mut impl Write, story: &Story, arguments: &Arguments) 
 /// What a download came to that was driven from outside.
 pub(crate) fn print_driven(out: &mut impl Write, chapter: &Chapter, arguments: &Arguments) -> io::Result<()> {
     let style = Style::of_terminal();
-    let title = format!("A download of {} octets, driven from outside (real time)", grouped(SIZE as u64));
+    let title = format!("A download of {} bytes, driven from outside (real time)", grouped(SIZE as u64));
     writeln!(out, "\n{}", style.bold(&title))?;
     chapters(out, core::slice::from_ref(chapter), &style)?;
     let good = match chapter.delivered {
@@ -102,7 +101,7 @@ fn chapters(out: &mut impl Write, chapters: &[Chapter], style: &Style) -> io::Re
     }
     writeln!(out, "{}", row("late packets of A, dropped", &|c| grouped(c.late)))?;
     writeln!(out, "{}", row("asked for again", &asked_again))?;
-    writeln!(out, "{}", row("until B's first octets", &|c| c.gap.map_or("never".into(), millis)))?;
+    writeln!(out, "{}", row("until B's first bytes", &|c| c.gap.map_or("never".into(), millis)))?;
     writeln!(out, "{}", row("whole download", &|c| millis(c.took)))?;
     writeln!(out, "{}", row(&format!("client saw packets of {}", ORIGINAL.ip()), &|c| grouped(c.by_client.expected)))?;
     writeln!(out, "{}", row("  of anybody else", &|c| other(c.by_client, style)))?;

@@ -156,7 +156,7 @@ pub(crate) fn chapter(network: &mut Network, client: &dyn Client, protocol: Prot
     Chapter {
         protocol,
         how: None,
-        delivered: SERVERS.map(|(server, _)| download.by_server.get(&server).map_or(0, |(octets, _)| *octets)),
+        delivered: SERVERS.map(|(server, _)| download.by_server.get(&server).map_or(0, |(bytes, _)| *bytes)),
         late: 0,
         asked_again: download.asked_again,
         gap: None,
@@ -173,7 +173,7 @@ pub(crate) fn late(network: &Network) -> u64 {
 }
 
 fn hash(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|octet| format!("{octet:02x}")).collect()
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -70,9 +70,9 @@ impl Connection {
         }
         while self.left.is_none()
             && socket.can_recv()
-            && let Ok(octet) = socket.recv(|data| (data.len().min(1), data.first().copied()))
+            && let Ok(byte) = socket.recv(|data| (data.len().min(1), data.first().copied()))
         {
-            self.request.extend(octet);
+            self.request.extend(byte);
             if let Some(part) = content::read_request(&self.request) {
                 let _ = socket.send_slice(content::heading(name, &part).as_bytes());
                 self.left = Some(part);

@@ -22,8 +22,8 @@ fn divert(arguments: &[&str]) -> Output {
         .expect("cargo runs")
 }
 
-fn text(octets: &[u8]) -> &str {
-    core::str::from_utf8(octets).expect("it is text")
+fn text(bytes: &[u8]) -> &str {
+    core::str::from_utf8(bytes).expect("it is text")
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -157,7 +157,7 @@ fn wrong_arguments_get_one_line() {
 /// The packets of a file of raw IPv4 packets, all checksums of which must be right.
 fn packets(path: &Path) -> Vec<Vec<u8>> {
     let file = fs::read(path).expect("the file is there");
-    let word = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().expect("four octets"));
+    let word = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().expect("four bytes"));
     assert_eq!((word(0), word(20)), (0xa1b2_c3d4, 101));
     let mut packets = Vec::new();
     let (mut at, mut before) = (24, (0, 0));

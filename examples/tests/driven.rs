@@ -73,7 +73,7 @@ impl Download {
         let mut command = Command::new(program(&["byway-host", "--bin", "byway"]));
         command.args(["ctl", "--agent", &self.at, "--key"]).arg(&self.key).args(words.split(' '));
         let output = command.output().expect("the program runs");
-        let text = |octets| String::from_utf8(octets).expect("it is text");
+        let text = |bytes| String::from_utf8(bytes).expect("it is text");
         assert!(output.status.success(), "{words}: {}", text(output.stderr));
         text(output.stdout).trim_end().to_string()
     }
@@ -129,7 +129,7 @@ fn drive(protocol: &str, how: &str) {
     let printed = download.end();
     assert!(!printed.contains("instruction") && !printed.contains(" delivers"), "{printed}");
     let delivered = ["A", "B"].map(|server| row(&printed, &format!("server {server} delivered")));
-    assert!(delivered.iter().all(|octets| *octets > 100_000), "{printed}");
+    assert!(delivered.iter().all(|bytes| *bytes > 100_000), "{printed}");
     assert_eq!(delivered.iter().sum::<usize>(), 2 << 20);
     assert!(row(&printed, "client saw packets of 100.100.100.100") > 1000, "{printed}");
     assert_eq!(printed.matches("of anybody else                                  0").count(), 2, "{printed}");

@@ -354,8 +354,8 @@ fn read_connection(reader: &mut Reader<'_>) -> Option<(Connection, Option<Measur
 
 fn read_measured(reader: &mut Reader<'_>) -> Option<Measured> {
     let mut volume = || {
-        let (packets, octets) = (reader.u64()?, reader.u64()?);
-        Some(Volume { packets, octets, smallest: reader.u16()?, largest: reader.u16()? })
+        let (packets, bytes) = (reader.u64()?, reader.u64()?);
+        Some(Volume { packets, bytes, smallest: reader.u16()?, largest: reader.u16()? })
     };
     let (to_server, to_client) = (volume()?, volume()?);
     let mut instant = || reader.u64().map(Instant::from_micros);

@@ -125,7 +125,7 @@ pub(super) fn measured(slot: &MeasureSlot, last: Tick, now: Instant, out: &mut W
     let m = slot.report(last, now);
     for volume in [&m.to_server, &m.to_client] {
         out.u64(volume.packets);
-        out.u64(volume.octets);
+        out.u64(volume.bytes);
         out.u16(volume.smallest);
         out.u16(volume.largest);
     }

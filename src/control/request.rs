@@ -70,16 +70,16 @@ pub struct TooLong {
     /// The number of the instruction that does not fit, from one.
     pub instruction: usize,
     /// How many bytes the instructions before it take.
-    pub octets: usize,
+    pub bytes: usize,
 }
 
 impl core::fmt::Display for TooLong {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Self { instruction, octets } = self;
+        let Self { instruction, bytes } = self;
         if *instruction > MAX_INSTRUCTIONS {
             return write!(f, "a request holds {MAX_INSTRUCTIONS} instructions, and this is instruction {instruction}");
         }
-        write!(f, "instruction {instruction} does not fit after {octets} of {ROOM} bytes")
+        write!(f, "instruction {instruction} does not fit after {bytes} of {ROOM} bytes")
     }
 }
 
@@ -103,7 +103,7 @@ impl Request {
     /// # Errors
     /// [`TooLong`] if it does not fit.
     pub fn and(mut self, instruction: Instruction) -> Result<Self, TooLong> {
-        let too_long = TooLong { instruction: usize::from(self.count) + 1, octets: usize::from(self.length) };
+        let too_long = TooLong { instruction: usize::from(self.count) + 1, bytes: usize::from(self.length) };
         if usize::from(self.count) >= MAX_INSTRUCTIONS {
             return Err(too_long);
         }
@@ -361,12 +361,9 @@ mod tests {
         for _ in 0..MAX_INSTRUCTIONS {
             request = request.and(Instruction::SetClientLimit(1)).unwrap();
         }
-        assert_eq!(
-            request.and(Instruction::SetClientLimit(1)).err(),
-            Some(TooLong { instruction: 17, octets: 16 * 8 })
-        );
+        assert_eq!(request.and(Instruction::SetClientLimit(1)).err(), Some(TooLong { instruction: 17, bytes: 16 * 8 }));
         let largest = every_instruction()[0];
         let two = Request::one(largest).and(largest).unwrap();
-        assert!(matches!(two.and(largest), Err(TooLong { instruction: 3, octets: 1.. })));
+        assert!(matches!(two.and(largest), Err(TooLong { instruction: 3, bytes: 1.. })));
     }
 }

@@ -86,8 +86,8 @@ impl Lead {
         self.note.write(out);
     }
 
-    pub(super) fn read(octets: &[u8]) -> Option<Self> {
-        let mut reader = Reader(octets);
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
         let (leader, lease, standing) = (reader.u64()?, reader.u16()?, reader.u16()?);
         Some(Self {
             leader: (leader != NOBODY).then_some(leader),

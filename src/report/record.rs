@@ -114,7 +114,7 @@ pub(super) fn connection(
     out.u8(INITIATOR);
     let (there, back) = (measured.to_server, measured.to_client);
     for volume in [there, back] {
-        out.u64(volume.octets);
+        out.u64(volume.bytes);
         out.u64(volume.packets);
     }
     for volume in [there, back] {

@@ -91,8 +91,8 @@ impl Keys {
 // Called once in `Keys` and once in `Sharding`, which small images do without.
 #[inline(always)]
 pub(crate) fn sip13(key: (u64, u64), words: [u64; 2]) -> u64 {
-    const OCTETS: u64 = 16 << 56;
-    sip(key, [words[0], words[1], OCTETS], (1, 3))
+    const BYTES: u64 = 16 << 56;
+    sip(key, [words[0], words[1], BYTES], (1, 3))
 }
 
 /// SipHash of words of which the last has the length of all bytes in its top byte, with so many rounds after each word, and so

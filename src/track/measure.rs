@@ -183,7 +183,7 @@ impl MeasureSlot {
     #[cfg_attr(target_pointer_width = "64", inline(always))]
     pub(crate) fn count(&mut self, direction: Direction, bytes: usize) {
         let way = direction as usize;
-        let octets16 = u16::try_from(bytes).unwrap_or(u16::MAX);
+        let bytes16 = u16::try_from(bytes).unwrap_or(u16::MAX);
         if let Some(packets) = self.packets.get_mut(way) {
             add_lower(packets, PACKETS, 1);
         }
@@ -191,10 +191,10 @@ impl MeasureSlot {
             add_lower(sum, BYTES, bytes as u64);
         }
         if let Some(smallest) = self.smallest.get_mut(way) {
-            *smallest = if *smallest == 0 { octets16 } else { (*smallest).min(octets16) };
+            *smallest = if *smallest == 0 { bytes16 } else { (*smallest).min(bytes16) };
         }
         if let Some(largest) = self.largest.get_mut(way) {
-            *largest = (*largest).max(octets16);
+            *largest = (*largest).max(bytes16);
         }
     }
 
@@ -293,7 +293,7 @@ impl MeasureSlot {
         let some = |micros: u32| (micros != 0).then(|| Duration::from_micros(u64::from(micros)));
         let [there, back] = [0, 1].map(|way| Volume {
             packets: self.packets.get(way).map_or(0, |word| lower(*word, PACKETS)),
-            octets: self.bytes.get(way).map_or(0, |word| lower(*word, BYTES)),
+            bytes: self.bytes.get(way).map_or(0, |word| lower(*word, BYTES)),
             smallest: self.smallest.get(way).copied().unwrap_or(0),
             largest: self.largest.get(way).copied().unwrap_or(0),
         });

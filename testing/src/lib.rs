@@ -58,8 +58,8 @@ pub fn translator(config: Config) -> Translator<byway::Heap> {
 /// CRC-32 (ISO-HDLC), bit by bit.
 pub fn crc(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
-    for octet in bytes {
-        crc ^= u32::from(*octet);
+    for byte in bytes {
+        crc ^= u32::from(*byte);
         for _ in 0..8 {
             crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
         }

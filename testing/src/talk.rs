@@ -108,7 +108,7 @@ pub fn say<S: Storage>(t: &mut Translator<S>, now: Instant) -> Vec<Vec<u8>> {
 
 /// Flags, sequence number and acknowledgement of a TCP packet without IP options.
 pub fn segment(packet: &[u8]) -> (u8, u32, u32) {
-    let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().expect("four octets"));
+    let word = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().expect("four bytes"));
     (packet[33], word(24), word(28))
 }
 

@@ -441,8 +441,8 @@ fn events_cannot_be_replayed_or_made_up() {
 }
 
 /// HMAC-SHA-256, its first half, from the same crates as the library's.
-fn tag(key: &[u8; 32], octets: &[u8]) -> [u8; 16] {
-    hmac(key, octets)[..16].try_into().unwrap()
+fn tag(key: &[u8; 32], bytes: &[u8]) -> [u8; 16] {
+    hmac(key, bytes)[..16].try_into().unwrap()
 }
 
 /// The key of the first session of a house, whose monitor is `peer(1)` and has 16 times 1 as its nonce, as the document

@@ -2,7 +2,7 @@
 """A second monitor, written from docs/control-protocol.md alone.
 
   client.py HOST:PORT KEY-NUMBER KEY-HEX     requests from standard input, answers to standard output
-  client.py --check FILE                     checks the octets of a vectors file
+  client.py --check FILE                     checks the bytes of a vectors file
 
 A request is one line of JSON: {"do": [INSTRUCTION, ...], "only_if": GENERATION, "dry_run": true}, where an
 INSTRUCTION is ["divert", MATCH, [SERVER, ...], FLAGS] (as in a rule), ["remove", MATCH], ["redivert", FROM, TO, HOW],
@@ -25,12 +25,12 @@ STATES = [None, "opening", "opened", "established", "client_closed", "server_clo
 WAITS = [0.25, 0.5, 1, 2, 2, 2, 2]
 
 
-def mac(key, octets):
-    return hmac.new(key, octets, hashlib.sha256).digest()
+def mac(key, data):
+    return hmac.new(key, data, hashlib.sha256).digest()
 
 
-def sealed(key, octets):
-    return octets + mac(key, octets)[:16]
+def sealed(key, data):
+    return data + mac(key, data)[:16]
 
 
 def opened(key, datagram):
@@ -114,8 +114,8 @@ def body(name, *values):
 
 
 def instruction(name, *values):
-    octets = body(name, *values)
-    return struct.pack(">BBH", NAMES[name], 0, len(octets)) + octets
+    data = body(name, *values)
+    return struct.pack(">BBH", NAMES[name], 0, len(data)) + data
 
 
 def request_body(request):
@@ -128,12 +128,12 @@ def request_body(request):
 # What is read
 
 
-class Octets:
-    def __init__(self, octets):
-        self.octets, self.at = octets, 0
+class Reader:
+    def __init__(self, data):
+        self.data, self.at = data, 0
 
     def take(self, form):
-        values = struct.unpack_from(">" + form, self.octets, self.at)
+        values = struct.unpack_from(">" + form, self.data, self.at)
         self.at += struct.calcsize(">" + form)
         return values if len(values) > 1 else values[0]
 
@@ -184,7 +184,7 @@ class Octets:
         protocol, state, measured, _ = self.take("BBBB")
         told = {"protocol": protocol, "state": STATES[state]} | self.ends()
         if measured:
-            names = ["packets", "octets", "smallest", "largest"]
+            names = ["packets", "bytes", "smallest", "largest"]
             for way in ["to_server", "to_client"]:
                 told[way] = dict(zip(names, self.take("QQHH")))
             told["first"], told["last"] = self.take("QQ")
@@ -210,7 +210,7 @@ class Octets:
         told["ends"] = dict(zip(ends, self.take("8I")))
         told["unreachable"], told["retransmissions"] = self.take("II")
         for way in ["to_server", "to_client"]:
-            told[way] = dict(zip(["packets", "octets"], self.take("QQ")))
+            told[way] = dict(zip(["packets", "bytes"], self.take("QQ")))
         for times in ["server_handshake", "client_handshake", "connecting", "waiting", "unanswered"]:
             told[times] = dict(zip(["count", "micros"], self.take("IQ")))
         silent = self.take("Q")
@@ -232,33 +232,33 @@ class Octets:
 
 
 def read_answer(said, request):
-    octets = Octets(said[16:])
-    code, index, flags, generation, detail = octets.take("HBBII")
+    data = Reader(said[16:])
+    code, index, flags, generation, detail = data.take("HBBII")
     told = {"code": code, "index": index, "dry_run": bool(flags & 1), "generation": generation, "detail": detail}
     if code:
         return told
     name = request["do"][0][0] if request else None
     if name == "rules":
-        told |= octets.page(octets.rule)
+        told |= data.page(data.rule)
     elif name == "connections":
-        told |= octets.page(octets.connection, "Q")
+        told |= data.page(data.connection, "Q")
     elif name == "measurements":
-        told |= octets.page(octets.measured, "Q")
+        told |= data.page(data.measured, "Q")
     elif name == "names":
-        told |= octets.page(octets.entry, "II")
+        told |= data.page(data.entry, "II")
         told["entries_in_all"], told["room"] = told.pop("time")
     elif name == "counters":
-        count, _ = octets.take("HH")
-        told["counters"] = dict(octets.take("HQ") for _ in range(count))
+        count, _ = data.take("HH")
+        told["counters"] = dict(data.take("HQ") for _ in range(count))
     elif name == "settings":
-        told |= octets.settings()
+        told |= data.settings()
     elif name == "lead":
-        leader, told["lease"], told["standing"], length, _ = octets.take("QHHBB")
+        leader, told["lease"], told["standing"], length, _ = data.take("QHHBB")
         told["leader"] = None if leader == 2**64 - 1 else leader
-        told["note"] = octets.take(f"{length}s").decode()
+        told["note"] = data.take(f"{length}s").decode()
     elif name in ("divert", "remove", "redivert", "timeouts", "limit", "forget", "name", "remove_name"):
-        told["effects"] = [octets.effect() for _ in request["do"]]
-    if octets.at != len(octets.octets):
+        told["effects"] = [data.effect() for _ in request["do"]]
+    if data.at != len(data.data):
         raise ValueError("there is something behind the answer")
     return told
 
@@ -318,15 +318,15 @@ class Monitor:
                 sequence, _, round = struct.unpack_from(">I8sI", said, 4)
                 if sequence > self.reports:
                     self.missed += sequence - self.reports - 1
-                    self.reports, octets = sequence, Octets(said[20:])
-                    self.reported.append({"round": round} | octets.page(octets.measured, "Q"))
+                    self.reports, data = sequence, Reader(said[20:])
+                    self.reported.append({"round": round} | data.page(data.measured, "Q"))
                 continue
             if said[3] != EVENTS:
                 return said
             sequence, _, lost, count, _ = struct.unpack_from(">I8sIHH", said, 4)
             if sequence > self.events:
-                self.events, octets = sequence, Octets(said[24:])
-                self.told += [octets.event() for _ in range(count)]
+                self.events, data = sequence, Reader(said[24:])
+                self.told += [data.event() for _ in range(count)]
         return None
 
     def ask(self, said, sequence, waits=WAITS):
@@ -364,9 +364,9 @@ def check(path):
     expected = {"leader": 258, "lease": 5000, "standing": 1, "note": "a note"}
     led = read_answer(vectors["answer.17"][:-16], {"do": [lead]})
     assert {key: led[key] for key in expected} == expected, led
-    octets = Octets(vectors["report.1"][20:-16])
-    assert octets.page(octets.measured, "Q") == {key: measured[key] for key in ("next", "time", "entries")}
-    assert octets.at == len(octets.octets) and struct.unpack_from(">I", vectors["report.1"], 16)[0] == 1
+    data = Reader(vectors["report.1"][20:-16])
+    assert data.page(data.measured, "Q") == {key: measured[key] for key in ("next", "time", "entries")}
+    assert data.at == len(data.data) and struct.unpack_from(">I", vectors["report.1"], 16)[0] == 1
     rule = {"to": "100.100.100.100"}
     first = request_body({"do": [["divert", rule, ["123.45.67.89"]], ["name", "www.bt.com", {"rule": rule}, 86400]]})
     assert vectors["names.request.1"][16:-16] == first

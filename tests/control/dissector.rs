@@ -12,10 +12,10 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 fn vectors() -> Vec<(String, Vec<u8>)> {
     let text = std::fs::read_to_string(Path::new(ROOT).join("docs/control-vectors.txt")).unwrap();
     let lines = text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(" = "));
-    let octets =
+    let bytes =
         |hex: &str| (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
     let datagrams = lines.filter(|(name, _)| !["key.", "nonce.", "session."].iter().any(|p| name.starts_with(p)));
-    datagrams.map(|(name, hex)| (name.to_string(), octets(hex))).collect()
+    datagrams.map(|(name, hex)| (name.to_string(), bytes(hex))).collect()
 }
 
 /// Writes a capture of raw IPv4 packets, those of the monitor towards port 5213.
@@ -106,7 +106,7 @@ fn it_says_instructions_in_words_and_checks_tags() {
         "REQUEST 16: report every 250 ms for 60 s",
         "REPORT 1: report 1; 20.0.0.2:5353*3: connections 1, started 1, answered 1, waiting 0; 20.0.0.1*1: connections 0, \
          started 0, answered 0, waiting 0",
-        "REQUEST 17: lead as monitor 258 for 5000 ms, note of 6 octets",
+        "REQUEST 17: lead as monitor 258 for 5000 ms, note of 6 bytes",
         "ANSWER 17: done, generation 5",
         "REQUEST 19: divert 100.3.0.1 to 20.0.0.1*2, 20.0.0.2*1, least loaded, ejects",
         "ANSWER 19: done, generation 6; inserted, connections: 0",

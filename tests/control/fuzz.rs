@@ -7,25 +7,25 @@ use byway_testing::targets::control as fuzz;
 fn vectors() -> Vec<Vec<u8>> {
     let text = include_str!("../../docs/control-vectors.txt");
     let lines = text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(" = "));
-    let octets =
+    let bytes =
         |hex: &str| (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
-    lines.filter(|(_, hex)| hex.len() > 64).map(|(_, hex)| octets(hex)).collect()
+    lines.filter(|(_, hex)| hex.len() > 64).map(|(_, hex)| bytes(hex)).collect()
 }
 
-fn changed(dice: &mut Dice, mut octets: Vec<u8>) -> Vec<u8> {
+fn changed(dice: &mut Dice, mut bytes: Vec<u8>) -> Vec<u8> {
     for _ in 0..dice.index(4) {
-        if octets.is_empty() {
+        if bytes.is_empty() {
             break;
         }
-        let at = dice.index(octets.len());
+        let at = dice.index(bytes.len());
         match dice.index(4) {
-            0 => octets[at] = dice.index(256) as u8,
-            1 => octets[at] = octets[at].wrapping_add(1),
-            2 => octets.truncate(at),
-            _ => octets.insert(at, 0),
+            0 => bytes[at] = dice.index(256) as u8,
+            1 => bytes[at] = bytes[at].wrapping_add(1),
+            2 => bytes.truncate(at),
+            _ => bytes.insert(at, 0),
         }
     }
-    octets
+    bytes
 }
 
 #[test]

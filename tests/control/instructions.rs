@@ -334,7 +334,7 @@ fn connections_are_listed_in_pages_with_their_measurements() {
     let expected: Vec<_> = core::iter::from_fn(|| all.next_measured()).collect();
     assert_eq!(listed, expected);
     assert_eq!(listed.len(), 50);
-    assert!(pages > 1 && listed[7].1.unwrap().to_client.octets == 38);
+    assert!(pages > 1 && listed[7].1.unwrap().to_client.bytes == 38);
 }
 
 #[test]

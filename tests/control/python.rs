@@ -94,7 +94,7 @@ fn it_can_do_everything() {
     has(&answer, &[r#""flags": 14, "midstream": "drop""#, r#""flags": 0, "midstream": null"#]);
     let answer = ask(r#"{"do": [["connections", 0]]}"#);
     has(&answer, &[r#""state": "answered""#, r#""server": "20.0.0.4:80""#]);
-    has(&answer, &[r#""to_server": {"packets": 2, "octets": 72, "smallest": 36, "largest": 36}"#]);
+    has(&answer, &[r#""to_server": {"packets": 2, "bytes": 72, "smallest": 36, "largest": 36}"#]);
     has(&ask(r#"{"do": [["counters"]]}"#), &[r#""1": 2, "2": 1"#]);
     has(&ask(r#"{"do": [["settings"]]}"#), &[r#""client_limit": 9"#, r#""rights": "all""#]);
     let answer = ask(r#"{"dry_run": true, "do": [["remove", "100.1.1.1:80"]]}"#);
@@ -120,7 +120,7 @@ fn it_can_do_everything() {
     let answer = ask(r#"{"wait": 0.6}"#);
     // The question was asked before already.
     has(&answer, &[r#""round": 3"#, r#""silent": null"#, r#""missed": 0"#, r#""waiting": {"count": 1"#]);
-    has(&answer, &[r#""to_client": {"packets": 1, "octets": 38}"#, r#""response": [["#]);
+    has(&answer, &[r#""to_client": {"packets": 1, "bytes": 38}"#, r#""response": [["#]);
     let answer = ask(r#"{"do": [["forget"]]}"#);
     has(&answer, &[r#"{"outcome": "forgotten", "servers": 0, "connections": 1}"#]);
     has(&ask(r#"{"wait": 1}"#), &[r#""event": "closed""#, r#""why": 7"#]);

@@ -17,10 +17,10 @@ pub const READER: (u16, [u8; 32]) = (2, [0x22; 32]);
 pub const TENANT: (u16, [u8; 32]) = (3, [0x33; 32]);
 
 /// HMAC-SHA-256, from the same crates as the library's.
-pub fn hmac(key: &[u8; 32], octets: &[u8]) -> [u8; 32] {
+pub fn hmac(key: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
     use hmac::{KeyInit, Mac};
     let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
-    mac.update(octets);
+    mac.update(bytes);
     mac.finalize().into_bytes().into()
 }
 

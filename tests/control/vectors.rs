@@ -9,8 +9,8 @@ use byway::control::{Client, Instruction, Kinds, MAX_ANSWER, Note, Request, Rule
 use byway::{Divert, Match, Midstream, Prefix, Protocol, Redivert, Timeouts, Weighted};
 use byway_testing::*;
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|o| format!("{o:02x}")).collect()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|o| format!("{o:02x}")).collect()
 }
 
 struct Vectors(String);
@@ -23,7 +23,7 @@ impl Vectors {
 
 fn conversation() -> String {
     let mut v = Vectors(
-        "# Test vectors for docs/control-protocol.md: the octets of one conversation, in hexadecimal.\n\
+        "# Test vectors for docs/control-protocol.md: the bytes of one conversation, in hexadecimal.\n\
          # A line is a name, an equals sign and a value; lines that begin with # say what the next one is.\n"
             .to_string(),
     );

@@ -44,7 +44,7 @@ fn resolve(names: &mut Table, name: &str) -> Option<Ipv4Addr> {
     let mut out = [0; MAX_ANSWER];
     match names.answer(Instant::ZERO, ip("1.2.3.4"), Transport::Tcp, &query(name, A), &mut out) {
         Answered::Answer { length } => {
-            let found = out[..length].last_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
+            let found = out[..length].last_chunk::<4>().map(|bytes| Ipv4Addr::from(*bytes));
             // Whatever happens, no server's address is in it.
             assert!((1..10).all(|n| !out[..length].windows(4).any(|w| w == server(n).octets())));
             found

@@ -66,7 +66,7 @@ fn asked<N: byway::naming::NameStorage>(names: &mut Names<N>, name: &str, client
     let mut out = [0; MAX_ANSWER];
     match names.answer(Instant::ZERO, client, Transport::Tcp, &query(name, A), &mut out) {
         Answered::Pass => None,
-        Answered::Answer { length } => out[..length].last_chunk::<4>().map(|octets| Ipv4Addr::from(*octets)),
+        Answered::Answer { length } => out[..length].last_chunk::<4>().map(|bytes| Ipv4Addr::from(*bytes)),
         Answered::Drop(outcome) => panic!("{outcome:?}"),
     }
 }

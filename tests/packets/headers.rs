@@ -99,7 +99,7 @@ fn padding_is_ignored() {
             let (mut one, mut two) = (all_kinds().0, all_kinds().0);
             let _ = one.translate(s(1), &mut padded);
             let _ = two.translate(s(1), &mut bare);
-            assert_eq!(padded[..bare.len()], bare, "{name} with {padding} octets behind it");
+            assert_eq!(padded[..bare.len()], bare, "{name} with {padding} bytes behind it");
         }
     }
 }
@@ -116,7 +116,7 @@ fn every_header_length() {
                 odd[2..4].copy_from_slice(&(length as u16).to_be_bytes());
                 let got = offer(&mut t, &odd);
                 if words < 5 || usize::from(words) * 4 > length {
-                    assert_eq!(got, Drop(DropReason::MalformedIpv4), "{name}, {words} words, {length} octets");
+                    assert_eq!(got, Drop(DropReason::MalformedIpv4), "{name}, {words} words, {length} bytes");
                 }
             }
         }
@@ -161,7 +161,7 @@ fn every_tcp_data_offset() {
             segment[2..4].copy_from_slice(&(20 + length as u16).to_be_bytes());
             let good = words >= 5 && length >= 20 && usize::from(words) * 4 <= length;
             let due = if good { Verdict::ToServer } else { Drop(DropReason::MalformedTransport) };
-            assert_eq!(offer(&mut t, &segment), due, "offset {words}, {length} octets");
+            assert_eq!(offer(&mut t, &segment), due, "offset {words}, {length} bytes");
         }
     }
 }

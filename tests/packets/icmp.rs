@@ -167,7 +167,7 @@ fn an_error_from_outside_quotes_what_the_client_sent() {
                         // From the diverted server it seems to come from the original.
                         let from = if source == ip(ROUTER) { source } else { address(&sent, 16) };
                         let due = error(kind, code, word, from, address(&sent, 12), &sent[..quoted]);
-                        assert_eq!(seen, due, "{name}, type {kind}/{code}, {quoted} octets");
+                        assert_eq!(seen, due, "{name}, type {kind}/{code}, {quoted} bytes");
                         assert!(!tells_of(&seen, address(&arrived, 16)), "the client learns of the diverted server");
                         assert!(!tells_of(&seen, ip(ALTERNATIVE)));
                     }
@@ -189,7 +189,7 @@ fn an_error_from_inside_quotes_what_the_server_sent_and_hides_the_client() {
                     let message = error(kind, code, 0, source, address(&restored, 12), &restored[..quoted]);
                     let seen = there(&mut t, s(1), &message);
                     let due = error(kind, code, 0, ip(ALTERNATIVE), address(&answered, 12), &answered[..quoted]);
-                    assert_eq!(seen, due, "{name}, type {kind}/{code}, {quoted} octets");
+                    assert_eq!(seen, due, "{name}, type {kind}/{code}, {quoted} bytes");
                     assert!(!tells_of(&seen, address(&sent, 12)) && !tells_of(&seen, ip(INNER_ROUTER)));
                 }
             }

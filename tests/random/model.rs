@@ -57,8 +57,8 @@ fn every_rule_is_met() {
     for number in 0..5_000_u32 {
         // The rules of the first original alone, and whatever else the settings say.
         let mut input = vec![0; STRETCH];
-        for (at, octet) in input.iter_mut().enumerate() {
-            *octet = if at == 8 { 1 } else { dice.below(256) as u8 };
+        for (at, byte) in input.iter_mut().enumerate() {
+            *byte = if at == 8 { 1 } else { dice.below(256) as u8 };
         }
         if number % 5 == 0 {
             // Connections are taken up in the middle, and the server's segments come in fragments.

@@ -46,8 +46,8 @@ fn the_last_acknowledgement_is_in_the_count() {
     t.poll(s(20)); // fetched later, it is still the time of the end
     let (report, why, m) = end(&mut t);
     assert_eq!((why, report.at), (Closed::Finished, s(15)));
-    assert_eq!((m.to_server.packets, m.to_server.octets), (5, there_bytes));
-    assert_eq!((m.to_client.packets, m.to_client.octets), (3, back_bytes));
+    assert_eq!((m.to_server.packets, m.to_server.bytes), (5, there_bytes));
+    assert_eq!((m.to_client.packets, m.to_client.bytes), (3, back_bytes));
     assert_eq!((m.first, m.last), (s(10), s(15)));
 }
 
@@ -58,7 +58,7 @@ fn what_comes_after_the_end_is_not() {
     let (there_bytes, _) = talk_to_the_end(&mut t);
     there(&mut t, s(16), &tcp(at(CLIENT), at(ORIGINAL), (ACK, CLIENT_START + 7, SERVER_START + 10), b""));
     let (_, _, m) = end(&mut t);
-    assert_eq!((m.to_server.octets, m.last), (there_bytes, s(15)));
+    assert_eq!((m.to_server.bytes, m.last), (there_bytes, s(15)));
 }
 
 #[test]

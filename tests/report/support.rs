@@ -34,13 +34,13 @@ impl Record {
     #[track_caller]
     pub fn number(&self, element: Element) -> u64 {
         let bytes = self.bytes(element);
-        assert!(matches!(bytes.len(), 1 | 2 | 4 | 8), "{element:?} has {} octets", bytes.len());
+        assert!(matches!(bytes.len(), 1 | 2 | 4 | 8), "{element:?} has {} bytes", bytes.len());
         bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     #[track_caller]
     pub fn address(&self, element: Element) -> Ipv4Addr {
-        <[u8; 4]>::try_from(self.bytes(element)).expect("four octets").into()
+        <[u8; 4]>::try_from(self.bytes(element)).expect("four bytes").into()
     }
 
     #[track_caller]
@@ -75,14 +75,14 @@ pub struct Collector {
     pub template_sets: u32,
 }
 
-fn number(bytes: &mut &[u8], octets: usize) -> u64 {
-    let value = take(bytes, octets);
+fn number(bytes: &mut &[u8], count: usize) -> u64 {
+    let value = take(bytes, count);
     value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn take<'a>(bytes: &mut &'a [u8], octets: usize) -> &'a [u8] {
-    assert!(bytes.len() >= octets, "cut short: {} of {octets} octets are left", bytes.len());
-    let (value, rest) = bytes.split_at(octets);
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
+    assert!(bytes.len() >= count, "cut short: {} of {count} bytes are left", bytes.len());
+    let (value, rest) = bytes.split_at(count);
     *bytes = rest;
     value
 }
@@ -171,14 +171,14 @@ impl Collector {
 
 fn read_record(set: u16, template: &Template, body: &mut &[u8]) -> Record {
     let fields = template.fields.iter().map(|(element, length)| {
-        let octets = match *length {
+        let bytes = match *length {
             65_535 => match number(body, 1) {
                 255 => number(body, 2) as usize,
                 short => short as usize,
             },
             length => usize::from(length),
         };
-        (*element, take(body, octets).to_vec())
+        (*element, take(body, bytes).to_vec())
     });
     Record { template: set, fields: fields.collect() }
 }

@@ -394,9 +394,9 @@ fn a_tcp_connection_is_measured() {
     assert!(m.last <= ms(900) && m.last + Duration::from_millis(66) >= ms(700), "{:?}", m.last);
 }
 
-fn volume(packets: u64, octets: u64, smallest: u16, largest: u16) -> Volume {
+fn volume(packets: u64, bytes: u64, smallest: u16, largest: u16) -> Volume {
     let mut volume = Volume::default();
-    (volume.packets, volume.octets, volume.smallest, volume.largest) = (packets, octets, smallest, largest);
+    (volume.packets, volume.bytes, volume.smallest, volume.largest) = (packets, bytes, smallest, largest);
     volume
 }
 

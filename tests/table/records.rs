@@ -200,7 +200,7 @@ fn every_damaged_octet_and_every_length_is_refused() {
                 match place {
                     0 | 1 => assert_eq!(error, RecordError::NoRecord { found: [bad[0], bad[1]] }),
                     2 => assert_eq!(error, RecordError::Version { found: bad[2] }),
-                    _ => assert!(matches!(error, RecordError::Checksum { .. }), "octet {place}: {error}"),
+                    _ => assert!(matches!(error, RecordError::Checksum { .. }), "byte {place}: {error}"),
                 }
             }
         }
@@ -225,9 +225,9 @@ fn a_record_of_what_cannot_be_is_refused_by_name() {
     let records = bytes_of(&t);
     let (plain, kept) = (records[0], records[1]);
     assert_eq!(crc(&plain[..52]).to_be_bytes(), plain[52..], "the checksum is the one that is documented");
-    let forged = |record: [u8; RECORD_LENGTH], at: usize, octets: &[u8]| {
+    let forged = |record: [u8; RECORD_LENGTH], at: usize, bytes: &[u8]| {
         let mut record = record;
-        record[at..at + octets.len()].copy_from_slice(octets);
+        record[at..at + bytes.len()].copy_from_slice(bytes);
         let sum = crc(&record[..52]);
         record[52..].copy_from_slice(&sum.to_be_bytes());
         Record::from_bytes(&record)
@@ -236,7 +236,7 @@ fn a_record_of_what_cannot_be_is_refused_by_name() {
         Err(RecordError::Field { name, .. } | RecordError::Endpoint { name, .. }) => name,
         other => panic!("{other:?}"),
     };
-    for (at, octets, field) in [
+    for (at, bytes, field) in [
         (3, &[0][..], "protocol"),
         (3, &[2], "protocol"),
         (3, &[6], "state"),
@@ -252,7 +252,7 @@ fn a_record_of_what_cannot_be_is_refused_by_name() {
         (20, &[255, 255, 255, 255], "alternative"),
         (26, &[169, 254, 0, 1], "server"),
     ] {
-        assert_eq!(name(forged(plain, at, octets)), field, "{octets:?} at {at}");
+        assert_eq!(name(forged(plain, at, bytes)), field, "{bytes:?} at {at}");
     }
     assert_eq!(name(forged(kept, 20, &[9, 9, 9, 9])), "alternative", "a kept source is the client");
     // It says that the source is kept, and it is not: any packet of anybody could be caught with that.

@@ -29,7 +29,7 @@ fn established(config: Config, taken: u32) -> Translator<byway::Heap> {
 fn established_whether_the_server_takes_the_data_or_not() {
     for taken in [0, 1, 7, DATA.len() as u32] {
         let t = established(config(), taken);
-        assert_eq!(tcp_state(&t), Some(State::Established), "{taken} octets taken");
+        assert_eq!(tcp_state(&t), Some(State::Established), "{taken} bytes taken");
     }
 }
 
@@ -39,7 +39,7 @@ fn such_a_connection_outlives_ten_idle_minutes() {
         let mut t = established(config(), taken);
         t.poll(s(600));
         let (verdict, _) = run(&mut t, s(600), &client(ACK, C + DATA.len() as u32, V + 3, b"more"));
-        assert_eq!(verdict, Verdict::ToServer, "{taken} octets taken");
+        assert_eq!(verdict, Verdict::ToServer, "{taken} bytes taken");
     }
 }
 

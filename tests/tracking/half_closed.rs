@@ -31,7 +31,7 @@ fn a_reset_behind_a_fin_shortens_the_life() {
         for second in (2..1000).step_by(10) {
             t.poll(s(second));
         }
-        assert_eq!(tcp_state(&t), None, "FIN and RST of the client: {by_client}, with {data} octets");
+        assert_eq!(tcp_state(&t), None, "FIN and RST of the client: {by_client}, with {data} bytes");
     }
 }
 

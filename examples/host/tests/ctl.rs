@@ -104,7 +104,7 @@ fn every_command_says_what_it_did() {
     assert!(connections.contains("20.0.0.1:80") && connections.contains("unanswered") && connections.contains("36"));
     let connections = says("--json connections");
     assert!(
-        connections.contains(r#""server":"20.0.0.1:80","state":"unanswered","to_server":{"packets":1,"octets":36,"#)
+        connections.contains(r#""server":"20.0.0.1:80","state":"unanswered","to_server":{"packets":1,"bytes":36,"#)
     );
     assert!(says("counters").contains("opened                             2"));
     assert!(says("--json counters").contains(r#""opened":2,"imported":0"#));

@@ -52,8 +52,8 @@ fn parse(text: &str) -> Option<(u16, [u8; 32])> {
         return None;
     }
     let mut secret = [0; 32];
-    for (octet, place) in secret.iter_mut().zip((0..).step_by(2)) {
-        *octet = u8::from_str_radix(digits.get(place..place + 2)?, 16).ok()?;
+    for (byte, place) in secret.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(digits.get(place..place + 2)?, 16).ok()?;
     }
     Some((id, secret))
 }

@@ -152,7 +152,7 @@ pub fn parsers(data: &[u8]) {
     let mut house = House::new();
     let before = house.table();
     let mut client = Client::new(house.now, 1, SECRET, [9; 16]);
-    assert!(house.give(data).is_none() || data.len() == 64, "only HELLO could be true, and it is 64 octets long");
+    assert!(house.give(data).is_none() || data.len() == 64, "only HELLO could be true, and it is 64 bytes long");
     assert!(client.handle(house.now, data).is_err());
     let (session, _) = house.open(1).expect("nothing keeps it from opening");
     // With the number of a session in it, so that it gets further.
@@ -250,7 +250,7 @@ fn handshake(house: &mut House, (session, key): ([u8; 8], [u8; 32]), version: u8
     datagram.extend(&tag[..16]);
     let before = house.table();
     if let Some(answer) = house.give(&datagram) {
-        assert!(kind[0] == 4 || answer.len() <= datagram.len(), "an answer of {} octets", answer.len());
+        assert!(kind[0] == 4 || answer.len() <= datagram.len(), "an answer of {} bytes", answer.len());
     }
     assert!(kind[0] == 4 || house.table() == before);
 }

@@ -22,10 +22,10 @@ pub fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// Puts a record's frame right, so that its fields are looked at.
-pub fn frame(octets: &mut [u8; RECORD_LENGTH]) {
-    octets[..3].copy_from_slice(b"bw\x01");
-    let crc = crc32(&octets[..RECORD_LENGTH - 4]);
-    octets[RECORD_LENGTH - 4..].copy_from_slice(&crc.to_be_bytes());
+pub fn frame(bytes: &mut [u8; RECORD_LENGTH]) {
+    bytes[..3].copy_from_slice(b"bw\x01");
+    let crc = crc32(&bytes[..RECORD_LENGTH - 4]);
+    bytes[RECORD_LENGTH - 4..].copy_from_slice(&crc.to_be_bytes());
 }
 
 fn at(address: [u8; 4], port: u16) -> SocketAddrV4 {
@@ -58,11 +58,11 @@ pub fn run_watched(mut data: &[u8], watch: &mut dyn FnMut(&mut Translator<Heap>)
         let [step] = take(&mut data);
         match step & 7 {
             0..=3 => {
-                let mut octets: [u8; RECORD_LENGTH] = take(&mut data);
+                let mut bytes: [u8; RECORD_LENGTH] = take(&mut data);
                 if step & 3 != 0 {
-                    frame(&mut octets);
+                    frame(&mut bytes);
                 }
-                import(&mut byway, now, &octets);
+                import(&mut byway, now, &bytes);
             }
             // A record of our own with a few bytes changed.
             4 | 5 => {
@@ -70,11 +70,11 @@ pub fn run_watched(mut data: &[u8], watch: &mut dyn FnMut(&mut Translator<Heap>)
                 let count = byway.records().count().max(1);
                 let record = byway.records().nth(usize::from(which) % count);
                 if let Some(record) = record {
-                    let mut octets = *record.as_bytes();
-                    octets[usize::from(place) % RECORD_LENGTH] = value;
-                    octets[usize::from(place2) % RECORD_LENGTH] ^= value2;
-                    frame(&mut octets);
-                    import(&mut byway, now, &octets);
+                    let mut bytes = *record.as_bytes();
+                    bytes[usize::from(place) % RECORD_LENGTH] = value;
+                    bytes[usize::from(place2) % RECORD_LENGTH] ^= value2;
+                    frame(&mut bytes);
+                    import(&mut byway, now, &bytes);
                 }
             }
             // A packet of a client.
@@ -114,11 +114,11 @@ pub fn run_watched(mut data: &[u8], watch: &mut dyn FnMut(&mut Translator<Heap>)
     assert_eq!(checks::outcomes(byway.counters()), packets);
 }
 
-fn import(byway: &mut Translator<Heap>, now: Instant, octets: &[u8; RECORD_LENGTH]) {
+fn import(byway: &mut Translator<Heap>, now: Instant, bytes: &[u8; RECORD_LENGTH]) {
     let before: Vec<_> = byway.connections().collect();
-    match Record::from_bytes(octets) {
+    match Record::from_bytes(bytes) {
         Ok(record) => {
-            assert_eq!(record.as_bytes(), octets);
+            assert_eq!(record.as_bytes(), bytes);
             let connection = record.connection().expect("a record is well-formed");
             let (client, server) = (connection.client_side, connection.server_side);
             let done = byway.import(now, &record);

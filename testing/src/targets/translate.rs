@@ -239,8 +239,8 @@ pub fn run(data: &[u8]) {
 /// Changes bytes of a packet: pairs of a place and a value.
 fn change(packet: &mut [u8], changes: &[u8], right: bool) {
     for pair in changes.chunks_exact(2) {
-        if let Some(octet) = packet.get_mut(usize::from(pair[0])) {
-            *octet = pair[1];
+        if let Some(byte) = packet.get_mut(usize::from(pair[0])) {
+            *byte = pair[1];
         }
     }
     if right {

@@ -82,10 +82,10 @@ impl Driver for Fake {
     }
 }
 
-/// The one's complement sum of `octets`, complemented (RFC 1071).
-fn checksum(octets: &[u8]) -> [u8; 2] {
+/// The one's complement sum of `bytes`, complemented (RFC 1071).
+fn checksum(bytes: &[u8]) -> [u8; 2] {
     let mut sum: u32 =
-        octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

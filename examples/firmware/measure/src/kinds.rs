@@ -49,7 +49,7 @@ impl Bench {
     fn send(&mut self, mut packet: Packet) -> Packet {
         let Self { translator, now, .. } = self;
         let mut verdict = Verdict::Pass;
-        let depth = depth(&mut || verdict = translator.translate(*now, packet.octets()));
+        let depth = depth(&mut || verdict = translator.translate(*now, packet.bytes()));
         self.deepest = self.deepest.max(depth);
         let place = match verdict {
             Verdict::ToServer => 0,
@@ -145,7 +145,7 @@ fn passing(bench: &mut Bench) {
     bench.send(Packet::tcp(at(CLIENT, 1006), at(OTHER, 53), (SYN, 1, 0), &[]));
     bench.send(Packet::new(47, CLIENT, ORIGINAL, &[&[0; 40]]));
     let mut six = Packet::udp(at(CLIENT, 1006), at(ORIGINAL, 53));
-    six.octets()[0] = 0x60;
+    six.bytes()[0] = 0x60;
     bench.send(six);
 }
 
@@ -246,14 +246,14 @@ fn damaged(bench: &mut Bench) {
         match random(4) {
             0 => packet = packet.fragment(8 * random(2), 8 + 8 * random(4)).numbered(random(4) as u16),
             1 => {
-                let length = packet.octets().len();
-                packet.octets()[random(length)] ^= 1 << random(8);
+                let length = packet.bytes().len();
+                packet.bytes()[random(length)] ^= 1 << random(8);
                 packet.truncate(if random(4) == 0 { random(length) } else { length });
             }
             _ => {}
         }
         let mut out = bench.send(packet);
-        if random(2) == 0 && out.octets().len() >= 28 {
+        if random(2) == 0 && out.bytes().len() >= 28 {
             bench.send(out.answer());
         }
         if random(512) == 0 {

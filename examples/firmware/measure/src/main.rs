@@ -37,7 +37,7 @@ fn sizes() {
         size_of::<Translator<Fixed<C, D, F, E, M>>>()
     }
     const SMALL: usize = size::<1024, 64, 64, 64, 0>();
-    for (name, octets) in [
+    for (name, bytes) in [
         ("connection", (size::<2048, 64, 64, 64, 0>() - SMALL) / 1024),
         ("measurement of a connection", (size::<1024, 64, 64, 64, 1024>() - SMALL) / 1024),
         ("rule, with its server", (size::<1024, 128, 64, 64, 0>() - SMALL) / 64),
@@ -47,7 +47,7 @@ fn sizes() {
         ("translator of 170 connections, 8 rules, 8 datagrams, 8 events", size::<170, 8, 8, 8, 0>()),
         ("translator of 1024 connections, 64 rules", size::<1024, 64, 8, 8, 0>()),
     ] {
-        semihosting::println!("size|{name}|{octets}");
+        semihosting::println!("size|{name}|{bytes}");
     }
 }
 

@@ -17,19 +17,19 @@ const ROOM: usize = 192;
 /// An IPv4 packet.
 #[derive(Clone, Copy)]
 pub(crate) struct Packet {
-    octets: [u8; ROOM],
+    bytes: [u8; ROOM],
     length: usize,
 }
 
 impl Packet {
     /// A packet around the `parts` of a payload, its checksums right.
     pub(crate) fn new(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, parts: &[&[u8]]) -> Self {
-        let mut packet = Self { octets: [0; ROOM], length: HEADER };
-        packet.octets[..10].copy_from_slice(&[0x45, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, protocol]);
-        packet.octets[12..16].copy_from_slice(&source.octets());
-        packet.octets[16..20].copy_from_slice(&destination.octets());
+        let mut packet = Self { bytes: [0; ROOM], length: HEADER };
+        packet.bytes[..10].copy_from_slice(&[0x45, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, protocol]);
+        packet.bytes[12..16].copy_from_slice(&source.octets());
+        packet.bytes[16..20].copy_from_slice(&destination.octets());
         for part in parts {
-            packet.octets[packet.length..][..part.len()].copy_from_slice(part);
+            packet.bytes[packet.length..][..part.len()].copy_from_slice(part);
             packet.length += part.len();
         }
         packet.finish();
@@ -38,25 +38,25 @@ impl Packet {
 
     /// Writes the length and the checksums.
     fn finish(&mut self) {
-        self.octets[2..4].copy_from_slice(&(self.length as u16).to_be_bytes());
+        self.bytes[2..4].copy_from_slice(&(self.length as u16).to_be_bytes());
         self.fill_header_checksum();
-        let place = match self.octets[9] {
+        let place = match self.bytes[9] {
             ICMP => HEADER + 2,
             TCP => HEADER + 16,
             _ => HEADER + 6,
         };
-        self.octets[place..place + 2].fill(0);
+        self.bytes[place..place + 2].fill(0);
         let payload = (self.length - HEADER) as u32;
-        let pseudo = if self.octets[9] == ICMP { 0 } else { u32::from(self.octets[9]) + payload };
-        let addresses = if self.octets[9] == ICMP { &[][..] } else { &self.octets[12..20] };
-        let sum = checksum(pseudo, &[addresses, &self.octets[HEADER..self.length]]);
-        self.octets[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+        let pseudo = if self.bytes[9] == ICMP { 0 } else { u32::from(self.bytes[9]) + payload };
+        let addresses = if self.bytes[9] == ICMP { &[][..] } else { &self.bytes[12..20] };
+        let sum = checksum(pseudo, &[addresses, &self.bytes[HEADER..self.length]]);
+        self.bytes[place..place + 2].copy_from_slice(&sum.to_be_bytes());
     }
 
     fn fill_header_checksum(&mut self) {
-        self.octets[10..12].fill(0);
-        let sum = checksum(0, &[&self.octets[..HEADER]]);
-        self.octets[10..12].copy_from_slice(&sum.to_be_bytes());
+        self.bytes[10..12].fill(0);
+        let sum = checksum(0, &[&self.bytes[..HEADER]]);
+        self.bytes[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 
     pub(crate) fn udp(source: SocketAddrV4, destination: SocketAddrV4) -> Self {
@@ -83,20 +83,20 @@ impl Packet {
     /// An error of `source` about `self`, to whom sent it.
     pub(crate) fn error(&self, kind: u8, code: u8, source: Ipv4Addr) -> Self {
         let quoted = self.length.min(HEADER + 64);
-        Self::new(ICMP, source, self.address(12), &[&[kind, code, 0, 0, 0, 0, 0, 0], &self.octets[..quoted]])
+        Self::new(ICMP, source, self.address(12), &[&[kind, code, 0, 0, 0, 0, 0, 0], &self.bytes[..quoted]])
     }
 
     /// The answer to `self`: both ends exchanged, which no checksum notices; an echo request becomes a reply.
     pub(crate) fn answer(&self) -> Self {
         let mut answer = *self;
-        answer.octets[12..16].copy_from_slice(&self.octets[16..20]);
-        answer.octets[16..20].copy_from_slice(&self.octets[12..16]);
-        if self.octets[9] == ICMP {
-            answer.octets[HEADER] = 0;
+        answer.bytes[12..16].copy_from_slice(&self.bytes[16..20]);
+        answer.bytes[16..20].copy_from_slice(&self.bytes[12..16]);
+        if self.bytes[9] == ICMP {
+            answer.bytes[HEADER] = 0;
             answer.finish();
         } else {
-            answer.octets[20..22].copy_from_slice(&self.octets[22..24]);
-            answer.octets[22..24].copy_from_slice(&self.octets[20..22]);
+            answer.bytes[20..22].copy_from_slice(&self.bytes[22..24]);
+            answer.bytes[22..24].copy_from_slice(&self.bytes[20..22]);
         }
         answer
     }
@@ -111,24 +111,24 @@ impl Packet {
     pub(crate) fn fragment(&self, from: usize, to: usize) -> Self {
         let mut piece = *self;
         let to = to.min(self.length - HEADER);
-        piece.octets[HEADER..][..to - from].copy_from_slice(&self.octets[HEADER + from..HEADER + to]);
+        piece.bytes[HEADER..][..to - from].copy_from_slice(&self.bytes[HEADER + from..HEADER + to]);
         piece.length = HEADER + to - from;
         let more = u16::from(HEADER + to < self.length) << 13;
-        piece.octets[6..8].copy_from_slice(&(more | (from / 8) as u16).to_be_bytes());
-        piece.octets[2..4].copy_from_slice(&(piece.length as u16).to_be_bytes());
+        piece.bytes[6..8].copy_from_slice(&(more | (from / 8) as u16).to_be_bytes());
+        piece.bytes[2..4].copy_from_slice(&(piece.length as u16).to_be_bytes());
         piece.fill_header_checksum();
         piece
     }
 
     /// The same with another identification, as another datagram.
     pub(crate) fn numbered(mut self, identification: u16) -> Self {
-        self.octets[4..6].copy_from_slice(&identification.to_be_bytes());
+        self.bytes[4..6].copy_from_slice(&identification.to_be_bytes());
         self.fill_header_checksum();
         self
     }
 
-    pub(crate) fn octets(&mut self) -> &mut [u8] {
-        &mut self.octets[..self.length]
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.length]
     }
 
     /// Cuts the packet short.
@@ -137,12 +137,12 @@ impl Packet {
     }
 
     fn address(&self, place: usize) -> Ipv4Addr {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|octet| self.octets[place + octet]);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|byte| self.bytes[place + byte]);
         Ipv4Addr::new(a, b, c, d)
     }
 
     fn port(&self, place: usize) -> u16 {
-        u16::from_be_bytes([self.octets[place], self.octets[place + 1]])
+        u16::from_be_bytes([self.bytes[place], self.bytes[place + 1]])
     }
 
     pub(crate) fn source(&self) -> SocketAddrV4 {

@@ -38,7 +38,7 @@ impl Bench<'_> {
         let both = counter.count(|| {
             for number in 0..PACKETS {
                 let mut packet = black_box(make)(number);
-                let verdict = translate(translator, now, packet.octets());
+                let verdict = translate(translator, now, packet.bytes());
                 assert!(verdict == expected, "{verdict:?}");
             }
         });
@@ -46,7 +46,7 @@ impl Bench<'_> {
             for number in 0..PACKETS {
                 let mut packet = black_box(make)(number);
                 let verdict = black_box(expected);
-                black_box(packet.octets());
+                black_box(packet.bytes());
                 assert!(verdict == expected, "{verdict:?}");
             }
         });
@@ -67,7 +67,7 @@ fn ends(translator: &mut Translator<Storage>, make: Make<'_>) -> Ends {
     let mut ends = [(at(CLIENT, 1), at(CLIENT, 1)); PACKETS as usize];
     for (number, ends) in ends.iter_mut().enumerate() {
         let mut packet = make(number as u16);
-        let _ = translate(translator, Instant::from_secs(1), packet.octets());
+        let _ = translate(translator, Instant::from_secs(1), packet.bytes());
         *ends = (packet.source(), packet.destination());
     }
     ends

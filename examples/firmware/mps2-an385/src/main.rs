@@ -38,7 +38,7 @@ fn main() -> ! {
     defmt::info!("byway firmware, mps2-an385");
     let peripherals = cortex_m::Peripherals::take().expect("nobody took them before");
     let mut clock = Clock::start(peripherals.SYST);
-    let random = lab::Random::draw(|octets| semihosting::experimental::random::fill_bytes(octets));
+    let random = lab::Random::draw(|bytes| semihosting::experimental::random::fill_bytes(bytes));
     let random = random.expect("the host has a source of randomness");
     let mut wire = Wire(Lan9118::take().expect("the Ethernet controller answers"));
 

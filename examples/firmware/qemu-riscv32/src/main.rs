@@ -110,9 +110,9 @@ fn receive(
 /// Draws what must be random.
 fn draw(transport: machine::Transport) -> lab::Random {
     let mut source = VirtIORng::<Dma, _>::new(transport).expect("the source of randomness starts");
-    let random = lab::Random::draw(|octets| {
+    let random = lab::Random::draw(|bytes| {
         let mut filled = 0;
-        while let Some(rest) = octets.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             filled += source.request_entropy(rest)?;
         }
         Ok::<(), virtio_drivers::Error>(())

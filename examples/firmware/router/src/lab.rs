@@ -58,10 +58,10 @@ impl Random {
     /// # Errors
     /// Those of `fill`.
     pub fn draw<E>(fill: impl FnOnce(&mut [u8; Self::LEN]) -> Result<(), E>) -> Result<Self, E> {
-        let mut octets = [0; Self::LEN];
-        fill(&mut octets)?;
-        let mut octets = octets.into_iter();
-        let mut next = || octets.next().unwrap_or_default();
+        let mut bytes = [0; Self::LEN];
+        fill(&mut bytes)?;
+        let mut bytes = bytes.into_iter();
+        let mut next = || bytes.next().unwrap_or_default();
         Ok(Self {
             secret: core::array::from_fn(|_| next()),
             sessions: core::array::from_fn(|_| next()),

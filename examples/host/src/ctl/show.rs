@@ -206,8 +206,8 @@ pub(crate) type Entry = (Connection, Option<Measured>);
 
 /// A table of connections; those that carried most come first.
 pub(crate) fn connections(entries: &mut [Entry], lines: usize) -> String {
-    let octets = |(_, m): &Entry| m.map_or(0, |m| m.to_server.octets + m.to_client.octets);
-    entries.sort_by_key(|e| core::cmp::Reverse(octets(e)));
+    let bytes = |(_, m): &Entry| m.map_or(0, |m| m.to_server.bytes + m.to_client.bytes);
+    entries.sort_by_key(|e| core::cmp::Reverse(bytes(e)));
     let row = |a: &[&str; 8]| {
         let [protocol, client, original, server, state, up, down, trip] = a;
         let ends = format!("{protocol:5} {client:21} {original:21} {server:21}");
@@ -215,7 +215,7 @@ pub(crate) fn connections(entries: &mut [Entry], lines: usize) -> String {
     };
     let mut table = row(&["", "client", "original", "server", "state", "to server", "to client", "trip"]);
     for (c, m) in entries.iter().take(lines) {
-        let size = |v: fn(&Measured) -> Volume| m.as_ref().map_or("-".into(), |m| short(v(m).octets));
+        let size = |v: fn(&Measured) -> Volume| m.as_ref().map_or("-".into(), |m| short(v(m).bytes));
         let trip = m.and_then(|m| m.round_trip).map_or("-".into(), |t| format!("{:.1} ms", t.as_secs_f64() * 1e3));
         let [client, original, server] = [c.client_side.source, c.original(), c.server()].map(|e| e.to_string());
         let (protocol, up, down) = (c.protocol.to_string(), size(|m| m.to_server), size(|m| m.to_client));
@@ -228,8 +228,8 @@ pub(crate) fn connections(entries: &mut [Entry], lines: usize) -> String {
 }
 
 /// Bytes in at most four digits and a unit.
-fn short(octets: u64) -> String {
-    let mut value = octets;
+fn short(bytes: u64) -> String {
+    let mut value = bytes;
     for unit in ["", " K", " M", " G", " T"] {
         if value < 10_000 {
             return format!("{value}{unit}");
@@ -256,7 +256,7 @@ pub(crate) fn connection_json((connection, measured): &Entry) -> Json {
         let volume = |v: Volume| {
             Json::Object(vec![
                 ("packets", v.packets.into()),
-                ("octets", v.octets.into()),
+                ("bytes", v.bytes.into()),
                 ("smallest", u64::from(v.smallest).into()),
                 ("largest", u64::from(v.largest).into()),
             ])

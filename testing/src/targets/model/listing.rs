@@ -39,18 +39,18 @@ impl Model {
         else {
             return;
         };
-        let octets = record.as_bytes();
+        let bytes = record.as_bytes();
         let mut idle = self.silent_for(conn).map(|ticks| ticks * TICK / 1_000);
-        let told_idle = u64::from(long(octets, 32));
+        let told_idle = u64::from(long(bytes, 32));
         assert!(idle.any(|idle| idle == told_idle), "{told}: idle for {told_idle} ms");
         let Some(tcp) = &conn.tcp else {
             return;
         };
         let (state, flags, numbers) = tcp.record();
-        assert_eq!([36, 40, 44, 48].map(|at| long(octets, at)), numbers, "{told}: sent and acknowledged");
+        assert_eq!([36, 40, 44, 48].map(|at| long(bytes, at)), numbers, "{told}: sent and acknowledged");
         // What is over and left behind forgets the rest, sooner or later.
         if !is_over(conn.state) || conn.followed == self.moves.len() {
-            assert_eq!((octets[4], octets[5] & 0b0111_1100), (state, flags), "{told}");
+            assert_eq!((bytes[4], bytes[5] & 0b0111_1100), (state, flags), "{told}");
         }
     }
 }

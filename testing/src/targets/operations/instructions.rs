@@ -170,15 +170,15 @@ impl<F: Storage> Run<'_, F> {
         let Some(record) = records.get(usize::from(which) % records.len().max(1)) else {
             return;
         };
-        let mut octets = *record.as_bytes();
-        if let Some(octet) = octets.get_mut(usize::from(place))
+        let mut bytes = *record.as_bytes();
+        if let Some(byte) = bytes.get_mut(usize::from(place))
             && value != 0
         {
-            *octet ^= value;
-            assert!(Record::from_bytes(&octets).is_err(), "a damaged record was read");
+            *byte ^= value;
+            assert!(Record::from_bytes(&bytes).is_err(), "a damaged record was read");
             return;
         }
-        assert_eq!(Record::from_bytes(&octets), Ok(*record));
+        assert_eq!(Record::from_bytes(&bytes), Ok(*record));
         let told = record.connection().expect("a record is well-formed");
         if self.model.alive().any(|c| c.near == told.client_side && self.model.is_behind(c)) {
             return;

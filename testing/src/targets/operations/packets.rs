@@ -106,9 +106,9 @@ impl<F: Storage> Run<'_, F> {
                 let mut error =
                     packet::icmp_error(*kind, from, packet::address(&about, 12), &about, usize::from(*quoted));
                 if *damage > 200
-                    && let Some(octet) = error.get_mut(usize::from(*damage) - 180)
+                    && let Some(byte) = error.get_mut(usize::from(*damage) - 180)
                 {
-                    *octet ^= 0x10;
+                    *byte ^= 0x10;
                     if damage & 1 != 0 {
                         packet::fill_checksums(&mut error);
                     }
@@ -140,15 +140,15 @@ impl<F: Storage> Run<'_, F> {
                 let mut packet = self.last.clone();
                 let length = packet.len();
                 packet.truncate(length - usize::from(*cut).min(length));
-                if let Some(octet) = packet.get_mut(usize::from(*place) % 64) {
-                    *octet = *value;
+                if let Some(byte) = packet.get_mut(usize::from(*place) % 64) {
+                    *byte = *value;
                 }
                 if *right {
                     packet::fill_checksums(&mut packet);
                 }
                 packet
             }
-            Packet::Raw(octets) => octets.to_vec(),
+            Packet::Raw(bytes) => bytes.to_vec(),
         }
     }
 }

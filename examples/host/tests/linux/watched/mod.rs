@@ -41,8 +41,8 @@ fn udp(from: SocketAddrV4, to: SocketAddrV4, data: &[u8]) -> Vec<u8> {
 /// Its source and destination.
 fn ends(packet: &[u8]) -> (SocketAddrV4, SocketAddrV4) {
     let end = |address: usize, port: usize| {
-        let octets: [u8; 4] = packet[address..address + 4].try_into().unwrap();
-        SocketAddrV4::new(octets.into(), u16::from_be_bytes([packet[port], packet[port + 1]]))
+        let bytes: [u8; 4] = packet[address..address + 4].try_into().unwrap();
+        SocketAddrV4::new(bytes.into(), u16::from_be_bytes([packet[port], packet[port + 1]]))
     };
     (end(12, 20), end(16, 22))
 }
