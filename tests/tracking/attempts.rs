@@ -190,6 +190,98 @@ fn a_syn_outlives_the_attempt_that_it_has_overtaken() {
     assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
 }
 
+/// A forged SYN of the client, and a RST that gives it up, after the server has answered the client's own: the answer stands.
+#[test]
+fn a_reset_of_the_latest_attempt_leaves_what_was_answered() {
+    let mut talk = Talk::opening();
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.client(RST, C2, 0, b"");
+    talk.is(State::TimeWait);
+    talk.client(ACK, C, V, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C, V, V, C]);
+}
+
+/// Whatever is forged beside an answer of the server, its client goes on: it alone knows the answer's number.
+#[test]
+fn forged_syns_do_not_hide_an_answer() {
+    const FORGED: u32 = 0x5555_5555;
+    // A client that begins anew, and whose SYN carries data.
+    let mut talk = Talk::opening();
+    talk.client(SYN, C2 - 1, 0, &[7; 100]);
+    talk.server(SYN | ACK, V2 - 1, C2 + 100, b"");
+    talk.server(SYN, FORGED, 0, b"");
+    talk.client(ACK, C2 + 100, V2, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C2 + 100, V2, V2, C2 + 100]);
+    // SYNs in the client's name, one of them perhaps a late copy.
+    for forged in [&[C2][..], &[C2, C], &[C2, 0x6666_6666]] {
+        let mut talk = Talk::opening();
+        talk.server(SYN | ACK, SERVER_START, C, b"");
+        for number in forged {
+            talk.client(SYN, number - 1, 0, b"");
+        }
+        talk.server(SYN, FORGED, 0, b"");
+        talk.client(ACK, C, V, b"");
+        talk.is(State::Established);
+        assert_eq!(talk.numbers(), [C, V, V, C], "{forged:x?}");
+    }
+    // A RST about the forged SYN ends that.
+    let mut talk = Talk::opening();
+    talk.client(SYN, C2 - 1, 0, b"");
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.server(SYN, FORGED - 1, 0, b"");
+    talk.server(RST, FORGED, 0, b"");
+    talk.client(ACK, C2, V2, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+    // A client that has acknowledged a SYN accepts no other.
+    let mut talk = Talk::opening();
+    talk.server(SYN, SERVER_START, 0, b"");
+    talk.client(SYN | ACK, CLIENT_START, V, b"");
+    talk.server(SYN, FORGED, 0, b"");
+    talk.server(ACK, V, C, b"");
+    talk.is(State::Established);
+    talk.client(ACK, C, V, b"");
+    assert_eq!(talk.numbers(), [C, V, V, C]);
+}
+
+/// A client refuses the answer to an attempt of which nothing is known any more: also where inexact RSTs are dropped.
+#[test]
+fn a_client_may_refuse_what_answers_an_old_attempt() {
+    let mut talk = Talk::opening();
+    talk.t = diverting(config().inexact_reset(byway::InexactReset::Drop));
+    let (alternative, server) = ends(&there(&mut talk.t, s(0), &client(SYN, CLIENT_START, 0, b"")));
+    (talk.alternative, talk.server) = (alternative, server);
+    talk.server(SYN | ACK, SERVER_START, C, b"");
+    for number in [C2, 0x1111_1112, 0x2222_2223] {
+        talk.client(SYN, number - 1, 0, b"");
+    }
+    // It answers the first of these, and its SYN+ACK went past us.
+    talk.server(ACK, V2, C2, b"");
+    talk.client(RST, C2, 0, b"");
+    talk.is(State::Opening);
+}
+
+/// The SYN of a client that has lost its state overtakes the segment that completes its attempt before.
+#[test]
+fn a_syn_outlives_the_attempt_that_it_has_overtaken_in_a_conversation() {
+    const C3: u32 = 0x2222_2223;
+    let mut talk = Talk::attempted();
+    talk.server(SYN | ACK, V2 - 1, C2, b"");
+    talk.client(SYN, C3 - 1, 0, b"");
+    talk.client(ACK, C2, V2, b"");
+    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+    talk.server(RST, V2, 0, b"");
+    talk.is(State::TimeWait);
+    talk.server(SYN | ACK, 0x3333_3332, C3, b"");
+    talk.is(State::Opened);
+    talk.client(ACK, C3, 0x3333_3333, b"");
+    talk.is(State::Established);
+    assert_eq!(talk.numbers(), [C3, 0x3333_3333, 0x3333_3333, C3]);
+}
+
 /// Without an answer there is nothing to acknowledge.
 #[test]
 fn a_refused_answer_is_not_completed() {

@@ -306,12 +306,12 @@ mod tests {
         let mut said = String::new();
         asking.read_to_string(&mut said).expect("nobody has to wait for those that are slow");
         assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("byway_received_total 0\n"), "{said}");
-        // However often it sends a byte, it is hung up on.
-        let mut byte = [0];
+        // However often it sends a byte, it is hung up on; it may be told why before.
+        let mut said = [0; 1_024];
         trickling.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let ended = (0..60).any(|_| {
             let _ = trickling.write_all(b"E");
-            matches!(trickling.read(&mut byte), Ok(0)) || trickling.write_all(b"T").is_err()
+            matches!(trickling.read(&mut said), Ok(0)) || trickling.write_all(b"T").is_err()
         });
         assert!(ended);
         drop(slow);

@@ -72,10 +72,15 @@ impl Tcp {
     /// A handshake was reset by the side that sends this way. The server may have answered one copy of the SYN so, and answer
     /// the next one otherwise. The client may have sent its other SYN after the one that it has given up.
     pub(crate) fn await_another_answer(&mut self, direction: Direction) {
+        if self.phase == Phase::Opening && self.claims.syn_acknowledged(ToServer) {
+            // The server has answered the other attempt already.
+            self.claims.numbers[1] = self.sequences.expected(ToServer);
+        }
         self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] });
     }
 
     /// The SYN with this number behind it, if there is one, has yet to be answered.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn await_answer(&mut self, behind: u32) {
         if behind != 0 {
             self.claims.numbers[0] = behind;
@@ -92,6 +97,7 @@ impl Tcp {
     /// Whether a client's segment completes an attempt; then it is the connection.
     pub(super) fn starts_again(&mut self, segment: &Segment) -> bool {
         let [mut client, server] = self.answered_numbers();
+        let asked = self.claims.numbers[0];
         let early = segment.acknowledgment.wrapping_sub(server);
         let attempt = self.claims.attempt();
         let begins = if attempt == Attempt::Syn {
@@ -105,13 +111,18 @@ impl Tcp {
         };
         // Both SYNs were late copies, unless the client's is ahead of all that it has sent.
         let ahead = attempt != Attempt::Syn && self.sequences.is_new(ToServer, self.claims.numbers[0]);
-        if !begins || !ahead && self.sequences.continues(ToServer, segment) {
+        if !begins || !ahead && !self.phase.is_over() && self.sequences.continues(ToServer, segment) {
             return false;
         }
         self.sequences.agree(ToClient, segment.acknowledgment);
         self.sequences.set_acknowledged(ToClient, client);
         self.claims = Claims::default();
         self.claims.set_heard(ToClient, true);
-        self.complete_by(segment)
+        self.complete_by(segment);
+        if attempt == Attempt::Syn && asked != client {
+            // As if that SYN had come after this segment.
+            self.await_answer(asked);
+        }
+        true
     }
 }

@@ -58,6 +58,10 @@ impl Tcp {
     /// early data, or a challenge about an older connection (RFC 5961, section 4).
     pub(super) fn servers_segment(&mut self, segment: &Segment) -> bool {
         let syn = segment.has(SYN);
+        if !segment.has(ACK) && self.claims.syn_acknowledged(ToClient) {
+            // Its client has acknowledged a SYN, and accepts no other.
+            return false;
+        }
         let behind = segment.sequence.wrapping_add(syn.into());
         let end = segment.end();
         let answered = self.claims.syn_acknowledged(ToServer);
@@ -152,6 +156,7 @@ impl Tcp {
     }
 
     /// Both ends have acknowledged each other's SYN. [`Self::settle`] has to follow.
+    #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
     pub(super) fn complete(&mut self) {
         self.claims.clear_numbers();
         self.claims.set_heard(ToServer, true);
@@ -169,10 +174,9 @@ impl Tcp {
         let expected = self.sequences.expected(ToClient);
         // An answer to no known SYN has to be confirmed to the byte, and without an answer there is nothing to confirm.
         let room = if self.claims.syn_acknowledged(ToServer) { WINDOW } else { u32::from(behind.min(expected) != 0) };
-        let other = self.claims.numbers[ToServer as usize];
         let goes_on = segment.sequence.wrapping_sub(expected) < room;
-        let goes_on_otherwise = earlier && segment.sequence == other;
-        if !(latest || earlier) || !(goes_on || goes_on_otherwise) {
+        // Only the client knows the number of an answer to another attempt.
+        if !(earlier || latest && goes_on) {
             return false;
         }
         if earlier {

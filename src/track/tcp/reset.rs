@@ -50,15 +50,14 @@ impl Tcp {
         let number = segment.sequence;
         let unanswered = self.phase == Phase::Opening || handshake && !self.claims.syn_acknowledged(ToServer);
         if direction == ToServer && unanswered {
-            // The client gives up, or refuses what the server has answered to another attempt.
+            // The client gives up, or refuses what the server has answered to another attempt; perhaps to one that is known no
+            // more, or whose answer went past us.
             return if self.acknowledges(number, self.behind_syn()) {
                 Reset::Exact
-            } else if self.sequences.expected(ToClient) == number {
+            } else if number != 0 && self.sequences.expected(ToClient) == number {
                 Reset::Refused
-            } else if self.acknowledges_other(number) {
-                Reset::Elsewhere
             } else {
-                Reset::Inexact
+                Reset::Elsewhere
             };
         }
         // Before it has answered, a client accepts no RST but one that acknowledges its SYN.
@@ -115,7 +114,7 @@ impl Tcp {
         self.claims.set_syn_data(syn_data);
         if handshake {
             // The RST may come again.
-            self.claims.numbers[ToServer as usize] = self.sequences.end(ToServer).wrapping_sub(syn_data);
+            self.claims.numbers = [self.sequences.end(ToServer).wrapping_sub(syn_data), server];
             self.sequences = Sequences::default();
             self.sequences.set_sent(ToServer, client);
             self.phase = Phase::Opening;

@@ -119,6 +119,7 @@ impl Model {
     /// Every connection is forgotten: no packet belongs to one of them any more. Their ends may be told later.
     pub fn forget(&mut self) {
         let now = self.now;
+        self.forgetting = true;
         // What is not told yet and has timed out since is as dead as what nobody has forgotten.
         for (conn, alive) in core::mem::take(&mut self.forgotten) {
             let alive = alive && self.is_alive(&conn);

@@ -117,6 +117,8 @@ pub struct Model {
     pub connections: Vec<Conn>,
     pub moves: Vec<Move>,
     held: Vec<Held>,
+    /// Whether the translator may still be going through its table for what was forgotten: until then no client is limited.
+    pub forgetting: bool,
     /// Connections that were forgotten and whose end was not told yet, and whether each had been alive.
     pub forgotten: Vec<(Conn, bool)>,
     notes: Vec<Note>,
@@ -194,6 +196,7 @@ impl Model {
             connections: Vec::new(),
             moves: Vec::new(),
             held: Vec::new(),
+            forgetting: false,
             forgotten: Vec::new(),
             notes: Vec::new(),
             ended_here: Vec::new(),

@@ -71,7 +71,7 @@ impl Model {
             other => panic!("{other:?} for the first packet of a connection"),
         }
         let limit = self.settings.client_limit;
-        let sweeping = !self.forgotten.is_empty();
+        let sweeping = self.forgetting || !self.forgotten.is_empty();
         assert!(sweeping || limit == 0 || self.count(*flow.source.ip()) < limit, "beyond the client's limit");
         assert_eq!(incidents.opened.len(), 1, "a packet opens one connection");
         let told = incidents.opened.remove(0);

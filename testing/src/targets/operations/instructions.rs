@@ -126,6 +126,8 @@ impl<F: Storage> Run<'_, F> {
         }
         let events = self.events_of_all();
         self.model.quiet_step(&events);
+        // As long as it goes through its table, it wants to be called at once.
+        self.model.forgetting &= next == Some(now);
     }
 
     pub(super) fn forget(&mut self) {

@@ -28,7 +28,7 @@ pub(super) fn open_again(over: &mut Over, way: Way, segment: Segment) -> Option<
         (Way::There, false, true) if attempt.is == Is::Asked => {
             let mut conversation =
                 Conversation { attempt: over.attempt, ..Conversation::new(over.client, over.server) };
-            conversation.completes_attempt(segment).then(|| {
+            conversation.completes_attempt(segment, true).then(|| {
                 conversation.begin_anew(segment);
                 Life::Conversation(conversation)
             })

@@ -82,7 +82,7 @@ impl Conversation {
                 met("accepted by nobody");
                 Sign::None
             }
-            (Way::There, false, true) if self.completes_attempt(segment) => {
+            (Way::There, false, true) if self.completes_attempt(segment, false) => {
                 met("attempt completed");
                 self.begin_anew(segment);
                 Sign::OfLife
@@ -154,7 +154,8 @@ impl Conversation {
         Sign::None
     }
 
-    pub(super) fn completes_attempt(&self, segment: Segment) -> bool {
+    /// Whether a segment of the client completes the attempt. After the end there is no conversation that it might go on with.
+    pub(super) fn completes_attempt(&self, segment: Segment, over: bool) -> bool {
         let Some(attempt) = self.attempt else {
             return false;
         };
@@ -169,6 +170,7 @@ impl Conversation {
         // A SYN ahead of all that the client has sent is no copy.
         let is_copy = attempt.is == Is::Asked || distance(attempt.client, self.client.sent) <= 0;
         let goes_on = is_copy
+            && !over
             && (0..WINDOW).contains(&ahead)
             && between(segment.acknowledgment, self.client.expected, self.server.sent);
         if begins && goes_on {
@@ -178,10 +180,12 @@ impl Conversation {
     }
 
     pub(super) fn begin_anew(&mut self, segment: Segment) {
+        let mut waiting = None;
         let begins = match self.attempt {
             Some(attempt) if attempt.is != Is::Asked => attempt.acknowledged(),
-            _ => {
+            attempt => {
                 met("the attempt before completed");
+                waiting = attempt.map(|attempt| attempt.client).filter(|asked| *asked != segment.sequence);
                 segment.sequence
             }
         };
@@ -189,6 +193,7 @@ impl Conversation {
             Self::new(side(segment.end(), segment.acknowledgment, true), side(segment.acknowledgment, begins, true));
         self.note_fin(Way::There, segment);
         self.note_acknowledged_fins();
+        self.attempt = waiting.and_then(known).map(|asked| Attempt::asked(asked, 0));
     }
 
     /// Takes the first numbers of a side that was not heard and of which nothing is known.

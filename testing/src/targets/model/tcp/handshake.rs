@@ -71,7 +71,18 @@ impl Handshake {
     /// The other attempt goes on, and nobody has answered it. The RST may come again.
     pub(super) fn replaced(&self) -> Self {
         let attempt = self.other.expect("it goes on");
-        Self { other: known(self.attempt), data: self.data, is_server_heard: true, ..Self::new(attempt) }
+        Self {
+            other: known(self.attempt),
+            before: self.before,
+            data: self.data,
+            is_server_heard: true,
+            ..Self::new(attempt)
+        }
+    }
+
+    /// The number behind the SYN with which the server has answered another attempt than the latest one.
+    pub(super) fn answer_to_other(&self) -> Option<u32> {
+        if !self.opened && self.is_client_acknowledged { Some(self.start) } else { self.before }
     }
 
     /// The client refuses what the server has answered to something else. It may do so again.
@@ -161,6 +172,10 @@ impl Handshake {
 
     /// A SYN of the server without ACK: both open at once.
     fn open_too(&mut self, segment: Segment) -> Sign {
+        if self.is_server_acknowledged {
+            met("SYN of the server after the client has acknowledged one");
+            return Sign::None;
+        }
         if self.is_client_acknowledged && self.opened {
             let Some(other) = self.other else {
                 met("SYN of the server after its SYN+ACK");
@@ -286,8 +301,8 @@ impl Handshake {
         } else {
             self.start != UNKNOWN && self.acknowledged != UNKNOWN && sequence == self.acknowledged
         };
-        let at_other = before && self.other.unwrap_or(UNKNOWN) == sequence;
-        if !(latest || before) || !(begins || at_other) {
+        // Only the client knows the number of an answer to another attempt.
+        if !(before || latest && begins) {
             met("completes nothing");
             return (Sign::None, None);
         }
@@ -329,12 +344,10 @@ impl Handshake {
             Way::There if !self.opened || !self.is_client_acknowledged => {
                 if self.acknowledges_attempt(number) {
                     Reset::Exact
-                } else if number == self.acknowledged {
+                } else if number != UNKNOWN && number == self.acknowledged {
                     Reset::Refused
-                } else if self.acknowledges_other(number) {
-                    Reset::Elsewhere
                 } else {
-                    Reset::Inexact
+                    Reset::Elsewhere
                 }
             }
             Way::There if number == self.acknowledged => over,

@@ -315,7 +315,7 @@ impl Tcp {
                         // The server may have refused one copy of the SYN, and answer the next one otherwise; the client may
                         // have sent its other SYN after the one that it gives up.
                         let waiting = if way == Way::Back { known(handshake.attempt) } else { handshake.other };
-                        let otherwise = handshake.before.unwrap_or(UNKNOWN);
+                        let otherwise = handshake.answer_to_other().unwrap_or(UNKNOWN);
                         let attempt = waiting.map(|at| Attempt { otherwise, ..Attempt::asked(at, handshake.data) });
                         self.life = Life::Over(Over { attempt, ..Over::new(handshake.client(), handshake.server()) });
                     }

@@ -37,7 +37,6 @@ pub const RULES: [&str; 92] = [
     "handshake: RST of the client in flight",
     "handshake: RST of the client refuses an answer",
     "handshake: RST of the client elsewhere",
-    "handshake: inexact RST of the client",
     "handshake: exact RST of the server",
     "handshake: RST of the server, another attempt goes on",
     "handshake: RST of the server in flight",
@@ -65,6 +64,7 @@ pub const RULES: [&str; 92] = [
     "SYN of the server after its SYN+ACK",
     "both open after an answer to the other attempt",
     "both open, with the other attempt",
+    "SYN of the server after the client has acknowledged one",
     "completes with a later SYN under way",
     "both open",
     "unrelated answer after a better one",
@@ -127,12 +127,13 @@ pub(super) fn rule_in_handshake(way: Way, judged: Reset) -> &'static str {
         (Way::There, Reset::InFlight) => "handshake: RST of the client in flight",
         (Way::There, Reset::Refused) => "handshake: RST of the client refuses an answer",
         (Way::There, Reset::Elsewhere) => "handshake: RST of the client elsewhere",
-        (Way::There, Reset::Inexact) => "handshake: inexact RST of the client",
         (Way::Back, Reset::Exact) => "handshake: exact RST of the server",
         (Way::Back, Reset::Replaced) => "handshake: RST of the server, another attempt goes on",
         (Way::Back, Reset::InFlight) => "handshake: RST of the server in flight",
         (Way::Back, Reset::Elsewhere) => "handshake: RST of the server elsewhere",
-        (Way::Back, Reset::Refused | Reset::Inexact) => unreachable!("it could be for an attempt that is not known"),
+        (Way::There | Way::Back, Reset::Inexact) | (Way::Back, Reset::Refused) => {
+            unreachable!("it could be for an attempt that is not known")
+        }
     }
 }
 
