@@ -110,7 +110,7 @@ impl Tcp {
             goes_on && segment.sequence.wrapping_sub(client) < AT_ONCE && early <= EARLY
         };
         // Both SYNs were late copies, unless the client's is ahead of all that it has sent.
-        let ahead = attempt != Attempt::Syn && self.sequences.is_new(ToServer, self.claims.numbers[0]);
+        let ahead = attempt != Attempt::Syn && self.sequences.is_new(ToServer, asked);
         if !begins || !ahead && !self.phase.is_over() && self.sequences.continues(ToServer, segment) {
             return false;
         }

@@ -88,7 +88,7 @@ impl Tcp {
             return accepted;
         }
         let other = self.claims.numbers[ToServer as usize];
-        if syn && !accepted && other != 0 && (!segment.has(ACK) || self.acknowledges(segment.acknowledgment, other)) {
+        if syn && !accepted && other != 0 && (!segment.has(ACK) || self.acknowledges_other(segment.acknowledgment)) {
             // It answers the other attempt, or, since this one has its answer, meets the other one half-way.
             self.claims.numbers[ToServer as usize] = self.behind_syn();
             self.sequences.set_sent(ToServer, other.wrapping_add(self.claims.syn_data()));
@@ -163,8 +163,8 @@ impl Tcp {
         self.phase = Phase::Established;
     }
 
-    /// A client's segment that may complete the handshake: it acknowledges the server's latest SYN, or the one before,
-    /// and goes on where the server's answer ended.
+    /// A client's segment that may complete the handshake: it acknowledges the server's latest SYN and goes on where the
+    /// server's answer ended, or it acknowledges the SYN before.
     pub(super) fn completes(&mut self, segment: &Segment) -> bool {
         let number = segment.acknowledgment;
         let behind = self.sequences.expected(ToServer);
@@ -198,12 +198,11 @@ impl Tcp {
 
     /// This segment of the client completes the handshake, and is the first one of the conversation.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn complete_by(&mut self, segment: &Segment) -> bool {
+    pub(super) fn complete_by(&mut self, segment: &Segment) {
         self.sequences.set_acknowledged(ToServer, segment.acknowledgment);
         self.sequences.set_sent(ToServer, segment.end());
         self.complete();
         self.take_fin(ToServer, segment);
         self.settle();
-        true
     }
 }

@@ -71,8 +71,7 @@ impl Model {
             other => panic!("{other:?} for the first packet of a connection"),
         }
         let limit = self.settings.client_limit;
-        let sweeping = self.forgetting || !self.forgotten.is_empty();
-        assert!(sweeping || limit == 0 || self.count(*flow.source.ip()) < limit, "beyond the client's limit");
+        assert!(self.forgetting || limit == 0 || self.count(*flow.source.ip()) < limit, "beyond the client's limit");
         assert_eq!(incidents.opened.len(), 1, "a packet opens one connection");
         let told = incidents.opened.remove(0);
         assert_eq!((told.protocol, told.client_side, told.state), (flow.protocol, pair(flow), state));

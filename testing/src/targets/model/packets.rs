@@ -94,22 +94,19 @@ impl Model {
     fn judge_whole(&mut self, flow: Flow, before: &[u8], after: &[u8], verdict: Verdict, incidents: &mut Incidents) {
         let at = layout(before).expect("it was parsed");
         let payload = &before[at.header..at.total];
+        // A packet to an alternative address belongs to the way back; every other is looked up as one of the way there,
+        // and only then as an answer to a client that keeps its address. What a SYN ends there is over whatever follows.
         let to_alternative = *flow.destination.ip() == self.settings.alternative;
+        let near = if to_alternative { None } else { self.near_and_not_anew(flow, payload, incidents) };
         let late = |c: &Conn| c.far == Pair { source: flow.destination, destination: flow.source };
         if incidents.moved.iter().any(|c| c.protocol == flow.protocol && late(c)) && self.find_far(flow).is_none() {
-            if !to_alternative {
-                // A SYN of a client that is itself the old server of another one: what it ends is over nevertheless.
-                let _ = self.near_and_not_anew(flow, payload, incidents);
-            }
             return assert_eq!(verdict, Verdict::Drop(DropReason::OldServer));
         }
         let of = |c: &Conn| c.protocol == flow.protocol && (late(c) || c.near == pair(flow));
         if incidents.stranded.iter().any(of) && self.find_far(flow).or(self.find_near(flow)).is_none() {
             return assert_eq!(verdict, Verdict::Drop(DropReason::NoPort));
         }
-        // A packet to an alternative address belongs to the way back; every other is looked up as one of the way there,
-        // and only then as an answer to a client that keeps its address.
-        if !to_alternative && let Some(conn) = self.near_and_not_anew(flow, payload, incidents) {
+        if let Some(conn) = near {
             return self.carry(conn, Way::There, before, after, verdict, incidents);
         }
         if let Some(conn) = self.find_far(flow) {

@@ -131,7 +131,7 @@ pub(super) fn rule_in_handshake(way: Way, judged: Reset) -> &'static str {
         (Way::Back, Reset::Replaced) => "handshake: RST of the server, another attempt goes on",
         (Way::Back, Reset::InFlight) => "handshake: RST of the server in flight",
         (Way::Back, Reset::Elsewhere) => "handshake: RST of the server elsewhere",
-        (Way::There | Way::Back, Reset::Inexact) | (Way::Back, Reset::Refused) => {
+        (_, Reset::Inexact) | (Way::Back, Reset::Refused) => {
             unreachable!("it could be for an attempt that is not known")
         }
     }
