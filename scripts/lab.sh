@@ -4,11 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-programs=${BYWAY_PROGRAMS-} # where they are, if they are built already
-if [[ -z $programs ]]; then
-    cargo build --release --package byway-host
-    programs=${CARGO_TARGET_DIR:-target}/release
-fi
+programs=$(scripts/programs.sh byway-host)
 folder=$(mktemp -d)
 mode=$(stat -c %a /dev/net/tun)
 trap 'chmod "$mode" /dev/net/tun; rm -rf "$folder"' EXIT

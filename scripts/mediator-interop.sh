@@ -18,11 +18,7 @@ if ! "$python" -c 'import aiocoap' 2>/dev/null; then
     "$python" -m pip install --quiet --disable-pip-version-check aiocoap==0.4.17
 fi
 [[ -d $target/node-coap/node_modules/coap ]] || npm install --silent --no-fund --no-audit --prefix "$target/node-coap" coap@1.5.0
-programs=${BYWAY_PROGRAMS-} # where they are, if they are built already
-if [[ -z $programs ]]; then
-    cargo build --release --package byway-mediator --package byway-host
-    programs=$target/release
-fi
+programs=$(scripts/programs.sh byway-mediator byway-host)
 
 new=$(mktemp)
 trap 'rm -f "$new"' EXIT
