@@ -3,7 +3,7 @@
 
 use core::net::SocketAddrV4;
 
-use byway::{Event, Heap, Imported, Midstream, Protocol, Redivert, State, Translator, Verdict};
+use byway::{Config, Event, Heap, Imported, InexactReset, Midstream, Protocol, Redivert, State, Translator, Verdict};
 use byway_testing::talk::*;
 use byway_testing::*;
 
@@ -22,7 +22,11 @@ struct Talk {
 impl Talk {
     /// Nothing but the client's SYN.
     fn opening() -> Self {
-        let mut t = diverting(config());
+        Self::opening_with(config())
+    }
+
+    fn opening_with(config: Config) -> Self {
+        let mut t = diverting(config);
         let (alternative, server) = ends(&there(&mut t, s(0), &client(SYN, CLIENT_START, 0, b"")));
         Self { t, alternative, server }
     }
@@ -54,6 +58,14 @@ impl Talk {
     #[track_caller]
     fn is(&self, state: State) {
         assert_eq!(tcp_state(&self.t), Some(state));
+    }
+
+    /// The client acknowledges the server's SYN, and with these numbers both go on.
+    #[track_caller]
+    fn is_completed_with(&mut self, client: u32, server: u32) {
+        self.client(ACK, client, server, b"");
+        self.is(State::Established);
+        assert_eq!(self.numbers(), [client, server, server, client]);
     }
 
     /// Sent by client and server, acknowledged by client and server.
@@ -134,9 +146,7 @@ fn a_simultaneous_open_with_a_client_that_begins_anew() {
     for forged in [0x5555_5555, 0x6666_6666] {
         talk.server(SYN, forged, 0, b"");
     }
-    talk.client(ACK, C2, V2, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+    talk.is_completed_with(C2, V2);
 }
 
 /// A client gives its first SYN up with a RST, and its second one overtakes both: that one is still answered.
@@ -152,9 +162,7 @@ fn a_reset_of_one_attempt_leaves_the_other() {
     let mut talk = given_up();
     talk.server(SYN | ACK, SERVER_START, C, b"");
     talk.is(State::Opened);
-    talk.client(ACK, C, V, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C, V, V, C]);
+    talk.is_completed_with(C, V);
     assert_eq!(talk.t.counters().opened, 2, "it had ended, and is open again");
     // The answer to what it has given up opens nothing.
     let mut talk = given_up();
@@ -185,9 +193,7 @@ fn a_syn_outlives_the_attempt_that_it_has_overtaken() {
     talk.is(State::TimeWait);
     talk.server(SYN | ACK, V2 - 1, C2, b"");
     talk.is(State::Opened);
-    talk.client(ACK, C2, V2, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+    talk.is_completed_with(C2, V2);
 }
 
 /// A forged SYN of the client, and a RST that gives it up, after the server has answered the client's own: the answer stands.
@@ -198,9 +204,7 @@ fn a_reset_of_the_latest_attempt_leaves_what_was_answered() {
     talk.client(SYN, C2 - 1, 0, b"");
     talk.client(RST, C2, 0, b"");
     talk.is(State::TimeWait);
-    talk.client(ACK, C, V, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C, V, V, C]);
+    talk.is_completed_with(C, V);
 }
 
 /// Whatever is forged beside an answer of the server, its client goes on: it alone knows the answer's number.
@@ -212,9 +216,7 @@ fn forged_syns_do_not_hide_an_answer() {
     talk.client(SYN, C2 - 1, 0, &[7; 100]);
     talk.server(SYN | ACK, V2 - 1, C2 + 100, b"");
     talk.server(SYN, FORGED, 0, b"");
-    talk.client(ACK, C2 + 100, V2, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C2 + 100, V2, V2, C2 + 100]);
+    talk.is_completed_with(C2 + 100, V2);
     // SYNs in the client's name, one of them perhaps a late copy.
     for forged in [&[C2][..], &[C2, C], &[C2, 0x6666_6666]] {
         let mut talk = Talk::opening();
@@ -233,9 +235,7 @@ fn forged_syns_do_not_hide_an_answer() {
     talk.server(SYN | ACK, V2 - 1, C2, b"");
     talk.server(SYN, FORGED - 1, 0, b"");
     talk.server(RST, FORGED, 0, b"");
-    talk.client(ACK, C2, V2, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+    talk.is_completed_with(C2, V2);
     // A client that has acknowledged a SYN accepts no other.
     let mut talk = Talk::opening();
     talk.server(SYN, SERVER_START, 0, b"");
@@ -250,10 +250,7 @@ fn forged_syns_do_not_hide_an_answer() {
 /// A client refuses the answer to an attempt of which nothing is known any more: also where inexact RSTs are dropped.
 #[test]
 fn a_client_may_refuse_what_answers_an_old_attempt() {
-    let mut talk = Talk::opening();
-    talk.t = diverting(config().inexact_reset(byway::InexactReset::Drop));
-    let (alternative, server) = ends(&there(&mut talk.t, s(0), &client(SYN, CLIENT_START, 0, b"")));
-    (talk.alternative, talk.server) = (alternative, server);
+    let mut talk = Talk::opening_with(config().inexact_reset(InexactReset::Drop));
     talk.server(SYN | ACK, SERVER_START, C, b"");
     for number in [C2, 0x1111_1112, 0x2222_2223] {
         talk.client(SYN, number - 1, 0, b"");
@@ -277,9 +274,7 @@ fn a_syn_outlives_the_attempt_that_it_has_overtaken_in_a_conversation() {
     talk.is(State::TimeWait);
     talk.server(SYN | ACK, 0x3333_3332, C3, b"");
     talk.is(State::Opened);
-    talk.client(ACK, C3, 0x3333_3333, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C3, 0x3333_3333, 0x3333_3333, C3]);
+    talk.is_completed_with(C3, 0x3333_3333);
 }
 
 /// Without an answer there is nothing to acknowledge.
@@ -335,9 +330,7 @@ fn a_connection_that_opens_again_is_told_to_be_opened() {
     let told = events(&mut talk.t);
     assert!(matches!(told.as_slice(), [Event::Opened(c)] if c.state == State::Opened), "{told:?}");
     assert_eq!(talk.t.counters().opened, opened + 1);
-    talk.client(ACK, C2, V2, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C2, V2, V2, C2]);
+    talk.is_completed_with(C2, V2);
 }
 
 /// A connection that is over is not moved by a re-divert. Opened again it would go on where nobody wants it.
@@ -421,9 +414,7 @@ fn an_older_attempt_goes_on_when_the_later_one_is_reset() {
     talk.is(State::Opening);
     talk.client(SYN, CLIENT_START, 0, b"");
     talk.server(SYN | ACK, SERVER_START, C, b"");
-    talk.client(ACK, C, V, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C, V, V, C]);
+    talk.is_completed_with(C, V);
     // If it was not forged, the client is gone, and nothing more comes: 4 minutes are all it gets.
     let mut talk = Talk::opening();
     talk.client(SYN, C2 - 1, 0, b"");
@@ -453,9 +444,7 @@ fn a_server_may_answer_a_syn_that_it_has_refused() {
         talk.server(SYN | ACK, SERVER_START, C + data.len() as u32, b"");
         talk.is(State::Opened);
         assert!(matches!(events(&mut talk.t)[..], [Event::Opened(_)]));
-        talk.client(ACK, C + data.len() as u32, V, b"");
-        talk.is(State::Established);
-        assert_eq!(talk.numbers(), [C + data.len() as u32, V, V, C + data.len() as u32]);
+        talk.is_completed_with(C + data.len() as u32, V);
     }
     // A server that has answered, and resets that before the copy comes.
     let mut talk = Talk::opening();
@@ -463,9 +452,7 @@ fn a_server_may_answer_a_syn_that_it_has_refused() {
     talk.server(RST, V2, 0, b"");
     talk.is(State::TimeWait);
     talk.server(SYN | ACK, SERVER_START, C, b"");
-    talk.client(ACK, C, V, b"");
-    talk.is(State::Established);
-    assert_eq!(talk.numbers(), [C, V, V, C]);
+    talk.is_completed_with(C, V);
     // A client that has given up accepts nothing.
     let mut talk = Talk::opening();
     talk.client(RST, C, 0, b"");

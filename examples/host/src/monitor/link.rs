@@ -309,8 +309,8 @@ impl Link {
     /// Whether one of these changes is not answered yet, or not even sent.
     #[must_use]
     pub fn is_to_change(&self, is_one: impl Fn(u64) -> bool) -> bool {
-        let asks = self.current.iter().chain(self.queue.iter().map(|(ask, _)| ask));
-        asks.into_iter().any(|ask| matches!(ask, Ask::Change(number) if is_one(*number)))
+        let mut asks = self.current.iter().chain(self.queue.iter().map(|(ask, _)| ask));
+        asks.any(|ask| matches!(ask, Ask::Change(number) if is_one(*number)))
     }
 
     /// Takes back what is still to be changed, where `is_change` says that it is no preview.

@@ -2,6 +2,7 @@
 
 use byway::Redivert;
 
+use super::super::rules::Each;
 use super::super::run::Run;
 use super::super::service::Change;
 use super::*;
@@ -69,10 +70,16 @@ fn for_clients(count: usize) -> String {
     format!("[[rule]]\n{servers}\nonly = true\nclients = [{}]\n", clients.join(", "))
 }
 
+/// Weights of the service's two servers.
+fn weights(first: u16, second: u16) -> Each<u16> {
+    let mut weights = Each::default();
+    (weights[0], weights[1]) = (first, second);
+    weights
+}
+
 /// Sends weights and moves to the translator; returns the number in the journal.
 fn change(run: &mut Run, weight: u16, moves: &[(usize, usize)]) -> u64 {
-    let mut weights = super::super::rules::Each::default();
-    (weights[0], weights[1]) = (weight, 1);
+    let weights = weights(weight, 1);
     let entry = serde_json::json!({ "service": "web", "cause": "a test", "text": "", "before": {}, "after": {} });
     let moves = moves.to_vec();
     run.carry_out(0, Change { weights, moves, falling: Vec::new(), how: Redivert::Switch, entry, promised: None }, None)
@@ -160,9 +167,7 @@ fn only_what_was_made_ends_a_row_of_refusals() {
 #[test]
 fn a_server_in_another_rule_makes_no_report_late() {
     let (mut run, folder) = monitor("another-rule", "");
-    let mut weights = super::super::rules::Each::default();
-    (weights[0], weights[1]) = (3, 7);
-    run.services[0].adopt(&weights);
+    run.services[0].adopt(&weights(3, 7));
     let report = |run: &mut Run, entries: &[(u32, usize, u16)]| {
         for (position, server, weight) in entries {
             let target = run.services[0].service.servers[*server].target;
@@ -208,12 +213,8 @@ fn what_was_listed_during_a_change_is_looked_at_after_it() {
     run.note_leads();
     change(&mut run, 9, &[]);
     run.links[0].queue.clear();
-    let held = {
-        let mut weights = super::super::rules::Each::default();
-        (weights[0], weights[1]) = (9, 1);
-        run.services[0].adopt(&weights);
-        weights
-    };
+    let held = weights(9, 1);
+    run.services[0].adopt(&held);
     run.links[0].rules = Some(vec![rule(&run, [9, 1])]);
     (run.links[1].is_open, run.links[1].rules) = (true, Some(vec![rule(&run, [1, 1])]));
     run.links[1].stand = Stand::new(7, false);
