@@ -22,6 +22,7 @@
 //!
 //! This file has the part that every packet goes through. The folders have the rest, one file per topic.
 
+mod addresses;
 mod connection;
 #[cfg(all(test, feature = "alloc"))]
 mod consistency;

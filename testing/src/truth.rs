@@ -236,6 +236,10 @@ pub struct Passed {
     pub reset: bool,
     /// The last SYN+ACK or SYN of the server that belongs to the client's last SYN has passed.
     pub answered: bool,
+    /// The client has acknowledged a SYN of the server since its last new SYN: it waits for an answer no more.
+    pub accepted: bool,
+    /// The number of the client's SYN before its last one, if that has another.
+    pub before: Option<u32>,
     /// There was a RST since the client's last new SYN. If it is lost behind here, the client goes on trying.
     pub was_reset: bool,
     /// The client's last SYN came while an older connection seemed to be alive. It may be forged, so that the
@@ -285,8 +289,10 @@ impl Passed {
         let (mine, other) =
             if from_client { (&mut self.client, &mut self.server) } else { (&mut self.server, &mut self.client) };
         if segment.has(RST) {
+            // A client that waits for an answer looks at the acknowledgement alone (RFC 9293, section 3.10.7.3), whatever
+            // the number: a server may refuse what an end of it that it has given up has answered.
             let refuses = !from_client
-                && self.answered_by_none()
+                && !self.accepted
                 && segment.has(ACK)
                 && self.client.start.is_some()
                 && between(self.client.start.unwrap_or(0).wrapping_add(1), segment.acknowledgment, self.client.next);
@@ -303,10 +309,13 @@ impl Passed {
         self.reset = false;
         if segment.has(SYN) && mine.start != Some(segment.sequence) {
             let (start, next) = (Some(segment.sequence), segment.end());
+            if from_client {
+                self.before = mine.start;
+            }
             *mine = Side { start, next, acknowledged: segment.sequence.wrapping_add(1), fin: None };
             if from_client && !segment.has(ACK) {
                 self.server = Side::default();
-                (self.answered, self.was_reset) = (false, false);
+                (self.answered, self.accepted, self.was_reset) = (false, false, false);
                 return;
             }
             // The SYN without ACK before it was lost, or this is no answer to anything.
@@ -320,14 +329,17 @@ impl Passed {
         }
         if segment.has(ACK) && other.has_sent(segment.acknowledgment) {
             other.acknowledged = later(other.acknowledged, segment.acknowledgment);
+            self.accepted |= from_client;
         }
         if !from_client && segment.has(SYN) {
             self.answered = true;
         }
     }
 
-    const fn answered_by_none(&self) -> bool {
-        self.server.start.is_none()
+    /// Whether this is the number of one of the client's last two SYNs. A translator remembers no more attempts of one
+    /// handshake, so another one that these have overtaken goes on with the client's next segment.
+    pub fn is_remembered(&self, start: u32) -> bool {
+        [self.client.start, self.before].contains(&Some(start))
     }
 
     /// Both FINs have been acknowledged.
@@ -353,8 +365,8 @@ impl Shown {
         if segment.has(RST) {
             let sender = if from_client { self.passed.client } else { self.passed.server };
             // A server without a connection acknowledges the SYN that it refuses; its own number is zero (RFC 9293,
-            // section 3.5.2, group 1).
-            let refuses = !from_client && sender.start.is_none() && segment.has(ACK);
+            // section 3.5.2, group 1). The client does not look at it (section 3.10.7.3).
+            let refuses = !from_client && !self.passed.accepted && segment.has(ACK);
             let exact = sender.start.is_some() && segment.sequence == sender.acknowledged;
             if exact || refuses && self.passed.client.next == segment.acknowledgment {
                 self.reset = true;

@@ -136,6 +136,7 @@ impl World {
         let opening = !client.is_synchronized() || !server.is_synchronized();
         if (self.doubt.is_some() && !established)
             || (opening && (passed.over_another || passed.was_reset || passed.server.start.is_none()))
+            || (opening && !passed.is_remembered(client_numbers.start))
         {
             return Ok(());
         }

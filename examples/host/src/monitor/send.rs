@@ -79,7 +79,7 @@ impl Run {
             if !self.unchecked[place] || !self.acts_at(place) || self.links[place].rules.is_none() {
                 continue;
             }
-            let is_settled = |service: usize| !self.is_pending(service) && self.refused[service].is_none();
+            let is_settled = |service: usize| !self.is_pending_at(place, service) && self.refused[service].is_none();
             if !(0..self.services.len()).all(is_settled) {
                 continue;
             }
