@@ -307,9 +307,11 @@ impl Passed {
             return;
         }
         self.reset = false;
-        if segment.has(SYN) && mine.start != Some(segment.sequence) {
+        // Also one that comes again once the server has answered another.
+        let another_is_answered = from_client && !segment.has(ACK) && other.start.is_some() && !self.answered;
+        if segment.has(SYN) && (mine.start != Some(segment.sequence) || another_is_answered) {
             let (start, next) = (Some(segment.sequence), segment.end());
-            if from_client {
+            if from_client && mine.start != start {
                 self.before = mine.start;
             }
             *mine = Side { start, next, acknowledged: segment.sequence.wrapping_add(1), fin: None };
@@ -332,7 +334,8 @@ impl Passed {
             self.accepted |= from_client;
         }
         if !from_client && segment.has(SYN) {
-            self.answered = true;
+            // Not a late answer to the SYN before.
+            self.answered = !segment.has(ACK) || self.client.has_sent(segment.acknowledgment);
         }
     }
 
