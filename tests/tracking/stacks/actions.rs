@@ -118,11 +118,11 @@ impl World {
         if self.hosts[host].with(connection.server_side.source).is_some() {
             return;
         }
-        let idle =
-            (0..self.hosts[host].count()).find(|n| matches!(self.hosts[host].state(*n), End::Listen | End::Closed));
-        if let Some(number) = idle {
-            self.hosts[host].socket(number).abort();
-            if self.hosts[host].connect(number, connection.server_side.source) {
+        // The first socket is asked first what it makes of a segment. In a real stack one with this peer comes before those
+        // that listen.
+        if matches!(self.hosts[host].state(0), End::Listen | End::Closed) {
+            self.hosts[host].socket(0).abort();
+            if self.hosts[host].connect(0, connection.server_side.source) {
                 self.checked.simultaneous += 1;
                 self.note("server connects from its port".into());
             }
