@@ -31,11 +31,11 @@ for level in "${levels[@]}"; do
         exit 1
     fi
     # An entry of tests/bare-metal/ and the features that it needs.
-    for path in "packet_path byway" "packet_meta_path meta" "packet_owner byway" "control_path control-paths" \
-        "control_path_of_two control-paths" "event_path control-paths" "report_path control-paths" "monitor_path control-paths" "names_path naming-paths" \
-        "names_stream_path naming-paths" "names_instruction_path naming-paths" "relay_path relay-paths" "control_names_path control-names-paths" \
-        "monitor_names_path control-names-paths" "handover_path handover-paths" \
-        "handover_instruction_path handover-paths" "packet_path report-paths" "report_path report-paths"; do
+    for path in "packet_path byway" "packet_owner byway" "packet_meta_path paths" "control_path paths" "control_path_of_two paths" \
+        "event_path paths" "report_path paths" "monitor_path paths" "names_path paths" "names_stream_path paths" \
+        "names_instruction_path paths" "relay_path paths" "control_names_path paths" "monitor_names_path paths" \
+        "handover_path handover-paths" "handover_instruction_path handover-paths" "packet_path report-paths" \
+        "report_path report-paths"; do
         read -r entry features <<<"$path"
         image=$("$scripts/image.sh" "$target" "$level" "$entry" "$features")
         if panics_in "$image"; then

@@ -240,6 +240,8 @@ pub struct Passed {
     pub accepted: bool,
     /// The number of the client's SYN before its last one, if that has another.
     pub before: Option<u32>,
+    /// The number behind the SYN with which the server answered before the client's last new SYN.
+    pub earlier: Option<u32>,
     /// There was a RST since the client's last new SYN. If it is lost behind here, the client goes on trying.
     pub was_reset: bool,
     /// The client's last SYN came while an older connection seemed to be alive. It may be forged, so that the
@@ -316,6 +318,7 @@ impl Passed {
             }
             *mine = Side { start, next, acknowledged: segment.sequence.wrapping_add(1), fin: None };
             if from_client && !segment.has(ACK) {
+                self.earlier = self.server.start.map(|start| start.wrapping_add(1));
                 self.server = Side::default();
                 (self.answered, self.accepted, self.was_reset) = (false, false, false);
                 return;
@@ -343,6 +346,12 @@ impl Passed {
     /// handshake, so another one that these have overtaken goes on with the client's next segment.
     pub fn is_remembered(&self, start: u32) -> bool {
         [self.client.start, self.before].contains(&Some(start))
+    }
+
+    /// Whether this segment of the client completes its attempt before the last one. Only the client can know the number, but
+    /// not whether the segment or its last SYN is late.
+    pub fn completes_earlier(&self, segment: &Segment) -> bool {
+        segment.flags & (SYN | RST | ACK) == ACK && !self.accepted && self.earlier == Some(segment.acknowledgment)
     }
 
     /// Both FINs have been acknowledged.

@@ -196,6 +196,26 @@ fn a_syn_outlives_the_attempt_that_it_has_overtaken() {
     talk.is_completed_with(C2, V2);
 }
 
+/// The server has given up the attempt that a late segment completes, and answered the next one. That is completed all the
+/// same, and a RST about the one before does not end it.
+#[test]
+fn an_answered_attempt_outlives_the_late_end_of_the_one_before() {
+    for refused in [false, true] {
+        let mut talk = Talk::opening();
+        talk.server(SYN | ACK, SERVER_START, C, b"");
+        talk.client(SYN, C2 - 1, 0, b"");
+        talk.server(SYN | ACK, V2 - 1, C2, b"");
+        talk.client(ACK, C, V, b"");
+        if refused {
+            talk.server(RST, V, 0, b"");
+            talk.is(State::TimeWait);
+        }
+        talk.is_completed_with(C2, V2);
+        talk.server(RST, V, 0, b"");
+        talk.is(State::Established);
+    }
+}
+
 /// A forged SYN of the client, and a RST that gives it up, after the server has answered the client's own: the answer stands.
 #[test]
 fn a_reset_of_the_latest_attempt_leaves_what_was_answered() {

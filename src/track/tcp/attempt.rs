@@ -72,18 +72,18 @@ impl Tcp {
     /// A handshake was reset by the side that sends this way. The server may have answered one copy of the SYN so, and answer
     /// the next one otherwise. The client may have sent its other SYN after the one that it has given up.
     pub(crate) fn await_another_answer(&mut self, direction: Direction) {
-        if self.phase == Phase::Opening && self.claims.syn_acknowledged(ToServer) {
-            // The server has answered the other attempt already.
-            self.claims.numbers[1] = self.sequences.expected(ToServer);
-        }
-        self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] });
+        // Whether the server has answered the other attempt already.
+        let answered = self.phase == Phase::Opening && self.claims.syn_acknowledged(ToServer);
+        let answer = if answered { self.sequences.expected(ToServer) } else { self.claims.numbers[1] };
+        self.await_answer(if direction == ToClient { self.behind_syn() } else { self.claims.numbers[0] }, answer);
     }
 
-    /// The SYN with this number behind it, if there is one, has yet to be answered.
+    /// The SYN with this number behind it, if there is one, has yet to be answered, unless its answer is the one with this number
+    /// behind it.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn await_answer(&mut self, behind: u32) {
+    pub(super) fn await_answer(&mut self, behind: u32, answer: u32) {
         if behind != 0 {
-            self.claims.numbers[0] = behind;
+            self.claims.numbers = [behind, answer];
             self.claims.set_attempt(Attempt::Syn);
         }
     }
@@ -118,11 +118,8 @@ impl Tcp {
         self.sequences.set_acknowledged(ToClient, client);
         self.claims = Claims::default();
         self.claims.set_heard(ToClient, true);
-        self.complete_by(segment);
-        if attempt == Attempt::Syn && asked != client {
-            // As if that SYN had come after this segment.
-            self.await_answer(asked);
-        }
+        // Another SYN waits as if it had come after this segment.
+        self.complete_by(segment, if attempt == Attempt::Syn && asked != client { asked } else { 0 }, 0);
         true
     }
 }

@@ -183,25 +183,23 @@ impl Tcp {
             self.sequences.set_sent(ToClient, number);
             self.claims.set_fin(ToClient, Fin::None);
         }
-        if !goes_on {
-            self.sequences.set_acknowledged(ToClient, segment.sequence);
-        }
+        let begins = if goes_on { expected } else { segment.sequence };
+        self.sequences.set_acknowledged(ToClient, begins);
+        // If it was not the latest attempt that it completes: as if that SYN, and its answer, had come after this segment.
         let latest = self.behind_syn();
-        let late = !self.acknowledges(self.sequences.expected(ToClient), latest);
-        self.complete_by(segment);
-        if late {
-            // As if that SYN had come after this segment.
-            self.await_answer(latest);
-        }
+        let late = !self.acknowledges(begins, latest);
+        self.complete_by(segment, if late { latest } else { 0 }, if earlier { behind } else { 0 });
         true
     }
 
-    /// This segment of the client completes the handshake, and is the first one of the conversation.
+    /// This segment of the client completes the handshake, and is the first one of the conversation, in which the attempt with
+    /// this number after its SYN waits, and the number after its answer, if there are such.
     #[cfg_attr(not(target_pointer_width = "64"), inline(never))]
-    pub(super) fn complete_by(&mut self, segment: &Segment) {
+    pub(super) fn complete_by(&mut self, segment: &Segment, waiting: u32, answer: u32) {
+        self.complete();
+        self.await_answer(waiting, answer);
         self.sequences.set_acknowledged(ToServer, segment.acknowledgment);
         self.sequences.set_sent(ToServer, segment.end());
-        self.complete();
         self.take_fin(ToServer, segment);
         self.settle();
     }

@@ -65,7 +65,7 @@ mod with_byway {
     }
 
     /// The same with what the driver knows of the packet.
-    #[cfg(feature = "meta")]
+    #[cfg(feature = "paths")]
     #[unsafe(no_mangle)]
     pub fn packet_meta_path(
         translator: &mut Translator<Storage>,
@@ -312,7 +312,7 @@ mod with_handover {
 }
 
 /// A relay of 16 queries at a time.
-#[cfg(feature = "relay-paths")]
+#[cfg(feature = "paths")]
 mod with_relay {
     use core::hint::black_box;
 
@@ -387,7 +387,7 @@ mod with_naming {
     }
 
     /// The way of a packet. Returns how much of `out` is to be sent.
-    #[cfg_attr(feature = "naming-paths", unsafe(no_mangle))]
+    #[cfg_attr(feature = "paths", unsafe(no_mangle))]
     pub fn names_path(names: &mut Table, micros: u64, packet: &[u8], out: &mut [u8]) -> usize {
         match names.intercept(Instant::from_micros(micros), packet, out) {
             Answered::Answer { length } => length,
@@ -396,7 +396,7 @@ mod with_naming {
     }
 
     /// The way of what a TCP connection brings. Returns how much of `out` is to be sent.
-    #[cfg_attr(feature = "naming-paths", unsafe(no_mangle))]
+    #[cfg_attr(feature = "paths", unsafe(no_mangle))]
     pub fn names_stream_path(names: &mut Table, micros: u64, input: &[u8], out: &mut [u8]) -> usize {
         let client = black_box(Ipv4Addr::LOCALHOST);
         let done = names.answer_stream(Instant::from_micros(micros), client, input, out);
@@ -405,7 +405,7 @@ mod with_naming {
     }
 
     /// The ways of instructions.
-    #[cfg_attr(feature = "naming-paths", unsafe(no_mangle))]
+    #[cfg_attr(feature = "paths", unsafe(no_mangle))]
     pub fn names_instruction_path(names: &mut Table, translator: &mut Translator<Storage>, name: &str) {
         let Ok(pattern) = name.parse::<Pattern>() else { return };
         let address = || black_box(Ipv4Addr::LOCALHOST);
@@ -442,7 +442,7 @@ mod with_naming {
 }
 
 /// The ways of instructions and events, for `no-panic.sh`: what is reachable from them must not panic.
-#[cfg(feature = "control-paths")]
+#[cfg(feature = "paths")]
 mod control_paths {
     use core::hint::black_box;
     use core::net::{Ipv4Addr, SocketAddr};
@@ -564,7 +564,7 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 }
 
 /// The ways of instructions about names, for `no-panic.sh`.
-#[cfg(feature = "control-names-paths")]
+#[cfg(feature = "paths")]
 mod control_names_paths {
     use core::hint::black_box;
     use core::net::{Ipv4Addr, SocketAddr};

@@ -373,13 +373,16 @@ impl World {
         {
             passed.over_another = after.is_some_and(|c| !matches!(c.state, State::Opening | State::Opened));
         }
+        let earlier = !forged && from_client && passed.completes_earlier(&segment);
         passed.note(from_client, &segment, forged);
         let sides = (passed.client, passed.server);
         if !forged {
             self.shown.entry(key).or_default().note(from_client, &segment);
             self.last_passed = self.now;
             self.agree(from_client, &segment, (sides.0.acknowledged, sides.1.acknowledged));
-        } else if before.is_none_or(|c| !is_long_lived(c.state)) || after.is_none_or(|c| !is_long_lived(c.state)) {
+        }
+        let is_short = |c: Option<Connection>| c.is_none_or(|c| !is_long_lived(c.state));
+        if earlier || forged && (is_short(before) || is_short(after)) {
             self.doubt = Some(Doubt { agreed: [0; 2], ahead: [sides.0.next, sides.1.next] });
         }
         let arrives = self.legs[leg].send(self.now, &mut self.dice, packet);

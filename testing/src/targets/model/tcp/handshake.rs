@@ -325,7 +325,10 @@ impl Handshake {
         conversation.note_acknowledged_fins();
         if !self.acknowledges_attempt(complete.acknowledged) {
             met("completes with a later SYN under way");
-            conversation.attempt = known(self.attempt).map(|attempt| Attempt::asked(attempt, 0));
+            let later = known(self.attempt).map(|attempt| Attempt::asked(attempt, 0));
+            // Its answer came already, if it was the later one.
+            conversation.attempt =
+                if before { later.map(|attempt| attempt.answered_otherwise(self.start)) } else { later };
         }
         (Sign::OfLife, Some(conversation))
     }
