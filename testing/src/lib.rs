@@ -39,6 +39,15 @@ pub fn ip(text: &str) -> Ipv4Addr {
     text.parse().unwrap_or_else(|_| panic!("no address: {text}"))
 }
 
+/// All of what a test tries; on a machine that is emulated, where `BYWAY_ONE_IN` says so, about one in that many, with the
+/// first.
+pub fn sample<T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    let one_in = std::env::var("BYWAY_ONE_IN").map_or(1, |text| text.parse().expect("BYWAY_ONE_IN is a number"));
+    // Not at regular distances: what is tried may have several dimensions.
+    let is_in = move |place: usize| (place as u32).wrapping_mul(0x9e37_79b9) >> 16 & 0xff < 0x100 / one_in;
+    all.into_iter().enumerate().filter(move |(place, _)| is_in(*place)).map(|(_, one)| one)
+}
+
 /// Seconds since the start.
 pub fn s(seconds: u64) -> Instant {
     Instant::from_secs(seconds)

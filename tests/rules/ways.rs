@@ -267,7 +267,8 @@ fn the_short_ways_do_what_the_long_way_does() {
     let narrow = || config().alternative(ip(ALTERNATIVE), 1_024..=1_031);
     let mut counters = [(); 8].map(|()| 0);
     let mut states = [0; 14];
-    for seed in 0..26 {
+    let seeds: Vec<u64> = sample(0..26).collect();
+    for &seed in &seeds {
         for config in [
             roomy(),
             roomy().transmit_rates(0, 0).midstream(Midstream::Adopt),
@@ -297,9 +298,13 @@ fn the_short_ways_do_what_the_long_way_does() {
             }
         }
     }
-    assert!(counters.iter().all(|count| *count > 100), "moved, reset, stranded, expired, drops, home: {counters:?}");
+    let enough = 4 * seeds.len() as u64;
+    assert!(
+        counters.iter().all(|count| *count >= enough),
+        "moved, reset, stranded, expired, drops, home: {counters:?}"
+    );
     let of_tcp = [1, 2, 3, 4, 5, 6, 7, 8, 13].map(|number| states[number]);
-    assert!(of_tcp.iter().all(|count| *count > 100), "states of TCP, by their number in a record: {of_tcp:?}");
+    assert!(of_tcp.iter().all(|count| *count >= enough), "states of TCP, by their number in a record: {of_tcp:?}");
 }
 
 /// Whoever is measured counts every packet, also where another server could take over.

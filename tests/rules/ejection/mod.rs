@@ -16,35 +16,34 @@ use world::*;
 /// well.
 #[test]
 fn a_failing_server_goes_and_comes_back() {
-    for choice in BOTH_CHOICES {
-        for how in [Refuses, Hangs, Vanished, Resets, Closes, RefusesOneIn(2)] {
-            let mut world = World::new(&[Well; 4], choice);
-            let before = world.run(10);
-            assert!(before.iter().all(|n| *n > 150), "{choice:?}: {before:?}");
-            world.servers[1] = how;
-            let mut until = 0;
-            while !world.measured(1).ejected {
-                world.run(1);
-                until += 1;
-                assert!(until <= if how == RefusesOneIn(2) { 20 } else { 2 }, "{choice:?}: {how:?} stays");
-            }
-            let (probes, failed) = (world.run(60), world.measured(1));
-            assert_eq!(failed.ejections, if how == RefusesOneIn(2) { failed.ejections } else { 1 });
-            if how != RefusesOneIn(2) {
-                // 6000 connections have come.
-                assert!((2..=8).contains(&probes[1]), "{choice:?} {how:?}: {probes:?}");
-                assert_eq!(world.ejected(), [false, true, false, false]);
-            }
-            world.servers[1] = Well;
-            // Requests that nobody answers any more are given up by their clients.
-            let next = if how == Vanished { 2 } else { 10 };
-            for client in core::mem::take(&mut world.open) {
-                let _ = run(&mut world.t, world.now, &tcp(client, at(ORIGINAL), (RST, next, 0), b""));
-            }
-            world.run(90);
-            let after = world.run(20);
-            assert!(after.iter().all(|n| *n > 300), "{choice:?} {how:?}: {after:?}");
+    let each_way = |choice| [Refuses, Hangs, Vanished, Resets, Closes, RefusesOneIn(2)].map(|how| (choice, how));
+    for (choice, how) in sample(BOTH_CHOICES.into_iter().flat_map(each_way)) {
+        let mut world = World::new(&[Well; 4], choice);
+        let before = world.run(10);
+        assert!(before.iter().all(|n| *n > 150), "{choice:?}: {before:?}");
+        world.servers[1] = how;
+        let mut until = 0;
+        while !world.measured(1).ejected {
+            world.run(1);
+            until += 1;
+            assert!(until <= if how == RefusesOneIn(2) { 20 } else { 2 }, "{choice:?}: {how:?} stays");
         }
+        let (probes, failed) = (world.run(60), world.measured(1));
+        assert_eq!(failed.ejections, if how == RefusesOneIn(2) { failed.ejections } else { 1 });
+        if how != RefusesOneIn(2) {
+            // 6000 connections have come.
+            assert!((2..=8).contains(&probes[1]), "{choice:?} {how:?}: {probes:?}");
+            assert_eq!(world.ejected(), [false, true, false, false]);
+        }
+        world.servers[1] = Well;
+        // Requests that nobody answers any more are given up by their clients.
+        let next = if how == Vanished { 2 } else { 10 };
+        for client in core::mem::take(&mut world.open) {
+            let _ = run(&mut world.t, world.now, &tcp(client, at(ORIGINAL), (RST, next, 0), b""));
+        }
+        world.run(90);
+        let after = world.run(20);
+        assert!(after.iter().all(|n| *n > 300), "{choice:?} {how:?}: {after:?}");
     }
 }
 
@@ -126,21 +125,19 @@ fn what_can_be_forged_does_not_count() {
 /// If all fail, at most half are out, never the last one, and the others keep their clients.
 #[test]
 fn some_stay_whatever_happens() {
-    for (choice, sizes) in [(Choice::Sticky, [1, 3]), (Choice::LeastLoaded, [2, 5])] {
-        for how in [Refuses, Hangs, Vanished, Resets, Closes] {
-            for many in sizes {
-                let mut world = World::new(&vec![how; many], choice);
-                let got = world.run(60);
-                let out = world.ejected().iter().filter(|out| **out).count();
-                assert!(out <= many.div_ceil(2).min(many - 1), "{choice:?} {how:?}: {out} of {many}");
-                assert!(many == 1 || out > 0);
-                assert_eq!(got.iter().sum::<u32>(), 6_000);
-                // They all return when they are well again.
-                world.servers.fill(Well);
-                world.run(90);
-                assert_eq!(world.ejected(), vec![false; many], "{choice:?} {how:?} {many}");
-            }
-        }
+    let groups = [(Choice::Sticky, 1), (Choice::Sticky, 3), (Choice::LeastLoaded, 2), (Choice::LeastLoaded, 5)];
+    let each_way = |group| [Refuses, Hangs, Vanished, Resets, Closes].map(|how| (group, how));
+    for ((choice, many), how) in sample(groups.into_iter().flat_map(each_way)) {
+        let mut world = World::new(&vec![how; many], choice);
+        let got = world.run(60);
+        let out = world.ejected().iter().filter(|out| **out).count();
+        assert!(out <= many.div_ceil(2).min(many - 1), "{choice:?} {how:?}: {out} of {many}");
+        assert!(many == 1 || out > 0);
+        assert_eq!(got.iter().sum::<u32>(), 6_000);
+        // They all return when they are well again.
+        world.servers.fill(Well);
+        world.run(90);
+        assert_eq!(world.ejected(), vec![false; many], "{choice:?} {how:?} {many}");
     }
 }
 
