@@ -134,6 +134,11 @@ impl World {
         }
         let established = (client, server) == (End::Established, End::Established);
         let opening = !client.is_synchronized() || !server.is_synchronized();
+        // A late answer to an older attempt, and the RST with which the client refuses it, leave what was answered before unknown
+        // until the client acknowledges it. The time-out is the same.
+        if opening && !passed.answered {
+            allowed.push(State::Opening);
+        }
         if (self.doubt.is_some() && !established)
             || (opening && (passed.over_another || passed.was_reset || passed.server.start.is_none()))
             || (opening && !passed.is_remembered(client_numbers.start))
