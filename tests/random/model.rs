@@ -101,6 +101,10 @@ fn every_rule_is_met() {
                 stretch[1] = 0;
                 if number % 5 == 0 {
                     stretch[2] = 0;
+                    if dice.below(16) == 0 {
+                        // A RST of the server, of which no whole segment was heard, with a number of nobody.
+                        stretch[2..5].copy_from_slice(&[1, 10, 15]);
+                    }
                 }
                 // In every seventh two sides repeat their handshake.
                 if number % 7 == 0 && dice.below(2) != 0 {

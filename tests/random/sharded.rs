@@ -4,8 +4,8 @@
 mod alone;
 
 use byway::{
-    Config, Counters, Divert, DropReason, Heap, Owner, Prefix, Protocol, Redivert, Sharded, Sharding, ShardingError,
-    Storage, Translator, Verdict, Weighted,
+    Config, Connection, Counters, Divert, DropReason, Heap, Owner, Prefix, Protocol, Redivert, Sharded, Sharding,
+    ShardingError, Storage, Translator, Verdict, Weighted,
 };
 use byway_testing::talk::*;
 use byway_testing::*;
@@ -158,9 +158,24 @@ impl Both {
         self.translate_pieces(&pieces, &pieces, seed);
     }
 
+    /// A packet that went to a server, as each of the two sent it; none if one of them has given its endpoint to another client
+    /// since, as chance will have it once in a million times.
+    fn sent(&self, number: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+        let (single, shared) = self.sent.get(number % self.sent.len().max(1)).cloned()?;
+        let client = |packet: &[u8], all: &mut dyn Iterator<Item = Connection>| {
+            let (alternative, server) = (address(packet, 12), address(packet, 16));
+            let mut clients = all.filter(|c| (*c.server_side.source.ip(), *c.server().ip()) == (alternative, server));
+            let port = u16::from_be_bytes([packet[20], packet[21]]);
+            clients.find(|c| c.server_side.source.port() == port).map(|c| c.client_side.source)
+        };
+        let one = client(&single, &mut self.single.connections());
+        let of_set = client(&shared, &mut self.set.shards().flat_map(Translator::connections));
+        (one.is_none() || of_set.is_none() || one == of_set).then_some((single, shared))
+    }
+
     /// The answers to what the two have sent to the server.
     fn server_answers(&mut self, number: usize, port: Option<u16>, seed: u16) {
-        let Some((single, shared)) = self.sent.get(number % self.sent.len().max(1)).cloned() else {
+        let Some((single, shared)) = self.sent(number) else {
             return;
         };
         self.identification += 1;
@@ -170,7 +185,7 @@ impl Both {
 
     /// ICMP errors about what went to a server, by a router on the way or by the server itself.
     fn error_to_client(&mut self, number: usize, router: Option<Ipv4Addr>, kind: u8, seed: u16) {
-        let Some((single, shared)) = self.sent.get(number % self.sent.len().max(1)).cloned() else {
+        let Some((single, shared)) = self.sent(number) else {
             return;
         };
         self.identification += 1;

@@ -112,8 +112,8 @@ impl Tcp {
             self.claims.set_fin(ToClient, Fin::None);
         }
         self.sequences.set_acknowledged(ToServer, behind);
+        self.claims.set_heard(ToClient, true);
         if accepted {
-            self.claims.set_heard(ToClient, true);
             self.phase = Phase::Opened;
             self.claims.set_syn_acknowledged(ToServer, segment.has(ACK));
         }

@@ -205,6 +205,7 @@ impl Handshake {
         }
         met("unrelated answer remembered");
         self.take_servers_numbers(segment);
+        self.is_server_heard = true;
         self.acknowledged = segment.acknowledgment;
     }
 
