@@ -39,8 +39,12 @@ pub fn ip(text: &str) -> Ipv4Addr {
     text.parse().unwrap_or_else(|_| panic!("no address: {text}"))
 }
 
-/// All of what a test tries; on a machine that is emulated, where `BYWAY_ONE_IN` says so, about one in that many, with the
-/// first.
+/// Whether the machine is emulated (`BYWAY_ONE_IN` is set), so that what takes long is left to others.
+pub fn is_emulated() -> bool {
+    std::env::var_os("BYWAY_ONE_IN").is_some()
+}
+
+/// All cases of a test; on an emulated machine, where `BYWAY_ONE_IN` is set, about one in that many, the first included.
 pub fn sample<T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     let one_in = std::env::var("BYWAY_ONE_IN").map_or(1, |text| text.parse().expect("BYWAY_ONE_IN is a number"));
     // Not at regular distances: what is tried may have several dimensions.

@@ -267,8 +267,7 @@ fn the_short_ways_do_what_the_long_way_does() {
     let narrow = || config().alternative(ip(ALTERNATIVE), 1_024..=1_031);
     let mut counters = [(); 8].map(|()| 0);
     let mut states = [0; 14];
-    let seeds: Vec<u64> = sample(0..26).collect();
-    for &seed in &seeds {
+    for seed in sample(0..26) {
         for config in [
             roomy(),
             roomy().transmit_rates(0, 0).midstream(Midstream::Adopt),
@@ -298,7 +297,7 @@ fn the_short_ways_do_what_the_long_way_does() {
             }
         }
     }
-    let enough = 4 * seeds.len() as u64;
+    let enough = if is_emulated() { 1 } else { 100 };
     assert!(
         counters.iter().all(|count| *count >= enough),
         "moved, reset, stranded, expired, drops, home: {counters:?}"
